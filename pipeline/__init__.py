@@ -1,0 +1,1 @@
+"""The product: what is true, and what happens next."""

@@ -1,0 +1,1 @@
+"""What customs must be told: carried, checked and proven, never guessed."""

@@ -1,0 +1,79 @@
+"""Decimal money and weight: the only file that makes, rounds or prints a decimal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation, localcontext
+
+ZERO = Decimal(0)
+
+#: Wide enough that no sum of a plan's amounts ever rounds: 10,000 lines of 18 digits.
+EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
+
+#: ISO 4217 minor units of the currencies that do not have two.
+MINOR_UNITS = {
+    "BIF": 0, "CLP": 0, "DJF": 0, "GNF": 0, "ISK": 0, "JPY": 0, "KMF": 0, "KRW": 0, "PYG": 0,
+    "RWF": 0, "UGX": 0, "UYI": 0, "VND": 0, "VUV": 0, "XAF": 0, "XOF": 0, "XPF": 0,
+    "BHD": 3, "IQD": 3, "JOD": 3, "KWD": 3, "LYD": 3, "OMR": 3, "TND": 3, "CLF": 4, "UYW": 4,
+}  # fmt: skip
+
+#: ISO 4217 codes of money that is in circulation (funds, metals and test codes are left out).
+CURRENCIES = frozenset(
+    """AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF
+    CLF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL
+    HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL
+    MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON
+    RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH
+    UGX USD UYI UYU UYW UZS VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG""".split()
+)
+
+
+def decimal(text: str) -> Decimal:
+    """Return the decimal that `text` writes.
+
+    Raises ValueError where it writes none, or one that is not finite.
+    """
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is not a decimal number") from None
+    if not value.is_finite():
+        raise ValueError(f"{text!r} is not a finite number")
+    return value
+
+
+def minor_units(currency: str) -> int:
+    """Return how many digits `currency` (ISO 4217) has after the point."""
+    return MINOR_UNITS.get(currency, 2)
+
+
+def rounded(amount: Decimal, currency: str) -> Decimal:
+    """Return `amount` at the currency's minor unit, half to even."""
+    return amount.quantize(Decimal(1).scaleb(-minor_units(currency)), context=EXACT)
+
+
+def fits(amount: Decimal, currency: str) -> bool:
+    """Tell whether `amount` has no digit finer than the currency's minor unit."""
+    return rounded(amount, currency) == amount
+
+
+def times(left: Decimal, right: Decimal) -> Decimal:
+    """Return the exact product of two decimals."""
+    return EXACT.multiply(left, right)
+
+
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum of `amounts`; zero of none."""
+    with localcontext(EXACT):
+        return sum(amounts, ZERO)
+
+
+def plain(value: Decimal) -> str:
+    """Return `value` without an exponent, its digits as they came."""
+    return f"{value:f}"
+
+
+def shown(amount: Decimal, currency: str) -> str:
+    """Return `amount` for people: grouped, at the currency's minor unit or finer where the amount is."""
+    digits = max(minor_units(currency), -int(amount.as_tuple().exponent))
+    return f"{amount:,.{digits}f}"

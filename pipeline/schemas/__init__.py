@@ -1,0 +1,1 @@
+"""What callers may say, and what we say back."""

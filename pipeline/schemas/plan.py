@@ -1,0 +1,338 @@
+"""The approved export plan, schema version 1: what an upstream service says is to happen, closed and frozen."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from pipeline.money import CURRENCIES, decimal
+
+MAX_UNITS = 1_000
+MAX_LINES = 10_000
+MAX_PACKAGES = 20_000
+
+
+class Closed(BaseModel):
+    """A frozen object in camelCase that refuses a field it does not know."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True, str_strip_whitespace=False
+    )
+
+
+def _as_decimal(value: object) -> Decimal:
+    # A JSON number has already been through a binary float in most languages: only a string carries the digits.
+    if isinstance(value, Decimal):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('must be a decimal in a string, such as "12.50"')
+    if len(value) > 24:
+        raise ValueError("has more than 24 characters")
+    if value.strip() != value or value[:1] == "+" or "e" in value.lower() or "_" in value:
+        raise ValueError('must be written plainly, such as "12.50"')
+    return decimal(value)
+
+
+def _currency(value: str) -> str:
+    if value not in CURRENCIES:
+        raise ValueError("is not an ISO 4217 currency code, such as USD or CAD")
+    return value
+
+
+def _printable(value: str) -> str:
+    # Control characters have no place in a customs document, and break CSV, XML and e-mail in turn.
+    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF or c in "\ufffe\uffff" for c in value):
+        raise ValueError("holds a control character; give plain text on one line")
+    if value != value.strip():
+        raise ValueError("begins or ends with a space")
+    return value
+
+
+Number = Annotated[Decimal, BeforeValidator(_as_decimal)]
+Amount = Annotated[Number, Field(ge=0, max_digits=18, decimal_places=6)]
+Quantity = Annotated[Number, Field(gt=0, max_digits=18, decimal_places=6)]
+WeightKg = Annotated[Number, Field(ge=0, max_digits=14, decimal_places=4)]
+LengthCm = Annotated[Number, Field(gt=0, max_digits=10, decimal_places=3)]
+Percent = Annotated[Number, Field(ge=0, le=1000, max_digits=9, decimal_places=6)]
+
+Text = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=256)]
+LongText = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=1000)]
+Ref = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+MetalCountry = Annotated[str, Field(pattern=r"^([A-Z]{2}|OTH)$", description="ISO 3166-1 alpha-2, or OTH where allowed")]
+Currency = Annotated[str, AfterValidator(_currency), Field(min_length=3, max_length=3, description="ISO 4217")]
+HtsCode = Annotated[str, Field(pattern=r"^[0-9]{10}$", description="HTSUS, 10 digits without dots")]
+Email = Annotated[str, Field(max_length=254, pattern=r"^[^\s@,;<>\"]+@[^\s@,;<>\"]+\.[^\s@,;<>\".]+$")]
+Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+AccountId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+BatchId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+PartnerId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+
+class Approval(Closed):
+    """Who approved the plan, when, and until when it may be executed."""
+
+    approved_by: Text
+    approved_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+
+
+class PartnerRef(Closed):
+    """A registered partner of the account."""
+
+    id: PartnerId
+
+
+class RulesetRef(Closed):
+    """The dated rules that the planner decided by."""
+
+    id: Text
+    as_of: date
+
+
+class Entry(Closed):
+    """What the filer needs for the entry header."""
+
+    type: Annotated[str, Field(pattern=r"^[0-9]{2}$", description="CBP entry type, such as 01 or 11")]
+    port_of_entry: Annotated[str, Field(pattern=r"^[0-9]{4}$", description="Schedule D")]
+    mode_of_transport: Literal["truck", "rail", "air", "vessel", "mail", "other"]
+    carrier_scac: Annotated[str, Field(pattern=r"^[A-Z]{2,4}$")] | None = None
+    shipment_control_number: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,30}$")] | None = None
+    export_date: date
+    estimated_arrival_at: AwareDatetime | None = None
+
+
+class Address(Closed):
+    """A postal address."""
+
+    line1: Text
+    line2: Text | None = None
+    city: Text
+    region: Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=64)] | None = None
+    postal_code: Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=16)] | None = None
+    country: Country
+
+
+class Contact(Closed):
+    """A person, or a desk, that answers questions."""
+
+    name: Text
+    title: Text | None = None
+    email: Email | None = None
+    phone: Annotated[str, AfterValidator(_printable), Field(min_length=3, max_length=40)] | None = None
+
+
+class Party(Closed):
+    """A name and address of the invoice, with the numbers that it is known by."""
+
+    name: Text
+    address: Address
+    contact: Contact | None = None
+    identifiers: dict[Ref, Text] = Field(default_factory=dict, max_length=16)
+
+
+class Importer(Closed):
+    """The importer of record: its number always; name and address where they differ from the buyer's."""
+
+    importer_number: Text
+    name: Text | None = None
+    address: Address | None = None
+    contact: Contact | None = None
+
+
+class Manufacturer(Closed):
+    """Who made the goods, and the manufacturer identification code (19 CFR 102 appendix)."""
+
+    ref: Ref
+    name: Text
+    address: Address
+    mid: Annotated[str, Field(pattern=r"^[A-Z0-9]{5,15}$")]
+
+
+class Parties(Closed):
+    """Everyone named on the invoice."""
+
+    seller: Party
+    buyer: Party
+    ship_to: Party
+    importer_of_record: Importer
+    exporter_contact: Contact
+    manufacturers: list[Manufacturer] = Field(min_length=1, max_length=2_000)
+
+
+class Charge(Closed):
+    """A charge of the invoice, itemised by name and amount (19 CFR 141.86(a)(8))."""
+
+    code: Literal["freight", "insurance", "packing", "handling", "commission", "inland_freight", "duty", "other"]
+    name: Text | None = None
+    amount: Amount
+    included_in_prices: bool = False
+
+
+class Discount(Closed):
+    """A discount on the invoice as a whole."""
+
+    name: Text
+    amount: Amount
+
+
+class InvoiceHeader(Closed):
+    """The head of the commercial invoice: number, terms and total."""
+
+    number: Text
+    date: date
+    currency: Currency
+    exchange_rate: Annotated[Number, Field(gt=0, max_digits=18, decimal_places=8)] | None = None
+    incoterm: Literal["EXW", "FCA", "CPT", "CIP", "DAP", "DPU", "DDP", "FAS", "FOB", "CFR", "CIF"]
+    incoterm_place: Text
+    sale_date: date | None = None
+    sale_place: Text | None = None
+    reason_for_export: Literal["sale", "sample", "gift", "return", "repair", "transfer", "other"]
+    related_parties: bool
+    payment_terms: Text | None = None
+    purchase_order: Text | None = None
+    total: Amount
+    charges: list[Charge] = Field(default_factory=list, max_length=50)
+    discounts: list[Discount] = Field(default_factory=list, max_length=50)
+    assists: Literal["none", "declared"]
+
+
+class Chapter99(Closed):
+    """One chapter 99 heading of the line, with the rate the planner expects."""
+
+    heading: Annotated[str, Field(pattern=r"^99[0-9]{2}\.[0-9]{2}\.[0-9]{2}$")]
+    program: Ref
+    rate_percent: Percent | None = None
+    basis: Ref
+
+
+class Section232(Closed):
+    """One metal of the line: its weight, and where it was melted, smelted and cast."""
+
+    metal: Literal["steel", "aluminum", "copper"]
+    metal_weight_kg: WeightKg
+    country_of_melt_and_pour: MetalCountry | None = None
+    primary_country_of_smelt: MetalCountry | None = None
+    secondary_country_of_smelt: MetalCountry | None = None
+    country_of_cast: MetalCountry | None = None
+    us_metal_percent: Annotated[Number, Field(ge=0, le=100, max_digits=9, decimal_places=6)] | None = None
+
+
+class Pga(Closed):
+    """What one partner government agency must be told of the line, or why it need not be."""
+
+    flag: Annotated[str, Field(pattern=r"^[A-Z0-9]{3}$")]
+    agency: Annotated[str, Field(pattern=r"^[A-Z0-9]{3}$")]
+    program: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,3}$")] | None = None
+    processing: Annotated[str, Field(pattern=r"^[A-Z0-9]{3}$")] | None = None
+    disclaimer: Literal["A", "B", "C", "D", "E", "F", "G"] | None = None
+    intended_use: Annotated[str, Field(pattern=r"^[0-9]{3}\.[0-9]{3}$")] | None = None
+    data: dict[Ref, LongText | list[LongText]] = Field(default_factory=dict, max_length=64)
+
+
+class Treatment(Closed):
+    """What customs must be told of one line, as the planner decided it; `undetermined` says what it could not decide."""
+
+    chapter99: list[Chapter99] = Field(default_factory=list, max_length=12)
+    section232: list[Section232] = Field(default_factory=list, max_length=3)
+    pga: list[Pga] = Field(default_factory=list, max_length=24)
+    undetermined: LongText | None = None
+
+
+class Line(Closed):
+    """One line of the invoice: goods of one HTS code, origin and manufacturer."""
+
+    line_ref: Ref
+    order_id: Ref | None = None
+    sku: Text
+    description: LongText
+    hts_code: HtsCode
+    country_of_origin: Country
+    country_of_export: Country
+    manufacturer_ref: Ref
+    quantity: Quantity
+    unit: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,3}$", description="HTS unit of quantity, such as NO, KG, PRS")]
+    unit_price: Amount
+    line_value: Amount
+    net_weight_kg: WeightKg
+    gross_weight_kg: WeightKg
+    spi: Annotated[str, Field(pattern=r"^[A-Z]{1,2}[+*]?$")] | None = None
+    usmca_certificate_ref: Ref | None = None
+    attributes: dict[Ref, Text] = Field(default_factory=dict, max_length=64)
+    treatment: Treatment
+
+
+class UsmcaCertificate(Closed):
+    """A USMCA certification of origin that lines refer to."""
+
+    ref: Ref
+    certifier_role: Literal["importer", "exporter", "producer"]
+    certifier_name: Text
+    criterion: Literal["A", "B", "C", "D"]
+    blanket_from: date | None = None
+    blanket_to: date | None = None
+    signed_on: date
+
+
+class Content(Closed):
+    """How much of one invoice line lies directly in the package."""
+
+    line_ref: Ref
+    quantity: Quantity
+
+
+class Package(Closed):
+    """A physical handling unit; `parent_ref` names the pallet or carton that it stands on or in."""
+
+    package_ref: Ref
+    type: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,3}$", description="CTN, PLT, BAG and the like")]
+    sscc: Annotated[str, Field(pattern=r"^[0-9]{18}$")] | None = None
+    lpn: Ref | None = None
+    parent_ref: Ref | None = None
+    length_cm: LengthCm
+    width_cm: LengthCm
+    height_cm: LengthCm
+    gross_weight_kg: Annotated[WeightKg, Field(gt=0)]
+    tare_weight_kg: WeightKg
+    tracking_number: Ref | None = None
+    order_id: Ref | None = None
+    contents: list[Content] = Field(default_factory=list, max_length=1_000)
+
+
+class Unit(Closed):
+    """One unit of the plan: one customs package, one commercial invoice, one entry."""
+
+    unit_ref: Ref
+    entry: Entry
+    parties: Parties
+    invoice: InvoiceHeader
+    lines: list[Line] = Field(min_length=1, max_length=MAX_LINES)
+    usmca_certificates: list[UsmcaCertificate] = Field(default_factory=list, max_length=2_000)
+    packages: list[Package] = Field(min_length=1, max_length=MAX_PACKAGES)
+
+
+class Plan(Closed):
+    """The approved export plan."""
+
+    schema_version: Literal["1"]
+    account_id: AccountId
+    batch_id: BatchId
+    approval: Approval | None = None
+    plan_hash: Sha256 | None = None
+    destination_country: Country
+    export_country: Country
+    warehouse: PartnerRef
+    broker: PartnerRef
+    ruleset: RulesetRef
+    units: list[Unit] = Field(min_length=1, max_length=MAX_UNITS)
+
+
+def as_json(model: BaseModel) -> dict[str, Any]:
+    """Return the model as JSON-ready data: camelCase, decimals as strings with their digits as they came."""
+    return model.model_dump(mode="json", by_alias=True)
+
+

@@ -1,0 +1,1 @@
+"""Carriers: each task body is one call into the pipeline."""
