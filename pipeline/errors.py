@@ -1,0 +1,221 @@
+"""Everything that can go wrong, as one tree, split by what the caller should do.
+
+    ExportsError
+    ├── Retryable            try again later: nothing was done, or what was done is harmless to repeat
+    │   ├── DatabaseBusy         the database did not answer in time
+    │   ├── MessageBrokerDown    the message broker did not take a message
+    │   ├── StoreUnavailable     the artifact store did not answer
+    │   ├── RendererCrashed      the document renderer died or ran out of time or memory
+    │   └── ChannelUnavailable   a partner's endpoint did not take a delivery
+    ├── Terminal             stop: trying again cannot help, a person must look
+    │   ├── StepFailed           a step met facts that it cannot work with
+    │   ├── ArtifactConflict     the same document came out with other bytes
+    │   └── ChannelRefused       a partner's endpoint said no for good
+    ├── Fenced               stop at once: somebody else holds this step now
+    └── Refused              tell the caller: the request, not the service, is at fault
+        (one class a code of the HTTP contract, below)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from pipeline.schemas.problems import Finding
+
+
+class ExportsError(Exception):
+    """The root: everything this service raises on purpose."""
+
+
+class Retryable(ExportsError):
+    """Try again later; nothing is lost."""
+
+
+class DatabaseBusy(Retryable):
+    """The database did not answer in time."""
+
+
+class MessageBrokerDown(Retryable):
+    """The message broker did not take a message."""
+
+
+class StoreUnavailable(Retryable):
+    """The artifact store did not answer."""
+
+
+class RendererCrashed(Retryable):
+    """The document renderer died, or ran out of time or memory."""
+
+
+class ChannelUnavailable(Retryable):
+    """A partner's endpoint did not take a delivery; `retry_after_seconds` is the endpoint's own wish."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Terminal(ExportsError):
+    """Trying again cannot help; a person must look."""
+
+
+class StepFailed(Terminal):
+    """A step met facts that it cannot work with."""
+
+
+class ArtifactConflict(Terminal):
+    """The same document came out with other bytes than before."""
+
+
+class ChannelRefused(Terminal):
+    """A partner's endpoint said no for good."""
+
+
+class Fenced(ExportsError):
+    """Somebody else holds this step now: write nothing more."""
+
+
+class Refused(ExportsError):
+    """The request is at fault: `code` and `status` are the contract's, `field` names where, the message says the remedy."""
+
+    code: ClassVar[str] = "INVALID_REQUEST"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "The request cannot be read"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.details = details
+        self.headers = headers or {}
+
+
+class InvalidRequest(Refused):
+    """The body is not JSON, or not a JSON object."""
+
+
+class ValidationFailed(Refused):
+    """Fields are missing, unknown or out of range; `details.issues` lists all of them."""
+
+    code, status, title = "VALIDATION_ERROR", 400, "The request has invalid fields"
+
+
+class InvalidApiKey(Refused):
+    """No key, an unknown key, an expired or a revoked one."""
+
+    code, status, title = "INVALID_API_KEY", 401, "The API key is not valid"
+
+
+class InvalidAccountScope(Refused):
+    """The body names another account than the key's."""
+
+    code, status, title = "INVALID_ACCOUNT_SCOPE", 403, "The key belongs to another account"
+
+
+class InsufficientRole(Refused):
+    """The key lacks the role that the call needs."""
+
+    code, status, title = "INSUFFICIENT_ROLE", 403, "The key lacks a role"
+
+
+class NotFound(Refused):
+    """There is no such thing in the caller's account."""
+
+    code, status, title = "NOT_FOUND", 404, "Not found"
+
+
+class PlanHashMismatch(Refused):
+    """The hash that was sent is not the plan's."""
+
+    code, status, title = "PLAN_HASH_MISMATCH", 409, "The plan hash does not match"
+
+
+class AlreadyExecuted(Refused):
+    """The batch was executed with another plan."""
+
+    code, status, title = "EXPORT_ALREADY_EXECUTED", 409, "The batch was already executed with another plan"
+
+
+class IdempotencyInProgress(Refused):
+    """The same key is being answered right now."""
+
+    code, status, title = "IDEMPOTENCY_IN_PROGRESS", 409, "The same request is in progress"
+
+
+class InvalidState(Refused):
+    """The export or partner is not in a state that allows the call."""
+
+    code, status, title = "INVALID_STATE", 409, "The state does not allow it"
+
+
+class PreconditionFailed(Refused):
+    """`If-Match` names a version that is no longer the newest."""
+
+    code, status, title = "PRECONDITION_FAILED", 412, "The resource has changed"
+
+
+class PayloadTooLarge(Refused):
+    """The body is larger, deeper or longer than the service takes."""
+
+    code, status, title = "PAYLOAD_TOO_LARGE", 413, "The body is too large"
+
+
+class IdempotencyKeyReused(Refused):
+    """The key was used before with another body."""
+
+    code, status, title = "IDEMPOTENCY_KEY_REUSED", 422, "The idempotency key was used with another body"
+
+
+class PlanNotApproved(Refused):
+    """The plan carries no approval."""
+
+    code, status, title = "PLAN_NOT_APPROVED", 422, "The plan is not approved"
+
+
+class PlanExpired(Refused):
+    """The approval has run out."""
+
+    code, status, title = "PLAN_EXPIRED", 422, "The approval has expired"
+
+
+class PlanNotExecutable(Refused):
+    """Blocking findings: all are listed, each with its pointer, rule and remedy."""
+
+    code, status, title = "PLAN_NOT_EXECUTABLE", 422, "The plan has blocking findings"
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        blocking = [finding for finding in findings if finding.severity == "block"]
+        first = blocking[0]
+        more = f" and {len(blocking) - 1} more" if len(blocking) > 1 else ""
+        super().__init__(
+            f"{first.message}{more}",
+            field=first.pointer,
+            details={"findings": [finding.model_dump(mode="json", by_alias=True) for finding in findings]},
+        )
+
+
+class UnknownPartner(Refused):
+    """The plan names a broker or warehouse that is not registered, or is paused."""
+
+    code, status, title = "UNKNOWN_PARTNER", 422, "A partner is not registered"
+
+
+class RateLimited(Refused):
+    """Too many requests: `Retry-After` says when to come back."""
+
+    code, status, title = "RATE_LIMITED", 429, "Too many requests"
+
+
+class NotReady(Refused):
+    """The service cannot answer now: `Retry-After` says when to come back."""
+
+    code, status, title = "NOT_READY", 503, "The service is not ready"

@@ -1,0 +1,49 @@
+"""What we say when something is wrong with a plan or a request: findings and problem documents."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Severity = Literal["block", "warn", "note"]
+
+
+class Finding(BaseModel):
+    """One thing about a plan that a person should know; `block` refuses execution."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
+
+    rule: str = Field(description="Stable rule id, such as V03 or P02")
+    severity: Severity
+    pointer: str = Field(description="RFC 6901 JSON Pointer into the plan")
+    message: str = Field(description="One sentence that a merchant understands")
+    remedy: str = Field(description="What to do about it")
+    source: str | None = Field(default=None, description="Where the rule comes from")
+
+
+class Issue(BaseModel):
+    """One invalid field of a request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str = Field(description="RFC 6901 JSON Pointer into the body")
+    message: str
+    code: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem document whose members include the flat error envelope; clients branch on `errorCode`."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    error_code: str
+    message: str
+    field: str | None = None
+    details: dict[str, Any] | None = None
+    request_id: str
