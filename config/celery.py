@@ -1,0 +1,21 @@
+"""The Celery app, built from queues.py and settings.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from config.logs import configure_logs
+from config.queues import celery_options
+from config.settings import get_settings
+
+app = Celery("exports", include=["tasks.exports", "tasks.deliveries", "tasks.intake", "tasks.upkeep"])
+app.conf.update(celery_options(get_settings()))
+
+
+@setup_logging.connect
+def _our_logs(**_: Any) -> None:
+    # Connected, this also keeps Celery from putting up handlers of its own.
+    configure_logs(get_settings())

@@ -1,0 +1,128 @@
+"""Every exchange, queue, routing key and Celery option, as one table."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kombu import Exchange, Queue
+
+from config.settings import Settings
+
+# Wake-ups between our own processes. They carry ids only.
+STEPS: Final = "exports.steps"
+DOCUMENTS: Final = "exports.documents"
+DELIVERIES: Final = "exports.deliveries"
+WAKE_UPS: Final = (STEPS, DOCUMENTS, DELIVERIES)
+
+# The queues of the contract. Upstream services write to the first; partners read the others.
+EXECUTE: Final = "exports.execute"
+REFUSED: Final = "exports.execute.refused"
+CUSTOMS_BROKER: Final = "exports.broker"
+WAREHOUSE: Final = "exports.warehouse"
+OPERATOR: Final = "exports.operator"
+DEAD: Final = "exports.dead"
+
+EXCHANGE_NAME: Final = "exports"
+DEAD_EXCHANGE_NAME: Final = "exports.dead"
+
+#: queue -> routing keys that it is bound with on the topic exchange
+BINDINGS: Final[dict[str, tuple[str, ...]]] = {
+    EXECUTE: ("execute",),
+    REFUSED: ("execute.refused",),
+    CUSTOMS_BROKER: ("broker.#",),
+    WAREHOUSE: ("warehouse.#",),
+    OPERATOR: ("operator.#",),
+}
+
+exchange = Exchange(EXCHANGE_NAME, type="topic", durable=True)
+dead_exchange = Exchange(DEAD_EXCHANGE_NAME, type="fanout", durable=True)
+
+
+def queue_arguments(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of a contract queue: replicated, and dead-lettered once a message was refused ten times."""
+    if settings.message_broker != "amqp":
+        return {}
+    return {"x-queue-type": "quorum", "x-delivery-limit": 10, "x-dead-letter-exchange": DEAD_EXCHANGE_NAME}
+
+
+def contract_queues(settings: Settings) -> list[Queue]:
+    """Return the durable queues of the contract, each bound to the topic exchange."""
+    queues = [
+        Queue(name, exchange, routing_key=key, durable=True, queue_arguments=queue_arguments(settings))
+        for name, keys in BINDINGS.items()
+        for key in keys
+    ]
+    if settings.message_broker == "amqp":
+        queues.append(
+            Queue(DEAD, dead_exchange, routing_key="", durable=True, queue_arguments={"x-queue-type": "quorum"})
+        )
+    else:
+        # Only RabbitMQ dead-letters by itself; elsewhere a consumer publishes there by the queue's name.
+        queues.append(Queue(DEAD, exchange, routing_key=DEAD, durable=True))
+    return queues
+
+
+def transport_options(settings: Settings, *, producer_only: bool = False) -> dict[str, Any]:
+    """Return what the transport needs, by kind of message broker; a producer gives up sooner than a worker may."""
+    if settings.message_broker == "memory":
+        return {"polling_interval": 0.02}
+    if settings.message_broker == "amqp":
+        return {"confirm_publish": True, "read_timeout": None, "connect_timeout": 0.5 if producer_only else 2}
+    # A worker's timeout must exceed the transport's own blocking pop of one second.
+    timeout = 0.5 if producer_only else 2
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "visibility_timeout": 60,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+    }
+
+
+def celery_options(settings: Settings) -> dict[str, Any]:
+    """Return the whole Celery configuration."""
+    return {
+        "broker_url": settings.broker_url.get_secret_value(),
+        "broker_transport_options": transport_options(settings),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "task_serializer": "json",
+        "event_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        # The database is the record of progress, so nothing is stored here.
+        "task_ignore_result": True,
+        # A wake-up is worthless once the step is claimed; what brings work back is the lease, not the message.
+        "task_acks_late": False,
+        "task_default_delivery_mode": "persistent",
+        "task_default_queue": STEPS,
+        "task_default_queue_type": "quorum" if settings.message_broker == "amqp" else "classic",
+        "task_create_missing_queues": True,
+        "task_publish_retry": True,
+        # One try: `task_publish_retry: False` was measured to hang for seconds, this to return at once.
+        "task_publish_retry_policy": {
+            "max_retries": 0,
+            "interval_start": 0,
+            "interval_step": 0,
+            "interval_max": 0,
+        },
+        "task_routes": {
+            "exports.render_documents": {"queue": DOCUMENTS},
+            "exports.close_unit": {"queue": DOCUMENTS},
+            "exports.notify_broker": {"queue": DELIVERIES},
+            "exports.notify_warehouse": {"queue": DELIVERIES},
+            "exports.notify_operator": {"queue": DELIVERIES},
+            "exports.deliver": {"queue": DELIVERIES},
+        },
+        "worker_prefetch_multiplier": 1,
+        "worker_max_memory_per_child": 400_000,
+        "worker_max_tasks_per_child": 1000,
+        "worker_soft_shutdown_timeout": 20.0,
+        "worker_enable_soft_shutdown_on_idle": True,
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": False,
+        "worker_enable_remote_control": False,
+    }

@@ -1,0 +1,135 @@
+"""Everything that may vary between two machines, made once; the only reader of the environment."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: The folder that holds the installed rooms: config/, pipeline/, tasks/, templates/.
+HOME = Path(__file__).resolve().parent.parent
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+def _bare(name: str) -> AliasChoices:
+    # The addresses go by the names that hosting platforms set; all else carries the EXPORTS_ prefix.
+    return AliasChoices(name.upper(), f"EXPORTS_{name.upper()}", name)
+
+
+class Settings(BaseSettings):
+    """The settings, from the environment or a `.env` file; `EXPORTS_` before the name except where a bare name is said."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EXPORTS_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    # Where things are
+    database_url: str = Field(
+        "sqlite:///var/exports.db", validation_alias=_bare("database_url"), description="The database: sqlite or postgresql"
+    )
+    broker_url: SecretStr = Field(
+        SecretStr("memory://"),
+        validation_alias=_bare("broker_url"),
+        description="The message broker: memory://, redis:// or amqp://",
+    )
+    artifacts_url: str = Field(
+        "file:var/artifacts",
+        validation_alias=_bare("artifacts_url"),
+        description="The artifact store: file:FOLDER, s3://BUCKET/PREFIX, gs:// or az://",
+    )
+    host: str = Field("127.0.0.1", description="Address that `exports serve` listens on")
+    port: int = Field(8000, ge=0, le=65535, description="Port that `exports serve` listens on; 0 takes a free one")
+    public_url: str = Field("http://127.0.0.1:8000", description="Address that callers and partners reach the API by")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged")
+    log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people")
+
+    # Secrets
+    secret_key: SecretStr = Field(
+        SecretStr("development-only-secret-key"),
+        description="Encrypts partners' secrets at rest; any long random text, the same on every machine",
+    )
+
+    # What the command line talks to
+    api_url: str = Field("http://127.0.0.1:8000", description="The API that the `exports` command calls")
+    api_key: SecretStr | None = Field(None, description="The key that the `exports` command calls it with")
+
+    # Execution
+    lease_seconds: Seconds = Field(30, description="How long a claimed step or delivery is held without a sign of life")
+    step_max_attempts: Count = Field(5, description="Attempts of one step before the export fails")
+    step_retry_seconds: Seconds = Field(2, description="Pause after the first failed attempt of a step; it doubles")
+    sweep_seconds: Seconds = Field(2, description="How often each worker looks for what has stalled; +-20 % jitter")
+    sweep_limit: Count = Field(500, description="How many stalled rows one sweep owes again")
+    stalled_seconds: Seconds = Field(15, description="How long a wake-up may be under way before the sweep sends another")
+
+    # Deliveries
+    delivery_timeout_seconds: Seconds = Field(20, description="Total time that one delivery attempt may take")
+    delivery_batch: Count = Field(500, description="How many messages to one recipient are sent in one attempt")
+    delivery_schedule_seconds: tuple[Seconds, ...] = Field(
+        (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+        description="Pauses after failed attempts (Standard Webhooks' example); after the last a delivery is dead",
+    )
+    allow_private_destinations: bool = Field(
+        False, description="Whether partners may be reached at loopback and private addresses"
+    )
+    borderbuddy_url: str | None = Field(None, description="Endpoint that takes handoffs on the borderbuddy path")
+    borderbuddy_token: SecretStr | None = Field(None, description="Bearer token for that endpoint")
+    borderbuddy_sandbox_url: str | None = Field(
+        None, description="The same for test exports; default: the built-in sandbox broker at public_url"
+    )
+
+    # Bounds of the API
+    max_body_bytes: Count = Field(32 * 1024 * 1024, description="Largest request body, counted while it streams")
+    max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
+    max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
+    rate_limit_per_minute: Count = Field(6000, description="Requests a key may make in a minute")
+    idempotency_days: Count = Field(30, description="How long the first answer to an idempotency key is kept")
+    publish_backlog: Count = Field(10_000, description="Launches the API holds for publishing; beyond it the sweep owes them")
+
+    # Documents
+    renderer_timeout_seconds: Seconds = Field(60, description="Wall time that one PDF may take")
+    renderer_max_documents: Count = Field(200, description="PDFs one renderer process makes before it is replaced")
+    renderer_max_rss_mb: Count = Field(400, description="Resident memory at which a renderer process is replaced")
+
+    # Database
+    database_pool: Count = Field(10, description="Connections one process keeps to PostgreSQL")
+    database_timeout_seconds: Seconds = Field(10, description="How long a statement waits for a lock or a connection")
+
+    @model_validator(mode="after")
+    def _known_schemes(self) -> Settings:
+        checks = (
+            ("DATABASE_URL", self.database_url, ("sqlite:", "postgresql:", "postgres:", "postgresql+psycopg:")),
+            ("BROKER_URL", self.broker_url.get_secret_value(), ("memory:", "redis:", "rediss:", "amqp:", "amqps:")),
+            ("ARTIFACTS_URL", self.artifacts_url, ("file:", "memory:", "s3:", "gs:", "az:")),
+        )
+        for name, url, schemes in checks:
+            if not url.startswith(schemes):
+                given = url.split(":", 1)[0]
+                raise ValueError(f"{name} begins with {given!r}; give one of {', '.join(schemes)}")
+        return self
+
+    @property
+    def message_broker(self) -> str:
+        """The kind of message broker: memory, redis or amqp."""
+        scheme = self.broker_url.get_secret_value().split(":", 1)[0]
+        return {"rediss": "redis", "amqps": "amqp"}.get(scheme, scheme)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the message broker lives in this process, so that the workers must too."""
+        return self.message_broker == "memory"
+
+    @property
+    def borderbuddy_sandbox(self) -> str:
+        """Where test exports on the borderbuddy path go."""
+        return self.borderbuddy_sandbox_url or f"{self.public_url}/sandbox/borderbuddy/handoffs"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return Settings()

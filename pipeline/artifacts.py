@@ -1,0 +1,93 @@
+"""The document store: bytes under their own SHA-256, in a local folder, S3 or another store by URL."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import LocalStore, MemoryStore, from_url
+
+from pipeline.errors import ArtifactConflict, StoreUnavailable
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+
+class ArtifactStore:
+    """A content-addressed store: what was put once is never changed, and putting it twice is harmless."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._folder: Path | None = None
+        self._store: ObjectStore
+        if url.startswith("file:"):
+            # Relative to the working directory unless it begins with a slash: file:var/artifacts, file:///srv/artifacts.
+            self._folder = Path(url.removeprefix("file:").replace("//", "", 1) if "//" in url else url[5:]).resolve()
+            self._store = LocalStore(self._folder, mkdir=True)
+        elif url.startswith("memory:"):
+            self._store = MemoryStore()
+        else:
+            self._store = cast("ObjectStore", from_url(url))
+
+    def put(self, body: bytes) -> str:
+        """Keep `body` and return its SHA-256 in hex.
+
+        Raises StoreUnavailable where the store does not take it.
+        """
+        sha256 = hashlib.sha256(body).hexdigest()
+        path = _path(sha256)
+        try:
+            if not self._has(path, len(body)):
+                obstore.put(self._store, path, body)
+                if self._folder is not None:
+                    _to_disk(self._folder / path)
+        except (BaseError, OSError) as error:
+            raise StoreUnavailable(f"the artifact store did not take a document: {type(error).__name__}") from error
+        return sha256
+
+    def get(self, sha256: str) -> bytes:
+        """Return the bytes whose SHA-256 is `sha256`.
+
+        Raises StoreUnavailable where they are missing or the store does not answer, ArtifactConflict where they were
+        changed behind our back.
+        """
+        try:
+            body = bytes(obstore.get(self._store, _path(sha256)).bytes())
+        except (BaseError, OSError) as error:
+            raise StoreUnavailable(f"document {sha256} cannot be read: {type(error).__name__}") from error
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise ArtifactConflict(f"document {sha256} is not what was stored")
+        return body
+
+    def check(self) -> None:
+        """Write, read and delete a small object; raises StoreUnavailable where one of them fails."""
+        try:
+            obstore.put(self._store, ".check", b"check")
+            obstore.get(self._store, ".check").bytes()
+            obstore.delete(self._store, ".check")
+        except (BaseError, OSError) as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+    def _has(self, path: str, size: int) -> bool:
+        try:
+            return obstore.head(self._store, path)["size"] == size
+        except (NotFoundError, FileNotFoundError):
+            return False
+
+
+def _path(sha256: str) -> str:
+    return f"sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+def _to_disk(path: Path) -> None:
+    # The store renames a finished file into place; only an fsync of both makes that survive a power cut.
+    for place in (path, path.parent):
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

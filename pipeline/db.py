@@ -1,0 +1,170 @@
+"""Where sessions come from: one way to read, one way to write, and the database's own clock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import DateTime, Dialect, Float, create_engine, event, literal
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Session
+
+from pipeline.errors import DatabaseBusy
+
+_SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the present instant."""
+    return datetime.now(UTC)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC instant on both databases; SQLite, which has none, keeps text that sorts by time."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive value; hand the database UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class database_now(FunctionElement[datetime]):  # noqa: N801 - it reads as the SQL function that it is
+    """The database's clock, `seconds` from now: what leases go by, because workers' clocks disagree."""
+
+    type = Instant()
+    inherit_cache = True
+
+    def __init__(self, seconds: float = 0) -> None:
+        super().__init__(literal(float(seconds), Float()))
+
+
+@compiles(database_now, "postgresql")
+def _postgresql_now(element: database_now, compiler: Any, **kwargs: Any) -> str:
+    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kwargs)}))"
+
+
+@compiles(database_now, "sqlite")
+def _sqlite_now(element: database_now, compiler: Any, **kwargs: Any) -> str:
+    return f"exports_now({compiler.process(element.clauses, **kwargs)})"
+
+
+class Database:
+    """An engine with our settings, and the sessions on it."""
+
+    def __init__(self, url: str, *, pool: int = 10, timeout_seconds: float = 10, clock: Clock = utc_now) -> None:
+        self.url = _with_driver(make_url(url))
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._timeout_seconds = timeout_seconds
+        # SQLite takes one writer at a time. Queueing for it here is fair; its own busy loop is not.
+        self._writer: AbstractContextManager[object] = threading.Lock() if self.is_sqlite else nullcontext()
+        self.engine = _sqlite(self.url, timeout_seconds, clock) if self.is_sqlite else _postgresql(
+            self.url, pool, timeout_seconds
+        )
+        self._writing = self.engine.execution_options(writes=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Give a session that sees one snapshot and writes nothing.
+
+        Raises DatabaseBusy where the database does not answer in time.
+        """
+        with translated(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Give a session whose work is committed as one transaction when the block ends, or not at all.
+
+        Raises DatabaseBusy where the database does not answer in time.
+        """
+        with self._writer, translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": timeout_seconds, "check_same_thread": False})
+
+    def exports_now(seconds: float) -> str:
+        return (clock().astimezone(UTC) + timedelta(seconds=seconds)).strftime(_SQLITE_FORMAT)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: Any) -> None:
+        # We say BEGIN ourselves: the driver would begin with a read and upgrade it, which fails at once when two do.
+        connection.isolation_level = None
+        connection.create_function("exports_now", 1, exports_now)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: URL, pool: int, timeout_seconds: float) -> Engine:
+    milliseconds = int(timeout_seconds * 1000)
+    options = {
+        "timezone": "UTC",
+        "synchronous_commit": "on",
+        "lock_timeout": milliseconds // 2,
+        "statement_timeout": milliseconds * 3,
+        "idle_in_transaction_session_timeout": milliseconds * 3,
+    }
+    return create_engine(
+        url,
+        pool_size=pool,
+        max_overflow=pool,
+        pool_timeout=timeout_seconds,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": max(2, int(timeout_seconds)),
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+        },
+    )
+
+
+def _with_driver(url: URL) -> URL:
+    # Hosting platforms say postgres:// or postgresql://, which SQLAlchemy reads as another driver's.
+    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgres", "postgresql") else url
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's ways of saying "not now" into DatabaseBusy; a broken constraint stays what it is."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
+        cause = getattr(error, "orig", None) or error
+        raise DatabaseBusy(f"the database did not answer: {type(cause).__name__}: {str(cause).splitlines()[0]}") from error

@@ -1,0 +1,67 @@
+"""What a step is given to work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from sqlmodel import Session, col, select
+
+from pipeline.models import Export, ExportUnit
+from pipeline.schemas.plan import Unit
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """The frozen facts of one step: its export, and its unit where it has one (unit_no 0 is the export itself)."""
+
+    export_id: str
+    account_id: str
+    batch_id: str
+    plan_hash: str
+    revision: int
+    test: bool
+    broker_id: str
+    warehouse_id: str
+    ruleset_id: str
+    ruleset_as_of: date
+    treatment_digest: str
+    unit_no: int
+    step: str
+    fence: int
+    attempt: int
+
+
+def context_of(export: Export, *, unit_no: int, step: str, fence: int, attempt: int) -> StepContext:
+    """Return the context of a claimed step of `export`."""
+    return StepContext(
+        export_id=export.id,
+        account_id=export.account_id,
+        batch_id=export.batch_id,
+        plan_hash=export.plan_hash,
+        revision=export.revision,
+        test=export.test,
+        broker_id=export.broker_id,
+        warehouse_id=export.warehouse_id,
+        ruleset_id=export.ruleset_id,
+        ruleset_as_of=export.ruleset_as_of,
+        treatment_digest=export.treatment_digest,
+        unit_no=unit_no,
+        step=step,
+        fence=fence,
+        attempt=attempt,
+    )
+
+
+def unit_row(session: Session, context: StepContext) -> ExportUnit:
+    """Return the row of the step's unit."""
+    return session.exec(
+        select(ExportUnit).where(
+            col(ExportUnit.export_id) == context.export_id, col(ExportUnit.unit_no) == context.unit_no
+        )
+    ).one()
+
+
+def plan_unit(row: ExportUnit) -> Unit:
+    """Return the unit of the plan that `row` keeps; it was validated when it was accepted."""
+    return Unit.model_validate_json(row.document)
