@@ -219,15 +219,15 @@ PARTIES: Json = {
         "identifiers": {"BN": "123456789RM0001"},
     },
     "buyer": {
-        "name": "Lakeside Home Inc",
+        "name": "Demo Housewares Inc",
         "address": _address("400 Main Street", "Buffalo", "NY", "14202", "US"),
         "contact": None,
         "identifiers": {},
     },
     "shipTo": {
-        "name": "Lakeside Home Inc, Dock 4",
+        "name": "Demo Housewares Inc, Dock 4",
         "address": _address("1 Harbor Road", "Buffalo", "NY", "14203", "US"),
-        "contact": _contact("Receiving", "dock@lakeside.example", "+1 716 555 0104"),
+        "contact": _contact("Receiving", "dock@housewares.example", "+1 716 555 0104"),
         "identifiers": {},
     },
     "importerOfRecord": {"importerNumber": "12-345678900", "name": None, "address": None, "contact": None},
@@ -241,9 +241,9 @@ PARTIES: Json = {
         },
         {
             "ref": "M2",
-            "name": "Harbour Bag Works",
+            "name": "Demo Bag Works",
             "address": _address("88 Binhai Road", "Shenzhen", None, "518000", "CN"),
-            "mid": "CNHARBAG88SHE",
+            "mid": "CNDEMBAG88SHE",
         },
     ],
 }
