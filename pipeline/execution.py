@@ -1,0 +1,494 @@
+"""The life of an export: STEPS, the pipeline as one table, and advance(), which makes one step real exactly once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import exists, func, or_, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col
+
+from pipeline import delivery, events, handoff, notifications, packages, rendering
+from pipeline.customs import treatment
+from pipeline.db import database_now
+from pipeline.errors import DatabaseBusy, ExportsError, Fenced, InvalidState, NotFound, Retryable, Terminal
+from pipeline.events import EventType, NewEvent
+from pipeline.models import Export, Step
+from pipeline.runtime import Runtime
+from pipeline.states import EXPORT_MOVES, ExportState, StepState, sources
+from pipeline.steps import StepContext, context_of
+
+log = structlog.get_logger(__name__)
+
+#: The unit number of the steps that belong to the export as a whole.
+EXPORT_LEVEL: Final = 0
+
+ACTIVE: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
+
+Prepare = Callable[[Runtime, StepContext], Any]
+Write = Callable[[Session, StepContext, Any], Sequence[NewEvent]]
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """One row of the pipeline.
+
+    `prepare` does what is slow or reaches outside, in no transaction, and may run more than once; `write` puts its
+    result into the database in the one transaction that also marks the step done, and so takes effect exactly once.
+    `opens` names the steps that may begin then. The worker that finished a step carries on with the first of them
+    itself where `carries_on` says that this is cheaper than another message.
+    """
+
+    name: str
+    per_unit: bool
+    write: Write
+    prepare: Prepare | None = None
+    opens: tuple[str, ...] = ()
+    carries_on: bool = False
+
+
+def _nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
+    return ()
+
+
+def _tell(audience: str) -> Prepare:
+    def tell(runtime: Runtime, context: StepContext) -> None:
+        delivery.tell(runtime, context, audience)
+
+    return tell
+
+
+def _close_unit(session: Session, context: StepContext, _: Any) -> Sequence[NewEvent]:
+    session.execute(
+        update(Export).where(col(Export.id) == context.export_id).values(units_closed=col(Export.units_closed) + 1)
+    )
+    return (NewEvent(EventType.CUSTOMS_PACKAGE_CLOSED, {"unitNo": context.unit_no}),)
+
+
+NOTIFY: Final = ("notify_broker", "notify_warehouse", "notify_operator")
+
+STEPS: Final[tuple[StepSpec, ...]] = (
+    StepSpec("record_packages", True, packages.record, opens=("attach_customs",), carries_on=True),
+    StepSpec("attach_customs", True, treatment.attach, opens=("render_documents",)),
+    StepSpec(
+        "render_documents", True, rendering.write, prepare=rendering.prepare, opens=("close_unit",), carries_on=True
+    ),
+    # The last unit to close opens the handoff; which one that is, the database counts.
+    StepSpec("close_unit", True, _close_unit, opens=("hand_off",), carries_on=True),
+    StepSpec("hand_off", False, handoff.write, prepare=handoff.prepare, opens=NOTIFY),
+    StepSpec("notify_broker", False, _nothing, prepare=_tell("customs_broker")),
+    StepSpec("notify_warehouse", False, _nothing, prepare=_tell("warehouse")),
+    # The operator hears that the export is executed once it is: what this step owes is released by the last of the three.
+    StepSpec("notify_operator", False, _nothing),
+)
+SPECS: Final = {spec.name: spec for spec in STEPS}
+
+
+@dataclass(frozen=True)
+class Wake:
+    """Something that became owed and wants a message: a step, or the deliveries to one recipient by one channel."""
+
+    export_id: str
+    unit_no: int = EXPORT_LEVEL
+    step: str | None = None
+    partner_id: str | None = None
+    channel: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call of advance() came to.
+
+    `did` are the steps made here, in order; `wakes` what they opened beyond the caller's own chain; `stopped` tells that
+    the next step is not to be tried now.
+    """
+
+    did: tuple[tuple[int, str], ...] = ()
+    wakes: tuple[Wake, ...] = ()
+    stopped: bool = False
+
+
+def first_steps(export_id: str, unit_nos: Sequence[int], stalled_seconds: float) -> list[dict[str, Any]]:
+    """Return the rows of every step of a new export; the first of each unit is owed, the rest wait."""
+    rows = []
+    per_unit = [spec for spec in STEPS if spec.per_unit]
+    for unit_no in (*unit_nos, EXPORT_LEVEL):
+        for position, spec in enumerate(STEPS):
+            if spec.per_unit == (unit_no == EXPORT_LEVEL):
+                continue
+            owed = spec is per_unit[0]
+            rows.append(
+                {
+                    "export_id": export_id,
+                    "unit_no": unit_no,
+                    "name": spec.name,
+                    "position": position,
+                    "state": (StepState.OWED if owed else StepState.WAITING).value,
+                    "due_at": database_now(stalled_seconds) if owed else None,
+                }
+            )
+    return rows
+
+
+def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcome:
+    """Make the step `name` real, and the cheap ones after it, each in a transaction of its own.
+
+    A step that is done, held by another worker, not yet opened or of an ended export is left alone: losing, doubling or
+    reordering the message that led here changes nothing. A failure is recorded and put off; after as many attempts as
+    the settings allow, or at once where trying again cannot help, the export fails.
+    """
+    context = _claim(runtime, export_id, unit_no, SPECS[name])
+    did: list[tuple[int, str]] = []
+    wakes: list[Wake] = []
+    while context is not None:
+        spec = SPECS[context.step]
+        with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=context.unit_no, step=context.step):
+            try:
+                if context.attempt > runtime.settings.step_max_attempts:
+                    raise Terminal(f"{spec.name} was begun {context.attempt - 1} times and never finished")
+                done, context, opened = _make(runtime, context, spec)
+            except Fenced:
+                log.warning("step_fenced", fence=context.fence)
+                return Outcome(tuple(did), tuple(wakes), stopped=True)
+            except Exception as error:
+                wakes += _put_off(runtime, context, error)
+                return Outcome(tuple(did), tuple(wakes), stopped=True)
+        did.append(done)
+        wakes += opened
+    return Outcome(tuple(did), tuple(wakes), stopped=not did)
+
+
+def _make(
+    runtime: Runtime, context: StepContext, spec: StepSpec
+) -> tuple[tuple[int, str], StepContext | None, list[Wake]]:
+    """Do one claimed step; return it, the context of the step to carry on with, and what else it opened."""
+    prepared = None
+    if spec.prepare is not None:
+        with _held(runtime, context):
+            prepared = spec.prepare(runtime, context)
+    try:
+        with runtime.db.write() as session:
+            following, opened = _finish(session, runtime, context, spec, prepared)
+    except IntegrityError as error:
+        # Whoever overtook us wrote the same rows first; otherwise the facts themselves collide and a person must look.
+        if not _still_holds(runtime, context):
+            raise Fenced from error
+        raise Terminal(f"{spec.name} collides with what is recorded: {str(error.orig).splitlines()[0]}") from error
+    log.info("step_done", attempt=context.attempt)
+    return (context.unit_no, context.step), following, opened
+
+
+def _finish(
+    session: Session, runtime: Runtime, context: StepContext, spec: StepSpec, prepared: Any
+) -> tuple[StepContext | None, list[Wake]]:
+    # Locks are always taken in this order: the step's own new rows, the export's row, the rows of its steps.
+    settings = runtime.settings
+    export_id = context.export_id
+    happened = spec.write(session, context, prepared)
+    events.append(session, export_id, context.step, happened)
+    moved = session.execute(
+        update(Step)
+        .where(*_is(context), col(Step.state) == StepState.OWED.value, col(Step.fence) == context.fence)
+        .values(
+            state=StepState.DONE.value, lease_until=None, due_at=None, finished_at=database_now(), error=None
+        )
+    )
+    if moved.rowcount != 1:
+        raise Fenced
+    if spec.name in NOTIFY:
+        return None, _complete_if_last(session, context)
+    opens = spec.opens
+    unit_no = context.unit_no if spec.per_unit else EXPORT_LEVEL
+    if spec.name == "close_unit":
+        unit_no = EXPORT_LEVEL
+        open_units = session.scalar(
+            select(col(Export.units_total) - col(Export.units_closed)).where(col(Export.id) == export_id)
+        )
+        if open_units:
+            return None, []
+    if spec.carries_on:
+        # The next step is claimed in the same transaction: nobody else can have seen it owed.
+        (following,) = opens
+        session.execute(
+            update(Step)
+            .where(*_at(export_id, unit_no, following), col(Step.state) == StepState.WAITING.value)
+            .values(
+                state=StepState.OWED.value,
+                fence=1,
+                attempts=1,
+                started_at=database_now(),
+                lease_until=database_now(settings.lease_seconds),
+                due_at=database_now(settings.lease_seconds),
+            )
+        )
+        return replace(context, unit_no=unit_no, step=following, fence=1, attempt=1), []
+    session.execute(
+        update(Step)
+        .where(
+            col(Step.export_id) == export_id,
+            col(Step.unit_no) == unit_no,
+            col(Step.name).in_(opens),
+            col(Step.state) == StepState.WAITING.value,
+        )
+        .values(state=StepState.OWED.value, due_at=database_now(settings.stalled_seconds))
+    )
+    # Within a unit the caller's chain leads on by itself; the fan-out is launched by whoever handed off.
+    return None, [] if spec.per_unit else [Wake(export_id, step=name) for name in opens]
+
+
+def _complete_if_last(session: Session, context: StepContext) -> list[Wake]:
+    # The export's row is locked by the event above, so the three are counted one after another.
+    remaining = session.scalar(
+        select(func.count())
+        .select_from(Step)
+        .where(
+            col(Step.export_id) == context.export_id,
+            col(Step.name).in_(NOTIFY),
+            col(Step.state) != StepState.DONE.value,
+        )
+    )
+    if remaining:
+        return []
+    _move(session, context.export_id, ExportState.EXECUTED, finished_at=database_now())
+    events.append(session, context.export_id, context.step, [NewEvent(EventType.EXPORT_EXECUTED)])
+    return _released(session, context.export_id)
+
+
+def _released(session: Session, export_id: str) -> list[Wake]:
+    return [
+        Wake(export_id, partner_id=lane.partner_id, channel=lane.channel)
+        for lane in notifications.release(session, export_id)
+    ]
+
+
+def _claim(runtime: Runtime, export_id: str, unit_no: int, spec: StepSpec) -> StepContext | None:
+    """Take the step's lease on the database's clock; None where there is nothing to do."""
+    active = exists().where(col(Export.id) == export_id, col(Export.state).in_(ACTIVE))
+    with runtime.db.write() as session:
+        if spec is STEPS[0]:
+            session.execute(
+                update(Export)
+                .where(col(Export.id) == export_id, col(Export.state) == ExportState.ACCEPTED.value)
+                .values(state=ExportState.EXECUTING.value, updated_at=database_now())
+            )
+        row = session.execute(
+            update(Step)
+            .where(
+                *_at(export_id, unit_no, spec.name),
+                col(Step.state) == StepState.OWED.value,
+                or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
+                active,
+            )
+            .values(
+                fence=col(Step.fence) + 1,
+                attempts=col(Step.attempts) + 1,
+                started_at=func.coalesce(col(Step.started_at), database_now()),
+                lease_until=database_now(runtime.settings.lease_seconds),
+                due_at=database_now(runtime.settings.lease_seconds),
+            )
+            .returning(col(Step.fence), col(Step.attempts))
+        ).first()
+        if row is None:
+            return None
+        export = session.get_one(Export, export_id)
+        return context_of(export, unit_no=unit_no, step=spec.name, fence=row.fence, attempt=row.attempts)
+
+
+@contextmanager
+def _held(runtime: Runtime, context: StepContext) -> Iterator[None]:
+    """Renew the lease while the block works, so that a long step is not taken for a dead one."""
+    ended = threading.Event()
+    lease = runtime.settings.lease_seconds
+
+    def renew() -> None:
+        while not ended.wait(lease / 3):
+            try:
+                with runtime.db.write() as session:
+                    session.execute(
+                        update(Step)
+                        .where(*_is(context), col(Step.fence) == context.fence)
+                        .values(lease_until=database_now(lease), due_at=database_now(lease))
+                    )
+            except DatabaseBusy:
+                log.warning("lease_not_renewed", export_id=context.export_id, step=context.step)
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _put_off(runtime: Runtime, context: StepContext, error: Exception) -> list[Wake]:
+    """Record a failed attempt: due again after a pause that doubles, or the end of the export."""
+    spent = context.attempt >= runtime.settings.step_max_attempts
+    reason = str(error) if isinstance(error, ExportsError) else f"{type(error).__name__} in {context.step}"
+    if isinstance(error, Retryable):
+        log.warning("step_put_off", attempt=context.attempt, reason=reason)
+    else:
+        log.exception("step_raised", attempt=context.attempt)
+    pause = runtime.settings.step_retry_seconds * 2 ** (context.attempt - 1)
+    try:
+        with runtime.db.write() as session:
+            held = session.scalar(
+                select(col(Step.fence)).where(*_is(context), col(Step.state) == StepState.OWED.value)
+            )
+            if held != context.fence:
+                return []
+            if spent or isinstance(error, Terminal):
+                return _fail(session, context, reason)
+            fact = {"step": context.step, "unitNo": context.unit_no, "attempt": context.attempt, "reason": reason}
+            events.append(session, context.export_id, context.step, [NewEvent(EventType.STEP_RETRIED, fact)])
+            session.execute(
+                update(Step)
+                .where(*_is(context), col(Step.fence) == context.fence)
+                .values(error=reason, lease_until=database_now(pause), due_at=database_now(pause))
+            )
+    except DatabaseBusy:
+        # Not even that could be written: the lease runs out and the sweep owes the step again.
+        log.warning("step_failure_not_recorded", export_id=context.export_id, step=context.step)
+    return []
+
+
+def _fail(session: Session, context: StepContext, reason: str) -> list[Wake]:
+    export_id = context.export_id
+    fact = {"step": context.step, "unitNo": context.unit_no, "attempts": context.attempt, "reason": reason}
+    events.append(session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, fact)])
+    failure = f"{context.step}: {reason}"
+    _move(session, export_id, ExportState.FAILED, failure=failure, finished_at=database_now())
+    session.execute(
+        update(Step)
+        .where(*_is(context), col(Step.fence) == context.fence)
+        .values(state=StepState.FAILED.value, error=reason, lease_until=None, due_at=None, finished_at=database_now())
+    )
+    # The other units keep their place but are owed nothing until somebody retries the export.
+    session.execute(
+        update(Step)
+        .where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)
+        .values(due_at=None)
+    )
+    lanes = notifications.failed(session, context, failure)
+    return [Wake(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
+
+
+def cancel(runtime: Runtime, account_id: str, export_id: str, actor: str) -> None:
+    """Stop an export that has not been handed off.
+
+    Raises NotFound, and InvalidState where it has ended or was handed off.
+    """
+    with runtime.db.write() as session:
+        _locked(session, account_id, export_id)
+        handed_off = session.scalar(
+            select(col(Step.state)).where(*_at(export_id, EXPORT_LEVEL, "hand_off"))
+        )
+        if handed_off == StepState.DONE.value:
+            raise InvalidState("the export was handed off already; it can no longer be cancelled")
+        _move(session, export_id, ExportState.CANCELLED, finished_at=database_now())
+        session.execute(
+            update(Step)
+            .where(col(Step.export_id) == export_id, col(Step.state) != StepState.DONE.value)
+            .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
+        )
+        events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED)])
+
+
+def retry(runtime: Runtime, account_id: str, export_id: str, actor: str) -> list[Wake]:
+    """Let a failed export go on from where it failed, with all its attempts again; return what to wake.
+
+    Raises NotFound, and InvalidState where it has not failed.
+    """
+    with runtime.db.write() as session:
+        _locked(session, account_id, export_id)
+        _move(session, export_id, ExportState.EXECUTING, failure=None, finished_at=None)
+        rows = session.execute(
+            update(Step)
+            .where(
+                col(Step.export_id) == export_id,
+                col(Step.state).in_((StepState.FAILED.value, StepState.OWED.value)),
+            )
+            .values(
+                state=StepState.OWED.value,
+                attempts=0,
+                error=None,
+                lease_until=None,
+                finished_at=None,
+                due_at=database_now(runtime.settings.stalled_seconds),
+            )
+            .returning(col(Step.unit_no), col(Step.name))
+        ).all()
+        events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_RESUMED)])
+    return [Wake(export_id, row.unit_no, row.name) for row in rows]
+
+
+def owed_again(runtime: Runtime) -> list[Wake]:
+    """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep wakes them.
+
+    Each is put off by `stalled_seconds` as it is returned, so that any number of sweeps at once does no harm.
+    """
+    settings = runtime.settings
+    due = (
+        select(col(Step.export_id), col(Step.unit_no), col(Step.name))
+        .where(col(Step.state) == StepState.OWED.value, col(Step.due_at) <= database_now())
+        .order_by(col(Step.due_at))
+        .limit(settings.sweep_limit)
+    )
+    if not runtime.db.is_sqlite:
+        due = due.with_for_update(skip_locked=True)
+    with runtime.db.write() as session:
+        rows = session.execute(
+            update(Step)
+            .where(
+                tuple_(col(Step.export_id), col(Step.unit_no), col(Step.name)).in_(due),
+                col(Step.state) == StepState.OWED.value,
+            )
+            .values(due_at=database_now(settings.stalled_seconds))
+            .returning(col(Step.export_id), col(Step.unit_no), col(Step.name))
+        ).all()
+        lanes = delivery.due_lanes(session, settings)
+    wakes = [Wake(row.export_id, row.unit_no, row.name) for row in rows]
+    return wakes + [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
+
+
+def _locked(session: Session, account_id: str, export_id: str) -> None:
+    found = session.execute(
+        update(Export)
+        .where(col(Export.id) == export_id, col(Export.account_id) == account_id)
+        .values(updated_at=database_now())
+    )
+    if found.rowcount != 1:
+        raise NotFound(f"there is no export {export_id}")
+
+
+def _move(session: Session, export_id: str, target: ExportState, **values: Any) -> None:
+    moved = session.execute(
+        update(Export)
+        .where(
+            col(Export.id) == export_id,
+            col(Export.state).in_([state.value for state in sources(EXPORT_MOVES, target)]),
+        )
+        .values(state=target.value, updated_at=database_now(), **values)
+    )
+    if moved.rowcount != 1:
+        raise InvalidState(f"the export's state does not allow it to be {target}")
+
+
+def _still_holds(runtime: Runtime, context: StepContext) -> bool:
+    with runtime.db.read() as session:
+        row = session.execute(select(col(Step.state), col(Step.fence)).where(*_is(context))).one()
+    return row.state == StepState.OWED.value and row.fence == context.fence
+
+
+def _at(export_id: str, unit_no: int, name: str) -> tuple[Any, ...]:
+    return col(Step.export_id) == export_id, col(Step.unit_no) == unit_no, col(Step.name) == name
+
+
+def _is(context: StepContext) -> tuple[Any, ...]:
+    return _at(context.export_id, context.unit_no, context.step)
+
