@@ -57,6 +57,12 @@ class Server(ABC):
         self.process: subprocess.Popen[bytes] | None = None
         self.own(self.folder)
 
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @abstractmethod
     def command(self) -> Sequence[str]:
         """The program and its arguments."""
@@ -189,9 +195,13 @@ class Redis(Server):
         return [self.program, *(part for key, value in options.items() for part in (f"--{key}", str(value)))]
 
     def ping(self) -> None:
-        with redis.Redis.from_url(self.url, socket_timeout=2) as client:
+        with self.client() as client:
             if client.info("server")["process_id"] != self.running().pid:
                 raise NotOurs("another Redis answers")
+
+    def client(self) -> redis.Redis:
+        """A client of database 0."""
+        return redis.Redis.from_url(self.url, socket_timeout=2)
 
     def fresh_url(self) -> str:
         """The URL of a database number that nobody has used yet."""
@@ -200,7 +210,7 @@ class Redis(Server):
     def flush(self) -> None:
         """Lose everything, as a restarted Redis without persistence does."""
         self.assert_ours()
-        with redis.Redis.from_url(self.url) as client:
+        with self.client() as client:
             client.flushall()
 
 

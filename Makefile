@@ -1,0 +1,62 @@
+# What one does here. `make` alone prints this list.
+
+PYTHON ?= python3
+VENV   ?= .venv
+
+UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' .ci/uv.txt)
+UV         := $(shell uv --version 2>/dev/null | grep -q '^uv $(UV_VERSION)\b' && echo uv || echo .uv/bin/uv)
+
+# Nothing is ever downloaded that is not a package: the Python is the one that is here.
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+
+define need_python
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+  { echo "Python 3.11 or later is needed, and $(PYTHON) is not one. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+endef
+
+.PHONY: help setup demo test lint fix bench ci clean
+.DEFAULT_GOAL := help
+
+help: ## Print this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+setup: $(VENV)/ready ## Make the virtual environment with the locked dependencies
+
+demo: setup ## Run three example plans through every part, on this machine, and show what came of them
+	@$(VENV)/bin/exports demo
+
+test: setup ## Run the tests (servers that are not installed are skipped, unless CI is set)
+	$(VENV)/bin/pytest --cov --cov-report=term:skip-covered
+
+lint: setup ## Check format, lint, types and import contracts
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+fix: setup ## Mend what the formatter and the linter can mend
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: setup ## Measure; prints ratios
+	$(VENV)/bin/python -m tests.benchmarks
+
+ci: ## Run all that must pass before a change lands (installs servers with apt where they are missing)
+	.ci/run
+
+clean: ## Remove what the targets above made
+	rm -rf .venv .venv-* .uv .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
+	@$(need_python)
+	$(UV) sync --locked --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@touch $@
+
+# Where pip cannot make an environment of its own (Debian without python3-venv), it may still put uv into a folder.
+.uv/bin/uv: .ci/uv.txt
+	@$(need_python)
+	@rm -rf .uv
+	@{ $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r .ci/uv.txt; } || \
+	  { rm -rf .uv && $(PYTHON) -m pip install --quiet --target .uv --require-hashes --only-binary :all: -r .ci/uv.txt; } || \
+	  { rm -rf .uv; echo "$(PYTHON) has neither venv nor pip. Install one (Debian, Ubuntu: apt install python3-venv), or uv $(UV_VERSION)." >&2; exit 1; }

@@ -1,0 +1,200 @@
+"""What every test may ask for: servers, a migrated database, a whole stack; and what none may do: leave this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+import pytest
+from kombu.transport import memory
+from sqlmodel import SQLModel
+
+from config.settings import Settings
+from pipeline import models
+from pipeline.db import Database
+from tests.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
+
+S = TypeVar("S", bound=Server)
+
+SERVER_FIXTURES: Final = frozenset({"redis_server", "rabbitmq_server", "postgres_server", "own_server"})
+SERVERS = pytest.mark.servers
+
+
+def pytest_configure() -> None:
+    """Give the tests settings of their own and keep them on this machine."""
+    for name in [*os.environ]:
+        if name.startswith("EXPORTS_") or name in {"DATABASE_URL", "BROKER_URL", "ARTIFACTS_URL"}:
+            del os.environ[name]
+    Settings.model_config["env_file"] = None
+    sys.addaudithook(_loopback_only)
+
+
+def _loopback_only(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "socket.connect":
+        return
+    address = arguments[1]
+    if isinstance(address, tuple) and not str(address[0]).startswith("127.") and address[0] not in {"localhost", "::1"}:
+        raise PermissionError(f"a test may not connect to {address[0]}: the tests stay on this machine")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what needs a server, so that `-m "not servers"` leaves it out."""
+    if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
+        item.add_marker(SERVERS)
+
+
+@contextmanager
+def _owned(kind: type[S]) -> Iterator[S]:
+    try:
+        server = kind()
+    except MissingServer as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+    with server:
+        yield server
+
+
+class OwnServer(Protocol):
+    """Starts a server that no other test sees."""
+
+    def __call__(self, kind: type[S]) -> S:
+        """Return the running server; it ends with the test."""
+
+
+@pytest.fixture
+def own_server() -> Iterator[OwnServer]:
+    """Servers for this test alone: to kill, freeze and flush."""
+    with ExitStack() as servers:
+
+        def start(kind: type[S]) -> S:
+            return servers.enter_context(_owned(kind))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """A Redis of the tests' own, shared by all; to break one, ask for `own_server`."""
+    with _owned(Redis) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitMQ]:
+    """A RabbitMQ of the tests' own, shared by all."""
+    with _owned(RabbitMQ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgreSQL]:
+    """A PostgreSQL of the tests' own, shared by all."""
+    with _owned(PostgreSQL) as server:
+        yield server
+
+
+def upgrade(url: str) -> None:
+    """Bring a database to the tables of today."""
+    assert models.Export.__tablename__ in SQLModel.metadata.tables
+    database = Database(url)
+    SQLModel.metadata.create_all(database.engine)
+    database.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "exports.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgreSQL) -> str:
+    """The name of a migrated PostgreSQL database, to be copied."""
+    url = postgres_server.fresh_url()
+    upgrade(url)
+    return url.rsplit("/", 1)[1]
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated, empty SQLite database of this test's own."""
+    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'exports.db')}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=SERVERS)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated, empty database of this test's own, on each database that we promise."""
+    if request.param == "sqlite":
+        return str(request.getfixturevalue("sqlite_url"))
+    server: PostgreSQL = request.getfixturevalue("postgres_server")
+    return server.fresh_url(request.getfixturevalue("postgres_template"))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=SERVERS)])
+def bare_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without a single table, on each database that we promise: what the migrations start from."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bare.db'}"
+    server: PostgreSQL = request.getfixturevalue("postgres_server")
+    return server.fresh_url()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A migrated database, a message broker and an artifact folder, all empty and of one test's own."""
+
+    name: str
+    database_url: str
+    broker_url: str
+    artifacts_url: str
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the message broker lives inside the process, so that one process must be everything."""
+        return self.broker_url.startswith("memory:")
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What a process of ours needs in its environment to run on this stack."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "BROKER_URL": self.broker_url,
+            "ARTIFACTS_URL": self.artifacts_url,
+        }
+
+    @property
+    def settings(self) -> Settings:
+        """The same for code in this process."""
+        return Settings.model_validate(
+            {"database_url": self.database_url, "broker_url": self.broker_url, "artifacts_url": self.artifacts_url}
+        )
+
+
+@pytest.fixture(
+    params=[
+        "sqlite-memory",
+        pytest.param("postgres-redis", marks=SERVERS),
+        pytest.param("postgres-rabbitmq", marks=SERVERS),
+    ]
+)
+def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Stack:
+    """Each of the three stacks that we promise."""
+    artifacts_url = f"file:{tmp_path / 'artifacts'}"
+    if request.param == "sqlite-memory":
+        # What lives in this process outlives a test: here is what a fresh process would see.
+        memory.Channel.queues.clear()
+        memory.Transport.global_state.clear()
+        return Stack(request.param, request.getfixturevalue("sqlite_url"), "memory://", artifacts_url)
+    message_broker: Redis | RabbitMQ = request.getfixturevalue(f"{request.param.removeprefix('postgres-')}_server")
+    postgres: PostgreSQL = request.getfixturevalue("postgres_server")
+    database_url = postgres.fresh_url(request.getfixturevalue("postgres_template"))
+    return Stack(request.param, database_url, message_broker.fresh_url(), artifacts_url)
