@@ -1,0 +1,75 @@
+"""The manufacturer identification code: how the regulation builds it from a name and an address (19 CFR 102 appendix)."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from pipeline.customs.rules import mid_rules
+from pipeline.schemas.plan import Address
+
+_LETTERS_OR_DIGITS = re.compile(r"[A-Z0-9]+")
+# A number that runs into letters names a street (250th), not a house.
+_NUMBER = re.compile(r"(?<![A-Z0-9])[0-9]+(?![A-Z0-9])")
+
+
+def derive(name: str, address: Address) -> str | None:
+    """Return the code that the regulation builds, or None where the address says too little to build one.
+
+    Two letters for the country (a Canadian province has its own), up to six from the name, up to four digits of the
+    largest number in the street line, three letters of the city.
+    """
+    country = country_code(address)
+    named = _name_part(name)
+    city = "".join(_LETTERS_OR_DIGITS.findall(_plain(address.city)))[:3]
+    if country is None or not named or not city:
+        return None
+    return f"{country}{named}{_number_part(address)}{city}"[: mid_rules().longest]
+
+
+def country_code(address: Address) -> str | None:
+    """Return the code's first two letters; None for a Canadian address whose province is not known."""
+    if address.country != "CA":
+        return address.country
+    return mid_rules().province(_plain(address.region or ""))
+
+
+def country_of(mid: str) -> str:
+    """Return the country, ISO 3166-1 alpha-2, that a code begins with: a Canadian province is Canada."""
+    return "CA" if mid[:2] in mid_rules().provinces else mid[:2]
+
+
+def _name_part(name: str) -> str:
+    words = [word for word in _words(name) if word.lower() not in mid_rules().ignored_words]
+    return "".join(word[:3] for word in words[:2])
+
+
+def _words(name: str) -> list[str]:
+    # Punctuation falls away within a word; initials that follow one another are one word, written A.B.C. or A B C.
+    words: list[str] = []
+    initials = ""
+    for piece in _plain(name).replace("/", " ").split():
+        word = "".join(_LETTERS_OR_DIGITS.findall(piece))
+        if len(word) == 1 and word.isalpha():
+            initials += word
+            continue
+        if initials:
+            words.append(initials)
+            initials = ""
+        if word:
+            words.append(word)
+    return [*words, initials] if initials else words
+
+
+def _number_part(address: Address) -> str:
+    for line in (address.line1, address.line2 or ""):
+        numbers = _NUMBER.findall(_plain(line))
+        if numbers:
+            return str(max(numbers, key=int))[:4]
+    return ""
+
+
+def _plain(text: str) -> str:
+    # Accents fall away: Québec and Quebec are one city.
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(c for c in decomposed if not unicodedata.combining(c)).upper()

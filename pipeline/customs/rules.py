@@ -1,0 +1,340 @@
+"""The dated customs reference data of config/rules, read once and validated before anything is decided by it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from functools import cache, cached_property
+from importlib.resources import files
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from pipeline.money import decimal
+from pipeline.schemas.problems import Severity
+
+Status = Literal["confirmed", "probable", "check"]
+Metal = Literal["steel", "aluminum", "copper"]
+Figure = Annotated[Decimal, BeforeValidator(decimal)]
+
+
+class Data(BaseModel):
+    """A closed, frozen piece of reference data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Row(Data):
+    """A rule with where it comes from, how sure that is, and when it holds."""
+
+    effective_from: date | None = None
+    effective_to: date | None = None
+    source: str
+    confidence: Literal["high", "medium", "low"]
+    status: Status
+
+    def holds(self, on: date) -> bool:
+        """Tell whether the row is in force on the day, both ends included."""
+        return (self.effective_from is None or self.effective_from <= on) and (
+            self.effective_to is None or on <= self.effective_to
+        )
+
+    @property
+    def severity(self) -> Severity:
+        """Say how loud a breach is: what was only heard of never refuses a plan."""
+        return "warn" if self.status == "check" else "block"
+
+
+class Window(Row):
+    """A family of chapter 99 headings that could be claimed in its window alone."""
+
+    prefix: str
+    name: str
+
+
+class Exclusive(Row):
+    """A range of headings of which a line takes no more than one; dotted codes of one length sort as they read."""
+
+    first: str
+    last: str
+
+
+class WeightTest(Row):
+    """The share of metal, percent of net weight, below which the duty headings do not apply."""
+
+    heading: str
+    least_percent: Figure
+    exempt_chapters: frozenset[str]
+    duty_headings: frozenset[str]
+
+
+class MetalNeeds(Row):
+    """What must be known of one metal; entries are refused without it from `fatal_from`."""
+
+    metal: Metal
+    needs: tuple[Literal["country_of_melt_and_pour", "primary_country_of_smelt", "country_of_cast"], ...]
+    codes: tuple[str, ...] = ()
+    fatal_from: date | None = None
+
+    def asked_of(self, hts_code: str) -> bool:
+        """Tell whether the metal is asked for under the ten digits of `hts_code`."""
+        return not self.codes or any(hts_code.startswith(digits(code)) for code in self.codes)
+
+
+class UnknownAluminum(Row):
+    """The country value that says unknown, and the headings that then may apply."""
+
+    value: str
+    headings: tuple[str, ...]
+
+
+class MetalList(Data):
+    """One list of U.S. note 16(c): the provisions on which a metal is looked at."""
+
+    list: str
+    metal: Metal
+    kind: Literal["articles", "derivative"]
+    chapters: frozenset[str]
+    codes: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _chapters_hold(self) -> Self:
+        # The published text has slipped a code into the wrong list before: each list knows its chapters.
+        for code in self.codes:
+            if code[:2] not in self.chapters:
+                raise ValueError(f"list ({self.list}) holds {code}, which is of none of its chapters")
+        return self
+
+
+class MetalLists(Data):
+    """The lists of U.S. note 16(c)."""
+
+    source: str
+    as_of: date
+    confidence: Literal["high", "medium", "low"]
+    status: Status
+    lists: tuple[MetalList, ...]
+
+    @cached_property
+    def _by_code(self) -> Mapping[str, tuple[MetalList, ...]]:
+        index: dict[str, tuple[MetalList, ...]] = {}
+        for listed in self.lists:
+            for code in listed.codes:
+                index[digits(code)] = (*index.get(digits(code), ()), listed)
+        return index
+
+    def of(self, hts_code: str) -> tuple[MetalList, ...]:
+        """Return the lists that the ten digits are on, the longest matching code first; empty if on none."""
+        return tuple(listed for length in (10, 8, 6, 4) for listed in self._by_code.get(hts_code[:length], ()))
+
+
+class Section232Rules(Data):
+    """What holds of metals and of the chapter 99 headings of a line."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    as_of: date
+    windows: tuple[Window, ...]
+    exclusive: Exclusive
+    settling_prefixes: tuple[str, ...]
+    no_metal_heading: str
+    weight_test: WeightTest
+    metals: tuple[MetalNeeds, ...]
+    unknown_aluminum: UnknownAluminum
+
+
+class Disclaimer(Data):
+    """A reason why an agency need not be told."""
+
+    text: str
+    agencies: frozenset[str] = frozenset()
+    entry_types: frozenset[str] = frozenset()
+
+
+class Flag(Data):
+    """A flag that an HTS number carries for an agency."""
+
+    agency: str
+    program: str | None = None
+    required: bool
+    disclaimers: tuple[str, ...]
+    advisory: bool = False
+    silent: bool = False
+    effective_from: date | None = None
+    status: Status
+
+    @property
+    def severity(self) -> Severity:
+        """Say how loud a breach is: an agency that only advises, and what was only heard of, refuse nothing."""
+        return "warn" if self.advisory or self.status == "check" else "block"
+
+
+class Program(Data):
+    """A program of an agency, and what its data must hold."""
+
+    processing: tuple[str, ...]
+    status: Status
+    disclaimers: tuple[str, ...] | None = None
+    intended_use: bool = False
+    data: tuple[str, ...]
+    modes: dict[str, tuple[str, ...]] = {}
+
+
+class PgaRules(Data):
+    """What partner government agencies must be told."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    as_of: date
+    source: str
+    disclaimers: dict[str, Disclaimer]
+    flags: dict[str, Flag]
+    agencies: dict[str, dict[str, Program]]
+
+
+class ImporterNumber(Data):
+    """A form that an importer's number may take."""
+
+    name: str
+    pattern: str
+    example: str
+    foreign: bool
+
+
+class EndedEntryType(Row):
+    """An entry type that may no longer be filed."""
+
+    type: str
+    name: str
+
+
+class Informal(Row):
+    """Informal entry, and the most that it may be worth."""
+
+    type: str
+    limit_usd: Figure
+
+
+class ForeignImporter(Row):
+    """The entry types that a foreign importer of record may not use."""
+
+    entry_types: frozenset[str]
+
+
+class InvoiceNumber(Row):
+    """How an invoice number may be written."""
+
+    pattern: str
+
+
+class WeightTolerance(Data):
+    """How far two weights may lie apart, whichever is more."""
+
+    percent: Figure
+    least_kg: Figure
+
+
+class Incoterms(Data):
+    """The terms under which the invoice itemises carriage, or carriage and insurance."""
+
+    freight: frozenset[str]
+    freight_and_insurance: frozenset[str]
+
+
+class Usmca(Row):
+    """Who may claim USMCA, and by which special programs."""
+
+    countries: frozenset[str]
+    programs: frozenset[str]
+
+
+class Vague(Row):
+    """When a description says too little."""
+
+    fewest_words: int
+    words: frozenset[str]
+
+
+class EntryRules(Data):
+    """What holds of the entry header, the invoice and its lines."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    as_of: date
+    destination: str
+    importer_numbers: tuple[ImporterNumber, ...]
+    ended_entry_types: tuple[EndedEntryType, ...]
+    informal: Informal
+    foreign_importer: ForeignImporter
+    invoice_number: InvoiceNumber
+    weights: WeightTolerance
+    incoterms: Incoterms
+    usmca: Usmca
+    vague: Vague
+
+    def importer_number(self, number: str) -> ImporterNumber | None:
+        """Return the form that `number` takes, if any."""
+        return next((form for form in self.importer_numbers if re.fullmatch(form.pattern, number)), None)
+
+
+class MidRules(Row):
+    """How a manufacturer identification code is built."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    longest: int
+    ignored_words: frozenset[str]
+    provinces: dict[str, tuple[str, ...]]
+
+    def province(self, region: str) -> str | None:
+        """Return the code of the Canadian province that an address names, upper case and without accents."""
+        return next((code for code, names in self.provinces.items() if region in names), None)
+
+
+def digits(code: str) -> str:
+    """Return a dotted tariff code as digits alone."""
+    return code.replace(".", "")
+
+
+def spoken(names: Iterable[str]) -> str:
+    """Return the names as a person says them."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+Loaded = TypeVar("Loaded", bound=Data)
+
+
+@cache
+def section232_rules() -> Section232Rules:
+    """Return the rules of metals and chapter 99."""
+    return _load(Section232Rules, "section232.yaml")
+
+
+@cache
+def metal_lists() -> MetalLists:
+    """Return the lists of U.S. note 16(c)."""
+    return _load(MetalLists, "s232_lists.json")
+
+
+@cache
+def pga_rules() -> PgaRules:
+    """Return the rules of partner government agencies."""
+    return _load(PgaRules, "pga.yaml")
+
+
+@cache
+def entry_rules() -> EntryRules:
+    """Return the rules of the entry and the invoice."""
+    return _load(EntryRules, "entry.yaml")
+
+
+@cache
+def mid_rules() -> MidRules:
+    """Return the rules of manufacturer identification codes."""
+    return _load(MidRules, "mid.yaml")
+
+
+def _load(model: type[Loaded], name: str) -> Loaded:
+    # JSON is YAML too: one reader for both.
+    document: Any = yaml.safe_load((files("config") / "rules" / name).read_text(encoding="utf-8"))
+    return model.model_validate(document)

@@ -1,0 +1,89 @@
+"""What customs must be told of each line: its canonical form, its digests, and the rows that keep it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rfc8785
+from sqlalchemy import insert
+from sqlmodel import Session
+
+from pipeline.errors import StepFailed
+from pipeline.events import EventType, NewEvent
+from pipeline.models import LineTreatment
+from pipeline.schemas.plan import Line, Unit, as_json
+from pipeline.steps import StepContext, plan_unit, unit_row
+
+
+def line_digest(line: Line) -> str:
+    """Return the digest of the line's code, origin and treatment, `sha256:<hex>`.
+
+    It is taken over the RFC 8785 form, in which decimals are strings with their digits as the plan carried them:
+    12.5 and 12.50 are told apart, the order of keys is not.
+    """
+    return _digest(
+        {
+            "htsCode": line.hts_code,
+            "countryOfOrigin": line.country_of_origin,
+            "treatment": as_json(line.treatment),
+        }
+    )
+
+
+def line_digests(unit: Unit) -> dict[str, str]:
+    """Return the digest of every line by its `lineRef`, in the order of the invoice."""
+    return {line.line_ref: line_digest(line) for line in unit.lines}
+
+
+def unit_digest(by_line: Mapping[str, str]) -> str:
+    """Return the digest over the unit's lines: which they are, in their order, and what each must be told."""
+    return _digest([[line_ref, digest] for line_ref, digest in by_line.items()])
+
+
+def export_digest(by_unit: Mapping[str, str]) -> str:
+    """Return the digest over the export's units, by `unitRef`, in their order."""
+    return _digest([[unit_ref, digest] for unit_ref, digest in by_unit.items()])
+
+
+def attach(session: Session, context: StepContext, _: object = None) -> Sequence[NewEvent]:
+    """Write the treatment of every line of the unit, each with its digest.
+
+    Raises StepFailed where the digests are not the ones that the export was accepted with.
+    """
+    row = unit_row(session, context)
+    unit = plan_unit(row)
+    digests = line_digests(unit)
+    digest = unit_digest(digests)
+    if digest != row.treatment_digest:
+        raise StepFailed(
+            f"the treatment of unit {row.unit_ref} has the digest {digest}, but was accepted with {row.treatment_digest}"
+        )
+    session.execute(
+        insert(LineTreatment),
+        [
+            {
+                "export_id": context.export_id,
+                "unit_no": context.unit_no,
+                "line_ref": line.line_ref,
+                "position": position,
+                "hts_code": line.hts_code,
+                "country_of_origin": line.country_of_origin,
+                "digest": digests[line.line_ref],
+            }
+            | _columns(line)
+            for position, line in enumerate(unit.lines, start=1)
+        ],
+    )
+    data = {"unitNo": context.unit_no, "unitRef": row.unit_ref, "lines": len(unit.lines), "digest": digest}
+    return (NewEvent(EventType.TREATMENT_ATTACHED, data),)
+
+
+def _columns(line: Line) -> dict[str, Any]:
+    carried = as_json(line.treatment)
+    return {name: carried[name] for name in ("chapter99", "section232", "pga")}
+
+
+def _digest(value: Any) -> str:
+    return "sha256:" + hashlib.sha256(rfc8785.dumps(value)).hexdigest()

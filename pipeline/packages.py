@@ -1,0 +1,300 @@
+"""Package records: serial numbers of shipping containers, what a plan may pack how, and the rows that are kept of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import case, insert, update
+from sqlmodel import Session, col
+
+from pipeline.errors import StepFailed
+from pipeline.events import EventType, NewEvent
+from pipeline.models import Account, ExportUnit
+from pipeline.models import Package as PackageRow
+from pipeline.money import plain, total
+from pipeline.schemas.plan import Package, Plan, Unit
+from pipeline.schemas.problems import Finding
+from pipeline.steps import StepContext, plan_unit, unit_row
+
+_GS1 = "GS1 General Specifications, SSCC"
+_PACKING = "19 CFR 141.86(e): a packing list states what each package holds"
+
+
+def sscc_check_digit(body: str) -> str:
+    """Return the check digit of the first 17 digits of an SSCC: modulo 10, weights 3 and 1 from the right."""
+    weighed = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(body)))
+    return str(-weighed % 10)
+
+
+def is_sscc(text: str) -> bool:
+    """Tell whether `text` is 18 digits of which the last is the check digit of the others."""
+    return len(text) == 18 and text.isascii() and text.isdigit() and text[17] == sscc_check_digit(text[:17])
+
+
+def issue_sscc(gs1_prefix: str, serial: int, extension: int = 0) -> str:
+    """Return the SSCC of the company's `serial`: extension digit, company prefix, serial reference, check digit.
+
+    Raises ValueError where the prefix is not 7 to 10 digits, or has no room left for the serial.
+    """
+    if not (7 <= len(gs1_prefix) <= 10 and gs1_prefix.isascii() and gs1_prefix.isdigit()):
+        raise ValueError(f"a GS1 company prefix has 7 to 10 digits, not {gs1_prefix!r}")
+    room = 16 - len(gs1_prefix)
+    if not 0 <= serial < 10**room:
+        raise ValueError(f"the GS1 company prefix {gs1_prefix} has no serial {serial}: it has {room} digits for it")
+    body = f"{extension:d}{gs1_prefix}{serial:0{room}d}"
+    return body + sscc_check_digit(body)
+
+
+def check_plan(plan: Plan) -> list[Finding]:
+    """Return what is wrong with how the plan packs its goods, unit by unit and across them."""
+    findings = [finding for index, unit in enumerate(plan.units) for finding in check_packages(unit, index)]
+    seen: dict[str, str] = {}
+    for index, unit in enumerate(plan.units):
+        for place, package in enumerate(unit.packages):
+            for kind, number in (("SSCC", package.sscc), ("LPN", package.lpn)):
+                if number is None:
+                    continue
+                here = f"/units/{index}/packages/{place}"
+                first = seen.setdefault(f"{kind} {number}", here)
+                if first != here:
+                    findings.append(_twice(kind, number, package, f"{here}/{kind.lower()}"))
+    return findings
+
+
+def check_packages(unit: Unit, unit_index: int) -> list[Finding]:
+    """Return what is wrong with the packages of one unit: names, nesting, numbers, weights and contents."""
+    base = f"/units/{unit_index}"
+    by_ref: dict[str, Package] = {}
+    findings: list[Finding] = []
+    for place, package in enumerate(unit.packages):
+        if package.package_ref in by_ref:
+            findings.append(
+                Finding(
+                    rule="P01",
+                    severity="block",
+                    pointer=f"{base}/packages/{place}/packageRef",
+                    message=f"Package {package.package_ref} is in the unit twice.",
+                    remedy="Give every package a packageRef of its own.",
+                    source=_PACKING,
+                )
+            )
+        by_ref.setdefault(package.package_ref, package)
+    holders = {package.parent_ref for package in unit.packages}
+    lines = {line.line_ref: line.quantity for line in unit.lines}
+    for place, package in enumerate(unit.packages):
+        findings += _package_findings(
+            package, f"{base}/packages/{place}", by_ref, lines, is_holder=package.package_ref in holders
+        )
+    findings += _nested_weights(unit, base)
+    findings += _conservation(unit, base)
+    return findings
+
+
+def _package_findings(
+    package: Package, pointer: str, by_ref: Mapping[str, Package], lines: Mapping[str, Decimal], *, is_holder: bool
+) -> Iterator[Finding]:
+    ref = package.package_ref
+    if package.parent_ref is not None and package.parent_ref not in by_ref:
+        yield Finding(
+            rule="P02",
+            severity="block",
+            pointer=f"{pointer}/parentRef",
+            message=f"Package {ref} stands on {package.parent_ref}, which is not a package of the unit.",
+            remedy="Add the pallet or outer package to the unit's packages, or set parentRef to null.",
+            source=_PACKING,
+        )
+    if _runs_in_a_circle(package, by_ref):
+        yield Finding(
+            rule="P03",
+            severity="block",
+            pointer=f"{pointer}/parentRef",
+            message=f"Package {ref} is, by way of its parents, inside itself.",
+            remedy="Let parentRef lead outwards, from carton to pallet, and end at a package without a parent.",
+            source=_PACKING,
+        )
+    if package.sscc is not None and not is_sscc(package.sscc):
+        yield Finding(
+            rule="P04",
+            severity="block",
+            pointer=f"{pointer}/sscc",
+            message=f"{package.sscc} is not an SSCC: its check digit should be {sscc_check_digit(package.sscc[:17])}.",
+            remedy="Read the number off the label again; a number of your own that is no SSCC goes into lpn.",
+            source=_GS1,
+        )
+    if package.tare_weight_kg > package.gross_weight_kg:
+        yield Finding(
+            rule="P06",
+            severity="block",
+            pointer=f"{pointer}/tareWeightKg",
+            message=f"Package {ref} weighs {plain(package.tare_weight_kg)} kg empty, "
+            f"more than its {plain(package.gross_weight_kg)} kg in all.",
+            remedy="Correct the tare or the gross weight.",
+        )
+    if not package.contents and not is_holder:
+        yield Finding(
+            rule="P07",
+            severity="block",
+            pointer=f"{pointer}/contents",
+            message=f"Package {ref} holds no goods and no other package.",
+            remedy="Say which invoice lines lie in it, or leave the package out.",
+            source=_PACKING,
+        )
+    named: set[str] = set()
+    for place, content in enumerate(package.contents):
+        if content.line_ref not in lines:
+            yield Finding(
+                rule="P08",
+                severity="block",
+                pointer=f"{pointer}/contents/{place}/lineRef",
+                message=f"Package {ref} holds goods of line {content.line_ref}, which is not on the invoice.",
+                remedy="Put the line on the invoice, or take the goods out of the package.",
+                source=_PACKING,
+            )
+        if content.line_ref in named:
+            yield Finding(
+                rule="P09",
+                severity="block",
+                pointer=f"{pointer}/contents/{place}/lineRef",
+                message=f"Package {ref} names line {content.line_ref} twice.",
+                remedy="Name each line once a package, with the whole quantity that lies in it.",
+                source=_PACKING,
+            )
+        named.add(content.line_ref)
+
+
+def _runs_in_a_circle(package: Package, by_ref: Mapping[str, Package]) -> bool:
+    # Only the members of a circle are named, not everything that stands on them.
+    passed: set[str] = set()
+    parent = by_ref.get(package.parent_ref or "")
+    while parent is not None and parent.package_ref not in passed:
+        if parent.package_ref == package.package_ref:
+            return True
+        passed.add(parent.package_ref)
+        parent = by_ref.get(parent.parent_ref or "")
+    return False
+
+
+def _nested_weights(unit: Unit, base: str) -> Iterator[Finding]:
+    held: dict[str, list[Decimal]] = defaultdict(list)
+    for package in unit.packages:
+        if package.parent_ref is not None:
+            held[package.parent_ref].append(package.gross_weight_kg)
+    for place, package in enumerate(unit.packages):
+        inside = total(held.get(package.package_ref, ()))
+        if inside > package.gross_weight_kg:
+            yield Finding(
+                rule="P06",
+                severity="block",
+                pointer=f"{base}/packages/{place}/grossWeightKg",
+                message=f"Package {package.package_ref} weighs {plain(package.gross_weight_kg)} kg, "
+                f"but the packages on or in it weigh {plain(inside)} kg.",
+                remedy="Give the gross weight of the whole, with everything that stands on it or lies in it.",
+            )
+
+
+def _conservation(unit: Unit, base: str) -> Iterator[Finding]:
+    packed: dict[str, list[Decimal]] = defaultdict(list)
+    for package in unit.packages:
+        for content in package.contents:
+            packed[content.line_ref].append(content.quantity)
+    for place, line in enumerate(unit.lines):
+        in_packages = total(packed.get(line.line_ref, ()))
+        if in_packages != line.quantity:
+            yield Finding(
+                rule="P10",
+                severity="block",
+                pointer=f"{base}/lines/{place}/quantity",
+                message=f"Line {line.line_ref} invoices {plain(line.quantity)} {line.unit} of {line.sku}, "
+                f"but the packages hold {plain(in_packages)}.",
+                remedy="Correct the line's quantity or the contents of the packages: they must agree exactly.",
+                source=_PACKING,
+            )
+
+
+def _twice(kind: str, number: str, package: Package, pointer: str) -> Finding:
+    return Finding(
+        rule="P05",
+        severity="block",
+        pointer=pointer,
+        message=f"{kind} {number} of package {package.package_ref} is on another package of the plan too.",
+        remedy=f"Give every package an {kind} of its own.",
+        source=_GS1 if kind == "SSCC" else None,
+    )
+
+
+def record(session: Session, context: StepContext, _: object = None) -> Sequence[NewEvent]:
+    """Number the unit's customs package and write its packages, with an SSCC each where the account can issue them.
+
+    Raises StepFailed where the account's GS1 prefix has no serials left.
+    """
+    row = unit_row(session, context)
+    unit = plan_unit(row)
+    unlabelled = sum(1 for package in unit.packages if package.sscc is None)
+    # One statement takes every number that the unit needs: the account's row lock keeps them unique, and a rollback
+    # gives them back.
+    taken = session.execute(
+        update(Account)
+        .where(col(Account.id) == context.account_id)
+        .values(
+            packages_numbered=col(Account.packages_numbered) + (1 if row.package_number is None else 0),
+            ssccs_issued=case(
+                (col(Account.gs1_prefix).is_(None), col(Account.ssccs_issued)),
+                else_=col(Account.ssccs_issued) + unlabelled,
+            ),
+        )
+        .returning(col(Account.packages_numbered), col(Account.ssccs_issued), col(Account.gs1_prefix))
+    ).one()
+    package_number = row.package_number or f"CP-{taken.packages_numbered:06d}"
+    if row.package_number is None:
+        session.execute(
+            update(ExportUnit)
+            .where(col(ExportUnit.export_id) == context.export_id, col(ExportUnit.unit_no) == context.unit_no)
+            .values(package_number=package_number)
+        )
+    issued = _issued(taken.gs1_prefix, taken.ssccs_issued - unlabelled, unlabelled) if taken.gs1_prefix else iter(())
+    rows = [_row(context, position, package, issued) for position, package in enumerate(unit.packages, start=1)]
+    session.execute(insert(PackageRow), rows)
+    data = {
+        "unitNo": context.unit_no,
+        "unitRef": row.unit_ref,
+        "customsPackageId": row.customs_package_id,
+        "packageNumber": package_number,
+        "packages": len(rows),
+        "ssccsIssued": unlabelled if taken.gs1_prefix else 0,
+    }
+    return (NewEvent(EventType.PACKAGES_RECORDED, data),)
+
+
+def _issued(gs1_prefix: str, before: int, count: int) -> Iterator[str]:
+    try:
+        for serial in range(before + 1, before + count + 1):
+            yield issue_sscc(gs1_prefix, serial)
+    except ValueError as error:
+        raise StepFailed(f"no SSCC can be issued: {error}") from error
+
+
+def _row(context: StepContext, position: int, package: Package, issued: Iterator[str]) -> dict[str, Any]:
+    sscc = package.sscc or next(issued, None)
+    return {
+        "export_id": context.export_id,
+        "unit_no": context.unit_no,
+        "account_id": context.account_id,
+        "package_ref": package.package_ref,
+        "position": position,
+        "type": package.type,
+        "sscc": sscc,
+        "sscc_issued": package.sscc is None and sscc is not None,
+        "lpn": package.lpn,
+        "parent_ref": package.parent_ref,
+        "length_cm": plain(package.length_cm),
+        "width_cm": plain(package.width_cm),
+        "height_cm": plain(package.height_cm),
+        "gross_weight_kg": plain(package.gross_weight_kg),
+        "tare_weight_kg": plain(package.tare_weight_kg),
+        "tracking_number": package.tracking_number,
+        "order_id": package.order_id,
+        "contents": [{"lineRef": c.line_ref, "quantity": plain(c.quantity)} for c in package.contents],
+    }
