@@ -1,19 +1,19 @@
 """Everything that can go wrong, as one tree, split by what the caller should do.
 
-    ExportsError
-    ├── Retryable            try again later: nothing was done, or what was done is harmless to repeat
-    │   ├── DatabaseBusy         the database did not answer in time
-    │   ├── MessageBrokerDown    the message broker did not take a message
-    │   ├── StoreUnavailable     the artifact store did not answer
-    │   ├── RendererCrashed      the document renderer died or ran out of time or memory
-    │   └── ChannelUnavailable   a partner's endpoint did not take a delivery
-    ├── Terminal             stop: trying again cannot help, a person must look
-    │   ├── StepFailed           a step met facts that it cannot work with
-    │   ├── ArtifactConflict     the same document came out with other bytes
-    │   └── ChannelRefused       a partner's endpoint said no for good
-    ├── Fenced               stop at once: somebody else holds this step now
-    └── Refused              tell the caller: the request, not the service, is at fault
-        (one class a code of the HTTP contract, below)
+ExportsError
+├── Retryable            try again later: nothing was done, or what was done is harmless to repeat
+│   ├── DatabaseBusy         the database did not answer in time
+│   ├── MessageBrokerDown    the message broker did not take a message
+│   ├── StoreUnavailable     the artifact store did not answer
+│   ├── RendererCrashed      the document renderer died or ran out of time or memory
+│   └── ChannelUnavailable   a partner's endpoint did not take a delivery
+├── Terminal             stop: trying again cannot help, a person must look
+│   ├── StepFailed           a step met facts that it cannot work with
+│   ├── ArtifactConflict     the same document came out with other bytes
+│   └── ChannelRefused       a partner's endpoint said no for good
+├── Fenced               stop at once: somebody else holds this step now
+└── Refused              tell the caller: the request, not the service, is at fault
+    (one class a code of the HTTP contract, below)
 """
 
 from __future__ import annotations
@@ -50,10 +50,22 @@ class RendererCrashed(Retryable):
 
 
 class ChannelUnavailable(Retryable):
-    """A partner's endpoint did not take a delivery; `retry_after_seconds` is the endpoint's own wish."""
+    """A partner's endpoint did not take a delivery.
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    `status` and `answer` are what it said, as far as it said anything; `retry_after_seconds` is its own wish.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: str | None = None,
+        answer: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
         super().__init__(message)
+        self.status = status
+        self.answer = answer
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -70,7 +82,15 @@ class ArtifactConflict(Terminal):
 
 
 class ChannelRefused(Terminal):
-    """A partner's endpoint said no for good."""
+    """A partner's endpoint said no for good; `status` and `answer` are what it said, `gone` that it wants nothing more."""
+
+    def __init__(
+        self, message: str, *, status: str | None = None, answer: str | None = None, gone: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.answer = answer
+        self.gone = gone
 
 
 class Fenced(ExportsError):

@@ -94,9 +94,7 @@ class PartnerChannel(SQLModel, table=True):
     """One way to reach a partner; `secret` is encrypted."""
 
     __tablename__ = "partner_channels"
-    __table_args__ = (
-        ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),
-    )
+    __table_args__ = (ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),)
 
     account_id: str = Field(primary_key=True)
     partner_id: str = Field(primary_key=True)
@@ -178,7 +176,9 @@ class Step(SQLModel, table=True):
 
     __tablename__ = "steps"
     __table_args__ = (
-        Index("ix_steps_due_at", "due_at", postgresql_where=text("state = 'owed'"), sqlite_where=text("state = 'owed'")),
+        Index(
+            "ix_steps_due_at", "due_at", postgresql_where=text("state = 'owed'"), sqlite_where=text("state = 'owed'")
+        ),
     )
 
     export_id: str = Field(primary_key=True, foreign_key="exports.id")
@@ -373,6 +373,7 @@ class Delivery(SQLModel, table=True):
     state: str
     fence: int = 0
     attempts: int = 0
+    attempts_forgiven: int = 0  # of those, how many were made before a person resent it: the schedule begins anew
     lease_until: datetime | None = _instant(nullable=True)
     due_at: datetime | None = _instant(nullable=True)
     delivered_at: datetime | None = _instant(nullable=True)
@@ -416,5 +417,3 @@ class Heartbeat(SQLModel, table=True):
 
     worker: str = Field(primary_key=True)
     last_progress_at: datetime = _written_at()
-
-
