@@ -30,7 +30,9 @@ class Settings(BaseSettings):
 
     # Where things are
     database_url: str = Field(
-        "sqlite:///var/exports.db", validation_alias=_bare("database_url"), description="The database: sqlite or postgresql"
+        "sqlite:///var/exports.db",
+        validation_alias=_bare("database_url"),
+        description="The database: sqlite or postgresql",
     )
     broker_url: SecretStr = Field(
         SecretStr("memory://"),
@@ -64,7 +66,9 @@ class Settings(BaseSettings):
     step_retry_seconds: Seconds = Field(2, description="Pause after the first failed attempt of a step; it doubles")
     sweep_seconds: Seconds = Field(2, description="How often each worker looks for what has stalled; +-20 % jitter")
     sweep_limit: Count = Field(500, description="How many stalled rows one sweep owes again")
-    stalled_seconds: Seconds = Field(10, description="How long a wake-up may be under way before the sweep sends another")
+    stalled_seconds: Seconds = Field(
+        10, description="How long a wake-up may be under way before the sweep sends another"
+    )
 
     # Deliveries
     delivery_timeout_seconds: Seconds = Field(20, description="Total time that one delivery attempt may take")
@@ -88,7 +92,9 @@ class Settings(BaseSettings):
     max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
     rate_limit_per_minute: Count = Field(6000, description="Requests a key may make in a minute")
     idempotency_days: Count = Field(30, description="How long the first answer to an idempotency key is kept")
-    publish_backlog: Count = Field(10_000, description="Launches the API holds for publishing; beyond it the sweep owes them")
+    publish_backlog: Count = Field(
+        10_000, description="Launches the API holds for publishing; beyond it the sweep owes them"
+    )
 
     # Documents
     renderer_timeout_seconds: Seconds = Field(60, description="Wall time that one PDF may take")

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import rfc8785
 from psycopg.errors import LockNotAvailable
-from pydantic import ValidationError
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
@@ -41,7 +40,7 @@ from pipeline.models import Export, ExportUnit, IdempotencyRecord, Partner, Plan
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import Finding, Issue
+from pipeline.schemas.problems import Finding
 from pipeline.states import ExportState, PartnerState
 
 #: What the plan hash leaves out: the approval is given to a hash, and the hash cannot contain itself.
@@ -53,12 +52,11 @@ RACES: Final = 5
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """A plan that fits the schema, with its hash and its canonical JSON."""
+    """A plan that fits the schema, with its hash, and as it was sent."""
 
     plan: Plan
     plan_hash: str
-    document: str
-    unit_documents: tuple[str, ...]
+    raw: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,24 +80,15 @@ class RegisteredPlan:
     created: bool
 
 
-def read_plan(raw: Mapping[str, Any]) -> ReadPlan:
-    """Return the plan that `raw` (decoded JSON) holds.
+def read_plan(plan: Plan, raw: Mapping[str, Any]) -> ReadPlan:
+    """Return `plan` with its hash, which is taken over the JSON as it was sent: `raw` is what `plan` was read from.
 
-    Raises ValidationFailed listing every field that does not fit, and PlanHashMismatch where `planHash` is another's.
+    Raises PlanHashMismatch where its `planHash` is another's.
     """
-    try:
-        plan = Plan.model_validate(raw)
-    except ValidationError as error:
-        issues = [
-            Issue(path=pointer("plan", *e["loc"]), message=e["msg"], code=e["type"])
-            for e in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise invalid(issues) from None
     plan_hash = hash_of({key: value for key, value in raw.items() if key not in UNHASHED})
     if plan.plan_hash is not None and plan.plan_hash != plan_hash:
         raise _mismatch("/plan/planHash", plan.plan_hash, plan_hash)
-    document = rfc8785.dumps(dict(raw)).decode()
-    return ReadPlan(plan, plan_hash, document, tuple(rfc8785.dumps(unit).decode() for unit in raw["units"]))
+    return ReadPlan(plan, plan_hash, raw)
 
 
 def hash_of(value: Mapping[str, Any]) -> str:
@@ -107,34 +96,16 @@ def hash_of(value: Mapping[str, Any]) -> str:
     return "sha256:" + hashlib.sha256(rfc8785.dumps(dict(value))).hexdigest()
 
 
-def pointer(*parts: object) -> str:
-    """Return the RFC 6901 JSON Pointer to the nested `parts`."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-
-
-def invalid(issues: Sequence[Issue]) -> ValidationFailed:
-    """Return the refusal that lists `issues`; the first of them is named in the message."""
-    first = issues[0]
-    more = f" ({len(issues)} invalid fields in all)" if len(issues) > 1 else ""
-    return ValidationFailed(
-        f"{first.path}: {first.message}{more}",
-        field=first.path,
-        details={"issues": [issue.model_dump() for issue in issues[:1000]]},
-    )
-
-
 def findings_of(plan: Plan) -> list[Finding]:
     """Return everything that a person should know about the plan, as of its entries' dates."""
-    found = [finding for no, unit in enumerate(plan.units) for finding in packages.check_packages(unit, no)]
-    return found + checks.check_plan(plan)
+    return packages.check_plan(plan) + checks.check_plan(plan)
 
 
-def preflight(runtime: Runtime, caller: Caller, raw: Mapping[str, Any]) -> tuple[str, list[Finding]]:
-    """Return the plan's hash and its findings, by the checks that execution makes; nothing is written.
+def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]:
+    """Return what execution would find, by the same checks; nothing is written.
 
-    Raises what accept() raises of a plan that cannot be read or names another account.
+    Raises InvalidAccountScope of a plan of another account.
     """
-    read = read_plan(raw)
     _own(caller, read.plan)
     found = findings_of(read.plan)
     with runtime.db.read() as session:
@@ -150,15 +121,14 @@ def preflight(runtime: Runtime, caller: Caller, raw: Mapping[str, Any]) -> tuple
                     remedy="Register the partner, or name another one.",
                 )
             )
-    return read.plan_hash, found
+    return found
 
 
-def register_plan(runtime: Runtime, caller: Caller, raw: Mapping[str, Any]) -> RegisteredPlan:
+def register_plan(runtime: Runtime, caller: Caller, read: ReadPlan) -> RegisteredPlan:
     """Keep an approved plan for a later execution; the same plan twice is one.
 
-    Raises AlreadyExecuted where its batch was executed with another plan.
+    Raises PlanNotApproved and PlanExpired, and AlreadyExecuted where its batch was executed with another plan.
     """
-    read = read_plan(raw)
     _own(caller, read.plan)
     _approved(read.plan, utc_now())
     with runtime.db.write() as session:
@@ -174,22 +144,31 @@ def accept(
     caller: Caller,
     request: ExecuteRequest,
     *,
+    raw_plan: Mapping[str, Any] | None,
     idempotency_key: str | None,
     trace_parent: str | None = None,
 ) -> Acceptance:
     """Accept an approved plan for execution, in one transaction; when this returns the export is ours to finish.
 
+    `raw_plan` is the JSON that `request.plan` was read from, None where the request names a registered plan.
     The same key with the same request, and the same batch with the same plan, answer with the export that is there.
     Raises the refusals of the contract; a refused request has written nothing.
     """
     if request.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
-    fingerprint = _fingerprint(request)
+    sent = None if request.plan is None or raw_plan is None else read_plan(request.plan, raw_plan)
+    fingerprint = _fingerprint(request, sent)
     with runtime.db.read() as session:
         known = _replay(session, caller.account_id, idempotency_key, fingerprint)
     if known is not None:
         return known
-    read = _plan_of(runtime, caller, request)
+    read = sent or _registered(runtime, caller, request)
+    _own(caller, read.plan)
+    if read.plan.batch_id != request.batch_id:
+        raise ValidationFailed(
+            f"the plan's batchId is {read.plan.batch_id}, the request's {request.batch_id}; send them alike",
+            field="/plan/batchId",
+        )
     if request.plan_hash is not None and request.plan_hash != read.plan_hash:
         raise _mismatch("/planHash", request.plan_hash, read.plan_hash)
     for _ in range(RACES):
@@ -244,7 +223,7 @@ def _rows(
 ) -> inspection.ExportRows:
     plan = read.plan
     now = session.scalar(select(database_now()))
-    digests = [treatment.unit_digest(unit) for unit in plan.units]
+    digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export = Export(
         id=new_id("exp"),
         account_id=caller.account_id,
@@ -271,8 +250,8 @@ def _rows(
             account_id=caller.account_id,
             unit_ref=unit.unit_ref,
             customs_package_id=new_id("cpk"),
-            treatment_digest=digests[no - 1],
-            document=read.unit_documents[no - 1],
+            treatment_digest=digests[unit.unit_ref],
+            document=rfc8785.dumps(read.raw["units"][no - 1]).decode(),
             created_at=now,
         )
         for no, unit in enumerate(plan.units, 1)
@@ -285,9 +264,7 @@ def _rows(
         actor=caller.key_id,
         data={"batchId": plan.batch_id, "planHash": read.plan_hash, "units": len(units)},
     )
-    steps = [
-        Step(**{**row, "due_at": None}) for row in first_steps(export.id, [unit.unit_no for unit in units], 0)
-    ]
+    steps = [Step(**{**row, "due_at": None}) for row in first_steps(export.id, [unit.unit_no for unit in units], 0)]
     return inspection.ExportRows(export=export, units=units, steps=steps, events=[accepted])
 
 
@@ -295,9 +272,7 @@ def _write(session: Session, rows: inspection.ExportRows, stalled_seconds: float
     export = rows.export
     session.execute(insert(Export), [export.model_dump(exclude={"next_seq"}) | {"next_seq": 1}])
     session.execute(insert(ExportUnit), [unit.model_dump() for unit in rows.units])
-    session.execute(
-        insert(Step), first_steps(export.id, [unit.unit_no for unit in rows.units], stalled_seconds)
-    )
+    session.execute(insert(Step), first_steps(export.id, [unit.unit_no for unit in rows.units], stalled_seconds))
     (accepted,) = rows.events
     events.append(session, export.id, accepted.actor, [NewEvent(EventType.EXPORT_ACCEPTED, accepted.data)])
 
@@ -315,9 +290,16 @@ def _same_again(
     return Acceptance(executed.id, 202, body)
 
 
-def _fingerprint(request: ExecuteRequest) -> str:
-    body = request.model_dump(mode="json", by_alias=True, exclude={"idempotency_key"})
-    return hash_of(body)
+def _fingerprint(request: ExecuteRequest, sent: ReadPlan | None) -> str:
+    # Two bodies are the same request when this is: a plan is told by its hash and by what the hash leaves out.
+    return hash_of(
+        {
+            "accountId": request.account_id,
+            "batchId": request.batch_id,
+            "planHash": request.plan_hash,
+            "plan": sent and {"hash": sent.plan_hash, **{name: sent.raw.get(name) for name in UNHASHED}},
+        }
+    )
 
 
 def _replay(session: Session, account_id: str, key: str | None, fingerprint: str) -> Acceptance | None:
@@ -350,30 +332,20 @@ def _remember(session: Session, account_id: str, key: str, fingerprint: str, exp
     )
 
 
-def _plan_of(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> ReadPlan:
-    if request.plan is not None:
-        read = read_plan(request.plan)
-    else:
-        query = select(PlanSnapshot).where(
-            col(PlanSnapshot.account_id) == caller.account_id, col(PlanSnapshot.batch_id) == request.batch_id
+def _registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> ReadPlan:
+    query = select(PlanSnapshot).where(
+        col(PlanSnapshot.account_id) == caller.account_id, col(PlanSnapshot.batch_id) == request.batch_id
+    )
+    if request.plan_hash is not None:
+        query = query.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
+    with runtime.db.read() as session:
+        snapshot = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
+    if snapshot is None:
+        raise NotFound(
+            f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",
+            field="/batchId",
         )
-        if request.plan_hash is not None:
-            query = query.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
-        with runtime.db.read() as session:
-            snapshot = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
-        if snapshot is None:
-            raise NotFound(
-                f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",
-                field="/batchId",
-            )
-        read = read_plan(json.loads(snapshot.document))
-    _own(caller, read.plan)
-    if read.plan.batch_id != request.batch_id:
-        issue = Issue(
-            path="/plan/batchId", message=f"is {read.plan.batch_id}, the request's is {request.batch_id}", code="differs"
-        )
-        raise invalid([issue])
-    return read
+    return read_plan(Plan.model_validate_json(snapshot.document), json.loads(snapshot.document))
 
 
 def _own(caller: Caller, plan: Plan) -> None:
@@ -464,7 +436,7 @@ def _keep(session: Session, account_id: str, read: ReadPlan) -> tuple[str, bool]
                 "account_id": account_id,
                 "batch_id": read.plan.batch_id,
                 "plan_hash": read.plan_hash,
-                "document": read.document,
+                "document": rfc8785.dumps(dict(read.raw)).decode(),
             }
         ],
     )

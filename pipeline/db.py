@@ -81,8 +81,10 @@ class Database:
         self._timeout_seconds = timeout_seconds
         # SQLite takes one writer at a time. Queueing for it here is fair; its own busy loop is not.
         self._writer: AbstractContextManager[object] = threading.Lock() if self.is_sqlite else nullcontext()
-        self.engine = _sqlite(self.url, timeout_seconds, clock) if self.is_sqlite else _postgresql(
-            self.url, pool, timeout_seconds
+        self.engine = (
+            _sqlite(self.url, timeout_seconds, clock)
+            if self.is_sqlite
+            else _postgresql(self.url, pool, timeout_seconds)
         )
         self._writing = self.engine.execution_options(writes=True)
 
@@ -167,4 +169,6 @@ def translated() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
         cause = getattr(error, "orig", None) or error
-        raise DatabaseBusy(f"the database did not answer: {type(cause).__name__}: {str(cause).splitlines()[0]}") from error
+        raise DatabaseBusy(
+            f"the database did not answer: {type(cause).__name__}: {str(cause).splitlines()[0]}"
+        ) from error

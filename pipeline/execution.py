@@ -83,7 +83,7 @@ STEPS: Final[tuple[StepSpec, ...]] = (
     StepSpec("hand_off", False, handoff.write, prepare=handoff.prepare, opens=NOTIFY),
     StepSpec("notify_broker", False, _nothing, prepare=_tell("customs_broker")),
     StepSpec("notify_warehouse", False, _nothing, prepare=_tell("warehouse")),
-    # The operator hears that the export is executed once it is: what this step owes is released by the last of the three.
+    # The operator hears that the export is executed once it is: the last of the three releases what is owed to them.
     StepSpec("notify_operator", False, _nothing),
 )
 SPECS: Final = {spec.name: spec for spec in STEPS}
@@ -104,11 +104,11 @@ class Wake:
 class Outcome:
     """What one call of advance() came to.
 
-    `did` are the steps made here, in order; `wakes` what they opened beyond the caller's own chain; `stopped` tells that
-    the next step is not to be tried now.
+    `did` are the steps made here, in order; `wakes` what they opened beyond the caller's own chain; `stopped` tells
+    that the next step is not to be tried now.
     """
 
-    did: tuple[tuple[int, str], ...] = ()
+    did: tuple[str, ...] = ()
     wakes: tuple[Wake, ...] = ()
     stopped: bool = False
 
@@ -143,7 +143,7 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
     the settings allow, or at once where trying again cannot help, the export fails.
     """
     context = _claim(runtime, export_id, unit_no, SPECS[name])
-    did: list[tuple[int, str]] = []
+    did: list[str] = []
     wakes: list[Wake] = []
     while context is not None:
         spec = SPECS[context.step]
@@ -151,22 +151,20 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
             try:
                 if context.attempt > runtime.settings.step_max_attempts:
                     raise Terminal(f"{spec.name} was begun {context.attempt - 1} times and never finished")
-                done, context, opened = _make(runtime, context, spec)
+                context, opened = _make(runtime, context, spec)
             except Fenced:
                 log.warning("step_fenced", fence=context.fence)
                 return Outcome(tuple(did), tuple(wakes), stopped=True)
             except Exception as error:
                 wakes += _put_off(runtime, context, error)
                 return Outcome(tuple(did), tuple(wakes), stopped=True)
-        did.append(done)
+        did.append(spec.name)
         wakes += opened
     return Outcome(tuple(did), tuple(wakes), stopped=not did)
 
 
-def _make(
-    runtime: Runtime, context: StepContext, spec: StepSpec
-) -> tuple[tuple[int, str], StepContext | None, list[Wake]]:
-    """Do one claimed step; return it, the context of the step to carry on with, and what else it opened."""
+def _make(runtime: Runtime, context: StepContext, spec: StepSpec) -> tuple[StepContext | None, list[Wake]]:
+    """Do one claimed step; return the context of the step to carry on with, and what else it opened."""
     prepared = None
     if spec.prepare is not None:
         with _held(runtime, context):
@@ -180,7 +178,7 @@ def _make(
             raise Fenced from error
         raise Terminal(f"{spec.name} collides with what is recorded: {str(error.orig).splitlines()[0]}") from error
     log.info("step_done", attempt=context.attempt)
-    return (context.unit_no, context.step), following, opened
+    return following, opened
 
 
 def _finish(
@@ -194,9 +192,7 @@ def _finish(
     moved = session.execute(
         update(Step)
         .where(*_is(context), col(Step.state) == StepState.OWED.value, col(Step.fence) == context.fence)
-        .values(
-            state=StepState.DONE.value, lease_until=None, due_at=None, finished_at=database_now(), error=None
-        )
+        .values(state=StepState.DONE.value, lease_until=None, due_at=None, finished_at=database_now(), error=None)
     )
     if moved.rowcount != 1:
         raise Fenced
@@ -337,9 +333,7 @@ def _put_off(runtime: Runtime, context: StepContext, error: Exception) -> list[W
     pause = runtime.settings.step_retry_seconds * 2 ** (context.attempt - 1)
     try:
         with runtime.db.write() as session:
-            held = session.scalar(
-                select(col(Step.fence)).where(*_is(context), col(Step.state) == StepState.OWED.value)
-            )
+            held = session.scalar(select(col(Step.fence)).where(*_is(context), col(Step.state) == StepState.OWED.value))
             if held != context.fence:
                 return []
             if spent or isinstance(error, Terminal):
@@ -385,9 +379,7 @@ def cancel(runtime: Runtime, account_id: str, export_id: str, actor: str) -> Non
     """
     with runtime.db.write() as session:
         _locked(session, account_id, export_id)
-        handed_off = session.scalar(
-            select(col(Step.state)).where(*_at(export_id, EXPORT_LEVEL, "hand_off"))
-        )
+        handed_off = session.scalar(select(col(Step.state)).where(*_at(export_id, EXPORT_LEVEL, "hand_off")))
         if handed_off == StepState.DONE.value:
             raise InvalidState("the export was handed off already; it can no longer be cancelled")
         _move(session, export_id, ExportState.CANCELLED, finished_at=database_now())
@@ -491,4 +483,3 @@ def _at(export_id: str, unit_no: int, name: str) -> tuple[Any, ...]:
 
 def _is(context: StepContext) -> tuple[Any, ...]:
     return _at(context.export_id, context.unit_no, context.step)
-

@@ -63,7 +63,9 @@ Text = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length
 LongText = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=1000)]
 Ref = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
-MetalCountry = Annotated[str, Field(pattern=r"^([A-Z]{2}|OTH)$", description="ISO 3166-1 alpha-2, or OTH where allowed")]
+MetalCountry = Annotated[
+    str, Field(pattern=r"^([A-Z]{2}|OTH)$", description="ISO 3166-1 alpha-2, or OTH where allowed")
+]
 Currency = Annotated[str, AfterValidator(_currency), Field(min_length=3, max_length=3, description="ISO 4217")]
 HtsCode = Annotated[str, Field(pattern=r"^[0-9]{10}$", description="HTSUS, 10 digits without dots")]
 Email = Annotated[str, Field(max_length=254, pattern=r"^[^\s@,;<>\"]+@[^\s@,;<>\"]+\.[^\s@,;<>\".]+$")]
@@ -334,5 +336,3 @@ class Plan(Closed):
 def as_json(model: BaseModel) -> dict[str, Any]:
     """Return the model as JSON-ready data: camelCase, decimals as strings with their digits as they came."""
     return model.model_dump(mode="json", by_alias=True)
-
-

@@ -1,0 +1,171 @@
+"""From what is owed to messages: the Celery chain of an export, composed from STEPS; only this file names tasks."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import structlog
+from celery import chain, group
+from celery.canvas import Signature
+from celery.exceptions import OperationalError as CeleryOperationalError
+from celery.worker import WorkController, state
+from kombu.exceptions import OperationalError
+
+from config.celery import app
+from config.queues import WAKE_UPS
+from pipeline.execution import EXPORT_LEVEL, NOTIFY, SPECS, STEPS, Outcome, Wake
+
+log = structlog.get_logger(__name__)
+
+#: Everything that says "the message broker did not take it"; the sweep owes what was not sent.
+UNSENT: Final = (OperationalError, CeleryOperationalError, ConnectionError, TimeoutError, OSError)
+
+
+def unit_chain(export_id: str, unit_no: int, first: str = STEPS[0].name) -> Signature:
+    """Return the chain of a unit's steps, from `first` on: one task a step, each told only ids."""
+    names = [spec.name for spec in STEPS if spec.per_unit]
+    return chain(*(_step(name, export_id, unit_no) for name in names[names.index(first) :]))
+
+
+def handoff_chain(export_id: str) -> Signature:
+    """Return the end of an export: the handoff, then everybody is told at once; no chord, the database counts."""
+    return chain(_step("hand_off", export_id, EXPORT_LEVEL), group(_step(n, export_id, EXPORT_LEVEL) for n in NOTIFY))
+
+
+def launch(export_id: str, units: int) -> None:
+    """Send the chain of every unit of a new export; what cannot be sent the sweep sends later."""
+    for unit_no in range(1, units + 1):
+        if not _sent(unit_chain(export_id, unit_no)):
+            return
+
+
+def wake(wakes: Iterable[Wake]) -> None:
+    """Send a message for each thing that is owed, until one cannot be sent."""
+    for owed in wakes:
+        if not _sent(_signature(owed)):
+            return
+
+
+def follow(request: Any, outcome: Outcome) -> None:
+    """Take out of the running task's chain what was done here already, and send what was opened beside it.
+
+    `request` is the task's own; its `chain` lists the links that are left, the next one last.
+    """
+    links = request.chain or []
+    if outcome.stopped:
+        # The chain ends here: whoever holds the step, or the sweep, sends what comes after it.
+        links.clear()
+    done = {f"exports.{name}" for name in outcome.did}
+    while links and links[-1]["task"] in done:
+        links.pop()
+    if not links:
+        wake(outcome.wakes)
+
+
+def _signature(owed: Wake) -> Signature:
+    if owed.step is None:
+        return app.signature("exports.deliver", args=(owed.export_id, owed.partner_id, owed.channel), immutable=True)
+    if SPECS[owed.step].per_unit:
+        return unit_chain(owed.export_id, owed.unit_no, owed.step)
+    if owed.step == "hand_off":
+        return handoff_chain(owed.export_id)
+    return _step(owed.step, owed.export_id, EXPORT_LEVEL)
+
+
+def _step(name: str, export_id: str, unit_no: int) -> Signature:
+    return app.signature(f"exports.{name}", args=(export_id, unit_no), immutable=True)
+
+
+def _sent(signature: Signature) -> bool:
+    try:
+        signature.apply_async()
+    except UNSENT as error:
+        log.warning("wake_up_not_sent", task=signature.get("task"), error=type(error).__name__)
+        return False
+    return True
+
+
+class Publisher:
+    """Sends launches from a thread of its own, so that no request waits for the message broker.
+
+    What does not fit its backlog is dropped: the sweep owes the launch of every accepted export anyway.
+    """
+
+    def __init__(self, backlog: int) -> None:
+        self._backlog: queue.Queue[tuple[str, int] | Sequence[Wake] | None] = queue.Queue(backlog)
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what is held, for at most five seconds, and end."""
+        try:
+            self._backlog.put(None, timeout=1)
+        except queue.Full:
+            return
+        self._thread.join(timeout=5)
+
+    def launch(self, export_id: str, units: int) -> None:
+        """Have a new export launched soon."""
+        self._put((export_id, units))
+
+    def wake(self, wakes: Sequence[Wake]) -> None:
+        """Have messages sent soon for what is owed."""
+        if wakes:
+            self._put(wakes)
+
+    def _put(self, item: tuple[str, int] | Sequence[Wake]) -> None:
+        try:
+            self._backlog.put_nowait(item)
+        except queue.Full:
+            log.warning("publish_backlog_full")
+
+    def _run(self) -> None:
+        while (item := self._backlog.get()) is not None:
+            try:
+                if isinstance(item, tuple) and isinstance(item[0], str):
+                    launch(*item)
+                else:
+                    wake(item)  # type: ignore[arg-type]
+            except Exception:
+                # A thread that ends here would silence every later launch.
+                log.exception("publisher_raised")
+
+
+class EmbeddedWorker:
+    """A worker inside this process, for the message broker inside this process."""
+
+    def __init__(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        self._ready = threading.Event()
+
+    def start(self, timeout_seconds: float = 10) -> None:
+        """Begin to work, and return once messages are consumed."""
+        self._thread.start()
+        if not self._ready.wait(timeout_seconds):
+            raise TimeoutError("the embedded worker did not start")
+
+    def stop(self, timeout_seconds: float = 5) -> None:
+        """End after the task at hand; what was not begun stays owed in the database."""
+        state.should_stop = 0
+        self._thread.join(timeout_seconds)
+        state.should_stop = None
+
+    def _run(self) -> None:
+        WorkController(
+            app=app,
+            hostname="embedded@localhost",
+            pool_cls="solo",
+            concurrency=1,
+            queues=list(WAKE_UPS),
+            without_heartbeat=True,
+            without_mingle=True,
+            without_gossip=True,
+            ready_callback=lambda _: self._ready.set(),
+            intake=True,
+        ).start()

@@ -1,0 +1,61 @@
+"""The sweep: every worker looks, every few seconds, for what has stalled and owes it again."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import structlog
+from celery import bootsteps
+
+from config.celery import app
+from config.settings import get_settings
+from pipeline import dispatch, execution
+from pipeline.errors import DatabaseBusy
+from pipeline.runtime import process_runtime
+
+log = structlog.get_logger(__name__)
+
+
+class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A thread beside the worker's own; any number of them at once is harmless."""
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+        super().__init__(parent, **options)
+
+    def start(self, parent: Any) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, parent: Any) -> None:
+        """End."""
+        self._ended.set()
+
+    def terminate(self, parent: Any) -> None:
+        """End, where the worker was told to stop at once."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        pause = get_settings().sweep_seconds
+        # Workers that were started together should not look together.
+        while not self._ended.wait(pause * random.uniform(0.8, 1.2)):
+            sweep()
+
+
+def sweep() -> int:
+    """Wake what is due and return how much that was; a database that does not answer is asked again next time."""
+    try:
+        owed = execution.owed_again(process_runtime())
+    except DatabaseBusy as busy:
+        log.warning("sweep_put_off", reason=str(busy))
+        return 0
+    if owed:
+        log.info("owed_again", count=len(owed))
+        dispatch.wake(owed)
+    return len(owed)
+
+
+app.steps["worker"].add(Sweep)
