@@ -1,0 +1,123 @@
+"""The flat table of the invoice, one row a line: the columns that CSV and XLSX share, for a broker's import mapper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+
+from pipeline.schemas.invoice import Invoice, Printed
+
+Cell = str | Decimal | int | None
+
+#: Chapter 99 headings that have a column of their own; further ones stand together in `ch99_more`.
+CHAPTER99_COLUMNS = 5
+
+#: A spreadsheet cell holds 32,767 characters; a list that does not fit refers to the packing list instead.
+LONGEST_LIST = 32_000
+
+# A spreadsheet takes text that begins with one of these, full-width forms included, for a formula.
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
+    """Yield the row of each line: column name to value, the same columns in the same order every time.
+
+    Several values of one column (metals, agencies, packages) are joined by `|`, in the same order in each column.
+    """
+    makers = {maker.ref: maker for maker in invoice.parties.manufacturers}
+    ssccs = {package.package_ref: package.sscc for package in invoice.packages}
+    header, provenance = invoice.header, invoice.provenance
+    for line in invoice.lines:
+        maker = makers[line.manufacturer_ref]
+        treatment = line.treatment
+        headings = [row.heading for row in treatment.chapter99]
+        metals, agencies = treatment.section232, treatment.pga
+        yield {
+            "invoice_no": header.number,
+            "invoice_date": header.invoice_date.isoformat(),
+            "line_no": line.number,
+            "line_ref": line.line_ref,
+            "order_id": line.order_id,
+            "sku": line.sku,
+            "description": line.description,
+            "hts10": _exact(line.hts_code),
+            **{f"ch99_{at}": heading for at, heading in enumerate(_padded(headings), start=1)},
+            "ch99_more": _joined(headings[CHAPTER99_COLUMNS:]),
+            "ch99_rates": _joined(row.rate_percent for row in treatment.chapter99),
+            "spi": line.spi,
+            "origin": line.country_of_origin,
+            "export_country": line.country_of_export,
+            "mid": line.mid,
+            "manufacturer_name": maker.name,
+            "manufacturer_addr1": maker.address.line1,
+            "manufacturer_addr2": maker.address.line2,
+            "manufacturer_city": maker.address.city,
+            "manufacturer_state": maker.address.region,
+            "manufacturer_zip": maker.address.postal_code,
+            "manufacturer_country": maker.address.country,
+            "qty": _exact(line.quantity),
+            "uom": line.unit,
+            "unit_price": _exact(line.unit_price),
+            "line_value": _exact(line.line_value),
+            "currency": header.currency,
+            "fx_rate": header.exchange_rate and _exact(header.exchange_rate),
+            "gross_kg": _exact(line.gross_weight_kg),
+            "net_kg": _exact(line.net_weight_kg),
+            "metal_type": _joined(row.metal for row in metals),
+            "metal_kg": _joined(row.metal_weight_kg for row in metals),
+            "melt_pour_country": _joined(row.country_of_melt_and_pour for row in metals),
+            "primary_smelt": _joined(row.primary_country_of_smelt for row in metals),
+            "secondary_smelt": _joined(row.secondary_country_of_smelt for row in metals),
+            "cast_country": _joined(row.country_of_cast for row in metals),
+            "us_metal_pct": _joined(row.us_metal_percent for row in metals),
+            "pga_flags": _joined(row.flag for row in agencies),
+            "pga_agency": _joined(row.agency for row in agencies),
+            "pga_program": _joined(row.program for row in agencies),
+            "pga_processing": _joined(row.processing for row in agencies),
+            "pga_disclaim": _joined(row.disclaimer for row in agencies),
+            "pga_intended_use": _joined(row.intended_use for row in agencies),
+            "pga_data": _joined(
+                f"{row.flag}.{name}={value if isinstance(value, str) else ', '.join(value)}"
+                for row in agencies
+                for name, value in row.data.items()
+            ),
+            "treatment_undetermined": treatment.undetermined,
+            "attributes": _joined(f"{pair.name}={pair.value}" for pair in line.attributes),
+            "related_party": "Y" if header.related_parties else "N",
+            "po_no": header.purchase_order,
+            "package_ids": _listed(line.package_refs),
+            "sscc_list": _listed(sscc for ref in line.package_refs if (sscc := ssccs[ref])),
+            "usmca_criterion": line.usmca_criterion,
+            "usmca_cert_ref": line.usmca_certificate_ref,
+            "treatment_digest": line.treatment_digest,
+            "export_treatment_digest": provenance.treatment_digest,
+            "batch_id": provenance.batch_id,
+            "package_no": provenance.package_number,
+            "revision": provenance.revision,
+            "plan_hash": provenance.plan_hash,
+            "test": "Y" if invoice.test else "N",
+        }
+
+
+def defused(text: str) -> str:
+    """Return `text` with an apostrophe before it where a spreadsheet would take it for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA_SIGNS) else text
+
+
+def _exact(value: Printed) -> str | Decimal:
+    return value.exact
+
+
+def _padded(headings: list[str]) -> list[str | None]:
+    return [*headings, *[None] * CHAPTER99_COLUMNS][:CHAPTER99_COLUMNS]
+
+
+def _joined(values: Iterable[object]) -> str | None:
+    # Empty places are kept, so that the third metal's weight is the third weight; a column of nothing is empty.
+    texts = ["" if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value) for value in values]
+    return "|".join(texts) if any(texts) else None
+
+
+def _listed(values: Iterable[str]) -> str | None:
+    text = "|".join(values)
+    return text or None if len(text) <= LONGEST_LIST else "see packing list"

@@ -1,0 +1,31 @@
+"""The commercial invoice as JSON: every exact fact, decimals as strings, and none of the wording."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.schemas.invoice import Invoice
+
+VERSION = "1"
+
+_PARTY = {"address_lines", "contact_lines"}
+
+#: What the model holds for people only: it repeats, in words, facts that are there as data.
+WORDING: dict[str, Any] = {
+    "parties": {
+        "seller": _PARTY,
+        "buyer": _PARTY,
+        "ship_to": _PARTY,
+        "importer_of_record": _PARTY,
+        "manufacturers": {"__all__": {"address_lines"}},
+    },
+    "lines": {"__all__": {"marks", "packages_shown"}},
+    "certificates": {"__all__": {"lines_shown"}},
+    "package_summary": {"shown"},
+    "packages": {"__all__": {"size_shown"}},
+}
+
+
+def invoice_json(invoice: Invoice) -> bytes:
+    """Return the invoice as UTF-8 JSON in camelCase."""
+    return invoice.model_dump_json(by_alias=True, exclude=WORDING, indent=1).encode() + b"\n"

@@ -1,0 +1,53 @@
+"""The commercial invoice as a printed page, US Letter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.documents.typeset import ENGINE, Template, typeset
+from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
+
+VERSION = f"1/{ENGINE}"
+
+#: Lines of one compiled part: what keeps the engine below its memory limit.
+LINES_PER_PART = 250
+
+#: A line with more wording than this may break across pages; a shorter one is kept together.
+TALL = 1_500
+
+#: A summary longer than this says less than the lines do.
+MOST_CLASSIFICATIONS = 100
+
+_UNPRINTED: dict[str, Any] = {
+    "packages": True,
+    "lines": {"__all__": {"treatment", "package_refs"}},
+    "parties": {"manufacturers"},
+}
+
+
+def invoice_pdf(invoice: Invoice) -> bytes:
+    """Return the PDF."""
+    count = len(invoice.lines)
+    cuts = [slice(at, at + LINES_PER_PART) for at in range(0, count, LINES_PER_PART)]
+    return typeset(invoice, TEMPLATE, cuts)
+
+
+def _facts(invoice: Invoice, cut: slice) -> bytes:
+    some = invoice.model_copy(update={"lines": invoice.lines[cut]})
+    return some.model_dump_json(exclude=_UNPRINTED, context=FOR_PEOPLE).encode()
+
+
+def _extra(invoice: Invoice, cut: slice) -> dict[str, Any]:
+    kinds = len(invoice.classifications)
+    return {
+        "tall": [line.number for line in invoice.lines[cut] if _wording(line) > TALL],
+        "summary": kinds < len(invoice.lines) and kinds <= MOST_CLASSIFICATIONS,
+    }
+
+
+def _wording(line: InvoiceLine) -> int:
+    texts = [line.packages_shown, *(mark.text for mark in line.marks), *(pair.value for pair in line.attributes)]
+    return sum(len(text) for text in texts)
+
+
+TEMPLATE = Template("commercial_customs_invoice.typ", _facts, _extra)

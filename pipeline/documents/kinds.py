@@ -1,0 +1,90 @@
+"""The documents of a unit: which kinds there are, and their making in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pipeline.documents import (
+    invoice_csv,
+    invoice_html,
+    invoice_json,
+    invoice_pdf,
+    invoice_xlsx,
+    manifest,
+    packing_list,
+    packing_list_pdf,
+)
+from pipeline.documents.document import Document
+from pipeline.schemas.invoice import Invoice
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of document: its names, and the function that makes its bytes from the invoice."""
+
+    artifact_type: str
+    filename: str
+    media_type: str
+    template_version: str
+    make: Callable[[Invoice], bytes]
+
+
+_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+#: Every kind but the manifest, in the order of their making.
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "cci_json",
+        "commercial_customs_invoice.json",
+        "application/json",
+        invoice_json.VERSION,
+        invoice_json.invoice_json,
+    ),
+    Kind(
+        "cci_csv",
+        "commercial_customs_invoice.csv",
+        "text/csv; charset=utf-8",
+        invoice_csv.VERSION,
+        invoice_csv.invoice_csv,
+    ),
+    Kind(
+        "cci_human_readable",
+        "commercial_customs_invoice.html",
+        "text/html; charset=utf-8",
+        invoice_html.VERSION,
+        invoice_html.invoice_html,
+    ),
+    Kind("cci_pdf", "commercial_customs_invoice.pdf", "application/pdf", invoice_pdf.VERSION, invoice_pdf.invoice_pdf),
+    Kind("cci_xlsx", "commercial_customs_invoice.xlsx", _XLSX, invoice_xlsx.VERSION, invoice_xlsx.invoice_xlsx),
+    Kind("packing_list", "packing_list.json", "application/json", packing_list.VERSION, packing_list.packing_list),
+    Kind(
+        "packing_list_pdf",
+        "packing_list.pdf",
+        "application/pdf",
+        packing_list_pdf.VERSION,
+        packing_list_pdf.packing_list_pdf,
+    ),
+)
+
+MANIFEST = ("manifest", "manifest.json", "application/json", manifest.VERSION)
+
+ARTIFACT_TYPES: tuple[str, ...] = (*(kind.artifact_type for kind in KINDS), MANIFEST[0])
+
+
+def render_documents(invoice: Invoice) -> Iterator[Document]:
+    """Yield the documents one at a time, the manifest last; whoever stores each as it comes holds one in memory.
+
+    Raises RendererCrashed where the PDF engine died, StepFailed where a template cannot be set.
+    """
+    entries: list[manifest.Entry] = []
+    for kind in KINDS:
+        body = kind.make(invoice)
+        document = Document(kind.artifact_type, kind.filename, kind.media_type, kind.template_version, body)
+        entries.append(
+            manifest.Entry(
+                kind.artifact_type, kind.filename, kind.media_type, kind.template_version, len(body), document.digest
+            )
+        )
+        yield document
+    yield Document(*MANIFEST, manifest.manifest(invoice, entries))

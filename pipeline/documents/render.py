@@ -1,0 +1,33 @@
+"""The only user of Jinja: a template of the templates room, and facts, become text."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+
+
+def _escapes(name: str | None) -> bool:
+    # Jinja's own select_autoescape looks at the last suffix only; here everything is markup unless it says it is not.
+    return name is None or not name.endswith(".txt")
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment: a fact that is missing is an error, and every value is escaped unless the file is `.txt`."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=_escapes,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def render(template: str, **facts: object) -> str:
+    """Return `template` (a path below templates/) with `facts` put in."""
+    return environment().get_template(template).render(facts)

@@ -1,0 +1,137 @@
+"""The keeper of the PDF engine's process: starts it when first needed, renews it, and outlives its death."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from pipeline.documents.pdf import read_message, write_message
+from pipeline.errors import RendererCrashed, StepFailed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When the process is renewed or stopped.
+
+    Typst keeps what it has laid out and never gives it back, so a process is renewed once it holds `resident_bytes`
+    or has done `requests`; one that takes longer than `seconds` for a request is killed.
+    """
+
+    seconds: float = 60.0
+    resident_bytes: int = 220 * 1024**2
+    requests: int = 500
+
+
+class Renderer:
+    """One process for one request at a time; safe to share between threads."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while there is a process."""
+        return self._process and self._process.pid
+
+    def set(self, template: str, facts: bytes, part: Mapping[str, Any], timestamp: int) -> bytes:
+        """Return the PDF of `template` with `facts` (JSON); `timestamp` (seconds since 1970) is the document's date."""
+        _, bodies = self._ask({"task": "set", "template": template, "part": part, "timestamp": timestamp}, [facts])
+        return bodies[0]
+
+    def count(self, template: str, facts: bytes, part: Mapping[str, Any]) -> int:
+        """Return how many pages `set` would give."""
+        head, _ = self._ask({"task": "count", "template": template, "part": part}, [facts])
+        return int(head["pages"])
+
+    def join(self, parts: Sequence[bytes]) -> bytes:
+        """Return the PDFs `parts` as one."""
+        _, bodies = self._ask({"task": "join"}, parts)
+        return bodies[0]
+
+    def close(self) -> None:
+        """End the process; the next request starts another."""
+        with self._lock:
+            self._stop()
+
+    def _ask(self, head: dict[str, Any], bodies: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        with self._lock:
+            process = self._running()
+            # A process that hangs cannot be interrupted, only killed; its end then ends the read below.
+            watch = threading.Timer(self._limits.seconds, process.kill)
+            watch.daemon = True
+            watch.start()
+            try:
+                write_message(cast(BinaryIO, process.stdin), {**head, "seconds": self._limits.seconds}, bodies)
+                message = read_message(cast(BinaryIO, process.stdout))
+            except OSError:
+                message = None
+            finally:
+                watch.cancel()
+            if message is None:
+                self._stop()
+                raise RendererCrashed(
+                    f"The PDF engine ended with code {process.returncode} while it worked on a document, or took longer "
+                    f"than {self._limits.seconds:g} s; the document is tried again in a new process."
+                )
+            reply = message[0]
+            self._requests += 1
+            if reply["resident_bytes"] > self._limits.resident_bytes or self._requests >= self._limits.requests:
+                self._stop()
+        if "error" in reply:
+            raise StepFailed(f"A document cannot be set: {reply['error']}")
+        return message
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self._stop()
+        # It gets none of our environment: neither secrets nor settings concern it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.documents.pdf"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PATH": os.defpath},
+        )
+        return self._process
+
+    def _stop(self) -> None:
+        process, self._process, self._requests = self._process, None, 0
+        if process is None:
+            return
+        if process.stdin is not None:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+        # Without its stdin it ends by itself, and says how; if not, it is made to.
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def forget(self) -> None:
+        """Leave the process to the parent that started it: after a fork it is not ours to talk to or to end."""
+        self._lock = threading.Lock()
+        self._process = None
+
+
+#: The one of this operating system process.
+RENDERER = Renderer()
+
+atexit.register(RENDERER.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=RENDERER.forget)
