@@ -13,10 +13,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 import pytest
 from kombu.transport import memory
-from sqlmodel import SQLModel
 
 from config.settings import Settings
-from pipeline import models
+from pipeline import migrations
 from pipeline.db import Database
 from tests.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
 
@@ -100,11 +99,9 @@ def postgres_server() -> Iterator[PostgreSQL]:
         yield server
 
 
-def upgrade(url: str) -> None:
-    """Bring a database to the tables of today."""
-    assert models.Export.__tablename__ in SQLModel.metadata.tables
+def _migrate(url: str) -> None:
     database = Database(url)
-    SQLModel.metadata.create_all(database.engine)
+    migrations.upgrade(database)
     database.dispose()
 
 
@@ -112,7 +109,7 @@ def upgrade(url: str) -> None:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated SQLite file, to be copied."""
     path = tmp_path_factory.mktemp("template") / "exports.db"
-    upgrade(f"sqlite:///{path}")
+    _migrate(f"sqlite:///{path}")
     return path
 
 
@@ -120,7 +117,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgres_template(postgres_server: PostgreSQL) -> str:
     """The name of a migrated PostgreSQL database, to be copied."""
     url = postgres_server.fresh_url()
-    upgrade(url)
+    _migrate(url)
     return url.rsplit("/", 1)[1]
 
 

@@ -14,7 +14,7 @@ from config.settings import get_settings
 from pipeline.db import Database
 from pipeline.models import Account
 from tests.conftest import OwnServer, Stack
-from tests.servers import LOOPBACK, NotOurs, PostgreSQL, RabbitMQ, Redis, Server, listens
+from tests.servers import LOOPBACK, NotOurs, PostgreSQL, RabbitMQ, Redis, Server, find, listens
 
 
 def test_database_is_migrated_and_empty(database_url: str) -> None:
@@ -91,3 +91,22 @@ def test_stranger_on_the_port_is_not_ours(own_server: OwnServer) -> None:
 def test_no_test_leaves_this_machine() -> None:
     with socket.socket() as outside, pytest.raises(PermissionError, match="stay on this machine"):
         outside.connect(("192.0.2.1", 443))
+
+
+class Absent(Redis):
+    """A server that is installed nowhere."""
+
+    def __init__(self) -> None:
+        find("no-such-program", (), "no-such-package")
+
+
+def test_missing_server_skips_where_nobody_promised_it(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no-such-program is not installed; the package is no-such-package"):
+        own_server(Absent)
+
+
+def test_missing_server_fails_in_ci(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no-such-program is not installed"):
+        own_server(Absent)
