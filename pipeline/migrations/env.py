@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import sqlalchemy as sa
 from alembic import context
-from sqlmodel import SQLModel
+from alembic.autogenerate.api import AutogenContext
+from sqlmodel import AutoString, SQLModel
 
 from pipeline import models  # noqa: F401 - importing them is what fills the metadata
+from pipeline.db import Instant
+
+
+def _rendered(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:
+    if kind == "type" and isinstance(item, AutoString):
+        return "sa.String()"
+    if kind == "type" and isinstance(item, Instant):
+        return "pipeline.db.Instant()"
+    if kind == "type" and isinstance(item, sa.JSON):
+        return 'sa.JSON().with_variant(sa.dialects.postgresql.JSONB(), "postgresql")'
+    return False
 
 
 def _migrate(connection: Any) -> None:
     context.configure(
         connection=connection,
         target_metadata=SQLModel.metadata,
-        user_module_prefix="pipeline.db.",
+        render_item=_rendered,
         # SQLite alters a table by copying it.
         render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=True,

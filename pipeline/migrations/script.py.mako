@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pipeline.db
+import sqlalchemy.dialects.postgresql
 import sqlalchemy as sa
 from alembic import op
 ${imports if imports else ""}
