@@ -1,0 +1,247 @@
+"""Accounts and their bearer keys: who calls, for which account, and what the key allows."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, cast
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from pipeline.db import database_now, utc_now
+from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound, ValidationFailed
+from pipeline.models import Account, ApiKey
+from pipeline.runtime import Runtime
+
+Mode = Literal["live", "test"]
+
+EXECUTE: Final = "execute"
+READ: Final = "read"
+OPERATE: Final = "operate"
+ADMIN: Final = "admin"
+ROLES: Final = (EXECUTE, READ, OPERATE, ADMIN)
+
+#: What a role brings along: whoever may act may also look.
+_IMPLIED: Final = {EXECUTE: {READ}, OPERATE: {READ}, ADMIN: {EXECUTE, READ, OPERATE}}
+
+_PARTNER_ROLE = re.compile(r"^partner:[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+_ACCOUNT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+_GS1_PREFIX = re.compile(r"^[0-9]{4,12}$")
+
+# Bitcoin's base 58: no character that is read as another.
+_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_SHORT, _SECRET, _CHECK = 10, 44, 6
+_KEY = re.compile(
+    rf"^exp_(live|test)_([{_ALPHABET}]{{{_SHORT}}})_([{_ALPHABET}]{{{_SECRET}}})([{_ALPHABET}]{{{_CHECK}}})$"
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request: the account comes from the key alone."""
+
+    account_id: str
+    key_id: str
+    mode: Mode
+    roles: frozenset[str]
+
+    @property
+    def test(self) -> bool:
+        """Whether what the caller starts must stay away from live endpoints."""
+        return self.mode == "test"
+
+    @property
+    def partner_ids(self) -> frozenset[str]:
+        """The partners that the key may answer for."""
+        return frozenset(role.removeprefix("partner:") for role in self.roles if role.startswith("partner:"))
+
+    def may(self, role: str) -> bool:
+        """Whether the key has the role, or one that brings it along."""
+        return role in self.roles or any(role in _IMPLIED.get(held, ()) for held in self.roles)
+
+    def need(self, role: str) -> None:
+        """Raise InsufficientRole unless the key has the role."""
+        if not self.may(role):
+            raise InsufficientRole(
+                f"this call needs a key with the role {role}; this key has {', '.join(sorted(self.roles)) or 'none'}"
+            )
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key just made: `bearer` is the only copy of its secret."""
+
+    id: str
+    bearer: str
+
+
+@dataclass(frozen=True)
+class KnownKey:
+    """A key as it is kept, with the account it belongs to; what `find_caller` and a listing go by."""
+
+    id: str
+    account_id: str
+    name: str
+    mode: Mode
+    roles: frozenset[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: str | None = None) -> None:
+    """Open an account; `gs1_prefix` is the GS1 company prefix that SSCCs are issued from.
+
+    Raises ValidationFailed where the id or the prefix is malformed, or the account exists.
+    """
+    if not _ACCOUNT_ID.match(account_id):
+        raise ValidationFailed(
+            "an account id has up to 64 letters, digits, _ and -, such as acc_demo", field="/accountId"
+        )
+    if gs1_prefix is not None and not _GS1_PREFIX.match(gs1_prefix):
+        raise ValidationFailed("a GS1 company prefix has 4 to 12 digits", field="/gs1Prefix")
+    try:
+        with runtime.db.write() as session:
+            session.add(Account(id=account_id, name=name, gs1_prefix=gs1_prefix))
+    except IntegrityError as error:
+        raise ValidationFailed(f"the account {account_id} exists already", field="/accountId") from error
+
+
+def find_account(runtime: Runtime, account_id: str) -> Account | None:
+    """Return the account, or None."""
+    with runtime.db.read() as session:
+        return session.get(Account, account_id)
+
+
+def create_key(
+    runtime: Runtime,
+    account_id: str,
+    name: str,
+    *,
+    mode: Mode,
+    roles: Collection[str],
+    expires_at: datetime | None = None,
+) -> NewKey:
+    """Make a key of the account and return it with its secret, which is kept nowhere.
+
+    Raises ValidationFailed where a role is unknown, NotFound where there is no such account.
+    """
+    for role in roles:
+        if role not in ROLES and not _PARTNER_ROLE.match(role):
+            known = ", ".join(ROLES)
+            raise ValidationFailed(f"{role} is no role; give {known} or partner:PARTNER_ID", field="/roles")
+    key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_SHORT))
+    prefix = f"exp_{mode}_{key_id}_"
+    secret = _base58(int.from_bytes(secrets.token_bytes(32)), _SECRET)
+    bearer = prefix + secret + _checksum(prefix + secret)
+    with runtime.db.write() as session:
+        if session.get(Account, account_id) is None:
+            raise NotFound(f"there is no account {account_id}")
+        session.add(
+            ApiKey(
+                id=key_id,
+                account_id=account_id,
+                name=name,
+                mode=mode,
+                roles=sorted(set(roles)),
+                secret_hash=_hash(bearer),
+                expires_at=expires_at,
+            )
+        )
+    return NewKey(key_id, bearer)
+
+
+def list_keys(runtime: Runtime, account_id: str) -> Sequence[KnownKey]:
+    """Return the account's keys, oldest first."""
+    with runtime.db.read() as session:
+        rows = session.exec(
+            select(ApiKey).where(col(ApiKey.account_id) == account_id).order_by(col(ApiKey.created_at), col(ApiKey.id))
+        ).all()
+    return [_known(row) for row in rows]
+
+
+def revoke_key(runtime: Runtime, account_id: str, key_id: str) -> None:
+    """End the key now; revoking it again changes nothing.
+
+    Raises NotFound where the account has no such key.
+    """
+    with runtime.db.write() as session:
+        row = session.get(ApiKey, key_id)
+        if row is None or row.account_id != account_id:
+            raise NotFound(f"there is no key {key_id}")
+        session.execute(
+            update(ApiKey)
+            .where(col(ApiKey.id) == key_id, col(ApiKey.revoked_at).is_(None))
+            .values(revoked_at=database_now())
+        )
+
+
+def find_caller(runtime: Runtime, bearer: str, *, now: datetime | None = None) -> Caller:
+    """Return who holds the key `bearer`.
+
+    Raises InvalidApiKey where it is malformed, unknown, expired or revoked; the answer does not tell which of the last.
+    """
+    key_id = key_id_of(bearer)
+    with runtime.db.read() as session:
+        row = session.get(ApiKey, key_id)
+        known = _hash("unknown") if row is None else row.secret_hash
+    if not hmac.compare_digest(known, _hash(bearer)) or row is None:
+        raise InvalidApiKey("the API key is not known; check that it was copied whole")
+    moment = now or utc_now()
+    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= moment):
+        raise InvalidApiKey("the API key has expired or was revoked; ask for a new one")
+    return Caller(row.account_id, row.id, cast("Mode", row.mode), frozenset(row.roles))
+
+
+def key_id_of(bearer: str) -> str:
+    """Return the short id inside a key.
+
+    Raises InvalidApiKey where it is not shaped like a key, or mistyped: the checksum tells without a database.
+    """
+    match = _KEY.match(bearer)
+    if match is None or not hmac.compare_digest(_checksum(bearer[:-_CHECK]), match[4]):
+        raise InvalidApiKey("this is not an API key of this service; keys begin with exp_live_ or exp_test_")
+    return match[2]
+
+
+def accounts(session: Session) -> Sequence[Account]:
+    """Return every account, by id."""
+    return session.exec(select(Account).order_by(col(Account.id))).all()
+
+
+def _known(row: ApiKey) -> KnownKey:
+    return KnownKey(
+        id=row.id,
+        account_id=row.account_id,
+        name=row.name,
+        mode=cast("Mode", row.mode),
+        roles=frozenset(row.roles),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )
+
+
+def _hash(bearer: str) -> str:
+    # Enough for 256 random bits; a slow hash is for passwords, which people choose.
+    return hashlib.sha256(bearer.encode()).hexdigest()
+
+
+def _checksum(text: str) -> str:
+    return _base58(zlib.crc32(text.encode()), _CHECK)
+
+
+def _base58(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 58)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))

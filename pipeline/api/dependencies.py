@@ -1,0 +1,159 @@
+"""What every route asks for: the runtime, who calls, and what the key allows."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Annotated, Any, Final, Protocol, cast
+
+import structlog
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool
+
+from pipeline.accounts import ADMIN, EXECUTE, OPERATE, READ, Caller, find_caller, key_id_of
+from pipeline.errors import InvalidApiKey, RateLimited
+from pipeline.runtime import Runtime
+
+#: How long a key that was found good is believed; a revoked one works no longer than this.
+_BELIEVED_SECONDS: Final = 1.0
+_KEYS_REMEMBERED: Final = 10_000
+
+Monotonic = Callable[[], float]
+
+
+class Launcher(Protocol):
+    """Publishes, off the request path, that an export wants to run."""
+
+    def launch(self, export_id: str) -> None:
+        """Take the export's id and return at once; what is not published, the sweep owes."""
+
+
+@dataclass
+class _Known:
+    caller: Caller
+    until: float
+
+
+@dataclass
+class Keys:
+    """The keys seen in the last second, and how much each may still ask for."""
+
+    per_minute: int
+    clock: Monotonic = time.monotonic
+    _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
+    _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def believed(self, bearer: str) -> Caller | None:
+        """Return who holds the key, if it was found good within the last second."""
+        with self._lock:
+            known = self._known.get(bearer)
+            return known.caller if known is not None and known.until > self.clock() else None
+
+    def believe(self, bearer: str, caller: Caller) -> None:
+        """Remember for a second that the key is good."""
+        with self._lock:
+            self._known[bearer] = _Known(caller, self.clock() + _BELIEVED_SECONDS)
+            self._known.move_to_end(bearer)
+            if len(self._known) > _KEYS_REMEMBERED:
+                self._known.popitem(last=False)
+
+    def spend(self, key_id: str) -> tuple[int, float]:
+        """Take one request from the key's bucket; return how many are left, and the seconds until there is one again."""
+        per_second = self.per_minute / 60
+        with self._lock:
+            now = self.clock()
+            tokens, at = self._buckets.get(key_id, (float(self.per_minute), now))
+            tokens = min(float(self.per_minute), tokens + (now - at) * per_second)
+            allowed = tokens >= 1
+            self._buckets[key_id] = (tokens - 1 if allowed else tokens, now)
+            self._buckets.move_to_end(key_id)
+            if len(self._buckets) > _KEYS_REMEMBERED:
+                self._buckets.popitem(last=False)
+        return (int(tokens - 1), 0.0) if allowed else (0, (1 - tokens) / per_second)
+
+
+def runtime_of(request: Request) -> Runtime:
+    """Return what the process has open."""
+    return cast("Runtime", request.app.state.runtime)
+
+
+def launcher_of(request: Request) -> Launcher:
+    """Return what publishes launches."""
+    return cast("Launcher", request.app.state.publisher)
+
+
+async def caller_of(request: Request) -> Caller:
+    """Return who makes the request.
+
+    Raises InvalidApiKey, and RateLimited where the key has asked too often.
+    """
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    bearer = bearer.strip()
+    if scheme.lower() != "bearer" or not bearer:
+        raise InvalidApiKey(
+            "send your API key as `Authorization: Bearer <key>`", headers={"WWW-Authenticate": 'Bearer realm="exports"'}
+        )
+    caller = await identify(request, bearer)
+    spend(request, caller)
+    return caller
+
+
+async def identify(request: Request, bearer: str) -> Caller:
+    """Return who holds the key; raises InvalidApiKey."""
+    keys: Keys = request.app.state.keys
+    caller = keys.believed(bearer)
+    if caller is None:
+        try:
+            key_id_of(bearer)
+            caller = await run_in_threadpool(find_caller, runtime_of(request), bearer)
+        except InvalidApiKey as refused:
+            raise InvalidApiKey(
+                refused.message, headers={"WWW-Authenticate": 'Bearer realm="exports", error="invalid_token"'}
+            ) from None
+        keys.believe(bearer, caller)
+    structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.key_id)
+    return caller
+
+
+def spend(request: Request, caller: Caller) -> None:
+    """Count the request against the key, and have the answer say what is left; raises RateLimited."""
+    keys: Keys = request.app.state.keys
+    left, wait = keys.spend(caller.key_id)
+    headers: list[tuple[str, str]] = request.scope.setdefault("exports.headers", [])
+    headers.append(("RateLimit-Policy", f'"key";q={keys.per_minute};w=60'))
+    headers.append(("RateLimit", f'"key";r={left};t={max(1, round(wait))}'))
+    if wait:
+        seconds = max(1, int(wait + 0.999))
+        raise RateLimited(
+            f"this key may make {keys.per_minute} requests in a minute; try again in {seconds} s",
+            headers={"Retry-After": str(seconds)},
+        )
+
+
+RuntimeDep = Annotated[Runtime, Depends(runtime_of)]
+LauncherDep = Annotated[Launcher, Depends(launcher_of)]
+CallerDep = Annotated[Caller, Depends(caller_of)]
+
+#: Says in the OpenAPI document that a call needs a key; the key itself is read above.
+SIGNED_IN: Final = HTTPBearer(auto_error=False, description="An API key: exp_live_... or exp_test_...")
+
+
+def require(role: str) -> Any:  # what FastAPI's Depends returns is declared as Any
+    """Return the dependency that gives the caller, and refuses one whose key lacks `role`."""
+
+    async def caller_with_role(caller: CallerDep, _: Annotated[object, Depends(SIGNED_IN)] = None) -> Caller:
+        caller.need(role)
+        return caller
+
+    return Depends(caller_with_role)
+
+
+Executor = Annotated[Caller, require(EXECUTE)]
+Reader = Annotated[Caller, require(READ)]
+Operator = Annotated[Caller, require(OPERATE)]
+Admin = Annotated[Caller, require(ADMIN)]

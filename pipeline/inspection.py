@@ -1,0 +1,371 @@
+"""The read model of an export: rows become the one view that every answer shows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import func
+from sqlalchemy.orm import defer
+from sqlmodel import Session, col, or_, select
+
+from pipeline.errors import NotFound
+from pipeline.models import (
+    Acknowledgement,
+    Artifact,
+    BrokerSubmission,
+    Delivery,
+    Event,
+    Export,
+    ExportUnit,
+    LineTreatment,
+    Notification,
+    Package,
+    Step,
+)
+from pipeline.schemas.execution import (
+    MAX_EVENTS_SHOWN,
+    MAX_LINES_SHOWN,
+    AcknowledgementView,
+    ArtifactView,
+    BrokerSubmissionView,
+    CustomsPackageSummary,
+    CustomsPackageView,
+    EventView,
+    ExportView,
+    LineTreatmentView,
+    Links,
+    NotificationView,
+    PackageState,
+    PackageView,
+    RulesetView,
+    StepView,
+    TreatmentView,
+    UnitView,
+)
+from pipeline.schemas.problems import Finding
+from pipeline.states import ExportState, StepState, SubmissionState
+from pipeline.status import describe
+
+_SENDING: Final = {SubmissionState.PENDING: "pending", SubmissionState.FAILED: "failed"}
+
+
+@dataclass(frozen=True)
+class DeliveryTally:
+    """The deliveries of one kind of message, recipient, channel and state, counted."""
+
+    event_type: str
+    audience: str
+    partner_id: str
+    channel: str
+    state: str
+    count: int
+    delivered_at: datetime | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ExportRows:
+    """The rows that a view is made of; `units` need not have their documents loaded.
+
+    `treatments` are the first MAX_LINES_SHOWN of `treatment_count`; `events` the newest MAX_EVENTS_SHOWN, in order.
+    """
+
+    export: Export
+    units: Sequence[ExportUnit]
+    steps: Sequence[Step]
+    events: Sequence[Event] = ()
+    artifacts: Sequence[Artifact] = ()
+    tallies: Sequence[DeliveryTally] = ()
+    submissions: Sequence[BrokerSubmission] = ()
+    acknowledgements: Sequence[Acknowledgement] = ()
+    treatments: Sequence[LineTreatment] = ()
+    treatment_count: int = 0
+
+
+def read(session: Session, account_id: str, export_or_batch_id: str) -> ExportView:
+    """Return the view of an export, by its id or as the newest revision of the account's batch.
+
+    The number of queries is fixed. Raises NotFound, also for what belongs to another account.
+    """
+    return assemble(rows_of(session, find(session, account_id, export_or_batch_id)))
+
+
+def find(session: Session, account_id: str, export_or_batch_id: str) -> Export:
+    """Return the export's row; raises NotFound, also for what belongs to another account."""
+    wanted = export_or_batch_id
+    export = session.exec(
+        select(Export)
+        .where(col(Export.account_id) == account_id, or_(col(Export.id) == wanted, col(Export.batch_id) == wanted))
+        .order_by((col(Export.id) == wanted).desc(), col(Export.revision).desc())
+        .limit(1)
+    ).first()
+    if export is None:
+        raise NotFound(f"there is no export or batch {wanted} in this account")
+    return export
+
+
+def rows_of(session: Session, export: Export) -> ExportRows:
+    """Return the rows that the view of `export` is made of."""
+    export_id = export.id
+    newest = session.exec(
+        select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq).desc()).limit(MAX_EVENTS_SHOWN)
+    ).all()
+    submissions = session.exec(
+        select(BrokerSubmission).where(col(BrokerSubmission.export_id) == export_id).order_by(col(BrokerSubmission.id))
+    ).all()
+    return ExportRows(
+        export=export,
+        units=session.exec(
+            select(ExportUnit)
+            .where(col(ExportUnit.export_id) == export_id)
+            .order_by(col(ExportUnit.unit_no))
+            .options(defer(ExportUnit.document))  # type: ignore[arg-type]  # SQLModel types a column as its value
+        ).all(),
+        steps=session.exec(
+            select(Step).where(col(Step.export_id) == export_id).order_by(col(Step.unit_no), col(Step.position))
+        ).all(),
+        events=newest[::-1],
+        artifacts=session.exec(
+            select(Artifact)
+            .where(col(Artifact.export_id) == export_id)
+            .order_by(col(Artifact.unit_no), col(Artifact.artifact_type))
+        ).all(),
+        tallies=_tallies(session, export_id),
+        submissions=submissions,
+        acknowledgements=session.exec(
+            select(Acknowledgement)
+            .where(col(Acknowledgement.submission_id).in_([submission.id for submission in submissions]))
+            .order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))
+        ).all(),
+        treatments=session.exec(
+            select(LineTreatment)
+            .where(col(LineTreatment.export_id) == export_id)
+            .order_by(col(LineTreatment.unit_no), col(LineTreatment.position))
+            .limit(MAX_LINES_SHOWN)
+        ).all(),
+        treatment_count=session.scalar(
+            select(func.count()).select_from(LineTreatment).where(col(LineTreatment.export_id) == export_id)
+        )
+        or 0,
+    )
+
+
+def assemble(rows: ExportRows) -> ExportView:
+    """Return the view that `rows` amount to; a pure function of them."""
+    export = rows.export
+    packages = {unit.unit_no: unit for unit in rows.units}
+    steps: defaultdict[int, list[Step]] = defaultdict(list)
+    for step in rows.steps:
+        steps[step.unit_no].append(step)
+    submissions = _submissions(rows.submissions, rows.acknowledgements)
+    notifications = _notifications(rows.tallies)
+    return ExportView(
+        export_id=export.id,
+        batch_id=export.batch_id,
+        state=ExportState(export.state),
+        status=describe(
+            export,
+            unit_refs={unit.unit_no: unit.unit_ref for unit in rows.units},
+            steps=rows.steps,
+            submissions=rows.submissions,
+            undelivered={n.partner_id: n.dead for n in notifications if n.dead},
+        ),
+        plan_hash=export.plan_hash,
+        revision=export.revision,
+        accepted_at=export.accepted_at,
+        updated_at=export.updated_at,
+        units=[
+            UnitView(
+                unit_ref=unit.unit_ref,
+                customs_package_id=unit.customs_package_id,
+                steps=[StepView.model_validate(step) for step in steps[unit.unit_no]],
+            )
+            for unit in rows.units
+        ],
+        steps=[StepView.model_validate(step) for step in steps[0]],
+        customs_package_id=rows.units[0].customs_package_id,
+        customs_packages=[
+            CustomsPackageSummary(
+                id=unit.customs_package_id,
+                export_batch_id=export.batch_id,
+                package_number=unit.package_number,
+                unit_ref=unit.unit_ref,
+                state=_package_state(steps[unit.unit_no]),
+                created_at=unit.created_at,
+                link=f"/api/customs-packages/{unit.customs_package_id}",
+            )
+            for unit in rows.units
+        ],
+        artifacts=[_artifact(artifact, packages[artifact.unit_no].customs_package_id) for artifact in rows.artifacts],
+        notifications=notifications,
+        broker_submission=submissions[0] if submissions else None,
+        broker_submissions=submissions,
+        events=[event_view(event) for event in rows.events],
+        treatment=TreatmentView(
+            digest=export.treatment_digest,
+            ruleset=RulesetView(id=export.ruleset_id, as_of=export.ruleset_as_of),
+            line_count=rows.treatment_count,
+            lines=[_line(line, packages[line.unit_no].unit_ref) for line in rows.treatments],
+        ),
+        findings=[Finding.model_validate(finding) for finding in export.findings],
+        links=Links(
+            self=f"/api/exports/{export.id}",
+            events=f"/api/exports/{export.id}/events",
+            bundle=f"/api/exports/{export.id}/bundle",
+            deliveries=f"/api/deliveries?exportId={export.id}",
+        ),
+    )
+
+
+def read_customs_package(session: Session, account_id: str, customs_package_id: str) -> CustomsPackageView:
+    """Return the whole customs package; raises NotFound, also for what belongs to another account."""
+    found = session.execute(
+        select(ExportUnit, Export.batch_id)
+        .join(Export, col(Export.id) == col(ExportUnit.export_id))
+        .where(col(ExportUnit.account_id) == account_id, col(ExportUnit.customs_package_id) == customs_package_id)
+        .options(defer(ExportUnit.document))  # type: ignore[arg-type]  # SQLModel types a column as its value
+    ).first()
+    if found is None:
+        raise NotFound(f"there is no customs package {customs_package_id} in this account")
+    unit, batch_id = found
+    here = {"export_id": unit.export_id, "unit_no": unit.unit_no}
+    return CustomsPackageView(
+        id=unit.customs_package_id,
+        export_batch_id=batch_id,
+        package_number=unit.package_number,
+        state=_package_state(session.exec(select(Step).filter_by(**here)).all()),
+        created_at=unit.created_at,
+        artifacts=[
+            _artifact(artifact, customs_package_id)
+            for artifact in session.exec(select(Artifact).filter_by(**here).order_by(col(Artifact.artifact_type)))
+        ],
+        export_id=unit.export_id,
+        unit_ref=unit.unit_ref,
+        treatment_digest=unit.treatment_digest,
+        packages=[
+            PackageView.model_validate(package)
+            for package in session.exec(select(Package).filter_by(**here).order_by(col(Package.position)))
+        ],
+        treatment=[
+            _line(line, unit.unit_ref)
+            for line in session.exec(select(LineTreatment).filter_by(**here).order_by(col(LineTreatment.position)))
+        ],
+    )
+
+
+def event_view(event: Event) -> EventView:
+    """Return the event as it is shown."""
+    return EventView(
+        id=f"{event.export_id}.{event.seq}",
+        seq=event.seq,
+        type=event.type,
+        at=event.at,
+        actor=event.actor,
+        data=event.data,
+    )
+
+
+def _tallies(session: Session, export_id: str) -> list[DeliveryTally]:
+    kind = (
+        col(Notification.event_type),
+        col(Delivery.audience),
+        col(Delivery.partner_id),
+        col(Delivery.channel),
+        col(Delivery.state),
+    )
+    rows = session.execute(
+        select(*kind, func.count(), func.max(col(Delivery.delivered_at)), func.max(col(Delivery.error)))  # type: ignore[call-overload]  # SQLModel knows no more than four columns
+        .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+        .where(col(Delivery.export_id) == export_id)
+        .group_by(*kind)
+        .order_by(*kind)
+    ).all()
+    return [DeliveryTally(*row) for row in rows]
+
+
+def _notifications(tallies: Iterable[DeliveryTally]) -> list[NotificationView]:
+    kinds: defaultdict[tuple[str, str, str, str], list[DeliveryTally]] = defaultdict(list)
+    for tally in tallies:
+        kinds[tally.event_type, tally.audience, tally.partner_id, tally.channel].append(tally)
+    return [
+        NotificationView(
+            event_type=event_type,
+            audience=audience,
+            partner_id=partner_id,
+            channel=channel,
+            messages=sum(tally.count for tally in same),
+            **{tally.state: tally.count for tally in same},
+            last_delivered_at=max((tally.delivered_at for tally in same if tally.delivered_at), default=None),
+            last_error=next((tally.error for tally in same if tally.error), None),
+        )
+        for (event_type, audience, partner_id, channel), same in kinds.items()
+    ]
+
+
+def _submissions(
+    submissions: Sequence[BrokerSubmission], acknowledgements: Sequence[Acknowledgement]
+) -> list[BrokerSubmissionView]:
+    answers: defaultdict[str, list[AcknowledgementView]] = defaultdict(list)
+    for answer in acknowledgements:
+        answers[answer.submission_id].append(AcknowledgementView.model_validate(answer))
+    return [
+        BrokerSubmissionView(
+            id=row.id,
+            submission_type=row.submission_type,
+            status=_SENDING.get(SubmissionState(row.state), "sent"),  # type: ignore[arg-type]  # literals of the view
+            recipient_email=row.recipient if row.channel == "email" else None,
+            subject=row.subject,
+            sent_at=row.sent_at,
+            error_message=row.error_message,
+            partner_id=row.partner_id,
+            path=row.path,
+            channel=row.channel,
+            rung=SubmissionState(row.state),
+            deadline_at=row.deadline_at,
+            acknowledgements=answers[row.id],
+        )
+        for row in submissions
+    ]
+
+
+def _package_state(steps: Sequence[Step]) -> PackageState:
+    states = {step.state for step in steps}
+    if states == {StepState.DONE}:
+        return "closed"
+    if StepState.FAILED in states:
+        return "failed"
+    if StepState.CANCELLED in states:
+        return "cancelled"
+    return "preparing" if any(step.started_at for step in steps) else "waiting"
+
+
+def _artifact(row: Artifact, customs_package_id: str) -> ArtifactView:
+    return ArtifactView(
+        id=row.id,
+        customs_package_id=customs_package_id,
+        artifact_type=row.artifact_type,
+        filename=row.filename,
+        media_type=row.media_type,
+        size=row.size,
+        sha256=row.sha256,
+        template_version=row.template_version,
+        generated_at=row.generated_at,
+        download_url=f"/api/artifacts/{row.id}",
+    )
+
+
+def _line(row: LineTreatment, unit_ref: str) -> LineTreatmentView:
+    return LineTreatmentView(
+        unit_ref=unit_ref,
+        line_ref=row.line_ref,
+        hts_code=row.hts_code,
+        country_of_origin=row.country_of_origin,
+        chapter99=row.chapter99,
+        section232=row.section232,
+        pga=row.pga,
+        digest=row.digest,
+    )

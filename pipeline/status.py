@@ -1,0 +1,87 @@
+"""One plain sentence about an export: what it is doing, what it is waiting for, or why it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pipeline.models import BrokerSubmission, Export, Step
+from pipeline.states import ExportState, StepState, SubmissionState
+
+_DOING: Final = {
+    "record_packages": "Recording packages",
+    "attach_customs": "Attaching customs treatment",
+    "render_documents": "Rendering documents",
+    "close_unit": "Closing customs packages",
+    "hand_off": "Handing off to {broker}",
+    "notify_broker": "Telling the customs broker {broker}",
+    "notify_warehouse": "Telling the warehouse {warehouse}",
+    "notify_operator": "Telling the operators",
+}
+
+_ANSWER: Final = {
+    SubmissionState.PENDING: "the handoff to {partner} is owed",
+    SubmissionState.SENT: "the handoff to {partner} is under way",
+    SubmissionState.DELIVERED: "waiting for {partner} to answer",
+    SubmissionState.RECEIVED: "{partner} could read it; waiting for {partner} to answer",
+    SubmissionState.ACCEPTED: "{partner} accepted it",
+    SubmissionState.REJECTED: "{partner} rejected it and names what is wrong",
+    SubmissionState.QUERY: "{partner} asks a question",
+    SubmissionState.FILED: "{partner} filed the entry",
+    SubmissionState.RELEASED: "customs released the goods",
+    SubmissionState.HELD: "customs holds the goods",
+    SubmissionState.FAILED: "the handoff could not be delivered to {partner}",
+}
+
+
+def describe(
+    export: Export,
+    *,
+    unit_refs: Mapping[int, str],
+    steps: Sequence[Step],
+    submissions: Sequence[BrokerSubmission],
+    undelivered: Mapping[str, int],
+) -> str:
+    """Return the sentence; `undelivered` counts the messages given up, by recipient."""
+    state = ExportState(export.state)
+    if state is ExportState.ACCEPTED:
+        return "Accepted; waiting for a worker to begin"
+    if state is ExportState.EXECUTING:
+        return _executing(export, unit_refs, steps)
+    if state is ExportState.FAILED:
+        return _failed(export, unit_refs, steps)
+    if state is ExportState.CANCELLED:
+        return "Cancelled before it was handed off"
+    if state is ExportState.SUPERSEDED:
+        return "Superseded by a newer revision"
+    answers = [_ANSWER[SubmissionState(row.state)].format(partner=row.partner_id) for row in submissions]
+    given_up = [
+        f"{count} {_messages(count)} to {partner} could not be delivered" for partner, count in undelivered.items()
+    ]
+    return "; ".join(["Executed", *answers, *given_up])
+
+
+def _executing(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Step]) -> str:
+    open_steps = [step for step in steps if step.state == StepState.OWED]
+    if not open_steps:
+        return "Executing; waiting for the next step"
+    # What is furthest behind holds the export up.
+    step = min(open_steps, key=lambda step: (step.position, step.unit_no))
+    doing = _DOING.get(step.name, step.name).format(broker=export.broker_id, warehouse=export.warehouse_id)
+    sentence = f"{doing}: {export.units_closed} of {export.units_total} units are closed" if step.unit_no else doing
+    if step.error:
+        where = f" of {unit_refs[step.unit_no]}" if step.unit_no else ""
+        sentence += f"; attempt {step.attempts}{where} failed and is repeated: {step.error}"
+    return sentence
+
+
+def _failed(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Step]) -> str:
+    failed = next((step for step in steps if step.state == StepState.FAILED), None)
+    if failed is None:
+        return f"Failed: {export.failure}" if export.failure else "Failed"
+    where = f" of {unit_refs[failed.unit_no]}" if failed.unit_no else ""
+    return f"Failed at {failed.name}{where}: {failed.error or export.failure}"
+
+
+def _messages(count: int) -> str:
+    return "message" if count == 1 else "messages"
