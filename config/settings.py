@@ -135,7 +135,16 @@ class Settings(BaseSettings):
         return self.borderbuddy_sandbox_url or f"{self.public_url}/sandbox/borderbuddy/handoffs"
 
 
+_instead: list[Settings] = []
+
+
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """Return the settings of this process, read once."""
-    return Settings()
+    return _instead[0] if _instead else Settings()
+
+
+def use_settings(settings: Settings) -> None:
+    """Make `settings` those of this process; for the one who starts it, before anybody has asked for them."""
+    _instead[:] = [settings]
+    get_settings.cache_clear()
