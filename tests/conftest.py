@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+import hypothesis
 import pytest
 from kombu.transport import memory
 
@@ -32,6 +33,9 @@ def pytest_configure() -> None:
             del os.environ[name]
     Settings.model_config["env_file"] = None
     sys.addaudithook(_loopback_only)
+    # How long one example takes says how busy the machine is, not whether the code is right.
+    hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
+    hypothesis.settings.load_profile("house")
 
 
 def _loopback_only(event: str, arguments: tuple[Any, ...]) -> None:
