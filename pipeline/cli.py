@@ -1,0 +1,73 @@
+"""The `exports` command, put together from pipeline/commands; a command's module is loaded when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+#: command -> module of pipeline.commands
+_COMMANDS: Final = {
+    "demo": "demo",
+    "serve": "server",
+    "migrate": "server",
+    "doctor": "server",
+    "execute": "exports",
+    "preflight": "exports",
+    "inspect": "exports",
+    "events": "exports",
+    "artifacts": "exports",
+    "schema": "plans",
+}
+#: noun -> module of pipeline.commands and the name of the group in it
+_NOUNS: Final = {
+    "plans": ("plans", "plans_app"),
+    "deliveries": ("deliveries", "app"),
+    "accounts": ("accounts", "app"),
+    "keys": ("accounts", "keys_app"),
+    "partners": ("partners", "app"),
+    "config": ("configuration", "app"),
+}
+
+
+class _OnDemand(TyperGroup):
+    """Loads a command's module when it is asked for: `exports inspect` need not wait for the database's libraries."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*_COMMANDS, *_NOUNS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in _COMMANDS:
+            return get_group(_module(_COMMANDS[cmd_name]).app).commands[cmd_name]
+        if cmd_name in _NOUNS:
+            module, group = _NOUNS[cmd_name]
+            made = get_group(getattr(_module(module), group))
+            made.name = cmd_name
+            return made
+        return None
+
+
+def _module(name: str) -> Any:
+    return import_module(f"pipeline.commands.{name}")
+
+
+app = typer.Typer(
+    name="exports",
+    cls=_OnDemand,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 usage, 3 not found, 4 unreachable or not ready, 5 timed out.",
+)
+
+
+@app.callback()
+def _exports() -> None:
+    """Make an approved export plan real: packages, customs documents, handoff and messages, exactly once."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

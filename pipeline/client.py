@@ -1,0 +1,202 @@
+"""A small typed client of our own HTTP API, for the command line and for scripts."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from pipeline.schemas.execution import ArtifactView, EventPage, EventView, ExportView, PreflightReport
+from pipeline.schemas.partners import DeliveryPage, DeliveryView
+from pipeline.schemas.problems import Problem
+
+M = TypeVar("M", bound=BaseModel)
+
+#: How long a stream may be silent before it is opened anew: the service sends a sign of life more often.
+SILENCE_SECONDS: Final = 30.0
+RECONNECT_SECONDS: Final = 0.5
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class ApiProblem(Exception):
+    """The API refused, and `problem` says why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+class ApiUnreachable(Exception):
+    """Nobody answers at the address, or something answers that is not our API."""
+
+
+class Corrupted(Exception):
+    """A document's bytes are not those that the export promises."""
+
+
+class StillRunning(Exception):
+    """The time was up before what was waited for came."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The answer to an execute call; `replayed` tells that it is the first answer to the same key again."""
+
+    export: ExportView
+    replayed: bool
+
+
+class Api:
+    """The API at `url`, called with `key`; one connection pool, to be closed.
+
+    Every call raises ApiProblem where the API refuses and ApiUnreachable where nobody answers in time.
+    """
+
+    def __init__(self, url: str, key: str | None, *, timeout_seconds: float = 30) -> None:
+        base = httpx.URL(url.rstrip("/") + "/")
+        self._http = httpx.Client(
+            base_url=base,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=timeout_seconds,
+            # A proxy of the environment cannot reach this machine's own addresses.
+            trust_env=base.host not in LOOPBACK,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self._http.close()
+
+    def execute(self, plan: Mapping[str, Any], *, idempotency_key: str) -> Execution:
+        """Ask for the execution of an approved plan; the same plan with the same key is the same export."""
+        body = {"accountId": plan.get("accountId"), "batchId": plan.get("batchId"), "plan": plan}
+        response = self._call("POST", "api/exports/execute", json=body, headers={"Idempotency-Key": idempotency_key})
+        return Execution(_parsed(ExportView, response), response.headers.get("Idempotent-Replayed") == "true")
+
+    def preflight(self, plan: Mapping[str, Any]) -> PreflightReport:
+        """Ask what execution would say, without any effect."""
+        body = {"accountId": plan.get("accountId"), "batchId": plan.get("batchId"), "plan": plan}
+        return _parsed(PreflightReport, self._call("POST", "api/exports/preflight", json=body))
+
+    def inspect(self, export: str) -> ExportView:
+        """Return an export by its own id or by its batch's."""
+        return _parsed(ExportView, self._call("GET", f"api/exports/{_segment(export)}"))
+
+    def events(self, export: str, *, after: int = 0) -> Iterator[EventView]:
+        """Yield what has happened so far, in order."""
+        while True:
+            answer = self._call("GET", f"api/exports/{_segment(export)}/events", params={"after": after})
+            page = _parsed(EventPage, answer)
+            yield from page.items
+            if not page.items or page.next_after is None:
+                return
+            after = page.next_after
+
+    def follow(self, export: str, *, after: int = 0, timeout_seconds: float | None = None) -> Iterator[EventView]:
+        """Yield each event as it happens, the past ones first; a broken stream goes on where it broke.
+
+        Raises StillRunning once `timeout_seconds` are over.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        failures = 0
+        while True:
+            try:
+                for event in self._stream(export, after, deadline):
+                    after = event.seq
+                    failures = 0
+                    yield event
+            except (httpx.TransportError, ApiUnreachable) as error:
+                failures += not isinstance(error, httpx.ReadTimeout)
+                if failures > 10:
+                    raise ApiUnreachable(f"the stream of events broke: {type(error).__name__}") from error
+            if deadline is not None and time.monotonic() > deadline:
+                raise StillRunning(f"{export} was still running after {timeout_seconds:g} s")
+            time.sleep(RECONNECT_SECONDS)
+
+    def _stream(self, export: str, after: int, deadline: float | None) -> Iterator[EventView]:
+        left = SILENCE_SECONDS if deadline is None else max(0.05, min(SILENCE_SECONDS, deadline - time.monotonic()))
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        timeout = httpx.Timeout(10, read=left)
+        path = f"api/exports/{_segment(export)}/events"
+        with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+            if not response.is_success:
+                response.read()
+                raise _error(response)
+            data: list[str] = []
+            for line in response.iter_lines():
+                if deadline is not None and time.monotonic() > deadline:
+                    return
+                if line.startswith("data:"):
+                    data.append(line.removeprefix("data:").removeprefix(" "))
+                elif not line and data:
+                    yield EventView.model_validate_json("\n".join(data))
+                    data.clear()
+
+    def download(self, artifact: ArtifactView) -> bytes:
+        """Return a document's bytes.
+
+        Raises Corrupted where they are not those whose hash the export names.
+        """
+        body = self._call("GET", artifact.download_url.lstrip("/")).content
+        if hashlib.sha256(body).hexdigest() != artifact.sha256:
+            raise Corrupted(f"{artifact.filename} ({artifact.id}) arrived with other bytes than the export names")
+        return body
+
+    def bundle(self, export: ExportView) -> bytes:
+        """Return the whole handoff as one zip file."""
+        return self._call("GET", export.links.bundle.lstrip("/")).content
+
+    def deliveries(self, *, export: str | None = None, state: str | None = None) -> DeliveryPage:
+        """Return the newest page of the delivery log."""
+        wanted = {"exportId": export, "state": state}
+        params = {name: value for name, value in wanted.items() if value is not None}
+        return _parsed(DeliveryPage, self._call("GET", "api/deliveries", params=params))
+
+    def resend(self, delivery: str) -> DeliveryView:
+        """Owe a delivery again, and return it."""
+        return _parsed(DeliveryView, self._call("POST", f"api/deliveries/{_segment(delivery)}/resend"))
+
+    def ready(self) -> bool:
+        """Whether the service answers and says that it is ready."""
+        try:
+            return self._http.get("readyz", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+    def _call(self, method: str, path: str, **rest: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **rest)
+        except httpx.TransportError as error:
+            raise ApiUnreachable(
+                f"{self._http.base_url} does not answer: {str(error) or type(error).__name__}"
+            ) from error
+        if not response.is_success:
+            raise _error(response)
+        return response
+
+
+def _parsed(model: type[M], response: httpx.Response) -> M:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        raise ApiUnreachable(f"{response.url} answers something else than this version's API") from error
+
+
+def _error(response: httpx.Response) -> ApiProblem | ApiUnreachable:
+    try:
+        return ApiProblem(Problem.model_validate_json(response.content))
+    except ValidationError:
+        return ApiUnreachable(f"{response.url} answered {response.status_code}, without saying why")
+
+
+def _segment(value: str) -> str:
+    # An id that holds a slash must not become another path.
+    return quote(value, safe="")

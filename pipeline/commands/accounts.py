@@ -1,0 +1,154 @@
+"""`exports accounts` and `exports keys`: who may call; straight on the database, because somebody must be first."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from pipeline import accounts
+from pipeline.commands.database import opened
+from pipeline.commands.screen import Json, aside, out, print_json, reported
+from pipeline.commands.view import table
+from pipeline.db import utc_now
+
+app = typer.Typer(no_args_is_help=True, help="The merchants that exports belong to.")
+keys_app = typer.Typer(no_args_is_help=True, help="The bearer keys of an account.")
+
+AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id, such as acc_demo.")]
+OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account that the key belongs to.")]
+
+
+class Role(StrEnum):
+    """What a key may be for; `partner:ID` comes by --partner."""
+
+    EXECUTE = accounts.EXECUTE
+    READ = accounts.READ
+    OPERATE = accounts.OPERATE
+    ADMIN = accounts.ADMIN
+
+
+@app.command("create")
+@reported
+def create_account(
+    account: AccountId,
+    name: Annotated[str, typer.Option(help="What people call it.")],
+    gs1_prefix: Annotated[
+        str | None, typer.Option(metavar="DIGITS", help="Its GS1 company prefix, from which SSCCs are issued.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Open an account."""
+    with opened() as runtime:
+        accounts.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
+    if as_json:
+        print_json({"id": account, "name": name, "gs1Prefix": gs1_prefix})
+    else:
+        out().print(f"[green]✓[/] account [bold]{escape(account)}[/]")
+        aside().print(f"[dim]exports keys create --account {escape(account)}   makes its first key[/]")
+
+
+@app.command("list")
+@reported
+def list_accounts(as_json: Json = False) -> None:
+    """List the accounts."""
+    with opened() as runtime, runtime.db.read() as session:
+        rows = accounts.accounts(session)
+    if as_json:
+        print_json([{"id": row.id, "name": row.name, "gs1Prefix": row.gs1_prefix} for row in rows])
+        return
+    made = table("account", "name", "GS1 prefix", "opened")
+    for row in rows:
+        made.add_row(escape(row.id), escape(row.name), row.gs1_prefix or "", f"{row.created_at:%Y-%m-%d}")
+    out().print(made)
+
+
+@keys_app.command("create")
+@reported
+def create_key(
+    account: OfAccount,
+    role: Annotated[list[Role] | None, typer.Option(help="May be given more than once. [default: execute]")] = None,
+    partner: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="A partner that the key may answer for; more than once.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What it is for.")] = "command line",
+    test: Annotated[bool, typer.Option("--test", help="A test key: its exports never reach a live partner.")] = False,
+    days: Annotated[int | None, typer.Option(min=1, help="After so many days it ends; without, it does not.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and show it this once."""
+    roles = [*(role or ([] if partner else [Role.EXECUTE])), *(f"partner:{each}" for each in partner or [])]
+    ends_at = utc_now() + timedelta(days=days) if days else None
+    mode: accounts.Mode = "test" if test else "live"
+    with opened() as runtime:
+        made = accounts.create_key(
+            runtime, account, name, mode=mode, roles=[str(each) for each in roles], expires_at=ends_at
+        )
+    if as_json:
+        print_json(
+            {"id": made.id, "key": made.bearer, "accountId": account, "mode": mode, "roles": [str(r) for r in roles]}
+        )
+        return
+    out().print(made.bearer, soft_wrap=True, markup=False)
+    aside().print(
+        f"[dim]Keep it now: only its hash stays here. It is key {made.id} of {escape(account)}, {mode}, "
+        f"for {', '.join(str(each) for each in roles)}.[/]"
+    )
+
+
+@keys_app.command("list")
+@reported
+def list_keys(account: OfAccount, as_json: Json = False) -> None:
+    """List an account's keys; never their secrets, which nobody has."""
+    with opened() as runtime:
+        known = accounts.list_keys(runtime, account)
+    if as_json:
+        print_json(
+            [
+                {
+                    "id": key.id,
+                    "name": key.name,
+                    "mode": key.mode,
+                    "roles": sorted(key.roles),
+                    "createdAt": key.created_at.isoformat(),
+                    "expiresAt": key.expires_at and key.expires_at.isoformat(),
+                    "revokedAt": key.revoked_at and key.revoked_at.isoformat(),
+                }
+                for key in known
+            ]
+        )
+        return
+    made = table("key", "name", "mode", "roles", "made", "state")
+    for key in known:
+        made.add_row(
+            key.id, escape(key.name), key.mode, ", ".join(sorted(key.roles)), f"{key.created_at:%Y-%m-%d}", _state(key)
+        )
+    out().print(made)
+
+
+def _state(key: accounts.KnownKey) -> str:
+    if key.revoked_at:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.expires_at:
+        return f"{'expired' if key.expires_at <= utc_now() else 'until'} {key.expires_at:%Y-%m-%d}"
+    return "good"
+
+
+@keys_app.command("revoke")
+@reported
+def revoke_key(
+    key: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `exports keys list` shows it, or the whole key.")],
+    account: OfAccount,
+    as_json: Json = False,
+) -> None:
+    """End a key now."""
+    key_id = accounts.key_id_of(key) if key.startswith("exp_") else key
+    with opened() as runtime:
+        accounts.revoke_key(runtime, account, key_id)
+    if as_json:
+        print_json({"id": key_id, "revoked": True})
+    else:
+        out().print(f"[green]✓[/] key {escape(key_id)} is revoked")

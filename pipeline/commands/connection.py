@@ -1,0 +1,23 @@
+"""How the commands reach the API: by option, else by settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from config.settings import get_settings
+from pipeline.client import Api
+
+ApiUrl = Annotated[str | None, typer.Option("--api-url", metavar="URL", help="The API's address. [EXPORTS_API_URL]")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", metavar="KEY", help="The key; better set EXPORTS_API_KEY, which no process list shows."),
+]
+
+
+def connect(api_url: str | None, api_key: str | None) -> Api:
+    """Return a client of the API that the options name, or the settings where they are silent."""
+    settings = get_settings()
+    key = api_key or (settings.api_key.get_secret_value() if settings.api_key else None)
+    return Api(api_url or settings.api_url, key)

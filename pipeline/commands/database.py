@@ -1,0 +1,33 @@
+"""How the commands reach the database: with the tables of today, or with a word on how to get them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from config.settings import get_settings
+from pipeline import migrations
+from pipeline.commands.screen import ExitCode, Failure
+from pipeline.runtime import Runtime, open_runtime
+
+
+@contextmanager
+def opened() -> Iterator[Runtime]:
+    """Give the runtime of the settings, its database at the newest revision.
+
+    A SQLite file is nobody else's, so it is brought there; on PostgreSQL that is for the release step alone, and a
+    Failure says so.
+    """
+    runtime = open_runtime(get_settings())
+    try:
+        if not migrations.is_current(runtime.db):
+            if not runtime.db.is_sqlite:
+                raise Failure(
+                    "the database is not at this version's revision",
+                    code=ExitCode.UNREACHABLE,
+                    remedy="Run `exports migrate` once, with the same DATABASE_URL.",
+                )
+            migrations.upgrade(runtime.db)
+        yield runtime
+    finally:
+        runtime.close()

@@ -1,0 +1,220 @@
+"""The commands about exports: execute, preflight, inspect, events, artifacts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from pipeline.client import Api, Corrupted, StillRunning
+from pipeline.commands import view
+from pipeline.commands.connection import ApiKey, ApiUrl, connect
+from pipeline.commands.narration import ENDS, Narrator
+from pipeline.commands.planfile import key_of, read_plan
+from pipeline.commands.screen import ExitCode, Failure, Json, aside, finding_lines, out, print_json, reported
+from pipeline.schemas.execution import ArtifactView, EventView, ExportView
+from pipeline.states import ExportState
+
+app = typer.Typer()
+
+PlanFile = Annotated[Path, typer.Argument(metavar="PLAN.json", help="The approved plan; `-` reads standard input.")]
+ExportId = Annotated[str, typer.Argument(metavar="ID", help="The export's id, or its batch's.")]
+
+
+@app.command()
+@reported
+def execute(
+    plan: PlanFile,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show each step as it happens, until the export has ended.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="The idempotency key; by default made of the plan, so that a repeat is safe."),
+    ] = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Have an approved plan executed."""
+    body = read_plan(plan)
+    with connect(api_url, api_key) as api:
+        execution = api.execute(body, idempotency_key=key or key_of(body))
+        export = execution.export
+        if wait:
+            if not as_json:
+                aside().print(f"[bold]{escape(export.export_id)}[/]  {escape(export.batch_id)}")
+            export = watch(api, export, timeout, quiet=as_json)
+    if as_json:
+        print_json(export.model_dump_json(by_alias=True, indent=2))
+    else:
+        out().print(view.headline(export))
+        if execution.replayed:
+            aside().print("[dim]This was asked for before with the same key: the first answer is repeated.[/]")
+        if not wait:
+            aside().print(f"[dim]exports events {escape(export.export_id)} --follow   shows what happens[/]")
+    if wait and export.state is not ExportState.EXECUTED:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def watch(api: Api, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
+    """Show what happens until the export has ended, and return it as it is then.
+
+    Raises Failure with TIMED_OUT where it has not ended in time; it goes on all the same.
+    """
+    narrator = Narrator(export)
+    console = aside()
+    try:
+        with _spinner(console.is_terminal and not quiet, export):
+            for event in api.follow(export.export_id, timeout_seconds=timeout_seconds):
+                for line in narrator.tell([event]):
+                    if not quiet:
+                        console.print(line.styled, soft_wrap=True)
+                if event.type in ENDS:
+                    break
+    except StillRunning as error:
+        remedy = f"It goes on by itself. `exports inspect {export.export_id}` says how far it is."
+        raise Failure(str(error), code=ExitCode.TIMED_OUT, remedy=remedy) from error
+    return api.inspect(export.export_id)
+
+
+@contextmanager
+def _spinner(shown: bool, export: ExportView) -> Iterator[None]:
+    if not shown:
+        yield
+        return
+    with aside().status(f"executing {escape(export.batch_id)}"):
+        yield
+
+
+@app.command()
+@reported
+def preflight(plan: PlanFile, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Check a plan as execution would, without any effect."""
+    body = read_plan(plan)
+    with connect(api_url, api_key) as api:
+        report = api.preflight(body)
+    if as_json:
+        print_json(report.model_dump_json(by_alias=True, indent=2))
+    else:
+        console = out()
+        verdict = "[green]✓[/] executable" if report.executable else "[bold red]✗[/] not executable"
+        console.print(f"{verdict}, {len(report.findings)} findings  [dim]{report.plan_hash}[/]")
+        for finding in report.findings:
+            for line in finding_lines(finding.model_dump(mode="json", by_alias=True)):
+                console.print(line, soft_wrap=True)
+    if not report.executable:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+@app.command()
+@reported
+def inspect(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Show an export: its state, steps, documents, messages and the customs broker's answer."""
+    with connect(api_url, api_key) as api:
+        found = api.inspect(export)
+    if as_json:
+        print_json(found.model_dump_json(by_alias=True, indent=2))
+        return
+    console = out()
+    for part in view.whole(found):
+        console.print(part)
+
+
+@app.command()
+@reported
+def events(
+    export: ExportId,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with each event as it happens, until Ctrl-C.")
+    ] = False,
+    after: Annotated[int, typer.Option(min=0, help="Begin after this sequence number.")] = 0,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Show the log of an export; with --json one event a line."""
+    with connect(api_url, api_key) as api:
+        happened: Iterator[EventView] = api.follow(export, after=after) if follow else api.events(export, after=after)
+        for event in happened:
+            if as_json:
+                print_json(event.model_dump_json(by_alias=True))
+            else:
+                out().print(view.event_line(event), soft_wrap=True)
+
+
+@app.command()
+@reported
+def artifacts(
+    export: ExportId,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Download all of them into this folder.")
+    ] = None,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Download the handoff as one zip file, too.")] = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """List the documents of an export, or download them; every hash is checked."""
+    if bundle and folder is None:
+        raise Failure("--bundle needs --out DIR", code=ExitCode.USAGE)
+    with connect(api_url, api_key) as api:
+        found = api.inspect(export)
+        if folder is not None:
+            try:
+                paths = download(api, found, folder, bundle=bundle)
+            except Corrupted as error:
+                raise Failure(
+                    str(error), remedy="Nothing was written for it. Tell whoever runs the service."
+                ) from error
+            except OSError as error:
+                raise Failure(f"{folder} cannot be written: {error.strerror}") from error
+            if as_json:
+                print_json([str(path) for path in paths])
+            else:
+                for path in paths:
+                    out().print(str(path), soft_wrap=True, markup=False)
+            return
+    if as_json:
+        print_json([artifact.model_dump(mode="json", by_alias=True) for artifact in found.artifacts])
+    else:
+        out().print(view.artifacts_table(found))
+
+
+def download(api: Api, export: ExportView, folder: Path, *, bundle: bool) -> list[Path]:
+    """Write the export's documents into `folder`, one folder a customs package, and return where they are.
+
+    Raises Corrupted, before anything of that document is written, where the bytes are not those promised.
+    """
+    names = {package.id: package.package_number or package.id for package in export.customs_packages}
+    paths = []
+    for artifact in export.artifacts:
+        paths.append(folder / safe_name(names[artifact.customs_package_id]) / safe_name(artifact.filename))
+        _write(paths[-1], api.download(artifact))
+    if bundle:
+        paths.append(folder / "bundle.zip")
+        _write(paths[-1], api.bundle(export))
+    return paths
+
+
+def invoice_pdfs(export: ExportView) -> list[ArtifactView]:
+    """Return the printed invoices among the documents."""
+    return [artifact for artifact in export.artifacts if artifact.artifact_type == "cci_pdf"]
+
+
+def safe_name(text: str) -> str:
+    """Return `text` as the name of one file or folder: no name from outside leads out of a folder."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".") or "_"
+
+
+def _write(path: Path, body: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(body)
+    part.replace(path)

@@ -1,0 +1,137 @@
+"""What happens to an export, told line by line as its events arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rich.markup import escape
+from rich.text import Text
+
+from pipeline.schemas.execution import EventView, ExportView
+from pipeline.states import ExportState
+
+GOOD, BAD, NEUTRAL, ATTENTION = "✓", "✗", "·", "!"
+_STYLES: Final = {GOOD: "green", BAD: "bold red", NEUTRAL: "dim", ATTENTION: "yellow"}
+
+#: After these an export does nothing more by itself.
+ENDS: Final = {
+    "EXPORT_EXECUTED": ExportState.EXECUTED,
+    "EXPORT_FAILED": ExportState.FAILED,
+    "EXPORT_CANCELLED": ExportState.CANCELLED,
+}
+#: The customs broker's answers.
+ANSWERS: Final = frozenset({"BROKER_ACKNOWLEDGED", "BROKER_REJECTED", "BROKER_QUERIED", "BROKER_RELEASED"})
+_DOCUMENT: Final = "CUSTOMS_ARTIFACT_GENERATED"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the story: when (seconds since acceptance), how it went, of which unit, what."""
+
+    seconds: float
+    mark: str
+    unit: str
+    text: str
+
+    @property
+    def plain(self) -> str:
+        """The line for people without a terminal."""
+        return f"{self.seconds:7.2f} s  {self.mark} {self.unit}{self.text}"
+
+    @property
+    def styled(self) -> Text:
+        """The line for a terminal; it reads the same without colour."""
+        style = _STYLES[self.mark]
+        return Text.from_markup(
+            f"[dim]{self.seconds:7.2f} s[/]  [{style}]{self.mark}[/] [bold]{escape(self.unit)}[/]{escape(self.text)}"
+        )
+
+
+class Narrator:
+    """Turns the events of one export into lines; a unit's documents, told of one by one, become one line."""
+
+    def __init__(self, export: ExportView) -> None:
+        self._accepted_at = export.accepted_at
+        # One unit needs no name on every line.
+        units = export.units if len(export.units) > 1 else []
+        self._units = {number: f"{unit.unit_ref}  " for number, unit in enumerate(units, start=1)}
+        self._documents: dict[int, list[EventView]] = {}
+
+    def tell(self, events: Iterable[EventView]) -> Iterator[Line]:
+        """Yield the lines of `events`, which follow those told before."""
+        for event in events:
+            number = int(event.data.get("unitNo") or 0)
+            if event.type == _DOCUMENT:
+                self._documents.setdefault(number, []).append(event)
+                continue
+            if number in self._documents:
+                yield self._documents_line(number)
+            elif event.type in ENDS:
+                for each in [*self._documents]:
+                    yield self._documents_line(each)
+            mark, text = _sentence(event)
+            yield self._line(event, number, mark, text)
+
+    def _documents_line(self, number: int) -> Line:
+        made = self._documents.pop(number)
+        size = sum(int(event.data.get("size", 0)) for event in made)
+        return self._line(made[-1], number, GOOD, f"{_count(len(made), 'document')} rendered, {kilobytes(size)}")
+
+    def _line(self, event: EventView, number: int, mark: str, text: str) -> Line:
+        seconds = max(0.0, (event.at - self._accepted_at).total_seconds())
+        return Line(seconds, mark, self._units.get(number, ""), text)
+
+
+def _sentence(event: EventView) -> tuple[str, str]:
+    data = event.data
+    told = data.get("messages")
+    messages = f": {_count(int(told), 'message')}" if isinstance(told, int) else ""
+    match event.type:
+        case "EXPORT_ACCEPTED":
+            return NEUTRAL, "accepted"
+        case "PACKAGES_RECORDED":
+            number = f" in {data['packageNumber']}" if data.get("packageNumber") else ""
+            return GOOD, f"{_count(int(data.get('packages', 0)), 'package')} recorded{number}"
+        case "TREATMENT_ATTACHED":
+            return GOOD, f"customs treatment attached to {_count(int(data.get('lines', 0)), 'line')}"
+        case "CUSTOMS_PACKAGE_CLOSED":
+            return GOOD, "customs package closed"
+        case "HANDED_OFF":
+            return GOOD, f"handed off{_named(data)}"
+        case "BROKER_NOTIFIED":
+            return GOOD, f"customs broker{_named(data, '')} told{messages}"
+        case "WAREHOUSE_NOTIFIED":
+            return GOOD, f"warehouse{_named(data, '')} told{messages}"
+        case "OPERATOR_NOTIFIED":
+            return GOOD, f"operator{_named(data, '')} told{messages}"
+        case "EXPORT_EXECUTED":
+            return GOOD, "executed"
+        case "EXPORT_FAILED":
+            return BAD, f"failed: {data.get('reason', 'see `exports inspect`')}"
+        case "STEP_RETRIED":
+            return ATTENTION, f"{data.get('step')} put off, attempt {data.get('attempt')}: {data.get('reason')}"
+        case other:
+            mark = ATTENTION if other in _UNWELCOME else NEUTRAL
+            detail = next((f": {data[key]}" for key in ("message", "reason", "rung") if data.get(key)), "")
+            return mark, other.replace("_", " ").lower() + detail
+
+
+_UNWELCOME: Final = frozenset(
+    {"DELIVERY_FAILED", "DELIVERY_DEAD", "BROKER_REJECTED", "BROKER_QUERIED", "HANDOFF_OVERDUE", "EXPORT_CANCELLED"}
+)
+
+
+def _named(data: Mapping[str, Any], preposition: str = " to") -> str:
+    partner = data.get("partnerId") or data.get("brokerId")
+    return f"{preposition} {partner}" if partner else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def kilobytes(size: int) -> str:
+    """Return a size for people."""
+    return f"{size / 1000:.0f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"

@@ -1,0 +1,154 @@
+"""What every command shares: where it prints, how it fails, and the meaning of its exit codes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline.client import ApiProblem, ApiUnreachable
+from pipeline.errors import ExportsError, NotFound, Refused, Retryable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ExitCode(IntEnum):
+    """What the exit code of a command says; docs/cli.md repeats it."""
+
+    OK = 0
+    REFUSED = 1  # the service refused, a check failed, or the export failed
+    USAGE = 2  # the command line or a setting is wrong
+    NOT_FOUND = 3  # no such export, artifact, key or file
+    UNREACHABLE = 4  # the API, the database or the message broker does not answer, or is not ready
+    TIMED_OUT = 5  # it was not finished when the time was up; it goes on
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+
+def out() -> Console:
+    """Return the console of what was asked for."""
+    return Console(file=sys.stdout, highlight=False)
+
+
+def aside() -> Console:
+    """Return the console of progress and of errors: standard error, so that a pipe gets the answer alone."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+def print_json(value: object) -> None:
+    """Print `value` as JSON: indented, in its own order, as it is where it is text already."""
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+class Failure(Exception):
+    """Ends a command: `message` says what is wrong, `remedy` what to do, `code` is the exit code."""
+
+    def __init__(self, message: str, *, code: ExitCode = ExitCode.REFUSED, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.remedy = remedy
+
+
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn every expected error of a command into a readable one and an exit code; a defect keeps its traceback."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            return command(*args, **kwargs)
+        except ApiProblem as error:
+            _fail(
+                _exit_code(error.problem.error_code),
+                error.problem.model_dump(by_alias=True, exclude_none=True),
+                as_json,
+            )
+        except ApiUnreachable as error:
+            remedy = "Start the service with `exports serve`, or name it by --api-url or EXPORTS_API_URL."
+            _fail(ExitCode.UNREACHABLE, _envelope("UNREACHABLE", str(error), remedy), as_json)
+        except Failure as error:
+            _fail(error.code, _envelope(error.code.name, error.message, error.remedy), as_json)
+        except Refused as error:
+            code = ExitCode.NOT_FOUND if isinstance(error, NotFound) else ExitCode.REFUSED
+            _fail(code, _envelope(error.code, error.message) | ({"field": error.field} if error.field else {}), as_json)
+        except Retryable as error:
+            _fail(
+                ExitCode.UNREACHABLE,
+                _envelope("UNREACHABLE", str(error), "`exports doctor` says what is wrong."),
+                as_json,
+            )
+        except ExportsError as error:
+            _fail(ExitCode.REFUSED, _envelope("REFUSED", str(error)), as_json)
+        except ValidationError as error:
+            issues = [{"path": _setting_or_field(item["loc"]), "message": item["msg"]} for item in error.errors()]
+            problem = _envelope("USAGE", f"invalid {error.title}", "`exports config show` lists every setting.")
+            _fail(ExitCode.USAGE, problem | {"details": {"issues": issues}}, as_json)
+
+    return run
+
+
+def _setting_or_field(location: tuple[int | str, ...]) -> str:
+    return "/".join(str(part) for part in location)
+
+
+def _envelope(error_code: str, message: str, remedy: str | None = None) -> dict[str, Any]:
+    # The members of a problem document that a command can fill in, so that callers parse one shape.
+    return {"errorCode": error_code, "message": message} | ({"remedy": remedy} if remedy else {})
+
+
+def _exit_code(error_code: str) -> ExitCode:
+    return {
+        "NOT_FOUND": ExitCode.NOT_FOUND,
+        "NOT_READY": ExitCode.UNREACHABLE,
+        "RATE_LIMITED": ExitCode.UNREACHABLE,
+    }.get(error_code, ExitCode.REFUSED)
+
+
+def _fail(code: ExitCode, problem: dict[str, Any], as_json: bool) -> NoReturn:
+    if as_json:
+        print_json(problem)
+    else:
+        for line in error_lines(problem):
+            aside().print(line, soft_wrap=True)
+    raise typer.Exit(int(code))
+
+
+def error_lines(problem: dict[str, Any]) -> list[str]:
+    """Return a problem document as lines for a person: what, where, each detail, and the remedy."""
+    lines = [f"[bold red]error[/] {escape(str(problem['message']))} [dim]({escape(str(problem['errorCode']))})[/]"]
+    if problem.get("field"):
+        lines.append(f"  at {escape(str(problem['field']))}")
+    details = problem.get("details") or {}
+    lines += [
+        f"  {escape(str(issue['path'] or '/'))}: {escape(str(issue['message']))}" for issue in details.get("issues", [])
+    ]
+    for finding in details.get("findings", []):
+        lines.extend(finding_lines(finding))
+    if problem.get("remedy"):
+        lines.append(f"  {escape(str(problem['remedy']))}")
+    if problem.get("requestId"):
+        lines.append(f"  [dim]request {escape(str(problem['requestId']))}[/]")
+    return lines
+
+
+def finding_lines(finding: dict[str, Any]) -> list[str]:
+    """Return a finding as lines: severity, rule and place, the sentence, the remedy."""
+    colour = {"block": "red", "warn": "yellow"}.get(str(finding["severity"]), "cyan")
+    return [
+        f"  [{colour}]{finding['severity']:<5}[/] {escape(str(finding['rule']))} {escape(str(finding['pointer']))}",
+        f"        {escape(str(finding['message']))}",
+        f"        [dim]{escape(str(finding['remedy']))}[/]",
+    ]

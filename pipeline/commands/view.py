@@ -1,0 +1,135 @@
+"""An export as a person reads it in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.commands.narration import BAD, GOOD, NEUTRAL, kilobytes
+from pipeline.schemas.execution import BrokerSubmissionView, EventView, ExportView, StepView
+from pipeline.states import ExportState, StepState
+
+_STATE: Final = {
+    ExportState.EXECUTED: (GOOD, "green"),
+    ExportState.FAILED: (BAD, "bold red"),
+    ExportState.CANCELLED: (BAD, "yellow"),
+    ExportState.SUPERSEDED: (NEUTRAL, "yellow"),
+}
+
+
+def headline(export: ExportView) -> Text:
+    """Return the one line that matters: mark, state, batch, id, and what it is doing."""
+    mark, style = _STATE.get(export.state, (NEUTRAL, "cyan"))
+    return Text.from_markup(
+        f"[{style}]{mark} {export.state}[/]  [bold]{escape(export.batch_id)}[/]  {escape(export.export_id)}\n"
+        f"  {escape(export.status)}"
+    )
+
+
+def whole(export: ExportView) -> Iterator[RenderableType]:
+    """Yield everything that the export's view holds, part by part."""
+    yield headline(export)
+    yield Text.from_markup(
+        f"  [dim]accepted {export.accepted_at:%Y-%m-%d %H:%M:%S} UTC, revision {export.revision}, {escape(export.plan_hash)}[/]"
+    )
+    yield ""
+    yield _units_table(export)
+    if export.artifacts:
+        yield ""
+        yield artifacts_table(export)
+    if export.notifications:
+        yield ""
+        yield notifications_table(export)
+    for submission in export.broker_submissions:
+        yield ""
+        yield submission_text(submission)
+    for finding in export.findings:
+        yield Text(f"{finding.severity} {finding.rule} {finding.pointer}: {finding.message}")
+
+
+def table(*columns: str) -> Table:
+    """Return an empty table without lines around it."""
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def _units_table(export: ExportView) -> Table:
+    made = table("unit", "customs package", "state", "steps")
+    for unit, package in zip(export.units, export.customs_packages, strict=True):
+        made.add_row(
+            escape(unit.unit_ref), escape(package.package_number or package.id), package.state, _steps(unit.steps)
+        )
+    if export.steps:
+        made.add_row("all", "", "", _steps(export.steps))
+    return made
+
+
+def _steps(steps: list[StepView]) -> str:
+    return "  ".join(f"{_step_mark(step.state)} {step.name}" for step in steps)
+
+
+def _step_mark(state: StepState) -> str:
+    if state is StepState.DONE:
+        return f"[green]{GOOD}[/]"
+    return f"[red]{BAD}[/]" if state in {StepState.FAILED, StepState.CANCELLED} else f"[dim]{NEUTRAL}[/]"
+
+
+def artifacts_table(export: ExportView) -> Table:
+    """Return the documents: customs package, file name, kind, size and id."""
+    names = {package.id: package.package_number or package.id for package in export.customs_packages}
+    made = table("customs package", "document", "kind", "size", "id")
+    for artifact in export.artifacts:
+        made.add_row(
+            escape(names[artifact.customs_package_id]),
+            escape(artifact.filename),
+            artifact.artifact_type,
+            kilobytes(artifact.size),
+            artifact.id,
+        )
+    return made
+
+
+def notifications_table(export: ExportView) -> Table:
+    """Return the messages, counted by recipient, channel and kind."""
+    made = table("told", "by", "with", "messages", "delivered", "pending", "dead")
+    for told in export.notifications:
+        made.add_row(
+            f"{escape(told.partner_id)} ({told.audience.replace('_', ' ')})",
+            told.channel,
+            told.event_type,
+            str(told.messages),
+            str(told.delivered),
+            str(told.pending + told.waiting),
+            str(told.dead),
+        )
+    return made
+
+
+def submission_text(submission: BrokerSubmissionView) -> Text:
+    """Return the handoff to the customs broker and its answers."""
+    way = f"path {submission.path}, by {submission.channel}"
+    lines = [f"customs broker [bold]{escape(submission.partner_id)}[/], {way}: [bold]{submission.rung}[/]"]
+    if submission.error_message:
+        lines.append(f"  {escape(submission.error_message)}")
+    for answer in submission.acknowledgements:
+        lines.append(f"  {answer.rung}  {escape(answer.message or answer.reference or '')}")
+        lines += [
+            f"    {escape(str(field.get('pointer', '')))} {escape(str(field.get('message', '')))}"
+            for field in answer.fields
+        ]
+    return Text.from_markup("\n".join(lines))
+
+
+def event_line(event: EventView) -> Text:
+    """Return an event: its number, its time, its type, who and the facts."""
+    facts = "  ".join(f"{key}={value}" for key, value in event.data.items())
+    return Text.from_markup(
+        f"[dim]{event.seq:>5}  {event.at:%H:%M:%S.%f}[/]  [bold]{event.type}[/]  [dim]{escape(event.actor)}[/]  {escape(facts)}"
+    )

@@ -1,0 +1,142 @@
+"""Whether this machine can run the service: each thing that it stands on is tried, and what fails comes with a remedy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import select, text
+
+from config.settings import Settings
+from pipeline import migrations
+from pipeline.artifacts import ArtifactStore
+from pipeline.channels import inbox
+from pipeline.db import Database, database_now, utc_now
+from pipeline.documents import fonts
+from pipeline.errors import ExportsError
+
+#: Beyond it leases and signatures are misjudged.
+MAX_SKEW_SECONDS: Final = 5.0
+MIN_FONTS: Final = 4
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one check: what was found, how long it took, and what to do where it failed."""
+
+    name: str
+    ok: bool
+    found: str
+    seconds: float
+    remedy: str | None = None
+
+
+class Ailing(Exception):
+    """A check's own finding that something is wrong."""
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Yield the outcome of every check, in an order in which the first failure explains the later ones."""
+    failed: set[str] = set()
+    for name, check, remedy in CHECKS:
+        if "database" in failed and name in NEED_THE_DATABASE:
+            yield Check(name, ok=False, found="cannot be told without the database", seconds=0)
+            continue
+        began = time.monotonic()
+        try:
+            found, ok = check(settings), True
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong is what the doctor is there to say
+            said = str(error).splitlines()[0] if str(error) else ""
+            found, ok = said if isinstance(error, ExportsError | Ailing) else f"{type(error).__name__}: {said}", False
+            failed.add(name)
+        yield Check(name, ok, found, seconds=time.monotonic() - began, remedy=None if ok else remedy)
+
+
+def _secret_key(settings: Settings) -> str:
+    key = settings.secret_key.get_secret_value()
+    if key != Settings.model_fields["secret_key"].default.get_secret_value():
+        if len(key) < 32:
+            raise Ailing(f"it has {len(key)} characters")
+        return "set"
+    if settings.database_url.startswith("sqlite"):
+        return "the one for development, which everybody knows; enough for one machine"
+    raise Ailing("it is the one for development, which everybody knows")
+
+
+def _database(settings: Settings) -> str:
+    with _opened(settings) as database, database.read() as session:
+        if database.is_sqlite:
+            version = session.scalar(text("select sqlite_version()"))
+            return f"SQLite {version}, {database.url.database}"
+        version = str(session.scalar(text("show server_version"))).split(" ", 1)[0]
+        return f"PostgreSQL {version}, {database.url.host}/{database.url.database}"
+
+
+def _migrations(settings: Settings) -> str:
+    with _opened(settings) as database:
+        if not migrations.is_current(database):
+            raise Ailing("the tables are not those of this version")
+    return "at the newest revision"
+
+
+def _message_broker(settings: Settings) -> str:
+    if settings.embedded:
+        return "inside the process of `exports serve`"
+    inbox.ping(settings)
+    return f"{settings.message_broker} answers"
+
+
+def _artifact_store(settings: Settings) -> str:
+    ArtifactStore(settings.artifacts_url).check()
+    return "wrote, read and deleted an object"
+
+
+def _fonts(_: Settings) -> str:
+    files = fonts.font_files()
+    if len(files) < MIN_FONTS:
+        raise Ailing(f"{len(files)} fonts in {fonts.FONTS}")
+    return f"{len(files)} files, {len(fonts.printable())} characters"
+
+
+def _clock(settings: Settings) -> str:
+    with _opened(settings) as database, database.read() as session:
+        before = utc_now()
+        theirs = session.execute(select(database_now())).scalar_one()
+        after = utc_now()
+    # Anywhere between the two readings counts as equal.
+    skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
+    if skew > MAX_SKEW_SECONDS:
+        raise Ailing(f"this machine and the database are {skew:.1f} s apart")
+    return f"this machine and the database are less than {max(skew, 0.1):.1f} s apart"
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.database_url, pool=1, timeout_seconds=min(5, settings.database_timeout_seconds))
+    try:
+        yield database
+    finally:
+        database.dispose()
+
+
+CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
+    ("secret key", _secret_key, "Set EXPORTS_SECRET_KEY to 32 or more random characters, the same on every machine."),
+    (
+        "database",
+        _database,
+        "Check DATABASE_URL: the address, the password, and that the server runs or the folder may be written.",
+    ),
+    ("migrations", _migrations, "Run `exports migrate`; `exports serve` does it by itself on SQLite."),
+    (
+        "message broker",
+        _message_broker,
+        "Check BROKER_URL and that the server runs. What is owed waits in the database.",
+    ),
+    ("artifact store", _artifact_store, "Check ARTIFACTS_URL: that the folder or bucket exists and may be written."),
+    ("fonts", _fonts, "Restore templates/fonts/ from the release: documents are set in these alone."),
+    ("clock", _clock, "Set this machine's clock by NTP: signatures carry its time."),
+)
+NEED_THE_DATABASE: Final = frozenset({"migrations", "clock"})
