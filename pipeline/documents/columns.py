@@ -60,7 +60,7 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "unit_price": _exact(line.unit_price),
             "line_value": _exact(line.line_value),
             "currency": header.currency,
-            "fx_rate": header.exchange_rate and _exact(header.exchange_rate),
+            "fx_rate": None if header.exchange_rate is None else _exact(header.exchange_rate),
             "gross_kg": _exact(line.gross_weight_kg),
             "net_kg": _exact(line.net_weight_kg),
             "metal_type": _joined(row.metal for row in metals),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.documents.typeset import ENGINE, Template, typeset
+from pipeline.documents.typeset import ENGINE, Template, cuts, typeset
 from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
 
 VERSION = f"1/{ENGINE}"
 
-#: Lines of one compiled part: what keeps the engine below its memory limit.
-LINES_PER_PART = 250
+#: What a line takes besides its wording, in characters.
+LINE_CHARACTERS = 500
 
 #: A line with more wording than this may break across pages; a shorter one is kept together.
 TALL = 1_500
@@ -27,9 +27,7 @@ _UNPRINTED: dict[str, Any] = {
 
 def invoice_pdf(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    count = len(invoice.lines)
-    cuts = [slice(at, at + LINES_PER_PART) for at in range(0, count, LINES_PER_PART)]
-    return typeset(invoice, TEMPLATE, cuts)
+    return typeset(invoice, TEMPLATE, cuts(LINE_CHARACTERS + _wording(line) for line in invoice.lines))
 
 
 def _facts(invoice: Invoice, cut: slice) -> bytes:
@@ -37,7 +35,7 @@ def _facts(invoice: Invoice, cut: slice) -> bytes:
     return some.model_dump_json(exclude=_UNPRINTED, context=FOR_PEOPLE).encode()
 
 
-def _extra(invoice: Invoice, cut: slice) -> dict[str, Any]:
+def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
     kinds = len(invoice.classifications)
     return {
         "tall": [line.number for line in invoice.lines[cut] if _wording(line) > TALL],
@@ -46,8 +44,8 @@ def _extra(invoice: Invoice, cut: slice) -> dict[str, Any]:
 
 
 def _wording(line: InvoiceLine) -> int:
-    texts = [line.packages_shown, *(mark.text for mark in line.marks), *(pair.value for pair in line.attributes)]
-    return sum(len(text) for text in texts)
+    words = [line.packages_shown, line.description, *(pair.value for pair in line.attributes)]
+    return sum(map(len, words)) + sum(len(mark.code) + len(mark.text) for mark in line.marks)
 
 
-TEMPLATE = Template("commercial_customs_invoice.typ", _facts, _extra)
+TEMPLATE = Template("commercial_customs_invoice.typ", _facts, _remarks)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.documents.packing_list import SHOWN
-from pipeline.documents.typeset import ENGINE, Template, typeset
-from pipeline.schemas.invoice import FOR_PEOPLE, Invoice
+from pipeline.documents.typeset import ENGINE, Template, cuts, typeset
+from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
 
 VERSION = f"1/{ENGINE}"
 
-#: Packages, and lines within them, of one compiled part: what keeps the engine below its memory limit.
-ROWS_PER_PART = 500
+#: What a package takes besides its contents, and what each of those takes, in characters.
+PACKAGE_CHARACTERS, CONTENT_CHARACTERS = 250, 100
 
 _PARTY = {"name", "address_lines", "contact_lines"}
 _PRINTED: dict[str, Any] = {
@@ -24,19 +24,11 @@ _PRINTED: dict[str, Any] = {
 
 def packing_list_pdf(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, _cuts(invoice))
+    return typeset(invoice, TEMPLATE, cuts(map(_size, invoice.packages)))
 
 
-def _cuts(invoice: Invoice) -> list[slice]:
-    cuts: list[slice] = []
-    start = rows = 0
-    for at, package in enumerate(invoice.packages):
-        height = 1 + len(package.contents)
-        if rows and rows + height > ROWS_PER_PART:
-            cuts.append(slice(start, at))
-            start, rows = at, 0
-        rows += height
-    return [*cuts, slice(start, len(invoice.packages))]
+def _size(package: PackageRow) -> int:
+    return PACKAGE_CHARACTERS + sum(CONTENT_CHARACTERS + len(line.description) for line in package.contents)
 
 
 def _facts(invoice: Invoice, cut: slice) -> bytes:
@@ -44,8 +36,8 @@ def _facts(invoice: Invoice, cut: slice) -> bytes:
     return some.model_dump_json(include=_PRINTED, context=FOR_PEOPLE).encode()
 
 
-def _extra(invoice: Invoice, cut: slice) -> dict[str, Any]:
+def _remarks(_invoice: Invoice, _cut: slice) -> dict[str, Any]:
     return {}
 
 
-TEMPLATE = Template("packing_list.typ", _facts, _extra)
+TEMPLATE = Template("packing_list.typ", _facts, _remarks)

@@ -21,7 +21,7 @@ def environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
-        autoescape=_escapes,
+        autoescape=_escapes,  # noqa: S701 - on for all but .txt
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from pipeline.documents.pdf import read_message, write_message
+from pipeline.documents.frames import Message, read_message, write_message
 from pipeline.errors import RendererCrashed, StepFailed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,29 +44,30 @@ class Renderer:
     @property
     def pid(self) -> int | None:
         """The process id, while there is a process."""
-        return self._process and self._process.pid
+        return None if self._process is None else self._process.pid
 
     def set(self, template: str, facts: bytes, part: Mapping[str, Any], timestamp: int) -> bytes:
-        """Return the PDF of `template` with `facts` (JSON); `timestamp` (seconds since 1970) is the document's date."""
-        _, bodies = self._ask({"task": "set", "template": template, "part": part, "timestamp": timestamp}, [facts])
-        return bodies[0]
+        """Return the PDF of `template` with `facts` (JSON); `timestamp` (seconds since 1970) is the document's date.
+
+        Raises RendererCrashed where the process died or was too slow, StepFailed where Typst refuses the document.
+        """
+        asked = {"task": "set", "template": template, "part": part, "timestamp": timestamp}
+        return self._ask(Message(asked, [facts])).bodies[0]
 
     def count(self, template: str, facts: bytes, part: Mapping[str, Any]) -> int:
         """Return how many pages `set` would give."""
-        head, _ = self._ask({"task": "count", "template": template, "part": part}, [facts])
-        return int(head["pages"])
+        return int(self._ask(Message({"task": "count", "template": template, "part": part}, [facts])).head["pages"])
 
     def join(self, parts: Sequence[bytes]) -> bytes:
         """Return the PDFs `parts` as one."""
-        _, bodies = self._ask({"task": "join"}, parts)
-        return bodies[0]
+        return self._ask(Message({"task": "join"}, parts)).bodies[0]
 
     def close(self) -> None:
         """End the process; the next request starts another."""
         with self._lock:
             self._stop()
 
-    def _ask(self, head: dict[str, Any], bodies: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    def _ask(self, asked: Message) -> Message:
         with self._lock:
             process = self._running()
             # A process that hangs cannot be interrupted, only killed; its end then ends the read below.
@@ -74,25 +75,25 @@ class Renderer:
             watch.daemon = True
             watch.start()
             try:
-                write_message(cast(BinaryIO, process.stdin), {**head, "seconds": self._limits.seconds}, bodies)
-                message = read_message(cast(BinaryIO, process.stdout))
+                limited = Message({**asked.head, "seconds": self._limits.seconds}, asked.bodies)
+                write_message(cast(BinaryIO, process.stdin), limited)
+                answer = read_message(cast(BinaryIO, process.stdout))
             except OSError:
-                message = None
+                answer = None
             finally:
                 watch.cancel()
-            if message is None:
+            if answer is None:
                 self._stop()
                 raise RendererCrashed(
                     f"The PDF engine ended with code {process.returncode} while it worked on a document, or took longer "
                     f"than {self._limits.seconds:g} s; the document is tried again in a new process."
                 )
-            reply = message[0]
             self._requests += 1
-            if reply["resident_bytes"] > self._limits.resident_bytes or self._requests >= self._limits.requests:
+            if answer.head["resident_bytes"] > self._limits.resident_bytes or self._requests >= self._limits.requests:
                 self._stop()
-        if "error" in reply:
-            raise StepFailed(f"A document cannot be set: {reply['error']}")
-        return message
+        if "error" in answer.head:
+            raise StepFailed(f"A document cannot be set: {answer.head['error']}")
+        return answer
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None:

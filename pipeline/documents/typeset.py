@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,32 +13,45 @@ from pipeline.schemas.invoice import Invoice
 
 ENGINE = f"typst-{version('typst')}"
 
+#: Characters of one compiled part: what keeps the engine's process below 300 MB (measured: 1 KB of it a character).
+PART_CHARACTERS = 220_000
+
 
 @dataclass(frozen=True)
 class Template:
-    """A Typst template; `facts` gives the JSON of the rows from one number to another, `extra` what else it asks of a part."""
+    """A Typst template and what it is given for some of its rows: the facts as JSON, and remarks on the part."""
 
     name: str
     facts: Callable[[Invoice, slice], bytes]
-    extra: Callable[[Invoice, slice], dict[str, Any]]
+    remarks: Callable[[Invoice, slice], dict[str, Any]]
 
 
-def typeset(invoice: Invoice, template: Template, cuts: Sequence[slice], renderer: Renderer = RENDERER) -> bytes:
-    """Return the PDF of `invoice`, set in the parts `cuts` (slices of its rows), numbered page x of y throughout."""
+def cuts(sizes: Iterable[int], limit: int = PART_CHARACTERS) -> list[slice]:
+    """Return the slices that cut rows of `sizes` characters into parts of at most `limit`, each of one row or more."""
+    parts: list[slice] = []
+    start = end = filled = 0
+    for end, size in enumerate(sizes):
+        if filled and filled + size > limit:
+            parts.append(slice(start, end))
+            start, filled = end, 0
+        filled += size
+    return [*parts, slice(start, end + 1)]
+
+
+def typeset(invoice: Invoice, template: Template, parts: Sequence[slice], renderer: Renderer = RENDERER) -> bytes:
+    """Return the PDF of `invoice`, set in `parts` (slices of its rows), numbered page x of y throughout."""
     midnight = datetime.combine(invoice.header.invoice_date, datetime.min.time(), UTC)
     timestamp = int(midnight.timestamp())
 
     def part(at: int, first_page: int, total_pages: int | None) -> tuple[bytes, dict[str, Any]]:
-        place = {"first": at == 0, "last": at == len(cuts) - 1, "first_page": first_page, "total_pages": total_pages}
-        return template.facts(invoice, cuts[at]), {**place, **template.extra(invoice, cuts[at])}
+        place = {"first": at == 0, "last": at == len(parts) - 1, "first_page": first_page, "total_pages": total_pages}
+        return template.facts(invoice, parts[at]), {**place, **template.remarks(invoice, parts[at])}
 
-    if len(cuts) == 1:
-        facts, about = part(0, 1, None)
-        return renderer.set(template.name, facts, about, timestamp)
+    if len(parts) == 1:
+        return renderer.set(template.name, *part(0, 1, None), timestamp)
     # The last page's number stands on the first page: count all parts, then set them.
-    counts = [renderer.count(template.name, *part(at, 1, None)) for at in range(len(cuts))]
-    bodies: list[bytes] = []
-    for at in range(len(cuts)):
-        facts, about = part(at, 1 + sum(counts[:at]), sum(counts))
-        bodies.append(renderer.set(template.name, facts, about, timestamp))
-    return renderer.join(bodies)
+    counts = [renderer.count(template.name, *part(at, 1, None)) for at in range(len(parts))]
+    numbered = [(1 + sum(counts[:at]), sum(counts)) for at in range(len(parts))]
+    return renderer.join(
+        [renderer.set(template.name, *part(at, *pages), timestamp) for at, pages in enumerate(numbered)]
+    )

@@ -59,7 +59,7 @@ def unit_data(lines: int = 3, packages: int | None = None) -> dict[str, Any]:
     """Return a unit's JSON with `lines` lines in `packages` cartons (as many as lines unless said) on pallets of 16."""
     packages = lines if packages is None else packages
     per_line = max(1, packages // lines)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index in range(lines):
         sku, description, hts_code, price, weight = GOODS[index % len(GOODS)]
         quantity = 12 * per_line
@@ -92,7 +92,7 @@ def unit_data(lines: int = 3, packages: int | None = None) -> dict[str, Any]:
         line = min(index // per_line, lines - 1)
         boxes.append(_box(f"CTN-{index + 1:05}", "CTN", f"PLT-{index // 16 + 1:03}", "60", "12.400"))
         boxes[-1]["contents"] = [{"lineRef": f"L{line + 1}", "quantity": "12"}]
-    total = sum(Decimal(row["lineValue"]) for row in rows)
+    total = sum((Decimal(row["lineValue"]) for row in rows), Decimal(0))
     return {
         "unitRef": "U1",
         "entry": {
@@ -152,7 +152,7 @@ def unit_data(lines: int = 3, packages: int | None = None) -> dict[str, Any]:
             "number": "INV-10045",
             "date": "2026-11-24",
             "currency": "USD",
-            "exchangeRate": "1.00000000",
+            "exchangeRate": None,
             "incoterm": "DAP",
             "incotermPlace": "Buffalo NY",
             "saleDate": "2026-11-20",
@@ -189,7 +189,7 @@ def _box(ref: str, kind: str, parent: str | None, side: str, weight: str) -> dic
     return {
         "packageRef": ref,
         "type": kind,
-        "lpn": f"LPN-{ref}",
+        "lpn": f"{ref[0]}-{ref[-5:]}",
         "parentRef": parent,
         "lengthCm": side,
         "widthCm": "40",

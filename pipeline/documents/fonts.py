@@ -1,0 +1,42 @@
+"""Which characters the vendored fonts can print, so that a missing one becomes a finding and never a silent box."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+from pathlib import Path
+
+from fontTools.ttLib import TTFont
+
+FONTS = Path(__file__).resolve().parents[2] / "templates" / "fonts"
+
+#: Characters that are never drawn: joiners, direction marks, variation selectors, the soft hyphen.
+_INVISIBLE = frozenset(
+    "\u00ad\u034f\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+) | frozenset(map(chr, range(0xFE00, 0xFE10)))
+
+
+def font_files() -> list[Path]:
+    """Return the vendored font files, by name."""
+    return sorted(path for path in FONTS.iterdir() if path.suffix in (".otf", ".ttf"))
+
+
+@cache
+def printable() -> frozenset[str]:
+    """Return every character that one of the fonts has."""
+    drawn: set[int] = set()
+    for path in font_files():
+        with TTFont(path, lazy=True) as font:
+            drawn.update(font.getBestCmap())
+    return frozenset(map(chr, drawn)) | _INVISIBLE
+
+
+def unsupported_characters(text: str) -> list[str]:
+    """Return the characters of `text` that no font has, each once, in the order they come; a set look-up a string."""
+    if text.isascii():
+        return []
+    known = printable()
+    missing = dict.fromkeys(character for character in text if character not in known)
+    # An accent written apart prints where the two make one character that a font has.
+    composed = unicodedata.normalize("NFC", text)
+    return [character for character in missing if character in composed]

@@ -1,0 +1,195 @@
+"""From a unit of the plan to its invoice: names are looked up, sums made and everything put into words here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date
+
+from pipeline import money
+from pipeline.invoices import lines as rows
+from pipeline.invoices import packages as boxes
+from pipeline.invoices import words
+from pipeline.schemas import invoice as out
+from pipeline.schemas import plan
+from pipeline.schemas.invoice import Printed
+
+STATEMENT = (
+    "I declare that the facts on this invoice are true and complete to the best of my knowledge: the prices and charges "
+    "are those of the transaction, the origin, manufacturer and contents of the goods are as stated, and the named "
+    "responsible employee of the exporter has knowledge of the transaction, or can readily obtain it (19 CFR 141.86)."
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the documents of a unit print beside the plan; the same plan and facts give the same bytes.
+
+    `ssccs` maps package refs and `line_digests` line refs; digests are written `sha256:<hex>`.
+    """
+
+    batch_id: str
+    account_id: str
+    plan_hash: str
+    revision: int
+    package_number: str
+    ruleset_id: str
+    ruleset_as_of: date
+    ssccs: Mapping[str, str]
+    line_digests: Mapping[str, str]
+    unit_digest: str
+    treatment_digest: str
+    test: bool
+
+
+def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
+    """Return the invoice of `unit`, finished for print.
+
+    Raises StepFailed where the unit names a line, package, manufacturer or certificate that it does not have.
+    """
+    packages = boxes.package_rows(unit, facts.ssccs)
+    lines = rows.line_rows(unit, facts.line_digests, packages)
+    header = unit.invoice
+    currency = header.currency
+    return out.Invoice(
+        test=facts.test,
+        provenance=out.Provenance(
+            account_id=facts.account_id,
+            batch_id=facts.batch_id,
+            unit_ref=unit.unit_ref,
+            package_number=facts.package_number,
+            revision=facts.revision,
+            plan_hash=facts.plan_hash,
+            unit_digest=facts.unit_digest,
+            treatment_digest=facts.treatment_digest,
+            ruleset_id=facts.ruleset_id,
+            ruleset_as_of=facts.ruleset_as_of,
+        ),
+        header=_header(header),
+        transport=_transport(unit.entry),
+        parties=_parties(unit.parties),
+        lines=lines,
+        charges=tuple(
+            out.ChargeRow(
+                code=charge.code,
+                name=charge.name or words.spaced(charge.code).capitalize(),
+                amount=words.amount(charge.amount, currency),
+                included_in_prices=charge.included_in_prices,
+            )
+            for charge in header.charges
+        ),
+        discounts=tuple(
+            out.ChargeRow(
+                code="discount", name=row.name, amount=words.amount(row.amount, currency), included_in_prices=False
+            )
+            for row in header.discounts
+        ),
+        totals=out.Totals(
+            currency=currency,
+            line_count=len(lines),
+            quantities=rows.unit_totals(unit.lines),
+            goods_value=words.amount(money.total(line.line_value for line in unit.lines), currency),
+            invoice_total=words.amount(header.total, currency),
+            net_weight_kg=words.number(money.total(line.net_weight_kg for line in unit.lines)),
+            gross_weight_kg=words.number(money.total(line.gross_weight_kg for line in unit.lines)),
+        ),
+        classifications=tuple(rows.classifications(unit.lines, currency)),
+        certificates=tuple(_certificates(unit)),
+        package_summary=boxes.package_summary(unit.packages),
+        packages=packages,
+        declaration=_declaration(unit.parties.exporter_contact),
+    )
+
+
+def _header(header: plan.InvoiceHeader) -> out.Header:
+    rate = header.exchange_rate
+    return out.Header(
+        number=header.number,
+        invoice_date=header.date,
+        currency=header.currency,
+        exchange_rate=None if rate is None else Printed(rate, money.plain(rate)),
+        incoterm=header.incoterm,
+        incoterm_place=header.incoterm_place,
+        sale_date=header.sale_date,
+        sale_place=header.sale_place,
+        reason_for_export=words.code(header.reason_for_export),
+        related_parties=header.related_parties,
+        payment_terms=header.payment_terms,
+        purchase_order=header.purchase_order,
+        assists=words.code(header.assists),
+    )
+
+
+def _transport(entry: plan.Entry) -> out.Transport:
+    arrival = entry.estimated_arrival_at
+    arrival = None if arrival is None else arrival.astimezone(UTC)
+    return out.Transport(
+        entry_type=entry.type,
+        port_of_entry=entry.port_of_entry,
+        mode_of_transport=words.code(entry.mode_of_transport),
+        carrier_scac=entry.carrier_scac,
+        shipment_control_number=entry.shipment_control_number,
+        export_date=entry.export_date,
+        estimated_arrival_at=None
+        if arrival is None
+        else Printed(f"{arrival:%Y-%m-%dT%H:%M:%SZ}", f"{arrival:%Y-%m-%d %H:%M} UTC"),
+    )
+
+
+def _parties(parties: plan.Parties) -> out.PartyBlocks:
+    importer = parties.importer_of_record
+    shown = _party(importer.name or parties.buyer.name, importer.address or parties.buyer.address, importer.contact, {})
+    return out.PartyBlocks(
+        seller=_named(parties.seller),
+        buyer=_named(parties.buyer),
+        ship_to=_named(parties.ship_to),
+        importer_of_record=out.ImporterBlock(**dict(shown), importer_number=importer.importer_number),
+        manufacturers=tuple(
+            out.ManufacturerBlock(
+                ref=maker.ref,
+                name=maker.name,
+                mid=maker.mid,
+                address=maker.address,
+                address_lines=_address_lines(maker.address),
+            )
+            for maker in parties.manufacturers
+        ),
+    )
+
+
+def _named(party: plan.Party) -> out.PartyBlock:
+    return _party(party.name, party.address, party.contact, party.identifiers)
+
+
+def _party(
+    name: str, address: plan.Address, contact: plan.Contact | None, identifiers: Mapping[str, str]
+) -> out.PartyBlock:
+    answers = () if contact is None else (contact.name, contact.title, contact.email, contact.phone)
+    return out.PartyBlock(
+        name=name,
+        address=address,
+        address_lines=_address_lines(address),
+        contact=contact,
+        contact_lines=tuple(answer for answer in answers if answer),
+        identifiers=words.pairs(identifiers),
+    )
+
+
+def _address_lines(address: plan.Address) -> tuple[str, ...]:
+    place = " ".join(part for part in (address.city, address.region, address.postal_code) if part)
+    return tuple(line for line in (address.line1, address.line2, place, address.country) if line)
+
+
+def _certificates(unit: plan.Unit) -> Iterator[out.Certificate]:
+    claims: dict[str, list[int]] = {}
+    for number, line in enumerate(unit.lines, start=1):
+        if line.usmca_certificate_ref:
+            claims.setdefault(line.usmca_certificate_ref, []).append(number)
+    for certificate in unit.usmca_certificates:
+        yield out.Certificate(**dict(certificate), lines_shown=words.ranges(claims.get(certificate.ref, [])))
+
+
+def _declaration(contact: plan.Contact) -> out.Declaration:
+    return out.Declaration(
+        statement=STATEMENT, name=contact.name, title=contact.title, email=contact.email, phone=contact.phone
+    )

@@ -1,0 +1,127 @@
+"""The packages of an invoice: numbered, a pallet before what it carries, and added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pipeline import money
+from pipeline.errors import StepFailed
+from pipeline.invoices import words
+from pipeline.schemas import invoice as out
+from pipeline.schemas import plan
+from pipeline.schemas.invoice import Printed
+
+CM3_IN_M3 = money.decimal("0.000001")
+
+PACKAGE_TYPES = {
+    "BAG": "bag",
+    "BOX": "box",
+    "CRT": "crate",
+    "CTN": "carton",
+    "DRM": "drum",
+    "PKG": "package",
+    "PLT": "pallet",
+}
+
+
+def package_rows(unit: plan.Unit, ssccs: Mapping[str, str]) -> tuple[out.PackageRow, ...]:
+    """Return the packages in the order of loading; raises StepFailed where contents or parents name what is not there."""
+    numbered = {line.line_ref: (number, line) for number, line in enumerate(unit.lines, start=1)}
+    numbers: dict[str, int] = {}
+    rows: list[out.PackageRow] = []
+    for depth, package in _tree(unit.packages):
+        number = numbers[package.package_ref] = len(rows) + 1
+        contents: list[out.PackedLine] = []
+        for content in package.contents:
+            line_number, line = words.found(numbered, content.line_ref, "line", package.package_ref)
+            contents.append(
+                out.PackedLine(
+                    line_number=line_number,
+                    line_ref=line.line_ref,
+                    sku=line.sku,
+                    description=line.description,
+                    quantity=words.number(content.quantity),
+                    unit=line.unit,
+                )
+            )
+        sscc = ssccs.get(package.package_ref) or package.sscc
+        sides = (package.length_cm, package.width_cm, package.height_cm)
+        rows.append(
+            out.PackageRow(
+                number=number,
+                package_ref=package.package_ref,
+                type=_package_type(package.type),
+                mark=_package_mark(sscc, package),
+                sscc=sscc,
+                lpn=package.lpn,
+                parent_ref=package.parent_ref,
+                parent_number=numbers[package.parent_ref] if package.parent_ref else None,
+                depth=depth,
+                length_cm=words.number(package.length_cm),
+                width_cm=words.number(package.width_cm),
+                height_cm=words.number(package.height_cm),
+                size_shown=" x ".join(words.grouped(side) for side in sides),
+                gross_weight_kg=words.number(package.gross_weight_kg),
+                tare_weight_kg=words.number(package.tare_weight_kg),
+                tracking_number=package.tracking_number,
+                order_id=package.order_id,
+                contents=tuple(contents),
+            )
+        )
+    return tuple(rows)
+
+
+def _tree(packages: Sequence[plan.Package]) -> Iterator[tuple[int, plan.Package]]:
+    # Each package with how deep it lies, parents before what they carry; without recursion, whatever the depth.
+    carried: dict[str | None, list[plan.Package]] = {}
+    for package in packages:
+        carried.setdefault(package.parent_ref, []).append(package)
+    seen = 0
+    stack = [(0, package) for package in reversed(carried.get(None, []))]
+    while stack:
+        depth, package = stack.pop()
+        seen += 1
+        yield depth, package
+        stack.extend((depth + 1, inner) for inner in reversed(carried.get(package.package_ref, [])))
+    if seen != len(packages):
+        raise StepFailed(
+            "Some packages stand on a package that the unit does not have, or on each other; correct parentRef."
+        )
+
+
+def package_summary(packages: Sequence[plan.Package]) -> out.PackageSummary:
+    """Return the packages of a unit added up."""
+    outermost = [package for package in packages if package.parent_ref is None]
+    counts: dict[str, int] = {}
+    for package in packages:
+        counts[package.type] = counts.get(package.type, 0) + 1
+    volume = money.total(
+        money.times(money.times(money.times(box.length_cm, box.width_cm), box.height_cm), CM3_IN_M3)
+        for box in outermost
+    )
+    by_type = tuple(
+        out.PackageTypeTotal(type=_package_type(code), count=count) for code, count in sorted(counts.items())
+    )
+    told = ", ".join(f"{row.count:,} {row.type.shown}{'' if row.count == 1 else 's'}" for row in by_type)
+    return out.PackageSummary(
+        count=len(packages),
+        outermost_count=len(outermost),
+        by_type=by_type,
+        gross_weight_kg=words.number(money.total(box.gross_weight_kg for box in outermost)),
+        volume_m3=Printed(volume, f"{volume:,.3f}"),
+        shown=told
+        if len(outermost) == len(packages)
+        else f"{told}; {len(outermost):,} handling unit{'' if len(outermost) == 1 else 's'} to load",
+    )
+
+
+def _package_type(code: str) -> Printed:
+    return Printed(code, PACKAGE_TYPES.get(code, code))
+
+
+def _package_mark(sscc: str | None, package: plan.Package) -> Printed:
+    if sscc:
+        return Printed(sscc, f"SSCC {sscc}")
+    return (
+        Printed(package.lpn, f"LPN {package.lpn}") if package.lpn else Printed(package.package_ref, package.package_ref)
+    )

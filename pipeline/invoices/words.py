@@ -1,0 +1,69 @@
+"""The words of an invoice: how amounts, numbers and codes are written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TypeVar
+
+from pipeline import money
+from pipeline.errors import StepFailed
+from pipeline.schemas.invoice import Pair, Printed
+
+T = TypeVar("T")
+
+
+def found(known: Mapping[str, T], ref: str, kind: str, wanted_by: str) -> T:
+    """Return what `ref` names; raises StepFailed, naming `wanted_by`, where it names nothing."""
+    try:
+        return known[ref]
+    except KeyError:
+        raise StepFailed(
+            f"{wanted_by} names {kind} {ref}, which the unit does not have; correct the reference."
+        ) from None
+
+
+def pairs(values: Mapping[str, str]) -> tuple[Pair, ...]:
+    """Return the named values by name: their order in the plan is not a fact."""
+    return tuple(Pair(name=name, value=value) for name, value in sorted(values.items()))
+
+
+def amount(value: Decimal, currency: str) -> Printed:
+    """Return an amount in `currency`: exact, and grouped with its decimals."""
+    return Printed(value, money.shown(value, currency))
+
+
+def number(value: Decimal) -> Printed:
+    """Return a quantity, weight or length: exact, and grouped."""
+    return Printed(value, grouped(value))
+
+
+def grouped(value: Decimal) -> str:
+    """Return `value` with its digits as they came and a comma at every thousand."""
+    return f"{value:,f}"
+
+
+def code(word: str) -> Printed:
+    """Return a code word of the plan, and the same as a word: `inland_freight`, `Inland freight`."""
+    return Printed(word, spaced(word).capitalize())
+
+
+def spaced(code: str) -> str:
+    """Return `code` with spaces for underscores."""
+    return code.replace("_", " ")
+
+
+def hts(code: str) -> Printed:
+    """Return an HTS code: ten digits, and as the tariff prints it, `7323.93.0045`."""
+    return Printed(code, f"{code[:4]}.{code[4:6]}.{code[6:]}")
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return rising numbers in words: 1, 2, 3, 7 as `1-3, 7`."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in spans)
