@@ -66,7 +66,7 @@ def unknown_options(task: Task[Any, Any]) -> set[str]:
 
 def made_with(**options: object) -> Task[Any, Any]:
     elsewhere = Celery("elsewhere", set_as_current=False)
-    task: Task[Any, Any] = elsewhere.task(name="made", **options)(our_tasks)
+    task: Task[Any, Any] = elsewhere.task(name="made", shared=False, **options)(our_tasks)
     elsewhere.finalize()
     return task.app.tasks["made"]
 
