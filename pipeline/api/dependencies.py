@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Annotated, Any, Final, Protocol, cast
@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from pipeline.accounts import ADMIN, EXECUTE, OPERATE, READ, Caller, find_caller, key_id_of
 from pipeline.errors import InvalidApiKey, RateLimited
+from pipeline.execution import Wake
 from pipeline.runtime import Runtime
 
 #: How long a key that was found good is believed; a revoked one works no longer than this.
@@ -26,10 +27,19 @@ Monotonic = Callable[[], float]
 
 
 class Launcher(Protocol):
-    """Publishes, off the request path, that an export wants to run."""
+    """Sends what wakes the workers, off the request path; what it cannot send, the sweep owes."""
 
-    def launch(self, export_id: str) -> None:
-        """Take the export's id and return at once; what is not published, the sweep owes."""
+    def start(self) -> None:
+        """Begin to send."""
+
+    def stop(self) -> None:
+        """End, for good."""
+
+    def launch(self, export_id: str, units: int) -> None:
+        """Have a new export launched soon; return at once."""
+
+    def wake(self, wakes: Sequence[Wake]) -> None:
+        """Have messages sent soon for what is owed; return at once."""
 
 
 @dataclass

@@ -287,7 +287,6 @@ class PlanReceipt(View):
     account_id: str = Field(alias="accountId")
     batch_id: str = Field(alias="batchId")
     plan_hash: str = Field(alias="planHash")
-    registered_at: datetime = Field(alias="registeredAt")
 
 
 class PreflightReport(View):

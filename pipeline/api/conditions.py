@@ -1,0 +1,64 @@
+"""Conditional requests and preferences: entity tags (RFC 9110) and `Prefer: wait` (RFC 7240)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+from fastapi import Request
+from starlette.responses import Response
+
+from pipeline.errors import PreconditionFailed
+
+_WAIT = re.compile(r'^wait\s*=\s*"?([0-9]{1,9})"?$', re.IGNORECASE)
+
+
+def etag_of(content: bytes) -> str:
+    """Return the strong entity tag of these bytes."""
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
+def conditional(
+    request: Request,
+    content: bytes,
+    media_type: str,
+    *,
+    etag: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the content with its entity tag, or 304 where the caller has it already."""
+    tag = etag or etag_of(content)
+    all_headers = {"ETag": tag, "Cache-Control": "private, no-cache", **(headers or {})}
+    if has_already(request, tag):
+        return Response(status_code=304, headers={name: all_headers[name] for name in ("ETag", "Cache-Control")})
+    return Response(content, headers=all_headers, media_type=media_type)
+
+
+def has_already(request: Request, etag: str) -> bool:
+    """Whether `If-None-Match` names the tag; the comparison is the weak one, as RFC 9110 asks for."""
+    return _named(request.headers.getlist("if-none-match"), etag, weakly=True)
+
+
+def check_unchanged(request: Request, etag: str) -> None:
+    """Raise PreconditionFailed where `If-Match` names another version than `etag`."""
+    given = request.headers.getlist("if-match")
+    if given and not _named(given, etag, weakly=False):
+        raise PreconditionFailed(
+            "the resource has changed since the version in If-Match; read it again, then decide", field="If-Match"
+        )
+
+
+def preferred_wait(request: Request, longest_seconds: float) -> float | None:
+    """Return how many seconds the caller wants to wait for the outcome, at most `longest_seconds`; None where not asked."""
+    for line in request.headers.getlist("prefer"):
+        for preference in line.split(","):
+            match = _WAIT.match(preference.partition(";")[0].strip())
+            if match is not None:
+                return min(float(match[1]), longest_seconds)
+    return None
+
+
+def _named(lines: list[str], etag: str, *, weakly: bool) -> bool:
+    tags = [tag.strip() for line in lines for tag in line.split(",")]
+    return "*" in tags or etag in tags or (weakly and f"W/{etag}" in tags)

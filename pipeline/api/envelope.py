@@ -1,0 +1,149 @@
+"""Around every request: its id, its measure, the bounds of its body, and an answer even where the code broke."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.api.problems import internal_error, problem
+from pipeline.errors import InvalidRequest, PayloadTooLarge, Refused
+from pipeline.ids import new_id
+
+log = structlog.get_logger(__name__)
+
+_SANE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
+
+_SECURITY: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Measures:
+    """What is counted of requests."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "exports_http_requests", "Requests answered", ["method", "route", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "exports_http_request_seconds",
+            "Time to the first byte of the answer",
+            ["method", "route"],
+            registry=registry,
+            buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 30),
+        )
+
+
+class Envelope:
+    """Gives every request an id that its logs and its answer carry, and answers 500 where nothing else did."""
+
+    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+        self.app = app
+        self.measures = measures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SANE_ID.match(given) else new_id("req")
+        scope["exports.request_id"] = request_id
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+                for name, value in scope.get("exports.headers", ()):
+                    headers[name] = value
+                self._count(scope, status, time.perf_counter() - began)
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request_failed", method=scope["method"], route=_route(scope))
+            if status:
+                raise
+            await problem(scope, internal_error())(scope, receive, send_with_id)
+        finally:
+            structlog.contextvars.clear_contextvars()
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route = _route(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self.measures.requests.labels(method, route, str(status)).inc()
+        self.measures.seconds.labels(method, route).observe(seconds)
+
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class BodyLimit:
+    """Counts the body while it streams, whatever Content-Length says, and takes no compressed one."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        refused = self._refused(Headers(scope=scope))
+        if refused is not None:
+            await problem(scope, refused)(scope, receive, send)
+            return
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            if message["type"] == "http.request":
+                size += len(message.get("body", b""))
+                if size > self.max_bytes:
+                    raise self._too_large()
+            return message
+
+        async def send_or_refuse(message: Message) -> None:
+            # Whatever was made of the interrupted body, the caller hears the one true reason.
+            if size <= self.max_bytes:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await problem(scope, self._too_large())(scope, receive, send)
+
+        await self.app(scope, counted, send_or_refuse)
+
+    def _refused(self, headers: Headers) -> Refused | None:
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            return InvalidRequest("a compressed body is not taken; send it without Content-Encoding")
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length[:20]) > self.max_bytes:
+            return self._too_large()
+        return None
+
+    def _too_large(self) -> PayloadTooLarge:
+        # The rest of the body is not read, so the connection cannot be used again.
+        return PayloadTooLarge(
+            f"the body is larger than {self.max_bytes} bytes; split the plan", headers={"Connection": "close"}
+        )
+
+
+def _route(scope: Scope) -> str:
+    # The template, never the address: ids would make a series each.
+    return str(getattr(scope.get("route"), "path", "unknown"))

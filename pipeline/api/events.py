@@ -1,0 +1,141 @@
+"""The log of an export: by pages, or live as server-sent events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import anyio
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from sqlmodel import Session, col, or_, select
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from pipeline import inspection
+from pipeline.api.dependencies import Reader, RuntimeDep
+from pipeline.api.refusals import LOOKING
+from pipeline.db import database_now
+from pipeline.models import BrokerSubmission, Delivery, Event, Export
+from pipeline.runtime import Runtime
+from pipeline.schemas.execution import EventPage, EventView
+from pipeline.states import DeliveryState, ExportState, SubmissionState
+
+router = APIRouter(prefix="/api/exports", tags=["exports"])
+
+EVENT_STREAM: Final = EventSourceResponse.media_type
+_HEARTBEAT_SECONDS: Final = 15.0
+_SHORTEST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+_STRETCH: Final = 500
+
+_UNENDED: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
+_UNTOLD: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
+_UNANSWERED: Final = (
+    SubmissionState.PENDING.value,
+    SubmissionState.SENT.value,
+    SubmissionState.DELIVERED.value,
+    SubmissionState.RECEIVED.value,
+)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    events: Sequence[EventView]
+    settled: bool
+
+
+@router.get(
+    "/{id}/events",
+    response_model=EventPage,
+    responses={
+        200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
+        204: {"description": "All was told to the reader of the stream, and nothing more is to come"},
+        **LOOKING,
+    },
+)
+async def events(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    runtime: RuntimeDep,
+    caller: Reader,
+    after: Annotated[int, Query(ge=0, le=2**31, description="Only what came after this `seq`")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    last_event_id: Annotated[
+        int | None, Header(ge=0, le=2**31, description="Where a broken stream goes on; wins over `after`")
+    ] = None,
+) -> Response:
+    """Return the log in order, or follow it live with `Accept: text/event-stream`.
+
+    The stream ends once the export has ended, everybody was told, and the customs broker has answered or is overdue.
+    """
+    live = EVENT_STREAM in request.headers.get("accept", "")
+    seen = last_event_id if live and last_event_id is not None else after
+
+    def first_look() -> tuple[str, _Stretch]:
+        with runtime.db.read() as session:
+            export = inspection.find(session, caller.account_id, id)
+            return export.id, _after(session, export.id, seen, _STRETCH if live else limit)
+
+    export_id, stretch = await run_in_threadpool(first_look)
+    if not live:
+        last = stretch.events[-1].seq if len(stretch.events) == limit else None
+        page = EventPage(items=list(stretch.events), next_after=last)
+        return Response(page.model_dump_json(by_alias=True), media_type="application/json")
+    if stretch.settled and not stretch.events and last_event_id is not None:
+        # What stops a browser from asking for ever.
+        return Response(status_code=204)
+    return EventSourceResponse(
+        _follow(runtime, export_id, seen, stretch), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    )
+
+
+async def _follow(runtime: Runtime, export_id: str, seen: int, stretch: _Stretch) -> AsyncIterator[bytes]:
+    """Yield what happens; between looks neither a thread nor a connection is held."""
+
+    def look() -> _Stretch:
+        with runtime.db.read() as session:
+            return _after(session, export_id, seen, _STRETCH)
+
+    yield b": the log of an export\n\n"
+    pause = _SHORTEST_PAUSE
+    spoke = time.monotonic()
+    while True:
+        for event in stretch.events:
+            seen = event.seq
+            yield format_sse_event(data_str=event.model_dump_json(by_alias=True), event=event.type, id=str(event.seq))
+        if stretch.events:
+            pause, spoke = _SHORTEST_PAUSE, time.monotonic()
+        elif stretch.settled:
+            return
+        elif time.monotonic() - spoke >= _HEARTBEAT_SECONDS:
+            yield KEEPALIVE_COMMENT
+            spoke = time.monotonic()
+        else:
+            await anyio.sleep(pause)
+            pause = min(pause * 1.3, _LONGEST_PAUSE)
+        stretch = await run_in_threadpool(look)
+
+
+def _after(session: Session, export_id: str, seq: int, limit: int) -> _Stretch:
+    # Settled is judged first, in the same snapshot: what is read after it can only be older.
+    rows = session.exec(
+        select(Event)
+        .where(col(Event.export_id) == export_id, col(Event.seq) > seq)
+        .order_by(col(Event.seq))
+        .limit(limit)
+    ).all()
+    return _Stretch([inspection.event_view(row) for row in rows], not rows and _settled(session, export_id))
+
+
+def _settled(session: Session, export_id: str) -> bool:
+    unended = select(Export.id).where(col(Export.id) == export_id, col(Export.state).in_(_UNENDED))
+    untold = select(Delivery.id).where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNTOLD)).limit(1)
+    unanswered = select(BrokerSubmission.id).where(
+        col(BrokerSubmission.export_id) == export_id,
+        col(BrokerSubmission.state).in_(_UNANSWERED),
+        or_(col(BrokerSubmission.deadline_at).is_(None), col(BrokerSubmission.deadline_at) > database_now()),
+    )
+    return not any(session.scalar(query) is not None for query in (unended, untold, unanswered))

@@ -1,0 +1,290 @@
+"""Execute, preflight, inspect, list, cancel and retry exports."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import time
+from datetime import datetime
+from typing import Annotated, Final
+
+import anyio
+from fastapi import APIRouter, Header, Query, Request
+from sqlmodel import col, select
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from pipeline import acceptance, inspection, interventions, plans
+from pipeline.accounts import Caller
+from pipeline.api.bodies import body_of, documented
+from pipeline.api.conditions import check_unchanged, conditional, etag_of, preferred_wait
+from pipeline.api.dependencies import Executor, LauncherDep, Operator, Reader, RuntimeDep
+from pipeline.api.examples import EXECUTE, PLAN
+from pipeline.api.refusals import ACCEPTING, CHANGING, LOOKING, READING
+from pipeline.models import Export
+from pipeline.runtime import Runtime
+from pipeline.schemas.execution import (
+    ExecuteRequest,
+    ExportPage,
+    ExportSummary,
+    ExportView,
+    PlanReceipt,
+    PreflightReport,
+)
+from pipeline.schemas.plan import Plan
+from pipeline.schemas.problems import Issue
+from pipeline.schemas.reading import Parsed, failed
+from pipeline.states import ExportState
+
+router = APIRouter(prefix="/api/exports", tags=["exports"])
+
+JSON: Final = "application/json"
+_UNENDED: Final = frozenset({ExportState.ACCEPTED.value, ExportState.EXECUTING.value})
+_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+_TRACE_PARENT = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
+
+
+@router.post(
+    "/execute",
+    status_code=202,
+    response_model=ExportView,
+    responses={200: {"model": ExportView, "description": "It ended within the wait"}, **ACCEPTING},
+    openapi_extra=documented(ExecuteRequest, inline=EXECUTE),
+)
+async def execute(
+    request: Request,
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Executor,
+    body: Annotated[Parsed[ExecuteRequest], body_of(ExecuteRequest)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Repeats with the same key and body answer alike; up to 255 printable characters"),
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: answer when it has ended, at most N seconds later")
+    ] = None,
+) -> Response:
+    """Execute an approved plan, exactly once for each account and batch.
+
+    The answer is the export as it is known now: 202 while it runs, 200 where it ended within `Prefer: wait`.
+    """
+    wanted = body.model
+    accepted = await run_in_threadpool(
+        acceptance.accept,
+        runtime,
+        caller,
+        wanted,
+        raw_plan=body.raw.get("plan"),
+        idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
+        trace_parent=_trace_parent(request),
+    )
+    if accepted.created:
+        launcher.launch(accepted.export_id, accepted.units)
+    headers = {"Location": f"/api/exports/{accepted.export_id}", "Cache-Control": "no-store"}
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    wait = preferred_wait(request, runtime.settings.max_wait_seconds)
+    if wait is None:
+        return Response(accepted.body, accepted.status, headers, JSON)
+    headers["Preference-Applied"] = f"wait={wait:.0f}"
+    ended = await _ended(runtime, accepted.export_id, wait)
+    content = await run_in_threadpool(_view, runtime, caller.account_id, accepted.export_id)
+    return Response(content, 200 if ended else 202, headers, JSON)
+
+
+@router.post(
+    "/plans",
+    status_code=201,
+    response_model=PlanReceipt,
+    responses=ACCEPTING,
+    openapi_extra=documented(Plan, plan=PLAN),
+)
+async def register_plan(
+    response: Response, runtime: RuntimeDep, caller: Executor, body: Annotated[Parsed[Plan], body_of(Plan)]
+) -> PlanReceipt:
+    """Keep an approved plan for a later execution; it is never changed, and registering it again is harmless."""
+
+    def register() -> plans.RegisteredPlan:
+        return plans.register_plan(runtime, caller, plans.read_plan(body.model, body.raw))
+
+    kept = await run_in_threadpool(register)
+    response.status_code = 201 if kept.created else 200
+    return PlanReceipt(
+        plan_id=kept.plan_id, account_id=caller.account_id, batch_id=kept.batch_id, plan_hash=kept.plan_hash
+    )
+
+
+@router.post(
+    "/preflight", response_model=PreflightReport, responses=ACCEPTING, openapi_extra=documented(Plan, plan=PLAN)
+)
+async def preflight(
+    runtime: RuntimeDep, caller: Reader, body: Annotated[Parsed[Plan], body_of(Plan)]
+) -> PreflightReport:
+    """Check a plan exactly as `execute` would, and do nothing."""
+
+    def check() -> PreflightReport:
+        read = plans.read_plan(body.model, body.raw)
+        findings = plans.preflight(runtime, caller, read)
+        return PreflightReport(
+            executable=not any(finding.severity == "block" for finding in findings),
+            plan_hash=read.plan_hash,
+            findings=findings,
+        )
+
+    return await run_in_threadpool(check)
+
+
+@router.get("", response_model=ExportPage, responses=READING)
+def list_exports(
+    runtime: RuntimeDep,
+    caller: Reader,
+    state: Annotated[ExportState | None, Query()] = None,
+    broker: Annotated[str | None, Query(max_length=64, description="Id of the customs broker")] = None,
+    warehouse: Annotated[str | None, Query(max_length=64, description="Id of the warehouse")] = None,
+    accepted_after: Annotated[datetime | None, Query(alias="acceptedAfter", description="With its offset")] = None,
+    accepted_before: Annotated[datetime | None, Query(alias="acceptedBefore", description="With its offset")] = None,
+    cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> ExportPage:
+    """List the account's exports, newest first."""
+    query = select(Export).where(col(Export.account_id) == caller.account_id)
+    if state is not None:
+        query = query.where(col(Export.state) == state.value)
+    if broker is not None:
+        query = query.where(col(Export.broker_id) == broker)
+    if warehouse is not None:
+        query = query.where(col(Export.warehouse_id) == warehouse)
+    if accepted_after is not None:
+        query = query.where(col(Export.accepted_at) > _aware(accepted_after, "acceptedAfter"))
+    if accepted_before is not None:
+        query = query.where(col(Export.accepted_at) < _aware(accepted_before, "acceptedBefore"))
+    if cursor is not None:
+        query = query.where(col(Export.id) < _id_of(cursor))
+    with runtime.db.read() as session:
+        rows = session.exec(query.order_by(col(Export.id).desc()).limit(limit + 1)).all()
+    more = len(rows) > limit
+    return ExportPage(
+        items=[_summary(row) for row in rows[:limit]], next_cursor=_cursor_of(rows[limit - 1].id) if more else None
+    )
+
+
+@router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **LOOKING})
+def inspect(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
+    """Return an export, by its id or as the newest revision of a batch."""
+    return conditional(request, _view(runtime, caller.account_id, id), JSON)
+
+
+@router.post("/{id}/cancel", response_model=ExportView, responses=CHANGING)
+def cancel(id: str, request: Request, runtime: RuntimeDep, caller: Operator) -> Response:  # noqa: A002 - the contract's name
+    """Stop an export that was not handed off yet."""
+    export_id = _to_change(request, runtime, caller, id)
+    interventions.cancel(runtime, caller.account_id, export_id, caller.key_id)
+    return _after(runtime, caller, export_id, 200)
+
+
+@router.post("/{id}/retry", status_code=202, response_model=ExportView, responses=CHANGING)
+def retry(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Operator,
+) -> Response:
+    """Let a failed export go on from where it failed."""
+    export_id = _to_change(request, runtime, caller, id)
+    launcher.wake(interventions.retry(runtime, caller.account_id, export_id, caller.key_id))
+    return _after(runtime, caller, export_id, 202)
+
+
+def _to_change(request: Request, runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
+    with runtime.db.read() as session:
+        view = inspection.read(session, caller.account_id, export_or_batch_id)
+    check_unchanged(request, etag_of(view.model_dump_json(by_alias=True).encode()))
+    return view.export_id
+
+
+def _after(runtime: Runtime, caller: Caller, export_id: str, status: int) -> Response:
+    content = _view(runtime, caller.account_id, export_id)
+    return Response(content, status, {"ETag": etag_of(content), "Cache-Control": "no-store"}, JSON)
+
+
+def _view(runtime: Runtime, account_id: str, export_or_batch_id: str) -> bytes:
+    with runtime.db.read() as session:
+        return inspection.read(session, account_id, export_or_batch_id).model_dump_json(by_alias=True).encode()
+
+
+async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
+    """Wait until the export has ended, holding neither a thread nor a connection between looks."""
+
+    def state() -> str | None:
+        with runtime.db.read() as session:
+            return session.scalar(select(Export.state).where(col(Export.id) == export_id))
+
+    until = time.monotonic() + seconds
+    pause = 0.02
+    while await run_in_threadpool(state) in _UNENDED:
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        await anyio.sleep(min(pause, left))
+        pause = min(pause * 1.5, 0.25)
+    return True
+
+
+def _key(given: str | None) -> str | None:
+    if given is not None and not _KEY.match(given):
+        raise failed(
+            [
+                Issue(
+                    path="/header/Idempotency-Key",
+                    message="must have 1 to 255 printable ASCII characters without spaces",
+                    code="string_pattern_mismatch",
+                )
+            ]
+        )
+    return given
+
+
+def _trace_parent(request: Request) -> str | None:
+    given = request.headers.get("traceparent", "")
+    return given if _TRACE_PARENT.match(given) else None
+
+
+def _summary(row: Export) -> ExportSummary:
+    return ExportSummary(
+        export_id=row.id,
+        batch_id=row.batch_id,
+        state=ExportState(row.state),
+        plan_hash=row.plan_hash,
+        revision=row.revision,
+        test=row.test,
+        broker_id=row.broker_id,
+        warehouse_id=row.warehouse_id,
+        units_total=row.units_total,
+        units_closed=row.units_closed,
+        failure=row.failure,
+        accepted_at=row.accepted_at,
+        updated_at=row.updated_at,
+        link=f"/api/exports/{row.id}",
+    )
+
+
+def _cursor_of(export_id: str) -> str:
+    return base64.urlsafe_b64encode(export_id.encode()).decode().rstrip("=")
+
+
+def _id_of(cursor: str) -> str:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError):
+        message = "is no cursor of a list; leave it out to begin with the newest"
+        raise failed([Issue(path="/query/cursor", message=message, code="cursor")]) from None
+
+
+def _aware(given: datetime, name: str) -> datetime:
+    if given.tzinfo is None:
+        message = "must say its offset, such as 2026-11-24T15:04:05Z"
+        raise failed([Issue(path=f"/query/{name}", message=message, code="timezone_aware")])
+    return given

@@ -1,0 +1,94 @@
+"""Customs packages, their documents, and the whole handoff as one zip."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request
+from sqlmodel import col, select
+from starlette.responses import Response, StreamingResponse
+
+from pipeline import bundle, inspection
+from pipeline.accounts import READ, Caller
+from pipeline.api.conditions import conditional, has_already
+from pipeline.api.dependencies import CallerDep, Reader, RuntimeDep
+from pipeline.api.refusals import LOOKING, Responses, refusals
+from pipeline.errors import InsufficientRole, NotFound
+from pipeline.models import Artifact, Export
+from pipeline.schemas.execution import CustomsPackageView
+
+router = APIRouter(prefix="/api", tags=["packages"])
+
+_NOT_CHANGED: Final[Responses] = {304: {"description": "Not changed"}}
+
+
+@router.get("/customs-packages/{id}", response_model=CustomsPackageView, responses={**_NOT_CHANGED, **LOOKING})
+def customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
+    """Return a customs package: its documents, its handling units and its treatment, all of them."""
+    with runtime.db.read() as session:
+        view = inspection.read_customs_package(session, caller.account_id, id)
+    return conditional(request, view.model_dump_json(by_alias=True).encode(), "application/json")
+
+
+@router.get(
+    "/artifacts/{id}",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}, **_NOT_CHANGED, **LOOKING},
+)
+def artifact(id: str, request: Request, runtime: RuntimeDep, caller: CallerDep) -> Response:  # noqa: A002 - the contract's name
+    """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read what was handed to it."""
+    with runtime.db.read() as session:
+        found = session.execute(
+            select(Artifact, Export.broker_id)
+            .join(Export, col(Export.id) == col(Artifact.export_id))
+            .where(col(Artifact.id) == id, col(Artifact.account_id) == caller.account_id)
+        ).first()
+    missing = f"there is no artifact {id} in this account"
+    if found is None:
+        raise NotFound(missing)
+    row, broker_id = found
+    _may_read(caller, broker_id, missing)
+    etag = f'"{row.sha256}"'
+    content = b"" if has_already(request, etag) else runtime.store.get(row.sha256)
+    return conditional(
+        request,
+        content,
+        row.media_type,
+        etag=etag,
+        headers={
+            "Content-Disposition": f'attachment; filename="{bundle.safe(row.filename)}"',
+            # A document may hold what somebody typed: it must not act as a page of ours.
+            "Content-Security-Policy": "sandbox; default-src 'none'",
+        },
+    )
+
+
+@router.get(
+    "/exports/{id}/bundle",
+    response_class=Response,
+    responses={200: {"content": {"application/zip": {}}}, **_NOT_CHANGED, **refusals(404, 409)},
+)
+def whole(id: str, request: Request, runtime: RuntimeDep, caller: CallerDep) -> Response:  # noqa: A002 - the contract's name
+    """Return all documents of an export as one zip, a folder for each unit; the same documents, the same bytes."""
+    with runtime.db.read() as session:
+        export = inspection.find(session, caller.account_id, id)
+        _may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
+        packed = bundle.members(session, export)
+    etag = f'"{bundle.digest(packed)}"'
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": f'attachment; filename="{bundle.safe(export.batch_id)}.zip"',
+    }
+    if has_already(request, etag):
+        return Response(status_code=304, headers=headers)
+    return StreamingResponse(bundle.stream(runtime.store, packed), headers=headers, media_type="application/zip")
+
+
+def _may_read(caller: Caller, broker_id: str, missing: str) -> None:
+    if caller.may(READ) or broker_id in caller.partner_ids:
+        return
+    if caller.partner_ids:
+        # A partner learns nothing of what was not handed to it.
+        raise NotFound(missing)
+    raise InsufficientRole(f"this call needs a key with the role {READ}, or the role of the partner it was handed to")

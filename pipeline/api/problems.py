@@ -1,0 +1,130 @@
+"""Errors as RFC 9457 problem documents: one shape for whatever was refused, late or broken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Scope
+
+from pipeline.errors import (
+    ArtifactConflict,
+    DatabaseBusy,
+    InvalidRequest,
+    NotFound,
+    NotReady,
+    PayloadTooLarge,
+    Refused,
+    Retryable,
+    StoreUnavailable,
+)
+from pipeline.schemas.problems import Issue, Problem
+from pipeline.schemas.reading import failed, pointer
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class MethodNotAllowed(Refused):
+    """The address is right, the method is not."""
+
+    code, status, title = "METHOD_NOT_ALLOWED", 405, "The method is not allowed"
+
+
+class InternalError(Refused):
+    """A fault of ours; the log has it under the request's id."""
+
+    code, status, title = "INTERNAL_ERROR", 500, "Something went wrong on our side"
+
+
+def request_id_of(scope: Scope) -> str:
+    """Return the id of the request, given to it before anything else."""
+    return str(scope.get("exports.request_id", ""))
+
+
+def problem(scope: Scope, refused: Refused) -> Response:
+    """Return the answer that tells of `refused`."""
+    document = Problem(
+        type=f"urn:exports:problem:{refused.code}",
+        title=refused.title,
+        status=refused.status,
+        detail=refused.message,
+        error_code=refused.code,
+        message=refused.message,
+        field=refused.field,
+        details=dict(refused.details) if refused.details is not None else None,
+        request_id=request_id_of(scope),
+    )
+    return Response(
+        document.model_dump_json(by_alias=True, exclude_none=True),
+        refused.status,
+        headers={"Cache-Control": "no-store", **refused.headers},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def internal_error() -> InternalError:
+    """Return what is told of a fault of ours: nothing but where to look."""
+    return InternalError("the request failed on our side; try again, and give the requestId if it goes on failing")
+
+
+def refusal_of(error: Exception) -> Refused:
+    """Return the refusal that a foreign or internal exception amounts to."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, RequestValidationError):
+        return failed([_issue(each) for each in error.errors()])
+    if isinstance(error, HTTPException):
+        return _foreign(error)
+    if isinstance(error, Retryable):
+        part = {DatabaseBusy: "the database", StoreUnavailable: "the artifact store"}.get(type(error), "a part of it")
+        return NotReady(f"{part} does not answer now; try again in 2 s", headers={"Retry-After": "2"})
+    return internal_error()
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Have every expected exception answered as a problem document; the rest is caught by the outermost middleware."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        refused = refusal_of(error)
+        if refused.status >= 500:
+            log.warning("request_put_off", error=type(error).__name__, reason=str(error))
+        return problem(request.scope, refused)
+
+    for kind in (Refused, Retryable, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, answer)
+
+    async def conflict(request: Request, error: Exception) -> Response:
+        log.error("artifact_conflict", reason=str(error))
+        return problem(request.scope, internal_error())
+
+    app.add_exception_handler(ArtifactConflict, conflict)
+
+
+def _foreign(error: HTTPException) -> Refused:
+    headers: Mapping[str, str] = error.headers or {}
+    if error.status_code == 404:
+        return NotFound("there is nothing at this address; /docs lists the calls")
+    if error.status_code == 405:
+        allowed = headers.get("Allow", "another method")
+        return MethodNotAllowed(f"this address takes {allowed}", headers=headers)
+    if error.status_code == 413:
+        return PayloadTooLarge("the body is too large", headers={"Connection": "close"})
+    if error.status_code < 500:
+        return InvalidRequest(str(error.detail), headers=headers)
+    return internal_error()
+
+
+def _issue(each: Any) -> Issue:  # FastAPI's errors are of any shape
+    place, *way = each["loc"]
+    inside = way if place == "body" else [place, *way]
+    message = str(each["msg"]).removeprefix("Value error, ")
+    if each["type"] == "missing":
+        message = "is required; add it"
+    return Issue(path=pointer(inside), message=message[:1].lower() + message[1:], code=str(each["type"]))

@@ -1,0 +1,40 @@
+"""Which refusals a call may answer with, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pipeline.api.problems import MEDIA_TYPE
+from pipeline.schemas.problems import Problem
+
+Responses = dict[int | str, dict[str, Any]]
+
+_CODES: Final = {
+    400: "INVALID_REQUEST, VALIDATION_ERROR",
+    401: "INVALID_API_KEY",
+    403: "INVALID_ACCOUNT_SCOPE, INSUFFICIENT_ROLE",
+    404: "NOT_FOUND",
+    409: "PLAN_HASH_MISMATCH, EXPORT_ALREADY_EXECUTED, IDEMPOTENCY_IN_PROGRESS, INVALID_STATE",
+    412: "PRECONDITION_FAILED",
+    413: "PAYLOAD_TOO_LARGE",
+    422: "IDEMPOTENCY_KEY_REUSED, PLAN_NOT_APPROVED, PLAN_EXPIRED, PLAN_NOT_EXECUTABLE, UNKNOWN_PARTNER",
+    429: "RATE_LIMITED",
+    503: "NOT_READY",
+}
+
+
+def refusals(*statuses: int) -> Responses:
+    """Return what the OpenAPI document says of these statuses, and of those that every call with a key may answer."""
+    return {
+        status: {
+            "description": f"`errorCode` is {_CODES[status].replace(', ', ' or ')}",
+            "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}},
+        }
+        for status in sorted({*statuses, 401, 403, 429, 503})
+    }
+
+
+READING: Final = refusals(400)
+LOOKING: Final = refusals(404)
+CHANGING: Final = refusals(404, 409, 412)
+ACCEPTING: Final = refusals(400, 404, 409, 413, 422)

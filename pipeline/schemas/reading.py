@@ -1,0 +1,165 @@
+"""From bytes to a model: nothing that parsers forgive in JSON gets past, and every invalid field is named."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
+from pipeline.schemas.problems import Issue
+
+M = TypeVar("M", bound=BaseModel)
+
+#: Values in one body: JSON of two bytes a value grows a hundredfold in memory, so bytes alone are no bound.
+_MAX_VALUES: Final = 2_000_000
+_MAX_ISSUES: Final = 100
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_DEPTH_CHANGE = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+_REMEDIES: Final = {
+    "missing": "is required; add it",
+    "extra_forbidden": "is not a field of the schema; remove it or correct its name",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "literal_error": "must be {expected}",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "date_type": "must be a date, such as 2026-11-24",
+    "date_parsing": "must be a date, such as 2026-11-24",
+    "datetime_type": "must be an instant with its offset, such as 2026-11-24T15:04:05Z",
+    "datetime_parsing": "must be an instant with its offset, such as 2026-11-24T15:04:05Z",
+    "timezone_aware": "must say its offset, such as 2026-11-24T15:04:05Z",
+}
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[M]):
+    """A model, and the JSON object that it was read from, as it was sent."""
+
+    model: M
+    raw: Mapping[str, Any]
+
+
+def parse(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
+    """Return the model that the JSON object `raw` is.
+
+    Raises InvalidRequest where it is no JSON object, PayloadTooLarge where it is nested too deep or has too many
+    values, and ValidationFailed, naming every invalid field by JSON Pointer, where it does not fit the model.
+    """
+    check_shape(raw, max_depth)
+    tree = load(raw)
+    if not isinstance(tree, dict):
+        raise InvalidRequest("the body must be a JSON object, such as {...}")
+    try:
+        # Strict, and by the names of the contract alone: "yes" is no boolean, and a number no date.
+        return Parsed(model.model_validate_json(raw, strict=True, by_alias=True, by_name=False), tree)
+    except ValidationError as error:
+        raise refusal(error, tree) from None
+
+
+def check_shape(raw: bytes, max_depth: int) -> None:
+    """Raise PayloadTooLarge where JSON is nested too deep or has too many values; it need not be JSON."""
+    outside = _STRING.sub(b"", raw)
+    brackets = outside.translate(None, _NO_BRACKETS)
+    if outside.count(b",") + len(brackets) > _MAX_VALUES:
+        raise PayloadTooLarge(f"the body holds more than {_MAX_VALUES} values; split the plan")
+    depth = 0
+    for bracket in brackets:
+        depth += _DEPTH_CHANGE[bracket]
+        if depth > max_depth:
+            raise PayloadTooLarge(f"the body is nested deeper than {max_depth} levels; flatten it")
+
+
+def load(raw: bytes) -> Any:  # JSON is any of its types
+    """Return the JSON value; its depth must have been checked.
+
+    Raises InvalidRequest where it is no JSON, names a member twice, or holds a number that JSON does not have.
+    """
+    try:
+        return json.loads(raw.decode(), object_pairs_hook=_members, parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body is not UTF-8 at byte {error.start}; encode it as UTF-8") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidRequest(f"the body is not JSON at {where}: {error.msg[:1].lower()}{error.msg[1:]}") from None
+    except ValueError:
+        raise InvalidRequest("the body is not JSON: a number has too many digits; send decimals as strings") from None
+
+
+def refusal(error: ValidationError, body: Any) -> ValidationFailed:
+    """Return what to tell a caller whose `body` did not fit; values are not repeated, as they may be personal."""
+    issues = {
+        (issue.path, issue.message): issue
+        for issue in (
+            Issue(path=pointer(_inside(each["loc"], body)), message=_remedy(each), code=str(each["type"]))
+            for each in error.errors(include_url=False, include_input=False)
+        )
+    }
+    return failed(list(issues.values()))
+
+
+def failed(issues: Sequence[Issue]) -> ValidationFailed:
+    """Return the refusal that lists `issues`."""
+    first = issues[0]
+    more = f" and {len(issues) - 1} more" if len(issues) > 1 else ""
+    shown = [issue.model_dump() for issue in issues[:_MAX_ISSUES]]
+    left_out = {"issuesLeftOut": len(issues) - _MAX_ISSUES} if len(issues) > _MAX_ISSUES else {}
+    return ValidationFailed(
+        f"{first.path or 'the body'} {first.message}{more}", field=first.path, details={"issues": shown, **left_out}
+    )
+
+
+def pointer(way: Sequence[str | int]) -> str:
+    """Return the RFC 6901 JSON Pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in way)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(f"the member {twice[:64]!r} is given twice in one object; remove one")
+    return members
+
+
+def _no_number(name: str) -> NoReturn:
+    raise InvalidRequest(f"{name} is no JSON number; send decimals as strings")
+
+
+def _inside(way: Sequence[str | int], body: Any) -> list[str | int]:
+    # Pydantic also names the branch of a union that it tried: only what lies in the body is a place in it.
+    inside: list[str | int] = []
+    for part in way:
+        if isinstance(body, dict):
+            inside.append(part)
+            body = body.get(part)
+        elif isinstance(body, list) and isinstance(part, int):
+            inside.append(part)
+            body = body[part] if part < len(body) else None
+        else:
+            break
+    return inside
+
+
+def _remedy(issue: Any) -> str:  # a TypedDict of pydantic whose context is of any type
+    context = issue.get("ctx", {})
+    template = _REMEDIES.get(issue["type"])
+    if template is not None:
+        return template.format(**context)
+    message = str(issue["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,58 @@
+"""From settings to an ASGI app: what the Procfile starts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.concurrency import run_in_threadpool
+
+from config.logs import configure_logs
+from pipeline.api import events, executions, packages, system
+from pipeline.api.contract import add_contract
+from pipeline.api.dependencies import Keys, Launcher
+from pipeline.api.envelope import BodyLimit, Envelope, Measures
+from pipeline.api.gauges import Work
+from pipeline.api.problems import add_problem_handlers
+from pipeline.dispatch import Publisher
+from pipeline.runtime import Runtime, process_runtime
+
+ROUTERS = (executions.router, events.router, packages.router, system.router)
+
+
+def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
+    """Return the app on what is open; its lifespan starts and stops the publisher."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        publisher.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(publisher.stop)
+
+    app = FastAPI(title="Exports", version=version("exports"), lifespan=lifespan, redoc_url=None)
+    registry = CollectorRegistry()
+    registry.register(Work(runtime))
+    app.state.runtime = runtime
+    app.state.publisher = publisher
+    app.state.keys = Keys(runtime.settings.rate_limit_per_minute)
+    app.state.registry = registry
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=runtime.settings.max_body_bytes)
+    app.add_middleware(Envelope, measures=Measures(registry))
+    add_problem_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    add_contract(app)
+    return app
+
+
+def app() -> FastAPI:
+    """Return the app of this process: `uvicorn --factory pipeline.web:app`."""
+    runtime = process_runtime()
+    configure_logs(runtime.settings)
+    return create_app(runtime, Publisher(runtime.settings.publish_backlog))
