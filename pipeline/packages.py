@@ -83,10 +83,16 @@ def check_packages(unit: Unit, unit_index: int) -> list[Finding]:
             )
         by_ref.setdefault(package.package_ref, package)
     holders = {package.parent_ref for package in unit.packages}
+    circles = _circles(by_ref)
     lines = {line.line_ref: line.quantity for line in unit.lines}
     for place, package in enumerate(unit.packages):
         findings += _package_findings(
-            package, f"{base}/packages/{place}", by_ref, lines, is_holder=package.package_ref in holders
+            package,
+            f"{base}/packages/{place}",
+            by_ref,
+            lines,
+            is_holder=package.package_ref in holders,
+            in_circle=package.package_ref in circles,
         )
     findings += _nested_weights(unit, base)
     findings += _conservation(unit, base)
@@ -94,7 +100,13 @@ def check_packages(unit: Unit, unit_index: int) -> list[Finding]:
 
 
 def _package_findings(
-    package: Package, pointer: str, by_ref: Mapping[str, Package], lines: Mapping[str, Decimal], *, is_holder: bool
+    package: Package,
+    pointer: str,
+    by_ref: Mapping[str, Package],
+    lines: Mapping[str, Decimal],
+    *,
+    is_holder: bool,
+    in_circle: bool,
 ) -> Iterator[Finding]:
     ref = package.package_ref
     if package.parent_ref is not None and package.parent_ref not in by_ref:
@@ -106,7 +118,7 @@ def _package_findings(
             remedy="Add the pallet or outer package to the unit's packages, or set parentRef to null.",
             source=_PACKING,
         )
-    if _runs_in_a_circle(package, by_ref):
+    if in_circle:
         yield Finding(
             rule="P03",
             severity="block",
@@ -165,16 +177,21 @@ def _package_findings(
         named.add(content.line_ref)
 
 
-def _runs_in_a_circle(package: Package, by_ref: Mapping[str, Package]) -> bool:
-    # Only the members of a circle are named, not everything that stands on them.
-    passed: set[str] = set()
-    parent = by_ref.get(package.parent_ref or "")
-    while parent is not None and parent.package_ref not in passed:
-        if parent.package_ref == package.package_ref:
-            return True
-        passed.add(parent.package_ref)
-        parent = by_ref.get(parent.parent_ref or "")
-    return False
+def _circles(by_ref: Mapping[str, Package]) -> set[str]:
+    """Return the packages that are inside themselves, not those that merely stand on one of them."""
+    # Each package is passed once, so that no tower of packages, however high, takes long.
+    done: set[str] = set()
+    circles: set[str] = set()
+    for start in by_ref:
+        path: dict[str, int] = {}
+        ref: str | None = start
+        while ref is not None and ref in by_ref and ref not in done and ref not in path:
+            path[ref] = len(path)
+            ref = by_ref[ref].parent_ref
+        if ref is not None and ref in path:
+            circles.update(list(path)[path[ref] :])
+        done.update(path)
+    return circles
 
 
 def _nested_weights(unit: Unit, base: str) -> Iterator[Finding]:

@@ -4,13 +4,69 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from pipeline.customs.rules import mid_rules
-from pipeline.schemas.plan import Address
+from pipeline.schemas.plan import Address, Manufacturer, Unit
+from pipeline.schemas.problems import Finding
 
 _LETTERS_OR_DIGITS = re.compile(r"[A-Z0-9]+")
 # A number that runs into letters names a street (250th), not a house.
 _NUMBER = re.compile(r"(?<![A-Z0-9])[0-9]+(?![A-Z0-9])")
+
+
+def check_unit(unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield what is wrong with the codes of the unit's manufacturers (V01)."""
+    origins: dict[str, set[str]] = {}
+    for line in unit.lines:
+        origins.setdefault(line.manufacturer_ref, set()).add(line.country_of_origin)
+    for place, manufacturer in enumerate(unit.parties.manufacturers):
+        here = f"{pointer}/parties/manufacturers/{place}/mid"
+        yield from _check(manufacturer, here, origins.get(manufacturer.ref, set()))
+
+
+def _check(manufacturer: Manufacturer, here: str, origins: set[str]) -> Iterator[Finding]:
+    rules = mid_rules()
+    mid, name = manufacturer.mid, manufacturer.name
+    expected = derive(name, manufacturer.address)
+    if mid.startswith("CA"):
+        yield Finding(
+            rule="V01",
+            severity="block",
+            pointer=here,
+            message=f"MID {mid} of {name} begins with CA; a Canadian manufacturer is coded by its province.",
+            remedy=f"Use {expected}." if expected else "Begin it with the province's code, such as XO for Ontario.",
+            source=rules.source,
+        )
+        return
+    if not mid[:2].isalpha():
+        yield Finding(
+            rule="V01",
+            severity="block",
+            pointer=here,
+            message=f"MID {mid} of {name} does not begin with a country.",
+            remedy=f"Use {expected}." if expected else "Begin it with the two letters of the country of origin.",
+            source=rules.source,
+        )
+        return
+    if expected is not None and mid != expected:
+        yield Finding(
+            rule="V01",
+            severity="warn",
+            pointer=here,
+            message=f"MID {mid} does not match manufacturer {name}; its name and address give {expected}.",
+            remedy=f"Use {expected}, unless customs has registered the manufacturer under the other.",
+            source=rules.source,
+        )
+    for origin in sorted(origins - {country_of(mid)}):
+        yield Finding(
+            rule="V01",
+            severity="warn",
+            pointer=here,
+            message=f"MID {mid} of {name} is of {country_of(mid)}, but the manufacturer's lines originate in {origin}.",
+            remedy="Name the maker in the country of origin, or correct the lines' origin.",
+            source=rules.source,
+        )
 
 
 def derive(name: str, address: Address) -> str | None:

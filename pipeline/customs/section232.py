@@ -1,0 +1,197 @@
+"""Section 232 metals and the chapter 99 headings of a line: what is missing, and what cannot stand together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+from pipeline.customs.rules import MetalList, MetalNeeds, metal_lists, section232_rules, spoken
+from pipeline.money import decimal, plain, times, total
+from pipeline.schemas.plan import Line, Section232
+from pipeline.schemas.problems import Finding, Severity
+
+_HUNDRED = decimal("100")
+_FIELDS = {
+    "country_of_melt_and_pour": ("countryOfMeltAndPour", "country of melt and pour"),
+    "primary_country_of_smelt": ("primaryCountryOfSmelt", "primary country of smelt"),
+    "country_of_cast": ("countryOfCast", "country of cast"),
+}
+
+
+def check_line(line: Line, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield what is wrong with the metals (V09, V10) and the chapter 99 headings (V11) of a line entered on the day."""
+    lists = metal_lists().of(line.hts_code)
+    yield from _headings(line, pointer, on)
+    if not lists:
+        return
+    yield from _settled(line, pointer, lists)
+    if section232_rules().no_metal_heading in _carried(line):
+        return
+    yield from _metal_data(line, pointer, on, lists)
+    yield from _weights(line, pointer, on, lists)
+
+
+def _carried(line: Line) -> set[str]:
+    return {row.heading for row in line.treatment.chapter99}
+
+
+def _listed(line: Line, lists: tuple[MetalList, ...]) -> str:
+    where = spoken(dict.fromkeys(f"({listed.list})" for listed in lists))
+    return f"Line {line.line_ref}: {line.hts_code} is on Section 232 list {where}"
+
+
+def _headings(line: Line, pointer: str, on: date) -> Iterator[Finding]:
+    rules = section232_rules()
+    exclusive = rules.exclusive
+    metals = [
+        place
+        for place, row in enumerate(line.treatment.chapter99)
+        if exclusive.holds(on) and exclusive.first <= row.heading <= exclusive.last
+    ]
+    if len(metals) > 1:
+        named = spoken(line.treatment.chapter99[place].heading for place in metals)
+        yield Finding(
+            rule="V11",
+            severity=exclusive.severity,
+            pointer=f"{pointer}/treatment/chapter99/{metals[1]}/heading",
+            message=f"Line {line.line_ref} carries {named}, but no more than one of "
+            f"{exclusive.first} to {exclusive.last} may apply.",
+            remedy="Keep the one heading that fits the metal, its weight and its origin.",
+            source=exclusive.source,
+        )
+    for place, row in enumerate(line.treatment.chapter99):
+        for window in rules.windows:
+            if row.heading.startswith(window.prefix) and not window.holds(on):
+                yield Finding(
+                    rule="V11",
+                    severity=window.severity,
+                    pointer=f"{pointer}/treatment/chapter99/{place}/heading",
+                    message=f"Line {line.line_ref} carries {row.heading} ({window.name}), which could be claimed from "
+                    f"{window.effective_from} to {window.effective_to}, not on {on}.",
+                    remedy="Take the heading off the line.",
+                    source=window.source,
+                )
+
+
+def _settled(line: Line, pointer: str, lists: tuple[MetalList, ...]) -> Iterator[Finding]:
+    prefixes = section232_rules().settling_prefixes
+    if any(heading.startswith(prefixes) for heading in _carried(line)):
+        return
+    # The published lists pre-date the changes of June 2026: a person should look, the plan need not be refused.
+    yield Finding(
+        rule="V11",
+        severity="warn",
+        pointer=f"{pointer}/treatment/chapter99",
+        message=f"{_listed(line, lists)}, but the line carries no Section 232 metals heading.",
+        remedy="Add the heading that applies; 9903.82.01 where the article holds no listed metal.",
+        source=metal_lists().source,
+    )
+
+
+def _metal_data(line: Line, pointer: str, on: date, lists: tuple[MetalList, ...]) -> Iterator[Finding]:
+    metals = list(dict.fromkeys(listed.metal for listed in lists))
+    given = [
+        (place, row)
+        for place, row in enumerate(line.treatment.section232)
+        if row.metal in metals and row.metal_weight_kg > 0
+    ]
+    if not given:
+        yield Finding(
+            rule="V09",
+            severity="block",
+            pointer=f"{pointer}/treatment/section232",
+            message=f"{_listed(line, lists)}, but the weight of its {' or '.join(metals)} is not given.",
+            remedy="Give the metal, its weight in kg and where it was melted and poured, or smelted and cast.",
+            source=metal_lists().source,
+        )
+    for place, row in given:
+        yield from _metal_row(line, row, f"{pointer}/treatment/section232/{place}", on, lists)
+
+
+def _metal_row(line: Line, row: Section232, pointer: str, on: date, lists: tuple[MetalList, ...]) -> Iterator[Finding]:
+    rules = section232_rules()
+    for needs in rules.metals:
+        if needs.metal != row.metal or not needs.holds(on) or not needs.asked_of(line.hts_code):
+            continue
+        for name in needs.needs:
+            if getattr(row, name) is None:
+                key, words = _FIELDS[name]
+                yield Finding(
+                    rule="V09",
+                    severity=_severity(line, needs, on),
+                    pointer=f"{pointer}/{key}",
+                    message=f"{_listed(line, lists)}, but the {words} of its {row.metal} is missing.",
+                    remedy=f"Give the {words} from the mill certificate"
+                    + (", or OTH where the steel's is not known." if row.metal == "steel" else "."),
+                    source=needs.source,
+                )
+    unknown = rules.unknown_aluminum
+    countries = (row.primary_country_of_smelt, row.secondary_country_of_smelt, row.country_of_cast)
+    if (
+        row.metal == "aluminum"
+        and unknown.holds(on)
+        and unknown.value in countries
+        and not _carried(line).intersection(unknown.headings)
+    ):
+        yield Finding(
+            rule="V09",
+            severity=unknown.severity,
+            pointer=pointer,
+            message=f"Line {line.line_ref} does not know where its aluminum was smelted or cast; "
+            "customs may charge the 200 % rate of Russian aluminum.",
+            remedy="Ask the maker for the smelt and cast countries, or the broker whether OTH is accepted.",
+            source=unknown.source,
+        )
+
+
+def _severity(line: Line, needs: MetalNeeds, on: date) -> Severity:
+    # Whether an article below the weight test must still name the countries is not certain.
+    lenient = section232_rules().weight_test.heading in _carried(line)
+    early = needs.fatal_from is not None and on < needs.fatal_from
+    return "warn" if lenient or early else needs.severity
+
+
+def _weights(line: Line, pointer: str, on: date, lists: tuple[MetalList, ...]) -> Iterator[Finding]:
+    test = section232_rules().weight_test
+    metals = {listed.metal for listed in lists}
+    rows = line.treatment.section232
+    metal_kg = total(row.metal_weight_kg for row in rows if row.metal in metals)
+    every_kg = total(row.metal_weight_kg for row in rows)
+    if every_kg > line.net_weight_kg:
+        yield Finding(
+            rule="V10",
+            severity="block",
+            pointer=f"{pointer}/treatment/section232",
+            message=f"Line {line.line_ref} holds {plain(every_kg)} kg of metal "
+            f"but weighs {plain(line.net_weight_kg)} kg net.",
+            remedy="Correct the metal weight, or the net weight: both are for the whole line.",
+            source=test.source,
+        )
+        return
+    if not test.holds(on) or not metal_kg:
+        return
+    exempt = line.hts_code[:2] in test.exempt_chapters
+    below = not exempt and times(metal_kg, _HUNDRED) < times(line.net_weight_kg, test.least_percent)
+    for place, row in enumerate(line.treatment.chapter99):
+        here = f"{pointer}/treatment/chapter99/{place}/heading"
+        share = f"{plain(metal_kg)} kg of {plain(line.net_weight_kg)} kg net"
+        if below and row.heading in test.duty_headings:
+            yield Finding(
+                rule="V10",
+                severity=test.severity,
+                pointer=here,
+                message=f"Line {line.line_ref} carries {row.heading}, but its metal is below {test.least_percent} % "
+                f"of its weight ({share}).",
+                remedy=f"Use {test.heading}, or correct the weights.",
+                source=test.source,
+            )
+        if not below and row.heading == test.heading:
+            yield Finding(
+                rule="V10",
+                severity=test.severity,
+                pointer=here,
+                message=f"Line {line.line_ref} carries {row.heading}, which is for articles with less than "
+                f"{test.least_percent} % metal outside chapters {spoken(sorted(test.exempt_chapters))} ({share}).",
+                remedy="Use the heading of the list that the article is on, or correct the weights.",
+                source=test.source,
+            )

@@ -1,0 +1,149 @@
+"""One test a rule of packing: it fires on the breach, at the pointer, and a good plan is left alone."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from pipeline.packages import check_packages, check_plan
+from pipeline.schemas.plan import Plan
+from tests.builders import Json, changed, plan
+
+P = "/units/0/packages"
+PALLET: Json = {
+    "packageRef": "PLT1",
+    "type": "PLT",
+    "sscc": "106141412345678908",
+    "lpn": None,
+    "parentRef": None,
+    "lengthCm": "120",
+    "widthCm": "100",
+    "heightCm": "110",
+    "grossWeightKg": "30.000",
+    "tareWeightKg": "18.000",
+    "trackingNumber": None,
+    "orderId": None,
+    "contents": [],
+}
+
+
+def said(made: Json) -> list[tuple[str, str]]:
+    found = check_plan(Plan.model_validate(made))
+    assert all(finding.severity == "block" for finding in found)
+    assert all(finding.remedy.endswith(".") for finding in found)
+    return [(finding.rule, finding.pointer) for finding in found]
+
+
+def with_changes(*changes: tuple[str, Any], made: Json | None = None) -> Json:
+    made = made or plan()
+    for pointer, value in changes:
+        made = changed(made, pointer, value)
+    return made
+
+
+def on_a_pallet() -> Json:
+    return with_changes((f"{P}/-", PALLET), (f"{P}/0/parentRef", "PLT1"), (f"{P}/1/parentRef", "PLT1"))
+
+
+@pytest.mark.parametrize(("units", "lines", "packages"), [(1, 3, 2), (1, 2, 5), (1, 7, 3), (3, 4, 4)])
+def test_a_good_plan_has_no_finding(units: int, lines: int, packages: int) -> None:
+    assert said(plan(units, lines, packages)) == []
+
+
+def test_cartons_on_a_pallet_are_no_finding() -> None:
+    assert said(on_a_pallet()) == []
+
+
+BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str]]]] = {
+    "P01 a package twice": ([(f"{P}/1/packageRef", "P1")], [("P01", f"{P}/1/packageRef")]),
+    "P02 a parent that is not there": ([(f"{P}/1/parentRef", "PLT9")], [("P02", f"{P}/1/parentRef")]),
+    "P03 a package inside itself": (
+        [(f"{P}/1/parentRef", "P2"), (f"{P}/1/grossWeightKg", "4.000")],
+        [("P03", f"{P}/1/parentRef")],
+    ),
+    "P03 two packages inside each other": (
+        [(f"{P}/0/parentRef", "P2"), (f"{P}/1/parentRef", "P1"), (f"{P}/1/grossWeightKg", "8.000")],
+        [("P03", f"{P}/0/parentRef"), ("P03", f"{P}/1/parentRef")],
+    ),
+    "P04 a wrong check digit": ([(f"{P}/0/sscc", "106141412345678907")], [("P04", f"{P}/0/sscc")]),
+    "P05 an SSCC twice": (
+        [(f"{P}/0/sscc", "106141412345678908"), (f"{P}/1/sscc", "106141412345678908")],
+        [("P05", f"{P}/1/sscc")],
+    ),
+    "P05 an LPN twice": ([(f"{P}/1/lpn", "LPN-001-00001")], [("P05", f"{P}/1/lpn")]),
+    "P06 heavier empty than full": ([(f"{P}/0/tareWeightKg", "8.001")], [("P06", f"{P}/0/tareWeightKg")]),
+    "P07 an empty carton": (
+        [(f"{P}/-", PALLET | {"type": "CTN", "packageRef": "P9"})],
+        [("P07", f"{P}/2/contents")],
+    ),
+    "P08 goods of no line": (
+        [(f"{P}/0/contents/-", {"lineRef": "L9", "quantity": "1"})],
+        [("P08", f"{P}/0/contents/2/lineRef")],
+    ),
+    "P09 a line twice in one carton": (
+        [
+            (f"{P}/0/contents/0/quantity", "3"),
+            (f"{P}/0/contents/-", {"lineRef": "L1", "quantity": "1"}),
+        ],
+        [("P09", f"{P}/0/contents/2/lineRef")],
+    ),
+    "P10 a piece too few": ([(f"{P}/0/contents/0/quantity", "3")], [("P10", "/units/0/lines/0/quantity")]),
+    "P10 a trace too much": ([(f"{P}/0/contents/0/quantity", "4.000001")], [("P10", "/units/0/lines/0/quantity")]),
+}
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_a_breach_is_found_where_it_is(breach: str) -> None:
+    changes, expected = BREACHES[breach]
+    assert said(with_changes(*changes)) == expected
+
+
+def test_a_pallet_lighter_than_its_cartons_is_found() -> None:
+    made = with_changes((f"{P}/2/grossWeightKg", "11.999"), (f"{P}/2/tareWeightKg", "1"), made=on_a_pallet())
+    assert said(made) == [("P06", f"{P}/2/grossWeightKg")]
+
+
+def test_a_number_is_used_once_in_the_whole_plan() -> None:
+    assert said(changed(plan(2), "/units/1/packages/0/lpn", "LPN-001-00001")) == [("P05", "/units/1/packages/0/lpn")]
+
+
+def test_quantities_agree_exactly_however_they_are_written() -> None:
+    assert said(with_changes((f"{P}/0/contents/0/quantity", "4.000000"))) == []
+
+
+def test_pointers_lead_into_the_unit_that_is_looked_at() -> None:
+    unit = Plan.model_validate(with_changes((f"{P}/0/contents/0/quantity", "3"))).units[0]
+    (finding,) = check_packages(unit, 7)
+    assert finding.pointer == "/units/7/lines/0/quantity"
+    assert finding.message == "Line L1 invoices 4 NO of PAN-00001, but the packages hold 3."
+
+
+def test_twenty_thousand_packages_are_checked_in_seconds() -> None:
+    big = Plan.model_validate(plan(1, 10_000, 20_000))
+    began = time.perf_counter()
+    assert check_plan(big) == []
+    assert time.perf_counter() - began < 5
+
+
+def tower(height: int) -> Json:
+    """Return a plan whose one carton stands on the first of as many packages that stand on one another."""
+    made = plan(1, 1, 1)
+    packages = made["units"][0]["packages"]
+    packages[0]["parentRef"] = "T0"
+    packages += [
+        PALLET | {"packageRef": f"T{n}", "sscc": None, "parentRef": f"T{n + 1}" if n + 1 < height else None}
+        for n in range(height)
+    ]
+    return made
+
+
+def test_the_highest_tower_of_packages_is_checked_in_seconds() -> None:
+    made = tower(19_999)
+    circle = changed(made, f"{P}/19999/parentRef", "T10000")
+    began = time.perf_counter()
+    assert said(made) == []
+    inside_themselves = [pointer for rule, pointer in said(circle) if rule == "P03"]
+    assert inside_themselves == [f"{P}/{n}/parentRef" for n in range(10_001, 20_000)]
+    assert time.perf_counter() - began < 5

@@ -1,0 +1,192 @@
+"""The step that records packages: numbers that are never given twice, and rows that say what the plan said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
+
+from pipeline.db import Database
+from pipeline.errors import StepFailed
+from pipeline.models import Account, ExportUnit, Package
+from pipeline.packages import is_sscc, record
+from pipeline.steps import StepContext
+from tests.builders import ACCOUNT, Json, changed, plan
+from tests.packages.accepted import accept, open_account
+
+PREFIX = "0614141"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.dispose()
+
+
+def recorded(database: Database, context: StepContext) -> Json:
+    """Do the step as `advance` does, and return the data of its one event."""
+    with database.write() as session:
+        (happened,) = record(session, context)
+    assert happened.type == "PACKAGES_RECORDED"
+    return dict(happened.data)
+
+
+def rows(database: Database) -> list[Package]:
+    with database.read() as session:
+        return list(session.exec(select(Package).order_by(col(Package.unit_no), col(Package.position))))
+
+
+def counters(database: Database) -> tuple[int, int]:
+    with database.read() as session:
+        account = session.get_one(Account, ACCOUNT)
+        return account.packages_numbered, account.ssccs_issued
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[str]]:
+    heard: list[str] = []
+
+    def hear(_: Any, __: Any, statement: str, *___: Any) -> None:
+        heard.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", hear)
+    try:
+        yield heard
+    finally:
+        event.remove(database.engine, "before_cursor_execute", hear)
+
+
+def test_a_package_is_recorded_as_the_plan_says(database: Database) -> None:
+    open_account(database, ACCOUNT)
+    (context,) = accept(database, plan())
+    data = recorded(database, context)
+    assert data | {"customsPackageId": ""} == {
+        "unitNo": 1,
+        "unitRef": "U1",
+        "customsPackageId": "",
+        "packageNumber": "CP-000001",
+        "packages": 2,
+        "ssccsIssued": 0,
+    }
+    first, second = rows(database)
+    assert first.model_dump() == {
+        "export_id": context.export_id,
+        "unit_no": 1,
+        "package_ref": "P1",
+        "account_id": ACCOUNT,
+        "position": 1,
+        "type": "CTN",
+        "sscc": None,
+        "sscc_issued": False,
+        "lpn": "LPN-001-00001",
+        "parent_ref": None,
+        "length_cm": "60",
+        "width_cm": "40",
+        "height_cm": "40",
+        "gross_weight_kg": "8.000",
+        "tare_weight_kg": "0.050",
+        "tracking_number": None,
+        "order_id": "ord_1",
+        "contents": [{"lineRef": "L1", "quantity": "4"}, {"lineRef": "L3", "quantity": "4"}],
+    }
+    assert (second.package_ref, second.position) == ("P2", 2)
+
+
+def test_an_account_with_a_prefix_labels_what_has_no_sscc(database: Database) -> None:
+    open_account(database, ACCOUNT, PREFIX)
+    given = "106141412345678908"
+    (context,) = accept(database, changed(plan(1, 3, 3), "/units/0/packages/1/sscc", given))
+    assert recorded(database, context)["ssccsIssued"] == 2
+    assert [(row.sscc, row.sscc_issued) for row in rows(database)] == [
+        ("006141410000000012", True),
+        (given, False),
+        ("006141410000000029", True),
+    ]
+    assert all(is_sscc(row.sscc or "") for row in rows(database))
+    assert counters(database) == (1, 2)
+
+
+def test_every_unit_of_every_export_has_a_number_of_its_own(database: Database) -> None:
+    open_account(database, ACCOUNT, PREFIX)
+    contexts = [context for batch in range(4) for context in accept(database, plan(5, 2, 3, batch=f"batch_{batch}"))]
+    with ThreadPoolExecutor(8) as pool:
+        numbers = [data["packageNumber"] for data in pool.map(lambda context: recorded(database, context), contexts)]
+    assert sorted(numbers) == [f"CP-{number:06d}" for number in range(1, 21)]
+    assert len({row.sscc for row in rows(database)}) == 60
+    assert counters(database) == (20, 60)
+    with database.read() as session:
+        assert set(session.exec(select(ExportUnit.package_number))) == set(numbers)
+
+
+def test_accounts_count_by_themselves(database: Database) -> None:
+    open_account(database, ACCOUNT)
+    open_account(database, "acc_other")
+    (mine,) = accept(database, plan())
+    (theirs,) = accept(database, plan(account="acc_other"))
+    assert [recorded(database, context)["packageNumber"] for context in (mine, theirs)] == ["CP-000001"] * 2
+
+
+def test_a_step_that_is_rolled_back_gives_its_numbers_back(database: Database) -> None:
+    open_account(database, ACCOUNT, PREFIX)
+    (context,) = accept(database, plan())
+    with database.write() as session:
+        record(session, context)
+        session.rollback()
+    assert rows(database) == []
+    assert counters(database) == (0, 0)
+    assert recorded(database, context)["packageNumber"] == "CP-000001"
+
+
+def test_a_number_once_given_stays(database: Database) -> None:
+    open_account(database, ACCOUNT)
+    (context,) = accept(database, plan())
+    with database.write() as session:
+        session.get_one(ExportUnit, (context.export_id, 1)).package_number = "CP-000042"
+    assert recorded(database, context)["packageNumber"] == "CP-000042"
+    assert counters(database) == (0, 0)
+
+
+def test_a_prefix_that_is_used_up_fails_and_writes_nothing(database: Database) -> None:
+    open_account(database, ACCOUNT, "0614141000")
+    (context,) = accept(database, plan())
+    with database.write() as session:
+        session.get_one(Account, ACCOUNT).ssccs_issued = 999_998
+    with pytest.raises(StepFailed, match="no SSCC can be issued"), database.write() as session:
+        record(session, context)
+    assert rows(database) == []
+    assert counters(database) == (0, 999_998)
+
+
+def test_the_number_of_statements_does_not_grow_with_the_packages(database: Database) -> None:
+    open_account(database, ACCOUNT, PREFIX)
+
+    def count(packages: int) -> int:
+        (context,) = accept(database, plan(1, 3, packages, batch=f"batch_{packages}"))
+        with statements(database) as heard:
+            recorded(database, context)
+        return len(heard)
+
+    assert count(2) == count(2_000)
+
+
+def test_the_step_reads_its_unit_alone(database: Database) -> None:
+    open_account(database, ACCOUNT)
+    _, second = accept(database, plan(2, 3, 2))
+    recorded(database, second)
+    assert [(row.unit_no, row.lpn) for row in rows(database)] == [(2, "LPN-002-00001"), (2, "LPN-002-00002")]
+
+
+def test_recording_twice_collides_rather_than_doubles(database: Database) -> None:
+    open_account(database, ACCOUNT)
+    (context,) = accept(database, plan())
+    recorded(database, context)
+    with pytest.raises(IntegrityError), database.write() as session:
+        record(session, context)
+    assert len(rows(database)) == 2

@@ -1,0 +1,59 @@
+"""Serial shipping container codes: the check digit, and what a company prefix can issue."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.packages import is_sscc, issue_sscc, sscc_check_digit
+
+
+@pytest.mark.parametrize(
+    ("extension", "serial", "sscc"),
+    [(1, 234567890, "106141412345678908"), (0, 123456789, "006141411234567890")],
+)
+def test_the_published_examples(extension: int, serial: int, sscc: str) -> None:
+    assert issue_sscc("0614141", serial, extension) == sscc
+    assert is_sscc(sscc)
+
+
+@given(
+    st.integers(7, 10).flatmap(
+        lambda size: st.tuples(
+            st.text("0123456789", min_size=size, max_size=size), st.integers(0, 10 ** (16 - size) - 1)
+        )
+    )
+)
+def test_what_is_issued_is_an_sscc_of_the_company(issued: tuple[str, int]) -> None:
+    prefix, serial = issued
+    sscc = issue_sscc(prefix, serial)
+    assert is_sscc(sscc)
+    assert sscc[1:].startswith(prefix)
+    assert int(sscc[1 + len(prefix) : 17]) == serial
+
+
+@given(st.text("0123456789", min_size=17, max_size=17), st.integers(0, 16), st.integers(1, 9))
+def test_one_wrong_digit_is_always_noticed(body: str, place: int, more: int) -> None:
+    sscc = body + sscc_check_digit(body)
+    wrong = sscc[:place] + str((int(sscc[place]) + more) % 10) + sscc[place + 1 :]
+    assert not is_sscc(wrong)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "00614141123456789", "0061414112345678900", "00614141123456789x", "٠٠٦١٤١٤١١٢٣٤٥٦٧٨٩٠"]
+)
+def test_other_text_is_no_sscc(text: str) -> None:
+    assert not is_sscc(text)
+
+
+@pytest.mark.parametrize("prefix", ["", "061414", "06141410000", "061414x"])
+def test_a_prefix_of_another_length_issues_nothing(prefix: str) -> None:
+    with pytest.raises(ValueError, match="7 to 10 digits"):
+        issue_sscc(prefix, 1)
+
+
+def test_a_prefix_that_is_used_up_issues_nothing() -> None:
+    assert is_sscc(issue_sscc("0614141000", 999_999))
+    with pytest.raises(ValueError, match="has 6 digits for it"):
+        issue_sscc("0614141000", 1_000_000)
