@@ -1,0 +1,108 @@
+"""The broker submission's ladder: transport and broker move it, each answer is recorded once, and it never climbs down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import insert, select, update
+from sqlmodel import Session, col
+
+from pipeline import events
+from pipeline.db import database_now
+from pipeline.errors import NotFound
+from pipeline.events import EventType, NewEvent
+from pipeline.models import Acknowledgement, BrokerSubmission
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
+from pipeline.schemas.plan import as_json
+from pipeline.states import SUBMISSION_MOVES, SubmissionState, sources
+
+_EVENTS: Final = {
+    SubmissionState.RECEIVED: EventType.BROKER_ACKNOWLEDGED,
+    SubmissionState.ACCEPTED: EventType.BROKER_ACKNOWLEDGED,
+    SubmissionState.FILED: EventType.BROKER_ACKNOWLEDGED,
+    SubmissionState.HELD: EventType.BROKER_ACKNOWLEDGED,
+    SubmissionState.REJECTED: EventType.BROKER_REJECTED,
+    SubmissionState.QUERY: EventType.BROKER_QUERIED,
+    SubmissionState.RELEASED: EventType.BROKER_RELEASED,
+}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Whose a submission is."""
+
+    id: str
+    export_id: str
+    account_id: str
+    partner_id: str
+
+
+def find(session: Session, submission_id: str) -> Submission:
+    """Return whose the submission is; raises NotFound."""
+    row = session.get(BrokerSubmission, submission_id)
+    if row is None:
+        raise NotFound(f"there is no broker submission {submission_id}")
+    return Submission(row.id, row.export_id, row.account_id, row.partner_id)
+
+
+def climb(session: Session, submission_id: str, rung: SubmissionState, **values: Any) -> bool:
+    """Move the submission to `rung` if it may go there from where it is; tell whether it did."""
+    moved = session.execute(
+        update(BrokerSubmission)
+        .where(
+            col(BrokerSubmission.id) == submission_id,
+            col(BrokerSubmission.state).in_([state.value for state in sources(SUBMISSION_MOVES, rung)]),
+        )
+        .values(state=rung.value, updated_at=database_now(), **values)
+        .returning(col(BrokerSubmission.id))
+    )
+    return moved.first() is not None
+
+
+def record(session: Session, submission_id: str, answer: AcknowledgementBody) -> list[NewEvent]:
+    """Record the broker's answer and move the submission where it leads; no event where it was recorded before.
+
+    An answer that comes late, or out of order, is kept and moves nothing. The caller holds the export's row.
+    """
+    known = session.scalar(
+        select(col(Acknowledgement.id)).where(
+            col(Acknowledgement.submission_id) == submission_id, col(Acknowledgement.id) == answer.id
+        )
+    )
+    if known is not None:
+        return []
+    carried = as_json(answer)
+    session.execute(
+        insert(Acknowledgement).values(
+            submission_id=submission_id,
+            id=answer.id,
+            rung=answer.rung,
+            reference=answer.reference,
+            entry_number=answer.entry_number,
+            message=answer.message,
+            fields=carried["fields"],
+        )
+    )
+    rung = SubmissionState(answer.rung)
+    moved = climb(session, submission_id, rung)
+    said = {name: value for name, value in carried.items() if value not in (None, [])}
+    return [NewEvent(_EVENTS[rung], {"submissionId": submission_id, "moved": moved} | said)]
+
+
+def answer(runtime: Runtime, submission_id: str, body: AcknowledgementBody, actor: str) -> AcknowledgementReceipt:
+    """Record an answer that came from outside, in one transaction; the same id again is harmless.
+
+    Raises NotFound.
+    """
+    with runtime.db.write() as session:
+        submission = find(session, submission_id)
+        # Taken first, as by every other writer: it is what keeps the log gapless and two same answers apart.
+        events.append(session, submission.export_id, actor, [])
+        happened = record(session, submission_id, body)
+        events.append(session, submission.export_id, actor, happened)
+        rung = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
+    return AcknowledgementReceipt(
+        submission_id=submission_id, id=body.id, rung=rung or body.rung, recorded=bool(happened)
+    )

@@ -1,0 +1,266 @@
+"""What came of sending: attempts, states, events and the broker submission's rung, written in one transaction."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import func, insert, select, update
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline import acknowledgements, events, notifications
+from pipeline.channels.channel import Receipt
+from pipeline.db import database_now
+from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced
+from pipeline.events import EventType, NewEvent
+from pipeline.lanes import Claim, Owed
+from pipeline.models import Attempt, BrokerSubmission, Delivery
+from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, Lane
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import AcknowledgementBody, HandoffAnswer, MessageType
+from pipeline.states import DeliveryState, SubmissionState
+
+ACTOR: Final = "delivery"
+
+#: Bounds on what an endpoint may wish for with Retry-After.
+MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 86_400.0
+
+_TOLD: Final = {
+    BROKER: EventType.BROKER_NOTIFIED,
+    WAREHOUSE: EventType.WAREHOUSE_NOTIFIED,
+    OPERATOR: EventType.OPERATOR_NOTIFIED,
+}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What came of sending: the first `len(receipts)` were taken, then perhaps one was not, and the rest were not tried."""
+
+    receipts: Sequence[Receipt]
+    durations_ms: Sequence[int]
+    failure: ChannelUnavailable | ChannelRefused | None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of the message that was not taken, if there was one, and which lanes are owed something new."""
+
+    put_off: bool = False
+    dead: bool = False
+    wakes: tuple[Lane, ...] = ()
+
+
+def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
+    """Write what came of sending.
+
+    What was taken is delivered; what was not has its attempt and its next try, or is dead; what was not tried is as it
+    was. Raises Fenced where the lease was lost meanwhile: then nothing is written, and whoever holds it sends again.
+    """
+    lane = claimed.lane
+    taken = claimed.owed[: len(sent.receipts)]
+    with runtime.db.write() as session:
+        # The export's row first, as by every writer of its log: two channels of one partner are counted one after another.
+        events.append(session, lane.export_id, ACTOR, [])
+        happened: list[NewEvent] = []
+        _delivered(session, taken)
+        if claimed.submission_id is not None and taken:
+            happened += _handed_over(session, claimed.submission_id, sent.receipts)
+        recorded = Recorded()
+        untried = claimed.owed[len(taken) :]
+        if sent.failure is not None:
+            failing, untried = untried[0], untried[1:]
+            pause = _pause(runtime.settings, failing, sent.failure)
+            happened += _not_taken(session, claimed, failing, sent.failure, pause)
+            wakes: list[Lane] = []
+            if pause is None:
+                wakes = notifications.dead(session, lane, [_told_dead(claimed, failing, sent.failure)])
+            recorded = Recorded(put_off=pause is not None, dead=pause is None, wakes=tuple(wakes))
+            _release(session, untried, pause or 0)
+            if pause is None and isinstance(sent.failure, ChannelUnavailable):
+                _last_tries(session, lane, runtime.settings)
+        else:
+            _release(session, untried, 0)
+        session.execute(insert(Attempt), _attempts(claimed, sent))
+        happened += _told(session, claimed, taken)
+        events.append(session, lane.export_id, ACTOR, happened)
+    return recorded
+
+
+def _delivered(session: Session, taken: Sequence[Owed]) -> None:
+    _guarded(
+        session,
+        taken,
+        state=DeliveryState.DELIVERED.value,
+        attempts=col(Delivery.attempts) + 1,
+        lease_until=None,
+        due_at=None,
+        delivered_at=database_now(),
+        error=None,
+    )
+
+
+def _release(session: Session, untried: Sequence[Owed], seconds: float) -> None:
+    _guarded(session, untried, lease_until=None, due_at=database_now(seconds))
+
+
+def _guarded(session: Session, owed: Sequence[Owed], **values: Any) -> None:
+    """Update the deliveries if this worker still holds them all; else raise Fenced."""
+    by_fence: dict[int, list[str]] = defaultdict(list)
+    for each in owed:
+        by_fence[each.fence].append(each.id)
+    for fence, ids in by_fence.items():
+        found = session.execute(
+            update(Delivery)
+            .where(
+                col(Delivery.id).in_(ids),
+                col(Delivery.fence) == fence,
+                col(Delivery.state) == DeliveryState.PENDING.value,
+            )
+            .values(**values)
+            .returning(col(Delivery.id))
+            .execution_options(synchronize_session=False)
+        ).all()
+        if len(found) != len(ids):
+            raise Fenced
+
+
+def _pause(settings: Settings, failing: Owed, failure: ChannelUnavailable | ChannelRefused) -> float | None:
+    """Return the seconds until the next try, or None where there is none: full jitter over the schedule's pause."""
+    schedule = settings.delivery_schedule_seconds
+    if isinstance(failure, ChannelRefused) or failing.tries >= len(schedule):
+        return None
+    wish = failure.retry_after_seconds
+    if wish is not None:
+        return min(max(wish, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)
+    return random.uniform(0, schedule[failing.tries])  # noqa: S311 - spreads load, keeps no secret
+
+
+def _not_taken(
+    session: Session, claimed: Claim, failing: Owed, failure: ChannelUnavailable | ChannelRefused, pause: float | None
+) -> list[NewEvent]:
+    reason = str(failure)
+    fact = {
+        "deliveryId": failing.id,
+        "notificationId": failing.notification_id,
+        "audience": claimed.audience,
+        "partnerId": claimed.lane.partner_id,
+        "channel": claimed.lane.channel,
+        "attempt": failing.attempts + 1,
+        "reason": reason,
+    }
+    happened = [NewEvent(EventType.DELIVERY_FAILED, fact)]
+    values: dict[str, Any] = {"attempts": col(Delivery.attempts) + 1, "error": reason}
+    if pause is not None:
+        # The lease runs on until the next try, and with it the lane's: nothing overtakes the message that failed.
+        _guarded(session, [failing], **values, lease_until=database_now(pause), due_at=database_now(pause))
+        return happened
+    _guarded(session, [failing], **values, state=DeliveryState.DEAD.value, lease_until=None, due_at=None)
+    if claimed.submission_id is not None:
+        acknowledgements.climb(session, claimed.submission_id, SubmissionState.FAILED, error_message=reason)
+    return [*happened, NewEvent(EventType.DELIVERY_DEAD, fact)]
+
+
+def _last_tries(session: Session, lane: Lane, settings: Settings) -> None:
+    """Leave what waits in the lane one try each: the endpoint has had the whole schedule, and would have it again for each."""
+    session.execute(
+        update(Delivery)
+        .where(
+            col(Delivery.export_id) == lane.export_id,
+            col(Delivery.partner_id) == lane.partner_id,
+            col(Delivery.channel) == lane.channel,
+            col(Delivery.state) == DeliveryState.PENDING.value,
+        )
+        .values(attempts_forgiven=col(Delivery.attempts) - len(settings.delivery_schedule_seconds))
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _told_dead(claimed: Claim, failing: Owed, failure: Exception) -> DeadDelivery:
+    return DeadDelivery(
+        delivery_id=failing.id,
+        notification_id=failing.notification_id,
+        audience=claimed.audience,
+        event_type=failing.event_type,
+        attempts=failing.attempts + 1,
+        reason=str(failure),
+    )
+
+
+def _handed_over(session: Session, submission_id: str, receipts: Sequence[Receipt]) -> list[NewEvent]:
+    acknowledgements.climb(session, submission_id, SubmissionState.DELIVERED)
+    # The broker's own answer may have overtaken us on the ladder; when it was sent is a fact all the same.
+    session.execute(
+        update(BrokerSubmission)
+        .where(col(BrokerSubmission.id) == submission_id)
+        .values(sent_at=func.coalesce(col(BrokerSubmission.sent_at), database_now()), error_message=None)
+    )
+    return [
+        event
+        for receipt in receipts
+        if receipt.handoff is not None
+        for event in acknowledgements.record(session, submission_id, _as_acknowledgement(receipt.handoff))
+    ]
+
+
+def _as_acknowledgement(answer: HandoffAnswer) -> AcknowledgementBody:
+    return AcknowledgementBody(
+        id=f"{answer.handoff_id}:{answer.status}",
+        rung=answer.status,
+        reference=answer.reference,
+        message=answer.message,
+        fields=answer.fields,
+    )
+
+
+def _told(session: Session, claimed: Claim, taken: Sequence[Owed]) -> list[NewEvent]:
+    """Return the event that the partner has been told, once everything that it is owed of the export was delivered."""
+    lane = claimed.lane
+    fresh = [each for each in taken if each.first_time]
+    if claimed.audience == OPERATOR:
+        # What follows later, such as dead letters, is news of its own and does not tell the end of the export again.
+        fresh = [each for each in fresh if each.event_type != MessageType.DELIVERY_DEAD]
+    if not fresh:
+        return []
+    remaining, messages = session.execute(
+        select(
+            func.count().filter(col(Delivery.state) != DeliveryState.DELIVERED.value),
+            func.count(col(Delivery.notification_id).distinct()),
+        ).where(col(Delivery.export_id) == lane.export_id, col(Delivery.partner_id) == lane.partner_id)
+    ).one()
+    if remaining:
+        return []
+    data = {"partnerId": lane.partner_id, "channel": lane.channel, "messages": messages}
+    return [NewEvent(_TOLD[claimed.audience], data)]
+
+
+def _attempts(claimed: Claim, sent: Sent) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {
+            "delivery_id": each.id,
+            "number": each.attempts + 1,
+            "outcome": "delivered",
+            "status": receipt.status,
+            "answer": receipt.answer,
+            "error_class": None,
+            "duration_ms": duration,
+        }
+        for each, receipt, duration in zip(claimed.owed, sent.receipts, sent.durations_ms, strict=False)
+    ]
+    if sent.failure is not None:
+        failing = claimed.owed[len(rows)]
+        rows.append(
+            {
+                "delivery_id": failing.id,
+                "number": failing.attempts + 1,
+                "outcome": "refused" if isinstance(sent.failure, ChannelRefused) else "failed",
+                "status": sent.failure.status,
+                "answer": sent.failure.answer,
+                "error_class": type(sent.failure).__name__,
+                "duration_ms": sent.durations_ms[-1],
+            }
+        )
+    return rows

@@ -1,0 +1,69 @@
+"""What every channel is: messages go out in order, and each is either taken or an error says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from pipeline.schemas.messages import HandoffAnswer
+
+#: How much of an endpoint's answer is kept with the attempt.
+ANSWER_CHARACTERS = 500
+
+
+class ChannelName(StrEnum):
+    """The ways to reach a partner."""
+
+    QUEUE = "queue"
+    WEBHOOK = "webhook"
+    BORDERBUDDY = "borderbuddy"
+
+
+@dataclass(frozen=True)
+class OutgoingMessage:
+    """One notification, ready to go: `body` is its CloudEvent, the same bytes on every try and every channel."""
+
+    id: str
+    type: str
+    routing_key: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom the messages go to; `test` keeps them away from live endpoints."""
+
+    account_id: str
+    partner_id: str
+    test: bool
+    address: str | None = None
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """That the recipient's end took a message: what it said, and the customs broker's answer where it gave one at once."""
+
+    status: str
+    answer: str | None = None
+    handoff: HandoffAnswer | None = None
+
+
+class Channel(Protocol):
+    """One way to reach a partner."""
+
+    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
+        """Send the messages in order and yield a receipt for each as it is taken.
+
+        Raises ChannelUnavailable or ChannelRefused at the first that is not taken: nothing after it was sent.
+        Each message has the settings' total time to be taken in.
+        """
+        ...
+
+
+def excerpt(answer: bytes) -> str | None:
+    """Return the beginning of an answer as printable text; None of an empty one."""
+    text = answer[:ANSWER_CHARACTERS].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else " " for c in text).strip() or None

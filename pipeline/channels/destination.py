@@ -1,0 +1,135 @@
+"""Which addresses partners may be reached at: judged on the address that is connected to, not on the name."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable
+from functools import cache
+
+import httpcore
+from httpcore import SOCKET_OPTION, ConnectError, ConnectTimeout, NetworkBackend, NetworkStream, ReadTimeout
+
+_MAPPED = ipaddress.ip_network("::ffff:0:0/96")
+#: Blocks of IPv6 that carry an IPv4 address to wherever it leads: NAT64, 6to4, Teredo, IPv4-compatible.
+_CARRIERS = tuple(
+    ipaddress.ip_network(block) for block in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")
+)
+
+
+class ForbiddenDestination(ConnectError):
+    """The name leads to an address inside somebody's own network."""
+
+
+def is_public(address: str) -> bool:
+    """Tell whether `address` is one that any stranger on the internet could reach."""
+    ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in _MAPPED and ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
+        if any(ip in block for block in _CARRIERS):
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+@cache
+def trusted_certificates() -> ssl.SSLContext:
+    """Return the TLS settings of every outgoing connection, loaded once: loading costs more than a request."""
+    return ssl.create_default_context()
+
+
+class GuardedNetwork(NetworkBackend):
+    """The network as one delivery sees it: public addresses only unless `private` is allowed, and all within a deadline.
+
+    A name is looked up once and every answer judged; the connection goes to a judged address, so that a second, different
+    answer is never asked for. TLS still checks the name. Not for use by two threads at once.
+    """
+
+    def __init__(self, *, private: bool) -> None:
+        self._private = private
+        self._inner = httpcore.SyncBackend()
+        self._until = 0.0
+
+    def begin(self, seconds: float) -> None:
+        """Give everything from now on `seconds` in total, however many reads it takes."""
+        self._until = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds that are left.
+
+        Raises ReadTimeout where none is.
+        """
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise ReadTimeout("the time for the whole delivery is over")
+        return left
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[SOCKET_OPTION] | None = None,
+    ) -> NetworkStream:
+        """Connect to a judged address of `host`."""
+        addresses = _look_up(host, port, self.remaining())
+        if not self._private and not all(is_public(address) for address in addresses):
+            raise ForbiddenDestination("the address leads into a private network")
+        stream = self._inner.connect_tcp(addresses[0], port, self.remaining(), local_address, socket_options)
+        return _WithinDeadline(stream, self)
+
+
+class _WithinDeadline(NetworkStream):
+    """A stream whose every operation gets only what is left of the deadline."""
+
+    def __init__(self, inner: NetworkStream, network: GuardedNetwork) -> None:
+        self._inner = inner
+        self._network = network
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._network.remaining())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._network.remaining())
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> NetworkStream:
+        secured = self._inner.start_tls(ssl_context, server_hostname, self._network.remaining())
+        return _WithinDeadline(secured, self._network)
+
+    def get_extra_info(self, info: str) -> object:
+        return self._inner.get_extra_info(info)
+
+
+def _look_up(host: str, port: int, seconds: float) -> list[str]:
+    # The resolver knows no timeout of its own, so it is asked in a thread that may be left behind.
+    found: list[str] = []
+    failed: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            failed.append(error)
+        else:
+            found.extend(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+    thread = threading.Thread(target=ask, name="look-up", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise ConnectError("the name is not known") from failed[0]
+    if not found:
+        raise ConnectTimeout("the name was not looked up in time")
+    return found

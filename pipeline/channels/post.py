@@ -1,0 +1,107 @@
+"""One HTTP POST as a delivery makes it: no redirect followed, no proxy asked, a total deadline, a bounded answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import httpcore
+
+from pipeline.channels.channel import excerpt
+from pipeline.channels.destination import GuardedNetwork, trusted_certificates
+from pipeline.errors import ChannelRefused, ChannelUnavailable
+
+MAX_ANSWER_BYTES = 64 * 1024
+
+_GONE = 410
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the endpoint said with a 2xx."""
+
+    status: int
+    body: bytes
+
+
+class Poster:
+    """Posts one message after another over a connection that stays open in between; for one thread."""
+
+    def __init__(self, network: GuardedNetwork, pool: httpcore.ConnectionPool, seconds: float) -> None:
+        self._network = network
+        self._pool = pool
+        self._seconds = seconds
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Post `body` and return the answer once its status line says 2xx; a body that breaks off is cut there.
+
+        Raises ChannelRefused at 410, ChannelUnavailable at every other failure, both with what the endpoint said.
+        """
+        self._network.begin(self._seconds)
+        sent = {"host": urlsplit(url).netloc.rpartition("@")[2], "accept-encoding": "identity", **headers}
+        sent |= {"content-length": str(len(body))}
+        try:
+            with self._pool.stream("POST", url, headers=list(sent.items()), content=body) as response:
+                answer = Answer(response.status, _beginning(response))
+                names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        except (
+            httpcore.TimeoutException,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.UnsupportedProtocol,
+            OSError,
+            UnicodeError,
+            ValueError,
+        ) as error:
+            raise ChannelUnavailable(f"{type(error).__name__}: {error}", status=type(error).__name__) from error
+        if 200 <= answer.status < 300:
+            return answer
+        said = excerpt(answer.body)
+        if answer.status == _GONE:
+            raise ChannelRefused("the endpoint answered 410 Gone", status="410", answer=said, gone=True)
+        raise ChannelUnavailable(
+            f"the endpoint answered {answer.status}",
+            status=str(answer.status),
+            answer=said,
+            retry_after_seconds=_seconds(names.get("retry-after")) if answer.status in (429, 503) else None,
+        )
+
+
+@contextmanager
+def open_poster(*, private: bool, seconds: float) -> Iterator[Poster]:
+    """Give a poster whose every post has `seconds` in total; `private` allows loopback and private addresses."""
+    network = GuardedNetwork(private=private)
+    with httpcore.ConnectionPool(
+        ssl_context=trusted_certificates(), max_connections=1, network_backend=network, retries=0
+    ) as pool:
+        yield Poster(network, pool, seconds)
+
+
+def _beginning(response: httpcore.Response) -> bytes:
+    # The status line has decided already: what goes wrong in the body after it changes nothing.
+    body = b""
+    try:
+        for part in response.iter_stream():
+            body += part
+            if len(body) >= MAX_ANSWER_BYTES:
+                break
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+        pass
+    return body[:MAX_ANSWER_BYTES]
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdigit():
+        return float(retry_after)
+    try:
+        moment = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (aware - datetime.now(UTC)).total_seconds())

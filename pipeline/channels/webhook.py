@@ -1,0 +1,43 @@
+"""Webhooks as Standard Webhooks 1.0 describes them: the exact bytes are signed, anew at every attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from standardwebhooks import Webhook
+
+from config.settings import Settings
+from pipeline.channels.channel import OutgoingMessage, Receipt, Target, excerpt
+from pipeline.channels.post import open_poster
+from pipeline.errors import ChannelRefused
+
+
+class WebhookChannel:
+    """Posts each message, signed with the partner's secret, to the partner's URL."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
+        """Send the messages in order; see Channel."""
+        if target.address is None or target.secret is None:
+            raise ChannelRefused("the webhook has no address or no secret; set the partner's channel again")
+        secret = target.secret
+        with open_poster(
+            private=self._settings.allow_private_destinations, seconds=self._settings.delivery_timeout_seconds
+        ) as poster:
+            for message in messages:
+                headers = {"content-type": "application/cloudevents+json; charset=utf-8"}
+                answer = poster.post(target.address, message.body, headers | signed(message.id, message.body, secret))
+                yield Receipt(str(answer.status), excerpt(answer.body))
+
+
+def signed(message_id: str, body: bytes, secret: str, at: datetime | None = None) -> dict[str, str]:
+    """Return the three Standard Webhooks headers for `body`; `at` is the moment of the attempt, by default now."""
+    moment = at or datetime.now(UTC)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(moment.timestamp())),
+        "webhook-signature": Webhook(secret).sign(message_id, moment, body.decode()),
+    }

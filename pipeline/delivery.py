@@ -1,0 +1,258 @@
+"""Deliveries: claimed in order, sent outside any transaction, and recorded with every attempt; listed and resent."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import select, update
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline import acknowledgements, attempts, events, lanes, partners
+from pipeline.attempts import Sent
+from pipeline.channels import open_channels
+from pipeline.channels.channel import ChannelName, Receipt
+from pipeline.db import database_now
+from pipeline.errors import ChannelRefused, ChannelUnavailable, ExportsError, InvalidState, NotFound
+from pipeline.events import EventType, NewEvent
+from pipeline.lanes import Claim, due_lanes
+from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.notifications import Lane
+from pipeline.runtime import Runtime
+from pipeline.schemas.partners import AttemptView, DeliveryPage, DeliveryView
+from pipeline.states import DELIVERY_MOVES, DeliveryState, SubmissionState, sources
+from pipeline.steps import StepContext
+
+__all__ = ["DeliveryReport", "Lane", "deliver", "due_lanes", "get", "listed", "resend", "tell"]
+
+log = structlog.get_logger(__name__)
+
+MAX_TRIES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class DeliveryReport:
+    """What one call came to, in messages; `wakes` are lanes that became owed something by it."""
+
+    delivered: int = 0
+    put_off: int = 0
+    dead: int = 0
+    wakes: tuple[Lane, ...] = ()
+
+
+def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
+    """Send what the lane is owed and due, in order, until it is empty or a message is not taken.
+
+    Nothing is sent while another worker holds the lane, while a failed message waits for its next try, or while the
+    partner is paused. A failure is recorded and put off, never raised. Raises Fenced where the lease was lost.
+    """
+    lane = Lane(export_id, partner_id, channel)
+    delivered = put_off = dead = 0
+    wakes: list[Lane] = []
+    with structlog.contextvars.bound_contextvars(export_id=export_id, partner_id=partner_id, channel=channel):
+        while not put_off and (claimed := lanes.claim(runtime, lane)) is not None:
+            with lanes.held(runtime, claimed):
+                sent = _send(runtime.settings, claimed)
+            recorded = attempts.record(runtime, claimed, sent)
+            delivered += len(sent.receipts)
+            put_off += recorded.put_off
+            dead += recorded.dead
+            wakes += recorded.wakes
+            if isinstance(sent.failure, ChannelRefused) and sent.failure.gone:
+                _pause_gone(runtime, claimed)
+        if delivered or put_off or dead:
+            log.info("deliveries_attempted", delivered=delivered, put_off=put_off, dead=dead)
+    return DeliveryReport(delivered, put_off, dead, tuple(dict.fromkeys(wakes)))
+
+
+def tell(runtime: Runtime, context: StepContext, audience: str) -> None:
+    """Make the first attempt at everything that the audience is owed of the export; what fails is on the schedule."""
+    with runtime.db.read() as session:
+        found = session.execute(
+            select(col(Delivery.partner_id), col(Delivery.channel))
+            .where(
+                col(Delivery.export_id) == context.export_id,
+                col(Delivery.audience) == audience,
+                col(Delivery.state) == DeliveryState.PENDING.value,
+            )
+            .distinct()
+        ).all()
+    for partner_id, channel in found:
+        try:
+            deliver(runtime, context.export_id, partner_id, channel)
+        except ExportsError as error:
+            log.warning("telling_cut_off", partner_id=partner_id, channel=channel, reason=type(error).__name__)
+
+
+def _send(settings: Settings, claimed: Claim) -> Sent:
+    """Send in order until a message is not taken, or the lease's time is over; no transaction is open meanwhile."""
+    channel = open_channels(settings)[ChannelName(claimed.lane.channel)]
+    receipts: list[Receipt] = []
+    durations: list[int] = []
+    failure: ChannelUnavailable | ChannelRefused | None = None
+    began = before = time.monotonic()
+    try:
+        for receipt in channel.send([each.message for each in claimed.owed], claimed.target):
+            now = time.monotonic()
+            receipts.append(receipt)
+            durations.append(round((now - before) * 1000))
+            before = now
+            # What was taken is recorded before long: a crash would send it again.
+            if now - began > settings.lease_seconds:
+                break
+    except (ChannelUnavailable, ChannelRefused) as error:
+        failure = error
+    except Exception as error:
+        log.exception("channel_raised")
+        failure = ChannelUnavailable(f"{type(error).__name__} in the channel {claimed.lane.channel}")
+    if failure is not None:
+        durations.append(round((time.monotonic() - before) * 1000))
+    return Sent(receipts, durations, failure)
+
+
+def _pause_gone(runtime: Runtime, claimed: Claim) -> None:
+    # An endpoint that says 410 Gone wants nothing more, until its owner resumes it.
+    log.warning("partner_paused_by_its_endpoint")
+    with runtime.db.write() as session:
+        partners.set_paused(session, claimed.target.account_id, claimed.lane.partner_id)
+
+
+def listed(
+    runtime: Runtime,
+    account_id: str,
+    *,
+    state: DeliveryState | None = None,
+    export_id: str | None = None,
+    partner_id: str | None = None,
+    after: str | None = None,
+    limit: int = 100,
+) -> DeliveryPage:
+    """Return a page of the account's deliveries, newest first, from behind the delivery `after` on."""
+    wanted = [col(Delivery.account_id) == account_id]
+    for column, value in (
+        (col(Delivery.state), state),
+        (col(Delivery.export_id), export_id),
+        (col(Delivery.partner_id), partner_id),
+    ):
+        if value is not None:
+            wanted.append(column == str(value))
+    if after is not None:
+        wanted.append(col(Delivery.id) < after)
+    with runtime.db.read() as session:
+        found = session.execute(
+            select(Delivery, col(Notification.event_type))
+            .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+            .where(*wanted)
+            .order_by(col(Delivery.id).desc())
+            .limit(limit + 1)
+        ).all()
+        views = _views(session, [(row, event_type) for row, event_type in found[:limit]])
+    return DeliveryPage(items=views, next_cursor=views[-1].id if len(found) > limit else None)
+
+
+def get(runtime: Runtime, account_id: str, delivery_id: str) -> DeliveryView:
+    """Return one delivery with its newest tries; raises NotFound, also for what belongs to another account."""
+    with runtime.db.read() as session:
+        return _view(session, account_id, delivery_id)
+
+
+def resend(runtime: Runtime, account_id: str, delivery_id: str, actor: str) -> tuple[DeliveryView, Lane]:
+    """Owe a delivered or dead delivery once more, with the same id and a schedule begun anew; return the lane to wake.
+
+    Raises NotFound, and InvalidState where it is still owed or was cancelled.
+    """
+    with runtime.db.write() as session:
+        view = _view(session, account_id, delivery_id)
+        lane = Lane(view.export_id, view.partner_id, view.channel)
+        events.append(session, lane.export_id, actor, [])
+        moved = session.execute(
+            update(Delivery)
+            .where(
+                col(Delivery.id) == delivery_id,
+                col(Delivery.state).in_(_RESENDABLE),
+            )
+            .values(
+                state=DeliveryState.PENDING.value,
+                attempts_forgiven=col(Delivery.attempts),
+                lease_until=None,
+                due_at=database_now(),
+            )
+            .returning(col(Delivery.id))
+            .execution_options(synchronize_session=False)
+        ).first()
+        if moved is None:
+            raise InvalidState(f"the delivery is {view.state.value}; only a delivered or dead one can be resent")
+        submission_id = session.scalar(
+            select(col(BrokerSubmission.id)).where(
+                col(BrokerSubmission.export_id) == lane.export_id,
+                col(BrokerSubmission.partner_id) == lane.partner_id,
+                col(BrokerSubmission.channel) == lane.channel,
+            )
+        )
+        if submission_id is not None:
+            acknowledgements.climb(session, submission_id, SubmissionState.PENDING, error_message=None)
+        data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
+        events.append(session, lane.export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
+        session.expire_all()
+        return _view(session, account_id, delivery_id), lane
+
+
+#: What is waiting for its export becomes pending too, but by the export's completion alone.
+_RESENDABLE = [
+    state.value for state in sources(DELIVERY_MOVES, DeliveryState.PENDING) if state is not DeliveryState.WAITING
+]
+
+
+def _view(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
+    found = session.execute(
+        select(Delivery, col(Notification.event_type))
+        .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+        .where(col(Delivery.account_id) == account_id, col(Delivery.id) == delivery_id)
+    ).first()
+    if found is None:
+        raise NotFound(f"there is no delivery {delivery_id} in this account")
+    return _views(session, [(found[0], found[1])])[0]
+
+
+def _views(session: Session, rows: Sequence[tuple[Delivery, str]]) -> list[DeliveryView]:
+    tries: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in session.scalars(
+        select(Attempt)
+        .where(col(Attempt.delivery_id).in_([row.id for row, _ in rows]))
+        .order_by(col(Attempt.delivery_id), col(Attempt.number).desc())
+    ):
+        tries[attempt.delivery_id].append(attempt)
+    return [
+        DeliveryView(
+            id=row.id,
+            notification_id=row.notification_id,
+            export_id=row.export_id,
+            event_type=event_type,
+            audience=row.audience,
+            partner_id=row.partner_id,
+            channel=row.channel,
+            state=DeliveryState(row.state),
+            attempts=row.attempts,
+            due_at=row.due_at,
+            delivered_at=row.delivered_at,
+            error=row.error,
+            created_at=row.created_at,
+            tries=[
+                AttemptView(
+                    number=each.number,
+                    outcome=each.outcome,
+                    status=each.status,
+                    answer=each.answer,
+                    error_class=each.error_class,
+                    duration_ms=each.duration_ms,
+                    at=each.at,
+                )
+                for each in tries[row.id][:MAX_TRIES_SHOWN]
+            ],
+        )
+        for row, event_type in rows
+    ]

@@ -1,0 +1,284 @@
+"""The handoff: what the customs broker, the warehouse and the operators are told of a finished export, written at once."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlmodel import Session, col
+
+from pipeline import money, notifications, partners
+from pipeline.channels.channel import ChannelName
+from pipeline.errors import StepFailed
+from pipeline.events import EventType, NewEvent
+from pipeline.models import Artifact, BrokerSubmission, ExportUnit, LineTreatment, Package
+from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
+from pipeline.partners import Recipient
+from pipeline.runtime import Runtime
+from pipeline.schemas import messages, plan
+from pipeline.schemas.messages import MAX_INLINE_LINES, MessageType
+from pipeline.states import SubmissionState
+from pipeline.steps import StepContext, plan_unit
+
+_SUBMISSIONS = uuid.UUID("0b6f4d3a-1c55-5e0a-8f27-6d92b1e7c413")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that the handoff writes, ready to be inserted."""
+
+    submission: Mapping[str, Any]
+    rows: notifications.Rows
+    due_seconds: float
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the export has come to: its units with their plans, documents and packages as recorded."""
+
+    units: Sequence[tuple[ExportUnit, plan.Unit]]
+    artifacts: Mapping[int, Sequence[Artifact]]
+    packages: Sequence[tuple[int, str, str | None]]  # unit_no, package_ref, sscc; in the order of the plan
+    digests: Mapping[tuple[int, str], str]  # unit_no, line_ref; empty where the lines are not sent inline
+    inline: bool
+
+
+def prepare(runtime: Runtime, context: StepContext) -> Prepared:
+    """Read what the export has come to, decide path and channels, and write down who is told what.
+
+    The number of queries does not depend on the size of the export. Raises StepFailed where a partner is not registered.
+    """
+    with runtime.db.read() as session:
+        told = partners.recipients(session, context.account_id, [context.broker_id, context.warehouse_id])
+        operators = partners.operators(session, context.account_id)
+        found = _read(session, context)
+    for partner_id in (context.broker_id, context.warehouse_id):
+        if partner_id not in told:
+            raise StepFailed(f"the partner {partner_id} is not registered; register it, then retry the export")
+    broker, warehouse = told[context.broker_id], told[context.warehouse_id]
+    if context.test:
+        broker, warehouse = _sandboxed(broker), _sandboxed(warehouse)
+    submission_id = f"sub_{uuid.uuid5(_SUBMISSIONS, f'{context.export_id}/{broker.partner_id}').hex}"
+    base = runtime.settings.public_url.rstrip("/")
+    return Prepared(
+        submission={
+            "id": submission_id,
+            "export_id": context.export_id,
+            "account_id": context.account_id,
+            "partner_id": broker.partner_id,
+            "submission_type": "handoff",
+            "path": broker.path or "byob",
+            "channel": broker.primary.value,
+            "state": SubmissionState.PENDING.value,
+            "subject": _subject(context, found),
+        },
+        rows=notifications.rows(
+            context.account_id,
+            _notices(context, found, broker, submission_id, base),
+            {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
+        ),
+        due_seconds=runtime.settings.stalled_seconds,
+    )
+
+
+def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent]:
+    """Write the broker submission, the notifications and their deliveries; one statement a table and state."""
+    rows = prepared.rows
+    session.execute(insert(BrokerSubmission).values(**prepared.submission))
+    notifications.write(session, rows, due_seconds=prepared.due_seconds)
+    data = {
+        "submissionId": prepared.submission["id"],
+        "partnerId": prepared.submission["partner_id"],
+        "path": prepared.submission["path"],
+        "channel": prepared.submission["channel"],
+        "notifications": len(rows.notifications),
+        "deliveries": len(rows.pending) + len(rows.waiting),
+    }
+    return [NewEvent(EventType.HANDED_OFF, data)]
+
+
+def _sandboxed(recipient: Recipient) -> Recipient:
+    """Return who is told of a test export in the recipient's place: never a live endpoint of a partner."""
+    if recipient.test:
+        return recipient
+    to_broker = recipient.kind == BROKER
+    return Recipient(
+        partner_id=recipient.partner_id,
+        kind=recipient.kind,
+        test=False,
+        path="borderbuddy" if to_broker else None,
+        artifact_types=recipient.artifact_types,
+        channels=(ChannelName.BORDERBUDDY if to_broker else ChannelName.QUEUE,),
+    )
+
+
+def _read(session: Session, context: StepContext) -> _Found:
+    of_export = context.export_id
+    units = [
+        (row, plan_unit(row))
+        for row in session.scalars(
+            select(ExportUnit).where(col(ExportUnit.export_id) == of_export).order_by(col(ExportUnit.unit_no))
+        )
+    ]
+    artifacts: dict[int, list[Artifact]] = defaultdict(list)
+    for artifact in session.scalars(
+        select(Artifact)
+        .where(col(Artifact.export_id) == of_export)
+        .order_by(col(Artifact.unit_no), col(Artifact.artifact_type))
+    ):
+        artifacts[artifact.unit_no].append(artifact)
+    packages = session.execute(
+        select(col(Package.unit_no), col(Package.package_ref), col(Package.sscc))
+        .where(col(Package.export_id) == of_export)
+        .order_by(col(Package.unit_no), col(Package.position))
+    ).all()
+    inline = sum(len(unit.lines) for _, unit in units) <= MAX_INLINE_LINES
+    digests = (
+        session.execute(
+            select(col(LineTreatment.unit_no), col(LineTreatment.line_ref), col(LineTreatment.digest)).where(
+                col(LineTreatment.export_id) == of_export
+            )
+        ).all()
+        if inline
+        else ()
+    )
+    return _Found(
+        units=units,
+        artifacts=artifacts,
+        packages=[(unit_no, ref, sscc) for unit_no, ref, sscc in packages],
+        digests={(unit_no, line_ref): digest for unit_no, line_ref, digest in digests},
+        inline=inline,
+    )
+
+
+def _notices(context: StepContext, found: _Found, broker: Recipient, submission_id: str, base: str) -> Iterator[Notice]:
+    about: dict[str, Any] = {
+        "export_id": context.export_id,
+        "batch_id": context.batch_id,
+        "revision": context.revision,
+        "test": context.test,
+        "plan_hash": context.plan_hash,
+        "treatment_digest": context.treatment_digest,
+    }
+    ready = messages.HandoffReady(
+        **about,
+        submission_id=submission_id,
+        acknowledgement_url=f"{base}/api/broker-submissions/{submission_id}/acknowledgements",
+        ruleset=plan.RulesetRef(id=context.ruleset_id, as_of=context.ruleset_as_of),
+        units=[_handed_unit(row, unit, found, broker, base) for row, unit in found.units],
+    )
+    yield Notice(BROKER, MessageType.HANDOFF_READY, submission_id, ready)
+    yield from _package_notices(about, found)
+    executed = messages.ExportExecuted(
+        **about,
+        customs_packages=[
+            messages.CustomsPackageRef(
+                unit_ref=row.unit_ref,
+                customs_package_id=row.customs_package_id,
+                package_number=_number(row),
+            )
+            for row, _ in found.units
+        ],
+        package_count=len(found.packages),
+        submission_id=submission_id,
+        inspect=f"/api/exports/{context.export_id}",
+    )
+    yield Notice(OPERATOR, MessageType.EXPORT_EXECUTED, "executed", executed)
+
+
+def _handed_unit(row: ExportUnit, unit: plan.Unit, found: _Found, broker: Recipient, base: str) -> messages.HandedUnit:
+    links = [_link(artifact, base) for artifact in found.artifacts.get(row.unit_no, ())]
+    wanted = broker.artifact_types
+    return messages.HandedUnit(
+        unit_ref=row.unit_ref,
+        customs_package_id=row.customs_package_id,
+        package_number=_number(row),
+        treatment_digest=row.treatment_digest,
+        entry=unit.entry,
+        parties=unit.parties,
+        invoice=unit.invoice,
+        totals=messages.InvoiceTotals(
+            line_count=len(unit.lines),
+            package_count=len(unit.packages),
+            goods_value=money.total(line.line_value for line in unit.lines),
+            invoice_total=unit.invoice.total,
+            net_weight_kg=money.total(line.net_weight_kg for line in unit.lines),
+            gross_weight_kg=money.total(line.gross_weight_kg for line in unit.lines),
+        ),
+        usmca_certificates=unit.usmca_certificates if found.inline else None,
+        lines=[
+            messages.HandedLine(**dict(line), treatment_digest=found.digests[row.unit_no, line.line_ref])
+            for line in unit.lines
+        ]
+        if found.inline
+        else None,
+        invoice_data=next((link for link in links if link.artifact_type == "cci_json"), None),
+        artifacts=[link for link in links if wanted is None or link.artifact_type in wanted],
+    )
+
+
+def _link(artifact: Artifact, base: str) -> messages.ArtifactLink:
+    return messages.ArtifactLink(
+        id=artifact.id,
+        artifact_type=artifact.artifact_type,
+        filename=artifact.filename,
+        media_type=artifact.media_type,
+        size=artifact.size,
+        sha256=artifact.sha256,
+        download_url=f"{base}/api/artifacts/{artifact.id}",
+    )
+
+
+def _package_notices(about: Mapping[str, Any], found: _Found) -> Iterator[Notice]:
+    planned = {(row.unit_no, package.package_ref): package for row, unit in found.units for package in unit.packages}
+    skus = {(row.unit_no, line.line_ref): line.sku for row, unit in found.units for line in unit.lines}
+    rows = {row.unit_no: row for row, _ in found.units}
+    ship_to = {
+        row.unit_no: messages.ShipTo(name=unit.parties.ship_to.name, address=unit.parties.ship_to.address)
+        for row, unit in found.units
+    }
+    for unit_no, package_ref, sscc in found.packages:
+        row, package = rows[unit_no], planned[unit_no, package_ref]
+        message = messages.PackageRecorded(
+            **about,
+            version=about["revision"],
+            unit_ref=row.unit_ref,
+            customs_package_id=row.customs_package_id,
+            customs_package_number=_number(row),
+            package_ref=package_ref,
+            sscc=sscc,
+            lpn=package.lpn,
+            parent_ref=package.parent_ref,
+            type=package.type,
+            length_cm=package.length_cm,
+            width_cm=package.width_cm,
+            height_cm=package.height_cm,
+            gross_weight_kg=package.gross_weight_kg,
+            tare_weight_kg=package.tare_weight_kg,
+            order_id=package.order_id,
+            tracking_number=package.tracking_number,
+            contents=[
+                messages.PackedContent(
+                    line_ref=content.line_ref, sku=skus[unit_no, content.line_ref], quantity=content.quantity
+                )
+                for content in package.contents
+            ],
+            ship_to=ship_to[unit_no],
+        )
+        yield Notice(WAREHOUSE, MessageType.PACKAGE_RECORDED, f"{row.unit_ref}/{package_ref}", message)
+
+
+def _number(row: ExportUnit) -> str:
+    if row.package_number is None:
+        raise StepFailed(f"the customs package of unit {row.unit_ref} has no number; its packages were never recorded")
+    return row.package_number
+
+
+def _subject(context: StepContext, found: _Found) -> str:
+    numbers = [unit.invoice.number for _, unit in found.units]
+    more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
+    return f"Export {context.batch_id}: invoice{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:3])}{more}"

@@ -1,0 +1,231 @@
+"""Lanes: what one recipient is owed of one export by one channel, claimed in order under a lease."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_, update
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline import acknowledgements, partners
+from pipeline.channels.channel import OutgoingMessage, Target
+from pipeline.db import database_now
+from pipeline.errors import DatabaseBusy
+from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner
+from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Lane
+from pipeline.runtime import Runtime
+from pipeline.states import DeliveryState, PartnerState, SubmissionState
+
+log = structlog.get_logger(__name__)
+
+#: The first word of a routing key.
+_SEGMENT: Final = {BROKER: "broker", WAREHOUSE: "warehouse", OPERATOR: "operator"}
+
+_PENDING: Final = DeliveryState.PENDING.value
+
+
+@dataclass(frozen=True)
+class Owed:
+    """One claimed delivery and what it says."""
+
+    id: str
+    notification_id: str
+    event_type: str
+    fence: int
+    attempts: int
+    tries: int  # attempts since it was last resent
+    first_time: bool  # it was never delivered before
+    message: OutgoingMessage
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A stretch of a lane that this worker holds."""
+
+    lane: Lane
+    audience: str
+    target: Target
+    owed: Sequence[Owed]
+    submission_id: str | None  # where this is the customs broker's primary channel
+
+
+def claim(runtime: Runtime, lane: Lane) -> Claim | None:
+    """Take the lane's next deliveries on the database's clock; None where there is nothing to do."""
+    settings = runtime.settings
+    here = _in_lane(Delivery, lane)
+    another = aliased(Delivery)
+    batch = (
+        select(col(Delivery.id))
+        .where(*here, col(Delivery.state) == _PENDING)
+        .order_by(col(Delivery.position))
+        .limit(settings.delivery_batch)
+    )
+    taken = exists().where(
+        *_in_lane(another, lane), col(another.state) == _PENDING, col(another.lease_until) > database_now()
+    )
+    with runtime.db.write() as session:
+        export = session.get(Export, lane.export_id)
+        if export is None:
+            return None
+        target = partners.target(
+            session, settings, export.account_id, lane.partner_id, lane.channel, test_export=export.test
+        )
+        if target is None:
+            return None
+        rows = (
+            session.execute(
+                update(Delivery)
+                .where(col(Delivery.id).in_(batch), col(Delivery.state) == _PENDING, _free(), ~taken)
+                .values(
+                    fence=col(Delivery.fence) + 1,
+                    lease_until=database_now(settings.lease_seconds),
+                    due_at=database_now(settings.lease_seconds),
+                )
+                .returning(Delivery)
+                .execution_options(synchronize_session=False)
+            )
+            .scalars()
+            .all()
+        )
+        if not rows:
+            return None
+        rows = sorted(rows, key=lambda row: row.position)
+        said = {
+            row.id: row
+            for row in session.scalars(
+                select(Notification).where(col(Notification.id).in_([row.notification_id for row in rows]))
+            )
+        }
+        audience = rows[0].audience
+        submission_id = None
+        if audience == BROKER:
+            submission_id = session.scalar(
+                select(col(BrokerSubmission.id)).where(
+                    col(BrokerSubmission.export_id) == lane.export_id,
+                    col(BrokerSubmission.partner_id) == lane.partner_id,
+                    col(BrokerSubmission.channel) == lane.channel,
+                )
+            )
+        if submission_id is not None:
+            acknowledgements.climb(session, submission_id, SubmissionState.SENT)
+    return Claim(
+        lane=lane,
+        audience=audience,
+        target=target,
+        owed=[_owed(settings, row, said[row.notification_id], target, export.trace_parent) for row in rows],
+        submission_id=submission_id,
+    )
+
+
+def due_lanes(session: Session, settings: Settings) -> list[Lane]:
+    """Return lanes with something due that nobody holds, and put it off so that other sweeps leave it alone a while."""
+    paused = exists().where(
+        col(Partner.account_id) == col(Delivery.account_id),
+        col(Partner.id) == col(Delivery.partner_id),
+        col(Partner.state) == PartnerState.PAUSED.value,
+    )
+    place = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
+    due = and_(col(Delivery.state) == _PENDING, col(Delivery.due_at) <= database_now(), _free(), ~paused)
+    lanes = (
+        select(*place).where(due).group_by(*place).order_by(func.min(col(Delivery.due_at))).limit(settings.sweep_limit)
+    )
+    found = session.execute(
+        update(Delivery)
+        .where(tuple_(*place).in_(lanes), due)
+        .values(due_at=database_now(settings.stalled_seconds))
+        .returning(*place)
+        .execution_options(synchronize_session=False)
+    )
+    return [Lane(*row) for row in dict.fromkeys(tuple(row) for row in found)]
+
+
+def _owed(settings: Settings, row: Delivery, said: Notification, target: Target, trace_parent: str | None) -> Owed:
+    event = said.event_type.removeprefix("exports.")
+    return Owed(
+        id=row.id,
+        notification_id=said.id,
+        event_type=said.event_type,
+        fence=row.fence,
+        attempts=row.attempts,
+        tries=row.attempts - row.attempts_forgiven,
+        first_time=row.delivered_at is None,
+        message=OutgoingMessage(
+            id=said.id,
+            type=said.event_type,
+            routing_key=f"{_SEGMENT[row.audience]}.{_routed(row, target)}.{event}",
+            body=cloud_event(settings, said, trace_parent),
+        ),
+    )
+
+
+def _routed(row: Delivery, target: Target) -> str:
+    # Operators read by account, whoever they are.
+    return row.account_id if row.audience == OPERATOR else target.partner_id
+
+
+def _in_lane(table: type[Delivery], lane: Lane) -> tuple[ColumnElement[bool], ...]:
+    return (
+        col(table.export_id) == lane.export_id,
+        col(table.partner_id) == lane.partner_id,
+        col(table.channel) == lane.channel,
+    )
+
+
+def _free() -> ColumnElement[bool]:
+    return or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) <= database_now())
+
+
+def cloud_event(settings: Settings, row: Notification, trace_parent: str | None) -> bytes:
+    """Return the notification as a CloudEvent 1.0 in structured JSON: the same bytes at every call."""
+    attributes: dict[str, Any] = {
+        "id": row.id,
+        "source": f"/accounts/{row.account_id}",
+        "type": row.event_type,
+        "specversion": "1.0",
+        "subject": row.export_id,
+        "time": row.created_at,
+        "datacontenttype": "application/json",
+        "dataschema": f"{settings.public_url.rstrip('/')}/api/schemas/{row.event_type}.json",
+    }
+    if trace_parent is not None:
+        attributes["traceparent"] = trace_parent
+    return JSONFormat().write(CloudEvent(attributes, json.loads(row.data)))
+
+
+@contextmanager
+def held(runtime: Runtime, claimed: Claim) -> Iterator[None]:
+    """Renew the lease while the block sends, so that a slow endpoint is not taken for a dead worker."""
+    ended = threading.Event()
+    lease = runtime.settings.lease_seconds
+    first = claimed.owed[0]
+
+    def renew() -> None:
+        while not ended.wait(lease / 3):
+            try:
+                with runtime.db.write() as session:
+                    # One held row holds the lane.
+                    session.execute(
+                        update(Delivery)
+                        .where(col(Delivery.id) == first.id, col(Delivery.fence) == first.fence)
+                        .values(lease_until=database_now(lease), due_at=database_now(lease))
+                    )
+            except DatabaseBusy:
+                log.warning("lease_not_renewed", delivery_id=first.id)
+
+    thread = threading.Thread(target=renew, name="delivery-lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

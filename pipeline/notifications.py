@@ -1,0 +1,192 @@
+"""Who is owed what: a notification is what is said, a delivery is to whom and by which channel."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import func, insert, select, update
+from sqlmodel import Session, col
+
+from pipeline import partners
+from pipeline.db import database_now
+from pipeline.ids import new_id
+from pipeline.models import Delivery, Export, Notification
+from pipeline.partners import Recipient
+from pipeline.schemas.messages import AboutExport, DeliveryDead, ExportFailed, MessageType
+from pipeline.states import DeliveryState
+from pipeline.steps import StepContext
+
+BROKER: Final = "customs_broker"
+WAREHOUSE: Final = "warehouse"
+OPERATOR: Final = "operator"
+
+#: Names ours among all name-based UUIDs. Changing it would change the ids that recipients dedupe by.
+_NAMESPACE: Final = uuid.UUID("5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88")
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The deliveries of one export to one recipient by one channel: they go in order, and one sender has them at a time."""
+
+    export_id: str
+    partner_id: str
+    channel: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is said to an audience; `subject` tells it from the other notices of its type, such as one package's name."""
+
+    audience: str
+    type: MessageType
+    subject: str
+    message: AboutExport
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Notifications and deliveries as they go into their tables."""
+
+    notifications: Sequence[Mapping[str, Any]]
+    pending: Sequence[Mapping[str, Any]]
+    waiting: Sequence[Mapping[str, Any]]
+
+
+def notification_id(export_id: str, revision: int, audience: str, event_type: str, subject: str) -> str:
+    """Return the id of a notification: the same facts give the same id, however often they are told."""
+    return str(uuid.uuid5(_NAMESPACE, "\n".join((export_id, str(revision), audience, event_type, subject))))
+
+
+def rows(
+    account_id: str, notices: Iterable[Notice], recipients: Mapping[str, Sequence[Recipient]], *, first: int = 1
+) -> Rows:
+    """Return the rows that tell each notice to every recipient of its audience, by each of the recipient's channels.
+
+    Positions count from `first`. That an export is executed waits until it is.
+    """
+    notifications: list[dict[str, Any]] = []
+    deliveries: dict[DeliveryState, list[dict[str, Any]]] = {DeliveryState.PENDING: [], DeliveryState.WAITING: []}
+    for position, notice in enumerate(notices, start=first):
+        about = notice.message
+        identity = notification_id(about.export_id, about.revision, notice.audience, notice.type, notice.subject)
+        common = {
+            "export_id": about.export_id,
+            "account_id": account_id,
+            "audience": notice.audience,
+            "position": position,
+        }
+        notifications.append(
+            common
+            | {"id": identity, "event_type": notice.type.value, "data": notice.message.model_dump_json(by_alias=True)}
+        )
+        state = DeliveryState.WAITING if notice.type is MessageType.EXPORT_EXECUTED else DeliveryState.PENDING
+        deliveries[state].extend(
+            common
+            | {
+                "id": new_id("dlv"),
+                "notification_id": identity,
+                "partner_id": recipient.partner_id,
+                "channel": channel.value,
+                "state": state.value,
+            }
+            for recipient in recipients[notice.audience]
+            for channel in recipient.channels
+        )
+    return Rows(notifications, deliveries[DeliveryState.PENDING], deliveries[DeliveryState.WAITING])
+
+
+def write(session: Session, written: Rows, *, due_seconds: float) -> None:
+    """Write the rows with a statement a table and state; what is pending is due in `due_seconds`."""
+    session.execute(insert(Notification), list(written.notifications))
+    if written.pending:
+        session.execute(insert(Delivery).values(due_at=database_now(due_seconds)), list(written.pending))
+    if written.waiting:
+        session.execute(insert(Delivery), list(written.waiting))
+
+
+def release(session: Session, export_id: str) -> list[Lane]:
+    """Let what waited for the export's completion be told now; return the lanes to wake."""
+    found = session.execute(
+        update(Delivery)
+        .where(col(Delivery.export_id) == export_id, col(Delivery.state) == DeliveryState.WAITING.value)
+        .values(state=DeliveryState.PENDING.value, due_at=database_now())
+        .returning(col(Delivery.partner_id), col(Delivery.channel))
+    )
+    return [Lane(export_id, partner_id, channel) for partner_id, channel in dict.fromkeys(tuple(row) for row in found)]
+
+
+def failed(session: Session, context: StepContext, failure: str) -> list[Lane]:
+    """Owe the operators that the export has failed, in the transaction that says so; return the lanes to wake."""
+    message = ExportFailed(
+        export_id=context.export_id,
+        batch_id=context.batch_id,
+        revision=context.revision,
+        test=context.test,
+        plan_hash=context.plan_hash,
+        treatment_digest=context.treatment_digest,
+        step=context.step,
+        reason=failure,
+        inspect=f"/api/exports/{context.export_id}",
+    )
+    # An export may fail, be retried and fail again: each failure is told. The fence tells them apart.
+    subject = f"{context.unit_no}/{context.step}/{context.fence}"
+    notice = Notice(OPERATOR, MessageType.EXPORT_FAILED, subject, message)
+    return _tell_operators(session, context.account_id, [notice])
+
+
+@dataclass(frozen=True)
+class DeadDelivery:
+    """A delivery that was given up, as the operators are told of it."""
+
+    delivery_id: str
+    notification_id: str
+    audience: str
+    event_type: str
+    attempts: int
+    reason: str
+
+
+def dead(session: Session, lane: Lane, given_up: Sequence[DeadDelivery]) -> list[Lane]:
+    """Owe the operators that deliveries of the lane were given up; return the lanes to wake.
+
+    That an operator cannot be told is not told to the operators.
+    """
+    export = session.get_one(Export, lane.export_id)
+    notices = [
+        Notice(
+            OPERATOR,
+            MessageType.DELIVERY_DEAD,
+            f"{each.delivery_id}/{each.attempts}",
+            DeliveryDead(
+                export_id=export.id,
+                batch_id=export.batch_id,
+                revision=export.revision,
+                test=export.test,
+                plan_hash=export.plan_hash,
+                treatment_digest=export.treatment_digest,
+                delivery_id=each.delivery_id,
+                notification_id=each.notification_id,
+                audience=each.audience,
+                partner_id=lane.partner_id,
+                channel=lane.channel,
+                event_type=each.event_type,
+                attempts=each.attempts,
+                reason=each.reason,
+                resend=f"/api/deliveries/{each.delivery_id}/resend",
+            ),
+        )
+        for each in given_up
+        if each.audience != OPERATOR
+    ]
+    return _tell_operators(session, export.account_id, notices) if notices else []
+
+
+def _tell_operators(session: Session, account_id: str, notices: Sequence[Notice]) -> list[Lane]:
+    export_id = notices[0].message.export_id
+    last = session.scalar(select(func.max(col(Notification.position))).where(col(Notification.export_id) == export_id))
+    operators = partners.operators(session, account_id)
+    write(session, rows(account_id, notices, {OPERATOR: operators}, first=(last or 0) + 1), due_seconds=0)
+    return [Lane(export_id, each.partner_id, channel.value) for each in operators for channel in each.channels]

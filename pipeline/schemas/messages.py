@@ -1,0 +1,226 @@
+"""What is said to customs brokers, warehouses and operators, and what a customs broker may answer; closed, camelCase."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from pipeline.schemas import plan
+from pipeline.schemas.plan import Closed
+
+#: Longest invoice data, in lines of all units together, that a handoff carries itself; beyond it links lead to it.
+MAX_INLINE_LINES: Final = 500
+
+Relative = Annotated[str, Field(description="Relative to the API's address")]
+Digest = Annotated[str, Field(description="Digest over the treatment of the whole export, the same on every document")]
+
+
+class MessageType(StrEnum):
+    """The CloudEvent types that we send."""
+
+    HANDOFF_READY = "exports.handoff.ready.v1"
+    PACKAGE_RECORDED = "exports.package.recorded.v1"
+    EXPORT_EXECUTED = "exports.export.executed.v1"
+    EXPORT_FAILED = "exports.export.failed.v1"
+    DELIVERY_DEAD = "exports.delivery.dead.v1"
+
+
+class AboutExport(Closed):
+    """What every message says of its export."""
+
+    export_id: str
+    batch_id: str
+    revision: int
+    test: bool
+    plan_hash: str
+    treatment_digest: Digest
+
+
+class ArtifactLink(Closed):
+    """A document: what it is, how to check it, and where to fetch it."""
+
+    id: str
+    artifact_type: str
+    filename: str
+    media_type: str
+    size: int = Field(description="Bytes")
+    sha256: str
+    download_url: str
+
+
+class HandedLine(plan.Line):
+    """A line of the invoice as the plan has it, with the digest of its treatment."""
+
+    treatment_digest: str
+
+
+class InvoiceTotals(Closed):
+    """The sums of one invoice; weights in kg."""
+
+    line_count: int
+    package_count: int
+    goods_value: plan.Number
+    invoice_total: plan.Number
+    net_weight_kg: plan.Number
+    gross_weight_kg: plan.Number
+
+
+class HandedUnit(Closed):
+    """One customs package: entry facts, parties, and the invoice as importable data."""
+
+    unit_ref: str
+    customs_package_id: str
+    package_number: str
+    treatment_digest: str = Field(description="Digest over the treatment of this unit")
+    entry: plan.Entry
+    parties: plan.Parties
+    invoice: plan.InvoiceHeader
+    totals: InvoiceTotals
+    usmca_certificates: list[plan.UsmcaCertificate] | None
+    lines: list[HandedLine] | None = Field(
+        description=f"Null where the export has more than {MAX_INLINE_LINES} lines: `invoiceData` leads to them"
+    )
+    invoice_data: ArtifactLink | None = Field(description="The whole invoice as JSON (artifact type cci_json)")
+    artifacts: list[ArtifactLink]
+
+
+class HandoffReady(AboutExport):
+    """To the customs broker: an export is ready to be filed. One message an export."""
+
+    submission_id: str
+    acknowledgement_url: str = Field(description="Where the broker's answers go")
+    ruleset: plan.RulesetRef
+    units: list[HandedUnit]
+
+
+class PackedContent(Closed):
+    """How much of which goods lies directly in the package."""
+
+    line_ref: str
+    sku: str
+    quantity: plan.Number
+
+
+class ShipTo(Closed):
+    """Where the goods go."""
+
+    name: str
+    address: plan.Address
+
+
+class PackageRecorded(AboutExport):
+    """To the warehouse: one handling unit. No price, no value and no customs fact, the opaque digest apart."""
+
+    version: int = Field(description="The revision of the export that this is the package of")
+    unit_ref: str
+    customs_package_id: str
+    customs_package_number: str
+    package_ref: str
+    sscc: str | None
+    lpn: str | None
+    parent_ref: str | None
+    type: str
+    length_cm: plan.Number
+    width_cm: plan.Number
+    height_cm: plan.Number
+    gross_weight_kg: plan.Number
+    tare_weight_kg: plan.Number
+    order_id: str | None
+    tracking_number: str | None
+    contents: list[PackedContent]
+    ship_to: ShipTo
+
+
+class CustomsPackageRef(Closed):
+    """A customs package by its names."""
+
+    unit_ref: str
+    customs_package_id: str
+    package_number: str
+
+
+class ExportExecuted(AboutExport):
+    """To the operator: every step is done; every recipient was told or is owed it."""
+
+    customs_packages: list[CustomsPackageRef]
+    package_count: int
+    submission_id: str
+    inspect: Relative
+
+
+class ExportFailed(AboutExport):
+    """To the operator: a step cannot be done and a person must look."""
+
+    step: str
+    reason: str
+    inspect: Relative
+
+
+class DeliveryDead(AboutExport):
+    """To the operator: a message could not be delivered; it waits to be resent."""
+
+    delivery_id: str
+    notification_id: str
+    audience: str
+    partner_id: str
+    channel: str
+    event_type: str
+    attempts: int
+    reason: str
+    resend: Relative
+
+
+MESSAGES: Final[dict[MessageType, type[AboutExport]]] = {
+    MessageType.HANDOFF_READY: HandoffReady,
+    MessageType.PACKAGE_RECORDED: PackageRecorded,
+    MessageType.EXPORT_EXECUTED: ExportExecuted,
+    MessageType.EXPORT_FAILED: ExportFailed,
+    MessageType.DELIVERY_DEAD: DeliveryDead,
+}
+
+AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+AnswerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+
+
+class FieldAnswer(Closed):
+    """What is wrong with, or asked about, one field."""
+
+    pointer: Annotated[str, StringConstraints(max_length=256, pattern=r"^(/[^/]*)*$")] = Field(
+        description="RFC 6901 JSON Pointer into the plan, such as /units/0/lines/2/htsCode"
+    )
+    message: AnswerText
+
+
+class HandoffAnswer(Closed):
+    """What an endpoint of the borderbuddy contract answers a handoff with."""
+
+    handoff_id: AnswerId = Field(
+        max_length=100, description="The broker's own id of the handoff; the same handoff keeps it"
+    )
+    status: Literal["received", "accepted", "rejected", "query"]
+    reference: AnswerId | None = None
+    message: AnswerText | None = None
+    fields: list[FieldAnswer] = Field(default_factory=list, max_length=200)
+
+
+class AcknowledgementBody(Closed):
+    """A customs broker's answer to a handoff, sent whenever there is one."""
+
+    id: AnswerId = Field(description="The broker's id of this answer: sent again, it counts once")
+    rung: Literal["received", "accepted", "rejected", "query", "filed", "released", "held"]
+    at: AwareDatetime | None = Field(None, description="When the broker decided")
+    reference: AnswerId | None = None
+    entry_number: AnswerId | None = None
+    message: AnswerText | None = None
+    fields: list[FieldAnswer] = Field(default_factory=list, max_length=200)
+
+
+class AcknowledgementReceipt(Closed):
+    """That an answer was recorded; `rung` is where the submission stands now."""
+
+    submission_id: str
+    id: str
+    rung: str
+    recorded: bool = Field(description="False where the same answer had been recorded before")
