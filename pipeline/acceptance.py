@@ -2,141 +2,67 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from typing import Any, Final
 
 import rfc8785
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col
+from sqlmodel import Session
 
-from pipeline import events, inspection, packages
+from pipeline import inspection
 from pipeline.accounts import Caller
-from pipeline.customs import checks, treatment
+from pipeline.customs import treatment
 from pipeline.db import database_now, utc_now
 from pipeline.errors import (
-    AlreadyExecuted,
     DatabaseBusy,
     IdempotencyInProgress,
     IdempotencyKeyReused,
     InvalidAccountScope,
-    NotFound,
-    PlanExpired,
-    PlanHashMismatch,
-    PlanNotApproved,
     PlanNotExecutable,
-    UnknownPartner,
     ValidationFailed,
 )
-from pipeline.events import EventType, NewEvent
+from pipeline.events import EventType
 from pipeline.execution import first_steps
 from pipeline.ids import new_id
-from pipeline.models import Export, ExportUnit, IdempotencyRecord, Partner, PlanSnapshot, Step
+from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, Step
+from pipeline.plans import (
+    UNHASHED,
+    ReadPlan,
+    check_account,
+    check_approval,
+    check_partners,
+    executed_export,
+    executed_otherwise,
+    findings_of,
+    hash_mismatch,
+    hash_of,
+    keep,
+    read_plan,
+    registered,
+)
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
-from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Finding
-from pipeline.states import ExportState, PartnerState
-
-#: What the plan hash leaves out: the approval is given to a hash, and the hash cannot contain itself.
-UNHASHED: Final = ("approval", "planHash")
+from pipeline.states import ExportState
 
 #: How often acceptance starts over when another request wrote the same key or batch first.
 RACES: Final = 5
 
 
 @dataclass(frozen=True)
-class ReadPlan:
-    """A plan that fits the schema, with its hash, and as it was sent."""
-
-    plan: Plan
-    plan_hash: str
-    raw: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Acceptance:
-    """The answer to a request to execute: `created` where this very request made the export."""
+    """The answer to a request to execute: `created` where this very request made the export, of so many `units`."""
 
     export_id: str
     status: int
     body: str
     created: bool = False
     replayed: bool = False
-
-
-@dataclass(frozen=True)
-class RegisteredPlan:
-    """A plan that is kept for a later execution."""
-
-    plan_id: str
-    batch_id: str
-    plan_hash: str
-    created: bool
-
-
-def read_plan(plan: Plan, raw: Mapping[str, Any]) -> ReadPlan:
-    """Return `plan` with its hash, which is taken over the JSON as it was sent: `raw` is what `plan` was read from.
-
-    Raises PlanHashMismatch where its `planHash` is another's.
-    """
-    plan_hash = hash_of({key: value for key, value in raw.items() if key not in UNHASHED})
-    if plan.plan_hash is not None and plan.plan_hash != plan_hash:
-        raise _mismatch("/plan/planHash", plan.plan_hash, plan_hash)
-    return ReadPlan(plan, plan_hash, raw)
-
-
-def hash_of(value: Mapping[str, Any]) -> str:
-    """Return `sha256:` and the hash of the value's RFC 8785 canonical JSON."""
-    return "sha256:" + hashlib.sha256(rfc8785.dumps(dict(value))).hexdigest()
-
-
-def findings_of(plan: Plan) -> list[Finding]:
-    """Return everything that a person should know about the plan, as of its entries' dates."""
-    return packages.check_plan(plan) + checks.check_plan(plan)
-
-
-def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]:
-    """Return what execution would find, by the same checks; nothing is written.
-
-    Raises InvalidAccountScope of a plan of another account.
-    """
-    _own(caller, read.plan)
-    found = findings_of(read.plan)
-    with runtime.db.read() as session:
-        try:
-            _partners(session, caller, read.plan)
-        except UnknownPartner as unknown:
-            found.append(
-                Finding(
-                    rule="P01",
-                    severity="block",
-                    pointer=unknown.field or "",
-                    message=unknown.message,
-                    remedy="Register the partner, or name another one.",
-                )
-            )
-    return found
-
-
-def register_plan(runtime: Runtime, caller: Caller, read: ReadPlan) -> RegisteredPlan:
-    """Keep an approved plan for a later execution; the same plan twice is one.
-
-    Raises PlanNotApproved and PlanExpired, and AlreadyExecuted where its batch was executed with another plan.
-    """
-    _own(caller, read.plan)
-    _approved(read.plan, utc_now())
-    with runtime.db.write() as session:
-        executed = _executed(session, caller.account_id, read.plan.batch_id)
-        if executed is not None and executed.plan_hash != read.plan_hash:
-            raise _executed_otherwise(executed)
-        plan_id, created = _keep(session, caller.account_id, read)
-    return RegisteredPlan(plan_id, read.plan.batch_id, read.plan_hash, created)
+    units: int = 0
 
 
 def accept(
@@ -162,15 +88,15 @@ def accept(
         known = _replay(session, caller.account_id, idempotency_key, fingerprint)
     if known is not None:
         return known
-    read = sent or _registered(runtime, caller, request)
-    _own(caller, read.plan)
+    read = sent or registered(runtime, caller, request)
+    check_account(caller, read.plan)
     if read.plan.batch_id != request.batch_id:
         raise ValidationFailed(
             f"the plan's batchId is {read.plan.batch_id}, the request's {request.batch_id}; send them alike",
             field="/plan/batchId",
         )
     if request.plan_hash is not None and request.plan_hash != read.plan_hash:
-        raise _mismatch("/planHash", request.plan_hash, read.plan_hash)
+        raise hash_mismatch("/planHash", request.plan_hash, read.plan_hash)
     for _ in range(RACES):
         try:
             return _accept_once(runtime, caller, read, idempotency_key, fingerprint, trace_parent)
@@ -193,24 +119,24 @@ def _accept_once(
     plan = read.plan
     with runtime.db.read() as session:
         known = _replay(session, caller.account_id, key, fingerprint)
-        executed = _executed(session, caller.account_id, plan.batch_id)
+        executed = executed_export(session, caller.account_id, plan.batch_id)
     if known is not None:
         return known
     if executed is not None:
         return _same_again(runtime, caller, read, executed, key, fingerprint)
-    _approved(plan, utc_now())
+    check_approval(plan, utc_now())
     found = findings_of(plan)
     if any(finding.severity == "block" for finding in found):
         raise PlanNotExecutable(found)
     with runtime.db.write() as session:
-        _partners(session, caller, plan)
-        plan_id, _ = _keep(session, caller.account_id, read)
-        rows = _rows(session, caller, read, plan_id, found, trace_parent)
+        check_partners(session, caller, plan)
+        plan_id, _ = keep(session, caller.account_id, read)
+        rows = _rows(session, caller, read, plan_id, found, trace_parent, runtime.settings.stalled_seconds)
         body = inspection.assemble(rows).model_dump_json(by_alias=True)
-        _write(session, rows, runtime.settings.stalled_seconds)
+        _write(session, rows)
         if key is not None:
             _remember(session, caller.account_id, key, fingerprint, rows.export.id, body)
-    return Acceptance(rows.export.id, 202, body, created=True)
+    return Acceptance(rows.export.id, 202, body, created=True, units=len(plan.units))
 
 
 def _rows(
@@ -220,9 +146,10 @@ def _rows(
     plan_id: str,
     found: Sequence[Finding],
     trace_parent: str | None,
+    stalled_seconds: float,
 ) -> inspection.ExportRows:
     plan = read.plan
-    now = session.scalar(select(database_now()))
+    now = session.execute(select(database_now())).scalar_one()
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export = Export(
         id=new_id("exp"),
@@ -239,6 +166,7 @@ def _rows(
         units_total=len(plan.units),
         treatment_digest=treatment.export_digest(digests),
         findings=[finding.model_dump(mode="json", by_alias=True) for finding in found],
+        next_seq=2,
         trace_parent=trace_parent,
         accepted_at=now,
         updated_at=now,
@@ -256,7 +184,7 @@ def _rows(
         )
         for no, unit in enumerate(plan.units, 1)
     ]
-    accepted = events.Event(
+    accepted = Event(
         export_id=export.id,
         seq=1,
         type=EventType.EXPORT_ACCEPTED.value,
@@ -264,24 +192,24 @@ def _rows(
         actor=caller.key_id,
         data={"batchId": plan.batch_id, "planHash": read.plan_hash, "units": len(units)},
     )
-    steps = [Step(**{**row, "due_at": None}) for row in first_steps(export.id, [unit.unit_no for unit in units], 0)]
+    # The launch is sent at once; the sweep owes it from this moment on.
+    due_at = now + timedelta(seconds=stalled_seconds)
+    steps = [Step(**row) for row in first_steps(export.id, [unit.unit_no for unit in units], due_at)]
     return inspection.ExportRows(export=export, units=units, steps=steps, events=[accepted])
 
 
-def _write(session: Session, rows: inspection.ExportRows, stalled_seconds: float) -> None:
-    export = rows.export
-    session.execute(insert(Export), [export.model_dump(exclude={"next_seq"}) | {"next_seq": 1}])
+def _write(session: Session, rows: inspection.ExportRows) -> None:
+    session.execute(insert(Export), [rows.export.model_dump()])
     session.execute(insert(ExportUnit), [unit.model_dump() for unit in rows.units])
-    session.execute(insert(Step), first_steps(export.id, [unit.unit_no for unit in rows.units], stalled_seconds))
-    (accepted,) = rows.events
-    events.append(session, export.id, accepted.actor, [NewEvent(EventType.EXPORT_ACCEPTED, accepted.data)])
+    session.execute(insert(Step), [step.model_dump() for step in rows.steps])
+    session.execute(insert(Event), [event.model_dump() for event in rows.events])
 
 
 def _same_again(
     runtime: Runtime, caller: Caller, read: ReadPlan, executed: Export, key: str | None, fingerprint: str
 ) -> Acceptance:
     if executed.plan_hash != read.plan_hash:
-        raise _executed_otherwise(executed)
+        raise executed_otherwise(executed)
     with runtime.db.read() as session:
         body = inspection.read(session, caller.account_id, executed.id).model_dump_json(by_alias=True)
     if key is not None:
@@ -330,114 +258,3 @@ def _remember(session: Session, account_id: str, key: str, fingerprint: str, exp
             }
         ],
     )
-
-
-def _registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> ReadPlan:
-    query = select(PlanSnapshot).where(
-        col(PlanSnapshot.account_id) == caller.account_id, col(PlanSnapshot.batch_id) == request.batch_id
-    )
-    if request.plan_hash is not None:
-        query = query.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
-    with runtime.db.read() as session:
-        snapshot = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
-    if snapshot is None:
-        raise NotFound(
-            f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",
-            field="/batchId",
-        )
-    return read_plan(Plan.model_validate_json(snapshot.document), json.loads(snapshot.document))
-
-
-def _own(caller: Caller, plan: Plan) -> None:
-    if plan.account_id != caller.account_id:
-        raise InvalidAccountScope(f"the key does not belong to account {plan.account_id}", field="/plan/accountId")
-
-
-def _approved(plan: Plan, now: datetime) -> None:
-    if plan.approval is None:
-        raise PlanNotApproved("the plan carries no approval; have it approved, then send it", field="/plan/approval")
-    expires_at = plan.approval.expires_at
-    if expires_at is not None and expires_at <= now:
-        raise PlanExpired(
-            f"the approval expired at {expires_at.isoformat()}; have the plan approved anew",
-            field="/plan/approval/expiresAt",
-        )
-
-
-def _partners(session: Session, caller: Caller, plan: Plan) -> None:
-    wanted = (
-        ("customs_broker", plan.broker.id, "/plan/broker/id"),
-        ("warehouse", plan.warehouse.id, "/plan/warehouse/id"),
-    )
-    known = {
-        (partner.kind, partner.id): partner
-        for partner in session.scalars(
-            select(Partner).where(
-                col(Partner.account_id) == caller.account_id, col(Partner.id).in_([wish[1] for wish in wanted])
-            )
-        )
-    }
-    for kind, partner_id, field in wanted:
-        partner = known.get((kind, partner_id))
-        noun = kind.replace("_", " ")
-        if partner is None:
-            raise UnknownPartner(f"{partner_id} is not a {noun} of this account; register it first", field=field)
-        if partner.state != PartnerState.LIVE.value:
-            raise UnknownPartner(f"the {noun} {partner_id} is {partner.state}; resume it first", field=field)
-        if caller.mode == "test" and not partner.test:
-            raise UnknownPartner(
-                f"the {noun} {partner_id} is live and a test key must not reach it; name one that is marked test",
-                field=field,
-            )
-
-
-def _executed(session: Session, account_id: str, batch_id: str) -> Export | None:
-    return session.scalars(
-        select(Export)
-        .where(col(Export.account_id) == account_id, col(Export.batch_id) == batch_id)
-        .order_by(col(Export.revision).desc())
-        .limit(1)
-    ).first()
-
-
-def _executed_otherwise(executed: Export) -> AlreadyExecuted:
-    return AlreadyExecuted(
-        f"batch {executed.batch_id} is export {executed.id}, made of plan {executed.plan_hash};"
-        " a changed plan needs a batch id of its own",
-        field="/batchId",
-        details={"exportId": executed.id, "planHash": executed.plan_hash},
-    )
-
-
-def _mismatch(field: str, given: str, actual: str) -> PlanHashMismatch:
-    return PlanHashMismatch(
-        f"planHash says {given}, the plan's own is {actual}; send the plan that was approved, unchanged",
-        field=field,
-        details={"given": given, "actual": actual},
-    )
-
-
-def _keep(session: Session, account_id: str, read: ReadPlan) -> tuple[str, bool]:
-    known = session.scalar(
-        select(col(PlanSnapshot.id)).where(
-            col(PlanSnapshot.account_id) == account_id,
-            col(PlanSnapshot.batch_id) == read.plan.batch_id,
-            col(PlanSnapshot.plan_hash) == read.plan_hash,
-        )
-    )
-    if known is not None:
-        return known, False
-    plan_id = new_id("pln")
-    session.execute(
-        insert(PlanSnapshot),
-        [
-            {
-                "id": plan_id,
-                "account_id": account_id,
-                "batch_id": read.plan.batch_id,
-                "plan_hash": read.plan_hash,
-                "document": rfc8785.dumps(dict(read.raw)).decode(),
-            }
-        ],
-    )
-    return plan_id, True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
@@ -31,7 +31,7 @@ class ArtifactStore:
         elif url.startswith("memory:"):
             self._store = MemoryStore()
         else:
-            self._store = cast("ObjectStore", from_url(url))
+            self._store = from_url(url)
 
     def put(self, body: bytes) -> str:
         """Keep `body` and return its SHA-256 in hex.

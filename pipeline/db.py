@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import DateTime, Dialect, Float, create_engine, event, literal
+from sqlalchemy import CursorResult, DateTime, Dialect, Float, Result, create_engine, event, literal
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -172,3 +172,8 @@ def translated() -> Iterator[None]:
         raise DatabaseBusy(
             f"the database did not answer: {type(cause).__name__}: {str(cause).splitlines()[0]}"
         ) from error
+
+
+def changed(result: Result[Any]) -> int:
+    """Return how many rows an UPDATE or DELETE changed."""
+    return cast("CursorResult[Any]", result).rowcount

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import exists, func, or_, select, tuple_, update
+from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from pipeline import delivery, events, handoff, notifications, packages, rendering
+from pipeline.claims import at, claim, held, of, still_holds
 from pipeline.customs import treatment
-from pipeline.db import database_now
-from pipeline.errors import DatabaseBusy, ExportsError, Fenced, InvalidState, NotFound, Retryable, Terminal
+from pipeline.db import changed, database_now
+from pipeline.errors import DatabaseBusy, ExportsError, Fenced, InvalidState, Retryable, Terminal
 from pipeline.events import EventType, NewEvent
 from pipeline.models import Export, Step
 from pipeline.runtime import Runtime
 from pipeline.states import EXPORT_MOVES, ExportState, StepState, sources
-from pipeline.steps import StepContext, context_of
+from pipeline.steps import StepContext
 
 log = structlog.get_logger(__name__)
 
 #: The unit number of the steps that belong to the export as a whole.
 EXPORT_LEVEL: Final = 0
-
-ACTIVE: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
 
 Prepare = Callable[[Runtime, StepContext], Any]
 Write = Callable[[Session, StepContext, Any], Sequence[NewEvent]]
@@ -113,8 +111,8 @@ class Outcome:
     stopped: bool = False
 
 
-def first_steps(export_id: str, unit_nos: Sequence[int], stalled_seconds: float) -> list[dict[str, Any]]:
-    """Return the rows of every step of a new export; the first of each unit is owed, the rest wait."""
+def first_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> list[dict[str, Any]]:
+    """Return the rows of every step of a new export: the first of each unit is owed from `due_at`, the rest wait."""
     rows = []
     per_unit = [spec for spec in STEPS if spec.per_unit]
     for unit_no in (*unit_nos, EXPORT_LEVEL):
@@ -129,7 +127,7 @@ def first_steps(export_id: str, unit_nos: Sequence[int], stalled_seconds: float)
                     "name": spec.name,
                     "position": position,
                     "state": (StepState.OWED if owed else StepState.WAITING).value,
-                    "due_at": database_now(stalled_seconds) if owed else None,
+                    "due_at": due_at if owed else None,
                 }
             )
     return rows
@@ -142,39 +140,40 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
     reordering the message that led here changes nothing. A failure is recorded and put off; after as many attempts as
     the settings allow, or at once where trying again cannot help, the export fails.
     """
-    context = _claim(runtime, export_id, unit_no, SPECS[name])
+    context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name)
     did: list[str] = []
     wakes: list[Wake] = []
     while context is not None:
-        spec = SPECS[context.step]
+        held_step = context
         with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=context.unit_no, step=context.step):
             try:
-                if context.attempt > runtime.settings.step_max_attempts:
-                    raise Terminal(f"{spec.name} was begun {context.attempt - 1} times and never finished")
-                context, opened = _make(runtime, context, spec)
+                context, opened = _make(runtime, held_step)
             except Fenced:
-                log.warning("step_fenced", fence=context.fence)
+                log.warning("step_fenced", fence=held_step.fence)
                 return Outcome(tuple(did), tuple(wakes), stopped=True)
-            except Exception as error:
-                wakes += _put_off(runtime, context, error)
+            except Exception as error:  # noqa: BLE001 - whatever a step raises is recorded against it
+                wakes += _put_off(runtime, held_step, error)
                 return Outcome(tuple(did), tuple(wakes), stopped=True)
-        did.append(spec.name)
+        did.append(held_step.step)
         wakes += opened
     return Outcome(tuple(did), tuple(wakes), stopped=not did)
 
 
-def _make(runtime: Runtime, context: StepContext, spec: StepSpec) -> tuple[StepContext | None, list[Wake]]:
+def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, list[Wake]]:
     """Do one claimed step; return the context of the step to carry on with, and what else it opened."""
+    spec = SPECS[context.step]
+    if context.attempt > runtime.settings.step_max_attempts:
+        raise Terminal(f"{spec.name} was begun {context.attempt - 1} times and never finished")
     prepared = None
     if spec.prepare is not None:
-        with _held(runtime, context):
+        with held(runtime, context):
             prepared = spec.prepare(runtime, context)
     try:
         with runtime.db.write() as session:
             following, opened = _finish(session, runtime, context, spec, prepared)
     except IntegrityError as error:
         # Whoever overtook us wrote the same rows first; otherwise the facts themselves collide and a person must look.
-        if not _still_holds(runtime, context):
+        if not still_holds(runtime, context):
             raise Fenced from error
         raise Terminal(f"{spec.name} collides with what is recorded: {str(error.orig).splitlines()[0]}") from error
     log.info("step_done", attempt=context.attempt)
@@ -191,10 +190,10 @@ def _finish(
     events.append(session, export_id, context.step, happened)
     moved = session.execute(
         update(Step)
-        .where(*_is(context), col(Step.state) == StepState.OWED.value, col(Step.fence) == context.fence)
+        .where(*of(context), col(Step.state) == StepState.OWED.value, col(Step.fence) == context.fence)
         .values(state=StepState.DONE.value, lease_until=None, due_at=None, finished_at=database_now(), error=None)
     )
-    if moved.rowcount != 1:
+    if changed(moved) != 1:
         raise Fenced
     if spec.name in NOTIFY:
         return None, _complete_if_last(session, context)
@@ -212,7 +211,7 @@ def _finish(
         (following,) = opens
         session.execute(
             update(Step)
-            .where(*_at(export_id, unit_no, following), col(Step.state) == StepState.WAITING.value)
+            .where(*at(export_id, unit_no, following), col(Step.state) == StepState.WAITING.value)
             .values(
                 state=StepState.OWED.value,
                 fence=1,
@@ -250,7 +249,7 @@ def _complete_if_last(session: Session, context: StepContext) -> list[Wake]:
     )
     if remaining:
         return []
-    _move(session, context.export_id, ExportState.EXECUTED, finished_at=database_now())
+    move(session, context.export_id, ExportState.EXECUTED, finished_at=database_now())
     events.append(session, context.export_id, context.step, [NewEvent(EventType.EXPORT_EXECUTED)])
     return _released(session, context.export_id)
 
@@ -262,66 +261,6 @@ def _released(session: Session, export_id: str) -> list[Wake]:
     ]
 
 
-def _claim(runtime: Runtime, export_id: str, unit_no: int, spec: StepSpec) -> StepContext | None:
-    """Take the step's lease on the database's clock; None where there is nothing to do."""
-    active = exists().where(col(Export.id) == export_id, col(Export.state).in_(ACTIVE))
-    with runtime.db.write() as session:
-        if spec is STEPS[0]:
-            session.execute(
-                update(Export)
-                .where(col(Export.id) == export_id, col(Export.state) == ExportState.ACCEPTED.value)
-                .values(state=ExportState.EXECUTING.value, updated_at=database_now())
-            )
-        row = session.execute(
-            update(Step)
-            .where(
-                *_at(export_id, unit_no, spec.name),
-                col(Step.state) == StepState.OWED.value,
-                or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
-                active,
-            )
-            .values(
-                fence=col(Step.fence) + 1,
-                attempts=col(Step.attempts) + 1,
-                started_at=func.coalesce(col(Step.started_at), database_now()),
-                lease_until=database_now(runtime.settings.lease_seconds),
-                due_at=database_now(runtime.settings.lease_seconds),
-            )
-            .returning(col(Step.fence), col(Step.attempts))
-        ).first()
-        if row is None:
-            return None
-        export = session.get_one(Export, export_id)
-        return context_of(export, unit_no=unit_no, step=spec.name, fence=row.fence, attempt=row.attempts)
-
-
-@contextmanager
-def _held(runtime: Runtime, context: StepContext) -> Iterator[None]:
-    """Renew the lease while the block works, so that a long step is not taken for a dead one."""
-    ended = threading.Event()
-    lease = runtime.settings.lease_seconds
-
-    def renew() -> None:
-        while not ended.wait(lease / 3):
-            try:
-                with runtime.db.write() as session:
-                    session.execute(
-                        update(Step)
-                        .where(*_is(context), col(Step.fence) == context.fence)
-                        .values(lease_until=database_now(lease), due_at=database_now(lease))
-                    )
-            except DatabaseBusy:
-                log.warning("lease_not_renewed", export_id=context.export_id, step=context.step)
-
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
 def _put_off(runtime: Runtime, context: StepContext, error: Exception) -> list[Wake]:
     """Record a failed attempt: due again after a pause that doubles, or the end of the export."""
     spent = context.attempt >= runtime.settings.step_max_attempts
@@ -329,11 +268,11 @@ def _put_off(runtime: Runtime, context: StepContext, error: Exception) -> list[W
     if isinstance(error, Retryable):
         log.warning("step_put_off", attempt=context.attempt, reason=reason)
     else:
-        log.exception("step_raised", attempt=context.attempt)
+        log.error("step_raised", attempt=context.attempt, exc_info=error)
     pause = runtime.settings.step_retry_seconds * 2 ** (context.attempt - 1)
     try:
         with runtime.db.write() as session:
-            held = session.scalar(select(col(Step.fence)).where(*_is(context), col(Step.state) == StepState.OWED.value))
+            held = session.scalar(select(col(Step.fence)).where(*of(context), col(Step.state) == StepState.OWED.value))
             if held != context.fence:
                 return []
             if spent or isinstance(error, Terminal):
@@ -342,7 +281,7 @@ def _put_off(runtime: Runtime, context: StepContext, error: Exception) -> list[W
             events.append(session, context.export_id, context.step, [NewEvent(EventType.STEP_RETRIED, fact)])
             session.execute(
                 update(Step)
-                .where(*_is(context), col(Step.fence) == context.fence)
+                .where(*of(context), col(Step.fence) == context.fence)
                 .values(error=reason, lease_until=database_now(pause), due_at=database_now(pause))
             )
     except DatabaseBusy:
@@ -356,10 +295,10 @@ def _fail(session: Session, context: StepContext, reason: str) -> list[Wake]:
     fact = {"step": context.step, "unitNo": context.unit_no, "attempts": context.attempt, "reason": reason}
     events.append(session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, fact)])
     failure = f"{context.step}: {reason}"
-    _move(session, export_id, ExportState.FAILED, failure=failure, finished_at=database_now())
+    move(session, export_id, ExportState.FAILED, failure=failure, finished_at=database_now())
     session.execute(
         update(Step)
-        .where(*_is(context), col(Step.fence) == context.fence)
+        .where(*of(context), col(Step.fence) == context.fence)
         .values(state=StepState.FAILED.value, error=reason, lease_until=None, due_at=None, finished_at=database_now())
     )
     # The other units keep their place but are owed nothing until somebody retries the export.
@@ -370,53 +309,6 @@ def _fail(session: Session, context: StepContext, reason: str) -> list[Wake]:
     )
     lanes = notifications.failed(session, context, failure)
     return [Wake(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
-
-
-def cancel(runtime: Runtime, account_id: str, export_id: str, actor: str) -> None:
-    """Stop an export that has not been handed off.
-
-    Raises NotFound, and InvalidState where it has ended or was handed off.
-    """
-    with runtime.db.write() as session:
-        _locked(session, account_id, export_id)
-        handed_off = session.scalar(select(col(Step.state)).where(*_at(export_id, EXPORT_LEVEL, "hand_off")))
-        if handed_off == StepState.DONE.value:
-            raise InvalidState("the export was handed off already; it can no longer be cancelled")
-        _move(session, export_id, ExportState.CANCELLED, finished_at=database_now())
-        session.execute(
-            update(Step)
-            .where(col(Step.export_id) == export_id, col(Step.state) != StepState.DONE.value)
-            .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
-        )
-        events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED)])
-
-
-def retry(runtime: Runtime, account_id: str, export_id: str, actor: str) -> list[Wake]:
-    """Let a failed export go on from where it failed, with all its attempts again; return what to wake.
-
-    Raises NotFound, and InvalidState where it has not failed.
-    """
-    with runtime.db.write() as session:
-        _locked(session, account_id, export_id)
-        _move(session, export_id, ExportState.EXECUTING, failure=None, finished_at=None)
-        rows = session.execute(
-            update(Step)
-            .where(
-                col(Step.export_id) == export_id,
-                col(Step.state).in_((StepState.FAILED.value, StepState.OWED.value)),
-            )
-            .values(
-                state=StepState.OWED.value,
-                attempts=0,
-                error=None,
-                lease_until=None,
-                finished_at=None,
-                due_at=database_now(runtime.settings.stalled_seconds),
-            )
-            .returning(col(Step.unit_no), col(Step.name))
-        ).all()
-        events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_RESUMED)])
-    return [Wake(export_id, row.unit_no, row.name) for row in rows]
 
 
 def owed_again(runtime: Runtime) -> list[Wake]:
@@ -448,17 +340,8 @@ def owed_again(runtime: Runtime) -> list[Wake]:
     return wakes + [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
 
 
-def _locked(session: Session, account_id: str, export_id: str) -> None:
-    found = session.execute(
-        update(Export)
-        .where(col(Export.id) == export_id, col(Export.account_id) == account_id)
-        .values(updated_at=database_now())
-    )
-    if found.rowcount != 1:
-        raise NotFound(f"there is no export {export_id}")
-
-
-def _move(session: Session, export_id: str, target: ExportState, **values: Any) -> None:
+def move(session: Session, export_id: str, target: ExportState, **values: Any) -> None:
+    """Move the export to `target`; raises InvalidState where its state does not lead there."""
     moved = session.execute(
         update(Export)
         .where(
@@ -467,19 +350,5 @@ def _move(session: Session, export_id: str, target: ExportState, **values: Any) 
         )
         .values(state=target.value, updated_at=database_now(), **values)
     )
-    if moved.rowcount != 1:
+    if changed(moved) != 1:
         raise InvalidState(f"the export's state does not allow it to be {target}")
-
-
-def _still_holds(runtime: Runtime, context: StepContext) -> bool:
-    with runtime.db.read() as session:
-        row = session.execute(select(col(Step.state), col(Step.fence)).where(*_is(context))).one()
-    return row.state == StepState.OWED.value and row.fence == context.fence
-
-
-def _at(export_id: str, unit_no: int, name: str) -> tuple[Any, ...]:
-    return col(Step.export_id) == export_id, col(Step.unit_no) == unit_no, col(Step.name) == name
-
-
-def _is(context: StepContext) -> tuple[Any, ...]:
-    return _at(context.export_id, context.unit_no, context.step)

@@ -41,7 +41,7 @@ class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
     def _run(self) -> None:
         pause = get_settings().sweep_seconds
         # Workers that were started together should not look together.
-        while not self._ended.wait(pause * random.uniform(0.8, 1.2)):
+        while not self._ended.wait(pause * random.uniform(0.8, 1.2)):  # noqa: S311 - no secret
             sweep()
 
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from pipeline.errors import Refused
+
 Severity = Literal["block", "warn", "note"]
 
 
@@ -47,3 +49,18 @@ class Problem(BaseModel):
     field: str | None = None
     details: dict[str, Any] | None = None
     request_id: str
+
+
+def problem_of(refused: Refused, request_id: str) -> Problem:
+    """Return the document that tells of a refusal, over HTTP and on queues alike."""
+    return Problem(
+        type=f"urn:exports:problem:{refused.code}",
+        title=refused.title,
+        status=refused.status,
+        detail=refused.message,
+        error_code=refused.code,
+        message=refused.message,
+        field=refused.field,
+        details=dict(refused.details) if refused.details is not None else None,
+        request_id=request_id,
+    )

@@ -1,0 +1,238 @@
+"""Approved plans: their hash, what speaks against executing them, and the snapshots that are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import rfc8785
+from sqlalchemy import insert, select
+from sqlmodel import Session, col
+
+from pipeline import packages
+from pipeline.accounts import Caller
+from pipeline.customs import checks
+from pipeline.db import utc_now
+from pipeline.errors import (
+    AlreadyExecuted,
+    InvalidAccountScope,
+    NotFound,
+    PlanExpired,
+    PlanHashMismatch,
+    PlanNotApproved,
+    UnknownPartner,
+)
+from pipeline.ids import new_id
+from pipeline.models import Export, Partner, PlanSnapshot
+from pipeline.runtime import Runtime
+from pipeline.schemas.execution import ExecuteRequest
+from pipeline.schemas.plan import Plan
+from pipeline.schemas.problems import Finding
+from pipeline.states import PartnerState
+
+#: What the plan hash leaves out: the approval is given to a hash, and the hash cannot contain itself.
+UNHASHED: Final = ("approval", "planHash")
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """A plan that fits the schema, with its hash, and as it was sent."""
+
+    plan: Plan
+    plan_hash: str
+    raw: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RegisteredPlan:
+    """A plan that is kept for a later execution."""
+
+    plan_id: str
+    batch_id: str
+    plan_hash: str
+    created: bool
+
+
+def read_plan(plan: Plan, raw: Mapping[str, Any]) -> ReadPlan:
+    """Return `plan` with its hash, which is taken over the JSON as it was sent: `raw` is what `plan` was read from.
+
+    Raises PlanHashMismatch where its `planHash` is another's.
+    """
+    plan_hash = hash_of({key: value for key, value in raw.items() if key not in UNHASHED})
+    if plan.plan_hash is not None and plan.plan_hash != plan_hash:
+        raise hash_mismatch("/plan/planHash", plan.plan_hash, plan_hash)
+    return ReadPlan(plan, plan_hash, raw)
+
+
+def hash_of(value: Mapping[str, Any]) -> str:
+    """Return `sha256:` and the hash of the value's RFC 8785 canonical JSON."""
+    return "sha256:" + hashlib.sha256(rfc8785.dumps(dict(value))).hexdigest()
+
+
+def findings_of(plan: Plan) -> list[Finding]:
+    """Return everything that a person should know about the plan, as of its entries' dates."""
+    return packages.check_plan(plan) + checks.check_plan(plan, on=utc_now().date())
+
+
+def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]:
+    """Return what execution would find, by the same checks; nothing is written.
+
+    Raises InvalidAccountScope of a plan of another account.
+    """
+    check_account(caller, read.plan)
+    found = findings_of(read.plan)
+    with runtime.db.read() as session:
+        try:
+            check_partners(session, caller, read.plan)
+        except UnknownPartner as unknown:
+            found.append(
+                Finding(
+                    rule="P01",
+                    severity="block",
+                    pointer=unknown.field or "",
+                    message=unknown.message,
+                    remedy="Register the partner, or name another one.",
+                )
+            )
+    return found
+
+
+def register_plan(runtime: Runtime, caller: Caller, read: ReadPlan) -> RegisteredPlan:
+    """Keep an approved plan for a later execution; the same plan twice is one.
+
+    Raises PlanNotApproved and PlanExpired, and AlreadyExecuted where its batch was executed with another plan.
+    """
+    check_account(caller, read.plan)
+    check_approval(read.plan, utc_now())
+    with runtime.db.write() as session:
+        executed = executed_export(session, caller.account_id, read.plan.batch_id)
+        if executed is not None and executed.plan_hash != read.plan_hash:
+            raise executed_otherwise(executed)
+        plan_id, created = keep(session, caller.account_id, read)
+    return RegisteredPlan(plan_id, read.plan.batch_id, read.plan_hash, created)
+
+
+def registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> ReadPlan:
+    """Return the plan that is registered for the request's batch, the newest where there are several.
+
+    Raises NotFound.
+    """
+    query = select(PlanSnapshot).where(
+        col(PlanSnapshot.account_id) == caller.account_id, col(PlanSnapshot.batch_id) == request.batch_id
+    )
+    if request.plan_hash is not None:
+        query = query.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
+    with runtime.db.read() as session:
+        snapshot = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
+    if snapshot is None:
+        raise NotFound(
+            f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",
+            field="/batchId",
+        )
+    return read_plan(Plan.model_validate_json(snapshot.document), json.loads(snapshot.document))
+
+
+def keep(session: Session, account_id: str, read: ReadPlan) -> tuple[str, bool]:
+    """Write the plan's snapshot unless it is there, and return its id and whether it was written now."""
+    known = session.scalar(
+        select(col(PlanSnapshot.id)).where(
+            col(PlanSnapshot.account_id) == account_id,
+            col(PlanSnapshot.batch_id) == read.plan.batch_id,
+            col(PlanSnapshot.plan_hash) == read.plan_hash,
+        )
+    )
+    if known is not None:
+        return known, False
+    plan_id = new_id("pln")
+    session.execute(
+        insert(PlanSnapshot),
+        [
+            {
+                "id": plan_id,
+                "account_id": account_id,
+                "batch_id": read.plan.batch_id,
+                "plan_hash": read.plan_hash,
+                "document": rfc8785.dumps(dict(read.raw)).decode(),
+            }
+        ],
+    )
+    return plan_id, True
+
+
+def executed_export(session: Session, account_id: str, batch_id: str) -> Export | None:
+    """Return the newest revision of the batch's export; None where it was never executed."""
+    return session.scalars(
+        select(Export)
+        .where(col(Export.account_id) == account_id, col(Export.batch_id) == batch_id)
+        .order_by(col(Export.revision).desc())
+        .limit(1)
+    ).first()
+
+
+def executed_otherwise(executed: Export) -> AlreadyExecuted:
+    """Return the refusal of a plan whose batch was executed with another one."""
+    return AlreadyExecuted(
+        f"batch {executed.batch_id} is export {executed.id}, made of plan {executed.plan_hash};"
+        " a changed plan needs a batch id of its own",
+        field="/batchId",
+        details={"exportId": executed.id, "planHash": executed.plan_hash},
+    )
+
+
+def check_account(caller: Caller, plan: Plan) -> None:
+    """Raise InvalidAccountScope where the plan is of another account than the caller."""
+    if plan.account_id != caller.account_id:
+        raise InvalidAccountScope(f"the key does not belong to account {plan.account_id}", field="/plan/accountId")
+
+
+def check_approval(plan: Plan, now: datetime) -> None:
+    """Raise PlanNotApproved or PlanExpired where the plan may not be executed at `now`."""
+    if plan.approval is None:
+        raise PlanNotApproved("the plan carries no approval; have it approved, then send it", field="/plan/approval")
+    expires_at = plan.approval.expires_at
+    if expires_at is not None and expires_at <= now:
+        raise PlanExpired(
+            f"the approval expired at {expires_at.isoformat()}; have the plan approved anew",
+            field="/plan/approval/expiresAt",
+        )
+
+
+def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
+    """Raise UnknownPartner where the plan names a partner that this caller cannot reach."""
+    wanted = (
+        ("customs_broker", plan.broker.id, "/plan/broker/id"),
+        ("warehouse", plan.warehouse.id, "/plan/warehouse/id"),
+    )
+    known = {
+        (partner.kind, partner.id): partner
+        for partner in session.scalars(
+            select(Partner).where(
+                col(Partner.account_id) == caller.account_id, col(Partner.id).in_([wish[1] for wish in wanted])
+            )
+        )
+    }
+    for kind, partner_id, field in wanted:
+        partner = known.get((kind, partner_id))
+        noun = kind.replace("_", " ")
+        if partner is None:
+            raise UnknownPartner(f"{partner_id} is not a {noun} of this account; register it first", field=field)
+        if partner.state != PartnerState.LIVE.value:
+            raise UnknownPartner(f"the {noun} {partner_id} is {partner.state}; resume it first", field=field)
+        if caller.mode == "test" and not partner.test:
+            raise UnknownPartner(
+                f"the {noun} {partner_id} is live and a test key must not reach it; name one that is marked test",
+                field=field,
+            )
+
+
+def hash_mismatch(field: str, given: str, actual: str) -> PlanHashMismatch:
+    """Return the refusal of a plan whose hash is not the one that was said."""
+    return PlanHashMismatch(
+        f"planHash says {given}, the plan's own is {actual}; send the plan that was approved, unchanged",
+        field=field,
+        details={"given": given, "actual": actual},
+    )

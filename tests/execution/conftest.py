@@ -1,0 +1,176 @@
+"""One process on a database of its own, with a clock that only moves when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlmodel import SQLModel, col
+
+from config.settings import Settings
+from pipeline import accounts, partners
+from pipeline.acceptance import Acceptance, accept
+from pipeline.accounts import Caller
+from pipeline.artifacts import ArtifactStore
+from pipeline.db import Database
+from pipeline.errors import StoreUnavailable
+from pipeline.execution import Wake, advance, owed_again
+from pipeline.models import Event, Export, Step
+from pipeline.runtime import Runtime
+from pipeline.schemas.execution import ExecuteRequest
+from pipeline.schemas.partners import NewPartner
+from tests import builders
+
+
+@dataclass
+class FakeClock:
+    """A clock that stands still between calls of `pass_seconds`."""
+
+    now: datetime = field(default_factory=lambda: datetime(2026, 11, 24, 15, 0, tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+
+class UnsteadyStore(ArtifactStore):
+    """A store that refuses as many documents as it is told to, and then takes them."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.refusals = 0
+
+    def put(self, body: bytes) -> str:
+        """Keep `body`, unless a refusal is left."""
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable("the artifact store did not take a document: it was told not to")
+        return super().put(body)
+
+
+@dataclass
+class House:
+    """The runtime, and what a test does with it."""
+
+    runtime: Runtime
+    clock: FakeClock
+    store: UnsteadyStore
+    caller: Caller
+
+    def accept(self, plan: dict[str, Any] | None = None, *, key: str | None = None) -> Acceptance:
+        """Accept a plan as the API would."""
+        plan = plan if plan is not None else builders.plan()
+        request = ExecuteRequest.model_validate(
+            {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
+        )
+        return accept(self.runtime, self.caller, request, raw_plan=plan, idempotency_key=key)
+
+    def step(self, export_id: str, unit_no: int, name: str) -> tuple[str, ...]:
+        """Deliver one wake-up and return the steps that it made."""
+        return advance(self.runtime, export_id, unit_no, name).did
+
+    def run(self, wakes: list[Wake]) -> None:
+        """Deliver wake-ups, and those that they lead to, until none is left; deliveries are left out."""
+        while wakes:
+            wake = wakes.pop()
+            if wake.step is not None:
+                wakes.extend(advance(self.runtime, wake.export_id, wake.unit_no, wake.step).wakes)
+
+    def sweep(self) -> list[Wake]:
+        """Let enough time pass for everything to be due, and return what is owed."""
+        self.clock.pass_seconds(3600)
+        return [wake for wake in owed_again(self.runtime) if wake.step is not None]
+
+    def finish(self, export_id: str) -> None:
+        """Sweep until the export has come to rest."""
+        for _ in range(100):
+            wakes = self.sweep()
+            if not wakes:
+                return
+            self.run(wakes)
+        raise AssertionError(f"{export_id} did not come to rest: {self.state(export_id)}")
+
+    def state(self, export_id: str) -> str:
+        """Return the export's state."""
+        with self.runtime.db.read() as session:
+            return session.get_one(Export, export_id).state
+
+    def step_states(self, export_id: str) -> dict[tuple[int, str], str]:
+        """Return the state of every step."""
+        with self.runtime.db.read() as session:
+            rows = session.scalars(select(Step).where(col(Step.export_id) == export_id))
+            return {(row.unit_no, row.name): row.state for row in rows}
+
+    def events(self, export_id: str) -> list[str]:
+        """Return the types of the events in order, once their numbers are known to have no gap."""
+        with self.runtime.db.read() as session:
+            rows = session.scalars(
+                select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq))
+            ).all()
+        assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+        return [row.type for row in rows]
+
+    def count(self, table: type[SQLModel]) -> int:
+        """Return how many rows a table has."""
+        with self.runtime.db.read() as session:
+            return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+@pytest.fixture
+def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
+    """Build a house on a migrated database."""
+    opened: list[Runtime] = []
+
+    def make(database_url: str) -> House:
+        clock = FakeClock()
+        settings = Settings.model_validate(
+            {
+                "database_url": database_url,
+                "artifacts_url": f"file:{tmp_path / 'artifacts'}",
+                "lease_seconds": 30,
+            }
+        )
+        store = UnsteadyStore(settings.artifacts_url)
+        runtime = Runtime(settings, Database(database_url, clock=clock), store)
+        opened.append(runtime)
+        accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+        partners.create(
+            runtime,
+            builders.ACCOUNT,
+            NewPartner.model_validate(
+                {
+                    "id": builders.BROKER,
+                    "kind": "customs_broker",
+                    "name": "Sandbox broker",
+                    "path": "byob",
+                    "test": True,
+                }
+            ),
+        )
+        partners.create(
+            runtime,
+            builders.ACCOUNT,
+            NewPartner.model_validate(
+                {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "test": True}
+            ),
+        )
+        caller = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
+        return House(runtime, clock, store, caller)
+
+    yield make
+    for runtime in opened:
+        runtime.close()
+
+
+@pytest.fixture
+def house(make_house: Callable[[str], House], sqlite_url: str) -> House:
+    """A house on SQLite."""
+    return make_house(sqlite_url)

@@ -1,0 +1,258 @@
+"""Every step takes effect once, whatever happens to the messages and the workers."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from pipeline.errors import InvalidState, NotFound
+from pipeline.execution import NOTIFY, STEPS, Wake, advance, owed_again
+from pipeline.interventions import cancel, retry
+from pipeline.models import Artifact, BrokerSubmission, Delivery, LineTreatment, Notification, Package, Step
+from pipeline.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
+from tests import builders
+from tests.execution.conftest import House
+
+UNIT_STEPS = [spec.name for spec in STEPS if spec.per_unit]
+
+
+def test_a_plan_becomes_an_executed_export(house: House) -> None:
+    export_id = house.accept().export_id
+    assert house.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
+    assert house.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
+    assert house.state(export_id) == "executing"
+    for name in NOTIFY:
+        assert house.step(export_id, 0, name) == (name,)
+    assert house.state(export_id) == "executed"
+    assert set(house.step_states(export_id).values()) == {"done"}
+    happened = Counter(house.events(export_id))
+    assert happened == {
+        "EXPORT_ACCEPTED": 1,
+        "PACKAGES_RECORDED": 1,
+        "TREATMENT_ATTACHED": 1,
+        "CUSTOMS_ARTIFACT_GENERATED": 8,
+        "CUSTOMS_PACKAGE_CLOSED": 1,
+        "HANDED_OFF": 1,
+        "BROKER_NOTIFIED": 1,
+        "WAREHOUSE_NOTIFIED": 1,
+        "EXPORT_EXECUTED": 1,
+    }
+
+
+def test_a_step_that_is_done_is_left_alone(house: House) -> None:
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    before = house.events(export_id)
+    for _ in range(3):
+        assert house.step(export_id, 1, "record_packages") == ()
+    assert house.events(export_id) == before
+    assert house.count(Package) == 2
+
+
+@pytest.mark.parametrize("name", [*UNIT_STEPS[2:], "hand_off", *NOTIFY])
+def test_a_step_whose_turn_has_not_come_is_left_alone(house: House, name: str) -> None:
+    export_id = house.accept().export_id
+    unit_no = 1 if name in UNIT_STEPS else 0
+    assert advance(house.runtime, export_id, unit_no, name).stopped
+    assert house.events(export_id) == ["EXPORT_ACCEPTED"]
+    assert house.count(Artifact) == house.count(Notification) == 0
+
+
+def test_wake_ups_in_any_order_and_number_come_to_the_same(house: House) -> None:
+    export_id = house.accept(builders.plan(units=3)).export_id
+    wakes = [Wake(export_id, no, name) for no in (1, 2, 3) for name in UNIT_STEPS] * 3
+    wakes += [Wake(export_id, 0, name) for name in ("hand_off", *NOTIFY)] * 3
+    shuffled = random.Random(7)  # noqa: S311 - repeatable on purpose
+    for _ in range(8):
+        shuffled.shuffle(wakes)
+        for wake in wakes:
+            advance(house.runtime, wake.export_id, wake.unit_no, str(wake.step))
+    assert house.state(export_id) == "executed"
+    assert house.count(Package) == 6
+    assert house.count(LineTreatment) == 9
+    assert house.count(Artifact) == 24
+    assert house.count(BrokerSubmission) == 1
+    assert Counter(house.events(export_id))["HANDED_OFF"] == 1
+
+
+def test_many_workers_at_once_do_each_step_once(make_house: Callable[[str], House], database_url: str) -> None:
+    house = make_house(database_url)
+    export_id = house.accept(builders.plan(units=4)).export_id
+    did: list[tuple[int, str]] = []
+    barrier = threading.Barrier(8)
+
+    def work() -> None:
+        barrier.wait()
+        for _ in range(3):
+            for unit_no in (1, 2, 3, 4):
+                for name in UNIT_STEPS:
+                    did.extend((unit_no, step) for step in house.step(export_id, unit_no, name))
+            for name in NOTIFY:
+                did.extend((0, step) for step in house.step(export_id, 0, name))
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    house.finish(export_id)
+    assert house.state(export_id) == "executed"
+    made = Counter(did)
+    assert {step for step, count in made.items() if count > 1} == set()
+    assert house.count(Package) == 8
+    assert house.count(Artifact) == 32
+    assert Counter(house.events(export_id))["EXPORT_EXECUTED"] == 1
+
+
+def test_a_lost_launch_is_owed_again_by_the_sweep(house: House) -> None:
+    export_id = house.accept(builders.plan(units=2)).export_id
+    assert owed_again(house.runtime) == []
+    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
+    assert set(owed_again(house.runtime)) == {Wake(export_id, no, "record_packages") for no in (1, 2)}
+    assert owed_again(house.runtime) == [], "what was owed a moment ago is under way"
+
+
+def test_an_export_whose_every_message_is_lost_is_still_executed(house: House) -> None:
+    export_id = house.accept(builders.plan(units=2)).export_id
+    while wakes := house.sweep():
+        for wake in wakes:
+            advance(house.runtime, export_id, wake.unit_no, str(wake.step))  # what it opens is never sent
+    assert house.state(export_id) == "executed"
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(house: House) -> None:
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+
+    def overtaken(body: bytes) -> str:
+        # Another worker claims the step while this one is busy rendering: its lease has run out meanwhile.
+        del house.store.put  # type: ignore[method-assign]
+        house.clock.pass_seconds(house.runtime.settings.lease_seconds + 1)
+        assert house.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
+        return house.store.put(body)
+
+    house.store.put = overtaken  # type: ignore[method-assign]
+    assert house.step(export_id, 1, "render_documents") == ()
+    assert house.count(Artifact) == 8
+    assert Counter(house.events(export_id))["HANDED_OFF"] == 1
+
+
+def test_a_held_step_is_not_given_to_a_second_worker(house: House) -> None:
+    export_id = house.accept().export_id
+    with house.runtime.db.write() as session:
+        session.execute(
+            update(Step)
+            .where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
+            .values(lease_until=house.clock.now.replace(hour=16))
+        )
+    assert house.step(export_id, 1, "record_packages") == ()
+    house.clock.pass_seconds(3601)
+    assert house.step(export_id, 1, "record_packages") != ()
+
+
+def test_a_failed_attempt_is_put_off_and_made_later(house: House) -> None:
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    house.store.refusals = 1
+    assert house.step(export_id, 1, "render_documents") == ()
+    assert house.events(export_id)[-1] == "STEP_RETRIED"
+    assert house.step(export_id, 1, "render_documents") == (), "not before its pause is over"
+    house.clock.pass_seconds(house.runtime.settings.step_retry_seconds)
+    assert "render_documents" in house.step(export_id, 1, "render_documents")
+    assert house.count(Artifact) == 8
+
+
+def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(house: House) -> None:
+    export_id = house.accept(builders.plan(units=2)).export_id
+    house.step(export_id, 1, "record_packages")
+    house.store.refusals = 10**6
+    for _ in range(house.runtime.settings.step_max_attempts):
+        house.clock.pass_seconds(3600)
+        house.step(export_id, 1, "render_documents")
+    assert house.state(export_id) == "failed"
+    assert house.events(export_id).count("STEP_RETRIED") == house.runtime.settings.step_max_attempts - 1
+    assert house.events(export_id)[-1] == "EXPORT_FAILED"
+    with house.runtime.db.read() as session:
+        (told,) = session.scalars(select(Notification)).all()
+        (owed,) = session.scalars(select(Delivery)).all()
+    assert told.event_type == "exports.export.failed.v1"
+    assert (owed.audience, owed.state) == ("operator", "pending")
+    assert [wake for wake in house.sweep() if wake.step is not None] == [], "a failed export is owed nothing"
+
+
+def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(house: House) -> None:
+    export_id = house.accept(builders.plan(units=2)).export_id
+    house.step(export_id, 1, "record_packages")
+    house.store.refusals = 10**6
+    for _ in range(house.runtime.settings.step_max_attempts):
+        house.clock.pass_seconds(3600)
+        house.step(export_id, 1, "render_documents")
+    house.store.refusals = 0
+    wakes = retry(house.runtime, builders.ACCOUNT, export_id, "key_test")
+    assert set(wakes) == {Wake(export_id, 1, "render_documents"), Wake(export_id, 2, "record_packages")}
+    house.run(wakes)
+    house.finish(export_id)
+    assert house.state(export_id) == "executed"
+    assert house.count(Package) == 4
+
+
+def test_a_worker_that_dies_again_and_again_ends_in_a_failed_export(house: House) -> None:
+    export_id = house.accept().export_id
+    for _ in range(house.runtime.settings.step_max_attempts):
+        with house.runtime.db.write() as session:
+            # What a claim leaves behind when the process is killed right after it.
+            session.execute(
+                update(Step)
+                .where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
+                .values(attempts=col(Step.attempts) + 1, fence=col(Step.fence) + 1)
+            )
+    assert house.step(export_id, 1, "record_packages") == ()
+    assert house.state(export_id) == "failed"
+    assert house.count(Package) == 0
+
+
+def test_a_cancelled_export_does_nothing_more(house: House) -> None:
+    export_id = house.accept(builders.plan(units=2)).export_id
+    house.step(export_id, 1, "record_packages")
+    cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
+    assert house.state(export_id) == "cancelled"
+    assert house.step(export_id, 1, "render_documents") == house.step(export_id, 2, "record_packages") == ()
+    assert house.sweep() == []
+    assert house.events(export_id)[-1] == "EXPORT_CANCELLED"
+    assert house.count(Artifact) == 0
+
+
+def test_an_export_that_was_handed_off_cannot_be_cancelled(house: House) -> None:
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    house.step(export_id, 1, "render_documents")
+    before = house.events(export_id)
+    with pytest.raises(InvalidState):
+        cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
+    assert house.events(export_id) == before
+    assert house.state(export_id) == "executing"
+
+
+def test_an_export_that_has_not_failed_cannot_be_retried(house: House) -> None:
+    export_id = house.accept().export_id
+    with pytest.raises(InvalidState):
+        retry(house.runtime, builders.ACCOUNT, export_id, "key_test")
+    with pytest.raises(NotFound):
+        retry(house.runtime, "acc_other", export_id, "key_test")
+    assert house.events(export_id) == ["EXPORT_ACCEPTED"]
+
+
+def test_every_state_is_terminal_or_leads_on() -> None:
+    assert {state for state, moves in EXPORT_MOVES.items() if not moves} == {
+        ExportState.CANCELLED,
+        ExportState.SUPERSEDED,
+    }
+    assert {state for state, moves in STEP_MOVES.items() if not moves} == {StepState.DONE, StepState.CANCELLED}
+    opened = [name for spec in STEPS for name in spec.opens]
+    assert sorted(opened) == sorted(spec.name for spec in STEPS[1:]), "each step but the first is opened by exactly one"
