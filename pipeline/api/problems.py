@@ -24,7 +24,7 @@ from pipeline.errors import (
     StoreUnavailable,
 )
 from pipeline.schemas.problems import Issue, Problem
-from pipeline.schemas.reading import failed, pointer
+from pipeline.schemas.reading import failed, pointer, said
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +124,5 @@ def _foreign(error: HTTPException) -> Refused:
 def _issue(each: Any) -> Issue:  # FastAPI's errors are of any shape
     place, *way = each["loc"]
     inside = way if place == "body" else [place, *way]
-    message = str(each["msg"]).removeprefix("Value error, ")
-    if each["type"] == "missing":
-        message = "is required; add it"
-    return Issue(path=pointer(inside), message=message[:1].lower() + message[1:], code=str(each["type"]))
+    message = "is required; add it" if each["type"] == "missing" else said(str(each["msg"]))
+    return Issue(path=pointer(inside), message=message, code=str(each["type"]))

@@ -20,6 +20,7 @@ _MAX_VALUES: Final = 2_000_000
 _MAX_ISSUES: Final = 100
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_PREAMBLE = re.compile(r"^[A-Z][A-Za-z ]* should ")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _DEPTH_CHANGE = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
@@ -161,5 +162,10 @@ def _remedy(issue: Any) -> str:  # a TypedDict of pydantic whose context is of a
     template = _REMEDIES.get(issue["type"])
     if template is not None:
         return template.format(**context)
-    message = str(issue["msg"]).removeprefix("Value error, ")
+    return said(str(issue["msg"]))
+
+
+def said(message: str) -> str:
+    """Return a message of pydantic's as the rest of a sentence about the field."""
+    message = _PREAMBLE.sub("must ", message.removeprefix("Value error, "))
     return message[:1].lower() + message[1:]

@@ -1,0 +1,152 @@
+"""A real server of the API on a database of the test's own, with keys, partners and a launcher that remembers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from sqlmodel import func, select
+
+from config.settings import Settings
+from pipeline import accounts, models
+from pipeline.accounts import Mode
+from pipeline.execution import Wake
+from pipeline.models import Partner
+from pipeline.runtime import Runtime, open_runtime
+from pipeline.web import create_app
+from tests import builders
+from tests.servers import LOOPBACK, poll
+
+OTHER = "acc_other"
+EVERYTHING = ("execute", "read", "operate", "admin")
+
+
+@dataclass
+class Launches:
+    """A launcher that sends nothing and remembers everything."""
+
+    launched: list[tuple[str, int]] = field(default_factory=list)
+    woken: list[Wake] = field(default_factory=list)
+    running: bool = False
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+    def launch(self, export_id: str, units: int) -> None:
+        self.launched.append((export_id, units))
+
+    def wake(self, wakes: Sequence[Wake]) -> None:
+        self.woken.extend(wakes)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A running API and those who call it."""
+
+    url: str
+    runtime: Runtime
+    launches: Launches
+    clients: ExitStack
+
+    def key(self, *roles: str, account: str = builders.ACCOUNT, mode: Mode = "live", **facts: Any) -> accounts.NewKey:
+        """Return a new key of the account."""
+        return accounts.create_key(self.runtime, account, "of a test", mode=mode, roles=roles, **facts)
+
+    def client(self, *roles: str, account: str = builders.ACCOUNT, mode: Mode = "live") -> httpx.Client:
+        """Return a client with a new key that has these roles; without roles, all of them."""
+        return self.bearing(self.key(*(roles or EVERYTHING), account=account, mode=mode).bearer)
+
+    def bearing(self, bearer: str | None) -> httpx.Client:
+        """Return a client with this key."""
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=20, trust_env=False)
+        return self.clients.enter_context(client)
+
+    def rows(self) -> dict[str, int]:
+        """Return how many rows each table has that a request may write."""
+        written = (models.Export, models.PlanSnapshot, models.IdempotencyRecord, models.Event, models.Step)
+        with self.runtime.db.read() as session:
+            return {
+                str(model.__tablename__): session.exec(select(func.count()).select_from(model)).one()
+                for model in written
+            }
+
+
+Open = Callable[..., Desk]
+
+
+@contextmanager
+def served(runtime: Runtime, launches: Launches) -> Iterator[str]:
+    """Serve the API on a loopback port; give its address."""
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        config = uvicorn.Config(
+            create_app(runtime, launches), log_config=None, ws="none", timeout_graceful_shutdown=1, lifespan="on"
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            poll(lambda: server.started, 10, "uvicorn did not start")
+            yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=10)
+
+
+def furnish(runtime: Runtime) -> None:
+    """Open two accounts; the first has a customs broker and a warehouse, live ones and ones for tests."""
+    for account in (builders.ACCOUNT, OTHER):
+        accounts.create_account(runtime, account, "Maple Goods Ltd")
+    with runtime.db.write() as session:
+        for partner_id, kind, test in (
+            (builders.BROKER, "customs_broker", False),
+            (builders.WAREHOUSE, "warehouse", False),
+            ("br_test", "customs_broker", True),
+            ("wh_test", "warehouse", True),
+        ):
+            session.add(
+                Partner(
+                    account_id=builders.ACCOUNT, id=partner_id, kind=kind, name="of a test", state="live", test=test
+                )
+            )
+
+
+@pytest.fixture
+def open_desk(sqlite_url: str) -> Iterator[Open]:
+    """Start an API with settings of the test's own."""
+    with ExitStack() as opened:
+
+        def start(database_url: str = sqlite_url, **settings: Any) -> Desk:
+            urls = {"database_url": database_url, "artifacts_url": "memory:", "broker_url": "memory://"}
+            runtime = open_runtime(Settings.model_validate(urls | settings))
+            opened.callback(runtime.close)
+            furnish(runtime)
+            launches = Launches()
+            clients = ExitStack()
+            url = opened.enter_context(served(runtime, launches))
+            opened.enter_context(clients)
+            return Desk(url, runtime, launches, clients)
+
+        yield start
+
+
+@pytest.fixture
+def desk(open_desk: Open) -> Desk:
+    """A running API with the settings as they ship."""
+    return open_desk()
+
+
+def execution(plan: builders.Json, **changes: Any) -> builders.Json:
+    """Return the body that executes `plan`."""
+    return {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan} | changes
