@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -153,7 +154,11 @@ class EmbeddedWorker:
     def stop(self, timeout_seconds: float = 5) -> None:
         """End after the task at hand; what was not begun stays owed in the database."""
         state.should_stop = 0
-        self._thread.join(timeout_seconds)
+        # Its loop looks up only when a message comes, else every two seconds: these are about no export.
+        deadline = time.monotonic() + timeout_seconds
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            _sent(_step(STEPS[0].name, "", EXPORT_LEVEL))
+            self._thread.join(0.05)
         state.should_stop = None
 
     def _run(self) -> None:

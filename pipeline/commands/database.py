@@ -13,21 +13,27 @@ from pipeline.runtime import Runtime, open_runtime
 
 @contextmanager
 def opened() -> Iterator[Runtime]:
-    """Give the runtime of the settings, its database at the newest revision.
+    """Give a runtime of the settings, its database at the newest revision; raises Failure where it is not."""
+    runtime = open_runtime(get_settings())
+    try:
+        ensure_current(runtime)
+        yield runtime
+    finally:
+        runtime.close()
+
+
+def ensure_current(runtime: Runtime) -> None:
+    """See to it that the database is at the newest revision.
 
     A SQLite file is nobody else's, so it is brought there; on PostgreSQL that is for the release step alone, and a
     Failure says so.
     """
-    runtime = open_runtime(get_settings())
-    try:
-        if not migrations.is_current(runtime.db):
-            if not runtime.db.is_sqlite:
-                raise Failure(
-                    "the database is not at this version's revision",
-                    code=ExitCode.UNREACHABLE,
-                    remedy="Run `exports migrate` once, with the same DATABASE_URL.",
-                )
-            migrations.upgrade(runtime.db)
-        yield runtime
-    finally:
-        runtime.close()
+    if migrations.is_current(runtime.db):
+        return
+    if not runtime.db.is_sqlite:
+        raise Failure(
+            "the database is not at this version's revision",
+            code=ExitCode.UNREACHABLE,
+            remedy="Run `exports migrate` once, with the same DATABASE_URL.",
+        )
+    migrations.upgrade(runtime.db)

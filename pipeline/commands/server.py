@@ -2,17 +2,95 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from contextlib import closing
 from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from config.settings import get_settings
+from config.logs import configure_logs
+from config.settings import Settings, get_settings, use_settings
 from pipeline import doctor, migrations
-from pipeline.commands.screen import ExitCode, Json, out, print_json, reported
+from pipeline.commands.database import ensure_current
+from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.db import Database
+from pipeline.runtime import process_runtime
 
 app = typer.Typer()
+
+#: What an external message broker needs beside `exports serve`: the processes of the Procfile.
+WORKERS = (
+    "celery -A config.celery worker -P solo -Q exports.steps,exports.documents",
+    "celery -A config.celery worker -P threads -Q exports.deliveries",
+    "python -m tasks.intake",
+)
+
+
+@app.command()
+@reported
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [EXPORTS_HOST]")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one. [EXPORTS_PORT]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the service: on the embedded default all of it, else the API alone; Ctrl-C ends it."""
+    from pipeline import serving  # noqa: PLC0415 - what it imports reads the settings, which are chosen here
+
+    settings = get_settings()
+    try:
+        listener = serving.listen(host or settings.host, settings.port if port is None else port)
+    except OSError as error:
+        remedy = "Give another by --port; --port 0 takes a free one."
+        raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
+    settings = _at(settings, *listener.getsockname()[:2])
+    use_settings(settings)
+    configure_logs(settings)
+    # The worker's own, which must be this one: on SQLite the writers of a process take turns in it.
+    runtime = process_runtime()
+    ensure_current(runtime)
+    with closing(runtime), serving.Service(runtime, listener, worker=settings.embedded):
+        if as_json:
+            print_json({"address": settings.public_url, "embedded": settings.embedded})
+        else:
+            _say(settings)
+        wait_for_the_end()
+        if not as_json:
+            aside().print("[dim]stopping[/]")
+
+
+def _at(settings: Settings, host: str, port: int) -> Settings:
+    """Return the settings with the address that is really listened on, which is the public one unless that is given."""
+    changes: dict[str, Any] = {"host": host, "port": port}
+    if "public_url" not in settings.model_fields_set:
+        changes["public_url"] = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return settings.model_copy(update=changes)
+
+
+def _say(settings: Settings) -> None:
+    console = out()
+    console.print(f"[green]✓[/] serving at [bold]{escape(settings.public_url)}[/]  API documentation at /docs")
+    if settings.embedded:
+        console.print("  The worker runs in this process, on " + escape(settings.database_url.split("://", 1)[0]) + ".")
+        return
+    console.print("  The message broker is a server of its own: this process is the API alone. Start beside it")
+    for command in WORKERS:
+        console.print(f"    {command}", soft_wrap=True)
+
+
+def wait_for_the_end() -> None:
+    """Return once this process is told to end, by Ctrl-C or by SIGTERM; a second Ctrl-C ends it at once."""
+    ended = threading.Event()
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    ended.wait()
 
 
 @app.command()

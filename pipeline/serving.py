@@ -1,0 +1,85 @@
+"""The service in one process: the API in a thread and, where the message broker is in the process too, a worker."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Final, Self
+
+import uvicorn
+
+from pipeline import web
+from pipeline.dispatch import EmbeddedWorker, Publisher
+from pipeline.runtime import Runtime
+
+START_SECONDS: Final = 15.0
+STOP_SECONDS: Final = 1.5
+
+
+class NotServing(Exception):
+    """The API did not begin to answer."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at the address; port 0 takes a free one. Raises OSError where it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+class Service:
+    """The API on the open socket `listener`, and with `worker` what it accepts is executed here as well."""
+
+    def __init__(self, runtime: Runtime, listener: socket.socket, *, worker: bool) -> None:
+        publisher = Publisher(runtime.settings.publish_backlog)
+        config = uvicorn.Config(
+            web.create_app(runtime, publisher),
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=1,
+        )
+        self._listener = listener
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
+        self._worker = EmbeddedWorker() if worker else None
+        self._working = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Return once the API answers and the worker consumes.
+
+        Raises NotServing, with everything stopped again.
+        """
+        try:
+            self._thread.start()
+            if self._worker is not None:
+                self._working = True
+                self._worker.start()
+            self._wait_until_started()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End both: requests and the task at hand are given a moment; what was not begun stays owed in the database."""
+        self._server.should_exit = True
+        if self._worker is not None and self._working:
+            self._worker.stop(STOP_SECONDS)
+        if self._thread.ident is not None:
+            self._thread.join(STOP_SECONDS)
+        self._listener.close()
+
+    def _wait_until_started(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise NotServing("the API did not start; its log says why")
+            time.sleep(0.01)
