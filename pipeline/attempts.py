@@ -67,6 +67,7 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
         events.append(session, lane.export_id, ACTOR, [])
         happened: list[NewEvent] = []
         _delivered(session, taken)
+        happened += _told(session, claimed, taken)
         if claimed.submission_id is not None and taken:
             happened += _handed_over(session, claimed.submission_id, sent.receipts)
         recorded = Recorded()
@@ -85,7 +86,6 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
         else:
             _release(session, untried, 0)
         session.execute(insert(Attempt), _attempts(claimed, sent))
-        happened += _told(session, claimed, taken)
         events.append(session, lane.export_id, ACTOR, happened)
     return recorded
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
 from config.logs import configure_logs
-from pipeline.api import events, executions, packages, system
+from pipeline.api import acknowledgements, deliveries, events, executions, packages, partners, sandbox, system
 from pipeline.api.contract import add_contract
 from pipeline.api.dependencies import Keys, Launcher
 from pipeline.api.envelope import BodyLimit, Envelope, Measures
@@ -20,7 +20,16 @@ from pipeline.api.problems import add_problem_handlers
 from pipeline.dispatch import Publisher
 from pipeline.runtime import Runtime, process_runtime
 
-ROUTERS = (executions.router, events.router, packages.router, system.router)
+ROUTERS = (
+    executions.router,
+    events.router,
+    packages.router,
+    partners.router,
+    deliveries.router,
+    acknowledgements.router,
+    sandbox.router,
+    system.router,
+)
 
 
 def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:

@@ -10,11 +10,20 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from pipeline.schemas.execution import ExecuteRequest
+from pipeline.schemas.messages import AcknowledgementBody
+from pipeline.schemas.partners import NewPartner, PartnerChanges
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Problem
 
 #: Read by our own hands, and so unknown to FastAPI.
-_BODIES: Final[tuple[type[BaseModel], ...]] = (ExecuteRequest, Plan, Problem)
+_BODIES: Final[tuple[type[BaseModel], ...]] = (
+    ExecuteRequest,
+    Plan,
+    NewPartner,
+    PartnerChanges,
+    AcknowledgementBody,
+    Problem,
+)
 
 _ABOUT: Final = """\
 Executes approved export plans: package records, customs treatment, importable invoices, the handoff to the customs

@@ -15,6 +15,7 @@ from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import refusals
 from pipeline.errors import NotFound, NotReady
 from pipeline.schemas.execution import ExecuteRequest, ExportView, View
+from pipeline.schemas.messages import MESSAGES, AcknowledgementBody, HandoffAnswer
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Problem
 
@@ -25,6 +26,10 @@ SCHEMAS: Final[dict[str, type[BaseModel]]] = {
     "execute-request": ExecuteRequest,
     "export": ExportView,
     "problem": Problem,
+    "acknowledgement": AcknowledgementBody,
+    "handoff-answer": HandoffAnswer,
+    # The `dataschema` of each CloudEvent, by its type.
+    **{message_type.value: model for message_type, model in MESSAGES.items()},
 }
 
 

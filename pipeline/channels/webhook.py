@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt, Target, excerpt
 from pipeline.channels.post import open_poster
-from pipeline.errors import ChannelRefused
+from pipeline.errors import ChannelRefused, InvalidApiKey
 
 
 class WebhookChannel:
@@ -41,3 +41,14 @@ def signed(message_id: str, body: bytes, secret: str, at: datetime | None = None
         "webhook-timestamp": str(int(moment.timestamp())),
         "webhook-signature": Webhook(secret).sign(message_id, moment, body.decode()),
     }
+
+
+def check_signature(body: bytes, headers: Mapping[str, str], secret: str) -> None:
+    """Raise InvalidApiKey unless the three headers sign `body` with the secret, at most five minutes ago."""
+    try:
+        Webhook(secret).verify(body, dict(headers), json_parse=False)
+    except Exception as error:
+        # A malformed header makes the library raise whatever it trips over, not only its own error.
+        raise InvalidApiKey(
+            "the Standard Webhooks signature does not fit the body; sign the exact bytes with the partner's secret"
+        ) from error

@@ -1,0 +1,95 @@
+"""The customs broker's answers to a handoff: with a key, or signed by the partner's own secret."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from pipeline import acknowledgements, partners
+from pipeline.accounts import OPERATE, Caller
+from pipeline.acknowledgements import Submission
+from pipeline.api.bodies import documented
+from pipeline.api.dependencies import RuntimeDep, caller_of
+from pipeline.api.refusals import refusals
+from pipeline.channels.webhook import check_signature
+from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
+from pipeline.schemas.reading import parse
+
+router = APIRouter(prefix="/api/broker-submissions", tags=["broker submissions"])
+
+MAX_BYTES: Final = 64 * 1024
+
+
+@router.post(
+    "/{id}/acknowledgements",
+    response_model=AcknowledgementReceipt,
+    responses=refusals(400, 404, 413),
+    openapi_extra=documented(AcknowledgementBody),
+)
+async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name
+    """Record the broker's answer, once by its `id`, and move the submission up its ladder; repeats are harmless.
+
+    The call carries a key with the role `partner:<id>` or `operate`, or the three Standard Webhooks headers made with
+    the partner's secret.
+    """
+    caller = await caller_of(request) if "authorization" in request.headers else None
+    body = await _bounded(request)
+    headers = dict(request.headers.items())
+    return await run_in_threadpool(_acknowledge, runtime, id, caller, body, headers)
+
+
+def _acknowledge(
+    runtime: Runtime, submission_id: str, caller: Caller | None, body: bytes, headers: dict[str, str]
+) -> AcknowledgementReceipt:
+    if caller is not None:
+        actor = _allowed(runtime, submission_id, caller)
+    else:
+        actor = _signed(runtime, submission_id, body, headers)
+    answer = parse(body, AcknowledgementBody, max_depth=runtime.settings.max_json_depth).model
+    return acknowledgements.answer(runtime, submission_id, answer, actor)
+
+
+def _allowed(runtime: Runtime, submission_id: str, caller: Caller) -> str:
+    submission = _find(runtime, submission_id)
+    if submission.account_id != caller.account_id:
+        raise NotFound(f"there is no broker submission {submission_id}")
+    if submission.partner_id not in caller.partner_ids and not caller.may(OPERATE):
+        raise InsufficientRole(f"answering this needs a key with the role partner:{submission.partner_id} or operate")
+    return caller.key_id
+
+
+def _signed(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str, str]) -> str:
+    if "webhook-signature" not in headers:
+        raise InvalidApiKey(
+            "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
+            headers={"WWW-Authenticate": 'Bearer realm="exports"'},
+        )
+    try:
+        submission = _find(runtime, submission_id)
+    except NotFound:
+        # Who cannot sign learns nothing of what exists.
+        raise InvalidApiKey("the Standard Webhooks signature does not fit the body or the submission") from None
+    with runtime.db.read() as session:
+        secret = partners.signing_secret(session, runtime.settings, submission.account_id, submission.partner_id)
+    if secret is None:
+        raise InvalidApiKey("the partner has no secret to sign with")
+    check_signature(body, headers, secret)
+    return f"partner:{submission.partner_id}"
+
+
+def _find(runtime: Runtime, submission_id: str) -> Submission:
+    with runtime.db.read() as session:
+        return acknowledgements.find(session, submission_id)
+
+
+async def _bounded(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BYTES:
+            raise PayloadTooLarge(f"an answer has at most {MAX_BYTES} bytes; send fewer fields")
+    return body

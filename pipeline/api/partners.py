@@ -1,0 +1,71 @@
+"""Partners: create, list, read, change, pause and resume."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from starlette.concurrency import run_in_threadpool
+
+from pipeline import partners
+from pipeline.api.bodies import body_of, documented
+from pipeline.api.dependencies import Admin, Reader, RuntimeDep
+from pipeline.api.refusals import LOOKING, READING, refusals
+from pipeline.schemas.partners import CreatedPartner, NewPartner, PartnerChanges, PartnerList, PartnerView
+from pipeline.schemas.reading import Parsed
+
+router = APIRouter(prefix="/api/partners", tags=["partners"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=CreatedPartner,
+    responses=refusals(400, 413),
+    openapi_extra=documented(NewPartner),
+)
+async def create_partner(
+    response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewPartner], body_of(NewPartner)]
+) -> CreatedPartner:
+    """Register a customs broker, warehouse or operator; its signing secret is in this answer and in no other."""
+    made = await run_in_threadpool(partners.create, runtime, caller.account_id, body.model)
+    response.headers["Location"] = f"/api/partners/{made.id}"
+    response.headers["Cache-Control"] = "no-store"
+    return made
+
+
+@router.get("", response_model=PartnerList, responses=READING)
+def list_partners(runtime: RuntimeDep, caller: Reader) -> PartnerList:
+    """List the account's partners, by id."""
+    return PartnerList(items=partners.listed(runtime, caller.account_id))
+
+
+@router.get("/{id}", response_model=PartnerView, responses=LOOKING)
+def read_partner(id: str, runtime: RuntimeDep, caller: Reader) -> PartnerView:  # noqa: A002 - the contract's name
+    """Return one partner."""
+    return partners.get(runtime, caller.account_id, id)
+
+
+@router.patch(
+    "/{id}", response_model=PartnerView, responses=refusals(400, 404, 413), openapi_extra=documented(PartnerChanges)
+)
+async def change_partner(
+    id: str,  # noqa: A002 - the contract's name
+    runtime: RuntimeDep,
+    caller: Admin,
+    body: Annotated[Parsed[PartnerChanges], body_of(PartnerChanges)],
+) -> PartnerView:
+    """Change what the body names; the rest, and the signing secret, stay."""
+    return await run_in_threadpool(partners.change, runtime, caller.account_id, id, body.model)
+
+
+@router.post("/{id}/pause", response_model=PartnerView, responses=LOOKING)
+def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
+    """Send the partner nothing until it is resumed; what it is owed stays owed."""
+    return partners.pause(runtime, caller.account_id, id)
+
+
+@router.post("/{id}/resume", response_model=PartnerView, responses=refusals(404, 409))
+def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
+    """Send the partner what it is owed, from now on."""
+    return partners.resume(runtime, caller.account_id, id)

@@ -1,0 +1,60 @@
+"""The built-in sandbox broker at its two doors: the borderbuddy contract, and webhooks."""
+
+from __future__ import annotations
+
+import hmac
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from pipeline import partners, sandbox
+from pipeline.api.dependencies import RuntimeDep
+from pipeline.api.refusals import refusals
+from pipeline.channels.borderbuddy import SANDBOX_TOKEN
+from pipeline.channels.webhook import check_signature
+from pipeline.errors import InvalidApiKey
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import HandoffAnswer
+from pipeline.secretbox import SecretBox
+
+router = APIRouter(prefix="/sandbox", tags=["sandbox"])
+
+
+@router.post(
+    "/borderbuddy/handoffs",
+    response_model=HandoffAnswer,
+    responses={202: {"description": "Taken; an answer may follow"}, **refusals(400, 404)},
+)
+async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
+    """Take a handoff as the borderbuddy contract describes; the invoice number's first letter picks the answer."""
+    expected = f"Bearer {SecretBox(runtime.settings.secret_key).token(SANDBOX_TOKEN)}"
+    if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected.encode()):
+        raise InvalidApiKey("the sandbox broker takes handoffs of this installation only")
+    answer = await run_in_threadpool(sandbox.take, runtime, await request.body(), "borderbuddy")
+    if answer is None:
+        return Response(status_code=202)
+    return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
+
+
+@router.post(
+    "/webhooks/{account_id}/{partner_id}",
+    status_code=204,
+    response_class=Response,
+    responses=refusals(400, 404),
+)
+async def take_webhook(account_id: str, partner_id: str, request: Request, runtime: RuntimeDep) -> Response:
+    """Take a webhook that the partner's secret signs; answers to a handoff follow as acknowledgements."""
+    await run_in_threadpool(
+        _webhook, runtime, account_id, partner_id, await request.body(), dict(request.headers.items())
+    )
+    return Response(status_code=204)
+
+
+def _webhook(runtime: Runtime, account_id: str, partner_id: str, body: bytes, headers: dict[str, str]) -> None:
+    with runtime.db.read() as session:
+        secret = partners.signing_secret(session, runtime.settings, account_id, partner_id)
+    if secret is None:
+        raise InvalidApiKey("no such partner signs webhooks here")
+    check_signature(body, headers, secret)
+    sandbox.take(runtime, body, "webhook")

@@ -1,0 +1,208 @@
+"""The built-in sandbox broker: it takes handoffs and answers as the invoice number asks it to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import structlog
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from pydantic import ValidationError
+from sqlalchemy.exc import IntegrityError
+
+from pipeline import acknowledgements, partners
+from pipeline.channels.post import open_poster
+from pipeline.channels.webhook import signed
+from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotReady
+from pipeline.models import SandboxHandoff
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import AcknowledgementBody, FieldAnswer, HandoffAnswer, HandoffReady, MessageType
+from pipeline.schemas.plan import as_json
+
+log = structlog.get_logger(__name__)
+
+Via = Literal["borderbuddy", "webhook"]
+
+_LATE_ANSWERS: Final = threading.BoundedSemaphore(200)
+_TRIES: Final = 3
+_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Script:
+    """How the sandbox answers: `rung` is None where it never does, `fails` where it does not even take the handoff."""
+
+    rung: Literal["accepted", "rejected", "query", "held"] | None
+    delay_seconds: int = 0
+    fails: bool = False
+
+
+def script_of(invoice_number: str) -> Script:
+    """Return what the first two characters of the invoice number ask for: the outcome and the delay in seconds.
+
+    A accepts, R rejects with named fields, Q asks, P never answers, D accepts and H holds after a delay (of one second
+    where none is given), F fails at transport. Any other letter accepts.
+    """
+    letter, digit = invoice_number[:1].upper(), invoice_number[1:2]
+    delay = int(digit) if digit.isascii() and digit.isdigit() else 0
+    match letter:
+        case "R":
+            return Script("rejected", delay)
+        case "Q":
+            return Script("query", delay)
+        case "P":
+            return Script(None)
+        case "D":
+            return Script("accepted", delay or 1)
+        case "F":
+            return Script(None, fails=True)
+        case "H":
+            return Script("held", delay or 1)
+        case _:
+            return Script("accepted", delay)
+
+
+def take(runtime: Runtime, body: bytes, via: Via) -> HandoffAnswer | None:
+    """Take a message and return the answer that it gets at once, if it gets one; the same handoff is answered alike.
+
+    Later answers go to the acknowledgement address over HTTP, signed by the partner's secret, from a timer: they are lost
+    if the process ends first, which in a sandbox harms nobody. Raises InvalidRequest where the body is none of our
+    messages, NotFound where the submission is not ours, NotReady where the script says so.
+    """
+    event_id, ready = _read(body)
+    if ready is None:
+        return None
+    numbers = [unit.invoice.number for unit in ready.units]
+    script = script_of(numbers[0])
+    if script.fails:
+        raise NotReady("the sandbox broker fails this handoff, as the F of its invoice number asks")
+    at_once = _at_once(event_id, script, via)
+    with runtime.db.read() as session:
+        submission = acknowledgements.find(session, ready.submission_id)
+        secret = partners.signing_secret(session, runtime.settings, submission.account_id, submission.partner_id)
+        known = session.get(SandboxHandoff, event_id) is not None
+    if not known:
+        _remember(runtime, event_id, ready, numbers, script, at_once, via)
+    late = _late(event_id, script, via)
+    if late is not None and secret is not None:
+        url = f"{runtime.settings.public_url.rstrip('/')}/api/broker-submissions/{submission.id}/acknowledgements"
+        answer = late
+        _later(script.delay_seconds, lambda: _post(url, answer, secret))
+    return at_once
+
+
+def _read(body: bytes) -> tuple[str, HandoffReady | None]:
+    try:
+        event = JSONFormat().read(CloudEvent, body)
+        if event.get_type() != MessageType.HANDOFF_READY:
+            return event.get_id(), None
+        return event.get_id(), HandoffReady.model_validate(event.get_data())
+    except ValidationError as error:
+        raise InvalidRequest(f"the handoff is not of its schema: {error.error_count()} invalid fields") from None
+    except Exception as error:
+        # The library raises whatever its input makes it trip over.
+        raise InvalidRequest(f"the body is no CloudEvent in structured JSON: {type(error).__name__}") from error
+
+
+def _at_once(event_id: str, script: Script, via: Via) -> HandoffAnswer | None:
+    if via == "webhook" or script.rung is None:
+        return None
+    if script.delay_seconds or script.rung == "held":
+        return HandoffAnswer(handoff_id=_handoff_id(event_id), status="received")
+    said = _answer(event_id, script.rung)
+    return HandoffAnswer(
+        handoff_id=_handoff_id(event_id),
+        status=script.rung,
+        reference=said.reference,
+        message=said.message,
+        fields=said.fields,
+    )
+
+
+def _late(event_id: str, script: Script, via: Via) -> AcknowledgementBody | None:
+    if script.rung is None or (via == "borderbuddy" and not script.delay_seconds):
+        return None
+    return _answer(event_id, script.rung)
+
+
+def _answer(event_id: str, rung: Literal["accepted", "rejected", "query", "held"]) -> AcknowledgementBody:
+    handoff_id = _handoff_id(event_id)
+    fields: list[FieldAnswer] = []
+    message = {
+        "accepted": "Accepted by the sandbox broker.",
+        "rejected": "Rejected by the sandbox broker: two fields need a correction.",
+        "query": "The sandbox broker asks about one field.",
+        "held": "Held by the sandbox broker.",
+    }[rung]
+    if rung == "rejected":
+        fields = [
+            FieldAnswer(pointer="/units/0/lines/0/htsCode", message="The code does not fit the description."),
+            FieldAnswer(pointer="/units/0/parties/importerOfRecord/importerNumber", message="The number is not known."),
+        ]
+    if rung == "query":
+        fields = [FieldAnswer(pointer="/units/0/lines/0/description", message="What is it made of?")]
+    return AcknowledgementBody(
+        id=f"{handoff_id}:{rung}", rung=rung, reference=f"SBX-{handoff_id[-8:].upper()}", message=message, fields=fields
+    )
+
+
+def _handoff_id(event_id: str) -> str:
+    return f"sbx-{event_id}"
+
+
+def _remember(
+    runtime: Runtime,
+    event_id: str,
+    ready: HandoffReady,
+    numbers: list[str],
+    script: Script,
+    at_once: HandoffAnswer | None,
+    via: Via,
+) -> None:
+    row = SandboxHandoff(
+        id=event_id,
+        submission_id=ready.submission_id,
+        path=via,
+        invoice_numbers=numbers,
+        outcome=script.rung or "none",
+        answer={} if at_once is None else as_json(at_once),
+    )
+    try:
+        with runtime.db.write() as session:
+            session.add(row)
+    except IntegrityError:
+        log.info("sandbox_handoff_repeated")
+
+
+def _later(seconds: float, act: Callable[[], None]) -> None:
+    if not _LATE_ANSWERS.acquire(blocking=False):
+        log.warning("sandbox_answer_dropped")
+        return
+
+    def run() -> None:
+        try:
+            act()
+        finally:
+            _LATE_ANSWERS.release()
+
+    timer = threading.Timer(seconds, run)
+    timer.daemon = True
+    timer.start()
+
+
+def _post(url: str, answer: AcknowledgementBody, secret: str) -> None:
+    body = answer.model_dump_json(by_alias=True).encode()
+    for attempt in range(_TRIES):
+        try:
+            # Our own address, from the settings: it may be private.
+            with open_poster(private=True, seconds=_SECONDS) as poster:
+                poster.post(url, body, {"content-type": "application/json"} | signed(answer.id, body, secret))
+        except (ChannelUnavailable, ChannelRefused) as error:
+            log.warning("sandbox_answer_not_taken", attempt=attempt + 1, reason=str(error))
+            time.sleep(1)
+        else:
+            return
