@@ -126,6 +126,8 @@ def _number_part(address: Address) -> str:
 
 
 def _plain(text: str) -> str:
+    if text.isascii():
+        return text.upper()
     # Accents fall away: Québec and Quebec are one city.
     decomposed = unicodedata.normalize("NFKD", text)
     return "".join(c for c in decomposed if not unicodedata.combining(c)).upper()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import rfc8785
 from sqlalchemy import insert
 from sqlmodel import Session
 
@@ -86,4 +86,7 @@ def _columns(line: Line) -> dict[str, Any]:
 
 
 def _digest(value: Any) -> str:
-    return "sha256:" + hashlib.sha256(rfc8785.dumps(value)).hexdigest()
+    # RFC 8785 asks for more where there are numbers, or keys beyond the basic plane. A treatment has neither, and for
+    # the rest the encoder in C writes the same bytes in a tenth of the time: a test holds the two against each other.
+    canonical = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
