@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
@@ -39,6 +41,10 @@ class ApiUnreachable(Exception):
 
 class Corrupted(Exception):
     """A document's bytes are not those that the export promises."""
+
+
+class _Settled(Exception):
+    """The log says that nothing more is to come."""
 
 
 class StillRunning(Exception):
@@ -103,7 +109,7 @@ class Api:
     def follow(self, export: str, *, after: int = 0, timeout_seconds: float | None = None) -> Iterator[EventView]:
         """Yield each event as it happens, the past ones first; a broken stream goes on where it broke.
 
-        Raises StillRunning once `timeout_seconds` are over.
+        It ends once the export has ended, everybody was told and the customs broker has answered. Raises StillRunning once `timeout_seconds` are over.
         """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         failures = 0
@@ -113,6 +119,8 @@ class Api:
                     after = event.seq
                     failures = 0
                     yield event
+            except _Settled:
+                return
             except (httpx.TransportError, ApiUnreachable) as error:
                 failures += not isinstance(error, httpx.ReadTimeout)
                 if failures > 10:
@@ -130,6 +138,8 @@ class Api:
             if not response.is_success:
                 response.read()
                 raise _error(response)
+            if response.status_code == httpx.codes.NO_CONTENT:
+                raise _Settled
             data: list[str] = []
             for line in response.iter_lines():
                 if deadline is not None and time.monotonic() > deadline:
@@ -153,6 +163,22 @@ class Api:
     def bundle(self, export: ExportView) -> bytes:
         """Return the whole handoff as one zip file."""
         return self._call("GET", export.links.bundle.lstrip("/")).content
+
+    def save(self, export: ExportView, folder: Path, *, bundle: bool) -> list[Path]:
+        """Write the export's documents into `folder`, one folder a customs package, and return where they are.
+
+        Raises Corrupted, before anything of that document is written, where the bytes are not those promised, and OSError
+        where the folder does not take them.
+        """
+        names = {package.id: package.package_number or package.id for package in export.customs_packages}
+        paths = []
+        for artifact in export.artifacts:
+            paths.append(folder / safe_name(names[artifact.customs_package_id]) / safe_name(artifact.filename))
+            _write(paths[-1], self.download(artifact))
+        if bundle:
+            paths.append(folder / "bundle.zip")
+            _write(paths[-1], self.bundle(export))
+        return paths
 
     def deliveries(self, *, export: str | None = None, state: str | None = None) -> DeliveryPage:
         """Return the newest page of the delivery log."""
@@ -200,3 +226,15 @@ def _error(response: httpx.Response) -> ApiProblem | ApiUnreachable:
 def _segment(value: str) -> str:
     # An id that holds a slash must not become another path.
     return quote(value, safe="")
+
+
+def safe_name(text: str) -> str:
+    """Return `text` as the name of one file or folder: no name from outside leads out of a folder."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".") or "_"
+
+
+def _write(path: Path, body: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(body)
+    part.replace(path)

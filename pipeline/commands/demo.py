@@ -1,10 +1,200 @@
-"""x."""
+"""`exports demo`: the demo, told in a terminal."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from config.logs import configure_logs
+from config.settings import Settings, use_settings
+from pipeline.client import Api
+from pipeline.commands import view
+from pipeline.commands.narration import Line, Narrator
+from pipeline.commands.picture import save_picture
+from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.commands.server import wait_for_the_end
+from pipeline.db import utc_now
+from pipeline.runtime import process_runtime
+from pipeline.schemas.execution import ExportView
+from pipeline.states import ExportState
+
+if TYPE_CHECKING:
+    from pipeline.channels.inbox import Received
 
 app = typer.Typer()
 
+HOST: Final = "127.0.0.1"
+TIMEOUT_SECONDS: Final = 60.0
+INTERRUPTED: Final = 130  # what shells say of a command ended by Ctrl-C
+PICTURE_WIDTH: Final = 132
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What came of one plan: the export as it ended, and where its documents lie."""
+
+    name: str
+    export: ExportView
+    files: Sequence[Path]
+
+    @property
+    def invoices(self) -> list[Path]:
+        """The printed invoices."""
+        return [path for path in self.files if path.name == "commercial_customs_invoice.pdf"]
+
+    @property
+    def bundle(self) -> Path:
+        """The whole handoff."""
+        return self.files[-1]
+
 
 @app.command()
-def demo() -> None:
-    """Run."""
+@reported
+def demo(
+    home: Annotated[Path, typer.Option(metavar="DIR", help="Where it keeps everything.")] = Path("var/demo"),
+    serve: Annotated[bool, typer.Option("--serve", help="Leave it serving afterwards, until Ctrl-C.")] = False,
+    picture: Annotated[Path | None, typer.Option(hidden=True, help="Save what the terminal shows as SVG.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run three example plans through every part, on this machine, and show what came of them."""
+    console = aside() if as_json else out()
+    if picture is not None:
+        console = Console(record=True, width=PICTURE_WIDTH, highlight=False, force_terminal=True)
+    try:
+        with ExitStack() as stack:
+            _play(stack, console, home, serve=serve, as_json=as_json)
+    except KeyboardInterrupt:
+        aside().print("\nstopped; nothing is left running")
+        raise typer.Exit(INTERRUPTED) from None
+    if picture is not None:
+        save_picture(console, picture)
+
+
+def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_json: bool) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    listener = stack.enter_context(closing(socket.create_server((HOST, 0))))
+    settings = _settled_on(home, listener.getsockname()[1])
+    configure_logs(settings, stack.enter_context((home / "demo.log").open("a", encoding="utf-8")))
+    from pipeline import demo as play  # noqa: PLC0415 - what these import reads the settings, which are chosen above
+    from pipeline import serving  # noqa: PLC0415
+
+    runtime = stack.enter_context(closing(process_runtime()))
+    key = play.prepare(runtime)
+    began = time.monotonic()
+    stack.enter_context(serving.Service(runtime, listener, worker=True))
+    api = stack.enter_context(Api(settings.public_url, key))
+    console.print("[bold]Three approved plans, through every part of the service, on this machine[/]\n")
+    console.print(f"  serving   {settings.public_url}   API, worker and message broker in this process")
+    console.print(f"  home      {escape(str(home))}   database, documents, log\n")
+    played = [play.post(api, plan) for plan in play.plans(f"{utc_now():%y%m%d%H%M%S}")]
+    narrators = {each.name: Narrator(each.export) for each in played}
+    width = max(len(name) for name in narrators)
+    for each, event in play.watch(api, played, TIMEOUT_SECONDS):
+        for line in narrators[each.name].tell([event]):
+            console.print(_labelled(each.name, width, line), soft_wrap=True)
+    endings = []
+    for each in played:
+        export = api.inspect(each.export.export_id)
+        files = api.save(export, home / "out" / export.batch_id, bundle=True)
+        endings.append(Ending(each.name, export, files))
+    messages = play.consume(settings, played)
+    seconds = time.monotonic() - began
+    if as_json:
+        print_json(_summary(endings, messages, seconds, settings))
+    _tell_endings(console, endings)
+    _tell_messages(console, messages)
+    failed = [ending.name for ending in endings if ending.export.state is not ExportState.EXECUTED]
+    if failed:
+        raise Failure(f"not executed: {', '.join(failed)}", remedy=f"The log is {home / 'demo.log'}.")
+    _tell_what_next(console, home, seconds)
+    if serve:
+        console.print(f"\n  serving at [bold]{settings.public_url}[/] until Ctrl-C; in another terminal:")
+        console.print(f"    export EXPORTS_API_URL={settings.public_url} EXPORTS_API_KEY={key}", soft_wrap=True)
+        console.print(f"    exports inspect {endings[0].export.batch_id}")
+        wait_for_the_end()
+
+
+def _settled_on(home: Path, port: int) -> Settings:
+    from pipeline.demo import settings_of  # noqa: PLC0415 - it knows the home before anybody reads the settings
+
+    settings = settings_of(home, HOST, port)
+    use_settings(settings)
+    return settings
+
+
+def _labelled(name: str, width: int, line: Line) -> Text:
+    return Text(f"  {name:<{width}}  ") + line.styled
+
+
+def _tell_endings(console: Console, endings: Sequence[Ending]) -> None:
+    for ending in endings:
+        console.print()
+        console.print(Text(f"{ending.name}  ", style="bold") + view.headline(ending.export), soft_wrap=True)
+        for submission in ending.export.broker_submissions:
+            said = next((answer.message for answer in reversed(submission.acknowledgements) if answer.message), "")
+            way = f"{submission.partner_id} by {submission.channel}"
+            console.print(
+                f"  customs broker  [bold]{submission.rung}[/]  [dim]{way}[/]  {escape(said)}", soft_wrap=True
+            )
+        for path in ending.invoices:
+            console.print(f"  invoice         {escape(str(path))}", soft_wrap=True)
+        console.print(f"  handoff bundle  {escape(str(ending.bundle))}", soft_wrap=True)
+
+
+def _tell_messages(console: Console, messages: Sequence[Received]) -> None:
+    console.print("\n[bold]Messages, consumed from the queues of the partners[/]")
+    counted = Counter((message.queue, str(message.event.get("type"))) for message in messages)
+    for (queue, kind), count in sorted(counted.items()):
+        sample = next(m for m in messages if m.queue == queue and m.event.get("type") == kind)
+        console.print(f"  {queue:<18} {count:>4}  [bold]{kind}[/]")
+        console.print(Text(f"{'':25}{_shortened(sample.event.get('data'), console.width - 27)}", style="dim"))
+
+
+def _shortened(data: Any, width: int) -> str:
+    text = json.dumps(data, ensure_ascii=False)
+    return text if len(text) <= width else text[: max(width - 1, 20)] + "…"
+
+
+def _tell_what_next(console: Console, home: Path, seconds: float) -> None:
+    console.print(f"\n[green]✓[/] done in {seconds:.1f} s")
+    console.print("  again, with batches of its own   make demo")
+    console.print("  leave it serving                 .venv/bin/exports demo --serve")
+    console.print(f"  what it did, line by line        {escape(str(home / 'demo.log'))}")
+
+
+def _summary(
+    endings: Sequence[Ending], messages: Sequence[Received], seconds: float, settings: Settings
+) -> dict[str, Any]:
+    counted = Counter((message.queue, str(message.event.get("type"))) for message in messages)
+    return {
+        "address": settings.public_url,
+        "seconds": round(seconds, 3),
+        "exports": [
+            {
+                "plan": ending.name,
+                "exportId": ending.export.export_id,
+                "batchId": ending.export.batch_id,
+                "state": ending.export.state,
+                "status": ending.export.status,
+                "rungs": [submission.rung for submission in ending.export.broker_submissions],
+                "invoices": [str(path) for path in ending.invoices],
+                "bundle": str(ending.bundle),
+            }
+            for ending in endings
+        ],
+        "messages": [
+            {"queue": queue, "type": kind, "count": count} for (queue, kind), count in sorted(counted.items())
+        ],
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.narration import ENDS, Narrator
 from pipeline.commands.planfile import key_of, read_plan
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, finding_lines, out, print_json, reported
-from pipeline.schemas.execution import ArtifactView, EventView, ExportView
+from pipeline.schemas.execution import EventView, ExportView
 from pipeline.states import ExportState
 
 app = typer.Typer()
@@ -168,7 +167,7 @@ def artifacts(
         found = api.inspect(export)
         if folder is not None:
             try:
-                paths = download(api, found, folder, bundle=bundle)
+                paths = api.save(found, folder, bundle=bundle)
             except Corrupted as error:
                 raise Failure(
                     str(error), remedy="Nothing was written for it. Tell whoever runs the service."
@@ -185,36 +184,3 @@ def artifacts(
         print_json([artifact.model_dump(mode="json", by_alias=True) for artifact in found.artifacts])
     else:
         out().print(view.artifacts_table(found))
-
-
-def download(api: Api, export: ExportView, folder: Path, *, bundle: bool) -> list[Path]:
-    """Write the export's documents into `folder`, one folder a customs package, and return where they are.
-
-    Raises Corrupted, before anything of that document is written, where the bytes are not those promised.
-    """
-    names = {package.id: package.package_number or package.id for package in export.customs_packages}
-    paths = []
-    for artifact in export.artifacts:
-        paths.append(folder / safe_name(names[artifact.customs_package_id]) / safe_name(artifact.filename))
-        _write(paths[-1], api.download(artifact))
-    if bundle:
-        paths.append(folder / "bundle.zip")
-        _write(paths[-1], api.bundle(export))
-    return paths
-
-
-def invoice_pdfs(export: ExportView) -> list[ArtifactView]:
-    """Return the printed invoices among the documents."""
-    return [artifact for artifact in export.artifacts if artifact.artifact_type == "cci_pdf"]
-
-
-def safe_name(text: str) -> str:
-    """Return `text` as the name of one file or folder: no name from outside leads out of a folder."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".") or "_"
-
-
-def _write(path: Path, body: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(body)
-    part.replace(path)
