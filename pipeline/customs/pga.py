@@ -64,8 +64,6 @@ def _disclaimed(
     wrong = None
     if row.disclaimer not in allowed:
         wrong = f"flag {row.flag} does not allow disclaimer {row.disclaimer}"
-    elif disclaimer.agencies and row.agency not in disclaimer.agencies:
-        wrong = f"disclaimer {row.disclaimer} is for {spoken(sorted(disclaimer.agencies))} alone"
     elif disclaimer.entry_types and entry_type not in disclaimer.entry_types:
         wrong = f"disclaimer {row.disclaimer} is for entry type {spoken(sorted(disclaimer.entry_types))} alone"
     if wrong is not None:

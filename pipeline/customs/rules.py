@@ -192,6 +192,15 @@ class PgaRules(Data):
     flags: dict[str, Flag]
     agencies: dict[str, dict[str, Program]]
 
+    @model_validator(mode="after")
+    def _disclaimers_fit(self) -> Self:
+        for name, flag in self.flags.items():
+            for code in flag.disclaimers:
+                agencies = self.disclaimers[code].agencies
+                if agencies and flag.agency not in agencies:
+                    raise ValueError(f"flag {name} of {flag.agency} allows disclaimer {code}, which is for {agencies}")
+        return self
+
 
 class ImporterNumber(Data):
     """A form that an importer's number may take."""

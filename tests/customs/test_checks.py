@@ -61,6 +61,10 @@ def test_a_good_plan_has_no_finding(units: int, lines: int, packages: int) -> No
     assert findings(plan(units, lines, packages)) == []
 
 
+COSMETIC = dict.fromkeys(
+    ("fdaProductCode", "productName", "sourceCountry", "manufacturer", "shipper", "fdaImporter", "deliveredTo"), "1"
+)
+
 BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     "V01 a Canadian MID begins with CA": (
         [(f"{UNIT}/parties/manufacturers/0/mid", "CAMAPGOO120TOR")],
@@ -240,6 +244,18 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="ZZZ", data={"fdaProductCode": "53L--04"}))],
         [("V14", "warn", f"{PAN}/treatment/pga/0/program")],
     ),
+    "V14 a disclaimer of another entry type": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="F"))],
+        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+    ),
+    "V14 a disclaimer that the program does not allow": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="B"))],
+        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+    ),
+    "V14 data without the intended use": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="COS", data=COSMETIC))],
+        [("V14", "warn", f"{PAN}/treatment/pga/0/data")],
+    ),
     "V14 a disclaimer and data": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", disclaimer="A", data={"fdaProductCode": "53L--04"}))],
         [("V14", "warn", f"{PAN}/treatment/pga/0/data")],
@@ -398,6 +414,14 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
     ],
     "a Social Security number": [(f"{UNIT}/parties/importerOfRecord/importerNumber", "123-45-6789")],
     "a foreign importer on formal entry": [(f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345")],
+    "a disclaimer of warehouse entry on warehouse entry": [
+        (f"{UNIT}/entry/type", "21"),
+        (f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="F")),
+    ],
+    "consumer product safety before its day": [
+        (f"{UNIT}/entry/estimatedArrivalAt", "2026-07-07T12:00:00Z"),
+        (f"{PAN}/treatment/pga/0", pga_row("CP1", "CPS")),
+    ],
     "a flag that nothing need be said of": [(f"{PAN}/treatment/pga/0", pga_row("AQX", "APH"))],
     "accents": [(f"{UNIT}/parties/buyer/name", "Café Élan, fournitures de ménage")],
 }
@@ -405,7 +429,7 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
 
 @pytest.mark.parametrize("allowed", ALLOWED)
 def test_what_is_allowed_is_left_alone(allowed: str) -> None:
-    assert said(with_changes(*ALLOWED[allowed])) == []
+    assert said(with_changes(*ALLOWED[allowed]), on=date(2026, 7, 1)) == []
 
 
 def test_units_and_invoices_are_told_apart() -> None:
