@@ -13,6 +13,8 @@ from config.settings import get_settings
 
 app = Celery("exports", include=["tasks.exports", "tasks.deliveries", "tasks.intake", "tasks.upkeep"])
 app.conf.update(celery_options(get_settings()))
+# Celery's current app is one a thread; the embedded worker's thread, too, must publish through this one.
+app.set_default()
 
 
 @setup_logging.connect
