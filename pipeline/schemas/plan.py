@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date as calendar_date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from pipeline.money import CURRENCIES, decimal
@@ -52,7 +52,11 @@ def _printable(value: str) -> str:
     return value
 
 
-Number = Annotated[Decimal, BeforeValidator(_as_decimal)]
+Number = Annotated[
+    Decimal,
+    BeforeValidator(_as_decimal),
+    WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "maxLength": 24, "examples": ["12.50"]}),
+]
 Amount = Annotated[Number, Field(ge=0, max_digits=18, decimal_places=6)]
 Quantity = Annotated[Number, Field(gt=0, max_digits=18, decimal_places=6)]
 WeightKg = Annotated[Number, Field(ge=0, max_digits=14, decimal_places=4)]
@@ -93,7 +97,7 @@ class RulesetRef(Closed):
     """The dated rules that the planner decided by."""
 
     id: Text
-    as_of: date
+    as_of: calendar_date
 
 
 class Entry(Closed):
@@ -104,7 +108,7 @@ class Entry(Closed):
     mode_of_transport: Literal["truck", "rail", "air", "vessel", "mail", "other"]
     carrier_scac: Annotated[str, Field(pattern=r"^[A-Z]{2,4}$")] | None = None
     shipment_control_number: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,30}$")] | None = None
-    export_date: date
+    export_date: calendar_date
     estimated_arrival_at: AwareDatetime | None = None
 
 
@@ -186,12 +190,12 @@ class InvoiceHeader(Closed):
     """The head of the commercial invoice: number, terms and total."""
 
     number: Text
-    date: date
+    date: calendar_date
     currency: Currency
     exchange_rate: Annotated[Number, Field(gt=0, max_digits=18, decimal_places=8)] | None = None
     incoterm: Literal["EXW", "FCA", "CPT", "CIP", "DAP", "DPU", "DDP", "FAS", "FOB", "CFR", "CIF"]
     incoterm_place: Text
-    sale_date: date | None = None
+    sale_date: calendar_date | None = None
     sale_place: Text | None = None
     reason_for_export: Literal["sale", "sample", "gift", "return", "repair", "transfer", "other"]
     related_parties: bool
@@ -275,9 +279,9 @@ class UsmcaCertificate(Closed):
     certifier_role: Literal["importer", "exporter", "producer"]
     certifier_name: Text
     criterion: Literal["A", "B", "C", "D"]
-    blanket_from: date | None = None
-    blanket_to: date | None = None
-    signed_on: date
+    blanket_from: calendar_date | None = None
+    blanket_to: calendar_date | None = None
+    signed_on: calendar_date
 
 
 class Content(Closed):

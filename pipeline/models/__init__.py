@@ -1,0 +1,48 @@
+"""The tables and their constraints, nothing else."""
+
+from __future__ import annotations
+
+from pipeline.models.deliveries import (
+    Acknowledgement,
+    Attempt,
+    BrokerSubmission,
+    Delivery,
+    Notification,
+    SandboxHandoff,
+)
+from pipeline.models.exports import (
+    Artifact,
+    Event,
+    Export,
+    ExportUnit,
+    Heartbeat,
+    IdempotencyRecord,
+    LineTreatment,
+    Package,
+    PlanSnapshot,
+    Step,
+)
+from pipeline.models.parties import Account, ApiKey, Partner, PartnerChannel
+
+__all__ = [
+    "Account",
+    "Acknowledgement",
+    "ApiKey",
+    "Artifact",
+    "Attempt",
+    "BrokerSubmission",
+    "Delivery",
+    "Event",
+    "Export",
+    "ExportUnit",
+    "Heartbeat",
+    "IdempotencyRecord",
+    "LineTreatment",
+    "Notification",
+    "Package",
+    "Partner",
+    "PartnerChannel",
+    "PlanSnapshot",
+    "SandboxHandoff",
+    "Step",
+]

@@ -1,0 +1,38 @@
+"""What the tables' columns are made of: instants, JSON, long texts, and the names of constraints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from pipeline.db import Instant, database_now
+
+NAMING = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+SQLModel.metadata.naming_convention = NAMING
+
+JSON_COLUMN = JSON().with_variant(JSONB(), "postgresql")
+
+
+def instant(*, nullable: bool = False) -> Any:
+    """Return a column for an aware UTC instant."""
+    return Field(default=None, sa_type=Instant, nullable=nullable)
+
+
+def written_at() -> Any:
+    """Return a column for the instant at which the row is written."""
+    # The database's clock fills it in, on either database, because no server default is spelt alike on both.
+    return Field(default=None, sa_type=Instant, nullable=False, sa_column_kwargs={"default": database_now()})
+
+
+def long_text() -> Any:
+    """Return a column for a text of any length."""
+    return Field(sa_type=Text)

@@ -1,0 +1,129 @@
+"""Who is told what: submissions, notifications, deliveries and each attempt."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from pipeline.models.columns import JSON_COLUMN, instant, long_text, written_at
+
+
+class BrokerSubmission(SQLModel, table=True):
+    """The handoff to the customs broker, and the rung it has climbed to."""
+
+    __tablename__ = "broker_submissions"
+    __table_args__ = (UniqueConstraint("export_id", "partner_id"),)
+
+    id: str = Field(primary_key=True)
+    export_id: str = Field(foreign_key="exports.id")
+    account_id: str
+    partner_id: str
+    submission_type: str
+    path: str
+    channel: str
+    state: str
+    recipient: str | None = None
+    subject: str
+    sent_at: datetime | None = instant(nullable=True)
+    deadline_at: datetime | None = instant(nullable=True)
+    error_message: str | None = None
+    created_at: datetime = written_at()
+    updated_at: datetime = written_at()
+
+
+class Acknowledgement(SQLModel, table=True):
+    """One answer of the broker; the same answer sent twice is one row."""
+
+    __tablename__ = "acknowledgements"
+
+    submission_id: str = Field(primary_key=True, foreign_key="broker_submissions.id")
+    id: str = Field(primary_key=True)
+    rung: str
+    reference: str | None = None
+    entry_number: str | None = None
+    message: str | None = None
+    fields: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
+    received_at: datetime = written_at()
+
+
+class Notification(SQLModel, table=True):
+    """What is said: one message, the same id on every try and on every channel."""
+
+    __tablename__ = "notifications"
+    __table_args__ = (Index("ix_notifications_export_id_position", "export_id", "position"),)
+
+    id: str = Field(primary_key=True)
+    export_id: str = Field(foreign_key="exports.id")
+    account_id: str
+    audience: str  # customs_broker | warehouse | operator
+    event_type: str
+    position: int
+    data: str = long_text()
+    created_at: datetime = written_at()
+
+
+class Delivery(SQLModel, table=True):
+    """To whom: one notification, one recipient, one channel."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("notification_id", "partner_id", "channel"),
+        Index("ix_deliveries_lane", "export_id", "partner_id", "channel", "position"),
+        Index(
+            "ix_deliveries_due_at",
+            "due_at",
+            postgresql_where=text("state = 'pending'"),
+            sqlite_where=text("state = 'pending'"),
+        ),
+        Index("ix_deliveries_account_id_id", "account_id", "id"),
+    )
+
+    id: str = Field(primary_key=True)
+    notification_id: str = Field(foreign_key="notifications.id")
+    export_id: str = Field(foreign_key="exports.id")
+    account_id: str
+    audience: str
+    partner_id: str
+    channel: str
+    position: int
+    state: str
+    fence: int = 0
+    attempts: int = 0
+    attempts_forgiven: int = 0  # of those, how many were made before a person resent it: the schedule begins anew
+    lease_until: datetime | None = instant(nullable=True)
+    due_at: datetime | None = instant(nullable=True)
+    delivered_at: datetime | None = instant(nullable=True)
+    error: str | None = None
+    created_at: datetime = written_at()
+
+
+class Attempt(SQLModel, table=True):
+    """Each try of a delivery; only ever added to."""
+
+    __tablename__ = "attempts"
+
+    delivery_id: str = Field(primary_key=True, foreign_key="deliveries.id")
+    number: int = Field(primary_key=True)
+    outcome: str  # delivered | failed | refused
+    status: str | None = None
+    duration_ms: int
+    answer: str | None = None
+    error_class: str | None = None
+    at: datetime = written_at()
+
+
+class SandboxHandoff(SQLModel, table=True):
+    """What the built-in sandbox broker received, and how it answers."""
+
+    __tablename__ = "sandbox_handoffs"
+
+    id: str = Field(primary_key=True)  # the notification's id: the same handoff twice is one row
+    submission_id: str
+    path: str
+    invoice_numbers: list[str] = Field(sa_type=JSON_COLUMN)
+    outcome: str
+    answer: dict[str, Any] = Field(sa_type=JSON_COLUMN)
+    received_at: datetime = written_at()

@@ -1,0 +1,208 @@
+"""What is executed: plans, exports, their units and steps, and what those made."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from pipeline.models.columns import JSON_COLUMN, instant, long_text, written_at
+
+
+class PlanSnapshot(SQLModel, table=True):
+    """An approved plan as it was registered or sent, in canonical JSON; never changed."""
+
+    __tablename__ = "plans"
+    __table_args__ = (UniqueConstraint("account_id", "batch_id", "plan_hash"),)
+
+    id: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="accounts.id")
+    batch_id: str
+    plan_hash: str
+    document: str = long_text()
+    registered_at: datetime = written_at()
+
+
+class Export(SQLModel, table=True):
+    """One execution of one approved plan."""
+
+    __tablename__ = "exports"
+    __table_args__ = (
+        UniqueConstraint("account_id", "batch_id", "revision"),
+        Index("ix_exports_account_id_id", "account_id", "id"),
+    )
+
+    id: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="accounts.id")
+    batch_id: str
+    revision: int = 1
+    plan_id: str = Field(foreign_key="plans.id")
+    plan_hash: str
+    test: bool
+    state: str
+    broker_id: str
+    warehouse_id: str
+    ruleset_id: str
+    ruleset_as_of: date
+    units_total: int
+    units_closed: int = 0
+    next_seq: int = 1
+    treatment_digest: str
+    findings: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
+    failure: str | None = None
+    trace_parent: str | None = None
+    accepted_at: datetime = written_at()
+    updated_at: datetime = written_at()
+    finished_at: datetime | None = instant(nullable=True)
+
+
+class ExportUnit(SQLModel, table=True):
+    """One unit of the plan, and the customs package made of it."""
+
+    __tablename__ = "units"
+    __table_args__ = (
+        UniqueConstraint("customs_package_id"),
+        UniqueConstraint("account_id", "package_number"),
+    )
+
+    export_id: str = Field(primary_key=True, foreign_key="exports.id")
+    unit_no: int = Field(primary_key=True)
+    account_id: str
+    unit_ref: str
+    customs_package_id: str
+    package_number: str | None = None
+    treatment_digest: str
+    document: str = long_text()
+    created_at: datetime = written_at()
+
+
+class Step(SQLModel, table=True):
+    """One step of an export (unit_no 0) or of one of its units; who holds it, and until when."""
+
+    __tablename__ = "steps"
+    __table_args__ = (
+        Index(
+            "ix_steps_due_at", "due_at", postgresql_where=text("state = 'owed'"), sqlite_where=text("state = 'owed'")
+        ),
+    )
+
+    export_id: str = Field(primary_key=True, foreign_key="exports.id")
+    unit_no: int = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    position: int
+    state: str
+    fence: int = 0
+    attempts: int = 0
+    lease_until: datetime | None = instant(nullable=True)
+    due_at: datetime | None = instant(nullable=True)
+    started_at: datetime | None = instant(nullable=True)
+    finished_at: datetime | None = instant(nullable=True)
+    error: str | None = None
+
+
+class Package(SQLModel, table=True):
+    """A physical handling unit."""
+
+    __tablename__ = "packages"
+    __table_args__ = (
+        ForeignKeyConstraint(["export_id", "unit_no"], ["units.export_id", "units.unit_no"]),
+        UniqueConstraint("account_id", "sscc"),
+        Index("ix_packages_account_id_lpn", "account_id", "lpn"),
+    )
+
+    export_id: str = Field(primary_key=True)
+    unit_no: int = Field(primary_key=True)
+    package_ref: str = Field(primary_key=True)
+    account_id: str
+    position: int
+    type: str
+    sscc: str | None = None
+    sscc_issued: bool = False
+    lpn: str | None = None
+    parent_ref: str | None = None
+    length_cm: str
+    width_cm: str
+    height_cm: str
+    gross_weight_kg: str
+    tare_weight_kg: str
+    tracking_number: str | None = None
+    order_id: str | None = None
+    contents: list[dict[str, str]] = Field(sa_type=JSON_COLUMN)
+
+
+class LineTreatment(SQLModel, table=True):
+    """What customs must be told of one invoice line, and the digest that every document repeats."""
+
+    __tablename__ = "treatments"
+    __table_args__ = (ForeignKeyConstraint(["export_id", "unit_no"], ["units.export_id", "units.unit_no"]),)
+
+    export_id: str = Field(primary_key=True)
+    unit_no: int = Field(primary_key=True)
+    line_ref: str = Field(primary_key=True)
+    position: int
+    hts_code: str
+    country_of_origin: str
+    chapter99: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
+    section232: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
+    pga: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
+    digest: str
+
+
+class Artifact(SQLModel, table=True):
+    """A document of a customs package; its bytes lie in the store under their hash."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        ForeignKeyConstraint(["export_id", "unit_no"], ["units.export_id", "units.unit_no"]),
+        UniqueConstraint("export_id", "unit_no", "artifact_type"),
+    )
+
+    id: str = Field(primary_key=True)
+    export_id: str
+    unit_no: int
+    account_id: str
+    artifact_type: str
+    filename: str
+    media_type: str
+    size: int = Field(sa_type=BigInteger)
+    sha256: str
+    template_version: str
+    generated_at: datetime = written_at()
+
+
+class Event(SQLModel, table=True):
+    """What happened, in order; only ever added to."""
+
+    __tablename__ = "events"
+
+    export_id: str = Field(primary_key=True, foreign_key="exports.id")
+    seq: int = Field(primary_key=True)
+    type: str
+    at: datetime = written_at()
+    actor: str
+    data: dict[str, Any] = Field(sa_type=JSON_COLUMN)
+
+
+class IdempotencyRecord(SQLModel, table=True):
+    """The first answer to an idempotency key, replayed to whoever sends it again."""
+
+    __tablename__ = "idempotency_records"
+
+    account_id: str = Field(primary_key=True, foreign_key="accounts.id")
+    key: str = Field(primary_key=True)
+    fingerprint: str
+    export_id: str = Field(foreign_key="exports.id")
+    status: int
+    body: str = long_text()
+    created_at: datetime = written_at()
+
+
+class Heartbeat(SQLModel, table=True):
+    """When a worker last made progress: a live process is no evidence of that."""
+
+    __tablename__ = "heartbeats"
+
+    worker: str = Field(primary_key=True)
+    last_progress_at: datetime = written_at()

@@ -1,0 +1,70 @@
+"""Who there is: accounts, their keys and their partners."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKeyConstraint
+from sqlmodel import Field, SQLModel
+
+from pipeline.models.columns import JSON_COLUMN, instant, written_at
+
+
+class Account(SQLModel, table=True):
+    """A merchant: the owner of everything below, and the counters that must never give a number twice."""
+
+    __tablename__ = "accounts"
+
+    id: str = Field(primary_key=True)
+    name: str
+    gs1_prefix: str | None = None
+    packages_numbered: int = Field(default=0, sa_type=BigInteger)
+    ssccs_issued: int = Field(default=0, sa_type=BigInteger)
+    created_at: datetime = written_at()
+
+
+class ApiKey(SQLModel, table=True):
+    """A bearer key, of which only the hash is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="accounts.id", index=True)
+    name: str
+    mode: str  # live | test
+    roles: list[str] = Field(sa_type=JSON_COLUMN)
+    secret_hash: str
+    created_at: datetime = written_at()
+    expires_at: datetime | None = instant(nullable=True)
+    revoked_at: datetime | None = instant(nullable=True)
+
+
+class Partner(SQLModel, table=True):
+    """A customs broker, warehouse or operator of an account."""
+
+    __tablename__ = "partners"
+
+    account_id: str = Field(primary_key=True, foreign_key="accounts.id")
+    id: str = Field(primary_key=True)
+    kind: str  # customs_broker | warehouse | operator
+    name: str
+    state: str
+    test: bool = False
+    path: str | None = None  # borderbuddy | byob, of a customs broker
+    artifact_types: list[str] | None = Field(default=None, sa_type=JSON_COLUMN)
+    created_at: datetime = written_at()
+    updated_at: datetime = written_at()
+
+
+class PartnerChannel(SQLModel, table=True):
+    """One way to reach a partner; `secret` is encrypted."""
+
+    __tablename__ = "partner_channels"
+    __table_args__ = (ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),)
+
+    account_id: str = Field(primary_key=True)
+    partner_id: str = Field(primary_key=True)
+    channel: str = Field(primary_key=True)  # queue | webhook | borderbuddy
+    address: str | None = None
+    secret: str | None = None
+    position: int = 0
