@@ -91,7 +91,7 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
         except UnknownPartner as unknown:
             found.append(
                 Finding(
-                    rule="P01",
+                    rule="R01",
                     severity="block",
                     pointer=unknown.field or "",
                     message=unknown.message,
