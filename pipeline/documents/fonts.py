@@ -21,13 +21,19 @@ def font_files() -> list[Path]:
     return sorted(path for path in FONTS.iterdir() if path.suffix in (".otf", ".ttf"))
 
 
+#: Fonts that the templates use for some of their characters alone (`covers` in templates/documents/page.typ).
+ONLY = {"NanumSquareR.ttf": (range(0x1100, 0x1200), range(0x3130, 0x3190), range(0xAC00, 0xD7A4))}
+
+
 @cache
 def printable() -> frozenset[str]:
     """Return every character that one of the fonts has."""
     drawn: set[int] = set()
     for path in font_files():
         with TTFont(path, lazy=True) as font:
-            drawn.update(font.getBestCmap())
+            has = font.getBestCmap().keys()
+        wanted = ONLY.get(path.name)
+        drawn.update(has if wanted is None else (code for code in has if any(code in some for some in wanted)))
     return frozenset(map(chr, drawn)) | _INVISIBLE
 
 

@@ -39,7 +39,7 @@ def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
     kinds = len(invoice.classifications)
     return {
         "tall": [line.number for line in invoice.lines[cut] if _wording(line) > TALL],
-        "summary": kinds < len(invoice.lines) and kinds <= MOST_CLASSIFICATIONS,
+        "summary": 1 < kinds < len(invoice.lines) and kinds <= MOST_CLASSIFICATIONS,
     }
 
 

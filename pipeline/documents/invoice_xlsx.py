@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -15,10 +16,14 @@ from xlsxwriter.worksheet import Worksheet
 from pipeline.documents.columns import Cell, defused, rows
 from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, PartyBlock
 
-VERSION = f"1/xlsxwriter-{version('xlsxwriter')}"
+#: The writer and the compressor are part of what decides the bytes.
+VERSION = f"1/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 #: A spreadsheet's number is a binary float: 15 digits survive, more would be changed in silence.
 EXACT_DIGITS = 15
+
+#: Excel's limit of one cell, and what stands in a cell whose text is longer.
+LONGEST_TEXT, TOO_LONG = 32_767, "too long for a cell: see commercial_customs_invoice.csv"
 
 WIDE, NARROW, USUAL = 44, 8, 15
 
@@ -64,7 +69,9 @@ def _write(sheet: Worksheet, row: int, column: int, cell: Cell, style: Format | 
     if cell is None:
         return
     if isinstance(cell, str):
-        sheet.write_string(row, column, defused(cell), style)
+        text = defused(cell)
+        # The writer drops a text that is too long for a cell without a word.
+        sheet.write_string(row, column, text if len(text) <= LONGEST_TEXT else TOO_LONG, style)
     elif isinstance(cell, Decimal) and len(cell.as_tuple().digits) > EXACT_DIGITS:
         sheet.write_string(row, column, f"{cell:f}", style)
     else:
