@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -207,3 +210,22 @@ def test_engine_gets_none_of_our_environment(renderer: Renderer, monkeypatch: py
     renderer.set(invoice_kind.TEMPLATE.name, invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1)), WHOLE, 0)
     assert renderer.pid is not None
     assert "DATABASE_URL" not in psutil.Process(renderer.pid).environ()
+
+
+def test_engine_ends_when_its_parent_is_killed() -> None:
+    script = (
+        "import time\n"
+        "from tests.documents.invoice_samples import sample\n"
+        "from pipeline.documents.invoice_pdf import invoice_pdf\n"
+        "from pipeline.documents.renderer import RENDERER\n"
+        "invoice_pdf(sample(1)); print(RENDERER.pid, flush=True); time.sleep(60)\n"
+    )
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen([sys.executable, "-c", script], env={"PYTHONPATH": root}, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the engine outlives its parent"
+        time.sleep(0.02)
