@@ -12,14 +12,15 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from sqlmodel import func, select
+from sqlmodel import col, func, select
 
 from config.settings import Settings
-from pipeline import accounts, models
+from pipeline import accounts, delivery, models
 from pipeline.accounts import Mode
-from pipeline.execution import Wake
-from pipeline.models import Partner
+from pipeline.execution import Wake, advance
+from pipeline.models import Partner, Step
 from pipeline.runtime import Runtime, open_runtime
+from pipeline.states import StepState
 from pipeline.web import create_app
 from tests import builders
 from tests.servers import LOOPBACK, poll
@@ -71,6 +72,28 @@ class Desk:
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         client = httpx.Client(base_url=self.url, headers=headers, timeout=20, trust_env=False)
         return self.clients.enter_context(client)
+
+    def execute(self, plan: builders.Json, *, mode: Mode = "live") -> str:
+        """Have `plan` accepted and return the export's id; nothing is done of it yet."""
+        response = self.client("execute", mode=mode).post("/api/exports/execute", json=execution(plan))
+        assert response.status_code == 202, response.text
+        return str(response.json()["exportId"])
+
+    def run(self, export_id: str) -> None:
+        """Do what a worker would: every step that is owed, and every delivery that this opens."""
+        while owed := self._owed(export_id):
+            for unit_no, name in owed:
+                for wake in advance(self.runtime, export_id, unit_no, name).wakes:
+                    if wake.partner_id and wake.channel:
+                        delivery.deliver(self.runtime, export_id, wake.partner_id, wake.channel)
+
+    def _owed(self, export_id: str) -> Sequence[tuple[int, str]]:
+        with self.runtime.db.read() as session:
+            return session.exec(
+                select(Step.unit_no, Step.name)
+                .where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)
+                .order_by(col(Step.position), col(Step.unit_no))
+            ).all()
 
     def rows(self) -> dict[str, int]:
         """Return how many rows each table has that a request may write."""

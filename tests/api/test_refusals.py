@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlmodel import col, insert, update
+from structlog.testing import capture_logs
 
 from pipeline import errors
 from pipeline.api.problems import problem
@@ -277,12 +278,14 @@ def test_a_database_that_does_not_answer_is_not_ready(desk: Desk) -> None:
     assert body["message"] == "the database does not answer now; try again in 2 s"
 
 
-def test_a_fault_of_ours_tells_nothing_but_where_to_look(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_of_ours_tells_nothing_but_where_to_look(desk: Desk) -> None:
     client = desk.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
     with desk.runtime.db.write() as session:
         session.execute(update(Export).values(state="a secret that no state is"))
-    response = client.get(f"/api/exports/{export['exportId']}", headers={"X-Request-Id": "mine-1"})
+    with capture_logs() as logs:
+        response = client.get(f"/api/exports/{export['exportId']}", headers={"X-Request-Id": "mine-1"})
     body = refused(response, 500, "INTERNAL_ERROR")
     assert "secret" not in response.text
     assert body["requestId"] == "mine-1"
+    assert [(each["event"], each["route"]) for each in logs] == [("request_failed", "/api/exports/{id}")]

@@ -1,0 +1,188 @@
+"""Keys: what is kept of them, what they open, and how they end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlmodel import select
+
+from pipeline import accounts
+from pipeline.accounts import Caller
+from pipeline.api.dependencies import Keys
+from pipeline.errors import InvalidApiKey, NotFound, ValidationFailed
+from pipeline.models import ApiKey
+from tests import builders
+from tests.api.conftest import OTHER, Desk, execution
+from tests.servers import poll
+
+ROLES = ("execute", "read", "operate", "admin", "partner:br_sandbox")
+
+#: call -> which roles it is open to
+OPEN_TO = {
+    ("POST", "/api/exports/execute"): {"execute", "admin"},
+    ("POST", "/api/exports/plans"): {"execute", "admin"},
+    ("POST", "/api/exports/preflight"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/exports"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/exports/{id}"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/exports/{id}/events"): {"execute", "read", "operate", "admin"},
+    ("POST", "/api/exports/{id}/cancel"): {"operate", "admin"},
+    ("POST", "/api/exports/{id}/retry"): {"operate", "admin"},
+    ("GET", "/api/exports/{id}/bundle"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
+    ("GET", "/api/customs-packages/{customs_package}"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/artifacts/{artifact}"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
+    ("GET", "/api/system/health"): {"execute", "read", "operate", "admin"},
+}
+
+
+@pytest.mark.parametrize("call", OPEN_TO, ids=" ".join)
+def test_a_call_is_open_to_its_roles_alone(desk: Desk, call: tuple[str, str]) -> None:
+    method, template = call
+    plan = builders.plan()
+    export_id = desk.execute(plan)
+    desk.run(export_id)
+    view = desk.client().get(f"/api/exports/{export_id}").json()
+    address = template.format(
+        id=export_id, customs_package=view["customs_package_id"], artifact=view["artifacts"][0]["id"]
+    )
+    body = None if method == "GET" else execution(plan) if "execute" in template else plan
+    for role in ROLES:
+        response = desk.client(role).request(method, address, json=body)
+        allowed = response.status_code < 400 or response.json()["errorCode"] == "INVALID_STATE"
+        assert allowed == (role in OPEN_TO[call]), (role, response.text)
+        if not allowed:
+            assert (response.status_code, response.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE")
+    assert desk.bearing(None).request(method, address, json=body).status_code == 401
+
+
+def test_every_call_that_needs_a_key_is_in_the_matrix(desk: Desk) -> None:
+    document = desk.bearing(None).get("/openapi.json").json()
+    ours = {
+        (method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if set(operation.get("tags", ())) & {"exports", "packages"}
+    }
+    named = {
+        (method, path.replace("{customs_package}", "{id}").replace("{artifact}", "{id}")) for method, path in OPEN_TO
+    }
+    assert ours <= named
+
+
+def test_another_accounts_things_are_not_found(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    view = desk.client().get(f"/api/exports/{export_id}").json()
+    stranger = desk.client(account=OTHER)
+    addresses = [
+        f"/api/exports/{export_id}",
+        f"/api/exports/{builders.BATCH}",
+        f"/api/exports/{export_id}/events",
+        f"/api/exports/{export_id}/bundle",
+        f"/api/customs-packages/{view['customs_package_id']}",
+        f"/api/artifacts/{view['artifacts'][0]['id']}",
+    ]
+    for address in addresses:
+        response = stranger.get(address)
+        assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND"), address
+    for call in ("cancel", "retry"):
+        assert stranger.post(f"/api/exports/{export_id}/{call}").status_code == 404
+    assert stranger.get("/api/exports").json()["items"] == []
+
+
+def test_another_partner_learns_nothing(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
+    other = desk.client("partner:br_other")
+    assert other.get(artifact["download_url"]).status_code == 404
+    assert other.get(f"/api/exports/{export_id}/bundle").status_code == 404
+
+
+def test_nothing_that_is_kept_opens_anything(desk: Desk) -> None:
+    key = desk.key("read")
+    with desk.runtime.db.read() as session:
+        row = session.exec(select(ApiKey).where(ApiKey.id == key.id)).one()
+    secret = key.bearer.rsplit("_", 1)[1]
+    assert secret not in row.model_dump_json()
+    assert desk.bearing(row.secret_hash).get("/api/exports").status_code == 401
+
+
+def test_a_revoked_key_is_refused_within_a_second(desk: Desk) -> None:
+    key = desk.key("read")
+    client = desk.bearing(key.bearer)
+    assert client.get("/api/exports").status_code == 200
+    accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    poll(lambda: client.get("/api/exports").status_code == 401, 1.5, "a revoked key still works")
+
+
+def test_a_key_ends_when_it_expires(desk: Desk) -> None:
+    now = datetime.now(UTC)
+    key = desk.key("read", expires_at=now + timedelta(hours=1))
+    assert accounts.find_caller(desk.runtime, key.bearer, now=now).account_id == builders.ACCOUNT
+    with pytest.raises(InvalidApiKey):
+        accounts.find_caller(desk.runtime, key.bearer, now=now + timedelta(hours=1))
+
+
+def test_a_mistyped_key_is_told_without_a_database(desk: Desk) -> None:
+    bearer = desk.key("read").bearer
+    for at in (len("exp_live_"), len(bearer) - 1, len(bearer) // 2):
+        other = "A" if bearer[at] != "A" else "B"
+        with pytest.raises(InvalidApiKey):
+            accounts.key_id_of(bearer[:at] + other + bearer[at + 1 :])
+    with pytest.raises(InvalidApiKey):
+        accounts.key_id_of(bearer.replace("exp_live_", "exp_test_"))
+
+
+def test_another_secret_for_a_known_id_is_refused(desk: Desk) -> None:
+    key, other = desk.key("read"), desk.key("read")
+    prefix = f"exp_live_{key.id}_" + other.bearer.rsplit("_", 1)[1][:-6]
+    with pytest.raises(InvalidApiKey):
+        accounts.find_caller(desk.runtime, prefix + accounts._checksum(prefix))
+
+
+def test_keys_are_listed_and_revoked_by_their_own_account(desk: Desk) -> None:
+    key = desk.key("read", "partner:br_1", mode="test")
+    (listed,) = accounts.list_keys(desk.runtime, builders.ACCOUNT)
+    assert (listed.id, listed.mode, listed.roles) == (key.id, "test", frozenset({"read", "partner:br_1"}))
+    assert key.bearer.startswith(f"exp_test_{key.id}_")
+    assert accounts.list_keys(desk.runtime, OTHER) == []
+    with pytest.raises(NotFound):
+        accounts.revoke_key(desk.runtime, OTHER, key.id)
+
+
+def test_roles_and_accounts_are_checked(desk: Desk) -> None:
+    for role in ("root", "partner:", "partner:a b", ""):
+        with pytest.raises(ValidationFailed):
+            desk.key(role)
+    with pytest.raises(NotFound):
+        desk.key("read", account="acc_none")
+    with pytest.raises(ValidationFailed):
+        accounts.create_account(desk.runtime, builders.ACCOUNT, "again")
+    with pytest.raises(ValidationFailed):
+        accounts.create_account(desk.runtime, "acc 1", "a space")
+    with pytest.raises(ValidationFailed):
+        accounts.create_account(desk.runtime, "acc_1", "a prefix", gs1_prefix="12a")
+
+
+def test_a_bucket_refills_with_time() -> None:
+    moment = 1000.0
+    keys = Keys(per_minute=60, clock=lambda: moment)
+    assert [keys.spend("k")[0] for _ in range(60)] == list(range(59, -1, -1))
+    assert keys.spend("k") == (0, 1.0)
+    assert keys.spend("other")[1] == 0.0
+    moment += 0.5
+    assert keys.spend("k") == (0, 0.5)
+    moment += 1.5
+    assert keys.spend("k") == (1, 0.0)
+
+
+def test_a_key_is_believed_for_a_second() -> None:
+    moment = 1000.0
+    keys = Keys(per_minute=60, clock=lambda: moment)
+    caller = Caller("acc_1", "k", "live", frozenset({"read"}))
+    keys.believe("bearer", caller)
+    assert keys.believed("bearer") == caller
+    moment += 1.0
+    assert keys.believed("bearer") is None

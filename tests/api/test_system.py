@@ -1,0 +1,116 @@
+"""Life, readiness, counts and contracts of the service, over HTTP."""
+
+from __future__ import annotations
+
+import jsonschema
+import pytest
+from sqlmodel import col, update
+
+from pipeline import readiness
+from pipeline.db import database_now
+from pipeline.models import Export, Heartbeat
+from tests import builders
+from tests.api.conftest import Desk, execution
+
+
+def test_life_and_readiness_need_no_key(desk: Desk) -> None:
+    nobody = desk.bearing(None)
+    for address in ("/livez", "/readyz"):
+        assert (nobody.get(address).status_code, nobody.get(address).json()) == (200, {"status": "ok"})
+    assert desk.launches.running
+
+
+def test_health_needs_a_key_and_names_every_part(desk: Desk) -> None:
+    health = desk.client("read").get("/api/system/health").json()
+    assert (health["status"], [part["name"] for part in health["parts"]]) == ("ok", ["database", "steps", "deliveries"])
+
+
+def test_tables_of_another_version_are_not_ready(desk: Desk) -> None:
+    with desk.runtime.db.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+    response = desk.bearing(None).get("/readyz")
+    assert (response.status_code, response.json()["errorCode"]) == (503, "NOT_READY")
+    assert [part["name"] for part in response.json()["details"]["parts"]] == ["database"]
+
+
+def test_due_work_without_progress_is_not_ready(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    nobody = desk.bearing(None)
+    assert nobody.get("/readyz").status_code == 200
+    with desk.runtime.db.write() as session:
+        long_ago = database_now(-readiness.PATIENCE_SECONDS - 1)
+        session.execute(update(Export).where(col(Export.id) == export_id).values(updated_at=long_ago))
+    response = nobody.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["details"]["parts"] == [
+        {"name": "steps", "message": "1 have been due and nothing moved for 60 s; check that a worker runs"}
+    ]
+    with desk.runtime.db.write() as session:
+        session.add(Heartbeat(worker="w"))
+    assert nobody.get("/readyz").status_code == 200
+
+
+def test_work_and_requests_are_counted(desk: Desk) -> None:
+    desk.execute(builders.plan())
+    desk.client().get("/api/exports/exp_none")
+    text = desk.bearing(None).get("/metrics").text
+    assert 'exports{state="accepted"} 1.0' in text
+    assert 'exports_steps{state="owed"} 1.0' in text
+    assert 'exports_http_requests_total{method="POST",route="/api/exports/execute",status="202"} 1.0' in text
+    assert 'exports_http_requests_total{method="GET",route="/api/exports/{id}",status="404"} 1.0' in text
+    assert "exp_none" not in text
+
+
+@pytest.mark.parametrize(("given", "kept"), [("mine-1", True), ("a b", False), ("x" * 200, False), ("a\tb", False)])
+def test_a_sane_request_id_is_kept(desk: Desk, given: str, kept: bool) -> None:  # noqa: FBT001
+    answered = desk.bearing(None).get("/livez", headers={"X-Request-Id": given}).headers["x-request-id"]
+    assert (answered == given) == kept
+    assert kept or answered.startswith("req_")
+
+
+def test_the_openapi_document_is_whole(desk: Desk) -> None:
+    document = desk.bearing(None).get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    assert {"Plan", "ExecuteRequest", "ExportView", "Problem"} <= set(schemas)
+    for reference in _references(document):
+        assert reference.removeprefix("#/components/schemas/") in schemas
+    execute = document["paths"]["/api/exports/execute"]["post"]
+    assert set(execute["responses"]) == {"200", "202", "400", "401", "403", "404", "409", "413", "422", "429", "503"}
+    assert "HTTPValidationError" not in schemas
+
+
+def test_the_example_of_the_openapi_document_passes_the_checks(desk: Desk) -> None:
+    document = desk.bearing(None).get("/openapi.json").json()
+    body = document["paths"]["/api/exports/execute"]["post"]["requestBody"]["content"]["application/json"]
+    example = body["examples"]["inline"]["value"]
+    report = desk.client("read").post("/api/exports/preflight", json=example["plan"])
+    blocking = {each["rule"] for each in report.json().get("findings", ()) if each["severity"] == "block"}
+    # The example's partners and account are its own.
+    assert report.status_code == 200 or report.json()["errorCode"] == "INVALID_ACCOUNT_SCOPE"
+    assert blocking <= {"P01"}
+
+
+@pytest.mark.parametrize("name", ["plan", "execute-request", "export", "problem"])
+def test_schemas_are_published(desk: Desk, name: str) -> None:
+    schema = desk.bearing(None).get(f"/api/schemas/{name}.json").json()
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_what_is_sent_and_answered_fits_the_published_schemas(desk: Desk) -> None:
+    nobody = desk.bearing(None)
+    plan = builders.plan()
+    jsonschema.validate(plan, nobody.get("/api/schemas/plan.json").json())
+    jsonschema.validate(execution(plan), nobody.get("/api/schemas/execute-request.json").json())
+    export_id = desk.execute(plan)
+    desk.run(export_id)
+    answer = desk.client().get(f"/api/exports/{export_id}").json()
+    jsonschema.validate(answer, nobody.get("/api/schemas/export.json").json())
+    problem = desk.client().get("/api/exports/exp_none").json()
+    jsonschema.validate(problem, nobody.get("/api/schemas/problem.json").json())
+
+
+def _references(value: object) -> list[str]:
+    if isinstance(value, dict):
+        found = [each for inner in value.values() for each in _references(inner)]
+        return [*found, value["$ref"]] if isinstance(value.get("$ref"), str) else found
+    return [each for inner in value for each in _references(inner)] if isinstance(value, list) else []
