@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 import anyio
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
-from sqlmodel import Session, col, or_, select
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline import inspection
 from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING
-from pipeline.db import database_now
-from pipeline.models import BrokerSubmission, Delivery, Event, Export
 from pipeline.runtime import Runtime
-from pipeline.schemas.execution import EventPage, EventView
-from pipeline.states import DeliveryState, ExportState, SubmissionState
+from pipeline.schemas.execution import EventPage
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
@@ -30,21 +25,6 @@ _HEARTBEAT_SECONDS: Final = 15.0
 _SHORTEST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _STRETCH: Final = 500
-
-_UNENDED: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
-_UNTOLD: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
-_UNANSWERED: Final = (
-    SubmissionState.PENDING.value,
-    SubmissionState.SENT.value,
-    SubmissionState.DELIVERED.value,
-    SubmissionState.RECEIVED.value,
-)
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    events: Sequence[EventView]
-    settled: bool
 
 
 @router.get(
@@ -74,10 +54,10 @@ async def events(
     live = EVENT_STREAM in request.headers.get("accept", "")
     seen = last_event_id if live and last_event_id is not None else after
 
-    def first_look() -> tuple[str, _Stretch]:
+    def first_look() -> tuple[str, inspection.Stretch]:
         with runtime.db.read() as session:
             export = inspection.find(session, caller.account_id, id)
-            return export.id, _after(session, export.id, seen, _STRETCH if live else limit)
+            return export.id, inspection.log_after(session, export.id, seen, _STRETCH if live else limit)
 
     export_id, stretch = await run_in_threadpool(first_look)
     if not live:
@@ -92,12 +72,12 @@ async def events(
     )
 
 
-async def _follow(runtime: Runtime, export_id: str, seen: int, stretch: _Stretch) -> AsyncIterator[bytes]:
+async def _follow(runtime: Runtime, export_id: str, seen: int, stretch: inspection.Stretch) -> AsyncIterator[bytes]:
     """Yield what happens; between looks neither a thread nor a connection is held."""
 
-    def look() -> _Stretch:
+    def look() -> inspection.Stretch:
         with runtime.db.read() as session:
-            return _after(session, export_id, seen, _STRETCH)
+            return inspection.log_after(session, export_id, seen, _STRETCH)
 
     yield b": the log of an export\n\n"
     pause = _SHORTEST_PAUSE
@@ -117,25 +97,3 @@ async def _follow(runtime: Runtime, export_id: str, seen: int, stretch: _Stretch
             await anyio.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_PAUSE)
         stretch = await run_in_threadpool(look)
-
-
-def _after(session: Session, export_id: str, seq: int, limit: int) -> _Stretch:
-    # Settled is judged first, in the same snapshot: what is read after it can only be older.
-    rows = session.exec(
-        select(Event)
-        .where(col(Event.export_id) == export_id, col(Event.seq) > seq)
-        .order_by(col(Event.seq))
-        .limit(limit)
-    ).all()
-    return _Stretch([inspection.event_view(row) for row in rows], not rows and _settled(session, export_id))
-
-
-def _settled(session: Session, export_id: str) -> bool:
-    unended = select(Export.id).where(col(Export.id) == export_id, col(Export.state).in_(_UNENDED))
-    untold = select(Delivery.id).where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNTOLD)).limit(1)
-    unanswered = select(BrokerSubmission.id).where(
-        col(BrokerSubmission.export_id) == export_id,
-        col(BrokerSubmission.state).in_(_UNANSWERED),
-        or_(col(BrokerSubmission.deadline_at).is_(None), col(BrokerSubmission.deadline_at) > database_now()),
-    )
-    return not any(session.scalar(query) is not None for query in (unended, untold, unanswered))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import time
 from datetime import datetime
@@ -11,7 +9,6 @@ from typing import Annotated, Final
 
 import anyio
 from fastapi import APIRouter, Header, Query, Request
-from sqlmodel import col, select
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -22,12 +19,10 @@ from pipeline.api.conditions import check_unchanged, conditional, etag_of, prefe
 from pipeline.api.dependencies import Executor, LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.examples import EXECUTE, PLAN
 from pipeline.api.refusals import ACCEPTING, CHANGING, LOOKING, READING
-from pipeline.models import Export
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import (
     ExecuteRequest,
     ExportPage,
-    ExportSummary,
     ExportView,
     PlanReceipt,
     PreflightReport,
@@ -40,7 +35,7 @@ from pipeline.states import ExportState
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
 JSON: Final = "application/json"
-_UNENDED: Final = frozenset({ExportState.ACCEPTED.value, ExportState.EXECUTING.value})
+_UNENDED: Final = frozenset({ExportState.ACCEPTED, ExportState.EXECUTING})
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 _TRACE_PARENT = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 
@@ -149,25 +144,9 @@ def list_exports(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExportPage:
     """List the account's exports, newest first."""
-    query = select(Export).where(col(Export.account_id) == caller.account_id)
-    if state is not None:
-        query = query.where(col(Export.state) == state.value)
-    if broker is not None:
-        query = query.where(col(Export.broker_id) == broker)
-    if warehouse is not None:
-        query = query.where(col(Export.warehouse_id) == warehouse)
-    if accepted_after is not None:
-        query = query.where(col(Export.accepted_at) > _aware(accepted_after, "acceptedAfter"))
-    if accepted_before is not None:
-        query = query.where(col(Export.accepted_at) < _aware(accepted_before, "acceptedBefore"))
-    if cursor is not None:
-        query = query.where(col(Export.id) < _id_of(cursor))
+    wanted = inspection.Filter(state, broker, warehouse, accepted_after, accepted_before)
     with runtime.db.read() as session:
-        rows = session.exec(query.order_by(col(Export.id).desc()).limit(limit + 1)).all()
-    more = len(rows) > limit
-    return ExportPage(
-        items=[_summary(row) for row in rows[:limit]], next_cursor=_cursor_of(rows[limit - 1].id) if more else None
-    )
+        return inspection.listed(session, caller.account_id, wanted, cursor=cursor, limit=limit)
 
 
 @router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **LOOKING})
@@ -218,13 +197,13 @@ def _view(runtime: Runtime, account_id: str, export_or_batch_id: str) -> bytes:
 async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
     """Wait until the export has ended, holding neither a thread nor a connection between looks."""
 
-    def state() -> str | None:
+    def ended() -> bool:
         with runtime.db.read() as session:
-            return session.scalar(select(Export.state).where(col(Export.id) == export_id))
+            return inspection.state_of(session, export_id) not in _UNENDED
 
     until = time.monotonic() + seconds
     pause = 0.02
-    while await run_in_threadpool(state) in _UNENDED:
+    while not await run_in_threadpool(ended):
         left = until - time.monotonic()
         if left <= 0:
             return False
@@ -250,41 +229,3 @@ def _key(given: str | None) -> str | None:
 def _trace_parent(request: Request) -> str | None:
     given = request.headers.get("traceparent", "")
     return given if _TRACE_PARENT.match(given) else None
-
-
-def _summary(row: Export) -> ExportSummary:
-    return ExportSummary(
-        export_id=row.id,
-        batch_id=row.batch_id,
-        state=ExportState(row.state),
-        plan_hash=row.plan_hash,
-        revision=row.revision,
-        test=row.test,
-        broker_id=row.broker_id,
-        warehouse_id=row.warehouse_id,
-        units_total=row.units_total,
-        units_closed=row.units_closed,
-        failure=row.failure,
-        accepted_at=row.accepted_at,
-        updated_at=row.updated_at,
-        link=f"/api/exports/{row.id}",
-    )
-
-
-def _cursor_of(export_id: str) -> str:
-    return base64.urlsafe_b64encode(export_id.encode()).decode().rstrip("=")
-
-
-def _id_of(cursor: str) -> str:
-    try:
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
-        message = "is no cursor of a list; leave it out to begin with the newest"
-        raise failed([Issue(path="/query/cursor", message=message, code="cursor")]) from None
-
-
-def _aware(given: datetime, name: str) -> datetime:
-    if given.tzinfo is None:
-        message = "must say its offset, such as 2026-11-24T15:04:05Z"
-        raise failed([Issue(path=f"/query/{name}", message=message, code="timezone_aware")])
-    return given

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import APIRouter, Request
-from sqlmodel import col, select
 from starlette.responses import Response, StreamingResponse
 
 from pipeline import bundle, inspection
@@ -14,7 +13,6 @@ from pipeline.api.conditions import conditional, has_already
 from pipeline.api.dependencies import CallerDep, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, Responses, refusals
 from pipeline.errors import InsufficientRole, NotFound
-from pipeline.models import Artifact, Export
 from pipeline.schemas.execution import CustomsPackageView
 
 router = APIRouter(prefix="/api", tags=["packages"])
@@ -38,16 +36,9 @@ def customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Read
 def artifact(id: str, request: Request, runtime: RuntimeDep, caller: CallerDep) -> Response:  # noqa: A002 - the contract's name
     """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read what was handed to it."""
     with runtime.db.read() as session:
-        found = session.execute(
-            select(Artifact, Export.broker_id)
-            .join(Export, col(Export.id) == col(Artifact.export_id))
-            .where(col(Artifact.id) == id, col(Artifact.account_id) == caller.account_id)
-        ).first()
-    missing = f"there is no artifact {id} in this account"
-    if found is None:
-        raise NotFound(missing)
-    row, broker_id = found
-    _may_read(caller, broker_id, missing)
+        handed = inspection.find_artifact(session, caller.account_id, id)
+    _may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
+    row = handed.artifact
     etag = f'"{row.sha256}"'
     content = b"" if has_already(request, etag) else runtime.store.get(row.sha256)
     return conditional(

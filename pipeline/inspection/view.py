@@ -13,6 +13,7 @@ from sqlalchemy.orm import defer
 from sqlmodel import Session, col, or_, select
 
 from pipeline.errors import NotFound
+from pipeline.inspection.log import event_view
 from pipeline.models import (
     Acknowledgement,
     Artifact,
@@ -34,7 +35,6 @@ from pipeline.schemas.execution import (
     BrokerSubmissionView,
     CustomsPackageSummary,
     CustomsPackageView,
-    EventView,
     ExportView,
     LineTreatmentView,
     Links,
@@ -86,6 +86,14 @@ class ExportRows:
     treatment_count: int = 0
 
 
+@dataclass(frozen=True)
+class Handed:
+    """A document, and the customs broker that it is made for."""
+
+    artifact: Artifact
+    broker_id: str
+
+
 def read(session: Session, account_id: str, export_or_batch_id: str) -> ExportView:
     """Return the view of an export, by its id or as the newest revision of the account's batch.
 
@@ -106,6 +114,23 @@ def find(session: Session, account_id: str, export_or_batch_id: str) -> Export:
     if export is None:
         raise NotFound(f"there is no export or batch {wanted} in this account")
     return export
+
+
+def find_artifact(session: Session, account_id: str, artifact_id: str) -> Handed:
+    """Return the document's row; raises NotFound, also for what belongs to another account."""
+    found = session.execute(
+        select(Artifact, Export.broker_id)
+        .join(Export, col(Export.id) == col(Artifact.export_id))
+        .where(col(Artifact.id) == artifact_id, col(Artifact.account_id) == account_id)
+    ).first()
+    if found is None:
+        raise NotFound(f"there is no artifact {artifact_id} in this account")
+    return Handed(found[0], found[1])
+
+
+def state_of(session: Session, export_id: str) -> ExportState:
+    """Return the state of an export that is there, and nothing else."""
+    return ExportState(session.exec(select(Export.state).where(col(Export.id) == export_id)).one())
 
 
 def rows_of(session: Session, export: Export) -> ExportRows:
@@ -254,18 +279,6 @@ def read_customs_package(session: Session, account_id: str, customs_package_id: 
             _line(line, unit.unit_ref)
             for line in session.exec(select(LineTreatment).filter_by(**here).order_by(col(LineTreatment.position)))
         ],
-    )
-
-
-def event_view(event: Event) -> EventView:
-    """Return the event as it is shown."""
-    return EventView(
-        id=f"{event.export_id}.{event.seq}",
-        seq=event.seq,
-        type=event.type,
-        at=event.at,
-        actor=event.actor,
-        data=event.data,
     )
 
 

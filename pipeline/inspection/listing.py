@@ -1,0 +1,91 @@
+"""Lists of an account's exports, newest first, walked by a cursor that new exports do not move."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from pipeline.models import Export
+from pipeline.schemas.execution import ExportPage, ExportSummary
+from pipeline.schemas.problems import Issue
+from pipeline.schemas.reading import failed
+from pipeline.states import ExportState
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which exports are wanted; what is None does not matter."""
+
+    state: ExportState | None = None
+    broker_id: str | None = None
+    warehouse_id: str | None = None
+    accepted_after: datetime | None = None
+    accepted_before: datetime | None = None
+
+
+def listed(session: Session, account_id: str, wanted: Filter, *, cursor: str | None, limit: int) -> ExportPage:
+    """Return the page behind `cursor`.
+
+    Raises ValidationFailed where that is no cursor, or a time has no offset.
+    """
+    query = select(Export).where(col(Export.account_id) == account_id)
+    if wanted.state is not None:
+        query = query.where(col(Export.state) == wanted.state.value)
+    if wanted.broker_id is not None:
+        query = query.where(col(Export.broker_id) == wanted.broker_id)
+    if wanted.warehouse_id is not None:
+        query = query.where(col(Export.warehouse_id) == wanted.warehouse_id)
+    if wanted.accepted_after is not None:
+        query = query.where(col(Export.accepted_at) > _aware(wanted.accepted_after, "acceptedAfter"))
+    if wanted.accepted_before is not None:
+        query = query.where(col(Export.accepted_at) < _aware(wanted.accepted_before, "acceptedBefore"))
+    if cursor is not None:
+        # Ids are ordered by time, so the id alone is the key of the page.
+        query = query.where(col(Export.id) < _id_of(cursor))
+    rows = session.exec(query.order_by(col(Export.id).desc()).limit(limit + 1)).all()
+    return ExportPage(
+        items=[_summary(row) for row in rows[:limit]],
+        next_cursor=_cursor_of(rows[limit - 1].id) if len(rows) > limit else None,
+    )
+
+
+def _summary(row: Export) -> ExportSummary:
+    return ExportSummary(
+        export_id=row.id,
+        batch_id=row.batch_id,
+        state=ExportState(row.state),
+        plan_hash=row.plan_hash,
+        revision=row.revision,
+        test=row.test,
+        broker_id=row.broker_id,
+        warehouse_id=row.warehouse_id,
+        units_total=row.units_total,
+        units_closed=row.units_closed,
+        failure=row.failure,
+        accepted_at=row.accepted_at,
+        updated_at=row.updated_at,
+        link=f"/api/exports/{row.id}",
+    )
+
+
+def _cursor_of(export_id: str) -> str:
+    return base64.urlsafe_b64encode(export_id.encode()).decode().rstrip("=")
+
+
+def _id_of(cursor: str) -> str:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError):
+        message = "is no cursor of a list; leave it out to begin with the newest"
+        raise failed([Issue(path="/query/cursor", message=message, code="cursor")]) from None
+
+
+def _aware(given: datetime, name: str) -> datetime:
+    if given.tzinfo is None:
+        message = "must say its offset, such as 2026-11-24T15:04:05Z"
+        raise failed([Issue(path=f"/query/{name}", message=message, code="timezone_aware")])
+    return given
