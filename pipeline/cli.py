@@ -20,11 +20,11 @@ _COMMANDS: Final = {
     "inspect": "exports",
     "events": "exports",
     "artifacts": "exports",
-    "schema": "plans",
+    "schema": "schema",
 }
 #: noun -> module of pipeline.commands and the name of the group in it
 _NOUNS: Final = {
-    "plans": ("plans", "plans_app"),
+    "plans": ("plans", "app"),
     "deliveries": ("deliveries", "app"),
     "accounts": ("accounts", "app"),
     "keys": ("accounts", "keys_app"),

@@ -89,8 +89,7 @@ class Api:
 
     def preflight(self, plan: Mapping[str, Any]) -> PreflightReport:
         """Ask what execution would say, without any effect."""
-        body = {"accountId": plan.get("accountId"), "batchId": plan.get("batchId"), "plan": plan}
-        return _parsed(PreflightReport, self._call("POST", "api/exports/preflight", json=body))
+        return _parsed(PreflightReport, self._call("POST", "api/exports/preflight", json=plan))
 
     def inspect(self, export: str) -> ExportView:
         """Return an export by its own id or by its batch's."""

@@ -12,7 +12,6 @@ from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 from rich.markup import escape
-from rich.table import Table
 
 from config.settings import Settings, get_settings
 from pipeline.commands.screen import Json, out, print_json, reported
@@ -43,18 +42,12 @@ def show(as_json: Json = False) -> None:
     if as_json:
         print_json([asdict(view) for view in views])
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("setting", "value", "from", "meaning"):
-        table.add_column(column, overflow="fold")
+    console = out()
     for view in views:
-        style = "dim" if view.source == "default" else ""
-        table.add_row(
-            view.name,
-            f"[{style}]{escape(view.value)}[/]" if style else escape(view.value),
-            view.source,
-            escape(view.description),
+        console.print(
+            f"[bold]{view.name}[/] = {escape(view.value) or '[dim]not set[/]'}  [dim]{view.source}[/]", soft_wrap=True
         )
-    out().print(table)
+        console.print(f"    [dim]{escape(view.description)}[/]", soft_wrap=True)
 
 
 def setting_views(settings: Settings) -> Iterator[SettingView]:

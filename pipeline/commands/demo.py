@@ -23,8 +23,8 @@ from pipeline.client import Api
 from pipeline.commands import view
 from pipeline.commands.narration import Line, Narrator
 from pipeline.commands.picture import save_picture
-from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
-from pipeline.commands.server import wait_for_the_end
+from pipeline.commands.screen import Failure, Json, aside, out, print_json, reported
+from pipeline.commands.server import told_to_end
 from pipeline.db import utc_now
 from pipeline.runtime import process_runtime
 from pipeline.schemas.execution import ExportView
@@ -86,7 +86,8 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
     home.mkdir(parents=True, exist_ok=True)
     listener = stack.enter_context(closing(socket.create_server((HOST, 0))))
     settings = _settled_on(home, listener.getsockname()[1])
-    configure_logs(settings, stack.enter_context((home / "demo.log").open("a", encoding="utf-8")))
+    # Closed by the end of the process alone: threads that end later may still have something to say.
+    configure_logs(settings, (home / "demo.log").open("a", encoding="utf-8"))
     from pipeline import demo as play  # noqa: PLC0415 - what these import reads the settings, which are chosen above
     from pipeline import serving  # noqa: PLC0415
 
@@ -96,8 +97,8 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
     stack.enter_context(serving.Service(runtime, listener, worker=True))
     api = stack.enter_context(Api(settings.public_url, key))
     console.print("[bold]Three approved plans, through every part of the service, on this machine[/]\n")
-    console.print(f"  serving   {settings.public_url}   API, worker and message broker in this process")
-    console.print(f"  home      {escape(str(home))}   database, documents, log\n")
+    console.print(f"  in this process  API at {settings.public_url}, worker, message broker")
+    console.print(f"  in {escape(str(home)):<14}database, documents, log\n", soft_wrap=True)
     played = [play.post(api, plan) for plan in play.plans(f"{utc_now():%y%m%d%H%M%S}")]
     narrators = {each.name: Narrator(each.export) for each in played}
     width = max(len(name) for name in narrators)
@@ -110,20 +111,25 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
         files = api.save(export, home / "out" / export.batch_id, bundle=True)
         endings.append(Ending(each.name, export, files))
     messages = play.consume(settings, played)
+    every_message = home / "out" / "messages.jsonl"
+    every_message.write_text(
+        "".join(json.dumps(m.event, ensure_ascii=False) + "\n" for m in messages), encoding="utf-8"
+    )
     seconds = time.monotonic() - began
     if as_json:
         print_json(_summary(endings, messages, seconds, settings))
     _tell_endings(console, endings)
-    _tell_messages(console, messages)
+    _tell_messages(console, messages, every_message)
     failed = [ending.name for ending in endings if ending.export.state is not ExportState.EXECUTED]
     if failed:
         raise Failure(f"not executed: {', '.join(failed)}", remedy=f"The log is {home / 'demo.log'}.")
     _tell_what_next(console, home, seconds)
     if serve:
+        ended = told_to_end()
         console.print(f"\n  serving at [bold]{settings.public_url}[/] until Ctrl-C; in another terminal:")
         console.print(f"    export EXPORTS_API_URL={settings.public_url} EXPORTS_API_KEY={key}", soft_wrap=True)
         console.print(f"    exports inspect {endings[0].export.batch_id}")
-        wait_for_the_end()
+        ended.wait()
 
 
 def _settled_on(home: Path, port: int) -> Settings:
@@ -153,25 +159,39 @@ def _tell_endings(console: Console, endings: Sequence[Ending]) -> None:
         console.print(f"  handoff bundle  {escape(str(ending.bundle))}", soft_wrap=True)
 
 
-def _tell_messages(console: Console, messages: Sequence[Received]) -> None:
+def _tell_messages(console: Console, messages: Sequence[Received], file: Path) -> None:
     console.print("\n[bold]Messages, consumed from the queues of the partners[/]")
     counted = Counter((message.queue, str(message.event.get("type"))) for message in messages)
     for (queue, kind), count in sorted(counted.items()):
         sample = next(m for m in messages if m.queue == queue and m.event.get("type") == kind)
-        console.print(f"  {queue:<18} {count:>4}  [bold]{kind}[/]")
-        console.print(Text(f"{'':25}{_shortened(sample.event.get('data'), console.width - 27)}", style="dim"))
+        console.print(f"  {queue:<17} {count:>4}  [bold]{kind}[/], such as")
+        console.print(Text(f"{'':24}{_shortened(sample.event.get('data'), console.width - 26)}", style="dim"))
+    console.print(f"  all of them       {len(messages):>4}  {escape(str(file))}", soft_wrap=True)
+
+
+#: What stands in every message, or is long; the sample is to show what differs.
+_LEFT_OUT: Final = frozenset(
+    "exportId batchId revision test planHash treatmentDigest submissionId acknowledgementUrl ruleset version unitRef "
+    "customsPackageId inspect parties parentRef".split()
+)
 
 
 def _shortened(data: Any, width: int) -> str:
-    text = json.dumps(data, ensure_ascii=False)
+    text = json.dumps(_telling(data), ensure_ascii=False)
     return text if len(text) <= width else text[: max(width - 1, 20)] + "…"
+
+
+def _telling(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _telling(value) for key, value in data.items() if key not in _LEFT_OUT and value is not None}
+    return [_telling(item) for item in data] if isinstance(data, list) else data
 
 
 def _tell_what_next(console: Console, home: Path, seconds: float) -> None:
     console.print(f"\n[green]✓[/] done in {seconds:.1f} s")
-    console.print("  again, with batches of its own   make demo")
-    console.print("  leave it serving                 .venv/bin/exports demo --serve")
-    console.print(f"  what it did, line by line        {escape(str(home / 'demo.log'))}")
+    console.print("  again             make demo")
+    console.print("  leave it serving  .venv/bin/exports demo --serve")
+    console.print(f"  its log           {escape(str(home / 'demo.log'))}", soft_wrap=True)
 
 
 def _summary(

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from pipeline.client import Api, Corrupted, StillRunning
 from pipeline.commands import view
@@ -53,7 +54,7 @@ def execute(
     if as_json:
         print_json(export.model_dump_json(by_alias=True, indent=2))
     else:
-        out().print(view.headline(export))
+        out().print(view.headline(export), soft_wrap=True)
         if execution.replayed:
             aside().print("[dim]This was asked for before with the same key: the first answer is repeated.[/]")
         if not wait:
@@ -123,7 +124,7 @@ def inspect(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as
         return
     console = out()
     for part in view.whole(found):
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 @app.command()

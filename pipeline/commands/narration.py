@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,8 +21,8 @@ ENDS: Final = {
     "EXPORT_FAILED": ExportState.FAILED,
     "EXPORT_CANCELLED": ExportState.CANCELLED,
 }
-#: The customs broker's answers.
-ANSWERS: Final = frozenset({"BROKER_ACKNOWLEDGED", "BROKER_REJECTED", "BROKER_QUERIED", "BROKER_RELEASED"})
+Facts = Mapping[str, Any]
+
 _DOCUMENT: Final = "CUSTOMS_ARTIFACT_GENERATED"
 
 
@@ -85,47 +85,59 @@ class Narrator:
 
 
 def _sentence(event: EventView) -> tuple[str, str]:
-    data = event.data
-    told = data.get("messages")
-    messages = f": {_count(int(told), 'message')}" if isinstance(told, int) else ""
-    match event.type:
-        case "EXPORT_ACCEPTED":
-            return NEUTRAL, "accepted"
-        case "PACKAGES_RECORDED":
-            number = f" in {data['packageNumber']}" if data.get("packageNumber") else ""
-            return GOOD, f"{_count(int(data.get('packages', 0)), 'package')} recorded{number}"
-        case "TREATMENT_ATTACHED":
-            return GOOD, f"customs treatment attached to {_count(int(data.get('lines', 0)), 'line')}"
-        case "CUSTOMS_PACKAGE_CLOSED":
-            return GOOD, "customs package closed"
-        case "HANDED_OFF":
-            return GOOD, f"handed off{_named(data)}"
-        case "BROKER_NOTIFIED":
-            return GOOD, f"customs broker{_named(data, '')} told{messages}"
-        case "WAREHOUSE_NOTIFIED":
-            return GOOD, f"warehouse{_named(data, '')} told{messages}"
-        case "OPERATOR_NOTIFIED":
-            return GOOD, f"operator{_named(data, '')} told{messages}"
-        case "EXPORT_EXECUTED":
-            return GOOD, "executed"
-        case "EXPORT_FAILED":
-            return BAD, f"failed: {data.get('reason', 'see `exports inspect`')}"
-        case "STEP_RETRIED":
-            return ATTENTION, f"{data.get('step')} put off, attempt {data.get('attempt')}: {data.get('reason')}"
-        case other:
-            mark = ATTENTION if other in _UNWELCOME else NEUTRAL
-            detail = next((f": {data[key]}" for key in ("message", "reason", "rung") if data.get(key)), "")
-            return mark, other.replace("_", " ").lower() + detail
+    mark, words = _SENTENCES.get(event.type, (NEUTRAL, event.type.replace("_", " ").lower()))
+    text = words if isinstance(words, str) else words(event.data)
+    return mark, text if callable(words) else text + _said(event.data)
 
 
-_UNWELCOME: Final = frozenset(
-    {"DELIVERY_FAILED", "DELIVERY_DEAD", "BROKER_REJECTED", "BROKER_QUERIED", "HANDOFF_OVERDUE", "EXPORT_CANCELLED"}
-)
+def _recorded(data: Facts) -> str:
+    number = f" in {data['packageNumber']}" if data.get("packageNumber") else ""
+    return f"{_count(int(data.get('packages', 0)), 'package')} recorded{number}"
 
 
-def _named(data: Mapping[str, Any], preposition: str = " to") -> str:
-    partner = data.get("partnerId") or data.get("brokerId")
-    return f"{preposition} {partner}" if partner else ""
+def _told(audience: str) -> Callable[[Facts], str]:
+    def told(data: Facts) -> str:
+        sent = f": {_count(int(data['messages']), 'message')}" if data.get("messages") else ""
+        return f"{audience} {data.get('partnerId', '')} told{sent}"
+
+    return told
+
+
+def _answered(data: Facts) -> str:
+    return f"customs broker answered: {data.get('rung')}{_said(data)}"
+
+
+def _said(data: Facts) -> str:
+    return next((f": {data[key]}" for key in ("message", "reason") if data.get(key)), "")
+
+
+_SENTENCES: Final[Mapping[str, tuple[str, str | Callable[[Facts], str]]]] = {
+    "EXPORT_ACCEPTED": (NEUTRAL, "accepted"),
+    "PACKAGES_RECORDED": (GOOD, _recorded),
+    "TREATMENT_ATTACHED": (
+        GOOD,
+        lambda data: f"customs treatment attached to {_count(int(data.get('lines', 0)), 'line')}",
+    ),
+    "CUSTOMS_PACKAGE_CLOSED": (GOOD, "customs package closed"),
+    "HANDED_OFF": (GOOD, lambda data: f"handed off to {data.get('partnerId', 'the customs broker')}"),
+    "BROKER_NOTIFIED": (GOOD, _told("customs broker")),
+    "WAREHOUSE_NOTIFIED": (GOOD, _told("warehouse")),
+    "OPERATOR_NOTIFIED": (GOOD, _told("operator")),
+    "BROKER_ACKNOWLEDGED": (GOOD, _answered),
+    "BROKER_RELEASED": (GOOD, _answered),
+    "BROKER_REJECTED": (ATTENTION, _answered),
+    "BROKER_QUERIED": (ATTENTION, _answered),
+    "EXPORT_EXECUTED": (GOOD, "executed"),
+    "EXPORT_FAILED": (BAD, "failed"),
+    "EXPORT_CANCELLED": (BAD, "cancelled"),
+    "STEP_RETRIED": (
+        ATTENTION,
+        lambda data: f"{data.get('step')} put off after attempt {data.get('attempt')}{_said(data)}",
+    ),
+    "DELIVERY_FAILED": (ATTENTION, "delivery failed"),
+    "DELIVERY_DEAD": (BAD, "delivery given up"),
+    "HANDOFF_OVERDUE": (ATTENTION, "customs broker has not answered in time"),
+}
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,10 +1,10 @@
-"""`exports plans` and `exports schema`: what a plan looks like."""
+"""`exports plans`: what a plan looks like."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
@@ -12,13 +12,12 @@ from config.settings import HOME
 from pipeline.commands.planfile import without_comments
 from pipeline.commands.screen import ExitCode, Failure, Json, print_json, reported
 
-app = typer.Typer()
-plans_app = typer.Typer(no_args_is_help=True, help="Export plans.")
+app = typer.Typer(no_args_is_help=True, help="Export plans.")
 
 EXAMPLE: Final = HOME / "templates" / "plans" / "plan.jsonc"
 
 
-@plans_app.command()
+@app.command()
 @reported
 def new(as_json: Json = False) -> None:
     """Print an example plan with a comment on every part, to be filled in; with --json without the comments."""
@@ -34,14 +33,3 @@ def _example(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise Failure(f"the example plan is missing: {path}", code=ExitCode.NOT_FOUND) from error
-
-
-@app.command()
-@reported
-def schema(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="One of those that the command lists without a name.")
-    ] = "",
-    as_json: Json = False,
-) -> None:
-    """Print a JSON Schema of the contract, as the API publishes it at /api/schemas/NAME.json."""

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, TextIO, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -35,14 +35,22 @@ class ExitCode(IntEnum):
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
+#: Where nobody looks at a terminal, tables need not be folded into one.
+_PIPED_WIDTH = 200
+
+
 def out() -> Console:
     """Return the console of what was asked for."""
-    return Console(file=sys.stdout, highlight=False)
+    return _console(sys.stdout)
 
 
 def aside() -> Console:
     """Return the console of progress and of errors: standard error, so that a pipe gets the answer alone."""
-    return Console(file=sys.stderr, highlight=False)
+    return _console(sys.stderr)
+
+
+def _console(file: TextIO) -> Console:
+    return Console(file=file, highlight=False, width=None if file.isatty() else _PIPED_WIDTH)
 
 
 def print_json(value: object) -> None:

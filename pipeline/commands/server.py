@@ -48,6 +48,7 @@ def serve(
     settings = _at(settings, *listener.getsockname()[:2])
     use_settings(settings)
     configure_logs(settings)
+    ended = told_to_end()
     # The worker's own, which must be this one: on SQLite the writers of a process take turns in it.
     runtime = process_runtime()
     ensure_current(runtime)
@@ -56,7 +57,7 @@ def serve(
             print_json({"address": settings.public_url, "embedded": settings.embedded})
         else:
             _say(settings)
-        wait_for_the_end()
+        ended.wait()
         if not as_json:
             aside().print("[dim]stopping[/]")
 
@@ -80,17 +81,17 @@ def _say(settings: Settings) -> None:
         console.print(f"    {command}", soft_wrap=True)
 
 
-def wait_for_the_end() -> None:
-    """Return once this process is told to end, by Ctrl-C or by SIGTERM; a second Ctrl-C ends it at once."""
-    ended = threading.Event()
+def told_to_end() -> threading.Event:
+    """Return what is set once this process is told to end, by Ctrl-C or SIGTERM; a second Ctrl-C ends it at once."""
+    told = threading.Event()
 
-    def end(number: int, _: object) -> None:
+    def tell(number: int, _: object) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        ended.set()
+        told.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    ended.wait()
+        signal.signal(number, tell)
+    return told
 
 
 @app.command()

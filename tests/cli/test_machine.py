@@ -1,0 +1,250 @@
+"""The commands about this machine: settings, database, doctor, accounts, keys, partners, schemas, serve."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from config.settings import Settings
+from pipeline.cli import app
+from pipeline.commands.configuration import HIDDEN
+from pipeline.schemas.plan import Plan
+from tests.cli.conftest import exports
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Commands
+
+
+def leaves(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    found: dict[tuple[str, ...], Any] = {}
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        inner = leaves(command, (*path, name)) if isinstance(command, TyperGroup) else {(*path, name): command}
+        found |= inner
+    return found
+
+
+def test_every_command_speaks_json() -> None:
+    commands = leaves(get_command(app))
+    assert len(commands) >= 20
+    silent = [path for path, command in commands.items() if "--json" not in [o for p in command.params for o in p.opts]]
+    assert silent == []
+
+
+def test_every_command_says_what_it_does() -> None:
+    assert [path for path, command in leaves(get_command(app)).items() if not command.help] == []
+
+
+# Settings
+
+
+def test_settings_are_shown_with_their_source(commands: Commands) -> None:
+    shown = {view["name"]: view for view in commands.json("config", "show", EXPORTS_PORT="9000")}
+    assert len(shown) == len(Settings.model_fields)
+    assert (shown["EXPORTS_PORT"]["value"], shown["EXPORTS_PORT"]["source"]) == ("9000", "env")
+    assert (shown["EXPORTS_HOST"]["value"], shown["EXPORTS_HOST"]["source"]) == ("127.0.0.1", "default")
+    assert shown["DATABASE_URL"]["source"] == "env"
+    assert all(view["description"] for view in shown.values())
+
+
+def test_setting_from_a_file_says_so(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "settings").write_text("EXPORTS_HOST=127.0.0.9\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", str(tmp_path / "settings"))
+    shown = {view["name"]: view for view in commands.json("config", "show")}
+    assert (shown["EXPORTS_HOST"]["value"], shown["EXPORTS_HOST"]["source"]) == ("127.0.0.9", ".env")
+
+
+def test_no_secret_is_shown(commands: Commands) -> None:
+    secrets = {
+        "DATABASE_URL": "postgresql://user:canary@db.example/x?password=canary",
+        "BROKER_URL": "amqp://user:canary@mq.example//",
+        "EXPORTS_API_KEY": "canary",
+        "EXPORTS_SECRET_KEY": "canary",
+        "EXPORTS_BORDERBUDDY_TOKEN": "canary",
+    }
+    for arguments in (["config", "show"], ["config", "show", "--json"]):
+        result = commands(*arguments, **secrets)
+        assert result.exit_code == 0
+        assert "canary" not in result.output
+        assert result.stdout.count(HIDDEN) >= 6
+        assert f"amqp://user:{HIDDEN}@mq.example//" in result.stdout
+
+
+def test_wrong_setting_is_a_usage_error(commands: Commands) -> None:
+    result = commands("accounts", "list", DATABASE_URL="mysql://x")
+    assert result.exit_code == 2
+    assert "DATABASE_URL begins with 'mysql'" in result.stderr
+
+
+# Database
+
+
+def test_migrating_twice_changes_nothing(commands: Commands) -> None:
+    assert commands.json("migrate") == {"migrated": True}
+    assert commands.json("migrate") == {"migrated": False}
+
+
+def test_database_that_does_not_answer_is_unreachable(commands: Commands) -> None:
+    result = commands("accounts", "list", "--json", DATABASE_URL="postgresql://nobody@127.0.0.1:9/none")
+    assert (result.exit_code, json.loads(result.stdout)["errorCode"]) == (4, "UNREACHABLE")
+
+
+# Doctor
+
+
+def outcomes(commands: Commands, **environment: str) -> tuple[int, dict[str, Any]]:
+    result = commands("doctor", "--json", **environment)
+    return result.exit_code, {check["name"]: check for check in json.loads(result.stdout)}
+
+
+def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
+    commands.json("migrate")
+    code, checks = outcomes(commands)
+    assert code == 0
+    assert list(checks) == [
+        "secret key", "database", "migrations", "message broker", "artifact store", "fonts", "clock"
+    ]  # fmt: skip
+    assert all(check["ok"] and check["remedy"] is None for check in checks.values())
+
+
+def test_doctor_tells_what_is_behind(commands: Commands) -> None:
+    code, checks = outcomes(commands)
+    assert code == 1
+    assert [name for name, check in checks.items() if not check["ok"]] == ["migrations"]
+    assert "exports migrate" in checks["migrations"]["remedy"]
+
+
+def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file where a folder should be")
+    code, checks = outcomes(
+        commands,
+        DATABASE_URL="postgresql://nobody:canary@127.0.0.1:9/none",
+        BROKER_URL="redis://:canary@127.0.0.1:9/0",
+        ARTIFACTS_URL=f"file:{tmp_path / 'file' / 'artifacts'}",
+    )
+    assert code == 1
+    assert [name for name, check in checks.items() if check["ok"]] == ["fonts"]
+    for name in ("secret key", "database", "message broker", "artifact store"):
+        assert checks[name]["remedy"]
+    assert checks["clock"]["found"] == "cannot be told without the database"
+    assert "canary" not in json.dumps(checks)
+
+
+def test_doctor_speaks_to_people_too(commands: Commands) -> None:
+    result = commands("doctor")
+    assert "✓ database" in result.stdout
+    assert "✗ migrations" in result.stdout
+
+
+# Accounts, keys, partners
+
+
+def test_key_is_shown_once_and_listed_without_its_secret(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd", "--gs1-prefix", "0614141")
+    made = commands.json("keys", "create", "--account", "acc_1", "--test", "--partner", "br_1", "--days", "7")
+    assert made["key"].startswith("exp_test_")
+    listed = commands("keys", "list", "--account", "acc_1", "--json")
+    (key,) = json.loads(listed.stdout)
+    assert (key["id"], key["mode"], key["roles"], key["revokedAt"]) == (made["id"], "test", ["partner:br_1"], None)
+    assert made["key"] not in listed.stdout
+
+    commands.json("keys", "revoke", made["key"], "--account", "acc_1")
+    assert commands.json("keys", "list", "--account", "acc_1")[0]["revokedAt"] is not None
+    assert "revoked" in commands("keys", "list", "--account", "acc_1").stdout
+    assert commands.json("accounts", "list")[0]["gs1Prefix"] == "0614141"
+
+
+def test_nobody_has_keys_of_an_account_that_is_not(commands: Commands) -> None:
+    assert commands("keys", "create", "--account", "acc_nobody").exit_code == 3
+    assert commands("keys", "revoke", "abc", "--account", "acc_nobody").exit_code == 3
+
+
+def test_account_is_opened_once(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    again = commands("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+
+
+def test_partner_is_registered_with_its_channels(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    of_account = ("--account", "acc_1", "--name", "Partner")
+    made = commands.json("partners", "add", "wh_1", "--kind", "warehouse", "--queue", "--webhook",
+                         "https://hooks.example/in", *of_account)  # fmt: skip
+    assert made["secret"].startswith("whsec_")
+    assert [channel["channel"] for channel in made["channels"]] == ["queue", "webhook"]
+    listed = commands("partners", "list", "--account", "acc_1", "--json")
+    assert [partner["id"] for partner in json.loads(listed.stdout)] == ["wh_1"]
+    assert "whsec_" not in listed.stdout
+
+    assert commands("partners", "add", "wh_2", "--kind", "depot", *of_account).exit_code == 2
+    malformed = commands("partners", "add", "wh_2", "--kind", "warehouse", "--webhook", "ftp://x", *of_account)
+    assert (malformed.exit_code, "address" in malformed.stderr) == (2, True)
+
+
+# Plans and schemas
+
+
+def test_example_plan_is_a_plan_with_and_without_comments(commands: Commands) -> None:
+    Plan.model_validate(commands.json("plans", "new"))
+    assert commands("plans", "new").stdout.lstrip().startswith("//")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": }', "line 1, column 7"),
+        ("[1]", "holds no JSON object"),
+        ('{\n// "//" in\n"a": "b//c" x}', "line 3, column 13"),
+    ],
+)
+def test_file_that_is_no_plan_is_a_usage_error(commands: Commands, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    result = commands("execute", str(tmp_path / "plan.json"))
+    assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+    assert commands("execute", str(tmp_path / "none.json")).exit_code == 3
+
+
+def test_schemas_are_printed_by_name(commands: Commands) -> None:
+    names = commands.json("schema")
+    assert {"plan", "export", "problem"} <= set(names)
+    assert commands.json("schema", "plan")["title"] == "Plan"
+    assert commands("schema", "none").exit_code == 3
+
+
+# Serve
+
+
+def test_serve_says_where_and_ends_with_the_first_ctrl_c(commands: Commands, tmp_path: Path) -> None:
+    process = exports(["serve", "--port", "0"], commands.environment, tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("✓ serving at http://127.0.0.1:")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=5)
+    assert process.returncode == 0
+
+
+def test_taken_port_is_said_plainly(service: Commands) -> None:
+    taken = service.environment["EXPORTS_API_URL"].rsplit(":", 1)[1]
+    result = service("serve", "--port", taken)
+    assert result.exit_code == 1
+    assert "--port 0" in result.stderr
+
+
+def test_external_message_broker_leaves_serve_the_api_alone(commands: Commands, tmp_path: Path) -> None:
+    environment = {**commands.environment, "BROKER_URL": "redis://127.0.0.1:9/0"}
+    process = exports(["serve", "--port", "0"], environment, tmp_path)
+    assert process.stdout is not None
+    said = [process.stdout.readline().strip() for _ in range(5)]
+    process.terminate()
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert said[1].startswith("The message broker is a server of its own")
+    assert "celery -A config.celery worker -P solo -Q exports.steps,exports.documents" in said
+    assert said[4] == "python -m tasks.intake"
