@@ -96,11 +96,6 @@ class Settings(BaseSettings):
         10_000, description="Launches the API holds for publishing; beyond it the sweep owes them"
     )
 
-    # Documents
-    renderer_timeout_seconds: Seconds = Field(60, description="Wall time that one PDF may take")
-    renderer_max_documents: Count = Field(200, description="PDFs one renderer process makes before it is replaced")
-    renderer_max_rss_mb: Count = Field(400, description="Resident memory at which a renderer process is replaced")
-
     # Database
     database_pool: Count = Field(10, description="Connections one process keeps to PostgreSQL")
     database_timeout_seconds: Seconds = Field(10, description="How long a statement waits for a lock or a connection")

@@ -6,10 +6,10 @@ from datetime import date as calendar_date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from pipeline.money import CURRENCIES, decimal
+from pipeline.money import CURRENCIES, decimal, plain
 
 MAX_UNITS = 1_000
 MAX_LINES = 10_000
@@ -55,6 +55,7 @@ def _printable(value: str) -> str:
 Number = Annotated[
     Decimal,
     BeforeValidator(_as_decimal),
+    PlainSerializer(plain, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "maxLength": 24, "examples": ["12.50"]}),
 ]
 Amount = Annotated[Number, Field(ge=0, max_digits=18, decimal_places=6)]
