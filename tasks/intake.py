@@ -107,6 +107,10 @@ class Intake(ConsumerProducerMixin):
     def _refuse(self, message: Message, refused: Refused, request_id: str) -> None:
         log.info("command_refused", code=refused.code)
         producer: Producer = self.producer
+        for queue in self._queues:
+            if queue.name == queues.REFUSED:
+                # Each time: a Redis that was flushed has forgotten the binding, and would drop the answer without a word.
+                queue.bind(producer.channel).declare()
         producer.publish(
             problem_of(refused, request_id).model_dump_json(by_alias=True, exclude_none=True).encode(),
             exchange=queues.exchange,

@@ -58,6 +58,8 @@ class QueueChannel:
                 producer.publish(
                     message.body,
                     exchange=queues.exchange,
+                    # On Redis that it is a topic exchange is known to a connection alone, and forgotten with it.
+                    declare=[queues.exchange],
                     routing_key=message.routing_key,
                     delivery_mode=PERSISTENT,
                     content_type=CONTENT_TYPE,
