@@ -195,10 +195,19 @@ def find_caller(runtime: Runtime, bearer: str, *, now: datetime | None = None) -
         known = _hash("unknown") if row is None else row.secret_hash
     if not hmac.compare_digest(known, _hash(bearer)) or row is None:
         raise InvalidApiKey("the API key is not known; check that it was copied whole")
-    moment = now or utc_now()
-    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= moment):
-        raise InvalidApiKey("the API key has expired or was revoked; ask for a new one")
-    return Caller(row.account_id, row.id, cast("Mode", row.mode), frozenset(row.roles))
+    return _caller(row, now or utc_now())
+
+
+def caller_of_key(runtime: Runtime, key_id: str, *, now: datetime | None = None) -> Caller:
+    """Return who holds the key with this short id, for those who have shown the key itself before.
+
+    Raises InvalidApiKey where it is unknown, expired or revoked.
+    """
+    with runtime.db.read() as session:
+        row = session.get(ApiKey, key_id)
+    if row is None:
+        raise InvalidApiKey("the API key is not known")
+    return _caller(row, now or utc_now())
 
 
 def key_id_of(bearer: str) -> str:
@@ -215,6 +224,12 @@ def key_id_of(bearer: str) -> str:
 def accounts(session: Session) -> Sequence[Account]:
     """Return every account, by id."""
     return session.exec(select(Account).order_by(col(Account.id))).all()
+
+
+def _caller(row: ApiKey, moment: datetime) -> Caller:
+    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= moment):
+        raise InvalidApiKey("the API key has expired or was revoked; ask for a new one")
+    return Caller(row.account_id, row.id, cast("Mode", row.mode), frozenset(row.roles))
 
 
 def _known(row: ApiKey) -> KnownKey:

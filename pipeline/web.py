@@ -17,6 +17,7 @@ from pipeline.api.dependencies import Keys, Launcher
 from pipeline.api.envelope import BodyLimit, Envelope, Measures
 from pipeline.api.gauges import Work
 from pipeline.api.problems import add_problem_handlers
+from pipeline.console import pages, reference
 from pipeline.dispatch import Publisher
 from pipeline.runtime import Runtime, process_runtime
 
@@ -29,6 +30,8 @@ ROUTERS = (
     acknowledgements.router,
     sandbox.router,
     system.router,
+    pages.router,
+    reference.router,
 )
 
 
@@ -43,7 +46,7 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
         finally:
             await run_in_threadpool(publisher.stop)
 
-    app = FastAPI(title="Exports", version=version("exports"), lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title="Exports", version=version("exports"), lifespan=lifespan, docs_url=None, redoc_url=None)
     registry = CollectorRegistry()
     registry.register(Work(runtime))
     app.state.runtime = runtime

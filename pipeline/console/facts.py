@@ -1,0 +1,202 @@
+"""Views become what a page prints: times, sizes and counts in words, so that no template reckons."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pipeline.bundle import safe
+from pipeline.schemas.execution import ArtifactView, ExportSummary, ExportView, StepView
+from pipeline.schemas.partners import DeliveryView
+from pipeline.states import ExportState
+
+__all__ = ["delivery", "page", "row", "safe", "state_links"]
+
+
+@dataclass(frozen=True)
+class StateLink:
+    """A filter of the list."""
+
+    name: str
+    link: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """An export in the list."""
+
+    link: str
+    batch_id: str
+    export_id: str
+    state: str
+    units: str
+    broker: str
+    warehouse: str
+    accepted: str
+    test: bool
+
+
+@dataclass(frozen=True)
+class ShownStep:
+    """A step, and how long it took."""
+
+    name: str
+    state: str
+    took: str
+    note: str
+
+
+@dataclass(frozen=True)
+class ShownArtifact:
+    """A document."""
+
+    filename: str
+    kind: str
+    size: str
+    sha256: str
+    link: str
+
+
+@dataclass(frozen=True)
+class ShownUnit:
+    """A unit with its steps and documents."""
+
+    unit_ref: str
+    package_number: str
+    state: str
+    steps: list[ShownStep]
+    artifacts: list[ShownArtifact]
+
+
+@dataclass(frozen=True)
+class ShownEvent:
+    """An event."""
+
+    seq: int
+    type: str
+    at: str
+    actor: str
+    data: str
+
+
+@dataclass(frozen=True)
+class ShownDelivery:
+    """A delivery and its last try."""
+
+    id: str
+    event_type: str
+    partner_id: str
+    channel: str
+    state: str
+    attempts: int
+    when: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """An export's page; `refresh` asks the browser to look again."""
+
+    refresh: bool
+    accepted: str
+    updated: str
+    units: list[ShownUnit]
+    steps: list[ShownStep]
+    events: list[ShownEvent]
+
+
+def state_links(chosen: ExportState | None) -> list[StateLink]:
+    """Return the filters of the list."""
+    everything = StateLink("all", "/console", chosen is None)
+    return [
+        everything,
+        *(StateLink(state.value, f"/console?state={state.value}", state is chosen) for state in ExportState),
+    ]
+
+
+def row(export: ExportSummary) -> Row:
+    """Return an export as the list prints it."""
+    return Row(
+        link=f"/console/exports/{export.export_id}",
+        batch_id=export.batch_id,
+        export_id=export.export_id,
+        state=export.state.value,
+        units=f"{export.units_closed} of {export.units_total}",
+        broker=export.broker_id,
+        warehouse=export.warehouse_id,
+        accepted=_moment(export.accepted_at),
+        test=export.test,
+    )
+
+
+def page(export: ExportView) -> Page:
+    """Return an export as its page prints it."""
+    documents: defaultdict[str, list[ShownArtifact]] = defaultdict(list)
+    for artifact in export.artifacts:
+        documents[artifact.customs_package_id].append(_artifact(artifact))
+    packages = {package.id: package for package in export.customs_packages}
+    return Page(
+        refresh=export.state in {ExportState.ACCEPTED, ExportState.EXECUTING},
+        accepted=_moment(export.accepted_at),
+        updated=_moment(export.updated_at),
+        units=[
+            ShownUnit(
+                unit_ref=unit.unit_ref,
+                package_number=packages[unit.customs_package_id].package_number or "no number yet",
+                state=packages[unit.customs_package_id].state,
+                steps=[_step(step) for step in unit.steps],
+                artifacts=documents[unit.customs_package_id],
+            )
+            for unit in export.units
+        ],
+        steps=[_step(step) for step in export.steps],
+        events=[
+            ShownEvent(
+                event.seq, event.type, _moment(event.at), event.actor, json.dumps(event.data, ensure_ascii=False)
+            )
+            for event in reversed(export.events)
+        ],
+    )
+
+
+def delivery(each: DeliveryView) -> ShownDelivery:
+    """Return a delivery as a page prints it."""
+    if each.delivered_at is not None:
+        when = f"delivered {_moment(each.delivered_at)}"
+    else:
+        when = f"due {_moment(each.due_at)}" if each.due_at is not None else ""
+    return ShownDelivery(
+        id=each.id,
+        event_type=each.event_type,
+        partner_id=each.partner_id,
+        channel=each.channel,
+        state=each.state.value,
+        attempts=each.attempts,
+        when=when,
+        error=each.error or "",
+    )
+
+
+def _step(step: StepView) -> ShownStep:
+    took = ""
+    if step.started_at is not None and step.finished_at is not None:
+        milliseconds = (step.finished_at - step.started_at).total_seconds() * 1000
+        took = f"{milliseconds:.0f} ms"
+    return ShownStep(step.name.replace("_", " "), step.state.value, took, step.error or "")
+
+
+def _artifact(artifact: ArtifactView) -> ShownArtifact:
+    return ShownArtifact(
+        filename=artifact.filename,
+        kind=artifact.artifact_type,
+        size=f"{-(-artifact.size // 1000):,} kB",
+        sha256=artifact.sha256,
+        link=f"/console/artifacts/{artifact.id}",
+    )
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

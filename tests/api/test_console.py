@@ -1,0 +1,128 @@
+"""The operator's pages: who may look, what they show, and that nothing typed becomes markup."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from pipeline import accounts
+from pipeline.console.session import COOKIE, sign_in, signed_in
+from pipeline.errors import InvalidApiKey
+from tests import builders
+from tests.api.conftest import OTHER, Desk
+
+
+def browser(desk: Desk, *roles: str, account: str = builders.ACCOUNT) -> httpx.Client:
+    """Return a client that has signed in with a new key."""
+    client = desk.bearing(None)
+    response = client.post("/console/sign-in", data={"key": desk.key(*roles, account=account).bearer})
+    assert (response.status_code, response.headers["location"]) == (303, "/console")
+    return client
+
+
+def test_nobody_looks_without_signing_in(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    for address in ("/console", f"/console/exports/{export_id}", "/console/artifacts/art_1"):
+        response = desk.bearing(None).get(address)
+        assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in")
+
+
+def test_a_wrong_key_is_told_on_the_page_and_gets_no_cookie(desk: Desk) -> None:
+    client = desk.bearing(None)
+    for key, status in (("", 401), ("exp_live_x", 401), (desk.key("partner:br_1").bearer, 403)):
+        response = client.post("/console/sign-in", data={"key": key})
+        assert (response.status_code, "set-cookie" in response.headers) == (status, False)
+        assert 'role="alert"' in response.text
+
+
+def test_the_cookie_holds_no_secret_and_no_script_reads_it(desk: Desk) -> None:
+    bearer = desk.key("read").bearer
+    response = desk.bearing(None).post("/console/sign-in", data={"key": bearer})
+    cookie = response.headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=strict", "Path=/console"} <= set(cookie.split("; "))
+    assert bearer.rsplit("_", 1)[1] not in cookie
+
+
+def test_a_session_ends_with_its_time_its_key_or_a_changed_sign(desk: Desk) -> None:
+    key = desk.key("read")
+    now = datetime.now(UTC)
+    cookie = sign_in(desk.runtime, key.bearer, now=now)
+    assert signed_in(desk.runtime, cookie, now=now).key_id == key.id
+    key_id, until, signature = cookie.split(".")
+    for forged in ("", "a", f"{key_id}.{int(until) + 9}.{signature}", f"{desk.key('admin').id}.{until}.{signature}"):
+        with pytest.raises(InvalidApiKey):
+            signed_in(desk.runtime, forged, now=now)
+    with pytest.raises(InvalidApiKey):
+        signed_in(desk.runtime, cookie, now=now + timedelta(hours=8))
+    accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    with pytest.raises(InvalidApiKey):
+        signed_in(desk.runtime, cookie, now=now)
+
+
+def test_a_person_sees_everything_of_an_export(desk: Desk) -> None:
+    client = browser(desk, "read")
+    export_id = desk.execute(builders.plan(units=2))
+    waiting = client.get(f"/console/exports/{export_id}").text
+    assert 'http-equiv="refresh"' in waiting
+    desk.run(export_id)
+    assert builders.BATCH in client.get("/console").text
+    view = desk.client().get(f"/api/exports/{export_id}").json()
+    page = client.get(f"/console/exports/{export_id}").text
+    assert 'http-equiv="refresh"' not in page
+    shown = [view["status"], view["planHash"], view["treatment"]["digest"], builders.BROKER, builders.WAREHOUSE]
+    shown += [each["packageNumber"] for each in view["customs_packages"]]
+    shown += [each["type"] for each in view["events"]] + [each["sha256"] for each in view["artifacts"]]
+    assert [each for each in shown if each not in page] == []
+    (first, *_) = re.findall(r'href="(/console/artifacts/[^"]+)"', page)
+    document = client.get(first)
+    assert document.headers["content-disposition"].startswith("attachment; ")
+    assert document.content
+
+
+def test_a_list_is_filtered_by_state(desk: Desk) -> None:
+    client = browser(desk, "read")
+    export_id = desk.execute(builders.plan())
+    assert export_id in client.get("/console", params={"state": "accepted"}).text
+    assert export_id not in client.get("/console", params={"state": "failed"}).text
+
+
+def test_another_account_sees_nothing(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
+    stranger = browser(desk, "read", account=OTHER)
+    assert export_id not in stranger.get("/console").text
+    assert stranger.get(f"/console/exports/{export_id}").status_code == 404
+    assert stranger.get(f"/console/artifacts/{artifact}").status_code == 404
+
+
+def test_nothing_typed_becomes_markup_and_nothing_is_loaded_from_elsewhere(desk: Desk) -> None:
+    client = browser(desk, "read")
+    response = client.get("/console/exports/<script>alert(1)")
+    assert response.status_code == 404
+    assert "<script" not in response.text
+    for address in ("/console", "/console/sign-in", "/docs"):
+        response = client.get(address)
+        assert response.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self';")
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        assert not re.search(r'(src|href)="(https?:)?//', response.text)
+        assert "<script" not in response.text
+    assert client.get("/console/style.css").headers["content-type"].startswith("text/css")
+
+
+def test_signing_out_forgets_who_looked(desk: Desk) -> None:
+    client = browser(desk, "read")
+    assert COOKIE in client.cookies
+    client.post("/console/sign-out")
+    assert COOKIE not in client.cookies
+    assert client.get("/console").status_code == 303
+
+
+def test_the_reference_names_every_call(desk: Desk) -> None:
+    nobody = desk.bearing(None)
+    page = nobody.get("/docs").text
+    for path in nobody.get("/openapi.json").json()["paths"]:
+        assert f"<code>{path}</code>" in page
