@@ -104,7 +104,8 @@ def _told(audience: str) -> Callable[[Facts], str]:
 
 
 def _answered(data: Facts) -> str:
-    return f"customs broker answered: {data.get('rung')}{_said(data)}"
+    said = f" ({data['message']})" if data.get("message") else ""
+    return f"customs broker answered: {data.get('rung')}{said}"
 
 
 def _said(data: Facts) -> str:
