@@ -1,0 +1,405 @@
+"""Changes to a good plan, and what the customs rules have to say of each."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from pipeline.customs.checks import check_plan
+from pipeline.schemas.plan import Plan
+from pipeline.schemas.problems import Finding
+from tests import builders
+from tests.builders import Json, changed, plan
+
+TODAY = date(2026, 11, 24)
+UNIT = "/units/0"
+PAN, SHIRT, BAG = (f"{UNIT}/lines/{place}" for place in range(3))
+FOREIGN = {
+    "line1": "1 Main Street",
+    "line2": None,
+    "city": "Toronto",
+    "region": "ON",
+    "postalCode": None,
+    "country": "CA",
+}
+
+
+def findings(made: Json, on: date = TODAY) -> list[Finding]:
+    return check_plan(Plan.model_validate(made), on=on)
+
+
+def said(made: Json, on: date = TODAY) -> list[tuple[str, str, str]]:
+    return [(finding.rule, finding.severity, finding.pointer) for finding in findings(made, on)]
+
+
+def with_changes(*changes: tuple[str, Any]) -> Json:
+    made = plan()
+    for pointer, value in changes:
+        made = changed(made, pointer, value)
+    return made
+
+
+def heading(code: str) -> Json:
+    return {"heading": code, "program": "S232_METALS", "ratePercent": "25", "basis": "full_value"}
+
+
+def pga_row(flag: str, agency: str, **other: Any) -> Json:
+    blank = dict.fromkeys(("program", "processing", "disclaimer", "intendedUse"))
+    return {"flag": flag, "agency": agency, "data": {}} | blank | other
+
+
+def metal_row(metal: str, weight: str, **countries: str) -> Json:
+    fields = ("countryOfMeltAndPour", "primaryCountryOfSmelt", "secondaryCountryOfSmelt", "countryOfCast")
+    return {"metal": metal, "metalWeightKg": weight, "usMetalPercent": None} | dict.fromkeys(fields) | countries
+
+
+COSMETIC = dict.fromkeys(
+    ("fdaProductCode", "productName", "sourceCountry", "manufacturer", "shipper", "fdaImporter", "deliveredTo"), "1"
+)
+
+BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
+    "V01 a Canadian MID begins with CA": (
+        [(f"{UNIT}/parties/manufacturers/0/mid", "CAMAPGOO120TOR")],
+        [("V01", "block", f"{UNIT}/parties/manufacturers/0/mid")],
+    ),
+    "V01 a MID begins with digits": (
+        [(f"{UNIT}/parties/manufacturers/0/mid", "12MAPGOO120TOR")],
+        [("V01", "block", f"{UNIT}/parties/manufacturers/0/mid")],
+    ),
+    "V01 a MID is not the one that name and address give": (
+        [(f"{UNIT}/parties/manufacturers/0/mid", "XOMAPGOO12TOR")],
+        [("V01", "warn", f"{UNIT}/parties/manufacturers/0/mid")],
+    ),
+    "V01 a maker is of another country than its goods": (
+        [(f"{BAG}/countryOfOrigin", "VN")],
+        [("V01", "warn", f"{UNIT}/parties/manufacturers/1/mid")],
+    ),
+    "V02 two words": ([(f"{PAN}/description", "Frying pan")], [("V02", "block", f"{PAN}/description")]),
+    "V02 words that say nothing": (
+        [(f"{PAN}/description", "Various household goods, 12 items")],
+        [("V02", "block", f"{PAN}/description")],
+    ),
+    "V03 a line value is not quantity by price": (
+        # The total is set to what the lines add up to, so that the line alone is wrong.
+        [(f"{PAN}/lineValue", "50.01"), (f"{UNIT}/invoice/total", "228.01")],
+        [("V03", "block", f"{PAN}/lineValue")],
+    ),
+    "V03 the total is a cent off": (
+        [(f"{UNIT}/invoice/total", "228.01")],
+        [("V03", "block", f"{UNIT}/invoice/total")],
+    ),
+    "V04 lines and packages weigh apart": (
+        [(f"{UNIT}/packages/0/grossWeightKg", "8.200")],
+        [("V04", "block", f"{UNIT}/packages")],
+    ),
+    "V05 a line weighs nothing": (
+        [(f"{SHIRT}/netWeightKg", "0")],
+        [("V05", "block", f"{SHIRT}/netWeightKg")],
+    ),
+    "V05 net is more than gross": (
+        [(f"{SHIRT}/netWeightKg", "4.001")],
+        [("V05", "block", f"{SHIRT}/netWeightKg")],
+    ),
+    "V09 a listed code has no metal": (
+        [(f"{PAN}/treatment/section232", [])],
+        [("V09", "block", f"{PAN}/treatment/section232")],
+    ),
+    "V09 steel without melt and pour": (
+        [(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", None)],
+        [("V09", "block", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")],
+    ),
+    "V09 aluminum without smelt and cast": (
+        [(f"{PAN}/htsCode", "7615107180"), (f"{PAN}/treatment/section232/0", metal_row("aluminum", "3.200"))],
+        [
+            ("V09", "block", f"{PAN}/treatment/section232/0/primaryCountryOfSmelt"),
+            ("V09", "block", f"{PAN}/treatment/section232/0/countryOfCast"),
+        ],
+    ),
+    "V09 aluminum from who knows where": (
+        [
+            (f"{PAN}/htsCode", "7615107180"),
+            (
+                f"{PAN}/treatment/section232/0",
+                metal_row("aluminum", "3.200", primaryCountryOfSmelt="OTH", countryOfCast="CA"),
+            ),
+        ],
+        [("V09", "warn", f"{PAN}/treatment/section232/0")],
+    ),
+    "V09 copper cable without smelt and cast": (
+        [(f"{PAN}/htsCode", "8544429090"), (f"{PAN}/treatment/section232/0", metal_row("copper", "3.200"))],
+        [
+            ("V09", "block", f"{PAN}/treatment/section232/0/primaryCountryOfSmelt"),
+            ("V09", "block", f"{PAN}/treatment/section232/0/countryOfCast"),
+        ],
+    ),
+    "V10 more metal than goods": (
+        [(f"{PAN}/treatment/section232/0/metalWeightKg", "3.601")],
+        [("V10", "block", f"{PAN}/treatment/section232")],
+    ),
+    "V10 a duty heading below fifteen percent": (
+        [(f"{PAN}/htsCode", "8302416015"), (f"{PAN}/treatment/section232/0/metalWeightKg", "0.539")],
+        [("V10", "block", f"{PAN}/treatment/chapter99/1/heading")],
+    ),
+    "V10 the light heading on an article of chapter 73": (
+        [(f"{PAN}/treatment/chapter99/1/heading", "9903.82.03")],
+        [("V10", "block", f"{PAN}/treatment/chapter99/1/heading")],
+    ),
+    "V11 two metals headings": (
+        [(f"{PAN}/treatment/chapter99/-", heading("9903.82.06"))],
+        [("V11", "block", f"{PAN}/treatment/chapter99/2/heading")],
+    ),
+    "V11 an IEEPA heading after its end": (
+        [(f"{BAG}/treatment/chapter99/-", heading("9903.01.25"))],
+        [("V11", "block", f"{BAG}/treatment/chapter99/2/heading")],
+    ),
+    "V11 a surcharge after its end": (
+        [(f"{BAG}/treatment/chapter99/-", heading("9903.03.01"))],
+        [("V11", "block", f"{BAG}/treatment/chapter99/2/heading")],
+    ),
+    "V11 a listed code with no metals heading": (
+        [(f"{PAN}/treatment/chapter99", [])],
+        [("V11", "warn", f"{PAN}/treatment/chapter99")],
+    ),
+    "V12 a claim without a certification": (
+        [(f"{SHIRT}/usmcaCertificateRef", None)],
+        [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
+    ),
+    "V12 a certification that the unit does not carry": (
+        [(f"{SHIRT}/usmcaCertificateRef", "C9")],
+        [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
+    ),
+    "V12 a certification that ran out": (
+        [(f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")],
+        [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
+    ),
+    "V12 a claim for goods of another country": (
+        [(f"{BAG}/spi", "S"), (f"{BAG}/usmcaCertificateRef", "C1")],
+        [("V12", "block", f"{BAG}/spi")],
+    ),
+    "V12 a certification and no claim": (
+        [(f"{SHIRT}/spi", None)],
+        [("V12", "warn", f"{SHIRT}/spi")],
+    ),
+    "V14 a flag with neither data nor disclaimer": (
+        [(f"{PAN}/treatment/pga/0/disclaimer", None)],
+        [("V14", "block", f"{PAN}/treatment/pga/0")],
+    ),
+    "V14 a disclaimer that the flag does not allow": (
+        [(f"{PAN}/treatment/pga/0", pga_row("EH1", "EPA", disclaimer="B"))],
+        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+    ),
+    "V14 a disclaimer of another agency": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", disclaimer="G"))],
+        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+    ),
+    "V14 a flag that cannot be disclaimed": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD2", "FDA", disclaimer="A"))],
+        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+    ),
+    "V14 a flag of another agency": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "EPA", disclaimer="A"))],
+        [("V14", "block", f"{PAN}/treatment/pga/0/agency")],
+    ),
+    "V14 consumer product safety only advises": (
+        [(f"{PAN}/treatment/pga/0", pga_row("CP1", "CPS"))],
+        [("V14", "warn", f"{PAN}/treatment/pga/0")],
+    ),
+    "V14 data that lacks a part": (
+        [
+            (
+                f"{PAN}/treatment/pga/0",
+                pga_row("CP1", "CPS", processing="REF", data={"productId": "1", "versionId": "1"}),
+            )
+        ],
+        [("V14", "warn", f"{PAN}/treatment/pga/0/data")],
+    ),
+    "V14 a processing code of no program": (
+        [
+            (
+                f"{PAN}/treatment/pga/0",
+                pga_row("TB1", "TTB", program="WIN", processing="XYZ", data={"permit": "1", "cola": "2"}),
+            ),
+            (
+                f"{PAN}/treatment/pga/-",
+                pga_row(
+                    "FD1",
+                    "FDA",
+                    program="RAD",
+                    processing="XYZ",
+                    data=dict.fromkeys(("form2877Declaration", "fdaProductCode", "manufacturer"), "1"),
+                ),
+            ),
+        ],
+        [("V14", "warn", f"{PAN}/treatment/pga/1/processing")],
+    ),
+    "V14 a program that is not known": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="ZZZ", data={"fdaProductCode": "53L--04"}))],
+        [("V14", "warn", f"{PAN}/treatment/pga/0/program")],
+    ),
+    "V14 a disclaimer of another entry type": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="F"))],
+        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+    ),
+    "V14 a disclaimer that the program does not allow": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="B"))],
+        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+    ),
+    "V14 data without the intended use": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="COS", data=COSMETIC))],
+        [("V14", "warn", f"{PAN}/treatment/pga/0/data")],
+    ),
+    "V14 a disclaimer and data": (
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", disclaimer="A", data={"fdaProductCode": "53L--04"}))],
+        [("V14", "warn", f"{PAN}/treatment/pga/0/data")],
+    ),
+    "V14 a flag that is not known": (
+        [(f"{PAN}/treatment/pga/0", pga_row("ZZ1", "FDA"))],
+        [("V14", "note", f"{PAN}/treatment/pga/0/flag")],
+    ),
+    "V15 goods without a value": (
+        [
+            (f"{PAN}/unitPrice", "0"),
+            (f"{PAN}/lineValue", "0"),
+            (f"{UNIT}/invoice/total", "178.00"),
+        ],
+        [("V15", "warn", f"{PAN}/lineValue")],
+    ),
+    "V16 Canadian dollars without a rate": (
+        [(f"{UNIT}/invoice/currency", "CAD")],
+        [("V16", "block", f"{UNIT}/invoice/exchangeRate")],
+    ),
+    "V16 US dollars with a rate": (
+        [(f"{UNIT}/invoice/exchangeRate", "0.7150")],
+        [("V16", "warn", f"{UNIT}/invoice/exchangeRate")],
+    ),
+    "V17 delivered without freight": (
+        [(f"{UNIT}/invoice/charges/0/code", "handling")],
+        [("V17", "warn", f"{UNIT}/invoice/charges")],
+    ),
+    "V17 insured without insurance": (
+        [(f"{UNIT}/invoice/incoterm", "CIP")],
+        [("V17", "warn", f"{UNIT}/invoice/charges")],
+    ),
+    "V18 related parties": (
+        [(f"{UNIT}/invoice/relatedParties", True)],
+        [("V18", "note", f"{UNIT}/invoice/relatedParties")],
+    ),
+    "V19 nobody to call": (
+        [(f"{UNIT}/parties/exporterContact/phone", None)],
+        [("V19", "warn", f"{UNIT}/parties/exporterContact/phone")],
+    ),
+    "V20 a number of no form": (
+        [(f"{UNIT}/parties/importerOfRecord/importerNumber", "12-3456789")],
+        [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
+    ),
+    "V20 a foreign importer on informal entry, before it ends": (
+        [
+            (f"{UNIT}/entry/type", "11"),
+            (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-29T23:00:00-05:00"),
+            (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
+        ],
+        [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")],
+    ),
+    "V20 a foreign importer on informal entry, once it ended": (
+        [
+            (f"{UNIT}/entry/type", "11"),
+            (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-30T00:30:00-05:00"),
+            (f"{UNIT}/parties/importerOfRecord/address", FOREIGN),
+        ],
+        [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
+    ),
+    "V21 a long invoice number": (
+        [(f"{UNIT}/invoice/number", "A-2026-11-24-00017")],
+        [("V21", "block", f"{UNIT}/invoice/number")],
+    ),
+    "V21 an invoice number with a stroke": (
+        [(f"{UNIT}/invoice/number", "A/17")],
+        [("V21", "block", f"{UNIT}/invoice/number")],
+    ),
+    "V22 de minimis entry": ([(f"{UNIT}/entry/type", "86")], [("V22", "block", f"{UNIT}/entry/type")]),
+    "V24 a line twice": ([(f"{SHIRT}/lineRef", "L1")], [("V24", "block", f"{SHIRT}/lineRef")]),
+    "V24 a maker that is not there": (
+        [(f"{SHIRT}/manufacturerRef", "M9")],
+        [("V24", "block", f"{SHIRT}/manufacturerRef")],
+    ),
+    "V24 a maker twice": (
+        [(f"{UNIT}/parties/manufacturers/-", builders.PARTIES["manufacturers"][0])],
+        [("V24", "block", f"{UNIT}/parties/manufacturers/2/ref")],
+    ),
+    "V25 another destination": ([("/destinationCountry", "MX")], [("V25", "block", "/destinationCountry")]),
+    "V25 shipped elsewhere": (
+        [(f"{UNIT}/parties/shipTo/address/country", "CA")],
+        [("V25", "block", f"{UNIT}/parties/shipTo/address/country")],
+    ),
+    "V25 no ZIP code": (
+        [(f"{UNIT}/parties/shipTo/address/postalCode", None)],
+        [("V25", "block", f"{UNIT}/parties/shipTo/address/postalCode")],
+    ),
+    "V27 informal entry of much": (
+        [
+            (f"{UNIT}/entry/type", "11"),
+            (f"{PAN}/unitPrice", "700.00"),
+            (f"{PAN}/lineValue", "2800.00"),
+            (f"{UNIT}/invoice/total", "2978.00"),
+        ],
+        [("V27", "warn", f"{UNIT}/entry/type")],
+    ),
+    "T01 a treatment that was not decided": (
+        [(f"{BAG}/treatment/undetermined", "The outer surface is not known.")],
+        [("T01", "block", f"{BAG}/treatment/undetermined")],
+    ),
+}
+
+
+ALLOWED: dict[str, list[tuple[str, Any]]] = {
+    "a price finer than a cent, rounded either way": [
+        (f"{PAN}/unitPrice", "12.50125"),
+        (f"{PAN}/lineValue", "50.01"),
+        (f"{UNIT}/invoice/total", "228.01"),
+    ],
+    "a charge that is in the prices already": [
+        (f"{UNIT}/invoice/charges/0/includedInPrices", True),
+        (f"{UNIT}/invoice/total", "148.00"),
+    ],
+    "weights a tenth of a kilogram apart": [(f"{UNIT}/packages/0/grossWeightKg", "8.100")],
+    "steel that nobody can place": [(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", "OTH")],
+    "a listed code that holds no metal": [
+        (f"{PAN}/treatment/chapter99", [heading("9903.82.01")]),
+        (f"{PAN}/treatment/section232", []),
+    ],
+    "exactly fifteen percent of metal": [
+        (f"{PAN}/htsCode", "8302416015"),
+        (f"{PAN}/treatment/section232/0/metalWeightKg", "0.540"),
+    ],
+    "less than fifteen percent under the heading for that": [
+        (f"{PAN}/htsCode", "8302416015"),
+        (f"{PAN}/treatment/chapter99/1/heading", "9903.82.03"),
+        (f"{PAN}/treatment/section232/0/metalWeightKg", "0.539"),
+    ],
+    "a certification for this shipment alone": [
+        (f"{UNIT}/usmcaCertificates/0/blanketFrom", None),
+        (f"{UNIT}/usmcaCertificates/0/blanketTo", None),
+        (f"{UNIT}/usmcaCertificates/0/signedOn", "2026-11-24"),
+    ],
+    "a certification on its last day": [(f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-26")],
+    "Canadian dollars with a rate": [
+        (f"{UNIT}/invoice/currency", "CAD"),
+        (f"{UNIT}/invoice/exchangeRate", "0.7150"),
+    ],
+    "informal entry of an importer at home": [
+        (f"{UNIT}/entry/type", "11"),
+        (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
+    ],
+    "a Social Security number": [(f"{UNIT}/parties/importerOfRecord/importerNumber", "123-45-6789")],
+    "a foreign importer on formal entry": [(f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345")],
+    "a disclaimer of warehouse entry on warehouse entry": [
+        (f"{UNIT}/entry/type", "21"),
+        (f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="F")),
+    ],
+    "consumer product safety before its day": [
+        (f"{UNIT}/entry/estimatedArrivalAt", "2026-07-07T12:00:00Z"),
+        (f"{PAN}/treatment/pga/0", pga_row("CP1", "CPS")),
+    ],
+    "a flag that nothing need be said of": [(f"{PAN}/treatment/pga/0", pga_row("AQX", "APH"))],
+    "accents": [(f"{UNIT}/parties/buyer/name", "Café Élan, fournitures de ménage")],
+}
