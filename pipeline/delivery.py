@@ -109,6 +109,8 @@ def _send(settings: Settings, claimed: Claim) -> Sent:
     except Exception as error:
         log.exception("channel_raised")
         failure = ChannelUnavailable(f"{type(error).__name__} in the channel {claimed.lane.channel}")
+    if not receipts and failure is None:
+        failure = ChannelUnavailable(f"the channel {claimed.lane.channel} took nothing and did not say why")
     if failure is not None:
         durations.append(round((time.monotonic() - before) * 1000))
     return Sent(receipts, durations, failure)

@@ -14,10 +14,10 @@ import httpcore
 from httpcore import SOCKET_OPTION, ConnectError, ConnectTimeout, NetworkBackend, NetworkStream, ReadTimeout
 
 _MAPPED = ipaddress.ip_network("::ffff:0:0/96")
-#: Blocks of IPv6 that carry an IPv4 address to wherever it leads: NAT64, 6to4, Teredo, IPv4-compatible.
-_CARRIERS = tuple(
-    ipaddress.ip_network(block) for block in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")
-)
+#: All that is handed out of IPv6 for addresses on the internet; the rest is local, reserved or obsolete.
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+#: Blocks of those that carry an IPv4 address to wherever it leads: 6to4 and Teredo.
+_CARRIERS = (ipaddress.ip_network("2002::/16"), ipaddress.ip_network("2001::/32"))
 
 
 class ForbiddenDestination(ConnectError):
@@ -30,7 +30,7 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip in _MAPPED and ip.ipv4_mapped is not None:
             return is_public(str(ip.ipv4_mapped))
-        if any(ip in block for block in _CARRIERS):
+        if ip not in _GLOBAL_UNICAST or any(ip in block for block in _CARRIERS):
             return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ def read(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2
         consumers = [consumer(channel, queue) for queue in contract_queues(settings) if queue.name in names]
         for each in consumers:
             each.consume()
-        with suppress(TimeoutError, socket.timeout):
+        with suppress(TimeoutError):
             while True:
                 connection.drain_events(timeout=quiet_seconds)
                 yield from received

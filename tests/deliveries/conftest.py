@@ -1,0 +1,92 @@
+"""A runtime on a database of the test's own, its queues emptied, and endpoints that answer as they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from kombu import Connection
+
+from config import queues
+from config.settings import Settings
+from pipeline.runtime import Runtime, open_runtime
+from tests import builders
+from tests.deliveries import exports
+from tests.deliveries.endpoint import Endpoint, Script
+
+
+@dataclass
+class Clock:
+    """The database's clock: it stands still until it is told to move."""
+
+    now: datetime = field(default_factory=lambda: datetime(2026, 11, 24, 15, 0, tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of every runtime that the test opens."""
+    return Clock()
+
+
+class OpenRuntime(Protocol):
+    """Opens a runtime with settings of the test's choosing."""
+
+    def __call__(self, **settings: Any) -> Runtime:
+        """Return it; it is closed with the test."""
+
+
+@pytest.fixture
+def opened(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[OpenRuntime]:
+    """Runtimes on the test's SQLite database and the message broker in this process."""
+    with ExitStack() as open_now:
+
+        def open_one(**changes: Any) -> Runtime:
+            given = {
+                "database_url": sqlite_url,
+                "broker_url": "memory://",
+                "artifacts_url": f"file:{tmp_path / 'artifacts'}",
+                "allow_private_destinations": True,
+                "delivery_timeout_seconds": 2,
+            }
+            runtime = open_runtime(Settings.model_validate(given | changes), clock=clock)
+            open_now.callback(runtime.close)
+            return runtime
+
+        empty_queues()
+        yield open_one
+
+
+@pytest.fixture
+def runtime(opened: OpenRuntime) -> Runtime:
+    """The runtime, with the partners of the builders' plans at their queues."""
+    runtime = opened()
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    return runtime
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Callable[..., Endpoint]]:
+    """Starts HTTP endpoints on loopback that follow a script."""
+    with ExitStack() as running:
+        yield lambda *script: running.enter_context(Endpoint(script or (Script(),)))
+
+
+def empty_queues() -> None:
+    """The broker in this process outlives a test: take out what the one before left."""
+    with Connection("memory://") as connection:
+        channel = connection.default_channel
+        for name in queues.BINDINGS:
+            channel.queue_purge(name)

@@ -1,0 +1,97 @@
+"""An HTTP endpoint on loopback that answers by a script and remembers what it was sent."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Script:
+    """One answer; the last one of a script is given for ever."""
+
+    status: int = 204
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    drip_seconds: float = 0  # a byte of the body at a time, this long apart
+    silent: bool = False  # no answer at all
+    torn: bool = False  # says it has more to send than it sends
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the endpoint was sent."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Endpoint:
+    """A running server; `requests` are those that came, in order."""
+
+    def __init__(self, script: Sequence[Script]) -> None:
+        self.requests: list[Request] = []
+        self._script = list(script)
+        self._ended = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                outer.requests.append(
+                    Request(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                )
+                answer = outer._script.pop(0) if len(outer._script) > 1 else outer._script[0]
+                with contextlib.suppress(OSError):
+                    self.follow(answer)
+
+            def follow(self, answer: Script) -> None:
+                if answer.silent:
+                    outer._ended.wait(30)
+                    self.close_connection = True
+                    return
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(answer.body) + (10 if answer.torn else 0)))
+                self.end_headers()
+                step = 1 if answer.drip_seconds else max(1, len(answer.body))
+                for at in range(0, len(answer.body), step):
+                    self.wfile.write(answer.body[at : at + step])
+                    if answer.drip_seconds and outer._ended.wait(answer.drip_seconds):
+                        break
+                self.close_connection = answer.torn
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def poll(condition: object, seconds: float = 5) -> None:
+    """Return as soon as the callable holds; TimeoutError where it does not in time."""
+    assert callable(condition)
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError("it did not come to hold")
+        time.sleep(0.01)

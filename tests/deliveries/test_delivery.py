@@ -1,0 +1,420 @@
+"""Claims, order, retries, dead letters and what is written about each: on the database's clock, with scripted endpoints."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col, func, select
+
+from pipeline import delivery, lanes, notifications, partners
+from pipeline.attempts import Sent, record
+from pipeline.channels.channel import OutgoingMessage, Receipt
+from pipeline.db import Database, database_now
+from pipeline.errors import Fenced, InvalidState, NotFound
+from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.notifications import Lane
+from pipeline.runtime import Runtime
+from tests import builders
+from tests.deliveries import exports
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.endpoint import Endpoint, Script
+
+Start = Callable[..., Endpoint]
+
+
+@pytest.fixture(autouse=True)
+def whole_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the chance out of the jitter: every pause is as long as it may be."""
+    monkeypatch.setattr("random.uniform", lambda _, longest: longest)
+
+
+def hooked(runtime: Runtime, url: str, *, packages: int = 3, batch: str = builders.BATCH) -> exports.Ready:
+    """Hand off an export whose warehouse takes webhooks at the URL."""
+    if partner_is_new(runtime):
+        exports.register(runtime, builders.BROKER, "customs_broker")
+    name = f"wh_{batch}"
+    exports.register(runtime, name, "warehouse", channels=[{"channel": "webhook", "address": url}])
+    export = exports.ready(runtime, builders.plan(packages=packages, warehouse=name, batch=batch))
+    exports.hand_off(runtime, export)
+    return export
+
+
+def partner_is_new(runtime: Runtime) -> bool:
+    return builders.BROKER not in {each.id for each in partners.listed(runtime, builders.ACCOUNT)}
+
+
+def lane_of(export: exports.Ready) -> Lane:
+    return Lane(export.export_id, export.plan.warehouse.id, "webhook")
+
+
+def deliver(runtime: Runtime, export: exports.Ready) -> delivery.DeliveryReport:
+    lane = lane_of(export)
+    return delivery.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+
+
+def states(runtime: Runtime, export: exports.Ready) -> list[tuple[str, int]]:
+    return [
+        (each.state, each.attempts) for each in exports.deliveries(runtime, export.export_id, export.plan.warehouse.id)
+    ]
+
+
+def attempts(runtime: Runtime) -> list[Attempt]:
+    with runtime.db.read() as session:
+        return list(session.exec(select(Attempt).order_by(col(Attempt.at), col(Attempt.number))).all())
+
+
+def test_everything_is_delivered_in_order_and_the_log_says_so_once(
+    opened: OpenRuntime, endpoint: Start, database_url: str
+) -> None:
+    runtime, hook = opened(database_url=database_url), endpoint()
+    export = hooked(runtime, hook.url)
+    assert deliver(runtime, export).delivered == 3
+    assert deliver(runtime, export).delivered == 0
+    ids = [each.notification_id for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)]
+    assert [request.headers["webhook-id"] for request in hook.requests] == ids
+    assert states(runtime, export) == [("delivered", 1)] * 3
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED"]
+    assert [(each.outcome, each.status) for each in attempts(runtime)] == [("delivered", "204")] * 3
+
+
+def test_of_16_claims_at_once_one_wins(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
+    runtime = opened(database_url=database_url)
+    export = hooked(runtime, endpoint().url)
+    together = threading.Barrier(16)
+    won: list[lanes.Claim] = []
+
+    def race() -> None:
+        together.wait()
+        claimed = lanes.claim(runtime, lane_of(export))
+        if claimed is not None:
+            won.append(claimed)
+
+    threads = [threading.Thread(target=race) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(each.owed) for each in won] == [3]
+
+
+def test_a_message_that_is_not_taken_stops_the_lane_and_leaves_the_rest_untouched(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(), endpoint(Script(), Script(500, b"on fire"), Script())
+    export = hooked(runtime, hook.url)
+    report = deliver(runtime, export)
+    assert (report.delivered, report.put_off, report.dead) == (1, 1, 0)
+    assert states(runtime, export) == [("delivered", 1), ("pending", 1), ("pending", 0)]
+    assert deliver(runtime, export).delivered == 0, "nothing overtakes a message that waits for its next try"
+    assert len(hook.requests) == 2
+    failed = attempts(runtime)[1]
+    assert (failed.outcome, failed.status, failed.answer, failed.error_class) == (
+        "failed",
+        "500",
+        "on fire",
+        "ChannelUnavailable",
+    )
+    clock.pass_seconds(5)
+    assert deliver(runtime, export).delivered == 2
+    ids = [request.headers["webhook-id"] for request in hook.requests]
+    assert ids == [ids[0], ids[1], ids[1], ids[3]]
+    assert hook.requests[1].body == hook.requests[2].body, "the same bytes on every try"
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "DELIVERY_FAILED", "WAREHOUSE_NOTIFIED"]
+
+
+def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(delivery_schedule_seconds=(5, 300, 1800)), endpoint(Script(500))
+    export = hooked(runtime, hook.url, packages=1)
+    for pause in (5, 300, 1800):
+        assert deliver(runtime, export).put_off == 1
+        clock.pass_seconds(pause - 0.001)
+        assert deliver(runtime, export) == delivery.DeliveryReport()
+        clock.pass_seconds(0.001)
+    report = deliver(runtime, export)
+    assert (report.put_off, report.dead) == (0, 1)
+    assert report.wakes == (Lane(export.export_id, builders.ACCOUNT, "queue"),)
+    assert states(runtime, export) == [("dead", 4)]
+    assert len(hook.requests) == 4
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", *["DELIVERY_FAILED"] * 4, "DELIVERY_DEAD"]
+
+
+def test_the_operator_is_told_of_a_dead_letter_once(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime = opened(delivery_schedule_seconds=(1,))
+    export = hooked(runtime, endpoint(Script(500)).url, packages=1)
+    deliver(runtime, export)
+    clock.pass_seconds(1)
+    deliver(runtime, export)
+    with runtime.db.read() as session:
+        told = session.exec(
+            select(Notification).where(col(Notification.event_type) == "exports.delivery.dead.v1")
+        ).all()
+    assert [(each.audience, each.position) for each in told] == [("operator", 4)]
+
+
+def test_what_waits_behind_a_dead_message_gets_one_try_each(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime, hook = opened(delivery_schedule_seconds=(1, 1)), endpoint(Script(500))
+    export = hooked(runtime, hook.url)
+    for _ in range(3):
+        deliver(runtime, export)
+        clock.pass_seconds(1)
+    assert states(runtime, export) == [("dead", 3), ("dead", 1), ("dead", 1)]
+    assert len(hook.requests) == 5
+
+
+def test_a_dead_endpoint_does_not_have_the_others_told_again(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime, alive, broken = opened(), endpoint(), endpoint(Script(500))
+    exports.register(
+        runtime, builders.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": broken.url}]
+    )
+    exports.register(runtime, builders.WAREHOUSE, "warehouse", channels=[{"channel": "webhook", "address": alive.url}])
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    for _ in range(3):
+        delivery.tell(runtime, export.context, notifications.BROKER)
+        delivery.tell(runtime, export.context, notifications.WAREHOUSE)
+    assert len(alive.requests) == 2
+    assert len(broken.requests) == 1
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "DELIVERY_FAILED", "WAREHOUSE_NOTIFIED"]
+
+
+@pytest.mark.parametrize(("wish", "seconds"), [("120", 120.0), ("0", 1.0), ("9999999", 86_400.0)])
+def test_retry_after_is_honoured_within_bounds(
+    opened: OpenRuntime, endpoint: Start, clock: Clock, wish: str, seconds: float
+) -> None:
+    runtime, hook = opened(), endpoint(Script(503, headers={"Retry-After": wish}), Script())
+    export = hooked(runtime, hook.url, packages=1)
+    deliver(runtime, export)
+    (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    assert owed.due_at is not None
+    assert (owed.due_at - clock.now).total_seconds() == seconds
+    assert owed.lease_until == owed.due_at
+
+
+def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime, hook = opened(), endpoint(Script(410), Script())
+    export = hooked(runtime, hook.url)
+    partner_id = lane_of(export).partner_id
+    assert deliver(runtime, export).dead == 1
+    assert states(runtime, export) == [("dead", 1), ("pending", 0), ("pending", 0)]
+    assert partners.get(runtime, builders.ACCOUNT, partner_id).state == "paused"
+    assert deliver(runtime, export) == delivery.DeliveryReport()
+    partners.resume(runtime, builders.ACCOUNT, partner_id)
+    assert deliver(runtime, export).delivered == 2
+    assert next(each.outcome for each in attempts(runtime)) == "refused"
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    slow = lanes.claim(runtime, lane_of(export))
+    assert slow is not None
+    clock.pass_seconds(31)
+    assert deliver(runtime, export).delivered == 3
+    with pytest.raises(Fenced):
+        record(runtime, slow, Sent([Receipt("204")] * 3, [1] * 3, None))
+    assert states(runtime, export) == [("delivered", 1)] * 3
+    assert len(attempts(runtime)) == 3
+
+
+def test_a_lane_that_is_held_is_left_alone_until_the_lease_runs_out(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    assert lanes.claim(runtime, lane_of(export)) is not None
+    assert deliver(runtime, export).delivered == 0
+    clock.pass_seconds(30)
+    assert deliver(runtime, export).delivered == 3
+
+
+def test_no_transaction_is_open_while_a_message_is_sent(opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = opened()
+    export = hooked(runtime, "http://127.0.0.1:9/")
+    seen: list[bool] = []
+
+    def send(_: object, messages: Sequence[OutgoingMessage], __: object) -> Iterator[Receipt]:
+        for _ in messages:
+            seen.append(writer_is_free(runtime.db))
+            yield Receipt("204")
+
+    monkeypatch.setattr("pipeline.channels.webhook.WebhookChannel.send", send)
+    deliver(runtime, export)
+    assert seen == [True] * 3
+
+
+def writer_is_free(database: Database) -> bool:
+    with database.write() as session:
+        return session.exec(select(func.count()).select_from(Delivery)).one() > 0
+
+
+def test_a_channel_that_raises_what_it_should_not_is_a_failed_attempt(
+    opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = opened()
+    export = hooked(runtime, "http://127.0.0.1:9/")
+
+    def send(*_: Any) -> Iterator[Receipt]:
+        yield Receipt(str(1 // 0))
+
+    monkeypatch.setattr("pipeline.channels.webhook.WebhookChannel.send", send)
+    assert deliver(runtime, export).put_off == 1
+    assert states(runtime, export)[0] == ("pending", 1)
+
+
+def test_a_batch_is_as_large_as_the_settings_say_and_the_lane_is_emptied_all_the_same(
+    opened: OpenRuntime, endpoint: Start
+) -> None:
+    runtime, hook = opened(delivery_batch=2), endpoint()
+    export = hooked(runtime, hook.url, packages=5)
+    assert deliver(runtime, export).delivered == 5
+
+
+def test_a_paused_partner_is_sent_nothing_and_woken_for_nothing(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    partners.pause(runtime, builders.ACCOUNT, lane_of(export).partner_id)
+    clock.pass_seconds(60)
+    assert deliver(runtime, export) == delivery.DeliveryReport()
+    assert lane_of(export) not in due(runtime)
+    assert hook.requests == []
+
+
+def due(runtime: Runtime) -> Sequence[Lane]:
+    with runtime.db.write() as session:
+        return delivery.due_lanes(session, runtime.settings)
+
+
+def test_many_sweeps_at_once_wake_a_lane_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
+    runtime = opened(database_url=database_url, stalled_seconds=0.001)
+    hooked(runtime, endpoint().url)
+    patient = Runtime(runtime.settings.model_copy(update={"stalled_seconds": 60.0}), runtime.db, runtime.store)
+    with runtime.db.write() as session:
+        session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=database_now(-1)))
+    found: list[Lane] = []
+    threads = [threading.Thread(target=lambda: found.extend(due(patient))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == len(set(found)) == 2
+
+
+def test_the_sweep_finds_a_due_lane_once_and_again_after_a_while(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime = opened(stalled_seconds=15)
+    export = hooked(runtime, endpoint().url)
+    assert due(runtime) == [], "the step that follows the handoff tells first"
+    clock.pass_seconds(15)
+    found = due(runtime)
+    assert sorted(lane.partner_id for lane in found) == [builders.BROKER, lane_of(export).partner_id]
+    assert due(runtime) == []
+    clock.pass_seconds(15)
+    assert len(due(runtime)) == 2
+
+
+def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtime) -> None:
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    operator = (export.export_id, builders.ACCOUNT, "queue")
+    assert delivery.deliver(runtime, *operator).delivered == 0
+    with runtime.db.write() as session:
+        assert notifications.release(session, export.export_id) == [Lane(*operator)]
+    assert delivery.deliver(runtime, *operator).delivered == 1
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
+
+
+def test_the_submission_follows_the_primary_channel(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime, hook = opened(delivery_schedule_seconds=(1,)), endpoint(Script(500), Script(500), Script())
+    exports.register(runtime, builders.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": hook.url}])
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+
+    def rung() -> str:
+        with runtime.db.read() as session:
+            return session.exec(select(BrokerSubmission.state)).one()
+
+    assert rung() == "pending"
+    delivery.tell(runtime, export.context, notifications.BROKER)
+    assert rung() == "sent"
+    clock.pass_seconds(1)
+    delivery.tell(runtime, export.context, notifications.BROKER)
+    assert rung() == "failed"
+    (dead,) = [each for each in exports.deliveries(runtime, export.export_id) if each.state == "dead"]
+    delivery.resend(runtime, builders.ACCOUNT, dead.id, "key_1")
+    delivery.tell(runtime, export.context, notifications.BROKER)
+    assert rung() == "delivered"
+
+
+def test_resending_keeps_the_id_and_begins_the_schedule_anew(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(delivery_schedule_seconds=(1,)), endpoint(Script(500))
+    export = hooked(runtime, hook.url, packages=1)
+    deliver(runtime, export)
+    clock.pass_seconds(1)
+    deliver(runtime, export)
+    (dead,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    view, lane = delivery.resend(runtime, builders.ACCOUNT, dead.id, "key_1")
+    assert (view.state, view.attempts, lane) == ("pending", 2, lane_of(export))
+    assert deliver(runtime, export).put_off == 1, "a failure is put off again, not dead at once"
+    assert {request.headers["webhook-id"] for request in hook.requests} == {dead.notification_id}
+    assert [each.number for each in attempts(runtime)] == [1, 2, 3]
+
+
+def test_what_is_still_owed_cannot_be_resent_and_a_foreign_delivery_is_not_found(
+    opened: OpenRuntime, endpoint: Start
+) -> None:
+    runtime = opened()
+    export = hooked(runtime, endpoint().url, packages=1)
+    (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    with pytest.raises(InvalidState):
+        delivery.resend(runtime, builders.ACCOUNT, owed.id, "key_1")
+    with pytest.raises(NotFound):
+        delivery.resend(runtime, "acc_other", owed.id, "key_1")
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF"]
+
+
+def test_a_delivered_message_sent_again_is_not_news(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url, packages=1)
+    deliver(runtime, export)
+    (done,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    delivery.resend(runtime, builders.ACCOUNT, done.id, "key_1")
+    deliver(runtime, export)
+    assert [request.headers["webhook-id"] for request in hook.requests] == [done.notification_id] * 2
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED", "DELIVERY_RESENT"]
+
+
+def test_the_list_pages_through_every_delivery_once(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime = opened()
+    export = hooked(runtime, endpoint().url, packages=5)
+    seen: list[str] = []
+    after = None
+    while True:
+        page = delivery.listed(runtime, builders.ACCOUNT, export_id=export.export_id, after=after, limit=2)
+        seen += [each.id for each in page.items]
+        after = page.next_cursor
+        if after is None:
+            break
+    assert len(seen) == len(set(seen)) == 7
+    assert seen == sorted(seen, reverse=True)
+    assert delivery.listed(runtime, "acc_other").items == []
+
+
+def test_a_cancelled_delivery_is_not_sent(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    with runtime.db.write() as session:
+        session.execute(update(Delivery).values(state="cancelled"))
+    assert deliver(runtime, export) == delivery.DeliveryReport()
+    assert hook.requests == []

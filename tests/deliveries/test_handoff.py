@@ -1,0 +1,241 @@
+"""What a handoff tells whom, and that it costs the same number of statements whatever the size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+from sqlmodel import col, select
+
+from pipeline import handoff, notifications
+from pipeline.errors import StepFailed
+from pipeline.models import BrokerSubmission, Notification, PartnerChannel
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import MESSAGES, MessageType
+from pipeline.states import DeliveryState
+from tests import builders
+from tests.deliveries import exports
+
+FORBIDDEN = (
+    "price",
+    "value",
+    "amount",
+    "total",
+    "currency",
+    "invoice",
+    "hts",
+    "origin",
+    "duty",
+    "chapter",
+    "232",
+    "pga",
+    "spi",
+)
+
+
+def said(runtime: Runtime, export_id: str, event_type: MessageType) -> list[Any]:
+    with runtime.db.read() as session:
+        rows = session.exec(
+            select(Notification)
+            .where(col(Notification.export_id) == export_id, col(Notification.event_type) == event_type.value)
+            .order_by(col(Notification.position))
+        ).all()
+    return [json.loads(row.data) for row in rows]
+
+
+def keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from keys(inner)
+
+
+def test_handoff_owes_the_broker_one_message_the_warehouse_one_a_package_and_the_operator_one(runtime: Runtime) -> None:
+    export = exports.ready(runtime, builders.plan(units=2, packages=3))
+    exports.hand_off(runtime, export)
+    owed = exports.deliveries(runtime, export.export_id)
+    assert [(each.audience, each.partner_id, each.channel, each.state) for each in owed] == [
+        ("customs_broker", builders.BROKER, "queue", DeliveryState.PENDING),
+        *[("warehouse", builders.WAREHOUSE, "queue", DeliveryState.PENDING)] * 6,
+        ("operator", builders.ACCOUNT, "queue", DeliveryState.WAITING),
+    ]
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF"]
+    with runtime.db.read() as session:
+        submission = session.exec(select(BrokerSubmission)).one()
+    assert (submission.path, submission.channel, submission.state) == ("byob", "queue", "pending")
+    assert submission.subject == f"Export {builders.BATCH}: invoices A-00001, A-00002"
+
+
+def test_every_message_fits_its_published_schema_and_carries_the_treatment_digest(runtime: Runtime) -> None:
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    for message_type in (MessageType.HANDOFF_READY, MessageType.PACKAGE_RECORDED, MessageType.EXPORT_EXECUTED):
+        messages = said(runtime, export.export_id, message_type)
+        assert messages
+        for message in messages:
+            MESSAGES[message_type].model_validate_json(json.dumps(message))
+            assert message["treatmentDigest"] == export.context.treatment_digest
+
+
+def test_broker_message_holds_the_invoice_as_importable_data_and_links_to_every_document(runtime: Runtime) -> None:
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    (message,) = said(runtime, export.export_id, MessageType.HANDOFF_READY)
+    (unit,) = message["units"]
+    planned = builders.unit()
+    assert unit["packageNumber"] == "CP-000001"
+    assert unit["invoice"]["number"] == "A-00001"
+    assert unit["entry"]["portOfEntry"] == "0901"
+    assert unit["parties"]["importerOfRecord"]["importerNumber"] == "12-345678900"
+    assert [line["htsCode"] for line in unit["lines"]] == [line["htsCode"] for line in planned["lines"]]
+    assert [line["treatment"] for line in unit["lines"]] == [line["treatment"] for line in planned["lines"]]
+    assert all(line["treatmentDigest"].startswith("sha256:") for line in unit["lines"])
+    assert unit["totals"]["lineCount"] == 3
+    assert unit["totals"]["packageCount"] == 2
+    assert {link["artifactType"] for link in unit["artifacts"]} == set(exports.KINDS)
+    (data,) = [link for link in unit["artifacts"] if link["artifactType"] == "cci_json"]
+    assert unit["invoiceData"] == data
+    assert data["downloadUrl"] == f"http://127.0.0.1:8000/api/artifacts/{data['id']}"
+    assert message["acknowledgementUrl"] == (
+        f"http://127.0.0.1:8000/api/broker-submissions/{message['submissionId']}/acknowledgements"
+    )
+
+
+def test_more_than_500_lines_are_linked_to_instead_of_sent(runtime: Runtime) -> None:
+    export = exports.ready(runtime, builders.plan(lines=501))
+    exports.hand_off(runtime, export)
+    (message,) = said(runtime, export.export_id, MessageType.HANDOFF_READY)
+    assert message["units"][0]["lines"] is None
+    assert message["units"][0]["invoiceData"]["artifactType"] == "cci_json"
+
+
+def test_warehouse_message_has_no_price_and_no_customs_field(runtime: Runtime) -> None:
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    for message in said(runtime, export.export_id, MessageType.PACKAGE_RECORDED):
+        found = set(keys(message)) - {"treatmentDigest"}
+        assert not [key for key in found if any(word in key.lower() for word in FORBIDDEN)]
+        # The names of the customs package are no customs facts.
+        assert {key for key in found if "customs" in key.lower()} == {"customsPackageId", "customsPackageNumber"}
+        assert "treatment" not in " ".join(found).lower()
+
+
+def test_warehouse_message_says_what_lies_in_the_package_and_where_it_goes(runtime: Runtime) -> None:
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    first = said(runtime, export.export_id, MessageType.PACKAGE_RECORDED)[0]
+    assert first["packageRef"] == "P1"
+    assert first["lpn"] == "LPN-001-00001"
+    assert first["contents"] == [
+        {"lineRef": "L1", "sku": "PAN-00001", "quantity": "4"},
+        {"lineRef": "L3", "sku": "BAG-00003", "quantity": "4"},
+    ]
+    assert first["shipTo"]["name"] == "Demo Housewares Inc, Dock 4"
+
+
+def test_message_ids_and_bodies_stay_the_same_when_the_step_is_prepared_again(runtime: Runtime) -> None:
+    export = exports.ready(runtime)
+    first, second = (handoff.prepare(runtime, export.context) for _ in range(2))
+    assert first.rows.notifications == second.rows.notifications
+    assert first.submission == second.submission
+    assert len({row["id"] for row in first.rows.notifications}) == 4
+
+
+def test_message_id_differs_by_revision_audience_type_and_subject() -> None:
+    one = ("exp_1", 1, "warehouse", "exports.package.recorded.v1", "U1/P1")
+    others = [
+        ("exp_2", *one[1:]),
+        ("exp_1", 2, *one[2:]),
+        ("exp_1", 1, "operator", *one[3:]),
+        (*one[:3], "exports.package.superseded.v1", "U1/P1"),
+        (*one[:4], "U1/P2"),
+    ]
+    # Pinned: recipients dedupe by it, so that a change would have them do their work twice.
+    assert notifications.notification_id(*one) == "f078a662-cd5b-504e-9a2a-cf6ca0427be0"
+    assert len({notifications.notification_id(*each) for each in (one, *others)}) == 6
+
+
+def statements(runtime: Runtime, export: exports.Ready) -> int:
+    count = 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    engine: Engine = runtime.db.engine
+    event.listen(engine, "before_cursor_execute", counted)
+    try:
+        exports.hand_off(runtime, export)
+    finally:
+        event.remove(engine, "before_cursor_execute", counted)
+    return count
+
+
+def test_10_000_packages_hand_off_with_as_many_statements_as_two(runtime: Runtime) -> None:
+    small = exports.ready(runtime, builders.plan(batch="small"))
+    large = exports.ready(runtime, builders.plan(batch="large", lines=500, packages=10_000))
+    assert statements(runtime, large) == statements(runtime, small)
+    assert len(exports.deliveries(runtime, large.export_id)) == 10_002
+
+
+def test_every_partner_is_told_by_each_of_its_channels_in_order(runtime: Runtime) -> None:
+    exports.register(
+        runtime,
+        "br_two",
+        "customs_broker",
+        path="borderbuddy",
+        channels=[{"channel": "borderbuddy"}, {"channel": "queue"}],
+    )
+    export = exports.ready(runtime, builders.plan(broker="br_two"))
+    exports.hand_off(runtime, export)
+    assert [each.channel for each in exports.deliveries(runtime, export.export_id, "br_two")] == [
+        "borderbuddy",
+        "queue",
+    ]
+    with runtime.db.read() as session:
+        submission = session.exec(select(BrokerSubmission)).one()
+    assert (submission.path, submission.channel) == ("borderbuddy", "borderbuddy")
+
+
+def test_live_operators_are_told_in_the_accounts_place(runtime: Runtime) -> None:
+    exports.register(runtime, "op_1", "operator")
+    exports.register(
+        runtime, "op_2", "operator", channels=[{"channel": "webhook", "address": "https://ops.example/hook"}]
+    )
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    owed = [each for each in exports.deliveries(runtime, export.export_id) if each.audience == "operator"]
+    assert [(each.partner_id, each.channel) for each in owed] == [("op_1", "queue"), ("op_2", "webhook")]
+
+
+def test_a_test_export_reaches_no_live_endpoint_of_a_partner(runtime: Runtime) -> None:
+    hook = [{"channel": "webhook", "address": "https://partner.example/hook"}]
+    exports.register(runtime, "br_live", "customs_broker", channels=hook)
+    exports.register(runtime, "wh_live", "warehouse", channels=hook)
+    export = exports.ready(runtime, builders.plan(broker="br_live", warehouse="wh_live"), test=True)
+    exports.hand_off(runtime, export)
+    channels = {each.audience: each.channel for each in exports.deliveries(runtime, export.export_id)}
+    assert channels == {"customs_broker": "borderbuddy", "warehouse": "queue", "operator": "queue"}
+
+
+def test_an_unregistered_partner_stops_the_step_and_nothing_is_written(runtime: Runtime) -> None:
+    export = exports.ready(runtime, builders.plan(broker="br_unknown"))
+    with pytest.raises(StepFailed, match="br_unknown"):
+        exports.hand_off(runtime, export)
+    assert exports.deliveries(runtime, export.export_id) == []
+
+
+def test_partners_secret_is_encrypted_in_the_database(runtime: Runtime) -> None:
+    made = exports.register(runtime, "br_hook", "customs_broker")
+    with runtime.db.read() as session:
+        kept = session.exec(select(PartnerChannel.secret).where(col(PartnerChannel.partner_id) == "br_hook")).one()
+    assert made.secret.startswith("whsec_")
+    assert kept is not None
+    assert made.secret not in kept
+    assert made.secret.removeprefix("whsec_") not in kept
