@@ -102,11 +102,11 @@ def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: 
 
     Raises ValidationFailed where the id or the prefix is malformed, or the account exists.
     """
-    if not _ACCOUNT_ID.match(account_id):
+    if not _ACCOUNT_ID.fullmatch(account_id):
         raise ValidationFailed(
             "an account id has up to 64 letters, digits, _ and -, such as acc_demo", field="/accountId"
         )
-    if gs1_prefix is not None and not _GS1_PREFIX.match(gs1_prefix):
+    if gs1_prefix is not None and not _GS1_PREFIX.fullmatch(gs1_prefix):
         raise ValidationFailed("a GS1 company prefix has 4 to 12 digits", field="/gs1Prefix")
     try:
         with runtime.db.write() as session:
@@ -135,7 +135,7 @@ def create_key(
     Raises ValidationFailed where a role is unknown, NotFound where there is no such account.
     """
     for role in roles:
-        if role not in ROLES and not _PARTNER_ROLE.match(role):
+        if role not in ROLES and not _PARTNER_ROLE.fullmatch(role):
             known = ", ".join(ROLES)
             raise ValidationFailed(f"{role} is no role; give {known} or partner:PARTNER_ID", field="/roles")
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_SHORT))
@@ -215,7 +215,7 @@ def key_id_of(bearer: str) -> str:
 
     Raises InvalidApiKey where it is not shaped like a key, or mistyped: the checksum tells without a database.
     """
-    match = _KEY.match(bearer)
+    match = _KEY.fullmatch(bearer)
     if match is None or not hmac.compare_digest(_checksum(bearer[:-_CHECK]), match[4]):
         raise InvalidApiKey("this is not an API key of this service; keys begin with exp_live_ or exp_test_")
     return match[2]

@@ -44,7 +44,8 @@ async def events(
     after: Annotated[int, Query(ge=0, le=2**31, description="Only what came after this `seq`")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     last_event_id: Annotated[
-        int | None, Header(ge=0, le=2**31, description="Where a broken stream goes on; wins over `after`")
+        int | None,
+        Header(alias="Last-Event-ID", ge=0, le=2**31, description="Where a broken stream goes on; wins over `after`"),
     ] = None,
 ) -> Response:
     """Return the log in order, or follow it live with `Accept: text/event-stream`.

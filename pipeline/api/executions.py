@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -19,6 +21,7 @@ from pipeline.api.conditions import check_unchanged, conditional, etag_of, prefe
 from pipeline.api.dependencies import Executor, LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.examples import EXECUTE, PLAN
 from pipeline.api.refusals import ACCEPTING, CHANGING, LOOKING, READING
+from pipeline.errors import Refused
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import (
     ExecuteRequest,
@@ -58,7 +61,7 @@ async def execute(
         Header(description="Repeats with the same key and body answer alike; up to 255 printable characters"),
     ] = None,
     prefer: Annotated[
-        str | None, Header(description="`wait=N`: answer when it has ended, at most N seconds later")
+        str | None, Header(alias="Prefer", description="`wait=N`: answer when it has ended, at most N seconds later")
     ] = None,
 ) -> Response:
     """Execute an approved plan, exactly once for each account and batch.
@@ -102,7 +105,8 @@ async def register_plan(
     """Keep an approved plan for a later execution; it is never changed, and registering it again is harmless."""
 
     def register() -> plans.RegisteredPlan:
-        return plans.register_plan(runtime, caller, plans.read_plan(body.model, body.raw))
+        with _plan_is_the_body():
+            return plans.register_plan(runtime, caller, plans.read_plan(body.model, body.raw))
 
     kept = await run_in_threadpool(register)
     response.status_code = 201 if kept.created else 200
@@ -120,8 +124,9 @@ async def preflight(
     """Check a plan exactly as `execute` would, and do nothing."""
 
     def check() -> PreflightReport:
-        read = plans.read_plan(body.model, body.raw)
-        findings = plans.preflight(runtime, caller, read)
+        with _plan_is_the_body():
+            read = plans.read_plan(body.model, body.raw)
+            findings = plans.preflight(runtime, caller, read)
         return PreflightReport(
             executable=not any(finding.severity == "block" for finding in findings),
             plan_hash=read.plan_hash,
@@ -210,6 +215,17 @@ async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
         await anyio.sleep(min(pause, left))
         pause = min(pause * 1.5, 0.25)
     return True
+
+
+@contextmanager
+def _plan_is_the_body() -> Iterator[None]:
+    """Have refusals point into a body that is the plan itself, not into one that holds it."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.field is not None:
+            refused.field = refused.field.removeprefix("/plan")
+        raise
 
 
 def _key(given: str | None) -> str | None:

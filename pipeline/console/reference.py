@@ -66,7 +66,7 @@ def reference(request: Request) -> Response:
         "console/reference.html",
         title=document["info"]["title"],
         version=document["info"]["version"],
-        about=document["info"]["description"].strip().split("\n\n"),
+        about=_plain(document["info"]["description"]).split("\n\n"),
         chapters=_chapters(document),
     )
     return Response(html, headers=HEADERS | {"Cache-Control": "no-cache"}, media_type="text/html; charset=utf-8")
@@ -86,7 +86,7 @@ def _call(method: str, path: str, operation: Mapping[str, Any]) -> Call:
         method=method.upper(),
         path=path,
         anchor=operation["operationId"],
-        text=operation.get("description", operation.get("summary", "")),
+        text=_plain(operation.get("description", operation.get("summary", ""))),
         needs_key="security" in operation,
         body=next(_schemas(body), ""),
         parameters=[
@@ -94,15 +94,20 @@ def _call(method: str, path: str, operation: Mapping[str, Any]) -> Call:
                 name=each["name"],
                 place=each["in"],
                 required=each.get("required", False),
-                text=each.get("description", each["schema"].get("description", "")),
+                text=_plain(each.get("description", each["schema"].get("description", ""))),
             )
             for each in operation.get("parameters", ())
         ],
         answers=[
-            Answer(status, answer.get("description", ""), next(_schemas(answer), ""))
+            Answer(status, _plain(answer.get("description", "")), next(_schemas(answer), ""))
             for status, answer in sorted(operation["responses"].items())
         ],
     )
+
+
+def _plain(text: str) -> str:
+    # The document speaks Markdown, of which it uses nothing but marks for code.
+    return text.strip().replace("`", "")
 
 
 def _schemas(part: Mapping[str, Any]) -> Iterator[str]:

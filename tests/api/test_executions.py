@@ -142,7 +142,7 @@ def test_preflight_says_what_execute_would_and_writes_nothing(desk: Desk) -> Non
     assert (good["executable"], good["planHash"]) == (True, builders.plan_hash(PLAN))
     bad = client.post("/api/exports/preflight", json=builders.plan(broker="br_none")).json()
     assert bad["executable"] is False
-    assert "/plan/broker/id" in [finding["pointer"] for finding in bad["findings"] if finding["severity"] == "block"]
+    assert "/broker/id" in [finding["pointer"] for finding in bad["findings"] if finding["severity"] == "block"]
     assert desk.rows() == before
 
 

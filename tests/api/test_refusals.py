@@ -214,8 +214,9 @@ def test_a_plan_needs_an_approval_that_still_holds(desk: Desk, address: str) -> 
     def body(plan: builders.Json) -> builders.Json:
         return execution(plan) if address.endswith("execute") else plan
 
-    refused(client.post(address, json=body(unapproved)), 422, "PLAN_NOT_APPROVED", "/plan/approval")
-    refused(client.post(address, json=body(expired)), 422, "PLAN_EXPIRED", "/plan/approval/expiresAt")
+    inside = "/plan" if address.endswith("execute") else ""
+    refused(client.post(address, json=body(unapproved)), 422, "PLAN_NOT_APPROVED", f"{inside}/approval")
+    refused(client.post(address, json=body(expired)), 422, "PLAN_EXPIRED", f"{inside}/approval/expiresAt")
     assert desk.rows() == before
 
 
