@@ -23,7 +23,7 @@ from pipeline.client import Api
 from pipeline.commands import view
 from pipeline.commands.narration import Line, Narrator
 from pipeline.commands.picture import save_picture
-from pipeline.commands.screen import Failure, Json, aside, out, print_json, reported
+from pipeline.commands.screen import INTERRUPTED, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.server import told_to_end
 from pipeline.db import utc_now
 from pipeline.runtime import process_runtime
@@ -37,7 +37,6 @@ app = typer.Typer()
 
 HOST: Final = "127.0.0.1"
 TIMEOUT_SECONDS: Final = 60.0
-INTERRUPTED: Final = 130  # what shells say of a command ended by Ctrl-C
 PICTURE_WIDTH: Final = 132
 
 
@@ -126,7 +125,9 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
     _tell_what_next(console, home, seconds)
     if serve:
         ended = told_to_end()
-        console.print(f"\n  serving at [bold]{settings.public_url}[/] until Ctrl-C; in another terminal:")
+        console.print(
+            f"\n  serving at [bold]{settings.public_url}/console[/] until Ctrl-C; sign in with the key, or in a terminal:"
+        )
         console.print(f"    export EXPORTS_API_URL={settings.public_url} EXPORTS_API_KEY={key}", soft_wrap=True)
         console.print(f"    exports inspect {endings[0].export.batch_id}")
         ended.wait()
@@ -200,7 +201,7 @@ def _summary(
     counted = Counter((message.queue, str(message.event.get("type"))) for message in messages)
     return {
         "address": settings.public_url,
-        "seconds": round(seconds, 3),
+        "seconds": seconds,
         "exports": [
             {
                 "plan": ending.name,

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Annotated, Any, NoReturn, ParamSpec, TextIO, TypeVar
+from typing import Annotated, Any, Final, NoReturn, ParamSpec, TextIO, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -32,11 +32,13 @@ class ExitCode(IntEnum):
     TIMED_OUT = 5  # it was not finished when the time was up; it goes on
 
 
+INTERRUPTED: Final = 130  # what shells say of a command that Ctrl-C ended
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
 #: Where nobody looks at a terminal, tables need not be folded into one.
-_PIPED_WIDTH = 200
+_PIPED_WIDTH: Final = 200
 
 
 def out() -> Console:
@@ -87,6 +89,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except ApiUnreachable as error:
             remedy = "Start the service with `exports serve`, or name it by --api-url or EXPORTS_API_URL."
             _fail(ExitCode.UNREACHABLE, _envelope("UNREACHABLE", str(error), remedy), as_json)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
         except Failure as error:
             _fail(error.code, _envelope(error.code.name, error.message, error.remedy), as_json)
         except Refused as error:

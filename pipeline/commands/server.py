@@ -72,7 +72,7 @@ def _at(settings: Settings, host: str, port: int) -> Settings:
 
 def _say(settings: Settings) -> None:
     console = out()
-    console.print(f"[green]✓[/] serving at [bold]{escape(settings.public_url)}[/]  API documentation at /docs")
+    console.print(f"[green]✓[/] serving at [bold]{escape(settings.public_url)}[/]  pages at /console and /docs")
     if settings.embedded:
         console.print("  The worker runs in this process, on " + escape(settings.database_url.split("://", 1)[0]) + ".")
         return

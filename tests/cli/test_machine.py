@@ -14,11 +14,12 @@ from typer.main import get_command
 from config.settings import Settings
 from pipeline.cli import app
 from pipeline.commands.configuration import HIDDEN
+from pipeline.commands.server import WORKERS
 from pipeline.schemas.plan import Plan
-from tests.cli.conftest import exports
+from tests.cli.conftest import Commands, exports
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Commands
+    from tests.conftest import Stack
 
 
 def leaves(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
@@ -142,6 +143,12 @@ def test_doctor_speaks_to_people_too(commands: Commands) -> None:
     assert "✗ migrations" in result.stdout
 
 
+def test_doctor_finds_every_stack_well(stack: Stack) -> None:
+    code, checks = outcomes(Commands({**stack.environment, "EXPORTS_SECRET_KEY": "k" * 32}))
+    assert code == 0, checks
+    assert "inside" in checks["message broker"]["found"] or "answers" in checks["message broker"]["found"]
+
+
 # Accounts, keys, partners
 
 
@@ -235,6 +242,13 @@ def test_taken_port_is_said_plainly(service: Commands) -> None:
     result = service("serve", "--port", taken)
     assert result.exit_code == 1
     assert "--port 0" in result.stderr
+
+
+def test_commands_that_serve_names_are_those_of_the_procfile() -> None:
+    procfile = (Path(__file__).parents[2] / "Procfile").read_text().splitlines()
+    lines = {line.split(": ", 1)[0]: set(line.split(": ", 1)[1].split()) for line in procfile}
+    for process, command in zip(("worker", "deliveries", "intake"), WORKERS, strict=True):
+        assert set(command.split()) <= lines[process]
 
 
 def test_external_message_broker_leaves_serve_the_api_alone(commands: Commands, tmp_path: Path) -> None:
