@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-import rfc8785
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
@@ -32,6 +31,7 @@ from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, Step
 from pipeline.plans import (
     UNHASHED,
     ReadPlan,
+    canonical,
     check_account,
     check_approval,
     check_partners,
@@ -179,7 +179,7 @@ def _rows(
             unit_ref=unit.unit_ref,
             customs_package_id=new_id("cpk"),
             treatment_digest=digests[unit.unit_ref],
-            document=rfc8785.dumps(read.raw["units"][no - 1]).decode(),
+            document=canonical(read.raw["units"][no - 1]),
             created_at=now,
         )
         for no, unit in enumerate(plan.units, 1)

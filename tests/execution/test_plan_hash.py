@@ -1,0 +1,55 @@
+"""The canonical form of a plan is that of RFC 8785, by whichever encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.plans import canonical, hash_of
+from pipeline.schemas.execution import ExecuteRequest
+from tests import builders
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+VALUES = st.recursive(
+    st.none() | st.booleans() | TEXTS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=20
+)
+
+
+@given(st.dictionaries(TEXTS, VALUES))
+def test_canonical_form_is_that_of_rfc_8785(value: dict[str, Any]) -> None:
+    assert canonical(value).encode() == rfc8785.dumps(value)
+
+
+def test_keys_beyond_the_basic_plane_are_sorted_by_utf_16() -> None:
+    value = {"\uffee": "after", "\U0001f600": "before"}
+    assert list(value) == sorted(value)
+    assert canonical(value) == '{"\U0001f600":"before","\uffee":"after"}'
+
+
+def test_plan_hash_is_the_contracts() -> None:
+    plan = builders.plan()
+    assert hash_of(
+        {key: value for key, value in plan.items() if key not in ("approval", "planHash")}
+    ) == builders.plan_hash(plan)
+
+
+def test_no_request_holds_a_number() -> None:
+    schema = ExecuteRequest.model_json_schema()
+    types = set(_types(schema))
+    assert {"string", "boolean", "object", "array", "null"} <= types
+    assert not {"number", "integer"} & types
+
+
+def _types(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("type"), str):
+            yield schema["type"]
+        for value in schema.values():
+            yield from _types(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _types(value)
