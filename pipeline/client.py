@@ -24,6 +24,8 @@ M = TypeVar("M", bound=BaseModel)
 #: How long a stream may be silent before it is opened anew: the service sends a sign of life more often.
 SILENCE_SECONDS: Final = 30.0
 RECONNECT_SECONDS: Final = 0.5
+#: How often in a row a stream may break.
+MAX_FAILURES: Final = 10
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -120,10 +122,12 @@ class Api:
                     yield event
             except _Settled:
                 return
-            except (httpx.TransportError, ApiUnreachable) as error:
+            except (httpx.TransportError, ApiUnreachable, ApiProblem) as error:
+                if isinstance(error, ApiProblem) and error.problem.status < httpx.codes.INTERNAL_SERVER_ERROR:
+                    raise
                 failures += not isinstance(error, httpx.ReadTimeout)
-                if failures > 10:
-                    raise ApiUnreachable(f"the stream of events broke: {type(error).__name__}") from error
+                if failures > MAX_FAILURES:
+                    raise ApiUnreachable(f"the stream of events broke: {error or type(error).__name__}") from error
             if deadline is not None and time.monotonic() > deadline:
                 raise StillRunning(f"{export} was still running after {timeout_seconds:g} s")
             time.sleep(RECONNECT_SECONDS)
@@ -139,6 +143,8 @@ class Api:
                 raise _error(response)
             if response.status_code == httpx.codes.NO_CONTENT:
                 raise _Settled
+            if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                raise ApiUnreachable(f"{response.url} answers something else than events")
             data: list[str] = []
             for line in response.iter_lines():
                 if deadline is not None and time.monotonic() > deadline:
