@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import date
+from typing import Any
 
 import pytest
 
 from pipeline.customs.checks import check_plan
 from pipeline.schemas.plan import Plan
 from tests.builders import changed, plan
-from tests.customs.cases import ALLOWED, BREACHES, PAN, TODAY, UNIT, findings, said, with_changes
+from tests.customs.cases import BREACHES, PAN, SHIRT, TODAY, UNIT, findings, heading, pga_row, said, with_changes
 
 
 @pytest.mark.parametrize(("units", "lines", "packages"), [(1, 3, 2), (1, 2, 5), (3, 7, 4)])
@@ -30,6 +31,60 @@ def test_a_finding_says_what_to_do(breach: str) -> None:
         assert finding.message.endswith((".", ":")) or finding.rule == "T01"
         assert finding.remedy.endswith(".")
         assert "None" not in finding.message + finding.remedy
+
+
+ALLOWED: dict[str, list[tuple[str, Any]]] = {
+    "a price finer than a cent, rounded either way": [
+        (f"{PAN}/unitPrice", "12.50125"),
+        (f"{PAN}/lineValue", "50.01"),
+        (f"{UNIT}/invoice/total", "228.01"),
+    ],
+    "a charge that is in the prices already": [
+        (f"{UNIT}/invoice/charges/0/includedInPrices", True),
+        (f"{UNIT}/invoice/total", "148.00"),
+    ],
+    "weights a tenth of a kilogram apart": [(f"{UNIT}/packages/0/grossWeightKg", "8.100")],
+    "steel that nobody can place": [(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", "OTH")],
+    "a listed code that holds no metal": [
+        (f"{PAN}/treatment/chapter99", [heading("9903.82.01")]),
+        (f"{PAN}/treatment/section232", []),
+    ],
+    "exactly fifteen percent of metal": [
+        (f"{PAN}/htsCode", "8302416015"),
+        (f"{PAN}/treatment/section232/0/metalWeightKg", "0.540"),
+    ],
+    "less than fifteen percent under the heading for that": [
+        (f"{PAN}/htsCode", "8302416015"),
+        (f"{PAN}/treatment/chapter99/1/heading", "9903.82.03"),
+        (f"{PAN}/treatment/section232/0/metalWeightKg", "0.539"),
+    ],
+    "a certification for this shipment alone": [
+        (f"{UNIT}/usmcaCertificates/0/blanketFrom", None),
+        (f"{UNIT}/usmcaCertificates/0/blanketTo", None),
+        (f"{UNIT}/usmcaCertificates/0/signedOn", "2026-11-24"),
+    ],
+    "a certification on its last day": [(f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-26")],
+    "Canadian dollars with a rate": [
+        (f"{UNIT}/invoice/currency", "CAD"),
+        (f"{UNIT}/invoice/exchangeRate", "0.7150"),
+    ],
+    "informal entry of an importer at home": [
+        (f"{UNIT}/entry/type", "11"),
+        (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
+    ],
+    "a Social Security number": [(f"{UNIT}/parties/importerOfRecord/importerNumber", "123-45-6789")],
+    "a foreign importer on formal entry": [(f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345")],
+    "a disclaimer of warehouse entry on warehouse entry": [
+        (f"{UNIT}/entry/type", "21"),
+        (f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="F")),
+    ],
+    "consumer product safety before its day": [
+        (f"{UNIT}/entry/estimatedArrivalAt", "2026-07-07T12:00:00Z"),
+        (f"{PAN}/treatment/pga/0", pga_row("CP1", "CPS")),
+    ],
+    "a flag that nothing need be said of": [(f"{PAN}/treatment/pga/0", pga_row("AQX", "APH"))],
+    "accents": [(f"{UNIT}/parties/buyer/name", "Café Élan, fournitures de ménage")],
+}
 
 
 @pytest.mark.parametrize("allowed", ALLOWED)
