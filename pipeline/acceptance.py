@@ -15,7 +15,7 @@ from sqlmodel import Session
 from pipeline import inspection
 from pipeline.accounts import Caller
 from pipeline.customs import treatment
-from pipeline.db import database_now, utc_now
+from pipeline.db import database_now, table, utc_now
 from pipeline.errors import (
     DatabaseBusy,
     IdempotencyInProgress,
@@ -84,22 +84,18 @@ def accept(
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
     sent = None if request.plan is None or raw_plan is None else read_plan(request.plan, raw_plan)
     fingerprint = _fingerprint(request, sent)
-    with runtime.db.read() as session:
-        known = _replay(session, caller.account_id, idempotency_key, fingerprint)
-    if known is not None:
-        return known
-    read = sent or registered(runtime, caller, request)
-    check_account(caller, read.plan)
-    if read.plan.batch_id != request.batch_id:
-        raise ValidationFailed(
-            f"the plan's batchId is {read.plan.batch_id}, the request's {request.batch_id}; send them alike",
-            field="/plan/batchId",
-        )
-    if request.plan_hash is not None and request.plan_hash != read.plan_hash:
-        raise hash_mismatch("/planHash", request.plan_hash, read.plan_hash)
     for _ in range(RACES):
+        with runtime.db.read() as session:
+            known = _replay(session, caller.account_id, idempotency_key, fingerprint)
+            executed = executed_export(session, caller.account_id, request.batch_id)
+        if known is not None:
+            return known
+        read = sent or registered(runtime, caller, request)
+        _check_request(caller, request, read)
         try:
-            return _accept_once(runtime, caller, read, idempotency_key, fingerprint, trace_parent)
+            if executed is not None:
+                return _same_again(runtime, caller, read, executed, idempotency_key, fingerprint)
+            return _accept_new(runtime, caller, read, idempotency_key, fingerprint, trace_parent)
         except IntegrityError:
             continue  # another request wrote this key or this batch first: look again, it is there now
         except DatabaseBusy as busy:
@@ -110,20 +106,24 @@ def accept(
                     headers={"Retry-After": "1"},
                 ) from busy
             raise
-    raise DatabaseBusy(f"batch {read.plan.batch_id} is being accepted by too many requests at once")
+    raise DatabaseBusy(f"batch {request.batch_id} is being accepted by too many requests at once")
 
 
-def _accept_once(
+def _check_request(caller: Caller, request: ExecuteRequest, read: ReadPlan) -> None:
+    check_account(caller, read.plan)
+    if read.plan.batch_id != request.batch_id:
+        raise ValidationFailed(
+            f"the plan's batchId is {read.plan.batch_id}, the request's {request.batch_id}; send them alike",
+            field="/plan/batchId",
+        )
+    if request.plan_hash is not None and request.plan_hash != read.plan_hash:
+        raise hash_mismatch("/planHash", request.plan_hash, read.plan_hash)
+
+
+def _accept_new(
     runtime: Runtime, caller: Caller, read: ReadPlan, key: str | None, fingerprint: str, trace_parent: str | None
 ) -> Acceptance:
     plan = read.plan
-    with runtime.db.read() as session:
-        known = _replay(session, caller.account_id, key, fingerprint)
-        executed = executed_export(session, caller.account_id, plan.batch_id)
-    if known is not None:
-        return known
-    if executed is not None:
-        return _same_again(runtime, caller, read, executed, key, fingerprint)
     check_approval(plan, utc_now())
     found = findings_of(plan)
     if any(finding.severity == "block" for finding in found):
@@ -199,10 +199,10 @@ def _rows(
 
 
 def _write(session: Session, rows: inspection.ExportRows) -> None:
-    session.execute(insert(Export), [rows.export.model_dump()])
-    session.execute(insert(ExportUnit), [unit.model_dump() for unit in rows.units])
-    session.execute(insert(Step), [step.model_dump() for step in rows.steps])
-    session.execute(insert(Event), [event.model_dump() for event in rows.events])
+    session.execute(insert(table(Export)), [rows.export.model_dump()])
+    session.execute(insert(table(ExportUnit)), [unit.model_dump() for unit in rows.units])
+    session.execute(insert(table(Step)), [step.model_dump() for step in rows.steps])
+    session.execute(insert(table(Event)), [event.model_dump() for event in rows.events])
 
 
 def _same_again(
@@ -246,7 +246,7 @@ def _replay(session: Session, account_id: str, key: str | None, fingerprint: str
 
 def _remember(session: Session, account_id: str, key: str, fingerprint: str, export_id: str, body: str) -> None:
     session.execute(
-        insert(IdempotencyRecord),
+        insert(table(IdempotencyRecord)),
         [
             {
                 "account_id": account_id,

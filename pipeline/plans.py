@@ -17,7 +17,7 @@ from sqlmodel import Session, col
 from pipeline import packages
 from pipeline.accounts import Caller
 from pipeline.customs import checks
-from pipeline.db import utc_now
+from pipeline.db import table, utc_now
 from pipeline.errors import (
     AlreadyExecuted,
     InvalidAccountScope,
@@ -160,7 +160,7 @@ def keep(session: Session, account_id: str, read: ReadPlan) -> tuple[str, bool]:
         return known, False
     plan_id = new_id("pln")
     session.execute(
-        insert(PlanSnapshot),
+        insert(table(PlanSnapshot)),
         [
             {
                 "id": plan_id,
