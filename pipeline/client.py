@@ -127,7 +127,7 @@ class Api:
                     raise
                 failures += not isinstance(error, httpx.ReadTimeout)
                 if failures > MAX_FAILURES:
-                    raise ApiUnreachable(f"the stream of events broke: {error or type(error).__name__}") from error
+                    raise ApiUnreachable(f"the stream of events broke: {str(error) or type(error).__name__}") from error
             if deadline is not None and time.monotonic() > deadline:
                 raise StillRunning(f"{export} was still running after {timeout_seconds:g} s")
             time.sleep(RECONNECT_SECONDS)

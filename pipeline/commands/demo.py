@@ -87,6 +87,9 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
     settings = _settled_on(home, listener.getsockname()[1])
     # Closed by the end of the process alone: threads that end later may still have something to say.
     configure_logs(settings, (home / "demo.log").open("a", encoding="utf-8"))
+    console.print("[bold]Three approved plans, through every part of the service, on this machine[/]\n")
+    console.print(f"  in this process  API at {settings.public_url}, worker, message broker")
+    console.print(f"  in {escape(str(home)):<14}database, documents, log\n", soft_wrap=True)
     from pipeline import demo as play  # noqa: PLC0415 - what these import reads the settings, which are chosen above
     from pipeline import serving  # noqa: PLC0415
 
@@ -95,9 +98,6 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
     began = time.monotonic()
     stack.enter_context(serving.Service(runtime, listener, worker=True))
     api = stack.enter_context(Api(settings.public_url, key))
-    console.print("[bold]Three approved plans, through every part of the service, on this machine[/]\n")
-    console.print(f"  in this process  API at {settings.public_url}, worker, message broker")
-    console.print(f"  in {escape(str(home)):<14}database, documents, log\n", soft_wrap=True)
     played = [play.post(api, plan) for plan in play.plans(f"{utc_now():%y%m%d%H%M%S}")]
     narrators = {each.name: Narrator(each.export) for each in played}
     width = max(len(name) for name in narrators)

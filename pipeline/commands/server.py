@@ -66,7 +66,8 @@ def _at(settings: Settings, host: str, port: int) -> Settings:
     """Return the settings with the address that is really listened on, which is the public one unless that is given."""
     changes: dict[str, Any] = {"host": host, "port": port}
     if "public_url" not in settings.model_fields_set:
-        changes["public_url"] = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - that is no address to call
+        changes["public_url"] = f"http://{f'[{reached}]' if ':' in reached else reached}:{port}"
     return settings.model_copy(update=changes)
 
 
