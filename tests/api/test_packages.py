@@ -6,7 +6,9 @@ import hashlib
 import io
 import zipfile
 
+import obstore
 from sqlmodel import col, update
+from structlog.testing import capture_logs
 
 from pipeline.models import Artifact
 from pipeline.schemas.execution import CustomsPackageView, ExportView
@@ -57,13 +59,24 @@ def test_a_documents_bytes_are_those_that_the_export_names(desk: Desk) -> None:
         assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
-def test_a_document_changed_behind_our_back_is_not_served(desk: Desk) -> None:
-    export = executed(desk)
-    artifact = export.artifacts[0]
+def test_a_document_that_the_store_does_not_give_is_put_off(desk: Desk) -> None:
+    artifact = executed(desk).artifacts[0]
     with desk.runtime.db.write() as session:
         session.execute(update(Artifact).where(col(Artifact.id) == artifact.id).values(sha256="0" * 64))
     response = desk.client("read").get(artifact.download_url)
     assert (response.status_code, response.json()["errorCode"]) == (503, "NOT_READY")
+    assert response.json()["message"] == "the artifact store does not answer now; try again in 2 s"
+
+
+def test_a_document_changed_behind_our_back_is_not_served(desk: Desk) -> None:
+    artifact = executed(desk).artifacts[0]
+    place = f"sha256/{artifact.sha256[:2]}/{artifact.sha256[2:4]}/{artifact.sha256}"
+    obstore.put(desk.runtime.store._store, place, b"something else")
+    with capture_logs() as logs:
+        response = desk.client("read").get(artifact.download_url)
+    assert (response.status_code, response.json()["errorCode"]) == (500, "INTERNAL_ERROR")
+    assert "something else" not in response.text
+    assert [each["event"] for each in logs] == ["artifact_conflict"]
 
 
 def test_the_bundle_holds_every_document_in_a_folder_a_unit(desk: Desk) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Final
+
 import jsonschema
 import pytest
 from sqlmodel import col, update
 
 from pipeline import readiness
+from pipeline.api import examples
 from pipeline.db import database_now
 from pipeline.models import Export, Heartbeat
 from tests import builders
 from tests.api.conftest import Desk, execution
+
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def test_life_and_readiness_need_no_key(desk: Desk) -> None:
@@ -79,15 +86,15 @@ def test_the_openapi_document_is_whole(desk: Desk) -> None:
     assert "HTTPValidationError" not in schemas
 
 
-def test_the_example_of_the_openapi_document_passes_the_checks(desk: Desk) -> None:
+def test_the_example_of_the_openapi_document_is_a_bundled_plan_that_passes_the_checks(desk: Desk) -> None:
     document = desk.bearing(None).get("/openapi.json").json()
     body = document["paths"]["/api/exports/execute"]["post"]["requestBody"]["content"]["application/json"]
-    example = body["examples"]["inline"]["value"]
-    report = desk.client("read").post("/api/exports/preflight", json=example["plan"])
-    blocking = {each["rule"] for each in report.json().get("findings", ()) if each["severity"] == "block"}
-    # The example's partners and account are its own.
-    assert report.status_code == 200 or report.json()["errorCode"] == "INVALID_ACCOUNT_SCOPE"
-    assert blocking <= {"P01"}
+    plan = body["examples"]["inline"]["value"]["plan"]
+    assert json.loads((ROOT / "examples" / "plans" / "cookware.json").read_text()) == examples.PLAN
+    # The account and its partners are the example's own.
+    report = desk.client("read").post("/api/exports/preflight", json=plan | {"accountId": builders.ACCOUNT}).json()
+    blocking = {finding["pointer"] for finding in report["findings"] if finding["severity"] == "block"}
+    assert blocking <= {"/broker/id", "/warehouse/id"}
 
 
 @pytest.mark.parametrize("name", ["plan", "execute-request", "export", "problem"])
