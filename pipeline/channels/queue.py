@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,8 +18,15 @@ from pipeline.errors import ChannelUnavailable
 PERSISTENT = 2
 CONTENT_TYPE = "application/cloudevents+json"
 
-#: Once more at once and over a new connection: the one from the pool may have died since it was last used.
-_ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+#: Connect once: how often to try again is the delivery schedule's to say, and kombu's own default is for ever.
+_CONNECT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+
+#: A connection that died in the pool fails sooner than this, and is worth one more try; one that hangs would hang again.
+_AT_ONCE_SECONDS = 0.4
+
+
+class _Forgotten(KombuError):
+    """The message broker has lost the queues that this connection had declared."""
 
 
 class QueueChannel:
@@ -29,56 +36,57 @@ class QueueChannel:
         self._amqp = settings.message_broker == "amqp"
         self._seconds = settings.delivery_timeout_seconds
         self._queues = queues.contract_queues(settings)
-        self._declared: set[int] = set()
-        self._lock = threading.Lock()
         self._connection = Connection(
             settings.broker_url.get_secret_value(),
             connect_timeout=2,
-            transport_options=queues.transport_options(settings, producer_only=True),
+            transport_options=queues.transport_options(settings, producer_only=True) | _CONNECT_ONCE,
         )
+        self._foreign = (*self._connection.connection_errors, *self._connection.channel_errors, KombuError, OSError)
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
         """Send the messages in order; see Channel. On RabbitMQ each is confirmed and must have reached a queue."""
-        foreign = (*self._connection.connection_errors, *self._connection.channel_errors, KombuError, OSError)
-        try:
-            with producers[self._connection].acquire(block=True, timeout=self._seconds) as producer:
-                yield from self._publish(producer, messages, foreign)
-        except foreign as error:
-            cause = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
-            raise ChannelUnavailable(
-                f"the message broker did not take it: {type(cause).__name__}", status=type(cause).__name__
-            ) from error
+        began = time.monotonic()
+        sent = 0
+        while True:
+            try:
+                for receipt in self._publish(messages[sent:]):
+                    sent += 1
+                    yield receipt
+            except self._foreign as error:
+                if sent or time.monotonic() - began > _AT_ONCE_SECONDS:
+                    raise _unavailable(error) from error
+                began = float("-inf")
+            else:
+                return
 
-    def _publish(
-        self, producer: Producer, messages: Sequence[OutgoingMessage], foreign: tuple[type[BaseException], ...]
-    ) -> Iterator[Receipt]:
-        try:
-            self._declare(producer)
-            for message in messages:
-                producer.publish(
-                    message.body,
-                    exchange=queues.exchange,
-                    # On Redis that it is a topic exchange is known to a connection alone, and forgotten with it.
-                    declare=[queues.exchange],
-                    routing_key=message.routing_key,
-                    delivery_mode=PERSISTENT,
-                    content_type=CONTENT_TYPE,
-                    content_encoding="utf-8",
-                    message_id=message.id,
-                    type=message.type,
-                    mandatory=self._amqp,
-                    retry=True,
-                    retry_policy=_ONCE_MORE,
-                    timeout=self._seconds,
-                    confirm_timeout=self._seconds,
-                )
-                yield Receipt("confirmed" if self._amqp else "published")
-        except foreign:
-            # Its state is unknown: a confirm may still be under way on it. The next send opens another.
-            connection: Any = producer.connection
-            if connection is not None:
-                connection.collapse()
-            raise
+    def _publish(self, messages: Sequence[OutgoingMessage]) -> Iterator[Receipt]:
+        with producers[self._connection].acquire(block=True, timeout=self._seconds) as producer:
+            try:
+                self._declare(producer)
+                for message in messages:
+                    producer.publish(
+                        message.body,
+                        exchange=queues.exchange,
+                        # On Redis that it is a topic exchange is known to a connection alone, and forgotten with it.
+                        declare=[queues.exchange],
+                        routing_key=message.routing_key,
+                        delivery_mode=PERSISTENT,
+                        content_type=CONTENT_TYPE,
+                        content_encoding="utf-8",
+                        message_id=message.id,
+                        type=message.type,
+                        mandatory=self._amqp,
+                        retry=False,
+                        timeout=self._seconds,
+                        confirm_timeout=self._seconds,
+                    )
+                    yield Receipt("confirmed" if self._amqp else "published")
+            except self._foreign:
+                # Its state is unknown: a confirm may still be under way on it. Let go of it without the farewells that
+                # a message broker which hangs would never answer; the next send opens another.
+                connection: Any = producer.__connection__
+                connection.collect(socket_timeout=0.1)
+                raise
 
     def _declare(self, producer: Producer) -> None:
         """Declare the queues: once a connection on RabbitMQ, elsewhere again whenever they were lost in a flush.
@@ -86,17 +94,15 @@ class QueueChannel:
         Redis and the in-process transport drop a message without a word when no queue is bound.
         """
         channel: Any = producer.channel
-        if self._amqp:
-            lost = False
-        else:
-            with self._lock:
-                bound = {row[2] for row in _bindings(channel)}
-            lost = not {queue.name for queue in self._queues} <= bound
-        if lost:
-            producer.connection.declared_entities.clear()
-        if lost or self._amqp:
-            for queue in self._queues:
-                producer.maybe_declare(queue)
+        if not self._amqp:
+            bound = {row[2] for row in _bindings(channel)}
+            if {queue.name for queue in self._queues} <= bound:
+                return
+            if producer.connection.declared_entities:
+                # This connection takes them for bound and would not bind them again: only a new one does.
+                raise _Forgotten
+        for queue in self._queues:
+            producer.maybe_declare(queue)
 
 
 def _bindings(channel: Any) -> list[tuple[str, str, str]]:
@@ -104,3 +110,9 @@ def _bindings(channel: Any) -> list[tuple[str, str, str]]:
         return list(channel.get_table(queues.EXCHANGE_NAME))
     except KeyError:
         return []
+
+
+def _unavailable(error: BaseException) -> ChannelUnavailable:
+    cause = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
+    name = type(cause).__name__
+    return ChannelUnavailable(f"the message broker did not take it: {name}", status=name)
