@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -146,10 +147,13 @@ class IntakeBeside(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Consume until the process is told to end."""
+    """Consume until the process is told to end; what was taken and not dealt with goes back into the queue."""
     runtime = process_runtime()
     configure_logs(runtime.settings)
-    Intake(runtime).run()  # type: ignore[no-untyped-call]
+    intake = Intake(runtime)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: intake.end())
+    intake.run()  # type: ignore[no-untyped-call]
 
 
 app.steps["worker"].add(IntakeBeside)
