@@ -1,0 +1,96 @@
+"""The service on each of the three stacks, started once and used by every test under an account of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import cast
+
+import pytest
+
+from tests.acceptance.service import Distributed, Embedded, Service, on_embedded, on_servers
+from tests.acceptance.tenant import Tenant, new_tenant
+from tests.conftest import SERVERS, _owned
+from tests.servers import PostgreSQL, RabbitMQ, Redis
+
+STACKS = (
+    "sqlite-memory",
+    pytest.param("postgres-redis", marks=SERVERS),
+    pytest.param("postgres-rabbitmq", marks=SERVERS),
+)
+
+SERVICE = pytest.StashKey[Service]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name our own marker."""
+    config.addinivalue_line("markers", "long: takes minutes; run by -m long alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes unless it is asked for, and what a stack has no part for."""
+    long = "long" in str(config.option.markexpr)
+    left_out = [item for item in items if not fits(item) or (item.get_closest_marker("long") and not long)]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def fits(item: pytest.Item) -> bool:
+    """Whether the test asks for a kind of service that its stack is."""
+    asked = {"distributed", "embedded"} & set(getattr(item, "fixturenames", ()))
+    in_process = "sqlite-memory" in item.name
+    return not asked or asked == {"embedded" if in_process else "distributed"}
+
+
+@pytest.fixture(scope="session", params=STACKS)
+def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service on one stack; its message broker is no other test's, so that it may be hurt."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with ExitStack() as end:
+        if request.param == "sqlite-memory":
+            service = end.enter_context(on_embedded(f"sqlite:///{folder / 'exports.db'}", folder))
+        else:
+            kind = Redis if request.param == "postgres-redis" else RabbitMQ
+            postgres: PostgreSQL = request.getfixturevalue("postgres_server")
+            message_broker = end.enter_context(_owned(kind))
+            service = end.enter_context(on_servers(postgres.fresh_url(), message_broker, folder))
+        yield service
+
+
+@pytest.fixture
+def service(request: pytest.FixtureRequest, running_service: Service) -> Service:
+    """The service, all of it running whatever the test before did to it."""
+    request.node.stash[SERVICE] = running_service
+    running_service.start()
+    return running_service
+
+
+@pytest.fixture
+def distributed(service: Service) -> Distributed:
+    """The service where its message broker and its workers are processes of their own."""
+    assert isinstance(service, Distributed)
+    return service
+
+
+@pytest.fixture
+def embedded(service: Service) -> Embedded:
+    """The service where everything is one process."""
+    assert isinstance(service, Embedded)
+    return service
+
+
+@pytest.fixture
+def tenant(service: Service) -> Iterator[Tenant]:
+    """An account of the test's own."""
+    with new_tenant(service) as tenant:
+        yield tenant
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Show the logs of the service beside a failure."""
+    report = cast("pytest.TestReport", (yield))
+    service = item.stash.get(SERVICE, None)
+    if report.failed and service is not None:
+        report.sections.append(("logs of the service", service.logs()))
+    return report

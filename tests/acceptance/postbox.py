@@ -1,0 +1,153 @@
+"""A partner at the queues: takes every message of the contract's queues into a file, and posts commands from another.
+
+Run by itself it is a process beside the service. Run as `serve` it is a thread beside `exports serve`, because the message
+broker of the embedded default is reached from no other process.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kombu import Connection, Consumer, Message, Producer
+from kombu.mixins import ConsumerProducerMixin
+
+from config import queues
+from config.settings import Settings
+
+READ = (queues.CUSTOMS_BROKER, queues.WAREHOUSE, queues.OPERATOR, queues.REFUSED, queues.DEAD)
+IDLE_SECONDS = 0.05
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message as it was taken from a queue, with what the transport said about it."""
+
+    queue: str
+    routing_key: str
+    content_type: str
+    properties: Json
+    body: Json = field(repr=False)
+
+    @property
+    def about(self) -> str:
+        """The id of the export that it is about."""
+        return str(self.body.get("subject"))
+
+    @property
+    def data(self) -> Json:
+        """What its CloudEvent says."""
+        data: Json = self.body["data"]
+        return data
+
+
+class Files:
+    """The two files between a postbox and the tests; each line is one message."""
+
+    def __init__(self, folder: Path) -> None:
+        self.taken = folder / "taken.jsonl"
+        self.commands = folder / "commands.jsonl"
+        self.commands.touch()
+        self.taken.touch()
+
+    def letters(self) -> list[Letter]:
+        """Every message taken so far, in the order of taking."""
+        lines = self.taken.read_text(encoding="utf-8").split("\n")
+        return [Letter(**json.loads(line)) for line in lines[:-1]]  # the last one may be half written
+
+    def post(self, body: bytes, **properties: Any) -> None:
+        """Have a command published with the properties given."""
+        line = json.dumps({"body": base64.b64encode(body).decode(), "properties": properties})
+        with self.commands.open("a", encoding="utf-8") as out:
+            out.write(line + "\n")
+
+
+class Postbox(ConsumerProducerMixin):
+    """Consumes as any partner may, and acknowledges what is written down."""
+
+    def __init__(self, settings: Settings, files: Files) -> None:
+        self.connection = Connection(
+            settings.broker_url.get_secret_value(), transport_options=queues.transport_options(settings)
+        )
+        self._settings = settings
+        self._files = files
+        # What an earlier postbox has posted is not posted again.
+        self._posted = files.commands.stat().st_size
+
+    def get_consumers(self, consumer: Callable[..., Consumer], channel: Any) -> list[Consumer]:
+        """Consume the queues of the contract, which it declares as the service does."""
+        wanted = [queue for queue in queues.contract_queues(self._settings) if queue.name in READ]
+        return [consumer(queues=[queue], on_message=self._taker(queue.name)) for queue in wanted]
+
+    def on_iteration(self) -> None:
+        """Post what the tests have written meanwhile."""
+        with self._files.commands.open("rb") as lines:
+            lines.seek(self._posted)
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    return
+                self._post(json.loads(line))
+                self._posted += len(line)
+
+    def consume(self, limit: int | None, **options: Any) -> Any:
+        """Look up from the queues often enough to post commands soon."""
+        return super().consume(limit, **{**options, "safety_interval": IDLE_SECONDS})
+
+    def _taker(self, name: str) -> Callable[[Message], None]:
+        def take(message: Message) -> None:
+            body = message.body if isinstance(message.body, str) else bytes(message.body).decode()
+            letter = {
+                "queue": name,
+                "routing_key": str((message.delivery_info or {}).get("routing_key", "")),
+                "content_type": message.content_type,
+                "properties": {
+                    key: value for key, value in message.properties.items() if isinstance(value, str | int | float)
+                },
+                "body": json.loads(body),
+            }
+            with self._files.taken.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(letter) + "\n")
+            message.ack()
+
+        return take
+
+    def _post(self, command: Json) -> None:
+        producer: Producer = self.producer
+        producer.publish(
+            base64.b64decode(command["body"]),
+            exchange=queues.exchange,
+            routing_key=queues.BINDINGS[queues.EXECUTE][0],
+            content_encoding="utf-8",
+            delivery_mode="persistent",
+            declare=[queue for queue in queues.contract_queues(self._settings) if queue.name == queues.EXECUTE],
+            retry=True,
+            **{"content_type": "application/json", **command["properties"]},
+        )
+
+
+def main(folder: str, *serve: str) -> None:
+    """Run until told to end."""
+    settings = Settings()
+    postbox = Postbox(settings, Files(Path(folder)))
+    if serve:
+        threading.Thread(target=postbox.run, name="postbox", daemon=True).start()
+        from pipeline.cli import main as exports  # noqa: PLC0415 - only the embedded service runs in here
+
+        sys.argv = ["exports", *serve]
+        exports()
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    postbox.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

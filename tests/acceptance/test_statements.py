@@ -1,0 +1,77 @@
+"""The number of SQL statements of a step, and of an answer, does not grow with the lines and packages of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from config.settings import Settings
+from pipeline import accounts, inspection, partners
+from pipeline.acceptance import accept
+from pipeline.accounts import Caller
+from pipeline.execution import NOTIFY, STEPS, advance
+from pipeline.runtime import Runtime, open_runtime
+from pipeline.schemas.execution import ExecuteRequest
+from pipeline.schemas.partners import NewPartner
+from tests import builders
+
+CALLER = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "read"}))
+
+
+@pytest.fixture
+def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
+    """A migrated database with an account and its partners, all reached by the queue."""
+    settings = Settings.model_validate({"database_url": database_url, "artifacts_url": f"file:{tmp_path / 'artifacts'}"})
+    opened = open_runtime(settings)
+    accounts.create_account(opened, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    for kind, partner_id in (("customs_broker", builders.BROKER), ("warehouse", builders.WAREHOUSE)):
+        new = {"id": partner_id, "kind": kind, "name": f"Demo {kind}", "test": True}
+        partners.create(opened, builders.ACCOUNT, NewPartner.model_validate(new))
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def counted(runtime: Runtime) -> Iterator[list[str]]:
+    """Give the statements that are sent to the database while the block runs; many rows in one statement are one."""
+    sent: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        sent.append(statement.split("\n", 1)[0])
+
+    event.listen(runtime.db.engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(runtime.db.engine, "before_cursor_execute", note)
+
+
+def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[str]]:
+    """Execute a plan of that size and return what each part of it sent to the database."""
+    plan = builders.plan(1, lines, packages, batch=f"batch_{lines}")
+    request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
+    parts: dict[str, list[str]] = {}
+    with counted(runtime) as parts["accept"]:
+        export_id = accept(runtime, CALLER, request, raw_plan=plan, idempotency_key=f"key-{lines}").export_id
+    made: list[str] = []
+    for name in ("record_packages", "render_documents", *NOTIFY):
+        with counted(runtime) as parts[name]:
+            made += advance(runtime, export_id, 0 if name in NOTIFY else 1, name).did
+    assert made == [spec.name for spec in STEPS]
+    with counted(runtime) as parts["inspect"], runtime.db.read() as session:
+        view = inspection.read(session, builders.ACCOUNT, export_id)
+    assert view.state == "executed"
+    assert view.treatment.line_count == lines
+    return parts
+
+
+def test_number_of_statements_does_not_grow_with_the_plan(runtime: Runtime) -> None:
+    small, large = statements(runtime, 3, 2), statements(runtime, 300, 400)
+    assert {name: len(sent) for name, sent in small.items()} == {name: len(sent) for name, sent in large.items()}
+    # What is small must also be few: a step is a claim, its facts, its rows, its events and its end.
+    assert max(len(sent) for sent in small.values()) <= 40
