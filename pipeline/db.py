@@ -97,6 +97,10 @@ class Database:
             if self.is_sqlite
             else _postgresql(self.url, pool, timeout_seconds)
         )
+        # On SQLite any transaction is a snapshot; PostgreSQL's default gives each query one of its own.
+        self._reading = (
+            self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        )
         self._writing = self.engine.execution_options(writes=True)
 
     @contextmanager
@@ -105,7 +109,7 @@ class Database:
 
         Raises DatabaseBusy where the database does not answer in time.
         """
-        with translated(), Session(self.engine, expire_on_commit=False) as session:
+        with translated(), Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
