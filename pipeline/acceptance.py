@@ -125,7 +125,8 @@ def _accept_new(
 ) -> Acceptance:
     plan = read.plan
     check_approval(plan, utc_now())
-    found = findings_of(plan)
+    with runtime.db.read() as session:
+        found = findings_of(session, caller.account_id, plan)
     if any(finding.severity == "block" for finding in found):
         raise PlanNotExecutable(found)
     with runtime.db.write() as session:

@@ -11,7 +11,7 @@ from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
 from pipeline.events import EventType, NewEvent
 from pipeline.execution import EXPORT_LEVEL, Wake, move
-from pipeline.models import Export, Step
+from pipeline.models import Export, Package, Step
 from pipeline.runtime import Runtime
 from pipeline.states import ExportState, StepState
 
@@ -32,6 +32,7 @@ def cancel(runtime: Runtime, account_id: str, export_id: str, actor: str) -> Non
             .where(col(Step.export_id) == export_id, col(Step.state) != StepState.DONE.value)
             .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
         )
+        session.execute(update(Package).where(col(Package.export_id) == export_id).values(released=True))
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED)])
 
 

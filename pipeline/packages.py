@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import case, insert, update
+from sqlalchemy import case, insert, select, update
 from sqlmodel import Session, col
 
 from pipeline.errors import StepFailed
@@ -18,6 +18,9 @@ from pipeline.money import plain, total
 from pipeline.schemas.plan import Package, Plan, Unit
 from pipeline.schemas.problems import Finding
 from pipeline.steps import StepContext, plan_unit, unit_row
+
+#: How many labels one query asks after: databases bound the parameters of a statement.
+_IN_ONE_QUERY = 1_000
 
 _GS1 = "GS1 General Specifications, SSCC"
 _PACKING = "19 CFR 141.86(e): a packing list states what each package holds"
@@ -62,6 +65,39 @@ def check_plan(plan: Plan) -> list[Finding]:
                 if first != here:
                     findings.append(_twice(kind, number, package, f"{here}/{kind.lower()}"))
     return findings
+
+
+def check_recorded(session: Session, account_id: str, plan: Plan) -> list[Finding]:
+    """Return the SSCCs of the plan that another export of the account carries; a cancelled one has let go of its own."""
+    places = {
+        package.sscc: f"/units/{index}/packages/{place}/sscc"
+        for index, unit in enumerate(plan.units)
+        for place, package in enumerate(unit.packages)
+        if package.sscc is not None
+    }
+    found: list[Finding] = []
+    labels = list(places)
+    for first in range(0, len(labels), _IN_ONE_QUERY):
+        some = labels[first : first + _IN_ONE_QUERY]
+        rows = session.execute(
+            select(col(PackageRow.sscc), col(PackageRow.export_id)).where(
+                col(PackageRow.account_id) == account_id,
+                col(PackageRow.sscc).in_(some),
+                col(PackageRow.released).is_(False),
+            )
+        )
+        found += [
+            Finding(
+                rule="P11",
+                severity="block",
+                pointer=places[sscc],
+                message=f"SSCC {sscc} is on a package of export {export_id}.",
+                remedy="Give the package a label of its own, or cancel the other export.",
+                source=_GS1,
+            )
+            for sscc, export_id in rows
+        ]
+    return found
 
 
 def check_packages(unit: Unit, unit_index: int) -> list[Finding]:

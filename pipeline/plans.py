@@ -84,9 +84,13 @@ def canonical(value: Mapping[str, Any]) -> str:
     return rfc8785.dumps(dict(value)).decode() if _BEYOND_THE_BASIC_PLANE.search(text) else text
 
 
-def findings_of(plan: Plan) -> list[Finding]:
+def findings_of(session: Session, account_id: str, plan: Plan) -> list[Finding]:
     """Return everything that a person should know about the plan, as of its entries' dates."""
-    return packages.check_plan(plan) + checks.check_plan(plan, on=utc_now().date())
+    return [
+        *packages.check_plan(plan),
+        *packages.check_recorded(session, account_id, plan),
+        *checks.check_plan(plan, on=utc_now().date()),
+    ]
 
 
 def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]:
@@ -95,8 +99,8 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
     Raises InvalidAccountScope of a plan of another account.
     """
     check_account(caller, read.plan)
-    found = findings_of(read.plan)
     with runtime.db.read() as session:
+        found = findings_of(session, caller.account_id, read.plan)
         try:
             check_partners(session, caller, read.plan)
         except UnknownPartner as unknown:

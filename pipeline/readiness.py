@@ -12,7 +12,7 @@ from sqlmodel import Session, col, or_, select
 from pipeline import migrations
 from pipeline.db import database_now
 from pipeline.errors import DatabaseBusy
-from pipeline.models import Delivery, Export, Heartbeat, Step
+from pipeline.models import Delivery, Export, Step
 from pipeline.runtime import Runtime
 from pipeline.states import DeliveryState, ExportState, StepState
 
@@ -49,15 +49,18 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
 def _moving(session: Session, name: str, due: Callable[[Session, float], int], patience_seconds: float) -> Part:
     # A process that is alive is no evidence: only progress is, and only due work that lies shows its absence.
     waiting = due(session, patience_seconds)
-    progress = session.scalar(
-        select(func.count())
-        .select_from(Heartbeat)
-        .where(col(Heartbeat.last_progress_at) > database_now(-patience_seconds))
-    )
-    if waiting and not progress:
+    if waiting and not _progress(session, patience_seconds):
         message = f"{waiting} have been due and nothing moved for {patience_seconds:.0f} s; check that a worker runs"
         return Part(name, ok=False, message=message)
     return Part(name, ok=True, message="nothing is stuck")
+
+
+def _progress(session: Session, patience_seconds: float) -> bool:
+    # Each step and each attempt touches its export; so does acceptance, but that is no worker's doing.
+    moved = select(Export.id).where(
+        col(Export.updated_at) > database_now(-patience_seconds), col(Export.state) != ExportState.ACCEPTED.value
+    )
+    return session.scalar(moved.limit(1)) is not None
 
 
 def _due_steps(session: Session, patience_seconds: float) -> int:

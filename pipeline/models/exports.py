@@ -108,7 +108,14 @@ class Package(SQLModel, table=True):
     __tablename__ = "packages"
     __table_args__ = (
         ForeignKeyConstraint(["export_id", "unit_no"], ["units.export_id", "units.unit_no"]),
-        UniqueConstraint("account_id", "sscc"),
+        Index(
+            "uq_packages_account_id_sscc",
+            "account_id",
+            "sscc",
+            unique=True,
+            postgresql_where=text("NOT released"),
+            sqlite_where=text("NOT released"),
+        ),
         Index("ix_packages_account_id_lpn", "account_id", "lpn"),
     )
 
@@ -120,6 +127,7 @@ class Package(SQLModel, table=True):
     type: str
     sscc: str | None = None
     sscc_issued: bool = False
+    released: bool = False  # its export was given up, so that another may carry the same label
     lpn: str | None = None
     parent_ref: str | None = None
     length_cm: str
@@ -197,12 +205,3 @@ class IdempotencyRecord(SQLModel, table=True):
     status: int
     body: str = long_text()
     created_at: datetime = written_at()
-
-
-class Heartbeat(SQLModel, table=True):
-    """When a worker last made progress: a live process is no evidence of that."""
-
-    __tablename__ = "heartbeats"
-
-    worker: str = Field(primary_key=True)
-    last_progress_at: datetime = written_at()

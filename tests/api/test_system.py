@@ -13,7 +13,7 @@ from sqlmodel import col, update
 from pipeline import readiness
 from pipeline.api import examples
 from pipeline.db import database_now
-from pipeline.models import Export, Heartbeat
+from pipeline.models import Export
 from tests import builders
 from tests.api.conftest import Desk, execution
 
@@ -53,7 +53,7 @@ def test_due_work_without_progress_is_not_ready(desk: Desk) -> None:
         {"name": "steps", "message": "1 have been due and nothing moved for 60 s; check that a worker runs"}
     ]
     with desk.runtime.db.write() as session:
-        session.add(Heartbeat(worker="w"))
+        session.execute(update(Export).values(state="executing", updated_at=database_now()))
     assert nobody.get("/readyz").status_code == 200
 
 

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline.errors import InvalidState, NotFound
+from pipeline.errors import InvalidState, NotFound, PlanNotExecutable
 from pipeline.execution import NOTIFY, STEPS, Wake, advance, owed_again
 from pipeline.interventions import cancel, retry
-from pipeline.models import Artifact, BrokerSubmission, Delivery, LineTreatment, Notification, Package, Step
+from pipeline.models import Artifact, BrokerSubmission, Delivery, Export, LineTreatment, Notification, Package, Step
 from pipeline.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
 from tests import builders
 from tests.execution.conftest import House
@@ -132,7 +132,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(house: House) -> None:
 
     def overtaken(body: bytes) -> str:
         # Another worker claims the step while this one is busy rendering: its lease has run out meanwhile.
-        del house.store.put  # type: ignore[method-assign]
+        del house.store.put
         house.clock.pass_seconds(house.runtime.settings.lease_seconds + 1)
         assert house.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
         return house.store.put(body)
@@ -226,6 +226,21 @@ def test_a_cancelled_export_does_nothing_more(house: House) -> None:
     assert house.sweep() == []
     assert house.events(export_id)[-1] == "EXPORT_CANCELLED"
     assert house.count(Artifact) == 0
+
+
+def test_labels_are_carried_by_one_export_until_it_is_cancelled(house: House) -> None:
+    labelled = builders.plan()
+    labelled["units"][0]["packages"][0]["sscc"] = "106141412345678908"
+    again = {**labelled, "batchId": "batch_again"}
+    export_id = house.accept(labelled).export_id
+    house.step(export_id, 1, "record_packages")
+    with pytest.raises(PlanNotExecutable) as refused:
+        house.accept(again)
+    assert refused.value.field == "/units/0/packages/0/sscc"
+    assert house.count(Export) == 1
+    cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
+    another = house.accept(again).export_id
+    assert house.step(another, 1, "record_packages") != ()
 
 
 def test_an_export_that_was_handed_off_cannot_be_cancelled(house: House) -> None:

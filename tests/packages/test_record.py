@@ -85,6 +85,7 @@ def test_a_package_is_recorded_as_the_plan_says(database: Database) -> None:
         "type": "CTN",
         "sscc": None,
         "sscc_issued": False,
+        "released": False,
         "lpn": "LPN-001-00001",
         "parent_ref": None,
         "length_cm": "60",

@@ -27,12 +27,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
     )
     op.create_table(
-        "heartbeats",
-        sa.Column("worker", sa.String(), nullable=False),
-        sa.Column("last_progress_at", pipeline.db.Instant(), nullable=False),
-        sa.PrimaryKeyConstraint("worker", name=op.f("pk_heartbeats")),
-    )
-    op.create_table(
         "sandbox_handoffs",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("submission_id", sa.String(), nullable=False),
@@ -324,6 +318,7 @@ def upgrade() -> None:
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("sscc", sa.String(), nullable=True),
         sa.Column("sscc_issued", sa.Boolean(), nullable=False),
+        sa.Column("released", sa.Boolean(), nullable=False),
         sa.Column("lpn", sa.String(), nullable=True),
         sa.Column("parent_ref", sa.String(), nullable=True),
         sa.Column("length_cm", sa.String(), nullable=False),
@@ -338,10 +333,16 @@ def upgrade() -> None:
             ["export_id", "unit_no"], ["units.export_id", "units.unit_no"], name=op.f("fk_packages_export_id_unit_no")
         ),
         sa.PrimaryKeyConstraint("export_id", "unit_no", "package_ref", name=op.f("pk_packages")),
-        sa.UniqueConstraint("account_id", "sscc", name=op.f("uq_packages_account_id_sscc")),
     )
     with op.batch_alter_table("packages", schema=None) as batch_op:
         batch_op.create_index("ix_packages_account_id_lpn", ["account_id", "lpn"], unique=False)
+        batch_op.create_index(
+            "uq_packages_account_id_sscc",
+            ["account_id", "sscc"],
+            unique=True,
+            postgresql_where=sa.text("NOT released"),
+            sqlite_where=sa.text("NOT released"),
+        )
 
     op.create_table(
         "treatments",
@@ -381,6 +382,11 @@ def downgrade() -> None:
     op.drop_table("attempts")
     op.drop_table("treatments")
     with op.batch_alter_table("packages", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_packages_account_id_sscc",
+            postgresql_where=sa.text("NOT released"),
+            sqlite_where=sa.text("NOT released"),
+        )
         batch_op.drop_index("ix_packages_account_id_lpn")
 
     op.drop_table("packages")
@@ -422,6 +428,5 @@ def downgrade() -> None:
 
     op.drop_table("api_keys")
     op.drop_table("sandbox_handoffs")
-    op.drop_table("heartbeats")
     op.drop_table("accounts")
     # ### end Alembic commands ###
