@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, exists, func, or_, select, update
-from sqlmodel import col
+from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, update
+from sqlmodel import Session, col
 
-from pipeline.db import database_now
+from pipeline.db import database_now, table
 from pipeline.errors import DatabaseBusy
 from pipeline.models import Export, Step
 from pipeline.runtime import Runtime
@@ -23,40 +24,76 @@ log = structlog.get_logger(__name__)
 ACTIVE: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
 
 
+_exports, _steps = table(Export).c, table(Step).c
+_lease_end = database_now(bindparam("lease_seconds"))
+
+#: The step that the parameters `at_export`, `at_unit` and `at_step` name; see `place`.
+THIS_STEP: Final = (
+    _steps.export_id == bindparam("at_export"),
+    _steps.unit_no == bindparam("at_unit"),
+    _steps.name == bindparam("at_step"),
+)
+
+_BEGIN: Final = (
+    update(table(Export))
+    .where(_exports.id == bindparam("at_export"), _exports.state == ExportState.ACCEPTED.value)
+    .values(state=ExportState.EXECUTING.value, updated_at=database_now())
+)
+
+_CLAIM: Final = (
+    update(table(Step))
+    .where(
+        *THIS_STEP,
+        _steps.state == StepState.OWED.value,
+        or_(_steps.lease_until.is_(None), _steps.lease_until <= database_now()),
+        exists().where(_exports.id == bindparam("at_export"), _exports.state.in_(ACTIVE)),
+    )
+    .values(
+        fence=_steps.fence + 1,
+        attempts=_steps.attempts + 1,
+        started_at=func.coalesce(_steps.started_at, database_now()),
+        lease_until=_lease_end,
+        due_at=_lease_end,
+    )
+    .returning(_steps.fence, _steps.attempts)
+)
+
+#: Takes a step that has just been opened in this very transaction: nobody else can have seen it owed.
+_CLAIM_OPENED: Final = (
+    update(table(Step))
+    .where(*THIS_STEP, _steps.state == StepState.WAITING.value)
+    .values(
+        state=StepState.OWED.value,
+        fence=1,
+        attempts=1,
+        started_at=database_now(),
+        lease_until=_lease_end,
+        due_at=_lease_end,
+    )
+)
+
+
 def claim(runtime: Runtime, export_id: str, unit_no: int, name: str, *, begins: bool) -> StepContext | None:
     """Take the step's lease, on the database's clock; None where it is done, held, not due or its export has ended.
 
     `begins` says that this step is the first of its unit, so that the export is executing from now on.
     """
-    active = exists().where(col(Export.id) == export_id, col(Export.state).in_(ACTIVE))
+    here = place(export_id, unit_no, name)
     with runtime.db.write() as session:
         if begins:
-            session.execute(
-                update(Export)
-                .where(col(Export.id) == export_id, col(Export.state) == ExportState.ACCEPTED.value)
-                .values(state=ExportState.EXECUTING.value, updated_at=database_now())
-            )
-        row = session.execute(
-            update(Step)
-            .where(
-                *at(export_id, unit_no, name),
-                col(Step.state) == StepState.OWED.value,
-                or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
-                active,
-            )
-            .values(
-                fence=col(Step.fence) + 1,
-                attempts=col(Step.attempts) + 1,
-                started_at=func.coalesce(col(Step.started_at), database_now()),
-                lease_until=database_now(runtime.settings.lease_seconds),
-                due_at=database_now(runtime.settings.lease_seconds),
-            )
-            .returning(col(Step.fence), col(Step.attempts))
-        ).first()
+            session.execute(_BEGIN, {"at_export": export_id})
+        row = session.execute(_CLAIM, here | {"lease_seconds": runtime.settings.lease_seconds}).first()
         if row is None:
             return None
         export = session.get_one(Export, export_id)
         return context_of(export, unit_no=unit_no, step=name, fence=row.fence, attempt=row.attempts)
+
+
+def claim_opened(session: Session, runtime: Runtime, context: StepContext, unit_no: int, name: str) -> StepContext:
+    """Open the step that follows the context's and take its lease, in the transaction that opens it."""
+    lease = {"lease_seconds": runtime.settings.lease_seconds}
+    session.execute(_CLAIM_OPENED, place(context.export_id, unit_no, name) | lease)
+    return replace(context, unit_no=unit_no, step=name, fence=1, attempt=1)
 
 
 @contextmanager
@@ -96,6 +133,11 @@ def still_holds(runtime: Runtime, context: StepContext) -> bool:
 def at(export_id: str, unit_no: int, name: str) -> tuple[ColumnElement[bool], ...]:
     """Return the condition that picks one step."""
     return col(Step.export_id) == export_id, col(Step.unit_no) == unit_no, col(Step.name) == name
+
+
+def place(export_id: str, unit_no: int, name: str) -> dict[str, Any]:
+    """Return the parameters that pick one step in a statement on THIS_STEP."""
+    return {"at_export": export_id, "at_unit": unit_no, "at_step": name}
 
 
 def of(context: StepContext) -> tuple[ColumnElement[bool], ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import insert, update
-from sqlmodel import Session, col
+from sqlalchemy import bindparam, insert, update
+from sqlmodel import Session
 
-from pipeline.db import database_now
+from pipeline.db import database_now, table
 from pipeline.models import Event, Export
 
 
@@ -50,22 +50,28 @@ class NewEvent:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
+_exports = table(Export).c
+
+_NUMBER: Final = (
+    update(table(Export))
+    .where(_exports.id == bindparam("of_export"))
+    .values(next_seq=_exports.next_seq + bindparam("count"), updated_at=database_now())
+    .returning(_exports.next_seq)
+)
+_WRITE: Final = insert(table(Event))
+
+
 def append(session: Session, export_id: str, actor: str, events: Sequence[NewEvent]) -> int:
     """Write `events` in order and return the last sequence number.
 
     The numbers come from the export's row, in the caller's transaction: a rollback gives them back, so there is no gap.
     """
     count = len(events)
-    last: int = session.execute(
-        update(Export)
-        .where(col(Export.id) == export_id)
-        .values(next_seq=col(Export.next_seq) + count, updated_at=database_now())
-        .returning(col(Export.next_seq))
-    ).scalar_one()
+    last: int = session.execute(_NUMBER, {"of_export": export_id, "count": count}).scalar_one()
     first = last - count
     if count:
         session.execute(
-            insert(Event),
+            _WRITE,
             [
                 {"export_id": export_id, "seq": first + n, "type": e.type.value, "actor": actor, "data": dict(e.data)}
                 for n, e in enumerate(events)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from pipeline import delivery, events, handoff, notifications, packages, rendering
-from pipeline.claims import at, claim, held, of, still_holds
+from pipeline.claims import THIS_STEP, claim, claim_opened, held, of, place, still_holds
 from pipeline.customs import treatment
-from pipeline.db import changed, database_now
+from pipeline.db import changed, database_now, table
 from pipeline.errors import DatabaseBusy, ExportsError, Fenced, InvalidState, Retryable, Terminal
 from pipeline.events import EventType, NewEvent
 from pipeline.models import Export, Step
@@ -50,6 +50,36 @@ class StepSpec:
     carries_on: bool = False
 
 
+NOTIFY: Final = ("notify_broker", "notify_warehouse", "notify_operator")
+
+_exports, _steps = table(Export).c, table(Step).c
+_of_export = _exports.id == bindparam("of_export")
+
+_CLOSE_UNIT: Final = update(table(Export)).where(_of_export).values(units_closed=_exports.units_closed + 1)
+_UNITS_OPEN: Final = select(_exports.units_total - _exports.units_closed).where(_of_export)
+
+_DONE: Final = (
+    update(table(Step))
+    .where(*THIS_STEP, _steps.state == StepState.OWED.value, _steps.fence == bindparam("held_fence"))
+    .values(state=StepState.DONE.value, lease_until=None, due_at=None, finished_at=database_now(), error=None)
+)
+_OPEN: Final = (
+    update(table(Step))
+    .where(
+        _steps.export_id == bindparam("of_export"),
+        _steps.unit_no == bindparam("of_unit"),
+        _steps.name.in_(bindparam("opened", expanding=True)),
+        _steps.state == StepState.WAITING.value,
+    )
+    .values(state=StepState.OWED.value, due_at=database_now(bindparam("seconds")))
+)
+_UNTOLD: Final = (
+    select(func.count())
+    .select_from(table(Step))
+    .where(_steps.export_id == bindparam("of_export"), _steps.name.in_(NOTIFY), _steps.state != StepState.DONE.value)
+)
+
+
 def _nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
     return ()
 
@@ -62,13 +92,9 @@ def _tell(audience: str) -> Prepare:
 
 
 def _close_unit(session: Session, context: StepContext, _: Any) -> Sequence[NewEvent]:
-    session.execute(
-        update(Export).where(col(Export.id) == context.export_id).values(units_closed=col(Export.units_closed) + 1)
-    )
+    session.execute(_CLOSE_UNIT, {"of_export": context.export_id})
     return (NewEvent(EventType.CUSTOMS_PACKAGE_CLOSED, {"unitNo": context.unit_no}),)
 
-
-NOTIFY: Final = ("notify_broker", "notify_warehouse", "notify_operator")
 
 STEPS: Final[tuple[StepSpec, ...]] = (
     StepSpec("record_packages", True, packages.record, opens=("attach_customs",), carries_on=True),
@@ -184,16 +210,11 @@ def _finish(
     session: Session, runtime: Runtime, context: StepContext, spec: StepSpec, prepared: Any
 ) -> tuple[StepContext | None, list[Wake]]:
     # Locks are always taken in this order: the step's own new rows, the export's row, the rows of its steps.
-    settings = runtime.settings
     export_id = context.export_id
     happened = spec.write(session, context, prepared)
     events.append(session, export_id, context.step, happened)
-    moved = session.execute(
-        update(Step)
-        .where(*of(context), col(Step.state) == StepState.OWED.value, col(Step.fence) == context.fence)
-        .values(state=StepState.DONE.value, lease_until=None, due_at=None, finished_at=database_now(), error=None)
-    )
-    if changed(moved) != 1:
+    here = place(export_id, context.unit_no, context.step)
+    if changed(session.execute(_DONE, here | {"held_fence": context.fence})) != 1:
         raise Fenced
     if spec.name in NOTIFY:
         return None, _complete_if_last(session, context)
@@ -201,36 +222,14 @@ def _finish(
     unit_no = context.unit_no if spec.per_unit else EXPORT_LEVEL
     if spec.name == "close_unit":
         unit_no = EXPORT_LEVEL
-        open_units = session.scalar(
-            select(col(Export.units_total) - col(Export.units_closed)).where(col(Export.id) == export_id)
-        )
-        if open_units:
+        if session.scalar(_UNITS_OPEN, {"of_export": export_id}):
             return None, []
     if spec.carries_on:
-        # The next step is claimed in the same transaction: nobody else can have seen it owed.
         (following,) = opens
-        session.execute(
-            update(Step)
-            .where(*at(export_id, unit_no, following), col(Step.state) == StepState.WAITING.value)
-            .values(
-                state=StepState.OWED.value,
-                fence=1,
-                attempts=1,
-                started_at=database_now(),
-                lease_until=database_now(settings.lease_seconds),
-                due_at=database_now(settings.lease_seconds),
-            )
-        )
-        return replace(context, unit_no=unit_no, step=following, fence=1, attempt=1), []
+        return claim_opened(session, runtime, context, unit_no, following), []
     session.execute(
-        update(Step)
-        .where(
-            col(Step.export_id) == export_id,
-            col(Step.unit_no) == unit_no,
-            col(Step.name).in_(opens),
-            col(Step.state) == StepState.WAITING.value,
-        )
-        .values(state=StepState.OWED.value, due_at=database_now(settings.stalled_seconds))
+        _OPEN,
+        {"of_export": export_id, "of_unit": unit_no, "opened": opens, "seconds": runtime.settings.stalled_seconds},
     )
     # Within a unit the caller's chain leads on by itself; the fan-out is launched by whoever handed off.
     return None, [] if spec.per_unit else [Wake(export_id, step=name) for name in opens]
@@ -238,16 +237,7 @@ def _finish(
 
 def _complete_if_last(session: Session, context: StepContext) -> list[Wake]:
     # The export's row is locked by the event above, so the three are counted one after another.
-    remaining = session.scalar(
-        select(func.count())
-        .select_from(Step)
-        .where(
-            col(Step.export_id) == context.export_id,
-            col(Step.name).in_(NOTIFY),
-            col(Step.state) != StepState.DONE.value,
-        )
-    )
-    if remaining:
+    if session.scalar(_UNTOLD, {"of_export": context.export_id}):
         return []
     move(session, context.export_id, ExportState.EXECUTED, finished_at=database_now())
     events.append(session, context.export_id, context.step, [NewEvent(EventType.EXPORT_EXECUTED)])
