@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date as calendar_date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from pipeline.money import CURRENCIES, decimal, plain
@@ -14,6 +24,9 @@ from pipeline.money import CURRENCIES, decimal, plain
 MAX_UNITS = 1_000
 MAX_LINES = 10_000
 MAX_PACKAGES = 20_000
+
+
+_DAY = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 
 
 class Closed(BaseModel):
@@ -37,6 +50,13 @@ def _as_decimal(value: object) -> Decimal:
     return decimal(value)
 
 
+def _as_written(value: object) -> object:
+    # Pydantic reads digits in a string as seconds since 1970; an instant or a day is written out, or it is a mistake.
+    if isinstance(value, str) and not _DAY.match(value):
+        raise ValueError("must be written as ISO 8601 has it, such as 2026-11-24 or 2026-11-24T15:04:05Z")
+    return value
+
+
 def _currency(value: str) -> str:
     if value not in CURRENCIES:
         raise ValueError("is not an ISO 4217 currency code, such as USD or CAD")
@@ -51,6 +71,9 @@ def _printable(value: str) -> str:
         raise ValueError("begins or ends with a space")
     return value
 
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_as_written)]
+Day = Annotated[calendar_date, BeforeValidator(_as_written)]
 
 Number = Annotated[
     Decimal,
@@ -84,8 +107,8 @@ class Approval(Closed):
     """Who approved the plan, when, and until when it may be executed."""
 
     approved_by: Text
-    approved_at: AwareDatetime
-    expires_at: AwareDatetime | None = None
+    approved_at: Instant
+    expires_at: Instant | None = None
 
 
 class PartnerRef(Closed):
@@ -98,7 +121,7 @@ class RulesetRef(Closed):
     """The dated rules that the planner decided by."""
 
     id: Text
-    as_of: calendar_date
+    as_of: Day
 
 
 class Entry(Closed):
@@ -109,8 +132,8 @@ class Entry(Closed):
     mode_of_transport: Literal["truck", "rail", "air", "vessel", "mail", "other"]
     carrier_scac: Annotated[str, Field(pattern=r"^[A-Z]{2,4}$")] | None = None
     shipment_control_number: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,30}$")] | None = None
-    export_date: calendar_date
-    estimated_arrival_at: AwareDatetime | None = None
+    export_date: Day
+    estimated_arrival_at: Instant | None = None
 
 
 class Address(Closed):
@@ -191,12 +214,12 @@ class InvoiceHeader(Closed):
     """The head of the commercial invoice: number, terms and total."""
 
     number: Text
-    date: calendar_date
+    date: Day
     currency: Currency
     exchange_rate: Annotated[Number, Field(gt=0, max_digits=18, decimal_places=8)] | None = None
     incoterm: Literal["EXW", "FCA", "CPT", "CIP", "DAP", "DPU", "DDP", "FAS", "FOB", "CFR", "CIF"]
     incoterm_place: Text
-    sale_date: calendar_date | None = None
+    sale_date: Day | None = None
     sale_place: Text | None = None
     reason_for_export: Literal["sale", "sample", "gift", "return", "repair", "transfer", "other"]
     related_parties: bool
@@ -280,9 +303,9 @@ class UsmcaCertificate(Closed):
     certifier_role: Literal["importer", "exporter", "producer"]
     certifier_name: Text
     criterion: Literal["A", "B", "C", "D"]
-    blanket_from: calendar_date | None = None
-    blanket_to: calendar_date | None = None
-    signed_on: calendar_date
+    blanket_from: Day | None = None
+    blanket_to: Day | None = None
+    signed_on: Day
 
 
 class Content(Closed):

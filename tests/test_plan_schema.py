@@ -1,0 +1,45 @@
+"""The plan schema takes what the contract says, and nothing that merely looks like it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.schemas.plan import Plan, as_json
+from tests import builders
+
+
+def test_a_plan_comes_back_as_it_was_sent() -> None:
+    sent = builders.plan(units=2)
+    sent["units"][0]["invoice"]["exchangeRate"] = "0.00000012"
+    assert as_json(Plan.model_validate(sent)) == sent
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value", "said"),
+    [
+        ("/approval/approvedAt", "1700000000", "ISO 8601"),
+        ("/approval/approvedAt", "2026-11-24T15:04:05", "timezone"),
+        ("/units/0/invoice/date", "20261124", "ISO 8601"),
+        ("/units/0/invoice/date", "2026-13-01", "month"),
+        ("/units/0/lines/0/unitPrice", 12.5, "decimal in a string"),
+        ("/units/0/lines/0/unitPrice", "1e3", "plainly"),
+        ("/units/0/lines/0/unitPrice", "NaN", "finite"),
+        ("/units/0/lines/0/unitPrice", "-1", "greater than or equal"),
+        ("/units/0/lines/0/quantity", "0", "greater than 0"),
+        ("/units/0/lines/0/unitPrice", "1" * 25, "24 characters"),
+        ("/units/0/invoice/currency", "XXX", "ISO 4217"),
+        ("/units/0/parties/buyer/name", "Line\nbreak", "control character"),
+        ("/units/0/parties/buyer/name", " Spaced", "space"),
+        ("/units/0/lines/0/htsCode", "7323.93.0045", "pattern"),
+        ("/units/0/lines/0/surprise", "x", "Extra inputs"),
+        ("/units/0/packages/0/sscc", "12345", "pattern"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_refused(pointer: str, value: Any, said: str) -> None:
+    with pytest.raises(ValidationError, match=said) as refused:
+        Plan.model_validate(builders.changed(builders.plan(), pointer, value))
+    (error,) = refused.value.errors()
+    assert "/" + "/".join(str(part) for part in error["loc"]) == pointer
