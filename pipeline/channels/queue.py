@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -55,7 +56,7 @@ class QueueChannel:
             except self._foreign as error:
                 if sent or time.monotonic() - began > _AT_ONCE_SECONDS:
                     raise _unavailable(error) from error
-                began = float("-inf")
+                began = -math.inf
             else:
                 return
 

@@ -90,3 +90,9 @@ def empty_queues() -> None:
         channel = connection.default_channel
         for name in queues.BINDINGS:
             channel.queue_purge(name)
+
+
+@pytest.fixture(autouse=True)
+def whole_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the chance out of the jitter: every pause is as long as it may be."""
+    monkeypatch.setattr("random.uniform", lambda _, longest: longest)

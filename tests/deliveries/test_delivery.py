@@ -7,64 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 from sqlmodel import col, func, select
 
 from pipeline import delivery, lanes, notifications, partners
 from pipeline.attempts import Sent, record
 from pipeline.channels.channel import OutgoingMessage, Receipt
-from pipeline.db import Database, database_now
-from pipeline.errors import Fenced, InvalidState, NotFound
-from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.db import Database
+from pipeline.errors import Fenced
+from pipeline.models import Delivery, Notification
 from pipeline.notifications import Lane
-from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.endpoint import Endpoint, Script
+from tests.deliveries.hooks import attempts, deliver, hooked, lane_of, states
 
 Start = Callable[..., Endpoint]
-
-
-@pytest.fixture(autouse=True)
-def whole_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the chance out of the jitter: every pause is as long as it may be."""
-    monkeypatch.setattr("random.uniform", lambda _, longest: longest)
-
-
-def hooked(runtime: Runtime, url: str, *, packages: int = 3, batch: str = builders.BATCH) -> exports.Ready:
-    """Hand off an export whose warehouse takes webhooks at the URL."""
-    if partner_is_new(runtime):
-        exports.register(runtime, builders.BROKER, "customs_broker")
-    name = f"wh_{batch}"
-    exports.register(runtime, name, "warehouse", channels=[{"channel": "webhook", "address": url}])
-    export = exports.ready(runtime, builders.plan(packages=packages, warehouse=name, batch=batch))
-    exports.hand_off(runtime, export)
-    return export
-
-
-def partner_is_new(runtime: Runtime) -> bool:
-    return builders.BROKER not in {each.id for each in partners.listed(runtime, builders.ACCOUNT)}
-
-
-def lane_of(export: exports.Ready) -> Lane:
-    return Lane(export.export_id, export.plan.warehouse.id, "webhook")
-
-
-def deliver(runtime: Runtime, export: exports.Ready) -> delivery.DeliveryReport:
-    lane = lane_of(export)
-    return delivery.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
-
-
-def states(runtime: Runtime, export: exports.Ready) -> list[tuple[str, int]]:
-    return [
-        (each.state, each.attempts) for each in exports.deliveries(runtime, export.export_id, export.plan.warehouse.id)
-    ]
-
-
-def attempts(runtime: Runtime) -> list[Attempt]:
-    with runtime.db.read() as session:
-        return list(session.exec(select(Attempt).order_by(col(Attempt.at), col(Attempt.number))).all())
 
 
 def test_everything_is_delivered_in_order_and_the_log_says_so_once(
@@ -273,148 +231,3 @@ def test_a_batch_is_as_large_as_the_settings_say_and_the_lane_is_emptied_all_the
     runtime, hook = opened(delivery_batch=2), endpoint()
     export = hooked(runtime, hook.url, packages=5)
     assert deliver(runtime, export).delivered == 5
-
-
-def test_a_paused_partner_is_sent_nothing_and_woken_for_nothing(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
-) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
-    partners.pause(runtime, builders.ACCOUNT, lane_of(export).partner_id)
-    clock.pass_seconds(60)
-    assert deliver(runtime, export) == delivery.DeliveryReport()
-    assert lane_of(export) not in due(runtime)
-    assert hook.requests == []
-
-
-def due(runtime: Runtime) -> Sequence[Lane]:
-    with runtime.db.write() as session:
-        return delivery.due_lanes(session, runtime.settings)
-
-
-def test_many_sweeps_at_once_wake_a_lane_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
-    runtime = opened(database_url=database_url, stalled_seconds=0.001)
-    hooked(runtime, endpoint().url)
-    patient = Runtime(runtime.settings.model_copy(update={"stalled_seconds": 60.0}), runtime.db, runtime.store)
-    with runtime.db.write() as session:
-        session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=database_now(-1)))
-    found: list[Lane] = []
-    threads = [threading.Thread(target=lambda: found.extend(due(patient))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == len(set(found)) == 2
-
-
-def test_the_sweep_finds_a_due_lane_once_and_again_after_a_while(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
-) -> None:
-    runtime = opened(stalled_seconds=15)
-    export = hooked(runtime, endpoint().url)
-    assert due(runtime) == [], "the step that follows the handoff tells first"
-    clock.pass_seconds(15)
-    found = due(runtime)
-    assert sorted(lane.partner_id for lane in found) == [builders.BROKER, lane_of(export).partner_id]
-    assert due(runtime) == []
-    clock.pass_seconds(15)
-    assert len(due(runtime)) == 2
-
-
-def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtime) -> None:
-    export = exports.ready(runtime)
-    exports.hand_off(runtime, export)
-    operator = (export.export_id, builders.ACCOUNT, "queue")
-    assert delivery.deliver(runtime, *operator).delivered == 0
-    with runtime.db.write() as session:
-        assert notifications.release(session, export.export_id) == [Lane(*operator)]
-    assert delivery.deliver(runtime, *operator).delivered == 1
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
-
-
-def test_the_submission_follows_the_primary_channel(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
-    runtime, hook = opened(delivery_schedule_seconds=(1,)), endpoint(Script(500), Script(500), Script())
-    exports.register(runtime, builders.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": hook.url}])
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
-    export = exports.ready(runtime)
-    exports.hand_off(runtime, export)
-
-    def rung() -> str:
-        with runtime.db.read() as session:
-            return session.exec(select(BrokerSubmission.state)).one()
-
-    assert rung() == "pending"
-    delivery.tell(runtime, export.context, notifications.BROKER)
-    assert rung() == "sent"
-    clock.pass_seconds(1)
-    delivery.tell(runtime, export.context, notifications.BROKER)
-    assert rung() == "failed"
-    (dead,) = [each for each in exports.deliveries(runtime, export.export_id) if each.state == "dead"]
-    delivery.resend(runtime, builders.ACCOUNT, dead.id, "key_1")
-    delivery.tell(runtime, export.context, notifications.BROKER)
-    assert rung() == "delivered"
-
-
-def test_resending_keeps_the_id_and_begins_the_schedule_anew(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
-) -> None:
-    runtime, hook = opened(delivery_schedule_seconds=(1,)), endpoint(Script(500))
-    export = hooked(runtime, hook.url, packages=1)
-    deliver(runtime, export)
-    clock.pass_seconds(1)
-    deliver(runtime, export)
-    (dead,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
-    view, lane = delivery.resend(runtime, builders.ACCOUNT, dead.id, "key_1")
-    assert (view.state, view.attempts, lane) == ("pending", 2, lane_of(export))
-    assert deliver(runtime, export).put_off == 1, "a failure is put off again, not dead at once"
-    assert {request.headers["webhook-id"] for request in hook.requests} == {dead.notification_id}
-    assert [each.number for each in attempts(runtime)] == [1, 2, 3]
-
-
-def test_what_is_still_owed_cannot_be_resent_and_a_foreign_delivery_is_not_found(
-    opened: OpenRuntime, endpoint: Start
-) -> None:
-    runtime = opened()
-    export = hooked(runtime, endpoint().url, packages=1)
-    (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
-    with pytest.raises(InvalidState):
-        delivery.resend(runtime, builders.ACCOUNT, owed.id, "key_1")
-    with pytest.raises(NotFound):
-        delivery.resend(runtime, "acc_other", owed.id, "key_1")
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF"]
-
-
-def test_a_delivered_message_sent_again_is_not_news(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url, packages=1)
-    deliver(runtime, export)
-    (done,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
-    delivery.resend(runtime, builders.ACCOUNT, done.id, "key_1")
-    deliver(runtime, export)
-    assert [request.headers["webhook-id"] for request in hook.requests] == [done.notification_id] * 2
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED", "DELIVERY_RESENT"]
-
-
-def test_the_list_pages_through_every_delivery_once(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime = opened()
-    export = hooked(runtime, endpoint().url, packages=5)
-    seen: list[str] = []
-    after = None
-    while True:
-        page = delivery.listed(runtime, builders.ACCOUNT, export_id=export.export_id, after=after, limit=2)
-        seen += [each.id for each in page.items]
-        after = page.next_cursor
-        if after is None:
-            break
-    assert len(seen) == len(set(seen)) == 7
-    assert seen == sorted(seen, reverse=True)
-    assert delivery.listed(runtime, "acc_other").items == []
-
-
-def test_a_cancelled_delivery_is_not_sent(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
-    with runtime.db.write() as session:
-        session.execute(update(Delivery).values(state="cancelled"))
-    assert deliver(runtime, export) == delivery.DeliveryReport()
-    assert hook.requests == []
