@@ -47,6 +47,7 @@ MACHINES = {
     "pipeline/acknowledgements.py": "broker submissions, at the broker's word",
     "pipeline/handoff.py": "broker submissions",
     "pipeline/notifications.py": "deliveries",
+    "pipeline/attempts.py": "deliveries: what came of sending",
     "pipeline/delivery.py": "deliveries",
     "pipeline/partners.py": "partners",
 }
