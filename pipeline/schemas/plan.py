@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date as calendar_date
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,8 @@ MAX_LINES = 10_000
 MAX_PACKAGES = 20_000
 
 
-_DAY = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
+_DAY = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
+_INSTANT = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 
 
 class Closed(BaseModel):
@@ -50,11 +52,22 @@ def _as_decimal(value: object) -> Decimal:
     return decimal(value)
 
 
-def _as_written(value: object) -> object:
-    # Pydantic reads digits in a string as seconds since 1970; an instant or a day is written out, or it is a mistake.
-    if isinstance(value, str) and not _DAY.match(value):
-        raise ValueError("must be written as ISO 8601 has it, such as 2026-11-24 or 2026-11-24T15:04:05Z")
-    return value
+# Pydantic reads digits in a string as seconds since 1970; a day or an instant is written out, or it is a mistake. What is
+# returned is no string any more: strict validation takes one for a day only before a function of ours has seen it.
+def _as_day(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not _DAY.match(value):
+        raise ValueError("must be a date written as ISO 8601 has it, such as 2026-11-24")
+    return calendar_date.fromisoformat(value)
+
+
+def _as_instant(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not _INSTANT.match(value):
+        raise ValueError("must be an instant written as ISO 8601 has it, with its offset, such as 2026-11-24T15:04:05Z")
+    return datetime.fromisoformat(value)
 
 
 def _currency(value: str) -> str:
@@ -72,8 +85,8 @@ def _printable(value: str) -> str:
     return value
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_as_written)]
-Day = Annotated[calendar_date, BeforeValidator(_as_written)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_as_instant)]
+Day = Annotated[calendar_date, BeforeValidator(_as_day)]
 
 Number = Annotated[
     Decimal,
