@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, events, notifications
 from pipeline.channels.channel import Receipt
-from pipeline.db import database_now
+from pipeline.db import database_now, table
 from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced
 from pipeline.events import EventType, NewEvent
 from pipeline.lanes import Claim, Owed
@@ -66,7 +67,7 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
         # The export's row first, as by every writer of its log: two channels of one partner are counted one after another.
         events.append(session, lane.export_id, ACTOR, [])
         happened: list[NewEvent] = []
-        _delivered(session, taken)
+        _guarded(session, taken, _DELIVERED)
         happened += _told(session, claimed, taken)
         if claimed.submission_id is not None and taken:
             happened += _handed_over(session, claimed.submission_id, sent.receipts)
@@ -80,50 +81,60 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
             if pause is None:
                 wakes = notifications.dead(session, lane, [_told_dead(claimed, failing, sent.failure)])
             recorded = Recorded(put_off=pause is not None, dead=pause is None, wakes=tuple(wakes))
-            _release(session, untried, pause or 0)
+            _guarded(session, untried, _RELEASED, pause=pause or 0)
             if pause is None and isinstance(sent.failure, ChannelUnavailable):
                 _last_tries(session, lane, runtime.settings)
         else:
-            _release(session, untried, 0)
-        session.execute(insert(Attempt), _attempts(claimed, sent))
+            _guarded(session, untried, _RELEASED, pause=0)
+        session.execute(insert(table(Attempt)), _attempts(claimed, sent))
         events.append(session, lane.export_id, ACTOR, happened)
     return recorded
 
 
-def _delivered(session: Session, taken: Sequence[Owed]) -> None:
-    _guarded(
-        session,
-        taken,
-        state=DeliveryState.DELIVERED.value,
-        attempts=col(Delivery.attempts) + 1,
-        lease_until=None,
-        due_at=None,
-        delivered_at=database_now(),
-        error=None,
+_deliveries = table(Delivery).c
+
+_GUARDED: Final = (
+    update(table(Delivery))
+    .where(
+        _deliveries.id.in_(bindparam("ids", expanding=True)),
+        _deliveries.fence == bindparam("held_fence"),
+        _deliveries.state == DeliveryState.PENDING.value,
     )
+    .returning(_deliveries.id)
+)
+_once_more = _deliveries.attempts + 1
+_pause_end = database_now(bindparam("pause"))
+
+_DELIVERED: Final = _GUARDED.values(
+    state=DeliveryState.DELIVERED.value,
+    attempts=_once_more,
+    lease_until=None,
+    due_at=None,
+    delivered_at=database_now(),
+    error=None,
+)
+_RELEASED: Final = _GUARDED.values(lease_until=None, due_at=_pause_end)
+# The lease runs on until the next try, and with it the lane's: nothing overtakes the message that failed.
+_PUT_OFF: Final = _GUARDED.values(
+    attempts=_once_more, error=bindparam("reason"), lease_until=_pause_end, due_at=_pause_end
+)
+_DEAD: Final = _GUARDED.values(
+    state=DeliveryState.DEAD.value, attempts=_once_more, error=bindparam("reason"), lease_until=None, due_at=None
+)
+
+_OF_PARTNER: Final = select(
+    func.count().filter(_deliveries.state != DeliveryState.DELIVERED.value),
+    func.count(_deliveries.notification_id.distinct()),
+).where(_deliveries.export_id == bindparam("of_export"), _deliveries.partner_id == bindparam("of_partner"))
 
 
-def _release(session: Session, untried: Sequence[Owed], seconds: float) -> None:
-    _guarded(session, untried, lease_until=None, due_at=database_now(seconds))
-
-
-def _guarded(session: Session, owed: Sequence[Owed], **values: Any) -> None:
+def _guarded(session: Session, owed: Sequence[Owed], statement: ReturningUpdate[Any], **parameters: object) -> None:
     """Update the deliveries if this worker still holds them all; else raise Fenced."""
     by_fence: dict[int, list[str]] = defaultdict(list)
     for each in owed:
         by_fence[each.fence].append(each.id)
     for fence, ids in by_fence.items():
-        found = session.execute(
-            update(Delivery)
-            .where(
-                col(Delivery.id).in_(ids),
-                col(Delivery.fence) == fence,
-                col(Delivery.state) == DeliveryState.PENDING.value,
-            )
-            .values(**values)
-            .returning(col(Delivery.id))
-            .execution_options(synchronize_session=False)
-        ).all()
+        found = session.execute(statement, {"ids": ids, "held_fence": fence, **parameters}).all()
         if len(found) != len(ids):
             raise Fenced
 
@@ -153,12 +164,10 @@ def _not_taken(
         "reason": reason,
     }
     happened = [NewEvent(EventType.DELIVERY_FAILED, fact)]
-    values: dict[str, Any] = {"attempts": col(Delivery.attempts) + 1, "error": reason}
     if pause is not None:
-        # The lease runs on until the next try, and with it the lane's: nothing overtakes the message that failed.
-        _guarded(session, [failing], **values, lease_until=database_now(pause), due_at=database_now(pause))
+        _guarded(session, [failing], _PUT_OFF, reason=reason, pause=pause)
         return happened
-    _guarded(session, [failing], **values, state=DeliveryState.DEAD.value, lease_until=None, due_at=None)
+    _guarded(session, [failing], _DEAD, reason=reason)
     if claimed.submission_id is not None:
         acknowledgements.climb(session, claimed.submission_id, SubmissionState.FAILED, error_message=reason)
     return [*happened, NewEvent(EventType.DELIVERY_DEAD, fact)]
@@ -226,10 +235,7 @@ def _told(session: Session, claimed: Claim, taken: Sequence[Owed]) -> list[NewEv
     if not fresh:
         return []
     remaining, messages = session.execute(
-        select(
-            func.count().filter(col(Delivery.state) != DeliveryState.DELIVERED.value),
-            func.count(col(Delivery.notification_id).distinct()),
-        ).where(col(Delivery.export_id) == lane.export_id, col(Delivery.partner_id) == lane.partner_id)
+        _OF_PARTNER, {"of_export": lane.export_id, "of_partner": lane.partner_id}
     ).one()
     if remaining:
         return []

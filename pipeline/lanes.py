@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
@@ -59,20 +59,43 @@ class Claim:
     submission_id: str | None  # where this is the customs broker's primary channel
 
 
+def _in_lane(deliveries: Any) -> tuple[ColumnElement[bool], ...]:
+    return (
+        deliveries.export_id == bindparam("of_export"),
+        deliveries.partner_id == bindparam("of_partner"),
+        deliveries.channel == bindparam("of_channel"),
+    )
+
+
+def _free() -> ColumnElement[bool]:
+    return or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) <= database_now())
+
+
+_another = aliased(Delivery)
+_batch = (
+    select(col(Delivery.id))
+    .where(*_in_lane(Delivery), col(Delivery.state) == _PENDING)
+    .order_by(col(Delivery.position))
+    .limit(bindparam("most"))
+)
+_held_by_another = exists().where(
+    *_in_lane(_another), col(_another.state) == _PENDING, col(_another.lease_until) > database_now()
+)
+_lease_end = database_now(bindparam("lease_seconds"))
+
+_CLAIM: Final = (
+    update(Delivery)
+    .where(col(Delivery.id).in_(_batch), col(Delivery.state) == _PENDING, _free(), ~_held_by_another)
+    .values(fence=col(Delivery.fence) + 1, lease_until=_lease_end, due_at=_lease_end)
+    .returning(Delivery)
+    .execution_options(synchronize_session=False)
+)
+
+
 def claim(runtime: Runtime, lane: Lane) -> Claim | None:
     """Take the lane's next deliveries on the database's clock; None where there is nothing to do."""
     settings = runtime.settings
-    here = _in_lane(Delivery, lane)
-    another = aliased(Delivery)
-    batch = (
-        select(col(Delivery.id))
-        .where(*here, col(Delivery.state) == _PENDING)
-        .order_by(col(Delivery.position))
-        .limit(settings.delivery_batch)
-    )
-    taken = exists().where(
-        *_in_lane(another, lane), col(another.state) == _PENDING, col(another.lease_until) > database_now()
-    )
+    here = {"of_export": lane.export_id, "of_partner": lane.partner_id, "of_channel": lane.channel}
     with runtime.db.write() as session:
         export = session.get(Export, lane.export_id)
         if export is None:
@@ -82,21 +105,8 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
         )
         if target is None:
             return None
-        rows = (
-            session.execute(
-                update(Delivery)
-                .where(col(Delivery.id).in_(batch), col(Delivery.state) == _PENDING, _free(), ~taken)
-                .values(
-                    fence=col(Delivery.fence) + 1,
-                    lease_until=database_now(settings.lease_seconds),
-                    due_at=database_now(settings.lease_seconds),
-                )
-                .returning(Delivery)
-                .execution_options(synchronize_session=False)
-            )
-            .scalars()
-            .all()
-        )
+        bounds = {"most": settings.delivery_batch, "lease_seconds": settings.lease_seconds}
+        rows = session.execute(_CLAIM, here | bounds).scalars().all()
         if not rows:
             return None
         rows = sorted(rows, key=lambda row: row.position)
@@ -171,18 +181,6 @@ def _owed(settings: Settings, row: Delivery, said: Notification, target: Target,
 def _routed(row: Delivery, target: Target) -> str:
     # Operators read by account, whoever they are.
     return row.account_id if row.audience == OPERATOR else target.partner_id
-
-
-def _in_lane(table: type[Delivery], lane: Lane) -> tuple[ColumnElement[bool], ...]:
-    return (
-        col(table.export_id) == lane.export_id,
-        col(table.partner_id) == lane.partner_id,
-        col(table.channel) == lane.channel,
-    )
-
-
-def _free() -> ColumnElement[bool]:
-    return or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) <= database_now())
 
 
 def cloud_event(settings: Settings, row: Notification, trace_parent: str | None) -> bytes:
