@@ -65,9 +65,11 @@ def _as_day(value: object) -> object:
 def _as_instant(value: object) -> object:
     if not isinstance(value, str):
         return value
-    if not _INSTANT.match(value):
-        raise ValueError("must be an instant written as ISO 8601 has it, with its offset, such as 2026-11-24T15:04:05Z")
-    return datetime.fromisoformat(value)
+    try:
+        return datetime.fromisoformat(value if _INSTANT.match(value) else "")
+    except ValueError:
+        said = "must be an instant written as ISO 8601 has it, with its offset, such as 2026-11-24T15:04:05Z"
+        raise ValueError(said) from None  # the library's own words repeat the value
 
 
 def _currency(value: str) -> str:
