@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 
 from config.celery import app
 from config.queues import WAKE_UPS
+from pipeline.delivery import Lane
 from pipeline.execution import EXPORT_LEVEL, NOTIFY, SPECS, STEPS, Outcome, Wake
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,11 @@ def wake(wakes: Iterable[Wake]) -> None:
     for owed in wakes:
         if not _sent(_signature(owed)):
             return
+
+
+def wake_lanes(lanes: Iterable[Lane]) -> None:
+    """Send a message for each lane that is owed something."""
+    wake(Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes)
 
 
 def follow(request: Any, outcome: Outcome) -> None:
