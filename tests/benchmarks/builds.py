@@ -1,0 +1,47 @@
+"""The chain as it is built, and what it is measured against: every step a hop of its own, and either without documents.
+
+A build is picked by the environment, for the worker as for whoever launches. It changes the table of the steps in its
+own process alone: what runs is the same `advance` over the same tables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from celery import chain
+
+from config.celery import app
+from pipeline import dispatch, execution
+from pipeline.events import NewEvent
+
+__all__ = ["HOPS", "VARIABLE", "WITHOUT_DOCUMENTS", "app", "launch"]
+
+VARIABLE: Final = "EXPORTS_BENCHMARK_BUILD"
+HOPS: Final = "hops"
+WITHOUT_DOCUMENTS: Final = "without-documents"
+
+
+def launch(export_id: str) -> None:
+    """Send the chain of an export of one unit."""
+    if HOPS in _BUILD:
+        # Nobody carries on into the handoff, so the chain itself leads there.
+        chain(dispatch.unit_chain(export_id, 1), dispatch.handoff_chain(export_id)).apply_async()
+    else:
+        dispatch.launch(export_id, 1)
+
+
+def _no_documents(*_: Any) -> Sequence[NewEvent]:
+    return ()
+
+
+_BUILD: Final = os.environ.get(VARIABLE, "").split()
+
+for _name, _spec in execution.SPECS.items():
+    if HOPS in _BUILD:
+        _spec = replace(_spec, carries_on=False)
+    if WITHOUT_DOCUMENTS in _BUILD and _name == "render_documents":
+        _spec = replace(_spec, prepare=None, write=_no_documents)
+    execution.SPECS[_name] = _spec
