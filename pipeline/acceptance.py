@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
@@ -51,6 +51,15 @@ from pipeline.states import ExportState
 
 #: How often acceptance starts over when another request wrote the same key or batch first.
 RACES: Final = 5
+
+_NOW: Final = select(database_now())
+_INTO: Final = tuple(insert(table(model)) for model in (Export, ExportUnit, Step, Event))
+
+_answers = table(IdempotencyRecord).c
+_ANSWERED: Final = select(_answers.fingerprint, _answers.export_id, _answers.status, _answers.body).where(
+    _answers.account_id == bindparam("of_account"), _answers.key == bindparam("of_key")
+)
+_ANSWER: Final = insert(table(IdempotencyRecord))
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,7 @@ def _rows(
     stalled_seconds: float,
 ) -> inspection.ExportRows:
     plan = read.plan
-    now = session.execute(select(database_now())).scalar_one()
+    now = session.execute(_NOW).scalar_one()
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export = Export(
         id=new_id("exp"),
@@ -200,10 +209,8 @@ def _rows(
 
 
 def _write(session: Session, rows: inspection.ExportRows) -> None:
-    session.execute(insert(table(Export)), [rows.export.model_dump()])
-    session.execute(insert(table(ExportUnit)), [unit.model_dump() for unit in rows.units])
-    session.execute(insert(table(Step)), [step.model_dump() for step in rows.steps])
-    session.execute(insert(table(Event)), [event.model_dump() for event in rows.events])
+    for into, written in zip(_INTO, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
+        session.execute(into, [row.model_dump() for row in written])
 
 
 def _same_again(
@@ -234,7 +241,7 @@ def _fingerprint(request: ExecuteRequest, sent: ReadPlan | None) -> str:
 def _replay(session: Session, account_id: str, key: str | None, fingerprint: str) -> Acceptance | None:
     if key is None:
         return None
-    record = session.get(IdempotencyRecord, (account_id, key))
+    record = session.execute(_ANSWERED, {"of_account": account_id, "of_key": key}).first()
     if record is None:
         return None
     if record.fingerprint != fingerprint:
@@ -247,15 +254,13 @@ def _replay(session: Session, account_id: str, key: str | None, fingerprint: str
 
 def _remember(session: Session, account_id: str, key: str, fingerprint: str, export_id: str, body: str) -> None:
     session.execute(
-        insert(table(IdempotencyRecord)),
-        [
-            {
-                "account_id": account_id,
-                "key": key,
-                "fingerprint": fingerprint,
-                "export_id": export_id,
-                "status": 202,
-                "body": body,
-            }
-        ],
+        _ANSWER,
+        {
+            "account_id": account_id,
+            "key": key,
+            "fingerprint": fingerprint,
+            "export_id": export_id,
+            "status": 202,
+            "body": body,
+        },
     )

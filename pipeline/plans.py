@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import rfc8785
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 from sqlmodel import Session, col
 
 from pipeline import packages
@@ -151,41 +151,50 @@ def registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> Rea
     return read_plan(Plan.model_validate_json(snapshot.document), json.loads(snapshot.document))
 
 
+_plans = table(PlanSnapshot).c
+
+_KEPT: Final = select(_plans.id).where(
+    _plans.account_id == bindparam("of_account"),
+    _plans.batch_id == bindparam("of_batch"),
+    _plans.plan_hash == bindparam("of_hash"),
+)
+_KEEP: Final = insert(table(PlanSnapshot))
+
+_EXECUTED: Final = (
+    select(Export)
+    .where(col(Export.account_id) == bindparam("of_account"), col(Export.batch_id) == bindparam("of_batch"))
+    .order_by(col(Export.revision).desc())
+    .limit(1)
+)
+
+_PARTNERS: Final = select(Partner).where(
+    col(Partner.account_id) == bindparam("of_account"), col(Partner.id).in_(bindparam("ids", expanding=True))
+)
+
+
 def keep(session: Session, account_id: str, read: ReadPlan) -> tuple[str, bool]:
     """Write the plan's snapshot unless it is there, and return its id and whether it was written now."""
-    known = session.scalar(
-        select(col(PlanSnapshot.id)).where(
-            col(PlanSnapshot.account_id) == account_id,
-            col(PlanSnapshot.batch_id) == read.plan.batch_id,
-            col(PlanSnapshot.plan_hash) == read.plan_hash,
-        )
-    )
+    batch_id = read.plan.batch_id
+    known = session.scalar(_KEPT, {"of_account": account_id, "of_batch": batch_id, "of_hash": read.plan_hash})
     if known is not None:
         return known, False
     plan_id = new_id("pln")
     session.execute(
-        insert(table(PlanSnapshot)),
-        [
-            {
-                "id": plan_id,
-                "account_id": account_id,
-                "batch_id": read.plan.batch_id,
-                "plan_hash": read.plan_hash,
-                "document": canonical(read.raw),
-            }
-        ],
+        _KEEP,
+        {
+            "id": plan_id,
+            "account_id": account_id,
+            "batch_id": batch_id,
+            "plan_hash": read.plan_hash,
+            "document": canonical(read.raw),
+        },
     )
     return plan_id, True
 
 
 def executed_export(session: Session, account_id: str, batch_id: str) -> Export | None:
     """Return the newest revision of the batch's export; None where it was never executed."""
-    return session.scalars(
-        select(Export)
-        .where(col(Export.account_id) == account_id, col(Export.batch_id) == batch_id)
-        .order_by(col(Export.revision).desc())
-        .limit(1)
-    ).first()
+    return session.scalars(_EXECUTED, {"of_account": account_id, "of_batch": batch_id}).first()
 
 
 def executed_otherwise(executed: Export) -> AlreadyExecuted:
@@ -225,9 +234,7 @@ def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
     known = {
         (partner.kind, partner.id): partner
         for partner in session.scalars(
-            select(Partner).where(
-                col(Partner.account_id) == caller.account_id, col(Partner.id).in_([wish[1] for wish in wanted])
-            )
+            _PARTNERS, {"of_account": caller.account_id, "ids": [wish[1] for wish in wanted]}
         )
     }
     for kind, partner_id, field in wanted:
