@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from typing import cast
 
 import pytest
 
-from tests.acceptance.service import Distributed, Embedded, Service, on_embedded, on_servers
+from tests.acceptance.installation import Distributed, Embedded, Service, on_embedded, on_servers
 from tests.acceptance.tenant import Tenant, new_tenant
 from tests.conftest import SERVERS, _owned
 from tests.servers import PostgreSQL, RabbitMQ, Redis
@@ -50,7 +49,7 @@ def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
         if request.param == "sqlite-memory":
             service = end.enter_context(on_embedded(f"sqlite:///{folder / 'exports.db'}", folder))
         else:
-            kind = Redis if request.param == "postgres-redis" else RabbitMQ
+            kind: type[Redis | RabbitMQ] = Redis if request.param == "postgres-redis" else RabbitMQ
             postgres: PostgreSQL = request.getfixturevalue("postgres_server")
             message_broker = end.enter_context(_owned(kind))
             service = end.enter_context(on_servers(postgres.fresh_url(), message_broker, folder))
@@ -87,9 +86,11 @@ def tenant(service: Service) -> Iterator[Tenant]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the logs of the service beside a failure."""
-    report = cast("pytest.TestReport", (yield))
+    report = yield
     service = item.stash.get(SERVICE, None)
     if report.failed and service is not None:
         report.sections.append(("logs of the service", service.logs()))

@@ -98,9 +98,11 @@ class Postbox(ConsumerProducerMixin):
                 self._post(json.loads(line))
                 self._posted += len(line)
 
-    def consume(self, limit: int | None, **options: Any) -> Any:
+    def consume(
+        self, limit: Any = None, timeout: Any = None, safety_interval: Any = IDLE_SECONDS, **kwargs: Any
+    ) -> Any:
         """Look up from the queues often enough to post commands soon."""
-        return super().consume(limit, **{**options, "safety_interval": IDLE_SECONDS})
+        return super().consume(limit, timeout, safety_interval, **kwargs)  # type: ignore[no-untyped-call]
 
     def _taker(self, name: str) -> Callable[[Message], None]:
         def take(message: Message) -> None:
@@ -146,7 +148,7 @@ def main(folder: str, *serve: str) -> None:
         exports()
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    postbox.run()
+    postbox.run()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.acceptance.installation import Distributed
 from tests.acceptance.postbox import Letter
 from tests.acceptance.tenant import Tenant
 from tests.servers import poll
@@ -70,3 +71,21 @@ def test_bad_command_is_answered_and_the_queue_goes_on(tenant: Tenant) -> None:
     }
     assert all(letter.body["message"] and letter.body["requestId"] for letter in answers)
     assert len(tenant.get("/api/exports")["items"]) == 1
+
+
+def test_commands_held_by_an_intake_that_is_stopped_are_taken_by_the_next(
+    tenant: Tenant, distributed: Distributed
+) -> None:
+    plans = [tenant.plan() for _ in range(10)]
+    distributed.intake.stop()
+    for number, plan in enumerate(plans):
+        tenant.service.files.post(command(tenant, plan, f"command-{number}"))
+    poll(lambda: distributed.waiting("exports.execute") == 10, 10, "the commands were not published")
+    distributed.intake.start()
+    poll(lambda: bool(tenant.get("/api/exports")["items"]), 20, "no command was taken")
+    distributed.intake.stop()
+    distributed.start()
+    exports = {export_of(tenant, plan["batchId"]) for plan in plans}
+    assert len(exports) == len(tenant.get("/api/exports")["items"]) == 10
+    for export_id in exports:
+        tenant.executed(export_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from tests.acceptance.service import Distributed, Embedded, Service
+from tests.acceptance.installation import Distributed, Embedded, Service
 from tests.acceptance.tenant import UNENDED, Json, Tenant
 from tests.servers import poll
 

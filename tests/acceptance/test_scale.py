@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.acceptance.service import Distributed, Embedded, Service
+from tests.acceptance.installation import Distributed, Embedded, Service
 from tests.acceptance.tenant import Json, Tenant
 
 MEBIBYTE = 1024 * 1024

@@ -26,7 +26,9 @@ CALLER = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "rea
 @pytest.fixture
 def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
     """A migrated database with an account and its partners, all reached by the queue."""
-    settings = Settings.model_validate({"database_url": database_url, "artifacts_url": f"file:{tmp_path / 'artifacts'}"})
+    settings = Settings.model_validate(
+        {"database_url": database_url, "artifacts_url": f"file:{tmp_path / 'artifacts'}"}
+    )
     opened = open_runtime(settings)
     accounts.create_account(opened, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for kind, partner_id in (("customs_broker", builders.BROKER), ("warehouse", builders.WAREHOUSE)):

@@ -10,8 +10,8 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests import builders
+from tests.acceptance.installation import Service
 from tests.acceptance.receiver import receiver
-from tests.acceptance.service import Service
 from tests.acceptance.tenant import PARTNERS, new_tenant
 
 
