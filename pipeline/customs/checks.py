@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from datetime import date
 
 from pipeline.customs import lines, mid
-from pipeline.customs.rules import entry_rules, spoken
+from pipeline.customs.entry_rules import entry_rules
+from pipeline.customs.rules import spoken
 from pipeline.documents.fonts import unsupported_characters
 from pipeline.money import EXACT, ZERO, decimal, plain, times, total
 from pipeline.schemas.plan import Package, Party, Plan, Unit

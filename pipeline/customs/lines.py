@@ -8,7 +8,8 @@ from collections.abc import Set as AbstractSet
 from datetime import date
 
 from pipeline.customs import pga, section232
-from pipeline.customs.rules import entry_rules, spoken
+from pipeline.customs.entry_rules import entry_rules
+from pipeline.customs.rules import spoken
 from pipeline.money import EXACT, decimal, fits, minor_units, plain, rounded, times
 from pipeline.schemas.plan import Line, Unit, UsmcaCertificate
 from pipeline.schemas.problems import Finding

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from pipeline.customs.rules import mid_rules
+from pipeline.customs.entry_rules import mid_rules
 from pipeline.schemas.plan import Address, Manufacturer, Unit
 from pipeline.schemas.problems import Finding
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
@@ -202,103 +201,6 @@ class PgaRules(Data):
         return self
 
 
-class ImporterNumber(Data):
-    """A form that an importer's number may take."""
-
-    name: str
-    pattern: str
-    example: str
-    foreign: bool
-
-
-class EndedEntryType(Row):
-    """An entry type that may no longer be filed."""
-
-    type: str
-    name: str
-
-
-class Informal(Row):
-    """Informal entry, and the most that it may be worth."""
-
-    type: str
-    limit_usd: Figure
-
-
-class ForeignImporter(Row):
-    """The entry types that a foreign importer of record may not use."""
-
-    entry_types: frozenset[str]
-
-
-class InvoiceNumber(Row):
-    """How an invoice number may be written."""
-
-    pattern: str
-
-
-class WeightTolerance(Data):
-    """How far two weights may lie apart, whichever is more."""
-
-    percent: Figure
-    least_kg: Figure
-
-
-class Incoterms(Data):
-    """The terms under which the invoice itemises carriage, or carriage and insurance."""
-
-    freight: frozenset[str]
-    freight_and_insurance: frozenset[str]
-
-
-class Usmca(Row):
-    """Who may claim USMCA, and by which special programs."""
-
-    countries: frozenset[str]
-    programs: frozenset[str]
-
-
-class Vague(Row):
-    """When a description says too little."""
-
-    fewest_words: int
-    words: frozenset[str]
-
-
-class EntryRules(Data):
-    """What holds of the entry header, the invoice and its lines."""
-
-    schema_version: Annotated[Literal[1], Field(alias="schema")]
-    as_of: date
-    destination: str
-    importer_numbers: tuple[ImporterNumber, ...]
-    ended_entry_types: tuple[EndedEntryType, ...]
-    informal: Informal
-    foreign_importer: ForeignImporter
-    invoice_number: InvoiceNumber
-    weights: WeightTolerance
-    incoterms: Incoterms
-    usmca: Usmca
-    vague: Vague
-
-    def importer_number(self, number: str) -> ImporterNumber | None:
-        """Return the form that `number` takes, if any."""
-        return next((form for form in self.importer_numbers if re.fullmatch(form.pattern, number)), None)
-
-
-class MidRules(Row):
-    """How a manufacturer identification code is built."""
-
-    schema_version: Annotated[Literal[1], Field(alias="schema")]
-    longest: int
-    ignored_words: frozenset[str]
-    provinces: dict[str, tuple[str, ...]]
-
-    def province(self, region: str) -> str | None:
-        """Return the code of the Canadian province that an address names, upper case and without accents."""
-        return next((code for code, names in self.provinces.items() if region in names), None)
-
-
 def digits(code: str) -> str:
     """Return a dotted tariff code as digits alone."""
     return code.replace(".", "")
@@ -316,34 +218,23 @@ Loaded = TypeVar("Loaded", bound=Data)
 @cache
 def section232_rules() -> Section232Rules:
     """Return the rules of metals and chapter 99."""
-    return _load(Section232Rules, "section232.yaml")
+    return load(Section232Rules, "section232.yaml")
 
 
 @cache
 def metal_lists() -> MetalLists:
     """Return the lists of U.S. note 16(c)."""
-    return _load(MetalLists, "s232_lists.json")
+    return load(MetalLists, "s232_lists.json")
 
 
 @cache
 def pga_rules() -> PgaRules:
     """Return the rules of partner government agencies."""
-    return _load(PgaRules, "pga.yaml")
+    return load(PgaRules, "pga.yaml")
 
 
-@cache
-def entry_rules() -> EntryRules:
-    """Return the rules of the entry and the invoice."""
-    return _load(EntryRules, "entry.yaml")
-
-
-@cache
-def mid_rules() -> MidRules:
-    """Return the rules of manufacturer identification codes."""
-    return _load(MidRules, "mid.yaml")
-
-
-def _load(model: type[Loaded], name: str) -> Loaded:
+def load(model: type[Loaded], name: str) -> Loaded:
+    """Return what the file `name` of config/rules holds; raises pydantic's ValidationError where it cannot be right."""
     # JSON is YAML too: one reader for both.
     document: Any = yaml.safe_load((files("config") / "rules" / name).read_text(encoding="utf-8"))
     return model.model_validate(document)

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
-from pipeline.customs import rules
+from pipeline.customs import entry_rules, rules
 
 
 def test_every_rules_file_loads() -> None:
@@ -15,8 +15,8 @@ def test_every_rules_file_loads() -> None:
         rules.section232_rules,
         rules.metal_lists,
         rules.pga_rules,
-        rules.entry_rules,
-        rules.mid_rules,
+        entry_rules.entry_rules,
+        entry_rules.mid_rules,
     ):
         assert load() is load()
 
@@ -64,7 +64,7 @@ def test_a_row_holds_on_its_first_and_its_last_day() -> None:
 def test_hearsay_refuses_no_plan() -> None:
     assert rules.section232_rules().unknown_aluminum.status == "check"
     assert rules.section232_rules().unknown_aluminum.severity == "warn"
-    assert rules.entry_rules().informal.severity == "warn"
+    assert entry_rules.entry_rules().informal.severity == "warn"
     assert rules.pga_rules().flags["CP2"].severity == "warn"
 
 
@@ -77,15 +77,15 @@ def test_every_flag_has_an_agency_and_only_known_disclaimers() -> None:
 
 
 def test_words_that_yaml_takes_for_truth_values_stay_words() -> None:
-    assert rules.mid_rules().province("ON") == "XO"
+    assert entry_rules.mid_rules().province("ON") == "XO"
     assert "OFF" in rules.pga_rules().agencies["NHT"]
 
 
 @pytest.mark.parametrize("number", ["12-345678900", "12-3456789AB", "123-45-6789", "261127-12345"])
 def test_the_forms_of_importers_numbers(number: str) -> None:
-    assert rules.entry_rules().importer_number(number) is not None
+    assert entry_rules.entry_rules().importer_number(number) is not None
 
 
 @pytest.mark.parametrize("number", ["12-3456789", "123456789", "12-345678900 ", "12-345678900x", "261127-123456"])
 def test_other_numbers_have_no_form(number: str) -> None:
-    assert rules.entry_rules().importer_number(number) is None
+    assert entry_rules.entry_rules().importer_number(number) is None
