@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
-from pipeline.customs.rules import Flag, PgaRules, Program, pga_rules, spoken
+from pipeline.customs.pga_rules import Flag, PgaRules, Program, pga_rules
+from pipeline.customs.rules import spoken
 from pipeline.schemas.plan import Line, Pga
 from pipeline.schemas.problems import Finding, Severity
 

@@ -7,14 +7,14 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
-from pipeline.customs import entry_rules, rules
+from pipeline.customs import entry_rules, pga_rules, rules
 
 
 def test_every_rules_file_loads() -> None:
     for load in (
         rules.section232_rules,
         rules.metal_lists,
-        rules.pga_rules,
+        pga_rules.pga_rules,
         entry_rules.entry_rules,
         entry_rules.mid_rules,
     ):
@@ -65,11 +65,11 @@ def test_hearsay_refuses_no_plan() -> None:
     assert rules.section232_rules().unknown_aluminum.status == "check"
     assert rules.section232_rules().unknown_aluminum.severity == "warn"
     assert entry_rules.entry_rules().informal.severity == "warn"
-    assert rules.pga_rules().flags["CP2"].severity == "warn"
+    assert pga_rules.pga_rules().flags["CP2"].severity == "warn"
 
 
 def test_every_flag_has_an_agency_and_only_known_disclaimers() -> None:
-    pga = rules.pga_rules()
+    pga = pga_rules.pga_rules()
     for name, flag in pga.flags.items():
         assert flag.agency in pga.agencies, name
         assert set(flag.disclaimers) <= set(pga.disclaimers), name
@@ -78,7 +78,7 @@ def test_every_flag_has_an_agency_and_only_known_disclaimers() -> None:
 
 def test_words_that_yaml_takes_for_truth_values_stay_words() -> None:
     assert entry_rules.mid_rules().province("ON") == "XO"
-    assert "OFF" in rules.pga_rules().agencies["NHT"]
+    assert "OFF" in pga_rules.pga_rules().agencies["NHT"]
 
 
 @pytest.mark.parametrize("number", ["12-345678900", "12-3456789AB", "123-45-6789", "261127-12345"])
