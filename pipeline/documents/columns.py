@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
+from pipeline.documents.treatment_columns import agency_columns, chapter99_columns, joined, metal_columns
 from pipeline.schemas.invoice import Invoice, Printed
 
 Cell = str | Decimal | int | None
-
-#: Chapter 99 headings that have a column of their own; further ones stand together in `ch99_more`.
-CHAPTER99_COLUMNS = 5
 
 #: A spreadsheet cell holds 32,767 characters; a list that does not fit refers to the packing list instead.
 LONGEST_LIST = 32_000
@@ -30,8 +28,6 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
     for line in invoice.lines:
         maker = makers[line.manufacturer_ref]
         treatment = line.treatment
-        headings = [row.heading for row in treatment.chapter99]
-        metals, agencies = treatment.section232, treatment.pga
         yield {
             "invoice_no": header.number,
             "invoice_date": header.invoice_date.isoformat(),
@@ -41,9 +37,7 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "sku": line.sku,
             "description": line.description,
             "hts10": _exact(line.hts_code),
-            **{f"ch99_{at}": heading for at, heading in enumerate(_padded(headings), start=1)},
-            "ch99_more": _joined(headings[CHAPTER99_COLUMNS:]),
-            "ch99_rates": _joined(row.rate_percent for row in treatment.chapter99),
+            **chapter99_columns(treatment.chapter99),
             "spi": line.spi,
             "origin": line.country_of_origin,
             "export_country": line.country_of_export,
@@ -63,26 +57,10 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "fx_rate": None if header.exchange_rate is None else _exact(header.exchange_rate),
             "gross_kg": _exact(line.gross_weight_kg),
             "net_kg": _exact(line.net_weight_kg),
-            "metal_type": _joined(row.metal for row in metals),
-            "metal_kg": _joined(row.metal_weight_kg for row in metals),
-            "melt_pour_country": _joined(row.country_of_melt_and_pour for row in metals),
-            "primary_smelt": _joined(row.primary_country_of_smelt for row in metals),
-            "secondary_smelt": _joined(row.secondary_country_of_smelt for row in metals),
-            "cast_country": _joined(row.country_of_cast for row in metals),
-            "us_metal_pct": _joined(row.us_metal_percent for row in metals),
-            "pga_flags": _joined(row.flag for row in agencies),
-            "pga_agency": _joined(row.agency for row in agencies),
-            "pga_program": _joined(row.program for row in agencies),
-            "pga_processing": _joined(row.processing for row in agencies),
-            "pga_disclaim": _joined(row.disclaimer for row in agencies),
-            "pga_intended_use": _joined(row.intended_use for row in agencies),
-            "pga_data": _joined(
-                f"{row.flag}.{name}={value if isinstance(value, str) else ', '.join(value)}"
-                for row in agencies
-                for name, value in row.data.items()
-            ),
+            **metal_columns(treatment.section232),
+            **agency_columns(treatment.pga),
             "treatment_undetermined": treatment.undetermined,
-            "attributes": _joined(f"{pair.name}={pair.value}" for pair in line.attributes),
+            "attributes": joined(f"{pair.name}={pair.value}" for pair in line.attributes),
             "related_party": "Y" if header.related_parties else "N",
             "po_no": header.purchase_order,
             "package_ids": _listed(line.package_refs),
@@ -100,22 +78,20 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
 
 
 def defused(text: str) -> str:
-    """Return `text` with an apostrophe before it where a spreadsheet would take it for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_SIGNS) else text
+    """Return `text` with an apostrophe before it where a spreadsheet would take it for a formula.
+
+    Text that has apostrophes before such a sign already gets one more, so that `undefused` gives every text back.
+    """
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA_SIGNS) else text
+
+
+def undefused(text: str) -> str:
+    """Return the text that `defused` made a cell of."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA_SIGNS) else text
 
 
 def _exact(value: Printed) -> str | Decimal:
     return value.exact
-
-
-def _padded(headings: list[str]) -> list[str | None]:
-    return [*headings, *[None] * CHAPTER99_COLUMNS][:CHAPTER99_COLUMNS]
-
-
-def _joined(values: Iterable[object]) -> str | None:
-    # Empty places are kept, so that the third metal's weight is the third weight; a column of nothing is empty.
-    texts = ["" if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value) for value in values]
-    return "|".join(texts) if any(texts) else None
 
 
 def _listed(values: Iterable[str]) -> str | None:

@@ -10,7 +10,7 @@ from pipeline.documents.columns import Cell, defused, rows
 from pipeline.money import plain
 from pipeline.schemas.invoice import Invoice
 
-VERSION = "1"
+VERSION = "2"
 
 
 def invoice_csv(invoice: Invoice) -> bytes:

@@ -17,7 +17,7 @@ from pipeline.documents.columns import Cell, defused, rows
 from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, PartyBlock
 
 #: The writer and the compressor are part of what decides the bytes.
-VERSION = f"1/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"2/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 #: A spreadsheet's number is a binary float: 15 digits survive, more would be changed in silence.
 EXACT_DIGITS = 15
