@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
-import structlog
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, update
 from sqlmodel import Session, col
 
 from pipeline.db import database_now, table
-from pipeline.errors import DatabaseBusy
+from pipeline.leases import KEEPER
 from pipeline.models import Export, Step
 from pipeline.runtime import Runtime
 from pipeline.states import ExportState, StepState
 from pipeline.steps import StepContext, context_of
-
-log = structlog.get_logger(__name__)
 
 ACTIVE: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
 
@@ -96,31 +91,19 @@ def claim_opened(session: Session, runtime: Runtime, context: StepContext, unit_
     return replace(context, unit_no=unit_no, step=name, fence=1, attempt=1)
 
 
-@contextmanager
-def held(runtime: Runtime, context: StepContext) -> Iterator[None]:
+def held(runtime: Runtime, context: StepContext) -> AbstractContextManager[None]:
     """Renew the lease while the block works, so that a long step is not taken for a dead one."""
-    ended = threading.Event()
     lease = runtime.settings.lease_seconds
 
     def renew() -> None:
-        while not ended.wait(lease / 3):
-            try:
-                with runtime.db.write() as session:
-                    session.execute(
-                        update(Step)
-                        .where(*of(context), col(Step.fence) == context.fence)
-                        .values(lease_until=database_now(lease), due_at=database_now(lease))
-                    )
-            except DatabaseBusy:
-                log.warning("lease_not_renewed", export_id=context.export_id, step=context.step)
+        with runtime.db.write() as session:
+            session.execute(
+                update(Step)
+                .where(*of(context), col(Step.fence) == context.fence)
+                .values(lease_until=database_now(lease), due_at=database_now(lease))
+            )
 
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return KEEPER.kept(lease, renew, export_id=context.export_id, step=context.step)
 
 
 def still_holds(runtime: Runtime, context: StepContext) -> bool:

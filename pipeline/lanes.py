@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, tuple_, update
@@ -20,13 +18,11 @@ from config.settings import Settings
 from pipeline import acknowledgements, partners
 from pipeline.channels.channel import OutgoingMessage, Target
 from pipeline.db import database_now
-from pipeline.errors import DatabaseBusy
+from pipeline.leases import KEEPER
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Lane
 from pipeline.runtime import Runtime
 from pipeline.states import DeliveryState, PartnerState, SubmissionState
-
-log = structlog.get_logger(__name__)
 
 #: The first word of a routing key.
 _SEGMENT: Final = {BROKER: "broker", WAREHOUSE: "warehouse", OPERATOR: "operator"}
@@ -200,30 +196,18 @@ def cloud_event(settings: Settings, row: Notification, trace_parent: str | None)
     return JSONFormat().write(CloudEvent(attributes, json.loads(row.data)))
 
 
-@contextmanager
-def held(runtime: Runtime, claimed: Claim) -> Iterator[None]:
+def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[None]:
     """Renew the lease while the block sends, so that a slow endpoint is not taken for a dead worker."""
-    ended = threading.Event()
     lease = runtime.settings.lease_seconds
     first = claimed.owed[0]
 
     def renew() -> None:
-        while not ended.wait(lease / 3):
-            try:
-                with runtime.db.write() as session:
-                    # One held row holds the lane.
-                    session.execute(
-                        update(Delivery)
-                        .where(col(Delivery.id) == first.id, col(Delivery.fence) == first.fence)
-                        .values(lease_until=database_now(lease), due_at=database_now(lease))
-                    )
-            except DatabaseBusy:
-                log.warning("lease_not_renewed", delivery_id=first.id)
+        with runtime.db.write() as session:
+            # One held row holds the lane.
+            session.execute(
+                update(Delivery)
+                .where(col(Delivery.id) == first.id, col(Delivery.fence) == first.fence)
+                .values(lease_until=database_now(lease), due_at=database_now(lease))
+            )
 
-    thread = threading.Thread(target=renew, name="delivery-lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return KEEPER.kept(lease, renew, delivery_id=first.id)

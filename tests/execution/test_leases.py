@@ -1,0 +1,100 @@
+"""Leases are renewed while they are held, by one thread, and never afterwards."""
+
+from __future__ import annotations
+
+import threading
+
+from pipeline.errors import DatabaseBusy
+from pipeline.leases import Keeper
+
+SECONDS = 0.06
+LONG = 3_600.0
+
+
+class Renewals:
+    """Counts the renewals of one lease, and can be waited for."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.count = 0
+        self.threads: set[int] = set()
+        self._error = error
+        self._counted = threading.Condition()
+
+    def __call__(self) -> None:
+        with self._counted:
+            self.count += 1
+            self.threads.add(threading.get_ident())
+            self._counted.notify_all()
+        if self._error is not None:
+            raise self._error
+
+    def wait_for(self, count: int) -> bool:
+        """Whether there were so many before long."""
+        with self._counted:
+            return self._counted.wait_for(lambda: self.count >= count, timeout=10)
+
+
+def test_lease_is_renewed_again_and_again_while_it_is_held() -> None:
+    renewals = Renewals()
+    with Keeper().kept(SECONDS, renewals):
+        assert renewals.wait_for(3)
+
+
+def test_lease_that_has_ended_is_not_renewed_again() -> None:
+    keeper, ended, later = Keeper(), Renewals(), Renewals()
+    with keeper.kept(SECONDS, ended):
+        assert ended.wait_for(1)
+    count = ended.count
+    with keeper.kept(SECONDS, later):
+        assert later.wait_for(3)
+    assert ended.count == count
+
+
+def test_short_lease_is_renewed_beside_a_long_one() -> None:
+    keeper, long, short = Keeper(), Renewals(), Renewals()
+    with keeper.kept(LONG, long), keeper.kept(SECONDS, short):
+        assert short.wait_for(2)
+    assert long.count == 0
+
+
+def test_renewal_that_fails_is_tried_again_and_stops_no_other() -> None:
+    keeper, busy, broken, sound = (
+        Keeper(),
+        Renewals(DatabaseBusy("not now")),
+        Renewals(ValueError("a fault")),
+        Renewals(),
+    )
+    with keeper.kept(SECONDS, busy), keeper.kept(SECONDS, broken), keeper.kept(SECONDS, sound):
+        assert all(each.wait_for(2) for each in (busy, broken, sound))
+
+
+def test_one_thread_keeps_every_lease() -> None:
+    keeper, one, other = Keeper(), Renewals(), Renewals()
+    with keeper.kept(SECONDS, one), keeper.kept(SECONDS, other):
+        assert one.wait_for(2)
+        assert other.wait_for(2)
+    assert one.threads == other.threads
+    assert len(one.threads) == 1
+
+
+def test_holder_waits_for_a_renewal_that_is_under_way() -> None:
+    keeper = Keeper()
+    begun, released, happened = threading.Event(), threading.Event(), []
+
+    def renew() -> None:
+        begun.set()
+        assert released.wait(10)
+        happened.append("renewed")
+
+    def hold() -> None:
+        with keeper.kept(SECONDS, renew):
+            assert begun.wait(10)
+        happened.append("ended")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert begun.wait(10)
+    released.set()
+    holder.join(10)
+    assert happened[-1] == "ended"
+    assert set(happened) == {"renewed", "ended"}
