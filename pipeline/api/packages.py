@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from pipeline import bundle, inspection
 from pipeline.accounts import READ, Caller
 from pipeline.api.conditions import conditional, has_already
-from pipeline.api.dependencies import CallerDep, Reader, RuntimeDep
+from pipeline.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, Responses, refusals
 from pipeline.errors import InsufficientRole, NotFound
 from pipeline.schemas.execution import CustomsPackageView
@@ -33,7 +33,7 @@ def customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Read
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {}}}, **_NOT_CHANGED, **LOOKING},
 )
-def artifact(id: str, request: Request, runtime: RuntimeDep, caller: CallerDep) -> Response:  # noqa: A002 - the contract's name
+def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read what was handed to it."""
     with runtime.db.read() as session:
         handed = inspection.find_artifact(session, caller.account_id, id)
@@ -59,7 +59,7 @@ def artifact(id: str, request: Request, runtime: RuntimeDep, caller: CallerDep) 
     response_class=Response,
     responses={200: {"content": {"application/zip": {}}}, **_NOT_CHANGED, **refusals(404, 409)},
 )
-def whole(id: str, request: Request, runtime: RuntimeDep, caller: CallerDep) -> Response:  # noqa: A002 - the contract's name
+def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return all documents of an export as one zip, a folder for each unit; the same documents, the same bytes."""
     with runtime.db.read() as session:
         export = inspection.find(session, caller.account_id, id)
