@@ -186,7 +186,16 @@ def _certificates(unit: plan.Unit) -> Iterator[out.Certificate]:
         if line.usmca_certificate_ref:
             claims.setdefault(line.usmca_certificate_ref, []).append(number)
     for certificate in unit.usmca_certificates:
-        yield out.Certificate(**dict(certificate), lines_shown=words.ranges(claims.get(certificate.ref, [])))
+        yield out.Certificate(
+            ref=certificate.ref,
+            certifier_role=certificate.certifier_role,
+            certifier_name=certificate.certifier_name,
+            criterion=certificate.criterion,
+            blanket_from=certificate.blanket_from,
+            blanket_to=certificate.blanket_to,
+            signed_on=certificate.signed_on,
+            lines_shown=words.ranges(claims.get(certificate.ref, [])),
+        )
 
 
 def _declaration(contact: plan.Contact) -> out.Declaration:

@@ -147,6 +147,8 @@ class Entry(Closed):
     mode_of_transport: Literal["truck", "rail", "air", "vessel", "mail", "other"]
     carrier_scac: Annotated[str, Field(pattern=r"^[A-Z]{2,4}$")] | None = None
     shipment_control_number: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,30}$")] | None = None
+    manifest_quantity: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,7}$", description="Packages")] | None = None
+    manifest_gross_weight_kg: WeightKg | None = None
     export_date: Day
     estimated_arrival_at: Instant | None = None
 
@@ -311,12 +313,26 @@ class Line(Closed):
     treatment: Treatment
 
 
+class CertifiedGoods(Closed):
+    """Goods that a certification of origin covers: what they are, and their HS subheading."""
+
+    description: LongText
+    hs_code: Annotated[str, Field(pattern=r"^[0-9]{6}$", description="HS, 6 digits without dots")]
+
+
 class UsmcaCertificate(Closed):
-    """A USMCA certification of origin that lines refer to."""
+    """A USMCA certification of origin, with the elements of annex 5-A; a party that is the certifier is left out."""
 
     ref: Ref
     certifier_role: Literal["importer", "exporter", "producer"]
     certifier_name: Text
+    certifier_address: Address | None = None
+    certifier_contact: Contact | None = None
+    exporter: Party | None = None
+    producer: Party | None = None
+    producer_on_request: bool = False
+    importer: Party | None = None
+    goods: list[CertifiedGoods] = Field(default_factory=list, max_length=2_000)
     criterion: Literal["A", "B", "C", "D"]
     blanket_from: Day | None = None
     blanket_to: Day | None = None
