@@ -87,6 +87,9 @@ def measure(places: Places, name: str, *, rounds: int, seconds: float) -> list[F
         load = Load(port, bearer(stack.settings))
         part = f"accept, {'SQLite' if name == EMBEDDED else 'PostgreSQL'}, {load.bytes / 1000:.1f} kB"
         sides = {"validate only": partial(load.turn, PATH, seconds), "execute": partial(load.turn, EXECUTE, seconds)}
-        return compare(part, sides, rounds)
+        try:
+            return compare(part, sides, rounds)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}\n{api.log()[-3000:]}") from error
     finally:
         api.stop()
