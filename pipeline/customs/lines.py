@@ -32,7 +32,7 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         yield from _usmca(line, here, on, certificates)
         yield from _undetermined(line, here)
         yield from section232.check_line(line, here, on)
-        yield from pga.check_line(line, here, on, unit.entry.type)
+        yield from pga.check_line(unit, line, here, on)
 
 
 def _references(line: Line, here: str, seen: set[str], makers: AbstractSet[str]) -> Iterator[Finding]:

@@ -3,125 +3,176 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date
 
-from pipeline.customs.pga_rules import Flag, PgaRules, Program, pga_rules
-from pipeline.customs.rules import spoken
-from pipeline.schemas.plan import Line, Pga
+from pipeline.customs.pga_answers import USE, USE_TEXT, Answer, answers
+from pipeline.customs.pga_rules import Flag, PgaRules, pga_rules
+from pipeline.customs.rules import Row, spoken
+from pipeline.schemas.plan import Line, Unit
 from pipeline.schemas.problems import Finding, Severity
 
 
-def check_line(line: Line, pointer: str, on: date, entry_type: str) -> Iterator[Finding]:
-    """Yield what is wrong with the agency answers (V14) of a line entered on the day under the entry type."""
+def check_line(unit: Unit, line: Line, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield what is wrong with the agency answers (V14 and its kin) of a line that is entered on the day."""
+    if not line.treatment.pga:
+        return
     rules = pga_rules()
-    for place, row in enumerate(line.treatment.pga):
-        here = f"{pointer}/treatment/pga/{place}"
-        flag = rules.flags.get(row.flag)
-        if flag is None:
-            yield _finding(
-                rules,
+    for answer in answers(unit, line, on):
+        about = _About(rules, line, answer, f"{pointer}/treatment/pga/{answer.place}")
+        rows = rules.flag_rows(answer.row.flag)
+        if not rows:
+            yield about.finding(
+                "V14-FLAG",
                 "note",
-                f"{here}/flag",
-                f"Line {line.line_ref} answers flag {row.flag}, which the rules of {rules.as_of} do not know.",
+                "/flag",
+                f"it answers flag {answer.row.flag}, which the rules of {rules.as_of} do not know",
                 "Nothing, if the broker's tariff shows the flag; else correct it.",
             )
-        elif flag.effective_from is None or flag.effective_from <= on:
-            yield from _answer(rules, flag, row, line, here, entry_type)
+        elif all(row.agency != answer.row.agency for row in rows):
+            yield about.finding(
+                "V14-AGENCY",
+                rows[0].severity,
+                "/agency",
+                f"flag {answer.row.flag} belongs to {rows[0].agency}, not to {answer.row.agency}",
+                f"Set the agency to {rows[0].agency}, or correct the flag.",
+                rows[0],
+            )
+        elif answer.flag is None:
+            yield from _out_of_time(about, rows, on)
+        elif answer.flag.asked(on, unit.entry.type):
+            yield from _answered(about, answer.flag, unit.entry.type, on)
 
 
-def _answer(rules: PgaRules, flag: Flag, row: Pga, line: Line, here: str, entry_type: str) -> Iterator[Finding]:
-    if flag.agency != row.agency:
-        yield _finding(
-            rules,
-            flag.severity,
-            f"{here}/agency",
-            f"Line {line.line_ref}: flag {row.flag} belongs to {flag.agency}, not to {row.agency}.",
-            f"Set the agency to {flag.agency}, or correct the flag.",
+@dataclass(frozen=True)
+class _About:
+    """What a finding is about: an answer of a line, and where it stands in the plan."""
+
+    rules: PgaRules
+    line: Line
+    answer: Answer
+    here: str
+
+    def finding(self, rule: str, severity: Severity, at: str, said: str, remedy: str, by: Row | None = None) -> Finding:
+        row = by or self.answer.flag
+        return Finding(
+            rule=rule,
+            severity=severity,
+            pointer=f"{self.here}{at}",
+            message=f"Line {self.line.line_ref}: {said}.",
+            remedy=remedy,
+            source=None if row is None else row.source,
         )
-        return
-    name = row.program or flag.program
-    program = rules.agencies.get(flag.agency, {}).get(name or "")
+
+
+def _out_of_time(about: _About, rows: tuple[Flag, ...], on: date) -> Iterator[Finding]:
+    # A flag that is to come later asks for nothing yet; one that has gone should not be answered any more.
+    ended = [row.effective_to for row in rows if row.effective_to is not None and row.effective_to < on]
+    if len(ended) == len(rows):
+        yield about.finding(
+            "V14-FLAG",
+            "warn",
+            "/flag",
+            f"flag {about.answer.row.flag} ended on {max(ended)}",
+            "Drop it, or answer the flag that took its place.",
+            rows[-1],
+        )
+
+
+def _answered(about: _About, flag: Flag, entry_type: str, on: date) -> Iterator[Finding]:
+    row = about.answer.row
     if row.disclaimer is not None:
-        yield from _disclaimed(rules, flag, program, row, line, here, entry_type)
+        yield from _disclaimed(about, flag, entry_type)
     elif row.data:
-        yield from _answered(rules, program, row, line, here)
+        yield from _with_data(about, flag, on)
     elif not flag.silent:
-        yield _finding(
-            rules,
+        choice = _or_disclaimer(flag.disclaimers)
+        yield about.finding(
+            "V14",
             flag.severity,
-            here,
-            f"Line {line.line_ref}: HTS flag {row.flag} needs {flag.agency} data{_or_disclaimer(flag.disclaimers)}.",
-            f"Give the data that {flag.agency} asks for{_or_disclaimer(flag.disclaimers)}.",
+            "",
+            f"HTS flag {row.flag} needs {flag.agency} data{choice}",
+            f"Give the data that {flag.agency} asks for{choice}.",
         )
 
 
-def _disclaimed(
-    rules: PgaRules, flag: Flag, program: Program | None, row: Pga, line: Line, here: str, entry_type: str
-) -> Iterator[Finding]:
+def _disclaimed(about: _About, flag: Flag, entry_type: str) -> Iterator[Finding]:
+    row, program = about.answer.row, about.answer.program
     allowed = flag.disclaimers
     if program is not None and program.disclaimers is not None and not flag.required:
         allowed = program.disclaimers
-    disclaimer = rules.disclaimers[row.disclaimer or ""]
+    disclaimer = about.rules.disclaimer(row.disclaimer or "")
     wrong = None
-    if row.disclaimer not in allowed:
+    if disclaimer.code not in allowed:
         wrong = f"flag {row.flag} does not allow disclaimer {row.disclaimer}"
     elif disclaimer.entry_types and entry_type not in disclaimer.entry_types:
         wrong = f"disclaimer {row.disclaimer} is for entry type {spoken(sorted(disclaimer.entry_types))} alone"
     if wrong is not None:
-        yield _finding(
-            rules,
+        yield about.finding(
+            "V14-DISCLAIMER",
             flag.severity,
-            f"{here}/disclaimer",
-            f"Line {line.line_ref}: {wrong}.",
+            "/disclaimer",
+            wrong,
             f"Give the data that {flag.agency} asks for{_or_disclaimer(allowed)}.",
         )
     if row.data:
-        yield _finding(
-            rules,
+        yield about.finding(
+            "V14-BOTH",
             "warn",
-            f"{here}/data",
-            f"Line {line.line_ref} disclaims flag {row.flag} and gives {row.agency} data all the same.",
+            "/data",
+            f"it disclaims flag {row.flag} and gives {row.agency} data all the same",
             "Keep the one that is meant: data is not sent with a disclaimer.",
         )
 
 
-def _answered(rules: PgaRules, program: Program | None, row: Pga, line: Line, here: str) -> Iterator[Finding]:
-    # What an agency's programs ask for is known from guides and samples: it is pointed out, and refuses no plan.
-    if program is None:
-        yield _finding(
-            rules,
+def _with_data(about: _About, flag: Flag, on: date) -> Iterator[Finding]:
+    row, program, code = about.answer.row, about.answer.program, about.answer.program_code
+    known = flag.programs or about.rules.programs_of(flag.agency, on)
+    if program is None or code not in known:
+        yield about.finding(
+            "V14-PROGRAM",
             "warn",
-            f"{here}/program",
-            f"Line {line.line_ref}: {row.program or 'no program'} is not a program of {row.agency} that the rules know.",
-            f"Use one of {spoken(rules.agencies.get(row.agency) or ('the programs in its guide',))}.",
+            "/program",
+            f"{code or 'no program'} is not a program of {flag.agency} that flag {row.flag} is known to ask for",
+            f"Use one of {spoken(known)}.",
         )
+    if program is None:
         return
     if program.processing and row.processing not in program.processing:
-        yield _finding(
-            rules,
+        yield about.finding(
+            "V14-PROCESSING",
             "warn",
-            f"{here}/processing",
-            f"Line {line.line_ref}: {row.processing or 'no processing code'} is not a processing code of "
-            f"{row.agency} {row.program}.",
+            "/processing",
+            f"{row.processing or 'no processing code'} is not a processing code of {flag.agency} {code}",
             f"Use one of {spoken(program.processing)}.",
+            program,
         )
-    needed = program.modes.get(row.processing or "", program.data)
-    missing = [key for key in needed if key not in row.data]
-    if program.intended_use and row.intended_use is None:
-        missing.append("intendedUse")
-    if missing:
-        yield _finding(
-            rules,
-            "warn",
-            f"{here}/data",
-            f"Line {line.line_ref}: the {row.agency} data for flag {row.flag} lacks {spoken(missing)}.",
-            "Add what is missing; the agency may hold the goods without it.",
-        )
+    # Only what both the flag and the program are known for refuses a plan.
+    severity: Severity = "block" if flag.severity == program.severity == "block" else "warn"
+    for asked in about.answer.data:
+        at = f"/{USE}" if asked.key == USE else f"/data/{asked.key}"
+        rule = "V14-USE" if asked.key in {USE, USE_TEXT} else "V14-DATA"
+        if asked.required and not asked.values:
+            use = about.rules.intended_use(row.intended_use)
+            by = use if asked.key == USE_TEXT and use is not None else program
+            yield about.finding(
+                rule,
+                "warn" if by.status == "check" else severity,
+                at,
+                f"the {flag.agency} data for flag {row.flag} lacks: {asked.label}",
+                f"Add {' or '.join(asked.keys)}.",
+                by,
+            )
+        elif asked.shape is not None:
+            yield about.finding(
+                rule,
+                "warn",
+                at,
+                f"the {flag.agency} data for flag {row.flag} has a {asked.key} that is not {asked.shape}",
+                "Correct it, or have it confirmed by whoever gave it.",
+                program,
+            )
 
 
 def _or_disclaimer(codes: tuple[str, ...]) -> str:
     return f", or disclaimer {' or '.join(codes)}" if codes else "; it cannot be disclaimed"
-
-
-def _finding(rules: PgaRules, severity: Severity, pointer: str, message: str, remedy: str) -> Finding:
-    return Finding(rule="V14", severity=severity, pointer=pointer, message=message, remedy=remedy, source=rules.source)

@@ -53,9 +53,10 @@ def metal_row(metal: str, weight: str, **countries: str) -> Json:
     return {"metal": metal, "metalWeightKg": weight, "usMetalPercent": None} | dict.fromkeys(fields) | countries
 
 
-COSMETIC = dict.fromkeys(
-    ("fdaProductCode", "productName", "sourceCountry", "manufacturer", "shipper", "fdaImporter", "deliveredTo"), "1"
-)
+COSMETIC = dict.fromkeys(("productName", "manufacturer", "shipper", "fdaImporter", "deliveredTo"), "1") | {
+    "fdaProductCode": "53L--04",
+    "sourceCountry": "CA",
+}
 
 BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     "V01 a Canadian MID begins with CA": (
@@ -186,19 +187,19 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
     ),
     "V14 a disclaimer that the flag does not allow": (
         [(f"{PAN}/treatment/pga/0", pga_row("EH1", "EPA", disclaimer="B"))],
-        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+        [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
     ),
     "V14 a disclaimer of another agency": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", disclaimer="G"))],
-        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+        [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
     ),
     "V14 a flag that cannot be disclaimed": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD2", "FDA", disclaimer="A"))],
-        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+        [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
     ),
     "V14 a flag of another agency": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "EPA", disclaimer="A"))],
-        [("V14", "block", f"{PAN}/treatment/pga/0/agency")],
+        [("V14-AGENCY", "block", f"{PAN}/treatment/pga/0/agency")],
     ),
     "V14 consumer product safety only advises": (
         [(f"{PAN}/treatment/pga/0", pga_row("CP1", "CPS"))],
@@ -211,7 +212,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
                 pga_row("CP1", "CPS", processing="REF", data={"productId": "1", "versionId": "1"}),
             )
         ],
-        [("V14", "warn", f"{PAN}/treatment/pga/0/data")],
+        [("V14-DATA", "warn", f"{PAN}/treatment/pga/0/data/certifierId")],
     ),
     "V14 a processing code of no program": (
         [
@@ -226,35 +227,35 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
                     "FDA",
                     program="RAD",
                     processing="XYZ",
-                    data=dict.fromkeys(("form2877Declaration", "fdaProductCode", "manufacturer"), "1"),
+                    data=dict.fromkeys(("form2877Declaration", "manufacturer"), "1") | {"fdaProductCode": "53L--04"},
                 ),
             ),
         ],
-        [("V14", "warn", f"{PAN}/treatment/pga/1/processing")],
+        [("V14-PROCESSING", "warn", f"{PAN}/treatment/pga/1/processing")],
     ),
     "V14 a program that is not known": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="ZZZ", data={"fdaProductCode": "53L--04"}))],
-        [("V14", "warn", f"{PAN}/treatment/pga/0/program")],
+        [("V14-PROGRAM", "warn", f"{PAN}/treatment/pga/0/program")],
     ),
     "V14 a disclaimer of another entry type": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="F"))],
-        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+        [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
     ),
     "V14 a disclaimer that the program does not allow": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="B"))],
-        [("V14", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+        [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
     ),
     "V14 data without the intended use": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="COS", data=COSMETIC))],
-        [("V14", "warn", f"{PAN}/treatment/pga/0/data")],
+        [("V14-USE", "warn", f"{PAN}/treatment/pga/0/intendedUse")],
     ),
     "V14 a disclaimer and data": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", disclaimer="A", data={"fdaProductCode": "53L--04"}))],
-        [("V14", "warn", f"{PAN}/treatment/pga/0/data")],
+        [("V14-BOTH", "warn", f"{PAN}/treatment/pga/0/data")],
     ),
     "V14 a flag that is not known": (
         [(f"{PAN}/treatment/pga/0", pga_row("ZZ1", "FDA"))],
-        [("V14", "note", f"{PAN}/treatment/pga/0/flag")],
+        [("V14-FLAG", "note", f"{PAN}/treatment/pga/0/flag")],
     ),
     "V15 goods without a value": (
         [

@@ -1,0 +1,115 @@
+"""Findings of agency answers: at the datum itself, as loud as the rule is sure, and with what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.builders import Json
+from tests.customs.cases import PAN, UNIT, findings, pga_row, said, with_changes
+
+ROW = f"{PAN}/treatment/pga/0"
+FOOD: Json = {
+    "fdaProductCode": "41FBT04",
+    "productName": "Tomatoes, peeled, canned",
+    "sourceCountry": "CA",
+    "manufacturer": "Maple Goods Ltd",
+    "shipper": "Maple Goods Ltd",
+    "fdaImporter": "Lakeside Kitchen Supply Inc.",
+    "deliveredTo": "Lakeside Kitchen Supply Inc.",
+    "quantityBaseUom": ["10 CTN", "24 CAN"],
+}
+
+
+def food(flag: str = "FD1", processing: str = "PRO", *without: str, **more: Any) -> Json:
+    data = {key: value for key, value in (FOOD | more).items() if key not in without}
+    return pga_row(flag, "FDA", program="FOO", processing=processing, intendedUse="130.000", data=data)
+
+
+def answered(row: Json, *changes: tuple[str, Any]) -> Json:
+    return with_changes((ROW, row), *changes)
+
+
+def test_food_that_says_everything_has_no_finding() -> None:
+    assert said(answered(food())) == []
+
+
+@pytest.mark.parametrize("key", FOOD)
+def test_each_datum_that_lacks_is_pointed_to(key: str) -> None:
+    assert said(answered(food("FD1", "PRO", key))) == [("V14-DATA", "block", f"{ROW}/data/{key}")]
+
+
+def test_natural_food_says_how_it_came_to_be() -> None:
+    assert said(answered(food("FD1", "NSF"))) == [("V14-DATA", "block", f"{ROW}/data/sourceType")]
+    assert said(answered(food("FD1", "NSF", sourceType="262"))) == []
+
+
+def test_prior_notice_takes_arrival_from_the_entry_and_asks_for_the_facility() -> None:
+    registration = ("V14-DATA", "block", f"{ROW}/data/foodFacilityRegistration")
+    assert said(answered(food("FD3"))) == [registration]
+    assert said(answered(food("FD3", foodFacilityExemption="FME"))) == []
+    unplanned = answered(food("FD3"), (f"{UNIT}/entry/estimatedArrivalAt", None))
+    assert said(unplanned) == [("V14-DATA", "block", f"{ROW}/data/arrivalDatetime"), registration]
+
+
+def test_two_ways_to_answer_are_both_named() -> None:
+    (finding,) = findings(answered(food("FD3")))
+    assert finding.message.endswith("lacks: Food facility registration or Food facility exemption.")
+    assert finding.remedy == "Add foodFacilityRegistration or foodFacilityExemption."
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("fdaProductCode", "41FBT4"), ("sourceCountry", "Canada"), ("sourceType", "40")]
+)
+def test_a_datum_of_another_shape_is_queried(key: str, value: str) -> None:
+    made = answered(food("FD1", "NSF", **({"sourceType": "262"} | {key: value})))
+    assert said(made) == [("V14-DATA", "warn", f"{ROW}/data/{key}")]
+
+
+def test_other_use_is_put_into_words() -> None:
+    row = food() | {"intendedUse": "980.000"}
+    assert said(answered(row)) == [("V14-USE", "warn", f"{ROW}/data/intendedUseText")]
+    assert said(answered(food(intendedUseText="For display in a museum") | {"intendedUse": "980.000"})) == []
+
+
+@pytest.mark.parametrize("row", [pga_row("CP1", "CPS"), pga_row("CP2", "CPS"), pga_row("CP1", "CPS", disclaimer="D")])
+def test_consumer_product_safety_never_blocks(row: Json) -> None:
+    assert {severity for _, severity, _ in said(answered(row))} == {"warn"}
+
+
+def test_certificates_in_full_name_every_part_that_lacks() -> None:
+    made = answered(pga_row("CP1", "CPS", processing="FUL", data={"productId": "P-1", "testLab": "A lab"}))
+    assert [pointer.removeprefix(f"{ROW}/data/") for _, _, pointer in said(made)] == [
+        "citationCodes",
+        "manufactureDate",
+        "manufacturePlace",
+        "testDate",
+        "recordsContact",
+    ]
+
+
+def test_goods_from_a_zone_need_no_certificate_yet() -> None:
+    zone = (f"{UNIT}/entry/type", "06")
+    assert said(answered(pga_row("CP1", "CPS"), zone)) == []
+    later = (f"{UNIT}/entry/estimatedArrivalAt", "2027-01-08T12:00:00Z")
+    assert said(answered(pga_row("CP1", "CPS"), zone, later))[0][:2] == ("V14", "warn")
+
+
+def test_the_small_plant_disclaimer_is_for_the_lacey_act_alone() -> None:
+    assert said(answered(pga_row("AL2", "APH", disclaimer="G"))) == []
+    assert said(answered(pga_row("AQ1", "APH", disclaimer="G"))) == [("V14-DISCLAIMER", "block", f"{ROW}/disclaimer")]
+
+
+def test_a_program_of_another_flag_is_pointed_out() -> None:
+    made = answered(pga_row("EP1", "EPA", program="HFC", data=dict.fromkeys(("quantityKg", "allowance"), "1")))
+    assert said(made) == [("V14-PROGRAM", "warn", f"{ROW}/program"), ("V14-DATA", "warn", f"{ROW}/data/casNumber")]
+
+
+def test_every_finding_names_its_source_and_what_to_do() -> None:
+    rows = [food("FD1", "PRO", "shipper"), pga_row("FD2", "FDA"), pga_row("EH1", "EPA", disclaimer="B")]
+    for row in rows:
+        (finding,) = findings(answered(row))
+        assert finding.source
+        assert finding.remedy.endswith(".")
+        assert finding.message.startswith("Line L1: ")
