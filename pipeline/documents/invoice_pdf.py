@@ -1,13 +1,14 @@
-"""The commercial invoice as a printed page, US Letter."""
+"""The commercial invoice as a printed page, US Letter, PDF/A-3b with the invoice's JSON inside."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from pipeline.documents.invoice_json import invoice_json
 from pipeline.documents.typeset import ENGINE, Template, cuts, typeset
 from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
 
-VERSION = f"1/{ENGINE}"
+VERSION = f"2/{ENGINE}"
 
 #: What a line takes besides its wording, in characters.
 LINE_CHARACTERS = 500
@@ -48,4 +49,4 @@ def _wording(line: InvoiceLine) -> int:
     return sum(map(len, words)) + sum(len(mark.code) + len(mark.text) for mark in line.marks)
 
 
-TEMPLATE = Template("commercial_customs_invoice.typ", _facts, _remarks)
+TEMPLATE = Template("commercial_customs_invoice.typ", _facts, _remarks, invoice_json)

@@ -1,25 +1,32 @@
 """The PDF engine, the only user of Typst: a process of its own that sets one document a request, on stdin and stdout.
 
-Values reach Typst as data (`sys.inputs`), never as source, so nothing in them is ever evaluated.
+Values reach Typst as data (`sys.inputs`), never as source, so nothing in them is ever evaluated. Documents are PDF/A-3b
+(ISO 19005-3): every font and colour profile inside, and files of data attached.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import sys
 import tempfile
+from base64 import b64encode
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final, Literal, cast
 
 import typst
 
 from pipeline.documents.frames import Message, read_message, write_message
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+
+#: ISO 19005-3, level b: looks the same for as long as it is kept, and may carry other files.
+STANDARD: Final = "a-3b"
 
 #: Address space of the process; Typst reserves far more than it touches.
 ADDRESS_SPACE_BYTES = 3 * 1024**3
@@ -46,14 +53,14 @@ class Engine:
                 raise RuntimeError(f"the PDF engine does not know the task {task!r}")
 
     def _set(self, asked: Message) -> Message:
-        body = self._compiler(asked).compile(
-            format="pdf",
-            timestamp=asked.head["timestamp"],
-            # Tags make the file about ten times as large, past what carriers take; the web page is the accessible form.
-            pdf_tags=False,
-        )
-        if not isinstance(body, bytes):
-            raise RuntimeError("the PDF engine gave no single document")
+        compiler = self._compiler(asked)
+        try:
+            body = _compiled(compiler, asked.head["timestamp"], STANDARD)
+        except typst.TypstError as error:
+            if "PDF/A" not in str(error):
+                raise
+            # A sign that no font can draw in its place: a page with an empty box is better than none.
+            body = _compiled(compiler, asked.head["timestamp"], "1.7")
         return Message({}, [body])
 
     def _compiler(self, asked: Message) -> typst.Compiler:
@@ -67,17 +74,41 @@ class Engine:
                 ignore_system_fonts=True,
                 package_path=root,
                 package_cache_path=root,
-                sys_inputs={"facts": asked.bodies[0].decode(), "part": json.dumps(asked.head["part"])},
+                sys_inputs={
+                    "facts": asked.bodies[0].decode(),
+                    "part": json.dumps(asked.head["part"]),
+                    **({"attached": asked.bodies[1].decode()} if len(asked.bodies) > 1 else {}),
+                },
             )
+
+
+def _compiled(compiler: typst.Compiler, timestamp: int, standard: Literal["a-3b", "1.7"]) -> bytes:
+    # Tags make the file about ten times as large, past what carriers take; the web page is the accessible form.
+    body = compiler.compile(format="pdf", timestamp=timestamp, pdf_tags=False, pdf_standards=standard)
+    if not isinstance(body, bytes):
+        raise RuntimeError("the PDF engine gave no single document")
+    return body
 
 
 def _joined(asked: Message) -> Message:
     from pypdf import PdfReader, PdfWriter  # noqa: PLC0415 - only a document in parts needs it
+    from pypdf.generic import ArrayObject, ByteStringObject, DecodedStreamObject, NameObject  # noqa: PLC0415
 
-    writer = PdfWriter()
-    for body in asked.bodies:
-        writer.append(PdfReader(BytesIO(body)), import_outline=False)
-    writer.metadata = PdfReader(BytesIO(asked.bodies[0])).metadata
+    # The first part's catalogue is the document's: colour profile, language, attached files. Only what says how many
+    # pages there are and which document this is has to be said anew.
+    first, *others = (PdfReader(BytesIO(body)) for body in asked.bodies)
+    writer = PdfWriter(clone_from=first)
+    for other in others:
+        writer.append(other, import_outline=False)
+    identity = b64encode(sha256(b"".join(asked.bodies)).digest()[:16])
+    described = cast(DecodedStreamObject, first.root_object["/Metadata"].get_object()).get_data()
+    described = re.sub(rb"(<xmpTPg:NPages>)\d+", rb"\g<1>%d" % len(writer.pages), described)
+    described = re.sub(rb"(<xmpMM:(?:Instance|Document)ID>)[^<]*", rb"\g<1>" + identity, described)
+    metadata = DecodedStreamObject()
+    metadata.set_data(described)
+    metadata.update({NameObject("/Type"): NameObject("/Metadata"), NameObject("/Subtype"): NameObject("/XML")})
+    writer.root_object[NameObject("/Metadata")] = writer._add_object(metadata)  # noqa: SLF001 - no public way
+    writer._ID = ArrayObject([ByteStringObject(identity)] * 2)  # noqa: SLF001
     out = BytesIO()
     writer.write(out)
     return Message({}, [out.getvalue()])

@@ -46,13 +46,17 @@ class Renderer:
         """The process id, while there is a process."""
         return None if self._process is None else self._process.pid
 
-    def set(self, template: str, facts: bytes, part: Mapping[str, Any], timestamp: int) -> bytes:
+    def set(
+        self, template: str, facts: bytes, part: Mapping[str, Any], timestamp: int, attached: bytes | None = None
+    ) -> bytes:
         """Return the PDF of `template` with `facts` (JSON); `timestamp` (seconds since 1970) is the document's date.
+
+        `attached` (UTF-8) is the file that the template puts into the PDF.
 
         Raises RendererCrashed where the process died or was too slow, StepFailed where Typst refuses the document.
         """
         asked = {"task": "set", "template": template, "part": part, "timestamp": timestamp}
-        return self._ask(Message(asked, [facts])).bodies[0]
+        return self._ask(Message(asked, [facts] if attached is None else [facts, attached])).bodies[0]
 
     def count(self, template: str, facts: bytes, part: Mapping[str, Any]) -> int:
         """Return how many pages `set` would give."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from pipeline.documents.fonts import unsupported_characters
 from pipeline.documents.renderer import RENDERER, Renderer
 from pipeline.schemas.invoice import Invoice
 
@@ -17,14 +18,21 @@ ENGINE = f"typst-{version('typst')}/pypdf-{version('pypdf')}"
 #: Characters of one compiled part: what keeps the engine's process below 300 MB (measured: 1 KB of it a character).
 PART_CHARACTERS = 220_000
 
+#: What stands for a character that no font has.
+MISSING = "\u25a1"
+
 
 @dataclass(frozen=True)
 class Template:
-    """A Typst template and what it is given for some of its rows: the facts as JSON, and remarks on the part."""
+    """A Typst template and what it is given for some of its rows: the facts as JSON, and remarks on the part.
+
+    `attachment` makes the file (UTF-8) that travels inside the PDF, where there is one.
+    """
 
     name: str
     facts: Callable[[Invoice, slice], bytes]
     remarks: Callable[[Invoice, slice], dict[str, Any]]
+    attachment: Callable[[Invoice], bytes] | None = None
 
 
 def cuts(sizes: Iterable[int], limit: int = PART_CHARACTERS) -> list[slice]:
@@ -46,13 +54,26 @@ def typeset(invoice: Invoice, template: Template, parts: Sequence[slice], render
 
     def part(at: int, first_page: int, total_pages: int | None) -> tuple[bytes, dict[str, Any]]:
         place = {"first": at == 0, "last": at == len(parts) - 1, "first_page": first_page, "total_pages": total_pages}
-        return template.facts(invoice, parts[at]), {**place, **template.remarks(invoice, parts[at])}
+        return _drawable(template.facts(invoice, parts[at])), {**place, **template.remarks(invoice, parts[at])}
 
+    attached = template.attachment(invoice) if template.attachment else None
     if len(parts) == 1:
-        return renderer.set(template.name, *part(0, 1, None), timestamp)
+        return renderer.set(template.name, *part(0, 1, None), timestamp, attached)
     # The last page's number stands on the first page: count all parts, then set them.
     counts = [renderer.count(template.name, *part(at, 1, None)) for at in range(len(parts))]
     numbered = [(1 + sum(counts[:at]), sum(counts)) for at in range(len(parts))]
     return renderer.join(
-        [renderer.set(template.name, *part(at, *pages), timestamp) for at, pages in enumerate(numbered)]
+        [
+            renderer.set(template.name, *part(at, *pages), timestamp, attached if at == 0 else None)
+            for at, pages in enumerate(numbered)
+        ]
     )
+
+
+def _drawable(facts: bytes) -> bytes:
+    # PDF/A forbids the box that stands for a missing glyph, so it is drawn as a character of its own.
+    if facts.isascii():
+        return facts
+    text = facts.decode()
+    lacking = unsupported_characters(text)
+    return text.translate(dict.fromkeys(map(ord, lacking), MISSING)).encode() if lacking else facts

@@ -1,0 +1,132 @@
+"""The bundle as bytes: its members, its manifest, and the zip that the same members always give, to the byte."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from typing_extensions import Buffer
+
+#: The members beside the folders of the units.
+PLAN, MESSAGE, MANIFEST = "plan.json", "broker_message.json", "manifest.json"
+
+#: The earliest moment that a zip can name: the bytes tell nothing of when they were packed.
+_MOMENT: Final = (1980, 1, 1, 0, 0, 0)
+_READABLE_BY_ALL: Final = 0o100644 << 16
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of the bundle and its place in it; `sha256` in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BundledUnit:
+    """A unit of the plan, the folder of its documents, and the digest over its treatment."""
+
+    unit_ref: str
+    folder: str
+    treatment_digest: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What the manifest says of the export; every word of it stands in the plan or in the message to the broker too."""
+
+    export_id: str
+    account_id: str
+    batch_id: str
+    revision: int
+    test: bool
+    plan_hash: str
+    treatment_digest: str
+    ruleset_id: str
+    ruleset_as_of: date
+    units: Sequence[BundledUnit]
+
+
+def member(path: str, body: bytes) -> Member:
+    """Return the member that holds `body`."""
+    return Member(path, len(body), hashlib.sha256(body).hexdigest())
+
+
+def folder(unit_no: int, unit_ref: str) -> str:
+    """Return the name of the folder of a unit's documents."""
+    return f"{unit_no:04d}-{safe(unit_ref)}"
+
+
+def manifest(about: About, members: Iterable[Member]) -> bytes:
+    """Return the manifest of the bundle as UTF-8 JSON: what it is, and every other member with size and SHA-256."""
+    content = {
+        "schemaVersion": "1",
+        "exportId": about.export_id,
+        "accountId": about.account_id,
+        "batchId": about.batch_id,
+        "revision": about.revision,
+        "test": about.test,
+        "planHash": about.plan_hash,
+        "treatmentDigest": about.treatment_digest,
+        "ruleset": {"id": about.ruleset_id, "asOf": about.ruleset_as_of.isoformat()},
+        "units": [
+            {"unitRef": unit.unit_ref, "folder": unit.folder, "treatmentDigest": unit.treatment_digest}
+            for unit in about.units
+        ],
+        "members": [
+            {"path": each.path, "size": each.size, "sha256": each.sha256}
+            for each in sorted(members, key=lambda each: each.path)
+        ],
+    }
+    return json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def zipped(members: Iterable[Member], read: Callable[[Member], bytes]) -> Iterator[bytes]:
+    """Yield the zip of `members` in their order, one of them in memory at a time.
+
+    They are stored as they are: what a deflater makes of them depends on the library of the machine.
+    """
+    out = _Outlet()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for each in members:
+            info = zipfile.ZipInfo(each.path, _MOMENT)
+            info.create_system = 3
+            info.external_attr = _READABLE_BY_ALL
+            archive.writestr(info, read(each))
+            yield out.taken()
+    yield out.taken()
+
+
+def safe(name: str) -> str:
+    """Return `name` as a file name that no system misreads."""
+    return _UNSAFE.sub("-", name).strip(".-") or "unnamed"
+
+
+class _Outlet(io.RawIOBase):
+    """A file that can only be written; what was written is taken away."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, part: Buffer, /) -> int:
+        self._parts.append(bytes(part))
+        return len(self._parts[-1])
+
+    def taken(self) -> bytes:
+        """Return what was written since the last time."""
+        whole = b"".join(self._parts)
+        self._parts.clear()
+        return whole
