@@ -36,14 +36,14 @@ class Extent:
     stacks: tuple[str, ...] = (EMBEDDED, REDIS, RABBITMQ)
     rounds: int = 5
     seconds: float = 2.0
-    exports: int = 24
-    bare_exports: int = 40
+    exports: int = 16
+    short_exports: int = 24  # those without documents
     lines: int = 5_000
     packages: int = 10_000
 
 
 #: Enough to see that every part still runs: one short round, without a server.
-QUICK: Final = Extent((EMBEDDED,), rounds=1, seconds=0.3, exports=2, bare_exports=2, lines=100, packages=200)
+QUICK: Final = Extent((EMBEDDED,), rounds=1, seconds=0.3, exports=2, short_exports=2, lines=100, packages=200)
 
 
 class Report:
@@ -133,7 +133,7 @@ def run(extent: Extent, parts: list[str], report: Report) -> None:
                 report.compare(f"exports, {name}", measure)
             if "steps" in parts:
                 measure = partial(
-                    executing.measure_steps, places, name, rounds=extent.rounds, exports=extent.bare_exports
+                    executing.measure_steps, places, name, rounds=extent.rounds, exports=extent.short_exports
                 )
                 report.compare(f"steps, {name}", measure)
         if "large" in parts:
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="measure these parts alone")
     options = parser.parse_args()
-    configure_logs(Settings.model_validate({"log_level": "WARNING"}))
+    configure_logs(Settings.model_validate({"log_level": "ERROR"}))
     report = Report(Console(file=sys.stderr if options.json else sys.stdout))
     report.console.print(", ".join(f"{name} {value}" for name, value in machine().items()))
     run(QUICK if options.quick else Extent(), options.only, report)
