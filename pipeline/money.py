@@ -68,6 +68,13 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
         return sum(amounts, ZERO)
 
 
+def percent_of(part: Decimal, whole: Decimal) -> Decimal | None:
+    """Return what percentage of `whole` the `part` is, to two digits, half to even; None of nothing."""
+    if not whole:
+        return None
+    return EXACT.divide(EXACT.multiply(part, Decimal(100)), whole).quantize(Decimal("0.01"), context=EXACT)
+
+
 def plain(value: Decimal) -> str:
     """Return `value` without an exponent, its digits as they came."""
     return f"{value:f}"

@@ -13,9 +13,10 @@ from pipeline.errors import StepFailed
 from pipeline.events import EventType, NewEvent
 from pipeline.ids import new_id
 from pipeline.invoices import Facts, build_invoice
-from pipeline.models import Artifact, LineTreatment, Package
+from pipeline.models import Artifact, Export, LineTreatment, Package
 from pipeline.runtime import Runtime
 from pipeline.schemas.invoice import Invoice
+from pipeline.schemas.problems import Finding
 from pipeline.steps import StepContext, plan_unit, unit_row
 
 
@@ -93,6 +94,7 @@ def _invoice(runtime: Runtime, context: StepContext) -> Invoice:
                 col(LineTreatment.export_id) == at_unit[0], col(LineTreatment.unit_no) == at_unit[1]
             )
         ).all()
+        findings = session.execute(select(col(Export.findings)).where(col(Export.id) == context.export_id)).scalar_one()
     if row.package_number is None:
         raise StepFailed(f"unit {row.unit_ref} has no customs package number; its packages were never recorded")
     facts = Facts(
@@ -108,5 +110,7 @@ def _invoice(runtime: Runtime, context: StepContext) -> Invoice:
         unit_digest=row.treatment_digest,
         treatment_digest=context.treatment_digest,
         test=context.test,
+        unit_no=context.unit_no,
+        findings=tuple(Finding.model_validate(finding) for finding in findings),
     )
     return build_invoice(plan_unit(row), facts)

@@ -1,4 +1,4 @@
-"""The commercial invoice as JSON: every exact fact, decimals as strings, and none of the wording."""
+"""The commercial invoice as JSON: every exact fact once, decimals as strings, and none of the wording."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 from pipeline.schemas.invoice import Invoice
 
-VERSION = "1"
+VERSION = "2"
 
 _PARTY = {"address_lines", "contact_lines"}
 
-#: What the model holds for people only: it repeats, in words, facts that are there as data.
+#: What the model holds for people or for other documents: it repeats facts that are there as data.
 WORDING: dict[str, Any] = {
     "parties": {
         "seller": _PARTY,
@@ -20,7 +20,9 @@ WORDING: dict[str, Any] = {
         "manufacturers": {"__all__": {"address_lines"}},
     },
     "lines": {"__all__": {"marks", "packages_shown"}},
-    "certificates": {"__all__": {"lines_shown"}},
+    "certificates": {"__all__": {"lines_shown", "told"}},
+    "metals": True,
+    "consolidation": {"lines"},
     "package_summary": {"shown"},
     "packages": {"__all__": {"size_shown"}},
 }

@@ -19,8 +19,14 @@ TALL = 1_500
 #: A summary longer than this says less than the lines do.
 MOST_CLASSIFICATIONS = 100
 
+_UNTOLD = {"certifier_address", "certifier_contact", "exporter", "producer", "importer", "goods"}
 _UNPRINTED: dict[str, Any] = {
     "packages": True,
+    "metals": True,
+    "metal_totals": True,
+    "findings": True,
+    "consolidation": {"lines": {"__all__": {"treatment", "treatment_digests", "line_refs", "line_numbers"}}},
+    "certificates": {"__all__": _UNTOLD},
     "lines": {"__all__": {"treatment", "package_refs"}},
     "parties": {"manufacturers"},
 }

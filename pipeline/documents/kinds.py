@@ -19,20 +19,25 @@ from pipeline.documents.document import Document
 from pipeline.schemas.invoice import Invoice
 
 
+def _every(_: Invoice) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A kind of document: its names, and the function that makes its bytes from the invoice."""
+    """A kind of document: its names, the function that makes its bytes from the invoice, and which invoices have it."""
 
     artifact_type: str
     filename: str
     media_type: str
     template_version: str
     make: Callable[[Invoice], bytes]
+    wanted: Callable[[Invoice], bool] = _every
 
 
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
-#: Every kind but the manifest, in the order of their making.
+#: Every kind but the manifest, in the order of their making; a unit has those that its invoice has use for.
 KINDS: tuple[Kind, ...] = (
     Kind(
         "cci_json",
@@ -72,6 +77,11 @@ MANIFEST = ("manifest", "manifest.json", "application/json", manifest.VERSION)
 ARTIFACT_TYPES: tuple[str, ...] = (*(kind.artifact_type for kind in KINDS), MANIFEST[0])
 
 
+def artifact_types(invoice: Invoice) -> tuple[str, ...]:
+    """Return the kinds of document that the unit of `invoice` has, in the order of their making."""
+    return (*(kind.artifact_type for kind in KINDS if kind.wanted(invoice)), MANIFEST[0])
+
+
 def render_documents(invoice: Invoice) -> Iterator[Document]:
     """Yield the documents one at a time, the manifest last; whoever stores each as it comes holds one in memory.
 
@@ -79,6 +89,8 @@ def render_documents(invoice: Invoice) -> Iterator[Document]:
     """
     entries: list[manifest.Entry] = []
     for kind in KINDS:
+        if not kind.wanted(invoice):
+            continue
         body = kind.make(invoice)
         document = Document(kind.artifact_type, kind.filename, kind.media_type, kind.template_version, body)
         entries.append(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date
 
 from pipeline import money
 from pipeline.invoices import lines as rows
+from pipeline.invoices import metals, words
 from pipeline.invoices import packages as boxes
-from pipeline.invoices import words
+from pipeline.invoices.certificates import certificate_rows
+from pipeline.invoices.consolidation import consolidated
 from pipeline.schemas import invoice as out
 from pipeline.schemas import plan
 from pipeline.schemas.invoice import Printed
+from pipeline.schemas.problems import Finding
 
 STATEMENT = (
     "I declare that the facts on this invoice are true and complete to the best of my knowledge: the prices and charges "
@@ -25,7 +28,8 @@ STATEMENT = (
 class Facts:
     """What the documents of a unit print beside the plan; the same plan and facts give the same bytes.
 
-    `ssccs` maps package refs and `line_digests` line refs; digests are written `sha256:<hex>`.
+    `ssccs` maps package refs and `line_digests` line refs; digests are written `sha256:<hex>`. `findings` are those of the
+    whole plan, of which the invoice tells what concerns its own unit, number `unit_no` counted from 1.
     """
 
     batch_id: str
@@ -40,6 +44,8 @@ class Facts:
     unit_digest: str
     treatment_digest: str
     test: bool
+    unit_no: int = 1
+    findings: Sequence[Finding] = ()
 
 
 def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
@@ -94,10 +100,14 @@ def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
             gross_weight_kg=words.number(money.total(line.gross_weight_kg for line in unit.lines)),
         ),
         classifications=tuple(rows.classifications(unit.lines, currency)),
-        certificates=tuple(_certificates(unit)),
+        certificates=certificate_rows(unit),
+        metals=metals.metal_rows(lines),
+        metal_totals=metals.metal_totals(unit.lines, currency),
+        consolidation=consolidated(lines, currency),
         package_summary=boxes.package_summary(unit.packages),
         packages=packages,
         declaration=_declaration(unit.parties.exporter_contact),
+        findings=tuple(_findings(facts.findings, facts.unit_no)),
     )
 
 
@@ -133,6 +143,10 @@ def _transport(entry: plan.Entry) -> out.Transport:
         estimated_arrival_at=None
         if arrival is None
         else Printed(f"{arrival:%Y-%m-%dT%H:%M:%SZ}", f"{arrival:%Y-%m-%d %H:%M} UTC"),
+        manifest_quantity=entry.manifest_quantity,
+        manifest_gross_weight_kg=None
+        if entry.manifest_gross_weight_kg is None
+        else words.number(entry.manifest_gross_weight_kg),
     )
 
 
@@ -150,7 +164,7 @@ def _parties(parties: plan.Parties) -> out.PartyBlocks:
                 name=maker.name,
                 mid=maker.mid,
                 address=maker.address,
-                address_lines=_address_lines(maker.address),
+                address_lines=words.address_lines(maker.address),
             )
             for maker in parties.manufacturers
         ),
@@ -168,33 +182,30 @@ def _party(
     return out.PartyBlock(
         name=name,
         address=address,
-        address_lines=_address_lines(address),
+        address_lines=words.address_lines(address),
         contact=contact,
         contact_lines=tuple(answer for answer in answers if answer),
         identifiers=words.pairs(identifiers),
     )
 
 
-def _address_lines(address: plan.Address) -> tuple[str, ...]:
-    place = " ".join(part for part in (address.city, address.region, address.postal_code) if part)
-    return tuple(line for line in (address.line1, address.line2, place, address.country) if line)
-
-
-def _certificates(unit: plan.Unit) -> Iterator[out.Certificate]:
-    claims: dict[str, list[int]] = {}
-    for number, line in enumerate(unit.lines, start=1):
-        if line.usmca_certificate_ref:
-            claims.setdefault(line.usmca_certificate_ref, []).append(number)
-    for certificate in unit.usmca_certificates:
-        yield out.Certificate(
-            ref=certificate.ref,
-            certifier_role=certificate.certifier_role,
-            certifier_name=certificate.certifier_name,
-            criterion=certificate.criterion,
-            blanket_from=certificate.blanket_from,
-            blanket_to=certificate.blanket_to,
-            signed_on=certificate.signed_on,
-            lines_shown=words.ranges(claims.get(certificate.ref, [])),
+def _findings(findings: Sequence[Finding], unit_no: int) -> Iterator[out.FindingRow]:
+    # A pointer is into the plan: /units/0/lines/3/sku. What is not of a unit concerns them all.
+    for finding in findings:
+        root, _, rest = finding.pointer.removeprefix("/").partition("/")
+        place, _, inner = rest.partition("/")
+        if root == "units" and place and place != str(unit_no - 1):
+            continue
+        words_of = inner.split("/")
+        about_line = root == "units" and words_of[0] == "lines" and len(words_of) > 1 and words_of[1].isdecimal()
+        yield out.FindingRow(
+            rule=finding.rule,
+            severity=finding.severity,
+            line_number=int(words_of[1]) + 1 if about_line else None,
+            pointer=finding.pointer,
+            message=finding.message,
+            remedy=finding.remedy,
+            source=finding.source,
         )
 
 

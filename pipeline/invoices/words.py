@@ -9,6 +9,7 @@ from typing import TypeVar
 from pipeline import money
 from pipeline.errors import StepFailed
 from pipeline.schemas.invoice import Pair, Printed
+from pipeline.schemas.plan import Address
 
 T = TypeVar("T")
 
@@ -56,6 +57,12 @@ def spaced(code: str) -> str:
 def hts(code: str) -> Printed:
     """Return an HTS code: ten digits, and as the tariff prints it, `7323.93.0045`."""
     return Printed(code, f"{code[:4]}.{code[4:6]}.{code[6:]}")
+
+
+def address_lines(address: Address) -> tuple[str, ...]:
+    """Return an address as it is printed."""
+    place = " ".join(part for part in (address.city, address.region, address.postal_code) if part)
+    return tuple(line for line in (address.line1, address.line2, place, address.country) if line)
 
 
 def ranges(numbers: Sequence[int]) -> str:
