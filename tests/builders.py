@@ -105,7 +105,7 @@ def unit(number: int = 0, *, lines: int = 3, packages: int = 2, invoice: str = "
                 "exporter": None,
                 "producer": None,
                 "producerOnRequest": True,
-                "importer": copy.deepcopy(PARTIES["buyer"]),
+                "importer": PARTIES["buyer"] | {"contact": copy.deepcopy(PARTIES["shipTo"]["contact"])},
                 "goods": [{"description": "Men's polo shirts of cotton, knitted", "hsCode": "610510"}],
                 "criterion": "B",
                 "blanketFrom": "2026-01-01",

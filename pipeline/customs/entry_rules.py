@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.customs.rules import Data, Figure, Row, load
+
+#: A regular expression; one that cannot be read is an error of loading. Case never matters in what people write.
+Pattern = re.Pattern[str]
+TariffPrefix = Annotated[str, Field(pattern=r"^(0[1-9]|[1-9][0-9])[0-9]{0,8}$")]
 
 
 class ImporterNumber(Data):
     """A form that an importer's number may take."""
 
     name: str
-    pattern: str
+    pattern: Pattern
     example: str
     foreign: bool
 
@@ -44,7 +48,67 @@ class ForeignImporter(Row):
 class InvoiceNumber(Row):
     """How an invoice number may be written."""
 
-    pattern: str
+    pattern: Pattern
+
+
+class EntryTypes(Row):
+    """The entry types that a plan may name, and what each is."""
+
+    types: dict[str, str]
+
+
+class TradeRemedyCases(Row):
+    """The attribute that names a case of antidumping or countervailing duty, and the entry types for such goods."""
+
+    attribute: str
+    entry_types: frozenset[str]
+
+
+class Sale(Row):
+    """The reasons for export that are a sale, of which time and place are told."""
+
+    reasons: frozenset[str]
+
+
+class Tariff(Row):
+    """Which chapters there are, which are kept free, and which are claimed beside a heading of the goods."""
+
+    last_chapter: str
+    reserved: frozenset[str]
+    beside: frozenset[str]
+
+
+class Value(Row):
+    """Values that customs is likely to query."""
+
+    least_usd_per_kg: Figure
+    denials: tuple[str, ...]
+
+
+class RateRange(Data):
+    """US dollars that one unit of a currency may be worth before a person should look."""
+
+    least: Figure
+    most: Figure
+
+    @model_validator(mode="after")
+    def _least_is_less(self) -> Self:
+        if self.least >= self.most:
+            raise ValueError(f"a rate of at least {self.least} and at most {self.most} is none")
+        return self
+
+
+class Consignee(Row):
+    """The states and postal codes of the customs territory."""
+
+    regions: frozenset[str]
+    postal_code: Pattern
+
+
+class UsmcaElements(Row):
+    """What a certification must say, and how long a blanket one may be."""
+
+    longest_days: int
 
 
 class WeightTolerance(Data):
@@ -59,6 +123,9 @@ class Incoterms(Data):
 
     freight: frozenset[str]
     freight_and_insurance: frozenset[str]
+    duty: frozenset[str]
+    without_freight: frozenset[str]
+    by_water: frozenset[str]
 
 
 class Usmca(Row):
@@ -71,8 +138,39 @@ class Usmca(Row):
 class Vague(Row):
     """When a description says too little."""
 
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
     fewest_words: int
+    fewest_telling: int
     words: frozenset[str]
+
+
+class Attribute(Row):
+    """One thing that an invoice must say of goods of certain tariff numbers."""
+
+    name: str
+    asks: str
+    keys: tuple[str, ...] = Field(min_length=1)
+    prefixes: tuple[TariffPrefix, ...] = Field(min_length=1)
+    said: Pattern
+    form: Pattern | None = None
+
+
+class AttributeRules(Data):
+    """What an invoice must say of goods, by the beginning of their tariff number."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    rows: tuple[Attribute, ...]
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        names = [row.name for row in self.rows]
+        if len(set(names)) != len(names):
+            raise ValueError("an attribute is named twice")
+        return self
+
+    def asked_of(self, hts_code: str) -> tuple[Attribute, ...]:
+        """Return what must be said of goods of the ten digits."""
+        return tuple(row for row in self.rows if hts_code.startswith(row.prefixes))
 
 
 class EntryRules(Data):
@@ -83,17 +181,32 @@ class EntryRules(Data):
     destination: str
     importer_numbers: tuple[ImporterNumber, ...]
     ended_entry_types: tuple[EndedEntryType, ...]
+    entry_types: EntryTypes
+    trade_remedy_cases: TradeRemedyCases
     informal: Informal
     foreign_importer: ForeignImporter
+    foreign_importer_formal: ForeignImporter
     invoice_number: InvoiceNumber
     weights: WeightTolerance
+    manifest: Row
+    sale: Sale
+    tariff: Tariff
+    value: Value
+    exchange_rates: dict[str, RateRange]
+    consignee: Consignee
     incoterms: Incoterms
     usmca: Usmca
-    vague: Vague
+    usmca_elements: UsmcaElements
 
     def importer_number(self, number: str) -> ImporterNumber | None:
         """Return the form that `number` takes, if any."""
-        return next((form for form in self.importer_numbers if re.fullmatch(form.pattern, number)), None)
+        return next((form for form in self.importer_numbers if form.pattern.fullmatch(number)), None)
+
+
+class Textiles(Row):
+    """The chapters of textiles, whose makers must be coded exactly."""
+
+    chapters: frozenset[str]
 
 
 class MidRules(Row):
@@ -101,6 +214,7 @@ class MidRules(Row):
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     longest: int
+    textiles: Textiles
     ignored_words: frozenset[str]
     provinces: dict[str, tuple[str, ...]]
 
@@ -119,3 +233,15 @@ def entry_rules() -> EntryRules:
 def mid_rules() -> MidRules:
     """Return the rules of manufacturer identification codes."""
     return load(MidRules, "mid.yaml")
+
+
+@cache
+def vague() -> Vague:
+    """Return when a description says too little."""
+    return load(Vague, "descriptions.yaml")
+
+
+@cache
+def attribute_rules() -> AttributeRules:
+    """Return what invoices must say of goods of certain tariff numbers."""
+    return load(AttributeRules, "attributes.yaml")

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from datetime import date
 
 from pipeline.customs import pga, section232
+from pipeline.customs.attributes import check_attributes
+from pipeline.customs.descriptions import check_description
 from pipeline.customs.entry_rules import entry_rules
-from pipeline.customs.rules import spoken
+from pipeline.customs.usmca import check_claim
 from pipeline.money import EXACT, decimal, fits, minor_units, plain, rounded, times
-from pipeline.schemas.plan import Line, Unit, UsmcaCertificate
+from pipeline.schemas.plan import InvoiceHeader, Line, Manufacturer, Unit
 from pipeline.schemas.problems import Finding
 
-_TWO = decimal("2")
-_WORD = re.compile(r"[^\W_]+")
+_ONE, _TWO = decimal("1"), decimal("2")
 
 
 def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with the unit's lines, entered on the day, in the order of the invoice."""
-    makers = {manufacturer.ref for manufacturer in unit.parties.manufacturers}
+    makers = {manufacturer.ref: manufacturer for manufacturer in unit.parties.manufacturers}
     certificates = {certificate.ref: certificate for certificate in unit.usmca_certificates}
     seen: set[str] = set()
+    alike: dict[object, str] = {}
     for place, line in enumerate(unit.lines):
         here = f"{pointer}/lines/{place}"
         yield from _references(line, here, seen, makers)
-        yield from _description(line, here)
-        yield from _value(line, here, unit.invoice.currency)
+        yield from _again(line, here, alike)
+        yield from check_description(line, here)
+        yield from _code(line, here)
+        yield from _origin(line, here, makers)
+        yield from _value(line, here, unit.invoice)
         yield from _weights(line, here)
-        yield from _usmca(line, here, on, certificates)
+        yield from check_claim(line, here, on, certificates)
+        yield from check_attributes(line, here, on)
         yield from _undetermined(line, here)
         yield from section232.check_line(line, here, on)
         yield from pga.check_line(unit, line, here, on)
 
 
-def _references(line: Line, here: str, seen: set[str], makers: AbstractSet[str]) -> Iterator[Finding]:
+def _references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:
     if line.line_ref in seen:
         yield Finding(
             rule="V24",
@@ -55,21 +59,64 @@ def _references(line: Line, here: str, seen: set[str], makers: AbstractSet[str])
         )
 
 
-def _description(line: Line, here: str) -> Iterator[Finding]:
-    vague = entry_rules().vague
-    words = _WORD.findall(line.description.lower())
-    if len(words) < vague.fewest_words or all(word in vague.words or word.isdigit() for word in words):
+def _again(line: Line, here: str, alike: dict[object, str]) -> Iterator[Finding]:
+    # Without an order that it belongs to, the same goods may well be sold twice.
+    if line.order_id is None:
+        return
+    goods = (line.order_id, line.sku, line.description, line.hts_code, line.quantity, line.unit_price)
+    first = alike.setdefault(goods, line.line_ref)
+    if first != line.line_ref:
         yield Finding(
-            rule="V02",
-            severity=vague.severity,
-            pointer=f"{here}/description",
-            message=f'Line {line.line_ref}: "{line.description}" is too vague for US customs.',
-            remedy="Say what it is, what it is made of and what it is for.",
-            source=vague.source,
+            rule="V24",
+            severity="warn",
+            pointer=here,
+            message=f"Line {line.line_ref} repeats line {first}: the same goods, order, quantity and price.",
+            remedy="Take it off the invoice, unless the goods were ordered twice.",
         )
 
 
-def _value(line: Line, here: str, currency: str) -> Iterator[Finding]:
+def _code(line: Line, here: str) -> Iterator[Finding]:
+    tariff = entry_rules().tariff
+    chapter = line.hts_code[:2]
+    if chapter in tariff.reserved or (chapter > tariff.last_chapter and chapter not in tariff.beside):
+        yield Finding(
+            rule="V08",
+            severity=tariff.severity,
+            pointer=f"{here}/htsCode",
+            message=f"Line {line.line_ref}: the tariff has no chapter {chapter}, so {line.hts_code} is no number in it.",
+            remedy="Correct the tariff number.",
+            source=tariff.source,
+        )
+    elif chapter in tariff.beside:
+        yield Finding(
+            rule="V08",
+            severity="warn",
+            pointer=f"{here}/htsCode",
+            message=f"Line {line.line_ref}: {line.hts_code} is of chapter {chapter}, which is claimed beside a number "
+            "of the goods themselves.",
+            remedy="Give the number of the goods here, and the other one in the treatment's chapter99.",
+            source=tariff.source,
+        )
+
+
+def _origin(line: Line, here: str, makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:
+    maker = makers.get(line.manufacturer_ref)
+    if maker is None or line.country_of_origin != line.country_of_export:
+        return
+    if maker.address.country != line.country_of_origin:
+        yield Finding(
+            rule="V07",
+            severity="block",
+            pointer=f"{here}/countryOfOrigin",
+            message=f"Line {line.line_ref}: its origin, {line.country_of_origin}, is where it is shipped from, but its "
+            f"maker {maker.name} is in {maker.address.country}.",
+            remedy="Declare where the goods were made, or name the maker there.",
+            source="19 CFR 134.1(b), 141.86(a)(10); 19 CFR 102 appendix",
+        )
+
+
+def _value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
+    currency = invoice.currency
     product = times(line.quantity, line.unit_price)
     # Half a minor unit either way: invoices round halves up, banks to even.
     apart = EXACT.abs(EXACT.subtract(product, line.line_value))
@@ -94,6 +141,34 @@ def _value(line: Line, here: str, currency: str) -> Iterator[Finding]:
             source="19 CFR 141.86(a)(6)",
         )
 
+    else:
+        yield from _little(line, here, invoice)
+
+
+def _little(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
+    rules = entry_rules().value
+    described = line.description.lower()
+    if any(denial in described for denial in rules.denials):
+        yield Finding(
+            rule="V15",
+            severity=rules.severity,
+            pointer=f"{here}/description",
+            message=f"Line {line.line_ref} is described as without value, which customs is likely to query.",
+            remedy="Leave it to the line value, and give there what a buyer would pay; samples too need a fair value.",
+            source=rules.source,
+        )
+    rate = invoice.exchange_rate if invoice.currency != "USD" else _ONE
+    if line.unit == "KG" and rate is not None and times(line.unit_price, rate) < rules.least_usd_per_kg:
+        yield Finding(
+            rule="V15",
+            severity=rules.severity,
+            pointer=f"{here}/unitPrice",
+            message=f"Line {line.line_ref} costs {plain(line.unit_price)} {invoice.currency} a kilogram, which customs "
+            "is likely to query.",
+            remedy="Check price and unit; have at hand what shows the price that was paid.",
+            source=rules.source,
+        )
+
 
 def _weights(line: Line, here: str) -> Iterator[Finding]:
     for name, weight in (("netWeightKg", line.net_weight_kg), ("grossWeightKg", line.gross_weight_kg)):
@@ -116,57 +191,6 @@ def _weights(line: Line, here: str) -> Iterator[Finding]:
             remedy="Correct the net or the gross weight.",
             source="19 CFR 141.86(a)(4)",
         )
-
-
-def _usmca(line: Line, here: str, on: date, certificates: Mapping[str, UsmcaCertificate]) -> Iterator[Finding]:
-    usmca = entry_rules().usmca
-    ref = line.usmca_certificate_ref
-    if ref is not None and ref not in certificates:
-        yield Finding(
-            rule="V12",
-            severity=usmca.severity,
-            pointer=f"{here}/usmcaCertificateRef",
-            message=f"Line {line.line_ref} names USMCA certification {ref}, which the unit does not carry.",
-            remedy="Add the certification to usmcaCertificates, or correct the reference.",
-            source=usmca.source,
-        )
-        return
-    if line.spi not in usmca.programs:
-        if ref is not None:
-            yield Finding(
-                rule="V12",
-                severity="warn",
-                pointer=f"{here}/spi",
-                message=f"Line {line.line_ref} names a USMCA certification but claims nothing by it.",
-                remedy="Set spi to S to claim USMCA, or take the reference off the line.",
-                source=usmca.source,
-            )
-        return
-    certificate = certificates.get(ref or "")
-    if certificate is None or not _in_force(certificate, on):
-        yield Finding(
-            rule="V12",
-            severity=usmca.severity,
-            pointer=f"{here}/usmcaCertificateRef",
-            message=f"Line {line.line_ref}: USMCA claimed, but no certification covers {line.sku} on {on}.",
-            remedy="Name a certification that is in force on the day of entry, or drop the claim.",
-            source=usmca.source,
-        )
-    if line.country_of_origin not in usmca.countries:
-        yield Finding(
-            rule="V12",
-            severity=usmca.severity,
-            pointer=f"{here}/spi",
-            message=f"Line {line.line_ref}: USMCA claimed for goods of {line.country_of_origin}; "
-            f"they must originate in {spoken(sorted(usmca.countries))}.",
-            remedy="Drop the claim, or correct the origin.",
-            source=usmca.source,
-        )
-
-
-def _in_force(certificate: UsmcaCertificate, on: date) -> bool:
-    begins = certificate.blanket_from or certificate.signed_on
-    return begins <= on and (certificate.blanket_to is None or on <= certificate.blanket_to)
 
 
 def _undetermined(line: Line, here: str) -> Iterator[Finding]:

@@ -18,15 +18,20 @@ _NUMBER = re.compile(r"(?<![A-Z0-9])[0-9]+(?![A-Z0-9])")
 def check_unit(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield what is wrong with the codes of the unit's manufacturers (V01)."""
     origins: dict[str, set[str]] = {}
+    of_textiles: set[str] = set()
     for line in unit.lines:
         origins.setdefault(line.manufacturer_ref, set()).add(line.country_of_origin)
+        if line.hts_code[:2] in mid_rules().textiles.chapters:
+            of_textiles.add(line.manufacturer_ref)
     for place, manufacturer in enumerate(unit.parties.manufacturers):
         here = f"{pointer}/parties/manufacturers/{place}/mid"
-        yield from _check(manufacturer, here, origins.get(manufacturer.ref, set()))
+        ref = manufacturer.ref
+        yield from _check(manufacturer, here, origins.get(ref, set()), exactly=ref in of_textiles)
 
 
-def _check(manufacturer: Manufacturer, here: str, origins: set[str]) -> Iterator[Finding]:
+def _check(manufacturer: Manufacturer, here: str, origins: set[str], *, exactly: bool) -> Iterator[Finding]:
     rules = mid_rules()
+    severity, source = (rules.textiles.severity, rules.textiles.source) if exactly else ("warn", rules.source)
     mid, name = manufacturer.mid, manufacturer.name
     expected = derive(name, manufacturer.address)
     if mid.startswith("CA"):
@@ -52,20 +57,31 @@ def _check(manufacturer: Manufacturer, here: str, origins: set[str]) -> Iterator
     if expected is not None and mid != expected:
         yield Finding(
             rule="V01",
-            severity="warn",
+            severity=severity,
             pointer=here,
             message=f"MID {mid} does not match manufacturer {name}; its name and address give {expected}.",
-            remedy=f"Use {expected}, unless customs has registered the manufacturer under the other.",
+            remedy=f"Use {expected}."
+            if exactly
+            else f"Use {expected}, unless customs has registered the manufacturer under the other.",
+            source=source,
+        )
+    if expected is None:
+        yield Finding(
+            rule="V01",
+            severity="warn",
+            pointer=here,
+            message=f"MID {mid} of {name} cannot be checked: name and address say too little to build one.",
+            remedy="Give the Canadian province, and write name and city in Latin letters.",
             source=rules.source,
         )
     for origin in sorted(origins - {country_of(mid)}):
         yield Finding(
             rule="V01",
-            severity="warn",
+            severity=severity,
             pointer=here,
             message=f"MID {mid} of {name} is of {country_of(mid)}, but the manufacturer's lines originate in {origin}.",
             remedy="Name the maker in the country of origin, or correct the lines' origin.",
-            source=rules.source,
+            source=source,
         )
 
 

@@ -68,8 +68,8 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [("V01", "block", f"{UNIT}/parties/manufacturers/0/mid")],
     ),
     "V01 a MID is not the one that name and address give": (
-        [(f"{UNIT}/parties/manufacturers/0/mid", "XOMAPGOO12TOR")],
-        [("V01", "warn", f"{UNIT}/parties/manufacturers/0/mid")],
+        [(f"{UNIT}/parties/manufacturers/1/mid", "CNDEMBAG8SHE")],
+        [("V01", "warn", f"{UNIT}/parties/manufacturers/1/mid")],
     ),
     "V01 a maker is of another country than its goods": (
         [(f"{BAG}/countryOfOrigin", "VN")],
@@ -174,7 +174,11 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
     ),
     "V12 a claim for goods of another country": (
-        [(f"{BAG}/spi", "S"), (f"{BAG}/usmcaCertificateRef", "C1")],
+        [
+            (f"{BAG}/spi", "S"),
+            (f"{BAG}/usmcaCertificateRef", "C1"),
+            (f"{UNIT}/usmcaCertificates/0/goods/-", {"description": "Backpacks of polyester", "hsCode": "420292"}),
+        ],
         [("V12", "block", f"{BAG}/spi")],
     ),
     "V12 a certification and no claim": (

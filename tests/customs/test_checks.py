@@ -79,6 +79,9 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
         (f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="F")),
     ],
     "consumer product safety before its day": [
+        (f"{UNIT}/invoice/date", "2026-07-01"),
+        (f"{UNIT}/invoice/saleDate", "2026-07-01"),
+        (f"{UNIT}/entry/exportDate", "2026-07-06"),
         (f"{UNIT}/entry/estimatedArrivalAt", "2026-07-07T12:00:00Z"),
         (f"{PAN}/treatment/pga/0", pga_row("CP1", "CPS")),
     ],
@@ -130,6 +133,7 @@ def test_only_the_outermost_package_with_goods_is_weighed() -> None:
     carton |= {"parentRef": "PLT1", "grossWeightKg": "12.000"}  # its own goods and the box
     box |= {"parentRef": "P1"}
     made["units"][0]["packages"].append(pallet)
+    made["units"][0]["entry"]["manifestQuantity"] = "1"
     assert said(made) == []
     assert said(changed(made, f"{UNIT}/packages/0/grossWeightKg", "8.000")) == [("V04", "block", f"{UNIT}/packages")]
 

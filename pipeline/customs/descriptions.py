@@ -1,0 +1,50 @@
+"""Whether a description says what the goods are, in the language that customs reads."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from pipeline.customs.entry_rules import vague
+from pipeline.schemas.plan import Line
+from pipeline.schemas.problems import Finding
+
+_WORD = re.compile(r"[^\W_]+")
+_SHOWN = 80
+
+
+def check_description(line: Line, here: str) -> Iterator[Finding]:
+    """Yield whether the line's description is too vague (V02) or in no language that customs reads (V34)."""
+    if _foreign(line.description):
+        yield Finding(
+            rule="V34",
+            severity="warn",
+            pointer=f"{here}/description",
+            message=f"The description of line {line.line_ref} is not in English.",
+            remedy="Describe the goods in English; the invoice of another language needs a translation with it.",
+            source="19 CFR 141.86(d)",
+        )
+        return
+    rules = vague()
+    words = _WORD.findall(line.description.lower())
+    telling = {word for word in words if len(word) > 2 and word.isalpha()} - rules.words
+    if len(words) < rules.fewest_words or len(telling) < rules.fewest_telling:
+        shown = line.description if len(line.description) <= _SHOWN else f"{line.description[:_SHOWN]}..."
+        yield Finding(
+            rule="V02",
+            severity=rules.severity,
+            pointer=f"{here}/description",
+            message=f'Line {line.line_ref}: "{shown}" is too vague for US customs.',
+            remedy="Say what it is, what it is made of and what it is for.",
+            source=rules.source,
+        )
+
+
+def _foreign(text: str) -> bool:
+    # Most letters of another script: a brand or a unit in Latin letters does not make English of it.
+    if text.isascii():
+        return False
+    letters = [c for c in text if c.isalpha()]
+    foreign = sum(1 for c in letters if not unicodedata.name(c, "").startswith(("LATIN", "FULLWIDTH LATIN")))
+    return 2 * foreign > len(letters)

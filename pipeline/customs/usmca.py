@@ -1,0 +1,143 @@
+"""The USMCA claim of a line, and the certifications that stand behind it: in force, covering the goods, complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+
+from pipeline.customs.entry_rules import entry_rules
+from pipeline.customs.rules import spoken
+from pipeline.schemas.plan import Contact, Line, Party, Unit, UsmcaCertificate
+from pipeline.schemas.problems import Finding
+
+
+def check_claim(line: Line, here: str, on: date, certificates: Mapping[str, UsmcaCertificate]) -> Iterator[Finding]:
+    """Yield what is wrong with the line's claim, entered on the day (V12)."""
+    usmca = entry_rules().usmca
+    ref = line.usmca_certificate_ref
+    pointer = f"{here}/usmcaCertificateRef"
+    if ref is not None and ref not in certificates:
+        message = f"Line {line.line_ref} names USMCA certification {ref}, which the unit does not carry."
+        yield _claim(pointer, message, "Add the certification to usmcaCertificates, or correct the reference.")
+        return
+    if line.spi not in usmca.programs:
+        if ref is not None:
+            yield Finding(
+                rule="V12",
+                severity="warn",
+                pointer=f"{here}/spi",
+                message=f"Line {line.line_ref} names a USMCA certification but claims nothing by it.",
+                remedy="Set spi to S to claim USMCA, or take the reference off the line.",
+                source=usmca.source,
+            )
+        return
+    certificate = certificates.get(ref or "")
+    if certificate is None or not _in_force(certificate, on):
+        message = f"Line {line.line_ref}: USMCA claimed, but no certification covers {line.sku} on {on}."
+        yield _claim(pointer, message, "Name a certification that is in force on the day of entry, or drop the claim.")
+    elif certificate.goods and not any(line.hts_code.startswith(goods.hs_code) for goods in certificate.goods):
+        message = (
+            f"Line {line.line_ref}: USMCA claimed, but certification {certificate.ref} covers no goods of "
+            f"{line.hts_code[:4]}.{line.hts_code[4:6]}."
+        )
+        yield _claim(pointer, message, "Name a certification that covers the goods, or drop the claim.")
+    if line.country_of_origin not in usmca.countries:
+        message = (
+            f"Line {line.line_ref}: USMCA claimed for goods of {line.country_of_origin}; "
+            f"they must originate in {spoken(sorted(usmca.countries))}."
+        )
+        yield _claim(f"{here}/spi", message, "Drop the claim, or correct the origin.")
+
+
+def _claim(pointer: str, message: str, remedy: str) -> Finding:
+    usmca = entry_rules().usmca
+    return Finding(
+        rule="V12", severity=usmca.severity, pointer=pointer, message=message, remedy=remedy, source=usmca.source
+    )
+
+
+def _in_force(certificate: UsmcaCertificate, on: date) -> bool:
+    # Whoever claims must hold it: one that is signed later covers nothing yet, whatever its blanket period.
+    begins = max(certificate.blanket_from or certificate.signed_on, certificate.signed_on)
+    return begins <= on and (certificate.blanket_to is None or on <= certificate.blanket_to)
+
+
+def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield what the unit's certifications lack of their nine elements, or cannot mean (V30)."""
+    rules = entry_rules().usmca_elements
+    seen: set[str] = set()
+    for place, certificate in enumerate(unit.usmca_certificates):
+        here = f"{pointer}/usmcaCertificates/{place}"
+        if certificate.ref in seen:
+            yield Finding(
+                rule="V24",
+                severity="block",
+                pointer=f"{here}/ref",
+                message=f"USMCA certification {certificate.ref} is in unit {unit.unit_ref} twice.",
+                remedy="Give every certification a ref of its own.",
+            )
+        seen.add(certificate.ref)
+        for where, message, remedy in (*_missing(certificate), *_period(certificate, rules.longest_days)):
+            yield Finding(
+                rule="V30",
+                severity=rules.severity,
+                pointer=f"{here}/{where}",
+                message=f"USMCA certification {certificate.ref} {message}.",
+                remedy=remedy,
+                source=rules.source,
+            )
+
+
+_COMPLETE = "Complete the certification and have it signed anew: customs refuses the claim for a missing element."
+
+
+def _missing(certificate: UsmcaCertificate) -> Iterator[tuple[str, str, str]]:
+    role = certificate.certifier_role
+    lacks = _contact_lacks(certificate.certifier_contact)
+    if certificate.certifier_contact is not None and certificate.certifier_contact.title is None:
+        lacks.append("title")
+    if lacks:
+        yield "certifierContact", f"lacks the certifier's {spoken(lacks)} (element 2)", _COMPLETE
+    if certificate.certifier_address is None:
+        yield "certifierAddress", "lacks the certifier's address (element 2)", _COMPLETE
+    if role == "importer" and certificate.exporter is None:
+        yield "exporter", "does not name the exporter (element 3)", _COMPLETE
+    if role != "producer" and certificate.producer is None and not certificate.producer_on_request:
+        yield (
+            "producer",
+            "does not name the producer (element 4)",
+            "Name the producer, or say that it is named to customs on request by producerOnRequest.",
+        )
+    if role != "importer" and certificate.importer is None:
+        yield "importer", "does not name the importer (element 5)", "Name the importer where it is known."
+    parties: tuple[tuple[str, int, Party | None], ...] = (
+        ("exporter", 3, certificate.exporter),
+        ("producer", 4, certificate.producer),
+        ("importer", 5, certificate.importer),
+    )
+    for name, element, party in parties:
+        if party is not None and (lacks := _contact_lacks(party.contact)):
+            yield f"{name}/contact", f"lacks the {name}'s {spoken(lacks)} (element {element})", _COMPLETE
+    if not certificate.goods:
+        yield "goods", "does not say which goods it covers, by description and HS subheading (element 6)", _COMPLETE
+
+
+def _contact_lacks(contact: Contact | None) -> list[str]:
+    values = (("e-mail", contact and contact.email), ("telephone", contact and contact.phone))
+    return [name for name, value in values if value is None]
+
+
+def _period(certificate: UsmcaCertificate, longest_days: int) -> Iterator[tuple[str, str, str]]:
+    begins, ends = certificate.blanket_from, certificate.blanket_to
+    if (begins is None) != (ends is None):
+        where = "blanketFrom" if begins is None else "blanketTo"
+        yield where, "has half a blanket period (element 8)", "Give both days, or neither for a single shipment."
+    if begins is not None and ends is not None:
+        if ends < begins:
+            yield "blanketTo", f"ends on {ends}, before it begins on {begins}", "Correct the blanket period."
+        elif (ends - begins).days > longest_days:
+            yield (
+                "blanketTo",
+                f"covers {(ends - begins).days + 1} days; a blanket one covers at most twelve months (element 8)",
+                "Shorten the blanket period to twelve months.",
+            )

@@ -1,0 +1,238 @@
+"""What else a broker would chase: changes to a good plan, and the finding that spares the call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.customs.cases import BAG, FOREIGN, PAN, SHIRT, UNIT, heading
+
+CERTIFICATE = f"{UNIT}/usmcaCertificates/0"
+MAKER = f"{UNIT}/parties/manufacturers"
+
+#: A battery instead of the pan, which leaves metals and agencies out of it.
+NEUTRAL: list[tuple[str, Any]] = [
+    (f"{PAN}/treatment/chapter99", [heading("9903.05.90")]),
+    (f"{PAN}/treatment/section232", []),
+    (f"{PAN}/treatment/pga", []),
+]
+
+
+def goods(hts_code: str, description: str, **attributes: str) -> list[tuple[str, Any]]:
+    return [
+        *NEUTRAL,
+        (f"{PAN}/htsCode", hts_code),
+        (f"{PAN}/description", description),
+        (f"{PAN}/attributes", attributes),
+    ]
+
+
+INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
+    "V01 a maker of textiles is not coded exactly": (
+        [(f"{MAKER}/0/mid", "XOMAPGOO12TOR")],
+        [("V01", "block", f"{MAKER}/0/mid")],
+    ),
+    "V01 a Canadian maker without a province": (
+        [(f"{MAKER}/0/address/region", None)],
+        [("V01", "warn", f"{MAKER}/0/mid")],
+    ),
+    "V02 a code and a colour": (
+        [(f"{PAN}/description", "SKU 8841 X9 red 24")],
+        [("V02", "block", f"{PAN}/description")],
+    ),
+    "V02 consolidated daily necessities": (
+        [(f"{PAN}/description", "Consolidated daily necessities and gifts")],
+        [("V02", "block", f"{PAN}/description")],
+    ),
+    "V03 a charge finer than a cent": (
+        [(f"{UNIT}/invoice/charges/0/amount", "80.001"), (f"{UNIT}/invoice/total", "228.001")],
+        [("V03", "block", f"{UNIT}/invoice/charges/0/amount")],
+    ),
+    "V04 the manifest weighs otherwise": (
+        [(f"{UNIT}/entry/manifestGrossWeightKg", "12.500")],
+        [("V04", "block", f"{UNIT}/entry/manifestGrossWeightKg")],
+    ),
+    "V06 the manifest counts otherwise": (
+        [(f"{UNIT}/entry/manifestQuantity", "3")],
+        [("V06", "block", f"{UNIT}/entry/manifestQuantity")],
+    ),
+    "V07 the origin is where it is shipped from": (
+        [(f"{BAG}/countryOfOrigin", "CA")],
+        [("V01", "warn", f"{MAKER}/1/mid"), ("V07", "block", f"{BAG}/countryOfOrigin")],
+    ),
+    "V08 no such chapter": ([(f"{BAG}/htsCode", "7701100000")], [("V08", "block", f"{BAG}/htsCode")]),
+    "V08 a number that is claimed beside another": (
+        [(f"{BAG}/htsCode", "9801001012")],
+        [("V08", "warn", f"{BAG}/htsCode")],
+    ),
+    "V12 a certification that is signed after the entry": (
+        [(f"{CERTIFICATE}/signedOn", "2026-11-27")],
+        [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
+    ),
+    "V12 a certification of other goods": (
+        [(f"{CERTIFICATE}/goods/0/hsCode", "610610")],
+        [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
+    ),
+    "V15 no commercial value": (
+        [(f"{BAG}/description", "Backpack, woven polyester, no commercial value")],
+        [("V15", "warn", f"{BAG}/description")],
+    ),
+    "V15 a kilogram for less than a dollar": (
+        [
+            (f"{BAG}/unit", "KG"),
+            (f"{BAG}/unitPrice", "0.99"),
+            (f"{BAG}/lineValue", "3.96"),
+            (f"{UNIT}/invoice/total", "179.96"),
+        ],
+        [("V15", "warn", f"{BAG}/unitPrice")],
+    ),
+    "V16 a rate upside down": (
+        [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "1.3986")],
+        [("V16", "warn", f"{UNIT}/invoice/exchangeRate")],
+    ),
+    "V17 duty paid without duty": (
+        [(f"{UNIT}/invoice/incoterm", "DDP")],
+        [("V17", "warn", f"{UNIT}/invoice/charges")],
+    ),
+    "V17 freight in a price without it": (
+        [
+            (f"{UNIT}/invoice/incoterm", "EXW"),
+            (f"{UNIT}/invoice/charges/0/includedInPrices", True),
+            (f"{UNIT}/invoice/total", "148.00"),
+        ],
+        [("V17", "warn", f"{UNIT}/invoice/charges/0/includedInPrices")],
+    ),
+    "V17 a sea term by truck": ([(f"{UNIT}/invoice/incoterm", "FOB")], [("V17", "warn", f"{UNIT}/invoice/incoterm")]),
+    "V20 a foreign importer's formal entry": (
+        [
+            (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
+            (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
+        ],
+        [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")],
+    ),
+    "V20 a buyer abroad who imports": (
+        [
+            (f"{UNIT}/entry/type", "11"),
+            (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
+            (f"{UNIT}/parties/buyer/address", FOREIGN),
+        ],
+        [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
+    ),
+    "V22 a type that is not known": ([(f"{UNIT}/entry/type", "99")], [("V22", "warn", f"{UNIT}/entry/type")]),
+    "V22 a dumping case on plain consumption": (
+        [(f"{PAN}/attributes", {"adCvdCase": "A570930000"})],
+        [("V22", "warn", f"{UNIT}/entry/type")],
+    ),
+    "V23 a shirt of who knows what for whom": (
+        [(f"{SHIRT}/description", "Polo shirt for daily outdoor life")],
+        [("V23", "warn", f"{SHIRT}/attributes")] * 3,
+    ),
+    "V23 shoes without upper and sole": (
+        goods("6403996075", "Hiking shoes, waterproof, ankle high"),
+        [("V23", "warn", f"{PAN}/attributes")] * 2,
+    ),
+    "V23 wood of no tree": (
+        goods("4419909000", "Salad bowl, wooden, turned by hand"),
+        [("V23", "warn", f"{PAN}/attributes")],
+    ),
+    "V23 a battery without its number": (
+        goods("8507600020", "Lithium-ion battery for cordless drills, 18 V"),
+        [("V23", "warn", f"{PAN}/attributes")],
+    ),
+    "V23 a battery with a number of no form": (
+        goods("8507600020", "Lithium-ion battery for cordless drills, 18 V", unNumber="class 9"),
+        [("V23", "warn", f"{PAN}/attributes/unNumber")],
+    ),
+    "V25 a state that is none": (
+        [(f"{UNIT}/parties/shipTo/address/region", "New York")],
+        [("V25", "warn", f"{UNIT}/parties/shipTo/address/region")],
+    ),
+    "V25 a Canadian postal code": (
+        [(f"{UNIT}/parties/shipTo/address/postalCode", "M5J 1H8")],
+        [("V25", "warn", f"{UNIT}/parties/shipTo/address/postalCode")],
+    ),
+    "V30 nobody to ask about the origin": (
+        [(f"{CERTIFICATE}/certifierContact", None)],
+        [("V30", "warn", f"{CERTIFICATE}/certifierContact")],
+    ),
+    "V30 a certifier without an address": (
+        [(f"{CERTIFICATE}/certifierAddress", None)],
+        [("V30", "warn", f"{CERTIFICATE}/certifierAddress")],
+    ),
+    "V30 an importer certifies and names no exporter": (
+        [(f"{CERTIFICATE}/certifierRole", "importer")],
+        [("V30", "warn", f"{CERTIFICATE}/exporter")],
+    ),
+    "V30 an exporter certifies and names no producer": (
+        [(f"{CERTIFICATE}/producerOnRequest", False)],
+        [("V30", "warn", f"{CERTIFICATE}/producer")],
+    ),
+    "V30 no importer": ([(f"{CERTIFICATE}/importer", None)], [("V30", "warn", f"{CERTIFICATE}/importer")]),
+    "V30 no goods": ([(f"{CERTIFICATE}/goods", [])], [("V30", "warn", f"{CERTIFICATE}/goods")]),
+    "V30 a period without an end": (
+        [(f"{CERTIFICATE}/blanketTo", None)],
+        [("V30", "warn", f"{CERTIFICATE}/blanketTo")],
+    ),
+    "V30 a period of two years": (
+        [(f"{CERTIFICATE}/blanketTo", "2027-12-31")],
+        [("V30", "warn", f"{CERTIFICATE}/blanketTo")],
+    ),
+    "V31 there before it left": (
+        [(f"{UNIT}/entry/exportDate", "2026-11-28")],
+        [("V31", "warn", f"{UNIT}/entry/exportDate")],
+    ),
+    "V31 invoiced after it crossed": (
+        [(f"{UNIT}/invoice/date", "2026-11-27")],
+        [("V31", "warn", f"{UNIT}/invoice/date")],
+    ),
+    "V31 sold after it crossed": (
+        [(f"{UNIT}/invoice/saleDate", "2026-11-27")],
+        [("V31", "warn", f"{UNIT}/invoice/saleDate")],
+    ),
+    "V32 assists": ([(f"{UNIT}/invoice/assists", "declared")], [("V32", "warn", f"{UNIT}/invoice/assists")]),
+    "V33 sold nobody knows when": (
+        [(f"{UNIT}/invoice/saleDate", None)],
+        [("V33", "block", f"{UNIT}/invoice/saleDate")],
+    ),
+    "V33 sold nobody knows where": (
+        [(f"{UNIT}/invoice/salePlace", None)],
+        [("V33", "block", f"{UNIT}/invoice/salePlace")],
+    ),
+    "V34 a description in Chinese": (
+        [
+            (f"{BAG}/attributes", {"material": "polyester"}),
+            (f"{BAG}/description", "\u4e0d\u9508\u94a2 \u714e\u9505 \u5bb6\u7528 24 cm"),
+        ],
+        [("V34", "warn", f"{BAG}/description")],
+    ),
+    "D02 a name that reads backwards": (
+        [(f"{UNIT}/parties/buyer/name", "Demo \u202egnp.exe\u202c Inc")],
+        [("D02", "block", f"{UNIT}/parties/buyer/name")],
+    ),
+    "D02 a space that nobody sees": (
+        [(f"{PAN}/attributes", {"material": "stainless\u200b steel"})],
+        [("D02", "warn", f"{PAN}/attributes/material")],
+    ),
+}
+
+SPOKEN: dict[str, list[tuple[str, Any]]] = {
+    "attributes say what the description does not": [
+        *goods("6403996075", "Hiking shoes, waterproof, ankle high", upper="cowhide", sole="rubber"),
+    ],
+    "a description says it all": [*goods("6403996075", "Hiking shoes with uppers of leather and soles of rubber")],
+    "wood of a tree": [*goods("4419909000", "Salad bowl of maple wood, turned by hand")],
+    "a battery by its number": [
+        *goods("8507600020", "Lithium-ion battery for cordless drills, 18 V", unNumber="UN3480")
+    ],
+    "a sample needs no sale": [
+        (f"{UNIT}/invoice/reasonForExport", "sample"),
+        (f"{UNIT}/invoice/saleDate", None),
+        (f"{UNIT}/invoice/salePlace", None),
+    ],
+    "a dumping case on its own type": [
+        (f"{UNIT}/entry/type", "03"),
+        (f"{PAN}/attributes", {"adCvdCase": "A570930000"}),
+    ],
+    "a manifest that weighs the same": [(f"{UNIT}/entry/manifestGrossWeightKg", "12.100")],
+    "a plan that says nothing of the manifest": [(f"{UNIT}/entry/manifestQuantity", None)],
+    "nine digits of ZIP code": [(f"{UNIT}/parties/shipTo/address/postalCode", "14203-1234")],
+}

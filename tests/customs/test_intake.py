@@ -1,0 +1,65 @@
+"""What brokers chase, asked before they must: each breach is found, each remedy is accepted."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from tests.builders import changed, plan
+from tests.customs.cases import UNIT, findings, said, with_changes
+from tests.customs.intake_cases import CERTIFICATE, INTAKE, SPOKEN
+
+
+@pytest.mark.parametrize("breach", INTAKE)
+def test_a_breach_is_found_where_it_is(breach: str) -> None:
+    changes, expected = INTAKE[breach]
+    assert said(with_changes(*changes)) == expected
+
+
+@pytest.mark.parametrize("breach", INTAKE)
+def test_a_finding_is_a_sentence_with_a_remedy(breach: str) -> None:
+    for finding in findings(with_changes(*INTAKE[breach][0])):
+        assert finding.message.endswith(".")
+        assert finding.remedy.endswith(".")
+        assert "None" not in finding.message + finding.remedy
+
+
+@pytest.mark.parametrize("spoken", SPOKEN)
+def test_what_is_said_is_believed(spoken: str) -> None:
+    assert said(with_changes(*SPOKEN[spoken])) == []
+
+
+def test_the_same_goods_of_one_order_are_asked_about_and_those_of_two_are_not() -> None:
+    made = plan(lines=3)
+    lines = made["units"][0]["lines"]
+    lines[2] = copy.deepcopy(lines[0]) | {"lineRef": "L3"}
+    made["units"][0]["invoice"]["total"] = "226.00"
+    assert said(made) == [("V24", "warn", f"{UNIT}/lines/2")]
+    assert said(changed(made, f"{UNIT}/lines/2/orderId", "ord_9")) == []
+
+
+def test_a_certification_is_in_a_unit_once() -> None:
+    made = plan()
+    certificates = made["units"][0]["usmcaCertificates"]
+    certificates.append(copy.deepcopy(certificates[0]))
+    assert said(made) == [("V24", "block", f"{UNIT}/usmcaCertificates/1/ref")]
+
+
+def test_a_certification_as_short_as_the_first_version_took_it_is_read_and_asked_about() -> None:
+    made = plan()
+    certificate = made["units"][0]["usmcaCertificates"][0]
+    for added in (
+        "certifierAddress",
+        "certifierContact",
+        "exporter",
+        "producer",
+        "producerOnRequest",
+        "importer",
+        "goods",
+    ):
+        del certificate[added]
+    assert said(made) == [
+        ("V30", "warn", f"{CERTIFICATE}/{missing}")
+        for missing in ("certifierContact", "certifierAddress", "producer", "importer", "goods")
+    ]
