@@ -7,41 +7,82 @@ from dataclasses import dataclass
 from datetime import date
 
 from pipeline.customs.pga_answers import USE, USE_TEXT, Answer, answers
+from pipeline.customs.pga_layouts import record_rules
+from pipeline.customs.pga_parties import UnitParties
+from pipeline.customs.pga_records import line_records
 from pipeline.customs.pga_rules import Flag, PgaRules, pga_rules
 from pipeline.customs.rules import Row, spoken
 from pipeline.schemas.plan import Line, Unit
 from pipeline.schemas.problems import Finding, Severity
+
+#: What of a row stands beside its data.
+_CODES = frozenset({"program", "processing", "disclaimer", USE})
 
 
 def check_line(unit: Unit, line: Line, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with the agency answers (V14 and its kin) of a line that is entered on the day."""
     if not line.treatment.pga:
         return
-    rules = pga_rules()
     for answer in answers(unit, line, on):
-        about = _About(rules, line, answer, f"{pointer}/treatment/pga/{answer.place}")
-        rows = rules.flag_rows(answer.row.flag)
-        if not rows:
-            yield about.finding(
-                "V14-FLAG",
-                "note",
-                "/flag",
-                f"it answers flag {answer.row.flag}, which the rules of {rules.as_of} do not know",
-                "Nothing, if the broker's tariff shows the flag; else correct it.",
-            )
-        elif all(row.agency != answer.row.agency for row in rows):
-            yield about.finding(
-                "V14-AGENCY",
-                rows[0].severity,
-                "/agency",
-                f"flag {answer.row.flag} belongs to {rows[0].agency}, not to {answer.row.agency}",
-                f"Set the agency to {rows[0].agency}, or correct the flag.",
-                rows[0],
-            )
-        elif answer.flag is None:
-            yield from _out_of_time(about, rows, on)
-        elif answer.flag.asked(on, unit.entry.type):
-            yield from _answered(about, answer.flag, unit.entry.type, on)
+        about = _About(pga_rules(), line, answer, f"{pointer}/treatment/pga/{answer.place}")
+        yield from _checked(about, unit.entry.type, on)
+
+
+def check_records(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield what of the unit's agency answers the message-set records cannot take as it stands (V14-RECORD)."""
+    parties = UnitParties(unit)
+    for place, line in enumerate(unit.lines):
+        if line.treatment.pga:
+            yield from _unfit(line, list(answers(unit, line, on)), parties, f"{pointer}/lines/{place}")
+
+
+def _checked(about: _About, entry_type: str, on: date) -> Iterator[Finding]:
+    row, rules = about.answer.row, about.rules
+    rows = rules.flag_rows(row.flag)
+    if not rows:
+        yield about.finding(
+            "V14-FLAG",
+            "note",
+            "/flag",
+            f"it answers flag {row.flag}, which the rules of {rules.as_of} do not know",
+            "Nothing, if the broker's tariff shows the flag; else correct it.",
+        )
+    elif all(known.agency != row.agency for known in rows):
+        yield about.finding(
+            "V14-AGENCY",
+            rows[0].severity,
+            "/agency",
+            f"flag {row.flag} belongs to {rows[0].agency}, not to {row.agency}",
+            f"Set the agency to {rows[0].agency}, or correct the flag.",
+            rows[0],
+        )
+    elif about.answer.flag is None:
+        yield from _out_of_time(about, rows, on)
+    elif about.answer.flag.asked(on, entry_type):
+        yield from _answered(about, about.answer.flag, entry_type, on)
+
+
+def _unfit(line: Line, told: list[Answer], parties: UnitParties, pointer: str) -> Iterator[Finding]:
+    # A datum of another shape than it should have has its finding already.
+    misshapen = {(answer.place, asked.key) for answer in told for asked in answer.data if asked.shape is not None}
+    for one in line_records(line, told, parties).told:
+        if not one.unfit or (one.place, one.key) in misshapen:
+            continue
+        here = f"{pointer}/treatment/pga/{one.place}"
+        if one.place is None:
+            here = f"{pointer}/description"
+        elif one.key in line.treatment.pga[one.place].data:
+            here += f"/data/{one.key}"
+        elif one.key in _CODES:
+            here += f"/{one.key}"
+        yield Finding(
+            rule="V14-RECORD",
+            severity="warn",
+            pointer=here,
+            message=f"Line {line.line_ref}, agency records: {one.note}.",
+            remedy="Write it so that the message set can carry it, or have the filer key it.",
+            source=record_rules().source,
+        )
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def test_a_datum_of_another_shape_is_queried(key: str, value: str) -> None:
 def test_other_use_is_put_into_words() -> None:
     row = food() | {"intendedUse": "980.000"}
     assert said(answered(row)) == [("V14-USE", "warn", f"{ROW}/data/intendedUseText")]
-    assert said(answered(food(intendedUseText="For display in a museum") | {"intendedUse": "980.000"})) == []
+    assert said(answered(food(intendedUseText="Museum display") | {"intendedUse": "980.000"})) == []
 
 
 @pytest.mark.parametrize("row", [pga_row("CP1", "CPS"), pga_row("CP2", "CPS"), pga_row("CP1", "CPS", disclaimer="D")])
