@@ -70,6 +70,5 @@ def _unit(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     yield from check_certificates(unit, pointer)
     yield from lines.check_lines(unit, pointer, entered_on)
     yield from pga.check_records(unit, pointer, entered_on)
-    yield from pga.check_records(unit, pointer, entered_on)
     yield from check_carriage(unit, pointer)
     yield from check_characters(unit, pointer)
