@@ -1,103 +1,113 @@
-"""The whole handoff of an export as one zip, made while it is sent: the same documents, the same bytes."""
+"""The whole handoff of an export as one zip: the approved plan, what the customs broker was told, and every document."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import re
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from sqlmodel import Session, col, select
-from typing_extensions import Buffer
+from sqlalchemy import select
+from sqlmodel import Session, col
 
+from config.settings import Settings
 from pipeline.artifacts import ArtifactStore
+from pipeline.documents import bundled
+from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN, Member, safe
 from pipeline.errors import InvalidState
-from pipeline.models import Artifact, Export, ExportUnit
+from pipeline.lanes import cloud_event
+from pipeline.models import Artifact, Export, ExportUnit, Notification, PlanSnapshot
+from pipeline.notifications import BROKER
+from pipeline.schemas.messages import MessageType
 
-#: The earliest moment that a zip can name: the bytes tell nothing of when they were packed.
-_MOMENT: Final = (1980, 1, 1, 0, 0, 0)
-_READABLE_BY_ALL: Final = 0o100644 << 16
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+__all__ = ["Bundle", "gathered", "safe", "stream"]
 
 
 @dataclass(frozen=True)
-class Member:
-    """One document and its place in the zip."""
+class Bundle:
+    """Everything that goes into the zip: documents lie in the store, `bodies` are what was made of the export's rows."""
 
-    path: str
-    sha256: str
+    members: Sequence[Member]
+    bodies: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        """What tells one bundle from another, in hex."""
+        return hashlib.sha256("\n".join(f"{m.sha256} {m.path}" for m in self.members).encode()).hexdigest()
 
 
-def members(session: Session, export: Export) -> list[Member]:
-    """Return the documents of the export, a folder for each unit, by name.
+def gathered(session: Session, settings: Settings, export: Export) -> Bundle:
+    """Return the bundle of the export, its members by name, the documents in a folder for each unit.
 
-    Raises InvalidState until every customs package is closed.
+    Raises InvalidState until every customs package is closed and the handoff is written.
     """
     if export.units_closed < export.units_total:
         raise InvalidState(
             f"{export.units_closed} of {export.units_total} customs packages are closed; the bundle is whole when all are"
         )
-    rows = session.execute(
-        select(Artifact.unit_no, ExportUnit.unit_ref, Artifact.filename, Artifact.sha256)
+    told = session.scalars(
+        select(Notification).where(
+            col(Notification.export_id) == export.id,
+            col(Notification.audience) == BROKER,
+            col(Notification.event_type) == MessageType.HANDOFF_READY.value,
+        )
+    ).first()
+    if told is None:
+        raise InvalidState("the handoff is not written yet; the bundle holds what the customs broker is told")
+    bodies = {
+        PLAN: session.get_one(PlanSnapshot, export.plan_id).document.encode(),
+        MESSAGE: cloud_event(settings, told, export.trace_parent),
+    }
+    documents = session.execute(
+        select(
+            col(Artifact.unit_no),
+            col(ExportUnit.unit_ref),
+            col(Artifact.filename),
+            col(Artifact.size),
+            col(Artifact.sha256),
+        )
         .join(
             ExportUnit,
             (col(ExportUnit.export_id) == col(Artifact.export_id)) & (col(ExportUnit.unit_no) == col(Artifact.unit_no)),
         )
         .where(col(Artifact.export_id) == export.id)
     ).all()
-    return sorted(
-        (
-            Member(f"{unit_no:04d}-{safe(unit_ref)}/{safe(filename)}", sha256)
-            for unit_no, unit_ref, filename, sha256 in rows
-        ),
-        key=lambda member: member.path,
+    members = [bundled.member(path, body) for path, body in bodies.items()] + [
+        Member(f"{bundled.folder(unit_no, unit_ref)}/{safe(filename)}", size, sha256)
+        for unit_no, unit_ref, filename, size, sha256 in documents
+    ]
+    bodies[MANIFEST] = bundled.manifest(_about(session, export), members)
+    members.append(bundled.member(MANIFEST, bodies[MANIFEST]))
+    return Bundle(sorted(members, key=lambda member: member.path), bodies)
+
+
+def stream(store: ArtifactStore, packed: Bundle) -> Iterator[bytes]:
+    """Yield the zip, one document in memory at a time."""
+
+    def read(member: Member) -> bytes:
+        body = packed.bodies.get(member.path)
+        return store.get(member.sha256) if body is None else body
+
+    return bundled.zipped(packed.members, read)
+
+
+def _about(session: Session, export: Export) -> bundled.About:
+    units = session.execute(
+        select(col(ExportUnit.unit_no), col(ExportUnit.unit_ref), col(ExportUnit.treatment_digest))
+        .where(col(ExportUnit.export_id) == export.id)
+        .order_by(col(ExportUnit.unit_no))
+    ).all()
+    return bundled.About(
+        export_id=export.id,
+        account_id=export.account_id,
+        batch_id=export.batch_id,
+        revision=export.revision,
+        test=export.test,
+        plan_hash=export.plan_hash,
+        treatment_digest=export.treatment_digest,
+        ruleset_id=export.ruleset_id,
+        ruleset_as_of=export.ruleset_as_of,
+        units=[
+            bundled.BundledUnit(unit_ref, bundled.folder(unit_no, unit_ref), digest)
+            for unit_no, unit_ref, digest in units
+        ],
     )
-
-
-def digest(packed: Sequence[Member]) -> str:
-    """Return what tells one bundle from another, in hex."""
-    return hashlib.sha256("\n".join(f"{m.sha256} {m.path}" for m in packed).encode()).hexdigest()
-
-
-def stream(store: ArtifactStore, packed: Sequence[Member]) -> Iterator[bytes]:
-    """Yield the zip, one document in memory at a time.
-
-    Documents are stored as they are: what a deflater makes of them depends on the library of the machine.
-    """
-    out = _Outlet()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for member in packed:
-            info = zipfile.ZipInfo(member.path, _MOMENT)
-            info.create_system = 3
-            info.external_attr = _READABLE_BY_ALL
-            archive.writestr(info, store.get(member.sha256))
-            yield out.taken()
-    yield out.taken()
-
-
-def safe(name: str) -> str:
-    """Return `name` as a file name that no system misreads."""
-    return _UNSAFE.sub("-", name).strip(".-") or "unnamed"
-
-
-class _Outlet(io.RawIOBase):
-    """A file that can only be written; what was written is taken away."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, part: Buffer, /) -> int:
-        self._parts.append(bytes(part))
-        return len(self._parts[-1])
-
-    def taken(self) -> bytes:
-        """Return what was written since the last time."""
-        whole = b"".join(self._parts)
-        self._parts.clear()
-        return whole

@@ -20,6 +20,7 @@ _COMMANDS: Final = {
     "inspect": "exports",
     "events": "exports",
     "artifacts": "exports",
+    "verify": "verify",
     "schema": "schema",
 }
 #: noun -> module of pipeline.commands and the name of the group in it

@@ -60,12 +60,12 @@ def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) 
     responses={200: {"content": {"application/zip": {}}}, **_NOT_CHANGED, **refusals(404, 409)},
 )
 def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
-    """Return all documents of an export as one zip, a folder for each unit; the same documents, the same bytes."""
+    """Return plan, broker message and all documents of an export as one zip; the same export, the same bytes."""
     with runtime.db.read() as session:
         export = inspection.find(session, caller.account_id, id)
         _may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
-        packed = bundle.members(session, export)
-    etag = f'"{bundle.digest(packed)}"'
+        packed = bundle.gathered(session, runtime.settings, export)
+    etag = f'"{packed.digest}"'
     headers = {
         "ETag": etag,
         "Cache-Control": "private, no-cache",

@@ -13,7 +13,7 @@ from sqlmodel import Session
 from pipeline.errors import StepFailed
 from pipeline.events import EventType, NewEvent
 from pipeline.models import LineTreatment
-from pipeline.schemas.plan import Line, Unit, as_json
+from pipeline.schemas.plan import Line, Treatment, Unit, as_json
 from pipeline.steps import StepContext, plan_unit, unit_row
 
 
@@ -23,13 +23,12 @@ def line_digest(line: Line) -> str:
     It is taken over the RFC 8785 form, in which decimals are strings with their digits as the plan carried them:
     12.5 and 12.50 are told apart, the order of keys is not.
     """
-    return _digest(
-        {
-            "htsCode": line.hts_code,
-            "countryOfOrigin": line.country_of_origin,
-            "treatment": as_json(line.treatment),
-        }
-    )
+    return digest_of(line.hts_code, line.country_of_origin, line.treatment)
+
+
+def digest_of(hts_code: str, country_of_origin: str, treatment: Treatment) -> str:
+    """Return the digest that a line of this code, origin and treatment has; see `line_digest`."""
+    return _digest({"htsCode": hts_code, "countryOfOrigin": country_of_origin, "treatment": as_json(treatment)})
 
 
 def line_digests(unit: Unit) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import zipfile
 
 import obstore
@@ -79,7 +80,7 @@ def test_a_document_changed_behind_our_back_is_not_served(desk: Desk) -> None:
     assert [each["event"] for each in logs] == ["artifact_conflict"]
 
 
-def test_the_bundle_holds_every_document_in_a_folder_a_unit(desk: Desk) -> None:
+def test_the_bundle_holds_plan_message_and_every_document_in_a_folder_a_unit(desk: Desk) -> None:
     client = desk.client("read")
     export = executed(desk, units=2)
     response = client.get(export.links.bundle)
@@ -89,9 +90,22 @@ def test_the_bundle_holds_every_document_in_a_folder_a_unit(desk: Desk) -> None:
         assert archive.testzip() is None
         names = archive.namelist()
         packed = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in names}
+        manifest = json.loads(archive.read("manifest.json"))
     folders = {export.units[n].customs_package_id: f"000{n + 1}-U{n + 1}" for n in range(2)}
-    assert packed == {f"{folders[a.customs_package_id]}/{a.filename}": a.sha256 for a in export.artifacts}
+    documents = {f"{folders[a.customs_package_id]}/{a.filename}": a.sha256 for a in export.artifacts}
+    assert packed.keys() - documents.keys() == {"broker_message.json", "manifest.json", "plan.json"}
+    assert documents.items() <= packed.items()
     assert names == sorted(names)
+    assert {each["path"]: each["sha256"] for each in manifest["members"]} == {
+        name: sha256 for name, sha256 in packed.items() if name != "manifest.json"
+    }
+    assert (manifest["exportId"], manifest["planHash"]) == (export.export_id, export.plan_hash)
+
+
+def test_there_is_no_bundle_before_the_handoff(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    response = desk.client("read").get(f"/api/exports/{export_id}/bundle")
+    assert (response.status_code, response.json()["errorCode"]) == (409, "INVALID_STATE")
 
 
 def test_the_same_documents_are_the_same_bundle_to_the_byte(desk: Desk) -> None:

@@ -1,0 +1,88 @@
+"""What a document carries of each line's treatment, and the first thing in which two of them differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from pipeline.customs.treatment import digest_of
+from pipeline.schemas.plan import Treatment, as_json
+
+#: How much of a value a difference repeats.
+_LONGEST_VALUE = 60
+
+
+class Unreadable(Exception):
+    """What was to be read is not what it says it is; the message names what is wrong, as a sentence of its own."""
+
+
+@dataclass(frozen=True)
+class CarriedLine:
+    """A line as a document carries it: what it says, and the digest that it says this has.
+
+    `treatment` is None where the document states the digest alone, `hts_code` and `country_of_origin` with it.
+    """
+
+    line_ref: str
+    stated: str | None
+    hts_code: str | None = None
+    country_of_origin: str | None = None
+    treatment: Treatment | None = None
+
+    @property
+    def recomputed(self) -> str | None:
+        """The digest of what the line says."""
+        if self.treatment is None or self.hts_code is None or self.country_of_origin is None:
+            return None
+        return digest_of(self.hts_code, self.country_of_origin, self.treatment)
+
+
+def difference(planned: Sequence[CarriedLine], carried: Iterable[CarriedLine]) -> str | None:
+    """Return the first line that differs and in what, as a sentence; None where the lines are the plan's."""
+    for number, (plan, found) in enumerate(zip_longest(planned, carried), start=1):
+        if found is None:
+            return f"line {plan.line_ref} (number {number}) is missing"
+        if plan is None:
+            return f"line {found.line_ref} (number {number}) is not in the plan"
+        said = _line_difference(plan, found)
+        if said is not None:
+            return f"line {plan.line_ref}: {said}"
+    return None
+
+
+def _line_difference(plan: CarriedLine, found: CarriedLine) -> str | None:
+    if found.line_ref != plan.line_ref:
+        return f"line {_shown(found.line_ref)} stands in its place"
+    digest = plan.recomputed
+    recomputed = found.recomputed
+    if recomputed is not None and recomputed != digest:
+        return next(_differences(_facts(plan), _facts(found), ""), "its treatment is written in another way")
+    if found.stated is not None and found.stated != digest:
+        return f"its treatment digest says {_shown(found.stated)}, the plan's is {digest}"
+    return None
+
+
+def _facts(line: CarriedLine) -> dict[str, Any]:
+    return {
+        "htsCode": line.hts_code,
+        "countryOfOrigin": line.country_of_origin,
+        "treatment": None if line.treatment is None else as_json(line.treatment),
+    }
+
+
+def _differences(plan: Any, found: Any, where: str) -> Iterator[str]:
+    if isinstance(plan, dict) and isinstance(found, dict):
+        for name in sorted(plan.keys() | found.keys()):
+            yield from _differences(plan.get(name), found.get(name), f"{where}/{name}")
+    elif isinstance(plan, list) and isinstance(found, list):
+        for place, (one, other) in enumerate(zip_longest(plan, found)):
+            yield from _differences(one, other, f"{where}/{place}")
+    elif plan != found:
+        yield f"{where} is {_shown(found)}, the plan says {_shown(plan)}"
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

@@ -1,0 +1,125 @@
+"""One reader a format: from a document's bytes to the treatment that it carries, line by line."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO, StringIO
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pypdf import PdfReader
+from pypdf.errors import PyPdfError
+
+from pipeline.documents.columns import undefused
+from pipeline.documents.invoice_xlsx import TOO_LONG
+from pipeline.documents.treatment_columns import read_treatment
+from pipeline.errors import Refused
+from pipeline.schemas.plan import Treatment
+from pipeline.schemas.reading import check_shape, load
+from pipeline.verification import workbook
+from pipeline.verification.carried import CarriedLine, Unreadable
+
+MAX_JSON_DEPTH: Final = 64
+
+#: Characters; the widest cell of ours, data for agencies, has some hundred thousand.
+LONGEST_CELL: Final = 16 * 1024 * 1024
+
+Reader = Callable[[bytes], Iterator[CarriedLine]]
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that `body` is; raises Unreadable."""
+    try:
+        check_shape(body, MAX_JSON_DEPTH)
+        read = load(body)
+    except Refused as error:
+        raise Unreadable(error.message.replace("the body", "it", 1)) from error
+    if not isinstance(read, dict):
+        raise Unreadable("it is no JSON object")
+    return read
+
+
+def json_lines(body: bytes) -> Iterator[CarriedLine]:
+    """Read `lines` of a JSON document: with their treatment where they carry it, else the digests that they state."""
+    lines = json_object(body).get("lines")
+    if not isinstance(lines, list):
+        raise Unreadable("it has no list of lines")
+    for place, line in enumerate(lines):
+        if not isinstance(line, dict) or not isinstance(line.get("lineRef"), str):
+            raise Unreadable(f"/lines/{place} is no line")
+        if "treatment" not in line:
+            yield CarriedLine(line["lineRef"], _text(line, "treatmentDigest"))
+            continue
+        try:
+            treatment = Treatment.model_validate(line["treatment"])
+        except ValidationError as error:
+            where = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+            raise Unreadable(f"/lines/{place}/treatment/{where} is not what a treatment holds") from None
+        yield CarriedLine(
+            line["lineRef"],
+            _text(line, "treatmentDigest"),
+            _text(line, "htsCode"),
+            _text(line, "countryOfOrigin"),
+            treatment,
+        )
+
+
+def csv_lines(body: bytes) -> Iterator[CarriedLine]:
+    """Read the flat table."""
+    csv.field_size_limit(LONGEST_CELL)
+    try:
+        table = csv.DictReader(StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+        for row in table:
+            yield _flat({name: undefused(cell or "") for name, cell in row.items() if isinstance(name, str)})
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"it is not UTF-8 at byte {error.start}") from error
+    except csv.Error as error:
+        raise Unreadable(f"it is no table: {error}") from error
+
+
+def xlsx_lines(body: bytes) -> Iterator[CarriedLine]:
+    """Read the sheet of the lines, which has the columns of the flat table."""
+    table = workbook.rows(body, "Lines")
+    names = next(table, {})
+    for row in table:
+        yield _flat({name: undefused(row.get(column, "")) for column, name in names.items()})
+
+
+def attached(body: bytes, name: str) -> bytes:
+    """Return the file `name` that the PDF carries; raises Unreadable where it carries none, or several."""
+    try:
+        found = PdfReader(BytesIO(body)).attachments.get(name, [])
+    except (PyPdfError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+        raise Unreadable(f"it is no PDF that can be read: {type(error).__name__}") from error
+    if len(found) != 1:
+        raise Unreadable(f"it carries {len(found)} files {name}, where one is due")
+    return bytes(found[0])
+
+
+def _flat(row: Mapping[str, str]) -> CarriedLine:
+    where = row.get("line_ref") or "without a line_ref"
+    stated = row.get("treatment_digest") or None
+    if TOO_LONG in row.values():
+        # The workbook says so where a text has no room in a cell; the CSV beside it has it.
+        return CarriedLine(where, stated)
+    try:
+        treatment = read_treatment(row)
+    except ValueError as error:
+        raise Unreadable(f"line {where}: {error}") from error
+    return CarriedLine(where, stated, row.get("hts10") or None, row.get("origin") or None, treatment)
+
+
+def _text(line: Mapping[str, Any], name: str) -> str | None:
+    value = line.get(name)
+    return value if isinstance(value, str) else None
+
+
+#: Kind of document -> how the treatment in it is read. What is not here is held to its hash alone.
+READERS: Final[Mapping[str, Reader]] = {
+    "cci_json": json_lines,
+    "cci_csv": csv_lines,
+    "cci_xlsx": xlsx_lines,
+    "packing_list": json_lines,
+    "manifest": json_lines,
+}
