@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializationInfo
 from pydantic.alias_generators import to_camel
 
 from pipeline.money import plain
+from pipeline.schemas.pga import Beside
 from pipeline.schemas.plan import Address, CertifiedGoods, Contact, Party, Treatment
 
 #: Serialisation context under which a `Printed` value gives what people read instead of the exact value.
@@ -409,3 +410,4 @@ class Invoice(Fact):
     packages: tuple[PackageRow, ...]
     declaration: Declaration
     findings: tuple[FindingRow, ...]
+    worksheet: Beside = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 State = Literal["present", "missing", "person"]
@@ -88,3 +88,7 @@ class PgaWorksheet(Fact):
     present: int
     missing: int
     person: int
+
+
+#: The worksheet as an invoice carries it: for its own documents, and no part of the invoice's published form.
+Beside = Annotated[PgaWorksheet | None, Field(exclude=True)]
