@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import date
 from decimal import Decimal
 
 from pipeline.documents.treatment_columns import agency_columns, chapter99_columns, joined, metal_columns
-from pipeline.schemas.invoice import Invoice, Printed
+from pipeline.money import decimal, rounded, times
+from pipeline.schemas.invoice import Header, Invoice, InvoiceLine
 
-Cell = str | Decimal | int | None
+Cell = str | Decimal | int | date | None
 
 #: A spreadsheet cell holds 32,767 characters; a list that does not fit refers to the packing list instead.
 LONGEST_LIST = 32_000
@@ -17,56 +19,86 @@ LONGEST_LIST = 32_000
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
+#: Column to attribute of a line: facts that a broker's table has a place for, and the plan only among the attributes.
+_ATTRIBUTES = {"qty2": "quantity2", "uom2": "unit2", "fcc_id": "fccId", "ad_cvd_case": "adCvdCase"}
+
+_AGENCY_COLUMNS = ("pga_flags", "pga_agency", "pga_program", "pga_processing", "pga_disclaim")
+
+
 def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
     """Yield the row of each line: column name to value, the same columns in the same order every time.
 
-    Several values of one column (metals, agencies, packages) are joined by `|`, in the same order in each column.
+    First come the columns that an import mapper looks for, empty where the plan has no such fact, then those that prove
+    where the row comes from. Several values of one column (metals, agencies, packages) are joined by `|`, in the same
+    order in each column.
     """
     makers = {maker.ref: maker for maker in invoice.parties.manufacturers}
     ssccs = {package.package_ref: package.sscc for package in invoice.packages}
+    notes: dict[int, list[str]] = {}
+    for finding in invoice.findings:
+        if finding.line_number is not None:
+            notes.setdefault(finding.line_number, []).append(f"{finding.rule} {finding.severity}: {finding.message}")
     header, provenance = invoice.header, invoice.provenance
     for line in invoice.lines:
         maker = makers[line.manufacturer_ref]
         treatment = line.treatment
+        headings = chapter99_columns(treatment.chapter99)
+        agencies = agency_columns(treatment.pga)
+        told = {pair.name: pair.value for pair in line.attributes}
+        asked = {column: told.get(name) for column, name in _ATTRIBUTES.items()}
         yield {
             "invoice_no": header.number,
-            "invoice_date": header.invoice_date.isoformat(),
+            "invoice_date": header.invoice_date,
             "line_no": line.number,
-            "line_ref": line.line_ref,
-            "order_id": line.order_id,
             "sku": line.sku,
             "description": line.description,
-            "hts10": _exact(line.hts_code),
-            **chapter99_columns(treatment.chapter99),
+            "hts10": line.hts_code.exact,
+            **{name: headings.pop(name) for name in [*headings] if name[-1].isdecimal()},
             "spi": line.spi,
             "origin": line.country_of_origin,
             "export_country": line.country_of_export,
             "mid": line.mid,
             "manufacturer_name": maker.name,
             "manufacturer_addr1": maker.address.line1,
-            "manufacturer_addr2": maker.address.line2,
             "manufacturer_city": maker.address.city,
             "manufacturer_state": maker.address.region,
             "manufacturer_zip": maker.address.postal_code,
             "manufacturer_country": maker.address.country,
-            "qty": _exact(line.quantity),
+            "qty": line.quantity.exact,
             "uom": line.unit,
-            "unit_price": _exact(line.unit_price),
-            "line_value": _exact(line.line_value),
+            "qty2": asked["qty2"],
+            "uom2": asked["uom2"],
+            "unit_price": line.unit_price.exact,
+            "line_value": line.line_value.exact,
             "currency": header.currency,
-            "fx_rate": None if header.exchange_rate is None else _exact(header.exchange_rate),
-            "gross_kg": _exact(line.gross_weight_kg),
-            "net_kg": _exact(line.net_weight_kg),
+            "fx_rate": None if header.exchange_rate is None else header.exchange_rate.exact,
+            "line_value_usd": _in_usd(line, header),
+            # Charges are the invoice's: to share them out among its lines would be to invent a fact.
+            "charges_usd": None,
+            "gross_kg": line.gross_weight_kg.exact,
+            "net_kg": line.net_weight_kg.exact,
             **metal_columns(treatment.section232),
-            **agency_columns(treatment.pga),
-            "treatment_undetermined": treatment.undetermined,
-            "attributes": joined(f"{pair.name}={pair.value}" for pair in line.attributes),
+            **{name: agencies.pop(name) for name in _AGENCY_COLUMNS},
+            "pga_data_ref": f"pga_worksheet line {line.number}" if treatment.pga else None,
             "related_party": "Y" if header.related_parties else "N",
             "po_no": header.purchase_order,
             "package_ids": _listed(line.package_refs),
             "sscc_list": _listed(sscc for ref in line.package_refs if (sscc := ssccs[ref])),
             "usmca_criterion": line.usmca_criterion,
             "usmca_cert_ref": line.usmca_certificate_ref,
+            "fda_product_code": _datum(line, "FDA", "fdaProductCode"),
+            "fcc_id": asked["fcc_id"],
+            "cpsc_product_id": _datum(line, "CPS", "productId"),
+            "cpsc_version": _datum(line, "CPS", "versionId"),
+            "ad_cvd_case": asked["ad_cvd_case"],
+            "notes": " / ".join(notes.get(line.number, [])) or None,
+            "line_ref": line.line_ref,
+            "order_id": line.order_id,
+            "manufacturer_addr2": maker.address.line2,
+            **headings,
+            **agencies,
+            "treatment_undetermined": treatment.undetermined,
+            "attributes": joined(f"{pair.name}={pair.value}" for pair in line.attributes),
             "treatment_digest": line.treatment_digest,
             "export_treatment_digest": provenance.treatment_digest,
             "batch_id": provenance.batch_id,
@@ -90,8 +122,19 @@ def undefused(text: str) -> str:
     return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA_SIGNS) else text
 
 
-def _exact(value: Printed) -> str | Decimal:
-    return value.exact
+def _in_usd(line: InvoiceLine, header: Header) -> Cell:
+    # At the plan's own rate, dollars for one of the invoice's currency; without one it is for the broker to convert.
+    if header.currency == "USD":
+        return line.line_value.exact
+    if header.exchange_rate is None:
+        return None
+    value, rate = (decimal(str(each.exact)) for each in (line.line_value, header.exchange_rate))
+    return rounded(times(value, rate), "USD")
+
+
+def _datum(line: InvoiceLine, agency: str, name: str) -> str | None:
+    told = [row.data.get(name) for row in line.treatment.pga if row.agency == agency]
+    return joined(value if isinstance(value, str) else ", ".join(value) for value in told if value)
 
 
 def _listed(values: Iterable[str]) -> str | None:

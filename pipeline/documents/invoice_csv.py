@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import date
 from decimal import Decimal
 from io import StringIO
 
@@ -10,7 +11,7 @@ from pipeline.documents.columns import Cell, defused, rows
 from pipeline.money import plain
 from pipeline.schemas.invoice import Invoice
 
-VERSION = "2"
+VERSION = "3"
 
 
 def invoice_csv(invoice: Invoice) -> bytes:
@@ -30,4 +31,6 @@ def _written(cell: Cell) -> str:
         return ""
     if isinstance(cell, Decimal):
         return plain(cell)
+    if isinstance(cell, date):
+        return cell.isoformat()
     return defused(cell) if isinstance(cell, str) else str(cell)

@@ -1,81 +1,38 @@
-"""The commercial invoice as a workbook: the lines of the CSV with numbers as numbers, the head, and the packages."""
+"""The commercial invoice as a workbook: the lines of the CSV with typed cells, parties, packages, totals and findings."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from decimal import Decimal
+from collections.abc import Iterator, Sequence
+from datetime import date
 from importlib.metadata import version
-from io import BytesIO
 
-import xlsxwriter
-from xlsxwriter.format import Format
-from xlsxwriter.worksheet import Worksheet
-
-from pipeline.documents.columns import Cell, defused, rows
+from pipeline.documents.columns import Cell, rows
+from pipeline.documents.sheets import TOO_LONG, Book
 from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, PartyBlock
 
+__all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
+
 #: The writer and the compressor are part of what decides the bytes.
-VERSION = f"2/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"3/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
-#: A spreadsheet's number is a binary float: 15 digits survive, more would be changed in silence.
-EXACT_DIGITS = 15
-
-#: Excel's limit of one cell, and what stands in a cell whose text is longer.
-LONGEST_TEXT, TOO_LONG = 32_767, "too long for a cell: see commercial_customs_invoice.csv"
-
-WIDE, NARROW, USUAL = 44, 8, 15
+_WIDTHS = {
+    "address": 34, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,
+    "message": 70, "name": 34, "notes": 40, "plan_hash": 24, "pga_data": 40, "remedy": 56, "source": 44, "pointer": 34,
+    "sscc_list": 22, "treatment_digest": 24, "value": 60, "identifiers": 34, "email": 30, "invoice_date": 12,
+}  # fmt: skip
 
 
 def invoice_xlsx(invoice: Invoice) -> bytes:
     """Return the workbook; no text in it can become a formula or a link."""
-    out = BytesIO()
-    # Rows go to disk as they are written, so that a large invoice does not live in memory a second time.
-    book = xlsxwriter.Workbook(
-        out,
-        {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False},
-    )
-    # The creation date is part of the bytes: it is the invoice's own.
-    book.set_properties(
-        {
-            "title": f"Commercial invoice {invoice.header.number}",
-            "created": datetime.combine(invoice.header.invoice_date, datetime.min.time()),
-        }
-    )
-    bold = book.add_format({"bold": True, "bottom": 1})
-    _sheet(book.add_worksheet("Lines"), bold, _line_table(invoice))
-    _sheet(book.add_worksheet("Invoice"), bold, _head_table(invoice))
-    _sheet(book.add_worksheet("Packages"), bold, _package_table(invoice))
-    book.close()
-    return out.getvalue()
-
-
-def _sheet(sheet: Worksheet, bold: Format, table: Iterable[Sequence[Cell]]) -> None:
-    for at, cells in enumerate(table):
-        if at == 0:
-            sheet.freeze_panes(1, 0)
-            for column, name in enumerate(cells):
-                sheet.set_column(
-                    column,
-                    column,
-                    WIDE if name in ("description", "value") else max(NARROW, min(USUAL, len(str(name)) + 2)),
-                )
-        for column, cell in enumerate(cells):
-            _write(sheet, at, column, cell, bold if at == 0 else None)
-
-
-def _write(sheet: Worksheet, row: int, column: int, cell: Cell, style: Format | None) -> None:
-    if cell is None:
-        return
-    if isinstance(cell, str):
-        text = defused(cell)
-        # The writer drops a text that is too long for a cell without a word.
-        sheet.write_string(row, column, text if len(text) <= LONGEST_TEXT else TOO_LONG, style)
-    elif isinstance(cell, Decimal) and len(cell.as_tuple().digits) > EXACT_DIGITS:
-        sheet.write_string(row, column, f"{cell:f}", style)
-    else:
-        sheet.write_number(row, column, float(cell), style)
+    book = Book(f"Commercial invoice {invoice.header.number}", invoice.header.invoice_date)
+    book.add_sheet("Lines", _line_table(invoice), _WIDTHS, frozen_columns=3)
+    book.add_sheet("Parties", _party_table(invoice), _WIDTHS, frozen_columns=2)
+    book.add_sheet("Packages", _package_table(invoice), _WIDTHS, frozen_columns=2)
+    book.add_sheet("Totals", _total_table(invoice), _WIDTHS)
+    book.add_sheet("Findings", _finding_table(invoice), _WIDTHS)
+    book.add_sheet("Invoice", _head_table(invoice), _WIDTHS)
+    return book.close()
 
 
 def _line_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
@@ -85,37 +42,35 @@ def _line_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
         yield tuple(row.values())
 
 
-def _head_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
-    header, totals, provenance = invoice.header, invoice.totals, invoice.provenance
-    importer = invoice.parties.importer_of_record
-    yield "fact", "value", "amount"
-    for model in (header, invoice.transport):
-        for name, value in model.model_dump(mode="json", context=FOR_PEOPLE).items():
-            if value is not None:
-                yield name, {True: "Y", False: "N"}.get(value, value), None
+def _party_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
+    yield (
+        "role", "name", "line1", "line2", "city", "region", "postal_code", "country", "contact", "title", "email", "phone",
+        "identifiers", "importer_number", "mid",
+    )  # fmt: skip
+    parties = invoice.parties
     for role in ("seller", "buyer", "ship_to"):
-        yield role, _block(getattr(invoice.parties, role)), None
-    yield "importer_of_record", _block(importer), None
-    yield "importer_number", importer.importer_number, None
-    for row in invoice.charges:
-        yield "charge", f"{row.name} (in the prices)" if row.included_in_prices else row.name, row.amount.exact
-    for row in invoice.discounts:
-        yield "discount", row.name, row.amount.exact
-    yield "goods_value", totals.currency, totals.goods_value.exact
-    yield "invoice_total", totals.currency, totals.invoice_total.exact
-    yield "net_weight_kg", None, totals.net_weight_kg.exact
-    yield "gross_weight_kg", None, totals.gross_weight_kg.exact
-    yield "packages", invoice.package_summary.shown, invoice.package_summary.count
-    for certificate in invoice.certificates:
+        yield *_party(role, getattr(parties, role)), None, None
+    yield *_party("importer_of_record", parties.importer_of_record), parties.importer_of_record.importer_number, None
+    for maker in parties.manufacturers:
+        where = maker.address
         yield (
-            "usmca_certificate",
-            f"{certificate.ref}: criterion {certificate.criterion}, {certificate.certifier_name}",
-            None,
-        )
-    yield "responsible_employee", _declarant(invoice), None
-    for name, value in provenance.model_dump(mode="json").items():
-        yield name, str(value), None
-    yield "test", "Y" if invoice.test else "N", None
+            f"manufacturer {maker.ref}", maker.name, where.line1, where.line2, where.city, where.region, where.postal_code,
+            where.country, None, None, None, None, None, None, maker.mid,
+        )  # fmt: skip
+    who = invoice.declaration
+    yield (
+        "responsible_employee", who.name, *[None] * 6, who.name, who.title, who.email, who.phone, None, None, None,
+    )  # fmt: skip
+
+
+def _party(role: str, party: PartyBlock) -> tuple[Cell, ...]:
+    where, who = party.address, party.contact
+    address = (
+        (where.line1, where.line2, where.city, where.region, where.postal_code, where.country) if where else (None,) * 6
+    )
+    contact = (who.name, who.title, who.email, who.phone) if who else (None,) * 4
+    known_by = "; ".join(f"{pair.name} {pair.value}" for pair in party.identifiers)
+    return (role, party.name, *address, *contact, known_by or None)
 
 
 def _package_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
@@ -135,10 +90,56 @@ def _package_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
             yield (*about, content.line_number, content.sku, content.quantity.exact, content.unit)
 
 
-def _block(party: PartyBlock) -> str:
-    return ", ".join((party.name, *party.address_lines, *party.contact_lines))
+def _total_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
+    totals, summary = invoice.totals, invoice.package_summary
+    currency = totals.currency
+    yield "total", "name", "unit", "amount"
+    yield "goods_value", None, currency, totals.goods_value.exact
+    for row in invoice.charges:
+        yield "charge_in_prices" if row.included_in_prices else "charge", row.name, currency, row.amount.exact
+    for row in invoice.discounts:
+        yield "discount", row.name, currency, row.amount.exact
+    yield "invoice_total", None, currency, totals.invoice_total.exact
+    yield "lines", None, None, totals.line_count
+    for quantity in totals.quantities:
+        yield "quantity", None, quantity.unit, quantity.quantity.exact
+    yield "net_weight", "lines", "kg", totals.net_weight_kg.exact
+    yield "gross_weight", "lines", "kg", totals.gross_weight_kg.exact
+    yield "gross_weight", "outermost packages", "kg", summary.gross_weight_kg.exact
+    yield "volume", "outermost packages", "m3", summary.volume_m3.exact
+    yield "packages", "all", None, summary.count
+    yield "packages", "outermost", None, summary.outermost_count
+    for kind in summary.by_type:
+        yield "packages", kind.type.exact, None, kind.count
+    for metal in invoice.metal_totals:
+        yield "metal_weight", metal.metal.exact, "kg", metal.metal_weight_kg.exact
+    for group in invoice.classifications:
+        name = " ".join((str(group.hts_code.exact), group.country_of_origin, *group.headings))
+        yield "classification", name, currency, group.value.exact
 
 
-def _declarant(invoice: Invoice) -> str:
-    who = invoice.declaration
-    return ", ".join(part for part in (who.name, who.title, who.email, who.phone) if part)
+def _finding_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
+    yield "rule", "severity", "line_no", "message", "remedy", "source", "pointer"
+    for row in invoice.findings:
+        yield row.rule, row.severity, row.line_number, row.message, row.remedy, row.source, row.pointer
+
+
+def _head_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
+    yield "fact", "value"
+    for model in (invoice.header, invoice.transport, invoice.provenance):
+        for name, value in model.model_dump(context=FOR_PEOPLE).items():
+            if value is not None:
+                yield name, _told(value)
+    for row in invoice.certificates:
+        claimed = f"lines {row.lines_shown or 'none'}"
+        yield (
+            "usmca_certificate",
+            f"{row.ref}: criterion {row.criterion}, {row.certifier_name}, signed {row.signed_on}, {claimed}",
+        )
+    yield "test", _told(invoice.test)
+
+
+def _told(value: object) -> Cell:
+    if isinstance(value, bool):
+        return "Y" if value else "N"
+    return value if isinstance(value, date | int) else str(value)

@@ -12,8 +12,8 @@ from pipeline.invoices import metals, words
 from pipeline.invoices import packages as boxes
 from pipeline.invoices.certificates import certificate_rows
 from pipeline.invoices.consolidation import consolidated
+from pipeline.schemas import declared, plan
 from pipeline.schemas import invoice as out
-from pipeline.schemas import plan
 from pipeline.schemas.invoice import Printed
 from pipeline.schemas.pga import PgaWorksheet
 from pipeline.schemas.problems import Finding
@@ -192,7 +192,7 @@ def _party(
     )
 
 
-def _findings(findings: Sequence[Finding], unit_no: int) -> Iterator[out.FindingRow]:
+def _findings(findings: Sequence[Finding], unit_no: int) -> Iterator[declared.FindingRow]:
     # A pointer is into the plan: /units/0/lines/3/sku. What is not of a unit concerns them all.
     for finding in findings:
         root, _, rest = finding.pointer.removeprefix("/").partition("/")
@@ -201,7 +201,7 @@ def _findings(findings: Sequence[Finding], unit_no: int) -> Iterator[out.Finding
             continue
         words_of = inner.split("/")
         about_line = root == "units" and words_of[0] == "lines" and len(words_of) > 1 and words_of[1].isdecimal()
-        yield out.FindingRow(
+        yield declared.FindingRow(
             rule=finding.rule,
             severity=finding.severity,
             line_number=int(words_of[1]) + 1 if about_line else None,

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.invoices import words
+from pipeline.schemas import declared, plan
 from pipeline.schemas import invoice as out
-from pipeline.schemas import plan
 
 #: A certificate for more goods than this names their number: the lines of the invoice have the rest.
 MOST_GOODS_TOLD = 12
 
 
-def certificate_rows(unit: plan.Unit) -> tuple[out.Certificate, ...]:
+def certificate_rows(unit: plan.Unit) -> tuple[declared.Certificate, ...]:
     """Return the certifications in the order of the plan, each with the lines that claim by it."""
     claims: dict[str, list[int]] = {}
     for number, line in enumerate(unit.lines, start=1):
         if line.usmca_certificate_ref:
             claims.setdefault(line.usmca_certificate_ref, []).append(number)
     return tuple(
-        out.Certificate(
+        declared.Certificate(
             ref=certificate.ref,
             certifier_role=certificate.certifier_role,
             certifier_name=certificate.certifier_name,

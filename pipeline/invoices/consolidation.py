@@ -7,12 +7,13 @@ from decimal import Decimal
 
 from pipeline import money
 from pipeline.invoices import words
+from pipeline.schemas import declared
 from pipeline.schemas import invoice as out
 from pipeline.schemas.invoice import Printed
 from pipeline.schemas.plan import Treatment
 
 
-def consolidated(lines: Sequence[out.InvoiceLine], currency: str) -> out.Consolidation | None:
+def consolidated(lines: Sequence[out.InvoiceLine], currency: str) -> declared.Consolidation | None:
     """Return the lines merged by code, origin, manufacturer, preference and treatment; None where no two can be.
 
     Metal weights add up as the net weights do; in all else that customs is told, merged lines are alike.
@@ -22,7 +23,7 @@ def consolidated(lines: Sequence[out.InvoiceLine], currency: str) -> out.Consoli
         groups.setdefault(_sameness(line), []).append(line)
     if len(groups) == len(lines):
         return None
-    return out.Consolidation(
+    return declared.Consolidation(
         line_count=len(lines),
         merged_line_count=len(groups),
         lines_saved=len(lines) - len(groups),
@@ -49,10 +50,10 @@ def _without_weights(treatment: Treatment) -> Treatment:
     return treatment.model_copy(update={"section232": metals})
 
 
-def _merged(number: int, group: Sequence[out.InvoiceLine], currency: str) -> out.MergedLine:
+def _merged(number: int, group: Sequence[out.InvoiceLine], currency: str) -> declared.MergedLine:
     first = group[0]
     prices = {line.unit_price.exact for line in group}
-    return out.MergedLine(
+    return declared.MergedLine(
         number=number,
         line_numbers=tuple(line.number for line in group),
         line_refs=tuple(line.line_ref for line in group),

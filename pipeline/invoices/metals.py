@@ -7,22 +7,22 @@ from decimal import Decimal
 
 from pipeline import money
 from pipeline.invoices import words
+from pipeline.schemas import declared, plan
 from pipeline.schemas import invoice as out
-from pipeline.schemas import plan
 from pipeline.schemas.invoice import Printed
 
 
-def metal_rows(lines: Iterable[out.InvoiceLine]) -> tuple[out.MetalRow, ...]:
+def metal_rows(lines: Iterable[out.InvoiceLine]) -> tuple[declared.MetalRow, ...]:
     """Return the metals of the lines, in the order of the lines."""
     return tuple(_rows(lines))
 
 
-def _rows(lines: Iterable[out.InvoiceLine]) -> Iterator[out.MetalRow]:
+def _rows(lines: Iterable[out.InvoiceLine]) -> Iterator[declared.MetalRow]:
     for line in lines:
         net = money.decimal(str(line.net_weight_kg.exact))
         for row in line.treatment.section232:
             share = money.percent_of(row.metal_weight_kg, net)
-            yield out.MetalRow(
+            yield declared.MetalRow(
                 line_number=line.number,
                 line_ref=line.line_ref,
                 hts_code=line.hts_code,
@@ -42,11 +42,11 @@ def _rows(lines: Iterable[out.InvoiceLine]) -> Iterator[out.MetalRow]:
             )
 
 
-def _headings(treatment: plan.Treatment) -> tuple[out.MetalHeading, ...]:
+def _headings(treatment: plan.Treatment) -> tuple[declared.MetalHeading, ...]:
     # The planner names the programme of each heading; where none is called 232, all that the line carries are told.
     named = [row for row in treatment.chapter99 if "232" in row.program] or treatment.chapter99
     return tuple(
-        out.MetalHeading(
+        declared.MetalHeading(
             heading=row.heading,
             program=row.program,
             rate_percent=None if row.rate_percent is None else _percent(row.rate_percent),
@@ -60,17 +60,17 @@ def _percent(value: Decimal) -> Printed:
     return Printed(value, f"{money.plain(value)} %")
 
 
-def metal_totals(lines: Sequence[plan.Line], currency: str) -> tuple[out.MetalTotal, ...]:
+def metal_totals(lines: Sequence[plan.Line], currency: str) -> tuple[declared.MetalTotal, ...]:
     """Return the sums by metal, by name; weight and value of a line of two metals are in the sums of both."""
     by_metal: dict[str, list[tuple[plan.Line, plan.Section232]]] = {}
     for line in lines:
         for row in line.treatment.section232:
             by_metal.setdefault(row.metal, []).append((line, row))
-    totals: list[out.MetalTotal] = []
+    totals: list[declared.MetalTotal] = []
     for metal, rows in sorted(by_metal.items()):
         holders = {line.line_ref: line for line, _ in rows}.values()
         totals.append(
-            out.MetalTotal(
+            declared.MetalTotal(
                 metal=words.code(metal),
                 line_count=len(holders),
                 metal_weight_kg=words.number(money.total(row.metal_weight_kg for _, row in rows)),

@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializationInfo
-from pydantic.alias_generators import to_camel
-
-from pipeline.money import plain
+from pipeline.schemas.declared import Certificate, Consolidation, FindingRow, MetalRow, MetalTotal
+from pipeline.schemas.facts import FOR_PEOPLE, Fact, Pair, Printed, Value
 from pipeline.schemas.pga import Beside
-from pipeline.schemas.plan import Address, CertifiedGoods, Contact, Party, Treatment
+from pipeline.schemas.plan import Address, Contact, Treatment
 
-#: Serialisation context under which a `Printed` value gives what people read instead of the exact value.
-FOR_PEOPLE = {"voice": "people"}
-
-
-@dataclass(frozen=True, slots=True)
-class Printed:
-    """A value and how people read it: `1580.00` and `1,580.00`; in a template it stands for what people read."""
-
-    exact: Decimal | str
-    shown: str
-
-    def __str__(self) -> str:
-        return self.shown
-
-
-def _written(value: Printed, info: SerializationInfo) -> str:
-    if info.context == FOR_PEOPLE:
-        return value.shown
-    return value.exact if isinstance(value.exact, str) else plain(value.exact)
-
-
-#: An amount of money in the invoice's currency, a quantity, a weight in kg, a length in cm, or a code.
-Value = Annotated[Printed, PlainSerializer(_written, return_type=str)]
-
-
-class Fact(BaseModel):
-    """A frozen object in camelCase."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Pair(Fact):
-    """A named value: an identifier of a party, an attribute of a line."""
-
-    name: str
-    value: str
+__all__ = [
+    "FOR_PEOPLE", "Certificate", "Consolidation", "Fact", "FindingRow", "MetalRow", "MetalTotal", "Pair", "Printed", "Value",
+]  # fmt: skip
 
 
 class Provenance(Fact):
@@ -213,117 +176,6 @@ class ClassificationRow(Fact):
     quantities: tuple[UnitTotal, ...]
     net_weight_kg: Value
     value: Value
-
-
-class Certificate(Fact):
-    """A USMCA certification of origin that lines refer to: the elements of annex 5-A, and in words, for print."""
-
-    ref: str
-    certifier_role: str
-    certifier_name: str
-    certifier_address: Address | None
-    certifier_contact: Contact | None
-    exporter: Party | None
-    producer: Party | None
-    producer_on_request: bool
-    importer: Party | None
-    goods: tuple[CertifiedGoods, ...]
-    criterion: str
-    blanket_from: date | None
-    blanket_to: date | None
-    signed_on: date
-    lines_shown: str
-    told: tuple[Pair, ...]
-
-
-class MetalHeading(Fact):
-    """A Section 232 heading of a line, its rate in percent, and what that is charged on."""
-
-    heading: str
-    program: str
-    rate_percent: Value | None
-    basis: Value
-
-
-class MetalRow(Fact):
-    """One metal of one line, as the importer declares it; `share_percent` is of the line's net weight."""
-
-    line_number: int
-    line_ref: str
-    hts_code: Value
-    description: str
-    headings: tuple[MetalHeading, ...]
-    metal: Value
-    metal_weight_kg: Value
-    net_weight_kg: Value
-    share_percent: Value | None
-    country_of_melt_and_pour: str | None
-    primary_country_of_smelt: str | None
-    secondary_country_of_smelt: str | None
-    country_of_cast: str | None
-    us_metal_percent: Value | None
-    line_value: Value
-    treatment_digest: str
-
-
-class MetalTotal(Fact):
-    """One metal of the whole invoice."""
-
-    metal: Value
-    line_count: int
-    metal_weight_kg: Value
-    net_weight_kg: Value
-    line_value: Value
-
-
-class MergedLine(Fact):
-    """Lines of one code, origin, manufacturer, preference and treatment as one, with the lines that it stands for.
-
-    Metal weights are added up; `unit_price` is there where all lines have the same one.
-    """
-
-    number: int
-    line_numbers: tuple[int, ...]
-    line_refs: tuple[str, ...]
-    lines_shown: str
-    descriptions: tuple[str, ...]
-    hts_code: Value
-    country_of_origin: str
-    country_of_export: str
-    manufacturer_ref: str
-    manufacturer_name: str
-    mid: str
-    spi: str | None
-    usmca_certificate_ref: str | None
-    quantity: Value
-    unit: str
-    unit_price: Value | None
-    line_value: Value
-    net_weight_kg: Value
-    gross_weight_kg: Value
-    treatment: Treatment
-    treatment_digests: tuple[str, ...]
-
-
-class Consolidation(Fact):
-    """The lines of the invoice merged as far as nothing that customs is told of them differs."""
-
-    line_count: int
-    merged_line_count: int
-    lines_saved: int
-    lines: tuple[MergedLine, ...]
-
-
-class FindingRow(Fact):
-    """What the checks found at acceptance; `line_number` where it is about one line of this invoice."""
-
-    rule: str
-    severity: Literal["block", "warn", "note"]
-    line_number: int | None
-    pointer: str
-    message: str
-    remedy: str
-    source: str | None
 
 
 class PackedLine(Fact):

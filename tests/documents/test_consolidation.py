@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.schemas.invoice import Consolidation, Invoice
+from pipeline.schemas.declared import Consolidation
+from pipeline.schemas.invoice import Invoice
 from tests.documents.invoice_samples import sample
 
 

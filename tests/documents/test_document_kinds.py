@@ -34,10 +34,10 @@ NAMES = {
 #: SHA-256 of each document of the fixed sample. Whoever changes one on purpose raises that kind's version with it.
 GOLDEN = {
     "cci_json": "70814dcc7fc90f0095c80ca0b5052334f4f9ab06063d9c7c4abb3a3900dbf475",
-    "cci_csv": "8dbbdfaf48a4bda2b446fe4f56d0ffc4fa04f81909e489871fd2668f8db82974",
+    "cci_csv": "7a91a3b87eb4332e15cc2717704d70ac22c646da48485774cf8f28b972b2c9bd",
     "cci_human_readable": "cfb682712efecd44583d458d888a125eb8076f0a2400fb2c8d4a8faa5168d471",
     "cci_pdf": "1e39c6f2d4f9012481e3ec2af62e2f6ae144b0e02785182df4b91f0916c6fbed",
-    "cci_xlsx": "bb14e32b684b9e798df7a8d2b2f82df180488d96d890368e65359ebbbdbbe49d",
+    "cci_xlsx": "6f9de1992bf8a8ad5943434b2b3bfca78fd78fd547605829b40e0d20b123ff6a",
     "packing_list": "193d79f4db04d43af0f23ae29fcb730ff7d977ea4ad87772e1035458e25b784e",
     "packing_list_pdf": "362dfe713772cd6cbfe4e6761ef30ac268bc38e85f9479be08d5dd5ac6057acc",
 }

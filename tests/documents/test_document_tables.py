@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from decimal import Decimal
 from io import BytesIO, StringIO
 from typing import Any
@@ -15,8 +16,19 @@ from openpyxl import load_workbook
 from pipeline.documents.columns import defused
 from pipeline.documents.invoice_csv import invoice_csv
 from pipeline.documents.invoice_xlsx import invoice_xlsx
+from pipeline.invoices import build_invoice
 from pipeline.schemas.invoice import Invoice
-from tests.documents.invoice_samples import sample
+from pipeline.schemas.plan import Unit
+from pipeline.schemas.problems import Finding
+from tests.documents.invoice_samples import facts_of, sample, unit_data
+
+#: The columns that a broker's import mapper looks for, in its order.
+COLUMNS = """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 spi origin export_country
+mid manufacturer_name manufacturer_addr1 manufacturer_city manufacturer_state manufacturer_zip manufacturer_country qty uom
+qty2 uom2 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
+melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program pga_processing
+pga_disclaim pga_data_ref related_party po_no package_ids sscc_list usmca_criterion usmca_cert_ref fda_product_code fcc_id
+cpsc_product_id cpsc_version ad_cvd_case notes""".split()
 
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", '=HYPERLINK("http://x.example","y")', "\uff1d1+1", "=cmd|' /C calc'!A0")
 
@@ -42,6 +54,67 @@ def test_csv_parses_back_to_the_exact_values() -> None:
     assert (first["pga_flags"], first["pga_disclaim"]) == ("FD1", "A")
     assert first["pga_data"] == "FD1.reason=not a food contact surface claim"
     assert (first["package_ids"], first["sscc_list"]) == ("CTN-00001|CTN-00002", "")
+
+
+def test_columns_are_those_that_import_mappers_look_for_and_then_those_of_proof() -> None:
+    invoice = sample(2)
+    names = list(csv_rows(invoice)[0])
+    assert names[: len(COLUMNS)] == COLUMNS
+    assert {"line_ref", "pga_data", "treatment_digest", "export_treatment_digest"} <= {*names[len(COLUMNS) :]}
+
+
+def test_facts_that_only_attributes_and_agencies_have_find_their_columns() -> None:
+    def change(data: dict[str, Any]) -> None:
+        line = data["lines"][0]
+        line["attributes"] = {"fccId": "ABC-123", "adCvdCase": "A-570-001", "quantity2": "14.4", "unit2": "KG"}
+        line["treatment"]["pga"] = [
+            {"flag": "FD2", "agency": "FDA", "program": "FOO", "data": {"fdaProductCode": "52CCY99"}},
+            {"flag": "CP1", "agency": "CPS", "data": {"productId": "P-1", "versionId": "2"}},
+        ]
+
+    row = csv_rows(sample(1, change=change))[0]
+    assert (row["fcc_id"], row["ad_cvd_case"], row["qty2"], row["uom2"]) == ("ABC-123", "A-570-001", "14.4", "KG")
+    assert (row["fda_product_code"], row["cpsc_product_id"], row["cpsc_version"]) == ("52CCY99", "P-1", "2")
+    assert (row["pga_data_ref"], row["charges_usd"], row["notes"]) == ("pga_worksheet line 1", "", "")
+
+
+@pytest.mark.parametrize(
+    ("currency", "rate", "dollars"),
+    [("USD", None, "300.00"), ("CAD", "0.71234567", "213.70"), ("EUR", None, ""), ("JPY", "0.0066", "1.98")],
+)
+def test_dollars_come_from_the_plans_own_rate_or_not_at_all(currency: str, rate: str | None, dollars: str) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["invoice"].update(currency=currency, exchangeRate=rate)
+
+    row = csv_rows(sample(1, change=change))[0]
+    assert (row["line_value"], row["line_value_usd"], row["fx_rate"]) == ("300.00", dollars, rate or "")
+
+
+def test_what_the_checks_found_stands_in_the_notes_of_its_line_and_on_a_sheet() -> None:
+    unit = Unit.model_validate(unit_data(2))
+    found = Finding(
+        rule="V15", severity="warn", pointer="/units/0/lines/1/unitPrice", message="=A low value.", remedy="Say why."
+    )
+    invoice = build_invoice(unit, replace(facts_of(unit), findings=(found,)))
+    assert [row["notes"] for row in csv_rows(invoice)] == ["", "V15 warn: =A low value."]
+    book = load_workbook(BytesIO(invoice_xlsx(invoice)))
+    assert book.sheetnames == ["Lines", "Parties", "Packages", "Totals", "Findings", "Invoice"]
+    assert [[cell.value for cell in row] for row in book["Findings"].iter_rows(min_row=2)] == [
+        ["V15", "warn", 2, "'=A low value.", "Say why.", None, "/units/0/lines/1/unitPrice"]
+    ]
+
+
+def test_every_sheet_keeps_its_head_in_sight_and_its_totals_are_the_invoices() -> None:
+    book = load_workbook(BytesIO(invoice_xlsx(sample(3, 6))))
+    assert {sheet.title: sheet.freeze_panes for sheet in book} == {
+        "Lines": "D2", "Parties": "C2", "Packages": "C2", "Totals": "A2", "Findings": "A2", "Invoice": "A2",
+    }  # fmt: skip
+    totals = {row[0]: row[3] for row in book["Totals"].iter_rows(min_row=2, values_only=True)}
+    assert (totals["goods_value"], totals["invoice_total"], totals["metal_weight"]) == (1698, 1765.5, 140)
+    parties = [row[:2] for row in book["Parties"].iter_rows(min_row=2, values_only=True)]
+    assert [role for role, _ in parties] == [
+        "seller", "buyer", "ship_to", "importer_of_record", "manufacturer M1", "manufacturer M2", "responsible_employee",
+    ]  # fmt: skip
 
 
 def test_csv_begins_with_a_byte_order_mark_and_ends_lines_with_crlf() -> None:
@@ -95,7 +168,7 @@ def test_no_text_becomes_a_formula(text: str) -> None:
         assert row[column] == f"'{text}", column
     book = load_workbook(BytesIO(invoice_xlsx(invoice)))
     cells = [cell for sheet in book for line in sheet.iter_rows() for cell in line]
-    assert {cell.data_type for cell in cells} <= {"s", "n"}
+    assert {cell.data_type for cell in cells} <= {"s", "n", "d"}
     assert all(cell.hyperlink is None for cell in cells)
     assert sum(cell.value == f"'{text}" for cell in cells) >= 6
 
@@ -114,7 +187,7 @@ def test_workbook_has_numbers_as_numbers_and_codes_as_text() -> None:
     assert (cells["unit_price"].data_type, cells["unit_price"].value) == ("n", 25)
     assert (cells["net_kg"].data_type, cells["net_kg"].value) == ("n", 14.4)
     assert (cells["hts10"].data_type, cells["hts10"].value) == ("s", "7323930045")
-    assert (cells["invoice_date"].data_type, cells["invoice_date"].value) == ("s", "2026-11-24")
+    assert (cells["invoice_date"].data_type, str(cells["invoice_date"].value)) == ("d", "2026-11-24 00:00:00")
     assert names == list(csv_rows(invoice)[0])
 
 

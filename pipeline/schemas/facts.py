@@ -1,0 +1,49 @@
+"""What the facts of a document are made of: frozen objects, and values with the wording that people read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializationInfo
+from pydantic.alias_generators import to_camel
+
+from pipeline.money import plain
+
+#: Serialisation context under which a `Printed` value gives what people read instead of the exact value.
+FOR_PEOPLE = {"voice": "people"}
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A value and how people read it: `1580.00` and `1,580.00`; in a template it stands for what people read."""
+
+    exact: Decimal | str
+    shown: str
+
+    def __str__(self) -> str:
+        return self.shown
+
+
+def _written(value: Printed, info: SerializationInfo) -> str:
+    if info.context == FOR_PEOPLE:
+        return value.shown
+    return value.exact if isinstance(value.exact, str) else plain(value.exact)
+
+
+#: An amount of money in the invoice's currency, a quantity, a weight in kg, a length in cm, or a code.
+Value = Annotated[Printed, PlainSerializer(_written, return_type=str)]
+
+
+class Fact(BaseModel):
+    """A frozen object in camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Pair(Fact):
+    """A named value: an identifier of a party, an attribute of a line."""
+
+    name: str
+    value: str
