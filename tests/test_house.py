@@ -36,7 +36,7 @@ FLOATS = {
     "pipeline/channels/post.py": "seconds",
     "pipeline/delivery.py": "seconds",
     "pipeline/commands/demo.py": "seconds",
-    "pipeline/documents/invoice_xlsx.py": "a cell of a spreadsheet is one; longer figures are written as text",
+    "pipeline/documents/sheets.py": "a cell of a spreadsheet is one; longer figures are written as text",
 }
 
 #: Who moves which machine.
