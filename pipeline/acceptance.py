@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -30,6 +30,7 @@ from pipeline.ids import new_id
 from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, Step
 from pipeline.plans import (
     UNHASHED,
+    Findings,
     ReadPlan,
     canonical,
     check_account,
@@ -46,7 +47,7 @@ from pipeline.plans import (
 )
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
-from pipeline.schemas.problems import Finding
+from pipeline.schemas.problems import counted, foremost
 from pipeline.states import ExportState
 
 #: How often acceptance starts over when another request wrote the same key or batch first.
@@ -136,8 +137,8 @@ def _accept_new(
     check_approval(plan, utc_now())
     with runtime.db.read() as session:
         found = findings_of(session, caller.account_id, plan)
-    if any(finding.severity == "block" for finding in found):
-        raise PlanNotExecutable(found)
+    if found.blocking:
+        raise PlanNotExecutable(foremost(found.all), counted(found.all))
     with runtime.db.write() as session:
         check_partners(session, caller, plan)
         plan_id, _ = keep(session, caller.account_id, read)
@@ -154,7 +155,7 @@ def _rows(
     caller: Caller,
     read: ReadPlan,
     plan_id: str,
-    found: Sequence[Finding],
+    found: Findings,
     trace_parent: str | None,
     stalled_seconds: float,
 ) -> inspection.ExportRows:
@@ -175,7 +176,7 @@ def _rows(
         ruleset_as_of=plan.ruleset.as_of,
         units_total=len(plan.units),
         treatment_digest=treatment.export_digest(digests),
-        findings=[finding.model_dump(mode="json", by_alias=True) for finding in found],
+        findings=[finding.model_dump(mode="json", by_alias=True) for finding in foremost(found.all)],
         next_seq=2,
         trace_parent=trace_parent,
         accepted_at=now,
@@ -200,12 +201,24 @@ def _rows(
         type=EventType.EXPORT_ACCEPTED.value,
         at=now,
         actor=caller.key_id,
-        data={"batchId": plan.batch_id, "planHash": read.plan_hash, "units": len(units)},
+        data={"batchId": plan.batch_id, "planHash": read.plan_hash, "units": len(units), **_on_record(found)},
     )
     # The launch is sent at once; the sweep owes it from this moment on.
     due_at = now + timedelta(seconds=stalled_seconds)
     steps = [Step(**row) for row in first_steps(export.id, [unit.unit_no for unit in units], due_at)]
     return inspection.ExportRows(export=export, units=units, steps=steps, events=[accepted])
+
+
+def _on_record(found: Findings) -> dict[str, Any]:
+    # What was known and taken upon the account when it was accepted: waivers end, and long lists are cut, the log stays.
+    if not found.all:
+        return {}
+    rules = [each.model_dump(mode="json") for each in counted(found.all)]
+    waived = [
+        {"id": waiver.id, "rule": waiver.rule, "reason": waiver.reason, "waivedBy": waiver.waived_by}
+        for waiver in found.waivers
+    ]
+    return {"findings": rules, **({"waivers": waived} if waived else {})}
 
 
 def _write(session: Session, rows: inspection.ExportRows) -> None:

@@ -30,6 +30,7 @@ _NOUNS: Final = {
     "accounts": ("accounts", "app"),
     "keys": ("accounts", "keys_app"),
     "partners": ("partners", "app"),
+    "waivers": ("waivers", "app"),
     "config": ("configuration", "app"),
 }
 

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from pipeline.schemas.problems import Finding
+    from pipeline.schemas.problems import Finding, RuleCount
 
 
 class ExportsError(Exception):
@@ -212,14 +212,19 @@ class PlanNotExecutable(Refused):
 
     code, status, title = "PLAN_NOT_EXECUTABLE", 422, "The plan has blocking findings"
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    def __init__(self, findings: Sequence[Finding], rules: Sequence[RuleCount] = ()) -> None:
+        """`findings` are those that are listed; `rules` counts all, where there are more."""
         blocking = [finding for finding in findings if finding.severity == "block"]
+        number = sum(each.findings for each in rules if each.severity == "block") or len(blocking)
         first = blocking[0]
-        more = f" and {len(blocking) - 1} more" if len(blocking) > 1 else ""
+        more = f" and {number - 1} more" if number > 1 else ""
         super().__init__(
             f"{first.message}{more}",
             field=first.pointer,
-            details={"findings": [finding.model_dump(mode="json", by_alias=True) for finding in findings]},
+            details={
+                "findings": [finding.model_dump(mode="json", by_alias=True) for finding in findings],
+                "rules": [each.model_dump(mode="json") for each in rules],
+            },
         )
 
 

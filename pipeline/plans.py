@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -14,7 +14,7 @@ import rfc8785
 from sqlalchemy import bindparam, insert, select
 from sqlmodel import Session, col
 
-from pipeline import packages
+from pipeline import packages, waivers
 from pipeline.accounts import Caller
 from pipeline.customs import checks
 from pipeline.db import table, utc_now
@@ -28,7 +28,7 @@ from pipeline.errors import (
     UnknownPartner,
 )
 from pipeline.ids import new_id
-from pipeline.models import Export, Partner, PlanSnapshot
+from pipeline.models import Export, Partner, PlanSnapshot, Waiver
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.plan import Plan
@@ -84,13 +84,28 @@ def canonical(value: Mapping[str, Any]) -> str:
     return rfc8785.dumps(dict(value)).decode() if _BEYOND_THE_BASIC_PLANE.search(text) else text
 
 
-def findings_of(session: Session, account_id: str, plan: Plan) -> list[Finding]:
+@dataclass(frozen=True)
+class Findings:
+    """What a person should know about a plan, and the waivers that take some of it upon the account."""
+
+    all: Sequence[Finding]
+    waivers: Sequence[Waiver] = ()
+
+    @property
+    def blocking(self) -> bool:
+        """Whether the plan must not be executed."""
+        return any(finding.severity == "block" for finding in self.all)
+
+
+def findings_of(session: Session, account_id: str, plan: Plan) -> Findings:
     """Return everything that a person should know about the plan, as of its entries' dates."""
-    return [
+    today = utc_now().date()
+    found = [
         *packages.check_plan(plan),
         *packages.check_recorded(session, account_id, plan),
-        *checks.check_plan(plan, on=utc_now().date()),
+        *checks.check_plan(plan, on=today),
     ]
+    return Findings(*waivers.apply(session, account_id, plan, found, on=today))
 
 
 def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]:
@@ -100,7 +115,7 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
     """
     check_account(caller, read.plan)
     with runtime.db.read() as session:
-        found = findings_of(session, caller.account_id, read.plan)
+        found = list(findings_of(session, caller.account_id, read.plan).all)
         try:
             check_partners(session, caller, read.plan)
         except UnknownPartner as unknown:

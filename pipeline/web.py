@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
 from config.logs import configure_logs
-from pipeline.api import acknowledgements, deliveries, events, executions, packages, partners, sandbox, system
+from pipeline.api import acknowledgements, deliveries, events, executions, packages, partners, sandbox, system, waivers
 from pipeline.api.contract import add_contract
 from pipeline.api.dependencies import Keys, Launcher
 from pipeline.api.envelope import BodyLimit, Envelope, Measures
@@ -28,6 +28,7 @@ ROUTERS = (
     partners.router,
     deliveries.router,
     acknowledgements.router,
+    waivers.router,
     sandbox.router,
     system.router,
     pages.router,

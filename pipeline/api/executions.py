@@ -31,7 +31,7 @@ from pipeline.schemas.execution import (
     PreflightReport,
 )
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import Issue
+from pipeline.schemas.problems import MAX_LISTED, Issue, counted, foremost
 from pipeline.schemas.reading import Parsed, failed
 from pipeline.states import ExportState
 
@@ -130,7 +130,9 @@ async def preflight(
         return PreflightReport(
             executable=not any(finding.severity == "block" for finding in findings),
             plan_hash=read.plan_hash,
-            findings=findings,
+            findings=foremost(findings),
+            rules=counted(findings),
+            findings_left_out=max(0, len(findings) - MAX_LISTED),
         )
 
     return await run_in_threadpool(check)

@@ -21,7 +21,7 @@ from pipeline.models.exports import (
     PlanSnapshot,
     Step,
 )
-from pipeline.models.parties import Account, ApiKey, Partner, PartnerChannel
+from pipeline.models.parties import Account, ApiKey, Partner, PartnerChannel, Waiver
 
 __all__ = [
     "Account",
@@ -43,4 +43,5 @@ __all__ = [
     "PlanSnapshot",
     "SandboxHandoff",
     "Step",
+    "Waiver",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import BigInteger, ForeignKeyConstraint
 from sqlmodel import Field, SQLModel
 
-from pipeline.models.columns import JSON_COLUMN, instant, written_at
+from pipeline.models.columns import JSON_COLUMN, instant, long_text, written_at
 
 
 class Account(SQLModel, table=True):
@@ -68,3 +68,21 @@ class PartnerChannel(SQLModel, table=True):
     address: str | None = None
     secret: str | None = None
     position: int = 0
+
+
+class Waiver(SQLModel, table=True):
+    """A warning that the account takes upon itself; one that is revoked stays on record."""
+
+    __tablename__ = "waivers"
+
+    id: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="accounts.id", index=True)
+    rule: str
+    pointer: str | None = None
+    partner_id: str | None = None
+    reason: str = long_text()
+    waived_by: str
+    ends_on: date | None = None
+    created_at: datetime = written_at()
+    revoked_by: str | None = None
+    revoked_at: datetime | None = instant(nullable=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.schemas.plan import AccountId, BatchId, Closed, Plan, Sha256
-from pipeline.schemas.problems import Finding
+from pipeline.schemas.problems import Finding, RuleCount
 from pipeline.states import ExportState, StepState, SubmissionState
 
 #: How much of what may be long an export's view holds; the rest lies behind `links`.
@@ -294,4 +294,6 @@ class PreflightReport(View):
 
     executable: bool = Field(description="Whether no finding blocks")
     plan_hash: str = Field(alias="planHash")
-    findings: list[Finding]
+    findings: list[Finding] = Field(description="The loudest thousand; a waived one names its waiver in waivedBy")
+    rules: list[RuleCount] = Field(description="All findings, counted by rule and severity")
+    findings_left_out: int = Field(alias="findingsLeftOut", description="How many are counted but not listed")

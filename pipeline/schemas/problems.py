@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -10,6 +12,11 @@ from pydantic.alias_generators import to_camel
 from pipeline.errors import Refused
 
 Severity = Literal["block", "warn", "note"]
+
+#: More findings than this are counted, not listed: nobody reads a thousand, and an answer has bounds.
+MAX_LISTED: Final = 1_000
+
+_LOUDNESS: Final = {"block": 0, "warn": 1, "note": 2}
 
 
 class Finding(BaseModel):
@@ -23,6 +30,39 @@ class Finding(BaseModel):
     message: str = Field(description="One sentence that a merchant understands")
     remedy: str = Field(description="What to do about it")
     source: str | None = Field(default=None, description="Where the rule comes from")
+    waived_by: str | None = Field(
+        default=None, description="The waiver that takes it upon the account", exclude_if=lambda value: value is None
+    )
+
+
+class RuleCount(BaseModel):
+    """How many findings of one rule and severity there are, and how many of them the account waives."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    severity: Severity
+    findings: int
+    waived: int
+
+
+def counted(findings: Sequence[Finding]) -> list[RuleCount]:
+    """Return the findings counted by rule and severity, what blocks first."""
+    numbers = Counter((finding.severity, finding.rule) for finding in findings)
+    waived = Counter((finding.severity, finding.rule) for finding in findings if finding.waived_by is not None)
+    return [
+        RuleCount(rule=rule, severity=severity, findings=number, waived=waived[severity, rule])
+        for (severity, rule), number in sorted(numbers.items(), key=lambda item: (_LOUDNESS[item[0][0]], item[0][1]))
+    ]
+
+
+def foremost(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings that are listed: all, or the loudest MAX_LISTED where there are more."""
+    if len(findings) <= MAX_LISTED:
+        return list(findings)
+    return sorted(findings, key=lambda finding: (finding.waived_by is not None, _LOUDNESS[finding.severity]))[
+        :MAX_LISTED
+    ]
 
 
 class Issue(BaseModel):
