@@ -5,16 +5,19 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import insert, select
 from sqlmodel import Session, col
 
-from pipeline import money, notifications, partners
+from pipeline import keeping, money, notifications, partners
 from pipeline.channels.channel import ChannelName
+from pipeline.documents import profile as profiles
 from pipeline.errors import StepFailed
 from pipeline.events import EventType, NewEvent
+from pipeline.invoices.recorded import recorded_invoice
+from pipeline.keeping import Row
 from pipeline.models import Artifact, BrokerSubmission, ExportUnit, LineTreatment, Package
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
 from pipeline.partners import Recipient
@@ -33,6 +36,7 @@ class Prepared:
 
     submission: Mapping[str, Any]
     rows: notifications.Rows
+    documents: Sequence[Row]
     due_seconds: float
 
 
@@ -62,6 +66,8 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
     broker, warehouse = told[context.broker_id], told[context.warehouse_id]
     if context.test:
         broker, warehouse = _sandboxed(broker), _sandboxed(warehouse)
+    documents = _in_its_own_words(runtime, context, found, broker)
+    found = _with_documents(found, documents)
     submission_id = f"sub_{uuid.uuid5(_SUBMISSIONS, f'{context.export_id}/{broker.partner_id}').hex}"
     base = runtime.settings.public_url.rstrip("/")
     return Prepared(
@@ -81,12 +87,13 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
             _notices(context, found, broker, submission_id, base),
             {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
         ),
+        documents=documents,
         due_seconds=runtime.settings.stalled_seconds,
     )
 
 
 def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent]:
-    """Write the broker submission, the notifications and their deliveries; one statement a table and state."""
+    """Write the broker's own files, the submission, notifications and deliveries; one statement a table and state."""
     rows = prepared.rows
     session.execute(insert(BrokerSubmission).values(**prepared.submission))
     notifications.write(session, rows, due_seconds=prepared.due_seconds)
@@ -98,7 +105,25 @@ def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent
         "notifications": len(rows.notifications),
         "deliveries": len(rows.pending) + len(rows.waiting),
     }
-    return [NewEvent(EventType.HANDED_OFF, data)]
+    return [*keeping.record(session, prepared.documents), NewEvent(EventType.HANDED_OFF, data)]
+
+
+def _in_its_own_words(runtime: Runtime, context: StepContext, found: _Found, broker: Recipient) -> list[Row]:
+    """Make and keep the file of each unit that the broker's profile asks for, if it has one."""
+    if broker.profile is None:
+        return []
+    made = []
+    for row, _ in found.units:
+        invoice = recorded_invoice(runtime, replace(context, unit_no=row.unit_no))
+        document = profiles.profile_document(broker.profile, invoice)
+        made.append(keeping.keep(runtime, context, row.unit_no, document))
+    return made
+
+
+def _with_documents(found: _Found, documents: Sequence[Row]) -> _Found:
+    added = {row["unit_no"]: [Artifact(**row)] for row in documents}
+    units = found.artifacts.keys() | added.keys()
+    return replace(found, artifacts={no: [*found.artifacts.get(no, ()), *added.get(no, ())] for no in units})
 
 
 def _sandboxed(recipient: Recipient) -> Recipient:
@@ -113,6 +138,7 @@ def _sandboxed(recipient: Recipient) -> Recipient:
         path="borderbuddy" if to_broker else None,
         artifact_types=recipient.artifact_types,
         channels=(ChannelName.BORDERBUDDY if to_broker else ChannelName.QUEUE,),
+        profile=recipient.profile,
     )
 
 
@@ -217,7 +243,12 @@ def _handed_unit(row: ExportUnit, unit: plan.Unit, found: _Found, broker: Recipi
         if found.inline
         else None,
         invoice_data=next((link for link in links if link.artifact_type == "cci_json"), None),
-        artifacts=[link for link in links if wanted is None or link.artifact_type in wanted],
+        # Whoever has a profile asked for its file.
+        artifacts=[
+            link
+            for link in links
+            if wanted is None or link.artifact_type in wanted or link.artifact_type == profiles.ARTIFACT_TYPE
+        ],
     )
 
 

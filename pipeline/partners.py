@@ -14,6 +14,8 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.channels.channel import ChannelName, Target
 from pipeline.db import database_now
+from pipeline.documents import profile as profiles
+from pipeline.documents.kinds import ARTIFACT_TYPES
 from pipeline.errors import InvalidState, NotFound, ValidationFailed
 from pipeline.models import Delivery, Partner, PartnerChannel
 from pipeline.runtime import Runtime
@@ -24,6 +26,10 @@ from pipeline.schemas.partners import (
     PartnerChanges,
     PartnerView,
 )
+from pipeline.schemas.plan import as_json
+from pipeline.schemas.problems import Issue
+from pipeline.schemas.profiles import BrokerProfile
+from pipeline.schemas.reading import failed
 from pipeline.secretbox import SecretBox
 from pipeline.states import DeliveryState, PartnerState
 
@@ -31,6 +37,10 @@ from pipeline.states import DeliveryState, PartnerState
 SANDBOX = "sandbox"
 
 SECRET_BYTES = 32
+
+#: What of a change has another name in the table, and what may be taken away by saying null.
+_COLUMNS = {"artifactTypes": "artifact_types"}
+_EMPTIED = frozenset({"artifactTypes", "profile"})
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class Recipient:
     path: str | None
     artifact_types: frozenset[str] | None
     channels: tuple[ChannelName, ...]
+    profile: BrokerProfile | None = None
 
     @property
     def primary(self) -> ChannelName:
@@ -58,6 +69,7 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
     Raises ValidationFailed where the id is taken or the channels do not fit the partner.
     """
     _check(new.kind, new.path, new.channels, field="/channels")
+    _check_documents(new.kind, new.artifact_types, new.profile)
     if new.id in (account_id, SANDBOX):
         raise ValidationFailed(f"{new.id} names something else already; choose another id", field="/id")
     secret = new_secret()
@@ -73,6 +85,7 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
                     test=new.test,
                     path=(new.path or "byob") if new.kind == "customs_broker" else None,
                     artifact_types=new.artifact_types,
+                    profile=None if new.profile is None else as_json(new.profile),
                 )
             )
             channels = new.channels or [_default(new.kind, new.path)]
@@ -116,8 +129,11 @@ def change(runtime: Runtime, account_id: str, partner_id: str, changes: PartnerC
         path = changes.path or row.path
         if changes.channels is not None:
             _check(row.kind, path, changes.channels, field="/channels")
-        wanted = changes.model_dump(exclude_unset=True, exclude={"channels"})
-        values = {name: value for name, value in wanted.items() if value is not None or name == "artifact_types"}
+        _check_documents(row.kind, changes.artifact_types, changes.profile)
+        wanted = changes.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"channels"})
+        values = {
+            _COLUMNS.get(name, name): value for name, value in wanted.items() if value is not None or name in _EMPTIED
+        }
         session.execute(
             update(Partner)
             .where(col(Partner.account_id) == account_id, col(Partner.id) == partner_id)
@@ -246,6 +262,7 @@ def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> d
             path=row.path,
             artifact_types=None if row.artifact_types is None else frozenset(row.artifact_types),
             channels=tuple(ways[row.id]) or (ChannelName(_default(row.kind, row.path).channel),),
+            profile=None if row.profile is None else BrokerProfile.model_validate(row.profile),
         )
         for row in rows
     }
@@ -268,6 +285,26 @@ def _check(kind: str, path: str | None, channels: Sequence[ChannelSpec], *, fiel
         )
     if names and path == "borderbuddy" and "borderbuddy" not in names:
         raise ValidationFailed("the path borderbuddy needs the channel borderbuddy", field=field)
+
+
+def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: BrokerProfile | None) -> None:
+    known = (*ARTIFACT_TYPES, profiles.ARTIFACT_TYPE)
+    unknown = [
+        Issue(
+            path=f"/artifactTypes/{place}",
+            message=f"{name!r} is no kind of document; there are {', '.join(known)}",
+            code="unknown_kind",
+        )
+        for place, name in enumerate(artifact_types or ())
+        if name not in known
+    ]
+    if unknown:
+        raise failed(unknown)
+    if profile is None:
+        return
+    if kind != "customs_broker":
+        raise ValidationFailed("only a customs broker has an import template; leave profile out", field="/profile")
+    profiles.check(profile, "/profile")
 
 
 def _write_channels(
@@ -318,6 +355,7 @@ def _shown(row: Partner, ways: Sequence[PartnerChannel]) -> PartnerView:
             "test": row.test,
             "path": row.path,
             "artifact_types": row.artifact_types,
+            "profile": row.profile,
             "channels": [{"channel": way.channel, "address": way.address} for way in ways],
             "created_at": row.created_at,
             "updated_at": row.updated_at,

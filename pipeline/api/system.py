@@ -18,6 +18,7 @@ from pipeline.schemas.execution import ExecuteRequest, ExportView, View
 from pipeline.schemas.messages import MESSAGES, AcknowledgementBody, HandoffAnswer
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Problem
+from pipeline.schemas.profiles import BrokerProfile
 
 router = APIRouter(tags=["system"])
 
@@ -27,6 +28,7 @@ SCHEMAS: Final[dict[str, type[BaseModel]]] = {
     "export": ExportView,
     "problem": Problem,
     "acknowledgement": AcknowledgementBody,
+    "broker-profile": BrokerProfile,
     "handoff-answer": HandoffAnswer,
     # The `dataschema` of each CloudEvent, by its type.
     **{message_type.value: model for message_type, model in MESSAGES.items()},

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
 
 from pipeline import partners
 from pipeline.commands.database import opened
-from pipeline.commands.screen import Json, aside, out, print_json, reported
+from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.schemas.partners import ChannelSpec, HandoffPath, NewPartner, PartnerKind
+from pipeline.schemas.profiles import BrokerProfile
+from pipeline.schemas.reading import parse
 
 app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses and operators of an account.")
+
+#: How deep the JSON of a profile may be nested.
+MAX_DEPTH: Final = 8
 
 OfAccount = Annotated[
     str, typer.Option("--account", metavar="ACCOUNT", help="The account that the partner belongs to.")
@@ -32,6 +38,10 @@ def add(
     webhook: Annotated[
         str | None, typer.Option(metavar="URL", help="Reached by signed webhooks at this address.")
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Of a customs broker: its import template; see docs/customs.md."),
+    ] = None,
     test: Annotated[bool, typer.Option("--test", help="A stand-in that test exports may reach.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +49,8 @@ def add(
     channels = [ChannelSpec(channel="borderbuddy", address=None)] if path == "borderbuddy" else []
     channels += [ChannelSpec(channel="queue", address=None)] if queue else []
     channels += [ChannelSpec(channel="webhook", address=webhook)] if webhook else []
-    new = NewPartner(id=partner, kind=kind, name=name, test=test, path=path, channels=channels)
+    template = None if profile is None else _profile(profile)
+    new = NewPartner(id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels)
     with opened() as runtime:
         made = partners.create(runtime, account, new)
     if as_json:
@@ -49,6 +60,13 @@ def add(
     out().print(f"[green]✓[/] {made.kind.replace('_', ' ')} [bold]{escape(made.id)}[/], reached by {ways}")
     out().print(f"  signing secret {made.secret}", soft_wrap=True)
     aside().print("[dim]  Give it to the partner now: it is not shown again.[/]")
+
+
+def _profile(path: Path) -> BrokerProfile:
+    try:
+        return parse(path.read_bytes(), BrokerProfile, max_depth=MAX_DEPTH).model
+    except OSError as error:
+        raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
 
 
 @app.command("list")

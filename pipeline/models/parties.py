@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKeyConstraint
 from sqlmodel import Field, SQLModel
@@ -52,6 +53,7 @@ class Partner(SQLModel, table=True):
     test: bool = False
     path: str | None = None  # borderbuddy | byob, of a customs broker
     artifact_types: list[str] | None = Field(default=None, sa_type=JSON_COLUMN)
+    profile: dict[str, Any] | None = Field(default=None, sa_type=JSON_COLUMN)  # the customs broker's import template
     created_at: datetime = written_at()
     updated_at: datetime = written_at()
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.schemas.plan import Closed, PartnerId, Text
+from pipeline.schemas.profiles import BrokerProfile
 from pipeline.states import DeliveryState, PartnerState
 
 PartnerKind = Literal["customs_broker", "warehouse", "operator"]
@@ -40,6 +41,7 @@ class NewPartner(Closed):
     test: bool = Field(False, description="Whether test exports may reach it")
     path: HandoffPath | None = Field(None, description="Of a customs broker: by default byob")
     artifact_types: list[str] | None = Field(None, max_length=20, description="Which documents it is told of; all")
+    profile: BrokerProfile | None = Field(None, description="Of a customs broker: the file that it imports")
     channels: Channels = Field(default_factory=list)
 
 
@@ -50,6 +52,7 @@ class PartnerChanges(Closed):
     test: bool | None = None
     path: HandoffPath | None = None
     artifact_types: list[str] | None = Field(None, max_length=20)
+    profile: BrokerProfile | None = None
     channels: Channels | None = None
 
 
@@ -63,6 +66,7 @@ class PartnerView(Closed):
     test: bool
     path: HandoffPath | None
     artifact_types: list[str] | None
+    profile: BrokerProfile | None
     channels: list[ChannelSpec]
     created_at: datetime
     updated_at: datetime
