@@ -44,8 +44,10 @@ def _facts(invoice: Invoice, cut: slice) -> bytes:
 
 def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
     kinds = len(invoice.classifications)
+    merged = invoice.consolidation
     return {
         "tall": [line.number for line in invoice.lines[cut] if _wording(line) > TALL],
+        "merged": merged is not None and merged.merged_line_count <= MOST_CLASSIFICATIONS,
         "summary": 1 < kinds < len(invoice.lines) and kinds <= MOST_CLASSIFICATIONS,
     }
 

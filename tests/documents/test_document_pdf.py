@@ -33,6 +33,7 @@ WHOLE: dict[str, Any] = {
     "total_pages": None,
     "tall": [],
     "summary": False,
+    "merged": False,
 }
 
 
