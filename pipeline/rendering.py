@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlmodel import Session
 
 from pipeline import keeping
-from pipeline.customs.checks import entry_date
+from pipeline.customs.entries import entry_date
 from pipeline.customs.pga_worksheet import worksheet
 from pipeline.documents.kinds import render_documents
 from pipeline.events import NewEvent
