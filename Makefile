@@ -15,7 +15,7 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or later is needed, and $(PYTHON) is not one. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo test lint fix bench ci clean
+.PHONY: help setup demo test lint fix soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -38,6 +38,9 @@ lint: setup ## Check format, lint, types and import contracts
 fix: setup ## Mend what the formatter and the linter can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+soak: setup ## Hold ten thousand random invoices to the promises of money and weight; takes minutes
+	$(VENV)/bin/pytest -m long tests/money
 
 bench: setup ## Measure; prints ratios
 	$(VENV)/bin/python -m tests.benchmarks
