@@ -16,7 +16,7 @@ _COMMANDS: Final = {
     "migrate": "server",
     "doctor": "server",
     "execute": "exports",
-    "preflight": "exports",
+    "preflight": "preflight",
     "inspect": "exports",
     "events": "exports",
     "artifacts": "exports",

@@ -30,9 +30,9 @@ from pipeline.errors import (
 from pipeline.ids import new_id
 from pipeline.models import Export, Partner, PlanSnapshot, Waiver
 from pipeline.runtime import Runtime
-from pipeline.schemas.execution import ExecuteRequest
+from pipeline.schemas.execution import ExecuteRequest, PreflightReport
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import Finding
+from pipeline.schemas.problems import MAX_LISTED, Finding, counted, foremost
 from pipeline.states import PartnerState
 
 #: What the plan hash leaves out: the approval is given to a hash, and the hash cannot contain itself.
@@ -100,12 +100,24 @@ class Findings:
 def findings_of(session: Session, account_id: str, plan: Plan) -> Findings:
     """Return everything that a person should know about the plan, as of its entries' dates."""
     today = utc_now().date()
-    found = [
-        *packages.check_plan(plan),
-        *packages.check_recorded(session, account_id, plan),
-        *checks.check_plan(plan, on=today),
-    ]
+    found = [*checked(plan), *packages.check_recorded(session, account_id, plan)]
     return Findings(*waivers.apply(session, account_id, plan, found, on=today))
+
+
+def checked(plan: Plan) -> list[Finding]:
+    """Return what the plan alone tells, without its account: of its packages, then of customs."""
+    return [*packages.check_plan(plan), *checks.check_plan(plan, on=utc_now().date())]
+
+
+def report(read: ReadPlan, findings: Sequence[Finding]) -> PreflightReport:
+    """Return what is told of a plan that has these findings."""
+    return PreflightReport(
+        executable=not any(finding.severity == "block" for finding in findings),
+        plan_hash=read.plan_hash,
+        findings=foremost(findings),
+        rules=counted(findings),
+        findings_left_out=max(0, len(findings) - MAX_LISTED),
+    )
 
 
 def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]:

@@ -31,7 +31,7 @@ from pipeline.schemas.execution import (
     PreflightReport,
 )
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import MAX_LISTED, Issue, counted, foremost
+from pipeline.schemas.problems import Issue
 from pipeline.schemas.reading import Parsed, failed
 from pipeline.states import ExportState
 
@@ -127,13 +127,7 @@ async def preflight(
         with _plan_is_the_body():
             read = plans.read_plan(body.model, body.raw)
             findings = plans.preflight(runtime, caller, read)
-        return PreflightReport(
-            executable=not any(finding.severity == "block" for finding in findings),
-            plan_hash=read.plan_hash,
-            findings=foremost(findings),
-            rules=counted(findings),
-            findings_left_out=max(0, len(findings) - MAX_LISTED),
-        )
+        return plans.report(read, findings)
 
     return await run_in_threadpool(check)
 

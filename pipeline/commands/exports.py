@@ -1,4 +1,4 @@
-"""The commands about exports: execute, preflight, inspect, events, artifacts."""
+"""The commands about exports: execute, inspect, events, artifacts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.commands import view
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.narration import ENDS, Narrator
 from pipeline.commands.planfile import key_of, read_plan
-from pipeline.commands.screen import ExitCode, Failure, Json, aside, finding_lines, out, print_json, reported
+from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.schemas.execution import EventView, ExportView
 from pipeline.states import ExportState
 
@@ -91,26 +91,6 @@ def _spinner(shown: bool, export: ExportView) -> Iterator[None]:
         return
     with aside().status(f"executing {escape(export.batch_id)}"):
         yield
-
-
-@app.command()
-@reported
-def preflight(plan: PlanFile, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
-    """Check a plan as execution would, without any effect."""
-    body = read_plan(plan)
-    with connect(api_url, api_key) as api:
-        report = api.preflight(body)
-    if as_json:
-        print_json(report.model_dump_json(by_alias=True, indent=2))
-    else:
-        console = out()
-        verdict = "[green]✓[/] executable" if report.executable else "[bold red]✗[/] not executable"
-        console.print(f"{verdict}, {len(report.findings)} findings  [dim]{report.plan_hash}[/]")
-        for finding in report.findings:
-            for line in finding_lines(finding.model_dump(mode="json", by_alias=True)):
-                console.print(line, soft_wrap=True)
-    if not report.executable:
-        raise typer.Exit(int(ExitCode.REFUSED))
 
 
 @app.command()

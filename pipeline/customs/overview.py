@@ -1,0 +1,148 @@
+"""A plan as a filer looks at it: line by line and agency by agency, what is there, what is missing, what needs a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipeline.money import plain
+from pipeline.schemas.plan import Line, Plan, Section232, Unit
+from pipeline.schemas.problems import Finding
+
+CBP: Final = "CBP"
+DUTIES: Final = "CBP ch. 99"
+USMCA: Final = "USMCA"
+
+_PLACE = re.compile(r"^/units/(?P<unit>\d+)(?:/lines/(?P<line>\d+))?(?P<rest>/.*)?$")
+_PGA = re.compile(r"^/treatment/pga/(\d+)")
+
+
+@dataclass
+class Standing:
+    """How one line, or the unit as a whole where `line_ref` is empty, stands with one agency."""
+
+    unit_ref: str
+    line_ref: str
+    agency: str
+    present: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    person: list[str] = field(default_factory=list)
+    waived: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing and nobody need look."""
+        return not self.missing and not self.person
+
+
+def overview(plan: Plan, findings: Sequence[Finding]) -> list[Standing]:
+    """Return how the plan stands, in its own order: each unit, then its lines, each with its agencies.
+
+    A finding that blocks is missing, a warning needs a person unless it is waived; a note is neither. What is said of the
+    plan as a whole stands with its first unit.
+    """
+    by_place: dict[tuple[int, int | None], list[tuple[str, Finding]]] = {}
+    for finding in findings:
+        if finding.severity == "note":
+            continue
+        matched = _PLACE.match(finding.pointer)
+        if matched is None:
+            by_place.setdefault((0, None), []).append((finding.pointer, finding))
+        else:
+            line = matched["line"]
+            place = (int(matched["unit"]), None if line is None else int(line))
+            by_place.setdefault(place, []).append((matched["rest"] or "", finding))
+    rows: list[Standing] = []
+    for number, unit in enumerate(plan.units):
+        rows += _filled(_unit(unit), by_place.get((number, None), ()), None)
+        for position, each in enumerate(unit.lines):
+            rows += _filled(_line(unit, each), by_place.get((number, position), ()), each)
+    return rows
+
+
+def _filled(rows: dict[str, Standing], said: Sequence[tuple[str, Finding]], line: Line | None) -> Iterator[Standing]:
+    first = next(iter(rows.values()))
+    for rest, finding in said:
+        agency = _agency(rest, line)
+        row = rows.setdefault(agency, Standing(first.unit_ref, first.line_ref, agency))
+        label = f"{finding.rule} {_named(rest)}".strip()
+        if finding.severity == "block":
+            row.missing.append(label)
+        elif finding.waived_by is None:
+            row.person.append(label)
+        else:
+            row.waived.append(label)
+    yield from rows.values()
+
+
+def _agency(rest: str, line: Line | None) -> str:
+    if rest.startswith(("/usmcaCertificate", "/spi")):
+        return USMCA
+    if rest.startswith(("/treatment/section232", "/treatment/chapter99")):
+        return DUTIES
+    matched = _PGA.match(rest)
+    if matched is not None and line is not None and int(matched[1]) < len(line.treatment.pga):
+        return line.treatment.pga[int(matched[1])].agency
+    return CBP
+
+
+def _named(rest: str) -> str:
+    """Return the last name of a pointer, as words: countryOfCast is country of cast."""
+    names = [part for part in rest.split("/") if part and not part.isdigit()]
+    return re.sub(r"(?<=[a-z])([A-Z])", lambda found: f" {found[1].lower()}", names[-1]) if names else ""
+
+
+def _unit(unit: Unit) -> dict[str, Standing]:
+    invoice = unit.invoice
+    present = [
+        f"entry {unit.entry.type} at {unit.entry.port_of_entry}",
+        f"invoice {invoice.number}, {plain(invoice.total)} {invoice.currency} {invoice.incoterm}",
+        f"{_count(unit.lines, 'line')} in {_count(unit.packages, 'package')}",
+    ]
+    return {CBP: Standing(unit.unit_ref, "", CBP, present)}
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+def _line(unit: Unit, line: Line) -> dict[str, Standing]:
+    headings = [row.heading for row in line.treatment.chapter99]
+    rows = {
+        CBP: Standing(
+            unit.unit_ref,
+            line.line_ref,
+            CBP,
+            [line.hts_code, f"origin {line.country_of_origin}", f"{plain(line.line_value)} {unit.invoice.currency}"],
+        )
+    }
+    if headings or line.treatment.section232:
+        metals = [_metal(row) for row in line.treatment.section232]
+        rows[DUTIES] = Standing(unit.unit_ref, line.line_ref, DUTIES, [*headings, *metals])
+    if line.spi is not None or line.usmca_certificate_ref is not None:
+        claim = [f"claim {line.spi}"] if line.spi else []
+        certified = [f"certification {line.usmca_certificate_ref}"] if line.usmca_certificate_ref else []
+        rows[USMCA] = Standing(unit.unit_ref, line.line_ref, USMCA, [*claim, *certified])
+    for pga in line.treatment.pga:
+        row = rows.setdefault(pga.agency, Standing(unit.unit_ref, line.line_ref, pga.agency))
+        code = " ".join(part for part in (pga.flag, pga.program, pga.processing) if part)
+        if pga.disclaimer is not None:
+            row.present.append(f"{code} disclaimed {pga.disclaimer}")
+        elif pga.data:
+            row.present.append(f"{code}: {', '.join(sorted(pga.data))}")
+        else:
+            row.present.append(code)
+    return rows
+
+
+def _metal(row: Section232) -> str:
+    countries = (
+        ("melt", row.country_of_melt_and_pour),
+        ("smelt", row.primary_country_of_smelt),
+        ("smelt 2", row.secondary_country_of_smelt),
+        ("cast", row.country_of_cast),
+    )
+    told = "".join(f", {name} {country}" for name, country in countries if country)
+    return f"{row.metal} {plain(row.metal_weight_kg)} kg{told}"

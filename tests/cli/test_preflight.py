@@ -1,0 +1,92 @@
+"""`exports preflight`: a table by line and agency, with a service and without one."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import builders
+from tests.cli.conftest import Commands
+
+OPEN = builders.changed(
+    builders.changed(builders.plan(), "/units/0/lines/0/treatment/section232/0/countryOfMeltAndPour", None),
+    "/units/0/invoice/charges/0/code",
+    "handling",
+)
+
+
+def written(folder: Path, plan: dict[str, Any]) -> str:
+    path = folder / "plan.json"
+    path.write_text(json.dumps(plan), encoding="utf-8")
+    return str(path)
+
+
+def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_path: Path) -> None:
+    shown = commands("preflight", "--offline", written(tmp_path, builders.plan()))
+    assert shown.exit_code == 0, shown.output
+    for told in ("executable, 0 findings", "9 of 9 rows are complete", "FD1 disclaimed A", "Not asked: partners"):
+        assert told in shown.stdout
+    assert not (tmp_path / "exports.db").exists()
+
+
+def test_the_table_says_what_is_missing_and_what_needs_a_person(commands: Commands, tmp_path: Path) -> None:
+    shown = commands("preflight", "--offline", written(tmp_path, OPEN))
+    assert shown.exit_code == 1
+    rows = {tuple(line.split()[:2]): line for line in shown.stdout.splitlines() if line.startswith("U1")}
+    assert "V17 charges" in rows["U1", "CBP"]
+    assert "V09 country of melt and pour" in shown.stdout
+    assert "Give the country of melt and pour" in shown.stdout
+
+
+def test_with_json_the_report_is_the_services_own(service: Commands, tmp_path: Path) -> None:
+    path = written(tmp_path, builders.plan())
+    assert service.json("preflight", path) == service.json("preflight", "--offline", path)
+    blocked = service("preflight", written(tmp_path, OPEN), "--json")
+    report = json.loads(blocked.stdout)
+    assert (blocked.exit_code, report["executable"]) == (1, False)
+    assert [(each["rule"], each["severity"]) for each in report["rules"]] == [("V09", "block"), ("V17", "warn")]
+    assert "V09 country of melt and pour" in service("preflight", written(tmp_path, OPEN)).stdout
+
+
+def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tmp_path: Path) -> None:
+    long = builders.plan(lines=60, packages=60)
+    long["units"][0]["lines"][40]["netWeightKg"] = "0"
+    path = written(tmp_path, long)
+    shown = commands("preflight", "--offline", path).stdout
+    assert "L41" in shown
+    assert "L40" not in shown
+    assert "rows are complete; --all shows them" in shown
+    assert "L40" in commands("preflight", "--offline", "--all", path).stdout
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value"),
+    [("/units/0/lines/0/htsCode", "7323"), ("/units/0/invoice/total", 12.5), ("/schemaVersion", "2")],
+)
+def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, pointer: str, value: object) -> None:
+    path = written(tmp_path, builders.changed(builders.plan(), pointer, value))
+    shown = commands("preflight", "--offline", path, "--json")
+    problem = json.loads(shown.stdout)
+    assert (shown.exit_code, problem["errorCode"], problem["field"]) == (1, "VALIDATION_ERROR", pointer)
+    assert commands("preflight", "--offline", path).exit_code == 1
+
+
+def test_markup_in_a_plan_is_text_in_the_table(commands: Commands, tmp_path: Path) -> None:
+    hostile = builders.changed(builders.plan(), "/units/0/lines/0/sku", "[red]x[/red][link=file:///etc]y")
+    hostile = builders.changed(hostile, "/units/0/invoice/number", "[bold]1")
+    shown = commands("preflight", "--offline", written(tmp_path, hostile))
+    assert shown.exit_code == 1
+    assert "[bold]1" in shown.stdout
+
+
+def test_ten_thousand_lines_take_seconds(commands: Commands, tmp_path: Path) -> None:
+    path = written(tmp_path, builders.plan(lines=10_000, packages=10_000))
+    began = time.perf_counter()
+    shown = commands("preflight", "--offline", path)
+    assert time.perf_counter() - began < 20
+    assert shown.exit_code == 0
+    assert "26668 of 26668 rows are complete" in shown.stdout

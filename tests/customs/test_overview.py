@@ -1,0 +1,74 @@
+"""A plan line by line and agency by agency: what is there, what is missing, what needs a person."""
+
+from __future__ import annotations
+
+import time
+
+from pipeline.customs.overview import CBP, DUTIES, USMCA, overview
+from pipeline.schemas.plan import Plan
+from tests.builders import plan
+from tests.customs.cases import PAN, SHIRT, UNIT, findings, with_changes
+
+
+def standings(*changes: tuple[str, object]) -> dict[tuple[str, str], tuple[list[str], list[str], list[str]]]:
+    made = with_changes(*changes)
+    rows = overview(Plan.model_validate(made), findings(made))
+    return {(row.line_ref, row.agency): (row.present, row.missing, row.person) for row in rows}
+
+
+def test_a_good_plan_is_complete_with_every_agency_of_every_line() -> None:
+    made = plan()
+    rows = overview(Plan.model_validate(made), findings(made))
+    assert all(row.complete for row in rows)
+    assert [(row.line_ref, row.agency) for row in rows] == [
+        ("", CBP),
+        ("L1", CBP),
+        ("L1", DUTIES),
+        ("L1", "FDA"),
+        ("L2", CBP),
+        ("L2", DUTIES),
+        ("L2", USMCA),
+        ("L3", CBP),
+        ("L3", DUTIES),
+    ]
+    shown = {(row.line_ref, row.agency): row.present for row in rows}
+    assert shown["", CBP] == [
+        "entry 01 at 0901",
+        "invoice A-00001, 228.00 USD DAP",
+        "3 lines in 2 packages",
+    ]
+    assert shown["L1", DUTIES] == ["9903.05.90", "9903.82.09", "steel 3.200 kg, melt CA"]
+    assert shown["L1", "FDA"] == ["FD1 disclaimed A"]
+    assert shown["L2", USMCA] == ["claim S", "certification C1"]
+
+
+def test_what_blocks_is_missing_with_the_agency_that_asks() -> None:
+    rows = standings(
+        (f"{PAN}/treatment/section232/0/countryOfMeltAndPour", None), (f"{SHIRT}/usmcaCertificateRef", None)
+    )
+    assert rows["L1", DUTIES][1] == ["V09 country of melt and pour"]
+    assert rows["L2", USMCA][1] == ["V12 usmca certificate ref"]
+    assert [place for place, row in rows.items() if row[1]] == [("L1", DUTIES), ("L2", USMCA)]
+
+
+def test_a_warning_needs_a_person_and_a_note_needs_nobody() -> None:
+    rows = standings((f"{UNIT}/invoice/relatedParties", True), (f"{UNIT}/invoice/charges/0/code", "handling"))
+    assert rows["", CBP][1:] == ([], ["V17 charges"])
+
+
+def test_a_waived_warning_needs_nobody() -> None:
+    made = with_changes((f"{UNIT}/invoice/charges/0/code", "handling"))
+    waived = [finding.model_copy(update={"waived_by": "wvr_1"}) for finding in findings(made)]
+    (row, *_) = overview(Plan.model_validate(made), waived)
+    assert (row.complete, row.waived) == (True, ["V17 charges"])
+
+
+def test_what_is_said_of_the_whole_plan_stands_with_its_first_unit() -> None:
+    assert standings(("/destinationCountry", "MX"))["", CBP][1] == ["V25 destination country"]
+
+
+def test_ten_thousand_lines_are_looked_over_in_seconds() -> None:
+    big = Plan.model_validate(plan(1, 10_000, 10_000))
+    began = time.perf_counter()
+    assert len(overview(big, [])) == 26_668
+    assert time.perf_counter() - began < 5
