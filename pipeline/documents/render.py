@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.money import plain
+from pipeline.schemas.invoice import Printed
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
@@ -15,10 +19,16 @@ def _escapes(name: str | None) -> bool:
     return name is None or not name.endswith(".txt")
 
 
+def _exact(value: Printed | Decimal | None) -> str | None:
+    """Return the digits of a value as they came, for documents that machines read."""
+    exact = value.exact if isinstance(value, Printed) else value
+    return plain(exact) if isinstance(exact, Decimal) else exact
+
+
 @cache
 def environment() -> Environment:
     """Return the environment: a fact that is missing is an error, and every value is escaped unless the file is `.txt`."""
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         autoescape=_escapes,  # noqa: S701 - on for all but .txt
@@ -26,6 +36,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.filters["exact"] = _exact
+    return made
 
 
 def render(template: str, **facts: object) -> str:
