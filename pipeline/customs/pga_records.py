@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipeline.customs.pga_answers import USE, USE_TEXT, Answer, Asked
-from pipeline.customs.pga_layouts import Fault, Place, RecordRules, Trouble, record_rules
+from pipeline.customs.pga_layouts import Fault, Field, Place, RecordRules, Trouble, record_rules
 from pipeline.customs.pga_parties import Named, UnitParties
 from pipeline.money import plain
 from pipeline.schemas.plan import Line
 
 _LEVEL = re.compile(r"^(?:(?P<quantity>[0-9]+(?:\.[0-9]+)?) +)?(?P<unit>[A-Za-z0-9]{1,5})$")
+_HEAD = {USE: "intended_use", USE_TEXT: "intended_use_text"}
+_READ_INTO = {"party": "name", "quantities": "level", "instant": "date"}
 _TRIO = ("PG19", "PG20", "PG21")
 
 
@@ -66,6 +68,20 @@ def line_records(line: Line, answers: Iterable[Answer], parties: UnitParties) ->
     return out
 
 
+def place_of(key: str, agency: str) -> str | None:
+    """Return where a datum for an agency stands, such as `PG02 10-28`; None where no place is known."""
+    rules = record_rules()
+    if key in _HEAD:
+        return rules.columns("PG01", _HEAD[key])
+    place = _place(rules, key, agency)
+    return None if place is None else rules.columns(place.record, place.field or _READ_INTO[place.reading])
+
+
+def _place(rules: RecordRules, key: str, agency: str) -> Place | None:
+    place = rules.elements.get(key)
+    return None if place is None or (place.agencies and agency not in place.agencies) else place
+
+
 class _Writer:
     """Writes the records of one answer."""
 
@@ -90,8 +106,8 @@ class _Writer:
         }
         if row.disclaimer is None:
             for asked in answer.data:
-                if asked.key in (USE, USE_TEXT) and asked.values:
-                    name = "intended_use" if asked.key == USE else "intended_use_text"
+                if asked.key in _HEAD and asked.values:
+                    name = _HEAD[asked.key]
                     head.values[name] = asked.values[0]
                     head.keys[name] = asked.key
                     self._stands(asked, "PG01", name)
@@ -112,9 +128,10 @@ class _Writer:
                     self._put(draft)
 
     def _datum(self, asked: Asked) -> None:
-        place = self._rules.elements.get(asked.key)
-        if place is None or (place.agencies and self._answer.row.agency not in place.agencies):
+        place = _place(self._rules, asked.key, self._answer.row.agency)
+        if place is None:
             return
+        self._stands(asked, place.record, place.field or _READ_INTO[place.reading])
         match place.reading:
             case "party":
                 self._party(asked, place)
@@ -127,7 +144,6 @@ class _Writer:
                     draft = self._draft(asked, place, at)
                     draft.values[place.field or ""] = value
                     draft.keys[place.field or ""] = asked.key
-                self._stands(asked, place.record, place.field or "")
 
     def _draft(self, asked: Asked, place: Place, at: int) -> _Draft:
         if place.role is not None:
@@ -145,7 +161,6 @@ class _Writer:
         return draft
 
     def _quantities(self, asked: Asked, place: Place) -> None:
-        self._stands(asked, place.record, "level")
         for at, value in enumerate(asked.values):
             found = _LEVEL.match(value)
             quantity = found["quantity"] if found else None
@@ -157,7 +172,6 @@ class _Writer:
             self._draft(asked, place, at).values.update(level=str(at + 1), quantity=quantity, unit=found["unit"])
 
     def _instant(self, asked: Asked, place: Place) -> None:
-        self._stands(asked, place.record, "date")
         try:
             instant = datetime.fromisoformat(asked.values[0])
         except ValueError:
@@ -167,7 +181,6 @@ class _Writer:
 
     def _party(self, asked: Asked, place: Place) -> None:
         role = place.role or ""
-        self._stands(asked, "PG19", "name")
         for text in asked.values:
             named = self._parties.find(text, self._line.manufacturer_ref if role == "MF" else None)
             if named is None:
@@ -252,14 +265,21 @@ def _put(rules: RecordRules, out: LineRecords, place: int | None, draft: _Draft,
 
 def _note(rules: RecordRules, trouble: Trouble, values: Mapping[str, str], *, shortened: bool) -> str:
     value = values.get(trouble.field, "")
-    width = rules.field(trouble.record, trouble.field).width
+    field = rules.field(trouble.record, trouble.field)
+    width = field.width
     if shortened:
         return f"shortened to the {width} columns of {trouble.columns}"
     said: dict[Fault, str] = {
         "empty": f"{trouble.columns} ({trouble.field.replace('_', ' ')}) must be given, and the plan does not say it",
         "characters": f"{trouble.columns} cannot carry {' '.join(dict.fromkeys(rules.spelt(value)[1]))}; "
         "give it in Latin letters",
-        "long": f"{value} has more characters than the {width} of {trouble.columns}",
-        "class": f"{value} cannot stand in {trouble.columns} as it is written",
+        "long": f"longer than the {width} characters of {trouble.columns}",
+        "class": f"{value} cannot stand in {trouble.columns}, which takes {_takes(field)}",
     }
     return said[trouble.fault]
+
+
+def _takes(field: Field) -> str:
+    if field.kind == "N":
+        return f"a number of at most {field.decimals} decimals" if field.decimals else "a whole number"
+    return {"A": "letters", "AN": "letters and digits"}.get(field.kind, "printable characters")

@@ -9,7 +9,7 @@ from datetime import date
 from pipeline.customs.pga_answers import Answer, Asked, answers
 from pipeline.customs.pga_layouts import record_rules
 from pipeline.customs.pga_parties import UnitParties
-from pipeline.customs.pga_records import LineRecords, Told, line_records
+from pipeline.customs.pga_records import LineRecords, Told, line_records, place_of
 from pipeline.customs.pga_rules import PgaRules, pga_rules
 from pipeline.schemas.pga import AgencyAnswer, AgencyTotal, Datum, PgaWorksheet, State, WorksheetLine
 from pipeline.schemas.plan import Line, Unit
@@ -30,6 +30,7 @@ def worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWorksheet:
         rules_as_of=rules.as_of,
         rules_source=record_rules().source,
         line_count=len(unit.lines),
+        lines_seen=len(lines),
         lines=lines,
         agencies=tuple(_agencies(lines)),
         present=counts["present"],
@@ -68,10 +69,10 @@ def _answer(rules: PgaRules, unit: Unit, answer: Answer, made: LineRecords, on: 
     told = [one for one in made.told if one.place == answer.place]
     due = flag is not None and flag.asked(on, unit.entry.type)
     if row.disclaimer is not None:
-        outcome = f"Disclaimed {row.disclaimer}"
+        outcome: str | None = f"Disclaimed {row.disclaimer}"
         data = tuple(_disclaimed(rules, answer, told))
     elif row.data:
-        outcome = "Data"
+        outcome = None if flag is not None else "flag not known for this agency"
         data = (*_codes(answer, told), *(_datum(answer, asked, made, told) for asked in answer.data))
     elif flag is None or (due and not flag.silent):
         outcome = "Not answered"
@@ -162,7 +163,7 @@ def _datum(answer: Answer, asked: Asked, made: LineRecords, told: list[Told]) ->
         state = "person"
     if asked.shape is not None:
         notes.insert(0, f"not {asked.shape}")
-    place = made.places.get((answer.place, asked.key))
+    place = made.places.get((answer.place, asked.key)) or place_of(asked.key, answer.row.agency)
     return _made(asked.key, asked.label, state, asked.values, place, *notes)
 
 

@@ -14,6 +14,8 @@ from pipeline.documents import (
     manifest,
     packing_list,
     packing_list_pdf,
+    pga_records,
+    pga_worksheet,
 )
 from pipeline.documents.document import Document
 from pipeline.schemas.invoice import Invoice
@@ -69,6 +71,22 @@ KINDS: tuple[Kind, ...] = (
         "application/pdf",
         packing_list_pdf.VERSION,
         packing_list_pdf.packing_list_pdf,
+    ),
+    Kind(
+        "pga_worksheet",
+        "pga_worksheet.pdf",
+        "application/pdf",
+        pga_worksheet.VERSION,
+        pga_worksheet.pga_worksheet,
+        pga_worksheet.has_agencies,
+    ),
+    Kind(
+        "pga_records",
+        "pga_records.txt",
+        "text/plain; charset=us-ascii",
+        pga_records.VERSION,
+        pga_records.pga_records,
+        pga_worksheet.has_agencies,
     ),
 )
 

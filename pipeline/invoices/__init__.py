@@ -15,7 +15,6 @@ from pipeline.invoices.consolidation import consolidated
 from pipeline.schemas import declared, plan
 from pipeline.schemas import invoice as out
 from pipeline.schemas.invoice import Printed
-from pipeline.schemas.pga import PgaWorksheet
 from pipeline.schemas.problems import Finding
 
 STATEMENT = (
@@ -47,7 +46,6 @@ class Facts:
     test: bool
     unit_no: int = 1
     findings: Sequence[Finding] = ()
-    worksheet: PgaWorksheet | None = None
 
 
 def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
@@ -110,7 +108,6 @@ def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
         packages=packages,
         declaration=_declaration(unit.parties.exporter_contact),
         findings=tuple(_findings(facts.findings, facts.unit_no)),
-        worksheet=facts.worksheet,
     )
 
 

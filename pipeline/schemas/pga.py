@@ -32,7 +32,8 @@ class Datum(Fact):
 
 
 class AgencyAnswer(Fact):
-    """What one agency is told for one flag of a line; `outcome` says it in a few words."""
+    """What one agency is told for one flag of a line; `outcome` says it in a few words where
+    it is not told by data."""
 
     flag: str
     agency: str
@@ -42,7 +43,7 @@ class AgencyAnswer(Fact):
     processing: str | None
     processing_name: str | None
     disclaimer: str | None
-    outcome: str
+    outcome: str | None
     advisory: bool
     state: State
     data: tuple[Datum, ...]
@@ -83,6 +84,7 @@ class PgaWorksheet(Fact):
     rules_as_of: date
     rules_source: str
     line_count: int
+    lines_seen: int
     lines: tuple[WorksheetLine, ...]
     agencies: tuple[AgencyTotal, ...]
     present: int

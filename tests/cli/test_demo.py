@@ -65,7 +65,7 @@ def test_demo_plays_three_plans_and_the_next_one_tells_it_step_by_step(tmp_path:
     assert not [export["batchId"] for export in first["exports"] if export["batchId"] in output]
     assert "\x1b" not in output
     assert re.search(r"cookware +\d+\.\d\d s  ✓ 5 packages recorded in CP-000006", output)
-    assert re.search(r"three-units +\d+\.\d\d s  ✓ U3-CAD  8 documents rendered", output)
+    assert re.search(r"three-units +\d+\.\d\d s  ✓ U3-CAD  \d+ documents rendered", output)
     assert output.count("✓ executed") >= 6
     assert "customs broker  accepted" in output
     assert "exports.package.recorded.v1, such as" in output

@@ -8,6 +8,9 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
+from pipeline.customs.entries import entry_date
+from pipeline.customs.pga_worksheet import worksheet
+from pipeline.documents.kinds import artifact_types
 from pipeline.invoices import Facts, build_invoice
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.plan import Unit
@@ -230,4 +233,15 @@ def sample(
     if change:
         change(data)
     unit = Unit.model_validate(data)
-    return build_invoice(unit, facts_of(unit, test=test))
+    return _finished(unit, test=test)
+
+
+def kinds_of(data: dict[str, Any]) -> tuple[str, ...]:
+    """Return the kinds of document that the unit of a plan has, in the order of their making."""
+    return artifact_types(_finished(Unit.model_validate(data)))
+
+
+def _finished(unit: Unit, *, test: bool = False) -> Invoice:
+    facts = facts_of(unit, test=test)
+    told = worksheet(unit, entry_date(unit), facts.line_digests)
+    return build_invoice(unit, facts).model_copy(update={"worksheet": told})

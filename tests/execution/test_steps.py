@@ -17,8 +17,11 @@ from pipeline.interventions import cancel, retry
 from pipeline.models import Artifact, BrokerSubmission, Delivery, Export, LineTreatment, Notification, Package, Step
 from pipeline.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
 from tests import builders
+from tests.documents.invoice_samples import kinds_of
 from tests.execution.conftest import House
 
+#: How many documents the unit of a plan has.
+DOCUMENTS = len(kinds_of(builders.plan()["units"][0]))
 UNIT_STEPS = [spec.name for spec in STEPS if spec.per_unit]
 
 
@@ -36,7 +39,7 @@ def test_a_plan_becomes_an_executed_export(house: House) -> None:
         "EXPORT_ACCEPTED": 1,
         "PACKAGES_RECORDED": 1,
         "TREATMENT_ATTACHED": 1,
-        "CUSTOMS_ARTIFACT_GENERATED": 8,
+        "CUSTOMS_ARTIFACT_GENERATED": DOCUMENTS,
         "CUSTOMS_PACKAGE_CLOSED": 1,
         "HANDED_OFF": 1,
         "BROKER_NOTIFIED": 1,
@@ -139,7 +142,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(house: House) -> None:
 
     house.store.put = overtaken  # type: ignore[method-assign]
     assert house.step(export_id, 1, "render_documents") == ()
-    assert house.count(Artifact) == 8
+    assert house.count(Artifact) == DOCUMENTS
     assert Counter(house.events(export_id))["HANDED_OFF"] == 1
 
 
@@ -165,7 +168,7 @@ def test_a_failed_attempt_is_put_off_and_made_later(house: House) -> None:
     assert house.step(export_id, 1, "render_documents") == (), "not before its pause is over"
     house.clock.pass_seconds(house.runtime.settings.step_retry_seconds)
     assert "render_documents" in house.step(export_id, 1, "render_documents")
-    assert house.count(Artifact) == 8
+    assert house.count(Artifact) == DOCUMENTS
 
 
 def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(house: House) -> None:
