@@ -15,6 +15,7 @@ from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import refusals
 from pipeline.errors import NotFound, NotReady
 from pipeline.schemas.execution import ExecuteRequest, ExportView, View
+from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.messages import MESSAGES, AcknowledgementBody, HandoffAnswer
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Problem
@@ -30,6 +31,7 @@ SCHEMAS: Final[dict[str, type[BaseModel]]] = {
     "acknowledgement": AcknowledgementBody,
     "broker-profile": BrokerProfile,
     "handoff-answer": HandoffAnswer,
+    "commercial-customs-invoice": Invoice,
     # The `dataschema` of each CloudEvent, by its type.
     **{message_type.value: model for message_type, model in MESSAGES.items()},
 }
@@ -93,7 +95,7 @@ def schema(name: str) -> dict[str, Any]:
     model = SCHEMAS.get(name)
     if model is None:
         raise NotFound(f"there is no schema {name}; there are {', '.join(SCHEMAS)}")
-    mode: Literal["validation", "serialization"] = "serialization" if issubclass(model, View) else "validation"
+    mode: Literal["validation", "serialization"] = "serialization" if issubclass(model, View | Invoice) else "validation"
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **model.model_json_schema(by_alias=True, mode=mode),

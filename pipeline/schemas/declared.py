@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
+from pydantic.json_schema import SkipJsonSchema as Wording  # words for people are in no published schema
+
 from pipeline.schemas.facts import Fact, Pair, Value
 from pipeline.schemas.plan import Address, CertifiedGoods, Contact, Party, Treatment
 
@@ -26,8 +28,8 @@ class Certificate(Fact):
     blanket_from: date | None
     blanket_to: date | None
     signed_on: date
-    lines_shown: str
-    told: tuple[Pair, ...]
+    lines_shown: Wording[str]
+    told: Wording[tuple[Pair, ...]]
 
 
 class MetalHeading(Fact):
@@ -105,7 +107,7 @@ class Consolidation(Fact):
     line_count: int
     merged_line_count: int
     lines_saved: int
-    lines: tuple[MergedLine, ...]
+    lines: Wording[tuple[MergedLine, ...]]
 
 
 class FindingRow(Fact):

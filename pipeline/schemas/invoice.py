@@ -5,6 +5,11 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
+from pydantic import ConfigDict
+
+# Words for people repeat what stands beside them as data: in the model for print, in no published schema.
+from pydantic.json_schema import SkipJsonSchema as Wording
+
 from pipeline.schemas.declared import Certificate, Consolidation, FindingRow, MetalRow, MetalTotal
 from pipeline.schemas.facts import FOR_PEOPLE, Fact, Pair, Printed, Value
 from pipeline.schemas.pga import Beside
@@ -67,9 +72,9 @@ class PartyBlock(Fact):
 
     name: str
     address: Address | None
-    address_lines: tuple[str, ...]
+    address_lines: Wording[tuple[str, ...]]
     contact: Contact | None
-    contact_lines: tuple[str, ...]
+    contact_lines: Wording[tuple[str, ...]]
     identifiers: tuple[Pair, ...]
 
 
@@ -86,7 +91,7 @@ class ManufacturerBlock(Fact):
     name: str
     mid: str
     address: Address
-    address_lines: tuple[str, ...]
+    address_lines: Wording[tuple[str, ...]]
 
 
 class PartyBlocks(Fact):
@@ -133,9 +138,9 @@ class InvoiceLine(Fact):
     attributes: tuple[Pair, ...]
     treatment: Treatment
     treatment_digest: str
-    marks: tuple[Mark, ...]
+    marks: Wording[tuple[Mark, ...]]
     package_refs: tuple[str, ...]
-    packages_shown: str
+    packages_shown: Wording[str]
 
 
 class ChargeRow(Fact):
@@ -204,7 +209,7 @@ class PackageRow(Fact):
     length_cm: Value
     width_cm: Value
     height_cm: Value
-    size_shown: str
+    size_shown: Wording[str]
     gross_weight_kg: Value
     tare_weight_kg: Value
     tracking_number: str | None
@@ -227,7 +232,7 @@ class PackageSummary(Fact):
     by_type: tuple[PackageTypeTotal, ...]
     gross_weight_kg: Value
     volume_m3: Value
-    shown: str
+    shown: Wording[str]
 
 
 class Declaration(Fact):
@@ -243,6 +248,8 @@ class Declaration(Fact):
 class Invoice(Fact):
     """The commercial invoice of one unit: every fact that a document prints, finished, in the order of the page."""
 
+    model_config = ConfigDict(json_schema_extra={"$id": "urn:exports:schema:commercial-customs-invoice:1"})
+
     schema_version: Literal["1"] = "1"
     test: bool
     provenance: Provenance
@@ -255,7 +262,7 @@ class Invoice(Fact):
     totals: Totals
     classifications: tuple[ClassificationRow, ...]
     certificates: tuple[Certificate, ...]
-    metals: tuple[MetalRow, ...]
+    metals: Wording[tuple[MetalRow, ...]]
     metal_totals: tuple[MetalTotal, ...]
     consolidation: Consolidation | None
     package_summary: PackageSummary
