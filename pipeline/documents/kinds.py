@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.documents import (
+    invoice_consolidated,
     invoice_csv,
     invoice_html,
     invoice_json,
     invoice_pdf,
+    invoice_ubl,
     invoice_xlsx,
     manifest,
     packing_list,
     packing_list_pdf,
     pga_records,
     pga_worksheet,
+    section_232_statement,
 )
 from pipeline.documents.document import Document
 from pipeline.schemas.invoice import Invoice
@@ -63,6 +66,15 @@ KINDS: tuple[Kind, ...] = (
         invoice_html.invoice_html,
     ),
     Kind("cci_pdf", "commercial_customs_invoice.pdf", "application/pdf", invoice_pdf.VERSION, invoice_pdf.invoice_pdf),
+    Kind("cci_ubl", "commercial_customs_invoice.xml", "application/xml", invoice_ubl.VERSION, invoice_ubl.invoice_ubl),
+    Kind(
+        "cci_consolidated",
+        "commercial_customs_invoice_consolidated.json",
+        "application/json",
+        invoice_consolidated.VERSION,
+        invoice_consolidated.invoice_consolidated,
+        invoice_consolidated.can_be_merged,
+    ),
     Kind("cci_xlsx", "commercial_customs_invoice.xlsx", _XLSX, invoice_xlsx.VERSION, invoice_xlsx.invoice_xlsx),
     Kind("packing_list", "packing_list.json", "application/json", packing_list.VERSION, packing_list.packing_list),
     Kind(
@@ -87,6 +99,14 @@ KINDS: tuple[Kind, ...] = (
         pga_records.VERSION,
         pga_records.pga_records,
         pga_worksheet.has_agencies,
+    ),
+    Kind(
+        "section_232_statement",
+        "section_232_statement.pdf",
+        "application/pdf",
+        section_232_statement.VERSION,
+        section_232_statement.section_232_statement,
+        section_232_statement.has_metals,
     ),
 )
 

@@ -245,3 +245,12 @@ def _finished(unit: Unit, *, test: bool = False) -> Invoice:
     facts = facts_of(unit, test=test)
     told = worksheet(unit, entry_date(unit), facts.line_digests)
     return build_invoice(unit, facts).model_copy(update={"worksheet": told})
+
+
+def everything() -> Invoice:
+    """Return an invoice that has use for every kind of document: its second line and its fifth can be one."""
+
+    def change(data: dict[str, Any]) -> None:
+        data["lines"].append({**data["lines"][1], "lineRef": "L5"})
+
+    return sample(4, 6, test=True, change=change)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -16,46 +17,62 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 
 from pipeline.documents.document import Document
-from pipeline.documents.kinds import ARTIFACT_TYPES, render_documents
+from pipeline.documents.kinds import ARTIFACT_TYPES, artifact_types, render_documents
 from pipeline.documents.render import environment, render
-from tests.documents.invoice_samples import digest, sample
+from tests.documents.invoice_samples import digest, everything, sample
 
 NAMES = {
     "cci_json": "commercial_customs_invoice.json",
     "cci_csv": "commercial_customs_invoice.csv",
     "cci_human_readable": "commercial_customs_invoice.html",
     "cci_pdf": "commercial_customs_invoice.pdf",
+    "cci_ubl": "commercial_customs_invoice.xml",
+    "cci_consolidated": "commercial_customs_invoice_consolidated.json",
     "cci_xlsx": "commercial_customs_invoice.xlsx",
     "packing_list": "packing_list.json",
     "packing_list_pdf": "packing_list.pdf",
     "pga_worksheet": "pga_worksheet.pdf",
     "pga_records": "pga_records.txt",
+    "section_232_statement": "section_232_statement.pdf",
     "manifest": "manifest.json",
 }
 
 #: SHA-256 of each document of the fixed sample. Whoever changes one on purpose raises that kind's version with it.
 GOLDEN = {
-    "cci_json": "70814dcc7fc90f0095c80ca0b5052334f4f9ab06063d9c7c4abb3a3900dbf475",
-    "cci_csv": "7a91a3b87eb4332e15cc2717704d70ac22c646da48485774cf8f28b972b2c9bd",
-    "cci_human_readable": "cfb682712efecd44583d458d888a125eb8076f0a2400fb2c8d4a8faa5168d471",
-    "cci_pdf": "1e39c6f2d4f9012481e3ec2af62e2f6ae144b0e02785182df4b91f0916c6fbed",
-    "cci_xlsx": "6f9de1992bf8a8ad5943434b2b3bfca78fd78fd547605829b40e0d20b123ff6a",
-    "packing_list": "193d79f4db04d43af0f23ae29fcb730ff7d977ea4ad87772e1035458e25b784e",
-    "packing_list_pdf": "362dfe713772cd6cbfe4e6761ef30ac268bc38e85f9479be08d5dd5ac6057acc",
-    "pga_worksheet": "b1c79589d3af4544910f234d4b861d74b7948cb8aeaeaca43ca1e10c4b087b28",
-    "pga_records": "22cf419219211df53fdff6a801122dc44703bffdd626b6362605425af75545c4",
+    "cci_json": "05b8bd5b5f43e838e835560fdef21e4a422ec14d0b2cfd3154a2bbb21b1679fe",
+    "cci_csv": "3f2403a3ff90a36d0a422a09289350d73fc24d7e7e83a16497e61445073911aa",
+    "cci_human_readable": "6f0c8bca6dbd545efad111062659a0dace54178fcb582b5312d6cea66fc85398",
+    "cci_pdf": "70f84584b7b1e96cf24fccd8e4205297549c9a831a6e979e888be6a539eb6d1a",
+    "cci_ubl": "9d2571a665af8c6beb01308c474eed4f37246b5df2886ad3d665141b0406b628",
+    "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
+    "cci_xlsx": "6af8f7097cbd21302f9482095fe6b86c92221ba3094369a74e0788e5445edae8",
+    "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
+    "packing_list_pdf": "b05760a06502899e38d6e82bc2238e828505ac8bf40c7a0928545f327fd442e5",
+    "pga_worksheet": "9d94f1f7953e109e5f85d6c613364134d0f2dc3ae4f6add356e6602dde663495",
+    "section_232_statement": "f565b29c5004cebfb2a96c60d6af4c8d6df3d2d8f27721617fd6fbbff16d4042",
+    "pga_records": "9d6d10c1fd24a74839d9cbae8fc0580c384c060395e4ff0ebe893a6f91d8ff29",
 }
 
 
 @pytest.fixture(scope="module")
 def documents() -> dict[str, Document]:
-    return {document.artifact_type: document for document in render_documents(sample(4, 6, test=True))}
+    return {document.artifact_type: document for document in render_documents(everything())}
 
 
 def test_kinds_and_names_are_the_contracts(documents: dict[str, Document]) -> None:
     assert {kind: document.filename for kind, document in documents.items()} == NAMES
-    assert tuple(documents) == ARTIFACT_TYPES
+    assert tuple(documents) == ARTIFACT_TYPES == artifact_types(everything())
     assert tuple(documents)[-1] == "manifest"
+
+
+def test_unit_has_only_the_documents_that_it_has_use_for() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["treatment"] = {}
+
+    invoice = sample(1, change=change)
+    some = {"cci_consolidated", "section_232_statement", "pga_worksheet", "pga_records"}
+    assert artifact_types(invoice) == tuple(kind for kind in ARTIFACT_TYPES if kind not in some)
+    assert tuple(document.artifact_type for document in render_documents(invoice)) == artifact_types(invoice)
 
 
 def test_bytes_are_the_golden_ones(documents: dict[str, Document]) -> None:
@@ -75,9 +92,9 @@ def _members(body: bytes) -> str:
 
 def test_another_process_makes_the_same_bytes(documents: dict[str, Document]) -> None:
     script = (
-        "from tests.documents.invoice_samples import sample\n"
+        "from tests.documents.invoice_samples import everything\n"
         "from pipeline.documents.kinds import render_documents\n"
-        "for document in render_documents(sample(4, 6, test=True)): print(document.artifact_type, document.digest)\n"
+        "for document in render_documents(everything()): print(document.artifact_type, document.digest)\n"
     )
     folder = Path(__file__).parent
     environ = {"PYTHONPATH": str(folder.parents[1]), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
@@ -103,21 +120,21 @@ def test_manifest_lists_the_other_documents_with_digest_and_size(documents: dict
 
 
 def test_export_digest_is_on_every_document_and_line_digests_on_all_with_lines(documents: dict[str, Document]) -> None:
-    export, lines = digest("treatment"), [digest(f"L{number}") for number in range(1, 5)]
+    export, lines = digest("treatment"), [digest(f"L{number}") for number in range(1, 6)]
     for kind, document in documents.items():
         text = _text(document)
         assert export in text, kind
         # The printed packing list lists packages, not lines; metals and agencies concern some lines alone.
         told = [] if kind == "packing_list_pdf" else lines
         if kind in {"pga_worksheet", "pga_records", "section_232_statement"}:
-            told = [lines[place] for place in (0, 1, 3)]
+            told = [lines[place] for place in (0, 1, 3, 4)]
         assert all(line in text for line in told), kind
 
 
 def test_test_documents_say_so(documents: dict[str, Document]) -> None:
-    for kind in ("cci_human_readable", "cci_pdf", "packing_list_pdf"):
+    for kind in ("cci_human_readable", "cci_pdf", "cci_ubl", "packing_list_pdf", "section_232_statement"):
         assert "TEST: NOT FOR CUSTOMS USE" in _text(documents[kind]), kind
-    for kind in ("cci_json", "packing_list", "manifest"):
+    for kind in ("cci_json", "cci_consolidated", "packing_list", "manifest"):
         assert json.loads(documents[kind].body)["test"] is True, kind
     live = {document.artifact_type: document for document in render_documents(sample(1))}
     for kind in ("cci_human_readable", "cci_pdf", "packing_list_pdf"):
