@@ -1,0 +1,150 @@
+"""Whatever a plan's texts hold, it is refused with the field's name or executed whole; nothing crashes, nothing is half done."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlmodel import col
+
+from pipeline import plans
+from pipeline.customs.overview import overview
+from pipeline.errors import PlanNotExecutable, Refused, ValidationFailed
+from pipeline.models import Artifact, Event, Export, PlanSnapshot, Step
+from pipeline.schemas.plan import Plan
+from pipeline.schemas.reading import parse
+from tests.builders import at, changed
+from tests.execution.conftest import House
+from tests.hostile import BREAKING, DECEIVING, EVERYTHING, FORBIDDEN, ODD, texts_of, whole_plan
+
+PLACES = sorted(texts_of(whole_plan()))
+ROWS = (Export, PlanSnapshot, Event, Step)
+
+#: Free texts of the plan that is executed; the rest has a form that the schema or a rule fixes.
+FREE = re.compile(
+    r"/(name|title|line1|line2|city|salePlace|incotermPlace|paymentTerms|purchaseOrder|sku|certifierName|material|volume"
+    r"|BN|approvedBy|productName|manufacturer|shipper|fdaImporter|description)$"
+)
+
+
+def read(made: dict[str, Any]) -> Plan:
+    return parse(json.dumps(made).encode(), Plan, max_depth=32).model
+
+
+def issues(refused: ValidationFailed) -> list[str]:
+    assert refused.details is not None
+    return [issue["path"] for issue in refused.details["issues"]]
+
+
+def judged(made: dict[str, Any], place: str) -> None:
+    """Assert that the plan is refused at `place`, or that everything that can be said of it is said."""
+    try:
+        plan = read(made)
+    except ValidationFailed as error:
+        refused = issues(error)
+    except Refused:
+        return  # no JSON: half a character has no UTF-8
+    else:
+        found = plans.checked(plan)
+        assert all(len(finding.message) < 2_000 for finding in found)
+        assert overview(plan, found)
+        report = plans.report(plans.read_plan(plan, made), found)
+        assert len(json.loads(report.model_dump_json(by_alias=True))["findings"]) == len(found)
+        return
+    assert all(path == place or path.startswith(f"{place}/") or place.startswith(path) for path in refused), refused
+
+
+@pytest.mark.parametrize("trick", EVERYTHING)
+def test_a_trick_in_any_one_place_is_named_or_judged(trick: str) -> None:
+    made = whole_plan()
+    for place in PLACES[:: max(1, len(PLACES) // 40)]:
+        judged(changed(made, place, EVERYTHING[trick]), place)
+
+
+@given(
+    place=st.sampled_from(PLACES), text=st.one_of(st.sampled_from(sorted(EVERYTHING.values())), st.text(max_size=300))
+)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_any_text_in_any_place_is_named_or_judged(place: str, text: str) -> None:
+    judged(changed(whole_plan(), place, text), place)
+
+
+@given(
+    place=st.sampled_from(PLACES),
+    value=st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.lists(st.text(), max_size=2),
+        st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2),
+    ),
+)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+def test_anything_else_in_place_of_a_text_is_named_or_judged(place: str, value: object) -> None:
+    judged(changed(whole_plan(), place, value), place)
+
+
+def test_every_text_of_a_whole_plan_was_found() -> None:
+    assert len(PLACES) > 150
+    assert {place.rsplit("/", 1)[1] for place in PLACES} >= {"line1", "sku", "certifierName", "hsCode", "material"}
+
+
+def poisoned(text: str) -> dict[str, Any]:
+    """Return the whole plan with `text` in every free text, and descriptions that still say what the goods are."""
+    made = whole_plan()
+    for place in PLACES:
+        if FREE.search(place):
+            value = f"{at(made, place)} {text}"[:250].strip() if place.endswith("/description") else text[:250].strip()
+            made = changed(made, place, value)
+    return made
+
+
+def together(tricks: list[str], longest: int = 240) -> list[str]:
+    """Return the tricks joined into as few texts as they fit: a document takes time to set."""
+    joined = [""]
+    for trick in tricks:
+        if len(joined[-1]) + len(trick) >= longest:
+            joined.append("")
+        joined[-1] = f"{joined[-1]} {trick}".strip()
+    return joined
+
+
+# A formula is one only where it begins a text.
+@pytest.mark.parametrize("text", [*together([*BREAKING.values()]), *together([*ODD.values()]), BREAKING["formula"]])
+def test_what_may_be_said_is_executed_whole(house: House, text: str) -> None:
+    made = poisoned(text)
+    export_id = house.accept(made).export_id
+    house.finish(export_id)
+    with house.runtime.db.read() as session:
+        export = session.get_one(Export, export_id)
+        assert (export.state, export.failure) == ("executed", None)
+        artifacts = session.scalars(select(Artifact).where(col(Artifact.export_id) == export_id)).all()
+        carried = next(row for row in artifacts if row.artifact_type == "cci_json")
+    assert {"cci_csv", "cci_xlsx", "cci_pdf", "cci_human_readable", "packing_list"} <= {
+        row.artifact_type for row in artifacts
+    }
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", row.filename) for row in artifacts)
+    invoice = json.loads(house.store.get(carried.sha256))
+    assert [line["sku"] for line in invoice["lines"]] == [line["sku"] for line in made["units"][0]["lines"]]
+
+
+@pytest.mark.parametrize("trick", ["turned around", "isolated"])
+def test_what_reads_otherwise_than_it_is_refuses_the_plan_and_writes_nothing(house: House, trick: str) -> None:
+    with pytest.raises(PlanNotExecutable) as refused:
+        house.accept(poisoned(DECEIVING[trick]))
+    assert refused.value.details is not None
+    assert {each["rule"] for each in refused.value.details["rules"] if each["severity"] == "block"} == {"D02"}
+    assert [house.count(table) for table in ROWS] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("trick", FORBIDDEN)
+def test_what_no_plan_may_hold_is_refused_by_name(trick: str) -> None:
+    for place in PLACES:
+        if FREE.search(place):
+            with pytest.raises(Refused):
+                read(changed(whole_plan(), place, FORBIDDEN[trick]))
