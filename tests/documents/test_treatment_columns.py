@@ -19,7 +19,7 @@ from pipeline.schemas.plan import Treatment, as_json
 
 TEXTS = st.text(st.sampled_from("a|\\=,#[]. '=+é漢"), min_size=1, max_size=12).map(str.strip).filter(bool)
 REFS = st.from_regex(re.compile(r"[A-Za-z][A-Za-z0-9._:/-]{0,6}", re.ASCII), fullmatch=True)
-NUMBERS = st.decimals(0, 1000, places=3).map(str)
+NUMBERS = st.decimals(0, 999, places=3).map(str)
 COUNTRIES = st.none() | st.sampled_from(["CA", "US", "OTH"])
 
 CHAPTER99 = st.fixed_dictionaries(
