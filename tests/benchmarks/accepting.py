@@ -15,6 +15,7 @@ from tests.acceptance.programs import Program, procfile
 from tests.benchmarks.figures import Figure, compare
 from tests.benchmarks.floor import PATH
 from tests.benchmarks.places import EMBEDDED, Places, bearer
+from tests.benchmarks.processor import spent
 from tests.servers import LOOPBACK, accepts, free_port, poll
 
 CONNECTIONS: Final = 8
@@ -42,9 +43,14 @@ class Load:
 
     def turn(self, path: str, seconds: float) -> Mapping[str, float]:
         """Post as fast as answers come, for so many seconds."""
+        before = spent()
         took = asyncio.run(self._post(path, seconds))
         took.sort()
-        return {"requests/s": len(took) / seconds, "p99 ms": took[int(len(took) * 0.99)] * 1000}
+        return {
+            "requests/s": len(took) / seconds,
+            "p99 ms": took[int(len(took) * 0.99)] * 1000,
+            "processor ms": (spent() - before) / len(took) * 1000,
+        }
 
     async def _post(self, path: str, seconds: float) -> list[float]:
         ends = time.perf_counter() + seconds

@@ -68,8 +68,9 @@ def _start_workers(running: ExitStack, places: Places, stack: Stack, build: str)
         running.callback(program.stop)
 
 
-def _rate(turn: Callable[[], float], exports: int) -> Turn:
+def _rate(turn: Callable[[], tuple[float, float]], exports: int) -> Turn:
     def rate() -> Mapping[str, float]:
-        return {"exports/s": exports / turn()}
+        seconds, processor_seconds = turn()
+        return {"exports/s": exports / seconds, "processor ms": processor_seconds / exports * 1000}
 
     return rate

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self
 
+from tests.benchmarks.processor import spent
 from tests.conftest import Stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,10 +71,11 @@ class Side:
                 process.wait()
             _close(process.stdout)
 
-    def turn(self) -> float:
-        """Prepare a round, play it and return the seconds until the last process was done."""
+    def turn(self) -> tuple[float, float]:
+        """Prepare a round, play it and return the seconds until the last process was done, and the processor's."""
         self._tell(PREPARE)
-        return self._tell(GO)
+        before = spent()
+        return self._tell(GO), spent() - before
 
     def _tell(self, word: str) -> float:
         for process in self._processes:
