@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 from pipeline import keeping, money, notifications, partners
 from pipeline.channels.channel import ChannelName
 from pipeline.documents import profile as profiles
-from pipeline.errors import StepFailed
+from pipeline.errors import StepFailed, ValidationFailed
 from pipeline.events import EventType, NewEvent
 from pipeline.invoices.recorded import recorded_invoice
 from pipeline.keeping import Row
@@ -54,7 +54,8 @@ class _Found:
 def prepare(runtime: Runtime, context: StepContext) -> Prepared:
     """Read what the export has come to, decide path and channels, and write down who is told what.
 
-    The number of queries does not depend on the size of the export. Raises StepFailed where a partner is not registered.
+    The number of queries does not depend on the size of the export, but for a broker with a profile, whose file is made
+    unit by unit. Raises StepFailed where a partner is not registered, or its profile names what there is no more.
     """
     with runtime.db.read() as session:
         told = partners.recipients(session, context.account_id, [context.broker_id, context.warehouse_id])
@@ -115,7 +116,13 @@ def _in_its_own_words(runtime: Runtime, context: StepContext, found: _Found, bro
     made = []
     for row, _ in found.units:
         invoice = recorded_invoice(runtime, replace(context, unit_no=row.unit_no))
-        document = profiles.profile_document(broker.profile, invoice)
+        try:
+            document = profiles.profile_document(broker.profile, invoice)
+        except ValidationFailed as error:
+            # It was checked when it was given; this version may have other fields.
+            raise StepFailed(
+                f"the profile of {broker.partner_id} does not fit: {error.message}; change it, then retry the export"
+            ) from error
         made.append(keeping.keep(runtime, context, row.unit_no, document))
     return made
 

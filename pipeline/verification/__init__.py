@@ -25,7 +25,7 @@ __all__ = ["Check", "Report", "Unreadable", "verify"]
 
 #: What the PDF carries, and the documents that every unit has.
 ATTACHED: Final = "commercial_customs_invoice.json"
-REQUIRED: Final = frozenset(READERS) | {"cci_pdf"}
+REQUIRED: Final = frozenset({"cci_json", "cci_csv", "cci_xlsx", "cci_ubl", "cci_pdf", "packing_list"})
 
 Proof = Literal["treatment", "digests", "bytes"]
 
@@ -182,7 +182,7 @@ class _Verification:
             self._checks[path] = Check(path, "manifest", "digests", failure=str(error))
             return
         self._checks[path] = self._checked(Check(path, "manifest", "digests"), self._carrying(planned))
-        missing = REQUIRED - {kind for kind, _, _ in listed} - {"manifest"}
+        missing = REQUIRED - {kind for kind, _, _ in listed}
         if missing and self._checks[path].failure is None:
             self._checks[path] = _failing(self._checks[path], f"it lists no {', '.join(sorted(missing))}")
         for kind, filename, sha256 in [*listed, *self._profiled(planned)]:

@@ -6,11 +6,13 @@ import csv
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO, StringIO
 from typing import Any, Final
+from xml.etree.ElementTree import Element
 
 from pydantic import ValidationError
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
+from pipeline.documents import invoice_ubl
 from pipeline.documents.columns import undefused
 from pipeline.documents.invoice_xlsx import TOO_LONG
 from pipeline.documents.treatment_columns import read_treatment
@@ -19,11 +21,15 @@ from pipeline.schemas.plan import Treatment
 from pipeline.schemas.reading import check_shape, load
 from pipeline.verification import workbook
 from pipeline.verification.carried import CarriedLine, Unreadable
+from pipeline.verification.xml import elements
 
 MAX_JSON_DEPTH: Final = 64
 
 #: Characters; the widest cell of ours, data for agencies, has some hundred thousand.
 LONGEST_CELL: Final = 16 * 1024 * 1024
+
+_UBL: Final = "{urn:oasis:names:specification:ubl:schema:xsd:Common"
+_AGGREGATE, _BASIC = f"{_UBL}AggregateComponents-2}}", f"{_UBL}BasicComponents-2}}"
 
 Reader = Callable[[bytes], Iterator[CarriedLine]]
 
@@ -86,6 +92,39 @@ def xlsx_lines(body: bytes) -> Iterator[CarriedLine]:
         yield _flat({name: undefused(row.get(column, "")) for column, name in names.items()})
 
 
+def ubl_lines(body: bytes) -> Iterator[CarriedLine]:
+    """Read the extension of the lines, and hold what UBL itself says of code and origin against it."""
+    said = [_classified(line) for line in elements([body], f"{_AGGREGATE}InvoiceLine")]
+    lines = list(elements([body], f"{{{invoice_ubl.NAMESPACE}}}Line"))
+    if len(said) != len(lines):
+        raise Unreadable(f"it has {len(said)} lines, and {len(lines)} in its extension")
+    for line, (code, origin) in zip(lines, said, strict=True):
+        where = line.get("lineRef", "without a lineRef")
+        if (code, origin) != (line.get("htsCode"), line.get("countryOfOrigin")):
+            raise Unreadable(f"line {where}: UBL says {code} of {origin}, its extension something else")
+        try:
+            treatment = invoice_ubl.read_treatment(line)
+        except ValidationError as error:
+            raise Unreadable(f"line {where}: its extension holds what no treatment does") from error
+        yield CarriedLine(where, line.get("digest"), line.get("htsCode"), line.get("countryOfOrigin"), treatment)
+
+
+def merged_lines(body: bytes) -> Iterator[CarriedLine]:
+    """Read the digests of the lines that merged ones stand for, in the order of the invoice."""
+    try:
+        rows = json_object(body)["consolidation"]["lines"]
+        found = [
+            (int(number), CarriedLine(str(line_ref), str(digest)))
+            for row in rows
+            for number, line_ref, digest in zip(
+                row["lineNumbers"], row["lineRefs"], row["treatmentDigests"], strict=True
+            )
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable("its merged lines do not name the lines that they stand for") from error
+    yield from (line for _, line in sorted(found, key=lambda each: each[0]))
+
+
 def attached(body: bytes, name: str) -> bytes:
     """Return the file `name` that the PDF carries; raises Unreadable where it carries none, or several."""
     try:
@@ -95,6 +134,11 @@ def attached(body: bytes, name: str) -> bytes:
     if len(found) != 1:
         raise Unreadable(f"it carries {len(found)} files {name}, where one is due")
     return bytes(found[0])
+
+
+def _classified(line: Element) -> tuple[str | None, str | None]:
+    code = line.findtext(f".//{_BASIC}ItemClassificationCode")
+    return code, line.findtext(f".//{_AGGREGATE}OriginCountry/{_BASIC}IdentificationCode")
 
 
 def _flat(row: Mapping[str, str]) -> CarriedLine:
@@ -120,6 +164,8 @@ READERS: Final[Mapping[str, Reader]] = {
     "cci_json": json_lines,
     "cci_csv": csv_lines,
     "cci_xlsx": xlsx_lines,
+    "cci_ubl": ubl_lines,
+    "cci_consolidated": merged_lines,
     "packing_list": json_lines,
     "manifest": json_lines,
 }

@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from pipeline import handoff, notifications
 from pipeline.errors import StepFailed
-from pipeline.models import BrokerSubmission, Notification, PartnerChannel
+from pipeline.models import BrokerSubmission, Notification, Partner, PartnerChannel
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MESSAGES, MessageType
 from pipeline.states import DeliveryState
@@ -229,6 +229,17 @@ def test_an_unregistered_partner_stops_the_step_and_nothing_is_written(runtime: 
     with pytest.raises(StepFailed, match="br_unknown"):
         exports.hand_off(runtime, export)
     assert exports.deliveries(runtime, export.export_id) == []
+
+
+def test_a_profile_of_fields_that_there_are_no_more_stops_the_step_and_nothing_is_written(runtime: Runtime) -> None:
+    made = exports.ready(runtime)
+    gone = {"name": "Demo", "filename": "a.csv", "format": "csv", "columns": [{"header": "a", "field": "gone"}]}
+    with runtime.db.write() as session:
+        session.get_one(Partner, (builders.ACCOUNT, builders.BROKER)).profile = gone
+    with pytest.raises(StepFailed, match=f"the profile of {builders.BROKER} does not fit: /profile/columns/0/field"):
+        handoff.prepare(runtime, made.context)
+    with runtime.db.read() as session:
+        assert session.exec(select(BrokerSubmission)).all() == []
 
 
 def test_partners_secret_is_encrypted_in_the_database(runtime: Runtime) -> None:

@@ -46,10 +46,12 @@ def executed(runtime: Runtime, plan: builders.Json) -> str:
     caller = Caller(builders.ACCOUNT, "key_test", "live", frozenset({"execute"}))
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     export_id = accept(runtime, caller, request, raw_plan=plan, idempotency_key=None).export_id
-    while owed := _owed(runtime, export_id):
-        for unit_no, name in owed:
+    for _ in range(20):
+        for unit_no, name in (owed := _owed(runtime, export_id)):
             advance(runtime, export_id, unit_no, name)
-    return export_id
+        if not owed:
+            return export_id
+    raise AssertionError(f"{export_id} does not come to its handoff: {owed} are still owed")
 
 
 def _owed(runtime: Runtime, export_id: str) -> list[tuple[int, str]]:

@@ -25,7 +25,9 @@ UNIT = "0001-U1"
 JSON = f"{UNIT}/commercial_customs_invoice.json"
 CSV = f"{UNIT}/commercial_customs_invoice.csv"
 XLSX = f"{UNIT}/commercial_customs_invoice.xlsx"
+UBL = f"{UNIT}/commercial_customs_invoice.xml"
 PDF = f"{UNIT}/commercial_customs_invoice.pdf"
+MERGED = f"{UNIT}/commercial_customs_invoice_consolidated.json"
 LIST = f"{UNIT}/packing_list.json"
 UNIT_MANIFEST = f"{UNIT}/manifest.json"
 MESSAGE, PLAN, MANIFEST = "broker_message.json", "plan.json", "manifest.json"
@@ -59,11 +61,11 @@ def test_a_bundle_is_whole_and_every_format_carries_the_plans_treatment(raw_bund
     plan = builders.plan(units=2, lines=4)
     assert (report.batch_id, report.plan_hash) == (builders.BATCH, builders.plan_hash(plan))
     checks = {check.path: check for check in report.checks}
-    assert {path: checks[path].proof for path in (JSON, CSV, XLSX, PDF, MESSAGE, PLAN)} == dict.fromkeys(
-        (JSON, CSV, XLSX, PDF, MESSAGE, PLAN), "treatment"
+    assert {path: checks[path].proof for path in (JSON, CSV, XLSX, UBL, PDF, MESSAGE, PLAN)} == dict.fromkeys(
+        (JSON, CSV, XLSX, UBL, PDF, MESSAGE, PLAN), "treatment"
     )
-    assert {checks[path].lines for path in (JSON, CSV, XLSX, PDF, LIST, UNIT_MANIFEST)} == {4}
-    assert len({checks[path].digest for path in (JSON, CSV, XLSX, PDF, LIST, UNIT_MANIFEST)}) == 1
+    assert {checks[path].lines for path in (JSON, CSV, XLSX, UBL, PDF, LIST, MERGED, UNIT_MANIFEST)} == {4}
+    assert len({checks[path].digest for path in (JSON, CSV, XLSX, UBL, PDF, LIST, MERGED, UNIT_MANIFEST)}) == 1
     assert checks[MESSAGE].digest == checks[PLAN].digest == checks[MANIFEST].digest == report.treatment_digest
     assert checks[MESSAGE].lines == 8
 
@@ -100,6 +102,7 @@ def test_the_first_line_that_differs_is_named_in_every_format(bundle: Bundle, ve
     for path, changed in {
         JSON: replaced(bundle[JSON], *heading),
         CSV: replaced(bundle[CSV], *heading),
+        UBL: replaced(bundle[UBL], *heading),
         XLSX: inside(bundle[XLSX], "xl/worksheets/sheet1.xml", *heading),
     }.items():
         assert failures(verified(bundle.with_({path: changed})))[path] == f"line L1: {says}"
@@ -113,9 +116,17 @@ def test_a_plan_with_another_treatment_disagrees_with_everything(bundle: Bundle,
     plan = replaced(bundle[PLAN], b'"metalWeightKg":"3.200"', b'"metalWeightKg":"3.201"')
     report = verified(bundle.with_({PLAN: plan}))
     found = failures(report)
-    assert {JSON, CSV, XLSX, PDF, LIST, UNIT_MANIFEST, MESSAGE, PLAN, MANIFEST} <= found.keys()
+    assert {JSON, CSV, XLSX, UBL, PDF, LIST, MERGED, UNIT_MANIFEST, MESSAGE, PLAN, MANIFEST} <= found.keys()
     says = "line L1: /treatment/section232/0/metalWeightKg is 3.200, the plan says 3.201"
-    assert (found[JSON], found[CSV], found[XLSX], found[PDF]) == (says, says, says, says)
+    assert {found[path] for path in (JSON, CSV, XLSX, UBL, PDF)} == {says}
+
+
+def test_ubl_says_the_same_in_its_own_elements_as_in_its_extension(bundle: Bundle, verified: Verify) -> None:
+    code = b'<cbc:ItemClassificationCode listID="HTSUS">7323930045<'
+    changed = replaced(bundle[UBL], code, code.replace(b"7323930045", b"7323930060"))
+    assert failures(verified(bundle.with_({UBL: changed})))[UBL] == (
+        "line L1: UBL says 7323930060 of CA, its extension something else"
+    )
 
 
 @pytest.mark.parametrize("path", [LIST, UNIT_MANIFEST])
