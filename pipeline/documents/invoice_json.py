@@ -17,13 +17,13 @@ WORDING: dict[str, Any] = {
         "buyer": _PARTY,
         "ship_to": _PARTY,
         "importer_of_record": _PARTY,
-        "manufacturers": {"__all__": {"address_lines"}},
+        "manufacturers": {"__all__": {"address_lines", "lines_shown"}},
     },
-    "lines": {"__all__": {"marks", "packages_shown"}},
+    "lines": {"__all__": {"marks", "packages_shown", "attributes_shown"}},
     "certificates": {"__all__": {"lines_shown", "told"}},
     "metals": True,
     "consolidation": {"lines"},
-    "package_summary": {"shown"},
+    "package_summary": {"shown", "marks_shown"},
     "packages": {"__all__": {"size_shown"}},
 }
 

@@ -19,6 +19,9 @@ TALL = 1_500
 #: A summary longer than this says less than the lines do.
 MOST_CLASSIFICATIONS = 100
 
+#: More than these are told by the lines alone, with their addresses in the data inside the PDF.
+MOST_MANUFACTURERS = 400
+
 _UNTOLD = {"certifier_address", "certifier_contact", "exporter", "producer", "importer", "goods"}
 _UNPRINTED: dict[str, Any] = {
     "packages": True,
@@ -27,8 +30,8 @@ _UNPRINTED: dict[str, Any] = {
     "findings": True,
     "consolidation": {"lines": {"__all__": {"treatment", "treatment_digests", "line_refs", "line_numbers"}}},
     "certificates": {"__all__": _UNTOLD},
-    "lines": {"__all__": {"treatment", "package_refs"}},
-    "parties": {"manufacturers"},
+    "lines": {"__all__": {"treatment", "package_refs", "attributes"}},
+    "parties": {"manufacturers": {"__all__": {"address"}}},
 }
 
 
@@ -39,6 +42,9 @@ def invoice_pdf(invoice: Invoice) -> bytes:
 
 def _facts(invoice: Invoice, cut: slice) -> bytes:
     some = invoice.model_copy(update={"lines": invoice.lines[cut]})
+    if cut.stop is not None and cut.stop < len(invoice.lines):
+        # The summaries stand on the last page: the parts before it are set without them.
+        some = some.model_copy(update={"classifications": (), "consolidation": None})
     return some.model_dump_json(exclude=_UNPRINTED, context=FOR_PEOPLE).encode()
 
 
@@ -48,6 +54,7 @@ def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
     return {
         "tall": [line.number for line in invoice.lines[cut] if _wording(line) > TALL],
         "merged": merged is not None and merged.merged_line_count <= MOST_CLASSIFICATIONS,
+        "makers": len(invoice.parties.manufacturers) <= MOST_MANUFACTURERS,
         "summary": 1 < kinds < len(invoice.lines) and kinds <= MOST_CLASSIFICATIONS,
     }
 

@@ -73,7 +73,7 @@ def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
         ),
         header=_header(header),
         transport=_transport(unit.entry),
-        parties=_parties(unit.parties),
+        parties=_parties(unit),
         lines=lines,
         charges=tuple(
             out.ChargeRow(
@@ -104,7 +104,7 @@ def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
         metals=metals.metal_rows(lines),
         metal_totals=metals.metal_totals(unit.lines, currency),
         consolidation=consolidated(lines, currency),
-        package_summary=boxes.package_summary(unit.packages),
+        package_summary=boxes.package_summary(unit.packages, packages),
         packages=packages,
         declaration=_declaration(unit.parties.exporter_contact),
         findings=tuple(_findings(facts.findings, facts.unit_no)),
@@ -150,7 +150,11 @@ def _transport(entry: plan.Entry) -> out.Transport:
     )
 
 
-def _parties(parties: plan.Parties) -> out.PartyBlocks:
+def _parties(unit: plan.Unit) -> out.PartyBlocks:
+    parties = unit.parties
+    made: dict[str, list[int]] = {}
+    for number, line in enumerate(unit.lines, start=1):
+        made.setdefault(line.manufacturer_ref, []).append(number)
     importer = parties.importer_of_record
     shown = _party(importer.name or parties.buyer.name, importer.address or parties.buyer.address, importer.contact, {})
     return out.PartyBlocks(
@@ -165,6 +169,7 @@ def _parties(parties: plan.Parties) -> out.PartyBlocks:
                 mid=maker.mid,
                 address=maker.address,
                 address_lines=words.address_lines(maker.address),
+                lines_shown=words.ranges(made.get(maker.ref, [])),
             )
             for maker in parties.manufacturers
         ),

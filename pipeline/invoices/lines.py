@@ -52,6 +52,7 @@ def line_rows(
                 usmca_certificate_ref=line.usmca_certificate_ref,
                 usmca_criterion=certificate.criterion if certificate else None,
                 attributes=words.pairs(line.attributes),
+                attributes_shown=words.named(words.pairs(line.attributes)),
                 treatment=_sorted_data(line.treatment),
                 treatment_digest=words.found(digests, line.line_ref, "treatment digest", line.line_ref),
                 marks=tuple(_marks(line)),

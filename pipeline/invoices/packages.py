@@ -13,6 +13,9 @@ from pipeline.schemas.invoice import Printed
 
 CM3_IN_M3 = money.decimal("0.000001")
 
+#: Marks that are told on the invoice itself.
+MOST_MARKS = 8
+
 PACKAGE_TYPES = {
     "BAG": "bag",
     "BOX": "box",
@@ -89,8 +92,8 @@ def _tree(packages: Sequence[plan.Package]) -> Iterator[tuple[int, plan.Package]
         )
 
 
-def package_summary(packages: Sequence[plan.Package]) -> out.PackageSummary:
-    """Return the packages of a unit added up."""
+def package_summary(packages: Sequence[plan.Package], rows: Sequence[out.PackageRow]) -> out.PackageSummary:
+    """Return the packages of a unit added up; `rows` are the same, numbered."""
     outermost = [package for package in packages if package.parent_ref is None]
     counts: dict[str, int] = {}
     for package in packages:
@@ -109,10 +112,18 @@ def package_summary(packages: Sequence[plan.Package]) -> out.PackageSummary:
         by_type=by_type,
         gross_weight_kg=words.number(money.total(box.gross_weight_kg for box in outermost)),
         volume_m3=Printed(volume, f"{volume:,.3f}"),
+        marks_shown=_marks(rows),
         shown=told
         if len(outermost) == len(packages)
         else f"{told}; {len(outermost):,} handling unit{'' if len(outermost) == 1 else 's'} to load",
     )
+
+
+def _marks(rows: Sequence[out.PackageRow]) -> str:
+    # Marks and numbers belong on an invoice (19 CFR 141.86(a)(3)); a long list is the packing list's.
+    if len(rows) > MOST_MARKS:
+        return f"numbers 1-{len(rows):,} with their marks on the packing list"
+    return ", ".join(f"{row.number}: {row.mark.shown}" for row in rows)
 
 
 def _package_type(code: str) -> Printed:

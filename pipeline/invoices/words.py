@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
@@ -12,6 +13,9 @@ from pipeline.schemas.invoice import Pair, Printed
 from pipeline.schemas.plan import Address
 
 T = TypeVar("T")
+
+# Between a small letter or digit and a capital one, where a name of several words has its joints.
+_CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def found(known: Mapping[str, T], ref: str, kind: str, wanted_by: str) -> T:
@@ -27,6 +31,11 @@ def found(known: Mapping[str, T], ref: str, kind: str, wanted_by: str) -> T:
 def pairs(values: Mapping[str, str]) -> tuple[Pair, ...]:
     """Return the named values by name: their order in the plan is not a fact."""
     return tuple(Pair(name=name, value=value) for name, value in sorted(values.items()))
+
+
+def named(values: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    """Return pairs whose names are written as words: `fibreContent` as `fibre content`."""
+    return tuple(pair.model_copy(update={"name": _CAPITALS.sub(" ", spaced(pair.name)).lower()}) for pair in values)
 
 
 def amount(value: Decimal, currency: str) -> Printed:

@@ -92,6 +92,7 @@ class ManufacturerBlock(Fact):
     mid: str
     address: Address
     address_lines: Wording[tuple[str, ...]]
+    lines_shown: Wording[str]
 
 
 class PartyBlocks(Fact):
@@ -136,6 +137,7 @@ class InvoiceLine(Fact):
     usmca_certificate_ref: str | None
     usmca_criterion: str | None
     attributes: tuple[Pair, ...]
+    attributes_shown: Wording[tuple[Pair, ...]]
     treatment: Treatment
     treatment_digest: str
     marks: Wording[tuple[Mark, ...]]
@@ -233,6 +235,7 @@ class PackageSummary(Fact):
     gross_weight_kg: Value
     volume_m3: Value
     shown: Wording[str]
+    marks_shown: Wording[str]
 
 
 class Declaration(Fact):

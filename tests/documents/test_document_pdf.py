@@ -34,6 +34,7 @@ WHOLE: dict[str, Any] = {
     "tall": [],
     "summary": False,
     "merged": False,
+    "makers": True,
 }
 
 
