@@ -95,7 +95,9 @@ def schema(name: str) -> dict[str, Any]:
     model = SCHEMAS.get(name)
     if model is None:
         raise NotFound(f"there is no schema {name}; there are {', '.join(SCHEMAS)}")
-    mode: Literal["validation", "serialization"] = "serialization" if issubclass(model, View | Invoice) else "validation"
+    mode: Literal["validation", "serialization"] = (
+        "serialization" if issubclass(model, View | Invoice) else "validation"
+    )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **model.model_json_schema(by_alias=True, mode=mode),

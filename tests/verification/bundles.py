@@ -47,11 +47,10 @@ def executed(runtime: Runtime, plan: builders.Json) -> str:
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     export_id = accept(runtime, caller, request, raw_plan=plan, idempotency_key=None).export_id
     for _ in range(20):
-        for unit_no, name in (owed := _owed(runtime, export_id)):
+        for unit_no, name in _owed(runtime, export_id):
             advance(runtime, export_id, unit_no, name)
-        if not owed:
-            return export_id
-    raise AssertionError(f"{export_id} does not come to its handoff: {owed} are still owed")
+    assert _owed(runtime, export_id) == [], f"{export_id} does not come to its handoff"
+    return export_id
 
 
 def _owed(runtime: Runtime, export_id: str) -> list[tuple[int, str]]:
