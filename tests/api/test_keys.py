@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import select
 
-from pipeline import accounts
+from pipeline import accounts, waivers
 from pipeline.accounts import Caller
 from pipeline.api.dependencies import Keys
 from pipeline.errors import InvalidApiKey, NotFound, ValidationFailed
 from pipeline.models import ApiKey
+from pipeline.schemas.waivers import NewWaiver
 from tests import builders
 from tests.api.conftest import OTHER, Desk, execution
 from tests.servers import poll
@@ -38,6 +39,9 @@ OPEN_TO = {
     ("POST", "/api/partners/br_sandbox/pause"): {"admin"},
     ("POST", "/api/partners"): {"admin"},
     ("PATCH", "/api/partners/br_sandbox"): {"admin"},
+    ("POST", "/api/waivers"): {"admin"},
+    ("GET", "/api/waivers"): {"admin"},
+    ("DELETE", "/api/waivers/{waiver}"): {"admin"},
     ("GET", "/api/deliveries"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/deliveries/{delivery}"): {"execute", "read", "operate", "admin"},
     ("POST", "/api/deliveries/{delivery}/resend"): {"operate", "admin"},
@@ -53,6 +57,7 @@ def body_for(template: str, plan: builders.Json) -> builders.Json | None:
         "/api/exports/preflight": plan,
         "/api/partners": {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
         "/api/partners/br_sandbox": {"name": "Another name"},
+        "/api/waivers": {"rule": "V17", "reason": "It is known."},
     }
     return bodies.get(template)
 
@@ -63,7 +68,10 @@ def test_a_call_is_open_to_its_roles_alone(desk: Desk, call: tuple[str, str]) ->
     plan = builders.plan()
     export_id = desk.execute(plan)
     ids = {"id": export_id}
-    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id"}:
+    if "{waiver}" in template:
+        waiver = waivers.grant(desk.runtime, builders.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me")
+        ids["waiver"] = waiver.id
+    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver"}:
         desk.run(export_id)
         view = desk.client().get(f"/api/exports/{export_id}").json()
         delivery = desk.client().get("/api/deliveries").json()["items"][0]["id"]
