@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
-from pipeline.customs import lines, mid, pga
+from pipeline.customs import lines, mid, pga, stack_checks
 from pipeline.customs.characters import check_characters
 from pipeline.customs.entries import check_entry, entry_date
 from pipeline.customs.entry_rules import entry_rules
@@ -36,6 +36,7 @@ def _plan(plan: Plan, on: date) -> Iterator[Finding]:
             message=f"The plan goes to {plan.destination_country}; its rules are those of {destination}.",
             remedy=f"Execute exports to {destination} here.",
         )
+    yield from stack_checks.check_plan(plan)
     refs: set[str] = set()
     numbers: set[str] = set()
     for index, unit in enumerate(plan.units):

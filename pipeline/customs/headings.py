@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -71,6 +71,12 @@ class When(Data):
     metal_from: MetalFrom | None = None
     beside: HeadingRanges = ()
     asks: str | None = None
+
+    @cached_property
+    def varies(self) -> bool:
+        """Tell whether it hangs on more than code, origin, special program and day."""
+        tests = (self.no_metal, self.light, self.metal_from is not None, self.us_metal_percent is not None)
+        return any(tests) or bool(self.beside)
 
     @model_validator(mode="after")
     def _countries(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import date
 
-from pipeline.customs import pga, section232
+from pipeline.customs import pga, section232, stack_checks
 from pipeline.customs.attributes import check_attributes
 from pipeline.customs.descriptions import check_description
 from pipeline.customs.entry_rules import entry_rules
@@ -35,6 +35,7 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         yield from check_claim(line, here, on, certificates)
         yield from check_attributes(line, here, on)
         yield from _undetermined(line, here)
+        yield from stack_checks.check_line(line, here, on)
         yield from section232.check_line(line, here, on)
         yield from pga.check_line(unit, line, here, on)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.money import decimal
 from pipeline.schemas.problems import Severity
@@ -47,20 +47,6 @@ class Row(Data):
         return "warn" if self.status == "check" else "block"
 
 
-class Window(Row):
-    """A family of chapter 99 headings that could be claimed in its window alone."""
-
-    prefix: str
-    name: str
-
-
-class Exclusive(Row):
-    """A range of headings of which a line takes no more than one; dotted codes of one length sort as they read."""
-
-    first: str
-    last: str
-
-
 class WeightTest(Row):
     """The share of metal, percent of net weight, below which the duty headings do not apply."""
 
@@ -71,11 +57,16 @@ class WeightTest(Row):
 
 
 class MetalNeeds(Row):
-    """What must be known of one metal; entries are refused without it from `fatal_from`."""
+    """What must be known of one metal; entries are refused without it from `fatal_from`.
+
+    `unknown` may be given for a country where the lists that the code is on are of the kinds `unknown_on`.
+    """
 
     metal: Metal
     needs: tuple[Literal["country_of_melt_and_pour", "primary_country_of_smelt", "country_of_cast"], ...]
     codes: tuple[str, ...] = ()
+    unknown: str
+    unknown_on: frozenset[Literal["articles", "derivative"]]
     fatal_from: date | None = None
 
     def asked_of(self, hts_code: str) -> bool:
@@ -90,54 +81,11 @@ class UnknownAluminum(Row):
     headings: tuple[str, ...]
 
 
-class MetalList(Data):
-    """One list of U.S. note 16(c): the provisions on which a metal is looked at."""
-
-    list: str
-    metal: Metal
-    kind: Literal["articles", "derivative"]
-    chapters: frozenset[str]
-    codes: tuple[str, ...]
-
-    @model_validator(mode="after")
-    def _chapters_hold(self) -> Self:
-        # The published text has slipped a code into the wrong list before: each list knows its chapters.
-        for code in self.codes:
-            if code[:2] not in self.chapters:
-                raise ValueError(f"list ({self.list}) holds {code}, which is of none of its chapters")
-        return self
-
-
-class MetalLists(Data):
-    """The lists of U.S. note 16(c)."""
-
-    source: str
-    as_of: date
-    confidence: Literal["high", "medium", "low"]
-    status: Status
-    lists: tuple[MetalList, ...]
-
-    @cached_property
-    def _by_code(self) -> Mapping[str, tuple[MetalList, ...]]:
-        index: dict[str, tuple[MetalList, ...]] = {}
-        for listed in self.lists:
-            for code in listed.codes:
-                index[digits(code)] = (*index.get(digits(code), ()), listed)
-        return index
-
-    def of(self, hts_code: str) -> tuple[MetalList, ...]:
-        """Return the lists that the ten digits are on, the longest matching code first; empty if on none."""
-        return tuple(listed for length in (10, 8, 6, 4) for listed in self._by_code.get(hts_code[:length], ()))
-
-
 class Section232Rules(Data):
-    """What holds of metals and of the chapter 99 headings of a line."""
+    """What must be known of the metals of a line, and the test by their weight."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     as_of: date
-    windows: tuple[Window, ...]
-    exclusive: Exclusive
-    settling_prefixes: tuple[str, ...]
     no_metal_heading: str
     weight_test: WeightTest
     metals: tuple[MetalNeeds, ...]
@@ -160,14 +108,8 @@ Loaded = TypeVar("Loaded", bound=Data)
 
 @cache
 def section232_rules() -> Section232Rules:
-    """Return the rules of metals and chapter 99."""
+    """Return the rules of metals."""
     return load(Section232Rules, "section232.yaml")
-
-
-@cache
-def metal_lists() -> MetalLists:
-    """Return the lists of U.S. note 16(c)."""
-    return load(MetalLists, "s232_lists.json")
 
 
 def load(model: type[Loaded], name: str) -> Loaded:

@@ -82,7 +82,7 @@ class Ruleset:
 
     def family(self, heading: str) -> Family | None:
         """Return the family that the heading belongs to."""
-        return next((family for family in self.families if within(heading, family.headings)), None)
+        return _family(self, heading)
 
     def program(self, heading: str) -> Program | None:
         """Return the program that the heading belongs to."""
@@ -94,6 +94,11 @@ class Ruleset:
     def lists_of(self, hts_code: str, on: date) -> tuple[Listed, ...]:
         """Return the lists that the ten digits are on on the day, the longest matching code first."""
         return _lists_of(self, hts_code, on)
+
+
+@lru_cache(maxsize=4096)
+def _family(rules: Ruleset, heading: str) -> Family | None:
+    return next((family for family in rules.families if within(heading, family.headings)), None)
 
 
 @lru_cache(maxsize=20_000)

@@ -1,11 +1,13 @@
-"""Section 232 metals and the chapter 99 headings of a line: what is missing, and what cannot stand together."""
+"""What a line on a Section 232 list of metals says of its metals: what is missing, and weights that cannot be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
 
-from pipeline.customs.rules import MetalList, MetalNeeds, metal_lists, section232_rules, spoken
+from pipeline.customs.hts_lists import Listed
+from pipeline.customs.rules import MetalNeeds, section232_rules, spoken
+from pipeline.customs.ruleset import ruleset
 from pipeline.money import decimal, plain, times, total
 from pipeline.schemas.plan import Line, Section232
 from pipeline.schemas.problems import Finding, Severity
@@ -19,13 +21,9 @@ _FIELDS = {
 
 
 def check_line(line: Line, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield what is wrong with the metals (V09, V10) and the chapter 99 headings (V11) of a line entered on the day."""
-    lists = metal_lists().of(line.hts_code)
-    yield from _headings(line, pointer, on)
-    if not lists:
-        return
-    yield from _settled(line, pointer, lists)
-    if section232_rules().no_metal_heading in _carried(line):
+    """Yield what is wrong with what a line, entered on the day, says of its metals (V09) and their weight (V10)."""
+    lists = tuple(listed for listed in ruleset().lists_of(line.hts_code, on) if listed.list.metal is not None)
+    if not lists or section232_rules().no_metal_heading in _carried(line):
         return
     yield from _metal_data(line, pointer, on, lists)
     yield from _weights(line, pointer, on, lists)
@@ -35,61 +33,13 @@ def _carried(line: Line) -> set[str]:
     return {row.heading for row in line.treatment.chapter99}
 
 
-def _listed(line: Line, lists: tuple[MetalList, ...]) -> str:
-    where = spoken(dict.fromkeys(f"({listed.list})" for listed in lists))
+def _listed(line: Line, lists: tuple[Listed, ...]) -> str:
+    where = spoken(dict.fromkeys(listed.list.id for listed in lists))
     return f"Line {line.line_ref}: {line.hts_code} is on Section 232 list {where}"
 
 
-def _headings(line: Line, pointer: str, on: date) -> Iterator[Finding]:
-    rules = section232_rules()
-    exclusive = rules.exclusive
-    metals = [
-        place
-        for place, row in enumerate(line.treatment.chapter99)
-        if exclusive.holds(on) and exclusive.first <= row.heading <= exclusive.last
-    ]
-    if len(metals) > 1:
-        named = spoken(line.treatment.chapter99[place].heading for place in metals)
-        yield Finding(
-            rule="V11",
-            severity=exclusive.severity,
-            pointer=f"{pointer}/treatment/chapter99/{metals[1]}/heading",
-            message=f"Line {line.line_ref} carries {named}, but no more than one of "
-            f"{exclusive.first} to {exclusive.last} may apply.",
-            remedy="Keep the one heading that fits the metal, its weight and its origin.",
-            source=exclusive.source,
-        )
-    for place, row in enumerate(line.treatment.chapter99):
-        for window in rules.windows:
-            if row.heading.startswith(window.prefix) and not window.holds(on):
-                yield Finding(
-                    rule="V11",
-                    severity=window.severity,
-                    pointer=f"{pointer}/treatment/chapter99/{place}/heading",
-                    message=f"Line {line.line_ref} carries {row.heading} ({window.name}), which could be claimed from "
-                    f"{window.effective_from} to {window.effective_to}, not on {on}.",
-                    remedy="Take the heading off the line.",
-                    source=window.source,
-                )
-
-
-def _settled(line: Line, pointer: str, lists: tuple[MetalList, ...]) -> Iterator[Finding]:
-    prefixes = section232_rules().settling_prefixes
-    if any(heading.startswith(prefixes) for heading in _carried(line)):
-        return
-    # The published lists pre-date the changes of June 2026: a person should look, the plan need not be refused.
-    yield Finding(
-        rule="V11",
-        severity="warn",
-        pointer=f"{pointer}/treatment/chapter99",
-        message=f"{_listed(line, lists)}, but the line carries no Section 232 metals heading.",
-        remedy="Add the heading that applies; 9903.82.01 where the article holds no listed metal.",
-        source=metal_lists().source,
-    )
-
-
-def _metal_data(line: Line, pointer: str, on: date, lists: tuple[MetalList, ...]) -> Iterator[Finding]:
-    metals = list(dict.fromkeys(listed.metal for listed in lists))
+def _metal_data(line: Line, pointer: str, on: date, lists: tuple[Listed, ...]) -> Iterator[Finding]:
+    metals = list(dict.fromkeys(str(listed.list.metal) for listed in lists))
     given = [
         (place, row)
         for place, row in enumerate(line.treatment.section232)
@@ -102,13 +52,13 @@ def _metal_data(line: Line, pointer: str, on: date, lists: tuple[MetalList, ...]
             pointer=f"{pointer}/treatment/section232",
             message=f"{_listed(line, lists)}, but the weight of its {' or '.join(metals)} is not given.",
             remedy="Give the metal, its weight in kg and where it was melted and poured, or smelted and cast.",
-            source=metal_lists().source,
+            source=lists[0].version.source,
         )
     for place, row in given:
         yield from _metal_row(line, row, f"{pointer}/treatment/section232/{place}", on, lists)
 
 
-def _metal_row(line: Line, row: Section232, pointer: str, on: date, lists: tuple[MetalList, ...]) -> Iterator[Finding]:
+def _metal_row(line: Line, row: Section232, pointer: str, on: date, lists: tuple[Listed, ...]) -> Iterator[Finding]:
     rules = section232_rules()
     for needs in rules.metals:
         if needs.metal != row.metal or not needs.holds(on) or not needs.asked_of(line.hts_code):
@@ -123,6 +73,17 @@ def _metal_row(line: Line, row: Section232, pointer: str, on: date, lists: tuple
                     message=f"{_listed(line, lists)}, but the {words} of its {row.metal} is missing.",
                     remedy=f"Give the {words} from the mill certificate"
                     + (", or OTH where the steel's is not known." if row.metal == "steel" else "."),
+                    source=needs.source,
+                )
+            elif getattr(row, name) == needs.unknown and not _may_be_unknown(needs, lists):
+                key, words = _FIELDS[name]
+                yield Finding(
+                    rule="V09",
+                    severity="warn",
+                    pointer=f"{pointer}/{key}",
+                    message=f"{_listed(line, lists)}, of articles and not of derivatives: "
+                    f"{needs.unknown} for the {words} of its {row.metal} may be refused.",
+                    remedy=f"Give the {words} from the mill certificate.",
                     source=needs.source,
                 )
     unknown = rules.unknown_aluminum
@@ -144,6 +105,10 @@ def _metal_row(line: Line, row: Section232, pointer: str, on: date, lists: tuple
         )
 
 
+def _may_be_unknown(needs: MetalNeeds, lists: tuple[Listed, ...]) -> bool:
+    return any(listed.list.kind in needs.unknown_on for listed in lists if listed.list.metal == needs.metal)
+
+
 def _severity(line: Line, needs: MetalNeeds, on: date) -> Severity:
     # Whether an article below the weight test must still name the countries is not certain.
     lenient = section232_rules().weight_test.heading in _carried(line)
@@ -151,9 +116,9 @@ def _severity(line: Line, needs: MetalNeeds, on: date) -> Severity:
     return "warn" if lenient or early else needs.severity
 
 
-def _weights(line: Line, pointer: str, on: date, lists: tuple[MetalList, ...]) -> Iterator[Finding]:
+def _weights(line: Line, pointer: str, on: date, lists: tuple[Listed, ...]) -> Iterator[Finding]:
     test = section232_rules().weight_test
-    metals = {listed.metal for listed in lists}
+    metals = {listed.list.metal for listed in lists}
     rows = line.treatment.section232
     metal_kg = total(row.metal_weight_kg for row in rows if row.metal in metals)
     every_kg = total(row.metal_weight_kg for row in rows)

@@ -39,8 +39,8 @@ def with_changes(*changes: tuple[str, Any]) -> Json:
     return made
 
 
-def heading(code: str) -> Json:
-    return {"heading": code, "program": "S232_METALS", "ratePercent": "25", "basis": "full_value"}
+def heading(code: str, rate: str = "25") -> Json:
+    return {"heading": code, "program": "S232_METALS", "ratePercent": rate, "basis": "full_value"}
 
 
 def pga_row(flag: str, agency: str, **other: Any) -> Json:
@@ -73,7 +73,11 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
     ),
     "V01 a maker is of another country than its goods": (
         [(f"{BAG}/countryOfOrigin", "VN")],
-        [("V01", "warn", f"{UNIT}/parties/manufacturers/1/mid")],
+        [
+            ("V01", "warn", f"{UNIT}/parties/manufacturers/1/mid"),
+            ("V11", "warn", f"{BAG}/treatment/chapter99/0/heading"),
+            ("V11", "warn", f"{BAG}/treatment/chapter99/1/heading"),
+        ],
     ),
     "V02 two words": ([(f"{PAN}/description", "Frying pan")], [("V02", "block", f"{PAN}/description")]),
     "V02 words that say nothing": (
@@ -183,7 +187,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
     ),
     "V12 a certification and no claim": (
         [(f"{SHIRT}/spi", None)],
-        [("V12", "warn", f"{SHIRT}/spi")],
+        [("V12", "warn", f"{SHIRT}/spi"), ("V11", "warn", f"{SHIRT}/treatment/chapter99/0/heading")],
     ),
     "V14 a flag with neither data nor disclaimer": (
         [(f"{PAN}/treatment/pga/0/disclaimer", None)],

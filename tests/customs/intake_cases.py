@@ -11,7 +11,7 @@ MAKER = f"{UNIT}/parties/manufacturers"
 
 #: A battery instead of the pan, which leaves metals and agencies out of it.
 NEUTRAL: list[tuple[str, Any]] = [
-    (f"{PAN}/treatment/chapter99", [heading("9903.05.90")]),
+    (f"{PAN}/treatment/chapter99", [heading("9903.05.29", "10")]),
     (f"{PAN}/treatment/section232", []),
     (f"{PAN}/treatment/pga", []),
 ]
@@ -24,6 +24,12 @@ def goods(hts_code: str, description: str, **attributes: str) -> list[tuple[str,
         (f"{PAN}/description", description),
         (f"{PAN}/attributes", attributes),
     ]
+
+
+def battery(**attributes: str) -> list[tuple[str, Any]]:
+    # A battery may be a part of a vehicle: a heading says that it is none.
+    made = goods("8507600020", "Lithium-ion battery for cordless drills, 18 V", **attributes)
+    return [*made, (f"{PAN}/treatment/chapter99/-", heading("9903.94.06", "0"))]
 
 
 INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
@@ -57,12 +63,21 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     ),
     "V07 the origin is where it is shipped from": (
         [(f"{BAG}/countryOfOrigin", "CA")],
-        [("V01", "warn", f"{MAKER}/1/mid"), ("V07", "block", f"{BAG}/countryOfOrigin")],
+        [
+            ("V01", "warn", f"{MAKER}/1/mid"),
+            ("V07", "block", f"{BAG}/countryOfOrigin"),
+            ("V11", "warn", f"{BAG}/treatment/chapter99/0/heading"),
+            ("V11", "warn", f"{BAG}/treatment/chapter99/1/heading"),
+            ("V13", "block", f"{BAG}/treatment/chapter99"),
+        ],
     ),
-    "V08 no such chapter": ([(f"{BAG}/htsCode", "7701100000")], [("V08", "block", f"{BAG}/htsCode")]),
+    "V08 no such chapter": (
+        [(f"{BAG}/htsCode", "7701100000")],
+        [("V08", "block", f"{BAG}/htsCode"), ("V11", "warn", f"{BAG}/treatment/chapter99/0/heading")],
+    ),
     "V08 a number that is claimed beside another": (
         [(f"{BAG}/htsCode", "9801001012")],
-        [("V08", "warn", f"{BAG}/htsCode")],
+        [("V08", "warn", f"{BAG}/htsCode"), ("V11", "warn", f"{BAG}/treatment/chapter99/0/heading")],
     ),
     "V12 a certification that is signed after the entry": (
         [(f"{CERTIFICATE}/signedOn", "2026-11-27")],
@@ -135,11 +150,11 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [("V23", "warn", f"{PAN}/attributes")],
     ),
     "V23 a battery without its number": (
-        goods("8507600020", "Lithium-ion battery for cordless drills, 18 V"),
+        battery(),
         [("V23", "warn", f"{PAN}/attributes")],
     ),
     "V23 a battery with a number of no form": (
-        goods("8507600020", "Lithium-ion battery for cordless drills, 18 V", unNumber="class 9"),
+        battery(unNumber="class 9"),
         [("V23", "warn", f"{PAN}/attributes/unNumber")],
     ),
     "V25 a state that is none": (
@@ -220,9 +235,7 @@ SPOKEN: dict[str, list[tuple[str, Any]]] = {
     ],
     "a description says it all": [*goods("6403996075", "Hiking shoes with uppers of leather and soles of rubber")],
     "wood of a tree": [*goods("4419909000", "Salad bowl of maple wood, turned by hand")],
-    "a battery by its number": [
-        *goods("8507600020", "Lithium-ion battery for cordless drills, 18 V", unNumber="UN3480")
-    ],
+    "a battery by its number": battery(unNumber="UN3480"),
     "a sample needs no sale": [
         (f"{UNIT}/invoice/reasonForExport", "sample"),
         (f"{UNIT}/invoice/saleDate", None),

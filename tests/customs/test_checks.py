@@ -11,7 +11,7 @@ import pytest
 from pipeline.customs.checks import check_plan
 from pipeline.schemas.plan import Plan
 from tests.builders import changed, plan
-from tests.customs.cases import BREACHES, PAN, SHIRT, TODAY, UNIT, findings, heading, pga_row, said, with_changes
+from tests.customs.cases import BAG, BREACHES, PAN, SHIRT, TODAY, UNIT, findings, heading, pga_row, said, with_changes
 
 
 @pytest.mark.parametrize(("units", "lines", "packages"), [(1, 3, 2), (1, 2, 5), (3, 7, 4)])
@@ -46,7 +46,7 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
     "weights a tenth of a kilogram apart": [(f"{UNIT}/packages/0/grossWeightKg", "8.100")],
     "steel that nobody can place": [(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", "OTH")],
     "a listed code that holds no metal": [
-        (f"{PAN}/treatment/chapter99", [heading("9903.82.01")]),
+        (f"{PAN}/treatment/chapter99", [heading("9903.05.29", "10"), heading("9903.82.01", "0")]),
         (f"{PAN}/treatment/section232", []),
     ],
     "exactly fifteen percent of metal": [
@@ -55,7 +55,7 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
     ],
     "less than fifteen percent under the heading for that": [
         (f"{PAN}/htsCode", "8302416015"),
-        (f"{PAN}/treatment/chapter99/1/heading", "9903.82.03"),
+        (f"{PAN}/treatment/chapter99", [heading("9903.05.29", "10"), heading("9903.82.03", "0")]),
         (f"{PAN}/treatment/section232/0/metalWeightKg", "0.539"),
     ],
     "a certification for this shipment alone": [
@@ -83,6 +83,9 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
         (f"{UNIT}/invoice/saleDate", "2026-07-01"),
         (f"{UNIT}/entry/exportDate", "2026-07-06"),
         (f"{UNIT}/entry/estimatedArrivalAt", "2026-07-07T12:00:00Z"),
+        (f"{PAN}/treatment/chapter99/0", heading("9903.03.06", "0")),
+        (f"{SHIRT}/treatment/chapter99/0", heading("9903.03.07", "0")),
+        (f"{BAG}/treatment/chapter99/1", heading("9903.03.01", "10")),
         (f"{PAN}/treatment/pga/0", pga_row("CP1", "CPS")),
     ],
     "a flag that nothing need be said of": [(f"{PAN}/treatment/pga/0", pga_row("AQX", "APH"))],

@@ -1,0 +1,234 @@
+"""Whether a heading's conditions hold for a line: yes, no, not known, or for a person to say; with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from functools import lru_cache
+
+from pipeline.customs.facts import LineFacts
+from pipeline.customs.headings import HeadingRow, MetalFrom, When, within
+from pipeline.customs.hts_lists import Listed
+from pipeline.customs.rules import Metal, section232_rules, spoken
+from pipeline.customs.ruleset import Ruleset
+from pipeline.money import decimal, plain, times
+
+_HUNDRED = decimal("100")
+
+
+class Verdict(StrEnum):
+    """What is known of a condition; of several, the first named here decides."""
+
+    NO = "no"
+    UNKNOWN = "unknown"  # a fact of the line is wanting
+    ASKS = "asks"  # only a person knows
+    YES = "yes"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A heading's row against a line: the verdict, and the reasons for it as parts of a sentence."""
+
+    row: HeadingRow
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The headings that are on the line as the plan has it, and as it was decided."""
+
+    claimed: AbstractSet[str]
+    decided: AbstractSet[str]
+
+
+Reason = tuple[Verdict, str]
+
+
+@lru_cache(maxsize=20_000)
+def prospects(
+    rules: Ruleset, hts_code: str, origin: str, spi: str | None, on: date
+) -> Mapping[str, tuple[Judged, ...]]:
+    """Return, by program, the rows in force that code, origin and special program do not rule out, judged by these alone."""
+    facts = LineFacts(hts_code, origin, on, spi)
+    found: dict[str, tuple[Judged, ...]] = {}
+    for row in rules.rows:
+        if row.holds(on):
+            judged = _judged(row, _standing(rules, row.when, facts))
+            if judged.verdict is not Verdict.NO:
+                found[row.program] = (*found.get(row.program, ()), judged)
+    return found
+
+
+def judge(rules: Ruleset, prospect: Judged, facts: LineFacts, beside: Beside) -> Judged:
+    """Return whether a row that code, origin and special program do not rule out applies to the line."""
+    when = prospect.row.when
+    if not when.varies:
+        return prospect
+    varying = _judged(prospect.row, _varying(rules, when, facts, beside))
+    if varying.verdict is Verdict.NO:
+        return varying
+    verdict = min(prospect.verdict, varying.verdict, key=_STRENGTH.__getitem__)
+    return Judged(prospect.row, verdict, (*prospect.reasons, *varying.reasons))
+
+
+def why_not(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> str | None:
+    """Return why the row does not apply to the line, or None where nothing rules it out."""
+    for found, reason in (
+        *_standing(rules, row.when, facts),
+        *_varying(rules, row.when, facts, Beside(facts.claimed, facts.claimed)),
+    ):
+        if found is Verdict.NO:
+            return reason
+    return None
+
+
+def _judged(row: HeadingRow, reasons: Iterator[Reason]) -> Judged:
+    said: list[str] = []
+    verdict = Verdict.YES
+    for found, reason in reasons:
+        if found is Verdict.NO:
+            return Judged(row, found, (reason,))
+        said.append(reason)
+        if _STRENGTH[found] < _STRENGTH[verdict]:
+            verdict = found
+    return Judged(row, verdict, tuple(said))
+
+
+_STRENGTH = {verdict: place for place, verdict in enumerate(Verdict)}
+
+
+def listed_metals(rules: Ruleset, facts: LineFacts) -> tuple[Metal, ...]:
+    """Return the metals of the lists that the code is on."""
+    return _metals(rules, facts.hts_code, facts.on)
+
+
+@lru_cache(maxsize=20_000)
+def _metals(rules: Ruleset, hts_code: str, on: date) -> tuple[Metal, ...]:
+    lists = rules.lists_of(hts_code, on)
+    return tuple(dict.fromkeys(listed.list.metal for listed in lists if listed.list.metal is not None))
+
+
+def _standing(rules: Ruleset, when: When, facts: LineFacts) -> Iterator[Reason]:
+    for check in (_origins, _spi, _chapters, _lists):
+        found = check(rules, when, facts)
+        if found is not None:
+            yield found
+    if when.asks is not None:
+        yield Verdict.ASKS, f"for a person to say: {when.asks}"
+
+
+def _varying(rules: Ruleset, when: When, facts: LineFacts, beside: Beside) -> Iterator[Reason]:
+    if when.no_metal:
+        yield _no_metal(facts)
+    if when.light:
+        yield _light(rules, facts)
+    if when.metal_from is not None:
+        yield _metal_from(when.metal_from, rules, facts)
+    if when.us_metal_percent is not None:
+        yield _us_metal(when, rules, facts)
+    if when.beside:
+        yield _beside(when, beside)
+
+
+def _origins(_: Ruleset, when: When, facts: LineFacts) -> Reason | None:
+    if when.origins and facts.origin not in when.origins:
+        return Verdict.NO, f"it is for goods of {spoken(sorted(when.origins))}, not of {facts.origin}"
+    if facts.origin in when.not_origins:
+        return Verdict.NO, f"it is not for goods of {facts.origin}"
+    return (Verdict.YES, f"the goods are of {facts.origin}") if when.origins or when.not_origins else None
+
+
+def _chapters(_: Ruleset, when: When, facts: LineFacts) -> Reason | None:
+    if (when.chapters and facts.chapter not in when.chapters) or facts.chapter in when.not_chapters:
+        return Verdict.NO, f"it is not for chapter {facts.chapter}"
+    return (Verdict.YES, f"it is for chapter {facts.chapter}") if when.chapters or when.not_chapters else None
+
+
+def _spi(_: Ruleset, when: When, facts: LineFacts) -> Reason | None:
+    if not when.spi:
+        return None
+    if facts.spi in when.spi:
+        return Verdict.YES, f"the line claims special program {facts.spi}"
+    return Verdict.NO, f"the line does not claim special program {' or '.join(sorted(when.spi))}"
+
+
+def _lists(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
+    if not when.lists and not when.perhaps_lists:
+        return None
+    found = rules.lists_of(facts.hts_code, facts.on)
+    for names, verdict in ((when.lists, Verdict.YES), (when.perhaps_lists, Verdict.UNKNOWN)):
+        for listed in found:
+            if listed.list.id in names:
+                return verdict, _membership(listed)
+    return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join(when.lists)}"
+
+
+def _membership(listed: Listed) -> str:
+    return f"{listed.code} is on list {listed.list.id} ({listed.version.status}: {listed.version.source})"
+
+
+def _no_metal(facts: LineFacts) -> Reason:
+    weight = facts.weight_of(("aluminum", "steel", "copper"))
+    if weight is None:
+        return Verdict.UNKNOWN, "whether the article holds aluminum, steel or copper is not given"
+    if weight:
+        return Verdict.NO, f"the article holds {plain(weight)} kg of aluminum, steel or copper"
+    return Verdict.YES, "the article holds no aluminum, steel or copper"
+
+
+def _light(rules: Ruleset, facts: LineFacts) -> Reason:
+    test = section232_rules().weight_test
+    if facts.chapter in test.exempt_chapters:
+        return Verdict.NO, f"chapter {facts.chapter} is outside the weight test"
+    metals = listed_metals(rules, facts)
+    weight = facts.weight_of(metals)
+    # No weight at all is a plan that says nothing of it: what is missing is said elsewhere.
+    if not weight or not facts.net_kg:
+        return Verdict.UNKNOWN, f"the weight of its {spoken(metals)}, or the net weight, is not given"
+    share = f"{plain(weight)} kg of {spoken(metals)} in {plain(facts.net_kg)} kg net"
+    if times(weight, _HUNDRED) < times(facts.net_kg, test.least_percent):
+        return Verdict.YES, f"{share} is below {test.least_percent} %"
+    return Verdict.NO, f"{share} is {test.least_percent} % or more"
+
+
+def _metal_from(wanted: MetalFrom, rules: Ruleset, facts: LineFacts) -> Reason:
+    where = spoken(sorted(wanted.countries))
+    if wanted.or_origin and facts.origin in wanted.countries:
+        return Verdict.YES, f"the goods are of {where}"
+    metals = [metal for metal in listed_metals(rules, facts) if metal in wanted.metals]
+    known = facts.of_metals(metals)
+    said = spoken(metals) or "metal"
+    if wanted.share == "any":
+        # Metal of which nothing is known is not taken for metal of such a country; V09 asks for what is missing.
+        if any(country in wanted.countries for fact in known for country in fact.countries):
+            return Verdict.YES, f"{said} in it is of {where}"
+        return Verdict.NO, f"no {said} in it is said to be of {where}"
+    if not known or not all(fact.countries for fact in known):
+        return Verdict.UNKNOWN, f"where its {said} was melted and poured, smelted or cast is not given"
+    if all(country in wanted.countries for fact in known for country in fact.countries):
+        return Verdict.YES, f"its {said} is of {where}"
+    return Verdict.NO, f"its {said} is not all of {where}"
+
+
+def _us_metal(when: When, rules: Ruleset, facts: LineFacts) -> Reason:
+    known = facts.of_metals(listed_metals(rules, facts))
+    shares = [fact.us_percent for fact in known]
+    if any(share is not None and share < (when.us_metal_percent or share) for share in shares):
+        return Verdict.NO, f"less than {when.us_metal_percent} % of its metal is of the United States"
+    if not shares or None in shares:
+        return Verdict.UNKNOWN, "the share of US metal is not given"
+    return Verdict.YES, f"at least {when.us_metal_percent} % of its metal is of the United States"
+
+
+def _beside(when: When, beside: Beside) -> Reason:
+    claimed = sorted(heading for heading in beside.claimed if within(heading, when.beside))
+    decided = sorted(heading for heading in beside.decided if within(heading, when.beside))
+    if bool(claimed) != bool(decided):
+        return Verdict.UNKNOWN, f"whether {spoken(claimed or decided)} is on the line is in question"
+    if claimed:
+        return Verdict.YES, f"{spoken(claimed)} is on the line"
+    return Verdict.NO, "no heading that would bring it about is on the line"

@@ -1,0 +1,200 @@
+"""The chapter 99 headings of a line, decided program by program from the dated rules, each decision with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import lru_cache
+
+from pipeline.customs.conditions import Beside, Judged, Verdict, judge, prospects
+from pipeline.customs.facts import LineFacts
+from pipeline.customs.headings import HeadingRow, Program, within
+from pipeline.customs.hts_lists import Listed
+from pipeline.customs.ruleset import Ruleset, ruleset
+from pipeline.schemas.problems import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a program has for a line: the rows that may apply, in their order, the last of them for certain if any is.
+
+    `yields` names the headings on the line that keep the program off it.
+    """
+
+    program: Program
+    judged: tuple[Judged, ...]
+    candidates: tuple[Judged, ...]
+    yields: tuple[str, ...] = ()
+
+    @property
+    def certain(self) -> HeadingRow | None:
+        """The row that applies unless one before it is claimed."""
+        last = self.candidates[-1] if self.candidates else None
+        return last.row if last is not None and last.verdict is Verdict.YES else None
+
+    @property
+    def listed(self) -> bool:
+        """Tell whether it is by a list, and not by a claim alone, that the program looks at the line."""
+        return any(item.row.when.lists or item.row.when.perhaps_lists for item in self.candidates)
+
+    def candidate(self, heading: str) -> Judged | None:
+        """Return the candidate of the heading."""
+        return next((item for item in self.candidates if item.row.heading == heading), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A line's headings as the rules have them: the choices of every program that looks at it, and its lists."""
+
+    facts: LineFacts
+    lists: tuple[Listed, ...]
+    choices: tuple[Choice, ...]
+
+    @property
+    def certain(self) -> tuple[HeadingRow, ...]:
+        """The rows that apply for certain, in the order of reporting."""
+        found = [(choice.program.rank, choice.certain) for choice in self.choices]
+        return tuple(row for _, row in sorted(found, key=lambda item: item[0]) if row is not None)
+
+    def choice(self, program: str) -> Choice | None:
+        """Return the choice of the program, if it looks at the line."""
+        return next((choice for choice in self.choices if choice.program.id == program), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One step of a decision: a heading, whether it applies, why, and where that is written."""
+
+    program: str
+    heading: str
+    description: str
+    rate_percent: Decimal | None
+    basis: str
+    verdict: str
+    applies: bool
+    reasons: tuple[str, ...]
+    source: str
+    status: str
+
+
+def decide(facts: LineFacts, rules: Ruleset | None = None) -> Stack:
+    """Return the headings of a line by the rules in force on its day."""
+    rules = rules or ruleset()
+    choices: dict[str, Choice] = {}
+    for program, rows, alone in _turns(rules, facts.hts_code, facts.origin, facts.spi, facts.on):
+        choices[program.id] = alone or _choose(rules, program, rows, facts, choices)
+    return Stack(facts, rules.lists_of(facts.hts_code, facts.on), tuple(choices.values()))
+
+
+@lru_cache(maxsize=20_000)
+def _turns(
+    rules: Ruleset, hts_code: str, origin: str, spi: str | None, on: date
+) -> tuple[tuple[Program, tuple[Judged, ...], Choice | None], ...]:
+    # What others hang on is decided first: plain programs, those that yield to them, those that look beside them. A
+    # program that hangs on nothing else of the line is decided once.
+    by_program = prospects(rules, hts_code, origin, spi, on)
+    turns: list[tuple[int, Program, tuple[Judged, ...], Choice | None]] = []
+    for program in rules.programs:
+        rows = by_program.get(program.id, ())
+        if any(item.row.when.beside for item in rows):
+            turns.append((2, program, rows, None))
+        elif program.yields_to and rows:
+            turns.append((1, program, rows, None))
+        elif rows:
+            varies = any(item.row.when.varies for item in rows)
+            turns.append((0, program, rows, None if varies else Choice(program, rows, _candidates(rows))))
+    return tuple((program, rows, alone) for _, program, rows, alone in sorted(turns, key=lambda turn: turn[0]))
+
+
+def _choose(
+    rules: Ruleset, program: Program, rows: tuple[Judged, ...], facts: LineFacts, before: dict[str, Choice]
+) -> Choice:
+    beside = _beside(rules, facts, before)
+    if program.yields_to:
+        yields = tuple(
+            sorted(heading for heading in facts.claimed | beside.decided if within(heading, program.yields_to))
+        )
+        if yields:
+            return Choice(program, (), (), yields)
+    judged = tuple(judge(rules, row, facts, beside) for row in rows)
+    return Choice(program, judged, _candidates(judged))
+
+
+def _candidates(judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
+    candidates: list[Judged] = []
+    for item in judged:
+        if item.verdict is not Verdict.NO:
+            candidates.append(item)
+        if item.verdict is Verdict.YES:
+            break
+    return tuple(candidates)
+
+
+def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice]) -> Beside:
+    claimed = set(facts.claimed)
+    decided: set[str] = set()
+    for choice in before.values():
+        own = {heading for heading in facts.claimed if rules.program(heading) is choice.program}
+        possible = {item.row.heading for item in choice.candidates}
+        certain = choice.certain
+        if own & possible:
+            here = own & possible
+        elif certain is not None:
+            here = {certain.heading}
+        else:
+            # One of several applies for certain where the program minds that none is carried.
+            here = possible if choice.program.missing.undecided == "warn" else set()
+        decided |= here
+        if not own:
+            claimed |= here  # what is missing is said once, and not again of what hangs on it
+    return Beside(claimed, decided)
+
+
+def explain(facts: LineFacts, rules: Ruleset | None = None) -> tuple[Reason, ...]:
+    """Return the decision rule by rule: every heading that was looked at, whether it applies, why, and its source."""
+    return tuple(_reasons(decide(facts, rules)))
+
+
+def _reasons(stack: Stack) -> Iterator[Reason]:
+    for choice in sorted(stack.choices, key=lambda choice: choice.program.rank):
+        certain = choice.certain
+        for item in choice.judged:
+            row = item.row
+            passed = item.verdict is not Verdict.NO and item not in choice.candidates
+            reasons = ("a row before it applies",) if passed else item.reasons or ("it applies to all goods",)
+            verdict = Verdict.NO if passed else item.verdict
+            yield Reason(
+                program=row.program,
+                heading=row.heading,
+                description=row.description,
+                rate_percent=row.rate_percent,
+                basis=row.basis,
+                verdict=verdict.value,
+                applies=row is certain,
+                reasons=reasons,
+                source=row.source,
+                status=row.status,
+            )
+        if choice.yields:
+            program = choice.program
+            yield Reason(
+                program=program.id,
+                heading="",
+                description=program.name,
+                rate_percent=None,
+                basis="",
+                verdict=Verdict.NO.value,
+                applies=False,
+                reasons=(f"{', '.join(choice.yields)} on the line keeps it off",),
+                source="",
+                status="",
+            )
+
+
+def evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Severity:
+    """Say how loud a difference from the row may be: it refuses a plan only where row and lists were read at first hand."""
+    lists = rules.lists_of(facts.hts_code, facts.on)
+    read = [listed.version.status for listed in lists if listed.list.id in row.when.lists]
+    return "block" if row.status == "confirmed" and all(status == "confirmed" for status in read) else "warn"

@@ -1,0 +1,284 @@
+"""What a line carries of chapter 99 against what the dated rules have for it: one finding a difference, with its citation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+
+from pipeline.customs.conditions import Verdict, why_not
+from pipeline.customs.facts import LineFacts, facts_of
+from pipeline.customs.headings import HeadingRow, Program, within
+from pipeline.customs.rules import Row, section232_rules, spoken
+from pipeline.customs.ruleset import Ruleset, ruleset
+from pipeline.customs.stack import Choice, Stack, decide, evidence
+from pipeline.money import plain
+from pipeline.schemas.plan import Line, Plan
+from pipeline.schemas.problems import Finding, Severity
+
+_LOUDNESS: tuple[Severity, ...] = ("note", "warn", "block")
+
+
+def check_plan(plan: Plan) -> Iterator[Finding]:
+    """Yield R01 (ruleset_outdated) where the plan was decided by another state of the rules than is in force here."""
+    rules = ruleset()
+    made = plan.ruleset
+    if (made.id, made.as_of) == (rules.id, rules.as_of):
+        return
+    newer = made.as_of > rules.as_of and made.id not in rules.predecessors
+    yield Finding(
+        rule="R01",
+        severity="note" if newer else "warn",
+        pointer="/ruleset/asOf",
+        message=f"The plan was made by ruleset {made.id} as of {made.as_of}; "
+        f"it is checked here by {rules.id} as of {rules.as_of}.",
+        remedy="Bring the rules of this installation up to date."
+        if newer
+        else "Have the plan made and approved again by the newer rules; until then its treatment is carried as it is.",
+        source=f"ruleset {rules.id}, {rules.content_hash}",
+    )
+
+
+def check_line(line: Line, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield what differs: headings (V11, V13), their order and rates (V11), and goods whose import is excluded (V13)."""
+    headings = tuple(row.heading for row in line.treatment.chapter99)
+    checked = _Checked(ruleset(), line, f"{pointer}/treatment", facts_of(line, on), headings)
+    stack = decide(checked.facts, checked.rules)
+    yield from checked.impossible()
+    yield from checked.wrong(stack)
+    yield from checked.unproven(stack)
+    if line.treatment.undetermined is None:
+        yield from checked.missing(stack)
+    yield from checked.order()
+    yield from checked.rates()
+    yield from checked.bans(f"{pointer}/htsCode")
+
+
+@dataclass
+class _Checked:
+    """A line under check; of a contested heading, at its place, nothing more is said."""
+
+    rules: Ruleset
+    line: Line
+    pointer: str
+    facts: LineFacts
+    headings: tuple[str, ...]
+    contested: set[int] = field(default_factory=set)
+
+    def _carries(self, place: int, said: str, remedy: str, *, severity: Severity, source: str) -> Finding:
+        self.contested.add(place)
+        return Finding(
+            rule="V11",
+            severity=severity,
+            pointer=f"{self.pointer}/chapter99/{place}/heading",
+            message=f"Line {self.line.line_ref} carries {said}.",
+            remedy=remedy,
+            source=source,
+        )
+
+    def impossible(self) -> Iterator[Finding]:
+        """Yield headings that exclude one another, that are out of their time, and that lack a companion."""
+        on, headings = self.facts.on, self.headings
+        for rule in self.rules.exclusive:
+            places = [place for place, heading in enumerate(headings) if within(heading, rule.headings)]
+            if rule.holds(on) and len(places) > 1:
+                named = spoken(headings[place] for place in places)
+                said = f"{named}, but no more than one of {_to(rule.headings)} may apply"
+                remedy = "Keep the one heading that fits the metal, its weight and its origin."
+                yield self._carries(places[1], said, remedy, severity=rule.severity, source=rule.source)
+                self.contested.update(places)
+        for place, heading in enumerate(headings):
+            ended = self._ended(heading)
+            if ended is not None:
+                row, name = ended
+                until = f" to {row.effective_to}" if row.effective_to else ""
+                said = f"{heading} ({name}), which could be claimed from {row.effective_from}{until}, not on {on}"
+                remedy = "Take the heading off the line."
+                yield self._carries(place, said, remedy, severity=row.severity, source=row.source)
+        for pair in self.rules.companions:
+            for place, heading in enumerate(headings):
+                fits = within(heading, pair.headings) and not any(within(other, pair.needs) for other in headings)
+                if fits and pair.holds(on) and place not in self.contested:
+                    said = f"{heading}, which may only be claimed with {_to(pair.needs)}"
+                    remedy = "Take it off the line, or add the heading that it goes with."
+                    yield self._carries(place, said, remedy, severity=pair.severity, source=pair.source)
+
+    def _ended(self, heading: str) -> tuple[Row, str] | None:
+        on = self.facts.on
+        family = self.rules.family(heading)
+        if family is not None and not family.holds(on):
+            return family, family.name
+        rows = self.rules.by_heading.get(heading, ())
+        if rows and self.rules.row(heading, on) is None:
+            return rows[-1], rows[-1].description
+        return None
+
+    def wrong(self, stack: Stack) -> Iterator[Finding]:
+        """Yield headings that the rules do not have for the line, and headings that they do not know."""
+        for place, heading in enumerate(self.headings):
+            if place in self.contested:
+                continue
+            program = self.rules.program(heading)
+            if program is None:
+                said = f"{heading}, which these rules do not know"
+                remedy = "Check the heading; if it is new, the rules of this installation are behind."
+                source = f"ruleset {self.rules.id}"
+                yield self._carries(place, said, remedy, severity="note", source=source)
+                self.contested.discard(place)
+                continue
+            row = self.rules.row(heading, self.facts.on)
+            choice = stack.choice(program.id)
+            if row is None or (choice is not None and choice.candidate(heading) is not None):
+                continue
+            if self._weighed(row, choice):
+                self.contested.add(place)
+                continue
+            said = f"{heading}, which does not apply: {self._why_not(row, choice)}"
+            loud: Severity = "warn"
+            if choice is not None and choice.certain is not None and row.status == "confirmed":
+                loud = evidence(self.rules, choice.certain, self.facts)
+            yield self._carries(place, said, _instead(choice), severity=loud, source=_source(choice, row))
+
+    def _weighed(self, row: HeadingRow, choice: Choice | None) -> bool:
+        # V10 says it, with the weights: a duty heading below the weight test, or its heading above.
+        test = section232_rules().weight_test
+        certain = choice.certain if choice is not None else None
+        if certain is None or not self.line.treatment.section232:
+            return False
+        return row.heading == test.heading or (certain.heading == test.heading and row.heading in test.duty_headings)
+
+    def _why_not(self, row: HeadingRow, choice: Choice | None) -> str:
+        if choice is not None and choice.yields:
+            return f"{spoken(choice.yields)} on the line keeps it off"
+        reason = why_not(self.rules, row, self.facts)
+        if reason is not None:
+            return reason
+        certain = choice.certain if choice is not None else None
+        return f"{certain.heading} ({certain.description}) comes before it" if certain else "another heading does"
+
+    def unproven(self, stack: Stack) -> Iterator[Finding]:
+        """Yield headings for US metal whose share the line does not give."""
+        claimed = {heading for place, heading in enumerate(self.headings) if place not in self.contested}
+        for choice in stack.choices:
+            for item in choice.candidates:
+                least = item.row.when.us_metal_percent
+                if least is not None and item.row.heading in claimed and item.verdict is Verdict.UNKNOWN:
+                    yield Finding(
+                        rule="V09",
+                        severity="warn",
+                        pointer=f"{self.pointer}/section232",
+                        message=f"Line {self.line.line_ref} carries {item.row.heading}, for articles of which "
+                        f"{least} % of the metal is of the United States, but does not give that share.",
+                        remedy="Give usMetalPercent of every listed metal, or use the heading without it.",
+                        source=item.row.source,
+                    )
+
+    def missing(self, stack: Stack) -> Iterator[Finding]:
+        """Yield, by rule, the headings that the line should carry, and those of which it may need one."""
+        lacking: dict[tuple[str, bool], list[tuple[Severity, str, str]]] = {}
+        looked_at: set[str] = set()
+        for choice in stack.choices:
+            program = choice.program
+            if not choice.candidates or any(self.rules.program(heading) is program for heading in self.headings):
+                continue
+            certain = choice.certain
+            if certain is not None or choice.listed:
+                looked_at.update(name for item in choice.candidates for name in item.row.when.lists)
+            if certain is not None and certain.rate_percent is not None:
+                loud = min(program.missing.severity, _cap(certain), key=_LOUDNESS.index)
+                said = f"{certain.heading} ({certain.description}, {plain(certain.rate_percent)} %)"
+                lacking.setdefault((program.missing.rule, True), []).append((loud, said, certain.source))
+            elif choice.listed:
+                offered = [item.row for item in choice.candidates]
+                said = " or ".join(dict.fromkeys(row.heading for row in offered))
+                found = (program.missing.undecided, f"{said} ({program.name})", offered[-1].source)
+                lacking.setdefault((program.missing.rule, False), []).append(found)
+        where = f"{self.line.hts_code} of {self.facts.origin}"
+        lists = [item.list.id for item in stack.lists if item.list.id in looked_at]
+        where += f" (on list {spoken(dict.fromkeys(lists))})" if lists else ""
+        for (rule, certain_one), found_ones in lacking.items():
+            named = spoken(said for _, said, _ in found_ones)
+            yield Finding(
+                rule=rule,
+                severity=max((loud for loud, _, _ in found_ones), key=_LOUDNESS.index),
+                pointer=f"{self.pointer}/chapter99",
+                message=f"Line {self.line.line_ref}: {where} carries no {named}."
+                if certain_one
+                else f"Line {self.line.line_ref}: {where} may need {named}, by facts that the plan does not give.",
+                remedy="Add the heading, or one that the rules allow instead; `exports rules why` shows them all.",
+                source="; ".join(dict.fromkeys(source for _, _, source in found_ones)),
+            )
+
+    def order(self) -> Iterator[Finding]:
+        """Yield the first heading that stands behind one that is reported after it."""
+        reporting = self.rules.reporting
+        if not reporting.holds(self.facts.on):
+            return
+        last: Program | None = None
+        for place, heading in enumerate(self.headings):
+            program = self.rules.program(heading)
+            if program is None or place in self.contested:
+                continue
+            if last is not None and program.rank < last.rank:
+                said = f"{heading} ({program.name}) behind a heading of {last.name}, which is reported after it"
+                remedy = "Put the headings in the order of reporting: Section 301, 338, then 232."
+                yield self._carries(place, said, remedy, severity="warn", source=reporting.source)
+                return
+            last = program
+
+    def rates(self) -> Iterator[Finding]:
+        """Yield rates that differ from the rules' on headings whose rate does not hang on the value's parts."""
+        for place, carried in enumerate(self.line.treatment.chapter99):
+            row = self.rules.row(carried.heading, self.facts.on)
+            if row is None or place in self.contested or carried.rate_percent is None or row.rate_percent is None:
+                continue
+            if row.basis == "full_value" and carried.rate_percent != row.rate_percent:
+                yield Finding(
+                    rule="V11",
+                    severity="warn",
+                    pointer=f"{self.pointer}/chapter99/{place}/ratePercent",
+                    message=f"Line {self.line.line_ref} expects {plain(carried.rate_percent)} % under {row.heading}; "
+                    f"on {self.facts.on} its rate is {plain(row.rate_percent)} %.",
+                    remedy="Correct the rate, or the heading.",
+                    source=row.source,
+                )
+
+    def bans(self, pointer: str) -> Iterator[Finding]:
+        """Yield goods whose import is excluded."""
+        on_lists = {listed.list.id for listed in self.rules.lists_of(self.facts.hts_code, self.facts.on)}
+        for ban in self.rules.bans:
+            if ban.list in on_lists and self.facts.origin in ban.origins and ban.holds(self.facts.on):
+                yield Finding(
+                    rule="V13",
+                    severity="warn" if ban.unless else ban.severity,
+                    pointer=pointer,
+                    message=f"Line {self.line.line_ref}: {ban.what} of {self.facts.origin} ({self.facts.hts_code}) "
+                    f"are excluded from import since {ban.effective_from}"
+                    + (f", unless {ban.unless}." if ban.unless else "."),
+                    remedy="Take the line out of the export."
+                    if ban.unless is None
+                    else "Take the line out of the export, or have the broker confirm that the exception holds.",
+                    source=ban.source,
+                )
+
+
+def _cap(row: HeadingRow) -> Severity:
+    return "warn" if row.status == "check" else "block"
+
+
+def _to(ranges: tuple[str, ...]) -> str:
+    return spoken(text.replace("-", " to ") for text in ranges)
+
+
+def _instead(choice: Choice | None) -> str:
+    if choice is None or not choice.candidates:
+        return "Take the heading off the line, or correct the code, the origin or the special program."
+    certain = choice.certain
+    offered = [certain] if certain is not None else [item.row for item in choice.candidates]
+    headings = " or ".join(dict.fromkeys(row.heading for row in offered))
+    return f"Use {headings}, or correct the code, the origin, the special program or the metals."
+
+
+def _source(choice: Choice | None, row: HeadingRow) -> str:
+    certain = choice.certain if choice is not None else None
+    return certain.source if certain is not None else row.source

@@ -1,0 +1,192 @@
+"""What a plan carries against what the rules have: every difference is found once, where it is, as loud as it should be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.customs.ruleset import ruleset
+from tests.builders import Json
+from tests.customs.cases import BAG, PAN, SHIRT, findings, heading, metal_row, said, with_changes
+
+STACK = f"{PAN}/treatment/chapter99"
+Changes = list[tuple[str, Any]]
+
+
+def of(hts_code: str, *headings: Json, metals: list[Json] | None = None, origin: str = "CA") -> Changes:
+    """The pan as other goods; a maker of its own country keeps the maker out of it."""
+    return [
+        (f"{PAN}/htsCode", hts_code),
+        (f"{PAN}/countryOfOrigin", origin),
+        (STACK, list(headings)),
+        (f"{PAN}/treatment/section232", metals or []),
+        (f"{PAN}/treatment/pga", []),
+    ]
+
+
+def steel(weight: str = "3.200", **other: Any) -> Json:
+    return metal_row("steel", weight, countryOfMeltAndPour="CA") | other
+
+
+FREE, TEN = heading("9903.05.90", "0"), heading("9903.05.29", "10")
+
+BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
+    "V11 the tier of another list": (
+        [(f"{STACK}/1", heading("9903.82.02", "50"))],
+        [("V11", "warn", f"{STACK}/1/heading")],
+    ),
+    "V11 the lower tier on an article of steel, read at first hand": (
+        of("7208390015", FREE, heading("9903.82.09"), metals=[steel()]),
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 a metals heading on a code of no list": (
+        [(f"{SHIRT}/treatment/chapter99/-", heading("9903.82.09"))],
+        [("V11", "warn", f"{SHIRT}/treatment/chapter99/1/heading")],
+    ),
+    "V11 a British heading on Canadian goods": (
+        [(f"{STACK}/1", heading("9903.82.05", "15"))],
+        [("V11", "warn", f"{STACK}/1/heading")],
+    ),
+    "V11 forced labor of another country": (
+        [(f"{BAG}/treatment/chapter99/1", heading("9903.05.29", "10"))],
+        [("V11", "warn", f"{BAG}/treatment/chapter99/1/heading")],
+    ),
+    "V11 the wrong list of China": (
+        [(f"{BAG}/treatment/chapter99/0", heading("9903.88.15", "7.5"))],
+        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")],
+    ),
+    "V11 China's list is missing": (
+        [(f"{BAG}/treatment/chapter99", [heading("9903.05.31", "12.5")])],
+        [("V11", "warn", f"{BAG}/treatment/chapter99")],
+    ),
+    "V11 an exclusion after its end": (
+        [(f"{BAG}/treatment/chapter99/0", heading("9903.88.69", "0"))],
+        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")],
+    ),
+    "V11 a metals heading of before April": (
+        [(f"{STACK}/1", heading("9903.81.91", "50"))],
+        [("V11", "block", f"{STACK}/1/heading"), ("V11", "warn", STACK)],
+    ),
+    "V11 232 before 301": (
+        [(STACK, [heading("9903.82.09"), FREE])],
+        [("V11", "warn", f"{STACK}/1/heading")],
+    ),
+    "V11 338 behind 232": (
+        of("9403200075", FREE, heading("9903.82.09"), heading("9903.03.14", "50"), metals=[steel()]),
+        [("V11", "warn", f"{STACK}/2/heading")],
+    ),
+    "V11 a rate of another day": (
+        [(f"{STACK}/1/ratePercent", "50")],
+        [("V11", "warn", f"{STACK}/1/ratePercent")],
+    ),
+    "V11 338's carve-out without dairy": (
+        of("9403200075", FREE, heading("9903.03.15", "0"), heading("9903.82.09"), metals=[steel()]),
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 one of two that may apply is missing": (
+        of("8428700000", FREE, metals=[steel()]),
+        [("V11", "warn", STACK)],
+    ),
+    "V11 a heading that nobody knows": (
+        [(f"{BAG}/treatment/chapter99/-", heading("9903.99.99"))],
+        [("V11", "note", f"{BAG}/treatment/chapter99/2/heading")],
+    ),
+    "V11 a part that may be one of a vehicle": (
+        of("8708304000", TEN),
+        [("V11", "note", STACK)],
+    ),
+    "V09 US metal without its share": (
+        [(f"{STACK}/1", heading("9903.82.06", "10"))],
+        [("V09", "warn", f"{PAN}/treatment/section232")],
+    ),
+    "V09 an article of steel from who knows where": (
+        of("7208390015", FREE, heading("9903.82.02", "50"), metals=[steel(countryOfMeltAndPour="OTH")]),
+        [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")],
+    ),
+    "V13 a listed candle without 338": (
+        of("3406000000", TEN),
+        [("V13", "block", STACK)],
+    ),
+    "V13 a chair that may have come on the list": (
+        of("9404219000", TEN),
+        [("V13", "warn", STACK)],
+    ),
+    "V13 whey": (
+        of("0404101100", TEN, heading("9903.03.13", "50")),
+        [("V13", "block", f"{PAN}/htsCode")],
+    ),
+    "V13 a large motorcycle": (
+        of("8711500060", TEN, heading("9903.03.14", "50")),
+        [("V13", "block", f"{PAN}/htsCode")],
+    ),
+    "V13 beer, if it is packaged": (
+        of("2203000030", TEN, heading("9903.03.12", "50")),
+        [("V13", "warn", f"{PAN}/htsCode")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_a_difference_is_found_once_and_where_it_is(breach: str) -> None:
+    changes, expected = BREACHES[breach]
+    assert chapter99(with_changes(*changes)) == expected
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_a_difference_is_told_with_its_source_and_a_remedy(breach: str) -> None:
+    for finding in findings(with_changes(*BREACHES[breach][0])):
+        if finding.rule in RULES:
+            assert finding.message.endswith(".")
+            assert finding.remedy.endswith(".")
+            assert finding.source
+
+
+RULES = ("V09", "V10", "V11", "V13")
+
+
+def chapter99(made: Json) -> list[tuple[str, str, str]]:
+    """What is said of metals and chapter 99 alone: other goods under the pan's words break other rules."""
+    return [item for item in said(made) if item[0] in RULES]
+
+
+ALLOWED: dict[str, Changes] = {
+    "a candle with 338 and the relief from forced labor missed": of("3406000000", TEN, heading("9903.03.14", "50")),
+    "US metal with its share": [
+        (f"{STACK}/1", heading("9903.82.06", "10")),
+        (f"{PAN}/treatment/section232/0/usMetalPercent", "85"),
+    ],
+    "either heading of the temporary tier": of("8428700000", FREE, heading("9903.82.10", "15"), metals=[steel()]),
+    "a book": [(f"{SHIRT}/treatment/chapter99", [heading("9903.05.92", "0")])],
+    "no part of a vehicle": of("8708305040", TEN, heading("9903.94.06", "0"), heading("9903.74.11", "0")),
+    "a heading that gives no rate": [(f"{STACK}/1/ratePercent", None)],
+}
+
+
+@pytest.mark.parametrize("allowed", ALLOWED)
+def test_what_the_rules_allow_is_left_alone(allowed: str) -> None:
+    assert chapter99(with_changes(*ALLOWED[allowed])) == []
+
+
+@pytest.mark.parametrize(
+    ("ruleset_id", "as_of", "severity"),
+    [
+        ("us-ca-2026-04-06", "2026-04-06", "warn"),
+        ("us-ca-2026-10-07", "2026-10-06", "warn"),
+        ("of-my-own", "2026-10-07", "warn"),
+        ("us-ca-2027-01-01", "2027-01-01", "note"),
+    ],
+)
+def test_a_plan_of_another_ruleset_is_flagged_and_its_treatment_kept(
+    ruleset_id: str, as_of: str, severity: str
+) -> None:
+    made = with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of}))
+    assert said(made) == [("R01", severity, "/ruleset/asOf")]
+    (finding,) = findings(made)
+    assert ruleset_id in finding.message
+    assert finding.source == f"ruleset {ruleset().id}, {ruleset().content_hash}"
+
+
+def test_an_undecided_line_is_not_asked_for_headings() -> None:
+    made = with_changes((STACK, []), (f"{PAN}/treatment/undetermined", "The steel is being looked into."))
+    assert said(made) == [("T01", "block", f"{PAN}/treatment/undetermined")]
