@@ -54,9 +54,16 @@ def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
     return {
         "tall": [line.number for line in invoice.lines[cut] if _wording(line) > TALL],
         "merged": merged is not None and merged.merged_line_count <= MOST_CLASSIFICATIONS,
-        "makers": len(invoice.parties.manufacturers) <= MOST_MANUFACTURERS,
+        "makers": _tells_makers(invoice),
         "summary": 1 < kinds < len(invoice.lines) and kinds <= MOST_CLASSIFICATIONS,
     }
+
+
+def _tells_makers(invoice: Invoice) -> bool:
+    # Who is the seller at the same address stands at the head of the invoice already.
+    seller, makers = invoice.parties.seller, invoice.parties.manufacturers
+    others = [maker for maker in makers if (maker.name, maker.address) != (seller.name, seller.address)]
+    return bool(others) and len(makers) <= MOST_MANUFACTURERS
 
 
 def _wording(line: InvoiceLine) -> int:

@@ -169,7 +169,7 @@ def _parties(unit: plan.Unit) -> out.PartyBlocks:
                 mid=maker.mid,
                 address=maker.address,
                 address_lines=words.address_lines(maker.address),
-                lines_shown=words.ranges(made.get(maker.ref, [])),
+                lines_shown=words.line_numbers(made.get(maker.ref, [])),
             )
             for maker in parties.manufacturers
         ),

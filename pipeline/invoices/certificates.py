@@ -34,7 +34,7 @@ def certificate_rows(unit: plan.Unit) -> tuple[declared.Certificate, ...]:
             blanket_from=certificate.blanket_from,
             blanket_to=certificate.blanket_to,
             signed_on=certificate.signed_on,
-            lines_shown=words.ranges(claims.get(certificate.ref, [])),
+            lines_shown=words.line_numbers(claims.get(certificate.ref, [])),
             told=tuple(_told(certificate)),
         )
         for certificate in unit.usmca_certificates

@@ -57,7 +57,7 @@ def _merged(number: int, group: Sequence[out.InvoiceLine], currency: str) -> dec
         number=number,
         line_numbers=tuple(line.number for line in group),
         line_refs=tuple(line.line_ref for line in group),
-        lines_shown=words.ranges([line.number for line in group]),
+        lines_shown=words.line_numbers([line.number for line in group]),
         descriptions=tuple(dict.fromkeys(line.description for line in group)),
         hts_code=first.hts_code,
         country_of_origin=first.country_of_origin,

@@ -14,6 +14,9 @@ from pipeline.schemas.plan import Address
 
 T = TypeVar("T")
 
+#: Ranges of line numbers that are told one by one.
+MOST_RANGES = 12
+
 # Between a small letter or digit and a capital one, where a name of several words has its joints.
 _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -83,3 +86,9 @@ def ranges(numbers: Sequence[int]) -> str:
         else:
             spans.append([number, number])
     return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def line_numbers(numbers: Sequence[int]) -> str:
+    """Return rising line numbers in words; of many, how many there are between the first and the last."""
+    told = ranges(numbers)
+    return told if told.count(",") < MOST_RANGES else f"{len(numbers):,} of {numbers[0]}-{numbers[-1]}"
