@@ -26,6 +26,7 @@ _COMMANDS: Final = {
 #: noun -> module of pipeline.commands and the name of the group in it
 _NOUNS: Final = {
     "plans": ("plans", "app"),
+    "rules": ("rules", "app"),
     "deliveries": ("deliveries", "app"),
     "accounts": ("accounts", "app"),
     "keys": ("accounts", "keys_app"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date
 
 from pipeline.customs.hts_lists import Listed
@@ -27,6 +28,32 @@ def check_line(line: Line, pointer: str, on: date) -> Iterator[Finding]:
         return
     yield from _metal_data(line, pointer, on, lists)
     yield from _weights(line, pointer, on, lists)
+
+
+@dataclass(frozen=True, slots=True)
+class DataNeeded:
+    """What a line on a list of metals must say of one of them."""
+
+    metal: str
+    fields: tuple[str, ...]
+    source: str
+    status: str
+
+
+def data_needed(hts_code: str, on: date) -> tuple[DataNeeded, ...]:
+    """Return what a line of the ten digits, entered on the day, must say of each listed metal."""
+    lists = [listed for listed in ruleset().lists_of(hts_code, on) if listed.list.metal is not None]
+    found = []
+    for metal in dict.fromkeys(listed.list.metal for listed in lists):
+        fields = ["its weight in kg", "the net weight in kg"]
+        source, status = lists[0].version.source, str(lists[0].version.status)
+        for needs in section232_rules().metals:
+            if needs.metal == metal and needs.holds(on) and needs.asked_of(hts_code):
+                unknown = f" (or {needs.unknown})" if _may_be_unknown(needs, tuple(lists)) else ""
+                fields += [f"the {_FIELDS[name][1]}{unknown}" for name in needs.needs]
+                source, status = needs.source, str(needs.status)
+        found.append(DataNeeded(str(metal), tuple(fields), source, status))
+    return tuple(found)
 
 
 def _carried(line: Line) -> set[str]:

@@ -1,0 +1,284 @@
+"""`exports rules`: the dated rules read aloud, what they have for a line and why, and what changes between two days."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, cast, get_args
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.customs.facts import LineFacts, MetalFacts
+from pipeline.customs.rows import DatedRow, chapter99_rows, every_row
+from pipeline.customs.rules import Metal, Status
+from pipeline.customs.ruleset import Ruleset, RulesetInvalid, load_ruleset, ruleset
+from pipeline.customs.ruleset_changes import between_days, between_rulesets
+from pipeline.customs.section232 import data_needed
+from pipeline.customs.stack import Reason, decide, explain
+from pipeline.db import utc_now
+from pipeline.money import decimal, plain
+
+app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans are held to.")
+
+_STATUSES: Final = get_args(Status)
+_METALS: Final = get_args(Metal)
+_DAY: Final = re.compile(r"^\d{4}-\d{2}-\d{2}$")
+_COLOURS: Final = {"yes": "green", "no": "dim", "asks": "cyan", "unknown": "yellow"}
+
+On = Annotated[str | None, typer.Option("--on", metavar="DAY", help="The day of entry, such as 2026-11-24; today.")]
+
+
+@app.command("list")
+@reported
+def list_rows(
+    status: Annotated[str | None, typer.Option("--status", help="confirmed, probable or check.")] = None,
+    program: Annotated[str | None, typer.Option("--program", help="Only this program, such as S232_METALS.")] = None,
+    on: Annotated[str | None, typer.Option("--on", metavar="DAY", help="Only what is in force on the day.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/customs-open-questions.md has them.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the rows: of chapter 99, or with --status of all reference data."""
+    if status is not None and status not in _STATUSES:
+        raise Failure(f"{status} is no status", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(_STATUSES)}.")
+    rows = every_row() if status else chapter99_rows()
+    rows = tuple(row for row in rows if status is None or row.status == status)
+    rows = tuple(row for row in rows if program is None or row.program == program)
+    if on is not None:
+        day = _day(on)
+        rows = tuple(row for row in rows if row.holds(day))
+    if as_json:
+        print_json([_json(asdict(row)) for row in rows])
+        return
+    if markdown:
+        typer.echo(markdown_table(rows))
+        return
+    _table(rows)
+    out().print(f"{len(rows)} rows of ruleset {ruleset().id}")
+
+
+@app.command()
+@reported
+def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = None, as_json: Json = False) -> None:
+    """Show a heading of chapter 99: every row it had and has, its conditions, and where that is written."""
+    rules = ruleset()
+    rows = rules.by_heading.get(heading, ())
+    family = rules.family(heading)
+    if not rows and family is None:
+        raise Failure(f"these rules do not know {heading}", code=ExitCode.NOT_FOUND)
+    day = _day(on)
+    if as_json:
+        documents = [row.model_dump(mode="json") | {"in_force": row.holds(day)} for row in rows]
+        known = family.model_dump(mode="json") if family else None
+        print_json({"heading": heading, "on": day.isoformat(), "rows": documents, "family": known})
+        return
+    for row in rows:
+        state = "[green]in force[/]" if row.holds(day) else "[dim]not in force[/]"
+        rate = "-" if row.rate_percent is None else f"{plain(row.rate_percent)} %"
+        out().print(f"[bold]{heading}[/] {escape(row.description)}  {rate} on {row.basis}  {state} on {day}")
+        out().print(f"  {row.effective_from} to {row.effective_to or 'further notice'}, {row.program}")
+        for name, value in row.when.model_dump(mode="json", exclude_defaults=True).items():
+            out().print(f"  {name}: {escape(_spelt(value))}", soft_wrap=True)
+        out().print(f"  [dim]{row.status}: {escape(row.source)}[/]", soft_wrap=True)
+    if not rows and family is not None:
+        until = family.effective_to or "further notice"
+        out().print(f"[bold]{heading}[/] is one of {escape(family.name)}, {family.effective_from} to {until}.")
+        out().print(f"  [dim]{family.status}: {escape(family.source)}[/]", soft_wrap=True)
+
+
+@app.command()
+@reported
+def why(
+    hts: Annotated[str, typer.Argument(metavar="HTS", help="Ten digits, with or without dots.")],
+    origin: Annotated[str, typer.Option("--origin", help="Country of origin, such as CA.")],
+    on: On = None,
+    spi: Annotated[str | None, typer.Option("--spi", help="Special program claimed, such as S.")] = None,
+    metal: Annotated[
+        list[str] | None, typer.Option("--metal", help="Weight of a metal, such as steel=0.8; repeat it.")
+    ] = None,
+    net: Annotated[str | None, typer.Option("--net", help="Net weight in kg.")] = None,
+    us_percent: Annotated[str | None, typer.Option("--us-percent", help="Share of the metal that is US metal.")] = None,
+    metal_country: Annotated[
+        str | None, typer.Option("--metal-country", help="Where the metal was melted and poured, or smelted and cast.")
+    ] = None,
+    claim: Annotated[list[str] | None, typer.Option("--claim", help="A heading that the line carries.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which headings a line takes and why, rule by rule, with the source of each."""
+    code = hts.replace(".", "")
+    if not re.fullmatch(r"\d{10}", code) or not re.fullmatch(r"[A-Z]{2}", origin):
+        raise Failure("give ten digits and a country of two letters", code=ExitCode.USAGE)
+    share = _figure(us_percent) if us_percent is not None else None
+    facts = LineFacts(
+        hts_code=code,
+        origin=origin,
+        on=_day(on),
+        spi=spi,
+        net_kg=_figure(net) if net is not None else None,
+        metals=tuple(_metal(text, share, metal_country) for text in metal or ()) or None,
+        claimed=frozenset(claim or ()),
+    )
+    stack = decide(facts)
+    steps = explain(facts)
+    if as_json:
+        print_json(
+            {
+                "hts_code": code,
+                "origin": origin,
+                "on": facts.on.isoformat(),
+                "ruleset": ruleset().id,
+                "lists": [{"list": found.list.id, "code": found.code} for found in stack.lists],
+                "headings": [row.heading for row in stack.certain],
+                "data": [_json(asdict(need)) for need in data_needed(code, facts.on)],
+                "steps": [_json(asdict(step)) for step in steps],
+            }
+        )
+        return
+    for step in steps:
+        _step(step)
+    for need in data_needed(code, facts.on):
+        out().print(f"[bold]needs[/] {escape(', '.join(need.fields))} of its {need.metal}", soft_wrap=True)
+        out().print(f"      [dim]{need.status}: {escape(need.source)}[/]", soft_wrap=True)
+    taken = " ".join(row.heading for row in stack.certain)
+    out().print(f"[bold]{code} of {origin} on {facts.on}:[/] {taken or 'no heading of chapter 99'}")
+    if taken:
+        out().print(f"[dim]in the order of reporting; the value stands on {ruleset().reporting.value_on}[/]")
+
+
+@app.command()
+@reported
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A day, or a ruleset.yaml.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="A later day, or another ruleset.yaml.")],
+    as_json: Json = False,
+) -> None:
+    """Say what changes between two days, or between two rulesets."""
+    if _DAY.match(before) and _DAY.match(after):
+        changes = between_days(ruleset(), _day(before), _day(after))
+    else:
+        changes = between_rulesets(_ruleset(before), _ruleset(after))
+    if as_json:
+        print_json([asdict(change) for change in changes])
+        return
+    for change in changes:
+        out().print(
+            f"[bold]{escape(change.kind)} {escape(change.name)}[/] {change.what}: {escape(change.details)}",
+            soft_wrap=True,
+        )
+    out().print(f"{len(changes)} changes")
+
+
+@app.command()
+@reported
+def check(
+    file: Annotated[
+        str | None, typer.Argument(metavar="RULESET.yaml", help="Without it, the rules of this version.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Load the rules and say what is in them; everything that is wrong with them at once, with exit code 1."""
+    rules = _ruleset(file) if file else _loaded(None)
+    rows = chapter99_rows(rules) if file else every_row()
+    counts = {status: sum(1 for row in rows if row.status == status) for status in _STATUSES}
+    if as_json:
+        print_json({"id": rules.id, "as_of": rules.as_of.isoformat(), "content_hash": rules.content_hash} | counts)
+        return
+    out().print(f"[green]ok[/] ruleset {rules.id} as of {rules.as_of}, {rules.content_hash}", soft_wrap=True)
+    out().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
+
+
+def _ruleset(file: str) -> Ruleset:
+    path = Path(file)
+    if not path.is_file():
+        raise Failure(f"there is no file {file}", code=ExitCode.NOT_FOUND, remedy="Give two days, or two ruleset.yaml.")
+    return _loaded(path)
+
+
+def _loaded(path: Path | None) -> Ruleset:
+    try:
+        return load_ruleset(path) if path else ruleset()
+    except RulesetInvalid as error:
+        raise Failure("the rules cannot be right:\n  " + "\n  ".join(error.errors)) from error
+
+
+def _day(text: str | None) -> date:
+    if text is None:
+        return utc_now().date()
+    try:
+        return date.fromisoformat(text if _DAY.match(text) else "")
+    except ValueError:
+        raise Failure(f"{text} is no day such as 2026-11-24", code=ExitCode.USAGE) from None
+
+
+def _figure(text: str) -> Decimal:
+    try:
+        return decimal(text)
+    except ValueError as error:
+        raise Failure(str(error), code=ExitCode.USAGE) from None
+
+
+def _metal(text: str, us_percent: Decimal | None, country: str | None) -> MetalFacts:
+    name, _, weight = text.partition("=")
+    if name not in _METALS or not weight:
+        raise Failure(
+            f"{text} is no weight such as steel=0.8", code=ExitCode.USAGE, remedy=f"Metals: {', '.join(_METALS)}."
+        )
+    steel = name == "steel"
+    return MetalFacts(
+        metal=cast("Metal", name),
+        weight_kg=_figure(weight),
+        melt_and_pour=country if steel else None,
+        smelts=(country,) if country and not steel else (),
+        cast=None if steel else country,
+        us_percent=us_percent,
+    )
+
+
+def _step(step: Reason) -> None:
+    colour = _COLOURS[step.verdict]
+    mark = "[bold green]takes[/]" if step.applies else f"[{colour}]{step.verdict}[/]"
+    out().print(f"{mark} {step.heading} {escape(step.description)} [dim]({step.program})[/]", soft_wrap=True)
+    for reason in step.reasons:
+        out().print(f"      {escape(reason)}", soft_wrap=True)
+    if step.source and step.verdict != "no":
+        out().print(f"      [dim]{step.status}: {escape(step.source)}[/]", soft_wrap=True)
+
+
+def _table(rows: Sequence[DatedRow]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("kind", "name", "from", "to", "status", "says", "source"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        begins, ends = (day.isoformat() if day else "" for day in (row.effective_from, row.effective_to))
+        table.add_row(row.kind, escape(row.name), begins, ends, row.status, escape(row.says), escape(row.source or ""))
+    out().print(table)
+
+
+def markdown_table(rows: Sequence[DatedRow]) -> str:
+    """Return the rows as a table in Markdown."""
+    lines = ["| what | which | from | to | says | source |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        days = (day.isoformat() if day else "" for day in (row.effective_from, row.effective_to))
+        cells = (row.kind, row.name, *days, row.says, row.source or "")
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def _spelt(value: Any) -> str:
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_json(item) for item in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    return plain(value) if isinstance(value, Decimal) else value

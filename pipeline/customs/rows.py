@@ -1,0 +1,115 @@
+"""Every row of the reference data by name: when it holds, where it comes from, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.customs.entry_rules import attribute_rules, entry_rules, mid_rules, vague
+from pipeline.customs.pga_layouts import record_rules
+from pipeline.customs.pga_rules import pga_rules
+from pipeline.customs.rules import section232_rules
+from pipeline.customs.ruleset import Ruleset, ruleset
+
+#: What a row is called by: the fields of the first line of which it has any, and the field that says what it is.
+_NAMES = (("agency", "program"), ("flag", "agency"), ("code",), ("metal",), ("type",), ("id",), ("name",))
+_WORDS = ("text", "title", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class DatedRow:
+    """One row: the kind and name that find it in its file, its program where it has one, and what it says of itself."""
+
+    kind: str
+    name: str
+    says: str
+    program: str | None
+    effective_from: date | None
+    effective_to: date | None
+    status: str
+    confidence: str | None
+    source: str | None
+
+    def holds(self, on: date) -> bool:
+        """Tell whether the row is in force on the day, both ends included."""
+        return (self.effective_from is None or self.effective_from <= on) and (
+            self.effective_to is None or on <= self.effective_to
+        )
+
+
+def chapter99_rows(rules: Ruleset | None = None) -> tuple[DatedRow, ...]:
+    """Return the rows of the ruleset: headings, bans, lists, families, and what holds between headings."""
+    return tuple(_chapter99(rules or ruleset()))
+
+
+def every_row() -> tuple[DatedRow, ...]:
+    """Return the rows of all reference data, chapter 99 first."""
+    others: tuple[tuple[str, BaseModel], ...] = (
+        ("metals", section232_rules()),
+        ("entry", entry_rules()),
+        ("MID", mid_rules()),
+        ("descriptions", vague()),
+        ("attributes", attribute_rules()),
+        ("agencies", pga_rules()),
+        ("agency records", record_rules()),
+    )
+    found = (row for kind, model in others for row in _walk(model, kind, "", None))
+    return (*chapter99_rows(), *found)
+
+
+def _chapter99(rules: Ruleset) -> Iterator[DatedRow]:
+    for row in rules.rows:
+        yield _row("heading", row.heading, row.description, row, row.program)
+    for held in rules.held:
+        yield _row("list", held.list.id, f"{held.list.title}: {len(held.codes)} provisions", held.version)
+    for ban in rules.bans:
+        yield _row("ban", ban.list, ban.what, ban)
+    for family in rules.families:
+        yield _row("family", ", ".join(family.headings), family.name, family, family.program)
+    for ranges in rules.exclusive:
+        yield _row("exclusive", ", ".join(ranges.headings), "no more than one of these on a line", ranges)
+    for pair in rules.companions:
+        yield _row("companions", ", ".join(pair.headings), f"only with {', '.join(pair.needs)}", pair)
+    yield _row("reporting", "order", "301, 338, 232; the value on the last row", rules.reporting)
+
+
+def _row(kind: str, name: str, says: str, row: Any, program: str | None = None) -> DatedRow:
+    return DatedRow(
+        kind=kind,
+        name=name,
+        says=says,
+        program=program,
+        effective_from=getattr(row, "effective_from", None),
+        effective_to=getattr(row, "effective_to", None),
+        status=row.status,
+        confidence=getattr(row, "confidence", None),
+        source=getattr(row, "source", None),
+    )
+
+
+def _walk(value: Any, kind: str, path: str, source: str | None) -> Iterator[DatedRow]:
+    if isinstance(value, BaseModel):
+        source = getattr(value, "source", None) or source
+        if isinstance(getattr(value, "status", None), str):
+            own = next((found for names in _NAMES if (found := _own(value, names))), "")
+            name = " ".join(dict.fromkeys(part for part in (*path.split("/"), own) if part)) or kind
+            words = next((str(getattr(value, name)) for name in _WORDS if getattr(value, name, None)), "")
+            row = _row(kind, name.replace("_", " "), "" if words in name else words, value)
+            yield row if row.source else replace(row, source=source)
+        for name in type(value).model_fields:
+            yield from _walk(getattr(value, name), kind, f"{path}/{name}", source)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _walk(item, kind, f"{path}/{key}", source)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _walk(item, kind, path, source)
+
+
+def _own(value: BaseModel, names: tuple[str, ...]) -> str:
+    given = [getattr(value, name, None) for name in names]
+    return " ".join(str(part) for part in given) if all(given) else ""

@@ -1,0 +1,108 @@
+"""`exports rules`: the rules read aloud, for people and for programs, and what is wrong with them said at once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.commands.screen import ExitCode
+from pipeline.customs.ruleset import ruleset
+from tests.cli.conftest import Commands
+
+RULES = Path(__file__).parents[2] / "config" / "rules"
+WHY = ("rules", "why", "7323.93.0045", "--origin", "CA", "--on", "2026-11-24")
+
+
+def test_why_says_the_headings_in_their_order_with_reasons_and_sources(commands: Commands) -> None:
+    said = commands.json(*WHY, "--metal", "steel=0.8", "--net", "1", "--us-percent", "10")
+    assert said["headings"] == ["9903.05.90", "9903.82.09"]
+    assert said["lists"] == [{"list": "16(c)(vii)", "code": "7323.93.00"}]
+    assert [need["metal"] for need in said["data"]] == ["steel"]
+    assert said["data"][0]["fields"][-1] == "the country of melt and pour (or OTH)"
+    taken = [step for step in said["steps"] if step["applies"]]
+    assert [step["rate_percent"] for step in taken] == ["0", "25"]
+    assert all(step["source"] and step["reasons"] for step in said["steps"])
+
+
+def test_why_is_read_by_people(commands: Commands) -> None:
+    shown = commands(*WHY, "--metal", "steel=0.8", "--net", "1").stdout
+    assert "takes 9903.82.09 Derivatives and copper wire (S232_METALS)" in shown
+    assert "chapter 73 is outside the weight test" in shown
+    assert "7323930045 of CA on 2026-11-24: 9903.05.90 9903.82.09" in shown
+
+
+def test_why_hears_what_the_line_claims(commands: Commands) -> None:
+    said = commands.json("rules", "why", "8708106000", "--origin", "VN", "--on", "2026-11-24", "--claim", "9903.94.05")
+    assert said["headings"] == ["9903.05.90"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rules", "why", "7323", "--origin", "CA"),
+        ("rules", "why", "7323930045", "--origin", "Canada"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--on", "tomorrow"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--metal", "tin=1"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--metal", "steel=much"),
+        ("rules", "list", "--status", "sure"),
+    ],
+)
+def test_what_cannot_be_read_is_a_usage_error(commands: Commands, arguments: tuple[str, ...]) -> None:
+    assert commands(*arguments).exit_code == ExitCode.USAGE
+
+
+def test_list_gives_the_rows_and_can_be_narrowed(commands: Commands) -> None:
+    rows = commands.json("rules", "list", "--program", "S338_CA", "--on", "2026-11-24")
+    assert [row["name"] for row in rows if row["kind"] == "heading"] == [
+        "9903.03.16",
+        "9903.03.15",
+        "9903.03.12",
+        "9903.03.13",
+        "9903.03.14",
+    ]
+    doubtful = commands.json("rules", "list", "--status", "check")
+    assert {row["status"] for row in doubtful} == {"check"}
+    assert {"heading", "agencies", "entry"} <= {row["kind"] for row in doubtful}
+    assert "9903.82.09" in commands("rules", "list").stdout
+
+
+def test_show_tells_every_row_of_a_heading(commands: Commands) -> None:
+    said = commands.json("rules", "show", "9903.76.02", "--on", "2027-01-01")
+    assert [(row["rate_percent"], row["in_force"]) for row in said["rows"]] == [("25", False), ("30", True)]
+    assert "25 % on full_value" in commands("rules", "show", "9903.76.02").stdout
+    assert "is one of Section 232, Russian" not in commands("rules", "show", "9903.82.09").stdout
+    assert "is one of Section 301, China" in commands("rules", "show", "9903.88.21").stdout
+    assert commands("rules", "show", "9903.99.99").exit_code == ExitCode.NOT_FOUND
+
+
+def test_diff_tells_two_days_and_two_rulesets_apart(commands: Commands, tmp_path: Path) -> None:
+    changes = commands.json("rules", "diff", "2026-06-07", "2026-06-08")
+    assert {change["name"] for change in changes if change["kind"] == "list"} == {
+        "16(c)(vi)", "16(c)(vii)", "16(c)(ix)", "16(c)(x)", "16(c)(xi)",
+    }  # fmt: skip
+    other = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    sheet = other / "headings" / "section232-metals.yaml"
+    sheet.write_text(sheet.read_text().replace('rate_percent: "200"', 'rate_percent: "100"', 1))
+    (changed,) = commands.json("rules", "diff", str(RULES / "ruleset.yaml"), str(other / "ruleset.yaml"))
+    assert changed == {
+        "kind": "heading",
+        "name": "9903.85.67 from 2023-03-10",
+        "what": "changed",
+        "details": "200 % (full_value) is now 100 % (full_value)",
+    }
+    assert "1 changes" in commands("rules", "diff", str(RULES / "ruleset.yaml"), str(other / "ruleset.yaml")).stdout
+    assert commands("rules", "diff", "2026-06-07", "nothing.yaml").exit_code == ExitCode.NOT_FOUND
+
+
+def test_check_names_the_ruleset_or_everything_that_is_wrong(commands: Commands, tmp_path: Path) -> None:
+    assert commands.json("rules", "check")["content_hash"] == ruleset().content_hash
+    other = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    sheet = other / "headings" / "section338-canada.yaml"
+    sheet.write_text(
+        sheet.read_text().replace("list: ban-dairy", "list: ban-cheese").replace("origins: [CA]", "origins: [Ca]", 1)
+    )
+    result = commands("rules", "check", str(other / "ruleset.yaml"))
+    assert result.exit_code == ExitCode.REFUSED
+    assert "'Ca' is neither a country nor the name of a group" in result.stderr
