@@ -32,8 +32,7 @@ class Datum(Fact):
 
 
 class AgencyAnswer(Fact):
-    """What one agency is told for one flag of a line; `outcome` says it in a few words where
-    it is not told by data."""
+    """What one agency is told for one flag of a line; `outcome` says it in words where it is not told by data."""
 
     flag: str
     agency: str
