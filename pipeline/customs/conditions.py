@@ -54,13 +54,34 @@ def prospects(
 ) -> Mapping[str, tuple[Judged, ...]]:
     """Return, by program, the rows in force that code, origin and special program do not rule out, judged by these alone."""
     facts = LineFacts(hts_code, origin, on, spi)
+    names = {listed.list.id for listed in rules.lists_of(hts_code, on)}
     found: dict[str, tuple[Judged, ...]] = {}
-    for row in rules.rows:
-        if row.holds(on):
+    for row in _in_force(rules, on):
+        if _possible(row.when, facts, names):
             judged = _judged(row, _standing(rules, row.when, facts))
-            if judged.verdict is not Verdict.NO:
-                found[row.program] = (*found.get(row.program, ()), judged)
+            found[row.program] = (*found.get(row.program, ()), judged)
     return found
+
+
+@lru_cache(maxsize=400)
+def _in_force(rules: Ruleset, on: date) -> tuple[HeadingRow, ...]:
+    return tuple(row for row in rules.rows if row.holds(on))
+
+
+def _possible(when: When, facts: LineFacts, names: AbstractSet[str]) -> bool:
+    # The same as the standing conditions, without the reasons: most rows are for goods of another country.
+    return (
+        (not when.origins or facts.origin in when.origins)
+        and facts.origin not in when.not_origins
+        and (not when.spi or facts.spi in when.spi)
+        and (not when.chapters or facts.chapter in when.chapters)
+        and facts.chapter not in when.not_chapters
+        and (
+            not (when.lists or when.perhaps_lists)
+            or not names.isdisjoint(when.lists)
+            or not names.isdisjoint(when.perhaps_lists)
+        )
+    )
 
 
 def judge(rules: Ruleset, prospect: Judged, facts: LineFacts, beside: Beside) -> Judged:

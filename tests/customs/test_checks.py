@@ -150,13 +150,13 @@ def test_the_highest_tower_of_packages_is_weighed_in_seconds() -> None:
         for n in range(19_998)
     ]
     tower = Plan.model_validate(made)
-    began = time.perf_counter()
+    began = time.process_time()
     assert check_plan(tower, on=TODAY) == []
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_ten_thousand_lines_are_checked_in_seconds() -> None:
     big = Plan.model_validate(plan(1, 10_000, 10_000))
-    began = time.perf_counter()
+    began = time.process_time()
     assert check_plan(big, on=TODAY) == []
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
