@@ -133,7 +133,7 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
         except UnknownPartner as unknown:
             found.append(
                 Finding(
-                    rule="R01",
+                    rule="A01",
                     severity="block",
                     pointer=(unknown.field or "").removeprefix("/plan"),
                     message=unknown.message,
