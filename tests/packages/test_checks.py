@@ -122,9 +122,9 @@ def test_pointers_lead_into_the_unit_that_is_looked_at() -> None:
 
 def test_twenty_thousand_packages_are_checked_in_seconds() -> None:
     big = Plan.model_validate(plan(1, 10_000, 20_000))
-    began = time.perf_counter()
+    began = time.process_time()
     assert check_plan(big) == []
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def tower(height: int) -> Json:
@@ -142,8 +142,8 @@ def tower(height: int) -> Json:
 def test_the_highest_tower_of_packages_is_checked_in_seconds() -> None:
     made = tower(19_999)
     circle = changed(made, f"{P}/19999/parentRef", "T10000")
-    began = time.perf_counter()
+    began = time.process_time()
     assert said(made) == []
     inside_themselves = [pointer for rule, pointer in said(circle) if rule == "P03"]
     assert inside_themselves == [f"{P}/{n}/parentRef" for n in range(10_001, 20_000)]
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
