@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from psycopg.errors import LockNotAvailable
@@ -137,13 +137,16 @@ def _accept_new(
     check_approval(plan, utc_now())
     with runtime.db.read() as session:
         found = findings_of(session, caller.account_id, plan)
+        now = session.execute(_NOW).scalar_one()
     if found.blocking:
         raise PlanNotExecutable(foremost(found.all), counted(found.all))
+    # Digests, canonical texts and the answer are made before the transaction: SQLite has one writer, who is waited for.
+    rows = _rows(caller, read, found, trace_parent, now, runtime.settings.stalled_seconds)
+    body = inspection.assemble(rows).model_dump_json(by_alias=True)
+    document = canonical(read.raw)
     with runtime.db.write() as session:
         check_partners(session, caller, plan)
-        plan_id, _ = keep(session, caller.account_id, read)
-        rows = _rows(session, caller, read, plan_id, found, trace_parent, runtime.settings.stalled_seconds)
-        body = inspection.assemble(rows).model_dump_json(by_alias=True)
+        rows.export.plan_id, _ = keep(session, caller.account_id, read, document)
         _write(session, rows)
         if key is not None:
             _remember(session, caller.account_id, key, fingerprint, rows.export.id, body)
@@ -151,22 +154,21 @@ def _accept_new(
 
 
 def _rows(
-    session: Session,
     caller: Caller,
     read: ReadPlan,
-    plan_id: str,
     found: Findings,
     trace_parent: str | None,
+    now: datetime,
     stalled_seconds: float,
 ) -> inspection.ExportRows:
+    """Return the rows of a new export; `plan_id` is left open until the snapshot is written."""
     plan = read.plan
-    now = session.execute(_NOW).scalar_one()
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export = Export(
         id=new_id("exp"),
         account_id=caller.account_id,
         batch_id=plan.batch_id,
-        plan_id=plan_id,
+        plan_id="",
         plan_hash=read.plan_hash,
         test=caller.mode == "test",
         state=ExportState.ACCEPTED.value,

@@ -150,11 +150,12 @@ def register_plan(runtime: Runtime, caller: Caller, read: ReadPlan) -> Registere
     """
     check_account(caller, read.plan)
     check_approval(read.plan, utc_now())
+    document = canonical(read.raw)
     with runtime.db.write() as session:
         executed = executed_export(session, caller.account_id, read.plan.batch_id)
         if executed is not None and executed.plan_hash != read.plan_hash:
             raise executed_otherwise(executed)
-        plan_id, created = keep(session, caller.account_id, read)
+        plan_id, created = keep(session, caller.account_id, read, document)
     return RegisteredPlan(plan_id, read.plan.batch_id, read.plan_hash, created)
 
 
@@ -199,8 +200,8 @@ _PARTNERS: Final = select(Partner).where(
 )
 
 
-def keep(session: Session, account_id: str, read: ReadPlan) -> tuple[str, bool]:
-    """Write the plan's snapshot unless it is there, and return its id and whether it was written now."""
+def keep(session: Session, account_id: str, read: ReadPlan, document: str) -> tuple[str, bool]:
+    """Write the plan's snapshot, its canonical JSON `document`, unless it is there; return its id and whether it is new."""
     batch_id = read.plan.batch_id
     known = session.scalar(_KEPT, {"of_account": account_id, "of_batch": batch_id, "of_hash": read.plan_hash})
     if known is not None:
@@ -213,7 +214,7 @@ def keep(session: Session, account_id: str, read: ReadPlan) -> tuple[str, bool]:
             "account_id": account_id,
             "batch_id": batch_id,
             "plan_hash": read.plan_hash,
-            "document": canonical(read.raw),
+            "document": document,
         },
     )
     return plan_id, True
