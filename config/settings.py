@@ -91,7 +91,6 @@ class Settings(BaseSettings):
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
     max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
     rate_limit_per_minute: Count = Field(6000, description="Requests a key may make in a minute")
-    idempotency_days: Count = Field(30, description="How long the first answer to an idempotency key is kept")
     publish_backlog: Count = Field(
         10_000, description="Launches the API holds for publishing; beyond it the sweep owes them"
     )

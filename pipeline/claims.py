@@ -13,11 +13,8 @@ from pipeline.db import database_now, table
 from pipeline.leases import KEEPER
 from pipeline.models import Export, Step
 from pipeline.runtime import Runtime
-from pipeline.states import ExportState, StepState
+from pipeline.states import UNENDED, ExportState, StepState
 from pipeline.steps import StepContext, context_of
-
-ACTIVE: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
-
 
 _exports, _steps = table(Export).c, table(Step).c
 _lease_end = database_now(bindparam("lease_seconds"))
@@ -41,7 +38,7 @@ _CLAIM: Final = (
         *THIS_STEP,
         _steps.state == StepState.OWED.value,
         or_(_steps.lease_until.is_(None), _steps.lease_until <= database_now()),
-        exists().where(_exports.id == bindparam("at_export"), _exports.state.in_(ACTIVE)),
+        exists().where(_exports.id == bindparam("at_export"), _exports.state.in_(UNENDED)),
     )
     .values(
         fence=_steps.fence + 1,

@@ -89,7 +89,6 @@ class Database:
     def __init__(self, url: str, *, pool: int = 10, timeout_seconds: float = 10, clock: Clock = utc_now) -> None:
         self.url = _with_driver(make_url(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._timeout_seconds = timeout_seconds
         # SQLite takes one writer at a time. Queueing for it here is fair; its own busy loop is not.
         self._writer: AbstractContextManager[object] = threading.Lock() if self.is_sqlite else nullcontext()
         self.engine = (

@@ -21,7 +21,7 @@ from pipeline.errors import ExportsError
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import EventView, ExportView
 from pipeline.schemas.partners import ChannelSpec, NewPartner
-from pipeline.states import ExportState, SubmissionState
+from pipeline.states import UNANSWERED, UNENDED
 
 PLANS: Final = HOME / "examples" / "plans"
 QUEUES: Final = (CUSTOMS_BROKER, WAREHOUSE, OPERATOR)
@@ -42,13 +42,6 @@ PARTNERS: Final = (
     NewPartner(id="op_demo", kind="operator", name="Demo export desk", test=True),
 )
 
-_UNANSWERED: Final = {
-    SubmissionState.PENDING,
-    SubmissionState.SENT,
-    SubmissionState.DELIVERED,
-    SubmissionState.RECEIVED,
-}
-_UNENDED: Final = {ExportState.ACCEPTED, ExportState.EXECUTING}
 _POLL_SECONDS: Final = 0.05
 
 
@@ -148,10 +141,10 @@ def watch(api: Api, played: Sequence[Played], timeout_seconds: float) -> Iterato
 
 
 def _settled(export: ExportView) -> bool:
-    if export.state in _UNENDED:
+    if export.state in UNENDED:
         return False
     told = all(not sent.pending and not sent.waiting for sent in export.notifications)
-    return told and all(submission.rung not in _UNANSWERED for submission in export.broker_submissions)
+    return told and all(submission.rung not in UNANSWERED for submission in export.broker_submissions)
 
 
 def consume(settings: Settings, played: Sequence[Played]) -> list[Received]:

@@ -39,9 +39,12 @@ def handoff_chain(export_id: str) -> Signature:
 
 def launch(export_id: str, units: int) -> None:
     """Send the chain of every unit of a new export; what cannot be sent the sweep sends later."""
-    for unit_no in range(1, units + 1):
-        if not _sent(unit_chain(export_id, unit_no)):
-            return
+    wake(first_wakes(export_id, units))
+
+
+def first_wakes(export_id: str, units: int) -> list[Wake]:
+    """Return what a new export is owed: the first step of each of its units."""
+    return [Wake(export_id, unit_no, STEPS[0].name) for unit_no in range(1, units + 1)]
 
 
 def wake(wakes: Iterable[Wake]) -> None:
@@ -102,7 +105,7 @@ class Publisher:
     """
 
     def __init__(self, backlog: int) -> None:
-        self._backlog: queue.Queue[tuple[str, int] | Sequence[Wake] | None] = queue.Queue(backlog)
+        self._backlog: queue.Queue[Sequence[Wake] | None] = queue.Queue(backlog)
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     def start(self) -> None:
@@ -119,26 +122,21 @@ class Publisher:
 
     def launch(self, export_id: str, units: int) -> None:
         """Have a new export launched soon."""
-        self._put((export_id, units))
+        self.wake(first_wakes(export_id, units))
 
     def wake(self, wakes: Sequence[Wake]) -> None:
         """Have messages sent soon for what is owed."""
-        if wakes:
-            self._put(wakes)
-
-    def _put(self, item: tuple[str, int] | Sequence[Wake]) -> None:
+        if not wakes:
+            return
         try:
-            self._backlog.put_nowait(item)
+            self._backlog.put_nowait(wakes)
         except queue.Full:
             log.warning("publish_backlog_full")
 
     def _run(self) -> None:
-        while (item := self._backlog.get()) is not None:
+        while (wakes := self._backlog.get()) is not None:
             try:
-                if isinstance(item, tuple) and isinstance(item[0], str):
-                    launch(*item)
-                else:
-                    wake(item)  # type: ignore[arg-type]
+                wake(wakes)
             except Exception:
                 # A thread that ends here would silence every later launch.
                 log.exception("publisher_raised")

@@ -14,12 +14,10 @@ from pipeline.db import database_now
 from pipeline.errors import DatabaseBusy
 from pipeline.models import Delivery, Export, Step
 from pipeline.runtime import Runtime
-from pipeline.states import DeliveryState, ExportState, StepState
+from pipeline.states import UNENDED, DeliveryState, ExportState, StepState
 
 #: How long due work may lie while nothing moves before somebody should be woken.
 PATIENCE_SECONDS: Final = 60
-
-_ACTIVE: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def _due_steps(session: Session, patience_seconds: float) -> int:
             .where(
                 col(Step.state) == StepState.OWED.value,
                 or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
-                col(Export.state).in_(_ACTIVE),
+                col(Export.state).in_(UNENDED),
                 col(Export.updated_at) <= database_now(-patience_seconds),
             )
         )

@@ -20,6 +20,10 @@ class ExportState(StrEnum):
     SUPERSEDED = "superseded"  # a newer revision took its place
 
 
+#: The states of an export that is not over, as they stand in its column.
+UNENDED: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
+
+
 class StepState(StrEnum):
     """The life of a step."""
 
@@ -54,6 +58,15 @@ class SubmissionState(StrEnum):
     RELEASED = "released"  # customs released the goods
     HELD = "held"  # customs holds the goods
     FAILED = "failed"  # the channel is spent
+
+
+#: The rungs at which the customs broker has yet to look, as they stand in a submission's column.
+UNANSWERED: Final = (
+    SubmissionState.PENDING.value,
+    SubmissionState.SENT.value,
+    SubmissionState.DELIVERED.value,
+    SubmissionState.RECEIVED.value,
+)
 
 
 class PartnerState(StrEnum):

@@ -33,12 +33,11 @@ from pipeline.schemas.execution import (
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Issue
 from pipeline.schemas.reading import Parsed, failed
-from pipeline.states import ExportState
+from pipeline.states import UNENDED, ExportState
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
 JSON: Final = "application/json"
-_UNENDED: Final = frozenset({ExportState.ACCEPTED, ExportState.EXECUTING})
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 _TRACE_PARENT = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 
@@ -200,7 +199,7 @@ async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
 
     def ended() -> bool:
         with runtime.db.read() as session:
-            return inspection.state_of(session, export_id) not in _UNENDED
+            return inspection.state_of(session, export_id) not in UNENDED
 
     until = time.monotonic() + seconds
     pause = 0.02

@@ -23,7 +23,7 @@ from pipeline.errors import (
     Retryable,
     StoreUnavailable,
 )
-from pipeline.schemas.problems import Issue, Problem
+from pipeline.schemas.problems import Issue, problem_of
 from pipeline.schemas.reading import failed, pointer, said
 
 log = structlog.get_logger(__name__)
@@ -50,19 +50,8 @@ def request_id_of(scope: Scope) -> str:
 
 def problem(scope: Scope, refused: Refused) -> Response:
     """Return the answer that tells of `refused`."""
-    document = Problem(
-        type=f"urn:exports:problem:{refused.code}",
-        title=refused.title,
-        status=refused.status,
-        detail=refused.message,
-        error_code=refused.code,
-        message=refused.message,
-        field=refused.field,
-        details=dict(refused.details) if refused.details is not None else None,
-        request_id=request_id_of(scope),
-    )
     return Response(
-        document.model_dump_json(by_alias=True, exclude_none=True),
+        problem_of(refused, request_id_of(scope)).model_dump_json(by_alias=True, exclude_none=True),
         refused.status,
         headers={"Cache-Control": "no-store", **refused.headers},
         media_type=MEDIA_TYPE,

@@ -11,16 +11,9 @@ from sqlmodel import Session, col, or_, select
 from pipeline.db import database_now
 from pipeline.models import BrokerSubmission, Delivery, Event, Export
 from pipeline.schemas.execution import EventView
-from pipeline.states import DeliveryState, ExportState, SubmissionState
+from pipeline.states import UNANSWERED, UNENDED, DeliveryState
 
-UNENDED: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
 _UNTOLD: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
-_UNANSWERED: Final = (
-    SubmissionState.PENDING.value,
-    SubmissionState.SENT.value,
-    SubmissionState.DELIVERED.value,
-    SubmissionState.RECEIVED.value,
-)
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ def _settled(session: Session, export_id: str) -> bool:
     untold = select(Delivery.id).where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNTOLD)).limit(1)
     unanswered = select(BrokerSubmission.id).where(
         col(BrokerSubmission.export_id) == export_id,
-        col(BrokerSubmission.state).in_(_UNANSWERED),
+        col(BrokerSubmission.state).in_(UNANSWERED),
         or_(col(BrokerSubmission.deadline_at).is_(None), col(BrokerSubmission.deadline_at) > database_now()),
     )
     return not any(session.scalar(query) is not None for query in (unended, untold, unanswered))
