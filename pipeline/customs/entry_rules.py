@@ -216,6 +216,9 @@ class MidRules(Row):
     longest: int
     textiles: Textiles
     ignored_words: frozenset[str]
+    ignored_prefixes: dict[str, tuple[str, ...]]
+    ignored_in_city: frozenset[str]
+    city_states: dict[str, str]
     provinces: dict[str, tuple[str, ...]]
 
     def province(self, region: str) -> str | None:

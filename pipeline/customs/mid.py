@@ -11,6 +11,9 @@ from pipeline.schemas.plan import Address, Manufacturer, Unit
 from pipeline.schemas.problems import Finding
 
 _LETTERS_OR_DIGITS = re.compile(r"[A-Z0-9]+")
+_LETTERS = re.compile(r"[A-Z]+")
+# Between digits punctuation is passed over, and what remains is one number: 12-34-56 is 123456. A space parts numbers.
+_BETWEEN_DIGITS = re.compile(r"(?<=[0-9])[^\w\s]+(?=[0-9])")
 # A number that runs into letters names a street (250th), not a house.
 _NUMBER = re.compile(r"(?<![A-Z0-9])[0-9]+(?![A-Z0-9])")
 
@@ -92,8 +95,8 @@ def derive(name: str, address: Address) -> str | None:
     largest number in the street line, three letters of the city.
     """
     country = country_code(address)
-    named = _name_part(name)
-    city = "".join(_LETTERS_OR_DIGITS.findall(_plain(address.city)))[:3]
+    named = _name_part(name, address.country)
+    city = _city_part(address)
     if country is None or not named or not city:
         return None
     return f"{country}{named}{_number_part(address)}{city}"[: mid_rules().longest]
@@ -103,7 +106,7 @@ def country_code(address: Address) -> str | None:
     """Return the code's first two letters; None for a Canadian address whose province is not known."""
     if address.country != "CA":
         return address.country
-    return mid_rules().province(_plain(address.region or ""))
+    return mid_rules().province(_plain(address.region or "").removeprefix("CA-"))
 
 
 def country_of(mid: str) -> str:
@@ -111,9 +114,17 @@ def country_of(mid: str) -> str:
     return "CA" if mid[:2] in mid_rules().provinces else mid[:2]
 
 
-def _name_part(name: str) -> str:
-    words = [word for word in _words(name) if word.lower() not in mid_rules().ignored_words]
-    return "".join(word[:3] for word in words[:2])
+def _name_part(name: str, country: str) -> str:
+    rules = mid_rules()
+    words = _words(name)
+    for prefix in rules.ignored_prefixes.get(country, ()):
+        begun = prefix.split()
+        if len(words) > len(begun) and words[: len(begun)] == begun:
+            words = words[len(begun) :]
+    telling = [word for word in words if word.lower() not in rules.ignored_words]
+    # An initial by itself is passed over, unless the name is nothing else.
+    longer = [word for word in telling if len(word) > 1 or word.isdigit()] or telling
+    return "".join(word[:3] for word in longer[:2])
 
 
 def _words(name: str) -> list[str]:
@@ -124,21 +135,24 @@ def _words(name: str) -> list[str]:
         word = "".join(_LETTERS_OR_DIGITS.findall(piece))
         if len(word) == 1 and word.isalpha():
             initials += word
-            continue
-        if initials:
-            words.append(initials)
+        elif word:
+            words += [initials, word] if initials else [word]
             initials = ""
-        if word:
-            words.append(word)
     return [*words, initials] if initials else words
 
 
 def _number_part(address: Address) -> str:
-    for line in (address.line1, address.line2 or ""):
-        numbers = _NUMBER.findall(_plain(line))
-        if numbers:
-            return str(max(numbers, key=int))[:4]
-    return ""
+    street = f"{address.line1} {address.line2 or ''}"
+    numbers = _NUMBER.findall(_BETWEEN_DIGITS.sub("", _plain(street)))
+    return str(max(numbers, key=int))[:4] if numbers else ""
+
+
+def _city_part(address: Address) -> str:
+    rules = mid_rules()
+    words = _LETTERS.findall(_plain(address.city))
+    if len(words) > 1 and words[0] in rules.ignored_in_city:
+        words = words[1:]
+    return rules.city_states.get(address.country) or "".join(words)[:3]
 
 
 def _plain(text: str) -> str:

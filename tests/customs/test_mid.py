@@ -23,6 +23,13 @@ def address(line1: str, city: str, country: str = "US", region: str | None = Non
         ("Dr. S.A. Smith", "DRSA"),
         ("Shavings B L Inc.", "SHABL"),
         ("ABC 2000 Company", "ABC200"),
+        ("Concept 2000", "CON200"),
+        ("20th Century Fox", "20TCEN"),
+        ("The Embassy of Spain", "EMBSPA"),
+        ("Rawles-Aden Corp.", "RAWCOR"),
+        ("Thomas S. Delvaux Company", "THODEL"),
+        ("H & M Household", "HMHOU"),
+        ("X", "X"),
         ("The House of the Rising Dough", "HOURIS"),
         ("Éclair & Fils", "ECLFIL"),
     ],
@@ -35,12 +42,57 @@ def test_the_largest_number_of_the_street_line_counts() -> None:
     assert derive("DHL Express", address("236 Wendell Ford Blvd Ste 1304", "Erlanger")) == "USDHLEXP1304ERL"
 
 
+EXAMPLES = [
+    ("La Vie de France", "243 Rue de la Payees", "62591 Bremond", "FR", "FRLAVIE243BRE"),
+    ("20th Century Technologies", "5 Ricardo Munoz, Suite 5880", "Caracas", "VE", "VE20TCEN5880CAR"),
+    ("The E.K. Rodgers Companies", "One World Trade Center", "London, SW1Y 5HQ", "GB", "GBEKRODLON"),
+    ("The Greenhouse", "45 Royal Crescent", "Birmingham", "US", "USGRE45BIR"),
+    ("Carduccio and Jones", "88 Canberra Avenue", "Sidney", "AU", "AUCARJON88SID"),
+    ("N. Minami & Co., Ltd.", "2-6, 8-Chome Isogami-Dori, Fukiai-Ku", "Kobe", "JP", "JPMINCO26KOB"),
+    ("Bocchaccio S.p.A.", "Via Mendotti, 61", "8320 Verona", "IT", "ITBOCSPA61VER"),
+    ("Murla-Praxitelles Inc.", "Odos Ermou", "Athens", "GR", "GRMURINCATH"),
+    ("Sigma Coy E.X.T.", "1640 Delgado", "4000 Smyrna", "IT", "ITSIGCOY1640SMY"),
+    ("Companhia Textil Karsten", "Calle Grande, 25-27", "67890 Lisbon", "PT", "PTKAR2527LIS"),
+    ("Fabrica de Artigos de Vestuario Top Job", "Grand River Building, Fl 2-4", "Macau", "MO", "MOTOPJOB24MAC"),
+    ("PT Morich Indo Fashion", "13 Jalan Thamrin", "Jakarta", "ID", "IDMORIND13JAK"),
+    ("P.T. Morich Indo Fashion", "13 Jalan Thamrin", "Jakarta", "ID", "IDMORIND13JAK"),
+    ("ZAO Morich Fashion", "13 Tverskaya", "Moscow", "RU", "RUMORFAS13MOS"),
+    ("Jump High Ltd", "12 Nathan Road", "Kowloon", "HK", "HKJUMHIG12HON"),
+]
+
+
+@pytest.mark.parametrize(("name", "line1", "city", "country", "code"), EXAMPLES, ids=[each[-1] for each in EXAMPLES])
+def test_the_worked_examples_come_out(name: str, line1: str, city: str, country: str, code: str) -> None:
+    assert derive(name, address(line1, city, country)) == code
+
+
+def test_a_prefix_of_one_country_is_a_name_in_another() -> None:
+    assert derive("PT Industries", address("1 Main Street", "Erlanger")) == "USPTIND1ERL"
+
+
+@pytest.mark.parametrize(
+    ("city", "part"),
+    [("Tokyo", "TOK"), ("St. Michel", "STM"), ("18-Mile High", "MIL"), ("The Hague", "HAG"), ("The", "THE")],
+)
+def test_the_city_gives_three_letters(city: str, part: str) -> None:
+    assert derive("Bergstrom", address("1 Main Street", city)) == f"USBER1{part}"
+
+
 @pytest.mark.parametrize(
     ("line1", "line2", "number"),
     [
         ("Suite 1000, 236 Main Street", None, "1000"),
         ("123456 Main Street", None, "1234"),
         ("5 250th Street", None, "5"),
+        ("11455 Main Street, Suite 9999", None, "1145"),
+        ("232 Main Street, Suite 1234", None, "1234"),
+        ("232 Main Street", "Suite 1234", "1234"),
+        ("One Thousand Century Plaza", None, ""),
+        ("One Thousand Century Plaza, Suite 345", None, "345"),
+        ("12,34,56 Alaska Road", None, "1234"),
+        ("12-34-56 Alaska Road", None, "1234"),
+        ("Apt. 509 2727 Cleveland St.", None, "2727"),
+        ("13 Elliot, 111 Court", None, "111"),
         ("Harbour House", "Unit 14", "14"),
         ("Harbour House", None, ""),
     ],
@@ -52,7 +104,8 @@ def test_the_number_has_at_most_four_digits_and_is_no_street_name(line1: str, li
 @pytest.mark.parametrize(
     ("region", "code"),
     [("AB", "XA"), ("BC", "XC"), ("MB", "XM"), ("NB", "XB"), ("NL", "XW"), ("NT", "XT"), ("NS", "XN"), ("NU", "XV"),
-     ("ON", "XO"), ("PE", "XP"), ("QC", "XQ"), ("SK", "XS"), ("YT", "XY"), ("Québec", "XQ"), ("Ontario", "XO")],
+     ("ON", "XO"), ("PE", "XP"), ("QC", "XQ"), ("SK", "XS"), ("YT", "XY"), ("Québec", "XQ"), ("Ontario", "XO"),
+     ("CA-ON", "XO"), ("Newfoundland & Labrador", "XW"), ("Île-du-Prince-Édouard", "XP"), ("Yukon Territory", "XY")],
 )  # fmt: skip
 def test_canada_is_coded_by_province(region: str, code: str) -> None:
     made = derive("Maple Goods Ltd", address("120 Wellington Street West", "Toronto", "CA", region))
