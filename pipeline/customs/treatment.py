@@ -20,15 +20,17 @@ from pipeline.steps import StepContext, plan_unit, unit_row
 def line_digest(line: Line) -> str:
     """Return the digest of the line's code, origin and treatment, `sha256:<hex>`.
 
-    It is taken over the RFC 8785 form, in which decimals are strings with their digits as the plan carried them:
-    12.5 and 12.50 are told apart, the order of keys is not.
+    docs/treatment-digest.md says how anybody makes it. Decimals count with the digits that the plan gave them: 12.5 and
+    12.50 are told apart, the order of fields is not, nor is an empty field from one that is not there. A field that a
+    later version adds thus leaves the digests of plans without it as they are.
     """
     return digest_of(line.hts_code, line.country_of_origin, line.treatment)
 
 
 def digest_of(hts_code: str, country_of_origin: str, treatment: Treatment) -> str:
     """Return the digest that a line of this code, origin and treatment has; see `line_digest`."""
-    return _digest({"htsCode": hts_code, "countryOfOrigin": country_of_origin, "treatment": as_json(treatment)})
+    line = {"htsCode": hts_code, "countryOfOrigin": country_of_origin, "treatment": as_json(treatment)}
+    return _digest(_without_empty(line))
 
 
 def line_digests(unit: Unit) -> dict[str, str]:
@@ -82,6 +84,14 @@ def attach(session: Session, context: StepContext, _: object = None) -> Sequence
 def _columns(line: Line) -> dict[str, Any]:
     carried = as_json(line.treatment)
     return {name: carried[name] for name in ("chapter99", "section232", "pga")}
+
+
+def _without_empty(value: Any) -> Any:
+    """Return JSON without the members of objects that are null or empty, from the inside out."""
+    if isinstance(value, dict):
+        kept = {name: _without_empty(inner) for name, inner in value.items()}
+        return {name: inner for name, inner in kept.items() if inner not in (None, [], {})}
+    return [_without_empty(each) for each in value] if isinstance(value, list) else value
 
 
 def _digest(value: Any) -> str:

@@ -26,7 +26,8 @@ MAX_UNITS = 1_000
 MAX_LINES = 10_000
 MAX_PACKAGES = 20_000
 
-
+#: The one way to write a number, so that its digits can be hashed by anybody: no bare point, leading or negative zero.
+_NUMBER = re.compile(r"^(-(?=.*[1-9]))?(0|[1-9][0-9]*)(\.[0-9]+)?$")
 _DAY = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
 _INSTANT = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 
@@ -47,7 +48,7 @@ def _as_decimal(value: object) -> Decimal:
         raise ValueError('must be a decimal in a string, such as "12.50"')
     if len(value) > 24:
         raise ValueError("has more than 24 characters")
-    if value.strip() != value or value[:1] == "+" or "e" in value.lower() or "_" in value:
+    if not _NUMBER.fullmatch(value):
         raise ValueError('must be written plainly, such as "12.50"')
     return decimal(value)
 
@@ -94,7 +95,7 @@ Number = Annotated[
     Decimal,
     BeforeValidator(_as_decimal),
     PlainSerializer(plain, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "maxLength": 24, "examples": ["12.50"]}),
+    WithJsonSchema({"type": "string", "pattern": _NUMBER.pattern, "maxLength": 24, "examples": ["12.50"]}),
 ]
 Amount = Annotated[Number, Field(ge=0, max_digits=18, decimal_places=6)]
 Quantity = Annotated[Number, Field(gt=0, max_digits=18, decimal_places=6)]

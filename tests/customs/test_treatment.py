@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 from sqlalchemy import event
 from sqlmodel import col, select
 
-from pipeline.customs.treatment import attach, export_digest, line_digest, line_digests, unit_digest
+from pipeline.customs.treatment import attach, digest_of, export_digest, line_digest, line_digests, unit_digest
 from pipeline.db import Database
 from pipeline.errors import StepFailed
 from pipeline.models import ExportUnit, LineTreatment
-from pipeline.schemas.plan import Line, Unit
+from pipeline.schemas.plan import Chapter99, Line, Pga, Plan, Section232, Treatment, Unit, as_json
 from tests.builders import ACCOUNT, Json, at, changed, plan
 from tests.packages.accepted import accept, open_account
 
@@ -37,7 +43,85 @@ def line(made: Json) -> Line:
 
 def test_the_digest_stays_what_it_was() -> None:
     # Kept here, so that a change of the canonical form cannot pass unseen: documents and messages repeat it.
-    assert line_digest(line(plan())) == "sha256:6d36f1c88010f9bb19e2736ca0a987f43f4750cee055f1b111fa94369cc9a50d"
+    assert line_digest(line(plan())) == "sha256:ef5b38eff9ca41fb62465cda5a31c8055c6228e953c26bd85d6a21c8f4c73783"
+
+
+class LaterHeading(Chapter99):
+    """A heading with a field that a later version might add."""
+
+    quota: str | None = None
+
+
+class LaterTreatment(Treatment):
+    """A treatment with fields that a later version might add, of each kind that is allowed to be optional."""
+
+    chapter99: list[LaterHeading] = Field(default_factory=list)  # type: ignore[assignment]
+    entry_note: str | None = None
+    rulings: list[str] = Field(default_factory=list)
+    quotas: dict[str, str] = Field(default_factory=dict)
+
+
+def test_a_field_that_a_later_version_adds_changes_no_digest_of_a_plan_without_it() -> None:
+    pan = line(plan())
+    told = at(plan(), f"{PAN}/treatment")
+    later = LaterTreatment.model_validate(told)
+    assert as_json(later) != as_json(pan.treatment)
+    assert digest_of(pan.hts_code, pan.country_of_origin, later) == line_digest(pan)
+    used = LaterTreatment.model_validate(told | {"rulings": ["N301234"]})
+    assert digest_of(pan.hts_code, pan.country_of_origin, used) != line_digest(pan)
+
+
+EMPTY: tuple[object, ...] = (None, [], {})
+
+
+@pytest.mark.parametrize("model", [Treatment, Chapter99, Section232, Pga])
+def test_what_is_optional_in_a_treatment_is_null_or_empty_by_default(model: type[BaseModel]) -> None:
+    """Any other default, such as false, would be in the digest of every plan from the version that adds it."""
+    optional = {name: field for name, field in model.model_fields.items() if not field.is_required()}
+    assert optional
+    assert {
+        name for name, each in optional.items() if each.get_default(call_default_factory=True) not in EMPTY
+    } == set()
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "treatment-digest.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_worked_example_of_the_page_holds() -> None:
+    (canonical,), lists = (block.splitlines() for block in blocks("json"))
+    texts = [canonical, *lists]
+    stated = [digest for block in blocks("text") for digest in block.splitlines()]
+    assert stated == ["sha256:" + sha256(text.encode()).hexdigest() for text in texts]
+    told = json.loads(canonical)
+    treatment = Treatment.model_validate(told["treatment"])
+    by_line = {"L1": digest_of(told["htsCode"], told["countryOfOrigin"], treatment)}
+    unit = unit_digest(by_line)
+    assert stated == [by_line["L1"], unit, export_digest({"U1": unit})]
+
+
+def test_the_program_of_the_page_gives_the_digests_of_a_plan(tmp_path: Path) -> None:
+    made = changed(
+        plan(2, 4), f"{PAN}/treatment/pga/0/data", {"text": "Émail, \u756a \U0001f373", "none": [], "two": ["a"]}
+    )
+    (program,) = blocks("python")
+    (tmp_path / "plan.json").write_text(json.dumps(made), encoding="utf-8")
+    (tmp_path / "digests.py").write_text(program, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-I", "-X", "utf8", "digests.py", "plan.json"],
+        cwd=tmp_path, check=True, capture_output=True, text=True, encoding="utf-8",
+    )  # fmt: skip
+    expected: list[str] = []
+    units = {}
+    for unit in Plan.model_validate(made).units:
+        by_line = line_digests(unit)
+        units[unit.unit_ref] = unit_digest(by_line)
+        expected += [f"line {unit.unit_ref} {line_ref} {digest}" for line_ref, digest in by_line.items()]
+        expected += [f"unit {unit.unit_ref} {units[unit.unit_ref]}"]
+    assert done.stdout.splitlines() == [*expected, f"export {export_digest(units)}"]
 
 
 PRINTABLE = st.text(st.characters(exclude_categories=["Cs"], min_codepoint=32), min_size=1, max_size=20).map(
@@ -49,6 +133,11 @@ PRINTABLE = st.text(st.characters(exclude_categories=["Cs"], min_codepoint=32), 
 def test_the_canonical_form_is_that_of_rfc_8785_whatever_the_data_says(data: dict[str, str]) -> None:
     made = changed(plan(), f"{PAN}/treatment/pga/0/data", data)
     told = {name: at(made, f"{PAN}/{name}") for name in ("htsCode", "countryOfOrigin", "treatment")}
+    told["treatment"] = {name: rows for name, rows in told["treatment"].items() if rows}
+    for rows in ("chapter99", "section232", "pga"):
+        told["treatment"][rows] = [
+            {name: value for name, value in row.items() if value not in (None, {})} for row in told["treatment"][rows]
+        ]
     assert line_digest(line(made)) == "sha256:" + sha256(rfc8785.dumps(told)).hexdigest()
 
 
