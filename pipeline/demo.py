@@ -19,8 +19,9 @@ from pipeline.channels.inbox import Received
 from pipeline.client import Api
 from pipeline.errors import ExportsError
 from pipeline.runtime import Runtime
+from pipeline.schemas.channels import BorderBuddyWay, QueueWay
 from pipeline.schemas.execution import EventView, ExportView
-from pipeline.schemas.partners import ChannelSpec, NewPartner
+from pipeline.schemas.partners import NewPartner
 from pipeline.states import UNANSWERED, UNENDED
 
 PLANS: Final = HOME / "examples" / "plans"
@@ -36,7 +37,7 @@ PARTNERS: Final = (
         name="Sandbox customs broker",
         test=True,
         path="borderbuddy",
-        channels=[ChannelSpec(channel="borderbuddy", address=None), ChannelSpec(channel="queue", address=None)],
+        channels=[BorderBuddyWay(), QueueWay()],
     ),
     NewPartner(id="wh_demo", kind="warehouse", name="Demo warehouse", test=True),
     NewPartner(id="op_demo", kind="operator", name="Demo export desk", test=True),

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlmodel import Session, col
 
-from pipeline import keeping, money, notifications, partners
+from pipeline import keeping, money, notifications, recipients
 from pipeline.channels.channel import ChannelName
 from pipeline.documents import profile as profiles
 from pipeline.errors import StepFailed, ValidationFailed
@@ -20,7 +20,7 @@ from pipeline.invoices.recorded import recorded_invoice
 from pipeline.keeping import Row
 from pipeline.models import Artifact, BrokerSubmission, ExportUnit, LineTreatment, Package
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
-from pipeline.partners import Recipient
+from pipeline.recipients import Recipient
 from pipeline.runtime import Runtime
 from pipeline.schemas import messages, plan
 from pipeline.schemas.messages import MAX_INLINE_LINES, MessageType
@@ -58,8 +58,8 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
     unit by unit. Raises StepFailed where a partner is not registered, or its profile names what there is no more.
     """
     with runtime.db.read() as session:
-        told = partners.recipients(session, context.account_id, [context.broker_id, context.warehouse_id])
-        operators = partners.operators(session, context.account_id)
+        told = recipients.recipients(session, context.account_id, [context.broker_id, context.warehouse_id])
+        operators = recipients.operators(session, context.account_id)
         found = _read(session, context)
     for partner_id in (context.broker_id, context.warehouse_id):
         if partner_id not in told:

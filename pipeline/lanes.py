@@ -15,7 +15,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, partners
+from pipeline import acknowledgements, recipients
 from pipeline.channels.channel import OutgoingMessage, Target
 from pipeline.db import database_now
 from pipeline.leases import KEEPER
@@ -96,7 +96,7 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
         export = session.get(Export, lane.export_id)
         if export is None:
             return None
-        target = partners.target(
+        target = recipients.target(
             session, settings, export.account_id, lane.partner_id, lane.channel, test_export=export.test
         )
         if target is None:

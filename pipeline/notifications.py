@@ -10,11 +10,11 @@ from typing import Any, Final
 from sqlalchemy import func, insert, select, update
 from sqlmodel import Session, col
 
-from pipeline import partners
+from pipeline import recipients
 from pipeline.db import database_now
 from pipeline.ids import new_id
 from pipeline.models import Delivery, Export, Notification
-from pipeline.partners import Recipient
+from pipeline.recipients import Recipient
 from pipeline.schemas.messages import AboutExport, DeliveryDead, ExportFailed, MessageType
 from pipeline.states import DeliveryState
 from pipeline.steps import StepContext
@@ -61,7 +61,7 @@ def notification_id(export_id: str, revision: int, audience: str, event_type: st
 
 
 def rows(
-    account_id: str, notices: Iterable[Notice], recipients: Mapping[str, Sequence[Recipient]], *, first: int = 1
+    account_id: str, notices: Iterable[Notice], told: Mapping[str, Sequence[Recipient]], *, first: int = 1
 ) -> Rows:
     """Return the rows that tell each notice to every recipient of its audience, by each of the recipient's channels.
 
@@ -92,7 +92,7 @@ def rows(
                 "channel": channel.value,
                 "state": state.value,
             }
-            for recipient in recipients[notice.audience]
+            for recipient in told[notice.audience]
             for channel in recipient.channels
         )
     return Rows(notifications, deliveries[DeliveryState.PENDING], deliveries[DeliveryState.WAITING])
@@ -187,6 +187,6 @@ def dead(session: Session, lane: Lane, given_up: Sequence[DeadDelivery]) -> list
 def _tell_operators(session: Session, account_id: str, notices: Sequence[Notice]) -> list[Lane]:
     export_id = notices[0].message.export_id
     last = session.scalar(select(func.max(col(Notification.position))).where(col(Notification.export_id) == export_id))
-    operators = partners.operators(session, account_id)
+    operators = recipients.operators(session, account_id)
     write(session, rows(account_id, notices, {OPERATOR: operators}, first=(last or 0) + 1), due_seconds=0)
     return [Lane(export_id, each.partner_id, channel.value) for each in operators for channel in each.channels]

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import secrets
-from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline.channels.channel import ChannelName, Target
+from pipeline import signing
+from pipeline.channels.channel import ChannelName
 from pipeline.db import database_now
 from pipeline.documents import profile as profiles
 from pipeline.documents.kinds import ARTIFACT_TYPES
 from pipeline.errors import InvalidState, NotFound, ValidationFailed
 from pipeline.models import Delivery, Partner, PartnerChannel
+from pipeline.recipients import SANDBOX, default_way
 from pipeline.runtime import Runtime
+from pipeline.schemas.channels import BorderBuddyWay, QueueWay, SftpWay, Way
 from pipeline.schemas.partners import (
-    ChannelSpec,
     CreatedPartner,
     NewPartner,
     PartnerChanges,
@@ -30,37 +30,14 @@ from pipeline.schemas.plan import as_json
 from pipeline.schemas.problems import Issue
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.schemas.reading import failed
-from pipeline.secretbox import SecretBox
 from pipeline.states import DeliveryState, PartnerState
-
-#: Stands in routing keys for a partner that a test export must not reach.
-SANDBOX = "sandbox"
-
-SECRET_BYTES = 32
 
 #: What of a change has another name in the table, and what may be taken away by saying null.
 _COLUMNS = {"artifactTypes": "artifact_types"}
 _EMPTIED = frozenset({"artifactTypes", "profile"})
 
-
-@dataclass(frozen=True)
-class Recipient:
-    """A partner as a sender sees it; the first of `channels` is its primary one."""
-
-    partner_id: str
-    kind: str
-    test: bool
-    path: str | None
-    artifact_types: frozenset[str] | None
-    channels: tuple[ChannelName, ...]
-    profile: BrokerProfile | None = None
-
-    @property
-    def primary(self) -> ChannelName:
-        """The channel whose outcome is that of the handoff."""
-        if self.path == "borderbuddy" and ChannelName.BORDERBUDDY in self.channels:
-            return ChannelName.BORDERBUDDY
-        return self.channels[0]
+#: What of a way is encrypted and never shown.
+CREDENTIALS: Final = {"password", "private_key"}
 
 
 def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner:
@@ -72,7 +49,7 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
     _check_documents(new.kind, new.artifact_types, new.profile)
     if new.id in (account_id, SANDBOX):
         raise ValidationFailed(f"{new.id} names something else already; choose another id", field="/id")
-    secret = new_secret()
+    secret = signing.new_secret()
     try:
         with runtime.db.write() as session:
             session.execute(
@@ -88,17 +65,14 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
                     profile=None if new.profile is None else as_json(new.profile),
                 )
             )
-            channels = new.channels or [_default(new.kind, new.path)]
-            _write_channels(session, account_id, new.id, channels, _seal(runtime.settings, account_id, new.id, secret))
+            signing.keep(session, runtime.settings, account_id, new.id, secret)
+            _write_ways(
+                session, runtime.settings, account_id, new.id, new.channels or [_default(new.kind, new.path)], {}
+            )
             view = _view(session, account_id, new.id)
     except IntegrityError as error:
         raise ValidationFailed(f"there is a partner {new.id} already; choose another id", field="/id") from error
     return CreatedPartner(**dict(view), secret=secret)
-
-
-def new_secret() -> str:
-    """Return a Standard Webhooks secret that nobody has seen."""
-    return "whsec_" + b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def listed(runtime: Runtime, account_id: str) -> list[PartnerView]:
@@ -140,13 +114,14 @@ def change(runtime: Runtime, account_id: str, partner_id: str, changes: PartnerC
             .values(updated_at=database_now(), **values)
         )
         if changes.channels is not None:
-            sealed = _sealed(session, account_id, partner_id)
-            session.execute(
-                delete(PartnerChannel).where(
-                    col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id
-                )
-            )
-            _write_channels(session, account_id, partner_id, changes.channels or [_default(row.kind, path)], sealed)
+            before = session.scalars(
+                delete(PartnerChannel)
+                .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
+                .returning(PartnerChannel)
+            ).all()
+            kept = {each.channel: each for each in before}
+            ways = changes.channels or [_default(row.kind, path)]
+            _write_ways(session, runtime.settings, account_id, partner_id, ways, kept)
         session.expire_all()
         return _view(session, account_id, partner_id)
 
@@ -193,92 +168,21 @@ def resume(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
         return _view(session, account_id, partner_id)
 
 
-def recipients(session: Session, account_id: str, partner_ids: Sequence[str]) -> dict[str, Recipient]:
-    """Return those of the partners that exist, with their channels, by id; two queries."""
-    where = (col(Partner.account_id) == account_id, col(Partner.id).in_(partner_ids))
-    return _recipients(session, account_id, session.scalars(select(Partner).where(*where)).all())
+def _default(kind: str, path: str | None) -> Way:
+    return BorderBuddyWay() if default_way(kind, path) is ChannelName.BORDERBUDDY else QueueWay()
 
 
-def operators(session: Session, account_id: str) -> list[Recipient]:
-    """Return the account's live operators; an account without one is its own operator, at the queue."""
-    rows = session.scalars(
-        select(Partner)
-        .where(
-            col(Partner.account_id) == account_id,
-            col(Partner.kind) == "operator",
-            col(Partner.state) == PartnerState.LIVE.value,
-        )
-        .order_by(col(Partner.id))
-    ).all()
-    if rows:
-        return list(_recipients(session, account_id, rows).values())
-    return [Recipient(account_id, "operator", False, None, None, (ChannelName.QUEUE,))]
-
-
-def target(
-    session: Session, settings: Settings, account_id: str, partner_id: str, channel: str, *, test_export: bool
-) -> Target | None:
-    """Return where to send to the partner by the channel; None where it is paused.
-
-    The account's own operator, which is no registered partner, is never paused. A webhook that the partner no longer
-    has is returned without its address, which the channel refuses.
-    """
-    row = session.get(Partner, (account_id, partner_id))
-    if row is None:
-        return Target(account_id, partner_id, test_export)
-    if row.state != PartnerState.LIVE.value:
-        return None
-    way = session.get(PartnerChannel, (account_id, partner_id, channel))
-    # A test export reaches a partner that is not marked test by nothing but the shared queue and the sandbox broker.
-    foreign = test_export and not row.test
-    return Target(
-        account_id=account_id,
-        partner_id=SANDBOX if foreign else partner_id,
-        test=test_export or row.test,
-        address=None if way is None or foreign else way.address,
-        secret=None if way is None or way.secret is None else _open(settings, account_id, partner_id, way.secret),
-    )
-
-
-def signing_secret(session: Session, settings: Settings, account_id: str, partner_id: str) -> str | None:
-    """Return the secret that the partner signs its answers with; None where there is no such partner."""
-    sealed = _sealed(session, account_id, partner_id)
-    return None if sealed is None else _open(settings, account_id, partner_id, sealed)
-
-
-def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> dict[str, Recipient]:
-    ways: dict[str, list[ChannelName]] = {row.id: [] for row in rows}
-    for way in session.scalars(
-        select(PartnerChannel)
-        .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id).in_(list(ways)))
-        .order_by(col(PartnerChannel.position))
-    ):
-        ways[way.partner_id].append(ChannelName(way.channel))
-    return {
-        row.id: Recipient(
-            partner_id=row.id,
-            kind=row.kind,
-            test=row.test,
-            path=row.path,
-            artifact_types=None if row.artifact_types is None else frozenset(row.artifact_types),
-            channels=tuple(ways[row.id]) or (ChannelName(_default(row.kind, row.path).channel),),
-            profile=None if row.profile is None else BrokerProfile.model_validate(row.profile),
-        )
-        for row in rows
-    }
-
-
-def _default(kind: str, path: str | None) -> ChannelSpec:
-    by_path = kind == "customs_broker" and path == "borderbuddy"
-    return ChannelSpec(channel="borderbuddy" if by_path else "queue", address=None)
-
-
-def _check(kind: str, path: str | None, channels: Sequence[ChannelSpec], *, field: str) -> None:
+def _check(kind: str, path: str | None, channels: Sequence[Way], *, field: str) -> None:
     names = [channel.channel for channel in channels]
     if len(set(names)) != len(names):
         raise ValidationFailed("a channel is named twice; a partner has each channel once", field=field)
     if path is not None and kind != "customs_broker":
         raise ValidationFailed("only a customs broker has a handoff path; leave path out", field="/path")
+    if "email" in names and kind == "warehouse":
+        raise ValidationFailed(
+            "a warehouse is told of every package, which no mailbox wants; reach it by queue, webhook or sftp",
+            field=field,
+        )
     if "borderbuddy" in names and path != "borderbuddy":
         raise ValidationFailed(
             "the channel borderbuddy is for customs brokers on the path borderbuddy; set path too", field=field
@@ -307,8 +211,13 @@ def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: B
     profiles.check(profile, "/profile")
 
 
-def _write_channels(
-    session: Session, account_id: str, partner_id: str, channels: Sequence[ChannelSpec], sealed: str | None
+def _write_ways(
+    session: Session,
+    settings: Settings,
+    account_id: str,
+    partner_id: str,
+    ways: Sequence[Way],
+    before: Mapping[str, PartnerChannel],
 ) -> None:
     session.execute(
         insert(PartnerChannel),
@@ -316,13 +225,29 @@ def _write_channels(
             {
                 "account_id": account_id,
                 "partner_id": partner_id,
-                "channel": spec.channel,
-                "address": spec.address,
-                "secret": sealed,
+                "channel": way.channel,
+                "way": way.model_dump(mode="json", by_alias=True, exclude=CREDENTIALS),
+                "credential": _credential(settings, account_id, partner_id, way, before.get(way.channel), position),
                 "position": position,
             }
-            for position, spec in enumerate(channels)
+            for position, way in enumerate(ways)
         ],
+    )
+
+
+def _credential(
+    settings: Settings, account_id: str, partner_id: str, way: Way, before: PartnerChannel | None, position: int
+) -> str | None:
+    """Return the way's credential as it is kept: what is given, else what is there for the same address."""
+    if not isinstance(way, SftpWay):
+        return None
+    given = way.private_key or way.password
+    if given is not None:
+        return signing.seal(settings, account_id, partner_id, given.get_secret_value())
+    if before is not None and before.way.get("address") == way.address:
+        return before.credential
+    raise ValidationFailed(
+        "a new address needs its own credential; give password or privateKey", field=f"/channels/{position}"
     )
 
 
@@ -356,25 +281,8 @@ def _shown(row: Partner, ways: Sequence[PartnerChannel]) -> PartnerView:
             "path": row.path,
             "artifact_types": row.artifact_types,
             "profile": row.profile,
-            "channels": [{"channel": way.channel, "address": way.address} for way in ways],
+            "channels": [way.way for way in ways],
             "created_at": row.created_at,
             "updated_at": row.updated_at,
         }
     )
-
-
-def _sealed(session: Session, account_id: str, partner_id: str) -> str | None:
-    # A partner has one secret, which lies with each of its channels.
-    return session.scalar(
-        select(col(PartnerChannel.secret))
-        .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
-        .limit(1)
-    )
-
-
-def _seal(settings: Settings, account_id: str, partner_id: str, secret: str) -> str:
-    return SecretBox(settings.secret_key).seal(secret, f"{account_id}/{partner_id}")
-
-
-def _open(settings: Settings, account_id: str, partner_id: str, sealed: str) -> str:
-    return SecretBox(settings.secret_key).open(sealed, f"{account_id}/{partner_id}")

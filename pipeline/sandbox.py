@@ -14,7 +14,7 @@ from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 
-from pipeline import acknowledgements, partners
+from pipeline import acknowledgements, signing
 from pipeline.channels.post import open_poster
 from pipeline.channels.webhook import signed
 from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotReady
@@ -83,15 +83,15 @@ def take(runtime: Runtime, body: bytes, via: Via) -> HandoffAnswer | None:
     at_once = _at_once(event_id, script, via)
     with runtime.db.read() as session:
         submission = acknowledgements.find(session, ready.submission_id)
-        secret = partners.signing_secret(session, runtime.settings, submission.account_id, submission.partner_id)
+        secrets = signing.counting(session, runtime.settings, submission.account_id, submission.partner_id)
         known = session.get(SandboxHandoff, event_id) is not None
     if not known:
         _remember(runtime, event_id, ready, numbers, script, at_once, via)
     late = _late(event_id, script, via)
-    if late is not None and secret is not None:
+    if late is not None and secrets:
         url = f"{runtime.settings.public_url.rstrip('/')}/api/broker-submissions/{submission.id}/acknowledgements"
         answer = late
-        _later(script.delay_seconds, lambda: _post(url, answer, secret))
+        _later(script.delay_seconds, lambda: _post(url, answer, secrets[0]))
     return at_once
 
 

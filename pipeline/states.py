@@ -70,10 +70,13 @@ UNANSWERED: Final = (
 
 
 class PartnerState(StrEnum):
-    """Whether a partner is sent anything."""
+    """The life of a partner: whether it is known to be reached, and whether it is sent anything."""
 
-    LIVE = "live"
-    PAUSED = "paused"
+    DRAFT = "draft"  # registered; no way to it has been tried
+    TESTING = "testing"  # its ways were tried, and one of them did not pass
+    VERIFIED = "verified"  # every way passed its connection test
+    LIVE = "live"  # live exports reach it
+    PAUSED = "paused"  # it is sent nothing; what it is owed stays owed
 
 
 EXPORT_MOVES: Final[Mapping[ExportState, frozenset[ExportState]]] = {
@@ -99,6 +102,14 @@ DELIVERY_MOVES: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
     DeliveryState.DELIVERED: frozenset({DeliveryState.PENDING}),
     DeliveryState.DEAD: frozenset({DeliveryState.PENDING}),
     DeliveryState.CANCELLED: frozenset(),
+}
+
+PARTNER_MOVES: Final[Mapping[PartnerState, frozenset[PartnerState]]] = {
+    PartnerState.DRAFT: frozenset({PartnerState.TESTING, PartnerState.VERIFIED, PartnerState.LIVE}),
+    PartnerState.TESTING: frozenset({PartnerState.VERIFIED, PartnerState.LIVE}),
+    PartnerState.VERIFIED: frozenset({PartnerState.TESTING, PartnerState.LIVE}),
+    PartnerState.LIVE: frozenset({PartnerState.PAUSED}),
+    PartnerState.PAUSED: frozenset({PartnerState.LIVE}),
 }
 
 _ANSWERS = frozenset(

@@ -55,3 +55,33 @@ def test_upgrade_of_a_current_database_keeps_its_rows(bare: Database) -> None:
     migrations.upgrade(bare)
     with bare.read() as session:
         assert session.get_one(models.Account, "acc_kept").name == "Maple Goods Ltd"
+
+
+def test_partners_of_an_older_version_keep_their_address_and_their_secret(bare: Database) -> None:
+    migrations.upgrade(bare, "0004")
+    with bare.engine.begin() as connection:
+        for statement in (
+            (
+                "INSERT INTO accounts (id, name, packages_numbered, ssccs_issued, created_at) "
+                "VALUES ('acc_1', 'Maple Goods Ltd', 0, 0, '2026-01-01 00:00:00')"
+            ),
+            (
+                "INSERT INTO partners (account_id, id, kind, name, state, test, created_at, updated_at) "
+                "VALUES ('acc_1', 'br_1', 'customs_broker', 'A broker', 'live', false, '2026-01-01 00:00:00', '2026-01-01 00:00:00')"
+            ),
+            (
+                "INSERT INTO partner_channels (account_id, partner_id, channel, address, secret, position) "
+                "VALUES ('acc_1', 'br_1', 'webhook', 'https://broker.example/in', 'v1:sealed', 0)"
+            ),
+        ):
+            connection.execute(sa.text(statement))
+    migrations.upgrade(bare)
+    with bare.read() as session:
+        reached = session.get_one(models.PartnerChannel, ("acc_1", "br_1", "webhook"))
+        secret = session.get_one(models.PartnerSecret, ("acc_1", "br_1", 1))
+    assert reached.way == {"channel": "webhook", "address": "https://broker.example/in"}
+    assert (secret.sealed, secret.ends_at) == ("v1:sealed", None)
+    migrations.downgrade(bare, "0004")
+    with bare.engine.begin() as connection:
+        kept = connection.execute(sa.text("SELECT address, secret FROM partner_channels")).one()
+    assert tuple(kept) == ("https://broker.example/in", "v1:sealed")

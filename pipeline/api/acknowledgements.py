@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import acknowledgements, partners
+from pipeline import acknowledgements, signing
 from pipeline.accounts import OPERATE, Caller
 from pipeline.acknowledgements import Submission
 from pipeline.api.bodies import documented
@@ -74,10 +74,8 @@ def _signed(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str
         # Who cannot sign learns nothing of what exists.
         raise InvalidApiKey("the Standard Webhooks signature does not fit the body or the submission") from None
     with runtime.db.read() as session:
-        secret = partners.signing_secret(session, runtime.settings, submission.account_id, submission.partner_id)
-    if secret is None:
-        raise InvalidApiKey("the partner has no secret to sign with")
-    check_signature(body, headers, secret)
+        secrets = signing.counting(session, runtime.settings, submission.account_id, submission.partner_id)
+    check_signature(body, headers, secrets)
     return f"partner:{submission.partner_id}"
 
 

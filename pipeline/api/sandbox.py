@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import partners, sandbox
+from pipeline import sandbox, signing
 from pipeline.api.dependencies import RuntimeDep
 from pipeline.api.refusals import refusals
 from pipeline.channels.borderbuddy import SANDBOX_TOKEN
@@ -53,8 +53,6 @@ async def take_webhook(account_id: str, partner_id: str, request: Request, runti
 
 def _webhook(runtime: Runtime, account_id: str, partner_id: str, body: bytes, headers: dict[str, str]) -> None:
     with runtime.db.read() as session:
-        secret = partners.signing_secret(session, runtime.settings, account_id, partner_id)
-    if secret is None:
-        raise InvalidApiKey("no such partner signs webhooks here")
-    check_signature(body, headers, secret)
+        secrets = signing.counting(session, runtime.settings, account_id, partner_id)
+    check_signature(body, headers, secrets)
     sandbox.take(runtime, body, "webhook")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from pipeline.schemas.channels import Way
 from pipeline.schemas.messages import HandoffAnswer
 
 #: How much of an endpoint's answer is kept with the attempt.
@@ -18,7 +19,33 @@ class ChannelName(StrEnum):
 
     QUEUE = "queue"
     WEBHOOK = "webhook"
+    EMAIL = "email"
+    SFTP = "sftp"
     BORDERBUDDY = "borderbuddy"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A document that goes with a message; `name` is its path below the message's own folder, such as CP-1/invoice.pdf.
+
+    `read` fetches its bytes, whose length and SHA-256 (hex) are `size` and `sha256`, and raises StoreUnavailable.
+    """
+
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    download_url: str
+    read: Callable[[], bytes] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message as people read it."""
+
+    subject: str
+    text: str
+    html: str
 
 
 @dataclass(frozen=True)
@@ -29,17 +56,24 @@ class OutgoingMessage:
     type: str
     routing_key: str
     body: bytes
+    export_id: str = ""
+    attachments: Sequence[Attachment] = ()  # for the channels that carry documents themselves
+    letter: Letter | None = None  # for the channels that people read
 
 
 @dataclass(frozen=True)
 class Target:
-    """Whom the messages go to; `test` keeps them away from live endpoints."""
+    """Whom the messages go to; `test` keeps them away from live endpoints.
+
+    `secrets` sign what goes out, the newest first; `way` is how the partner is reached, without its `credential`.
+    """
 
     account_id: str
     partner_id: str
     test: bool
-    address: str | None = None
-    secret: str | None = field(default=None, repr=False)
+    way: Way | None = None
+    secrets: Sequence[str] = field(default=(), repr=False)
+    credential: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
@@ -11,6 +12,7 @@ from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt, Target, excerpt
 from pipeline.channels.post import open_poster
 from pipeline.errors import ChannelRefused, InvalidApiKey
+from pipeline.schemas.channels import WebhookWay
 
 
 class WebhookChannel:
@@ -21,34 +23,38 @@ class WebhookChannel:
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
         """Send the messages in order; see Channel."""
-        if target.address is None or target.secret is None:
+        if not isinstance(target.way, WebhookWay) or not target.secrets:
             raise ChannelRefused("the webhook has no address or no secret; set the partner's channel again")
-        secret = target.secret
         with open_poster(
             private=self._settings.allow_private_destinations, seconds=self._settings.delivery_timeout_seconds
         ) as poster:
             for message in messages:
                 headers = {"content-type": "application/cloudevents+json; charset=utf-8"}
-                answer = poster.post(target.address, message.body, headers | signed(message.id, message.body, secret))
+                headers |= signed(message.id, message.body, *target.secrets)
+                answer = poster.post(target.way.address, message.body, headers)
                 yield Receipt(str(answer.status), excerpt(answer.body))
 
 
-def signed(message_id: str, body: bytes, secret: str, at: datetime | None = None) -> dict[str, str]:
-    """Return the three Standard Webhooks headers for `body`; `at` is the moment of the attempt, by default now."""
+def signed(message_id: str, body: bytes, *secrets: str, at: datetime | None = None) -> dict[str, str]:
+    """Return the three Standard Webhooks headers for `body`, with a signature of each of `secrets`.
+
+    `at` is the moment of the attempt, by default now.
+    """
     moment = at or datetime.now(UTC)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(int(moment.timestamp())),
-        "webhook-signature": Webhook(secret).sign(message_id, moment, body.decode()),
+        "webhook-signature": " ".join(Webhook(secret).sign(message_id, moment, body.decode()) for secret in secrets),
     }
 
 
-def check_signature(body: bytes, headers: Mapping[str, str], secret: str) -> None:
-    """Raise InvalidApiKey unless the three headers sign `body` with the secret, at most five minutes ago."""
-    try:
-        Webhook(secret).verify(body, dict(headers), json_parse=False)
-    except Exception as error:
+def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> None:
+    """Raise InvalidApiKey unless the three headers sign `body` with one of the secrets, at most five minutes ago."""
+    for secret in secrets:
         # A malformed header makes the library raise whatever it trips over, not only its own error.
-        raise InvalidApiKey(
-            "the Standard Webhooks signature does not fit the body; sign the exact bytes with the partner's secret"
-        ) from error
+        with suppress(Exception):
+            Webhook(secret).verify(body, dict(headers), json_parse=False)
+            return
+    raise InvalidApiKey(
+        "the Standard Webhooks signature does not fit the body; sign the exact bytes with the partner's secret"
+    )

@@ -12,7 +12,8 @@ from pipeline import partners
 from pipeline.commands.database import opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
-from pipeline.schemas.partners import ChannelSpec, HandoffPath, NewPartner, PartnerKind
+from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way, WebhookWay
+from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.schemas.reading import parse
 
@@ -46,9 +47,9 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Register a partner; its signing secret is shown this once."""
-    channels = [ChannelSpec(channel="borderbuddy", address=None)] if path == "borderbuddy" else []
-    channels += [ChannelSpec(channel="queue", address=None)] if queue else []
-    channels += [ChannelSpec(channel="webhook", address=webhook)] if webhook else []
+    channels: list[Way] = [BorderBuddyWay()] if path == "borderbuddy" else []
+    channels += [QueueWay()] if queue else []
+    channels += [WebhookWay(address=webhook)] if webhook else []
     template = None if profile is None else _profile(profile)
     new = NewPartner(id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels)
     with opened() as runtime:
@@ -81,6 +82,6 @@ def show(account: OfAccount, as_json: Json = False) -> None:
     made = table("partner", "kind", "name", "path", "channels", "state")
     for row in rows:
         state = f"{row.state}{', test' if row.test else ''}"
-        ways = ", ".join(f"{channel.channel} {channel.address or ''}".strip() for channel in row.channels)
+        ways = ", ".join(f"{way.channel} {getattr(way, 'address', '')}".strip() for way in row.channels)
         made.add_row(escape(row.id), row.kind.replace("_", " "), escape(row.name), row.path or "", escape(ways), state)
     out().print(made)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
 
 from pipeline.db import Database, translated
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the database to `revision`; one that is there already is left as it is."""
-    with database.engine.connect() as connection:
+    with _altering(database) as connection:
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(database: Database, revision: str) -> None:
     """Take the database back to `revision`."""
-    with database.engine.connect() as connection:
+    with _altering(database) as connection:
         command.downgrade(_config(connection), revision)
 
 
@@ -38,6 +42,27 @@ def is_current(database: Database) -> bool:
     with translated(), database.engine.connect() as connection:
         at = MigrationContext.configure(connection).get_current_revision()
     return at == ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+@contextmanager
+def _altering(database: Database) -> Iterator[Connection]:
+    """Give a connection to alter tables on.
+
+    SQLite alters a table by copying it and dropping the old one, which takes the rows that refer to it along unless its
+    foreign keys are off meanwhile; that can only be said between transactions.
+    """
+    with database.engine.connect() as connection:
+        if not database.is_sqlite:
+            yield connection
+            return
+        raw: Any = connection.connection.driver_connection
+        raw.execute("PRAGMA foreign_keys=OFF")
+        try:
+            yield connection
+            if broken := raw.execute("PRAGMA foreign_key_check").fetchall():
+                raise RuntimeError(f"the migration left rows behind that refer to nothing: {broken[:3]}")
+        finally:
+            raw.execute("PRAGMA foreign_keys=ON")
 
 
 def _config(connection: object) -> Config:

@@ -21,7 +21,15 @@ from pipeline.models.exports import (
     PlanSnapshot,
     Step,
 )
-from pipeline.models.parties import Account, ApiKey, Partner, PartnerChannel, Waiver
+from pipeline.models.parties import (
+    Account,
+    ApiKey,
+    ConnectionTest,
+    Partner,
+    PartnerChannel,
+    PartnerSecret,
+    Waiver,
+)
 
 __all__ = [
     "Account",
@@ -30,6 +38,7 @@ __all__ = [
     "Artifact",
     "Attempt",
     "BrokerSubmission",
+    "ConnectionTest",
     "Delivery",
     "Event",
     "Export",
@@ -40,6 +49,7 @@ __all__ = [
     "Package",
     "Partner",
     "PartnerChannel",
+    "PartnerSecret",
     "PlanSnapshot",
     "SandboxHandoff",
     "Step",

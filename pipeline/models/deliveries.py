@@ -15,7 +15,15 @@ class BrokerSubmission(SQLModel, table=True):
     """The handoff to the customs broker, and the rung it has climbed to."""
 
     __tablename__ = "broker_submissions"
-    __table_args__ = (UniqueConstraint("export_id", "partner_id"),)
+    __table_args__ = (
+        UniqueConstraint("export_id", "partner_id"),
+        Index(
+            "ix_broker_submissions_deadline_at",
+            "deadline_at",
+            postgresql_where=text("overdue_at IS NULL"),
+            sqlite_where=text("overdue_at IS NULL"),
+        ),
+    )
 
     id: str = Field(primary_key=True)
     export_id: str = Field(foreign_key="exports.id")
@@ -28,7 +36,10 @@ class BrokerSubmission(SQLModel, table=True):
     recipient: str | None = None
     subject: str
     sent_at: datetime | None = instant(nullable=True)
-    deadline_at: datetime | None = instant(nullable=True)
+    deadline_at: datetime | None = instant(nullable=True)  # of the rung that it stands on
+    overdue_at: datetime | None = instant(nullable=True)  # when that rung was said to be late
+    handoff_id: str | None = None  # the customs broker's own id of it, where its answers are asked for
+    polled_at: datetime | None = instant(nullable=True)
     error_message: str | None = None
     created_at: datetime = written_at()
     updated_at: datetime = written_at()

@@ -38,6 +38,7 @@ class Export(SQLModel, table=True):
     account_id: str = Field(foreign_key="accounts.id")
     batch_id: str
     revision: int = 1
+    supersedes_id: str | None = Field(default=None, index=True, unique=True)  # the export that was the revision before
     plan_id: str = Field(foreign_key="plans.id")
     plan_hash: str
     test: bool
@@ -64,7 +65,14 @@ class ExportUnit(SQLModel, table=True):
     __tablename__ = "units"
     __table_args__ = (
         UniqueConstraint("customs_package_id"),
-        UniqueConstraint("account_id", "package_number"),
+        Index(
+            "uq_units_account_id_package_number",
+            "account_id",
+            "package_number",
+            unique=True,
+            postgresql_where=text("NOT released"),
+            sqlite_where=text("NOT released"),
+        ),
     )
 
     export_id: str = Field(primary_key=True, foreign_key="exports.id")
@@ -73,6 +81,7 @@ class ExportUnit(SQLModel, table=True):
     unit_ref: str
     customs_package_id: str
     package_number: str | None = None
+    released: bool = False  # a newer revision of its export carries the number on
     treatment_digest: str
     document: str = long_text()
     created_at: datetime = written_at()

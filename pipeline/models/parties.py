@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index
 from sqlmodel import Field, SQLModel
 
 from pipeline.models.columns import JSON_COLUMN, instant, long_text, written_at
@@ -59,17 +59,55 @@ class Partner(SQLModel, table=True):
 
 
 class PartnerChannel(SQLModel, table=True):
-    """One way to reach a partner; `secret` is encrypted."""
+    """One way to reach a partner, and how well that goes; `credential` is encrypted."""
 
     __tablename__ = "partner_channels"
     __table_args__ = (ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),)
 
     account_id: str = Field(primary_key=True)
     partner_id: str = Field(primary_key=True)
-    channel: str = Field(primary_key=True)  # queue | webhook | borderbuddy
-    address: str | None = None
-    secret: str | None = None
+    channel: str = Field(primary_key=True)  # queue | webhook | email | sftp | borderbuddy
+    way: dict[str, Any] = Field(sa_type=JSON_COLUMN)  # as it was registered, without its credential
+    credential: str | None = None
     position: int = 0
+    failures: int = 0  # in a row, over all exports
+    window_began_at: datetime | None = instant(nullable=True)
+    window_tries: int = 0
+    window_failures: int = 0
+    open_until: datetime | None = instant(nullable=True)  # until then nothing is tried: the circuit breaker
+    polled_at: datetime | None = instant(nullable=True)
+
+
+class PartnerSecret(SQLModel, table=True):
+    """A signing secret of a partner, encrypted; an older one still counts until it ends."""
+
+    __tablename__ = "partner_secrets"
+    __table_args__ = (ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),)
+
+    account_id: str = Field(primary_key=True)
+    partner_id: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    sealed: str
+    created_at: datetime = written_at()
+    ends_at: datetime | None = instant(nullable=True)
+
+
+class ConnectionTest(SQLModel, table=True):
+    """One staged test of every way to a partner; only ever added to."""
+
+    __tablename__ = "connection_tests"
+    __table_args__ = (
+        ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),
+        Index("ix_connection_tests_account_id_partner_id", "account_id", "partner_id"),
+    )
+
+    id: str = Field(primary_key=True)
+    account_id: str
+    partner_id: str
+    passed: bool
+    ways: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
+    tested_by: str
+    tested_at: datetime = written_at()
 
 
 class Waiver(SQLModel, table=True):

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field
 
+from pipeline.schemas.channels import Way, Ways
 from pipeline.schemas.plan import Closed, PartnerId, Text
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.states import DeliveryState, PartnerState
 
 PartnerKind = Literal["customs_broker", "warehouse", "operator"]
 HandoffPath = Literal["borderbuddy", "byob"]
-Url = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s@/?#]+([/?][^\s#]*)?$")]
-
-
-class ChannelSpec(Closed):
-    """One way to reach the partner; the order of the list is the order of the channels."""
-
-    channel: Literal["queue", "webhook", "borderbuddy"]
-    address: Url | None = Field(None, description="The URL of a webhook; the other channels have none")
-
-    @model_validator(mode="after")
-    def _address_of_a_webhook(self) -> ChannelSpec:
-        if (self.channel == "webhook") != (self.address is not None):
-            raise ValueError("a webhook has an address, the other channels have none")
-        return self
-
-
-Channels = Annotated[list[ChannelSpec], Field(max_length=3)]
 
 
 class NewPartner(Closed):
@@ -42,7 +26,7 @@ class NewPartner(Closed):
     path: HandoffPath | None = Field(None, description="Of a customs broker: by default byob")
     artifact_types: list[str] | None = Field(None, max_length=20, description="Which documents it is told of; all")
     profile: BrokerProfile | None = Field(None, description="Of a customs broker: the file that it imports")
-    channels: Channels = Field(default_factory=list)
+    channels: Ways = Field(default_factory=list)
 
 
 class PartnerChanges(Closed):
@@ -53,7 +37,7 @@ class PartnerChanges(Closed):
     path: HandoffPath | None = None
     artifact_types: list[str] | None = Field(None, max_length=20)
     profile: BrokerProfile | None = None
-    channels: Channels | None = None
+    channels: Ways | None = None
 
 
 class PartnerView(Closed):
@@ -67,7 +51,7 @@ class PartnerView(Closed):
     path: HandoffPath | None
     artifact_types: list[str] | None
     profile: BrokerProfile | None
-    channels: list[ChannelSpec]
+    channels: list[Way] = Field(description="Without their credentials")
     created_at: datetime
     updated_at: datetime
 

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session, col
 
 from config.logs import configure_logs
-from pipeline import lanes, partners
+from pipeline import lanes, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import ChannelName, OutgoingMessage
 from pipeline.db import database_now
@@ -70,7 +70,7 @@ class Loop:
     def _send(self, export: Export, owed: Sequence[tuple[Delivery, Notification]]) -> None:
         runtime, first = self._runtime, owed[0][0]
         with runtime.db.read() as session:
-            target = partners.target(
+            target = recipients.target(
                 session, runtime.settings, export.account_id, first.partner_id, first.channel, test_export=export.test
             )
         assert target is not None

@@ -17,7 +17,8 @@ from pipeline import delivery, notifications
 from pipeline.channels.channel import OutgoingMessage, Target
 from pipeline.channels.queue import QueueChannel
 from pipeline.channels.webhook import WebhookChannel, signed
-from pipeline.partners import new_secret
+from pipeline.schemas.channels import WebhookWay
+from pipeline.signing import new_secret
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime
@@ -86,7 +87,7 @@ def test_the_webhook_receiver_takes_a_signed_message_once_and_refuses_a_forged_o
     body = b'{"id": "msg-1", "type": "exports.package.recorded.v1", "subject": "exp_1"}'
     other = body.replace(b"msg-1", b"msg-2").replace(b"exp_1", b"exp_2")
     channel = WebhookChannel(Settings.model_validate({"allow_private_destinations": True}))
-    target = Target("acc_demo", "wh_demo", test=False, address=url, secret=secret)
+    target = Target("acc_demo", "wh_demo", test=False, way=WebhookWay(address=url), secrets=(secret,))
     messages = [
         OutgoingMessage(name, "t", "k", said) for name, said in (("msg-1", body), ("msg-1", body), ("msg-2", other))
     ]

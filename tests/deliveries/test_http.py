@@ -18,8 +18,8 @@ from pipeline import accounts, delivery, notifications
 from pipeline.channels.webhook import signed
 from pipeline.execution import Wake
 from pipeline.models import Acknowledgement, BrokerSubmission, SandboxHandoff
-from pipeline.partners import new_secret
 from pipeline.runtime import Runtime
+from pipeline.signing import new_secret
 from pipeline.web import create_app
 from tests import builders
 from tests.deliveries import exports

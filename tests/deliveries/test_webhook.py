@@ -17,7 +17,8 @@ from pipeline.channels.destination import is_public
 from pipeline.channels.post import MAX_ANSWER_BYTES
 from pipeline.channels.webhook import WebhookChannel, check_signature, signed
 from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
-from pipeline.partners import new_secret
+from pipeline.schemas.channels import WebhookWay
+from pipeline.signing import new_secret
 from tests.deliveries.endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
@@ -31,7 +32,7 @@ SECRET = new_secret()
 def send(url: str, *messages: OutgoingMessage, **settings: Any) -> list[Receipt]:
     given = {"allow_private_destinations": True, "delivery_timeout_seconds": 1} | settings
     channel = WebhookChannel(Settings.model_validate(given))
-    target = Target("acc_demo", "wh_demo", test=False, address=url, secret=SECRET)
+    target = Target("acc_demo", "wh_demo", test=False, way=WebhookWay(address=url), secrets=(SECRET,))
     return list(channel.send(messages or (MESSAGE,), target))
 
 
@@ -51,7 +52,7 @@ def test_the_body_is_signed_as_the_receiving_library_verifies_it(endpoint: Start
 
 def test_another_secret_or_another_byte_does_not_verify() -> None:
     headers = signed("msg-1", b"body", SECRET)
-    check_signature(b"body", headers, SECRET)
+    check_signature(b"body", headers, [SECRET])
     for body, secret, given in (
         (b"bodY", SECRET, headers),
         (b"body", new_secret(), headers),
@@ -59,10 +60,10 @@ def test_another_secret_or_another_byte_does_not_verify() -> None:
         (b"body", SECRET, headers | {"webhook-signature": "nonsense"}),
         (b"\xff", SECRET, headers),
         (b"body", SECRET, {}),
-        (b"body", SECRET, signed("msg-1", b"body", SECRET, datetime(2020, 1, 1, tzinfo=UTC))),
+        (b"body", SECRET, signed("msg-1", b"body", SECRET, at=datetime(2020, 1, 1, tzinfo=UTC))),
     ):
         with pytest.raises(InvalidApiKey):
-            check_signature(body, given, secret)
+            check_signature(body, given, [secret])
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 502, 503])

@@ -1,0 +1,129 @@
+"""Partners as a sender sees them: who is told, by which channels, and where that leads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import TypeAdapter
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline import signing
+from pipeline.channels.channel import ChannelName, Target
+from pipeline.models import Partner, PartnerChannel
+from pipeline.schemas.channels import Way
+from pipeline.schemas.profiles import BrokerProfile
+from pipeline.states import PartnerState
+
+#: Stands in routing keys for a partner that a test export must not reach.
+SANDBOX: Final = "sandbox"
+
+_WAY: Final[TypeAdapter[Way]] = TypeAdapter(Way)
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """A partner as a sender sees it; the first of `channels` is its primary one."""
+
+    partner_id: str
+    kind: str
+    test: bool
+    path: str | None
+    artifact_types: frozenset[str] | None
+    channels: tuple[ChannelName, ...]
+    profile: BrokerProfile | None = None
+
+    @property
+    def primary(self) -> ChannelName:
+        """The channel whose outcome is that of the handoff."""
+        if self.path == "borderbuddy" and ChannelName.BORDERBUDDY in self.channels:
+            return ChannelName.BORDERBUDDY
+        return self.channels[0]
+
+
+def recipients(session: Session, account_id: str, partner_ids: Sequence[str]) -> dict[str, Recipient]:
+    """Return those of the partners that exist, with their channels, by id; two queries."""
+    where = (col(Partner.account_id) == account_id, col(Partner.id).in_(partner_ids))
+    return _recipients(session, account_id, session.scalars(select(Partner).where(*where)).all())
+
+
+def operators(session: Session, account_id: str) -> list[Recipient]:
+    """Return the account's live operators; an account without one is its own operator, at the queue."""
+    rows = session.scalars(
+        select(Partner)
+        .where(
+            col(Partner.account_id) == account_id,
+            col(Partner.kind) == "operator",
+            col(Partner.state) == PartnerState.LIVE.value,
+        )
+        .order_by(col(Partner.id))
+    ).all()
+    if rows:
+        return list(_recipients(session, account_id, rows).values())
+    return [Recipient(account_id, "operator", False, None, None, (ChannelName.QUEUE,))]
+
+
+def target(
+    session: Session, settings: Settings, account_id: str, partner_id: str, channel: str, *, test_export: bool
+) -> Target | None:
+    """Return where to send to the partner by the channel; None where nothing may be sent now.
+
+    That is while it is paused, and while the circuit breaker of the channel is open. The account's own operator, which
+    is no registered partner, is never paused. A way that the partner no longer has is returned without its address,
+    which the channel refuses.
+    """
+    row = session.get(Partner, (account_id, partner_id))
+    if row is None:
+        return Target(account_id, partner_id, test_export)
+    if row.state == PartnerState.PAUSED.value:
+        return None
+    # A test export reaches a partner that is not marked test by nothing but the shared queue and the sandbox broker.
+    if test_export and not row.test:
+        return Target(account_id, SANDBOX, test=True)
+    reached = session.get(PartnerChannel, (account_id, partner_id, channel))
+    return Target(
+        account_id=account_id,
+        partner_id=partner_id,
+        test=test_export or row.test,
+        way=None if reached is None else way_of(reached),
+        secrets=signing.counting(session, settings, account_id, partner_id),
+        credential=None
+        if reached is None or reached.credential is None
+        else signing.unseal(settings, account_id, partner_id, reached.credential),
+    )
+
+
+def way_of(row: PartnerChannel) -> Way:
+    """Return the way as it was registered, without its credential."""
+    way: Way = _WAY.validate_python(row.way)
+    return way
+
+
+def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> dict[str, Recipient]:
+    ways: dict[str, list[ChannelName]] = {row.id: [] for row in rows}
+    for way in session.scalars(
+        select(PartnerChannel)
+        .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id).in_(list(ways)))
+        .order_by(col(PartnerChannel.position))
+    ):
+        ways[way.partner_id].append(ChannelName(way.channel))
+    return {
+        row.id: Recipient(
+            partner_id=row.id,
+            kind=row.kind,
+            test=row.test,
+            path=row.path,
+            artifact_types=None if row.artifact_types is None else frozenset(row.artifact_types),
+            channels=tuple(ways[row.id]) or (default_way(row.kind, row.path),),
+            profile=None if row.profile is None else BrokerProfile.model_validate(row.profile),
+        )
+        for row in rows
+    }
+
+
+def default_way(kind: str, path: str | None) -> ChannelName:
+    """Return how a partner is reached for which no channel was registered."""
+    return ChannelName.BORDERBUDDY if kind == "customs_broker" and path == "borderbuddy" else ChannelName.QUEUE
