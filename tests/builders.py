@@ -289,7 +289,7 @@ GOODS: tuple[Json, ...] = cast(
                     {
                         "flag": "FD1",
                         "agency": "FDA",
-                        "program": None,
+                        "program": "FOO",
                         "processing": None,
                         "disclaimer": "A",
                         "intendedUse": None,

@@ -123,9 +123,11 @@ def _out_of_time(about: _About, rows: tuple[Flag, ...], on: date) -> Iterator[Fi
 def _answered(about: _About, flag: Flag, entry_type: str, on: date) -> Iterator[Finding]:
     row = about.answer.row
     if row.disclaimer is not None:
+        yield from _program(about, flag, on)
         yield from _disclaimed(about, flag, entry_type)
     elif row.data:
-        yield from _with_data(about, flag, on)
+        yield from _program(about, flag, on)
+        yield from _with_data(about, flag)
     elif not flag.silent:
         choice = _or_disclaimer(flag.disclaimers)
         yield about.finding(
@@ -166,17 +168,21 @@ def _disclaimed(about: _About, flag: Flag, entry_type: str) -> Iterator[Finding]
         )
 
 
-def _with_data(about: _About, flag: Flag, on: date) -> Iterator[Finding]:
-    row, program, code = about.answer.row, about.answer.program, about.answer.program_code
+def _program(about: _About, flag: Flag, on: date) -> Iterator[Finding]:
+    # PG01 has a program with a disclaimer, too: without one the filer would have to ask of which it is.
+    row, code = about.answer.row, about.answer.program_code
     known = flag.programs or about.rules.programs_of(flag.agency, on)
-    if program is None or code not in known:
-        yield about.finding(
-            "V14-PROGRAM",
-            "warn",
-            "/program",
-            f"{code or 'no program'} is not a program of {flag.agency} that flag {row.flag} is known to ask for",
-            f"Use one of {spoken(known)}.",
-        )
+    if code is None:
+        said = f"flag {row.flag} is {'disclaimed' if row.disclaimer else 'answered'} for no program of {flag.agency}"
+    elif about.answer.program is None or code not in known:
+        said = f"{code} is not a program of {flag.agency} that flag {row.flag} is known to ask for"
+    else:
+        return
+    yield about.finding("V14-PROGRAM", "warn", "/program", said, f"Use one of {spoken(known)}.")
+
+
+def _with_data(about: _About, flag: Flag) -> Iterator[Finding]:
+    row, program, code = about.answer.row, about.answer.program, about.answer.program_code
     if program is None:
         return
     if program.processing and row.processing not in program.processing:

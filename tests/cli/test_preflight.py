@@ -28,7 +28,7 @@ def written(folder: Path, plan: dict[str, Any]) -> str:
 def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_path: Path) -> None:
     shown = commands("preflight", "--offline", written(tmp_path, builders.plan()))
     assert shown.exit_code == 0, shown.output
-    for told in ("executable, 0 findings", "9 of 9 rows are complete", "FD1 disclaimed A", "Not asked: partners"):
+    for told in ("executable, 0 findings", "9 of 9 rows are complete", "FD1 FOO disclaimed A", "Not asked: partners"):
         assert told in shown.stdout
     assert not (tmp_path / "exports.db").exists()
 

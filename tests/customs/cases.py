@@ -198,11 +198,11 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
     ),
     "V14 a disclaimer of another agency": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", disclaimer="G"))],
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="FOO", disclaimer="G"))],
         [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
     ),
     "V14 a flag that cannot be disclaimed": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD2", "FDA", disclaimer="A"))],
+        [(f"{PAN}/treatment/pga/0", pga_row("FD2", "FDA", program="FOO", disclaimer="A"))],
         [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
     ),
     "V14 a flag of another agency": (
@@ -245,6 +245,14 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="ZZZ", data={"fdaProductCode": "53L--04"}))],
         [("V14-PROGRAM", "warn", f"{PAN}/treatment/pga/0/program")],
     ),
+    "V14 a disclaimer of nobody knows which program": (
+        [(f"{PAN}/treatment/pga/0/program", None)],
+        [("V14-PROGRAM", "warn", f"{PAN}/treatment/pga/0/program")],
+    ),
+    "V14 a disclaimer of another flag's program": (
+        [(f"{PAN}/treatment/pga/0", pga_row("EP7", "EPA", program="ODS", disclaimer="A"))],
+        [("V14-PROGRAM", "warn", f"{PAN}/treatment/pga/0/program")],
+    ),
     "V14 a disclaimer of another entry type": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="F"))],
         [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
@@ -258,7 +266,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [("V14-USE", "warn", f"{PAN}/treatment/pga/0/intendedUse")],
     ),
     "V14 a disclaimer and data": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", disclaimer="A", data={"fdaProductCode": "53L--04"}))],
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"fdaProductCode": "53L--04"}))],
         [("V14-BOTH", "warn", f"{PAN}/treatment/pga/0/data")],
     ),
     "V14 a flag that is not known": (

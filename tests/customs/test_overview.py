@@ -38,7 +38,7 @@ def test_a_good_plan_is_complete_with_every_agency_of_every_line() -> None:
         "3 lines in 2 packages",
     ]
     assert shown["L1", DUTIES] == ["9903.05.90", "9903.82.09", "steel 3.200 kg, melt CA"]
-    assert shown["L1", "FDA"] == ["FD1 disclaimed A"]
+    assert shown["L1", "FDA"] == ["FD1 FOO disclaimed A"]
     assert shown["L2", USMCA] == ["claim S", "certification C1"]
 
 

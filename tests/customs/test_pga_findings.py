@@ -98,7 +98,7 @@ def test_goods_from_a_zone_need_no_certificate_yet() -> None:
 
 def test_the_small_plant_disclaimer_is_for_the_lacey_act_alone() -> None:
     assert said(answered(pga_row("AL2", "APH", disclaimer="G"))) == []
-    assert said(answered(pga_row("AQ1", "APH", disclaimer="G"))) == [("V14-DISCLAIMER", "block", f"{ROW}/disclaimer")]
+    assert said(answered(pga_row("AQ1", "APH", program="APQ", disclaimer="G"))) == [("V14-DISCLAIMER", "block", f"{ROW}/disclaimer")]
 
 
 def test_a_program_of_another_flag_is_pointed_out() -> None:
