@@ -140,16 +140,14 @@ def _answered(about: _About, flag: Flag, entry_type: str, on: date) -> Iterator[
 
 
 def _disclaimed(about: _About, flag: Flag, entry_type: str) -> Iterator[Finding]:
-    row, program = about.answer.row, about.answer.program
-    allowed = flag.disclaimers
-    if program is not None and program.disclaimers is not None and not flag.required:
-        allowed = program.disclaimers
-    disclaimer = about.rules.disclaimer(row.disclaimer or "")
+    row, rules = about.answer.row, about.rules
+    disclaimer = rules.disclaimer(row.disclaimer or "")
+    allowed = rules.disclaimers_of(flag, about.answer.program, entry_type)
     wrong = None
-    if disclaimer.code not in allowed:
-        wrong = f"flag {row.flag} does not allow disclaimer {row.disclaimer}"
-    elif disclaimer.entry_types and entry_type not in disclaimer.entry_types:
+    if disclaimer.entry_types and entry_type not in disclaimer.entry_types:
         wrong = f"disclaimer {row.disclaimer} is for entry type {spoken(sorted(disclaimer.entry_types))} alone"
+    elif disclaimer.code not in allowed:
+        wrong = f"flag {row.flag} does not allow disclaimer {row.disclaimer}"
     if wrong is not None:
         yield about.finding(
             "V14-DISCLAIMER",

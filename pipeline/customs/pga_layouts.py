@@ -94,7 +94,7 @@ class RecordRules(Data):
     order: tuple[str, ...]
     overflow: Mapping[str, Mapping[str, str]]
     shortened: Mapping[str, tuple[str, ...]]
-    once: frozenset[str]
+    most: Mapping[str, int]
     entity_ids: Mapping[str, EntityId]
     elements: Mapping[str, Place]
 
@@ -111,7 +111,7 @@ class RecordRules(Data):
         ]
         named += [(place.record, name) for place in self.elements.values() for name in place.others]
         named += [(place.record, place.field) for place in self.elements.values() if place.field is not None]
-        for record, name in [*named, *((record, None) for record in (*self.order, *self.once))]:
+        for record, name in [*named, *((record, None) for record in (*self.order, *self.most))]:
             if record not in self.layouts or (name is not None and name not in self.layouts[record]):
                 raise ValueError(f"{record} {name or ''} is named, but has no layout")
         if len({*self.order}) != len(self.order) or any(

@@ -119,12 +119,12 @@ class _Writer:
                 self._put_entities()
             elif record not in _TRIO:
                 drafts = self._drafts.get(record, [])
-                if record in self._rules.once and len(drafts) > 1:
-                    self._tell(
-                        drafts[0].key, f"{record} is sent once; the further values are left to the filer", unfit=True
-                    )
-                    drafts = drafts[:1]
-                for draft in drafts:
+                most = self._rules.most.get(record, len(drafts))
+                if len(drafts) > most:
+                    times = "once" if most == 1 else f"{most} times"
+                    note = f"{record} is sent {times} at most; the further values are left to the filer"
+                    self._tell(drafts[0].key, note, unfit=True)
+                for draft in drafts[:most]:
                     self._put(draft)
 
     def _datum(self, asked: Asked) -> None:
@@ -151,7 +151,10 @@ class _Writer:
             draft = _Draft(place.record, asked.key)
             drafts.append(draft)
         else:
+            # Data of one record share it, value by value; what another datum has filled is left to it.
             drafts = self._drafts.setdefault(place.record, [])
+            while at < len(drafts) and place.field in drafts[at].keys:
+                at += 1
             while len(drafts) <= at:
                 drafts.append(_Draft(place.record, asked.key))
             draft = drafts[at]

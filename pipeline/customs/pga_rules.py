@@ -203,6 +203,14 @@ class PgaRules(Data):
         """Return what a disclaimer says; the plan's schema lets none by that is not here."""
         return self._disclaimers[code]
 
+    def disclaimers_of(self, flag: Flag, program: Program | None, entry_type: str) -> tuple[str, ...]:
+        """Return the disclaimers that the flag allows for the program, under the entry type."""
+        codes = flag.disclaimers
+        if program is not None and program.disclaimers is not None and not flag.required:
+            codes = program.disclaimers
+        kinds = {code: self.disclaimer(code).entry_types for code in codes}
+        return tuple(code for code in codes if not kinds[code] or entry_type in kinds[code])
+
     def intended_use(self, code: str | None) -> IntendedUse | None:
         """Return the intended use of a code, where it is known."""
         return self._uses.get(code or "")

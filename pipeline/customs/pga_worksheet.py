@@ -70,7 +70,7 @@ def _answer(rules: PgaRules, unit: Unit, answer: Answer, made: LineRecords, on: 
     due = flag is not None and flag.asked(on, unit.entry.type)
     if row.disclaimer is not None:
         outcome: str | None = f"Disclaimed {row.disclaimer}"
-        data = tuple(_disclaimed(rules, answer, told))
+        data = tuple(_disclaimed(rules, answer, told, unit.entry.type))
     elif row.data:
         outcome = None if flag is not None else "flag not known for this agency"
         data = (*_codes(answer, told), *(_datum(answer, asked, made, told) for asked in answer.data))
@@ -111,9 +111,9 @@ def _unanswered(answer: Answer) -> Datum:
     return _made("answer", "Answer to the flag", "missing" if sure else "person", (), None, note)
 
 
-def _disclaimed(rules: PgaRules, answer: Answer, told: list[Told]) -> Iterator[Datum]:
+def _disclaimed(rules: PgaRules, answer: Answer, told: list[Told], entry_type: str) -> Iterator[Datum]:
     code, flag = answer.row.disclaimer or "", answer.flag
-    allowed = flag is not None and code in flag.disclaimers
+    allowed = flag is not None and code in rules.disclaimers_of(flag, answer.program, entry_type)
     columns = record_rules().columns("PG01", "disclaimer")
     yield _made(
         "disclaimer",
@@ -121,7 +121,7 @@ def _disclaimed(rules: PgaRules, answer: Answer, told: list[Told]) -> Iterator[D
         "present" if allowed else "person",
         (f"{code}: {rules.disclaimer(code).text}",),
         columns,
-        None if allowed else "the rules do not know it as allowed for this flag",
+        None if allowed else "the rules do not know it as allowed here",
     )
     yield from _codes(answer, told)
 
@@ -129,9 +129,11 @@ def _disclaimed(rules: PgaRules, answer: Answer, told: list[Told]) -> Iterator[D
 def _codes(answer: Answer, told: list[Told]) -> Iterator[Datum]:
     program, processing = answer.program, answer.row.processing
     columns = record_rules().columns
+    code, flag = answer.program_code, answer.flag
     notes = [one.note for one in told if one.key == "program"]
+    if code is not None and (program is None or (flag is not None and flag.programs and code not in flag.programs)):
+        notes.append("the rules do not know it for this flag")
     state: State = "person" if notes else "present"
-    code = answer.program_code
     name = f" {program.name}" if program is not None and program.name else ""
     yield _made(
         "program", "Program", state, () if code is None else (f"{code}{name}",), columns("PG01", "program"), *notes

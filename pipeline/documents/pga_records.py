@@ -37,6 +37,8 @@ def _lines(invoice: Invoice, worksheet: PgaWorksheet) -> Iterator[str]:
         yield from _remark("-" * (WIDTH - 2))
         yield from _remark(f"Line {line.number}, {line.line_ref}, HTS {line.hts_code}, treatment:")
         yield from _remark(line.treatment_digest)
+        for note in line.notes:
+            yield from _remark(note)
         for answer in line.answers:
             for datum in answer.data:
                 if datum.state != "present":

@@ -157,6 +157,51 @@ def test_each_country_of_harvest_and_each_species_has_its_record() -> None:
     ]
 
 
+def test_each_affirmation_of_compliance_has_its_record() -> None:
+    data = {"fdaProductCode": "80FMF--", "deviceListing": ["D123456", "D654321"], "establishmentRegistration": "3009"}
+    got = made([pga_row("FD1", "FDA", program="DEV", processing="NED", data=data)])
+    assert got.records[3:] == [
+        "PG23LST  D123456".ljust(80),
+        "PG23LST  D654321".ljust(80),
+        "PG23DEV  3009".ljust(80),
+    ]
+    assert got.places[0, "establishmentRegistration"] == "PG23 10-79"
+
+
+def test_packing_has_six_levels_and_no_more() -> None:
+    levels = ["1 PLT", "10 CTN", "20 BX", "40 PK", "80 BG", "160 CAN", "320 KG"]
+    got = made([food(quantityBaseUom=levels)])
+    assert [record[4] for record in got.records if record.startswith("PG26")] == list("123456")
+    (told,) = [one for one in got.told if one.key == "quantityBaseUom"]
+    assert told.unfit
+    assert told.note == "PG26 is sent 6 times at most; the further values are left to the filer"
+
+
+#: The chapter's order of what stands below one PG01, by hand.
+ORDER = "PG02 PG04 PG05 PG06 PG07 PG08 PG10 PG13 PG14 PG19 PG20 PG21 PG22 PG23 PG25 PG26 PG27 PG28 PG29 PG30".split()
+
+
+def test_records_stand_in_the_order_of_the_chapter_whatever_the_order_of_the_data() -> None:
+    assert list(record_rules().order) == ORDER
+    data = {
+        "arrivalPort": "0901",
+        "value": "1200",
+        "hs7Box": "2B",
+        "deviceListing": "D1",
+        "deliveredTo": "Somebody Else LLC",
+        "productName": "Thing",
+        "vin": "1HGCM82633A004352",
+        "sourceCountry": "CA",
+        "genus": "Acer",
+        "productId": "P-1",
+        "quantityBaseUom": "1 NO",
+    }
+    got = made([pga_row("FD1", "FDA", program="ZZZ", data=data)])
+    places = [ORDER.index(kind) for kind in kinds(got.records[2:])]
+    assert places == sorted(places)
+    assert len(places) == len(data)
+
+
 def test_a_long_name_and_address_overflow_whole_and_part_no_trio() -> None:
     name = "Maple Goods and Household Wares of Ontario Limited"
     address = ADDRESS | {"line1": "12000 Front Street West, Building C", "city": "Saint-Louis-de-Gonzague-du-Cap"}
@@ -195,6 +240,7 @@ def test_a_party_that_the_unit_does_not_name_has_no_address() -> None:
         (food(quantityBaseUom=["10 CTN", "1.125 KG"]), "data/quantityBaseUom"),
         (food(arrivalDatetime="tomorrow"), "data/arrivalDatetime"),
         (food(fdaProductCode=["41FBT04", "41FBT05"]), "data/fdaProductCode"),
+        (food(quantityBaseUom=[f"{n} CTN" for n in range(1, 8)]), "data/quantityBaseUom"),
     ],
 )
 def test_what_does_not_fit_is_a_finding_at_the_datum(row: Json, pointer: str) -> None:

@@ -168,3 +168,37 @@ def test_the_worksheet_is_no_part_of_the_published_invoice() -> None:
     invoice = answered(food())
     assert "worksheet" not in invoice.model_dump_json()
     assert "worksheet" not in json.dumps(Invoice.model_json_schema(mode="serialization"))
+
+
+def state_of(key: str, *rows: Json, entry_type: str = "01") -> str:
+    def change(data: Json) -> None:
+        data["entry"]["type"] = entry_type
+        data["lines"][0]["treatment"]["pga"] = list(rows)
+
+    worksheet = sample(1, change=change).worksheet
+    assert worksheet is not None
+    (state,) = [datum.state for answer in worksheet.lines[0].answers for datum in answer.data if datum.key == key]
+    return state
+
+
+def test_the_worksheet_allows_the_disclaimers_that_the_checks_allow() -> None:
+    drug = row("FD1", "FDA", program="DRU", disclaimer="F")
+    assert state_of("disclaimer", drug, entry_type="21") == "present"
+    assert state_of("disclaimer", drug) == "person"
+    assert state_of("disclaimer", drug | {"disclaimer": "B"}) == "person"
+
+
+def test_the_worksheet_leaves_a_program_that_is_not_known_to_a_person() -> None:
+    assert state_of("program", row("FD1", "FDA", program="FOO", disclaimer="A")) == "present"
+    assert state_of("program", row("FD1", "FDA", disclaimer="A")) == "person"
+    assert state_of("program", row("FD1", "FDA", program="ZZZ", disclaimer="A")) == "person"
+    assert state_of("program", row("EP7", "EPA", program="ODS", disclaimer="A")) == "person"
+
+
+def test_a_description_that_was_shortened_is_remarked_upon() -> None:
+    long = "Frying pan of stainless steel with a folding handle, for household cooking on a stove of any kind"
+    lines = (
+        pga_records(answered(row("FD1", "FDA", program="FOO", disclaimer="A"), description=long)).decode().split("\r\n")
+    )
+    assert "* OI: shortened to the 70 columns of OI 11-80".ljust(80) in lines
+    assert f"OI        {long.upper()[:70]}" in lines
