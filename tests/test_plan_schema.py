@@ -17,6 +17,16 @@ def test_a_plan_comes_back_as_it_was_sent() -> None:
     assert as_json(Plan.model_validate(sent)) == sent
 
 
+def test_what_came_later_is_said_where_it_was_sent_and_nowhere_else() -> None:
+    sent = builders.plan()
+    assert not {"valuationBasis", "rebates"} & {*sent["units"][0]["invoice"]}
+    sent["units"][0]["invoice"] |= {
+        "valuationBasis": "Price of a like sale",
+        "rebates": [{"name": "Excise refunded on export", "amount": "3.20"}],
+    }
+    assert as_json(Plan.model_validate(sent)) == sent
+
+
 @pytest.mark.parametrize(
     ("pointer", "value", "said"),
     [

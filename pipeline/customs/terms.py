@@ -51,6 +51,15 @@ def _sale(unit: Unit, here: str) -> Iterator[Finding]:
                     remedy="Give the day and the place of the sale, or the true reason for export.",
                     source=sale.source,
                 )
+    elif invoice.valuation_basis is None:
+        yield Finding(
+            rule="V35",
+            severity="warn",
+            pointer=f"{here}/valuationBasis",
+            message=f"The goods of invoice {invoice.number} are not sold, and it does not say what their values rest on.",
+            remedy="Say what a buyer would have paid and how that is known, such as the price of a like sale.",
+            source="19 CFR 141.86(a)(6)",
+        )
     if invoice.related_parties:
         yield Finding(
             rule="V18",
@@ -173,6 +182,7 @@ def _total(unit: Unit, here: str) -> Iterator[Finding]:
     amounts = (
         *((f"charges/{place}/amount", charge.amount) for place, charge in enumerate(invoice.charges)),
         *((f"discounts/{place}/amount", discount.amount) for place, discount in enumerate(invoice.discounts)),
+        *((f"rebates/{place}/amount", rebate.amount) for place, rebate in enumerate(invoice.rebates)),
     )
     for where, amount in amounts:
         if not fits(amount, invoice.currency):

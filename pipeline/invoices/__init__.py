@@ -18,9 +18,16 @@ from pipeline.schemas.invoice import Printed
 from pipeline.schemas.problems import Finding
 
 STATEMENT = (
-    "I declare that the facts on this invoice are true and complete to the best of my knowledge: the prices and charges "
-    "are those of the transaction, the origin, manufacturer and contents of the goods are as stated, and the named "
-    "responsible employee of the exporter has knowledge of the transaction, or can readily obtain it (19 CFR 141.86)."
+    "I declare that the facts on this invoice are true and complete to the best of my knowledge: {values}, the origin, "
+    "manufacturer and contents of the goods are as stated, and the named responsible employee of the exporter has knowledge "
+    "of the transaction, or can readily obtain it (19 CFR 141.86)."
+)
+
+#: What the values are: the prices of a sale (19 CFR 141.86(a)(5)), or of goods that are not sold (a)(6) what they would bring.
+PRICES = "the prices and charges are those of the transaction"
+WORTH = (
+    "the goods are not sold, and the values are the prices that the shipper would have received, or was willing to "
+    "receive, for them"
 )
 
 
@@ -90,6 +97,9 @@ def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
             )
             for row in header.discounts
         ),
+        rebates=tuple(
+            out.RebateRow(name=row.name, amount=words.amount(row.amount, currency)) for row in header.rebates
+        ),
         totals=out.Totals(
             currency=currency,
             line_count=len(lines),
@@ -106,7 +116,7 @@ def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
         consolidation=consolidated(lines, currency),
         package_summary=boxes.package_summary(unit.packages, packages),
         packages=packages,
-        declaration=_declaration(unit.parties.exporter_contact),
+        declaration=_declaration(unit),
         findings=tuple(_findings(facts.findings, facts.unit_no)),
     )
 
@@ -123,6 +133,7 @@ def _header(header: plan.InvoiceHeader) -> out.Header:
         sale_date=header.sale_date,
         sale_place=header.sale_place,
         reason_for_export=words.code(header.reason_for_export),
+        valuation_basis=header.valuation_basis,
         related_parties=header.related_parties,
         payment_terms=header.payment_terms,
         purchase_order=header.purchase_order,
@@ -214,7 +225,13 @@ def _findings(findings: Sequence[Finding], unit_no: int) -> Iterator[declared.Fi
         )
 
 
-def _declaration(contact: plan.Contact) -> out.Declaration:
+def _declaration(unit: plan.Unit) -> out.Declaration:
+    contact = unit.parties.exporter_contact
+    values = PRICES if unit.invoice.reason_for_export == "sale" else WORTH
     return out.Declaration(
-        statement=STATEMENT, name=contact.name, title=contact.title, email=contact.email, phone=contact.phone
+        statement=STATEMENT.format(values=values),
+        name=contact.name,
+        title=contact.title,
+        email=contact.email,
+        phone=contact.phone,
     )

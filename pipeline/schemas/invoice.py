@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 # Words for people repeat what stands beside them as data: in the model for print, in no published schema.
 from pydantic.json_schema import SkipJsonSchema as Wording
@@ -47,6 +47,7 @@ class Header(Fact):
     sale_date: date | None
     sale_place: str | None
     reason_for_export: Value
+    valuation_basis: str | None = Field(default=None, exclude_if=lambda value: value is None)
     related_parties: bool
     payment_terms: str | None
     purchase_order: str | None
@@ -152,6 +153,13 @@ class ChargeRow(Fact):
     name: str
     amount: Value
     included_in_prices: bool
+
+
+class RebateRow(Fact):
+    """A rebate, drawback or bounty that the export is allowed, by name and amount; no part of the total."""
+
+    name: str
+    amount: Value
 
 
 class UnitTotal(Fact):
@@ -262,6 +270,7 @@ class Invoice(Fact):
     lines: tuple[InvoiceLine, ...]
     charges: tuple[ChargeRow, ...]
     discounts: tuple[ChargeRow, ...]
+    rebates: tuple[RebateRow, ...] = Field(default=(), exclude_if=lambda value: not value)
     totals: Totals
     classifications: tuple[ClassificationRow, ...]
     certificates: tuple[Certificate, ...]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date as calendar_date
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -20,16 +18,12 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from pipeline.money import CURRENCIES, decimal, plain
+from pipeline.money import plain
+from pipeline.schemas.written import NUMBER, as_day, as_decimal, as_instant, currency, printable
 
 MAX_UNITS = 1_000
 MAX_LINES = 10_000
 MAX_PACKAGES = 20_000
-
-#: The one way to write a number, so that its digits can be hashed by anybody: no bare point, leading or negative zero.
-_NUMBER = re.compile(r"^(-(?=.*[1-9]))?(0|[1-9][0-9]*)(\.[0-9]+)?$")
-_DAY = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
-_INSTANT = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 
 
 class Closed(BaseModel):
@@ -40,62 +34,14 @@ class Closed(BaseModel):
     )
 
 
-def _as_decimal(value: object) -> Decimal:
-    # A JSON number has already been through a binary float in most languages: only a string carries the digits.
-    if isinstance(value, Decimal):
-        return value
-    if not isinstance(value, str):
-        raise ValueError('must be a decimal in a string, such as "12.50"')
-    if len(value) > 24:
-        raise ValueError("has more than 24 characters")
-    if not _NUMBER.fullmatch(value):
-        raise ValueError('must be written plainly, such as "12.50"')
-    return decimal(value)
-
-
-# Pydantic reads digits in a string as seconds since 1970; a day or an instant is written out, or it is a mistake. What is
-# returned is no string any more: strict validation takes one for a day only before a function of ours has seen it.
-def _as_day(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if not _DAY.match(value):
-        raise ValueError("must be a date written as ISO 8601 has it, such as 2026-11-24")
-    return calendar_date.fromisoformat(value)
-
-
-def _as_instant(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return datetime.fromisoformat(value if _INSTANT.match(value) else "")
-    except ValueError:
-        said = "must be an instant written as ISO 8601 has it, with its offset, such as 2026-11-24T15:04:05Z"
-        raise ValueError(said) from None  # the library's own words repeat the value
-
-
-def _currency(value: str) -> str:
-    if value not in CURRENCIES:
-        raise ValueError("is not an ISO 4217 currency code, such as USD or CAD")
-    return value
-
-
-def _printable(value: str) -> str:
-    # Control characters have no place in a customs document, and break CSV, XML and e-mail in turn.
-    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF or c in "\ufffe\uffff" for c in value):
-        raise ValueError("holds a control character; give plain text on one line")
-    if value != value.strip():
-        raise ValueError("begins or ends with a space")
-    return value
-
-
-Instant = Annotated[AwareDatetime, BeforeValidator(_as_instant)]
-Day = Annotated[calendar_date, BeforeValidator(_as_day)]
+Instant = Annotated[AwareDatetime, BeforeValidator(as_instant)]
+Day = Annotated[calendar_date, BeforeValidator(as_day)]
 
 Number = Annotated[
     Decimal,
-    BeforeValidator(_as_decimal),
+    BeforeValidator(as_decimal),
     PlainSerializer(plain, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": _NUMBER.pattern, "maxLength": 24, "examples": ["12.50"]}),
+    WithJsonSchema({"type": "string", "pattern": NUMBER.pattern, "maxLength": 24, "examples": ["12.50"]}),
 ]
 Amount = Annotated[Number, Field(ge=0, max_digits=18, decimal_places=6)]
 Quantity = Annotated[Number, Field(gt=0, max_digits=18, decimal_places=6)]
@@ -103,14 +49,14 @@ WeightKg = Annotated[Number, Field(ge=0, max_digits=14, decimal_places=4)]
 LengthCm = Annotated[Number, Field(gt=0, max_digits=10, decimal_places=3)]
 Percent = Annotated[Number, Field(ge=0, le=1000, max_digits=9, decimal_places=6)]
 
-Text = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=256)]
-LongText = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=1000)]
+Text = Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=256)]
+LongText = Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=1000)]
 Ref = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 MetalCountry = Annotated[
     str, Field(pattern=r"^([A-Z]{2}|OTH)$", description="ISO 3166-1 alpha-2, or OTH where allowed")
 ]
-Currency = Annotated[str, AfterValidator(_currency), Field(min_length=3, max_length=3, description="ISO 4217")]
+Currency = Annotated[str, AfterValidator(currency), Field(min_length=3, max_length=3, description="ISO 4217")]
 HtsCode = Annotated[str, Field(pattern=r"^[0-9]{10}$", description="HTSUS, 10 digits without dots")]
 Email = Annotated[str, Field(max_length=254, pattern=r"^[^\s@,;<>\"]+@[^\s@,;<>\"]+\.[^\s@,;<>\".]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -160,8 +106,8 @@ class Address(Closed):
     line1: Text
     line2: Text | None = None
     city: Text
-    region: Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=64)] | None = None
-    postal_code: Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=16)] | None = None
+    region: Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=64)] | None = None
+    postal_code: Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=16)] | None = None
     country: Country
 
 
@@ -171,7 +117,7 @@ class Contact(Closed):
     name: Text
     title: Text | None = None
     email: Email | None = None
-    phone: Annotated[str, AfterValidator(_printable), Field(min_length=3, max_length=40)] | None = None
+    phone: Annotated[str, AfterValidator(printable), Field(min_length=3, max_length=40)] | None = None
 
 
 class Party(Closed):
@@ -228,6 +174,13 @@ class Discount(Closed):
     amount: Amount
 
 
+class Rebate(Closed):
+    """A rebate, drawback or bounty that the export of the goods is allowed (19 CFR 141.86(a)(9)); no part of the total."""
+
+    name: Text
+    amount: Amount
+
+
 class InvoiceHeader(Closed):
     """The head of the commercial invoice: number, terms and total."""
 
@@ -240,12 +193,18 @@ class InvoiceHeader(Closed):
     sale_date: Day | None = None
     sale_place: Text | None = None
     reason_for_export: Literal["sale", "sample", "gift", "return", "repair", "transfer", "other"]
+    valuation_basis: Text | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="What the values rest on, of goods that are not sold, such as the price of a like sale",
+    )
     related_parties: bool
     payment_terms: Text | None = None
     purchase_order: Text | None = None
     total: Amount
     charges: list[Charge] = Field(default_factory=list, max_length=50)
     discounts: list[Discount] = Field(default_factory=list, max_length=50)
+    rebates: list[Rebate] = Field(default_factory=list, max_length=50, exclude_if=lambda value: not value)
     assists: Literal["none", "declared"]
 
 

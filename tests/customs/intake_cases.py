@@ -212,6 +212,14 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/invoice/salePlace", None)],
         [("V33", "block", f"{UNIT}/invoice/salePlace")],
     ),
+    "V03 a rebate finer than a cent": (
+        [(f"{UNIT}/invoice/rebates", [{"name": "Excise refunded on export", "amount": "3.201"}])],
+        [("V03", "block", f"{UNIT}/invoice/rebates/0/amount")],
+    ),
+    "V35 a gift of who knows what worth": (
+        [(f"{UNIT}/invoice/reasonForExport", "gift")],
+        [("V35", "warn", f"{UNIT}/invoice/valuationBasis")],
+    ),
     "V34 a description in Chinese": (
         [
             (f"{BAG}/attributes", {"material": "polyester"}),
@@ -240,6 +248,10 @@ SPOKEN: dict[str, list[tuple[str, Any]]] = {
         (f"{UNIT}/invoice/reasonForExport", "sample"),
         (f"{UNIT}/invoice/saleDate", None),
         (f"{UNIT}/invoice/salePlace", None),
+        (f"{UNIT}/invoice/valuationBasis", "Price of a like sale, invoice A-00007"),
+    ],
+    "what the export is allowed": [
+        (f"{UNIT}/invoice/rebates", [{"name": "Excise refunded on export", "amount": "3.20"}]),
     ],
     "a dumping case on its own type": [
         (f"{UNIT}/entry/type", "03"),

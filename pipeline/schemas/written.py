@@ -1,0 +1,69 @@
+"""How the values of a plan are written: plain numbers in strings, days and instants of ISO 8601, text of one line.
+
+Pydantic reads digits in a string as seconds since 1970; a day or an instant is written out, or it is a mistake. What is
+returned is no string any more: strict validation takes one for a day only before a function of ours has seen it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from decimal import Decimal
+
+from pipeline.money import CURRENCIES, decimal
+
+#: The one way to write a number, so that its digits can be hashed by anybody: no bare point, leading or negative zero.
+NUMBER = re.compile(r"^(-(?=.*[1-9]))?(0|[1-9][0-9]*)(\.[0-9]+)?$")
+_DAY = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
+_INSTANT = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
+
+
+def as_decimal(value: object) -> Decimal:
+    """Return the decimal that a string writes plainly; raises ValueError."""
+    # A JSON number has already been through a binary float in most languages: only a string carries the digits.
+    if isinstance(value, Decimal):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('must be a decimal in a string, such as "12.50"')
+    if len(value) > 24:
+        raise ValueError("has more than 24 characters")
+    if not NUMBER.fullmatch(value):
+        raise ValueError('must be written plainly, such as "12.50"')
+    return decimal(value)
+
+
+def as_day(value: object) -> object:
+    """Return the day that a string writes; what is no string is left to pydantic. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    if not _DAY.match(value):
+        raise ValueError("must be a date written as ISO 8601 has it, such as 2026-11-24")
+    return date.fromisoformat(value)
+
+
+def as_instant(value: object) -> object:
+    """Return the instant that a string writes; what is no string is left to pydantic. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return datetime.fromisoformat(value if _INSTANT.match(value) else "")
+    except ValueError:
+        said = "must be an instant written as ISO 8601 has it, with its offset, such as 2026-11-24T15:04:05Z"
+        raise ValueError(said) from None  # the library's own words repeat the value
+
+
+def currency(value: str) -> str:
+    """Return the code of a currency; raises ValueError where there is none of it."""
+    if value not in CURRENCIES:
+        raise ValueError("is not an ISO 4217 currency code, such as USD or CAD")
+    return value
+
+
+def printable(value: str) -> str:
+    """Return text of one line without control characters; raises ValueError."""
+    # Control characters have no place in a customs document, and break CSV, XML and e-mail in turn.
+    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF or c in "\ufffe\uffff" for c in value):
+        raise ValueError("holds a control character; give plain text on one line")
+    if value != value.strip():
+        raise ValueError("begins or ends with a space")
+    return value
