@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from cloudevents.core.formats.json import JSONFormat
@@ -16,16 +17,20 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, recipients
-from pipeline.channels.channel import OutgoingMessage, Target
+from pipeline.channels.channel import Attachment, ChannelName, OutgoingMessage, Target
 from pipeline.db import database_now
 from pipeline.leases import KEEPER
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Lane
 from pipeline.runtime import Runtime
+from pipeline.schemas.messages import HandoffReady, MessageType
 from pipeline.states import DeliveryState, PartnerState, SubmissionState
 
 #: The first word of a routing key.
 _SEGMENT: Final = {BROKER: "broker", WAREHOUSE: "warehouse", OPERATOR: "operator"}
+
+#: The channels that bring documents along; the others tell where they are.
+_CARRY_DOCUMENTS: Final = frozenset({ChannelName.EMAIL.value, ChannelName.SFTP.value})
 
 _PENDING: Final = DeliveryState.PENDING.value
 
@@ -128,7 +133,7 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
         lane=lane,
         audience=audience,
         target=target,
-        owed=[_owed(settings, row, said[row.notification_id], target, export.trace_parent) for row in rows],
+        owed=[_owed(runtime, row, said[row.notification_id], target, export.trace_parent) for row in rows],
         submission_id=submission_id,
     )
 
@@ -155,7 +160,7 @@ def due_lanes(session: Session, settings: Settings) -> list[Lane]:
     return [Lane(*row) for row in dict.fromkeys(tuple(row) for row in found)]
 
 
-def _owed(settings: Settings, row: Delivery, said: Notification, target: Target, trace_parent: str | None) -> Owed:
+def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, trace_parent: str | None) -> Owed:
     event = said.event_type.removeprefix("exports.")
     return Owed(
         id=row.id,
@@ -169,9 +174,30 @@ def _owed(settings: Settings, row: Delivery, said: Notification, target: Target,
             id=said.id,
             type=said.event_type,
             routing_key=f"{_SEGMENT[row.audience]}.{_routed(row, target)}.{event}",
-            body=cloud_event(settings, said, trace_parent),
+            body=cloud_event(runtime.settings, said, trace_parent),
+            export_id=row.export_id,
+            attachments=_attachments(runtime, said) if row.channel in _CARRY_DOCUMENTS else (),
         ),
     )
+
+
+def _attachments(runtime: Runtime, said: Notification) -> list[Attachment]:
+    """Return the documents that the message links to; a handoff links to those that its recipient wants."""
+    if said.event_type != MessageType.HANDOFF_READY:
+        return []
+    ready = HandoffReady.model_validate_json(said.data)
+    return [
+        Attachment(
+            name=f"{unit.package_number}/{link.filename}",
+            media_type=link.media_type,
+            size=link.size,
+            sha256=link.sha256,
+            download_url=link.download_url,
+            read=partial(runtime.store.get, link.sha256),
+        )
+        for unit in ready.units
+        for link in unit.artifacts
+    ]
 
 
 def _routed(row: Delivery, target: Target) -> str:

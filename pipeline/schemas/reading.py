@@ -147,6 +147,8 @@ def _inside(way: Sequence[str | int], body: Any) -> list[str | int]:
     inside: list[str | int] = []
     for part in way:
         if isinstance(body, dict):
+            if part not in body and part in body.values():
+                continue  # the branch is named by a member of the body, such as {"channel": "webhook"}
             inside.append(part)
             body = body.get(part)
         elif isinstance(body, list) and isinstance(part, int):

@@ -110,7 +110,7 @@ def test_a_partners_secret_is_shown_once(desk: Desk) -> None:
     assert made.status_code == 201
     assert made.headers["location"] == "/api/partners/wh_new"
     assert made.json()["secret"].startswith("whsec_")
-    assert made.json()["channels"] == [{"channel": "queue", "address": None}]
+    assert made.json()["channels"] == [{"channel": "queue"}]
     read = api.get("/api/partners/wh_new")
     assert read.status_code == 200
     assert "secret" not in read.json()
@@ -124,7 +124,7 @@ def test_a_partner_is_changed_paused_and_resumed(desk: Desk) -> None:
     changed = api.patch(
         "/api/partners/wh_new", json={"name": "Dock 5", "channels": [hook, {"channel": "queue"}]}
     ).json()
-    assert (changed["name"], changed["channels"]) == ("Dock 5", [hook, {"channel": "queue", "address": None}])
+    assert (changed["name"], changed["channels"]) == ("Dock 5", [hook, {"channel": "queue"}])
     assert api.post("/api/partners/wh_new/pause").json()["state"] == "paused"
     assert api.post("/api/partners/wh_new/resume").json()["state"] == "live"
     assert api.post("/api/partners/wh_new/resume").json()["errorCode"] == "INVALID_STATE"
@@ -135,8 +135,9 @@ def test_a_partner_is_changed_paused_and_resumed(desk: Desk) -> None:
     [
         ({"kind": "carrier"}, "/kind"),
         ({"surprise": 1}, "/surprise"),
-        ({"channels": [{"channel": "webhook"}]}, "/channels/0"),
-        ({"channels": [{"channel": "queue", "address": "https://x.example"}]}, "/channels/0"),
+        ({"channels": [{"channel": "webhook"}]}, "/channels/0/address"),
+        ({"channels": [{"channel": "pigeon"}]}, "/channels/0"),
+        ({"channels": [{"channel": "queue", "address": "https://x.example"}]}, "/channels/0/address"),
         ({"channels": [{"channel": "webhook", "address": "ftp://x.example"}]}, "/channels/0/address"),
         ({"channels": [{"channel": "webhook", "address": "https://u:p@x.example"}]}, "/channels/0/address"),
         ({"channels": [{"channel": "queue"}, {"channel": "queue"}]}, "/channels"),
