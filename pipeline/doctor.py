@@ -14,6 +14,7 @@ from config.settings import Settings
 from pipeline import migrations
 from pipeline.artifacts import ArtifactStore
 from pipeline.channels import inbox
+from pipeline.customs.reference import load_rules
 from pipeline.db import Database, database_now, utc_now
 from pipeline.documents import fonts
 from pipeline.errors import ExportsError
@@ -101,6 +102,11 @@ def _fonts(_: Settings) -> str:
     return f"{len(files)} files, {len(fonts.printable())} characters"
 
 
+def _rules(_: Settings) -> str:
+    rules, _others = load_rules()
+    return f"ruleset {rules.id} as of {rules.as_of}"
+
+
 def _clock(settings: Settings) -> str:
     with _opened(settings) as database, database.read() as session:
         before = utc_now()
@@ -137,6 +143,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     ),
     ("artifact store", _artifact_store, "Check ARTIFACTS_URL: that the folder or bucket exists and may be written."),
     ("fonts", _fonts, "Restore templates/fonts/ from the release: documents are set in these alone."),
+    ("customs rules", _rules, "Run `exports rules check`: it says all that is wrong with config/rules, and where."),
     ("clock", _clock, "Set this machine's clock by NTP: signatures carry its time."),
 )
 NEED_THE_DATABASE: Final = frozenset({"migrations", "clock"})

@@ -10,6 +10,7 @@ ExportsError
 ├── Terminal             stop: trying again cannot help, a person must look
 │   ├── StepFailed           a step met facts that it cannot work with
 │   ├── ArtifactConflict     the same document came out with other bytes
+│   ├── RulesInvalid         the rules of customs contradict their schema or one another
 │   └── ChannelRefused       a partner's endpoint said no for good
 ├── Fenced               stop at once: somebody else holds this step now
 └── Refused              tell the caller: the request, not the service, is at fault
@@ -79,6 +80,14 @@ class StepFailed(Terminal):
 
 class ArtifactConflict(Terminal):
     """The same document came out with other bytes than before."""
+
+
+class RulesInvalid(Terminal):
+    """The rules of customs cannot be right; `errors` says all that is wrong with them, a sentence and its remedy each."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("the rules of customs cannot be right:\n  " + "\n  ".join(errors))
+        self.errors = errors
 
 
 class ChannelRefused(Terminal):

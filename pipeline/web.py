@@ -18,6 +18,7 @@ from pipeline.api.envelope import BodyLimit, Envelope, Measures
 from pipeline.api.gauges import Work
 from pipeline.api.problems import add_problem_handlers
 from pipeline.console import pages, reference
+from pipeline.customs.reference import load_rules
 from pipeline.dispatch import Publisher
 from pipeline.runtime import Runtime, process_runtime
 
@@ -66,6 +67,7 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
 
 def app() -> FastAPI:
     """Return the app of this process: `uvicorn --factory pipeline.web:app`."""
+    load_rules()  # bad rules stop the program, not a plan
     runtime = process_runtime()
     configure_logs(runtime.settings)
     return create_app(runtime, Publisher(runtime.settings.publish_backlog))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, cast, get_args
 
@@ -16,9 +17,10 @@ from rich.table import Table
 
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.customs.facts import LineFacts, MetalFacts
+from pipeline.customs.reference import load_rules
 from pipeline.customs.rows import DatedRow, chapter99_rows, every_row
-from pipeline.customs.rules import Metal, Status
-from pipeline.customs.ruleset import Ruleset, RulesetInvalid, load_ruleset, ruleset
+from pipeline.customs.rules import CHAPTERS, Metal, Status, spoken
+from pipeline.customs.ruleset import MANIFEST, load_ruleset, ruleset
 from pipeline.customs.ruleset_changes import between_days, between_rulesets
 from pipeline.customs.section232 import data_needed
 from pipeline.customs.stack import Reason, decide, explain
@@ -45,8 +47,12 @@ def list_rows(
     as_json: Json = False,
 ) -> None:
     """List the rows: of chapter 99, or with --status of all reference data."""
+    programs = sorted(ruleset().program_of_id)
     if status is not None and status not in _STATUSES:
         raise Failure(f"{status} is no status", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(_STATUSES)}.")
+    program = program.upper() if program else None
+    if program is not None and program not in programs:
+        raise Failure(f"{program} is no program", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(programs)}.")
     rows = every_row() if status else chapter99_rows()
     rows = tuple(row for row in rows if status is None or row.status == status)
     rows = tuple(row for row in rows if program is None or row.program == program)
@@ -68,10 +74,16 @@ def list_rows(
 def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = None, as_json: Json = False) -> None:
     """Show a heading of chapter 99: every row it had and has, its conditions, and where that is written."""
     rules = ruleset()
+    heading = _heading(heading)
     rows = rules.by_heading.get(heading, ())
     family = rules.family(heading)
     if not rows and family is None:
-        raise Failure(f"these rules do not know {heading}", code=ExitCode.NOT_FOUND)
+        near = get_close_matches(heading, rules.by_heading, n=3)
+        raise Failure(
+            f"these rules do not know {heading}",
+            code=ExitCode.NOT_FOUND,
+            remedy=f"Near it are {spoken(near)}." if near else "`exports rules list` shows every heading.",
+        )
     day = _day(on)
     if as_json:
         documents = [row.model_dump(mode="json") | {"in_force": row.holds(day)} for row in rows]
@@ -111,18 +123,18 @@ def why(
     as_json: Json = False,
 ) -> None:
     """Say which headings a line takes and why, rule by rule, with the source of each."""
-    code = hts.replace(".", "")
-    if not re.fullmatch(r"\d{10}", code) or not re.fullmatch(r"[A-Z]{2}", origin):
-        raise Failure("give ten digits and a country of two letters", code=ExitCode.USAGE)
+    code, origin = _code(hts), _country(origin)
+    spi = spi.upper() if spi else None
     share = _figure(us_percent) if us_percent is not None else None
+    country = _country(metal_country) if metal_country else None
     facts = LineFacts(
         hts_code=code,
         origin=origin,
         on=_day(on),
         spi=spi,
         net_kg=_figure(net) if net is not None else None,
-        metals=tuple(_metal(text, share, metal_country) for text in metal or ()) or None,
-        claimed=frozenset(claim or ()),
+        metals=tuple(_metal(text, share, country) for text in metal or ()) or None,
+        claimed=frozenset(_heading(text) for text in claim or ()),
     )
     stack = decide(facts)
     steps = explain(facts)
@@ -160,9 +172,12 @@ def diff(
 ) -> None:
     """Say what changes between two days, or between two rulesets."""
     if _DAY.match(before) and _DAY.match(after):
-        changes = between_days(ruleset(), _day(before), _day(after))
+        first, last = _day(before), _day(after)
+        if last < first:
+            raise Failure(f"{last} is before {first}", code=ExitCode.USAGE, remedy="Give the earlier day first.")
+        changes = between_days(ruleset(), first, last)
     else:
-        changes = between_rulesets(_ruleset(before), _ruleset(after))
+        changes = between_rulesets(load_ruleset(_manifest(before)), load_ruleset(_manifest(after)))
     if as_json:
         print_json([asdict(change) for change in changes])
         return
@@ -171,7 +186,7 @@ def diff(
             f"[bold]{escape(change.kind)} {escape(change.name)}[/] {change.what}: {escape(change.details)}",
             soft_wrap=True,
         )
-    out().print(f"{len(changes)} changes")
+    out().print("1 change" if len(changes) == 1 else f"{len(changes)} changes")
 
 
 @app.command()
@@ -183,8 +198,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Load the rules and say what is in them; everything that is wrong with them at once, with exit code 1."""
-    rules = _ruleset(file) if file else _loaded(None)
-    rows = chapter99_rows(rules) if file else every_row()
+    loaded = load_rules(_manifest(file)) if file else load_rules()
+    rules, rows = loaded[0], every_row(loaded)
     counts = {status: sum(1 for row in rows if row.status == status) for status in _STATUSES}
     if as_json:
         print_json({"id": rules.id, "as_of": rules.as_of.isoformat(), "content_hash": rules.content_hash} | counts)
@@ -193,18 +208,43 @@ def check(
     out().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
 
 
-def _ruleset(file: str) -> Ruleset:
+def _manifest(file: str) -> Path:
     path = Path(file)
+    path = path / MANIFEST if path.is_dir() else path
     if not path.is_file():
-        raise Failure(f"there is no file {file}", code=ExitCode.NOT_FOUND, remedy="Give two days, or two ruleset.yaml.")
-    return _loaded(path)
+        raise Failure(
+            f"there is no file {path}",
+            code=ExitCode.NOT_FOUND,
+            remedy=f"Give a {MANIFEST} or its folder; `diff` takes two days such as 2026-11-24 as well.",
+        )
+    return path
 
 
-def _loaded(path: Path | None) -> Ruleset:
-    try:
-        return load_ruleset(path) if path else ruleset()
-    except RulesetInvalid as error:
-        raise Failure("the rules cannot be right:\n  " + "\n  ".join(error.errors)) from error
+def _heading(text: str) -> str:
+    digits = re.sub(r"[.\s]", "", text)
+    if not re.fullmatch(r"99\d{6}", digits):
+        remedy = "For goods of chapters 1 to 97 ask `exports rules why HTS --origin CA`."
+        raise Failure(f"{text} is no heading of chapter 99 such as 9903.82.09", code=ExitCode.USAGE, remedy=remedy)
+    return f"{digits[:4]}.{digits[4:6]}.{digits[6:]}"
+
+
+def _code(text: str) -> str:
+    code = re.sub(r"[.\s]", "", text)
+    if not re.fullmatch(r"\d{10}", code):
+        remedy = "Lists name some provisions by their last digits: all ten are needed to decide."
+        raise Failure(f"{text} is no tariff number of ten digits", code=ExitCode.USAGE, remedy=remedy)
+    if code[:2] not in CHAPTERS:
+        remedy = "Give the number of the goods themselves; `exports rules show` tells of headings of chapter 99."
+        raise Failure(f"there are no goods of chapter {code[:2]}", code=ExitCode.USAGE, remedy=remedy)
+    return code
+
+
+def _country(text: str) -> str:
+    country = text.upper()
+    if not re.fullmatch(r"[A-Z]{2}", country):
+        remedy = "Write two letters, such as CA for Canada; for steel of unknown origin leave --metal-country out."
+        raise Failure(f"{text} is no country", code=ExitCode.USAGE, remedy=remedy)
+    return country
 
 
 def _day(text: str | None) -> date:

@@ -16,6 +16,7 @@ from config.settings import Settings, get_settings, use_settings
 from pipeline import doctor, migrations
 from pipeline.commands.database import ensure_current
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.customs.reference import load_rules
 from pipeline.db import Database
 from pipeline.runtime import process_runtime
 
@@ -39,6 +40,7 @@ def serve(
     """Run the service: on the embedded default all of it, else the API alone; Ctrl-C ends it."""
     from pipeline import serving  # noqa: PLC0415 - what it imports reads the settings, which are chosen here
 
+    load_rules()  # bad rules stop the program, not a plan
     settings = get_settings()
     try:
         listener = serving.listen(host or settings.host, settings.port if port is None else port)

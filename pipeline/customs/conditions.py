@@ -12,7 +12,7 @@ from functools import lru_cache
 from pipeline.customs.facts import LineFacts
 from pipeline.customs.headings import HeadingRow, MetalFrom, When, within
 from pipeline.customs.hts_lists import Listed
-from pipeline.customs.rules import Metal, section232_rules, spoken
+from pipeline.customs.rules import Metal, spoken
 from pipeline.customs.ruleset import Ruleset
 from pipeline.money import decimal, plain, times
 
@@ -30,11 +30,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A heading's row against a line: the verdict, and the reasons for it as parts of a sentence."""
+    """A heading's row against a line: the verdict, and the reasons for it as parts of a sentence.
+
+    `listed`: the line's code is on a list of the row.
+    """
 
     row: HeadingRow
     verdict: Verdict
     reasons: tuple[str, ...]
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def prospects(
     found: dict[str, tuple[Judged, ...]] = {}
     for row in _in_force(rules, on):
         if _possible(row.when, facts, names):
-            judged = _judged(row, _standing(rules, row.when, facts))
+            judged = _judged(row, _standing(rules, row.when, facts), listed=_on_one_of(row.when, names))
             found[row.program] = (*found.get(row.program, ()), judged)
     return found
 
@@ -76,12 +80,12 @@ def _possible(when: When, facts: LineFacts, names: AbstractSet[str]) -> bool:
         and (not when.spi or facts.spi in when.spi)
         and (not when.chapters or facts.chapter in when.chapters)
         and facts.chapter not in when.not_chapters
-        and (
-            not (when.lists or when.perhaps_lists)
-            or not names.isdisjoint(when.lists)
-            or not names.isdisjoint(when.perhaps_lists)
-        )
+        and (when.unlisted or not (when.lists or when.perhaps_lists) or _on_one_of(when, names))
     )
+
+
+def _on_one_of(when: When, names: AbstractSet[str]) -> bool:
+    return not names.isdisjoint(when.lists) or not names.isdisjoint(when.perhaps_lists)
 
 
 def judge(rules: Ruleset, prospect: Judged, facts: LineFacts, beside: Beside) -> Judged:
@@ -89,11 +93,11 @@ def judge(rules: Ruleset, prospect: Judged, facts: LineFacts, beside: Beside) ->
     when = prospect.row.when
     if not when.varies:
         return prospect
-    varying = _judged(prospect.row, _varying(rules, when, facts, beside))
+    varying = _judged(prospect.row, _varying(rules, when, facts, beside), listed=prospect.listed)
     if varying.verdict is Verdict.NO:
         return varying
     verdict = min(prospect.verdict, varying.verdict, key=_STRENGTH.__getitem__)
-    return Judged(prospect.row, verdict, (*prospect.reasons, *varying.reasons))
+    return Judged(prospect.row, verdict, (*prospect.reasons, *varying.reasons), prospect.listed)
 
 
 def why_not(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> str | None:
@@ -107,16 +111,16 @@ def why_not(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> str | None:
     return None
 
 
-def _judged(row: HeadingRow, reasons: Iterator[Reason]) -> Judged:
+def _judged(row: HeadingRow, reasons: Iterator[Reason], *, listed: bool) -> Judged:
     said: list[str] = []
     verdict = Verdict.YES
     for found, reason in reasons:
         if found is Verdict.NO:
-            return Judged(row, found, (reason,))
+            return Judged(row, found, (reason,), listed)
         said.append(reason)
         if _STRENGTH[found] < _STRENGTH[verdict]:
             verdict = found
-    return Judged(row, verdict, tuple(said))
+    return Judged(row, verdict, tuple(said), listed)
 
 
 _STRENGTH = {verdict: place for place, verdict in enumerate(Verdict)}
@@ -185,7 +189,9 @@ def _lists(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
         for listed in found:
             if listed.list.id in names:
                 return verdict, _membership(listed)
-    return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join(when.lists)}"
+    if when.unlisted:
+        return Verdict.UNKNOWN, f"whether {facts.hts_code} was on a list of it is not known here"
+    return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join((*when.lists, *when.perhaps_lists))}"
 
 
 def _membership(listed: Listed) -> str:
@@ -202,7 +208,9 @@ def _no_metal(facts: LineFacts) -> Reason:
 
 
 def _light(rules: Ruleset, facts: LineFacts) -> Reason:
-    test = section232_rules().weight_test
+    test = rules.metals.weight_test(facts.on)
+    if test is None:
+        return Verdict.NO, f"no test by weight was in force on {facts.on}"
     if facts.chapter in test.exempt_chapters:
         return Verdict.NO, f"chapter {facts.chapter} is outside the weight test"
     metals = listed_metals(rules, facts)
@@ -220,16 +228,21 @@ def _metal_from(wanted: MetalFrom, rules: Ruleset, facts: LineFacts) -> Reason:
     where = spoken(sorted(wanted.countries))
     if wanted.or_origin and facts.origin in wanted.countries:
         return Verdict.YES, f"the goods are of {where}"
-    metals = [metal for metal in listed_metals(rules, facts) if metal in wanted.metals]
+    metals = [metal for metal in listed_metals(rules, facts) if metal in wanted.metals] or wanted.metals
     known = facts.of_metals(metals)
-    said = spoken(metals) or "metal"
+    said = spoken(metals)
     if wanted.share == "any":
         # Metal of which nothing is known is not taken for metal of such a country; V09 asks for what is missing.
         if any(country in wanted.countries for fact in known for country in fact.countries):
             return Verdict.YES, f"{said} in it is of {where}"
         return Verdict.NO, f"no {said} in it is said to be of {where}"
+    there = [wanted.countries.intersection(fact.countries) for fact in known]
+    if wanted.share == "most" and any(there):
+        return Verdict.YES, f"its {said} is of {where}"
     if not known or not all(fact.countries for fact in known):
         return Verdict.UNKNOWN, f"where its {said} was melted and poured, smelted or cast is not given"
+    if wanted.share == "most":
+        return Verdict.NO, f"its {said} is not of {where}"
     if all(country in wanted.countries for fact in known for country in fact.countries):
         return Verdict.YES, f"its {said} is of {where}"
     return Verdict.NO, f"its {said} is not all of {where}"
@@ -251,5 +264,5 @@ def _beside(when: When, beside: Beside) -> Reason:
     if bool(claimed) != bool(decided):
         return Verdict.UNKNOWN, f"whether {spoken(claimed or decided)} is on the line is in question"
     if claimed:
-        return Verdict.YES, f"{spoken(claimed)} is on the line"
+        return Verdict.YES, f"{spoken(decided)} is on the line"
     return Verdict.NO, "no heading that would bring it about is on the line"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import cached_property, lru_cache
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.customs.rules import Data, Figure, Metal, Row
+from pipeline.customs.rules import Chapter, Data, Figure, Metal, Row
 from pipeline.schemas.problems import Severity
 
 _HEADING = re.compile(r"^99\d{2}\.\d{2}\.\d{2}$")
@@ -30,6 +30,25 @@ def _range(text: str) -> str:
     return text
 
 
+def _country(text: str) -> str:
+    if not re.fullmatch(r"[A-Z]{2}", text):
+        raise ValueError(f"{text!r} is no country such as CA")
+    return text
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"[A-Z]{2}|[A-Z][A-Z0-9_]{2,}", text):
+        raise ValueError(f"{text!r} is neither a country nor the name of a group")
+    return text
+
+
+#: What a rate is taken on; only a rate on the full value can be compared with the plan's.
+Basis = Literal[
+    "full_value", "total_with_column_1", "metal_content", "non_metal_content", "non_us_content", "us_content",
+    "special_rate_only",
+]  # fmt: skip
+Country = Annotated[str, AfterValidator(_country)]
+Origin = Annotated[str, AfterValidator(_origin)]
 Heading = Annotated[str, AfterValidator(_heading)]
 HeadingRange = Annotated[str, AfterValidator(_range)]
 HeadingRanges = tuple[HeadingRange, ...]
@@ -47,23 +66,30 @@ def _ends(text: str) -> tuple[str, str]:
 
 
 class MetalFrom(Data):
-    """Where listed metal was melted and poured, smelted or cast: `any` of it or `all` of it in the countries."""
+    """Where listed metal was melted and poured, smelted or cast: in the countries `any`, `most` or `all` of it.
+
+    `any` takes metal of which nothing is said for metal of elsewhere. `most` is of one metal, either smelted or cast there.
+    """
 
     metals: tuple[Metal, ...]
-    countries: frozenset[str]
-    share: Literal["any", "all"]
+    countries: frozenset[Country]
+    share: Literal["any", "most", "all"]
     or_origin: bool = False
 
 
 class When(Data):
-    """What must hold, all of it, for a heading to apply; `asks` is a fact that only a person knows."""
+    """What must hold, all of it, for a heading to apply; `asks` is a fact that only a person knows.
+
+    Whether a code on one of `perhaps_lists` is meant is not known; nor, where `unlisted`, whether one on none of them is.
+    """
 
     lists: tuple[str, ...] = ()
     perhaps_lists: tuple[str, ...] = ()
-    origins: frozenset[str] = frozenset()
-    not_origins: frozenset[str] = frozenset()
-    chapters: frozenset[str] = frozenset()
-    not_chapters: frozenset[str] = frozenset()
+    unlisted: bool = False
+    origins: frozenset[Origin] = frozenset()
+    not_origins: frozenset[Origin] = frozenset()
+    chapters: frozenset[Chapter] = frozenset()
+    not_chapters: frozenset[Chapter] = frozenset()
     spi: frozenset[str] = frozenset()
     no_metal: bool = False
     light: bool = False
@@ -78,13 +104,6 @@ class When(Data):
         tests = (self.no_metal, self.light, self.metal_from is not None, self.us_metal_percent is not None)
         return any(tests) or bool(self.beside)
 
-    @model_validator(mode="after")
-    def _countries(self) -> Self:
-        for country in self.origins | self.not_origins:
-            if not re.fullmatch(r"[A-Z]{2}", country) and not re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", country):
-                raise ValueError(f"{country!r} is neither a country nor the name of a group")
-        return self
-
 
 class HeadingRow(Row):
     """One heading of chapter 99 in one time: when it applies, and at what rate."""
@@ -93,7 +112,7 @@ class HeadingRow(Row):
     program: str
     description: str
     rate_percent: Figure | None
-    basis: str
+    basis: Basis
     when: When
 
 
@@ -101,22 +120,35 @@ class Ban(Row):
     """Goods whose import is excluded; `unless` is what only a person knows."""
 
     list: str
-    origins: frozenset[str]
+    origins: frozenset[Country]
     what: str
     unless: str | None = None
 
 
 class HeadingSheet(Data):
-    """A part of a headings file: rows that share their `defaults`."""
+    """A part of a headings file: rows and bans that share their `defaults`."""
 
     rows: tuple[HeadingRow, ...]
     bans: tuple[Ban, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, sheet: Any) -> Any:
+        if not isinstance(sheet, dict) or not isinstance(sheet.get("defaults", {}), dict):
+            return sheet
+        made = dict(sheet)
+        defaults = made.pop("defaults", {})
+        common = {key: value for key, value in defaults.items() if key not in ("program", "basis")}
+        for name, shared in (("rows", defaults), ("bans", common)):
+            if isinstance(made.get(name), list):
+                made[name] = [shared | row if isinstance(row, dict) else row for row in made[name]]
+        return made
 
 
 class Missing(Data):
     """By which rule, and how loud, it is said that a line lacks a heading; `undecided` where facts are wanting."""
 
-    rule: str
+    rule: Literal["V11", "V13"]
     severity: Severity
     undecided: Severity = "note"
 
@@ -157,15 +189,17 @@ class Reporting(Row):
 
 
 class Manifest(Data):
-    """What makes up the ruleset."""
+    """What makes up the ruleset; `reference` names the files of the other rules, which its hash is taken over too."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
-    id: str
+    id: Annotated[str, Field(min_length=1)]
     as_of: date
     predecessors: tuple[str, ...] = ()
     headings: tuple[str, ...]
     lists: tuple[str, ...]
-    country_groups: dict[str, tuple[str, ...]]
+    metals: str
+    reference: tuple[str, ...]
+    country_groups: dict[str, tuple[Country, ...]]
     programs: tuple[Program, ...]
     reporting: Reporting
     exclusive: tuple[Ranges, ...]

@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Self
+from types import MappingProxyType
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
-from pipeline.customs.rules import Data, Metal, Row, digits
+from pipeline.customs.rules import Chapter, Data, Metal, Row, digits
 
 _PROVISION = re.compile(r"^\d{4}(\.\d{2}(\.\d{2}(\d{2})?)?)?$")
-_CHAPTERS = frozenset(f"{number:02d}" for number in range(1, 98)) - {"77"}  # 77 is reserved, 98 and 99 are no goods
 
 
 def _provision(code: str) -> str:
@@ -55,16 +55,13 @@ class HtsList(Data):
     id: str
     title: str
     metal: Metal | None = None
-    kind: str | None = None
-    chapters: frozenset[str]
+    kind: Literal["articles", "derivative"] | None = None
+    chapters: frozenset[Chapter]
     versions: tuple[ListVersion, ...]
 
     @model_validator(mode="after")
     def _chapters_hold(self) -> Self:
         # The published text has slipped a code into the wrong list before: each list knows its chapters.
-        impossible = sorted(self.chapters - _CHAPTERS)
-        if impossible:
-            raise ValueError(f"list {self.id} names chapter {', '.join(impossible)}, which no goods have")
         for version in self.versions:
             for code in (*version.codes, *version.add, *version.except_codes):
                 if code[:2] not in self.chapters:
@@ -107,48 +104,59 @@ class Held:
         return None
 
 
-def held_versions(lists: tuple[HtsList, ...]) -> tuple[tuple[Held, ...], list[str]]:
-    """Return every version with what it holds, and what is wrong with the lists as sentences."""
+_END = "End a version the day before the next begins, and write them in that order."
+
+
+def held_versions(lists: tuple[HtsList, ...]) -> tuple[tuple[Held, ...], list[tuple[str, str]]]:
+    """Return every version with what it holds, and what is wrong: a list's id, and a sentence with its remedy."""
     held: dict[str, list[Held]] = {}
-    wrong: list[str] = []
+    wrong: list[tuple[str, str]] = []
     # Lists that take in others come last.
     for listed in sorted(lists, key=lambda listed: any(version.add_lists for version in listed.versions)):
         if listed.id in held:
-            wrong.append(f"list {listed.id} is defined twice")
+            wrong.append((listed.id, "is defined twice. Give one of them another id."))
             continue
         versions: list[Held] = []
         held[listed.id] = versions
         for version in listed.versions:
             before = versions[-1] if versions else None
             if before is not None and not _follows(before.version, version):
-                wrong.append(f"list {listed.id} has versions that overlap, or are not in the order of their days")
+                since = version.effective_from
+                wrong.append(
+                    (listed.id, f"has a version from {since} that begins before the one above it ends. {_END}")
+                )
             if version.codes:
-                codes = {digits(code): code for code in version.codes}
+                codes = MappingProxyType({digits(code): code for code in version.codes})
                 excepted = frozenset(digits(code) for code in version.except_codes)
                 versions.append(Held(listed, version, codes, excepted))
             elif before is None:
-                wrong.append(f"list {listed.id} begins with changes, to nothing")
+                wrong.append((listed.id, "begins with changes, to nothing. Give its first version all its codes."))
             else:
                 versions.append(_changed(before, version, held, wrong))
     return tuple(version for versions in held.values() for version in versions), wrong
 
 
-def _changed(before: Held, version: ListVersion, held: Mapping[str, list[Held]], wrong: list[str]) -> Held:
+def _changed(before: Held, version: ListVersion, held: Mapping[str, list[Held]], wrong: list[tuple[str, str]]) -> Held:
     name = before.list.id
     codes = dict(before.codes)
     wrong += [
-        f"list {name} removes {code}, which it does not hold"
+        (name, f"removes {code}, which it does not hold. Take it out of `remove`.")
         for code in version.remove
         if codes.pop(digits(code), None) is None
     ]
-    wrong += [f"list {name} adds {code}, which it holds already" for code in version.add if digits(code) in codes]
+    wrong += [
+        (name, f"adds {code}, which it holds already. Take it out of `add`.")
+        for code in version.add
+        if digits(code) in codes
+    ]
     codes |= {digits(code): code for code in version.add}
     for other in version.add_lists:
         if held.get(other):
             codes |= held[other][-1].codes
         else:
-            wrong.append(f"list {name} takes in list {other}, which is not defined")
-    return Held(before.list, version, codes, before.excepted)
+            wrong.append((name, f"takes in list {other}, which is not defined. Define it, or correct the name."))
+    excepted = before.excepted | {digits(code) for code in version.except_codes}
+    return Held(before.list, version, MappingProxyType(codes), excepted)
 
 
 def lists_of(held: tuple[Held, ...], hts_code: str, on: date) -> tuple[Listed, ...]:

@@ -9,10 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.customs.entry_rules import attribute_rules, entry_rules, mid_rules, vague
-from pipeline.customs.pga_layouts import record_rules
-from pipeline.customs.pga_rules import pga_rules
-from pipeline.customs.rules import section232_rules
+from pipeline.customs.reference import REFERENCE, load_rules
+from pipeline.customs.rules import Data
 from pipeline.customs.ruleset import Ruleset, ruleset
 
 #: What a row is called by: the fields of the first line of which it has any, and the field that says what it is.
@@ -46,19 +44,12 @@ def chapter99_rows(rules: Ruleset | None = None) -> tuple[DatedRow, ...]:
     return tuple(_chapter99(rules or ruleset()))
 
 
-def every_row() -> tuple[DatedRow, ...]:
+def every_row(loaded: tuple[Ruleset, Mapping[str, Data]] | None = None) -> tuple[DatedRow, ...]:
     """Return the rows of all reference data, chapter 99 first."""
-    others: tuple[tuple[str, BaseModel], ...] = (
-        ("metals", section232_rules()),
-        ("entry", entry_rules()),
-        ("MID", mid_rules()),
-        ("descriptions", vague()),
-        ("attributes", attribute_rules()),
-        ("agencies", pga_rules()),
-        ("agency records", record_rules()),
-    )
-    found = (row for kind, model in others for row in _walk(model, kind, "", None))
-    return (*chapter99_rows(), *found)
+    rules, reference = loaded or load_rules()
+    named = (("metals", rules.metals), *((REFERENCE[name][0], data) for name, data in reference.items()))
+    found = (row for kind, model in named for row in _walk(model, kind, "", None))
+    return (*chapter99_rows(rules), *found)
 
 
 def _chapter99(rules: Ruleset) -> Iterator[DatedRow]:
@@ -74,7 +65,17 @@ def _chapter99(rules: Ruleset) -> Iterator[DatedRow]:
         yield _row("exclusive", ", ".join(ranges.headings), "no more than one of these on a line", ranges)
     for pair in rules.companions:
         yield _row("companions", ", ".join(pair.headings), f"only with {', '.join(pair.needs)}", pair)
-    yield _row("reporting", "order", "301, 338, 232; the value on the last row", rules.reporting)
+    yield _row(
+        "reporting", "order", f"{reported_order(rules)}; the value on {rules.reporting.value_on}", rules.reporting
+    )
+
+
+def reported_order(rules: Ruleset) -> str:
+    """Return the programs in the order in which their headings stand on a line, those of one rank as one."""
+    ranked: dict[int, list[str]] = {}
+    for program in sorted(rules.programs, key=lambda program: program.rank):
+        ranked.setdefault(program.rank, []).append(program.name.split(",", 1)[0])
+    return ", ".join(" or ".join(dict.fromkeys(names)) for names in ranked.values())
 
 
 def _row(kind: str, name: str, says: str, row: Any, program: str | None = None) -> DatedRow:

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
-from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
+from pipeline.customs.reading import Reader
+from pipeline.errors import RulesInvalid
 from pipeline.money import decimal
 from pipeline.schemas.problems import Severity
+
+#: Where the rules of this version are.
+RULES: Final = Path(str(files("config") / "rules"))
 
 Status = Literal["confirmed", "probable", "check"]
 Metal = Literal["steel", "aluminum", "copper"]
 Figure = Annotated[Decimal, BeforeValidator(decimal)]
+
+_ISO_DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
+CHAPTERS: Final = frozenset(f"{number:02d}" for number in range(1, 98)) - {
+    "77"
+}  # 77 is reserved, 98 and 99 are no goods
+
+
+def _day(value: object) -> object:
+    # Else a number would be taken for seconds since 1970.
+    if not isinstance(value, date | None) and not (isinstance(value, str) and _ISO_DAY.match(value)):
+        raise PydanticCustomError("day_form", "{value} is no day", {"value": repr(value)})
+    return value
+
+
+def _chapter(text: str) -> str:
+    if text not in CHAPTERS:
+        raise ValueError(f"there are no goods of chapter {text}")
+    return text
+
+
+Day = Annotated[date | None, BeforeValidator(_day)]
+Chapter = Annotated[str, AfterValidator(_chapter)]
 
 
 class Data(BaseModel):
@@ -29,9 +57,9 @@ class Data(BaseModel):
 class Row(Data):
     """A rule with where it comes from, how sure that is, and when it holds."""
 
-    effective_from: date | None = None
-    effective_to: date | None = None
-    source: str
+    effective_from: Day = None
+    effective_to: Day = None
+    source: Annotated[str, Field(min_length=1)]
     confidence: Literal["high", "medium", "low"]
     status: Status
 
@@ -47,73 +75,25 @@ class Row(Data):
         return "warn" if self.status == "check" else "block"
 
 
-class WeightTest(Row):
-    """The share of metal, percent of net weight, below which the duty headings do not apply."""
-
-    heading: str
-    least_percent: Figure
-    exempt_chapters: frozenset[str]
-    duty_headings: frozenset[str]
-
-
-class MetalNeeds(Row):
-    """What must be known of one metal; entries are refused without it from `fatal_from`.
-
-    `unknown` may be given for a country where the lists that the code is on are of the kinds `unknown_on`.
-    """
-
-    metal: Metal
-    needs: tuple[Literal["country_of_melt_and_pour", "primary_country_of_smelt", "country_of_cast"], ...]
-    codes: tuple[str, ...] = ()
-    unknown: str
-    unknown_on: frozenset[Literal["articles", "derivative"]]
-    fatal_from: date | None = None
-
-    def asked_of(self, hts_code: str) -> bool:
-        """Tell whether the metal is asked for under the ten digits of `hts_code`."""
-        return not self.codes or any(hts_code.startswith(digits(code)) for code in self.codes)
-
-
-class UnknownAluminum(Row):
-    """The country value that says unknown, and the headings that then may apply."""
-
-    value: str
-    headings: tuple[str, ...]
-
-
-class Section232Rules(Data):
-    """What must be known of the metals of a line, and the test by their weight."""
-
-    schema_version: Annotated[Literal[1], Field(alias="schema")]
-    as_of: date
-    no_metal_heading: str
-    weight_test: WeightTest
-    metals: tuple[MetalNeeds, ...]
-    unknown_aluminum: UnknownAluminum
-
-
 def digits(code: str) -> str:
     """Return a dotted tariff code as digits alone."""
     return code.replace(".", "")
 
 
 def spoken(names: Iterable[str]) -> str:
-    """Return the names as a person says them."""
-    *most, last = names
+    """Return the names as a person says them; nothing of none."""
+    names = tuple(names)
+    *most, last = names or ("",)
     return f"{', '.join(most)} and {last}" if most else last
 
 
 Loaded = TypeVar("Loaded", bound=Data)
 
 
-@cache
-def section232_rules() -> Section232Rules:
-    """Return the rules of metals."""
-    return load(Section232Rules, "section232.yaml")
-
-
 def load(model: type[Loaded], name: str) -> Loaded:
-    """Return what the file `name` of config/rules holds; raises pydantic's ValidationError where it cannot be right."""
-    # JSON is YAML too: one reader for both.
-    document: Any = yaml.safe_load((files("config") / "rules" / name).read_text(encoding="utf-8"))
-    return model.model_validate(document)
+    """Return what the file `name` of config/rules holds; raises RulesInvalid, with all that is wrong, where it cannot be right."""
+    reader = Reader(RULES)
+    read = reader.read(model, name)
+    if read is None:
+        raise RulesInvalid(reader.wrong)
+    return read

@@ -6,28 +6,34 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
+from pipeline.customs.headings import within
 from pipeline.customs.hts_lists import Listed
-from pipeline.customs.rules import MetalNeeds, section232_rules, spoken
-from pipeline.customs.ruleset import ruleset
+from pipeline.customs.metals import MetalNeeds, UnknownAluminum, WeightTest
+from pipeline.customs.rules import Row, spoken
+from pipeline.customs.ruleset import Ruleset, ruleset
 from pipeline.money import decimal, plain, times, total
 from pipeline.schemas.plan import Line, Section232
 from pipeline.schemas.problems import Finding, Severity
 
 _HUNDRED = decimal("100")
+#: What a line may say of a metal: its key in a plan, and in words.
 _FIELDS = {
     "country_of_melt_and_pour": ("countryOfMeltAndPour", "country of melt and pour"),
     "primary_country_of_smelt": ("primaryCountryOfSmelt", "primary country of smelt"),
+    "secondary_country_of_smelt": ("secondaryCountryOfSmelt", "secondary country of smelt"),
     "country_of_cast": ("countryOfCast", "country of cast"),
 }
 
 
 def check_line(line: Line, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with what a line, entered on the day, says of its metals (V09) and their weight (V10)."""
-    lists = tuple(listed for listed in ruleset().lists_of(line.hts_code, on) if listed.list.metal is not None)
-    if not lists or section232_rules().no_metal_heading in _carried(line):
-        return
-    yield from _metal_data(line, pointer, on, lists)
-    yield from _weights(line, pointer, on, lists)
+    rules = ruleset()
+    lists = _metal_lists(rules, line.hts_code, on)
+    carried = frozenset(row.heading for row in line.treatment.chapter99)
+    if lists and rules.metals.no_metal_heading not in carried:
+        checked = _Checked(rules, line, f"{pointer}/treatment", on, lists, carried)
+        yield from checked.data()
+        yield from checked.weights()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,150 +46,164 @@ class DataNeeded:
     status: str
 
 
-def data_needed(hts_code: str, on: date) -> tuple[DataNeeded, ...]:
+def data_needed(hts_code: str, on: date, rules: Ruleset | None = None) -> tuple[DataNeeded, ...]:
     """Return what a line of the ten digits, entered on the day, must say of each listed metal."""
-    lists = [listed for listed in ruleset().lists_of(hts_code, on) if listed.list.metal is not None]
+    rules = rules or ruleset()
+    lists = _metal_lists(rules, hts_code, on)
     found = []
-    for metal in dict.fromkeys(listed.list.metal for listed in lists):
+    for metal in dict.fromkeys(str(listed.list.metal) for listed in lists):
         fields = ["its weight in kg", "the net weight in kg"]
-        source, status = lists[0].version.source, str(lists[0].version.status)
-        for needs in section232_rules().metals:
-            if needs.metal == metal and needs.holds(on) and needs.asked_of(hts_code):
-                unknown = f" (or {needs.unknown})" if _may_be_unknown(needs, tuple(lists)) else ""
-                fields += [f"the {_FIELDS[name][1]}{unknown}" for name in needs.needs]
-                source, status = needs.source, str(needs.status)
-        found.append(DataNeeded(str(metal), tuple(fields), source, status))
+        said: Row = lists[0].version
+        for needs in rules.metals.needs(metal, hts_code, on):
+            unknown = f" (or {needs.unknown})" if _may_be_unknown(needs, lists) else ""
+            fields += [f"the {_FIELDS[name][1]}{unknown}" for name in needs.needs]
+            fields += [f"the {_FIELDS[name][1]}, if there is one" for name in needs.if_any]
+            said = needs
+        found.append(DataNeeded(metal, tuple(fields), said.source, said.status))
     return tuple(found)
 
 
-def _carried(line: Line) -> set[str]:
-    return {row.heading for row in line.treatment.chapter99}
-
-
-def _listed(line: Line, lists: tuple[Listed, ...]) -> str:
-    where = spoken(dict.fromkeys(listed.list.id for listed in lists))
-    return f"Line {line.line_ref}: {line.hts_code} is on Section 232 list {where}"
-
-
-def _metal_data(line: Line, pointer: str, on: date, lists: tuple[Listed, ...]) -> Iterator[Finding]:
-    metals = list(dict.fromkeys(str(listed.list.metal) for listed in lists))
-    given = [
-        (place, row)
-        for place, row in enumerate(line.treatment.section232)
-        if row.metal in metals and row.metal_weight_kg > 0
-    ]
-    if not given:
-        yield Finding(
-            rule="V09",
-            severity="block",
-            pointer=f"{pointer}/treatment/section232",
-            message=f"{_listed(line, lists)}, but the weight of its {' or '.join(metals)} is not given.",
-            remedy="Give the metal, its weight in kg and where it was melted and poured, or smelted and cast.",
-            source=lists[0].version.source,
-        )
-    for place, row in given:
-        yield from _metal_row(line, row, f"{pointer}/treatment/section232/{place}", on, lists)
-
-
-def _metal_row(line: Line, row: Section232, pointer: str, on: date, lists: tuple[Listed, ...]) -> Iterator[Finding]:
-    rules = section232_rules()
-    for needs in rules.metals:
-        if needs.metal != row.metal or not needs.holds(on) or not needs.asked_of(line.hts_code):
-            continue
-        for name in needs.needs:
-            if getattr(row, name) is None:
-                key, words = _FIELDS[name]
-                yield Finding(
-                    rule="V09",
-                    severity=_severity(line, needs, on),
-                    pointer=f"{pointer}/{key}",
-                    message=f"{_listed(line, lists)}, but the {words} of its {row.metal} is missing.",
-                    remedy=f"Give the {words} from the mill certificate"
-                    + (", or OTH where the steel's is not known." if row.metal == "steel" else "."),
-                    source=needs.source,
-                )
-            elif getattr(row, name) == needs.unknown and not _may_be_unknown(needs, lists):
-                key, words = _FIELDS[name]
-                yield Finding(
-                    rule="V09",
-                    severity="warn",
-                    pointer=f"{pointer}/{key}",
-                    message=f"{_listed(line, lists)}, of articles and not of derivatives: "
-                    f"{needs.unknown} for the {words} of its {row.metal} may be refused.",
-                    remedy=f"Give the {words} from the mill certificate.",
-                    source=needs.source,
-                )
-    unknown = rules.unknown_aluminum
-    countries = (row.primary_country_of_smelt, row.secondary_country_of_smelt, row.country_of_cast)
-    if (
-        row.metal == "aluminum"
-        and unknown.holds(on)
-        and unknown.value in countries
-        and not _carried(line).intersection(unknown.headings)
-    ):
-        yield Finding(
-            rule="V09",
-            severity=unknown.severity,
-            pointer=pointer,
-            message=f"Line {line.line_ref} does not know where its aluminum was smelted or cast; "
-            "customs may charge the 200 % rate of Russian aluminum.",
-            remedy="Ask the maker for the smelt and cast countries, or the broker whether OTH is accepted.",
-            source=unknown.source,
-        )
+def _metal_lists(rules: Ruleset, hts_code: str, on: date) -> tuple[Listed, ...]:
+    return tuple(listed for listed in rules.lists_of(hts_code, on) if listed.list.metal is not None)
 
 
 def _may_be_unknown(needs: MetalNeeds, lists: tuple[Listed, ...]) -> bool:
     return any(listed.list.kind in needs.unknown_on for listed in lists if listed.list.metal == needs.metal)
 
 
-def _severity(line: Line, needs: MetalNeeds, on: date) -> Severity:
-    # Whether an article below the weight test must still name the countries is not certain.
-    lenient = section232_rules().weight_test.heading in _carried(line)
-    early = needs.fatal_from is not None and on < needs.fatal_from
-    return "warn" if lenient or early else needs.severity
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A line under check: the lists of metals that it is on, and the headings that it carries."""
 
+    rules: Ruleset
+    line: Line
+    pointer: str
+    on: date
+    lists: tuple[Listed, ...]
+    carried: frozenset[str]
 
-def _weights(line: Line, pointer: str, on: date, lists: tuple[Listed, ...]) -> Iterator[Finding]:
-    test = section232_rules().weight_test
-    metals = {listed.list.metal for listed in lists}
-    rows = line.treatment.section232
-    metal_kg = total(row.metal_weight_kg for row in rows if row.metal in metals)
-    every_kg = total(row.metal_weight_kg for row in rows)
-    if every_kg > line.net_weight_kg:
-        yield Finding(
-            rule="V10",
-            severity="block",
-            pointer=f"{pointer}/treatment/section232",
-            message=f"Line {line.line_ref} holds {plain(every_kg)} kg of metal "
-            f"but weighs {plain(line.net_weight_kg)} kg net.",
-            remedy="Correct the metal weight, or the net weight: both are for the whole line.",
-            source=test.source,
-        )
-        return
-    if not test.holds(on) or not metal_kg:
-        return
-    exempt = line.hts_code[:2] in test.exempt_chapters
-    below = not exempt and times(metal_kg, _HUNDRED) < times(line.net_weight_kg, test.least_percent)
-    for place, row in enumerate(line.treatment.chapter99):
-        here = f"{pointer}/treatment/chapter99/{place}/heading"
-        share = f"{plain(metal_kg)} kg of {plain(line.net_weight_kg)} kg net"
-        if below and row.heading in test.duty_headings:
+    @property
+    def _listed(self) -> str:
+        names = spoken(dict.fromkeys(listed.list.id for listed in self.lists))
+        return f"Line {self.line.line_ref}: {self.line.hts_code} is on Section 232 list {names}"
+
+    @property
+    def _loudest(self) -> Severity:
+        # Of lists that were only heard of, none refuses a plan.
+        return "block" if any(listed.version.severity == "block" for listed in self.lists) else "warn"
+
+    def data(self) -> Iterator[Finding]:
+        """Yield what the line does not say of its metals (V09)."""
+        metals = list(dict.fromkeys(str(listed.list.metal) for listed in self.lists))
+        given = [
+            (place, row)
+            for place, row in enumerate(self.line.treatment.section232)
+            if row.metal in metals and row.metal_weight_kg > 0
+        ]
+        if not given:
             yield Finding(
-                rule="V10",
-                severity=test.severity,
-                pointer=here,
-                message=f"Line {line.line_ref} carries {row.heading}, but its metal is below {test.least_percent} % "
-                f"of its weight ({share}).",
-                remedy=f"Use {test.heading}, or correct the weights.",
-                source=test.source,
+                rule="V09",
+                severity=self._loudest,
+                pointer=f"{self.pointer}/section232",
+                message=f"{self._listed}, but the weight of its {' or '.join(metals)} is not given.",
+                remedy="Give the metal, its weight in kg and where it was melted and poured, or smelted and cast.",
+                source=self.lists[0].version.source,
             )
-        if not below and row.heading == test.heading:
+        for place, row in given:
+            here = f"{self.pointer}/section232/{place}"
+            for needs in self.rules.metals.needs(row.metal, self.line.hts_code, self.on):
+                yield from self._countries(row, here, needs)
+            yield from self._unknown_aluminum(row, here, self.rules.metals.unknown_aluminum)
+
+    def _countries(self, row: Section232, here: str, needs: MetalNeeds) -> Iterator[Finding]:
+        may_be_unknown = _may_be_unknown(needs, self.lists)
+        for name in needs.needs:
+            key, words = _FIELDS[name]
+            given = getattr(row, name)
+            if given is None:
+                unknown = f", or {needs.unknown} where it is not known." if may_be_unknown else "."
+                yield Finding(
+                    rule="V09",
+                    severity=self._severity(needs),
+                    pointer=f"{here}/{key}",
+                    message=f"{self._listed}, but the {words} of its {row.metal} is missing.",
+                    remedy=f"Give the {words} from the mill certificate{unknown}",
+                    source=needs.source,
+                )
+            elif given == needs.unknown and not may_be_unknown:
+                yield Finding(
+                    rule="V09",
+                    severity="warn",
+                    pointer=f"{here}/{key}",
+                    message=f"{self._listed}, of articles and not of derivatives: "
+                    f"{needs.unknown} for the {words} of its {row.metal} may be refused.",
+                    remedy=f"Give the {words} from the mill certificate.",
+                    source=needs.source,
+                )
+
+    def _severity(self, needs: MetalNeeds) -> Severity:
+        # Whether an article below the weight test must still name the countries is not certain.
+        test = self.rules.metals.weight_test(self.on)
+        lenient = test is not None and test.heading in self.carried
+        early = needs.fatal_from is not None and self.on < needs.fatal_from
+        return "warn" if lenient or early or self._loudest == "warn" else needs.severity
+
+    def _unknown_aluminum(self, row: Section232, here: str, unknown: UnknownAluminum) -> Iterator[Finding]:
+        countries = (row.primary_country_of_smelt, row.secondary_country_of_smelt, row.country_of_cast)
+        if row.metal != "aluminum" or unknown.value not in countries or not unknown.holds(self.on):
+            return
+        if self.carried.isdisjoint(unknown.headings):
+            yield Finding(
+                rule="V09",
+                severity=unknown.severity,
+                pointer=here,
+                message=f"Line {self.line.line_ref} does not know where its aluminum was smelted or cast; "
+                "customs may charge the 200 % rate of Russian aluminum.",
+                remedy="Ask the maker for the smelt and cast countries, or the broker "
+                f"whether {unknown.value} is accepted.",
+                source=unknown.source,
+            )
+
+    def weights(self) -> Iterator[Finding]:
+        """Yield metal that weighs more than its goods, and headings that the test by weight contradicts (V10)."""
+        line, test = self.line, self.rules.metals.weight_test(self.on)
+        every_kg = total(row.metal_weight_kg for row in line.treatment.section232)
+        if every_kg > line.net_weight_kg:
             yield Finding(
                 rule="V10",
-                severity=test.severity,
-                pointer=here,
-                message=f"Line {line.line_ref} carries {row.heading}, which is for articles with less than "
-                f"{test.least_percent} % metal outside chapters {spoken(sorted(test.exempt_chapters))} ({share}).",
-                remedy="Use the heading of the list that the article is on, or correct the weights.",
-                source=test.source,
+                severity="block",
+                pointer=f"{self.pointer}/section232",
+                message=f"Line {line.line_ref} holds {plain(every_kg)} kg of metal "
+                f"but weighs {plain(line.net_weight_kg)} kg net.",
+                remedy="Correct the metal weight, or the net weight: both are for the whole line.",
+                source=(test or self.lists[0].version).source,
+            )
+        elif test is not None:
+            yield from self._weighed(test)
+
+    def _weighed(self, test: WeightTest) -> Iterator[Finding]:
+        line = self.line
+        metals = {listed.list.metal for listed in self.lists}
+        metal_kg = total(row.metal_weight_kg for row in line.treatment.section232 if row.metal in metals)
+        if not metal_kg:
+            return
+        exempt = line.hts_code[:2] in test.exempt_chapters
+        below = not exempt and times(metal_kg, _HUNDRED) < times(line.net_weight_kg, test.least_percent)
+        share = f"({plain(metal_kg)} kg of {plain(line.net_weight_kg)} kg net)"
+        for place, row in enumerate(line.treatment.chapter99):
+            carries = f"Line {line.line_ref} carries {row.heading}"
+            if below and within(row.heading, test.duty_headings):
+                said = f"{carries}, but its metal is below {test.least_percent} % of its weight {share}."
+                remedy = f"Use {test.heading}, or correct the weights."
+            elif not below and row.heading == test.heading:
+                said = (
+                    f"{carries}, which is for articles with less than {test.least_percent} % metal "
+                    f"outside chapters {spoken(sorted(test.exempt_chapters))} {share}."
+                )
+                remedy = "Use the heading of the list that the article is on, or correct the weights."
+            else:
+                continue
+            here = f"{self.pointer}/chapter99/{place}/heading"
+            yield Finding(
+                rule="V10", severity=test.severity, pointer=here, message=said, remedy=remedy, source=test.source
             )

@@ -37,7 +37,12 @@ class Choice:
     @property
     def listed(self) -> bool:
         """Tell whether it is by a list, and not by a claim alone, that the program looks at the line."""
-        return any(item.row.when.lists or item.row.when.perhaps_lists for item in self.candidates)
+        return any(item.listed for item in self.candidates)
+
+    @property
+    def unlisted(self) -> bool:
+        """Tell whether the program may look at the line though it is on none of its lists, which are not known whole."""
+        return any(item.row.when.unlisted for item in self.candidates)
 
     def candidate(self, heading: str) -> Judged | None:
         """Return the candidate of the heading."""
@@ -144,9 +149,10 @@ def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice]) -> Besi
         elif certain is not None:
             here = {certain.heading}
         else:
-            # One of several applies for certain where the program minds that none is carried.
-            here = possible if choice.program.missing.undecided == "warn" else set()
-        decided |= here
+            here = possible if choice.listed and choice.program.missing.undecided == "warn" else set()
+        # Of headings that hang on what only a person knows, one applies; of those on lists that are not known, none may.
+        if own & possible or certain is not None or any(item.verdict is Verdict.ASKS for item in choice.candidates):
+            decided |= here
         if not own:
             claimed |= here  # what is missing is said once, and not again of what hangs on it
     return Beside(claimed, decided)

@@ -9,7 +9,7 @@ from datetime import date
 from pipeline.customs.conditions import Verdict, why_not
 from pipeline.customs.facts import LineFacts, facts_of
 from pipeline.customs.headings import HeadingRow, Program, within
-from pipeline.customs.rules import Row, section232_rules, spoken
+from pipeline.customs.rules import Row, spoken
 from pipeline.customs.ruleset import Ruleset, ruleset
 from pipeline.customs.stack import Choice, Stack, decide, evidence
 from pipeline.money import plain
@@ -141,11 +141,12 @@ class _Checked:
 
     def _weighed(self, row: HeadingRow, choice: Choice | None) -> bool:
         # V10 says it, with the weights: a duty heading below the weight test, or its heading above.
-        test = section232_rules().weight_test
+        test = self.rules.metals.weight_test(self.facts.on)
         certain = choice.certain if choice is not None else None
-        if certain is None or not self.line.treatment.section232:
+        if test is None or certain is None or not self.line.treatment.section232:
             return False
-        return row.heading == test.heading or (certain.heading == test.heading and row.heading in test.duty_headings)
+        duty = within(row.heading, test.duty_headings)
+        return row.heading == test.heading or (certain.heading == test.heading and duty)
 
     def _why_not(self, row: HeadingRow, choice: Choice | None) -> str:
         if choice is not None and choice.yields:
@@ -188,10 +189,11 @@ class _Checked:
                 loud = min(program.missing.severity, _cap(certain), key=_LOUDNESS.index)
                 said = f"{certain.heading} ({certain.description}, {plain(certain.rate_percent)} %)"
                 lacking.setdefault((program.missing.rule, True), []).append((loud, said, certain.source))
-            elif choice.listed:
+            elif choice.listed or choice.unlisted:
                 offered = [item.row for item in choice.candidates]
                 said = " or ".join(dict.fromkeys(row.heading for row in offered))
-                found = (program.missing.undecided, f"{said} ({program.name})", offered[-1].source)
+                loud = program.missing.undecided if choice.listed else "note"
+                found = (loud, f"{said} ({program.name})", offered[-1].source)
                 lacking.setdefault((program.missing.rule, False), []).append(found)
         where = f"{self.line.hts_code} of {self.facts.origin}"
         lists = [item.list.id for item in stack.lists if item.list.id in looked_at]

@@ -92,7 +92,7 @@ def test_diff_tells_two_days_and_two_rulesets_apart(commands: Commands, tmp_path
         "what": "changed",
         "details": "200 % (full_value) is now 100 % (full_value)",
     }
-    assert "1 changes" in commands("rules", "diff", str(RULES / "ruleset.yaml"), str(other / "ruleset.yaml")).stdout
+    assert "1 change\n" in commands("rules", "diff", str(RULES / "ruleset.yaml"), str(other / "ruleset.yaml")).stdout
     assert commands("rules", "diff", "2026-06-07", "nothing.yaml").exit_code == ExitCode.NOT_FOUND
 
 

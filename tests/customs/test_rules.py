@@ -6,13 +6,13 @@ from datetime import date
 
 import pytest
 
-from pipeline.customs import entry_rules, pga_rules, rules
+from pipeline.customs import entry_rules, pga_rules
 from pipeline.customs.ruleset import ruleset
 
 
 def test_every_rules_file_loads() -> None:
     for load in (
-        rules.section232_rules,
+        ruleset,
         pga_rules.pga_rules,
         entry_rules.entry_rules,
         entry_rules.mid_rules,
@@ -29,8 +29,8 @@ def test_a_row_holds_on_its_first_and_its_last_day() -> None:
 
 
 def test_hearsay_refuses_no_plan() -> None:
-    assert rules.section232_rules().unknown_aluminum.status == "check"
-    assert rules.section232_rules().unknown_aluminum.severity == "warn"
+    assert ruleset().metals.unknown_aluminum.status == "check"
+    assert ruleset().metals.unknown_aluminum.severity == "warn"
     assert entry_rules.entry_rules().informal.severity == "warn"
 
 

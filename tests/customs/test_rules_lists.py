@@ -40,6 +40,30 @@ def test_the_lists_of_april_hold_as_many_provisions_as_were_published() -> None:
     }  # fmt: skip
 
 
+def test_the_lists_of_aluminum_before_april_hold_as_many_provisions_as_were_published() -> None:
+    before = date(2026, 4, 5)
+    counts = {
+        held.list.id: len(held.codes) for held in ruleset().held if held.list.metal and held.version.holds(before)
+    }
+    assert {name: count for name, count in counts.items() if name.startswith("19")} == {
+        "19(g)": 8, "19(i)": 6, "19(j)": 24, "19(k)": 224,
+    }  # fmt: skip
+    assert {name for name in counts if not name.startswith("19")} == {
+        "steel until 2026-04-05?",
+        "copper until 2026-04-05?",
+    }
+
+
+def test_no_provision_is_on_two_tiers_of_one_metal() -> None:
+    for on in (APRIL, JUNE, AUTUMN, LATER):
+        found: dict[tuple[str, str], str] = {}
+        for held in ruleset().held:
+            if held.list.id.startswith("16(c)") and held.version.holds(on):
+                for code in held.codes.values():
+                    other = found.setdefault((code, str(held.list.metal)), held.list.id)
+                    assert other == held.list.id, f"{code} is on {other} and {held.list.id} on {on}"
+
+
 def test_june_moves_provisions_to_the_lower_tier_and_to_a_list_of_their_own() -> None:
     counts = {
         held.list.id.removeprefix("16(c)"): len(held.codes)
@@ -73,7 +97,12 @@ def test_june_moves_provisions_to_the_lower_tier_and_to_a_list_of_their_own() ->
         ("3701300000", date(2026, 6, 7), []),
         ("3701300000", JUNE, ["(vi)"]),  # lithographic plates
         ("9403200075", JUNE, ["(vii)"]),  # racks
-        ("7323930045", date(2026, 4, 5), []),
+        ("7323930045", date(2026, 4, 5), ["steel until 2026-04-05?"]),  # its lists were not read
+        ("7615107180", date(2026, 4, 5), ["19(j)"]),
+        ("3304995000", date(2026, 4, 5), ["19(k)"]),  # cosmetics in aluminum, until April
+        ("3304995000", APRIL, []),
+        ("3304995000", date(2025, 8, 17), []),
+        ("6105100010", date(2026, 4, 5), []),
     ],
 )
 def test_a_code_is_looked_up_on_its_day_by_its_longest_listed_beginning(
@@ -101,7 +130,7 @@ def test_a_list_refuses_a_code_of_another_chapter() -> None:
 
 @pytest.mark.parametrize("chapter", ["00", "77", "98", "99", "7a"])
 def test_a_list_refuses_a_chapter_that_no_goods_have(chapter: str) -> None:
-    with pytest.raises(ValidationError, match=f"names chapter {chapter}, which no goods have"):
+    with pytest.raises(ValidationError, match=f"there are no goods of chapter {chapter}"):
         listed(version(codes=["7323.93"]), chapters=("73", chapter))
 
 
@@ -118,28 +147,39 @@ def test_a_version_refuses_a_code_twice() -> None:
 
 def test_versions_that_overlap_are_refused() -> None:
     first, second = version(codes=["7323.93"]), version(effective_from="2026-06-01", add=["7323.94"])
+    remedy = "End a version the day before the next begins, and write them in that order."
     assert held_versions((listed(first, second),))[1] == [
-        "list a has versions that overlap, or are not in the order of their days"
+        ("a", f"has a version from 2026-06-01 that begins before the one above it ends. {remedy}")
     ]
 
 
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
-        ({"remove": ["7323.94"]}, "list a removes 7323.94, which it does not hold"),
-        ({"add": ["7323.93"]}, "list a adds 7323.93, which it holds already"),
-        ({"add_lists": ["b"]}, "list a takes in list b, which is not defined"),
+        ({"remove": ["7323.94"]}, "removes 7323.94, which it does not hold. Take it out of `remove`."),
+        ({"add": ["7323.93"]}, "adds 7323.93, which it holds already. Take it out of `add`."),
+        ({"add_lists": ["b"]}, "takes in list b, which is not defined. Define it, or correct the name."),
     ],
 )
 def test_a_change_that_cannot_be_made_is_refused(change: dict[str, Any], wrong: str) -> None:
     first = version(effective_to="2026-05-31", codes=["7323.93"])
-    assert held_versions((listed(first, version(effective_from="2026-06-01", **change)),))[1] == [wrong]
+    assert held_versions((listed(first, version(effective_from="2026-06-01", **change)),))[1] == [("a", wrong)]
+
+
+def test_what_a_later_version_leaves_out_is_left_out_from_then_on() -> None:
+    first = version(effective_to="2026-12-31", codes=["7323.93"])
+    later = version(effective_from="2027-01-01", add=["7323.94"], except_codes=["7323.93.0045"])
+    held, _ = held_versions((listed(first, later),))
+    found = [[item.code for item in lists_of(held, "7323930045", date(year, 1, 1))] for year in (2026, 2027)]
+    assert found == [["7323.93"], []]
 
 
 def test_changes_to_nothing_and_lists_of_one_name_are_refused() -> None:
-    assert held_versions((listed(version(add=["7323.93"])),))[1] == ["list a begins with changes, to nothing"]
+    assert held_versions((listed(version(add=["7323.93"])),))[1] == [
+        ("a", "begins with changes, to nothing. Give its first version all its codes.")
+    ]
     twice = (listed(version(codes=["7323.93"])), listed(version(codes=["7323.94"])))
-    assert held_versions(twice)[1] == ["list a is defined twice"]
+    assert held_versions(twice)[1] == [("a", "is defined twice. Give one of them another id.")]
 
 
 def test_a_new_version_of_a_list_is_data_alone() -> None:

@@ -1,18 +1,23 @@
-"""A ruleset loads whole or not at all: each kind of slip in its data is named, and a new proclamation is data alone."""
+"""The rules load whole or not at all: each slip in their data is named with its file, its row and what to do about it."""
 
 from __future__ import annotations
 
 import shutil
 from datetime import date
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
-from pipeline.customs.ruleset import RulesetInvalid, load_ruleset, ruleset
+from pipeline.customs.reference import REFERENCE, load_rules
+from pipeline.customs.rules import RULES
+from pipeline.customs.ruleset import load_ruleset, ruleset
+from pipeline.errors import RulesInvalid
 
-RULES = Path(__file__).parents[2] / "config" / "rules"
 METALS = "headings/section232-metals.yaml"
 CANADA = "headings/section338-canada.yaml"
+LIST = "lists/section232-metals.json"
+NEEDS = "section232.yaml"
 
 
 @pytest.fixture
@@ -30,22 +35,25 @@ def edited(folder: Path, name: str, old: str, new: str) -> Path:
 
 
 def wrong_with(manifest: Path) -> list[str]:
-    with pytest.raises(RulesetInvalid) as refused:
-        load_ruleset(manifest)
+    with pytest.raises(RulesInvalid) as refused:
+        load_rules(manifest)
     return refused.value.errors
 
 
 def test_the_rules_load_once_and_cannot_be_changed() -> None:
-    rules = ruleset()
+    rules: Any = ruleset()
     assert ruleset() is rules
     assert (rules.id, rules.as_of) == ("us-ca-2026-10-07", date(2026, 10, 7))
     with pytest.raises(AttributeError):
-        rules.id = "another"  # type: ignore[misc]
+        rules.id = "another"
+    for mapping in (rules.by_heading, rules.program_of_id, *(held.codes for held in rules.held)):
+        with pytest.raises(TypeError):
+            mapping["9903.82.09"] = ()
 
 
 def test_every_row_has_a_source_a_confidence_a_status_and_a_first_day() -> None:
     rules = ruleset()
-    rows = [*rules.rows, *rules.bans, *rules.families, *rules.exclusive, *rules.companions]
+    rows = [*rules.rows, *rules.bans, *rules.families, *rules.exclusive, *rules.companions, *rules.metals.metals]
     rows += [held.version for held in rules.held]
     assert len(rows) > 250
     for row in rows:
@@ -53,85 +61,231 @@ def test_every_row_has_a_source_a_confidence_a_status_and_a_first_day() -> None:
         assert row.effective_from is not None
 
 
-def test_the_content_hash_is_of_the_content(folder: Path) -> None:
+def test_every_heading_belongs_to_a_family_of_its_program() -> None:
+    rules = ruleset()
+    for row in rules.rows:
+        family = rules.family(row.heading)
+        assert family is not None, row.heading
+        assert family.program == row.program, row.heading
+
+
+@pytest.mark.parametrize("name", sorted(
+    file.relative_to(RULES).as_posix() for file in RULES.rglob("*.*") if file.suffix in {".yaml", ".json"}
+))  # fmt: skip
+def test_every_file_of_rules_counts_in_the_content_hash(folder: Path, name: str) -> None:
     assert load_ruleset(folder / "ruleset.yaml").content_hash == ruleset().content_hash
-    changed = edited(folder, METALS, 'rate_percent: "50"', 'rate_percent: "51"')
-    assert load_ruleset(changed).content_hash != ruleset().content_hash
+    with (folder / name).open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert load_ruleset(folder / "ruleset.yaml").content_hash != ruleset().content_hash
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new", "error"),
-    [
-        (
-            METALS,
-            'heading: "9903.82.09"',
-            'heading: "9903.82.9"',
-            f"{METALS}: heading: Value error, '9903.82.9' is no heading of chapter 99 such as 9903.82.09",
-        ),
-        (
-            METALS,
-            'heading: "9903.82.09"',
-            'heading: "7323.93.00"',
-            f"{METALS}: heading: Value error, '7323.93.00' is no heading of chapter 99 such as 9903.82.09",
-        ),
-        (METALS, "program: S232_METALS,", "program: S999,", "heading 9903.82.01 names program S999, which is not defined"),
-        (METALS, '{lists: ["16(c)(i)"]', '{lists: ["16(z)"]', "heading 9903.85.67 names list 16(z), which is not defined"),
-        (METALS, 'heading: "9903.82.09"', 'heading: "9903.82.02"', "heading 9903.82.02 has rows whose windows overlap"),
-        (METALS, "countries: [RU]", "countrys: [RU]", f"{METALS}: when.metal_from.countries: Field required"),
-        (METALS, "share: any", "share: most", f"{METALS}: when.metal_from.share: Input should be 'any' or 'all'"),
-        (METALS, "status: confirmed", "status: sure", f"{METALS}: status: Input should be 'confirmed', 'probable' or 'check'"),
-        (METALS, "effective_from: 2026-04-06", "effective_from: spring", f"{METALS}: effective_from: Input should be a valid date"),
-        (METALS, "effective_to: 2027-12-31", "effective_to: 2025-12-31", "heading 9903.82.17 ends on 2025-12-31, before it begins on 2026-04-06"),
-        (METALS, "origins: [RU]", "origins: [RUSSIA]", "heading 9903.82.15 names the group of countries RUSSIA, which is not defined"),
-        (METALS, "origins: [RU]", "origins: [ru]", "'ru' is neither a country nor the name of a group"),
-        (METALS, '      source: "HTSUS 2026 Revision 6, U.S. note 16(c)"\n', "", f"{METALS}: source: Field required"),
-        (CANADA, "list: ban-dairy", "list: ban-cheese", "a ban names list ban-cheese, which is not defined"),
-        ("ruleset.yaml", "program: S122, name", "program: S123, name", "family Section 122 import surcharge names program S123, which is not defined"),
-        ("ruleset.yaml", '"9903.82.02-9903.82.26"', '"9903.82.26-9903.82.02"', "is no range of headings such as 9903.82.04-9903.82.26"),
-        ("ruleset.yaml", "lists/section232-metals.json", "lists/none.json", "lists/none.json: "),
-        ("lists/section338-canada.json", '"8711.50.00"', '"9811.50.00"', "holds 9811.50.00, which is of none of its chapters"),
-        ("lists/section338-canada.json", '"lists"', '"list"', "lists/section338-canada.json: lists: Field required"),
-        ("lists/section232-metals.json", "{", "", "lists/section232-metals.json: "),
-    ],
-)  # fmt: skip
-def test_a_slip_in_the_data_is_a_load_error(folder: Path, name: str, old: str, new: str, error: str) -> None:
-    errors = wrong_with(edited(folder, name, old, new))
-    assert any(error in said for said in errors), errors
+class Slip(NamedTuple):
+    """An edit of a file of rules, and how what is said of it begins, or what of it."""
+
+    file: str
+    old: str
+    new: str
+    said: str
 
 
-def test_a_row_without_a_first_day_is_refused(folder: Path) -> None:
-    manifest = edited(folder, CANADA, "      effective_from: 2026-08-22\n", "")
-    assert wrong_with(manifest) == ["heading 9903.03.16 has no first day"]
+SLIPS = {
+    "a heading of another form": Slip(
+        METALS, 'heading: "9903.82.09"', 'heading: "9903.82.9"',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.9].heading: "
+        "'9903.82.9' is no heading of chapter 99 such as 9903.82.09. Correct it.",
+    ),
+    "a heading of chapter 73": Slip(
+        METALS, 'heading: "9903.82.09"', 'heading: "7323.93.00"',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[7323.93.00].heading: "
+        "'7323.93.00' is no heading of chapter 99 such as 9903.82.09. Correct it.",
+    ),
+    "a program that is not defined": Slip(
+        METALS, "program: S232_METALS,", "program: S999,",
+        f"{METALS}: heading 9903.82.01 from 2026-04-06 names program S999, which is not defined. "
+        "Define it, or correct the name.",
+    ),
+    "a list that is not defined": Slip(
+        METALS, '{lists: ["16(c)(i)",', '{lists: ["16(z)",',
+        f"{METALS}: heading 9903.85.67 from 2023-03-10 names list 16(z), which is not defined. "
+        "Define it, or correct the name.",
+    ),
+    "a group of countries that is not defined": Slip(
+        METALS, "origins: [RU]", "origins: [RUSSIA]",
+        f"{METALS}: heading 9903.82.15 from 2026-04-06 names the group of countries RUSSIA, which is not defined. "
+        "Define it, or correct the name.",
+    ),
+    "windows that overlap": Slip(
+        METALS, "      effective_to: 2026-06-07\n", "      effective_to: 2026-06-08\n",
+        f"{METALS}: heading 9903.82.15 has rows whose windows overlap, from 2026-04-06 and 2026-06-08. "
+        "End the older the day before the newer begins.",
+    ),
+    "a heading twice": Slip(
+        METALS, 'heading: "9903.82.09"', 'heading: "9903.82.02"',
+        f"{METALS}: heading 9903.82.02 has rows whose windows overlap, from 2026-04-06 and 2026-04-06. "
+        "End the older the day before the newer begins.",
+    ),
+    "a window that runs backwards": Slip(
+        METALS, "effective_to: 2027-12-31", "effective_to: 2025-12-31",
+        f"{METALS}: heading 9903.82.17 ends on 2025-12-31, before it begins on 2026-04-06. Correct its days.",
+    ),
+    "a field that is not known": Slip(
+        METALS, "countries: [RU]", "countrys: [RU]",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].when.metal_from.countrys: "
+        "Extra inputs are not permitted. Take it out, or correct its name.",
+    ),
+    "a field that is missing": Slip(
+        METALS, '      source: "HTSUS 2026 Revision 6, U.S. note 16(c)"\n', "",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.03].source: Field required. Add it.",
+    ),
+    "an empty source": Slip(
+        METALS, 'source: "HTSUS 2026 Revision 6, U.S. note 16(c)"', 'source: ""',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.03].source: String should have at least 1 character. Correct it.",
+    ),
+    "a word that is none of those allowed": Slip(
+        METALS, "share: any", "share: half",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].when.metal_from.share: "
+        "Input should be 'any', 'most' or 'all'. Write one of these.",
+    ),
+    "a status that is none": Slip(
+        METALS, "      status: probable", "      status: sure",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.01].status: "
+        "Input should be 'confirmed', 'probable' or 'check'. Write one of these.",
+    ),
+    "a rate on nothing known": Slip(
+        METALS, "basis: non_us_content", "basis: the_rest",
+        "Input should be 'full_value', 'total_with_column_1', ",
+    ),
+    "a rate that is no number": Slip(
+        METALS, 'rate_percent: "200"', 'rate_percent: "two hundred"',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].rate_percent: ",
+    ),
+    "a word for a day": Slip(
+        METALS, "effective_from: 2023-03-10", "effective_from: spring",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from spring].effective_from: 'spring' is no day. "
+        "Write a day such as 2026-11-24.",
+    ),
+    "a number for a day": Slip(
+        METALS, "effective_from: 2023-03-10", "effective_from: 20230310",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 20230310].effective_from: 20230310 is no day. "
+        "Write a day such as 2026-11-24.",
+    ),
+    "a day that the month does not have": Slip(
+        METALS, "effective_from: 2023-03-10", "effective_from: 2023-02-30",
+        f"{METALS}: line 21: there is no day 2023-02-30. Correct the line.",
+    ),
+    "a country in small letters": Slip(
+        METALS, "origins: [RU]", "origins: [ru]",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.15].when.origins[number 1]: "
+        "'ru' is neither a country nor the name of a group. Correct it.",
+    ),
+    "a condition on a chapter that no goods have": Slip(
+        METALS, 'chapters: ["84", "85", "87"]', 'chapters: ["84", "77", "87"]',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.13].when.chapters[number 2]: there are no goods of chapter 77. Correct it.",
+    ),
+    "a key twice": Slip(
+        METALS, "      confidence: medium\n", "      confidence: medium\n      confidence: high\n",
+        f"{METALS}: line 11: key 'confidence' stands twice. Correct the line.",
+    ),
+    "rows under another name": Slip(
+        METALS, "  rows:\n", "  row:\n",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows: Field required. Add it.",
+    ),
+    "a brace too few": Slip(
+        METALS, "light: true}", "light: true", f"{METALS}: line 16: ",
+    ),
+    "a ban of a list that is not defined": Slip(
+        CANADA, "list: ban-dairy", "list: ban-cheese",
+        f"{CANADA}: a ban names list ban-cheese, which is not defined. Define it, or correct the name.",
+    ),
+    "a row without a first day": Slip(
+        CANADA, "      effective_from: 2026-08-22\n", "",
+        f"{CANADA}: heading 9903.03.16 has no first day. Give its effective_from.",
+    ),
+    "a family of a program that is not defined": Slip(
+        "ruleset.yaml", "program: S122, name", "program: S123, name",
+        "ruleset.yaml: family Section 122 import surcharge names program S123, which is not defined. "
+        "Define it, or correct the name.",
+    ),
+    "a family that ends before its rows": Slip(
+        "ruleset.yaml", "effective_to: 2026-07-23", "effective_to: 2026-07-22",
+        "headings/ended.yaml: heading 9903.03.01 from 2026-02-24 lies outside the time of Section 122 import surcharge, "
+        "2026-02-24 to 2026-07-22. Make them agree.",
+    ),
+    "a family of the headings of another": Slip(
+        "ruleset.yaml", '["9903.05.01-9903.05.09"]', '["9903.05.01-9903.05.20"]',
+        "ruleset.yaml: families Section 301, Brazil and Section 301, forced labor both have 9903.05.20-9903.06.99. "
+        "Leave it to one of them.",
+    ),
+    "a program twice": Slip(
+        "ruleset.yaml", "{id: S301_CN_REVIEW,", "{id: S301_CN,",
+        "ruleset.yaml: program S301_CN is defined twice. Keep one of them.",
+    ),
+    "a range that runs backwards": Slip(
+        "ruleset.yaml", '"9903.82.02-9903.82.26"', '"9903.82.26-9903.82.02"',
+        "ruleset.yaml: exclusive[9903.82.26-9903.82.02 from 2026-04-06].headings[number 1]: "
+        "'9903.82.26-9903.82.02' is no range of headings such as 9903.82.04-9903.82.26. Correct it.",
+    ),
+    "a file that is not there": Slip(
+        "ruleset.yaml", LIST, "lists/none.json",
+        "lists/none.json: there is no such file. Add it, or take its name out of ruleset.yaml.",
+    ),
+    "a file that nothing names": Slip(
+        "ruleset.yaml", "  - headings/ended.yaml\n", "",
+        "headings/ended.yaml: ruleset.yaml does not name this file. Name it there, or delete it.",
+    ),
+    "a file of rules that nothing reads": Slip(
+        "ruleset.yaml", "  - mid.yaml\n", "  - README.md\n",
+        "ruleset.yaml: README.md holds no rules that are read. Take it out of `reference`.",
+    ),
+    "a code of a chapter that its list does not have": Slip(
+        "lists/section338-canada.json", '"8711.50.00"', '"9811.50.00"',
+        "lists/section338-canada.json: lists[51(b)(3)]: "
+        "list 51(b)(3) holds 9811.50.00, which is of none of its chapters. Correct it.",
+    ),
+    "a list under another name": Slip(
+        "lists/section338-canada.json", '"lists"', '"list"', "lists/section338-canada.json: lists: Field required. Add it.",
+    ),
+    "a kind of list that is none": Slip(
+        LIST, '"kind": "articles"', '"kind": "article"',
+        f"{LIST}: lists[16(c)(i)].kind: Input should be 'articles' or 'derivative'. Write one of these.",
+    ),
+    "a list with a key twice": Slip(
+        LIST, '"metal": "aluminum"', '"metal": "aluminum", "metal": "steel"',
+        f"{LIST}: key 'metal' stands twice in 16(c)(i). Correct the file.",
+    ),
+    "a list without its brace": Slip(LIST, "{", "", f"{LIST}: "),
+    "tests by weight that overlap": Slip(
+        NEEDS, "weight_tests:\n", 'weight_tests:\n  - {heading: "9903.82.03", least_percent: "20", exempt_chapters: '
+        '["72"], duty_headings: ["9903.82.09"], effective_from: 2027-01-01, source: a, confidence: low, status: check}\n',
+        f"{NEEDS}: the weight tests have windows that overlap. End the older the day before the newer begins.",
+    ),
+    "data that a plan does not have": Slip(
+        NEEDS, "needs: [country_of_melt_and_pour]", "needs: [country_of_melting]",
+        f"{NEEDS}: metals[steel from 2025-03-12].needs[number 1]: Input should be ",
+    ),
+    "a file beside chapter 99's": Slip(
+        "entry.yaml", "status: confirmed", "status: certain", "entry.yaml: ",
+    ),
+    "a key twice beside chapter 99's": Slip(
+        "mid.yaml", "longest:", "longest: 15\nlongest:", "mid.yaml: line ",
+    ),
+}  # fmt: skip
 
 
-def test_all_that_is_wrong_is_said_at_once(folder: Path) -> None:
-    edited(folder, METALS, "share: any", "share: most")
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_named_with_its_file_its_row_and_a_remedy(folder: Path, slip: str) -> None:
+    file, old, new, expected = SLIPS[slip]
+    errors = wrong_with(edited(folder, file, old, new))
+    assert any(expected in said for said in errors), errors
+    assert all(said.endswith(".") for said in errors)
+
+
+def test_all_that_is_wrong_in_all_files_is_said_at_once(folder: Path) -> None:
+    edited(folder, METALS, "share: any", "share: half")
+    edited(folder, "pga.yaml", "status: probable", "status: sure")
     errors = wrong_with(edited(folder, CANADA, "list: ban-dairy", "list: ban-cheese"))
-    assert sorted(error.split(":")[0] for error in errors) == [
-        "a ban names list ban-cheese, which is not defined",
-        METALS,
-    ]
+    assert list(dict.fromkeys(error.split(":")[0] for error in errors)) == [METALS, CANADA, "pga.yaml"]
 
 
-def test_a_window_between_two_others_of_its_heading_is_refused(folder: Path) -> None:
-    manifest = edited(folder, METALS, "      effective_to: 2026-06-07\n", "      effective_to: 2026-06-08\n")
-    assert wrong_with(manifest) == ["heading 9903.82.15 has rows whose windows overlap"]
-
-
-def test_a_new_proclamation_is_data_and_no_code(folder: Path) -> None:
-    file = folder / METALS
-    text = file.read_text(encoding="utf-8")
-    file.write_text(
-        text
-        + """
-- defaults: {program: S232_METALS, basis: full_value, effective_from: 2027-03-01, effective_to: null,
-    source: "a proclamation", confidence: high, status: confirmed}
-  rows:
-    - {heading: "9903.82.30", description: "Kitchen ware", rate_percent: "5", when: {origins: [CA], lists: ["16(c)(vii)"]}}
-""",
-        encoding="utf-8",
-    )
-    rules = load_ruleset(folder / "ruleset.yaml")
-    row = rules.row("9903.82.30", date(2027, 3, 1))
-    assert row is not None
-    assert (str(row.rate_percent), rules.row("9903.82.30", date(2027, 2, 28))) == ("5", None)
+def test_the_reference_files_are_those_that_are_read() -> None:
+    assert load_rules()[1].keys() == REFERENCE.keys()

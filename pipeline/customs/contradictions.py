@@ -1,0 +1,169 @@
+"""What is wrong with rules that each fit their schema: names not defined, windows that overlap or run backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from pipeline.customs.headings import Family, HeadingRanges, HeadingRow, HeadingSheet, Manifest, within
+from pipeline.customs.hts_lists import Held, HtsList
+from pipeline.customs.metals import MetalNeeds, MetalRules, WeightTest
+from pipeline.customs.rules import Row
+
+_DAYS = "Correct its days."
+_ENDS = "End the older the day before the newer begins."
+_SPELT = "Define it, or correct the name."
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a ruleset with the files that they stand in; `broken` is what is wrong with lists, by their ids."""
+
+    manifest: str
+    head: Manifest
+    sheets: tuple[tuple[str, HeadingSheet], ...]
+    lists: tuple[tuple[str, HtsList], ...]
+    held: tuple[Held, ...]
+    broken: tuple[tuple[str, str], ...]
+    metals: MetalRules | None
+
+
+def contradictions(parts: Parts) -> Iterator[str]:
+    """Yield everything that cannot be right, as file, row, what is wrong and the remedy."""
+    files = {listed.id: file for file, listed in parts.lists}
+    yield from (f"{files[name]}: list {name} {said}" for name, said in parts.broken)
+    yield from _backwards(parts, files)
+    yield from _names(parts)
+    yield from _overlaps(parts)
+    yield from _families(parts)
+
+
+def _called(row: HeadingRow) -> str:
+    return f"heading {row.heading}" + (f" from {row.effective_from}" if row.effective_from else "")
+
+
+def _rows(parts: Parts) -> Iterator[tuple[str, HeadingRow]]:
+    return ((file, row) for file, sheet in parts.sheets for row in sheet.rows)
+
+
+def _named(ranges: HeadingRanges) -> str:
+    return ", ".join(ranges)
+
+
+def _dated(parts: Parts, files: dict[str, str]) -> Iterator[tuple[str, str, Row]]:
+    yield from ((file, f"heading {row.heading}", row) for file, row in _rows(parts))
+    yield from ((file, f"ban {ban.list}", ban) for file, sheet in parts.sheets for ban in sheet.bans)
+    yield from ((files[held.list.id], f"list {held.list.id}", held.version) for held in parts.held)
+    head = parts.head
+    yield from ((parts.manifest, f"family {family.name}", family) for family in head.families)
+    yield from ((parts.manifest, f"exclusive {_named(rule.headings)}", rule) for rule in head.exclusive)
+    yield from ((parts.manifest, f"companions {_named(rule.headings)}", rule) for rule in head.companions)
+    yield parts.manifest, "reporting", head.reporting
+    if parts.metals is not None:
+        yield from ((head.metals, f"weight test {test.heading}", test) for test in parts.metals.weight_tests)
+        yield from ((head.metals, f"metal {needs.metal}", needs) for needs in parts.metals.metals)
+        yield head.metals, "unknown_aluminum", parts.metals.unknown_aluminum
+
+
+def _backwards(parts: Parts, files: dict[str, str]) -> Iterator[str]:
+    for file, what, row in _dated(parts, files):
+        begins, ends = row.effective_from, row.effective_to
+        if begins is None:
+            yield f"{file}: {what} has no first day. Give its effective_from."
+        elif ends is not None and ends < begins:
+            yield f"{file}: {what} ends on {ends}, before it begins on {begins}. {_DAYS}"
+
+
+def _names(parts: Parts) -> Iterator[str]:
+    head = parts.head
+    lists = {listed.id for _, listed in parts.lists}
+    programs = [program.id for program in head.programs]
+    for twice in sorted({name for name in programs if programs.count(name) > 1}):
+        yield f"{parts.manifest}: program {twice} is defined twice. Keep one of them."
+    for family in head.families:
+        if family.program not in programs:
+            said = f"family {family.name} names program {family.program}"
+            yield f"{parts.manifest}: {said}, which is not defined. {_SPELT}"
+    for file, row in _rows(parts):
+        unknown = [] if row.program in programs else [f"program {row.program}"]
+        unknown += [f"list {name}" for name in (*row.when.lists, *row.when.perhaps_lists) if name not in lists]
+        unknown += _groups(row.when.origins | row.when.not_origins, head)
+        yield from (f"{file}: {_called(row)} names {what}, which is not defined. {_SPELT}" for what in unknown)
+    for file, sheet in parts.sheets:
+        for ban in sheet.bans:
+            if ban.list not in lists:
+                yield f"{file}: a ban names list {ban.list}, which is not defined. {_SPELT}"
+
+
+def _groups(origins: Iterable[str], head: Manifest) -> list[str]:
+    unknown = sorted(name for name in origins if len(name) != 2 and name not in head.country_groups)
+    return [f"the group of countries {name}" for name in unknown]
+
+
+def _overlaps(parts: Parts) -> Iterator[str]:
+    by_heading: dict[str, list[tuple[str, HeadingRow]]] = {}
+    for file, row in _rows(parts):
+        by_heading.setdefault(row.heading, []).append((file, row))
+    for heading, found in by_heading.items():
+        for (_, one), (file, other) in combinations(found, 2):
+            if _overlap(one, other):
+                since = f"{one.effective_from} and {other.effective_from}"
+                yield f"{file}: heading {heading} has rows whose windows overlap, from {since}. {_ENDS}"
+    if parts.metals is not None:
+        yield from _overlapping_metals(parts.head.metals, parts.metals)
+
+
+def _overlapping_metals(file: str, metals: MetalRules) -> Iterator[str]:
+    tests: Sequence[WeightTest] = metals.weight_tests
+    if any(_overlap(one, other) for one, other in combinations(tests, 2)):
+        yield f"{file}: the weight tests have windows that overlap. {_ENDS}"
+    for one, other in combinations(metals.metals, 2):
+        if one.metal == other.metal and _overlap(one, other) and _ask_of_one_code(one, other):
+            yield f"{file}: metal {one.metal} has rows whose windows overlap, for one code. {_ENDS}"
+
+
+def _ask_of_one_code(one: MetalNeeds, other: MetalNeeds) -> bool:
+    return not one.codes or not other.codes or not set(one.codes).isdisjoint(other.codes)
+
+
+def _families(parts: Parts) -> Iterator[str]:
+    for file, row in _rows(parts):
+        for family in parts.head.families:
+            if within(row.heading, family.headings):
+                yield from _misfit(file, row, family)
+    for one, other in combinations(parts.head.families, 2):
+        shared = [text for text in other.headings if _meet(text, one.headings)]
+        if shared and _overlap(one, other):
+            yield (
+                f"{parts.manifest}: families {one.name} and {other.name} both have {_named(tuple(shared))}. "
+                "Leave it to one of them."
+            )
+
+
+def _misfit(file: str, row: HeadingRow, family: Family) -> Iterator[str]:
+    where = f"{file}: {_called(row)}"
+    if row.program != family.program:
+        yield f"{where} is of program {row.program}, its family {family.name} of {family.program}. Make them agree."
+    if not _inside(row, family):
+        until = family.effective_to or "further notice"
+        yield f"{where} lies outside the time of {family.name}, {family.effective_from} to {until}. Make them agree."
+
+
+def _meet(text: str, ranges: HeadingRanges) -> bool:
+    first, _, last = text.partition("-")
+    return any(
+        first <= (end or start) and start <= (last or first) for start, _, end in (r.partition("-") for r in ranges)
+    )
+
+
+def _inside(row: Row, other: Row) -> bool:
+    begins = row.effective_from is None or other.effective_from is None or other.effective_from <= row.effective_from
+    ends = other.effective_to is None or (row.effective_to is not None and row.effective_to <= other.effective_to)
+    return begins and ends
+
+
+def _overlap(one: Row, other: Row) -> bool:
+    return (one.effective_to is None or other.effective_from is None or other.effective_from <= one.effective_to) and (
+        other.effective_to is None or one.effective_from is None or one.effective_from <= other.effective_to
+    )
