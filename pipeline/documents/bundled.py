@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from typing_extensions import Buffer
-
 #: The members beside the folders of the units.
 PLAN, MESSAGE, MANIFEST = "plan.json", "broker_message.json", "manifest.json"
 
@@ -112,21 +110,27 @@ def safe(name: str) -> str:
     return _UNSAFE.sub("-", name).strip(".-") or "unnamed"
 
 
-class _Outlet(io.RawIOBase):
-    """A file that can only be written; what was written is taken away."""
+class _Outlet(io.BytesIO):
+    """A file of which what is finished is taken away; places count from the beginning of all of it.
+
+    One can go back in what is not taken yet: so the head of each member names its size and checksum. They would else
+    stand behind it, and readers that unpack while they receive cannot know where a member ends that is not compressed.
+    """
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        super().__init__()
+        self._gone = 0
 
-    def writable(self) -> bool:
-        return True
+    def tell(self) -> int:
+        return self._gone + super().tell()
 
-    def write(self, part: Buffer, /) -> int:
-        self._parts.append(bytes(part))
-        return len(self._parts[-1])
+    def seek(self, place: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._gone + super().seek(place - self._gone if whence == io.SEEK_SET else place, whence)
 
     def taken(self) -> bytes:
         """Return what was written since the last time."""
-        whole = b"".join(self._parts)
-        self._parts.clear()
+        whole = self.getvalue()
+        self._gone += len(whole)
+        super().seek(0)
+        self.truncate()
         return whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO, StringIO
 from typing import Any, Final
@@ -10,7 +11,6 @@ from xml.etree.ElementTree import Element
 
 from pydantic import ValidationError
 from pypdf import PdfReader
-from pypdf.errors import PyPdfError
 
 from pipeline.documents import invoice_ubl
 from pipeline.documents.columns import undefused
@@ -30,6 +30,9 @@ LONGEST_CELL: Final = 16 * 1024 * 1024
 
 _UBL: Final = "{urn:oasis:names:specification:ubl:schema:xsd:Common"
 _AGGREGATE, _BASIC = f"{_UBL}AggregateComponents-2}}", f"{_UBL}BasicComponents-2}}"
+
+#: It tells its log of each thing that it tolerates in a file; whether the file is ours is told by what comes of it.
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
 Reader = Callable[[bytes], Iterator[CarriedLine]]
 
@@ -129,7 +132,7 @@ def attached(body: bytes, name: str) -> bytes:
     """Return the file `name` that the PDF carries; raises Unreadable where it carries none, or several."""
     try:
         found = PdfReader(BytesIO(body)).attachments.get(name, [])
-    except (PyPdfError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+    except Exception as error:  # what pypdf raises of a broken file has no common class
         raise Unreadable(f"it is no PDF that can be read: {type(error).__name__}") from error
     if len(found) != 1:
         raise Unreadable(f"it carries {len(found)} files {name}, where one is due")

@@ -16,7 +16,8 @@ def elements(parts: Iterable[bytes], name: str) -> Iterator[Element]:
     Neither workbooks (ECMA-376, part 2) nor UBL may have a document type declaration, so that one is refused here,
     before any entity is declared: no entity can grow, and nothing is ever fetched. Raises Unreadable.
     """
-    parser = expat.ParserCreate(namespace_separator="}")
+    # All XML of ours is UTF-8; another name of an encoding in it is a change, and at worst one that there is not.
+    parser = expat.ParserCreate("utf-8", namespace_separator="}")
     parser.buffer_text = True
     reader = _Reader(name)
     parser.StartElementHandler = reader.start

@@ -21,6 +21,7 @@ from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
 from pipeline.states import StepState
+from pipeline.verification import Report
 from tests import builders
 
 
@@ -66,6 +67,11 @@ def packed(runtime: Runtime, export_id: str) -> bytes:
     with runtime.db.read() as session:
         gathered = bundle.gathered(session, runtime.settings, session.get_one(Export, export_id))
     return b"".join(bundle.stream(runtime.store, gathered))
+
+
+def failures(report: Report) -> dict[str, str]:
+    """Return why members fail, by path."""
+    return {check.path: check.failure for check in report.checks if check.failure is not None}
 
 
 @dataclass(frozen=True)

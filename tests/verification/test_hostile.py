@@ -11,7 +11,7 @@ import pytest
 from pipeline.verification import Unreadable, workbook
 from pipeline.verification.readers import READERS, attached
 from pipeline.verification.xml import elements
-from tests.verification.bundles import Bundle
+from tests.verification.bundles import Bundle, failures
 from tests.verification.conftest import Verify
 
 NAMESPACE = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -76,6 +76,12 @@ def test_xml_that_no_document_of_ours_is_is_refused(document: bytes, said: str) 
         list(elements([document], "a"))
 
 
+@pytest.mark.parametrize("encoding", ["aTF-8", "utf-7", "shift_jis", "ISO-8859-1"])
+def test_the_encoding_that_xml_claims_is_not_asked_for(encoding: str) -> None:
+    document = f'<?xml version="1.0" encoding="{encoding}"?><a>é</a>'.encode()
+    assert [element.text for element in elements([document], "a")] == ["é"]
+
+
 def test_elements_come_whole_and_one_at_a_time_whatever_the_parts() -> None:
     document = b'<r xmlns="urn:x"><row a="1"><c>one</c><row/></row><other/><row>two</row></r>'
     for size in (1, 7, len(document)):
@@ -132,6 +138,16 @@ def test_a_workbook_that_unpacks_to_more_than_any_is_let_go(monkeypatch: pytest.
 def test_no_reader_fails_but_in_a_sentence(kind: str, body: bytes) -> None:
     with suppress(Unreadable):
         assert list(READERS[kind](body)) == []
+
+
+def test_a_pdf_whose_filter_there_is_not_is_told_and_nothing_besides(
+    bundle: Bundle, verified: Verify, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = "0001-U1/commercial_customs_invoice.pdf"
+    changed = bundle[path].replace(b"/FlateDecode", b"/FlateDecodf")
+    found = failures(verified(bundle.with_({path: changed})))
+    assert found[path] == "it is no PDF that can be read: NotImplementedError"
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(
