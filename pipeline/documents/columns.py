@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import date
 from decimal import Decimal
@@ -21,6 +22,9 @@ _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uf
 
 #: Column to attribute of a line: facts that a broker's table has a place for, and the plan only among the attributes.
 _ATTRIBUTES = {"qty2": "quantity2", "uom2": "unit2", "fcc_id": "fccId", "ad_cvd_case": "adCvdCase"}
+
+# A quantity as the plan writes one; whatever else an attribute holds stays text.
+_PLAIN = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 _AGENCY_COLUMNS = ("pga_flags", "pga_agency", "pga_program", "pga_processing", "pga_disclaim")
 
@@ -46,6 +50,7 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
         agencies = agency_columns(treatment.pga)
         told = {pair.name: pair.value for pair in line.attributes}
         asked = {column: told.get(name) for column, name in _ATTRIBUTES.items()}
+        second = asked["qty2"]
         yield {
             "invoice_no": header.number,
             "invoice_date": header.invoice_date,
@@ -66,7 +71,7 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "manufacturer_country": maker.address.country,
             "qty": line.quantity.exact,
             "uom": line.unit,
-            "qty2": asked["qty2"],
+            "qty2": decimal(second) if second and _PLAIN.fullmatch(second) else second,
             "uom2": asked["uom2"],
             "unit_price": line.unit_price.exact,
             "line_value": line.line_value.exact,

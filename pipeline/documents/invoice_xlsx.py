@@ -14,7 +14,7 @@ from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, PartyBlock
 __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 
 #: The writer and the compressor are part of what decides the bytes.
-VERSION = f"3/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"4/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
     "address": 34, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,
@@ -99,6 +99,8 @@ def _total_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
         yield "charge_in_prices" if row.included_in_prices else "charge", row.name, currency, row.amount.exact
     for row in invoice.discounts:
         yield "discount", row.name, currency, row.amount.exact
+    for rebate in invoice.rebates:
+        yield "rebate", rebate.name, currency, rebate.amount.exact
     yield "invoice_total", None, currency, totals.invoice_total.exact
     yield "lines", None, None, totals.line_count
     for quantity in totals.quantities:

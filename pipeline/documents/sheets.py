@@ -25,9 +25,6 @@ NARROW, USUAL = 9, 16
 
 _HEAD = {"bold": True, "font_color": "#FFFFFF", "bg_color": "#12395B", "text_wrap": True, "valign": "vcenter"}
 
-#: Every digit that was given, and no more; thousands are grouped.
-_NUMBER = "#,##0.######"
-_WHOLE = "#,##0"
 _DAY = "yyyy-mm-dd"
 
 
@@ -50,8 +47,7 @@ class Book:
         # The creation date is part of the bytes: it is the invoice's own.
         self._book.set_properties({"title": title, "created": datetime.combine(day, datetime.min.time())})
         self._head = self._book.add_format(_HEAD)
-        self._number = self._book.add_format({"num_format": _NUMBER})
-        self._whole = self._book.add_format({"num_format": _WHOLE})
+        self._numbers: dict[int, Format] = {}
         self._day = self._book.add_format({"num_format": _DAY, "align": "left"})
 
     def add_sheet(
@@ -79,6 +75,14 @@ class Book:
         self._book.close()
         return self._out.getvalue()
 
+    def _number(self, value: Decimal) -> Format:
+        # Every digit that was given, and no more: 25.00 of dollars, 3925 of yen; thousands are grouped.
+        digits = max(0, -int(value.as_tuple().exponent))
+        if digits not in self._numbers:
+            shown = "#,##0" + ("." + "0" * digits if digits else "")
+            self._numbers[digits] = self._book.add_format({"num_format": shown})
+        return self._numbers[digits]
+
     def _write(self, sheet: Worksheet, row: int, column: int, cell: Cell, style: Format | None) -> None:
         match cell:
             case None:
@@ -92,7 +96,6 @@ class Book:
             case Decimal() if len(cell.as_tuple().digits) > EXACT_DIGITS:
                 sheet.write_string(row, column, plain(cell), style)
             case Decimal():
-                whole = cell == cell.to_integral_value()
-                sheet.write_number(row, column, float(cell), self._whole if whole else self._number)
+                sheet.write_number(row, column, float(cell), self._number(cell))
             case int():
                 sheet.write_number(row, column, cell, style)

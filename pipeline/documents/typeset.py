@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,13 @@ PART_CHARACTERS = 220_000
 
 #: What stands for a character that no font has.
 MISSING = "\u25a1"
+
+# Marks that turn the direction of all that follows: one value must not make its neighbours read backwards. Each value with
+# a letter that is written from right to left is set apart instead, and turned by its own first letter.
+_TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+_LEFTWARD = re.compile("[\u0590-\u08ff\u200f\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_APART = ("\u2068", "\u2069")
 
 
 @dataclass(frozen=True)
@@ -71,9 +79,13 @@ def typeset(invoice: Invoice, template: Template, parts: Sequence[slice], render
 
 
 def _drawable(facts: bytes) -> bytes:
-    # PDF/A forbids the box that stands for a missing glyph, so it is drawn as a character of its own.
     if facts.isascii():
         return facts
     text = facts.decode()
-    lacking = unsupported_characters(text)
-    return text.translate(dict.fromkeys(map(ord, lacking), MISSING)).encode() if lacking else facts
+    # PDF/A forbids the box that stands for a missing glyph, so it is drawn as a character of its own.
+    text = text.translate({**_TURNS, **dict.fromkeys(map(ord, unsupported_characters(text)), MISSING)})
+    return (_STRING.sub(_set_apart, text) if _LEFTWARD.search(text) else text).encode()
+
+
+def _set_apart(string: re.Match[str]) -> str:
+    return f'"{_APART[0]}{string[1]}{_APART[1]}"' if _LEFTWARD.search(string[1]) else string[0]

@@ -29,6 +29,7 @@ WORTH = (
     "the goods are not sold, and the values are the prices that the shipper would have received, or was willing to "
     "receive, for them"
 )
+BASIS = "the goods are not sold, and their values rest on what is stated as their basis"
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,8 @@ def _findings(findings: Sequence[Finding], unit_no: int) -> Iterator[declared.Fi
 
 def _declaration(unit: plan.Unit) -> out.Declaration:
     contact = unit.parties.exporter_contact
-    values = PRICES if unit.invoice.reason_for_export == "sale" else WORTH
+    unsold = BASIS if unit.invoice.valuation_basis else WORTH
+    values = PRICES if unit.invoice.reason_for_export == "sale" else unsold
     return out.Declaration(
         statement=STATEMENT.format(values=values),
         name=contact.name,

@@ -74,7 +74,7 @@ def hts(code: str) -> Printed:
 def address_lines(address: Address) -> tuple[str, ...]:
     """Return an address as it is printed."""
     place = " ".join(part for part in (address.city, address.region, address.postal_code) if part)
-    return tuple(line for line in (address.line1, address.line2, place, address.country) if line)
+    return tuple(line for line in (address.line1, address.line2, f"{place}, {address.country}") if line)
 
 
 def ranges(numbers: Sequence[int]) -> str:
