@@ -1,4 +1,4 @@
-"""What changes between two days of a ruleset, or between two rulesets: headings, and what lists took in and let go."""
+"""What changes between two days of a ruleset, or between two rulesets: headings, lists, and every other dated row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from pipeline.customs.headings import HeadingRow
+from pipeline.customs.metals import MetalNeeds, WeightTest
+from pipeline.customs.rules import Row, spoken
 from pipeline.customs.ruleset import Ruleset
 from pipeline.money import plain
 
@@ -26,7 +28,7 @@ def between_days(rules: Ruleset, before: date, after: date) -> tuple[Change, ...
     return (
         *_headings(_in_force(rules, before), _in_force(rules, after)),
         *_lists(_held(rules, before), _held(rules, after)),
-        *_bans(rules, before, after),
+        *_others(_other_rows(rules, before), _other_rows(rules, after)),
     )
 
 
@@ -35,6 +37,7 @@ def between_rulesets(before: Ruleset, after: Ruleset) -> tuple[Change, ...]:
     return (
         *_headings(_dated(before), _dated(after)),
         *_lists(_held(before), _held(after)),
+        *_others(_other_rows(before), _other_rows(after)),
     )
 
 
@@ -72,12 +75,16 @@ def _differences(old: HeadingRow, new: HeadingRow) -> Iterator[str]:
         yield f"{_rate(old)} is now {_rate(new)}"
     if old.when != new.when:
         yield "it applies under other conditions"
+    yield from _dated_differences(old, new)
+    if old.description != new.description:
+        yield new.description
+
+
+def _dated_differences(old: Row, new: Row) -> Iterator[str]:
     if (old.effective_from, old.effective_to) != (new.effective_from, new.effective_to):
         yield f"from {new.effective_from} to {new.effective_to or 'further notice'}"
     if (old.source, old.confidence, old.status) != (new.source, new.confidence, new.status):
         yield f"by {new.source} ({new.status})"
-    if old.description != new.description:
-        yield new.description
 
 
 def _rate(row: HeadingRow) -> str:
@@ -95,7 +102,49 @@ def _lists(before: dict[str, frozenset[str]], after: dict[str, frozenset[str]]) 
             yield Change("list", name, what, "  ".join(said))
 
 
-def _bans(rules: Ruleset, before: date, after: date) -> Iterator[Change]:
-    for ban in rules.bans:
-        if ban.holds(before) != ban.holds(after):
-            yield Change("ban", ban.list, "began" if ban.holds(after) else "ended", ban.what)
+Others = dict[tuple[str, str], tuple[Row, str]]
+
+
+def _other_rows(rules: Ruleset, on: date | None = None) -> Others:
+    """Return the rows, those of the day or all, by kind and name, with what they say."""
+    found = {
+        **{("ban", ban.list): (ban, ban.what) for ban in rules.bans},
+        **{("family", family.name): (family, ", ".join(family.headings)) for family in rules.families},
+        **{("exclusive", ", ".join(rule.headings)): (rule, "no more than one on a line") for rule in rules.exclusive},
+        **{
+            ("companions", ", ".join(pair.headings)): (pair, f"only with {spoken(pair.needs)}")
+            for pair in rules.companions
+        },
+    }
+    dated = [
+        *((kind, name, row, said) for (kind, name), (row, said) in found.items()),
+        *(("weight test", test.heading, test, _weighs(test)) for test in rules.metals.weight_tests),
+        *(("metal data", _of_metal(needs), needs, _asks(needs)) for needs in rules.metals.metals),
+    ]
+    if on is not None:
+        return {(kind, name): (row, said) for kind, name, row, said in dated if row.holds(on)}
+    return {(kind, f"{name} from {row.effective_from}"): (row, said) for kind, name, row, said in dated}
+
+
+def _weighs(test: WeightTest) -> str:
+    return f"below {plain(test.least_percent)} % of the weight, outside chapters {spoken(sorted(test.exempt_chapters))}"
+
+
+def _of_metal(needs: MetalNeeds) -> str:
+    return f"{needs.metal} of {spoken(needs.codes)}" if needs.codes else needs.metal
+
+
+def _asks(needs: MetalNeeds) -> str:
+    return spoken(name.replace("_", " ") for name in needs.needs)
+
+
+def _others(before: Others, after: Others) -> Iterator[Change]:
+    for kind, name in sorted(before.keys() | after.keys()):
+        old, new = before.get((kind, name)), after.get((kind, name))
+        if old is None and new is not None:
+            yield Change(kind, name, "began", new[1])
+        elif new is None and old is not None:
+            yield Change(kind, name, "ended", old[1])
+        elif old is not None and new is not None and old[0] != new[0]:
+            said = [new[1]] if old[1] == new[1] else [f"{old[1]} is now {new[1]}"]
+            yield Change(kind, name, "changed", "; ".join((*said, *_dated_differences(old[0], new[0]))))

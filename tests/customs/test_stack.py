@@ -13,6 +13,7 @@ from pipeline.customs.ruleset import ruleset
 from pipeline.customs.stack import decide, explain
 from pipeline.money import decimal
 
+MARCH = date(2026, 3, 2)
 AUTUMN = date(2026, 11, 24)
 PAN, TRAY, CABLE, COIL, HINGE, LOADER, ROBOT, SOFA = (
     "7323930045",
@@ -110,6 +111,19 @@ DECIDED: dict[str, tuple[LineFacts, list[str]]] = {
         line(PAN, "GB", AUTUMN, metal("steel", "0.9", us="0", of="NL")),
         ["9903.05.90", "9903.82.09"],
     ),
+    "aluminum of Iceland, cast in Britain": (
+        line(
+            TRAY,
+            "GB",
+            AUTUMN,
+            MetalFacts("aluminum", decimal("0.9"), smelts=("IS",), cast="GB", us_percent=decimal("0")),
+        ),
+        ["9903.05.90", "9903.82.05"],
+    ),
+    "British steel with aluminum of elsewhere": (
+        line(HINGE, "GB", AUTUMN, metal("steel", "0.5", us="0", of="GB"), metal("aluminum", "0.3", us="0", of="CA")),
+        ["9903.05.90", "9903.82.05"],
+    ),
     "British steel in coils": (
         line(COIL, "GB", AUTUMN, metal("steel", "0.9", us="0", of="GB")),
         ["9903.05.90", "9903.82.04"],
@@ -165,7 +179,20 @@ DECIDED: dict[str, tuple[LineFacts, list[str]]] = {
     "a sofa": (line(SOFA, "VN"), ["9903.05.90", "9903.76.02"]),
     "a sofa of Japan": (line(SOFA, "JP"), ["9903.05.90", "9903.76.21"]),
     "timber": (line("4407110015", "CA", spi="S"), ["9903.05.90", "9903.76.01"]),
-    "metals had other headings before April": (line(PAN, "CA", date(2026, 4, 5), STEEL), ["9903.03.01"]),
+    "metals had other headings before April": (line(TRAY, "CA", MARCH, ALUMINUM), ["9903.03.06", "9903.85.07"]),
+    "articles of aluminum before April": (line("7606123091", "CA", MARCH, ALUMINUM), ["9903.03.06", "9903.85.02"]),
+    "aluminum in cosmetics before April": (line("3304995000", "CN", MARCH), ["9903.88.03", "9903.03.06", "9903.85.08"]),
+    "US aluminum before April": (
+        line(TRAY, "CA", MARCH, metal("aluminum", "0.9", of="US")),
+        ["9903.03.06", "9903.85.09"],
+    ),
+    "British aluminum before April": (line(TRAY, "GB", MARCH, ALUMINUM), ["9903.03.06", "9903.85.14"]),
+    "Russian aluminum before April": (
+        line(TRAY, "TR", MARCH, metal("aluminum", "0.9", of="RU")),
+        ["9903.03.01", "9903.85.68"],
+    ),
+    "aluminum at the rate of spring 2025": (line(TRAY, "IS", date(2025, 6, 3), ALUMINUM), ["9903.85.07"]),
+    "steel before April, whose lists were not read": (line(PAN, "CA", MARCH, STEEL), ["9903.03.01"]),
 }
 
 
@@ -195,6 +222,25 @@ def test_what_only_a_person_knows_is_offered_and_not_decided() -> None:
 
 def test_metal_of_which_nothing_is_said_leaves_the_question_open() -> None:
     assert offered(line(HINGE, "CA"), "S232_METALS") == ["9903.82.01", "9903.82.03", "9903.82.06", "9903.82.09"]
+
+
+def test_of_lists_that_were_not_read_the_headings_are_offered_with_the_reason() -> None:
+    assert offered(line(PAN, "CA", MARCH, STEEL), "S232_STEEL_LEGACY") == ["9903.81.87", "9903.81.89", "9903.81.90"]
+    steps = {step.heading: step for step in explain(line(PAN, "CA", MARCH, STEEL))}
+    assert (steps["9903.81.89"].verdict, steps["9903.81.89"].status) == ("unknown", "check")
+    assert any("were not read" in step.source for step in steps.values())
+    # Whether the surcharge of the time fell away hangs on it.
+    assert offered(line(PAN, "CA", MARCH, STEEL), "S122")[-2:] == ["9903.03.11", "9903.03.01"]
+    assert "9903.03.06" in offered(line(PAN, "CA", MARCH, STEEL), "S122")
+
+
+def test_goods_on_none_of_those_lists_are_offered_them_all_the_same() -> None:
+    shirt = line("6105100010", "CA", MARCH)
+    choice = decide(shirt).choice("S232_STEEL_LEGACY")
+    assert choice is not None
+    assert (choice.listed, choice.unlisted) == (False, True)
+    assert offered(shirt, "S232_STEEL_LEGACY") == ["9903.81.92", "9903.81.91"]
+    assert offered(shirt, "S232_ALUMINUM_LEGACY") == []  # the lists of aluminum were read
 
 
 def test_a_vehicle_heading_keeps_metals_off() -> None:
