@@ -14,6 +14,7 @@ from config.settings import Settings
 from pipeline import accounts, bundle, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
+from pipeline.db import Clock, utc_now
 from pipeline.documents import bundled
 from pipeline.execution import advance
 from pipeline.models import Export, Step
@@ -25,14 +26,14 @@ from pipeline.verification import Report
 from tests import builders
 
 
-def desk(database_url: str, folder: Path, broker: builders.Json | None = None) -> Runtime:
+def desk(database_url: str, folder: Path, broker: builders.Json | None = None, *, clock: Clock = utc_now) -> Runtime:
     """Return a runtime with the account and the partners of the builders' plans."""
     settings = {
         "database_url": database_url,
         "artifacts_url": f"file:{folder / 'artifacts'}",
         "broker_url": "memory://",
     }
-    runtime = open_runtime(Settings.model_validate(settings))
+    runtime = open_runtime(Settings.model_validate(settings), clock=clock)
     accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner in (
         {"id": builders.BROKER, "kind": "customs_broker", "name": "Demo customs broker", **(broker or {})},
