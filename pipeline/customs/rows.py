@@ -66,16 +66,8 @@ def _chapter99(rules: Ruleset) -> Iterator[DatedRow]:
     for pair in rules.companions:
         yield _row("companions", ", ".join(pair.headings), f"only with {', '.join(pair.needs)}", pair)
     yield _row(
-        "reporting", "order", f"{reported_order(rules)}; the value on {rules.reporting.value_on}", rules.reporting
+        "reporting", "order", f"{rules.reported_order}; the value on {rules.reporting.value_on}", rules.reporting
     )
-
-
-def reported_order(rules: Ruleset) -> str:
-    """Return the programs in the order in which their headings stand on a line, those of one rank as one."""
-    ranked: dict[int, list[str]] = {}
-    for program in sorted(rules.programs, key=lambda program: program.rank):
-        ranked.setdefault(program.rank, []).append(program.name.split(",", 1)[0])
-    return ", ".join(" or ".join(dict.fromkeys(names)) for names in ranked.values())
 
 
 def _row(kind: str, name: str, says: str, row: Any, program: str | None = None) -> DatedRow:

@@ -73,6 +73,14 @@ class Ruleset:
         """The programs by their ids."""
         return MappingProxyType({program.id: program for program in self.programs})
 
+    @cached_property
+    def reported_order(self) -> str:
+        """The programs in the order in which their headings stand on a line, in words."""
+        ranked: dict[int, list[str]] = {}
+        for program in sorted(self.programs, key=lambda program: program.rank):
+            ranked.setdefault(program.rank, []).append(program.name.split(",", 1)[0])
+        return ", ".join(" or ".join(dict.fromkeys(names)) for names in ranked.values())
+
     def row(self, heading: str, on: date) -> HeadingRow | None:
         """Return the row of the heading that is in force on the day."""
         return next((row for row in self.by_heading.get(heading, ()) if row.holds(on)), None)

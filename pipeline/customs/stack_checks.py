@@ -16,6 +16,10 @@ from pipeline.money import plain
 from pipeline.schemas.plan import Line, Plan
 from pipeline.schemas.problems import Finding, Severity
 
+#: How it is said that a line lacks headings: for certain, by facts of the line, or by lists that were not read.
+_CERTAIN = "carries no {}"
+_FACTS = "may need {}, by facts that the plan does not give"
+_LISTS = "may need {}, by lists that these rules do not hold"
 _LOUDNESS: tuple[Severity, ...] = ("note", "warn", "block")
 
 
@@ -30,8 +34,8 @@ def check_plan(plan: Plan) -> Iterator[Finding]:
         rule="R01",
         severity="note" if newer else "warn",
         pointer="/ruleset/asOf",
-        message=f"The plan was made by ruleset {made.id} as of {made.as_of}; "
-        f"it is checked here by {rules.id} as of {rules.as_of}.",
+        message=f"The plan was made by ruleset {made.id} as of {made.as_of}; it is checked here by {rules.id} "
+        f"as of {rules.as_of}" + ("." if newer else ": ruleset_outdated."),
         remedy="Bring the rules of this installation up to date."
         if newer
         else "Have the plan made and approved again by the newer rules; until then its treatment is carried as it is.",
@@ -176,7 +180,7 @@ class _Checked:
 
     def missing(self, stack: Stack) -> Iterator[Finding]:
         """Yield, by rule, the headings that the line should carry, and those of which it may need one."""
-        lacking: dict[tuple[str, bool], list[tuple[Severity, str, str]]] = {}
+        lacking: dict[tuple[str, str], list[tuple[Severity, str, str]]] = {}
         looked_at: set[str] = set()
         for choice in stack.choices:
             program = choice.program
@@ -188,25 +192,24 @@ class _Checked:
             if certain is not None and certain.rate_percent is not None:
                 loud = min(program.missing.severity, _cap(certain), key=_LOUDNESS.index)
                 said = f"{certain.heading} ({certain.description}, {plain(certain.rate_percent)} %)"
-                lacking.setdefault((program.missing.rule, True), []).append((loud, said, certain.source))
+                lacking.setdefault((program.missing.rule, _CERTAIN), []).append((loud, said, certain.source))
             elif choice.listed or choice.unlisted:
                 offered = [item.row for item in choice.candidates]
                 said = " or ".join(dict.fromkeys(row.heading for row in offered))
                 loud = program.missing.undecided if choice.listed else "note"
+                why = _LISTS if choice.unlisted else _FACTS
                 found = (loud, f"{said} ({program.name})", offered[-1].source)
-                lacking.setdefault((program.missing.rule, False), []).append(found)
+                lacking.setdefault((program.missing.rule, why), []).append(found)
         where = f"{self.line.hts_code} of {self.facts.origin}"
         lists = [item.list.id for item in stack.lists if item.list.id in looked_at]
         where += f" (on list {spoken(dict.fromkeys(lists))})" if lists else ""
-        for (rule, certain_one), found_ones in lacking.items():
+        for (rule, sentence), found_ones in lacking.items():
             named = spoken(said for _, said, _ in found_ones)
             yield Finding(
                 rule=rule,
                 severity=max((loud for loud, _, _ in found_ones), key=_LOUDNESS.index),
                 pointer=f"{self.pointer}/chapter99",
-                message=f"Line {self.line.line_ref}: {where} carries no {named}."
-                if certain_one
-                else f"Line {self.line.line_ref}: {where} may need {named}, by facts that the plan does not give.",
+                message=f"Line {self.line.line_ref}: {where} {sentence.format(named)}.",
                 remedy="Add the heading, or one that the rules allow instead; `exports rules why` shows them all.",
                 source="; ".join(dict.fromkeys(source for _, _, source in found_ones)),
             )
@@ -223,7 +226,7 @@ class _Checked:
                 continue
             if last is not None and program.rank < last.rank:
                 said = f"{heading} ({program.name}) behind a heading of {last.name}, which is reported after it"
-                remedy = "Put the headings in the order of reporting: Section 301, 338, then 232."
+                remedy = f"Put the headings in the order of reporting: {self.rules.reported_order}."
                 yield self._carries(place, said, remedy, severity="warn", source=reporting.source)
                 return
             last = program

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.customs.ruleset import ruleset
 from tests.builders import Json
-from tests.customs.cases import BAG, PAN, SHIRT, findings, heading, metal_row, said, with_changes
+from tests.customs.cases import BAG, PAN, SHIRT, UNIT, findings, heading, metal_row, said, with_changes
 
 STACK = f"{PAN}/treatment/chapter99"
 Changes = list[tuple[str, Any]]
@@ -27,6 +27,10 @@ def of(hts_code: str, *headings: Json, metals: list[Json] | None = None, origin:
 
 def steel(weight: str = "3.200", **other: Any) -> Json:
     return metal_row("steel", weight, countryOfMeltAndPour="CA") | other
+
+
+def entered(on: str) -> Changes:
+    return [(f"{UNIT}/entry/exportDate", on), (f"{UNIT}/entry/estimatedArrivalAt", f"{on}T18:00:00Z")]
 
 
 FREE, TEN = heading("9903.05.90", "0"), heading("9903.05.29", "10")
@@ -159,6 +163,13 @@ ALLOWED: dict[str, Changes] = {
     "either heading of the temporary tier": of("8428700000", FREE, heading("9903.82.10", "15"), metals=[steel()]),
     "a book": [(f"{SHIRT}/treatment/chapter99", [heading("9903.05.92", "0")])],
     "no part of a vehicle": of("8708305040", TEN, heading("9903.94.06", "0"), heading("9903.74.11", "0")),
+    "aluminum of Iceland, cast in Britain": of(
+        "7615107180",
+        FREE,
+        heading("9903.82.05", "15"),
+        metals=[metal_row("aluminum", "3.2", primaryCountryOfSmelt="IS", countryOfCast="GB")],
+        origin="GB",
+    ),
     "a heading that gives no rate": [(f"{STACK}/1/ratePercent", None)],
 }
 
@@ -185,6 +196,55 @@ def test_a_plan_of_another_ruleset_is_flagged_and_its_treatment_kept(
     (finding,) = findings(made)
     assert ruleset_id in finding.message
     assert finding.source == f"ruleset {ruleset().id}, {ruleset().content_hash}"
+
+
+MARCH = entered("2026-03-02")
+
+
+def of_march(*changes: tuple[str, Any]) -> list[tuple[str, str]]:
+    """What is said of the pan's metals, entered when lists of steel were others; of the other lines other things are."""
+    made = with_changes(*MARCH, *changes)
+    return [
+        (finding.severity, finding.message)
+        for finding in findings(made)
+        if finding.rule in RULES and finding.pointer.startswith(PAN)
+    ]
+
+
+def test_steel_before_april_is_asked_for_by_lists_that_were_not_read() -> None:
+    surcharge = heading("9903.03.01", "10")
+    ((severity, message),) = of_march((STACK, [surcharge]))
+    assert severity == "warn"
+    assert message == (
+        "Line L1: 7323930045 of CA may need 9903.81.87 or 9903.81.89 or 9903.81.90 (Section 232, steel until "
+        "2026-04-05) and 9903.78.01 (Section 232, copper until 2026-04-05), by lists that these rules do not hold."
+    )
+    kept = of_march((STACK, [heading("9903.03.06", "0"), heading("9903.81.89", "50")]))
+    assert [severity for severity, _ in kept] == ["note"]  # copper alone, of which nothing is known
+
+
+def test_goods_of_which_nothing_speaks_for_metal_are_noted_all_the_same() -> None:
+    goods = of("6105100010", heading("9903.03.01", "10"))
+    assert [severity for severity, _ in of_march(*goods)] == ["note"]
+
+
+def test_aluminum_before_april_is_held_to_its_lists() -> None:
+    aluminum = [metal_row("aluminum", "3.2", primaryCountryOfSmelt="CA", countryOfCast="CA")]
+    right = of("7615107180", heading("9903.03.06", "0"), heading("9903.85.07", "50"), metals=aluminum)
+    assert [severity for severity, _ in of_march(*right)] == ["note"]  # steel and copper in it
+    missing = of("7615107180", heading("9903.03.06", "0"), metals=aluminum)
+    said_of_it = (
+        "7615107180 of CA (on list 19(j)) carries no 9903.85.07 (Derivative aluminum articles of chapter 76, 50 %)"
+    )
+    assert ("warn", f"Line L1: {said_of_it}.") in of_march(*missing)
+    of_april = of("7615107180", heading("9903.03.06", "0"), heading("9903.82.09"), metals=aluminum)
+    assert of_march(*of_april)[0][0] == "block"
+
+
+def test_of_lists_that_were_only_heard_of_no_weight_refuses_a_plan() -> None:
+    bare = of_march((STACK, [heading("9903.03.01", "10")]), (f"{PAN}/treatment/section232", []))
+    assert {severity for severity, _ in bare} == {"warn"}
+    assert any("but the weight of its steel is not given" in message for _, message in bare)
 
 
 def test_an_undecided_line_is_not_asked_for_headings() -> None:
