@@ -25,13 +25,15 @@ from pipeline.customs.ruleset_changes import between_days, between_rulesets
 from pipeline.customs.section232 import data_needed
 from pipeline.customs.stack import Reason, decide, explain
 from pipeline.db import utc_now
-from pipeline.money import decimal, plain
+from pipeline.money import ZERO, decimal, plain, total
 
 app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans are held to.")
 
 _STATUSES: Final = get_args(Status)
 _METALS: Final = get_args(Metal)
 _DAY: Final = re.compile(r"^\d{4}-\d{2}-\d{2}$")
+_HUNDRED: Final = decimal("100")
+_UNKNOWN: Final = "OTH"
 _COLOURS: Final = {"yes": "green", "no": "dim", "asks": "cyan", "unknown": "yellow"}
 
 On = Annotated[str | None, typer.Option("--on", metavar="DAY", help="The day of entry, such as 2026-11-24; today.")]
@@ -95,8 +97,8 @@ def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = No
         rate = "-" if row.rate_percent is None else f"{plain(row.rate_percent)} %"
         out().print(f"[bold]{heading}[/] {escape(row.description)}  {rate} on {row.basis}  {state} on {day}")
         out().print(f"  {row.effective_from} to {row.effective_to or 'further notice'}, {row.program}")
-        for name, value in row.when.model_dump(mode="json", exclude_defaults=True).items():
-            out().print(f"  {name}: {escape(_spelt(value))}", soft_wrap=True)
+        for condition in row.when.words():
+            out().print(f"  - {escape(condition)}", soft_wrap=True)
         out().print(f"  [dim]{row.status}: {escape(row.source)}[/]", soft_wrap=True)
     if not rows and family is not None:
         until = family.effective_to or "further notice"
@@ -125,8 +127,8 @@ def why(
     """Say which headings a line takes and why, rule by rule, with the source of each."""
     code, origin = _code(hts), _country(origin)
     spi = spi.upper() if spi else None
-    share = _figure(us_percent) if us_percent is not None else None
-    country = _country(metal_country) if metal_country else None
+    share = _figure(us_percent, _HUNDRED) if us_percent is not None else None
+    country = metal_country and (_UNKNOWN if metal_country.upper() == _UNKNOWN else _country(metal_country))
     facts = LineFacts(
         hts_code=code,
         origin=origin,
@@ -136,7 +138,12 @@ def why(
         metals=tuple(_metal(text, share, country) for text in metal or ()) or None,
         claimed=frozenset(_heading(text) for text in claim or ()),
     )
+    if facts.net_kg is not None and total(fact.weight_kg for fact in facts.metals or ()) > facts.net_kg:
+        raise Failure(
+            "the metal weighs more than the goods", code=ExitCode.USAGE, remedy="Both are for the whole line."
+        )
     stack = decide(facts)
+    bans = ruleset().bans_of(code, origin, facts.on)
     steps = explain(facts)
     if as_json:
         print_json(
@@ -147,6 +154,7 @@ def why(
                 "ruleset": ruleset().id,
                 "lists": [{"list": found.list.id, "code": found.code} for found in stack.lists],
                 "headings": [row.heading for row in stack.certain],
+                "excluded": [ban.model_dump(mode="json") for ban in bans],
                 "data": [_json(asdict(need)) for need in data_needed(code, facts.on)],
                 "steps": [_json(asdict(step)) for step in steps],
             }
@@ -157,6 +165,10 @@ def why(
     for need in data_needed(code, facts.on):
         out().print(f"[bold]needs[/] {escape(', '.join(need.fields))} of its {need.metal}", soft_wrap=True)
         out().print(f"      [dim]{need.status}: {escape(need.source)}[/]", soft_wrap=True)
+    for ban in bans:
+        unless = f", unless {ban.unless}" if ban.unless else ""
+        out().print(f"[bold red]excluded[/] {escape(ban.what + unless)}, since {ban.effective_from}", soft_wrap=True)
+        out().print(f"      [dim]{ban.status}: {escape(ban.source)}[/]", soft_wrap=True)
     taken = " ".join(row.heading for row in stack.certain)
     out().print(f"[bold]{code} of {origin} on {facts.on}:[/] {taken or 'no heading of chapter 99'}")
     if taken:
@@ -242,7 +254,7 @@ def _code(text: str) -> str:
 def _country(text: str) -> str:
     country = text.upper()
     if not re.fullmatch(r"[A-Z]{2}", country):
-        remedy = "Write two letters, such as CA for Canada; for steel of unknown origin leave --metal-country out."
+        remedy = "Write two letters, such as CA for Canada; where metal of unknown origin is meant, write OTH for --metal-country."
         raise Failure(f"{text} is no country", code=ExitCode.USAGE, remedy=remedy)
     return country
 
@@ -256,11 +268,15 @@ def _day(text: str | None) -> date:
         raise Failure(f"{text} is no day such as 2026-11-24", code=ExitCode.USAGE) from None
 
 
-def _figure(text: str) -> Decimal:
+def _figure(text: str, most: Decimal | None = None) -> Decimal:
     try:
-        return decimal(text)
+        figure = decimal(text)
     except ValueError as error:
-        raise Failure(str(error), code=ExitCode.USAGE) from None
+        raise Failure(str(error), code=ExitCode.USAGE, remedy="Write a figure such as 0.8.") from None
+    if figure < ZERO or (most is not None and figure > most):
+        limits = f"from 0 to {plain(most)}" if most is not None else "of 0 or more"
+        raise Failure(f"{text} is no figure {limits}", code=ExitCode.USAGE)
+    return figure
 
 
 def _metal(text: str, us_percent: Decimal | None, country: str | None) -> MetalFacts:
@@ -308,10 +324,6 @@ def markdown_table(rows: Sequence[DatedRow]) -> str:
         cells = (row.kind, row.name, *days, row.says, row.source or "")
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(lines)
-
-
-def _spelt(value: Any) -> str:
-    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
 
 
 def _json(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.customs.rules import Chapter, Data, Figure, Metal, Row
+from pipeline.money import plain
 from pipeline.schemas.problems import Severity
 
 _HEADING = re.compile(r"^99\d{2}\.\d{2}\.\d{2}$")
@@ -76,6 +78,12 @@ class MetalFrom(Data):
     share: Literal["any", "most", "all"]
     or_origin: bool = False
 
+    @property
+    def words(self) -> str:
+        """The condition in words."""
+        goods = ", or the goods are" if self.or_origin else ""
+        return f"{self.share} of its {_either(self.metals)} is{goods} of {_either(sorted(self.countries))}"
+
 
 class When(Data):
     """What must hold, all of it, for a heading to apply; `asks` is a fact that only a person knows.
@@ -103,6 +111,41 @@ class When(Data):
         """Tell whether it hangs on more than code, origin, special program and day."""
         tests = (self.no_metal, self.light, self.metal_from is not None, self.us_metal_percent is not None)
         return any(tests) or bool(self.beside)
+
+    def words(self) -> Iterator[str]:
+        """Yield each of the conditions in words."""
+        if self.lists:
+            yield f"the code is on list {_either(self.lists)}"
+        if self.perhaps_lists:
+            yield f"the code may be on list {_either(self.perhaps_lists)}"
+        if self.unlisted:
+            yield "or on one that is not known here"
+        for said, names in (
+            ("goods of", self.origins),
+            ("not goods of", self.not_origins),
+            ("of chapter", self.chapters),
+            ("not of chapter", self.not_chapters),
+            ("special program", self.spi),
+        ):
+            if names:
+                yield f"{said} {_either(sorted(names))}"
+        if self.no_metal:
+            yield "no aluminum, steel or copper in it"
+        if self.light:
+            yield "its listed metal is below the share of the test by weight"
+        if self.us_metal_percent is not None:
+            yield f"at least {plain(self.us_metal_percent)} % of its listed metal is of the United States"
+        if self.metal_from is not None:
+            yield self.metal_from.words
+        if self.beside:
+            yield f"beside one of {', '.join(self.beside)}"
+        if self.asks is not None:
+            yield f"for a person to say: {self.asks}"
+
+
+def _either(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 class HeadingRow(Row):

@@ -27,6 +27,7 @@ _REMEDIES: Final = (
     (re.compile("^extra_forbidden$"), "Take it out, or correct its name."),
     (re.compile("^(date|day)_"), "Write a day such as 2026-11-24."),
     (re.compile("^(literal|enum)_"), "Write one of these."),
+    (re.compile("^figure_"), 'Write a figure in quotes, such as "12.5".'),
 )
 
 

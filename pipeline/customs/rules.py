@@ -23,7 +23,16 @@ RULES: Final = Path(str(files("config") / "rules"))
 
 Status = Literal["confirmed", "probable", "check"]
 Metal = Literal["steel", "aluminum", "copper"]
-Figure = Annotated[Decimal, BeforeValidator(decimal)]
+
+
+def _figure(value: object) -> object:
+    if not isinstance(value, str | Decimal) and type(value) is not int:
+        # A float has lost its digits before anybody could look at them.
+        raise PydanticCustomError("figure_form", "{value} is no figure in quotes", {"value": repr(value)})
+    return decimal(str(value))
+
+
+Figure = Annotated[Decimal, BeforeValidator(_figure)]
 
 _ISO_DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 CHAPTERS: Final = frozenset(f"{number:02d}" for number in range(1, 98)) - {

@@ -100,6 +100,11 @@ class Ruleset:
         """Return the lists that the ten digits are on on the day, the longest matching code first."""
         return _lists_of(self, hts_code, on)
 
+    def bans_of(self, hts_code: str, origin: str, on: date) -> tuple[Ban, ...]:
+        """Return what excludes goods of the ten digits and the origin from import on the day."""
+        on_lists = {listed.list.id for listed in self.lists_of(hts_code, on)}
+        return tuple(ban for ban in self.bans if ban.list in on_lists and origin in ban.origins and ban.holds(on))
+
 
 @lru_cache(maxsize=4096)
 def _family(rules: Ruleset, heading: str) -> Family | None:

@@ -250,21 +250,20 @@ class _Checked:
 
     def bans(self, pointer: str) -> Iterator[Finding]:
         """Yield goods whose import is excluded."""
-        on_lists = {listed.list.id for listed in self.rules.lists_of(self.facts.hts_code, self.facts.on)}
-        for ban in self.rules.bans:
-            if ban.list in on_lists and self.facts.origin in ban.origins and ban.holds(self.facts.on):
-                yield Finding(
-                    rule="V13",
-                    severity="warn" if ban.unless else ban.severity,
-                    pointer=pointer,
-                    message=f"Line {self.line.line_ref}: {ban.what} of {self.facts.origin} ({self.facts.hts_code}) "
-                    f"are excluded from import since {ban.effective_from}"
-                    + (f", unless {ban.unless}." if ban.unless else "."),
-                    remedy="Take the line out of the export."
-                    if ban.unless is None
-                    else "Take the line out of the export, or have the broker confirm that the exception holds.",
-                    source=ban.source,
-                )
+        facts = self.facts
+        for ban in self.rules.bans_of(facts.hts_code, facts.origin, facts.on):
+            yield Finding(
+                rule="V13",
+                severity="warn" if ban.unless else ban.severity,
+                pointer=pointer,
+                message=f"Line {self.line.line_ref}: {ban.what} of {facts.origin} ({facts.hts_code}) "
+                f"are excluded from import since {ban.effective_from}"
+                + (f", unless {ban.unless}." if ban.unless else "."),
+                remedy="Take the line out of the export."
+                if ban.unless is None
+                else "Take the line out of the export, or have the broker confirm that the exception holds.",
+                source=ban.source,
+            )
 
 
 def _cap(row: HeadingRow) -> Severity:

@@ -46,11 +46,24 @@ def test_why_hears_what_the_line_claims(commands: Commands) -> None:
         ("rules", "why", "7323930045", "--origin", "CA", "--on", "tomorrow"),
         ("rules", "why", "7323930045", "--origin", "CA", "--metal", "tin=1"),
         ("rules", "why", "7323930045", "--origin", "CA", "--metal", "steel=much"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--metal", "steel=-1"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--metal", "steel=2", "--net", "1"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--us-percent", "101"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--metal-country", "Canada"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--claim", "the usual"),
+        ("rules", "why", "9903820900", "--origin", "CA"),
+        ("rules", "show", "7323.93"),
         ("rules", "list", "--status", "sure"),
+        ("rules", "list", "--program", "S999"),
+        ("rules", "list", "--on", "2026-02-30"),
+        ("rules", "diff", "2026-11-24", "2026-11-23"),
     ],
 )
 def test_what_cannot_be_read_is_a_usage_error(commands: Commands, arguments: tuple[str, ...]) -> None:
-    assert commands(*arguments).exit_code == ExitCode.USAGE
+    result = commands(*arguments)
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stderr.startswith("error ")
+    assert "Traceback" not in result.stderr
 
 
 def test_list_gives_the_rows_and_can_be_narrowed(commands: Commands) -> None:
@@ -75,6 +88,27 @@ def test_show_tells_every_row_of_a_heading(commands: Commands) -> None:
     assert "is one of Section 232, Russian" not in commands("rules", "show", "9903.82.09").stdout
     assert "is one of Section 301, China" in commands("rules", "show", "9903.88.21").stdout
     assert commands("rules", "show", "9903.99.99").exit_code == ExitCode.NOT_FOUND
+    assert "Near it are 9903.82.26" in commands("rules", "show", "9903.82.29").stderr
+
+
+def test_show_says_conditions_in_words_and_takes_a_heading_without_dots(commands: Commands) -> None:
+    shown = commands("rules", "show", "99038568").stdout
+    assert "- the code is on list 16(c)(ii), 16(c)(vi), 16(c)(ix), 19(i), 19(j) or 19(k)" in shown
+    assert "- any of its aluminum is, or the goods are of RU" in shown
+    assert "- for a person to say: the column 1 rate is below 15 %" in commands("rules", "show", "9903.82.10").stdout
+
+
+def test_why_says_that_goods_are_excluded_from_import(commands: Commands) -> None:
+    whey = ("rules", "why", "0404.10.1100", "--origin", "ca", "--on", "2026-11-24")
+    assert [ban["list"] for ban in commands.json(*whey)["excluded"]] == ["ban-dairy"]
+    assert "excluded whey, certain sugars" in commands(*whey).stdout
+    assert commands.json(*whey[:-1], "2026-09-28")["excluded"] == []
+
+
+def test_why_says_what_it_does_not_know_of_entries_before_april(commands: Commands) -> None:
+    shown = commands("rules", "why", "7323930045", "--origin", "CA", "--on", "2026-03-02").stdout
+    assert "unknown 9903.81.89" in shown
+    assert "The lists were not read" in shown
 
 
 def test_diff_tells_two_days_and_two_rulesets_apart(commands: Commands, tmp_path: Path) -> None:
@@ -106,3 +140,15 @@ def test_check_names_the_ruleset_or_everything_that_is_wrong(commands: Commands,
     result = commands("rules", "check", str(other / "ruleset.yaml"))
     assert result.exit_code == ExitCode.REFUSED
     assert "'Ca' is neither a country nor the name of a group" in result.stderr
+
+
+def test_check_reads_a_folder_and_the_rules_beside_chapter_99(commands: Commands, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    assert commands.json("rules", "check", str(other))["content_hash"] == ruleset().content_hash
+    with (other / "entry.yaml").open("a") as file:
+        file.write("schema: 1\n")
+    result = commands("rules", "check", str(other))
+    assert result.exit_code == ExitCode.REFUSED
+    assert "entry.yaml: line" in result.stderr
+    assert "key 'schema' stands twice. Correct the line." in result.stderr
+    assert commands("rules", "check", str(tmp_path / "none")).exit_code == ExitCode.NOT_FOUND

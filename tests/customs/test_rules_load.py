@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -41,14 +41,14 @@ def wrong_with(manifest: Path) -> list[str]:
 
 
 def test_the_rules_load_once_and_cannot_be_changed() -> None:
-    rules: Any = ruleset()
+    rules = ruleset()
     assert ruleset() is rules
     assert (rules.id, rules.as_of) == ("us-ca-2026-10-07", date(2026, 10, 7))
     with pytest.raises(AttributeError):
-        rules.id = "another"
+        rules.id = "another"  # type: ignore[misc]
     for mapping in (rules.by_heading, rules.program_of_id, *(held.codes for held in rules.held)):
         with pytest.raises(TypeError):
-            mapping["9903.82.09"] = ()
+            mapping["9903.82.09"] = ()  # type: ignore[index]
 
 
 def test_every_row_has_a_source_a_confidence_a_status_and_a_first_day() -> None:
@@ -158,6 +158,11 @@ SLIPS = {
     "a rate that is no number": Slip(
         METALS, 'rate_percent: "200"', 'rate_percent: "two hundred"',
         f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].rate_percent: ",
+    ),
+    "a rate that lost its digits": Slip(
+        METALS, 'rate_percent: "200"', "rate_percent: 200.1",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].rate_percent: "
+        '200.1 is no figure in quotes. Write a figure in quotes, such as "12.5".',
     ),
     "a word for a day": Slip(
         METALS, "effective_from: 2023-03-10", "effective_from: spring",
