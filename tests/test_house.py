@@ -36,7 +36,6 @@ FLOATS = {
     "pipeline/channels/post.py": "seconds",
     "pipeline/delivery.py": "seconds",
     "pipeline/commands/demo.py": "seconds",
-    "pipeline/documents/sheets.py": "a cell of a spreadsheet is one; longer figures are written as text",
 }
 
 #: Who moves which machine.

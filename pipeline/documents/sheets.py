@@ -96,6 +96,7 @@ class Book:
             case Decimal() if len(cell.as_tuple().digits) > EXACT_DIGITS:
                 sheet.write_string(row, column, plain(cell), style)
             case Decimal():
-                sheet.write_number(row, column, float(cell), self._number(cell))
+                # As the decimal that it is: by way of a float 88.4 would stand in the file as 88.40000000000001.
+                sheet.write_number(row, column, cell, self._number(cell))
             case int():
                 sheet.write_number(row, column, cell, style)

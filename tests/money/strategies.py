@@ -15,6 +15,9 @@ CURRENCIES = {"USD": 2, "CAD": 2, "EUR": 2, "JPY": 0, "KRW": 0, "KWD": 3, "CLF":
 
 CHARGES = ("freight", "insurance", "packing", "handling", "commission", "inland_freight", "other")
 
+#: No line is worth more, in whole units of its currency: nine lines of it, with charges, are an amount of the schema.
+LARGEST = Decimal(10**11)
+
 
 def money(units: int, digits: int) -> str:
     """Return `units` of the smallest coin as an amount with `digits` digits after its point."""
@@ -61,6 +64,7 @@ def _units(draw: st.DrawFn, place: int, most_lines: int, most_cartons: int) -> J
     most = int((goods + added).scaleb(digits))
     discounts = draw(st.lists(st.integers(0, max(most // 3, 0)), max_size=2))
     taken = sum((Decimal(money(amount, digits)) for amount in discounts), Decimal(0))
+    rebates = draw(st.lists(st.integers(0, 10**7), max_size=2))
     unit["invoice"] |= {
         "currency": currency,
         "exchangeRate": None if currency == "USD" else money(draw(st.integers(1, 10**9)), 6),
@@ -69,6 +73,7 @@ def _units(draw: st.DrawFn, place: int, most_lines: int, most_cartons: int) -> J
             for code, amount, included in charges
         ],
         "discounts": [{"name": "Volume discount", "amount": money(amount, digits)} for amount in discounts],
+        "rebates": [{"name": "Excise refunded", "amount": money(amount, digits)} for amount in rebates],
         "total": f"{goods + added - taken:f}",
     }
     return unit
@@ -86,7 +91,8 @@ def _lines(
     quantity = Decimal(sum(shares)).scaleb(-places)
     # A price may be finer than the currency's coin; the line is rounded to it, once.
     finer = draw(st.integers(0, min(2, 6 - digits)))
-    price = Decimal(draw(st.integers(1, 10**6))).scaleb(-digits - finer)
+    most = int((LARGEST / max(quantity, Decimal(1))).scaleb(digits + finer))
+    price = Decimal(draw(st.integers(1, 10**6) | st.integers(1, most))).scaleb(-digits - finer)
     with localcontext() as exact:
         exact.prec = 60
         value = (quantity * price).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_EVEN)

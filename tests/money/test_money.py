@@ -23,8 +23,13 @@ from pipeline.schemas.invoice import Invoice, Printed
 from pipeline.schemas.plan import Plan, Unit
 from pipeline.verification.carried import CarriedLine, difference
 from pipeline.verification.readers import READERS
+from pipeline.verification.workbook import rows
+from pipeline.verification.xml import elements
 from tests import builders
 from tests.money.strategies import CURRENCIES, plans
+
+UBL = "{urn:oasis:names:specification:ubl:schema:xsd:Common"
+AGGREGATE, BASIC = f"{UBL}AggregateComponents-2}}", f"{UBL}BasicComponents-2}}"
 
 TODAY = date(2026, 11, 24)
 
@@ -51,6 +56,7 @@ def holds(made: builders.Json) -> None:
     plan = Plan.model_validate_json(json.dumps(made))
     found = [*packages.check_plan(plan), *checks.check_plan(plan, on=TODAY)]
     assert [finding for finding in found if finding.severity == "block"] == []
+    assert_refused(plan)
     for unit in plan.units:
         invoice = built(unit)
         assert_exact(list(values(invoice.model_dump())), unit.invoice.currency)
@@ -59,6 +65,31 @@ def holds(made: builders.Json) -> None:
         assert_merged(invoice)
         documents = {kind.artifact_type: kind.make(invoice) for kind in KINDS if made_without_the_engine(kind, invoice)}
         assert_written(unit, invoice, documents)
+
+
+def assert_refused(plan: Plan) -> None:
+    """Assert that one coin or one grain too many in the first unit is noticed."""
+    unit, *others = plan.units
+    line, *lines = unit.lines
+    digits = CURRENCIES[unit.invoice.currency]
+    coin = Decimal(1).scaleb(-digits)
+    grain = Decimal(1).scaleb(-6)
+    with localcontext() as wide:
+        wide.prec = 80
+        wrong: dict[str, dict[str, object]] = {
+            "/units/0/invoice/total": {"invoice": unit.invoice.model_copy(update={"total": unit.invoice.total + coin})},
+            "/units/0/lines/0/quantity": {
+                "lines": [line.model_copy(update={"quantity": line.quantity + grain}), *lines],
+            },
+            "/units/0/lines/0/lineValue": {
+                # One coin may be where another rounds to.
+                "lines": [line.model_copy(update={"line_value": line.line_value + 2 * coin}), *lines],
+            },
+        }
+    for pointer, update in wrong.items():
+        changed = plan.model_copy(update={"units": [unit.model_copy(update=update), *others]})
+        found = [*packages.check_plan(changed), *checks.check_plan(changed, on=TODAY)]
+        assert pointer in {finding.pointer for finding in found if finding.severity == "block"}
 
 
 def built(unit: Unit) -> Invoice:
@@ -176,7 +207,22 @@ def assert_written(unit: Unit, invoice: Invoice, documents: dict[str, bytes]) ->
     assert [Decimal(line["lineValue"]) for line in told["lines"]] == [line.line_value for line in unit.lines]
     assert told["totals"]["invoiceTotal"] == f"{unit.invoice.total:f}"
     table = list(csv.DictReader(StringIO(documents["cci_csv"].decode("utf-8-sig"), newline="")))
-    for row, line in zip(table, unit.lines, strict=True):
+    workbook = rows(documents["cci_xlsx"], "Lines")
+    columns = {name: column for column, name in next(workbook).items()}
+    ubl = documents["cci_ubl"]
+    in_ubl = list(elements([ubl], f"{AGGREGATE}InvoiceLine"))
+    (sums,) = elements([ubl], f"{AGGREGATE}LegalMonetaryTotal")
+    assert sums.findtext(f"{BASIC}PayableAmount") == f"{unit.invoice.total:f}"
+    rate = Decimal(1) if unit.invoice.currency == "USD" else unit.invoice.exchange_rate
+    for row, cells, element, line in zip(table, workbook, in_ubl, unit.lines, strict=True):
+        figures = (line.quantity, line.unit_price, line.line_value)
+        named = ("InvoicedQuantity", "Price/PriceAmount", "LineExtensionAmount")
+        assert [Decimal(cells[columns[name]]) for name in ("qty", "unit_price", "line_value")] == [*figures]
+        assert [element.findtext(way(name)) for name in named] == [f"{value:f}" for value in figures]
+        if rate is not None:
+            with localcontext() as wide:
+                wide.prec = 80
+                assert abs(Decimal(row["line_value_usd"]) - line.line_value * rate) * 2 <= Decimal("0.01")
         assert (row["qty"], row["unit_price"], row["line_value"], row["gross_kg"], row["net_kg"]) == tuple(
             f"{value:f}"
             for value in (line.quantity, line.unit_price, line.line_value, line.gross_weight_kg, line.net_weight_kg)
@@ -187,6 +233,12 @@ def assert_written(unit: Unit, invoice: Invoice, documents: dict[str, bytes]) ->
         for content in package["contents"]:
             packed[content["lineRef"]] += Decimal(content["quantity"])
     assert packed == {line.line_ref: line.quantity for line in unit.lines}
+
+
+def way(name: str) -> str:
+    """Return the path of an element of UBL below a line."""
+    *outer, last = name.split("/")
+    return "/".join([*(AGGREGATE + each for each in outer), BASIC + last])
 
 
 def no_float(text: str) -> NoReturn:
