@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
-from pipeline.customs import lines, mid, pga, stack_checks
+from pipeline.customs import lines, mid, stack_checks
 from pipeline.customs.characters import check_characters
 from pipeline.customs.entries import check_entry, entry_date
 from pipeline.customs.entry_rules import entry_rules
@@ -70,6 +70,5 @@ def _unit(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     yield from check_terms(unit, pointer)
     yield from check_certificates(unit, pointer)
     yield from lines.check_lines(unit, pointer, entered_on)
-    yield from pga.check_records(unit, pointer, entered_on)
     yield from check_carriage(unit, pointer)
     yield from check_characters(unit, pointer)

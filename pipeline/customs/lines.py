@@ -9,6 +9,7 @@ from pipeline.customs import pga, section232, stack_checks
 from pipeline.customs.attributes import check_attributes
 from pipeline.customs.descriptions import check_description
 from pipeline.customs.entry_rules import entry_rules
+from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.usmca import check_claim
 from pipeline.money import EXACT, decimal, fits, minor_units, plain, rounded, times
 from pipeline.schemas.plan import InvoiceHeader, Line, Manufacturer, Unit
@@ -21,6 +22,7 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with the unit's lines, entered on the day, in the order of the invoice."""
     makers = {manufacturer.ref: manufacturer for manufacturer in unit.parties.manufacturers}
     certificates = {certificate.ref: certificate for certificate in unit.usmca_certificates}
+    parties = UnitParties(unit)
     seen: set[str] = set()
     alike: dict[object, str] = {}
     for place, line in enumerate(unit.lines):
@@ -37,7 +39,7 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         yield from _undetermined(line, here)
         yield from stack_checks.check_line(line, here, on)
         yield from section232.check_line(line, here, on)
-        yield from pga.check_line(unit, line, here, on)
+        yield from pga.check_line(unit, line, parties, here, on)
 
 
 def _references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:

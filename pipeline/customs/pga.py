@@ -19,21 +19,18 @@ from pipeline.schemas.problems import Finding, Severity
 _CODES = frozenset({"program", "processing", "disclaimer", USE})
 
 
-def check_line(unit: Unit, line: Line, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield what is wrong with the agency answers (V14 and its kin) of a line that is entered on the day."""
+def check_line(unit: Unit, line: Line, parties: UnitParties, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield what is wrong with the agency answers of a line that is entered on the day (V14 and its kin).
+
+    V14-RECORD tells what of them the message-set records cannot take as it stands.
+    """
     if not line.treatment.pga:
         return
-    for answer in answers(unit, line, on):
+    told = list(answers(unit, line, on))
+    for answer in told:
         about = _About(pga_rules(), line, answer, f"{pointer}/treatment/pga/{answer.place}")
         yield from _checked(about, unit.entry.type, on)
-
-
-def check_records(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield what of the unit's agency answers the message-set records cannot take as it stands (V14-RECORD)."""
-    parties = UnitParties(unit)
-    for place, line in enumerate(unit.lines):
-        if line.treatment.pga:
-            yield from _unfit(line, list(answers(unit, line, on)), parties, f"{pointer}/lines/{place}")
+    yield from _unfit(line, told, parties, pointer)
 
 
 def _checked(about: _About, entry_type: str, on: date) -> Iterator[Finding]:
@@ -68,18 +65,19 @@ def _unfit(line: Line, told: list[Answer], parties: UnitParties, pointer: str) -
     for one in line_records(line, told, parties).told:
         if not one.unfit or (one.place, one.key) in misshapen:
             continue
-        here = f"{pointer}/treatment/pga/{one.place}"
+        here, named = f"{pointer}/treatment/pga/{one.place}", "agency records"
         if one.place is None:
             here = f"{pointer}/description"
         elif one.key in line.treatment.pga[one.place].data:
             here += f"/data/{one.key}"
+            named = f"{line.treatment.pga[one.place].agency} records, {one.key}"
         elif one.key in _CODES:
             here += f"/{one.key}"
         yield Finding(
             rule="V14-RECORD",
             severity="warn",
             pointer=here,
-            message=f"Line {line.line_ref}, agency records: {one.note}.",
+            message=f"Line {line.line_ref}, {named}: {one.note}.",
             remedy="Write it so that the message set can carry it, or have the filer key it.",
             source=record_rules().source,
         )

@@ -132,10 +132,18 @@ class RecordRules(Data):
         """Return one field of a record."""
         return next(field for field in self.fields(record) if field.name == name)
 
+    @cached_property
+    def _columns(self) -> Mapping[tuple[str, str], str]:
+        spans = {
+            (record, field.name): f"{field.first}" if field.width == 1 else f"{field.first}-{field.last}"
+            for record in self.layouts
+            for field in self.fields(record)
+        }
+        return {(record, name): f"{record} {span}" for (record, name), span in spans.items()}
+
     def columns(self, record: str, name: str) -> str:
         """Return where a field stands, as a person says it: `PG02 10-28`."""
-        field = self.field(record, name)
-        return f"{record} {field.first}" if field.width == 1 else f"{record} {field.first}-{field.last}"
+        return self._columns[record, name]
 
     def spelt(self, text: str) -> tuple[str, Sequence[str]]:
         """Return `text` in the capitals that records carry, and the characters that have no spelling in them."""
@@ -156,7 +164,7 @@ class RecordRules(Data):
 
     def write(self, record: str, values: Mapping[str, str]) -> Written:
         """Return the record with `values` by the names of its fields; a field that is not named is left blank."""
-        line = record.ljust(self.width)
+        line = record
         troubles = []
         for field in self.fields(record):
             value = values.get(field.name, "")
@@ -166,9 +174,10 @@ class RecordRules(Data):
                 put, faults = _number(value, field)
             else:
                 put, faults = self._letters(value, field)
-            line = line[: field.first - 1] + put.ljust(field.width) + line[field.last :]
+            if put:
+                line = line.ljust(field.first - 1) + put
             troubles += [Trouble(record, field.name, fault, self.columns(record, field.name)) for fault in faults]
-        return Written(line, tuple(troubles))
+        return Written(line.ljust(self.width), tuple(troubles))
 
     def _letters(self, value: str, field: Field) -> tuple[str, tuple[Fault, ...]]:
         put, unknown = self.spelt(value)

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 from pipeline.customs.pga_answers import USE, USE_TEXT, Answer, Asked
-from pipeline.customs.pga_layouts import Fault, Field, Place, RecordRules, Trouble, record_rules
+from pipeline.customs.pga_layouts import Fault, Field, Place, RecordRules, Trouble, Written, record_rules
 from pipeline.customs.pga_parties import Named, UnitParties
 from pipeline.money import plain
 from pipeline.schemas.plan import Line
@@ -21,7 +22,7 @@ _TRIO = ("PG19", "PG20", "PG21")
 
 @dataclass(frozen=True)
 class Told:
-    """What the filer must be told of a datum's way into the records; `unfit` where the value itself is at fault."""
+    """What the filer must be told of a datum's way into the records; `unfit` where they cannot take it as the plan has it."""
 
     place: int | None
     key: str
@@ -188,11 +189,12 @@ class _Writer:
             named = self._parties.find(text, self._line.manufacturer_ref if role == "MF" else None)
             if named is None:
                 self._entities.append((role, [_Draft("PG19", asked.key, {"role": role, "name": text})]))
-                self._tell(asked.key, "no party of the unit has this name: its address is not in the plan")
+                note = f"no party of the unit is named {text}: its address is not in the plan"
+                self._tell(asked.key, note, unfit=True)
                 continue
             drafts = list(_trio(asked.key, role, named, self._rules, contact=place.contact))
             if place.contact and len(drafts) < len(_TRIO):
-                self._tell(asked.key, "the plan names no contact for PG21")
+                self._tell(asked.key, f"the plan names no contact of {named.name} for PG21", unfit=True)
             self._entities.append((role, drafts))
 
     def _put_entities(self) -> None:
@@ -209,7 +211,8 @@ class _Writer:
             if role not in written:
                 for draft in drafts:
                     self._put(draft)
-                    self._tell(draft.key, f"the answer names no party in the role {role}, to which it belongs")
+                    note = f"the answer names no party in the role {role}, to which it belongs"
+                    self._tell(draft.key, note, unfit=True)
 
     def _put(self, draft: _Draft, *, overflow: bool = True) -> list[str]:
         return _put(self._rules, self._out, self._answer.place, draft, overflow=overflow)
@@ -247,7 +250,7 @@ def _trio(key: str, role: str, named: Named, rules: RecordRules, *, contact: boo
 
 def _put(rules: RecordRules, out: LineRecords, place: int | None, draft: _Draft, *, overflow: bool = True) -> list[str]:
     """Add a record; return the overflow records that it needs, which are added too unless `overflow` is off."""
-    written = rules.write(draft.record, draft.values)
+    written = _written(draft.record, tuple(draft.values.items()))
     out.records.append(written.text)
     more: list[str] = []
     for trouble in written.troubles:
@@ -264,6 +267,12 @@ def _put(rules: RecordRules, out: LineRecords, place: int | None, draft: _Draft,
     if overflow:
         out.records.extend(more)
     return more
+
+
+@lru_cache(maxsize=8192)
+def _written(record: str, values: tuple[tuple[str, str], ...]) -> Written:
+    # The parties, and much else, are those of the line before.
+    return record_rules().write(record, dict(values))
 
 
 def _note(rules: RecordRules, trouble: Trouble, values: Mapping[str, str], *, shortened: bool) -> str:

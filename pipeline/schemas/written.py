@@ -15,6 +15,7 @@ from pipeline.money import CURRENCIES, decimal
 #: The one way to write a number, so that its digits can be hashed by anybody: no bare point, leading or negative zero.
 NUMBER = re.compile(r"^(-(?=.*[1-9]))?(0|[1-9][0-9]*)(\.[0-9]+)?$")
 _DAY = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
+_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _INSTANT = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 
 
@@ -62,7 +63,7 @@ def currency(value: str) -> str:
 def printable(value: str) -> str:
     """Return text of one line without control characters; raises ValueError."""
     # Control characters have no place in a customs document, and break CSV, XML and e-mail in turn.
-    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF or c in "\ufffe\uffff" for c in value):
+    if _CONTROL.search(value):
         raise ValueError("holds a control character; give plain text on one line")
     if value != value.strip():
         raise ValueError("begins or ends with a space")

@@ -53,7 +53,8 @@ def metal_row(metal: str, weight: str, **countries: str) -> Json:
     return {"metal": metal, "metalWeightKg": weight, "usMetalPercent": None} | dict.fromkeys(fields) | countries
 
 
-COSMETIC = dict.fromkeys(("productName", "manufacturer", "shipper", "fdaImporter", "deliveredTo"), "1") | {
+COSMETIC = dict.fromkeys(("manufacturer", "shipper", "fdaImporter", "deliveredTo"), "Maple Goods Ltd") | {
+    "productName": "Face cream",
     "fdaProductCode": "53L--04",
     "sourceCountry": "CA",
 }
@@ -235,7 +236,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
                     "FDA",
                     program="RAD",
                     processing="XYZ",
-                    data=dict.fromkeys(("form2877Declaration", "manufacturer"), "1") | {"fdaProductCode": "53L--04"},
+                    data={"form2877Declaration": "1", "manufacturer": "Maple Goods Ltd", "fdaProductCode": "53L--04"},
                 ),
             ),
         ],
@@ -266,7 +267,12 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [("V14-USE", "warn", f"{PAN}/treatment/pga/0/intendedUse")],
     ),
     "V14 a disclaimer and data": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"fdaProductCode": "53L--04"}))],
+        [
+            (
+                f"{PAN}/treatment/pga/0",
+                pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"fdaProductCode": "53L--04"}),
+            )
+        ],
         [("V14-BOTH", "warn", f"{PAN}/treatment/pga/0/data")],
     ),
     "V14 a flag that is not known": (

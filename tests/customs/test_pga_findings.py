@@ -16,8 +16,8 @@ FOOD: Json = {
     "sourceCountry": "CA",
     "manufacturer": "Maple Goods Ltd",
     "shipper": "Maple Goods Ltd",
-    "fdaImporter": "Lakeside Kitchen Supply Inc.",
-    "deliveredTo": "Lakeside Kitchen Supply Inc.",
+    "fdaImporter": "Demo Housewares Inc, Dock 4",
+    "deliveredTo": "Demo Housewares Inc, Dock 4",
     "quantityBaseUom": ["10 CTN", "24 CAN"],
 }
 
@@ -73,6 +73,17 @@ def test_other_use_is_put_into_words() -> None:
     assert said(answered(food(intendedUseText="Museum display") | {"intendedUse": "980.000"})) == []
 
 
+def test_a_party_that_the_unit_does_not_have_or_that_nobody_answers_for_needs_a_person() -> None:
+    (stranger,) = findings(answered(food(deliveredTo="Somebody Else LLC")))
+    assert (stranger.rule, stranger.severity, stranger.pointer) == ("V14-RECORD", "warn", f"{ROW}/data/deliveredTo")
+    assert stranger.message == (
+        "Line L1, FDA records, deliveredTo: "
+        "no party of the unit is named Somebody Else LLC: its address is not in the plan."
+    )
+    (silent,) = findings(answered(food(fdaImporter="Demo Housewares Inc")))
+    assert silent.message.endswith("fdaImporter: the plan names no contact of Demo Housewares Inc for PG21.")
+
+
 @pytest.mark.parametrize("row", [pga_row("CP1", "CPS"), pga_row("CP2", "CPS"), pga_row("CP1", "CPS", disclaimer="D")])
 def test_consumer_product_safety_never_blocks(row: Json) -> None:
     assert {severity for _, severity, _ in said(answered(row))} == {"warn"}
@@ -98,7 +109,9 @@ def test_goods_from_a_zone_need_no_certificate_yet() -> None:
 
 def test_the_small_plant_disclaimer_is_for_the_lacey_act_alone() -> None:
     assert said(answered(pga_row("AL2", "APH", disclaimer="G"))) == []
-    assert said(answered(pga_row("AQ1", "APH", program="APQ", disclaimer="G"))) == [("V14-DISCLAIMER", "block", f"{ROW}/disclaimer")]
+    assert said(answered(pga_row("AQ1", "APH", program="APQ", disclaimer="G"))) == [
+        ("V14-DISCLAIMER", "block", f"{ROW}/disclaimer")
+    ]
 
 
 def test_a_program_of_another_flag_is_pointed_out() -> None:
