@@ -42,14 +42,14 @@ GOLDEN = {
     "cci_json": "05b8bd5b5f43e838e835560fdef21e4a422ec14d0b2cfd3154a2bbb21b1679fe",
     "cci_csv": "3f2403a3ff90a36d0a422a09289350d73fc24d7e7e83a16497e61445073911aa",
     "cci_human_readable": "dca5660a58bb074b4dfe207aba7248ad8dc49a6b17851ad5a9afd5be7fad0309",
-    "cci_pdf": "9331e448e15f8b081f4e1c80e4f5363271edfad0748a04d76a98792d53cf1cd4",
+    "cci_pdf": "dda47f451da712a12f44ccf27819b93dd09c09990274a088021136b57119e79d",
     "cci_ubl": "9d2571a665af8c6beb01308c474eed4f37246b5df2886ad3d665141b0406b628",
     "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
     "cci_xlsx": "14a8ab18e77237c0e07b83f39ee3626ad803f0d50fa600af49d2c64028fc8702",
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
-    "packing_list_pdf": "b253661321de26a768b0818e74862f2e5f1b04febbbc4afbd4a84b2902b5f19d",
-    "pga_worksheet": "bb9cd4b4beb37438078cc76527c79c156a553f0f1f7eafdf77df9c8f011037aa",
-    "section_232_statement": "262a45bc989ad3f015aff2b56d6115e74c426ef3bfa8c2fc42f46d7a5cfe3128",
+    "packing_list_pdf": "aa74de41c727ed149ceafff15d3a81f84a582d115085f9b8ac7967bb515097b2",
+    "pga_worksheet": "d178d4e4574f1b4bfaed6db9fc13d2a134bd4cee1e29d80ecb8b7f2c9320d599",
+    "section_232_statement": "997b6465f56da5c5a1f0246fcbc54df47d4e7ef1a927218a380a63eeb71527bf",
     "pga_records": "9d6d10c1fd24a74839d9cbae8fc0580c384c060395e4ff0ebe893a6f91d8ff29",
 }
 

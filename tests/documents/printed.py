@@ -1,0 +1,101 @@
+"""Printed pages read back: what stands where, how wide it is, and whether anything is set over anything else."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from itertools import pairwise
+from typing import Any
+
+from fontTools.ttLib import TTFont
+from pypdf import PdfReader
+
+from pipeline.documents.fonts import FONTS
+
+#: Points: how far text may seem to reach past its place (kerning is not measured), the paper's side margins, and what printers
+#: leave white at its foot.
+SLACK, SIDE, FOOT = 2.5, 39.0, 16.0
+
+#: Letters that take another form, and another width, beside each other.
+_JOINING = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of text on a page; points, from the left and from the bottom."""
+
+    page: int
+    x: float
+    y: float
+    width: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A printed document: its pieces of text in the order of setting, and the width of its pages."""
+
+    width: float
+    pages: int
+    pieces: tuple[Piece, ...]
+
+    def text(self, page: int | None = None) -> str:
+        """Return the text of a page, or of all, without spaces and without places where it may break."""
+        told = "".join(each.text for each in self.pieces if page in {None, each.page})
+        return "".join(told.replace("\u200b", "").split())
+
+    def faults(self) -> Iterator[str]:
+        """Yield each piece that leaves the paper's margins, or is set over another."""
+        rows: defaultdict[tuple[int, int], list[Piece]] = defaultdict(list)
+        for piece in self.pieces:
+            rows[piece.page, round(piece.y)].append(piece)
+            if not SIDE - SLACK < piece.x <= piece.x + piece.width < self.width - SIDE + SLACK:
+                yield f"page {piece.page} leaves the margins: {piece.text!r} from {piece.x} over {piece.width}"
+            if piece.y < FOOT:
+                yield f"page {piece.page} leaves the paper at its foot: {piece.text!r} at {piece.y}"
+        for (page, _), row in rows.items():
+            row.sort(key=lambda each: each.x)
+            for left, right in pairwise(row):
+                if left.x + left.width > right.x + SLACK and not _JOINING.search(left.text):
+                    yield f"page {page}: {left.text!r} runs into {right.text!r}"
+
+
+def read_paper(body: bytes) -> Paper:
+    """Return what is printed in a PDF, its running heads and its watermark aside: they are cut, or turned, on purpose."""
+    reader = PdfReader(BytesIO(body))
+    found: list[Piece] = []
+
+    def keep(page: int) -> Any:
+        def see(text: str, cm: list[float], tm: list[float], font: Any, size: float) -> None:
+            turned = abs(tm[1] * cm[0] + tm[0] * cm[1]) > 0.01
+            x, y = tm[4] * cm[0] + tm[5] * cm[2] + cm[4], tm[4] * cm[1] + tm[5] * cm[3] + cm[5]
+            if text.strip() and font and not turned and y < top - 40:
+                scale = abs(tm[0] * cm[0]) * size
+                width = _width(str(font["/BaseFont"]), text.strip()) * scale
+                found.append(Piece(page, round(x, 1), round(y, 1), round(width, 1), text.strip()))
+
+        return see
+
+    for number, page in enumerate(reader.pages, start=1):
+        top = float(page.mediabox.height)
+        page.extract_text(visitor_text=keep(number))
+    return Paper(float(reader.pages[0].mediabox.width), len(reader.pages), tuple(found))
+
+
+def _width(font: str, text: str) -> float:
+    # Of one em. A character that the font has not, as a mark that joins or turns, takes no room.
+    name = font.rsplit("+", maxsplit=1)[-1].removesuffix("-Identity-H")
+    widths = _advances(name)
+    return sum(widths.get(character, 0.0) for character in text)
+
+
+@cache
+def _advances(name: str) -> dict[str, float]:
+    (path,) = [each for each in FONTS.iterdir() if each.stem in {name, f"{name}Full"}]
+    with TTFont(path) as font:
+        em, across = font["head"].unitsPerEm, font["hmtx"].metrics
+        return {chr(code): across[glyph][0] / em for code, glyph in font.getBestCmap().items()}
