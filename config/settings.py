@@ -77,6 +77,23 @@ class Settings(BaseSettings):
         (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         description="Pauses after failed attempts (Standard Webhooks' example); after the last a delivery is dead",
     )
+    breaker_failures: Count = Field(10, description="Failures of an endpoint in a row after which it is rested")
+    breaker_failure_rate: float = Field(
+        0.7, gt=0, le=1, description="The same for this share of the tries of its window, of at least as many tries"
+    )
+    breaker_window_seconds: Seconds = Field(300, description="How long that window is")
+    breaker_rest_seconds: Seconds = Field(30, description="How long an endpoint is rested before it is tried again")
+
+    # Deadlines of the customs broker's ladder; a rung that is late is told to the operators once
+    deadline_delivered_seconds: Seconds = Field(900, description="From the handoff until the broker's end has taken it")
+    deadline_received_seconds: Seconds = Field(3600, description="From then until the broker says that it can be read")
+    deadline_answered_seconds: Seconds = Field(
+        86_400, description="From then until the broker accepts, rejects or asks"
+    )
+    deadline_filed_seconds: Seconds = Field(172_800, description="From acceptance until the entry is filed")
+    deadline_released_seconds: Seconds = Field(432_000, description="From then until customs releases or holds")
+
+    # Where partners may be reached
     allow_private_destinations: bool = Field(
         False, description="Whether partners may be reached at loopback and private addresses"
     )

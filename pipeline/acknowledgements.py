@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import insert, select, update
 from sqlmodel import Session, col
 
+from config.settings import Settings
 from pipeline import events
 from pipeline.db import database_now
 from pipeline.errors import NotFound
@@ -47,21 +48,40 @@ def find(session: Session, submission_id: str) -> Submission:
     return Submission(row.id, row.export_id, row.account_id, row.partner_id)
 
 
-def climb(session: Session, submission_id: str, rung: SubmissionState, **values: Any) -> bool:
-    """Move the submission to `rung` if it may go there from where it is; tell whether it did."""
+def deadline(settings: Settings, rung: SubmissionState) -> database_now | None:
+    """Return when the rung above `rung` must be reached; None where nobody outside has to do anything."""
+    seconds = {
+        SubmissionState.PENDING: settings.deadline_delivered_seconds,
+        SubmissionState.SENT: settings.deadline_delivered_seconds,
+        SubmissionState.DELIVERED: settings.deadline_received_seconds,
+        SubmissionState.RECEIVED: settings.deadline_answered_seconds,
+        SubmissionState.ACCEPTED: settings.deadline_filed_seconds,
+        SubmissionState.FILED: settings.deadline_released_seconds,
+    }.get(rung)
+    return None if seconds is None else database_now(seconds)
+
+
+def climb(session: Session, settings: Settings, submission_id: str, rung: SubmissionState, **values: Any) -> bool:
+    """Move the submission to `rung` if it may go there from where it is, with that rung's deadline; tell whether it did."""
     moved = session.execute(
         update(BrokerSubmission)
         .where(
             col(BrokerSubmission.id) == submission_id,
             col(BrokerSubmission.state).in_([state.value for state in sources(SUBMISSION_MOVES, rung)]),
         )
-        .values(state=rung.value, updated_at=database_now(), **values)
+        .values(
+            state=rung.value,
+            updated_at=database_now(),
+            deadline_at=deadline(settings, rung),
+            overdue_at=None,
+            **values,
+        )
         .returning(col(BrokerSubmission.id))
     )
     return moved.first() is not None
 
 
-def record(session: Session, submission_id: str, answer: AcknowledgementBody) -> list[NewEvent]:
+def record(session: Session, settings: Settings, submission_id: str, answer: AcknowledgementBody) -> list[NewEvent]:
     """Record the broker's answer and move the submission where it leads; no event where it was recorded before.
 
     An answer that comes late, or out of order, is kept and moves nothing. The caller holds the export's row.
@@ -86,7 +106,7 @@ def record(session: Session, submission_id: str, answer: AcknowledgementBody) ->
         )
     )
     rung = SubmissionState(answer.rung)
-    moved = climb(session, submission_id, rung)
+    moved = climb(session, settings, submission_id, rung)
     said = {name: value for name, value in carried.items() if value not in (None, [])}
     return [NewEvent(_EVENTS[rung], {"submissionId": submission_id, "moved": moved} | said)]
 
@@ -100,7 +120,7 @@ def answer(runtime: Runtime, submission_id: str, body: AcknowledgementBody, acto
         submission = find(session, submission_id)
         # Taken first, as by every other writer: it is what keeps the log gapless and two same answers apart.
         events.append(session, submission.export_id, actor, [])
-        happened = record(session, submission_id, body)
+        happened = record(session, runtime.settings, submission_id, body)
         events.append(session, submission.export_id, actor, happened)
         rung = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
     return AcknowledgementReceipt(

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, events, notifications
+from pipeline import acknowledgements, breaker, events, notifications
 from pipeline.channels.channel import Receipt
 from pipeline.db import database_now, table
 from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced
@@ -24,6 +25,8 @@ from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, La
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, HandoffAnswer, MessageType
 from pipeline.states import DeliveryState, SubmissionState
+
+log = structlog.get_logger(__name__)
 
 ACTOR: Final = "delivery"
 
@@ -70,13 +73,13 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
         _guarded(session, taken, _DELIVERED)
         happened += _told(session, claimed, taken)
         if claimed.submission_id is not None and taken:
-            happened += _handed_over(session, claimed.submission_id, sent.receipts)
+            happened += _handed_over(session, runtime.settings, claimed.submission_id, sent.receipts)
         recorded = Recorded()
         untried = claimed.owed[len(taken) :]
         if sent.failure is not None:
             failing, untried = untried[0], untried[1:]
             pause = _pause(runtime.settings, failing, sent.failure)
-            happened += _not_taken(session, claimed, failing, sent.failure, pause)
+            happened += _not_taken(session, runtime.settings, claimed, failing, sent.failure, pause)
             wakes: list[Lane] = []
             if pause is None:
                 wakes = notifications.dead(session, lane, [_told_dead(claimed, failing, sent.failure)])
@@ -87,8 +90,20 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
         else:
             _guarded(session, untried, _RELEASED, pause=0)
         session.execute(insert(table(Attempt)), _attempts(claimed, sent))
+        _watch(session, runtime.settings, claimed, sent)
         events.append(session, lane.export_id, ACTOR, happened)
     return recorded
+
+
+def _watch(session: Session, settings: Settings, claimed: Claim, sent: Sent) -> None:
+    # An endpoint that refuses one message for good is alive: that says nothing of the next.
+    failed = isinstance(sent.failure, ChannelUnavailable)
+    if not (failed or claimed.watched):
+        return
+    way = breaker.Way(claimed.target.account_id, claimed.lane.partner_id, claimed.lane.channel)
+    health = breaker.record(session, way, settings, taken=len(sent.receipts), failed=failed)
+    if health is not None and health.open_until is not None:
+        log.warning("endpoint_rested", partner_id=way.partner_id, channel=way.channel, failures=health.failures)
 
 
 _deliveries = table(Delivery).c
@@ -151,7 +166,12 @@ def _pause(settings: Settings, failing: Owed, failure: ChannelUnavailable | Chan
 
 
 def _not_taken(
-    session: Session, claimed: Claim, failing: Owed, failure: ChannelUnavailable | ChannelRefused, pause: float | None
+    session: Session,
+    settings: Settings,
+    claimed: Claim,
+    failing: Owed,
+    failure: ChannelUnavailable | ChannelRefused,
+    pause: float | None,
 ) -> list[NewEvent]:
     reason = str(failure)
     fact = {
@@ -169,7 +189,7 @@ def _not_taken(
         return happened
     _guarded(session, [failing], _DEAD, reason=reason)
     if claimed.submission_id is not None:
-        acknowledgements.climb(session, claimed.submission_id, SubmissionState.FAILED, error_message=reason)
+        acknowledgements.climb(session, settings, claimed.submission_id, SubmissionState.FAILED, error_message=reason)
     return [*happened, NewEvent(EventType.DELIVERY_DEAD, fact)]
 
 
@@ -199,8 +219,10 @@ def _told_dead(claimed: Claim, failing: Owed, failure: Exception) -> DeadDeliver
     )
 
 
-def _handed_over(session: Session, submission_id: str, receipts: Sequence[Receipt]) -> list[NewEvent]:
-    acknowledgements.climb(session, submission_id, SubmissionState.DELIVERED)
+def _handed_over(
+    session: Session, settings: Settings, submission_id: str, receipts: Sequence[Receipt]
+) -> list[NewEvent]:
+    acknowledgements.climb(session, settings, submission_id, SubmissionState.DELIVERED)
     # The broker's own answer may have overtaken us on the ladder; when it was sent is a fact all the same.
     session.execute(
         update(BrokerSubmission)
@@ -211,7 +233,7 @@ def _handed_over(session: Session, submission_id: str, receipts: Sequence[Receip
         event
         for receipt in receipts
         if receipt.handoff is not None
-        for event in acknowledgements.record(session, submission_id, _as_acknowledgement(receipt.handoff))
+        for event in acknowledgements.record(session, settings, submission_id, _as_acknowledgement(receipt.handoff))
     ]
 
 

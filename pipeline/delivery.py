@@ -196,7 +196,9 @@ def resend(runtime: Runtime, account_id: str, delivery_id: str, actor: str) -> t
             )
         )
         if submission_id is not None:
-            acknowledgements.climb(session, submission_id, SubmissionState.PENDING, error_message=None)
+            acknowledgements.climb(
+                session, runtime.settings, submission_id, SubmissionState.PENDING, error_message=None
+            )
         data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
         events.append(session, lane.export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
         session.expire_all()

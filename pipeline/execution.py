@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from pipeline import delivery, events, handoff, notifications, packages, rendering
+from pipeline import deadlines, delivery, events, handoff, notifications, packages, rendering
 from pipeline.claims import THIS_STEP, claim, claim_opened, held, of, place, still_holds
 from pipeline.customs import treatment
 from pipeline.db import changed, database_now, table
@@ -304,6 +304,8 @@ def _fail(session: Session, context: StepContext, reason: str) -> list[Wake]:
 def owed_again(runtime: Runtime) -> list[Wake]:
     """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep wakes them.
 
+    What is overdue at the customs broker's is told to the operators on the way.
+
     Each is put off by `stalled_seconds` as it is returned, so that any number of sweeps at once does no harm.
     """
     settings = runtime.settings
@@ -327,6 +329,7 @@ def owed_again(runtime: Runtime) -> list[Wake]:
         ).all()
         lanes = delivery.due_lanes(session, settings)
     wakes = [Wake(row.export_id, row.unit_no, row.name) for row in rows]
+    lanes += deadlines.overdue(runtime)
     return wakes + [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlmodel import Session, col
 
-from pipeline import keeping, money, notifications, recipients
+from pipeline import acknowledgements, keeping, money, notifications, recipients
 from pipeline.channels.channel import ChannelName
+from pipeline.db import database_now
 from pipeline.documents import profile as profiles
 from pipeline.errors import StepFailed, ValidationFailed
 from pipeline.events import EventType, NewEvent
@@ -38,6 +39,7 @@ class Prepared:
     rows: notifications.Rows
     documents: Sequence[Row]
     due_seconds: float
+    deadline_at: database_now | None
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,14 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
         ),
         documents=documents,
         due_seconds=runtime.settings.stalled_seconds,
+        deadline_at=acknowledgements.deadline(runtime.settings, SubmissionState.PENDING),
     )
 
 
 def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent]:
     """Write the broker's own files, the submission, notifications and deliveries; one statement a table and state."""
     rows = prepared.rows
-    session.execute(insert(BrokerSubmission).values(**prepared.submission))
+    session.execute(insert(BrokerSubmission).values(**prepared.submission, deadline_at=prepared.deadline_at))
     notifications.write(session, rows, due_seconds=prepared.due_seconds)
     data = {
         "submissionId": prepared.submission["id"],

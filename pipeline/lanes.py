@@ -16,11 +16,11 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, recipients
+from pipeline import acknowledgements, breaker, recipients
 from pipeline.channels.channel import Attachment, ChannelName, OutgoingMessage, Target
 from pipeline.db import database_now
 from pipeline.leases import KEEPER
-from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner
+from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner, PartnerChannel
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Lane
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HandoffReady, MessageType
@@ -58,6 +58,7 @@ class Claim:
     target: Target
     owed: Sequence[Owed]
     submission_id: str | None  # where this is the customs broker's primary channel
+    watched: bool = False  # the way failed lately, so that its success is news
 
 
 def _in_lane(deliveries: Any) -> tuple[ColumnElement[bool], ...]:
@@ -106,9 +107,15 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
         )
         if target is None:
             return None
+        way = breaker.Way(export.account_id, lane.partner_id, lane.channel)
+        turn = breaker.turn(session, way, settings.lease_seconds)
+        if turn is None:
+            return None
         bounds = {"most": settings.delivery_batch, "lease_seconds": settings.lease_seconds}
         rows = session.execute(_CLAIM, here | bounds).scalars().all()
         if not rows:
+            if turn.alone:
+                breaker.give_back(session, way)
             return None
         rows = sorted(rows, key=lambda row: row.position)
         said = {
@@ -128,13 +135,14 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
                 )
             )
         if submission_id is not None:
-            acknowledgements.climb(session, submission_id, SubmissionState.SENT)
+            acknowledgements.climb(session, settings, submission_id, SubmissionState.SENT)
     return Claim(
         lane=lane,
         audience=audience,
         target=target,
         owed=[_owed(runtime, row, said[row.notification_id], target, export.trace_parent) for row in rows],
         submission_id=submission_id,
+        watched=turn.watched,
     )
 
 
@@ -145,8 +153,14 @@ def due_lanes(session: Session, settings: Settings) -> list[Lane]:
         col(Partner.id) == col(Delivery.partner_id),
         col(Partner.state) == PartnerState.PAUSED.value,
     )
+    resting = exists().where(
+        col(PartnerChannel.account_id) == col(Delivery.account_id),
+        col(PartnerChannel.partner_id) == col(Delivery.partner_id),
+        col(PartnerChannel.channel) == col(Delivery.channel),
+        breaker.resting(),
+    )
     place = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
-    due = and_(col(Delivery.state) == _PENDING, col(Delivery.due_at) <= database_now(), _free(), ~paused)
+    due = and_(col(Delivery.state) == _PENDING, col(Delivery.due_at) <= database_now(), _free(), ~paused, ~resting)
     lanes = (
         select(*place).where(due).group_by(*place).order_by(func.min(col(Delivery.due_at))).limit(settings.sweep_limit)
     )

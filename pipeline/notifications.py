@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import func, insert, select, update
@@ -15,7 +16,7 @@ from pipeline.db import database_now
 from pipeline.ids import new_id
 from pipeline.models import Delivery, Export, Notification
 from pipeline.recipients import Recipient
-from pipeline.schemas.messages import AboutExport, DeliveryDead, ExportFailed, MessageType
+from pipeline.schemas.messages import AboutExport, DeliveryDead, ExportFailed, HandoffOverdue, MessageType
 from pipeline.states import DeliveryState
 from pipeline.steps import StepContext
 
@@ -182,6 +183,42 @@ def dead(session: Session, lane: Lane, given_up: Sequence[DeadDelivery]) -> list
         if each.audience != OPERATOR
     ]
     return _tell_operators(session, export.account_id, notices) if notices else []
+
+
+@dataclass(frozen=True)
+class LateRung:
+    """A rung that the customs broker did not leave in time, as the operators are told of it."""
+
+    submission_id: str
+    export_id: str
+    partner_id: str
+    channel: str
+    rung: str
+    deadline_at: datetime
+
+
+def overdue(session: Session, late: LateRung) -> list[Lane]:
+    """Owe the operators that the customs broker has not said in time what it has to say; return the lanes to wake."""
+    export = session.get_one(Export, late.export_id)
+    message = HandoffOverdue(
+        export_id=export.id,
+        batch_id=export.batch_id,
+        revision=export.revision,
+        test=export.test,
+        plan_hash=export.plan_hash,
+        treatment_digest=export.treatment_digest,
+        submission_id=late.submission_id,
+        partner_id=late.partner_id,
+        channel=late.channel,
+        rung=late.rung,
+        deadline_at=late.deadline_at,
+        inspect=f"/api/exports/{export.id}",
+    )
+    # Each rung is late once, but a handoff that is sent again climbs them again.
+    subject = f"{late.submission_id}/{late.rung}/{late.deadline_at.isoformat()}"
+    return _tell_operators(
+        session, export.account_id, [Notice(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)]
+    )
 
 
 def _tell_operators(session: Session, account_id: str, notices: Sequence[Notice]) -> list[Lane]:

@@ -34,6 +34,7 @@ FLOATS = {
     "pipeline/api/conditions.py": "seconds",
     "pipeline/api/dependencies.py": "seconds",
     "pipeline/channels/post.py": "seconds",
+    "pipeline/channels/stages.py": "milliseconds",
     "pipeline/delivery.py": "seconds",
     "pipeline/commands/demo.py": "seconds",
 }

@@ -10,15 +10,16 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func
 from sqlmodel import col, select
 
+from pipeline import breaker
 from pipeline.errors import DatabaseBusy
-from pipeline.models import Delivery, Export, Step
+from pipeline.models import BrokerSubmission, Delivery, Export, PartnerChannel, Step
 from pipeline.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
 
 class Work(Collector):
-    """Exports, steps and deliveries by state."""
+    """Exports, steps and deliveries by state, endpoints that are rested, handoffs that are late."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -42,6 +43,18 @@ class Work(Collector):
                     for value, count in session.execute(select(state, func.count()).group_by(col(state))).all():
                         family.add_metric([value], count)
                     families.append(family)
+                resting = session.scalar(select(func.count()).select_from(PartnerChannel).where(breaker.resting()))
+                families.append(
+                    GaugeMetricFamily("exports_endpoints_resting", "Endpoints that the circuit breaker rests", resting)
+                )
+                late = (
+                    select(func.count())
+                    .select_from(BrokerSubmission)
+                    .where(col(BrokerSubmission.overdue_at).is_not(None))
+                )
+                families.append(
+                    GaugeMetricFamily("exports_handoffs_overdue", "Handoffs whose rung is late", session.scalar(late))
+                )
         except DatabaseBusy:
             log.warning("work_not_counted")
         return families

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, select
 
-from pipeline.db import database_now
 from pipeline.models import BrokerSubmission, Delivery, Event, Export
 from pipeline.schemas.execution import EventView
 from pipeline.states import UNANSWERED, UNENDED, DeliveryState
@@ -53,6 +52,6 @@ def _settled(session: Session, export_id: str) -> bool:
     unanswered = select(BrokerSubmission.id).where(
         col(BrokerSubmission.export_id) == export_id,
         col(BrokerSubmission.state).in_(UNANSWERED),
-        or_(col(BrokerSubmission.deadline_at).is_(None), col(BrokerSubmission.deadline_at) > database_now()),
+        col(BrokerSubmission.overdue_at).is_(None),
     )
     return not any(session.scalar(query) is not None for query in (unended, untold, unanswered))

@@ -339,6 +339,7 @@ def _submissions(
             channel=row.channel,
             rung=SubmissionState(row.state),
             deadline_at=row.deadline_at,
+            overdue_at=row.overdue_at,
             acknowledgements=answers[row.id],
         )
         for row in submissions

@@ -182,7 +182,10 @@ class BrokerSubmissionView(View):
     path: str
     channel: str
     rung: SubmissionState
-    deadline_at: datetime | None
+    deadline_at: datetime | None = Field(
+        description="When the rung above must be reached; null where none is waited for"
+    )
+    overdue_at: datetime | None = Field(description="When the operators were told that it was not")
     acknowledgements: list[AcknowledgementView]
 
 

@@ -24,6 +24,7 @@ class MessageType(StrEnum):
     PACKAGE_RECORDED = "exports.package.recorded.v1"
     EXPORT_EXECUTED = "exports.export.executed.v1"
     EXPORT_FAILED = "exports.export.failed.v1"
+    HANDOFF_OVERDUE = "exports.handoff.overdue.v1"
     DELIVERY_DEAD = "exports.delivery.dead.v1"
 
 
@@ -158,6 +159,17 @@ class ExportFailed(AboutExport):
     inspect: Relative
 
 
+class HandoffOverdue(AboutExport):
+    """To the operator: the customs broker has not said in time what it has to say; somebody should ask."""
+
+    submission_id: str
+    partner_id: str
+    channel: str
+    rung: str = Field(description="Where the submission stands; the rung above it is late")
+    deadline_at: AwareDatetime
+    inspect: Relative
+
+
 class DeliveryDead(AboutExport):
     """To the operator: a message could not be delivered; it waits to be resent."""
 
@@ -177,6 +189,7 @@ MESSAGES: Final[dict[MessageType, type[AboutExport]]] = {
     MessageType.PACKAGE_RECORDED: PackageRecorded,
     MessageType.EXPORT_EXECUTED: ExportExecuted,
     MessageType.EXPORT_FAILED: ExportFailed,
+    MessageType.HANDOFF_OVERDUE: HandoffOverdue,
     MessageType.DELIVERY_DEAD: DeliveryDead,
 }
 

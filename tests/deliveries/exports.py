@@ -40,6 +40,12 @@ def register(runtime: Runtime, partner_id: str, kind: str, **changes: Any) -> Cr
     return partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(given))
 
 
+def register_once(runtime: Runtime, partner_id: str, kind: str, **changes: Any) -> None:
+    """Register the partner unless it is there."""
+    if partner_id not in {each.id for each in partners.listed(runtime, builders.ACCOUNT)}:
+        register(runtime, partner_id, kind, **changes)
+
+
 def ready(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool = False) -> Ready:
     """Write an export of the plan as it stands before hand_off; the partners must be registered."""
     plan = Plan.model_validate(made or builders.plan())

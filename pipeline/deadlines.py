@@ -1,0 +1,79 @@
+"""Silence is an alarm: a rung of the customs broker's ladder that is late is told to the operators, once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import select, update
+from sqlmodel import Session, col
+
+from pipeline import events, notifications
+from pipeline.db import database_now
+from pipeline.events import EventType, NewEvent
+from pipeline.models import BrokerSubmission, Export
+from pipeline.notifications import Lane, LateRung
+from pipeline.runtime import Runtime
+from pipeline.states import ExportState
+
+ACTOR: Final = "deadlines"
+
+
+def overdue(runtime: Runtime) -> list[Lane]:
+    """Tell the operators of every rung whose deadline has passed; return the lanes to wake.
+
+    A rung is told once, by whichever sweep comes first; the next rung has a deadline of its own. A handoff that a newer
+    revision took the place of is nobody's to answer.
+    """
+    late = (
+        select(col(BrokerSubmission.id), col(BrokerSubmission.export_id))
+        .join(Export, col(Export.id) == col(BrokerSubmission.export_id))
+        .where(
+            col(BrokerSubmission.deadline_at) <= database_now(),
+            col(BrokerSubmission.overdue_at).is_(None),
+            col(Export.state) != ExportState.SUPERSEDED.value,
+        )
+        .order_by(col(BrokerSubmission.deadline_at))
+        .limit(runtime.settings.sweep_limit)
+    )
+    with runtime.db.read() as session:
+        found = session.execute(late).all()
+    lanes: list[Lane] = []
+    for submission_id, export_id in found:
+        with runtime.db.write() as session:
+            lanes += _say(session, submission_id, export_id)
+    return lanes
+
+
+def _say(session: Session, submission_id: str, export_id: str) -> list[Lane]:
+    # The export's row first, as by every writer of its log: an answer that comes at this moment is before or after.
+    events.append(session, export_id, ACTOR, [])
+    found = session.execute(
+        update(BrokerSubmission)
+        .where(
+            col(BrokerSubmission.id) == submission_id,
+            col(BrokerSubmission.deadline_at) <= database_now(),
+            col(BrokerSubmission.overdue_at).is_(None),
+        )
+        .values(overdue_at=database_now())
+        .returning(
+            col(BrokerSubmission.id),
+            col(BrokerSubmission.export_id),
+            col(BrokerSubmission.partner_id),
+            col(BrokerSubmission.channel),
+            col(BrokerSubmission.state),
+            col(BrokerSubmission.deadline_at),
+        )
+        .execution_options(synchronize_session=False)
+    ).first()
+    if found is None:
+        return []
+    late = LateRung(*found)
+    fact = {
+        "submissionId": late.submission_id,
+        "partnerId": late.partner_id,
+        "channel": late.channel,
+        "rung": late.rung,
+        "deadlineAt": late.deadline_at.isoformat().replace("+00:00", "Z"),
+    }
+    events.append(session, export_id, ACTOR, [NewEvent(EventType.HANDOFF_OVERDUE, fact)])
+    return notifications.overdue(session, late)

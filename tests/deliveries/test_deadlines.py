@@ -1,0 +1,145 @@
+"""A customs broker that says nothing in time is an alarm, once a rung; one that has spoken is none."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from pipeline import acknowledgements, deadlines, delivery, inspection, notifications
+from pipeline.db import database_now
+from pipeline.models import BrokerSubmission, Delivery, Export, Notification
+from pipeline.notifications import Lane
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import AcknowledgementBody
+from tests import builders
+from tests.deliveries import exports
+from tests.deliveries.conftest import Clock, OpenRuntime
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+
+
+def handed_off(runtime: Runtime) -> exports.Ready:
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    return export
+
+
+def submission(runtime: Runtime) -> BrokerSubmission:
+    with runtime.db.read() as session:
+        return session.exec(select(BrokerSubmission)).one()
+
+
+def say(runtime: Runtime, rung: str) -> None:
+    body = AcknowledgementBody.model_validate({"id": f"said:{rung}", "rung": rung})
+    acknowledgements.answer(runtime, submission(runtime).id, body, "partner:br")
+
+
+def alarms(runtime: Runtime) -> list[dict[str, str]]:
+    with runtime.db.read() as session:
+        rows = session.exec(
+            select(Notification)
+            .where(col(Notification.event_type) == "exports.handoff.overdue.v1")
+            .order_by(col(Notification.position))
+        ).all()
+    return [json.loads(row.data) for row in rows]
+
+
+def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtime: Runtime, clock: Clock) -> None:
+    export = handed_off(runtime)
+    began = clock.now
+    clock.pass_seconds(15 * MINUTE - 1)
+    assert deadlines.overdue(runtime) == []
+    clock.pass_seconds(1)
+    assert deadlines.overdue(runtime) == [Lane(export.export_id, builders.ACCOUNT, "queue")]
+    clock.pass_seconds(DAY)
+    assert deadlines.overdue(runtime) == []
+    (alarm,) = alarms(runtime)
+    assert (alarm["rung"], alarm["partnerId"], alarm["channel"]) == ("pending", builders.BROKER, "queue")
+    assert alarm["deadlineAt"] == (began + timedelta(minutes=15)).isoformat().replace("+00:00", "Z")
+    assert exports.log_of(runtime, export.export_id)[-1] == "HANDOFF_OVERDUE"
+
+
+def test_each_rung_has_a_deadline_of_its_own_and_may_be_late_once(runtime: Runtime, clock: Clock) -> None:
+    export = handed_off(runtime)
+    delivery.tell(runtime, export.context, notifications.BROKER)
+    waits = {"delivered": HOUR, "received": DAY, "accepted": 2 * DAY, "filed": 5 * DAY}
+    for rung, seconds in waits.items():
+        if rung != "delivered":
+            say(runtime, rung)
+        assert submission(runtime).deadline_at == clock.now + timedelta(seconds=seconds)
+        assert submission(runtime).overdue_at is None
+        clock.pass_seconds(seconds - 1)
+        assert deadlines.overdue(runtime) == []
+        clock.pass_seconds(1)
+        assert len(deadlines.overdue(runtime)) == 1
+        assert submission(runtime).overdue_at == clock.now
+    say(runtime, "released")
+    clock.pass_seconds(365 * DAY)
+    assert deadlines.overdue(runtime) == []
+    assert [alarm["rung"] for alarm in alarms(runtime)] == list(waits)
+
+
+@pytest.mark.parametrize("rung", ["rejected", "query", "held", "released"])
+def test_an_answer_that_leaves_the_broker_nothing_to_say_ends_the_wait(
+    runtime: Runtime, clock: Clock, rung: str
+) -> None:
+    handed_off(runtime)
+    say(runtime, rung)
+    assert submission(runtime).deadline_at is None
+    clock.pass_seconds(365 * DAY)
+    assert deadlines.overdue(runtime) == []
+
+
+def test_an_answer_in_time_is_no_alarm_and_a_repeated_one_gives_no_more_time(runtime: Runtime, clock: Clock) -> None:
+    handed_off(runtime)
+    say(runtime, "received")
+    first = submission(runtime).deadline_at
+    clock.pass_seconds(HOUR)
+    say(runtime, "received")
+    assert submission(runtime).deadline_at == first
+
+
+def test_many_sweeps_at_once_raise_one_alarm(opened: OpenRuntime, database_url: str) -> None:
+    runtime = opened(database_url=database_url, deadline_delivered_seconds=0.001)
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    export = handed_off(runtime)
+    with runtime.db.write() as session:
+        session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
+    threads = [threading.Thread(target=deadlines.overdue, args=(runtime,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(alarms(runtime)) == 1
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "HANDOFF_OVERDUE"]
+
+
+def test_a_handoff_that_a_newer_revision_replaced_is_nobodys_to_answer(runtime: Runtime, clock: Clock) -> None:
+    handed_off(runtime)
+    with runtime.db.write() as session:
+        session.execute(update(Export).values(state="superseded"))
+    clock.pass_seconds(365 * DAY)
+    assert deadlines.overdue(runtime) == []
+
+
+def test_the_alarm_reaches_the_operators_queue_and_inspect_shows_when(runtime: Runtime, clock: Clock) -> None:
+    export = handed_off(runtime)
+    clock.pass_seconds(DAY)
+    (lane,) = deadlines.overdue(runtime)
+    delivery.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+    with runtime.db.read() as session:
+        view = inspection.read(session, builders.ACCOUNT, export.export_id)
+        told = session.exec(
+            select(Delivery.state)
+            .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+            .where(col(Notification.event_type) == "exports.handoff.overdue.v1")
+        ).all()
+    assert list(told) == ["delivered"]
+    assert view.broker_submission is not None
+    assert view.broker_submission.overdue_at == clock.now
