@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
+from difflib import get_close_matches
 from io import StringIO
 from typing import Final
 
@@ -51,11 +52,15 @@ _INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "carrier_scac": lambda invoice: invoice.transport.carrier_scac,
     "shipment_control_number": lambda invoice: invoice.transport.shipment_control_number,
     "export_date": lambda invoice: invoice.transport.export_date,
+    "manifest_quantity": lambda invoice: invoice.transport.manifest_quantity,
     "incoterm": lambda invoice: invoice.header.incoterm,
     "incoterm_place": lambda invoice: invoice.header.incoterm_place,
     "sale_date": lambda invoice: invoice.header.sale_date,
+    "sale_place": lambda invoice: invoice.header.sale_place,
     "reason_for_export": lambda invoice: invoice.header.reason_for_export.exact,
     "payment_terms": lambda invoice: invoice.header.payment_terms,
+    "valuation_basis": lambda invoice: invoice.header.valuation_basis,
+    "assists": lambda invoice: invoice.header.assists.exact,
     "importer_number": lambda invoice: invoice.parties.importer_of_record.importer_number,
     "declarant_name": lambda invoice: invoice.declaration.name,
     "declarant_email": lambda invoice: invoice.declaration.email,
@@ -65,6 +70,7 @@ _INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
         decimal(str(row.amount.exact)) for row in invoice.charges if not row.included_in_prices
     ),
     "discounts": lambda invoice: total(decimal(str(row.amount.exact)) for row in invoice.discounts),
+    "rebates": lambda invoice: total(decimal(str(row.amount.exact)) for row in invoice.rebates),
     "invoice_total": lambda invoice: invoice.totals.invoice_total.exact,
     "package_count": lambda invoice: invoice.package_summary.count,
     "total_gross_kg": lambda invoice: invoice.totals.gross_weight_kg.exact,
@@ -105,7 +111,8 @@ _TAKEN: Final = frozenset({*(kind.filename for kind in KINDS), MANIFEST[1]})
 def check(profile: BrokerProfile, pointer: str) -> None:
     """Raise ValidationFailed, naming each place below `pointer`, where the profile asks for what there is not."""
     issues = []
-    if profile.filename in _TAKEN:
+    # Whatever the case: some systems unpack two such files into one.
+    if profile.filename.casefold() in _TAKEN:
         message = "is the name of a document of the customs package; choose another"
         issues.append(Issue(path=f"{pointer}/filename", message=message, code="taken"))
     for place, column in enumerate(profile.columns):
@@ -113,7 +120,9 @@ def check(profile: BrokerProfile, pointer: str) -> None:
             continue
         here = f"{pointer}/columns/{place}"
         if column.field not in FIELDS:
-            message = f"{column.field!r} is no field of a line; docs/customs.md lists them"
+            meant = get_close_matches(column.field.lower(), sorted(FIELDS), n=1)
+            hint = f"did you mean {meant[0]}?" if meant else "docs/customs.md lists them"
+            message = f"{column.field!r} is no field of a line; {hint}"
             issues.append(Issue(path=f"{here}/field", message=message, code="unknown_field"))
         elif column.date_format is not None and column.field not in DATES:
             message = f"{column.field} is no date; leave dateFormat out"

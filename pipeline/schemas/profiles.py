@@ -56,7 +56,7 @@ class BrokerProfile(Closed):
     delimiter: Literal[",", ";", "\t", "|"] = ","
     header_row: bool = Field(True, description="Of a CSV file: whether its first row names the columns")
     byte_order_mark: bool = Field(True, description="Of a CSV file: Excel takes UTF-8 for what it is only behind one")
-    sheet: Annotated[str, Field(min_length=1, max_length=31, pattern=r"^[^\[\]:*?/\\']+$")] = "Lines"
+    sheet: Annotated[Text, Field(max_length=31, pattern=r"^[^\[\]:*?/\\']+$")] = "Lines"
     columns: list[ProfileColumn] = Field(min_length=1, max_length=MAX_COLUMNS)
 
     @model_validator(mode="after")
@@ -64,7 +64,14 @@ class BrokerProfile(Closed):
         ending = self.filename.rpartition(".")[2]
         if ending != self.format and (self.format, ending) != ("csv", "txt"):
             raise ValueError(f"a file in the format {self.format} does not end in .{ending}")
+        if self.format != "csv" and (self.delimiter, self.header_row, self.byte_order_mark) != (",", True, True):
+            raise ValueError("delimiter, headerRow and byteOrderMark are for the format csv alone; leave them out")
+        if self.format != "xlsx" and self.sheet != "Lines":
+            raise ValueError("sheet is for the format xlsx alone; leave it out")
+        if self.sheet.casefold() == "history":
+            raise ValueError(f"a sheet cannot be named {self.sheet}: spreadsheets keep that name for themselves")
         headers = [column.header for column in self.columns]
         if len(set(headers)) != len(headers):
-            raise ValueError("two columns have one header")
+            twice = next(header for header in headers if headers.count(header) > 1)
+            raise ValueError(f"two columns have the header {twice!r}; name each column once")
         return self

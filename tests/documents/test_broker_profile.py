@@ -15,10 +15,13 @@ from openpyxl import load_workbook
 from pydantic import ValidationError
 
 from pipeline.documents import profile as profiles
-from pipeline.documents.columns import rows
+from pipeline.documents.columns import rows, undefused
 from pipeline.errors import ValidationFailed
 from pipeline.schemas.profiles import BrokerProfile
 from tests.documents.invoice_samples import sample
+from tests.hostile import BREAKING, DECEIVING, ODD
+
+SAID = {**DECEIVING, **BREAKING, **ODD}
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "profiles" / "entry-import.json"
 
@@ -149,11 +152,74 @@ def test_same_profile_and_invoice_give_the_same_bytes_and_another_profile_anothe
         {"format": "xml"},
         {"delimiter": ":"},
         {"sheet": "a/b"},
+        {"format": "xlsx", "filename": "a.xlsx", "sheet": "a/b"},
+        {"format": "xlsx", "filename": "a.xlsx", "sheet": "a\x01b"},
+        {"format": "xlsx", "filename": "a.xlsx", "sheet": "History"},
+        {"format": "xlsx", "filename": "a.xlsx", "delimiter": ";"},
+        {"format": "json", "filename": "a.json", "headerRow": False},
+        {"sheet": "Entry lines"},
     ],
 )
 def test_a_profile_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         profile({"header": "a", "field": "sku"}, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [("skuu", "did you mean sku?"), ("HTS10", "did you mean hts10?"), ("x", "docs/customs.md lists them")],
+)
+def test_a_field_that_there_is_not_is_told_with_the_one_that_was_meant(field: str, said: str) -> None:
+    with pytest.raises(
+        ValidationFailed, match=re.escape(f"/profile/columns/0/field '{field}' is no field of a line; {said}")
+    ):
+        profiles.check(profile({"header": "a", "field": field}), "/profile")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "Manifest.json", "PACKING_LIST.json"])
+def test_a_file_is_not_named_like_a_document_in_whatever_case(name: str) -> None:
+    with pytest.raises(ValidationFailed, match="/profile/filename is the name of a document"):
+        profiles.check(profile({"header": "a", "field": "sku"}, filename=name, format="json"), "/profile")
+
+
+@pytest.mark.parametrize("trick", SAID)
+def test_hostile_text_of_plan_and_profile_is_text_in_every_format(trick: str) -> None:
+    text = SAID[trick][:128].strip()
+    columns = (
+        {"header": text, "field": "description"},
+        {"header": "constant", "constant": text},
+        {"header": "default", "field": "fcc_id", "default": text},
+        {"header": "value", "field": "uom", "values": {"NO": text}},
+    )
+
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0] |= {"description": text, "unit": "NO"}
+
+    invoice = sample(1, change=change)
+    expected = [text, "constant", "default", "value", *[text] * 4]
+    for delimiter in (",", ";", "\t", "|"):
+        of = profile(*columns, delimiter=delimiter)
+        body = profiles.profile_document(of, invoice).body.decode("utf-8-sig")
+        cells = [
+            cell for row in csv.reader(StringIO(body, newline=""), delimiter=delimiter, strict=True) for cell in row
+        ]
+        assert [undefused(cell) for cell in cells] == expected
+        assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\uff1d"))] == []
+    book = profile(*columns, format="xlsx", filename="lines.xlsx", sheet='&<Lines>" é')
+    (sheet,) = load_workbook(BytesIO(profiles.profile_document(book, invoice).body)).worksheets
+    assert sheet.title == '&<Lines>" é'
+    found = [cell for row in sheet.iter_rows() for cell in row]
+    assert {(cell.data_type, cell.hyperlink) for cell in found} == {("s", None)}
+    assert [undefused(unescaped(str(cell.value))) for cell in found] == expected
+    (row,) = json.loads(
+        profiles.profile_document(profile(*columns, format="json", filename="lines.json"), invoice).body
+    )
+    assert [*row, *row.values()] == expected
+
+
+def unescaped(text: str) -> str:
+    """Return the text of a cell; openpyxl leaves the format's own escapes to its callers."""
+    return re.sub(r"_x([0-9A-Fa-f]{4})_", lambda match: chr(int(match[1], 16)), text)
 
 
 def test_every_field_that_there_is_not_is_named() -> None:
