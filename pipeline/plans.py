@@ -25,6 +25,7 @@ from pipeline.errors import (
     PlanExpired,
     PlanHashMismatch,
     PlanNotApproved,
+    Refused,
     UnknownPartner,
 )
 from pipeline.ids import new_id
@@ -121,26 +122,42 @@ def report(read: ReadPlan, findings: Sequence[Finding]) -> PreflightReport:
 
 
 def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]:
-    """Return what execution would find, by the same checks; nothing is written.
+    """Return what execution would find, and what it would refuse, by the same checks; nothing is written.
 
     Raises InvalidAccountScope of a plan of another account.
     """
     check_account(caller, read.plan)
     with runtime.db.read() as session:
-        found = list(findings_of(session, caller.account_id, read.plan).all)
+        found = [*findings_of(session, caller.account_id, read.plan).all, *unapproved(read.plan, utc_now())]
         try:
             check_partners(session, caller, read.plan)
         except UnknownPartner as unknown:
-            found.append(
-                Finding(
-                    rule="A01",
-                    severity="block",
-                    pointer=(unknown.field or "").removeprefix("/plan"),
-                    message=unknown.message,
-                    remedy="Register the partner, or name another one.",
-                )
-            )
+            found.append(_refusal("A01", unknown))
+        executed = executed_export(session, caller.account_id, read.plan.batch_id)
+        if executed is not None and executed.plan_hash != read.plan_hash:
+            found.append(_refusal("A03", executed_otherwise(executed)))
     return found
+
+
+def unapproved(plan: Plan, now: datetime) -> list[Finding]:
+    """Return as a finding that the plan may not be executed at `now`, for want of an approval that is in force."""
+    try:
+        check_approval(plan, now)
+    except (PlanNotApproved, PlanExpired) as refused:
+        return [_refusal("A02", refused)]
+    return []
+
+
+def _refusal(rule: str, refused: Refused) -> Finding:
+    # A refusal says what is wrong, and after a semicolon what to do.
+    said, _, remedy = refused.message.partition("; ")
+    return Finding(
+        rule=rule,
+        severity="block",
+        pointer=(refused.field or "").removeprefix("/plan"),
+        message=f"{said[:1].upper()}{said[1:]}.",
+        remedy=f"{remedy[:1].upper()}{remedy[1:]}.",
+    )
 
 
 def register_plan(runtime: Runtime, caller: Caller, read: ReadPlan) -> RegisteredPlan:
@@ -269,7 +286,7 @@ def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
         partner = known.get((kind, partner_id))
         noun = kind.replace("_", " ")
         if partner is None:
-            raise UnknownPartner(f"{partner_id} is not a {noun} of this account; register it first", field=field)
+            raise UnknownPartner(f"no {noun} {partner_id} is registered; register it, or name another", field=field)
         if partner.state != PartnerState.LIVE.value:
             raise UnknownPartner(f"the {noun} {partner_id} is {partner.state}; resume it first", field=field)
         if caller.mode == "test" and not partner.test:

@@ -19,6 +19,7 @@ from pipeline.commands.planfile import read_plan
 from pipeline.commands.screen import ExitCode, Json, finding_lines, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.customs.overview import Standing, overview
+from pipeline.db import utc_now
 from pipeline.schemas.execution import PreflightReport
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Finding
@@ -41,7 +42,9 @@ def preflight(
             "--offline", help="Check here, without a service: partners, labels in use and waivers are left out."
         ),
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Show the lines that are complete, too.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show the rows that are complete, too, however many.")
+    ] = False,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -51,29 +54,34 @@ def preflight(
     if offline:
         parsed = parse(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
         read = plans.read_plan(parsed.model, parsed.raw)
-        report = plans.report(read, plans.checked(read.plan))
+        report = plans.report(read, [*plans.checked(read.plan), *plans.unapproved(read.plan, utc_now())])
     else:
         read = None
         with connect(api_url, api_key) as api:
             report = api.preflight(body)
+    # What the service has read fits the schema.
+    rows = overview(read.plan if read else Plan.model_validate(body), report.findings)
     if as_json:
-        print_json(report.model_dump_json(by_alias=True, indent=2))
+        print_json(report.model_dump(mode="json", by_alias=True) | {"standings": [_json_of(row) for row in rows]})
     else:
-        # What the service has read fits the schema.
-        _show(out(), read.plan if read else Plan.model_validate(body), report, everything=everything)
+        _show(out(), rows, report, everything=everything)
         if offline:
             out().print("[dim]Not asked: partners, labels in use, waivers; only the service knows them.[/]")
     if not report.executable:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _show(console: Console, plan: Plan, report: PreflightReport, *, everything: bool) -> None:
+def _json_of(row: Standing) -> dict[str, object]:
+    named = {"unitRef": row.unit_ref, "lineRef": row.line_ref, "agency": row.agency}
+    return named | {"present": row.present, "missing": row.missing, "person": row.person, "waived": row.waived}
+
+
+def _show(console: Console, rows: Sequence[Standing], report: PreflightReport, *, everything: bool) -> None:
     verdict = "[green]✓[/] executable" if report.executable else "[bold red]✗[/] not executable"
     number = sum(each.findings for each in report.rules)
     waived = sum(each.waived for each in report.rules)
     said = f"{number} finding{'' if number == 1 else 's'}{f', {waived} waived' if waived else ''}"
     console.print(f"{verdict}, {said}  [dim]{report.plan_hash}[/]", soft_wrap=True)
-    rows = overview(plan, report.findings)
     shown = rows
     if not everything and len(rows) > _ROWS_SHOWN:
         shown = [row for row in rows if not row.complete][:_ROWS_SHOWN]

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.customs.pga_rules import pga_rules
 from pipeline.money import plain
 from pipeline.schemas.plan import Line, Plan, Section232, Unit
 from pipeline.schemas.problems import Finding
 
+PLAN: Final = "plan"
 CBP: Final = "CBP"
 DUTIES: Final = "CBP ch. 99"
 USMCA: Final = "USMCA"
@@ -21,7 +23,7 @@ _PGA = re.compile(r"^/treatment/pga/(\d+)")
 
 @dataclass
 class Standing:
-    """How one line, or the unit as a whole where `line_ref` is empty, stands with one agency."""
+    """How one line stands with one agency: the unit as a whole where `line_ref` is empty, the plan where both are."""
 
     unit_ref: str
     line_ref: str
@@ -38,23 +40,22 @@ class Standing:
 
 
 def overview(plan: Plan, findings: Sequence[Finding]) -> list[Standing]:
-    """Return how the plan stands, in its own order: each unit, then its lines, each with its agencies.
+    """Return how the plan stands, in its own order: the plan itself, each unit, then its lines, each with its agencies.
 
-    A finding that blocks is missing, a warning needs a person unless it is waived; a note is neither. What is said of the
-    plan as a whole stands with its first unit.
+    A finding that blocks is missing, a warning needs a person unless it is waived; a note is neither.
     """
-    by_place: dict[tuple[int, int | None], list[tuple[str, Finding]]] = {}
+    by_place: dict[tuple[int, int | None] | None, list[tuple[str, Finding]]] = {}
     for finding in findings:
         if finding.severity == "note":
             continue
         matched = _PLACE.match(finding.pointer)
         if matched is None:
-            by_place.setdefault((0, None), []).append((finding.pointer, finding))
+            by_place.setdefault(None, []).append((finding.pointer, finding))
         else:
             line = matched["line"]
             place = (int(matched["unit"]), None if line is None else int(line))
             by_place.setdefault(place, []).append((matched["rest"] or "", finding))
-    rows: list[Standing] = []
+    rows = list(_filled(_plan(plan), by_place.get(None, ()), None))
     for number, unit in enumerate(plan.units):
         rows += _filled(_unit(unit), by_place.get((number, None), ()), None)
         for position, each in enumerate(unit.lines):
@@ -65,7 +66,7 @@ def overview(plan: Plan, findings: Sequence[Finding]) -> list[Standing]:
 def _filled(rows: dict[str, Standing], said: Sequence[tuple[str, Finding]], line: Line | None) -> Iterator[Standing]:
     first = next(iter(rows.values()))
     for rest, finding in said:
-        agency = _agency(rest, line)
+        agency = PLAN if first.agency == PLAN else _agency(rest, line)
         row = rows.setdefault(agency, Standing(first.unit_ref, first.line_ref, agency))
         label = f"{finding.rule} {_named(rest)}".strip()
         if finding.severity == "block":
@@ -92,6 +93,15 @@ def _named(rest: str) -> str:
     """Return the last name of a pointer, as words: countryOfCast is country of cast."""
     names = [part for part in rest.split("/") if part and not part.isdigit()]
     return re.sub(r"(?<=[a-z])([A-Z])", lambda found: f" {found[1].lower()}", names[-1]) if names else ""
+
+
+def _plan(plan: Plan) -> dict[str, Standing]:
+    present = [f"batch {plan.batch_id}", f"rules {plan.ruleset.id}"]
+    if plan.approval is not None:
+        ends = plan.approval.expires_at
+        until = "" if ends is None else f" until {ends:%Y-%m-%d %H:%M}"
+        present.append(f"approved by {plan.approval.approved_by}{until}")
+    return {PLAN: Standing("", "", PLAN, present)}
 
 
 def _unit(unit: Unit) -> dict[str, Standing]:
@@ -131,10 +141,15 @@ def _line(unit: Unit, line: Line) -> dict[str, Standing]:
         if pga.disclaimer is not None:
             row.present.append(f"{code} disclaimed {pga.disclaimer}")
         elif pga.data:
-            row.present.append(f"{code}: {', '.join(sorted(pga.data))}")
+            row.present.append(f"{code}: {', '.join(map(_label, sorted(pga.data)))}")
         else:
             row.present.append(code)
     return rows
+
+
+def _label(key: str) -> str:
+    element = pga_rules().elements.get(key)
+    return key if element is None else element.label
 
 
 def _metal(row: Section232) -> str:

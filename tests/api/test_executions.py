@@ -146,6 +146,25 @@ def test_preflight_says_what_execute_would_and_writes_nothing(desk: Desk) -> Non
     assert desk.rows() == before
 
 
+def test_preflight_tells_what_execute_would_refuse_of_the_request(desk: Desk) -> None:
+    client = desk.client()
+    desk.execute(PLAN)
+    assert client.post("/api/exports/preflight", json=PLAN).json()["findings"] == []
+    changed = builders.changed(PLAN, "/units/0/invoice/paymentTerms", "30 days net")
+    for made, rule, pointer in (
+        (changed, "A03", "/batchId"),
+        (builders.plan(batch="b2", approval=None), "A02", "/approval"),
+        (builders.plan(batch="b2", broker="br_none"), "A01", "/broker/id"),
+    ):
+        report = client.post("/api/exports/preflight", json=made).json()
+        assert [(each["rule"], each["severity"], each["pointer"]) for each in report["findings"]] == [
+            (rule, "block", pointer)
+        ]
+        assert report["executable"] is False
+        assert all(each["message"].endswith(".") and each["remedy"].endswith(".") for each in report["findings"])
+        assert client.post(EXECUTE, json=execution(made)).status_code in (409, 422)
+
+
 def test_an_export_is_read_by_its_id_or_its_batch(desk: Desk) -> None:
     client = desk.client("read")
     export_id = desk.execute(PLAN)

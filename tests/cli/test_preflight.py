@@ -28,7 +28,7 @@ def written(folder: Path, plan: dict[str, Any]) -> str:
 def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_path: Path) -> None:
     shown = commands("preflight", "--offline", written(tmp_path, builders.plan()))
     assert shown.exit_code == 0, shown.output
-    for told in ("executable, 0 findings", "9 of 9 rows are complete", "FD1 FOO disclaimed A", "Not asked: partners"):
+    for told in ("executable, 0 findings", "10 of 10 rows are complete", "FD1 FOO disclaimed A", "Not asked: partners"):
         assert told in shown.stdout
     assert not (tmp_path / "exports.db").exists()
 
@@ -50,6 +50,55 @@ def test_with_json_the_report_is_the_services_own(service: Commands, tmp_path: P
     assert (blocked.exit_code, report["executable"]) == (1, False)
     assert [(each["rule"], each["severity"]) for each in report["rules"]] == [("V09", "block"), ("V17", "warn")]
     assert "V09 country of melt and pour" in service("preflight", written(tmp_path, OPEN)).stdout
+
+
+def test_with_json_the_table_is_there_as_data(commands: Commands, tmp_path: Path) -> None:
+    report = json.loads(commands("preflight", "--offline", written(tmp_path, OPEN), "--json").stdout)
+    rows = {(row["unitRef"], row["lineRef"], row["agency"]): row for row in report["standings"]}
+    assert len(rows) == 10
+    assert rows["U1", "L1", "CBP ch. 99"]["missing"] == ["V09 country of melt and pour"]
+    assert rows["U1", "", "CBP"]["person"] == ["V17 charges"]
+    assert rows["U1", "L1", "FDA"] == {
+        "unitRef": "U1",
+        "lineRef": "L1",
+        "agency": "FDA",
+        "present": ["FD1 FOO disclaimed A"],
+        "missing": [],
+        "person": [],
+        "waived": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("approval", "pointer", "message", "label"),
+    [
+        (None, "/approval", "The plan carries no approval.", "A02 approval"),
+        (
+            {
+                "approvedBy": "ops@maple.example",
+                "approvedAt": "2020-01-01T00:00:00Z",
+                "expiresAt": "2020-02-01T00:00:00Z",
+            },
+            "/approval/expiresAt",
+            "The approval expired at 2020-02-01T00:00:00+00:00.",
+            "A02 expires at",
+        ),
+    ],
+)
+def test_an_approval_that_is_not_there_or_ran_out_is_told_of(
+    service: Commands, tmp_path: Path, approval: object, pointer: str, message: str, label: str
+) -> None:
+    path = written(tmp_path, builders.plan(approval=approval))
+    for where in ((), ("--offline",)):
+        shown = service("preflight", *where, path, "--json")
+        report = json.loads(shown.stdout)
+        assert (shown.exit_code, report["executable"]) == (1, False)
+        (found,) = report["findings"]
+        assert (found["rule"], found["severity"], found["pointer"]) == ("A02", "block", pointer)
+        assert found["message"] == message
+        assert found["remedy"].startswith("Have ")
+        assert report["standings"][0]["missing"] == [label]
+    assert label in service("preflight", path).stdout
 
 
 def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tmp_path: Path) -> None:
@@ -89,4 +138,4 @@ def test_ten_thousand_lines_take_seconds(commands: Commands, tmp_path: Path) -> 
     shown = commands("preflight", "--offline", path)
     assert time.perf_counter() - began < 20
     assert shown.exit_code == 0
-    assert "26668 of 26668 rows are complete" in shown.stdout
+    assert "26669 of 26669 rows are complete" in shown.stdout

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from pipeline.customs.overview import CBP, DUTIES, USMCA, overview
+from pipeline.customs.overview import CBP, DUTIES, PLAN, USMCA, overview
 from pipeline.schemas.plan import Plan
 from tests.builders import plan
-from tests.customs.cases import PAN, SHIRT, UNIT, findings, with_changes
+from tests.customs.cases import PAN, SHIRT, UNIT, findings, pga_row, with_changes
 
 
 def standings(*changes: tuple[str, object]) -> dict[tuple[str, str], tuple[list[str], list[str], list[str]]]:
@@ -21,6 +21,7 @@ def test_a_good_plan_is_complete_with_every_agency_of_every_line() -> None:
     rows = overview(Plan.model_validate(made), findings(made))
     assert all(row.complete for row in rows)
     assert [(row.line_ref, row.agency) for row in rows] == [
+        ("", PLAN),
         ("", CBP),
         ("L1", CBP),
         ("L1", DUTIES),
@@ -32,6 +33,7 @@ def test_a_good_plan_is_complete_with_every_agency_of_every_line() -> None:
         ("L3", DUTIES),
     ]
     shown = {(row.line_ref, row.agency): row.present for row in rows}
+    assert shown["", PLAN] == ["batch batch_2026_1124_01", "rules us-ca-2026-10-07", "approved by ops@maple.example"]
     assert shown["", CBP] == [
         "entry 01 at 0901",
         "invoice A-00001, 228.00 USD DAP",
@@ -59,16 +61,26 @@ def test_a_warning_needs_a_person_and_a_note_needs_nobody() -> None:
 def test_a_waived_warning_needs_nobody() -> None:
     made = with_changes((f"{UNIT}/invoice/charges/0/code", "handling"))
     waived = [finding.model_copy(update={"waived_by": "wvr_1"}) for finding in findings(made)]
-    (row, *_) = overview(Plan.model_validate(made), waived)
+    (_, row, *_) = overview(Plan.model_validate(made), waived)
     assert (row.complete, row.waived) == (True, ["V17 charges"])
 
 
-def test_what_is_said_of_the_whole_plan_stands_with_its_first_unit() -> None:
-    assert standings(("/destinationCountry", "MX"))["", CBP][1] == ["V25 destination country"]
+def test_what_is_said_of_the_whole_plan_stands_before_its_units() -> None:
+    assert standings(("/destinationCountry", "MX"))["", PLAN][1] == ["V25 destination country"]
+
+
+def test_a_certification_that_lacks_something_stands_with_usmca() -> None:
+    assert standings((f"{UNIT}/usmcaCertificates/0/importer", None))["", USMCA][2] == ["V30 importer"]
+
+
+def test_agency_data_are_called_by_their_names() -> None:
+    row = pga_row("CP1", "CPS", processing="REF", data={"productId": "P-77", "batchNote": "B"})
+    shown = standings((f"{PAN}/treatment/pga/0", row))["L1", "CPS"]
+    assert shown == (["CP1 REF: batchNote, Product id"], [], ["V14-DATA certifier id", "V14-DATA version id"])
 
 
 def test_ten_thousand_lines_are_looked_over_in_seconds() -> None:
     big = Plan.model_validate(plan(1, 10_000, 10_000))
     began = time.perf_counter()
-    assert len(overview(big, [])) == 26_668
+    assert len(overview(big, [])) == 26_669
     assert time.perf_counter() - began < 5
