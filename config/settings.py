@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 #: The folder that holds the installed rooms: config/, pipeline/, tasks/, templates/.
 HOME = Path(__file__).resolve().parent.parent
+
+_SMTP_URL = re.compile(
+    r"(?P<scheme>smtp|smtp\+starttls|smtps)://(?P<user>[^\s:@/]+:[^\s@/]+@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
+)
+_MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+"
+_MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -103,6 +110,19 @@ class Settings(BaseSettings):
         None, description="The same for test exports; default: the built-in sandbox broker at public_url"
     )
 
+    # E-mail
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Mail server: smtp+starttls://, smtps:// or smtp://, as in smtp+starttls://user:password@host:587",
+    )
+    mail_from: str | None = Field(
+        None, description="Sender of every e-mail, as in `Export desk <exports@maple.example>`; people may reply to it"
+    )
+    mail_attach_max_bytes: Count = Field(
+        10_000_000, description="Documents attached to one e-mail, in bytes before encoding; the rest are links"
+    )
+    answer_link_days: Count = Field(7, description="How long the link to answer a handoff in an e-mail is good")
+
     # Bounds of the API
     max_body_bytes: Count = Field(32 * 1024 * 1024, description="Largest request body, counted while it streams")
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
@@ -127,6 +147,22 @@ class Settings(BaseSettings):
             if not url.startswith(schemes):
                 given = url.split(":", 1)[0]
                 raise ValueError(f"{name} begins with {given!r}; give one of {', '.join(schemes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _mail(self) -> Settings:
+        sender = "" if self.mail_from is None else self.mail_from
+        if sender and not _MAIL_FROM.fullmatch(sender):
+            raise ValueError("EXPORTS_MAIL_FROM is no address; give one as in `Export desk <exports@maple.example>`")
+        if self.smtp_url is None:
+            return self
+        server = _SMTP_URL.fullmatch(self.smtp_url.get_secret_value())
+        if server is None:
+            raise ValueError("EXPORTS_SMTP_URL is none; give one as in smtp+starttls://user:password@host:587")
+        if server["user"] and server["scheme"] == "smtp":
+            raise ValueError("EXPORTS_SMTP_URL would send its password in the clear; use smtp+starttls:// or smtps://")
+        if not sender:
+            raise ValueError("EXPORTS_SMTP_URL needs a sender; give EXPORTS_MAIL_FROM too")
         return self
 
     @property

@@ -24,6 +24,7 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager"
 CLOCKS = {
     "pipeline/db.py": "utc_now, the clock that is handed down",
     "pipeline/ids.py": "ids sort by time",
+    "pipeline/channels/email.py": "the mail says when this attempt was made",
     "pipeline/channels/post.py": "a Retry-After that names an instant is measured from now",
     "pipeline/channels/webhook.py": "the signature tells when this attempt was made",
 }

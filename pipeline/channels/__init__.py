@@ -8,6 +8,7 @@ from functools import lru_cache
 from config.settings import Settings
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.channels.channel import Channel, ChannelName
+from pipeline.channels.email import EmailChannel
 from pipeline.channels.queue import QueueChannel
 from pipeline.channels.webhook import WebhookChannel
 
@@ -18,5 +19,6 @@ def open_channels(settings: Settings) -> Mapping[ChannelName, Channel]:
     return {
         ChannelName.QUEUE: QueueChannel(settings),
         ChannelName.WEBHOOK: WebhookChannel(settings),
+        ChannelName.EMAIL: EmailChannel(settings),
         ChannelName.BORDERBUDDY: BorderBuddyChannel(settings),
     }

@@ -76,9 +76,7 @@ class GuardedNetwork(NetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
         """Connect to a judged address of `host`."""
-        addresses = _look_up(host, port, self.remaining())
-        if not self._private and not all(is_public(address) for address in addresses):
-            raise ForbiddenDestination("the address leads into a private network")
+        addresses = judged(host, port, self.remaining(), private=self._private)
         stream = self._inner.connect_tcp(addresses[0], port, self.remaining(), local_address, socket_options)
         return _WithinDeadline(stream, self)
 
@@ -110,6 +108,17 @@ class _WithinDeadline(NetworkStream):
 
     def get_extra_info(self, info: str) -> object:
         return self._inner.get_extra_info(info)
+
+
+def judged(host: str, port: int, seconds: float, *, private: bool) -> list[str]:
+    """Look `host` up once, within `seconds`, and return its addresses, all of which may be connected to.
+
+    Raises ForbiddenDestination where one may not, ConnectError where there is none, ConnectTimeout.
+    """
+    addresses = _look_up(host, port, seconds)
+    if not private and not all(is_public(address) for address in addresses):
+        raise ForbiddenDestination("the address leads into a private network")
+    return addresses
 
 
 def _look_up(host: str, port: int, seconds: float) -> list[str]:
