@@ -17,7 +17,7 @@ from pipeline.channels import inbox
 from pipeline.customs.reference import load_rules
 from pipeline.db import Database, database_now, utc_now
 from pipeline.documents import fonts
-from pipeline.errors import ExportsError
+from pipeline.errors import ExportsError, RulesInvalid
 
 #: Beyond it leases and signatures are misjudged.
 MAX_SKEW_SECONDS: Final = 5.0
@@ -103,7 +103,10 @@ def _fonts(_: Settings) -> str:
 
 
 def _rules(_: Settings) -> str:
-    rules, _others = load_rules()
+    try:
+        rules, _others = load_rules()
+    except RulesInvalid as error:
+        raise Ailing(f"{len(error.errors)} wrong, the first: {error.errors[0]}") from error
     return f"ruleset {rules.id} as of {rules.as_of}"
 
 

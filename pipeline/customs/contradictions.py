@@ -1,4 +1,4 @@
-"""What is wrong with rules that each fit their schema: names not defined, windows that overlap or run backwards."""
+"""What is wrong with rules that each fit their schema: names not defined, rows without a first day, windows that overlap."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pipeline.customs.hts_lists import Held, HtsList
 from pipeline.customs.metals import MetalNeeds, MetalRules, WeightTest
 from pipeline.customs.rules import Row
 
-_DAYS = "Correct its days."
 _ENDS = "End the older the day before the newer begins."
 _SPELT = "Define it, or correct the name."
 
@@ -33,7 +32,7 @@ def contradictions(parts: Parts) -> Iterator[str]:
     """Yield everything that cannot be right, as file, row, what is wrong and the remedy."""
     files = {listed.id: file for file, listed in parts.lists}
     yield from (f"{files[name]}: list {name} {said}" for name, said in parts.broken)
-    yield from _backwards(parts, files)
+    yield from _undated(parts, files)
     yield from _names(parts)
     yield from _overlaps(parts)
     yield from _families(parts)
@@ -66,13 +65,12 @@ def _dated(parts: Parts, files: dict[str, str]) -> Iterator[tuple[str, str, Row]
         yield head.metals, "unknown_aluminum", parts.metals.unknown_aluminum
 
 
-def _backwards(parts: Parts, files: dict[str, str]) -> Iterator[str]:
-    for file, what, row in _dated(parts, files):
-        begins, ends = row.effective_from, row.effective_to
-        if begins is None:
-            yield f"{file}: {what} has no first day. Give its effective_from."
-        elif ends is not None and ends < begins:
-            yield f"{file}: {what} ends on {ends}, before it begins on {begins}. {_DAYS}"
+def _undated(parts: Parts, files: dict[str, str]) -> Iterator[str]:
+    return (
+        f"{file}: {what} has no first day. Give its effective_from."
+        for file, what, row in _dated(parts, files)
+        if row.effective_from is None
+    )
 
 
 def _names(parts: Parts) -> Iterator[str]:

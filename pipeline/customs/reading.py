@@ -25,6 +25,7 @@ _NAMES: Final = ("heading", "flag", "id", "code", "list", "metal", "type", "prog
 _REMEDIES: Final = (
     (re.compile("^missing$"), "Add it."),
     (re.compile("^extra_forbidden$"), "Take it out, or correct its name."),
+    (re.compile("^day_order$"), "Correct its days."),
     (re.compile("^(date|day)_"), "Write a day such as 2026-11-24."),
     (re.compile("^(literal|enum)_"), "Write one of these."),
     (re.compile("^figure_"), 'Write a figure in quotes, such as "12.5".'),

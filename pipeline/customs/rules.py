@@ -8,9 +8,9 @@ from datetime import date
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.customs.reading import Reader
@@ -71,6 +71,17 @@ class Row(Data):
     source: Annotated[str, Field(min_length=1)]
     confidence: Literal["high", "medium", "low"]
     status: Status
+
+    @model_validator(mode="after")
+    def _forwards(self) -> Self:
+        begins, ends = self.effective_from, self.effective_to
+        if begins is not None and ends is not None and ends < begins:
+            raise PydanticCustomError(
+                "day_order",
+                "it ends on {ends}, before it begins on {begins}",
+                {"ends": str(ends), "begins": str(begins)},
+            )
+        return self
 
     def holds(self, on: date) -> bool:
         """Tell whether the row is in force on the day, both ends included."""

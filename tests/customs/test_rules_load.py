@@ -126,7 +126,8 @@ SLIPS = {
     ),
     "a window that runs backwards": Slip(
         METALS, "effective_to: 2027-12-31", "effective_to: 2025-12-31",
-        f"{METALS}: heading 9903.82.17 ends on 2025-12-31, before it begins on 2026-04-06. Correct its days.",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.17]: it ends on 2025-12-31, before it begins on 2026-04-06. "
+        "Correct its days.",
     ),
     "a field that is not known": Slip(
         METALS, "countries: [RU]", "countrys: [RU]",
@@ -267,6 +268,15 @@ SLIPS = {
     "data that a plan does not have": Slip(
         NEEDS, "needs: [country_of_melt_and_pour]", "needs: [country_of_melting]",
         f"{NEEDS}: metals[steel from 2025-03-12].needs[number 1]: Input should be ",
+    ),
+    "a window that runs backwards beside chapter 99's": Slip(
+        "entry.yaml", "effective_from: 2026-06-24", "effective_from: 2026-06-24\n    effective_to: 2026-06-23",
+        "entry.yaml: ended_entry_types[86 from 2026-06-24]: it ends on 2026-06-23, before it begins on 2026-06-24. "
+        "Correct its days.",
+    ),
+    "a flag twice": Slip(
+        "pga.yaml", "flags:\n", "flags:\n  - {flag: FD1, agency: FDA, required: true, disclaimers: [], source: fda_food}\n",
+        "pga.yaml: flag FD1 has two rows for 0001-01-01. Correct it.",
     ),
     "a file beside chapter 99's": Slip(
         "entry.yaml", "status: confirmed", "status: certain", "entry.yaml: ",
