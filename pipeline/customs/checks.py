@@ -13,7 +13,7 @@ from pipeline.customs.manifest import check_carriage
 from pipeline.customs.parties import check_parties
 from pipeline.customs.terms import check_terms
 from pipeline.customs.usmca import check_certificates
-from pipeline.schemas.plan import Plan, Unit
+from pipeline.schemas.plan import REFERENCES, Plan, Unit
 from pipeline.schemas.problems import Finding
 
 
@@ -35,6 +35,7 @@ def _plan(plan: Plan, on: date) -> Iterator[Finding]:
             pointer="/destinationCountry",
             message=f"The plan goes to {plan.destination_country}; its rules are those of {destination}.",
             remedy=f"Execute exports to {destination} here.",
+            source=entry_rules().consignee.source,
         )
     yield from stack_checks.check_plan(plan)
     refs: set[str] = set()
@@ -48,6 +49,7 @@ def _plan(plan: Plan, on: date) -> Iterator[Finding]:
                 pointer=f"{pointer}/unitRef",
                 message=f"Unit {unit.unit_ref} is in the plan twice.",
                 remedy="Give every unit a unitRef of its own.",
+                source=REFERENCES,
             )
         if unit.invoice.number in numbers:
             yield Finding(
@@ -56,6 +58,7 @@ def _plan(plan: Plan, on: date) -> Iterator[Finding]:
                 pointer=f"{pointer}/invoice/number",
                 message=f"Invoice number {unit.invoice.number} is used by more than one unit.",
                 remedy="Give every commercial invoice a number of its own.",
+                source=entry_rules().invoice_number.source,
             )
         refs.add(unit.unit_ref)
         numbers.add(unit.invoice.number)

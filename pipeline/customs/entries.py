@@ -88,6 +88,7 @@ def _days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterator[Find
             pointer=f"{pointer}/entry/estimatedArrivalAt",
             message=f"Unit {unit.unit_ref} is expected to be entered on {entered_on}, which has passed.",
             remedy="Correct the dates if the goods have not crossed yet: rules and rates go by the day of entry.",
+            source="19 CFR 141.68, 141.69",
         )
     exported_on = unit.entry.export_date
     # An instant is written in one offset, a day in another: a day either way is none.
@@ -98,6 +99,7 @@ def _days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterator[Find
             pointer=f"{pointer}/entry/exportDate",
             message=f"Unit {unit.unit_ref} arrives on {entered_on}, before it is exported on {exported_on}.",
             remedy="Correct the day of export or the arrival.",
+            source="19 CFR 152.1(c)",
         )
     invoice = unit.invoice
     for name, said, day in (("date", "dated", invoice.date), ("saleDate", "sold on", invoice.sale_date)):

@@ -12,7 +12,7 @@ from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.usmca import check_claim
 from pipeline.money import EXACT, decimal, fits, minor_units, plain, rounded, times
-from pipeline.schemas.plan import InvoiceHeader, Line, Manufacturer, Unit
+from pipeline.schemas.plan import REFERENCES, InvoiceHeader, Line, Manufacturer, Unit
 from pipeline.schemas.problems import Finding
 
 _ONE, _TWO = decimal("1"), decimal("2")
@@ -50,6 +50,7 @@ def _references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manu
             pointer=f"{here}/lineRef",
             message=f"Line {line.line_ref} is on the invoice twice.",
             remedy="Give every line a lineRef of its own.",
+            source=REFERENCES,
         )
     seen.add(line.line_ref)
     if line.manufacturer_ref not in makers:
@@ -59,6 +60,7 @@ def _references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manu
             pointer=f"{here}/manufacturerRef",
             message=f"Line {line.line_ref} was made by {line.manufacturer_ref}, which is none of the manufacturers.",
             remedy="Add the manufacturer to the parties, or correct the reference.",
+            source=REFERENCES,
         )
 
 
@@ -75,6 +77,7 @@ def _again(line: Line, here: str, alike: dict[object, str]) -> Iterator[Finding]
             pointer=here,
             message=f"Line {line.line_ref} repeats line {first}: the same goods, order, quantity and price.",
             remedy="Take it off the invoice, unless the goods were ordered twice.",
+            source="19 CFR 141.86(a)(4)",
         )
 
 
@@ -202,6 +205,8 @@ def _undetermined(line: Line, here: str) -> Iterator[Finding]:
             rule="T01",
             severity="block",
             pointer=f"{here}/treatment/undetermined",
-            message=f"Line {line.line_ref}: its customs treatment is undecided: {line.treatment.undetermined}",
+            message=f"Line {line.line_ref}: its customs treatment is undecided: "
+            f"{line.treatment.undetermined.rstrip('.')}.",
             remedy="Decide it in the plan and approve the plan again; nothing is guessed here.",
+            source="19 U.S.C. 1484(a)(1), reasonable care",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.customs.entry_rules import entry_rules
-from pipeline.schemas.plan import Unit
+from pipeline.schemas.plan import REFERENCES, Unit
 from pipeline.schemas.problems import Finding
 
 
@@ -32,6 +32,7 @@ def check_parties(unit: Unit, pointer: str) -> Iterator[Finding]:
                 pointer=f"{pointer}/parties/manufacturers/{place}/ref",
                 message=f"Manufacturer {manufacturer.ref} is in unit {unit.unit_ref} twice.",
                 remedy="Give every manufacturer a ref of its own.",
+                source=REFERENCES,
             )
         seen.add(manufacturer.ref)
 
@@ -46,6 +47,7 @@ def _ship_to(unit: Unit, here: str) -> Iterator[Finding]:
             pointer=f"{here}/country",
             message=f"Unit {unit.unit_ref} is shipped to {address.country}, not to {rules.destination}.",
             remedy="Correct the address, or take the unit out of the plan.",
+            source=rules.consignee.source,
         )
     consignee = rules.consignee
     fields = (

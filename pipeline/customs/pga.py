@@ -43,6 +43,7 @@ def _checked(about: _About, entry_type: str, on: date) -> Iterator[Finding]:
             "/flag",
             f"it answers flag {row.flag}, which the rules of {rules.as_of} do not know",
             "Nothing, if the broker's tariff shows the flag; else correct it.",
+            source=rules.sources["tariff_codes"].text,
         )
     elif all(known.agency != row.agency for known in rows):
         yield about.finding(
@@ -92,7 +93,16 @@ class _About:
     answer: Answer
     here: str
 
-    def finding(self, rule: str, severity: Severity, at: str, said: str, remedy: str, by: Row | None = None) -> Finding:
+    def finding(
+        self,
+        rule: str,
+        severity: Severity,
+        at: str,
+        said: str,
+        remedy: str,
+        by: Row | None = None,
+        source: str | None = None,
+    ) -> Finding:
         row = by or self.answer.flag
         return Finding(
             rule=rule,
@@ -100,7 +110,7 @@ class _About:
             pointer=f"{self.here}{at}",
             message=f"Line {self.line.line_ref}: {said}.",
             remedy=remedy,
-            source=None if row is None else row.source,
+            source=source if row is None else row.source,
         )
 
 

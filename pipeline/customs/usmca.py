@@ -7,7 +7,7 @@ from datetime import date
 
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
-from pipeline.schemas.plan import Contact, Line, Party, Unit, UsmcaCertificate
+from pipeline.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
 from pipeline.schemas.problems import Finding
 
 
@@ -75,6 +75,7 @@ def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
                 pointer=f"{here}/ref",
                 message=f"USMCA certification {certificate.ref} is in unit {unit.unit_ref} twice.",
                 remedy="Give every certification a ref of its own.",
+                source=REFERENCES,
             )
         seen.add(certificate.ref)
         for where, message, remedy in (*_missing(certificate), *_period(certificate, rules.longest_days)):

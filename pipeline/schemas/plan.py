@@ -25,6 +25,9 @@ MAX_UNITS = 1_000
 MAX_LINES = 10_000
 MAX_PACKAGES = 20_000
 
+#: What findings name as the source where two things of a plan have one name, or a name has no thing.
+REFERENCES = "Export plan, schema version 1: a reference names one thing of its unit, a unitRef one of the plan"
+
 
 class Closed(BaseModel):
     """A frozen object in camelCase that refuses a field it does not know."""
