@@ -23,8 +23,9 @@ from pipeline.verification.readers import READERS, attached, json_object
 
 __all__ = ["Check", "Report", "Unreadable", "verify"]
 
-#: What the PDF carries, and the documents that every unit has.
-ATTACHED: Final = "commercial_customs_invoice.json"
+#: The file of each kind of document, the one that the PDF carries, and the documents that every unit has.
+FILES: Final = {kind.artifact_type: kind.filename for kind in kinds.KINDS}
+ATTACHED: Final = FILES["cci_json"]
 REQUIRED: Final = frozenset({"cci_json", "cci_csv", "cci_xlsx", "cci_ubl", "cci_pdf", "packing_list"})
 
 Proof = Literal["treatment", "digests", "bytes"]
@@ -189,13 +190,17 @@ class _Verification:
             at = f"{planned.folder}/{bundled.safe(filename)}"
             proof: Proof = "treatment" if kind in READERS or kind == "cci_pdf" else "bytes"
             check = Check(at, kind, proof)
-            if at not in self._hashes:
-                self._checks[at] = _failing(check, "it is missing")
-                continue
-            examined = self._checked(check, self._carrying(planned))
-            if examined.failure is None and self._hashes[at] != sha256:
-                examined = _failing(examined, "its bytes are not those that the unit's manifest lists")
-            self._checks[at] = examined
+            if at in self._checks:
+                check = _failing(check, "it is listed twice")
+            elif FILES.get(kind) != filename and kind != profile.ARTIFACT_TYPE:
+                check = _failing(check, f"it is not the file of a document {kind}")
+            elif at not in self._hashes:
+                check = _failing(check, "it is missing")
+            else:
+                check = self._checked(check, self._carrying(planned))
+                if check.failure is None and self._hashes[at] != sha256:
+                    check = _failing(check, "its bytes are not those that the unit's manifest lists")
+            self._checks[at] = check
 
     def _profiled(self, planned: _Planned) -> Iterator[tuple[str, str, str]]:
         """The files of the broker's own profile, which the message alone names: they are made for the handoff."""
