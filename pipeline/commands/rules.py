@@ -155,14 +155,14 @@ def why(
                 "lists": [{"list": found.list.id, "code": found.code} for found in stack.lists],
                 "headings": [row.heading for row in stack.certain],
                 "excluded": [ban.model_dump(mode="json") for ban in bans],
-                "data": [_json(asdict(need)) for need in data_needed(code, facts.on)],
+                "data": [_json(asdict(need)) for need in data_needed(code, origin, facts.on)],
                 "steps": [_json(asdict(step)) for step in steps],
             }
         )
         return
     for step in steps:
         _step(step)
-    for need in data_needed(code, facts.on):
+    for need in data_needed(code, origin, facts.on):
         out().print(f"[bold]needs[/] {escape(', '.join(need.fields))} of its {need.metal}", soft_wrap=True)
         out().print(f"      [dim]{need.status}: {escape(need.source)}[/]", soft_wrap=True)
     for ban in bans:

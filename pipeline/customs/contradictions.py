@@ -62,6 +62,7 @@ def _dated(parts: Parts, files: dict[str, str]) -> Iterator[tuple[str, str, Row]
     if parts.metals is not None:
         yield from ((head.metals, f"weight test {test.heading}", test) for test in parts.metals.weight_tests)
         yield from ((head.metals, f"metal {needs.metal}", needs) for needs in parts.metals.metals)
+        yield from ((head.metals, f"untold {' '.join(sorted(row.origins))}", row) for row in parts.metals.untold)
         yield head.metals, "unknown_aluminum", parts.metals.unknown_aluminum
 
 

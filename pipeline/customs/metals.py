@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.customs.headings import Heading, HeadingRanges
+from pipeline.customs.headings import Country, Heading, HeadingRanges
 from pipeline.customs.hts_lists import Provision
 from pipeline.customs.rules import Chapter, Data, Day, Figure, Metal, Row, digits
 
@@ -42,6 +42,13 @@ class MetalNeeds(Row):
         return not self.codes or any(hts_code.startswith(digits(code)) for code in self.codes)
 
 
+class Untold(Row):
+    """Goods of which the countries of the metals may not be told."""
+
+    metals: frozenset[Metal]
+    origins: frozenset[Country]
+
+
 class UnknownAluminum(Row):
     """The country value that says unknown, and the headings that then may apply."""
 
@@ -56,6 +63,7 @@ class MetalRules(Data):
     no_metal_heading: Heading
     weight_tests: tuple[WeightTest, ...]
     metals: tuple[MetalNeeds, ...]
+    untold: tuple[Untold, ...] = ()
     unknown_aluminum: UnknownAluminum
 
     def weight_test(self, on: date) -> WeightTest | None:
@@ -65,3 +73,8 @@ class MetalRules(Data):
     def needs(self, metal: str, hts_code: str, on: date) -> tuple[MetalNeeds, ...]:
         """Return what must be known of the metal under the ten digits on the day."""
         return tuple(row for row in self.metals if row.metal == metal and row.holds(on) and row.asked_of(hts_code))
+
+    def untold_of(self, metal: str, origin: str, on: date) -> Untold | None:
+        """Return why the countries of the metal may not be told of goods of the origin, if they may not."""
+        rows = (row for row in self.untold if metal in row.metals and origin in row.origins)
+        return next((row for row in rows if row.holds(on)), None)

@@ -8,7 +8,7 @@ from datetime import date
 
 from pipeline.customs.headings import within
 from pipeline.customs.hts_lists import Listed
-from pipeline.customs.metals import MetalNeeds, UnknownAluminum, WeightTest
+from pipeline.customs.metals import MetalNeeds, UnknownAluminum, Untold, WeightTest
 from pipeline.customs.rules import Row, spoken
 from pipeline.customs.ruleset import Ruleset, ruleset
 from pipeline.money import decimal, plain, times, total
@@ -46,15 +46,16 @@ class DataNeeded:
     status: str
 
 
-def data_needed(hts_code: str, on: date, rules: Ruleset | None = None) -> tuple[DataNeeded, ...]:
-    """Return what a line of the ten digits, entered on the day, must say of each listed metal."""
+def data_needed(hts_code: str, origin: str, on: date, rules: Ruleset | None = None) -> tuple[DataNeeded, ...]:
+    """Return what a line of the ten digits and the origin, entered on the day, must say of each listed metal."""
     rules = rules or ruleset()
     lists = _metal_lists(rules, hts_code, on)
     found = []
     for metal in dict.fromkeys(str(listed.list.metal) for listed in lists):
         fields = ["its weight in kg", "the net weight in kg"]
-        said: Row = lists[0].version
-        for needs in rules.metals.needs(metal, hts_code, on):
+        untold = rules.metals.untold_of(metal, origin, on)
+        said: Row = untold or lists[0].version
+        for needs in rules.metals.needs(metal, hts_code, on) if untold is None else ():
             unknown = f" (or {needs.unknown})" if _may_be_unknown(needs, lists) else ""
             fields += [f"the {_FIELDS[name][1]}{unknown}" for name in needs.needs]
             fields += [f"the {_FIELDS[name][1]}, if there is one" for name in needs.if_any]
@@ -111,6 +112,10 @@ class _Checked:
             )
         for place, row in given:
             here = f"{self.pointer}/section232/{place}"
+            untold = self.rules.metals.untold_of(row.metal, self.line.country_of_origin, self.on)
+            if untold is not None:
+                yield from self._told(row, here, untold)
+                continue
             for needs in self.rules.metals.needs(row.metal, self.line.hts_code, self.on):
                 yield from self._countries(row, here, needs)
             yield from self._unknown_aluminum(row, here, self.rules.metals.unknown_aluminum)
@@ -139,6 +144,19 @@ class _Checked:
                     f"{needs.unknown} for the {words} of its {row.metal} may be refused.",
                     remedy=f"Give the {words} from the mill certificate.",
                     source=needs.source,
+                )
+
+    def _told(self, row: Section232, here: str, untold: Untold) -> Iterator[Finding]:
+        for name, (key, words) in _FIELDS.items():
+            if getattr(row, name) is not None:
+                yield Finding(
+                    rule="V09",
+                    severity="warn",
+                    pointer=f"{here}/{key}",
+                    message=f"Line {self.line.line_ref} gives the {words} of its {row.metal}, which may not be reported "
+                    f"of goods of {self.line.country_of_origin}.",
+                    remedy=f"Take the {words} off the line, or correct the origin.",
+                    source=untold.source,
                 )
 
     def _severity(self, needs: MetalNeeds) -> Severity:

@@ -97,8 +97,8 @@ def test_a_new_heading_and_its_list_decide_lines_from_their_first_day(proclaimed
 
 
 def test_what_must_be_said_of_the_metal_follows_the_list(proclaimed: Ruleset) -> None:
-    assert data_needed(SPOON, DAY, ruleset()) == data_needed(SPOON, EVE, proclaimed)
-    (need,) = data_needed(SPOON, DAY, proclaimed)
+    assert data_needed(SPOON, "CA", DAY, ruleset()) == data_needed(SPOON, "CA", EVE, proclaimed)
+    (need,) = data_needed(SPOON, "CA", DAY, proclaimed)
     assert need.fields[-1] == "the country of melt and pour (or OTH)"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
 
 from pipeline.customs.ruleset import ruleset
+from pipeline.customs.section232 import data_needed
 from tests.builders import Json
 from tests.customs.cases import BAG, PAN, SHIRT, UNIT, findings, heading, metal_row, said, with_changes
 
@@ -245,6 +247,15 @@ def test_of_lists_that_were_only_heard_of_no_weight_refuses_a_plan() -> None:
     bare = of_march((STACK, [heading("9903.03.01", "10")]), (f"{PAN}/treatment/section232", []))
     assert {severity for severity, _ in bare} == {"warn"}
     assert any("but the weight of its steel is not given" in message for _, message in bare)
+
+
+def test_of_goods_of_a_territory_no_country_of_the_metal_is_reported() -> None:
+    told = of("7323930045", heading("9903.82.09"), metals=[steel()], origin="GU")
+    assert chapter99(with_changes(*told)) == [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")]
+    untold = of("7323930045", heading("9903.82.09"), metals=[metal_row("steel", "3.200")], origin="GU")
+    assert chapter99(with_changes(*untold)) == []
+    assert data_needed("7323930045", "GU", date(2026, 11, 24))[0].fields == ("its weight in kg", "the net weight in kg")
+    assert len(data_needed("7323930045", "GU", date(2026, 7, 15))[0].fields) == 3
 
 
 def test_an_undecided_line_is_not_asked_for_headings() -> None:
