@@ -102,6 +102,14 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         of("8708304000", TEN),
         [("V11", "note", STACK)],
     ),
+    "V11 a medicament that may be a patented one": (
+        of("3004909290", TEN),
+        [("V11", "warn", STACK)],
+    ),
+    "V11 an ingredient that may be of one": (
+        of("2936270000", TEN),
+        [("V11", "note", STACK)],
+    ),
     "V09 US metal without its share": (
         [(f"{STACK}/1", heading("9903.82.06", "10"))],
         [("V09", "warn", f"{PAN}/treatment/section232")],
@@ -172,6 +180,7 @@ ALLOWED: dict[str, Changes] = {
         metals=[metal_row("aluminum", "3.2", primaryCountryOfSmelt="IS", countryOfCast="GB")],
         origin="GB",
     ),
+    "a generic medicament": of("3004909290", TEN, heading("9903.04.67", "0")),
     "a heading that gives no rate": [(f"{STACK}/1/ratePercent", None)],
 }
 
