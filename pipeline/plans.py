@@ -33,7 +33,7 @@ from pipeline.models import Export, Partner, PlanSnapshot, Waiver
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest, PreflightReport
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import MAX_LISTED, Finding, counted, foremost
+from pipeline.schemas.problems import Finding, counted, foremost
 from pipeline.states import PartnerState
 
 #: What the plan hash leaves out: the approval is given to a hash, and the hash cannot contain itself.
@@ -112,12 +112,13 @@ def checked(plan: Plan) -> list[Finding]:
 
 def report(read: ReadPlan, findings: Sequence[Finding]) -> PreflightReport:
     """Return what is told of a plan that has these findings."""
+    listed = foremost(findings)
     return PreflightReport(
         executable=not any(finding.severity == "block" for finding in findings),
         plan_hash=read.plan_hash,
-        findings=foremost(findings),
+        findings=listed,
         rules=counted(findings),
-        findings_left_out=max(0, len(findings) - MAX_LISTED),
+        findings_left_out=len(findings) - len(listed),
     )
 
 

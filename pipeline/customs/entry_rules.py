@@ -108,7 +108,7 @@ class Consignee(Row):
 class UsmcaElements(Row):
     """What a certification must say, and how long a blanket one may be."""
 
-    longest_days: int
+    longest_months: int
 
 
 class WeightTolerance(Data):

@@ -78,7 +78,7 @@ def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
                 source=REFERENCES,
             )
         seen.add(certificate.ref)
-        for where, message, remedy in (*_missing(certificate), *_period(certificate, rules.longest_days)):
+        for where, message, remedy in (*_missing(certificate), *_period(certificate, rules.longest_months)):
             yield Finding(
                 rule="V30",
                 severity=rules.severity,
@@ -128,7 +128,7 @@ def _contact_lacks(contact: Contact | None) -> list[str]:
     return [name for name, value in values if value is None]
 
 
-def _period(certificate: UsmcaCertificate, longest_days: int) -> Iterator[tuple[str, str, str]]:
+def _period(certificate: UsmcaCertificate, longest_months: int) -> Iterator[tuple[str, str, str]]:
     begins, ends = certificate.blanket_from, certificate.blanket_to
     if (begins is None) != (ends is None):
         where = "blanketFrom" if begins is None else "blanketTo"
@@ -136,9 +136,13 @@ def _period(certificate: UsmcaCertificate, longest_days: int) -> Iterator[tuple[
     if begins is not None and ends is not None:
         if ends < begins:
             yield "blanketTo", f"ends on {ends}, before it begins on {begins}", "Correct the blanket period."
-        elif (ends - begins).days > longest_days:
+        elif (_months_apart(begins, ends), ends.day) > (longest_months, begins.day):
             yield (
                 "blanketTo",
-                f"covers {(ends - begins).days + 1} days; a blanket one covers at most twelve months (element 8)",
-                "Shorten the blanket period to twelve months.",
+                f"covers {begins} to {ends}; a blanket one covers at most {longest_months} months (element 8)",
+                f"Shorten the blanket period to {longest_months} months.",
             )
+
+
+def _months_apart(begins: date, ends: date) -> int:
+    return (ends.year - begins.year) * 12 + ends.month - begins.month

@@ -297,6 +297,8 @@ class PreflightReport(View):
 
     executable: bool = Field(description="Whether no finding blocks")
     plan_hash: str = Field(alias="planHash")
-    findings: list[Finding] = Field(description="The loudest thousand; a waived one names its waiver in waivedBy")
+    findings: list[Finding] = Field(
+        description="What blocks, up to ten thousand, and the rest up to a thousand in all; a waived one names its waiver"
+    )
     rules: list[RuleCount] = Field(description="All findings, counted by rule and severity")
     findings_left_out: int = Field(alias="findingsLeftOut", description="How many are counted but not listed")

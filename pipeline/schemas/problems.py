@@ -13,8 +13,10 @@ from pipeline.errors import Refused
 
 Severity = Literal["block", "warn", "note"]
 
-#: More findings than this are counted, not listed: nobody reads a thousand, and an answer has bounds.
+#: More findings than this are counted, not listed: nobody reads a thousand, and an answer has bounds. What blocks must
+#: all be mended, and is listed where a plan of ten thousand lines has one for each of them.
 MAX_LISTED: Final = 1_000
+MAX_BLOCKING_LISTED: Final = 10_000
 
 _LOUDNESS: Final = {"block": 0, "warn": 1, "note": 2}
 
@@ -57,12 +59,12 @@ def counted(findings: Sequence[Finding]) -> list[RuleCount]:
 
 
 def foremost(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings that are listed: all, or the loudest MAX_LISTED where there are more."""
-    if len(findings) <= MAX_LISTED:
+    """Return the findings that are listed: all, or the loudest where there are more than an answer takes."""
+    blocking = sum(1 for finding in findings if finding.severity == "block")
+    most = max(MAX_LISTED, min(blocking, MAX_BLOCKING_LISTED))
+    if len(findings) <= most:
         return list(findings)
-    return sorted(findings, key=lambda finding: (finding.waived_by is not None, _LOUDNESS[finding.severity]))[
-        :MAX_LISTED
-    ]
+    return sorted(findings, key=lambda finding: (finding.waived_by is not None, _LOUDNESS[finding.severity]))[:most]
 
 
 class Issue(BaseModel):

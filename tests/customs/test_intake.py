@@ -63,3 +63,22 @@ def test_a_certification_as_short_as_the_first_version_took_it_is_read_and_asked
         ("V30", "warn", f"{CERTIFICATE}/{missing}")
         for missing in ("certifierContact", "certifierAddress", "producer", "importer", "goods")
     ]
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "told"),
+    [
+        ("2026-01-01", "2026-12-31", 0),
+        ("2026-01-01", "2027-01-01", 0),
+        ("2026-01-01", "2027-01-02", 1),
+        ("2026-01-31", "2027-01-31", 0),
+        ("2024-02-29", "2025-02-28", 0),
+        ("2024-02-29", "2025-03-01", 1),
+        ("2026-06-15", "2027-06-16", 1),
+        ("2026-06-15", "9999-12-31", 1),
+    ],
+)
+def test_a_blanket_period_has_twelve_months(begins: str, ends: str, told: int) -> None:
+    made = with_changes((f"{CERTIFICATE}/blanketFrom", begins), (f"{CERTIFICATE}/blanketTo", ends))
+    found = [finding.pointer for finding in findings(made) if finding.rule == "V30"]
+    assert found == [f"{CERTIFICATE}/blanketTo"] * told
