@@ -191,6 +191,31 @@ def test_workbook_has_numbers_as_numbers_and_codes_as_text() -> None:
     assert names == list(csv_rows(invoice)[0])
 
 
+@pytest.mark.parametrize(
+    ("currency", "price", "shown"),
+    [("USD", "25.00", "#,##0.00"), ("JPY", "3925", "#,##0"), ("KWD", "1.250", "#,##0.000")],
+)
+def test_figures_are_shown_with_the_digits_that_were_given(currency: str, price: str, shown: str) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["invoice"]["currency"] = currency
+        data["lines"][0].update(unitPrice=price, attributes={"quantity2": "14.40", "unit2": "KG"})
+
+    book = load_workbook(BytesIO(invoice_xlsx(sample(1, change=change))))
+    cells = dict(zip([cell.value for cell in book["Lines"][1]], book["Lines"][2], strict=True))
+    assert (cells["unit_price"].value, cells["unit_price"].number_format) == (float(price), shown)
+    assert (cells["qty2"].value, cells["qty2"].number_format) == (14.4, "#,##0.00")
+    assert [cells[name].data_type for name in ("line_no", "hts10", "invoice_date")] == ["n", "s", "d"]
+    weights = [row[9] for row in book["Packages"].iter_rows(min_row=2)]
+    assert [(cell.value, cell.number_format) for cell in weights] == [(210.5, "#,##0.000"), (12.4, "#,##0.000")]
+
+
+def test_second_quantity_that_is_no_number_stays_text() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["attributes"] = {"quantity2": "=1+1", "unit2": "KG"}
+
+    assert csv_rows(sample(1, change=change))[0]["qty2"] == "'=1+1"
+
+
 def test_number_with_more_digits_than_a_float_holds_stays_text() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["unitPrice"] = "123456789012.123456"
