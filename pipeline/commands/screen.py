@@ -95,7 +95,9 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             _fail(error.code, _envelope(error.code.name, error.message, error.remedy), as_json)
         except Refused as error:
             code = ExitCode.NOT_FOUND if isinstance(error, NotFound) else ExitCode.REFUSED
-            _fail(code, _envelope(error.code, error.message) | ({"field": error.field} if error.field else {}), as_json)
+            where = {"field": error.field} if error.field else {}
+            details = {"details": error.details} if error.details else {}
+            _fail(code, _envelope(error.code, error.message) | where | details, as_json)
         except Retryable as error:
             _fail(
                 ExitCode.UNREACHABLE,
