@@ -144,15 +144,17 @@ def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice]) -> Besi
         own = {heading for heading in facts.claimed if rules.program(heading) is choice.program}
         possible = {item.row.heading for item in choice.candidates}
         certain = choice.certain
+        here, sure = possible, False
         if own & possible:
-            here = own & possible
+            here, sure = own & possible, True
         elif certain is not None:
-            here = {certain.heading}
+            here, sure = {certain.heading}, True
+        elif choice.listed and choice.program.missing.undecided == "warn":
+            # Of headings that a person chooses from one applies; of those whose lists are not known, perhaps none.
+            sure = any(item.verdict is Verdict.ASKS for item in choice.candidates)
         else:
-            here = possible if choice.listed and choice.program.missing.undecided == "warn" else set()
-        # Of headings that hang on what only a person knows, one applies; of those on lists that are not known, none may.
-        if own & possible or certain is not None or any(item.verdict is Verdict.ASKS for item in choice.candidates):
-            decided |= here
+            continue
+        decided |= here if sure else set()
         if not own:
             claimed |= here  # what is missing is said once, and not again of what hangs on it
     return Beside(claimed, decided)
