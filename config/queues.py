@@ -14,8 +14,9 @@ DOCUMENTS: Final = "exports.documents"
 DELIVERIES: Final = "exports.deliveries"
 WAKE_UPS: Final = (STEPS, DOCUMENTS, DELIVERIES)
 
-# The queues of the contract. Upstream services write to the first; partners read the others.
+# The queues of the contract. Upstream services write to the first, customs brokers to the second; the others are read.
 EXECUTE: Final = "exports.execute"
+ACKNOWLEDGEMENTS: Final = "exports.acknowledgements"
 REFUSED: Final = "exports.execute.refused"
 CUSTOMS_BROKER: Final = "exports.broker"
 WAREHOUSE: Final = "exports.warehouse"
@@ -28,6 +29,7 @@ DEAD_EXCHANGE_NAME: Final = "exports.dead"
 #: queue -> routing keys that it is bound with on the topic exchange
 BINDINGS: Final[dict[str, tuple[str, ...]]] = {
     EXECUTE: ("execute",),
+    ACKNOWLEDGEMENTS: ("acknowledgement",),
     REFUSED: ("execute.refused",),
     CUSTOMS_BROKER: ("broker.#",),
     WAREHOUSE: ("warehouse.#",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,7 +10,8 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import events
+from pipeline import events, signing
+from pipeline.channels.webhook import check_signature
 from pipeline.db import database_now
 from pipeline.errors import NotFound
 from pipeline.events import EventType, NewEvent
@@ -126,3 +128,18 @@ def answer(runtime: Runtime, submission_id: str, body: AcknowledgementBody, acto
     return AcknowledgementReceipt(
         submission_id=submission_id, id=body.id, rung=rung or body.rung, recorded=bool(happened)
     )
+
+
+def signer(
+    runtime: Runtime, submission_id: str, body: bytes, headers: Mapping[str, str], *, timely: bool = True
+) -> str:
+    """Return the actor who signed `body`: the partner of the submission, by one of its secrets.
+
+    Raises InvalidApiKey, also where there is no such submission: who cannot sign learns nothing of what exists.
+    """
+    with runtime.db.read() as session:
+        row = session.get(BrokerSubmission, submission_id)
+        account_id, partner_id = ("", "") if row is None else (row.account_id, row.partner_id)
+        secrets = signing.counting(session, runtime.settings, account_id, partner_id)
+    check_signature(body, headers, secrets, timely=timely)
+    return f"partner:{partner_id}"

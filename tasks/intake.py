@@ -1,41 +1,56 @@
-"""The consumer of the command queue: upstream services enqueue executions with the body of the HTTP call."""
+"""The consumer of what others send by queue: commands of upstream services, acknowledgements of customs brokers."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from celery import bootsteps
-from kombu import Connection, Consumer, Message, Producer
+from kombu import Connection, Consumer, Message
 from kombu.mixins import ConsumerProducerMixin
 
 from config import queues
 from config.celery import app
 from config.logs import configure_logs
-from pipeline import dispatch
-from pipeline.acceptance import Acceptance, accept
+from pipeline import acknowledgements, dispatch
+from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
 from pipeline.errors import InvalidRequest, Refused, Retryable, ValidationFailed
 from pipeline.ids import new_id
 from pipeline.runtime import Runtime, process_runtime
 from pipeline.schemas.execution import ExecuteRequest
+from pipeline.schemas.messages import SentAcknowledgement
 from pipeline.schemas.problems import problem_of
 from pipeline.schemas.reading import parse
 
 log = structlog.get_logger(__name__)
 
-#: How long the queue is left alone when the database does not answer.
+#: How long a message is left alone when the database does not answer.
 PAUSE_SECONDS = 1.0
 
 
-class Intake(ConsumerProducerMixin):
-    """Takes one command after another: accepted and then acknowledged, or answered with a refusal, or left in the queue.
+@dataclass(frozen=True)
+class Answer:
+    """What is said to a message: the body and what it is."""
 
-    Whoever may write to the queue may execute for any account, so the message broker's own users guard it: there is no
-    key in a message. A command runs live and needs an `idempotencyKey`, because a queue may deliver it twice.
+    content_type: str
+    body: bytes
+
+
+Act = Callable[[Message], bytes]
+Refuse = Callable[[Message, Answer, str], None]
+
+
+class Intake(ConsumerProducerMixin):
+    """Takes one message after another: done and then acknowledged, or answered with a refusal, or kept until it can be done.
+
+    Whoever may write to the command queue may execute for any account, so the message broker's own users guard it: there
+    is no key in a command. A command runs live and needs an `idempotencyKey`, because a queue may deliver it twice. An
+    acknowledgement carries the three Standard Webhooks headers, made with the partner's secret.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -43,6 +58,7 @@ class Intake(ConsumerProducerMixin):
         self._runtime = runtime
         self._ended = threading.Event()
         self._queues = queues.contract_queues(settings)
+        self._ours = {*queues.WAKE_UPS, *(queue.name for queue in self._queues)}
         self.connection = Connection(
             settings.broker_url.get_secret_value(), transport_options=queues.transport_options(settings)
         )
@@ -50,53 +66,61 @@ class Intake(ConsumerProducerMixin):
     def get_consumers(
         self, consumer: Callable[..., Consumer], channel: Any
     ) -> list[Consumer]:  # kombu's channels have no type
-        """Consume the command queue; messages come as they are, whatever they claim to be."""
+        """Consume commands and acknowledgements; messages come as they are, whatever they claim to be."""
         for queue in self._queues:
             queue.bind(channel).declare()
-        commands = [queue for queue in self._queues if queue.name == queues.EXECUTE]
-        return [consumer(queues=commands, on_message=self.receive, prefetch_count=10)]
+        duties = ((queues.EXECUTE, self.receive_command), (queues.ACKNOWLEDGEMENTS, self.receive_acknowledgement))
+        return [
+            consumer(queues=[queue for queue in self._queues if queue.name == name], on_message=duty, prefetch_count=10)
+            for name, duty in duties
+        ]
 
-    def receive(self, message: Message) -> None:
-        """Deal with one command."""
-        request_id = str(message.properties.get("message_id") or message.headers.get("id") or new_id("cmd"))
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                accepted = self._accept(message)
-            except Retryable as later:
-                log.warning("command_put_off", reason=str(later))
-                self._ended.wait(PAUSE_SECONDS)
-                message.requeue()
-                return
-            except Refused as refused:
-                self._refuse(message, refused, request_id)
-            except Exception:
-                # A command that breaks us would break us again: it is answered like any other that cannot be done.
-                log.exception("command_raised")
-                self._refuse(message, InvalidRequest("the command cannot be processed; see the log"), request_id)
-            else:
-                log.info("command_accepted", export_id=accepted.export_id, created=accepted.created)
-                if accepted.created:
-                    dispatch.launch(accepted.export_id, accepted.units)
-            message.ack()
+    def receive_command(self, message: Message) -> None:
+        """Accept one command, or answer why not on the queue of refusals."""
+        self._receive(message, self._accept, self._refuse_command)
+
+    def receive_acknowledgement(self, message: Message) -> None:
+        """Record one answer of a customs broker, or put it among the dead letters."""
+        self._receive(message, self._acknowledge, self._bury)
 
     def end(self) -> None:
-        """Stop after the command at hand."""
+        """Stop after the message at hand."""
         self._ended.set()
         self.should_stop = True
 
-    def _accept(self, message: Message) -> Acceptance:
-        body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)
-        settings = self._runtime.settings
-        if len(body) > settings.max_body_bytes:
-            raise InvalidRequest(f"the command has more than {settings.max_body_bytes} bytes")
-        parsed = parse(body, ExecuteRequest, max_depth=settings.max_json_depth)
+    def _receive(self, message: Message, act: Act, refuse: Refuse) -> None:
+        request_id = str(message.properties.get("message_id") or message.headers.get("id") or new_id("cmd"))
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            while True:
+                try:
+                    answer = Answer("application/json", act(message))
+                except Retryable as later:
+                    # It stays with us: given back, RabbitMQ would count it as refused and bury it in the end.
+                    log.warning("message_put_off", reason=str(later))
+                    if self._ended.wait(PAUSE_SECONDS):
+                        message.requeue()
+                        return
+                    continue
+                except Refused as refused:
+                    answer = self._refused(message, refused, refuse, request_id)
+                except Exception:
+                    # A message that breaks us would break us again: it is answered like any other that cannot be done.
+                    log.exception("message_raised")
+                    broken = InvalidRequest("the message cannot be processed; see the log")
+                    answer = self._refused(message, broken, refuse, request_id)
+                break
+            self._reply(message, answer, request_id)
+            message.ack()
+
+    def _accept(self, message: Message) -> bytes:
+        parsed = parse(self._body(message), ExecuteRequest, max_depth=self._runtime.settings.max_json_depth)
         request = parsed.model
         if request.idempotency_key is None:
             raise ValidationFailed(
                 "/idempotencyKey is required of a command; give each its own", field="/idempotencyKey"
             )
         caller = Caller(request.account_id, "queue", "live", frozenset({EXECUTE}))
-        return accept(
+        accepted = accept(
             self._runtime,
             caller,
             request,
@@ -104,25 +128,76 @@ class Intake(ConsumerProducerMixin):
             idempotency_key=request.idempotency_key,
             trace_parent=message.headers.get("traceparent"),
         )
+        log.info("command_accepted", export_id=accepted.export_id, created=accepted.created)
+        if accepted.created:
+            dispatch.launch(accepted.export_id, accepted.units)
+        return accepted.body.encode()
 
-    def _refuse(self, message: Message, refused: Refused, request_id: str) -> None:
-        log.info("command_refused", code=refused.code)
-        producer: Producer = self.producer
+    def _acknowledge(self, message: Message) -> bytes:
+        body = self._body(message)
+        said = parse(body, SentAcknowledgement, max_depth=self._runtime.settings.max_json_depth).model
+        headers = {str(name).lower(): str(value) for name, value in message.headers.items()}
+        # It may have waited here for long; that it was sent before does no harm, because its id counts once.
+        actor = acknowledgements.signer(self._runtime, said.submission_id, body, headers, timely=False)
+        receipt = acknowledgements.answer(self._runtime, said.submission_id, said.answer, actor)
+        log.info("acknowledgement_taken", submission_id=said.submission_id, rung=said.rung)
+        return receipt.model_dump_json(by_alias=True).encode()
+
+    def _body(self, message: Message) -> bytes:
+        body = _raw(message)
+        if len(body) > self._runtime.settings.max_body_bytes:
+            raise InvalidRequest(f"the message has more than {self._runtime.settings.max_body_bytes} bytes")
+        return body
+
+    def _refused(self, message: Message, refused: Refused, refuse: Refuse, request_id: str) -> Answer:
+        log.info("message_refused", code=refused.code)
+        problem = problem_of(refused, request_id).model_dump_json(by_alias=True, exclude_none=True).encode()
+        answer = Answer("application/problem+json", problem)
+        refuse(message, answer, request_id)
+        return answer
+
+    def _refuse_command(self, message: Message, answer: Answer, request_id: str) -> None:
         for queue in self._queues:
             if queue.name == queues.REFUSED:
                 # Each time: a Redis that was flushed has forgotten the binding, and would drop the answer without a word.
-                queue.bind(producer.channel).declare()
-        producer.publish(
-            problem_of(refused, request_id).model_dump_json(by_alias=True, exclude_none=True).encode(),
-            exchange=queues.exchange,
-            routing_key=queues.BINDINGS[queues.REFUSED][0],
-            content_type="application/problem+json",
+                queue.bind(self.producer.channel).declare()
+        correlation_id = _correlation(message, request_id)
+        self._publish(answer, queues.exchange, queues.BINDINGS[queues.REFUSED][0], correlation_id=correlation_id)
+
+    def _bury(self, message: Message, answer: Answer, request_id: str) -> None:
+        kept = Answer(str(message.content_type or "application/octet-stream"), _raw(message))
+        headers = {**message.headers, "x-refused-by": request_id}
+        self._publish(kept, "", queues.DEAD, correlation_id=_correlation(message, request_id), headers=headers)
+
+    def _reply(self, message: Message, answer: Answer, request_id: str) -> None:
+        to = message.properties.get("reply_to")
+        if not to:
+            return
+        if to in self._ours:
+            log.warning("reply_not_sent", reason="the queue to reply to is one of the service's own")
+            return
+        self._publish(answer, "", str(to), correlation_id=_correlation(message, request_id))
+
+    def _publish(self, answer: Answer, exchange: Any, routing_key: str, **properties: Any) -> None:
+        self.producer.publish(
+            answer.body,
+            exchange=exchange,
+            routing_key=routing_key,
+            content_type=answer.content_type,
             content_encoding="utf-8",
             delivery_mode="persistent",
-            correlation_id=message.properties.get("correlation_id") or request_id,
             retry=True,
             retry_policy={"max_retries": 1},
+            **properties,
         )
+
+
+def _raw(message: Message) -> bytes:
+    return message.body.encode() if isinstance(message.body, str) else bytes(message.body)
+
+
+def _correlation(message: Message, request_id: str) -> str:
+    return str(message.properties.get("correlation_id") or request_id)
 
 
 class IntakeBeside(bootsteps.StartStopStep):  # type: ignore[misc]

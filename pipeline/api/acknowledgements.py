@@ -7,13 +7,12 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import acknowledgements, signing
+from pipeline import acknowledgements
 from pipeline.accounts import OPERATE, Caller
 from pipeline.acknowledgements import Submission
 from pipeline.api.bodies import documented
 from pipeline.api.dependencies import RuntimeDep, caller_of
 from pipeline.api.refusals import refusals
-from pipeline.channels.webhook import check_signature
 from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
@@ -68,15 +67,7 @@ def _signed(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str
             "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
             headers={"WWW-Authenticate": 'Bearer realm="exports"'},
         )
-    try:
-        submission = _find(runtime, submission_id)
-    except NotFound:
-        # Who cannot sign learns nothing of what exists.
-        raise InvalidApiKey("the Standard Webhooks signature does not fit the body or the submission") from None
-    with runtime.db.read() as session:
-        secrets = signing.counting(session, runtime.settings, submission.account_id, submission.partner_id)
-    check_signature(body, headers, secrets)
-    return f"partner:{submission.partner_id}"
+    return acknowledgements.signer(runtime, submission_id, body, headers)
 
 
 def _find(runtime: Runtime, submission_id: str) -> Submission:

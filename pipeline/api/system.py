@@ -16,7 +16,7 @@ from pipeline.api.refusals import refusals
 from pipeline.errors import NotFound, NotReady
 from pipeline.schemas.execution import ExecuteRequest, ExportView, View
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.messages import MESSAGES, AcknowledgementBody, HandoffAnswer
+from pipeline.schemas.messages import MESSAGES, AcknowledgementBody, HandoffAnswer, SentAcknowledgement
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Problem
 from pipeline.schemas.profiles import BrokerProfile
@@ -29,6 +29,7 @@ SCHEMAS: Final[dict[str, type[BaseModel]]] = {
     "export": ExportView,
     "problem": Problem,
     "acknowledgement": AcknowledgementBody,
+    "sent-acknowledgement": SentAcknowledgement,
     "broker-profile": BrokerProfile,
     "handoff-answer": HandoffAnswer,
     "commercial-customs-invoice": Invoice,

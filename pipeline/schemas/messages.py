@@ -230,6 +230,19 @@ class AcknowledgementBody(Closed):
     fields: list[FieldAnswer] = Field(default_factory=list, max_length=200)
 
 
+class SentAcknowledgement(AcknowledgementBody):
+    """The same where no address says which handoff is meant: in a queue, or in a file."""
+
+    submission_id: Annotated[str, StringConstraints(pattern=r"^sub_[0-9a-f]{32}$")] = Field(
+        description="As the handoff says it"
+    )
+
+    @property
+    def answer(self) -> AcknowledgementBody:
+        """The answer by itself."""
+        return AcknowledgementBody.model_validate(self.model_dump(exclude={"submission_id"}))
+
+
 class AcknowledgementReceipt(Closed):
     """That an answer was recorded; `rung` is where the submission stands now."""
 

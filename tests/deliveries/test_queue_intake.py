@@ -1,0 +1,233 @@
+"""What others send by queue: done once, answered where an answer is asked for, and never in the way of what follows."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from kombu import Connection, Consumer, Message, Producer, Queue
+from sqlmodel import select
+
+from config import queues
+from pipeline.acceptance import accept
+from pipeline.channels.webhook import signed
+from pipeline.errors import DatabaseBusy
+from pipeline.models import Acknowledgement, BrokerSubmission, Export
+from pipeline.runtime import Runtime
+from tasks import intake
+from tests import builders
+from tests.conftest import SERVERS
+from tests.deliveries import exports
+from tests.deliveries.conftest import OpenRuntime, empty_queues
+from tests.deliveries.endpoint import poll
+from tests.servers import RabbitMQ, Redis
+
+Json = dict[str, Any]
+OLD = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
+def desk(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """An intake at work on each of the message brokers; launches go nowhere."""
+    url = "memory://"
+    if request.param == "memory":
+        empty_queues()
+        with Connection(url) as connection:
+            connection.default_channel.queue_purge("answers")
+    else:
+        server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
+        url = server.fresh_url()
+    monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: None)
+    monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.05)
+    runtime = opened(broker_url=url)
+    secret = exports.register(runtime, builders.BROKER, "customs_broker").secret
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    with at_work(runtime):
+        yield Desk(runtime, url, secret)
+
+
+@contextmanager
+def at_work(runtime: Runtime) -> Iterator[None]:
+    working = intake.Intake(runtime)
+    thread = threading.Thread(target=working.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        working.end()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+class Desk:
+    """A partner's end of the queues."""
+
+    def __init__(self, runtime: Runtime, url: str, secret: str) -> None:
+        self.runtime, self.url, self.secret = runtime, url, secret
+
+    def send(self, routing_key: str, body: bytes, *, headers: Json | None = None, **properties: Any) -> None:
+        """Publish one message to the exchange of the contract, and have somewhere for its answer."""
+        with Connection(self.url) as connection:
+            channel = connection.channel()
+            for queue in (
+                *queues.contract_queues(self.runtime.settings),
+                Queue("answers", durable=True, queue_arguments=queues.queue_arguments(self.runtime.settings)),
+            ):
+                queue.bind(channel).declare()
+            Producer(channel).publish(
+                body,
+                exchange=queues.exchange,
+                routing_key=routing_key,
+                content_type="application/json",
+                content_encoding="utf-8",
+                headers=headers or {},
+                **properties,
+            )
+
+    def command(self, body: Json | bytes, **properties: Any) -> None:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send("execute", raw, **properties)
+
+    def acknowledge(self, body: Json, *, secret: str | None = None, at: datetime | None = None) -> None:
+        raw = json.dumps(body).encode()
+        headers: Json = dict(signed("msg-1", raw, secret or self.secret, at=at))
+        self.send("acknowledgement", raw, headers=headers, reply_to="answers", correlation_id="c-1")
+
+    def taken(self, queue: str, count: int = 1, seconds: float = 10) -> list[Message]:
+        """Take `count` messages from the queue, or as many as come in time."""
+        found: list[Message] = []
+
+        def take(each: Message) -> None:
+            found.append(each)
+            each.ack()
+
+        until = time.monotonic() + seconds
+        with Connection(self.url) as connection, Consumer(connection, [Queue(queue, no_declare=True)], on_message=take):
+            while len(found) < count and time.monotonic() < until:
+                try:
+                    connection.drain_events(timeout=0.1)
+                except TimeoutError:
+                    continue
+        return found
+
+    def rows(self, model: type[Any]) -> list[Any]:
+        with self.runtime.db.read() as session:
+            return list(session.exec(select(model)).all())
+
+    def submission(self) -> BrokerSubmission:
+        export = exports.ready(self.runtime)
+        exports.hand_off(self.runtime, export)
+        (row,) = self.rows(BrokerSubmission)
+        assert isinstance(row, BrokerSubmission)
+        return row
+
+
+def request(**changes: Any) -> Json:
+    made = builders.plan()
+    return {"accountId": builders.ACCOUNT, "batchId": made["batchId"], "plan": made, "idempotencyKey": "k-1"} | changes
+
+
+def test_a_command_that_asks_for_a_reply_gets_the_export_that_it_became(desk: Desk) -> None:
+    for _ in range(2):
+        desk.command(request(), reply_to="answers", correlation_id="order-7")
+    first, second = desk.taken("answers", 2)
+    assert [each.properties["correlation_id"] for each in (first, second)] == ["order-7"] * 2
+    assert [each.content_type for each in (first, second)] == ["application/json"] * 2
+    (export,) = desk.rows(Export)
+    assert json.loads(first.body)["exportId"] == json.loads(second.body)["exportId"] == export.id
+
+
+def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusals(desk: Desk) -> None:
+    desk.command(request(idempotencyKey=None), reply_to="answers", correlation_id="order-8")
+    (reply,), (refusal,) = desk.taken("answers"), desk.taken(queues.REFUSED)
+    assert reply.content_type == refusal.content_type == "application/problem+json"
+    assert json.loads(reply.body) == json.loads(refusal.body)
+    assert json.loads(reply.body)["field"] == "/idempotencyKey"
+    assert desk.rows(Export) == []
+
+
+@pytest.mark.parametrize("own", [queues.DEAD, queues.OPERATOR])
+def test_a_reply_is_never_sent_to_a_queue_of_the_service(desk: Desk, own: str) -> None:
+    desk.command(request(), reply_to=own)
+    desk.command(request(), reply_to="answers")
+    desk.taken("answers")
+    assert desk.taken(own, seconds=0.3) == []
+
+
+def test_poison_is_answered_and_what_follows_is_done(desk: Desk) -> None:
+    poison = (b"", b"\x80\x04N.", b"null", b"[" * 5000, b'{"a":1,"a":2}', b"\xff\xfe")
+    for each in poison:
+        desk.command(each)
+    desk.command(request(), reply_to="answers")
+    assert len(desk.taken("answers")) == 1
+    codes = [json.loads(each.body)["errorCode"] for each in desk.taken(queues.REFUSED, len(poison))]
+    assert sorted(set(codes)) == ["INVALID_REQUEST", "PAYLOAD_TOO_LARGE"]
+    assert len(codes) == len(poison)
+    assert len(desk.rows(Export)) == 1
+
+
+def test_a_command_stays_with_us_while_the_database_does_not_answer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+    real = accept
+
+    def seldom(*arguments: Any, **named: Any) -> Any:
+        tries.append(1)
+        if len(tries) <= 15:  # more often than a quorum queue would give it out again
+            raise DatabaseBusy("away")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr("tasks.intake.accept", seldom)
+    desk.command(request(), reply_to="answers")
+    assert len(desk.taken("answers")) == 1
+    assert len(tries) == 16
+    assert desk.taken(queues.DEAD, seconds=0.3) == []
+
+
+def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(desk: Desk) -> None:
+    submission = desk.submission()
+    said = {"submissionId": submission.id, "id": "a-1", "rung": "accepted", "reference": "REF-1"}
+    for _ in range(2):
+        desk.acknowledge(said, at=OLD)
+    first, second = (json.loads(each.body) for each in desk.taken("answers", 2))
+    assert (first["rung"], first["recorded"], second["recorded"]) == ("accepted", True, False)
+    (kept,) = desk.rows(Acknowledgement)
+    assert (kept.id, kept.rung, kept.reference) == ("a-1", "accepted", "REF-1")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda body: body | {"submissionId": "sub_" + "0" * 32}, "INVALID_API_KEY"),
+        (lambda body: body | {"rung": "paid"}, "VALIDATION_ERROR"),
+        (lambda body: body | {"submissionId": "../../x"}, "VALIDATION_ERROR"),
+    ],
+)
+def test_an_acknowledgement_that_cannot_be_taken_is_buried_whole_and_moves_nothing(
+    desk: Desk, change: Callable[[Json], Json], code: str
+) -> None:
+    submission = desk.submission()
+    body = change({"submissionId": submission.id, "id": "a-1", "rung": "accepted"})
+    desk.acknowledge(body)
+    (reply,), (buried,) = desk.taken("answers"), desk.taken(queues.DEAD)
+    assert json.loads(reply.body)["errorCode"] == code
+    assert json.loads(buried.body) == body
+    assert desk.rows(Acknowledgement) == []
+
+
+def test_a_forged_acknowledgement_does_no_harm_and_the_true_one_after_it_counts(desk: Desk) -> None:
+    submission = desk.submission()
+    said = {"submissionId": submission.id, "id": "a-1", "rung": "accepted"}
+    desk.acknowledge(said | {"rung": "rejected"}, secret="whsec_" + "AAAA" * 10)
+    desk.send("acknowledgement", json.dumps(said).encode())
+    desk.acknowledge(said)
+    poll(lambda: len(desk.rows(Acknowledgement)) == 1, 10)
+    assert [each.rung for each in desk.rows(Acknowledgement)] == ["accepted"]
+    assert len(desk.taken(queues.DEAD, 2)) == 2
