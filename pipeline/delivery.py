@@ -24,7 +24,7 @@ from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from pipeline.schemas.partners import AttemptView, DeliveryPage, DeliveryView
-from pipeline.states import DELIVERY_MOVES, DeliveryState, SubmissionState, sources
+from pipeline.states import DELIVERY_MOVES, DeliveryState, PartnerState, SubmissionState, sources
 from pipeline.steps import StepContext
 
 __all__ = ["DeliveryReport", "Lane", "deliver", "due_lanes", "get", "listed", "resend", "tell"]
@@ -118,9 +118,9 @@ def _send(settings: Settings, claimed: Claim) -> Sent:
 
 def _pause_gone(runtime: Runtime, claimed: Claim) -> None:
     # An endpoint that says 410 Gone wants nothing more, until its owner resumes it.
-    log.warning("partner_paused_by_its_endpoint")
     with runtime.db.write() as session:
-        partners.set_paused(session, claimed.target.account_id, claimed.lane.partner_id)
+        if partners.move(session, claimed.target.account_id, claimed.lane.partner_id, PartnerState.PAUSED):
+            log.warning("partner_paused_by_its_endpoint")
 
 
 def listed(

@@ -36,11 +36,12 @@ PARTNERS: Final = (
         kind="customs_broker",
         name="Sandbox customs broker",
         test=True,
+        live=True,
         path="borderbuddy",
         channels=[BorderBuddyWay(), QueueWay()],
     ),
-    NewPartner(id="wh_demo", kind="warehouse", name="Demo warehouse", test=True),
-    NewPartner(id="op_demo", kind="operator", name="Demo export desk", test=True),
+    NewPartner(id="wh_demo", kind="warehouse", name="Demo warehouse", test=True, live=True),
+    NewPartner(id="op_demo", kind="operator", name="Demo export desk", test=True, live=True),
 )
 
 _POLL_SECONDS: Final = 0.05

@@ -5,39 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from config.settings import Settings
-from pipeline import signing
-from pipeline.channels.channel import ChannelName
-from pipeline.db import database_now
+from pipeline import signing, ways
+from pipeline.db import changed, database_now
 from pipeline.documents import profile as profiles
 from pipeline.documents.kinds import ARTIFACT_TYPES
 from pipeline.errors import InvalidState, NotFound, ValidationFailed
-from pipeline.models import Delivery, Partner, PartnerChannel
+from pipeline.models import ConnectionTest, Delivery, Partner, PartnerChannel
 from pipeline.recipients import SANDBOX, default_way
 from pipeline.runtime import Runtime
-from pipeline.schemas.channels import BorderBuddyWay, QueueWay, SftpWay, Way
 from pipeline.schemas.partners import (
+    ConnectionTestView,
     CreatedPartner,
     NewPartner,
     PartnerChanges,
     PartnerView,
+    RotatedSecret,
 )
 from pipeline.schemas.plan import as_json
 from pipeline.schemas.problems import Issue
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.schemas.reading import failed
-from pipeline.states import DeliveryState, PartnerState
+from pipeline.states import PARTNER_MOVES, DeliveryState, PartnerState, sources
 
 #: What of a change has another name in the table, and what may be taken away by saying null.
 _COLUMNS = {"artifactTypes": "artifact_types"}
 _EMPTIED = frozenset({"artifactTypes", "profile"})
 
-#: What of a way is encrypted and never shown.
-CREDENTIALS: Final = {"password", "private_key"}
+#: What to do so that live exports reach a partner, by where it stands.
+TO_BE_LIVE: Final[Mapping[PartnerState, str]] = {
+    PartnerState.DRAFT: "run its connection test, and activate it once that has passed",
+    PartnerState.TESTING: "mend what its last connection test says, test it again, and activate it",
+    PartnerState.VERIFIED: "activate it first",
+    PartnerState.LIVE: "there is nothing to do",
+    PartnerState.PAUSED: "resume it first",
+}
 
 
 def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner:
@@ -45,7 +50,7 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
 
     Raises ValidationFailed where the id is taken or the channels do not fit the partner.
     """
-    _check(new.kind, new.path, new.channels, field="/channels")
+    ways.check(new.kind, new.path, new.channels, field="/channels")
     _check_documents(new.kind, new.artifact_types, new.profile)
     if new.id in (account_id, SANDBOX):
         raise ValidationFailed(f"{new.id} names something else already; choose another id", field="/id")
@@ -58,7 +63,7 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
                     id=new.id,
                     kind=new.kind,
                     name=new.name,
-                    state=PartnerState.LIVE.value,
+                    state=(PartnerState.LIVE if new.live else PartnerState.DRAFT).value,
                     test=new.test,
                     path=(new.path or "byob") if new.kind == "customs_broker" else None,
                     artifact_types=new.artifact_types,
@@ -66,9 +71,8 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
                 )
             )
             signing.keep(session, runtime.settings, account_id, new.id, secret)
-            _write_ways(
-                session, runtime.settings, account_id, new.id, new.channels or [_default(new.kind, new.path)], {}
-            )
+            default = default_way(new.kind, new.path)
+            ways.write(session, runtime.settings, account_id, new.id, new.channels, default)
             view = _view(session, account_id, new.id)
     except IntegrityError as error:
         raise ValidationFailed(f"there is a partner {new.id} already; choose another id", field="/id") from error
@@ -78,13 +82,16 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
 def listed(runtime: Runtime, account_id: str) -> list[PartnerView]:
     """Return the account's partners, by id."""
     with runtime.db.read() as session:
-        rows = session.scalars(select(Partner).where(col(Partner.account_id) == account_id).order_by(col(Partner.id)))
+        rows = session.scalars(
+            select(Partner).where(col(Partner.account_id) == account_id).order_by(col(Partner.id))
+        ).all()
         channels = session.scalars(
             select(PartnerChannel)
             .where(col(PartnerChannel.account_id) == account_id)
             .order_by(col(PartnerChannel.position))
         ).all()
-        return [_shown(row, [way for way in channels if way.partner_id == row.id]) for row in rows]
+        tests = _tests(session, account_id, rows)
+        return [_shown(row, [way for way in channels if way.partner_id == row.id], tests.get(row.id)) for row in rows]
 
 
 def get(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
@@ -94,7 +101,7 @@ def get(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
 
 
 def change(runtime: Runtime, account_id: str, partner_id: str, changes: PartnerChanges) -> PartnerView:
-    """Change what `changes` name; the signing secret stays.
+    """Change what `changes` name; the signing secret stays. Other ways of a verified partner are yet to be tested.
 
     Raises NotFound, and ValidationFailed where the channels do not fit the partner.
     """
@@ -102,59 +109,58 @@ def change(runtime: Runtime, account_id: str, partner_id: str, changes: PartnerC
         row = _locked(session, account_id, partner_id)
         path = changes.path or row.path
         if changes.channels is not None:
-            _check(row.kind, path, changes.channels, field="/channels")
+            ways.check(row.kind, path, changes.channels, field="/channels")
         _check_documents(row.kind, changes.artifact_types, changes.profile)
         wanted = changes.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"channels"})
         values = {
             _COLUMNS.get(name, name): value for name, value in wanted.items() if value is not None or name in _EMPTIED
         }
+        ways_changed = {} if changes.channels is None else {"ways_changed_at": database_now()}
         session.execute(
             update(Partner)
             .where(col(Partner.account_id) == account_id, col(Partner.id) == partner_id)
-            .values(updated_at=database_now(), **values)
+            .values(updated_at=database_now(), **(values | ways_changed))
         )
         if changes.channels is not None:
-            before = session.scalars(
-                delete(PartnerChannel)
-                .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
-                .returning(PartnerChannel)
-            ).all()
-            kept = {each.channel: each for each in before}
-            ways = changes.channels or [_default(row.kind, path)]
-            _write_ways(session, runtime.settings, account_id, partner_id, ways, kept)
+            default = default_way(row.kind, path)
+            ways.write(session, runtime.settings, account_id, partner_id, changes.channels, default)
+            move(session, account_id, partner_id, PartnerState.TESTING, only_from=PartnerState.VERIFIED)
+        session.expire_all()
+        return _view(session, account_id, partner_id)
+
+
+def activate(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
+    """Have live exports reach a partner whose every way passed its connection test.
+
+    Raises NotFound, and InvalidState where it is anything but verified.
+    """
+    with runtime.db.write() as session:
+        row = _locked(session, account_id, partner_id)
+        if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.VERIFIED):
+            raise InvalidState(f"{partner_id} is {row.state}; {TO_BE_LIVE[PartnerState(row.state)]}")
         session.expire_all()
         return _view(session, account_id, partner_id)
 
 
 def pause(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
-    """Send the partner nothing more until it is resumed; what it is owed stays owed. Raises NotFound."""
+    """Send the partner nothing more until it is resumed; what it is owed stays owed.
+
+    Raises NotFound, and InvalidState where it was never live.
+    """
     with runtime.db.write() as session:
-        _locked(session, account_id, partner_id)
-        set_paused(session, account_id, partner_id)
+        row = _locked(session, account_id, partner_id)
+        if not move(session, account_id, partner_id, PartnerState.PAUSED) and row.state != PartnerState.PAUSED.value:
+            raise InvalidState(f"{partner_id} is {row.state} and not live, so there is nothing to pause")
         session.expire_all()
         return _view(session, account_id, partner_id)
-
-
-def set_paused(session: Session, account_id: str, partner_id: str) -> None:
-    """Mark the partner paused, in the caller's transaction."""
-    session.execute(
-        update(Partner)
-        .where(col(Partner.account_id) == account_id, col(Partner.id) == partner_id)
-        .values(state=PartnerState.PAUSED.value, updated_at=database_now())
-    )
 
 
 def resume(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
     """Send the partner what it is owed, from now on. Raises NotFound, InvalidState where it is not paused."""
     with runtime.db.write() as session:
-        row = _locked(session, account_id, partner_id)
-        if row.state != PartnerState.PAUSED.value:
+        _locked(session, account_id, partner_id)
+        if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.PAUSED):
             raise InvalidState(f"{partner_id} is not paused")
-        session.execute(
-            update(Partner)
-            .where(col(Partner.account_id) == account_id, col(Partner.id) == partner_id)
-            .values(state=PartnerState.LIVE.value, updated_at=database_now())
-        )
         session.execute(
             update(Delivery)
             .where(
@@ -168,27 +174,41 @@ def resume(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
         return _view(session, account_id, partner_id)
 
 
-def _default(kind: str, path: str | None) -> Way:
-    return BorderBuddyWay() if default_way(kind, path) is ChannelName.BORDERBUDDY else QueueWay()
+def move(
+    session: Session, account_id: str, partner_id: str, to: PartnerState, *, only_from: PartnerState | None = None
+) -> bool:
+    """Move the partner to a state if it may go there from where it is, in the caller's transaction; tell whether it did."""
+    origins = sources(PARTNER_MOVES, to) if only_from is None else [only_from]
+    moved = session.execute(
+        update(Partner)
+        .where(
+            col(Partner.account_id) == account_id,
+            col(Partner.id) == partner_id,
+            col(Partner.state).in_([origin.value for origin in origins]),
+        )
+        .values(state=to.value, updated_at=database_now())
+        .execution_options(synchronize_session=False)
+    )
+    return changed(moved) == 1
 
 
-def _check(kind: str, path: str | None, channels: Sequence[Way], *, field: str) -> None:
-    names = [channel.channel for channel in channels]
-    if len(set(names)) != len(names):
-        raise ValidationFailed("a channel is named twice; a partner has each channel once", field=field)
-    if path is not None and kind != "customs_broker":
-        raise ValidationFailed("only a customs broker has a handoff path; leave path out", field="/path")
-    if "email" in names and kind == "warehouse":
-        raise ValidationFailed(
-            "a warehouse is told of every package, which no mailbox wants; reach it by queue, webhook or sftp",
-            field=field,
-        )
-    if "borderbuddy" in names and path != "borderbuddy":
-        raise ValidationFailed(
-            "the channel borderbuddy is for customs brokers on the path borderbuddy; set path too", field=field
-        )
-    if names and path == "borderbuddy" and "borderbuddy" not in names:
-        raise ValidationFailed("the path borderbuddy needs the channel borderbuddy", field=field)
+def rotate_secret(runtime: Runtime, account_id: str, partner_id: str, overlap_hours: int) -> RotatedSecret:
+    """Give the partner a new signing secret, shown this once; the older ones count for `overlap_hours` more.
+
+    Raises NotFound.
+    """
+    secret = signing.new_secret()
+    with runtime.db.write() as session:
+        _locked(session, account_id, partner_id)
+        ends_at = signing.retire(session, account_id, partner_id, overlap_hours * 3600)
+        signing.keep(session, runtime.settings, account_id, partner_id, secret)
+    return RotatedSecret(partner_id=partner_id, secret=secret, previous_ends_at=ends_at)
+
+
+def latest_test(session: Session, account_id: str, partner_id: str) -> ConnectionTestView | None:
+    """Return the partner's newest connection test; None where there was none."""
+    row = session.get(Partner, (account_id, partner_id))
+    return None if row is None else _tests(session, account_id, [row]).get(partner_id)
 
 
 def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: BrokerProfile | None) -> None:
@@ -211,46 +231,6 @@ def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: B
     profiles.check(profile, "/profile")
 
 
-def _write_ways(
-    session: Session,
-    settings: Settings,
-    account_id: str,
-    partner_id: str,
-    ways: Sequence[Way],
-    before: Mapping[str, PartnerChannel],
-) -> None:
-    session.execute(
-        insert(PartnerChannel),
-        [
-            {
-                "account_id": account_id,
-                "partner_id": partner_id,
-                "channel": way.channel,
-                "way": way.model_dump(mode="json", by_alias=True, exclude=CREDENTIALS),
-                "credential": _credential(settings, account_id, partner_id, way, before.get(way.channel), position),
-                "position": position,
-            }
-            for position, way in enumerate(ways)
-        ],
-    )
-
-
-def _credential(
-    settings: Settings, account_id: str, partner_id: str, way: Way, before: PartnerChannel | None, position: int
-) -> str | None:
-    """Return the way's credential as it is kept: what is given, else what is there for the same address."""
-    if not isinstance(way, SftpWay):
-        return None
-    given = way.private_key or way.password
-    if given is not None:
-        return signing.seal(settings, account_id, partner_id, given.get_secret_value())
-    if before is not None and before.way.get("address") == way.address:
-        return before.credential
-    raise ValidationFailed(
-        "a new address needs its own credential; give password or privateKey", field=f"/channels/{position}"
-    )
-
-
 def _locked(session: Session, account_id: str, partner_id: str) -> Partner:
     row = session.get(Partner, (account_id, partner_id), with_for_update=True)
     if row is None:
@@ -262,15 +242,42 @@ def _view(session: Session, account_id: str, partner_id: str) -> PartnerView:
     row = session.get(Partner, (account_id, partner_id))
     if row is None:
         raise NotFound(f"there is no partner {partner_id} in this account")
-    ways = session.scalars(
+    channels = session.scalars(
         select(PartnerChannel)
         .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
         .order_by(col(PartnerChannel.position))
     ).all()
-    return _shown(row, ways)
+    return _shown(row, channels, _tests(session, account_id, [row]).get(partner_id))
 
 
-def _shown(row: Partner, ways: Sequence[PartnerChannel]) -> PartnerView:
+def _tests(session: Session, account_id: str, partners: Sequence[Partner]) -> dict[str, ConnectionTestView]:
+    """Return the newest connection test of each of the partners that has one, by partner."""
+    newest = (
+        select(func.max(col(ConnectionTest.id)))
+        .where(
+            col(ConnectionTest.account_id) == account_id,
+            col(ConnectionTest.partner_id).in_([partner.id for partner in partners]),
+        )
+        .group_by(col(ConnectionTest.partner_id))
+    )
+    changed_at = {partner.id: partner.ways_changed_at for partner in partners}
+    return {
+        row.partner_id: ConnectionTestView.model_validate(
+            {
+                "id": row.id,
+                "partner_id": row.partner_id,
+                "passed": row.passed,
+                "outdated": row.tested_at < changed_at[row.partner_id],
+                "tested_by": row.tested_by,
+                "tested_at": row.tested_at,
+                "ways": row.ways,
+            }
+        )
+        for row in session.scalars(select(ConnectionTest).where(col(ConnectionTest.id).in_(newest)))
+    }
+
+
+def _shown(row: Partner, channels: Sequence[PartnerChannel], test: ConnectionTestView | None) -> PartnerView:
     return PartnerView.model_validate(
         {
             "id": row.id,
@@ -281,7 +288,8 @@ def _shown(row: Partner, ways: Sequence[PartnerChannel]) -> PartnerView:
             "path": row.path,
             "artifact_types": row.artifact_types,
             "profile": row.profile,
-            "channels": [way.way for way in ways],
+            "channels": [each.way for each in channels],
+            "last_test": test,
             "created_at": row.created_at,
             "updated_at": row.updated_at,
         }

@@ -30,6 +30,7 @@ from pipeline.errors import (
 )
 from pipeline.ids import new_id
 from pipeline.models import Export, Partner, PlanSnapshot, Waiver
+from pipeline.partners import TO_BE_LIVE
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest, PreflightReport
 from pipeline.schemas.plan import Plan
@@ -288,8 +289,11 @@ def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
         noun = kind.replace("_", " ")
         if partner is None:
             raise UnknownPartner(f"no {noun} {partner_id} is registered; register it, or name another", field=field)
-        if partner.state != PartnerState.LIVE.value:
-            raise UnknownPartner(f"the {noun} {partner_id} is {partner.state}; resume it first", field=field)
+        state = PartnerState(partner.state)
+        # What is marked test may be tried out before it is live.
+        tried_out = caller.mode == "test" and partner.test and state is not PartnerState.PAUSED
+        if state is not PartnerState.LIVE and not tried_out:
+            raise UnknownPartner(f"the {noun} {partner_id} is {state}; {TO_BE_LIVE[state]}", field=field)
         if caller.mode == "test" and not partner.test:
             raise UnknownPartner(
                 f"the {noun} {partner_id} is live and a test key must not reach it; name one that is marked test",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, insert, or_, select
+from sqlalchemy import func, insert, or_, select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -34,6 +35,21 @@ def keep(session: Session, settings: Settings, account_id: str, partner_id: str,
             sealed=seal(settings, account_id, partner_id, secret),
         )
     )
+
+
+def retire(session: Session, account_id: str, partner_id: str, overlap_seconds: float) -> datetime:
+    """Let the partner's secrets of today end when the overlap is over, if not sooner; return that instant."""
+    ends_at: datetime = session.execute(select(database_now(overlap_seconds))).scalar_one()
+    session.execute(
+        update(PartnerSecret)
+        .where(
+            col(PartnerSecret.account_id) == account_id,
+            col(PartnerSecret.partner_id) == partner_id,
+            or_(col(PartnerSecret.ends_at).is_(None), col(PartnerSecret.ends_at) > ends_at),
+        )
+        .values(ends_at=ends_at)
+    )
+    return ends_at
 
 
 def counting(session: Session, settings: Settings, account_id: str, partner_id: str) -> list[str]:

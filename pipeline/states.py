@@ -73,7 +73,7 @@ class PartnerState(StrEnum):
     """The life of a partner: whether it is known to be reached, and whether it is sent anything."""
 
     DRAFT = "draft"  # registered; no way to it has been tried
-    TESTING = "testing"  # its ways were tried, and one of them did not pass
+    TESTING = "testing"  # of its ways, one did not pass its connection test or was changed since
     VERIFIED = "verified"  # every way passed its connection test
     LIVE = "live"  # live exports reach it
     PAUSED = "paused"  # it is sent nothing; what it is owed stays owed
@@ -105,8 +105,8 @@ DELIVERY_MOVES: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
 }
 
 PARTNER_MOVES: Final[Mapping[PartnerState, frozenset[PartnerState]]] = {
-    PartnerState.DRAFT: frozenset({PartnerState.TESTING, PartnerState.VERIFIED, PartnerState.LIVE}),
-    PartnerState.TESTING: frozenset({PartnerState.VERIFIED, PartnerState.LIVE}),
+    PartnerState.DRAFT: frozenset({PartnerState.TESTING, PartnerState.VERIFIED}),
+    PartnerState.TESTING: frozenset({PartnerState.VERIFIED}),
     PartnerState.VERIFIED: frozenset({PartnerState.TESTING, PartnerState.LIVE}),
     PartnerState.LIVE: frozenset({PartnerState.PAUSED}),
     PartnerState.PAUSED: frozenset({PartnerState.LIVE}),

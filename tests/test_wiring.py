@@ -166,6 +166,7 @@ MACHINES: list[tuple[type[StrEnum], Mapping[Any, frozenset[Any]], StrEnum, set[S
         states.SubmissionState.PENDING,
         {states.SubmissionState.RELEASED},
     ),
+    (states.PartnerState, states.PARTNER_MOVES, states.PartnerState.DRAFT, set()),
 ]
 
 

@@ -44,6 +44,9 @@ def add(
         typer.Option(metavar="FILE.json", help="Of a customs broker: its import template; see docs/customs.md."),
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="A stand-in that test exports may reach.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="It is known to work: live exports reach it without a connection test.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Register a partner; its signing secret is shown this once."""
@@ -51,7 +54,9 @@ def add(
     channels += [QueueWay()] if queue else []
     channels += [WebhookWay(address=webhook)] if webhook else []
     template = None if profile is None else _profile(profile)
-    new = NewPartner(id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels)
+    new = NewPartner(
+        id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels, live=live
+    )
     with opened() as runtime:
         made = partners.create(runtime, account, new)
     if as_json:

@@ -54,6 +54,7 @@ class Partner(SQLModel, table=True):
     path: str | None = None  # borderbuddy | byob, of a customs broker
     artifact_types: list[str] | None = Field(default=None, sa_type=JSON_COLUMN)
     profile: dict[str, Any] | None = Field(default=None, sa_type=JSON_COLUMN)  # the customs broker's import template
+    ways_changed_at: datetime = written_at()  # a connection test from before says nothing of them
     created_at: datetime = written_at()
     updated_at: datetime = written_at()
 

@@ -27,6 +27,7 @@ class NewPartner(Closed):
     artifact_types: list[str] | None = Field(None, max_length=20, description="Which documents it is told of; all")
     profile: BrokerProfile | None = Field(None, description="Of a customs broker: the file that it imports")
     channels: Ways = Field(default_factory=list)
+    live: bool = Field(False, description="It is known to work: live exports reach it without a connection test")
 
 
 class PartnerChanges(Closed):
@@ -38,6 +39,42 @@ class PartnerChanges(Closed):
     artifact_types: list[str] | None = Field(None, max_length=20)
     profile: BrokerProfile | None = None
     channels: Ways | None = None
+
+
+class StageView(Closed):
+    """One stage of the connection test of one way."""
+
+    name: str
+    passed: bool
+    duration_ms: int
+    found: str = Field(description="What there was to see, as one sentence")
+    remedy: str | None = Field(description="What to do where it did not pass")
+
+
+class WayTestView(Closed):
+    """How one way to a partner passed its connection test; nothing follows a stage that did not pass."""
+
+    channel: str
+    passed: bool
+    stages: list[StageView]
+
+
+class ConnectionTestView(Closed):
+    """A staged test of every way to a partner."""
+
+    id: str
+    partner_id: str
+    passed: bool = Field(description="Whether every stage of every way passed")
+    outdated: bool = Field(description="Whether a way was changed after it, so that it says nothing of today's")
+    tested_by: str = Field(description="The key that asked for it, or cli")
+    tested_at: datetime = Field(description="When it began")
+    ways: list[WayTestView]
+
+
+class TestedPartner(ConnectionTestView):
+    """A connection test just made, and where the partner stands by it."""
+
+    state: PartnerState
 
 
 class PartnerView(Closed):
@@ -52,6 +89,7 @@ class PartnerView(Closed):
     artifact_types: list[str] | None
     profile: BrokerProfile | None
     channels: list[Way] = Field(description="Without their credentials")
+    last_test: ConnectionTestView | None = Field(description="Its newest connection test")
     created_at: datetime
     updated_at: datetime
 
@@ -60,6 +98,22 @@ class CreatedPartner(PartnerView):
     """A partner just registered, with its signing secret, which is never shown again."""
 
     secret: str = Field(description="Standard Webhooks secret: signs what we send and what the partner answers")
+
+
+class SecretRotation(Closed):
+    """How a new signing secret takes the place of the one that there is."""
+
+    overlap_hours: int = Field(
+        24, ge=0, le=168, description="How long the older secrets still count; 0 ends one that has leaked at once"
+    )
+
+
+class RotatedSecret(Closed):
+    """A new signing secret, which is never shown again."""
+
+    partner_id: str
+    secret: str = Field(description="Signs what we send from now on; until then the older ones sign it as well")
+    previous_ends_at: datetime = Field(description="When the older secrets cease to count")
 
 
 class PartnerList(Closed):

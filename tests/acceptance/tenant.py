@@ -32,11 +32,12 @@ PARTNERS: tuple[Json, ...] = (
         "kind": "customs_broker",
         "name": "Sandbox customs broker",
         "test": True,
+        "live": True,
         "path": "borderbuddy",
         "channels": [{"channel": "borderbuddy"}, {"channel": "queue"}],
     },
-    {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "test": True},
-    {"id": "op_demo", "kind": "operator", "name": "Export desk", "test": True},
+    {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "test": True, "live": True},
+    {"id": "op_demo", "kind": "operator", "name": "Export desk", "test": True, "live": True},
 )
 
 

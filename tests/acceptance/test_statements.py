@@ -32,7 +32,7 @@ def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
     opened = open_runtime(settings)
     accounts.create_account(opened, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for kind, partner_id in (("customs_broker", builders.BROKER), ("warehouse", builders.WAREHOUSE)):
-        new = {"id": partner_id, "kind": kind, "name": f"Demo {kind}", "test": True}
+        new = {"id": partner_id, "kind": kind, "name": f"Demo {kind}", "test": True, "live": True}
         partners.create(opened, builders.ACCOUNT, NewPartner.model_validate(new))
     yield opened
     opened.close()

@@ -67,8 +67,8 @@ def furnish(runtime: Runtime) -> None:
     """Bring the database up to date, and open the account of the plans with its partners, all reached by the queues."""
     migrations.upgrade(runtime.db)
     accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
-    broker = NewPartner(id=builders.BROKER, kind="customs_broker", name="Demo broker", path="byob")
-    warehouse = NewPartner(id=builders.WAREHOUSE, kind="warehouse", name="Demo warehouse")
+    broker = NewPartner(id=builders.BROKER, kind="customs_broker", name="Demo broker", path="byob", live=True)
+    warehouse = NewPartner(id=builders.WAREHOUSE, kind="warehouse", name="Demo warehouse", live=True)
     for partner in (broker, warehouse):
         partners.create(runtime, builders.ACCOUNT, partner)
 

@@ -89,9 +89,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     there = Commands(environment)
     there.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
     there.json("partners", "add", builders.BROKER, "--account", builders.ACCOUNT, "--kind", "customs_broker",
-               "--name", "Sandbox broker", "--path", "borderbuddy", "--queue", "--test")  # fmt: skip
+               "--name", "Sandbox broker", "--path", "borderbuddy", "--queue", "--test", "--live")  # fmt: skip
     there.json("partners", "add", builders.WAREHOUSE, "--account", builders.ACCOUNT, "--kind", "warehouse",
-               "--name", "Demo warehouse", "--test")  # fmt: skip
+               "--name", "Demo warehouse", "--test", "--live")  # fmt: skip
     key = there.json("keys", "create", "--account", builders.ACCOUNT, "--role", "admin", "--test")["key"]
     process = exports(["serve", "--port", "0", "--json"], environment, home)
     try:

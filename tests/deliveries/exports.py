@@ -36,7 +36,7 @@ def register(runtime: Runtime, partner_id: str, kind: str, **changes: Any) -> Cr
     with runtime.db.write() as session:
         if session.get(Account, builders.ACCOUNT) is None:
             session.add(Account(id=builders.ACCOUNT, name="Maple Goods Ltd"))
-    given = {"id": partner_id, "kind": kind, "name": f"Demo {kind}"} | changes
+    given = {"id": partner_id, "kind": kind, "name": f"Demo {kind}", "live": True} | changes
     return partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(given))
 
 

@@ -119,7 +119,7 @@ def test_a_partners_secret_is_shown_once(desk: Desk) -> None:
 
 def test_a_partner_is_changed_paused_and_resumed(desk: Desk) -> None:
     api = desk.client()
-    api.post("/api/partners", json=NEW)
+    api.post("/api/partners", json=NEW | {"live": True})
     hook = {"channel": "webhook", "address": "https://dock.example/in"}
     changed = api.patch(
         "/api/partners/wh_new", json={"name": "Dock 5", "channels": [hook, {"channel": "queue"}]}

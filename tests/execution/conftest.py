@@ -152,6 +152,7 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
                     "name": "Sandbox broker",
                     "path": "byob",
                     "test": True,
+                    "live": True,
                 }
             ),
         )
@@ -159,7 +160,7 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
             runtime,
             builders.ACCOUNT,
             NewPartner.model_validate(
-                {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "test": True}
+                {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "test": True, "live": True}
             ),
         )
         caller = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))

@@ -39,7 +39,7 @@ def desk(database_url: str, folder: Path, broker: builders.Json | None = None, *
         {"id": builders.BROKER, "kind": "customs_broker", "name": "Demo customs broker", **(broker or {})},
         {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse"},
     ):
-        partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(partner))
+        partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(partner | {"live": True}))
     return runtime
 
 

@@ -59,6 +59,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_connection_tests")),
     )
     op.create_index("ix_connection_tests_account_id_partner_id", "connection_tests", ["account_id", "partner_id"])
+    with op.batch_alter_table("partners") as batch_op:
+        batch_op.add_column(sa.Column("ways_changed_at", pipeline.db.Instant(), nullable=True))
+    op.execute("UPDATE partners SET ways_changed_at = updated_at")
+    with op.batch_alter_table("partners") as batch_op:
+        batch_op.alter_column("ways_changed_at", existing_type=pipeline.db.Instant(), nullable=False)
     with op.batch_alter_table("partner_channels") as batch_op:
         batch_op.add_column(sa.Column("way", _JSON, nullable=True))
         batch_op.add_column(sa.Column("credential", sa.String(), nullable=True))
@@ -148,6 +153,8 @@ def downgrade() -> None:
             "way",
         ):
             batch_op.drop_column(name)
+    with op.batch_alter_table("partners") as batch_op:
+        batch_op.drop_column("ways_changed_at")
     op.drop_index("ix_connection_tests_account_id_partner_id", "connection_tests")
     op.drop_table("connection_tests")
     op.drop_table("partner_secrets")

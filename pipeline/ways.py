@@ -1,0 +1,96 @@
+"""The ways to a partner: which fit it, and how they and their credentials are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import delete, insert
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline import signing
+from pipeline.channels.channel import ChannelName
+from pipeline.errors import ValidationFailed
+from pipeline.models import PartnerChannel
+from pipeline.schemas.channels import BorderBuddyWay, QueueWay, SftpWay, Way
+
+#: What of a way is encrypted and never shown.
+CREDENTIALS: Final = {"password", "private_key"}
+
+
+def check(kind: str, path: str | None, channels: Sequence[Way], *, field: str) -> None:
+    """Raise ValidationFailed where the channels do not fit the partner, or one another."""
+    names = [channel.channel for channel in channels]
+    if len(set(names)) != len(names):
+        raise ValidationFailed("a channel is named twice; a partner has each channel once", field=field)
+    if path is not None and kind != "customs_broker":
+        raise ValidationFailed("only a customs broker has a handoff path; leave path out", field="/path")
+    if "email" in names and kind == "warehouse":
+        raise ValidationFailed(
+            "a warehouse is told of every package, which no mailbox wants; reach it by queue, webhook or sftp",
+            field=field,
+        )
+    if "borderbuddy" in names and path != "borderbuddy":
+        raise ValidationFailed(
+            "the channel borderbuddy is for customs brokers on the path borderbuddy; set path too", field=field
+        )
+    if names and path == "borderbuddy" and "borderbuddy" not in names:
+        raise ValidationFailed("the path borderbuddy needs the channel borderbuddy", field=field)
+
+
+def write(
+    session: Session,
+    settings: Settings,
+    account_id: str,
+    partner_id: str,
+    channels: Sequence[Way],
+    default: ChannelName,
+) -> None:
+    """Keep these ways instead of those that there are, in the caller's transaction; without any, the default one.
+
+    A way to the same address keeps its credential. Raises ValidationFailed where a new one comes without.
+    """
+    before = session.scalars(
+        delete(PartnerChannel)
+        .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
+        .returning(PartnerChannel)
+    ).all()
+    kept = {each.channel: each for each in before}
+    given = channels or [BorderBuddyWay() if default is ChannelName.BORDERBUDDY else QueueWay()]
+    session.execute(
+        insert(PartnerChannel),
+        [
+            {
+                "account_id": account_id,
+                "partner_id": partner_id,
+                "channel": way.channel,
+                "way": way.model_dump(mode="json", by_alias=True, exclude=CREDENTIALS),
+                "credential": _credential(settings, account_id, partner_id, way, kept, position),
+                "position": position,
+            }
+            for position, way in enumerate(given)
+        ],
+    )
+
+
+def _credential(
+    settings: Settings,
+    account_id: str,
+    partner_id: str,
+    way: Way,
+    before: Mapping[str, PartnerChannel],
+    position: int,
+) -> str | None:
+    """Return the way's credential as it is kept: what is given, else what is there for the same address."""
+    if not isinstance(way, SftpWay):
+        return None
+    given = way.private_key or way.password
+    if given is not None:
+        return signing.seal(settings, account_id, partner_id, given.get_secret_value())
+    known = before.get(way.channel)
+    if known is not None and known.way.get("address") == way.address:
+        return known.credential
+    raise ValidationFailed(
+        "a new address needs its own credential; give password or privateKey", field=f"/channels/{position}"
+    )
