@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         SecretStr("development-only-secret-key"),
         description="Encrypts partners' secrets at rest; any long random text, the same on every machine",
     )
+    secret_keys_previous: tuple[SecretStr, ...] = Field(
+        (), description="Secret keys of before: what is sealed under them still opens, until `exports secrets rotate`"
+    )
 
     # What the command line talks to
     api_url: str = Field("http://127.0.0.1:8000", description="The API that the `exports` command calls")
@@ -123,6 +126,10 @@ class Settings(BaseSettings):
     )
     answer_link_days: Count = Field(7, description="How long the link to answer a handoff in an e-mail is good")
 
+    connection_test_seconds: Seconds = Field(
+        30, description="Total time that the connection test of one way to a partner may take"
+    )
+
     # Bounds of the API
     max_body_bytes: Count = Field(32 * 1024 * 1024, description="Largest request body, counted while it streams")
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
@@ -175,6 +182,16 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether the message broker lives in this process, so that the workers must too."""
         return self.message_broker == "memory"
+
+    @property
+    def secret_key_is_public(self) -> bool:
+        """Whether secrets are sealed under the default, which everybody knows."""
+        return self.secret_key == type(self).model_fields["secret_key"].default
+
+    @property
+    def needs_own_secret_key(self) -> bool:
+        """Whether this is more than one machine's own service: others can reach its database or message broker."""
+        return not self.embedded or not self.database_url.startswith("sqlite:")
 
     @property
     def borderbuddy_sandbox(self) -> str:

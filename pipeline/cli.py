@@ -31,6 +31,7 @@ _NOUNS: Final = {
     "accounts": ("accounts", "app"),
     "keys": ("accounts", "keys_app"),
     "partners": ("partners", "app"),
+    "secrets": ("secrets", "app"),
     "waivers": ("waivers", "app"),
     "config": ("configuration", "app"),
 }

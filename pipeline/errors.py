@@ -11,7 +11,8 @@ ExportsError
 │   ├── StepFailed           a step met facts that it cannot work with
 │   ├── ArtifactConflict     the same document came out with other bytes
 │   ├── RulesInvalid         the rules of customs contradict their schema or one another
-│   └── ChannelRefused       a partner's endpoint said no for good
+│   ├── ChannelRefused       a partner's endpoint said no for good
+│   └── UnsafeSettings       the settings are such that no process may serve by them
 ├── Fenced               stop at once: somebody else holds this step now
 └── Refused              tell the caller: the request, not the service, is at fault
     (one class a code of the HTTP contract, below)
@@ -100,6 +101,10 @@ class ChannelRefused(Terminal):
         self.status = status
         self.answer = answer
         self.gone = gone
+
+
+class UnsafeSettings(Terminal):
+    """The settings are such that no process may serve by them."""
 
 
 class Fenced(ExportsError):

@@ -8,6 +8,7 @@ from functools import lru_cache
 from config.settings import Settings, get_settings
 from pipeline.artifacts import ArtifactStore
 from pipeline.db import Clock, Database, utc_now
+from pipeline.errors import UnsafeSettings
 
 
 @dataclass(frozen=True)
@@ -36,5 +37,19 @@ def open_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
 
 @lru_cache(maxsize=1)
 def process_runtime() -> Runtime:
-    """Return the runtime of this process, opened on first use: after a worker pool has forked, never before."""
-    return open_runtime(get_settings())
+    """Return the runtime of this process, opened on first use: after a worker pool has forked, never before.
+
+    Raises UnsafeSettings.
+    """
+    settings = get_settings()
+    ensure_own_secret_key(settings)
+    return open_runtime(settings)
+
+
+def ensure_own_secret_key(settings: Settings) -> None:
+    """Raise UnsafeSettings where secrets would be sealed under a key that everybody knows, on more than one machine."""
+    if settings.needs_own_secret_key and settings.secret_key_is_public:
+        raise UnsafeSettings(
+            "the secret key is the one for development, which everybody knows; set EXPORTS_SECRET_KEY to 32 or more random"
+            " characters, the same on every machine"
+        )

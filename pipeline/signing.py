@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import func, insert, or_, select, update
-from sqlmodel import Session, col
+from sqlalchemy import func, insert, inspect, or_, select, tuple_, update
+from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
-from pipeline.db import database_now
-from pipeline.models import PartnerSecret
+from pipeline.db import changed, database_now
+from pipeline.errors import Terminal
+from pipeline.models import PartnerChannel, PartnerSecret
+from pipeline.runtime import Runtime
 from pipeline.secretbox import SecretBox
 
 SECRET_BYTES: Final = 32
+RESEALED_AT_ONCE: Final = 200
 
 
 def new_secret() -> str:
@@ -66,11 +71,64 @@ def counting(session: Session, settings: Settings, account_id: str, partner_id: 
     return [unseal(settings, account_id, partner_id, each) for each in sealed]
 
 
+def box(settings: Settings) -> SecretBox:
+    """Return what seals under the secret key of today and opens under those before it as well."""
+    return SecretBox(settings.secret_key, *settings.secret_keys_previous)
+
+
 def seal(settings: Settings, account_id: str, partner_id: str, secret: str) -> str:
     """Return a secret of the partner as it is kept."""
-    return SecretBox(settings.secret_key).seal(secret, f"{account_id}/{partner_id}")
+    return box(settings).seal(secret, _owner(account_id, partner_id))
 
 
 def unseal(settings: Settings, account_id: str, partner_id: str, sealed: str) -> str:
     """Return a secret of the partner that was kept; raises Terminal where it does not open."""
-    return SecretBox(settings.secret_key).open(sealed, f"{account_id}/{partner_id}")
+    return box(settings).open(sealed, _owner(account_id, partner_id))
+
+
+def _owner(account_id: str, partner_id: str) -> str:
+    return f"{account_id}/{partner_id}"
+
+
+@dataclass(frozen=True)
+class Resealed:
+    """What became of one stretch of what is sealed: how much was sealed anew, and whose opens under no key that is here."""
+
+    count: int
+    unreadable: Sequence[str] = ()
+
+
+def reseal(runtime: Runtime, *, batch: int = RESEALED_AT_ONCE) -> Iterator[Resealed]:
+    """Seal everything of partners under the newest key that is not yet, `batch` texts a transaction, and yield each.
+
+    What is done stays done: ended at any point, or run twice at a time, the next run goes on with what is left.
+    """
+    for model, text in ((PartnerSecret, col(PartnerSecret.sealed)), (PartnerChannel, col(PartnerChannel.credential))):
+        yield from _resealed(runtime, model, text, batch)
+
+
+def _resealed(runtime: Runtime, model: type[SQLModel], text: Any, batch: int) -> Iterator[Resealed]:
+    sealing = box(runtime.settings)
+    place = tuple(inspect(model).primary_key)
+    left = text.is_not(None) & ~text.startswith(sealing.prefix, autoescape=True)
+    after: tuple[Any, ...] | None = None
+    while True:
+        wanted = select(*place, text).where(left).order_by(*place).limit(batch)
+        count, unreadable = 0, []
+        with runtime.db.write() as session:
+            rows = session.execute(wanted if after is None else wanted.where(tuple_(*place) > after)).all()
+            for *key, sealed in rows:
+                owner = _owner(key[0], key[1])
+                try:
+                    anew = sealing.seal(sealing.open(sealed, owner), owner)
+                except Terminal:
+                    unreadable.append(owner)
+                    continue
+                # Another run, or somebody who changes the partner, may have been here since.
+                same = (text == sealed, *(column == value for column, value in zip(place, key, strict=True)))
+                count += changed(session.execute(update(model).where(*same).values({text.key: anew})))
+        if rows:
+            yield Resealed(count, unreadable)
+        if len(rows) < batch:
+            return
+        after = tuple(rows[-1])[:-1]

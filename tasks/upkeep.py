@@ -13,7 +13,7 @@ from config.celery import app
 from config.settings import get_settings
 from pipeline import dispatch, execution
 from pipeline.errors import DatabaseBusy
-from pipeline.runtime import process_runtime
+from pipeline.runtime import ensure_own_secret_key, process_runtime
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +22,8 @@ class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
     """A thread beside the worker's own; any number of them at once is harmless."""
 
     def __init__(self, parent: Any, **options: Any) -> None:
+        # Every worker comes by here before it takes anything.
+        ensure_own_secret_key(get_settings())
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
         super().__init__(parent, **options)

@@ -25,6 +25,9 @@ S = TypeVar("S", bound=Server)
 SERVER_FIXTURES: Final = frozenset({"redis_server", "rabbitmq_server", "postgres_server", "own_server"})
 SERVERS = pytest.mark.servers
 
+#: What every process of a stack seals partners' secrets under.
+SECRET_KEY: Final = "the tests' own secret key, known to all"  # noqa: S105 - it guards nothing
+
 
 def pytest_configure() -> None:
     """Give the tests settings of their own and keep them on this machine."""
@@ -170,13 +173,19 @@ class Stack:
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.broker_url,
             "ARTIFACTS_URL": self.artifacts_url,
+            "EXPORTS_SECRET_KEY": SECRET_KEY,
         }
 
     @property
     def settings(self) -> Settings:
         """The same for code in this process."""
         return Settings.model_validate(
-            {"database_url": self.database_url, "broker_url": self.broker_url, "artifacts_url": self.artifacts_url}
+            {
+                "database_url": self.database_url,
+                "broker_url": self.broker_url,
+                "artifacts_url": self.artifacts_url,
+                "secret_key": SECRET_KEY,
+            }
         )
 
 

@@ -88,6 +88,8 @@ def masked(value: object) -> str:
         value = text
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple) and any(isinstance(item, SecretStr) for item in value):
+        return "[" + ", ".join(HIDDEN for _ in value) + "]"
     if isinstance(value, tuple):
         return "[" + ", ".join(f"{item:g}" for item in value) + "]"
     if isinstance(value, float):

@@ -144,7 +144,7 @@ def test_doctor_speaks_to_people_too(commands: Commands) -> None:
 
 
 def test_doctor_finds_every_stack_well(stack: Stack) -> None:
-    code, checks = outcomes(Commands({**stack.environment, "EXPORTS_SECRET_KEY": "k" * 32}))
+    code, checks = outcomes(Commands({**stack.environment}))
     assert code == 0, checks
     assert "inside" in checks["message broker"]["found"] or "answers" in checks["message broker"]["found"]
 
@@ -251,8 +251,17 @@ def test_commands_that_serve_names_are_those_of_the_procfile() -> None:
         assert set(command.split()) <= lines[process]
 
 
+def test_serving_more_than_one_machine_takes_a_secret_key_of_its_own(commands: Commands) -> None:
+    for variable, url in (
+        ("BROKER_URL", "redis://127.0.0.1:9/0"),
+        ("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/x"),
+    ):
+        refused = commands("serve", "--port", "0", **{variable: url})
+        assert (refused.exit_code, "EXPORTS_SECRET_KEY" in refused.stderr) == (1, True), refused.output
+
+
 def test_external_message_broker_leaves_serve_the_api_alone(commands: Commands, tmp_path: Path) -> None:
-    environment = {**commands.environment, "BROKER_URL": "redis://127.0.0.1:9/0"}
+    environment = {**commands.environment, "BROKER_URL": "redis://127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
     process = exports(["serve", "--port", "0"], environment, tmp_path)
     assert process.stdout is not None
     said = [process.stdout.readline().strip() for _ in range(5)]

@@ -1,28 +1,165 @@
-"""Secrets at rest."""
+"""Secrets at rest, and the keys that they are sealed under."""
 
 from __future__ import annotations
 
-import pytest
-from pydantic import SecretStr
+import hashlib
+import hmac
+import os
+from base64 import b64encode
+from itertools import islice
 
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic import SecretStr
+from sqlalchemy import select
+from sqlmodel import col
+
+from pipeline import recipients, signing
 from pipeline.errors import Terminal
+from pipeline.models import PartnerChannel, PartnerSecret
+from pipeline.runtime import Runtime
 from pipeline.secretbox import SecretBox
+from tests import builders
+from tests.cli.conftest import Commands
+from tests.deliveries import exports
+from tests.deliveries.conftest import OpenRuntime
+
+ONE, TWO = SecretStr("one"), SecretStr("two")
+
+
+def of_first_version(key: SecretStr, text: str, owner: str) -> str:
+    """Return what was written before sealed texts named their key."""
+    derived = hmac.digest(hashlib.sha256(key.get_secret_value().encode()).digest(), b"partner-secrets", "sha256")
+    nonce = os.urandom(12)
+    return "v1:" + b64encode(nonce + AESGCM(derived).encrypt(nonce, text.encode(), owner.encode())).decode()
 
 
 def test_what_was_sealed_opens_for_its_owner_under_its_key_alone() -> None:
-    box = SecretBox(SecretStr("one"))
+    box = SecretBox(ONE)
     sealed = box.seal("whsec_abc", "acc/br")
-    assert SecretBox(SecretStr("one")).open(sealed, "acc/br") == "whsec_abc"
-    for other, owner in ((box, "acc/wh"), (SecretBox(SecretStr("two")), "acc/br")):
+    assert SecretBox(ONE).open(sealed, "acc/br") == "whsec_abc"
+    for other, owner in ((box, "acc/wh"), (SecretBox(TWO), "acc/br")):
         with pytest.raises(Terminal):
             other.open(sealed, owner)
 
 
+@pytest.mark.parametrize("sealed", ["", "v1:", "v2:", "v3:a:b", "v1:!", "v2:0:AAAA", "plain text"])
+def test_what_is_no_sealed_text_does_not_open(sealed: str) -> None:
+    with pytest.raises(Terminal):
+        SecretBox(ONE).open(sealed, "acc/br")
+
+
+def test_a_changed_byte_does_not_open() -> None:
+    sealed = SecretBox(ONE).seal("whsec_abc", "acc/br")
+    for at in range(len(SecretBox(ONE).prefix), len(sealed)):
+        with pytest.raises(Terminal):
+            SecretBox(ONE).open(sealed[:at] + ("A" if sealed[at] != "A" else "B") + sealed[at + 1 :], "acc/br")
+
+
 def test_the_same_secret_sealed_twice_looks_different() -> None:
-    box = SecretBox(SecretStr("one"))
+    box = SecretBox(ONE)
     assert box.seal("whsec_abc", "acc/br") != box.seal("whsec_abc", "acc/br")
 
 
-def test_tokens_differ_by_purpose_and_key() -> None:
-    tokens = {SecretBox(SecretStr(key)).token(purpose) for key in ("one", "two") for purpose in ("a", "b")}
+def test_a_sealed_text_names_its_key_and_opens_once_that_is_a_previous_one() -> None:
+    old, new = SecretBox(ONE), SecretBox(TWO, ONE)
+    sealed = old.seal("whsec_abc", "acc/br")
+    assert sealed.startswith(old.prefix)
+    assert old.prefix != new.prefix == SecretBox(TWO).prefix
+    assert new.open(sealed, "acc/br") == "whsec_abc"
+    assert new.seal("whsec_abc", "acc/br").startswith(new.prefix)
+
+
+def test_texts_of_the_first_version_still_open_under_any_key_that_is_here() -> None:
+    sealed = of_first_version(ONE, "whsec_abc", "acc/br")
+    assert SecretBox(ONE).open(sealed, "acc/br") == "whsec_abc"
+    assert SecretBox(TWO, ONE).open(sealed, "acc/br") == "whsec_abc"
+    with pytest.raises(Terminal):
+        SecretBox(TWO).open(sealed, "acc/br")
+
+
+def test_tokens_differ_by_purpose_and_key_and_those_of_previous_keys_are_known() -> None:
+    tokens = {SecretBox(key).token(purpose) for key in (ONE, TWO) for purpose in ("a", "b")}
     assert len(tokens) == 4
+    assert SecretBox(TWO, ONE).tokens("a") == [SecretBox(TWO).token("a"), SecretBox(ONE).token("a")]
+
+
+# Rotation
+
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZb2f0b6jWw1r5S0VbGkDdQd0cZbTnX8rEo2fV5c3pM"
+
+
+def filled(runtime: Runtime) -> dict[str, str]:
+    """Register partners, one with a credential, one sealed in the first version; return their secrets."""
+    sftp = {"channel": "sftp", "address": "sftp://us@files.example/in", "hostKeys": [HOST_KEY], "password": "letmein"}
+    made = {
+        name: exports.register(runtime, name, "warehouse", channels=[sftp] if name == "wh_3" else []).secret
+        for name in ("wh_1", "wh_2", "wh_3")
+    }
+    with runtime.db.write() as session:
+        row = session.scalars(select(PartnerSecret).where(col(PartnerSecret.partner_id) == "wh_1")).one()
+        owner = f"{builders.ACCOUNT}/wh_1"
+        row.sealed = of_first_version(runtime.settings.secret_key, made["wh_1"], owner)
+        session.add(row)
+    return made
+
+
+def sealed(runtime: Runtime) -> list[str]:
+    with runtime.db.read() as session:
+        texts = [*session.scalars(select(col(PartnerSecret.sealed)).order_by(col(PartnerSecret.partner_id)))]
+        return [*texts, *(each for each in session.scalars(select(col(PartnerChannel.credential))) if each)]
+
+
+def opened_secrets(runtime: Runtime) -> dict[str, str]:
+    with runtime.db.read() as session:
+        return {
+            name: signing.counting(session, runtime.settings, builders.ACCOUNT, name)[0]
+            for name in ("wh_1", "wh_2", "wh_3")
+        }
+
+
+def test_rotation_seals_every_secret_and_credential_under_the_newest_key_and_twice_is_once(opened: OpenRuntime) -> None:
+    made = filled(opened(secret_key="one"))
+    both, new = opened(secret_key="two", secret_keys_previous=["one"]), opened(secret_key="two")
+    assert opened_secrets(both) == made
+    assert sum(stretch.count for stretch in signing.reseal(both)) == 4
+    assert all(text.startswith(SecretBox(TWO).prefix) for text in sealed(both))
+    assert opened_secrets(new) == made
+    with new.db.read() as session:
+        target = recipients.target(session, new.settings, builders.ACCOUNT, "wh_3", "sftp", test_export=False)
+    assert target is not None
+    assert target.credential == "letmein"
+    before = sealed(new)
+    assert list(signing.reseal(new)) == []
+    assert sealed(new) == before
+
+
+def test_rotation_that_was_cut_off_goes_on_with_what_is_left(opened: OpenRuntime) -> None:
+    made = filled(opened(secret_key="one"))
+    both = opened(secret_key="two", secret_keys_previous=["one"])
+    assert [stretch.count for stretch in islice(signing.reseal(both, batch=1), 2)] == [1, 1]
+    assert [text.startswith(SecretBox(TWO).prefix) for text in sealed(both)] == [True, True, False, False]
+    assert opened_secrets(both) == made
+    assert [stretch.count for stretch in signing.reseal(both, batch=1)] == [1, 1]
+    assert opened_secrets(opened(secret_key="two")) == made
+
+
+def test_rotation_names_whose_secrets_open_under_no_key_and_does_the_others(opened: OpenRuntime) -> None:
+    made = filled(opened(secret_key="one"))
+    lost = opened(secret_key="lost")
+    exports.register(lost, "wh_0", "warehouse")
+    both = opened(secret_key="two", secret_keys_previous=["one"])
+    found = list(signing.reseal(both, batch=2))
+    assert sum(stretch.count for stretch in found) == 4
+    assert [name for stretch in found for name in stretch.unreadable] == [f"{builders.ACCOUNT}/wh_0"]
+    assert opened_secrets(opened(secret_key="two")) == made
+
+
+def test_the_command_rotates_and_fails_where_something_does_not_open(opened: OpenRuntime, sqlite_url: str) -> None:
+    filled(opened(secret_key="one"))
+    commands = Commands({"DATABASE_URL": sqlite_url, "EXPORTS_SECRET_KEY": "two"})
+    refused = commands("secrets", "rotate")
+    assert refused.exit_code == 1
+    assert "EXPORTS_SECRET_KEYS_PREVIOUS" in refused.stderr
+    assert commands.json("secrets", "rotate", EXPORTS_SECRET_KEYS_PREVIOUS='["one"]') == {"resealed": 4}
+    assert commands.json("secrets", "rotate") == {"resealed": 0}
