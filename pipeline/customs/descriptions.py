@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from pipeline.customs.entry_rules import vague
+from pipeline.customs.entry_rules import ForeignWords, vague
 from pipeline.schemas.plan import Line
 from pipeline.schemas.problems import Finding
 
@@ -16,7 +16,9 @@ _SHOWN = 80
 
 def check_description(line: Line, here: str) -> Iterator[Finding]:
     """Yield whether the line's description is too vague (V02) or in no language that customs reads (V34)."""
-    if _foreign(line.description):
+    rules = vague()
+    words = _WORD.findall(line.description.lower())
+    if _foreign(line.description) or _other_language(words, rules.foreign):
         yield Finding(
             rule="V34",
             severity="warn",
@@ -26,8 +28,6 @@ def check_description(line: Line, here: str) -> Iterator[Finding]:
             source="19 CFR 141.86(d)",
         )
         return
-    rules = vague()
-    words = _WORD.findall(line.description.lower())
     telling = {word for word in words if len(word) > 2 and word.isalpha()} - rules.words
     if len(words) < rules.fewest_words or len(telling) < rules.fewest_telling:
         shown = line.description if len(line.description) <= _SHOWN else f"{line.description[:_SHOWN]}..."
@@ -39,6 +39,11 @@ def check_description(line: Line, here: str) -> Iterator[Finding]:
             remedy="Say what it is, what it is made of and what it is for.",
             source=rules.source,
         )
+
+
+def _other_language(words: list[str], foreign: ForeignWords) -> bool:
+    said = set(words)
+    return len(said & foreign.words) >= foreign.fewest and not said & foreign.english
 
 
 def _foreign(text: str) -> bool:

@@ -135,13 +135,22 @@ class Usmca(Row):
     programs: frozenset[str]
 
 
+class ForeignWords(Data):
+    """Small words that tell a description of another language from one in English."""
+
+    fewest: int
+    words: frozenset[str]
+    english: frozenset[str]
+
+
 class Vague(Row):
-    """When a description says too little."""
+    """When a description says too little, or says it in no English."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     fewest_words: int
     fewest_telling: int
     words: frozenset[str]
+    foreign: ForeignWords
 
 
 class Attribute(Row):

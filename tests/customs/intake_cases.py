@@ -227,6 +227,10 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         ],
         [("V34", "warn", f"{BAG}/description")],
     ),
+    "V34 a description in French": (
+        [(f"{PAN}/description", "Poêle en acier inoxydable pour la cuisine, 24 cm")],
+        [("V34", "warn", f"{PAN}/description")],
+    ),
     "D02 a name that reads backwards": (
         [(f"{UNIT}/parties/buyer/name", "Demo \u202egnp.exe\u202c Inc")],
         [("D02", "block", f"{UNIT}/parties/buyer/name")],
@@ -238,6 +242,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
 }
 
 SPOKEN: dict[str, list[tuple[str, Any]]] = {
+    "a foreign name of English goods": [(f"{PAN}/description", "Poêle de la Mer pan, stainless steel, for cooking")],
     "attributes say what the description does not": [
         *goods("6403996075", "Hiking shoes, waterproof, ankle high", upper="cowhide", sole="rubber"),
     ],
