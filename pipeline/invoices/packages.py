@@ -123,7 +123,8 @@ def _marks(rows: Sequence[out.PackageRow]) -> str:
     # Marks and numbers belong on an invoice (19 CFR 141.86(a)(3)); a long list is the packing list's.
     if len(rows) > MOST_MARKS:
         return f"numbers 1-{len(rows):,} with their marks on the packing list"
-    return ", ".join(f"{row.number}: {row.mark.shown}" for row in rows)
+    # A number stays on the line of what it is: the spaces inside do not break.
+    return ", ".join(f"{row.number}: {row.mark.shown}".replace(" ", "\u00a0") for row in rows)
 
 
 def _package_type(code: str) -> Printed:
