@@ -97,7 +97,7 @@ def test_the_example_of_the_openapi_document_is_a_bundled_plan_that_passes_the_c
     assert blocking <= {"/broker/id", "/warehouse/id"}
 
 
-@pytest.mark.parametrize("name", ["plan", "execute-request", "export", "problem"])
+@pytest.mark.parametrize("name", ["plan", "execute-request", "export", "problem", "commercial-customs-invoice"])
 def test_schemas_are_published(desk: Desk, name: str) -> None:
     schema = desk.bearing(None).get(f"/api/schemas/{name}.json").json()
     jsonschema.Draft202012Validator.check_schema(schema)
