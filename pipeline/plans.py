@@ -129,16 +129,17 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
     Raises InvalidAccountScope of a plan of another account.
     """
     check_account(caller, read.plan)
+    # What concerns the whole plan comes first: of very many findings the last are not listed.
+    refused = unapproved(read.plan, utc_now())
     with runtime.db.read() as session:
-        found = [*findings_of(session, caller.account_id, read.plan).all, *unapproved(read.plan, utc_now())]
         try:
             check_partners(session, caller, read.plan)
         except UnknownPartner as unknown:
-            found.append(_refusal("A01", unknown))
+            refused.append(_refusal("A01", unknown))
         executed = executed_export(session, caller.account_id, read.plan.batch_id)
         if executed is not None and executed.plan_hash != read.plan_hash:
-            found.append(_refusal("A03", executed_otherwise(executed)))
-    return found
+            refused.append(_refusal("A03", executed_otherwise(executed)))
+        return [*refused, *findings_of(session, caller.account_id, read.plan).all]
 
 
 def unapproved(plan: Plan, now: datetime) -> list[Finding]:

@@ -54,7 +54,7 @@ def preflight(
     if offline:
         parsed = parse(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
         read = plans.read_plan(parsed.model, parsed.raw)
-        report = plans.report(read, [*plans.checked(read.plan), *plans.unapproved(read.plan, utc_now())])
+        report = plans.report(read, [*plans.unapproved(read.plan, utc_now()), *plans.checked(read.plan)])
     else:
         read = None
         with connect(api_url, api_key) as api:
