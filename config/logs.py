@@ -55,6 +55,7 @@ def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    # Celery and httpx tell of every task and request at INFO, at a measured 15 % of throughput; Alembic of every /readyz.
-    for noisy in ("alembic", "celery", "kombu", "amqp", "httpx", "httpcore", "uvicorn.access"):
+    # Celery and httpx tell of every task and request at INFO, at a measured 15 % of throughput; Alembic of every /readyz;
+    # asyncssh of every connection, by its address.
+    for noisy in ("alembic", "asyncssh", "celery", "kombu", "amqp", "httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))

@@ -130,6 +130,17 @@ class Settings(BaseSettings):
         30, description="Total time that the connection test of one way to a partner may take"
     )
 
+    # SFTP, and asking for answers
+    sftp_timeout_seconds: Seconds = Field(
+        120, description="Total time that one message with its documents may take to be written to an SFTP server"
+    )
+    partner_poll_seconds: Seconds = Field(
+        60, description="How often a customs broker's SFTP folder or endpoint is asked for answers that are outstanding"
+    )
+    partner_poll_days: Count = Field(
+        30, description="How long after its last news a handoff that is not released is still asked about"
+    )
+
     # Bounds of the API
     max_body_bytes: Count = Field(32 * 1024 * 1024, description="Largest request body, counted while it streams")
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")

@@ -10,6 +10,7 @@ from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.channels.channel import Channel, ChannelName
 from pipeline.channels.email import EmailChannel
 from pipeline.channels.queue import QueueChannel
+from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.webhook import WebhookChannel
 
 
@@ -20,5 +21,6 @@ def open_channels(settings: Settings) -> Mapping[ChannelName, Channel]:
         ChannelName.QUEUE: QueueChannel(settings),
         ChannelName.WEBHOOK: WebhookChannel(settings),
         ChannelName.EMAIL: EmailChannel(settings),
+        ChannelName.SFTP: SftpChannel(settings),
         ChannelName.BORDERBUDDY: BorderBuddyChannel(settings),
     }
