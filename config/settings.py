@@ -197,7 +197,7 @@ class Settings(BaseSettings):
     @property
     def secret_key_is_public(self) -> bool:
         """Whether secrets are sealed under the default, which everybody knows."""
-        return self.secret_key == type(self).model_fields["secret_key"].default
+        return bool(self.secret_key == type(self).model_fields["secret_key"].default)
 
     @property
     def needs_own_secret_key(self) -> bool:

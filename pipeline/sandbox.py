@@ -12,16 +12,20 @@ import structlog
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
+from sqlalchemy import literal, select, tuple_
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import col
 
 from pipeline import acknowledgements, signing
 from pipeline.channels.post import open_poster
 from pipeline.channels.webhook import signed
+from pipeline.db import Instant
 from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotReady
-from pipeline.models import SandboxHandoff
+from pipeline.models import BrokerSubmission, SandboxHandoff
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, FieldAnswer, HandoffAnswer, HandoffReady, MessageType
 from pipeline.schemas.plan import as_json
+from pipeline.schemas.sandbox import SandboxHandoffView, SandboxPage
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +97,40 @@ def take(runtime: Runtime, body: bytes, via: Via) -> HandoffAnswer | None:
         answer = late
         _later(script.delay_seconds, lambda: _post(url, answer, secrets[0]))
     return at_once
+
+
+def received(runtime: Runtime, account_id: str, *, after: str | None = None, limit: int = 50) -> SandboxPage:
+    """Return a page of what the account's handoffs in the sandbox came to, newest first, from behind the handoff `after` on."""
+    wanted = [col(BrokerSubmission.account_id) == account_id]
+    place = tuple_(col(SandboxHandoff.received_at), col(SandboxHandoff.id))
+    with runtime.db.read() as session:
+        if after is not None:
+            last = session.get(SandboxHandoff, after)
+            if last is None:
+                return SandboxPage(items=[], next_cursor=None)
+            wanted.append(place < tuple_(literal(last.received_at, Instant()), last.id))
+        found = session.execute(
+            select(SandboxHandoff, col(BrokerSubmission.export_id), col(BrokerSubmission.state))
+            .join(BrokerSubmission, col(BrokerSubmission.id) == col(SandboxHandoff.submission_id))
+            .where(*wanted)
+            .order_by(col(SandboxHandoff.received_at).desc(), col(SandboxHandoff.id).desc())
+            .limit(limit + 1)
+        ).all()
+    items = [
+        SandboxHandoffView(
+            id=row.id,
+            export_id=export_id,
+            submission_id=row.submission_id,
+            path=row.path,
+            invoice_numbers=row.invoice_numbers,
+            outcome=row.outcome,
+            answer=row.answer or None,
+            rung=rung,
+            received_at=row.received_at,
+        )
+        for row, export_id, rung in found[:limit]
+    ]
+    return SandboxPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
 
 
 def _read(body: bytes) -> tuple[str, HandoffReady | None]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hmac
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline import sandbox, signing
-from pipeline.api.dependencies import RuntimeDep
-from pipeline.api.refusals import refusals
+from pipeline.api.dependencies import Reader, RuntimeDep
+from pipeline.api.refusals import READING, refusals
 from pipeline.channels.borderbuddy import SANDBOX_TOKEN
 from pipeline.channels.webhook import check_signature
 from pipeline.errors import InvalidApiKey
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HandoffAnswer
+from pipeline.schemas.sandbox import SandboxPage
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 
@@ -50,6 +52,17 @@ async def take_webhook(account_id: str, partner_id: str, request: Request, runti
         _webhook, runtime, account_id, partner_id, await request.body(), dict(request.headers.items())
     )
     return Response(status_code=204)
+
+
+@router.get("/handoffs", response_model=SandboxPage, responses=READING)
+def list_handoffs(
+    runtime: RuntimeDep,
+    caller: Reader,
+    cursor: Annotated[str | None, Query(max_length=128)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> SandboxPage:
+    """List what the sandbox broker received of the account, newest first."""
+    return sandbox.received(runtime, caller.account_id, after=cursor, limit=limit)
 
 
 def _webhook(runtime: Runtime, account_id: str, partner_id: str, body: bytes, headers: dict[str, str]) -> None:

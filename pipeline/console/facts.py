@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pipeline.bundle import safe
 from pipeline.schemas.execution import ArtifactView, ExportSummary, ExportView, StepView
 from pipeline.schemas.partners import DeliveryView
+from pipeline.schemas.sandbox import SandboxHandoffView
 from pipeline.states import ExportState
 
-__all__ = ["delivery", "page", "row", "safe", "state_links"]
+__all__ = ["delivery", "handoff", "page", "row", "safe", "state_links"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,20 @@ class Row:
     warehouse: str
     accepted: str
     test: bool
+
+
+@dataclass(frozen=True)
+class ShownHandoff:
+    """A handoff in the sandbox broker's hands."""
+
+    link: str
+    export_id: str
+    invoices: str
+    path: str
+    asked_for: str
+    said: str
+    rung: str
+    received: str
 
 
 @dataclass(frozen=True)
@@ -159,6 +174,20 @@ def page(export: ExportView) -> Page:
             )
             for event in reversed(export.events)
         ],
+    )
+
+
+def handoff(item: SandboxHandoffView) -> ShownHandoff:
+    """Return a handoff of the sandbox broker as it is shown."""
+    return ShownHandoff(
+        link=f"/console/exports/{item.export_id}",
+        export_id=item.export_id,
+        invoices=", ".join(item.invoice_numbers),
+        path=item.path,
+        asked_for="no answer" if item.outcome == "none" else item.outcome,
+        said="nothing" if item.answer is None else item.answer.message or item.answer.status,
+        rung=item.rung.value,
+        received=_moment(item.received_at),
     )
 
 

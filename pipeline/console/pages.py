@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline import delivery, inspection
+from pipeline import delivery, inspection, sandbox
 from pipeline.accounts import Caller
 from pipeline.console import facts
 from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in
@@ -126,6 +126,24 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
             page=facts.page(export),
             deliveries=[facts.delivery(each) for each in deliveries.items],
             more_deliveries=deliveries.next_cursor is not None,
+        )
+    )
+
+
+@router.get("/sandbox")
+def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_length=128)] = None) -> Response:
+    """Show what the sandbox broker received of the account, newest first."""
+    runtime = _runtime(request)
+    caller = _caller(request)
+    if caller is None:
+        return _to_sign_in()
+    page = sandbox.received(runtime, caller.account_id, after=cursor, limit=_PAGE)
+    return _page(
+        render(
+            "console/sandbox.html",
+            account=caller.account_id,
+            handoffs=[facts.handoff(item) for item in page.items],
+            following=None if page.next_cursor is None else f"/console/sandbox?cursor={quote(page.next_cursor)}",
         )
     )
 

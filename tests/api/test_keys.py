@@ -41,6 +41,7 @@ OPEN_TO = {
     ("PATCH", "/api/partners/br_sandbox"): {"admin"},
     ("POST", "/api/waivers"): {"admin"},
     ("GET", "/api/waivers"): {"admin"},
+    ("GET", "/sandbox/handoffs"): {"execute", "read", "operate", "admin"},
     ("DELETE", "/api/waivers/{waiver}"): {"admin"},
     ("GET", "/api/deliveries"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/deliveries/{delivery}"): {"execute", "read", "operate", "admin"},

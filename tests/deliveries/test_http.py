@@ -221,6 +221,28 @@ def test_the_same_handoff_twice_is_one_for_the_sandbox_and_answered_alike(desk: 
     assert exports.log_of(desk.runtime, export.export_id).count("BROKER_REJECTED") == 1
 
 
+def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(desk: Desk) -> None:
+    made = [handed_off(desk, invoice=invoice)[0] for invoice in ("R", "P", "H1")]
+    reader = desk.client("read")
+    first = reader.get("/sandbox/handoffs", params={"limit": 2}).json()
+    second = reader.get("/sandbox/handoffs", params={"limit": 2, "cursor": first["nextCursor"]}).json()
+    items = first["items"] + second["items"]
+    assert second["nextCursor"] is None
+    assert {each["exportId"] for each in items} == {each.export_id for each in made}
+    by_outcome = {each["outcome"]: each for each in items}
+    assert by_outcome.keys() == {"held", "none", "rejected"}
+    assert (by_outcome["none"]["answer"], by_outcome["rejected"]["answer"]["status"]) == (None, "rejected")
+    assert by_outcome["rejected"]["rung"] == "rejected"
+    assert desk.client("read", account=OTHER).get("/sandbox/handoffs").json()["items"] == []
+    person = desk.stranger()
+    assert person.get("/console/sandbox").headers["location"] == "/console/sign-in"
+    key = accounts.create_key(desk.runtime, builders.ACCOUNT, "a person's", mode="live", roles=("read",))
+    person.post("/console/sign-in", data={"key": key.bearer})
+    page = person.get("/console/sandbox").text
+    assert all(each.export_id in page for each in made)
+    assert "Rejected by the sandbox broker" in page
+
+
 def test_strangers_hand_nothing_to_the_sandbox(desk: Desk) -> None:
     plain = desk.stranger()
     assert plain.post("/sandbox/borderbuddy/handoffs", content=b"{}").status_code == 401
