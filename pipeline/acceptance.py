@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,10 +24,11 @@ from pipeline.errors import (
     PlanNotExecutable,
     ValidationFailed,
 )
-from pipeline.events import EventType
+from pipeline.events import EventType, NewEvent
 from pipeline.execution import first_steps
 from pipeline.ids import new_id
 from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, Step
+from pipeline.notifications import Lane
 from pipeline.plans import (
     UNHASHED,
     Findings,
@@ -63,9 +64,16 @@ _ANSWERED: Final = select(_answers.fingerprint, _answers.export_id, _answers.sta
 _ANSWER: Final = insert(table(IdempotencyRecord))
 
 
+class Overtaken(Exception):
+    """Another request wrote what this one was about to write."""
+
+
 @dataclass(frozen=True)
 class Acceptance:
-    """The answer to a request to execute: `created` where this very request made the export, of so many `units`."""
+    """The answer to a request to execute: `created` where this very request made the export, of so many `units`.
+
+    `lanes` are owed something new by it.
+    """
 
     export_id: str
     status: int
@@ -73,6 +81,68 @@ class Acceptance:
     created: bool = False
     replayed: bool = False
     units: int = 0
+    lanes: tuple[Lane, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where the answer to a request is kept, for whoever sends its idempotency key again."""
+
+    account_id: str
+    key: str | None
+    fingerprint: str
+
+    def known(self, session: Session) -> Acceptance | None:
+        """Return the answer that the key had before; raises IdempotencyKeyReused where that was to another request."""
+        if self.key is None:
+            return None
+        record = session.execute(_ANSWERED, {"of_account": self.account_id, "of_key": self.key}).first()
+        if record is None:
+            return None
+        if record.fingerprint != self.fingerprint:
+            raise IdempotencyKeyReused(
+                "this idempotency key was used with another body; take a new key for a new request",
+                field="Idempotency-Key",
+            )
+        return Acceptance(record.export_id, record.status, record.body, replayed=True)
+
+    def remember(self, session: Session, export_id: str, body: str) -> None:
+        """Write the answer down, if the request has a key."""
+        if self.key is not None:
+            row = {"account_id": self.account_id, "key": self.key, "fingerprint": self.fingerprint}
+            session.execute(_ANSWER, row | {"export_id": export_id, "status": 202, "body": body})
+
+
+@dataclass(frozen=True)
+class Amended:
+    """The export whose place a new one takes, and the numbers of its customs packages by unitRef."""
+
+    export: Export
+    package_numbers: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class NewExport:
+    """Everything that acceptance writes, made before its transaction."""
+
+    read: ReadPlan
+    rows: inspection.ExportRows
+    body: str
+    document: str
+
+    def write(self, session: Session, caller: Caller, answer: Answer) -> None:
+        """Write it, and the answer; raises UnknownPartner."""
+        rows = self.rows
+        check_partners(session, caller, self.read.plan)
+        rows.export.plan_id, _ = keep(session, caller.account_id, self.read, self.document)
+        for into, written in zip(_INTO, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
+            session.execute(into, [row.model_dump() for row in written])
+        answer.remember(session, rows.export.id, self.body)
+
+    def acceptance(self, lanes: Sequence[Lane] = ()) -> Acceptance:
+        """Return the answer to whoever asked for it."""
+        units = len(self.rows.units)
+        return Acceptance(self.rows.export.id, 202, self.body, created=True, units=units, lanes=tuple(lanes))
 
 
 def accept(
@@ -92,22 +162,33 @@ def accept(
     """
     if request.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
-    sent = None if request.plan is None or raw_plan is None else read_plan(request.plan, raw_plan)
-    fingerprint = _fingerprint(request, sent)
-    for _ in range(RACES):
+    sent = sent_plan(request, raw_plan)
+    answer = Answer(caller.account_id, idempotency_key, fingerprint(request, sent))
+
+    def once() -> Acceptance:
         with runtime.db.read() as session:
-            known = _replay(session, caller.account_id, idempotency_key, fingerprint)
+            known = answer.known(session)
             executed = executed_export(session, caller.account_id, request.batch_id)
         if known is not None:
             return known
         read = sent or registered(runtime, caller, request)
-        _check_request(caller, request, read)
+        check_request(caller, request, read)
+        if executed is None:
+            return _accept_new(runtime, caller, read, answer, trace_parent)
+        if executed.plan_hash != read.plan_hash:
+            raise executed_otherwise(executed)
+        return same_again(runtime, executed, answer)
+
+    return until_settled(once, request, idempotency_key)
+
+
+def until_settled(once: Callable[[], Acceptance], request: ExecuteRequest, idempotency_key: str | None) -> Acceptance:
+    """Return what `once` returns, which starts over where another request wrote the same first."""
+    for _ in range(RACES):
         try:
-            if executed is not None:
-                return _same_again(runtime, caller, read, executed, idempotency_key, fingerprint)
-            return _accept_new(runtime, caller, read, idempotency_key, fingerprint, trace_parent)
-        except IntegrityError:
-            continue  # another request wrote this key or this batch first: look again, it is there now
+            return once()
+        except (IntegrityError, Overtaken):
+            continue  # another request wrote this key, this batch or this revision first: look again, it is there now
         except DatabaseBusy as busy:
             if idempotency_key and isinstance(getattr(busy.__cause__, "orig", None), LockNotAvailable):
                 raise IdempotencyInProgress(
@@ -119,7 +200,13 @@ def accept(
     raise DatabaseBusy(f"batch {request.batch_id} is being accepted by too many requests at once")
 
 
-def _check_request(caller: Caller, request: ExecuteRequest, read: ReadPlan) -> None:
+def sent_plan(request: ExecuteRequest, raw_plan: Mapping[str, Any] | None) -> ReadPlan | None:
+    """Return the plan that came with the request; None where it names a registered one."""
+    return None if request.plan is None or raw_plan is None else read_plan(request.plan, raw_plan)
+
+
+def check_request(caller: Caller, request: ExecuteRequest, read: ReadPlan) -> None:
+    """Raise the refusal of a request whose parts do not belong together."""
     check_account(caller, read.plan)
     if read.plan.batch_id != request.batch_id:
         raise ValidationFailed(
@@ -131,26 +218,31 @@ def _check_request(caller: Caller, request: ExecuteRequest, read: ReadPlan) -> N
 
 
 def _accept_new(
-    runtime: Runtime, caller: Caller, read: ReadPlan, key: str | None, fingerprint: str, trace_parent: str | None
+    runtime: Runtime, caller: Caller, read: ReadPlan, answer: Answer, trace_parent: str | None
 ) -> Acceptance:
-    plan = read.plan
-    check_approval(plan, utc_now())
+    new = prepared(runtime, caller, read, trace_parent)
+    with runtime.db.write() as session:
+        new.write(session, caller, answer)
+    return new.acceptance()
+
+
+def prepared(
+    runtime: Runtime, caller: Caller, read: ReadPlan, trace_parent: str | None, amends: Amended | None = None
+) -> NewExport:
+    """Check the plan and make everything that acceptance writes; `amends` is the export whose place it is to take.
+
+    Raises PlanNotApproved, PlanExpired and PlanNotExecutable.
+    """
+    check_approval(read.plan, utc_now())
     with runtime.db.read() as session:
-        found = findings_of(session, caller.account_id, plan)
+        found = findings_of(session, caller.account_id, read.plan, None if amends is None else amends.export)
         now = session.execute(_NOW).scalar_one()
     if found.blocking:
         raise PlanNotExecutable(foremost(found.all), counted(found.all))
     # Digests, canonical texts and the answer are made before the transaction: SQLite has one writer, who is waited for.
-    rows = _rows(caller, read, found, trace_parent, now, runtime.settings.stalled_seconds)
+    rows = _rows(caller, read, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
     body = inspection.assemble(rows).model_dump_json(by_alias=True)
-    document = canonical(read.raw)
-    with runtime.db.write() as session:
-        check_partners(session, caller, plan)
-        rows.export.plan_id, _ = keep(session, caller.account_id, read, document)
-        _write(session, rows)
-        if key is not None:
-            _remember(session, caller.account_id, key, fingerprint, rows.export.id, body)
-    return Acceptance(rows.export.id, 202, body, created=True, units=len(plan.units))
+    return NewExport(read, rows, body, canonical(read.raw))
 
 
 def _rows(
@@ -160,14 +252,18 @@ def _rows(
     trace_parent: str | None,
     now: datetime,
     stalled_seconds: float,
+    amends: Amended | None,
 ) -> inspection.ExportRows:
     """Return the rows of a new export; `plan_id` is left open until the snapshot is written."""
     plan = read.plan
+    numbers = {} if amends is None else amends.package_numbers
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export = Export(
         id=new_id("exp"),
         account_id=caller.account_id,
         batch_id=plan.batch_id,
+        revision=1 if amends is None else amends.export.revision + 1,
+        supersedes_id=None if amends is None else amends.export.id,
         plan_id="",
         plan_hash=read.plan_hash,
         test=caller.mode == "test",
@@ -179,7 +275,7 @@ def _rows(
         units_total=len(plan.units),
         treatment_digest=treatment.export_digest(digests),
         findings=[finding.model_dump(mode="json", by_alias=True) for finding in foremost(found.all)],
-        next_seq=2,
+        next_seq=2 if amends is None else 3,
         trace_parent=trace_parent,
         accepted_at=now,
         updated_at=now,
@@ -191,24 +287,31 @@ def _rows(
             account_id=caller.account_id,
             unit_ref=unit.unit_ref,
             customs_package_id=new_id("cpk"),
+            package_number=numbers.get(unit.unit_ref),
             treatment_digest=digests[unit.unit_ref],
             document=canonical(read.raw["units"][no - 1]),
             created_at=now,
         )
         for no, unit in enumerate(plan.units, 1)
     ]
-    accepted = Event(
-        export_id=export.id,
-        seq=1,
-        type=EventType.EXPORT_ACCEPTED.value,
-        at=now,
-        actor=caller.key_id,
-        data={"batchId": plan.batch_id, "planHash": read.plan_hash, "units": len(units), **_on_record(found)},
-    )
+    happened = [
+        NewEvent(
+            EventType.EXPORT_ACCEPTED,
+            {"batchId": plan.batch_id, "planHash": read.plan_hash, "units": len(units), **_on_record(found)},
+        )
+    ]
+    if amends is not None:
+        happened.append(
+            NewEvent(EventType.EXPORT_AMENDED, {"supersedes": amends.export.id, "revision": export.revision})
+        )
+    log = [
+        Event(export_id=export.id, seq=seq, type=each.type.value, at=now, actor=caller.key_id, data=dict(each.data))
+        for seq, each in enumerate(happened, 1)
+    ]
     # The launch is sent at once; the sweep owes it from this moment on.
     due_at = now + timedelta(seconds=stalled_seconds)
     steps = [Step(**row) for row in first_steps(export.id, [unit.unit_no for unit in units], due_at)]
-    return inspection.ExportRows(export=export, units=units, steps=steps, events=[accepted])
+    return inspection.ExportRows(export=export, units=units, steps=steps, events=log)
 
 
 def _on_record(found: Findings) -> dict[str, Any]:
@@ -223,59 +326,25 @@ def _on_record(found: Findings) -> dict[str, Any]:
     return {"findings": rules, **({"waivers": waived} if waived else {})}
 
 
-def _write(session: Session, rows: inspection.ExportRows) -> None:
-    for into, written in zip(_INTO, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
-        session.execute(into, [row.model_dump() for row in written])
-
-
-def _same_again(
-    runtime: Runtime, caller: Caller, read: ReadPlan, executed: Export, key: str | None, fingerprint: str
-) -> Acceptance:
-    if executed.plan_hash != read.plan_hash:
-        raise executed_otherwise(executed)
+def same_again(runtime: Runtime, executed: Export, answer: Answer) -> Acceptance:
+    """Return the export that is there, as the answer to a request that asks for just that."""
     with runtime.db.read() as session:
-        body = inspection.read(session, caller.account_id, executed.id).model_dump_json(by_alias=True)
-    if key is not None:
+        body = inspection.read(session, executed.account_id, executed.id).model_dump_json(by_alias=True)
+    if answer.key is not None:
         with runtime.db.write() as session:
-            _remember(session, caller.account_id, key, fingerprint, executed.id, body)
+            answer.remember(session, executed.id, body)
     return Acceptance(executed.id, 202, body)
 
 
-def _fingerprint(request: ExecuteRequest, sent: ReadPlan | None) -> str:
-    # Two bodies are the same request when this is: a plan is told by its hash and by what the hash leaves out.
+def fingerprint(request: ExecuteRequest, sent: ReadPlan | None, **beside: str) -> str:
+    """Return what two requests have in common that are the same; `beside` is what they say outside their bodies."""
+    # A plan is told by its hash and by what the hash leaves out.
     return hash_of(
         {
             "accountId": request.account_id,
             "batchId": request.batch_id,
             "planHash": request.plan_hash,
             "plan": sent and {"hash": sent.plan_hash, **{name: sent.raw.get(name) for name in UNHASHED}},
+            **beside,
         }
-    )
-
-
-def _replay(session: Session, account_id: str, key: str | None, fingerprint: str) -> Acceptance | None:
-    if key is None:
-        return None
-    record = session.execute(_ANSWERED, {"of_account": account_id, "of_key": key}).first()
-    if record is None:
-        return None
-    if record.fingerprint != fingerprint:
-        raise IdempotencyKeyReused(
-            "this idempotency key was used with another body; take a new key for a new request",
-            field="Idempotency-Key",
-        )
-    return Acceptance(record.export_id, record.status, record.body, replayed=True)
-
-
-def _remember(session: Session, account_id: str, key: str, fingerprint: str, export_id: str, body: str) -> None:
-    session.execute(
-        _ANSWER,
-        {
-            "account_id": account_id,
-            "key": key,
-            "fingerprint": fingerprint,
-            "export_id": export_id,
-            "status": 202,
-            "body": body,
-        },
     )

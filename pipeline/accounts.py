@@ -67,11 +67,12 @@ class Caller:
         """Whether the key has the role, or one that brings it along."""
         return role in self.roles or any(role in _IMPLIED.get(held, ()) for held in self.roles)
 
-    def need(self, role: str) -> None:
-        """Raise InsufficientRole unless the key has the role."""
-        if not self.may(role):
+    def need(self, *roles: str) -> None:
+        """Raise InsufficientRole unless the key has one of the roles."""
+        if not any(self.may(role) for role in roles):
             raise InsufficientRole(
-                f"this call needs a key with the role {role}; this key has {', '.join(sorted(self.roles)) or 'none'}"
+                f"this call needs a key with the role {' or '.join(roles)};"
+                f" this key has {', '.join(sorted(self.roles)) or 'none'}"
             )
 
 

@@ -138,7 +138,7 @@ _DEAD: Final = _GUARDED.values(
 )
 
 _OF_PARTNER: Final = select(
-    func.count().filter(_deliveries.state != DeliveryState.DELIVERED.value),
+    func.count().filter(_deliveries.state.not_in((DeliveryState.DELIVERED.value, DeliveryState.CANCELLED.value))),
     func.count(_deliveries.notification_id.distinct()),
 ).where(_deliveries.export_id == bindparam("of_export"), _deliveries.partner_id == bindparam("of_partner"))
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.schemas.execution import ArtifactView, EventPage, EventView, ExportView, PreflightReport
 from pipeline.schemas.partners import DeliveryPage, DeliveryView
 from pipeline.schemas.problems import Problem
+from pipeline.schemas.replays import ReplayReport, ReplayRequest
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -89,6 +90,23 @@ class Api:
         response = self._call("POST", "api/exports/execute", json=body, headers={"Idempotency-Key": idempotency_key})
         return Execution(_parsed(ExportView, response), response.headers.get("Idempotent-Replayed") == "true")
 
+    def amend(
+        self, export: str, plan: Mapping[str, Any], *, idempotency_key: str, if_match: str | None = None
+    ) -> Execution:
+        """Have a changed plan take an export's place; `if_match` is the entity tag of the version it is a change to."""
+        body = {"accountId": plan.get("accountId"), "batchId": plan.get("batchId"), "plan": plan}
+        headers = {"Idempotency-Key": idempotency_key} | ({"If-Match": if_match} if if_match else {})
+        response = self._call("POST", f"api/exports/{_segment(export)}/amend", json=body, headers=headers)
+        return Execution(_parsed(ExportView, response), response.headers.get("Idempotent-Replayed") == "true")
+
+    def cancel(self, export: str) -> ExportView:
+        """Stop an export that was not handed off yet."""
+        return _parsed(ExportView, self._call("POST", f"api/exports/{_segment(export)}/cancel"))
+
+    def retry(self, export: str) -> ExportView:
+        """Let a failed export go on from where it failed."""
+        return _parsed(ExportView, self._call("POST", f"api/exports/{_segment(export)}/retry"))
+
     def preflight(self, plan: Mapping[str, Any]) -> PreflightReport:
         """Ask what execution would say, without any effect."""
         return _parsed(PreflightReport, self._call("POST", "api/exports/preflight", json=plan))
@@ -96,6 +114,10 @@ class Api:
     def inspect(self, export: str) -> ExportView:
         """Return an export by its own id or by its batch's."""
         return _parsed(ExportView, self._call("GET", f"api/exports/{_segment(export)}"))
+
+    def entity_tag(self, export: str) -> str:
+        """Return what tells the present version of an export's view from any other."""
+        return str(self._call("GET", f"api/exports/{_segment(export)}").headers.get("ETag", ""))
 
     def events(self, export: str, *, after: int = 0) -> Iterator[EventView]:
         """Yield what has happened so far, in order."""
@@ -194,6 +216,16 @@ class Api:
     def resend(self, delivery: str) -> DeliveryView:
         """Owe a delivery again, and return it."""
         return _parsed(DeliveryView, self._call("POST", f"api/deliveries/{_segment(delivery)}/resend"))
+
+    def replay(self, partner: str, wanted: ReplayRequest) -> Iterator[ReplayReport]:
+        """Owe a partner's messages of a span of time again, page after page; yield what became of each page."""
+        while True:
+            body = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
+            report = _parsed(ReplayReport, self._call("POST", f"api/partners/{_segment(partner)}/replay", json=body))
+            yield report
+            if report.next is None:
+                return
+            wanted = wanted.model_copy(update={"until": report.until, "after": report.next})
 
     def ready(self) -> bool:
         """Whether the service answers and says that it is ready."""

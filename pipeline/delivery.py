@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from sqlalchemy import select, update
@@ -17,12 +18,13 @@ from pipeline.attempts import Sent
 from pipeline.channels import open_channels
 from pipeline.channels.channel import ChannelName, Receipt
 from pipeline.db import database_now
-from pipeline.errors import ChannelRefused, ChannelUnavailable, ExportsError, InvalidState, NotFound
+from pipeline.errors import ChannelRefused, ChannelUnavailable, ExportsError, InsufficientRole, InvalidState, NotFound
 from pipeline.events import EventType, NewEvent
 from pipeline.lanes import Claim, due_lanes
-from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.models import Attempt, BrokerSubmission, Delivery, Export, Notification
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
+from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.schemas.partners import AttemptView, DeliveryPage, DeliveryView
 from pipeline.states import DELIVERY_MOVES, DeliveryState, PartnerState, SubmissionState, sources
 from pipeline.steps import StepContext
@@ -162,20 +164,30 @@ def get(runtime: Runtime, account_id: str, delivery_id: str) -> DeliveryView:
         return _view(session, account_id, delivery_id)
 
 
-def resend(runtime: Runtime, account_id: str, delivery_id: str, actor: str) -> tuple[DeliveryView, Lane]:
+def resend(
+    runtime: Runtime, account_id: str, delivery_id: str, actor: str, *, test_only: bool = False
+) -> tuple[DeliveryView, Lane]:
     """Owe a delivered or dead delivery once more, with the same id and a schedule begun anew; return the lane to wake.
 
-    Raises NotFound, and InvalidState where it is still owed or was cancelled.
+    Raises NotFound, and InvalidState where it is still owed or was cancelled, or where a newer revision has replaced what
+    it says; InsufficientRole of a live export's where `test_only`.
     """
     with runtime.db.write() as session:
         view = _view(session, account_id, delivery_id)
         lane = Lane(view.export_id, view.partner_id, view.channel)
+        if test_only and not session.get_one(Export, lane.export_id).test:
+            raise InsufficientRole(f"delivery {delivery_id} is of a live export; resend it with a live key")
+        newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == lane.export_id))
+        if newer is not None and view.event_type in HELD_UNTIL_SUPERSEDED:
+            raise InvalidState(
+                f"export {lane.export_id} was superseded by {newer}: what it said no longer holds; resend what {newer} says"
+            )
         events.append(session, lane.export_id, actor, [])
         moved = session.execute(
             update(Delivery)
             .where(
                 col(Delivery.id) == delivery_id,
-                col(Delivery.state).in_(_RESENDABLE),
+                col(Delivery.state).in_(RESENDABLE),
             )
             .values(
                 state=DeliveryState.PENDING.value,
@@ -206,7 +218,7 @@ def resend(runtime: Runtime, account_id: str, delivery_id: str, actor: str) -> t
 
 
 #: What is waiting for its export becomes pending too, but by the export's completion alone.
-_RESENDABLE = [
+RESENDABLE: Final = [
     state.value for state in sources(DELIVERY_MOVES, DeliveryState.PENDING) if state is not DeliveryState.WAITING
 ]
 

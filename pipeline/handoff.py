@@ -12,14 +12,13 @@ from sqlalchemy import insert, select
 from sqlmodel import Session, col
 
 from pipeline import acknowledgements, keeping, money, notifications, recipients
-from pipeline.channels.channel import ChannelName
 from pipeline.db import database_now
 from pipeline.documents import profile as profiles
 from pipeline.errors import StepFailed, ValidationFailed
 from pipeline.events import EventType, NewEvent
 from pipeline.invoices.recorded import recorded_invoice
 from pipeline.keeping import Row
-from pipeline.models import Artifact, BrokerSubmission, ExportUnit, LineTreatment, Package
+from pipeline.models import Artifact, BrokerSubmission, Export, ExportUnit, LineTreatment, Package
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
 from pipeline.recipients import Recipient
 from pipeline.runtime import Runtime
@@ -51,6 +50,7 @@ class _Found:
     packages: Sequence[tuple[int, str, str | None]]  # unit_no, package_ref, sscc; in the order of the plan
     digests: Mapping[tuple[int, str], str]  # unit_no, line_ref; empty where the lines are not sent inline
     inline: bool
+    supersedes: messages.SupersededHandoff | None
 
 
 def prepare(runtime: Runtime, context: StepContext) -> Prepared:
@@ -60,15 +60,14 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
     unit by unit. Raises StepFailed where a partner is not registered, or its profile names what there is no more.
     """
     with runtime.db.read() as session:
-        told = recipients.recipients(session, context.account_id, [context.broker_id, context.warehouse_id])
+        partner_ids = [context.broker_id, context.warehouse_id]
+        told = recipients.reached(session, context.account_id, partner_ids, test=context.test)
         operators = recipients.operators(session, context.account_id)
         found = _read(session, context)
-    for partner_id in (context.broker_id, context.warehouse_id):
+    for partner_id in partner_ids:
         if partner_id not in told:
             raise StepFailed(f"the partner {partner_id} is not registered; register it, then retry the export")
     broker, warehouse = told[context.broker_id], told[context.warehouse_id]
-    if context.test:
-        broker, warehouse = _sandboxed(broker), _sandboxed(warehouse)
     documents = _in_its_own_words(runtime, context, found, broker)
     found = _with_documents(found, documents)
     submission_id = f"sub_{uuid.uuid5(_SUBMISSIONS, f'{context.export_id}/{broker.partner_id}').hex}"
@@ -136,22 +135,6 @@ def _with_documents(found: _Found, documents: Sequence[Row]) -> _Found:
     return replace(found, artifacts={no: [*found.artifacts.get(no, ()), *added.get(no, ())] for no in units})
 
 
-def _sandboxed(recipient: Recipient) -> Recipient:
-    """Return who is told of a test export in the recipient's place: never a live endpoint of a partner."""
-    if recipient.test:
-        return recipient
-    to_broker = recipient.kind == BROKER
-    return Recipient(
-        partner_id=recipient.partner_id,
-        kind=recipient.kind,
-        test=False,
-        path="borderbuddy" if to_broker else None,
-        artifact_types=recipient.artifact_types,
-        channels=(ChannelName.BORDERBUDDY if to_broker else ChannelName.QUEUE,),
-        profile=recipient.profile,
-    )
-
-
 def _read(session: Session, context: StepContext) -> _Found:
     of_export = context.export_id
     units = [
@@ -188,7 +171,28 @@ def _read(session: Session, context: StepContext) -> _Found:
         packages=[(unit_no, ref, sscc) for unit_no, ref, sscc in packages],
         digests={(unit_no, line_ref): digest for unit_no, line_ref, digest in digests},
         inline=inline,
+        supersedes=_superseded(session, context) if context.revision > 1 else None,
     )
+
+
+def _superseded(session: Session, context: StepContext) -> messages.SupersededHandoff | None:
+    """Return the newest handoff of an earlier revision to the same customs broker."""
+    row = session.execute(
+        select(col(Export.id), col(Export.revision), col(BrokerSubmission.id))
+        .join(BrokerSubmission, col(BrokerSubmission.export_id) == col(Export.id))
+        .where(
+            col(Export.account_id) == context.account_id,
+            col(Export.batch_id) == context.batch_id,
+            col(Export.revision) < context.revision,
+            col(BrokerSubmission.partner_id) == context.broker_id,
+        )
+        .order_by(col(Export.revision).desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        return None
+    export_id, revision, submission_id = row
+    return messages.SupersededHandoff(export_id=export_id, revision=revision, submission_id=submission_id)
 
 
 def _notices(context: StepContext, found: _Found, broker: Recipient, submission_id: str, base: str) -> Iterator[Notice]:
@@ -203,6 +207,7 @@ def _notices(context: StepContext, found: _Found, broker: Recipient, submission_
     ready = messages.HandoffReady(
         **about,
         submission_id=submission_id,
+        supersedes=found.supersedes,
         acknowledgement_url=f"{base}/api/broker-submissions/{submission_id}/acknowledgements",
         ruleset=plan.RulesetRef(id=context.ruleset_id, as_of=context.ruleset_as_of),
         units=[_handed_unit(row, unit, found, broker, base) for row, unit in found.units],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline import events
+from pipeline import events, inspection, withdrawals
 from pipeline.claims import at
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
@@ -13,36 +15,51 @@ from pipeline.events import EventType, NewEvent
 from pipeline.execution import EXPORT_LEVEL, Wake, move
 from pipeline.models import Export, Package, Step
 from pipeline.runtime import Runtime
-from pipeline.states import ExportState, StepState
+from pipeline.schemas.execution import ExportView
+from pipeline.states import STEP_MOVES, ExportState, StepState, sources
+
+#: Raises PreconditionFailed where the export is not as the caller saw it last.
+Expects = Callable[[ExportView], None]
 
 
-def cancel(runtime: Runtime, account_id: str, export_id: str, actor: str) -> None:
-    """Stop an export that has not been handed off.
+def cancel(
+    runtime: Runtime, account_id: str, export_id: str, actor: str, *, expects: Expects | None = None
+) -> list[Wake]:
+    """Stop an export that has not been handed off, and owe that to whoever must know; return what to wake.
 
-    Raises NotFound, and InvalidState where it has ended or was handed off.
+    The operators are told always; customs broker and warehouse where an earlier revision had been handed off, because
+    they were promised this one. Raises NotFound, what `expects` raises, and InvalidState where it has ended or was handed
+    off.
     """
     with runtime.db.write() as session:
-        _locked(session, account_id, export_id)
+        export = _locked(session, account_id, export_id, expects)
         handed_off = session.scalar(select(col(Step.state)).where(*at(export_id, EXPORT_LEVEL, "hand_off")))
         if handed_off == StepState.DONE.value:
-            raise InvalidState("the export was handed off already; it can no longer be cancelled")
+            raise InvalidState("the export was handed off already; it can no longer be cancelled, but amended")
         move(session, export_id, ExportState.CANCELLED, finished_at=database_now())
         session.execute(
             update(Step)
-            .where(col(Step.export_id) == export_id, col(Step.state) != StepState.DONE.value)
+            .where(
+                col(Step.export_id) == export_id,
+                col(Step.state).in_([state.value for state in sources(STEP_MOVES, StepState.CANCELLED)]),
+            )
             .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
         )
         session.execute(update(Package).where(col(Package.export_id) == export_id).values(released=True))
+        lanes = withdrawals.cancelled(session, export)
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED)])
+    return [Wake(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
 
 
-def retry(runtime: Runtime, account_id: str, export_id: str, actor: str) -> list[Wake]:
+def retry(
+    runtime: Runtime, account_id: str, export_id: str, actor: str, *, expects: Expects | None = None
+) -> list[Wake]:
     """Let a failed export go on from where it failed, with all its attempts again; return what to wake.
 
-    Raises NotFound, and InvalidState where it has not failed.
+    Raises NotFound, what `expects` raises, and InvalidState where it has not failed.
     """
     with runtime.db.write() as session:
-        if _locked(session, account_id, export_id) != ExportState.FAILED.value:
+        if _locked(session, account_id, export_id, expects).state != ExportState.FAILED.value:
             raise InvalidState("the export has not failed, so there is nothing to retry")
         move(session, export_id, ExportState.EXECUTING, failure=None, finished_at=None)
         rows = session.execute(
@@ -65,14 +82,11 @@ def retry(runtime: Runtime, account_id: str, export_id: str, actor: str) -> list
     return [Wake(export_id, row.unit_no, row.name) for row in rows]
 
 
-def _locked(session: Session, account_id: str, export_id: str) -> str:
-    """Lock the export's row and return its state."""
-    state: str | None = session.execute(
-        update(Export)
-        .where(col(Export.id) == export_id, col(Export.account_id) == account_id)
-        .values(updated_at=database_now())
-        .returning(col(Export.state))
-    ).scalar_one_or_none()
-    if state is None:
+def _locked(session: Session, account_id: str, export_id: str, expects: Expects | None) -> Export:
+    """Lock the export's row and return it, once it is as the caller expects it."""
+    export = session.get(Export, export_id, with_for_update=True)
+    if export is None or export.account_id != account_id:
         raise NotFound(f"there is no export {export_id}")
-    return state
+    if expects is not None:
+        expects(inspection.read(session, account_id, export_id))
+    return export

@@ -126,7 +126,8 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
         }
         audience = rows[0].audience
         submission_id = None
-        if audience == BROKER:
+        # The submission is the handoff itself: that it was superseded is told beside it.
+        if audience == BROKER and any(row.event_type == MessageType.HANDOFF_READY for row in said.values()):
             submission_id = session.scalar(
                 select(col(BrokerSubmission.id)).where(
                     col(BrokerSubmission.export_id) == lane.export_id,

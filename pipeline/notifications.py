@@ -17,7 +17,7 @@ from pipeline.ids import new_id
 from pipeline.models import Delivery, Export, Notification
 from pipeline.recipients import Recipient
 from pipeline.schemas.messages import AboutExport, DeliveryDead, ExportFailed, HandoffOverdue, MessageType
-from pipeline.states import DeliveryState
+from pipeline.states import DELIVERY_MOVES, DeliveryState, sources
 from pipeline.steps import StepContext
 
 BROKER: Final = "customs_broker"
@@ -117,6 +117,19 @@ def release(session: Session, export_id: str) -> list[Lane]:
         .returning(col(Delivery.partner_id), col(Delivery.channel))
     )
     return [Lane(export_id, partner_id, channel) for partner_id, channel in dict.fromkeys(tuple(row) for row in found)]
+
+
+def cancel_unsent(session: Session, export_id: str) -> None:
+    """Let go of what the export owes and what nobody is known to have taken; whoever sends it just now records nothing."""
+    session.execute(
+        update(Delivery)
+        .where(
+            col(Delivery.export_id) == export_id,
+            col(Delivery.state).in_([state.value for state in sources(DELIVERY_MOVES, DeliveryState.CANCELLED)]),
+        )
+        .values(state=DeliveryState.CANCELLED.value, lease_until=None, due_at=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def failed(session: Session, context: StepContext, failure: str) -> list[Lane]:
@@ -222,8 +235,21 @@ def overdue(session: Session, late: LateRung) -> list[Lane]:
 
 
 def _tell_operators(session: Session, account_id: str, notices: Sequence[Notice]) -> list[Lane]:
+    return owe(session, account_id, notices, {OPERATOR: recipients.operators(session, account_id)})
+
+
+def owe(
+    session: Session, account_id: str, notices: Sequence[Notice], told: Mapping[str, Sequence[Recipient]]
+) -> list[Lane]:
+    """Owe the notices of one export at once, after everything that it owed before; return the lanes to wake."""
     export_id = notices[0].message.export_id
     last = session.scalar(select(func.max(col(Notification.position))).where(col(Notification.export_id) == export_id))
-    operators = recipients.operators(session, account_id)
-    write(session, rows(account_id, notices, {OPERATOR: operators}, first=(last or 0) + 1), due_seconds=0)
-    return [Lane(export_id, each.partner_id, channel.value) for each in operators for channel in each.channels]
+    write(session, rows(account_id, notices, told, first=(last or 0) + 1), due_seconds=0)
+    return list(
+        dict.fromkeys(
+            Lane(export_id, each.partner_id, channel.value)
+            for audience in dict.fromkeys(notice.audience for notice in notices)
+            for each in told[audience]
+            for channel in each.channels
+        )
+    )

@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import case, insert, select, update
 from sqlmodel import Session, col
 
+from pipeline import labels
 from pipeline.errors import StepFailed
 from pipeline.events import EventType, NewEvent
-from pipeline.models import Account, ExportUnit
+from pipeline.models import Account, Export, ExportUnit
 from pipeline.models import Package as PackageRow
 from pipeline.money import plain, total
 from pipeline.schemas.plan import Package, Plan, Unit
@@ -67,8 +68,11 @@ def check_plan(plan: Plan) -> list[Finding]:
     return findings
 
 
-def check_recorded(session: Session, account_id: str, plan: Plan) -> list[Finding]:
-    """Return the SSCCs of the plan that another export of the account carries; a cancelled one has let go of its own."""
+def check_recorded(session: Session, account_id: str, plan: Plan, amends: Export | None = None) -> list[Finding]:
+    """Return the SSCCs of the plan that another export of the account carries; a cancelled one has let go of its own.
+
+    A plan that `amends` an export takes its labels over.
+    """
     places = {
         package.sscc: f"/units/{index}/packages/{place}/sscc"
         for index, unit in enumerate(plan.units)
@@ -76,14 +80,15 @@ def check_recorded(session: Session, account_id: str, plan: Plan) -> list[Findin
         if package.sscc is not None
     }
     found: list[Finding] = []
-    labels = list(places)
-    for first in range(0, len(labels), _IN_ONE_QUERY):
-        some = labels[first : first + _IN_ONE_QUERY]
+    numbers = list(places)
+    for first in range(0, len(numbers), _IN_ONE_QUERY):
+        some = numbers[first : first + _IN_ONE_QUERY]
         rows = session.execute(
             select(col(PackageRow.sscc), col(PackageRow.export_id)).where(
                 col(PackageRow.account_id) == account_id,
                 col(PackageRow.sscc).in_(some),
                 col(PackageRow.released).is_(False),
+                col(PackageRow.export_id) != (amends.id if amends else ""),
             )
         )
         found += [
@@ -97,6 +102,8 @@ def check_recorded(session: Session, account_id: str, plan: Plan) -> list[Findin
             )
             for sscc, export_id in rows
         ]
+        if amends is not None:
+            found += labels.check_kept(session, amends, plan, {sscc: places[sscc] for sscc in some})
     return found
 
 
@@ -281,11 +288,16 @@ def _twice(kind: str, number: str, package: Package, pointer: str) -> Finding:
 def record(session: Session, context: StepContext, _: object = None) -> Sequence[NewEvent]:
     """Number the unit's customs package and write its packages, with an SSCC each where the account can issue them.
 
-    Raises StepFailed where the account's GS1 prefix has no serials left.
+    The numbers that a newer revision carries on are not given anew. Raises StepFailed where the account's GS1 prefix has no serials left.
     """
     row = unit_row(session, context)
     unit = plan_unit(row)
-    unlabelled = sum(1 for package in unit.packages if package.sscc is None)
+    kept = (
+        labels.carried(session, context.account_id, context.batch_id, context.revision, unit)
+        if context.revision > 1
+        else {}
+    )
+    unlabelled = sum(1 for package in unit.packages if package.sscc is None) - len(kept)
     # One statement takes every number that the unit needs: the account's row lock keeps them unique, and a rollback
     # gives them back.
     taken = session.execute(
@@ -308,7 +320,10 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
             .values(package_number=package_number)
         )
     issued = _issued(taken.gs1_prefix, taken.ssccs_issued - unlabelled, unlabelled) if taken.gs1_prefix else iter(())
-    rows = [_row(context, position, package, issued) for position, package in enumerate(unit.packages, start=1)]
+    rows = [
+        _row(context, position, package, package.sscc or kept.get(package.package_ref) or next(issued, None))
+        for position, package in enumerate(unit.packages, start=1)
+    ]
     session.execute(insert(PackageRow), rows)
     data = {
         "unitNo": context.unit_no,
@@ -317,6 +332,7 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
         "packageNumber": package_number,
         "packages": len(rows),
         "ssccsIssued": unlabelled if taken.gs1_prefix else 0,
+        **({"ssccsKept": len(kept)} if kept else {}),
     }
     return (NewEvent(EventType.PACKAGES_RECORDED, data),)
 
@@ -329,8 +345,7 @@ def _issued(gs1_prefix: str, before: int, count: int) -> Iterator[str]:
         raise StepFailed(f"no SSCC can be issued: {error}") from error
 
 
-def _row(context: StepContext, position: int, package: Package, issued: Iterator[str]) -> dict[str, Any]:
-    sscc = package.sscc or next(issued, None)
+def _row(context: StepContext, position: int, package: Package, sscc: str | None) -> dict[str, Any]:
     return {
         "export_id": context.export_id,
         "unit_no": context.unit_no,

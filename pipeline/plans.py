@@ -99,10 +99,13 @@ class Findings:
         return any(finding.severity == "block" for finding in self.all)
 
 
-def findings_of(session: Session, account_id: str, plan: Plan) -> Findings:
-    """Return everything that a person should know about the plan, as of its entries' dates."""
+def findings_of(session: Session, account_id: str, plan: Plan, amends: Export | None = None) -> Findings:
+    """Return everything that a person should know about the plan, as of its entries' dates.
+
+    `amends` is the export whose place it is to take.
+    """
     today = utc_now().date()
-    found = [*checked(plan), *packages.check_recorded(session, account_id, plan)]
+    found = [*checked(plan), *packages.check_recorded(session, account_id, plan, amends)]
     return Findings(*waivers.apply(session, account_id, plan, found, on=today))
 
 
@@ -139,7 +142,8 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
         executed = executed_export(session, caller.account_id, read.plan.batch_id)
         if executed is not None and executed.plan_hash != read.plan_hash:
             refused.append(_refusal("A03", executed_otherwise(executed)))
-        return [*refused, *findings_of(session, caller.account_id, read.plan).all]
+        # The labels of the batch's own export are no hindrance: a changed plan takes its place.
+        return [*refused, *findings_of(session, caller.account_id, read.plan, executed).all]
 
 
 def unapproved(plan: Plan, now: datetime) -> list[Finding]:
@@ -248,10 +252,10 @@ def executed_export(session: Session, account_id: str, batch_id: str) -> Export 
 def executed_otherwise(executed: Export) -> AlreadyExecuted:
     """Return the refusal of a plan whose batch was executed with another one."""
     return AlreadyExecuted(
-        f"batch {executed.batch_id} is export {executed.id}, made of plan {executed.plan_hash};"
-        " a changed plan needs a batch id of its own",
+        f"batch {executed.batch_id} is export {executed.id}, made of plan {executed.plan_hash}; send a changed plan to"
+        f" /api/exports/{executed.id}/amend, or give it a batch id of its own",
         field="/batchId",
-        details={"exportId": executed.id, "planHash": executed.plan_hash},
+        details={"exportId": executed.id, "planHash": executed.plan_hash, "revision": executed.revision},
     )
 
 

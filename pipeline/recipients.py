@@ -50,6 +50,12 @@ def recipients(session: Session, account_id: str, partner_ids: Sequence[str]) ->
     return _recipients(session, account_id, session.scalars(select(Partner).where(*where)).all())
 
 
+def reached(session: Session, account_id: str, partner_ids: Sequence[str], *, test: bool) -> dict[str, Recipient]:
+    """Return those of the partners that exist as an export reaches them: a test export has the sandbox in their place."""
+    found = recipients(session, account_id, partner_ids)
+    return {name: _sandboxed(each) if test else each for name, each in found.items()}
+
+
 def operators(session: Session, account_id: str) -> list[Recipient]:
     """Return the account's live operators; an account without one is its own operator, at the queue."""
     rows = session.scalars(
@@ -122,6 +128,22 @@ def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> d
         )
         for row in rows
     }
+
+
+def _sandboxed(recipient: Recipient) -> Recipient:
+    """Return who is told of a test export in the recipient's place: never a live endpoint of a partner."""
+    if recipient.test:
+        return recipient
+    to_broker = recipient.kind == "customs_broker"
+    return Recipient(
+        partner_id=recipient.partner_id,
+        kind=recipient.kind,
+        test=False,
+        path="borderbuddy" if to_broker else None,
+        artifact_types=recipient.artifact_types,
+        channels=(ChannelName.BORDERBUDDY if to_broker else ChannelName.QUEUE,),
+        profile=recipient.profile,
+    )
 
 
 def default_way(kind: str, path: str | None) -> ChannelName:

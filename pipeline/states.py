@@ -83,7 +83,7 @@ EXPORT_MOVES: Final[Mapping[ExportState, frozenset[ExportState]]] = {
     ExportState.ACCEPTED: frozenset({ExportState.EXECUTING, ExportState.FAILED, ExportState.CANCELLED}),
     ExportState.EXECUTING: frozenset({ExportState.EXECUTED, ExportState.FAILED, ExportState.CANCELLED}),
     ExportState.EXECUTED: frozenset({ExportState.SUPERSEDED}),
-    ExportState.FAILED: frozenset({ExportState.EXECUTING, ExportState.CANCELLED}),
+    ExportState.FAILED: frozenset({ExportState.EXECUTING, ExportState.CANCELLED, ExportState.SUPERSEDED}),
     ExportState.CANCELLED: frozenset(),
     ExportState.SUPERSEDED: frozenset(),
 }
@@ -92,7 +92,7 @@ STEP_MOVES: Final[Mapping[StepState, frozenset[StepState]]] = {
     StepState.WAITING: frozenset({StepState.OWED, StepState.CANCELLED}),
     StepState.OWED: frozenset({StepState.DONE, StepState.FAILED, StepState.CANCELLED}),
     StepState.DONE: frozenset(),
-    StepState.FAILED: frozenset({StepState.OWED}),
+    StepState.FAILED: frozenset({StepState.OWED, StepState.CANCELLED}),
     StepState.CANCELLED: frozenset(),
 }
 

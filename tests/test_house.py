@@ -45,11 +45,13 @@ MACHINES = {
     "pipeline/execution.py": "exports and steps",
     "pipeline/claims.py": "steps: who holds one",
     "pipeline/interventions.py": "exports and steps, at an operator's word",
+    "pipeline/amendments.py": "steps of an export that a newer revision replaces",
     "pipeline/acknowledgements.py": "broker submissions, at the broker's word",
     "pipeline/handoff.py": "broker submissions",
     "pipeline/notifications.py": "deliveries",
     "pipeline/attempts.py": "deliveries: what came of sending",
     "pipeline/delivery.py": "deliveries",
+    "pipeline/replays.py": "deliveries, at an operator's word",
     "pipeline/partners.py": "partners",
 }
 

@@ -14,6 +14,7 @@ from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.partners import NewPartner, PartnerChanges
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Problem
+from pipeline.schemas.replays import ReplayRequest
 from pipeline.schemas.waivers import NewWaiver
 
 #: Read by our own hands, and so unknown to FastAPI.
@@ -24,6 +25,7 @@ _BODIES: Final[tuple[type[BaseModel], ...]] = (
     PartnerChanges,
     NewWaiver,
     AcknowledgementBody,
+    ReplayRequest,
     Problem,
 )
 

@@ -1,22 +1,26 @@
-"""The delivery log, and sending a delivered or dead message once more."""
+"""The delivery log, and sending what was delivered or given up once more: one message, or all of a span of time."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from starlette.concurrency import run_in_threadpool
 
-from pipeline import delivery
+from pipeline import delivery, replays
+from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
 from pipeline.execution import Wake
 from pipeline.schemas.partners import DeliveryPage, DeliveryView
+from pipeline.schemas.reading import Parsed
+from pipeline.schemas.replays import ReplayReport, ReplayRequest
 from pipeline.states import DeliveryState
 
-router = APIRouter(prefix="/api/deliveries", tags=["deliveries"])
+router = APIRouter(tags=["deliveries"])
 
 
-@router.get("", response_model=DeliveryPage, responses=READING)
+@router.get("/api/deliveries", response_model=DeliveryPage, responses=READING)
 def list_deliveries(
     runtime: RuntimeDep,
     caller: Reader,
@@ -38,13 +42,13 @@ def list_deliveries(
     )
 
 
-@router.get("/{id}", response_model=DeliveryView, responses=LOOKING)
+@router.get("/api/deliveries/{id}", response_model=DeliveryView, responses=LOOKING)
 def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:  # noqa: A002 - the contract's name
     """Return one delivery with its latest tries."""
     return delivery.get(runtime, caller.account_id, id)
 
 
-@router.post("/{id}/resend", status_code=202, response_model=DeliveryView, responses=refusals(404, 409))
+@router.post("/api/deliveries/{id}/resend", status_code=202, response_model=DeliveryView, responses=refusals(404, 409))
 def resend_delivery(
     id: str,  # noqa: A002 - the contract's name
     runtime: RuntimeDep,
@@ -52,6 +56,31 @@ def resend_delivery(
     caller: Operator,
 ) -> DeliveryView:
     """Owe a delivered or dead message once more, with the same id."""
-    owed, lane = delivery.resend(runtime, caller.account_id, id, caller.key_id)
+    owed, lane = delivery.resend(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
     launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)])
     return owed
+
+
+@router.post(
+    "/api/partners/{id}/replay",
+    status_code=202,
+    response_model=ReplayReport,
+    responses=refusals(400, 404, 413),
+    openapi_extra=documented(ReplayRequest),
+)
+async def replay(
+    id: str,  # noqa: A002 - the contract's name
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Operator,
+    body: Annotated[Parsed[ReplayRequest], body_of(ReplayRequest)],
+) -> ReplayReport:
+    """Owe a partner's messages of a span of time once more, with the same ids, and nobody else's; one page a call.
+
+    Where `next` is not null there is more: send it as `after`, with the answer's `until`. A test key replays test exports.
+    """
+    report, lanes = await run_in_threadpool(
+        replays.replay, runtime, caller.account_id, id, body.model, caller.key_id, test_only=caller.test
+    )
+    launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes])
+    return report

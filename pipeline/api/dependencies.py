@@ -153,11 +153,11 @@ CallerDep = Annotated[Caller, Depends(caller_of)]
 SIGNED_IN: Final = HTTPBearer(auto_error=False, description="An API key: exp_live_... or exp_test_...")
 
 
-def require(role: str) -> Any:  # what FastAPI's Depends returns is declared as Any
-    """Return the dependency that gives the caller, and refuses one whose key lacks `role`."""
+def require(*roles: str) -> Any:  # what FastAPI's Depends returns is declared as Any
+    """Return the dependency that gives the caller, and refuses one whose key has none of the roles."""
 
     async def caller_with_role(caller: CallerDep, _: Annotated[object, Depends(SIGNED_IN)] = None) -> Caller:
-        caller.need(role)
+        caller.need(*roles)
         return caller
 
     return Depends(caller_with_role)
@@ -172,4 +172,5 @@ KeyHolder = Annotated[Caller, Depends(_caller_with_any_role)]
 Executor = Annotated[Caller, require(EXECUTE)]
 Reader = Annotated[Caller, require(READ)]
 Operator = Annotated[Caller, require(OPERATE)]
+Amender = Annotated[Caller, require(EXECUTE, OPERATE)]
 Admin = Annotated[Caller, require(ADMIN)]

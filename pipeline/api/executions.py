@@ -1,10 +1,10 @@
-"""Execute, preflight, inspect, list, cancel and retry exports."""
+"""Execute, preflight, inspect, list, amend, cancel and retry exports."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Final
@@ -14,14 +14,15 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import acceptance, inspection, interventions, plans
+from pipeline import acceptance, amendments, inspection, interventions, plans
 from pipeline.accounts import Caller
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.conditions import check_unchanged, conditional, etag_of, preferred_wait
-from pipeline.api.dependencies import Executor, LauncherDep, Operator, Reader, RuntimeDep
+from pipeline.api.dependencies import Amender, Executor, Launcher, LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.examples import EXECUTE, PLAN
-from pipeline.api.refusals import ACCEPTING, CHANGING, LOOKING, READING
-from pipeline.errors import Refused
+from pipeline.api.refusals import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
+from pipeline.errors import InsufficientRole, Refused
+from pipeline.execution import Wake
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import (
     ExecuteRequest,
@@ -77,8 +78,58 @@ async def execute(
         idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
         trace_parent=_trace_parent(request),
     )
+    return await _accepted(request, runtime, launcher, caller, accepted)
+
+
+@router.post(
+    "/{id}/amend",
+    status_code=202,
+    response_model=ExportView,
+    responses={200: {"model": ExportView, "description": "It ended within the wait"}, **AMENDING},
+    openapi_extra=documented(ExecuteRequest, inline=EXECUTE),
+)
+async def amend(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Amender,
+    body: Annotated[Parsed[ExecuteRequest], body_of(ExecuteRequest)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Repeats with the same key and body answer alike; up to 255 printable characters"),
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(alias="Prefer", description="`wait=N`: answer when it has ended, at most N seconds later")
+    ] = None,
+) -> Response:
+    """Have a changed plan of the same batch take the place of an executed or failed export: a new revision.
+
+    The old export is superseded, and everybody who was told of it hears so. The answer is the new export. The plan that
+    the newest revision was made of answers with that revision. While an export runs it cannot be amended: wait for its
+    end, or cancel it; after a cancelled one nothing follows.
+    """
+    wanted = body.model
+    accepted = await run_in_threadpool(
+        amendments.amend,
+        runtime,
+        caller,
+        id,
+        wanted,
+        raw_plan=body.raw.get("plan"),
+        idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
+        expects=_expects(request),
+        trace_parent=_trace_parent(request),
+    )
+    return await _accepted(request, runtime, launcher, caller, accepted)
+
+
+async def _accepted(
+    request: Request, runtime: Runtime, launcher: Launcher, caller: Caller, accepted: acceptance.Acceptance
+) -> Response:
     if accepted.created:
         launcher.launch(accepted.export_id, accepted.units)
+    launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in accepted.lanes])
     headers = {"Location": f"/api/exports/{accepted.export_id}", "Cache-Control": "no-store"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -156,10 +207,16 @@ def inspect(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> R
 
 
 @router.post("/{id}/cancel", response_model=ExportView, responses=CHANGING)
-def cancel(id: str, request: Request, runtime: RuntimeDep, caller: Operator) -> Response:  # noqa: A002 - the contract's name
-    """Stop an export that was not handed off yet."""
-    export_id = _to_change(request, runtime, caller, id)
-    interventions.cancel(runtime, caller.account_id, export_id, caller.key_id)
+def cancel(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Operator,
+) -> Response:
+    """Stop an export that was not handed off yet, and tell whoever must know."""
+    export_id = _to_change(runtime, caller, id)
+    launcher.wake(interventions.cancel(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request)))
     return _after(runtime, caller, export_id, 200)
 
 
@@ -172,16 +229,22 @@ def retry(
     caller: Operator,
 ) -> Response:
     """Let a failed export go on from where it failed."""
-    export_id = _to_change(request, runtime, caller, id)
-    launcher.wake(interventions.retry(runtime, caller.account_id, export_id, caller.key_id))
+    export_id = _to_change(runtime, caller, id)
+    launcher.wake(interventions.retry(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request)))
     return _after(runtime, caller, export_id, 202)
 
 
-def _to_change(request: Request, runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
+def _to_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
     with runtime.db.read() as session:
-        view = inspection.read(session, caller.account_id, export_or_batch_id)
-    check_unchanged(request, etag_of(view.model_dump_json(by_alias=True).encode()))
-    return view.export_id
+        export = inspection.find(session, caller.account_id, export_or_batch_id)
+    if caller.test and not export.test:
+        raise InsufficientRole(f"export {export.id} is a live export, which a test key must not change; use a live key")
+    return export.id
+
+
+def _expects(request: Request) -> Callable[[ExportView], None]:
+    """Return what refuses an export that is another version than `If-Match` names; looked at in the transaction itself."""
+    return lambda view: check_unchanged(request, etag_of(view.model_dump_json(by_alias=True).encode()))
 
 
 def _after(runtime: Runtime, caller: Caller, export_id: str, status: int) -> Response:

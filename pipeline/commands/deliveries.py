@@ -1,15 +1,18 @@
-"""`exports deliveries`: the delivery log, and sending a dead letter again."""
+"""`exports deliveries`: the delivery log, and sending again one message or all of a partner's of a span of time."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
-from pipeline.commands.screen import Json, out, print_json, reported
+from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
+from pipeline.schemas.messages import MessageType
+from pipeline.schemas.replays import ReplayRequest
 from pipeline.states import DeliveryState
 
 app = typer.Typer(no_args_is_help=True, help="The messages to partners, each with its tries.")
@@ -61,3 +64,40 @@ def resend(
         print_json(owed.model_dump_json(by_alias=True, indent=2))
     else:
         out().print(f"[green]✓[/] {escape(owed.id)} to {escape(owed.partner_id)} is {owed.state} again")
+
+
+@app.command()
+@reported
+def replay(
+    partner: Annotated[str, typer.Option("--partner", metavar="ID", help="Whose messages; nobody else is sent any.")],
+    since: Annotated[
+        str, typer.Option("--since", metavar="INSTANT", help="From then on, such as 2026-11-24T15:00:00Z.")
+    ],
+    until: Annotated[str | None, typer.Option("--until", metavar="INSTANT", help="Before then; else now.")] = None,
+    state: Annotated[
+        list[DeliveryState] | None, typer.Option(help="`delivered` or `dead`; both where left out. May be repeated.")
+    ] = None,
+    message: Annotated[
+        list[MessageType] | None, typer.Option("--type", help="Only this kind of message. May be repeated.")
+    ] = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Send a partner everything of a span of time again; it sees the same message ids."""
+    given = {"since": since, "until": until, "states": state or None, "eventTypes": message or None}
+    try:
+        wanted = ReplayRequest.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        remedy = (
+            "An instant has its offset, such as 2026-11-24T15:00:00Z; only what is delivered or dead is sent again."
+        )
+        raise Failure(f"{first['loc'][0]}: {first['msg']}", code=ExitCode.USAGE, remedy=remedy) from error
+    with connect(api_url, api_key) as api:
+        pages = [*api.replay(partner, wanted)]
+    messages, exports = sum(page.messages for page in pages), sum(page.exports for page in pages)
+    if as_json:
+        print_json({"partnerId": partner, "messages": messages, "exports": exports})
+    else:
+        out().print(f"[green]✓[/] {messages} messages of {exports} exports are owed to {escape(partner)} again")

@@ -1,4 +1,4 @@
-"""The commands about exports: execute, inspect, events, artifacts."""
+"""The commands about exports: execute, amend, cancel, retry, inspect, events, artifacts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from pipeline.client import Api, Corrupted, StillRunning
+from pipeline.client import Api, Corrupted, Execution, StillRunning
 from pipeline.commands import view
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.narration import ENDS, Narrator
@@ -46,21 +46,81 @@ def execute(
     body = read_plan(plan)
     with connect(api_url, api_key) as api:
         execution = api.execute(body, idempotency_key=key or key_of(body))
-        export = execution.export
-        if wait:
-            if not as_json:
-                aside().print(f"[bold]{escape(export.export_id)}[/]  {escape(export.batch_id)}")
-            export = watch(api, export, timeout, quiet=as_json)
+        _shown(api, execution, timeout if wait else None, as_json=as_json)
+
+
+@app.command()
+@reported
+def amend(
+    export: ExportId,
+    plan: PlanFile,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show each step as it happens, until the new revision has ended.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key", help="The idempotency key; by default made of plan and export, so that a repeat is safe."
+        ),
+    ] = None,
+    if_match: Annotated[
+        str | None,
+        typer.Option("--if-match", metavar="TAG", help="Only if the export is still as `exports inspect --etag` said."),
+    ] = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Have a changed plan take the place of an executed or failed export; whoever was told of that hears so."""
+    body = read_plan(plan)
+    with connect(api_url, api_key) as api:
+        # Of the export's own id: a batch's would lead elsewhere once the amendment is made.
+        old = api.inspect(export).export_id
+        execution = api.amend(old, body, idempotency_key=key or f"amend-{old}-{key_of(body)}", if_match=if_match)
+        _shown(api, execution, timeout if wait else None, as_json=as_json)
+
+
+def _shown(api: Api, execution: Execution, timeout: float | None, *, as_json: bool) -> None:
+    """Print the export, once it has ended where there is a `timeout`, and exit by what became of it."""
+    export = execution.export
+    if timeout is not None:
+        if not as_json:
+            aside().print(f"[bold]{escape(export.export_id)}[/]  {escape(export.batch_id)}")
+        export = watch(api, export, timeout, quiet=as_json)
     if as_json:
         print_json(export.model_dump_json(by_alias=True, indent=2))
     else:
         out().print(view.headline(export), soft_wrap=True)
         if execution.replayed:
             aside().print("[dim]This was asked for before with the same key: the first answer is repeated.[/]")
-        if not wait:
+        if timeout is None:
             aside().print(f"[dim]exports events {escape(export.export_id)} --follow   shows what happens[/]")
-    if wait and export.state is not ExportState.EXECUTED:
+    if timeout is not None and export.state is not ExportState.EXECUTED:
         raise typer.Exit(int(ExitCode.REFUSED))
+
+
+@app.command()
+@reported
+def cancel(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Stop an export that was not handed off yet."""
+    with connect(api_url, api_key) as api:
+        _changed(api.cancel(export), as_json=as_json)
+
+
+@app.command()
+@reported
+def retry(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Let a failed export go on from where it failed."""
+    with connect(api_url, api_key) as api:
+        _changed(api.retry(export), as_json=as_json)
+
+
+def _changed(export: ExportView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(export.model_dump_json(by_alias=True, indent=2))
+    else:
+        out().print(view.headline(export), soft_wrap=True)
 
 
 def watch(api: Api, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
@@ -95,9 +155,24 @@ def _spinner(shown: bool, export: ExportView) -> Iterator[None]:
 
 @app.command()
 @reported
-def inspect(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+def inspect(
+    export: ExportId,
+    etag: Annotated[
+        bool, typer.Option("--etag", help="Print what `exports amend --if-match` takes, and no more.")
+    ] = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
     """Show an export: its state, steps, documents, messages and the customs broker's answer."""
     with connect(api_url, api_key) as api:
+        if etag:
+            tag = api.entity_tag(export)
+            if as_json:
+                print_json({"etag": tag})
+            else:
+                out().print(tag, markup=False, highlight=False)
+            return
         found = api.inspect(export)
     if as_json:
         print_json(found.model_dump_json(by_alias=True, indent=2))

@@ -108,6 +108,12 @@ def _answered(data: Facts) -> str:
     return f"customs broker answered: {data.get('rung')}{said}"
 
 
+def _amended(data: Facts) -> str:
+    if data.get("supersedes"):
+        return f"revision {data.get('revision')}, in the place of {data['supersedes']}"
+    return f"superseded by {data.get('supersededBy')}, revision {data.get('revision')}"
+
+
 def _said(data: Facts) -> str:
     return next((f": {data[key]}" for key in ("message", "reason") if data.get(key)), "")
 
@@ -131,6 +137,7 @@ _SENTENCES: Final[Mapping[str, tuple[str, str | Callable[[Facts], str]]]] = {
     "EXPORT_EXECUTED": (GOOD, "executed"),
     "EXPORT_FAILED": (BAD, "failed"),
     "EXPORT_CANCELLED": (BAD, "cancelled"),
+    "EXPORT_AMENDED": (NEUTRAL, _amended),
     "STEP_RETRIED": (
         ATTENTION,
         lambda data: f"{data.get('step')} put off after attempt {data.get('attempt')}{_said(data)}",

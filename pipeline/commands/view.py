@@ -37,6 +37,10 @@ def whole(export: ExportView) -> Iterator[RenderableType]:
     yield Text.from_markup(
         f"  [dim]accepted {export.accepted_at:%Y-%m-%d %H:%M:%S} UTC, revision {export.revision}, {escape(export.plan_hash)}[/]"
     )
+    if export.supersedes is not None:
+        yield Text.from_markup(f"  [dim]in the place of {escape(export.supersedes)}[/]")
+    if export.superseded_by is not None:
+        yield Text.from_markup(f"  [yellow]superseded by {escape(export.superseded_by)}[/]")
     yield ""
     yield _units_table(export)
     if export.artifacts:

@@ -38,6 +38,7 @@ class Row:
     warehouse: str
     accepted: str
     test: bool
+    revision: int
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ def row(export: ExportSummary) -> Row:
         warehouse=export.warehouse_id,
         accepted=_moment(export.accepted_at),
         test=export.test,
+        revision=export.revision,
     )
 
 

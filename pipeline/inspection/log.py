@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sqlalchemy import exists
 from sqlmodel import Session, col, select
 
 from pipeline.models import BrokerSubmission, Delivery, Event, Export
 from pipeline.schemas.execution import EventView
-from pipeline.states import UNANSWERED, UNENDED, DeliveryState
+from pipeline.states import UNANSWERED, UNENDED, DeliveryState, ExportState
 
 _UNTOLD: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
 
@@ -49,7 +50,10 @@ def event_view(event: Event) -> EventView:
 def _settled(session: Session, export_id: str) -> bool:
     unended = select(Export.id).where(col(Export.id) == export_id, col(Export.state).in_(UNENDED))
     untold = select(Delivery.id).where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNTOLD)).limit(1)
+    # Nobody waits for an answer to what a newer revision has replaced.
+    superseded = exists().where(col(Export.id) == export_id, col(Export.state) == ExportState.SUPERSEDED.value)
     unanswered = select(BrokerSubmission.id).where(
+        ~superseded,
         col(BrokerSubmission.export_id) == export_id,
         col(BrokerSubmission.state).in_(UNANSWERED),
         col(BrokerSubmission.overdue_at).is_(None),

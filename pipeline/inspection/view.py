@@ -84,6 +84,7 @@ class ExportRows:
     acknowledgements: Sequence[Acknowledgement] = ()
     treatments: Sequence[LineTreatment] = ()
     treatment_count: int = 0
+    superseded_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,9 @@ def rows_of(session: Session, export: Export) -> ExportRows:
             select(func.count()).select_from(LineTreatment).where(col(LineTreatment.export_id) == export_id)
         )
         or 0,
+        superseded_by=session.exec(select(Export.id).where(col(Export.supersedes_id) == export_id)).first()
+        if export.state == ExportState.SUPERSEDED.value
+        else None,
     )
 
 
@@ -201,6 +205,8 @@ def assemble(rows: ExportRows) -> ExportView:
         ),
         plan_hash=export.plan_hash,
         revision=export.revision,
+        supersedes=export.supersedes_id,
+        superseded_by=rows.superseded_by,
         accepted_at=export.accepted_at,
         updated_at=export.updated_at,
         units=[

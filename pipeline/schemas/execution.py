@@ -234,6 +234,8 @@ class ExportView(View):
     status: str = Field(description="One plain sentence: what it is doing, or waiting for")
     plan_hash: str = Field(alias="planHash")
     revision: int
+    supersedes: str | None = Field(None, description="The export that was the revision before")
+    superseded_by: str | None = Field(None, alias="supersededBy", description="The export that took its place")
     accepted_at: datetime = Field(alias="acceptedAt")
     updated_at: datetime = Field(alias="updatedAt")
     units: list[UnitView]

@@ -21,10 +21,13 @@ class MessageType(StrEnum):
     """The CloudEvent types that we send."""
 
     HANDOFF_READY = "exports.handoff.ready.v1"
+    HANDOFF_SUPERSEDED = "exports.handoff.superseded.v1"
     PACKAGE_RECORDED = "exports.package.recorded.v1"
+    PACKAGE_SUPERSEDED = "exports.package.superseded.v1"
     EXPORT_EXECUTED = "exports.export.executed.v1"
     EXPORT_FAILED = "exports.export.failed.v1"
     HANDOFF_OVERDUE = "exports.handoff.overdue.v1"
+    EXPORT_CANCELLED = "exports.export.cancelled.v1"
     DELIVERY_DEAD = "exports.delivery.dead.v1"
 
 
@@ -49,6 +52,14 @@ class ArtifactLink(Closed):
     size: int = Field(description="Bytes")
     sha256: str
     download_url: str
+
+
+class CustomsPackageRef(Closed):
+    """A customs package by its names."""
+
+    unit_ref: str
+    customs_package_id: str
+    package_number: str
 
 
 class HandedLine(plan.Line):
@@ -87,13 +98,38 @@ class HandedUnit(Closed):
     artifacts: list[ArtifactLink]
 
 
+class RevisionRef(Closed):
+    """A revision of an export: each is an export with an id of its own."""
+
+    export_id: str
+    revision: int
+
+
+class SupersededHandoff(RevisionRef):
+    """A handoff that the customs broker has and that no longer holds."""
+
+    submission_id: str
+
+
 class HandoffReady(AboutExport):
     """To the customs broker: an export is ready to be filed. One message an export."""
 
     submission_id: str
+    supersedes: SupersededHandoff | None = Field(
+        None, description="The newest earlier handoff of the batch to this customs broker: this one takes its place"
+    )
     acknowledgement_url: str = Field(description="Where the broker's answers go")
     ruleset: plan.RulesetRef
     units: list[HandedUnit]
+
+
+class HandoffSuperseded(AboutExport):
+    """To the customs broker: a handoff no longer holds; that of a newer revision follows and takes its place."""
+
+    submission_id: str
+    notification_ids: list[str] = Field(description="CloudEvent ids of the messages that no longer hold")
+    customs_packages: list[CustomsPackageRef]
+    superseded_by: RevisionRef
 
 
 class PackedContent(Closed):
@@ -134,12 +170,19 @@ class PackageRecorded(AboutExport):
     ship_to: ShipTo
 
 
-class CustomsPackageRef(Closed):
-    """A customs package by its names."""
+class PackageSuperseded(AboutExport):
+    """To the warehouse: what it was told of one handling unit no longer holds. No price and no customs fact."""
 
+    version: int = Field(description="The revision of the export that no longer holds")
+    notification_ids: list[str] = Field(description="CloudEvent ids of the messages that no longer hold")
     unit_ref: str
     customs_package_id: str
-    package_number: str
+    customs_package_number: str
+    package_ref: str
+    sscc: str | None
+    lpn: str | None
+    superseded_by: RevisionRef
+    dropped: bool = Field(description="Whether the newer revision has no package of this unitRef and packageRef")
 
 
 class ExportExecuted(AboutExport):
@@ -170,6 +213,13 @@ class HandoffOverdue(AboutExport):
     inspect: Relative
 
 
+class ExportCancelled(AboutExport):
+    """To the operator, and to those who were told of an earlier revision: it was stopped, and nothing follows."""
+
+    supersedes: RevisionRef | None = Field(description="The revision whose place it was to take; that holds no longer")
+    inspect: Relative
+
+
 class DeliveryDead(AboutExport):
     """To the operator: a message could not be delivered; it waits to be resent."""
 
@@ -186,12 +236,18 @@ class DeliveryDead(AboutExport):
 
 MESSAGES: Final[dict[MessageType, type[AboutExport]]] = {
     MessageType.HANDOFF_READY: HandoffReady,
+    MessageType.HANDOFF_SUPERSEDED: HandoffSuperseded,
     MessageType.PACKAGE_RECORDED: PackageRecorded,
+    MessageType.PACKAGE_SUPERSEDED: PackageSuperseded,
     MessageType.EXPORT_EXECUTED: ExportExecuted,
     MessageType.EXPORT_FAILED: ExportFailed,
     MessageType.HANDOFF_OVERDUE: HandoffOverdue,
+    MessageType.EXPORT_CANCELLED: ExportCancelled,
     MessageType.DELIVERY_DEAD: DeliveryDead,
 }
+
+#: What a newer revision says anew: sent again after that, it would pass for true.
+HELD_UNTIL_SUPERSEDED: Final = (MessageType.HANDOFF_READY.value, MessageType.PACKAGE_RECORDED.value)
 
 AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 AnswerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]

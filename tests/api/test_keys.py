@@ -28,6 +28,7 @@ OPEN_TO = {
     ("GET", "/api/exports"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports/{id}"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports/{id}/events"): {"execute", "read", "operate", "admin"},
+    ("POST", "/api/exports/{id}/amend"): {"execute", "operate", "admin"},
     ("POST", "/api/exports/{id}/cancel"): {"operate", "admin"},
     ("POST", "/api/exports/{id}/retry"): {"operate", "admin"},
     ("GET", "/api/exports/{id}/bundle"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
@@ -46,6 +47,7 @@ OPEN_TO = {
     ("GET", "/api/deliveries"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/deliveries/{delivery}"): {"execute", "read", "operate", "admin"},
     ("POST", "/api/deliveries/{delivery}/resend"): {"operate", "admin"},
+    ("POST", "/api/partners/br_sandbox/replay"): {"operate", "admin"},
     ("GET", "/api/system/health"): {"execute", "read", "operate", "admin"},
 }
 
@@ -54,10 +56,12 @@ def body_for(template: str, plan: builders.Json) -> builders.Json | None:
     """Return a body that the call takes."""
     bodies = {
         "/api/exports/execute": execution(plan),
+        "/api/exports/{id}/amend": execution(plan),
         "/api/exports/plans": plan,
         "/api/exports/preflight": plan,
         "/api/partners": {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
         "/api/partners/br_sandbox": {"name": "Another name"},
+        "/api/partners/br_sandbox/replay": {"since": "2026-01-01T00:00:00Z"},
         "/api/waivers": {"rule": "V17", "reason": "It is known."},
     }
     return bodies.get(template)

@@ -155,7 +155,8 @@ def test_a_batch_takes_one_plan(desk: Desk) -> None:
         "EXPORT_ALREADY_EXECUTED",
         "/batchId",
     )
-    assert body["details"] == {"exportId": first["exportId"], "planHash": builders.plan_hash(PLAN)}
+    assert body["details"] == {"exportId": first["exportId"], "planHash": builders.plan_hash(PLAN), "revision": 1}
+    assert f"/api/exports/{first['exportId']}/amend" in body["message"]
     assert desk.rows() == before
 
 

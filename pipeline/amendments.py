@@ -1,0 +1,144 @@
+"""How a changed plan takes an export's place: a new revision, accepted whole, in the transaction that ends the old one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import select, update
+from sqlmodel import Session, col
+
+from pipeline import events, inspection, withdrawals
+from pipeline.acceptance import (
+    Acceptance,
+    Amended,
+    Answer,
+    NewExport,
+    Overtaken,
+    check_request,
+    fingerprint,
+    prepared,
+    same_again,
+    sent_plan,
+    until_settled,
+)
+from pipeline.accounts import Caller
+from pipeline.errors import InsufficientRole, InvalidAccountScope, InvalidState, ValidationFailed
+from pipeline.events import EventType, NewEvent
+from pipeline.execution import move
+from pipeline.interventions import Expects
+from pipeline.models import Export, ExportUnit, Package, Step
+from pipeline.notifications import Lane
+from pipeline.plans import executed_export, registered
+from pipeline.runtime import Runtime
+from pipeline.schemas.execution import ExecuteRequest
+from pipeline.schemas.messages import RevisionRef
+from pipeline.states import EXPORT_MOVES, UNENDED, ExportState, StepState, sources
+
+_AMENDABLE: Final = frozenset(state.value for state in sources(EXPORT_MOVES, ExportState.SUPERSEDED))
+
+
+def amend(
+    runtime: Runtime,
+    caller: Caller,
+    export_or_batch_id: str,
+    request: ExecuteRequest,
+    *,
+    raw_plan: Mapping[str, Any] | None,
+    idempotency_key: str | None,
+    expects: Expects | None = None,
+    trace_parent: str | None = None,
+) -> Acceptance:
+    """Accept an approved plan in the place of an executed or failed export, in one transaction.
+
+    The old export is superseded: what it still owed is let go of, whoever may have been told of it hears which revision
+    follows, and its numbers pass to what is packed as before. The plan that the newest revision was made of answers with
+    that revision, so that a repeated amendment is one. Raises NotFound, InvalidState, what `expects` raises, and the
+    refusals of an execution; a refused request has written nothing.
+    """
+    if request.account_id != caller.account_id:
+        raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
+    sent = sent_plan(request, raw_plan)
+    answer = Answer(caller.account_id, idempotency_key, fingerprint(request, sent, amends=export_or_batch_id))
+
+    def once() -> Acceptance:
+        with runtime.db.read() as session:
+            known = answer.known(session)
+            if known is not None:
+                return known
+            old = inspection.find(session, caller.account_id, export_or_batch_id)
+            newest = executed_export(session, caller.account_id, old.batch_id) or old
+            if expects is not None:
+                expects(inspection.read(session, caller.account_id, old.id))
+            amended = Amended(old, _package_numbers(session, old.id))
+        _check_belongs(caller, request, old)
+        read = sent or registered(runtime, caller, request)
+        check_request(caller, request, read)
+        if newest.plan_hash == read.plan_hash:
+            return same_again(runtime, newest, answer)
+        _check_amendable(old, newest)
+        new = prepared(runtime, caller, read, trace_parent, amended)
+        with runtime.db.write() as session:
+            lanes = _take_place(session, caller, amended, new, expects)
+            new.write(session, caller, answer)
+        return new.acceptance(lanes)
+
+    return until_settled(once, request, idempotency_key)
+
+
+def _check_belongs(caller: Caller, request: ExecuteRequest, old: Export) -> None:
+    if request.batch_id != old.batch_id:
+        raise ValidationFailed(
+            f"export {old.id} is of batch {old.batch_id}, the request of {request.batch_id}; an amended plan keeps the batchId",
+            field="/batchId",
+        )
+    if caller.test != old.test:
+        mode = "test" if old.test else "live"
+        raise InsufficientRole(f"export {old.id} is a {mode} export; amend it with a {mode} key")
+
+
+def _check_amendable(old: Export, newest: Export) -> None:
+    if old.id != newest.id:
+        raise InvalidState(
+            f"export {old.id} was superseded; the newest revision of its batch is {newest.id}, amend that one",
+            details={"exportId": newest.id, "revision": newest.revision},
+        )
+    if old.state in UNENDED:
+        raise InvalidState(
+            f"export {old.id} is {old.state}; wait until it has ended, or cancel it and give the plan a batch id of its own"
+        )
+    if old.state not in _AMENDABLE:
+        raise InvalidState(f"export {old.id} is {old.state}: nothing follows it; give the plan a batch id of its own")
+
+
+def _package_numbers(session: Session, export_id: str) -> dict[str, str | None]:
+    rows = session.execute(
+        select(col(ExportUnit.unit_ref), col(ExportUnit.package_number)).where(col(ExportUnit.export_id) == export_id)
+    )
+    return dict(rows.all())
+
+
+def _take_place(
+    session: Session, caller: Caller, amended: Amended, new: NewExport, expects: Expects | None
+) -> list[Lane]:
+    """Supersede the old export; raises Overtaken where it is no longer as it was when the new one was prepared."""
+    old, by = amended.export, new.rows.export
+    locked = session.get_one(Export, old.id, with_for_update=True)
+    if locked.state != old.state or _package_numbers(session, old.id) != amended.package_numbers:
+        raise Overtaken
+    if expects is not None:
+        expects(inspection.read(session, caller.account_id, old.id))
+    move(session, old.id, ExportState.SUPERSEDED)
+    session.execute(
+        update(Step)
+        .where(col(Step.export_id) == old.id, col(Step.state).in_((StepState.WAITING.value, StepState.OWED.value)))
+        .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
+    )
+    # The numbers are free for the new revision from here on; no other export sees them meanwhile.
+    for model in (Package, ExportUnit):
+        session.execute(update(model).where(col(model.export_id) == old.id).values(released=True))
+    planned = {(unit.unit_ref, package.package_ref) for unit in new.read.plan.units for package in unit.packages}
+    lanes = withdrawals.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
+    fact = {"supersededBy": by.id, "revision": by.revision}
+    events.append(session, old.id, caller.key_id, [NewEvent(EventType.EXPORT_AMENDED, fact)])
+    return lanes

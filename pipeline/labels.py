@@ -1,0 +1,140 @@
+"""Labels that a newer revision carries on: what was packed as before keeps the SSCC that it was given."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col
+
+from pipeline.models import Export, ExportUnit, Package
+from pipeline.schemas.plan import Plan, Unit
+from pipeline.schemas.problems import Finding
+from pipeline.steps import plan_unit
+
+#: What lies directly in a package: how much of which line's goods, and which packages.
+_Held = tuple[frozenset[tuple[str, str, Decimal]], frozenset[str]]
+
+
+def carried(session: Session, account_id: str, batch_id: str, revision: int, unit: Unit) -> dict[str, str]:
+    """Return the SSCCs, by packageRef, that packages of the unit keep from an earlier revision.
+
+    Kept is what we issued, by the newest earlier revision that recorded the unit, to a package of the same name that holds
+    the same goods and packages; not what the plan labels itself now, nor what another batch carries by now.
+    """
+    before = session.scalars(
+        select(ExportUnit)
+        .join(Export, col(Export.id) == col(ExportUnit.export_id))
+        .where(
+            col(Export.account_id) == account_id,
+            col(Export.batch_id) == batch_id,
+            col(Export.revision) < revision,
+            col(ExportUnit.unit_ref) == unit.unit_ref,
+            exists().where(
+                col(Package.export_id) == col(ExportUnit.export_id), col(Package.unit_no) == col(ExportUnit.unit_no)
+            ),
+        )
+        .order_by(col(Export.revision).desc())
+        .limit(1)
+    ).first()
+    if before is None:
+        return {}
+    other = aliased(Package)
+    elsewhere = exists().where(
+        col(other.account_id) == account_id,
+        col(other.sscc) == col(Package.sscc),
+        col(other.released).is_(False),
+        col(other.export_id).not_in(
+            select(col(Export.id)).where(col(Export.account_id) == account_id, col(Export.batch_id) == batch_id)
+        ),
+    )
+    issued = dict(
+        session.execute(
+            select(col(Package.package_ref), col(Package.sscc)).where(
+                col(Package.export_id) == before.export_id,
+                col(Package.unit_no) == before.unit_no,
+                col(Package.sscc_issued).is_(True),
+                ~elsewhere,
+            )
+        ).all()
+    )
+    if not issued:
+        return {}
+    same = packed_alike(plan_unit(before), unit)
+    return {
+        package.package_ref: issued[package.package_ref]
+        for package in unit.packages
+        if package.sscc is None and package.package_ref in issued and package.package_ref in same
+    }
+
+
+def check_kept(session: Session, amends: Export, plan: Plan, places: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield the SSCCs of the plan that another of its packages keeps; `places` tells where the plan has them."""
+    issued = _units_issued(session, amends, list(places))
+    for unit in plan.units:
+        if unit.unit_ref not in issued:
+            continue
+        kept = carried(session, amends.account_id, amends.batch_id, amends.revision + 1, unit)
+        for ref, sscc in kept.items():
+            if sscc in places:
+                yield Finding(
+                    rule="P11",
+                    severity="block",
+                    pointer=places[sscc],
+                    message=f"SSCC {sscc} was issued to package {ref} of {unit.unit_ref}, which is packed as before and keeps it.",
+                    remedy=f"Give the package a label of its own, or give {ref} another one.",
+                    source="GS1 General Specifications, SSCC",
+                )
+
+
+def _units_issued(session: Session, amends: Export, numbers: list[str]) -> set[str]:
+    """Return the units, by unitRef, in which a revision of the batch issued any of these SSCCs."""
+    return set(
+        session.scalars(
+            select(col(ExportUnit.unit_ref))
+            .join(
+                Package,
+                (col(Package.export_id) == col(ExportUnit.export_id))
+                & (col(Package.unit_no) == col(ExportUnit.unit_no)),
+            )
+            .join(Export, col(Export.id) == col(ExportUnit.export_id))
+            .where(
+                col(Export.account_id) == amends.account_id,
+                col(Export.batch_id) == amends.batch_id,
+                col(Package.sscc).in_(numbers),
+                col(Package.sscc_issued).is_(True),
+            )
+        )
+    )
+
+
+def packed_alike(before: Unit, now: Unit) -> set[str]:
+    """Return the packages of `now`, by packageRef, that hold exactly what those of the same name held in `before`."""
+    held_before, held_now = _held(before), _held(now)
+    alike = {ref for ref, held in held_now.items() if held_before.get(ref) == held}
+    # What holds a package that changed has changed as well, all the way up.
+    parents = {package.package_ref: package.parent_ref for package in now.packages}
+    for ref in held_now.keys() - alike:
+        outer = parents[ref]
+        while outer is not None and outer in alike:
+            alike.discard(outer)
+            outer = parents.get(outer)
+    return alike
+
+
+def _held(unit: Unit) -> dict[str, _Held]:
+    skus = {line.line_ref: line.sku for line in unit.lines}
+    inside: defaultdict[str, set[str]] = defaultdict(set)
+    for package in unit.packages:
+        if package.parent_ref is not None:
+            inside[package.parent_ref].add(package.package_ref)
+    return {
+        package.package_ref: (
+            frozenset((c.line_ref, skus.get(c.line_ref, ""), c.quantity) for c in package.contents),
+            frozenset(inside[package.package_ref]),
+        )
+        for package in unit.packages
+    }
