@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections import Counter
-from collections.abc import Callable
-from typing import Any
-
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlmodel import col
 
-from pipeline import delivery, inspection
-from pipeline.acceptance import Acceptance
-from pipeline.amendments import amend
 from pipeline.errors import (
     AlreadyExecuted,
     IdempotencyKeyReused,
@@ -26,78 +17,13 @@ from pipeline.errors import (
     PreconditionFailed,
     ValidationFailed,
 )
-from pipeline.execution import NOTIFY
 from pipeline.interventions import cancel, retry
-from pipeline.models import Delivery, Export, ExportUnit, Notification, Package, Step
-from pipeline.schemas.execution import ExecuteRequest, ExportView
-from pipeline.schemas.messages import MESSAGES, MessageType
+from pipeline.models import Delivery, Export
+from pipeline.schemas.execution import ExportView
+from pipeline.schemas.messages import MessageType
 from tests import builders
 from tests.execution.conftest import House
-
-OTHER_PLAN = builders.plan(lines=4)
-
-
-def amended(house: House, export_id: str, plan: builders.Json = OTHER_PLAN, **changes: Any) -> Acceptance:
-    request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
-    given: dict[str, Any] = {"raw_plan": plan, "idempotency_key": None} | changes
-    return amend(house.runtime, house.caller, export_id, request, **given)
-
-
-def executed(house: House, plan: builders.Json | None = None, *, told: bool = True) -> str:
-    """Execute a plan to its end; `told` sends what it owes, else all of it is still owed."""
-    export_id = house.accept(plan).export_id
-    for unit_no in range(1, len((plan or builders.plan())["units"]) + 1):
-        house.step(export_id, unit_no, "record_packages")
-        house.step(export_id, unit_no, "render_documents")
-    if told:
-        for name in NOTIFY:
-            house.step(export_id, 0, name)
-    else:
-        # As if the last of the steps had found every endpoint deaf: each is done, and nothing was taken.
-        with house.runtime.db.write() as session:
-            session.execute(update(Step).where(col(Step.name).in_(NOTIFY)).values(state="done"))
-            session.execute(update(Export).where(col(Export.id) == export_id).values(state="executed"))
-    assert house.state(export_id) == "executed"
-    return export_id
-
-
-def deliver_all(house: House, export_id: str) -> None:
-    for partner_id, channel in {(each.partner_id, each.channel) for each in owed(house, export_id)}:
-        delivery.deliver(house.runtime, export_id, partner_id, channel)
-
-
-def owed(house: House, export_id: str) -> list[Delivery]:
-    with house.runtime.db.read() as session:
-        query = select(Delivery).where(col(Delivery.export_id) == export_id).order_by(col(Delivery.position))
-        return list(session.scalars(query))
-
-
-def said(house: House, export_id: str, event_type: MessageType) -> list[dict[str, Any]]:
-    with house.runtime.db.read() as session:
-        rows = session.scalars(
-            select(Notification)
-            .where(col(Notification.export_id) == export_id, col(Notification.event_type) == event_type.value)
-            .order_by(col(Notification.position))
-        ).all()
-    for row in rows:
-        MESSAGES[event_type].model_validate_json(row.data)
-    return [{"id": row.id} | json.loads(row.data) for row in rows]
-
-
-def packages(house: House, export_id: str) -> dict[str, tuple[str | None, bool]]:
-    with house.runtime.db.read() as session:
-        rows = session.scalars(select(Package).where(col(Package.export_id) == export_id))
-        return {f"{row.unit_no}/{row.package_ref}": (row.sscc, row.released) for row in rows}
-
-
-def units(house: House, export_id: str) -> list[tuple[str, str | None, bool]]:
-    with house.runtime.db.read() as session:
-        query = select(ExportUnit).where(col(ExportUnit.export_id) == export_id).order_by(col(ExportUnit.unit_no))
-        return [(row.unit_ref, row.package_number, row.released) for row in session.scalars(query)]
-
-
-def view(acceptance: Acceptance) -> ExportView:
-    return ExportView.model_validate_json(acceptance.body)
+from tests.execution.revisions import OTHER_PLAN, amended, deliver_all, executed, fail, owed, read, said, units, view
 
 
 def test_an_amended_plan_is_a_new_revision_that_supersedes_the_old(house: House) -> None:
@@ -123,11 +49,6 @@ def test_both_logs_name_the_other_export_and_the_batch_is_the_newest(house: Hous
     assert (shown[old].superseded_by, shown[new].supersedes) == (new, old)
     assert read(house, builders.BATCH).export_id == new
     assert shown[old].status == "Superseded by a newer revision"
-
-
-def read(house: House, name: str) -> ExportView:
-    with house.runtime.db.read() as session:
-        return inspection.read(session, builders.ACCOUNT, name)
 
 
 def test_the_answer_is_what_inspect_says(house: House) -> None:
@@ -249,14 +170,6 @@ def test_a_revision_that_failed_before_its_handoff_is_no_link_for_the_broker(hou
     assert read(house, newest).revision == 3
 
 
-def fail(house: House, export_id: str) -> None:
-    house.store.refusals = 10**6
-    for _ in range(house.runtime.settings.step_max_attempts + 1):
-        house.run(house.sweep())
-    house.store.refusals = 0
-    assert house.state(export_id) == "failed"
-
-
 def test_a_failed_export_is_amended_and_its_steps_are_over(house: House) -> None:
     failed = house.accept(builders.plan(units=2)).export_id
     house.step(failed, 1, "record_packages")
@@ -369,42 +282,3 @@ def test_an_amended_plan_is_checked_like_any_other(house: House) -> None:
         amended(house, old)
     house.caller = test
     assert (house.state(old), house.count(Export)) == ("executed", 1)
-
-
-def test_many_at_once_with_one_plan_are_one_revision(make_house: Callable[[str], House], database_url: str) -> None:
-    house = make_house(database_url)
-    old = executed(house)
-    answers: list[Acceptance] = []
-    threads = [threading.Thread(target=lambda: answers.append(amended(house, old))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 8
-    assert len({answer.export_id for answer in answers}) == 1
-    assert [answer.created for answer in answers].count(True) == 1
-    assert house.count(Export) == 2
-    assert Counter(house.events(old))["EXPORT_AMENDED"] == 1
-
-
-def test_of_many_plans_at_once_one_wins(make_house: Callable[[str], House], database_url: str) -> None:
-    house = make_house(database_url)
-    old = executed(house)
-    won: list[str] = []
-    lost: list[InvalidState] = []
-
-    def run(lines: int) -> None:
-        try:
-            won.append(amended(house, old, builders.plan(lines=lines)).export_id)
-        except InvalidState as refused:
-            lost.append(refused)
-
-    threads = [threading.Thread(target=run, args=(lines,)) for lines in range(4, 10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (len(won), len(lost)) == (1, 5)
-    assert {(refused.details or {})["exportId"] for refused in lost} == set(won)
-    assert house.count(Export) == 2
-    assert house.state(won[0]) == "accepted"

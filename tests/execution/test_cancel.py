@@ -1,0 +1,114 @@
+"""Cancelling stops an export before its handoff, and whoever must know hears that nothing follows."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from pipeline.errors import InvalidState, PreconditionFailed
+from pipeline.execution import Wake
+from pipeline.interventions import cancel, retry
+from pipeline.models import BrokerSubmission, Export, Notification, Step
+from pipeline.schemas.execution import ExportView
+from pipeline.schemas.messages import MessageType
+from tests import builders
+from tests.execution.conftest import House
+from tests.execution.revisions import amended, deliver_all, executed, fail, owed, packages, said
+
+PROMISED = [
+    each.value for each in (MessageType.HANDOFF_READY, MessageType.PACKAGE_RECORDED, MessageType.EXPORT_EXECUTED)
+]
+
+
+def cancelled(house: House, export_id: str) -> list[Wake]:
+    return cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
+
+
+def test_operators_hear_of_it_and_nobody_else_was_told_anything(house: House) -> None:
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    wakes = cancelled(house, export_id)
+    assert wakes == [Wake(export_id, partner_id=builders.ACCOUNT, channel="queue")]
+    assert [(each.audience, each.state) for each in owed(house, export_id)] == [("operator", "pending")]
+    (told,) = said(house, export_id, MessageType.EXPORT_CANCELLED)
+    assert (told["exportId"], told["revision"], told["supersedes"]) == (export_id, 1, None)
+    assert told["inspect"] == f"/api/exports/{export_id}"
+    deliver_all(house, export_id)
+    assert house.events(export_id)[-2:] == ["EXPORT_CANCELLED", "OPERATOR_NOTIFIED"]
+
+
+def test_news_of_a_failure_that_was_not_sent_gives_way_to_the_news_that_it_is_cancelled(house: House) -> None:
+    export_id = house.accept().export_id
+    fail(house, export_id)
+    cancelled(house, export_id)
+    assert [each.state for each in owed(house, export_id)] == ["cancelled", "pending"]
+
+
+def test_whoever_was_promised_the_revision_hears_that_nothing_follows(house: House) -> None:
+    old = executed(house)
+    new = amended(house, old).export_id
+    house.step(new, 1, "record_packages")
+    wakes = cancelled(house, new)
+    assert {wake.partner_id for wake in wakes} == {builders.BROKER, builders.WAREHOUSE, builders.ACCOUNT}
+    told = said(house, new, MessageType.EXPORT_CANCELLED)
+    assert len({each["id"] for each in told}) == 3
+    assert [each["supersedes"] for each in told] == [{"exportId": old, "revision": 1}] * 3
+    assert {(each.audience, each.partner_id) for each in owed(house, new)} == {
+        ("customs_broker", builders.BROKER),
+        ("warehouse", builders.WAREHOUSE),
+        ("operator", builders.ACCOUNT),
+    }
+    deliver_all(house, new)
+    assert {each.state for each in owed(house, new)} == {"delivered"}
+    assert house.state(old) == "superseded"
+    assert all(released for _, released in packages(house, new).values())
+    with house.runtime.db.read() as session:
+        (submission,) = session.scalars(select(BrokerSubmission)).all()
+    assert submission.export_id == old, "telling a broker that nothing follows is no handoff"
+
+
+def test_a_broker_that_was_never_told_of_the_old_revision_hears_nothing_of_its_end(house: House) -> None:
+    old = executed(house, told=False)
+    new = amended(house, old).export_id
+    cancelled(house, new)
+    assert {each.audience for each in owed(house, new)} == {"operator"}
+
+
+def test_a_handed_off_export_is_amended_not_cancelled(house: House) -> None:
+    export_id = executed(house)
+    with pytest.raises(InvalidState, match="but amended"):
+        cancelled(house, export_id)
+    assert said(house, export_id, MessageType.EXPORT_CANCELLED) == []
+
+
+def test_an_unexpected_version_is_neither_cancelled_nor_retried(house: House) -> None:
+    export_id = house.accept().export_id
+
+    def never(_: ExportView) -> None:
+        raise PreconditionFailed("it has changed")
+
+    for change in (cancel, retry):
+        with pytest.raises(PreconditionFailed):
+            change(house.runtime, builders.ACCOUNT, export_id, "key_test", expects=never)
+    assert (house.state(export_id), house.events(export_id)) == ("accepted", ["EXPORT_ACCEPTED"])
+
+
+def test_a_retry_keeps_every_id_that_was_told(house: House) -> None:
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    house.step(export_id, 1, "render_documents")
+
+    def ids() -> list[str]:
+        with house.runtime.db.read() as session:
+            query = select(col(Notification.id)).where(col(Notification.event_type).in_(PROMISED))
+            return sorted(session.scalars(query))
+
+    before = ids()
+    with house.runtime.db.write() as session:
+        session.get_one(Export, export_id).state = "failed"
+        session.get_one(Step, (export_id, 0, "notify_broker")).state = "failed"
+    house.run(retry(house.runtime, builders.ACCOUNT, export_id, "key_test"))
+    house.finish(export_id)
+    assert house.state(export_id) == "executed"
+    assert ids() == before
