@@ -18,6 +18,7 @@ from pipeline.errors import StepFailed, ValidationFailed
 from pipeline.events import EventType, NewEvent
 from pipeline.invoices.recorded import recorded_invoice
 from pipeline.keeping import Row
+from pipeline.letters import handoff_subject
 from pipeline.models import Artifact, BrokerSubmission, Export, ExportUnit, LineTreatment, Package
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
 from pipeline.recipients import Recipient
@@ -82,7 +83,8 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
             "path": broker.path or "byob",
             "channel": broker.primary.value,
             "state": SubmissionState.PENDING.value,
-            "subject": _subject(context, found),
+            "recipient": ", ".join(broker.mailboxes) or None,
+            "subject": handoff_subject(context.batch_id, [unit.invoice.number for _, unit in found.units]),
         },
         rows=notifications.rows(
             context.account_id,
@@ -322,9 +324,3 @@ def _number(row: ExportUnit) -> str:
     if row.package_number is None:
         raise StepFailed(f"the customs package of unit {row.unit_ref} has no number; its packages were never recorded")
     return row.package_number
-
-
-def _subject(context: StepContext, found: _Found) -> str:
-    numbers = [unit.invoice.number for _, unit in found.units]
-    more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
-    return f"Export {context.batch_id}: invoice{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:3])}{more}"

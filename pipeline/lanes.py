@@ -16,7 +16,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, breaker, recipients
+from pipeline import acknowledgements, breaker, letters, recipients
 from pipeline.channels.channel import Attachment, ChannelName, OutgoingMessage, Target
 from pipeline.db import database_now
 from pipeline.leases import KEEPER
@@ -177,6 +177,8 @@ def due_lanes(session: Session, settings: Settings) -> list[Lane]:
 
 def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, trace_parent: str | None) -> Owed:
     event = said.event_type.removeprefix("exports.")
+    attachments = _attachments(runtime, said) if row.channel in _CARRY_DOCUMENTS else []
+    by_mail = row.channel == ChannelName.EMAIL.value
     return Owed(
         id=row.id,
         notification_id=said.id,
@@ -191,7 +193,8 @@ def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, t
             routing_key=f"{_SEGMENT[row.audience]}.{_routed(row, target)}.{event}",
             body=cloud_event(runtime.settings, said, trace_parent),
             export_id=row.export_id,
-            attachments=_attachments(runtime, said) if row.channel in _CARRY_DOCUMENTS else (),
+            attachments=attachments,
+            letter=letters.letter(runtime.settings, said, attachments) if by_mail else None,
         ),
     )
 

@@ -35,6 +35,7 @@ class Recipient:
     artifact_types: frozenset[str] | None
     channels: tuple[ChannelName, ...]
     profile: BrokerProfile | None = None
+    mailboxes: tuple[str, ...] = ()  # where it is reached by e-mail
 
     @property
     def primary(self) -> ChannelName:
@@ -110,12 +111,15 @@ def way_of(row: PartnerChannel) -> Way:
 
 def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> dict[str, Recipient]:
     ways: dict[str, list[ChannelName]] = {row.id: [] for row in rows}
+    mailboxes: dict[str, tuple[str, ...]] = {}
     for way in session.scalars(
         select(PartnerChannel)
         .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id).in_(list(ways)))
         .order_by(col(PartnerChannel.position))
     ):
         ways[way.partner_id].append(ChannelName(way.channel))
+        if way.channel == ChannelName.EMAIL.value:
+            mailboxes[way.partner_id] = tuple(way.way["addresses"])
     return {
         row.id: Recipient(
             partner_id=row.id,
@@ -125,6 +129,7 @@ def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> d
             artifact_types=None if row.artifact_types is None else frozenset(row.artifact_types),
             channels=tuple(ways[row.id]) or (default_way(row.kind, row.path),),
             profile=None if row.profile is None else BrokerProfile.model_validate(row.profile),
+            mailboxes=mailboxes.get(row.id, ()),
         )
         for row in rows
     }

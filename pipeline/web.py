@@ -11,7 +11,18 @@ from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
 from config.logs import configure_logs
-from pipeline.api import acknowledgements, deliveries, events, executions, packages, partners, sandbox, system, waivers
+from pipeline.api import (
+    acknowledgements,
+    answers,
+    deliveries,
+    events,
+    executions,
+    packages,
+    partners,
+    sandbox,
+    system,
+    waivers,
+)
 from pipeline.api.contract import add_contract
 from pipeline.api.dependencies import Keys, Launcher
 from pipeline.api.envelope import BodyLimit, Envelope, Measures
@@ -29,6 +40,7 @@ ROUTERS = (
     partners.router,
     deliveries.router,
     acknowledgements.router,
+    answers.router,
     waivers.router,
     sandbox.router,
     system.router,
@@ -54,6 +66,7 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
     app.state.runtime = runtime
     app.state.publisher = publisher
     app.state.keys = Keys(runtime.settings.rate_limit_per_minute)
+    app.state.links = Keys(answers.REQUESTS_PER_MINUTE)
     app.state.registry = registry
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=runtime.settings.max_body_bytes)

@@ -56,6 +56,16 @@ def enclosed(attachments: Sequence[Attachment], max_bytes: int) -> Enclosed:
     return Enclosed(attached, linked)
 
 
+def data_name(message_type: str) -> str:
+    """Return what the message as JSON is called among the attachments."""
+    return "handoff.json" if message_type.startswith("exports.handoff.") else "message.json"
+
+
+def paper_name(attachment: Attachment) -> str:
+    """Return what a document is called among the attachments, which know no folders."""
+    return attachment.name.replace("/", "_")
+
+
 class EmailChannel:
     """Hands each message to the installation's mail server, as one mail to all addresses of the partner."""
 
@@ -159,12 +169,11 @@ class EmailChannel:
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(letter.text)
         mail.add_alternative(letter.html, subtype="html")
-        name = "handoff.json" if message.type.startswith("exports.handoff.") else "message.json"
+        name = data_name(message.type)
         mail.add_attachment(message.body, maintype="application", subtype="cloudevents+json", filename=name)
         for each in enclosed(message.attachments, self._settings.mail_attach_max_bytes).attached:
             kind, _, rest = each.media_type.partition(";")[0].strip().partition("/")
-            filename = each.name.replace("/", "_")
-            mail.add_attachment(_read(each), maintype=kind, subtype=rest, filename=filename)
+            mail.add_attachment(_read(each), maintype=kind, subtype=rest, filename=paper_name(each))
         return mail.as_bytes()
 
 

@@ -1,0 +1,302 @@
+"""Letters: every message that may go by mail reads well, says what to do, and carries nothing but text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from sqlmodel import col, select
+
+from pipeline import answers, delivery, letters
+from pipeline.channels.channel import Attachment, Letter
+from pipeline.models import BrokerSubmission, Notification
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import MESSAGES, MessageType
+from tests import builders
+from tests.deliveries import exports
+from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.mailroom import CLERK, DESK, Mailroom
+from tests.servers import LOOPBACK
+
+PUBLIC = "https://exports.maple.example"
+
+ABOUT = {
+    "exportId": "exp_1",
+    "batchId": "batch_1",
+    "revision": 1,
+    "test": False,
+    "planHash": "sha256:00",
+    "treatmentDigest": "sha256:11",
+}
+SAID: Mapping[str, Mapping[str, Any]] = {
+    MessageType.EXPORT_EXECUTED: {
+        "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
+        "packageCount": 2,
+        "submissionId": "sub_1",
+        "inspect": "/api/exports/exp_1",
+    },
+    MessageType.EXPORT_FAILED: {
+        "step": "render_documents",
+        "reason": "no font has the character U+1F642",
+        "inspect": "/api/exports/exp_1",
+    },
+    MessageType.DELIVERY_DEAD: {
+        "deliveryId": "dlv_1",
+        "notificationId": "n-1",
+        "audience": "customs_broker",
+        "partnerId": "br_1",
+        "channel": "webhook",
+        "eventType": "exports.handoff.ready.v1",
+        "attempts": 9,
+        "reason": "the endpoint answered 503",
+        "resend": "/api/deliveries/dlv_1/resend",
+    },
+    MessageType.HANDOFF_OVERDUE: {
+        "submissionId": "sub_1",
+        "partnerId": "br_1",
+        "channel": "email",
+        "rung": "delivered",
+        "deadlineAt": "2026-11-25T15:00:00Z",
+        "inspect": "/api/exports/exp_1",
+    },
+}
+
+
+@pytest.fixture
+def mailing(opened: OpenRuntime) -> Runtime:
+    """A runtime whose customs broker is reached by e-mail."""
+    runtime = opened(public_url=PUBLIC)
+    exports.register(
+        runtime, builders.BROKER, "customs_broker", channels=[{"channel": "email", "addresses": [DESK, CLERK]}]
+    )
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    return runtime
+
+
+def handed_off(runtime: Runtime, made: builders.Json, *, test: bool = False) -> Notification:
+    """Hand off an export of the plan and return what its customs broker is told."""
+    export = exports.ready(runtime, made, test=test)
+    exports.hand_off(runtime, export)
+    with runtime.db.read() as session:
+        of_export = (col(Notification.export_id) == export.export_id, col(Notification.audience) == "customs_broker")
+        return session.exec(select(Notification).where(*of_export)).one()
+
+
+def notification(runtime: Runtime, event_type: str, said: Mapping[str, Any], **about: Any) -> Notification:
+    return Notification(
+        id="5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88",
+        export_id="exp_1",
+        account_id=builders.ACCOUNT,
+        audience="operator",
+        event_type=event_type,
+        position=1,
+        data=json.dumps({**ABOUT, **said, **about}),
+    )
+
+
+def documents(*sizes: int) -> list[Attachment]:
+    return [
+        Attachment(f"CP-1/paper{n}.pdf", "application/pdf", size, f"{n:064x}", f"{PUBLIC}/api/artifacts/art_{n}", bytes)
+        for n, size in enumerate(sizes)
+    ]
+
+
+def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mailing: Runtime) -> None:
+    told = handed_off(mailing, builders.plan(units=2))
+    letter = letters.letter(mailing.settings, told, documents(2_345, 1))
+    assert letter.subject == f"Export {builders.BATCH}: invoices A-00001, A-00002"
+    link = f"{PUBLIC}/answers/{answers.link(mailing.settings, told).token}"
+    facts = [
+        "Maple Goods Ltd hands you an export that is ready to be filed with US customs: 2 customs packages",
+        "A-00001 of 2026-11-24",
+        "228.00 USD, DAP Buffalo NY",
+        "Demo Housewares Inc, 12-345678900",
+        "type 01, port 0901, by truck",
+        "DEMO, DEMO00000002",
+        "2026-11-26 18:00 UTC",
+        "3 lines in 2 packages",
+        "12.000 kg gross, 10.800 kg net",
+        "It is good until 2026-12-01 15:00 UTC and takes one answer.",
+        "CP-1_paper0.pdf",
+        "3 kB",
+        "handoff.json",
+        link,
+    ]
+    for text in (letter.text, letter.html):
+        assert [fact for fact in facts if fact not in text] == []
+        assert "Not attached" not in text
+        assert "TEST" not in text
+
+
+def test_a_letter_is_the_same_at_every_call(mailing: Runtime) -> None:
+    told = handed_off(mailing, builders.plan())
+    assert len({letters.letter(mailing.settings, told, documents(1)) for _ in range(3)}) == 1
+
+
+def test_what_is_too_large_is_linked_with_size_and_hash_and_needs_a_key(opened: OpenRuntime, mailing: Runtime) -> None:
+    told = handed_off(mailing, builders.plan())
+    letter = letters.letter(opened(public_url=PUBLIC, mail_attach_max_bytes=100).settings, told, documents(60, 50_000))
+    linked = ["CP-1_paper1.pdf", "50 kB", f"{PUBLIC}/api/artifacts/art_1", f"{1:064x}", "your API key"]
+    for text in (letter.text, letter.html):
+        after = text.partition("Not attached")[2]
+        assert [each for each in linked if each not in after] == []
+        assert "paper0" not in after
+
+
+def test_a_letter_of_many_packages_and_documents_stays_a_letter(mailing: Runtime) -> None:
+    told = handed_off(mailing, builders.plan(units=letters.MAX_PACKAGES + 2, lines=1, packages=1))
+    letter = letters.letter(mailing.settings, told, documents(*[1] * (letters.MAX_DOCUMENTS + 5)))
+    assert letter.subject == f"Export {builders.BATCH}: invoices A-00001, A-00002, A-00003 and 19 more"
+    assert letter.text.count("Customs package CP-") == letters.MAX_PACKAGES
+    assert "The first 20 are named here; all of them are in the attached data." in letter.text
+    assert letter.text.count("_paper") == letters.MAX_DOCUMENTS
+    assert "and 5 more" in letter.text
+
+
+@pytest.mark.parametrize(
+    ("event_type", "subject", "says"),
+    [
+        (
+            MessageType.EXPORT_EXECUTED,
+            "Export batch_1 is executed",
+            ["1 customs package with 2 packages", "CP-000001", "There is nothing to do."],
+        ),
+        (
+            MessageType.EXPORT_FAILED,
+            "Export batch_1 failed and needs you",
+            ["render documents", "no font has the character U+1F642", "POST /api/exports/exp_1/retry"],
+        ),
+        (
+            MessageType.DELIVERY_DEAD,
+            "Export batch_1: br_1 could not be told",
+            ["9 attempts", "the endpoint answered 503", "exports deliveries resend dlv_1"],
+        ),
+        (
+            MessageType.HANDOFF_OVERDUE,
+            "Export batch_1: br_1 is late to answer",
+            ["“delivered”", "2026-11-25 15:00 UTC", "Call the customs broker"],
+        ),
+    ],
+)
+def test_operators_are_told_what_happened_and_what_to_do(
+    mailing: Runtime, event_type: MessageType, subject: str, says: list[str]
+) -> None:
+    letter = letters.letter(mailing.settings, notification(mailing, event_type, SAID[event_type]), [])
+    assert letter.subject == subject
+    for text in (letter.text, letter.html):
+        assert [each for each in [*says, f"{PUBLIC}/console/exports/exp_1"] if each not in text] == []
+        assert "/answers/" not in text
+
+
+def test_every_type_has_a_letter_and_one_without_its_own_words_lists_what_is_said(mailing: Runtime) -> None:
+    export = exports.ready(mailing)
+    exports.hand_off(mailing, export)
+    with mailing.db.read() as session:
+        package = session.exec(select(Notification).where(col(Notification.audience) == "warehouse").limit(1)).one()
+    letter = letters.letter(mailing.settings, package, [])
+    assert letter.subject == f"Export {builders.BATCH}: package recorded"
+    assert "Customs package number CP-000001" in " ".join(letter.text.split())
+    named = {*SAID, MessageType.HANDOFF_READY, MessageType.PACKAGE_RECORDED}
+    assert named <= set(MESSAGES)
+
+
+def test_a_test_is_marked_on_the_subject_and_on_top(mailing: Runtime) -> None:
+    exports.register(
+        mailing, "br_test", "customs_broker", test=True, channels=[{"channel": "email", "addresses": [DESK]}]
+    )
+    told = handed_off(mailing, builders.plan(broker="br_test"), test=True)
+    letter = letters.letter(mailing.settings, told, [])
+    assert letter.subject.startswith("[TEST] Export ")
+    assert letter.text.startswith("TEST\n")
+    for text in (letter.text, letter.html):
+        assert "This is a test. File nothing of it." in text
+
+
+HOSTILE = "<script>alert(1)</script><img src='https://evil.example/x'>\r\nBcc: x@evil.example"
+
+
+def test_nothing_that_was_said_becomes_markup_a_header_or_remote_content(mailing: Runtime) -> None:
+    said = {**SAID[MessageType.EXPORT_FAILED], "reason": HOSTILE, "step": HOSTILE}
+    made = [
+        letters.letter(mailing.settings, notification(mailing, MessageType.EXPORT_FAILED, said, batchId=HOSTILE), []),
+        *[letters.letter(mailing.settings, notification(mailing, each, SAID[each]), []) for each in SAID],
+        letters.letter(mailing.settings, handed_off(mailing, builders.plan()), documents(1, 10**9)),
+    ]
+    for letter in made:
+        assert letter.subject.isprintable()
+        assert remote(letter) == []
+        assert {
+            each for each in re.findall(r'href="([^"]*)"', letter.html) if not each.startswith(f"{PUBLIC}/")
+        } == set()
+
+
+def remote(letter: Letter) -> list[str]:
+    """Whatever a mail program would load, or run, on looking at the letter."""
+    return re.findall(r"<(?:script|img|link|iframe|object|style|form)\b|<[^>]*(?:\ssrc=|url\(|\son\w+=)", letter.html)
+
+
+@pytest.fixture
+def room() -> Iterator[Mailroom]:
+    with Mailroom() as running:
+        yield running
+
+
+def mailed(opened: OpenRuntime, room: Mailroom, **broker: Any) -> tuple[Runtime, exports.Ready]:
+    """Hand off an export to a customs broker that the mail server reaches."""
+    runtime = opened(smtp_url=f"smtp://{LOOPBACK}:{room.port}", mail_from="exports@maple.example", public_url=PUBLIC)
+    way = {"channel": "email", "addresses": [DESK, CLERK]}
+    exports.register(runtime, builders.BROKER, "customs_broker", channels=[way], **broker)
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    return runtime, export
+
+
+def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_link(
+    opened: OpenRuntime, room: Mailroom
+) -> None:
+    runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
+    assert delivery.deliver(runtime, export.export_id, builders.BROKER, "email").delivered == 1
+    with runtime.db.read() as session:
+        submission = session.exec(select(BrokerSubmission)).one()
+    assert (submission.state, submission.channel, submission.recipient) == ("delivered", "email", f"{DESK}, {CLERK}")
+    (sent,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    (attempt,) = delivery.get(runtime, builders.ACCOUNT, sent.id).tries
+    assert (attempt.outcome, attempt.status, attempt.answer) == ("delivered", "250", "2.0.0 queued as 1")
+    delivery.resend(runtime, builders.ACCOUNT, sent.id, "key_1")
+    delivery.deliver(runtime, export.export_id, builders.BROKER, "email")
+    first, second = room.mails
+    assert first.parsed["Message-ID"] == second.parsed["Message-ID"] == f"<{sent.notification_id}@maple.example>"
+    assert first.said("plain") == second.said("plain")
+
+
+def test_a_handoff_is_never_sent_without_its_documents(opened: OpenRuntime, room: Mailroom) -> None:
+    runtime, export = mailed(opened, room)
+    assert delivery.deliver(runtime, export.export_id, builders.BROKER, "email").put_off == 1
+    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    assert "cannot be attached" in (owed.error or "")
+    assert room.connections == 0
+
+
+def test_a_refused_mail_is_dead_and_the_operator_is_told(opened: OpenRuntime, room: Mailroom) -> None:
+    room.script.recipients = {DESK: "550 5.1.1 no such user", CLERK: "550 5.1.1 no such user"}
+    runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
+    report = delivery.deliver(runtime, export.export_id, builders.BROKER, "email")
+    assert (report.dead, [lane.channel for lane in report.wakes]) == (1, ["queue"])
+    (dead,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    assert (dead.state, dead.error) == (
+        "dead",
+        f"the mail server did not take the recipient {DESK}: 550 5.1.1 no such user",
+    )
+
+
+def test_what_a_test_key_executes_never_reaches_a_live_mailbox(opened: OpenRuntime, room: Mailroom) -> None:
+    runtime, _ = mailed(opened, room)
+    export = exports.ready(runtime, builders.plan(batch="batch_test"), test=True)
+    exports.hand_off(runtime, export)
+    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    assert owed.channel == "borderbuddy"
+    assert room.connections == 0
