@@ -216,9 +216,13 @@ def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: Sent)
     assert sent.inspected()["acknowledgements"] == []
 
 
-def test_a_link_made_with_another_secret_key_is_not_believed(sent: Sent) -> None:
-    other = sent.desk.runtime.settings.model_copy(update={"secret_key": SecretStr("of another installation")})
-    assert sent.look(answers.link(other, sent.notification).token).status_code == 404
+def test_a_link_made_with_another_secret_key_is_believed_only_while_that_is_kept(sent: Sent) -> None:
+    settings = sent.desk.runtime.settings
+    other = settings.model_copy(update={"secret_key": SecretStr("of another installation")})
+    token = answers.link(other, sent.notification).token
+    assert sent.look(token).status_code == 404
+    replaced = settings.model_copy(update={"secret_keys_previous": (other.secret_key,)})
+    assert answers.opened(replaced, token).notification_id == sent.notification.id
 
 
 def test_an_ended_link_says_so_and_shows_nothing(sent: Sent) -> None:
