@@ -50,7 +50,7 @@ class Sent:
 
 
 def register(desk: Desk) -> None:
-    new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers"}
+    new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
     new |= {"channels": [{"channel": "email", "addresses": [DESK]}]}
     partners.create(desk.runtime, builders.ACCOUNT, NewPartner.model_validate(new))
 
