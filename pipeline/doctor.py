@@ -14,6 +14,7 @@ from config.settings import Settings
 from pipeline import migrations
 from pipeline.artifacts import ArtifactStore
 from pipeline.channels import inbox
+from pipeline.channels.email import EmailChannel
 from pipeline.customs.reference import load_rules
 from pipeline.db import Database, database_now, utc_now
 from pipeline.documents import fonts
@@ -95,6 +96,12 @@ def _artifact_store(settings: Settings) -> str:
     return "wrote, read and deleted an object"
 
 
+def _mail_server(settings: Settings) -> str:
+    if settings.smtp_url is None:
+        return "none is set; nobody is told by e-mail"
+    return f"signed in at {EmailChannel(settings).check()}"
+
+
 def _fonts(_: Settings) -> str:
     files = fonts.font_files()
     if len(files) < MIN_FONTS:
@@ -145,6 +152,11 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         "Check BROKER_URL and that the server runs. What is owed waits in the database.",
     ),
     ("artifact store", _artifact_store, "Check ARTIFACTS_URL: that the folder or bucket exists and may be written."),
+    (
+        "mail server",
+        _mail_server,
+        "Check EXPORTS_SMTP_URL: address, user, password, and that its certificate is for its name.",
+    ),
     ("fonts", _fonts, "Restore templates/fonts/ from the release: documents are set in these alone."),
     ("customs rules", _rules, "Run `exports rules check`: it says all that is wrong with config/rules, and where."),
     ("clock", _clock, "Set this machine's clock by NTP: signatures carry its time."),

@@ -15,15 +15,19 @@ from pipeline.channels.email import Enclosed, data_name, enclosed, paper_name
 from pipeline.documents.render import render
 from pipeline.models import Notification
 from pipeline.money import plain
+from pipeline.notifications import OPERATOR
 from pipeline.schemas.messages import (
     MESSAGES,
     AboutExport,
+    CustomsPackageRef,
     DeliveryDead,
+    ExportCancelled,
     ExportExecuted,
     ExportFailed,
     HandedUnit,
     HandoffOverdue,
     HandoffReady,
+    HandoffSuperseded,
     MessageType,
 )
 
@@ -113,8 +117,12 @@ def _content(settings: Settings, said: Notification, message: AboutExport, docum
         case HandoffReady():
             link = answers.link(settings, said)
             return _handoff(message, documents, Reply(f"{base}/answers/{link.token}", _moment(link.ends_at)))
+        case HandoffSuperseded():
+            return _superseded(message)
         case ExportExecuted():
             return _executed(message, page)
+        case ExportCancelled():
+            return _cancelled(message, page if said.audience == OPERATOR else None)
         case ExportFailed():
             return Content(
                 f"Export {message.batch_id} failed and needs you",
@@ -174,6 +182,8 @@ def _handoff(message: HandoffReady, documents: Enclosed, reply: Reply) -> Conten
     opening = [f"{seller} hands you an export that is ready to be filed with US customs: {count}."]
     if len(units) > MAX_PACKAGES:
         opening.append(f"The first {MAX_PACKAGES} are named here; all of them are in the attached data.")
+    if message.supersedes is not None:
+        opening.append(f"It takes the place of revision {message.supersedes.revision}: file nothing of that one.")
     if message.test:
         opening.insert(0, "This is a test. File nothing of it.")
     return Content(
@@ -212,11 +222,35 @@ def _package(unit: HandedUnit) -> Section:
     return Section(f"Customs package {unit.package_number}", [(name, value) for name, value in rows if value])
 
 
+def _superseded(message: HandoffSuperseded) -> Content:
+    return Content(
+        f"Export {message.batch_id}: do not file revision {message.revision}",
+        f"Do not file revision {message.revision} of export {message.batch_id}",
+        [
+            (
+                "The handoff that you were sent no longer holds. "
+                f"Revision {message.superseded_by.revision} takes its place and follows in an e-mail of its own."
+            )
+        ],
+        [_named("No longer to be filed", message.customs_packages)],
+        asked=[
+            "Stop the work on it, and wait for the new one.",
+            "If an entry was filed already, call the sender at once.",
+        ],
+    )
+
+
+def _cancelled(message: ExportCancelled, page: tuple[str, str] | None) -> Content:
+    opening = ["It was stopped before it was handed off. Nothing of it is to be filed or shipped."]
+    if message.supersedes is not None:
+        opening.append(f"Revision {message.supersedes.revision}, whose place it was to take, no longer holds either.")
+    return Content(
+        f"Export {message.batch_id} was cancelled", f"Export {message.batch_id} was cancelled", opening, page=page
+    )
+
+
 def _executed(message: ExportExecuted, page: tuple[str, str]) -> Content:
     packages = message.customs_packages
-    rows = [(each.unit_ref, each.package_number) for each in packages[:MAX_PACKAGES]]
-    if len(packages) > MAX_PACKAGES:
-        rows.append(("and", f"{len(packages) - MAX_PACKAGES} more"))
     return Content(
         f"Export {message.batch_id} is executed",
         "An export is executed",
@@ -227,9 +261,16 @@ def _executed(message: ExportExecuted, page: tuple[str, str]) -> Content:
             ),
             "There is nothing to do. You are told if the customs broker is late to answer.",
         ],
-        [Section("Customs packages", rows)],
+        [_named("Customs packages", packages)],
         page=page,
     )
+
+
+def _named(title: str, packages: Sequence[CustomsPackageRef]) -> Section:
+    rows = [(each.unit_ref, each.package_number) for each in packages[:MAX_PACKAGES]]
+    if len(packages) > MAX_PACKAGES:
+        rows.append(("and", f"{len(packages) - MAX_PACKAGES} more"))
+    return Section(title, rows)
 
 
 def _dead(message: DeliveryDead, page: tuple[str, str]) -> Content:

@@ -83,14 +83,17 @@ class EmailChannel:
         for message in messages:
             mail = self._composed(message, target.way.addresses)
             with self._session() as session:
-                session.resolve()
-                session.connect()
-                if self._server().security != "smtp":
-                    session.secure()
-                session.sign_in()
+                session.open()
                 refused = session.address(self._sender().addr_spec, target.way.addresses, len(mail))
                 code, said = session.hand_in(mail)
             yield Receipt(str(code), excerpt("; ".join([said, *refused]).encode()))
+
+    def check(self) -> str:
+        """Sign in to the mail server, and return where it is; raises ChannelUnavailable where that fails."""
+        server = self._server()
+        with self._session() as session:
+            session.open()
+        return f"{server.host}:{server.port} by {server.security}"
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
         """Go the way of a mail stage by stage, and send `message` as a test mail at the end."""

@@ -80,6 +80,14 @@ class MailSession:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def open(self) -> None:
+        """Do everything up to signing in."""
+        self.resolve()
+        self.connect()
+        if self._server.security != "smtp":
+            self.secure()
+        self.sign_in()
+
     def resolve(self) -> list[str]:
         """Look the server up; its address is the installation's own setting, so that it may be a private one."""
         with self._failing("looking up the mail server"):

@@ -109,7 +109,7 @@ def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
     code, checks = outcomes(commands)
     assert code == 0
     assert list(checks) == [
-        "secret key", "database", "migrations", "message broker", "artifact store", "fonts", "customs rules", "clock"
+        "secret key", "database", "migrations", "message broker", "artifact store", "mail server", "fonts", "customs rules", "clock"
     ]  # fmt: skip
     assert all(check["ok"] and check["remedy"] is None for check in checks.values())
 
@@ -130,7 +130,7 @@ def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tm
         ARTIFACTS_URL=f"file:{tmp_path / 'file' / 'artifacts'}",
     )
     assert code == 1
-    assert [name for name, check in checks.items() if check["ok"]] == ["fonts", "customs rules"]
+    assert [name for name, check in checks.items() if check["ok"]] == ["mail server", "fonts", "customs rules"]
     for name in ("secret key", "database", "message broker", "artifact store"):
         assert checks[name]["remedy"]
     assert checks["clock"]["found"] == "cannot be told without the database"

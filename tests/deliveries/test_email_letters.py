@@ -54,6 +54,16 @@ SAID: Mapping[str, Mapping[str, Any]] = {
         "reason": "the endpoint answered 503",
         "resend": "/api/deliveries/dlv_1/resend",
     },
+    MessageType.EXPORT_CANCELLED: {
+        "supersedes": {"exportId": "exp_0", "revision": 1},
+        "inspect": "/api/exports/exp_1",
+    },
+    MessageType.HANDOFF_SUPERSEDED: {
+        "submissionId": "sub_1",
+        "notificationIds": ["n-1"],
+        "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
+        "supersededBy": {"exportId": "exp_2", "revision": 2},
+    },
     MessageType.HANDOFF_OVERDUE: {
         "submissionId": "sub_1",
         "partnerId": "br_1",
@@ -85,7 +95,7 @@ def handed_off(runtime: Runtime, made: builders.Json, *, test: bool = False) -> 
         return session.exec(select(Notification).where(*of_export)).one()
 
 
-def notification(runtime: Runtime, event_type: str, said: Mapping[str, Any], **about: Any) -> Notification:
+def notification(event_type: str, said: Mapping[str, Any], **about: Any) -> Notification:
     return Notification(
         id="5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88",
         export_id="exp_1",
@@ -184,11 +194,47 @@ def test_a_letter_of_many_packages_and_documents_stays_a_letter(mailing: Runtime
 def test_operators_are_told_what_happened_and_what_to_do(
     mailing: Runtime, event_type: MessageType, subject: str, says: list[str]
 ) -> None:
-    letter = letters.letter(mailing.settings, notification(mailing, event_type, SAID[event_type]), [])
+    letter = letters.letter(mailing.settings, notification(event_type, SAID[event_type]), [])
     assert letter.subject == subject
     for text in (letter.text, letter.html):
         assert [each for each in [*says, f"{PUBLIC}/console/exports/exp_1"] if each not in text] == []
         assert "/answers/" not in text
+
+
+@pytest.mark.parametrize(
+    ("event_type", "subject", "says"),
+    [
+        (
+            MessageType.HANDOFF_SUPERSEDED,
+            "Export batch_1: do not file revision 1",
+            ["Revision 2 takes its place", "CP-000001", "call the sender at once"],
+        ),
+        (
+            MessageType.EXPORT_CANCELLED,
+            "Export batch_1 was cancelled",
+            ["Nothing of it is to be filed", "Revision 1, whose place it was to take"],
+        ),
+    ],
+)
+def test_a_customs_broker_hears_what_is_not_to_be_filed_and_is_not_led_to_the_console(
+    mailing: Runtime, event_type: MessageType, subject: str, says: list[str]
+) -> None:
+    told = notification(event_type, SAID[event_type])
+    told.audience = "customs_broker"
+    letter = letters.letter(mailing.settings, told, [])
+    assert letter.subject == subject
+    for text in (letter.text, letter.html):
+        assert [each for each in says if each not in text] == []
+        assert "/console" not in text
+
+
+def test_a_handoff_that_takes_the_place_of_another_says_so(mailing: Runtime) -> None:
+    told = handed_off(mailing, builders.plan())
+    before = {"exportId": "exp_0", "revision": 3, "submissionId": "sub_0"}
+    told.data = json.dumps(json.loads(told.data) | {"supersedes": before})
+    assert (
+        "It takes the place of revision 3: file nothing of that one." in letters.letter(mailing.settings, told, []).text
+    )
 
 
 def test_every_type_has_a_letter_and_one_without_its_own_words_lists_what_is_said(mailing: Runtime) -> None:
@@ -199,8 +245,8 @@ def test_every_type_has_a_letter_and_one_without_its_own_words_lists_what_is_sai
     letter = letters.letter(mailing.settings, package, [])
     assert letter.subject == f"Export {builders.BATCH}: package recorded"
     assert "Customs package number CP-000001" in " ".join(letter.text.split())
-    named = {*SAID, MessageType.HANDOFF_READY, MessageType.PACKAGE_RECORDED}
-    assert named <= set(MESSAGES)
+    for_warehouses = {MessageType.PACKAGE_RECORDED, MessageType.PACKAGE_SUPERSEDED}
+    assert {*SAID, MessageType.HANDOFF_READY, *for_warehouses} == set(MESSAGES), "a new type wants a letter of its own"
 
 
 def test_a_test_is_marked_on_the_subject_and_on_top(mailing: Runtime) -> None:
@@ -221,8 +267,8 @@ HOSTILE = "<script>alert(1)</script><img src='https://evil.example/x'>\r\nBcc: x
 def test_nothing_that_was_said_becomes_markup_a_header_or_remote_content(mailing: Runtime) -> None:
     said = {**SAID[MessageType.EXPORT_FAILED], "reason": HOSTILE, "step": HOSTILE}
     made = [
-        letters.letter(mailing.settings, notification(mailing, MessageType.EXPORT_FAILED, said, batchId=HOSTILE), []),
-        *[letters.letter(mailing.settings, notification(mailing, each, SAID[each]), []) for each in SAID],
+        letters.letter(mailing.settings, notification(MessageType.EXPORT_FAILED, said, batchId=HOSTILE), []),
+        *[letters.letter(mailing.settings, notification(each, SAID[each]), []) for each in SAID],
         letters.letter(mailing.settings, handed_off(mailing, builders.plan()), documents(1, 10**9)),
     ]
     for letter in made:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from pipeline import doctor
 from pipeline.channels.email import EmailChannel
 from pipeline.channels.stages import Stage
 from pipeline.errors import ChannelUnavailable
@@ -136,3 +137,19 @@ def test_each_stage_of_a_connection_test_can_fail_with_a_remedy(tmp_path: Path) 
             assert found in last.found
             assert last.remedy
         assert secured.mails == strict.mails == picky.mails == []
+
+
+def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:
+    def found(port: int) -> tuple[bool, str, str | None]:
+        made = Settings.model_validate(
+            {"database_url": "sqlite://", "smtp_url": f"smtp://{LOOPBACK}:{port}", "mail_from": "exports@maple.example"}
+        )
+        (check,) = [each for each in doctor.examine(made) if each.name == "mail server"]
+        return check.ok, check.found, check.remedy
+
+    with Mailroom() as room:
+        assert found(room.port) == (True, f"signed in at {LOOPBACK}:{room.port} by smtp", None)
+        assert room.mails == []
+    ok, said, remedy = found(free_port())
+    assert (ok, "Connection refused" in said) == (False, True)
+    assert "EXPORTS_SMTP_URL" in (remedy or "")
