@@ -136,6 +136,23 @@ def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: Sent) -> None:
         builders.at(plan, pointer)
 
 
+def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: Sent) -> None:
+    export = exports.ready(
+        sent.desk.runtime, builders.plan(lines=answers.MAX_DETAILED_LINES + 1, broker=BROKER, batch="batch_long")
+    )
+    exports.hand_off(sent.desk.runtime, export)
+    of_export = (col(Notification.export_id) == export.export_id, col(Notification.audience) == "customs_broker")
+    with sent.desk.runtime.db.read() as session:
+        told = session.exec(select(Notification).where(*of_export)).one()
+    given = answers.link(sent.desk.runtime.settings, told)
+    handoff = answers.read(sent.desk.runtime, given)
+    assert len(handoff.places) == 18 + answers.MAX_DETAILED_LINES + 1
+    form = answers.Form("query", fields=[("line 61 (PAN-00061)", "How many?"), ("/units/0/lines/60/htsCode", "Old?")])
+    assert answers.answer(sent.desk.runtime, given, handoff, form).rung == "query"
+    (said,) = answers.read(sent.desk.runtime, given).said
+    assert [each.pointer for each in said.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]
+
+
 def test_the_first_answer_stands_and_the_second_is_told_it(sent: Sent) -> None:
     sent.say(rung="query", message="Which carrier?")
     assert "Which carrier?" in sent.look().text

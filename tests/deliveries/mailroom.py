@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from asyncio import WriteTransport
 from collections.abc import Mapping, Sequence
@@ -81,12 +82,16 @@ class Mail:
 
 @dataclass
 class Script:
-    """What the server answers instead of 250, by recipient or for the whole mail; `drops` hangs up after the data."""
+    """What the server answers instead of 250, by recipient or for the whole mail.
+
+    `drops` hang up after the data; `silent` takes the data and says nothing for so many seconds.
+    """
 
     sender: str | None = None
     recipients: Mapping[str, str] = field(default_factory=dict)
     data: list[str] = field(default_factory=list)
     drops: int = 0
+    silent: float = 0
 
 
 class Mailroom:
@@ -140,6 +145,7 @@ class Mailroom:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         assert isinstance(envelope.content, bytes)
         mail = Mail(envelope.mail_from or "", list(envelope.rcpt_tos), envelope.content)
+        await asyncio.sleep(self.script.silent)
         if self.script.drops:
             self.script.drops -= 1
             self.dropped.append(mail)

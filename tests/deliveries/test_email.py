@@ -71,12 +71,12 @@ def test_each_message_is_a_mail_of_its_own_in_order() -> None:
     assert ids == [f"<m-{n}@maple.example>" for n in range(3)]
 
 
-def test_thirty_documents_arrive_byte_for_byte() -> None:
-    documents = [document(f"CP-{n}/invoice.pdf", bytes([n]) * 1000) for n in range(30)]
+def test_thirty_documents_arrive_byte_for_byte_under_their_names() -> None:
+    documents = [document(f"CP-{n}/Rechnung für 您.pdf", bytes([n]) * 1000) for n in range(30)]
     with Mailroom() as room:
         send(room, replace(MESSAGE, attachments=documents))
-        bodies = [part.get_payload(decode=True) for part in attached(room.mails[0])[1:]]
-    assert bodies == [each.read() for each in documents]
+        parts = [(part.get_filename(), part.get_payload(decode=True)) for part in attached(room.mails[0])[1:]]
+    assert parts == [(f"CP-{n}_Rechnung für 您.pdf", each.read()) for n, each in enumerate(documents)]
 
 
 def test_documents_beyond_the_limit_stay_behind_and_are_not_even_read() -> None:

@@ -139,6 +139,13 @@ def test_each_stage_of_a_connection_test_can_fail_with_a_remedy(tmp_path: Path) 
         assert secured.mails == strict.mails == picky.mails == []
 
 
+def test_a_server_that_takes_the_mail_and_says_nothing_costs_no_more_than_the_total_time() -> None:
+    began = time.monotonic()
+    with Mailroom(Script(silent=0.8)) as room, pytest.raises(ChannelUnavailable) as caught:
+        send(room, delivery_timeout_seconds=0.3)
+    assert (caught.value.status, time.monotonic() - began < 2) == ("TimeoutError", True)
+
+
 def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:
     def found(port: int) -> tuple[bool, str, str | None]:
         made = Settings.model_validate(
