@@ -107,6 +107,10 @@ class Settings(BaseSettings):
     allow_private_destinations: bool = Field(
         False, description="Whether partners may be reached at loopback and private addresses"
     )
+    destination_ports: tuple[Count, ...] = Field(
+        (22, 443, 2022, 2222, 8022, 8443),
+        description="Ports that partners are reached at; any where private destinations are allowed",
+    )
     borderbuddy_url: str | None = Field(None, description="Endpoint that takes handoffs on the borderbuddy path")
     borderbuddy_token: SecretStr | None = Field(None, description="Bearer token for that endpoint")
     borderbuddy_sandbox_url: str | None = Field(

@@ -50,7 +50,7 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
 
     Raises ValidationFailed where the id is taken or the channels do not fit the partner.
     """
-    ways.check(new.kind, new.path, new.channels, field="/channels")
+    ways.check(runtime.settings, new.kind, new.path, new.channels, field="/channels")
     _check_documents(new.kind, new.artifact_types, new.profile)
     if new.id in (account_id, SANDBOX):
         raise ValidationFailed(f"{new.id} names something else already; choose another id", field="/id")
@@ -109,7 +109,7 @@ def change(runtime: Runtime, account_id: str, partner_id: str, changes: PartnerC
         row = _locked(session, account_id, partner_id)
         path = changes.path or row.path
         if changes.channels is not None:
-            ways.check(row.kind, path, changes.channels, field="/channels")
+            ways.check(runtime.settings, row.kind, path, changes.channels, field="/channels")
         _check_documents(row.kind, changes.artifact_types, changes.profile)
         wanted = changes.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"channels"})
         values = {

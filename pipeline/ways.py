@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from sqlalchemy import delete, insert
 from sqlmodel import Session, col
@@ -11,16 +12,20 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline import signing
 from pipeline.channels.channel import ChannelName
+from pipeline.channels.destination import is_public, listed
 from pipeline.errors import ValidationFailed
 from pipeline.models import PartnerChannel
-from pipeline.schemas.channels import BorderBuddyWay, QueueWay, SftpWay, Way
+from pipeline.schemas.channels import BorderBuddyWay, QueueWay, SftpWay, Way, WebhookWay
+
+#: Where an address names no port.
+_PORTS: Final = {"https": 443, "sftp": 22}
 
 #: What of a way is encrypted and never shown.
 CREDENTIALS: Final = {"password", "private_key"}
 
 
-def check(kind: str, path: str | None, channels: Sequence[Way], *, field: str) -> None:
-    """Raise ValidationFailed where the channels do not fit the partner, or one another."""
+def check(settings: Settings, kind: str, path: str | None, channels: Sequence[Way], *, field: str) -> None:
+    """Raise ValidationFailed where the channels do not fit the partner, or one another, or lead where nothing may go."""
     names = [channel.channel for channel in channels]
     if len(set(names)) != len(names):
         raise ValidationFailed("a channel is named twice; a partner has each channel once", field=field)
@@ -37,6 +42,35 @@ def check(kind: str, path: str | None, channels: Sequence[Way], *, field: str) -
         )
     if names and path == "borderbuddy" and "borderbuddy" not in names:
         raise ValidationFailed("the path borderbuddy needs the channel borderbuddy", field=field)
+    for position, way in enumerate(channels):
+        if isinstance(way, WebhookWay | SftpWay):
+            _check_address(settings, way.address, f"{field}/{position}/address")
+
+
+def _check_address(settings: Settings, address: str, field: str) -> None:
+    """Refuse what the address itself shows; what its name leads to is judged at every connection."""
+    if settings.allow_private_destinations:
+        return
+    parts = urlsplit(address)
+    if parts.scheme == "http":
+        raise ValidationFailed("messages hold addresses of people, so a webhook is https://", field=field)
+    try:
+        port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    except ValueError as error:
+        raise ValidationFailed("the port is no number from 1 to 65535", field=field) from error
+    if port not in settings.destination_ports:
+        raise ValidationFailed(
+            f"partners are not reached at port {port}; allowed are {listed(settings.destination_ports)}", field=field
+        )
+    if _is_private(parts.hostname or ""):
+        raise ValidationFailed("the address leads into a private network; give one on the internet", field=field)
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return not is_public(host)
+    except ValueError:
+        return False  # a name: it may lead elsewhere tomorrow
 
 
 def write(

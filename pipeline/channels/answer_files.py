@@ -139,7 +139,7 @@ def open_answers(settings: Settings, target: Target) -> Iterator[AnswerFolder]:
 
     Raises ChannelUnavailable where the server cannot be reached, ChannelRefused where it is not the one that it was.
     """
-    with Visit(server_of(target), private=settings.allow_private_destinations) as visit:
+    with Visit(server_of(target), settings) as visit:
         visit.begin(settings.delivery_timeout_seconds)
         client = visit.sign_in()
         visit.begin(settings.sftp_timeout_seconds)

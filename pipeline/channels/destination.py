@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 
 import httpcore
@@ -16,12 +16,15 @@ from httpcore import SOCKET_OPTION, ConnectError, ConnectTimeout, NetworkBackend
 _MAPPED = ipaddress.ip_network("::ffff:0:0/96")
 #: All that is handed out of IPv6 for addresses on the internet; the rest is local, reserved or obsolete.
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-#: Blocks of those that carry an IPv4 address to wherever it leads: 6to4 and Teredo.
-_CARRIERS = (ipaddress.ip_network("2002::/16"), ipaddress.ip_network("2001::/32"))
+#: Blocks that this Python's own tables may call global: carriers of an IPv4 address to wherever it leads (6to4 and its
+#: relays, Teredo), protocol assignments, documentation.
+_NEVER = tuple(
+    ipaddress.ip_network(block) for block in ("192.0.0.0/24", "192.88.99.0/24", "2001::/32", "2002::/16", "3fff::/20")
+)
 
 
 class ForbiddenDestination(ConnectError):
-    """The name leads to an address inside somebody's own network."""
+    """The name leads to an address inside somebody's own network, or to a port that no partner listens on."""
 
 
 def is_public(address: str) -> bool:
@@ -30,8 +33,10 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip in _MAPPED and ip.ipv4_mapped is not None:
             return is_public(str(ip.ipv4_mapped))
-        if ip not in _GLOBAL_UNICAST or any(ip in block for block in _CARRIERS):
+        if ip not in _GLOBAL_UNICAST:
             return False
+    if any(ip in block for block in _NEVER):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
@@ -42,14 +47,15 @@ def trusted_certificates() -> ssl.SSLContext:
 
 
 class GuardedNetwork(NetworkBackend):
-    """The network as one delivery sees it: public addresses only unless `private` is allowed, and all within a deadline.
+    """The network as one delivery sees it: public addresses and `ports` only unless `private`, and all within a deadline.
 
     A name is looked up once and every answer judged; the connection goes to a judged address, so that a second, different
     answer is never asked for. TLS still checks the name. Not for use by two threads at once.
     """
 
-    def __init__(self, *, private: bool) -> None:
+    def __init__(self, *, private: bool, ports: Collection[int] = ()) -> None:
         self._private = private
+        self._ports = ports
         self._inner = httpcore.SyncBackend()
         self._until = 0.0
 
@@ -76,7 +82,7 @@ class GuardedNetwork(NetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
         """Connect to a judged address of `host`."""
-        addresses = judged(host, port, self.remaining(), private=self._private)
+        addresses = judged(host, port, self.remaining(), private=self._private, ports=self._ports)
         stream = self._inner.connect_tcp(addresses[0], port, self.remaining(), local_address, socket_options)
         return _WithinDeadline(stream, self)
 
@@ -110,15 +116,23 @@ class _WithinDeadline(NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-def judged(host: str, port: int, seconds: float, *, private: bool) -> list[str]:
+def judged(host: str, port: int, seconds: float, *, private: bool, ports: Collection[int] = ()) -> list[str]:
     """Look `host` up once, within `seconds`, and return its addresses, all of which may be connected to.
 
-    Raises ForbiddenDestination where one may not, ConnectError where there is none, ConnectTimeout.
+    Where private addresses are not allowed, neither are ports other than `ports`, if there are any. Raises
+    ForbiddenDestination, ConnectError where there is no address, ConnectTimeout.
     """
     addresses = _look_up(host, port, seconds)
     if not private and not all(is_public(address) for address in addresses):
         raise ForbiddenDestination("the address leads into a private network")
+    if ports and not private and port not in ports:
+        raise ForbiddenDestination(f"partners are not reached at port {port}; allowed are {listed(ports)}")
     return addresses
+
+
+def listed(ports: Collection[int]) -> str:
+    """Return the ports as a sentence has them."""
+    return ", ".join(str(port) for port in sorted(ports))
 
 
 def _look_up(host: str, port: int, seconds: float) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -72,9 +72,12 @@ class Poster:
 
 
 @contextmanager
-def open_poster(*, private: bool, seconds: float) -> Iterator[Poster]:
-    """Give a poster whose every post has `seconds` in total; `private` allows loopback and private addresses."""
-    network = GuardedNetwork(private=private)
+def open_poster(*, private: bool, seconds: float, ports: Collection[int] = ()) -> Iterator[Poster]:
+    """Give a poster whose every post has `seconds` in total.
+
+    `private` allows loopback and private addresses, and any port; else only `ports` are reached, if any are given.
+    """
+    network = GuardedNetwork(private=private, ports=ports)
     with httpcore.ConnectionPool(
         ssl_context=trusted_certificates(), max_connections=1, network_backend=network, retries=0
     ) as pool:

@@ -41,7 +41,7 @@ class SftpChannel:
             yield from run(_Trial(visit, self._settings, message).stages())
 
     def _visit(self, server: Server) -> Visit:
-        return Visit(server, private=self._settings.allow_private_destinations)
+        return Visit(server, self._settings)
 
 
 def _failing(found: str, remedy: str) -> Callable[[], str]:

@@ -16,6 +16,7 @@ import asyncssh
 from asyncssh.public_key import get_default_public_key_algs
 from httpcore import ConnectError, ConnectTimeout
 
+from config.settings import Settings
 from pipeline.channels.channel import Target, excerpt
 from pipeline.channels.destination import judged
 from pipeline.errors import ChannelRefused, ChannelUnavailable
@@ -82,10 +83,10 @@ class Visit:
     What the server does not do raises ChannelUnavailable, another host key than those pinned ChannelRefused.
     """
 
-    def __init__(self, server: Server, *, private: bool) -> None:
-        """`private` allows loopback and private addresses."""
+    def __init__(self, server: Server, settings: Settings) -> None:
         self.server = server
-        self._private = private
+        self._private = settings.allow_private_destinations
+        self._ports = settings.destination_ports
         self._runner = asyncio.Runner()
         # The library leaves tasks behind where a connection breaks; why it broke is raised to us anyway.
         self._runner.get_loop().set_exception_handler(lambda _, __: None)
@@ -109,7 +110,9 @@ class Visit:
     def look_up(self) -> str:
         """Return the judged address that the server is reached at."""
         try:
-            return judged(self.server.host, self.server.port, self._remaining(), private=self._private)[0]
+            return judged(
+                self.server.host, self.server.port, self._remaining(), private=self._private, ports=self._ports
+            )[0]
         except (ConnectError, ConnectTimeout, UnicodeError) as error:
             raise ChannelUnavailable(f"{type(error).__name__}: {error}", status=type(error).__name__) from error
 

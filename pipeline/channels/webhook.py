@@ -26,8 +26,11 @@ class WebhookChannel:
         """Send the messages in order; see Channel."""
         if not isinstance(target.way, WebhookWay) or not target.secrets:
             raise ChannelRefused("the webhook has no address or no secret; set the partner's channel again")
+        settings = self._settings
         with open_poster(
-            private=self._settings.allow_private_destinations, seconds=self._settings.delivery_timeout_seconds
+            private=settings.allow_private_destinations,
+            seconds=settings.delivery_timeout_seconds,
+            ports=settings.destination_ports,
         ) as poster:
             for message in messages:
                 headers = {"content-type": "application/cloudevents+json; charset=utf-8"}

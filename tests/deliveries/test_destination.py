@@ -1,0 +1,212 @@
+"""Where partners may be reached: hostile addresses lead nowhere, and a second opinion agrees."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from httpcore import ConnectError
+from hypothesis import given
+from hypothesis import strategies as st
+from ssrfguard import Policy
+from ssrfguard._registry import Block
+
+from pipeline import partners
+from pipeline.channels import destination
+from pipeline.channels.channel import OutgoingMessage, Target
+from pipeline.channels.destination import ForbiddenDestination, is_public, judged
+from pipeline.channels.sftp import SftpChannel
+from pipeline.channels.webhook import WebhookChannel
+from pipeline.errors import ChannelUnavailable, ValidationFailed
+from pipeline.schemas.channels import SftpWay, WebhookWay
+from pipeline.schemas.partners import NewPartner
+from pipeline.signing import new_secret
+from tests import builders
+from tests.deliveries import exports
+from tests.deliveries.conftest import OpenRuntime
+
+ORACLE = Policy()
+
+#: Every way that we know of to spell an address that is nobody's business: as a URL's host.
+HOSTILE = """
+127.0.0.1 127.1 127.0.1 0 0.0.0.0 2130706433 0x7f000001 0x7f.1 0177.0.0.1 017700000001 127.0.0.1. 127.255.255.254
+10.0.0.1 10.255.255.255 172.16.0.1 172.31.255.255 192.168.0.1 192.168.1.254 100.64.0.1 100.127.255.255
+169.254.169.254 169.254.0.1 0xa9fea9fe 2852039166 0251.0376.0251.0376 169.254.43518
+192.0.0.1 192.0.0.8 192.0.0.170 192.0.2.1 198.51.100.1 203.0.113.1 198.18.0.1 198.19.255.255 192.88.99.1
+224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255
+[::1] [::] [::ffff:127.0.0.1] [::ffff:10.0.0.1] [::ffff:7f00:1] [::127.0.0.1] [::ffff:0:127.0.0.1] [64:ff9b::7f00:1]
+[64:ff9b::a9fe:a9fe] [64:ff9b:1::1] [2002:7f00:1::1] [2002:a9fe:a9fe::1] [2001:0:7f00:1::1] [2001:db8::1] [3fff::1]
+[100::1] [fc00::1] [fd12:3456:789a::1] [fe80::1] [fe80::1%25lo] [fec0::1] [ff02::1] [5f00::1]
+localhost
+""".split()
+
+#: Hosts that the URL itself is refused for, before anything is looked up.
+MISSPELT = [
+    "https://user:pass@hook.example/",
+    "https://hook.example@127.0.0.1/",
+    "https:///etc/passwd",
+    "file:///etc/passwd",
+    "gopher://127.0.0.1:25/",
+    "ftp://127.0.0.1/",
+    "https://hook.example#@127.0.0.1/",
+    "https://hook.example\\@127.0.0.1/",
+    "https://hook.example /",
+    "https://hook.example\n127.0.0.1/",
+    "//127.0.0.1/",
+    "https://?127.0.0.1",
+]
+
+
+@contextmanager
+def no_connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def connected(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket, "create_connection", connected)
+    yield
+
+
+def answers(*addresses: str) -> Any:
+    """Return a resolver that knows only these addresses, whatever it is asked."""
+
+    def ask(_: str, port: int, **__: object) -> list[Any]:
+        family = {4: socket.AF_INET, 6: socket.AF_INET6}
+        return [
+            (family[ipaddress.ip_address(each).version], socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses
+        ]
+
+    return ask
+
+
+@pytest.mark.parametrize("host", HOSTILE)
+def test_a_hostile_host_is_never_connected_to(opened: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = opened(allow_private_destinations=False).settings
+    message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
+    way = WebhookWay(address=f"https://{host}/hook")
+    target = Target("acc_demo", "wh_demo", test=False, way=way, secrets=(new_secret(),))
+    with no_connection(monkeypatch), pytest.raises(ChannelUnavailable):
+        list(WebhookChannel(settings).send([message], target))
+
+
+@pytest.mark.parametrize("host", [host for host in HOSTILE if "%" not in host and host != "0"])
+def test_an_sftp_server_at_a_hostile_host_is_never_connected_to(
+    opened: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = opened(allow_private_destinations=False).settings
+    message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBCEHQJmvPUDMWr4yMRJ2n5zjd5gdMMUFYs7vb/B1Ssu"
+    way = SftpWay.model_validate({"address": f"sftp://user@{host}/", "hostKeys": [key]})
+    target = Target("acc_demo", "wh_demo", test=False, way=way, credential="a password")
+    with no_connection(monkeypatch), pytest.raises(ChannelUnavailable):
+        list(SftpChannel(settings).send([message], target))
+
+
+@pytest.mark.parametrize("address", MISSPELT)
+def test_an_address_that_is_no_plain_url_is_refused_when_it_is_given(address: str) -> None:
+    with pytest.raises(ValueError, match="address"):
+        WebhookWay(address=address)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://hook.example/", "https://"),
+        ("https://hook.example:25/", "port 25"),
+        ("https://hook.example:6379/", "port 6379"),
+        ("https://hook.example:0/", "port 0"),
+        ("https://hook.example:99999/", "no number"),
+        ("https://10.0.0.1/", "private network"),
+        ("https://[::1]/", "private network"),
+    ],
+)
+def test_what_an_address_shows_is_refused_when_it_is_given(opened: OpenRuntime, address: str, said: str) -> None:
+    runtime = opened(allow_private_destinations=False)
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    new = {"id": "wh_x", "kind": "warehouse", "name": "A", "channels": [{"channel": "webhook", "address": address}]}
+    with pytest.raises(ValidationFailed, match=said) as refused:
+        partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(new))
+    assert refused.value.field == "/channels/0/address"
+    assert [each.id for each in partners.listed(runtime, builders.ACCOUNT)] == [builders.BROKER]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [("10.0.0.1",), ("8.8.8.8", "127.0.0.1"), ("2606:4700::1111", "::1"), ("::ffff:169.254.169.254",), ("fe80::1",)],
+)
+def test_a_name_is_judged_by_every_address_that_it_has(told: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", answers(*told))
+    with pytest.raises(ForbiddenDestination):
+        judged("hook.example", 443, 2, private=False)
+
+
+def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    said = iter([answers("8.8.8.8"), answers("127.0.0.1")])
+
+    def rebinding(host: str, port: int, **facts: object) -> Any:
+        asked.append(host)
+        return next(said)(host, port, **facts)
+
+    connected: list[str] = []
+
+    def connect(address: tuple[str, int], *_: object, **__: object) -> None:
+        connected.append(address[0])
+        raise OSError("nobody is there")
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    network = destination.GuardedNetwork(private=False)
+    network.begin(2)
+    with pytest.raises(ConnectError):
+        network.connect_tcp("rebinding.example", 443)
+    assert (asked, connected) == (["rebinding.example"], ["8.8.8.8"])
+
+
+@pytest.mark.parametrize("port", [1, 25, 53, 80, 111, 2375, 3306, 5432, 5672, 6379, 9200, 11211, 27017, 65535])
+def test_a_port_where_other_things_listen_is_not_reached(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", answers("8.8.8.8"))
+    ports = (22, 443)
+    with pytest.raises(ForbiddenDestination, match=f"port {port}; allowed are 22, 443"):
+        judged("hook.example", port, 2, private=False, ports=ports)
+    assert judged("hook.example", port, 2, private=True, ports=ports) == ["8.8.8.8"]
+
+
+def borders() -> list[str]:
+    """Return the first and last addresses of every special block that the oracle knows, and their neighbours."""
+    import ssrfguard._registry as registry  # noqa: PLC0415 - its table has no public name
+
+    found: set[str] = set()
+    for value in vars(registry).values():
+        for block in value if isinstance(value, list | tuple) else [value]:
+            if not isinstance(block, Block):
+                continue
+            low, high = int(block.network.network_address), int(block.network.broadcast_address)
+            kind = type(block.network.network_address)
+            for number in (low - 1, low, low + 1, (low + high) // 2, high - 1, high, high + 1):
+                if 0 <= number < 1 << kind(0).max_prefixlen:
+                    found.add(str(kind(number)))
+    assert len(found) > 200
+    return sorted(found)
+
+
+def test_nothing_is_allowed_at_the_borders_of_special_blocks_that_the_oracle_refuses() -> None:
+    assert [each for each in borders() if is_public(each) and not ORACLE.permits_address(each)] == []
+
+
+@given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6), st.ip_addresses(network="2000::/3")))
+def test_nothing_is_allowed_that_the_oracle_refuses(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    assert ORACLE.permits_address(address) or not is_public(str(address))
+
+
+def test_ordinary_addresses_are_allowed_by_both() -> None:
+    chance = random.Random(2026)  # noqa: S311 - a sample, not a secret
+    sample = [str(ipaddress.IPv4Address(chance.getrandbits(32))) for _ in range(2000)]
+    sample += [str(ipaddress.IPv6Address((0x26 << 120) | chance.getrandbits(120))) for _ in range(2000)]
+    permitted = [each for each in sample if ORACLE.permits_address(each)]
+    assert len(permitted) > 3000
+    assert [each for each in permitted if not is_public(each)] == []
