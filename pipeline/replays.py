@@ -25,7 +25,7 @@ EXPORTS_A_PAGE: Final = 200
 MESSAGES_A_PAGE: Final = 10_000
 
 #: When a delivery was made; of one that was given up, when it was owed.
-_WHEN: Final = case(
+_when: Final = case(
     (col(Delivery.state) == DeliveryState.DELIVERED.value, col(Delivery.delivered_at)), else_=col(Delivery.created_at)
 )
 
@@ -44,7 +44,7 @@ def replay(
             raise NotFound(f"there is no partner {partner_id} in this account")
         until = request.until or session.execute(select(database_now())).scalar_one()
         wanted = _wanted(account_id, partner_id, request, test_only=test_only)
-        wanted += [request.since <= _WHEN, until > _WHEN]
+        wanted += [_when >= request.since, _when <= until]
         page, following = _page(session, wanted, request.after)
         # Locked in one order, and first, as every writer of a log does.
         session.execute(

@@ -73,7 +73,7 @@ def replay(
     since: Annotated[
         str, typer.Option("--since", metavar="INSTANT", help="From then on, such as 2026-11-24T15:00:00Z.")
     ],
-    until: Annotated[str | None, typer.Option("--until", metavar="INSTANT", help="Before then; else now.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="INSTANT", help="Up to then; else now.")] = None,
     state: Annotated[
         list[DeliveryState] | None, typer.Option(help="`delivered` or `dead`; both where left out. May be repeated.")
     ] = None,

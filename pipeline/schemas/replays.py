@@ -17,7 +17,7 @@ class ReplayRequest(Closed):
     """Which of a partner's messages are to be sent again: what was delivered, or owed and given up, in a span of time."""
 
     since: Instant = Field(description="From this instant on, with its offset")
-    until: Instant | None = Field(None, description="Before this instant; without it now")
+    until: Instant | None = Field(None, description="Up to this instant; without it now")
     states: tuple[Again, ...] = Field(("delivered", "dead"), min_length=1, max_length=2)
     event_types: list[MessageType] | None = Field(None, min_length=1, max_length=20, description="All, where left out")
     after: str | None = Field(None, max_length=64, description="`next` of the page before")

@@ -1,0 +1,242 @@
+"""A partner that lost what it was sent gets it again, with the same ids, and nobody else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event, update
+from sqlmodel import col, select
+
+from pipeline import delivery, replays
+from pipeline.errors import InsufficientRole, InvalidState, NotFound
+from pipeline.models import BrokerSubmission, Delivery, Event, Export, Notification
+from pipeline.notifications import Lane
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import MessageType
+from pipeline.schemas.replays import ReplayReport, ReplayRequest
+from tests import builders
+from tests.deliveries import exports
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.endpoint import Endpoint, Script
+
+Start = Callable[..., Endpoint]
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+BROKER, WAREHOUSE = "br_hook", "wh_hook"
+
+
+def furnished(runtime: Runtime, broker: Endpoint, warehouse: Endpoint) -> Runtime:
+    for name, kind, endpoint in ((BROKER, "customs_broker", broker), (WAREHOUSE, "warehouse", warehouse)):
+        exports.register(runtime, name, kind, channels=[{"channel": "webhook", "address": f"{endpoint.url}/hook"}])
+    return runtime
+
+
+def handed_off(runtime: Runtime, batch: str = builders.BATCH, *, sent: bool = True, test: bool = False) -> str:
+    export = exports.ready(runtime, builders.plan(batch=batch, broker=BROKER, warehouse=WAREHOUSE), test=test)
+    exports.hand_off(runtime, export)
+    if sent:
+        send(runtime, export.export_id)
+    return export.export_id
+
+
+def send(runtime: Runtime, export_id: str) -> None:
+    for partner_id in (BROKER, WAREHOUSE):
+        delivery.deliver(runtime, export_id, partner_id, "webhook")
+
+
+def replayed(
+    runtime: Runtime, partner_id: str, since: datetime = LONG_AGO, **wanted: Any
+) -> tuple[ReplayReport, list[Lane]]:
+    test_only = wanted.pop("test_only", False)
+    request = ReplayRequest.model_validate({"since": since.isoformat()} | wanted)
+    return replays.replay(runtime, builders.ACCOUNT, partner_id, request, "key_op", test_only=test_only)
+
+
+def received(endpoint: Endpoint) -> list[tuple[str, bytes]]:
+    return [(each.headers["webhook-id"], each.body) for each in endpoint.requests]
+
+
+def states(runtime: Runtime, export_id: str, partner_id: str) -> list[str]:
+    return [each.state for each in exports.deliveries(runtime, export_id, partner_id)]
+
+
+def test_everything_is_owed_again_with_the_same_ids_to_that_partner_alone(
+    opened: OpenRuntime, endpoint: Start, database_url: str
+) -> None:
+    broker, warehouse = endpoint(), endpoint()
+    runtime = furnished(opened(database_url=database_url), broker, warehouse)
+    ids = [handed_off(runtime, batch) for batch in ("one", "two")]
+    first = received(warehouse)
+    assert (len(first), len(broker.requests)) == (4, 2)
+
+    report, lanes = replayed(runtime, WAREHOUSE)
+    assert (report.partner_id, report.messages, report.exports, report.next) == (WAREHOUSE, 4, 2, None)
+    assert lanes == [Lane(each, WAREHOUSE, "webhook") for each in sorted(ids)]
+    for lane in lanes:
+        delivery.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+
+    assert received(warehouse) == first + first
+    assert len(broker.requests) == 2
+    for export_id in ids:
+        assert states(runtime, export_id, WAREHOUSE) == ["delivered", "delivered"]
+        assert exports.log_of(runtime, export_id).count("DELIVERY_RESENT") == 1
+
+
+def test_one_recipient_that_fails_never_has_another_sent_again(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    broker, warehouse = endpoint(Script(500), Script(500), Script(204)), endpoint()
+    runtime = furnished(opened(delivery_schedule_seconds=[1]), broker, warehouse)
+    export_id = handed_off(runtime)
+    clock.pass_seconds(2)
+    send(runtime, export_id)
+    assert (states(runtime, export_id, BROKER), submission(runtime)) == (["dead"], "failed")
+    before = received(warehouse)
+    assert len(before) == 2
+
+    report, (lane,) = replayed(runtime, BROKER)
+    assert (report.messages, submission(runtime)) == (1, "pending")
+    clock.pass_seconds(3600)
+    delivery.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+
+    assert (states(runtime, export_id, BROKER), submission(runtime)) == (["delivered"], "delivered")
+    assert len({each.headers["webhook-id"] for each in broker.requests}) == 1
+    assert len({each.body for each in broker.requests}) == 1
+    assert received(warehouse) == before
+
+
+def submission(runtime: Runtime) -> str:
+    with runtime.db.read() as session:
+        return session.exec(select(BrokerSubmission.state)).one()
+
+
+def test_what_is_still_owed_or_was_let_go_of_is_left_alone(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime = furnished(opened(), endpoint(), endpoint())
+    export_id = handed_off(runtime, sent=False)
+    with runtime.db.write() as session:
+        first = exports.deliveries(runtime, export_id, WAREHOUSE)[0]
+        session.execute(update(Delivery).where(col(Delivery.id) == first.id).values(state="cancelled"))
+    report, lanes = replayed(runtime, WAREHOUSE)
+    assert (report.messages, report.exports, lanes) == (0, 0, [])
+    assert states(runtime, export_id, WAREHOUSE) == ["cancelled", "pending"]
+    assert "DELIVERY_RESENT" not in exports.log_of(runtime, export_id)
+
+
+def test_the_span_goes_by_when_it_was_delivered_and_what_died_by_when_it_was_owed(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    broker = endpoint(Script(410))
+    runtime = furnished(opened(), broker, endpoint())
+    began = clock.now
+    late = handed_off(runtime, "late", sent=False)
+    clock.pass_seconds(600)
+    early = handed_off(runtime, "early")
+    clock.pass_seconds(600)
+    send(runtime, late)
+
+    def found(partner_id: str, **span: Any) -> list[str]:
+        _, lanes = replayed(runtime, partner_id, **span)
+        with runtime.db.write() as session:
+            session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(state="delivered"))
+        return [lane.export_id for lane in lanes]
+
+    after = began + timedelta(seconds=601)
+    assert found(WAREHOUSE, since=after) == [late]
+    assert found(WAREHOUSE, since=began, until=after.isoformat()) == [early]
+    assert states(runtime, early, BROKER) == ["dead"]
+    assert found(BROKER, since=after, states=["dead"]) == []
+    assert found(BROKER, since=began + timedelta(seconds=600), states=["dead"]) == [early]
+
+
+def test_only_the_kinds_and_states_that_were_asked_for(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime = furnished(opened(), endpoint(), endpoint())
+    handed_off(runtime)
+    assert replayed(runtime, WAREHOUSE, states=["dead"])[0].messages == 0
+    assert replayed(runtime, WAREHOUSE, eventTypes=[MessageType.PACKAGE_SUPERSEDED])[0].messages == 0
+    assert replayed(runtime, WAREHOUSE, eventTypes=[MessageType.PACKAGE_RECORDED])[0].messages == 2
+
+
+def test_pages_follow_each_other_with_one_update_each(
+    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays, "EXPORTS_A_PAGE", 2)
+    runtime = furnished(opened(), endpoint(), endpoint())
+    ids = [handed_off(runtime, f"batch_{n}") for n in range(5)]
+    updates: list[str] = []
+
+    def counted(*arguments: Any) -> None:
+        if arguments[2].startswith("UPDATE deliveries"):
+            updates.append(arguments[2])
+
+    event.listen(runtime.db.engine, "before_cursor_execute", counted)
+    pages = [replayed(runtime, WAREHOUSE)]
+    while (before := pages[-1][0]).next is not None:
+        pages.append(replayed(runtime, WAREHOUSE, until=before.until.isoformat(), after=before.next))
+    event.remove(runtime.db.engine, "before_cursor_execute", counted)
+
+    assert [(page.messages, page.exports) for page, _ in pages] == [(4, 2), (4, 2), (2, 1)]
+    assert [lane.export_id for _, lanes in pages for lane in lanes] == sorted(ids)
+    assert len(updates) == 3
+
+
+def test_an_export_is_never_split_between_pages(
+    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays, "MESSAGES_A_PAGE", 1)
+    runtime = furnished(opened(), endpoint(), endpoint())
+    first, second = sorted(handed_off(runtime, batch) for batch in ("one", "two"))
+    report, lanes = replayed(runtime, WAREHOUSE)
+    assert (report.messages, report.next, [lane.export_id for lane in lanes]) == (2, first, [first])
+    report, lanes = replayed(runtime, WAREHOUSE, after=report.next)
+    assert (report.messages, report.next, [lane.export_id for lane in lanes]) == (2, None, [second])
+
+
+def test_what_a_newer_revision_has_replaced_is_neither_replayed_nor_resent(
+    opened: OpenRuntime, endpoint: Start
+) -> None:
+    runtime = furnished(opened(), endpoint(), endpoint())
+    old, new = handed_off(runtime, "one"), handed_off(runtime, "two")
+    with runtime.db.write() as session:
+        session.get_one(Export, new).supersedes_id = old
+        told = exports.deliveries(runtime, old, WAREHOUSE)[-1].notification_id
+        session.execute(
+            update(Notification)
+            .where(col(Notification.id) == told)
+            .values(event_type=MessageType.PACKAGE_SUPERSEDED.value)
+        )
+    report, lanes = replayed(runtime, WAREHOUSE)
+    assert (report.messages, {lane.export_id for lane in lanes}) == (3, {old, new})
+    assert states(runtime, old, WAREHOUSE) == ["delivered", "pending"]
+    with pytest.raises(InvalidState, match=f"superseded by {new}"):
+        delivery.resend(runtime, builders.ACCOUNT, exports.deliveries(runtime, old, BROKER)[0].id, "key_op")
+
+
+def test_a_test_key_has_nothing_sent_to_a_live_endpoint(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime = furnished(opened(), endpoint(), endpoint())
+    live = handed_off(runtime)
+    assert replayed(runtime, WAREHOUSE, test_only=True)[0].messages == 0
+    one = exports.deliveries(runtime, live, WAREHOUSE)[0].id
+    with pytest.raises(InsufficientRole, match="resend it with a live key"):
+        delivery.resend(runtime, builders.ACCOUNT, one, "key_test", test_only=True)
+    assert states(runtime, live, WAREHOUSE) == ["delivered", "delivered"]
+
+
+def test_an_unknown_partner_is_not_found_and_the_account_is_its_own_operator(runtime: Runtime) -> None:
+    with pytest.raises(NotFound):
+        replayed(runtime, "wh_unknown")
+    assert replayed(runtime, builders.ACCOUNT)[0].messages == 0
+
+
+def test_the_event_says_who_is_sent_how_much_again(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime = furnished(opened(), endpoint(), endpoint())
+    export_id = handed_off(runtime)
+    replayed(runtime, WAREHOUSE)
+    with runtime.db.read() as session:
+        last = session.exec(
+            select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq).desc())
+        ).first()
+    assert last is not None
+    assert (last.type, last.actor) == ("DELIVERY_RESENT", "key_op")
+    assert last.data == {"partnerId": WAREHOUSE, "messages": 2, "since": "2020-01-01T00:00:00+00:00"}
