@@ -118,6 +118,8 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             "exports.notify_warehouse": {"queue": DELIVERIES},
             "exports.notify_operator": {"queue": DELIVERIES},
             "exports.deliver": {"queue": DELIVERIES},
+            "exports.read_answers": {"queue": DELIVERIES},
+            "exports.ask_for_answers": {"queue": DELIVERIES},
         },
         "worker_prefetch_multiplier": 1,
         "worker_max_memory_per_child": 400_000,

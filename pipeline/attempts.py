@@ -23,7 +23,7 @@ from pipeline.lanes import Claim, Owed
 from pipeline.models import Attempt, BrokerSubmission, Delivery
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, Lane
 from pipeline.runtime import Runtime
-from pipeline.schemas.messages import AcknowledgementBody, HandoffAnswer, MessageType
+from pipeline.schemas.messages import MessageType
 from pipeline.states import DeliveryState, SubmissionState
 
 log = structlog.get_logger(__name__)
@@ -229,22 +229,18 @@ def _handed_over(
         .where(col(BrokerSubmission.id) == submission_id)
         .values(sent_at=func.coalesce(col(BrokerSubmission.sent_at), database_now()), error_message=None)
     )
+    answers = [receipt.handoff for receipt in receipts if receipt.handoff is not None]
+    if answers:
+        session.execute(
+            update(BrokerSubmission)
+            .where(col(BrokerSubmission.id) == submission_id)
+            .values(handoff_id=answers[-1].handoff_id, polled_at=database_now())
+        )
     return [
         event
-        for receipt in receipts
-        if receipt.handoff is not None
-        for event in acknowledgements.record(session, settings, submission_id, _as_acknowledgement(receipt.handoff))
+        for answer in answers
+        for event in acknowledgements.record(session, settings, submission_id, answer.acknowledgement)
     ]
-
-
-def _as_acknowledgement(answer: HandoffAnswer) -> AcknowledgementBody:
-    return AcknowledgementBody(
-        id=f"{answer.handoff_id}:{answer.status}",
-        rung=answer.status,
-        reference=answer.reference,
-        message=answer.message,
-        fields=answer.fields,
-    )
 
 
 def _told(session: Session, claimed: Claim, taken: Sequence[Owed]) -> list[NewEvent]:

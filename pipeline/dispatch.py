@@ -19,6 +19,7 @@ from config.celery import app
 from config.queues import WAKE_UPS
 from pipeline.delivery import Lane
 from pipeline.execution import EXPORT_LEVEL, NOTIFY, SPECS, STEPS, Outcome, Wake
+from pipeline.polling import Inquiry
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,17 @@ def wake(wakes: Iterable[Wake]) -> None:
 def wake_lanes(lanes: Iterable[Lane]) -> None:
     """Send a message for each lane that is owed something."""
     wake(Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes)
+
+
+def wake_inquiries(inquiries: Iterable[Inquiry]) -> None:
+    """Send a message for each partner that is to be asked for answers; what cannot be sent is due again soon."""
+    for each in inquiries:
+        if each.submission_id is None:
+            signature = app.signature("exports.read_answers", args=(each.account_id, each.partner_id), immutable=True)
+        else:
+            signature = app.signature("exports.ask_for_answers", args=(each.submission_id,), immutable=True)
+        if not _sent(signature):
+            return
 
 
 def follow(request: Any, outcome: Outcome) -> None:

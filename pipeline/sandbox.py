@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Literal
 
 import structlog
@@ -19,17 +20,27 @@ from sqlmodel import col
 from pipeline import acknowledgements, signing
 from pipeline.channels.post import open_poster
 from pipeline.channels.webhook import signed
-from pipeline.db import Instant
-from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotReady
+from pipeline.db import Instant, database_now
+from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, NotReady
 from pipeline.models import BrokerSubmission, SandboxHandoff
 from pipeline.runtime import Runtime
-from pipeline.schemas.messages import AcknowledgementBody, FieldAnswer, HandoffAnswer, HandoffReady, MessageType
+from pipeline.schemas.messages import (
+    AcknowledgementBody,
+    FieldAnswer,
+    HandoffAnswer,
+    HandoffReady,
+    HandoffStatus,
+    MessageType,
+)
 from pipeline.schemas.plan import as_json
 from pipeline.schemas.sandbox import SandboxHandoffView, SandboxPage
 
 log = structlog.get_logger(__name__)
 
 Via = Literal["borderbuddy", "webhook"]
+
+#: How the sandbox's own ids of handoffs begin.
+_HANDOFF: Final = "sbx-"
 
 _LATE_ANSWERS: Final = threading.BoundedSemaphore(200)
 _TRIES: Final = 3
@@ -133,6 +144,25 @@ def received(runtime: Runtime, account_id: str, *, after: str | None = None, lim
     return SandboxPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
 
 
+def answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:
+    """Return all that the sandbox has answered so far to a handoff that it took by the borderbuddy contract.
+
+    Raises NotFound.
+    """
+    event_id = handoff_id.removeprefix(_HANDOFF)
+    with runtime.db.read() as session:
+        row = session.get(SandboxHandoff, event_id)
+        now = session.scalar(select(database_now()))
+    if row is None or now is None or row.path != "borderbuddy" or handoff_id != _handoff_id(event_id):
+        raise NotFound(f"the sandbox broker took no handoff {handoff_id}")
+    script = script_of(row.invoice_numbers[0])
+    at_once, late = _at_once(event_id, script, "borderbuddy"), _late(event_id, script, "borderbuddy")
+    given = [] if at_once is None else [at_once.acknowledgement]
+    if late is not None and now >= row.received_at + timedelta(seconds=script.delay_seconds):
+        given.append(late)
+    return HandoffStatus(handoff_id=handoff_id, answers=given)
+
+
 def _read(body: bytes) -> tuple[str, HandoffReady | None]:
     try:
         event = JSONFormat().read(CloudEvent, body)
@@ -189,7 +219,7 @@ def _answer(event_id: str, rung: Literal["accepted", "rejected", "query", "held"
 
 
 def _handoff_id(event_id: str) -> str:
-    return f"sbx-{event_id}"
+    return f"{_HANDOFF}{event_id}"
 
 
 def _remember(

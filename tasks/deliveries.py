@@ -1,9 +1,9 @@
-"""One attempt at the deliveries that one recipient is owed by one channel."""
+"""What is said to partners, and what they are asked: each task is about one partner and one channel."""
 
 from __future__ import annotations
 
 from config.celery import app
-from pipeline import delivery, dispatch
+from pipeline import delivery, dispatch, polling
 from pipeline.runtime import process_runtime
 
 
@@ -11,3 +11,15 @@ from pipeline.runtime import process_runtime
 def deliver(export_id: str, partner_id: str, channel: str) -> None:
     """Send what is pending and due."""
     dispatch.wake_lanes(delivery.deliver(process_runtime(), export_id, partner_id, channel).wakes)
+
+
+@app.task(name="exports.read_answers")
+def read_answers(account_id: str, partner_id: str) -> None:
+    """Read the answers that a customs broker left on its SFTP server."""
+    polling.read_folder(process_runtime(), account_id, partner_id)
+
+
+@app.task(name="exports.ask_for_answers")
+def ask_for_answers(submission_id: str) -> None:
+    """Ask the borderbuddy endpoint what it has answered to a handoff."""
+    polling.ask_endpoint(process_runtime(), submission_id)

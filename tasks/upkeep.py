@@ -11,7 +11,7 @@ from celery import bootsteps
 
 from config.celery import app
 from config.settings import get_settings
-from pipeline import dispatch, execution
+from pipeline import dispatch, execution, polling
 from pipeline.errors import DatabaseBusy
 from pipeline.runtime import ensure_own_secret_key, process_runtime
 
@@ -51,13 +51,15 @@ def sweep() -> int:
     """Wake what is due and return how much that was; a database that does not answer is asked again next time."""
     try:
         owed = execution.owed_again(process_runtime())
+        inquiries = polling.due(process_runtime())
     except DatabaseBusy as busy:
         log.warning("sweep_put_off", reason=str(busy))
         return 0
     if owed:
         log.info("owed_again", count=len(owed))
         dispatch.wake(owed)
-    return len(owed)
+    dispatch.wake_inquiries(inquiries)
+    return len(owed) + len(inquiries)
 
 
 app.steps["worker"].add(Sweep)

@@ -16,7 +16,7 @@ from pipeline.channels.borderbuddy import SANDBOX_TOKEN
 from pipeline.channels.webhook import check_signature
 from pipeline.errors import InvalidApiKey
 from pipeline.runtime import Runtime
-from pipeline.schemas.messages import HandoffAnswer
+from pipeline.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.schemas.sandbox import SandboxPage
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
@@ -29,15 +29,22 @@ router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 )
 async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
     """Take a handoff as the borderbuddy contract describes; the invoice number's first letter picks the answer."""
-    given = request.headers.get("authorization", "").encode()
-    # A process that has yet to hear of a new secret key sends the token of the one before.
-    tokens = signing.box(runtime.settings).tokens(SANDBOX_TOKEN)
-    if not any(hmac.compare_digest(given, f"Bearer {token}".encode()) for token in tokens):
-        raise InvalidApiKey("the sandbox broker takes handoffs of this installation only")
+    _own(request, runtime)
     answer = await run_in_threadpool(sandbox.take, runtime, await request.body(), "borderbuddy")
     if answer is None:
         return Response(status_code=202)
     return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
+
+
+@router.get(
+    "/borderbuddy/handoffs/{handoff_id}",
+    response_model=HandoffStatus,
+    responses=refusals(404),
+)
+async def handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep) -> HandoffStatus:
+    """Say what was answered to a handoff so far, as the borderbuddy contract describes."""
+    _own(request, runtime)
+    return await run_in_threadpool(sandbox.answers, runtime, handoff_id)
 
 
 @router.post(
@@ -63,6 +70,14 @@ def list_handoffs(
 ) -> SandboxPage:
     """List what the sandbox broker received of the account, newest first."""
     return sandbox.received(runtime, caller.account_id, after=cursor, limit=limit)
+
+
+def _own(request: Request, runtime: Runtime) -> None:
+    given = request.headers.get("authorization", "").encode()
+    # A process that has yet to hear of a new secret key sends the token of the one before.
+    tokens = signing.box(runtime.settings).tokens(SANDBOX_TOKEN)
+    if not any(hmac.compare_digest(given, f"Bearer {token}".encode()) for token in tokens):
+        raise InvalidApiKey("the sandbox broker takes handoffs of this installation only")
 
 
 def _webhook(runtime: Runtime, account_id: str, partner_id: str, body: bytes, headers: dict[str, str]) -> None:

@@ -15,8 +15,9 @@ from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import refusals
 from pipeline.errors import NotFound, NotReady
 from pipeline.schemas.execution import ExecuteRequest, ExportView, View
+from pipeline.schemas.files import FileManifest
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.messages import MESSAGES, AcknowledgementBody, HandoffAnswer, SentAcknowledgement
+from pipeline.schemas.messages import MESSAGES, AcknowledgementBody, HandoffAnswer, HandoffStatus, SentAcknowledgement
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Problem
 from pipeline.schemas.profiles import BrokerProfile
@@ -32,6 +33,8 @@ SCHEMAS: Final[dict[str, type[BaseModel]]] = {
     "sent-acknowledgement": SentAcknowledgement,
     "broker-profile": BrokerProfile,
     "handoff-answer": HandoffAnswer,
+    "handoff-status": HandoffStatus,
+    "file-manifest": FileManifest,
     "commercial-customs-invoice": Invoice,
     # The `dataschema` of each CloudEvent, by its type.
     **{message_type.value: model for message_type, model in MESSAGES.items()},

@@ -13,7 +13,6 @@ from asyncssh import (
     SFTPClient,
     SFTPConnectionLost,
     SFTPError,
-    SFTPName,
     SFTPNoConnection,
     SFTPNoSuchFile,
     SFTPNoSuchPath,
@@ -89,7 +88,7 @@ class AnswerFolder:
                 name = _bytes(entry.filename)
                 if _NAME.fullmatch(name):
                     found.append((entry.attrs.mtime or 0, name.decode()))
-                elif not _expected(entry, name):
+                elif not _expected(name):
                     left += 1
         except _GONE:
             return Listed([], 0)
@@ -150,6 +149,7 @@ def _bytes(name: str | bytes) -> bytes:
     return name if isinstance(name, bytes) else name.encode()
 
 
-def _expected(entry: SFTPName, name: bytes) -> bool:
+def _expected(name: bytes) -> bool:
     # What is being written, what we moved away, and what servers and people hide.
-    return name.endswith(_PART) or name.startswith(b".") or name in (DONE.encode(), REFUSED.encode())
+    hidden = name.startswith(b".") and b"/" not in name
+    return hidden or name.endswith(_PART) or name in (DONE.encode(), REFUSED.encode())

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TypeVar
+from urllib.parse import quote
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt, Target, excerpt
-from pipeline.channels.post import open_poster
+from pipeline.channels.post import Poster, open_poster
 from pipeline.errors import ChannelUnavailable
-from pipeline.schemas.messages import HandoffAnswer
+from pipeline.schemas.messages import AcknowledgementBody, HandoffAnswer, HandoffStatus
 from pipeline.secretbox import SecretBox
+
+M = TypeVar("M", bound=BaseModel)
 
 #: What the bearer token of the built-in sandbox broker is derived for.
 SANDBOX_TOKEN = "sandbox-broker"  # noqa: S105 - a purpose, not a token
@@ -25,19 +30,36 @@ class BorderBuddyChannel:
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
         """Send the messages in order; see Channel."""
-        settings = self._settings
-        url = settings.borderbuddy_sandbox if target.test else settings.borderbuddy_url
-        if url is None:
-            raise ChannelUnavailable("no endpoint is configured for live handoffs; set EXPORTS_BORDERBUDDY_URL")
-        headers = {"content-type": "application/cloudevents+json; charset=utf-8", "accept": "application/json"}
-        token = self._token(test=target.test)
-        if token is not None:
-            headers["authorization"] = f"Bearer {token}"
-        # The address comes from whoever runs the installation, not from a tenant: it may lie in a private network.
-        with open_poster(private=True, seconds=settings.delivery_timeout_seconds) as poster:
+        url, headers = self._endpoint(test=target.test)
+        headers |= {"content-type": "application/cloudevents+json; charset=utf-8"}
+        with self._poster() as poster:
             for message in messages:
                 answer = poster.post(url, message.body, headers | {"idempotency-key": message.id})
                 yield Receipt(str(answer.status), excerpt(answer.body), _handoff(answer.body))
+
+    def answers(self, handoff_id: str, target: Target) -> Sequence[AcknowledgementBody]:
+        """Return all that the endpoint has answered to the handoff so far.
+
+        Raises ChannelUnavailable or ChannelRefused where it does not say.
+        """
+        url, headers = self._endpoint(test=target.test)
+        with self._poster() as poster:
+            answer = poster.get(f"{url.rstrip('/')}/{quote(handoff_id, safe='')}", headers)
+        status = _of_contract(HandoffStatus, answer.body)
+        if status.handoff_id != handoff_id:
+            raise ChannelUnavailable("the endpoint told of another handoff than it was asked about")
+        return status.answers
+
+    def _endpoint(self, *, test: bool) -> tuple[str, dict[str, str]]:
+        url = self._settings.borderbuddy_sandbox if test else self._settings.borderbuddy_url
+        if url is None:
+            raise ChannelUnavailable("no endpoint is configured for live handoffs; set EXPORTS_BORDERBUDDY_URL")
+        token = self._token(test=test)
+        return url, {"accept": "application/json"} | ({} if token is None else {"authorization": f"Bearer {token}"})
+
+    def _poster(self) -> AbstractContextManager[Poster]:
+        # The address comes from whoever runs the installation, not from a tenant: it may lie in a private network.
+        return open_poster(private=True, seconds=self._settings.delivery_timeout_seconds)
 
     def _token(self, *, test: bool) -> str | None:
         if test and self._settings.borderbuddy_sandbox_url is None:
@@ -47,10 +69,12 @@ class BorderBuddyChannel:
 
 
 def _handoff(body: bytes) -> HandoffAnswer | None:
-    if not body.strip():
-        return None
+    return _of_contract(HandoffAnswer, body) if body.strip() else None
+
+
+def _of_contract(model: type[M], body: bytes) -> M:
     try:
-        return HandoffAnswer.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise ChannelUnavailable(
             f"the endpoint's answer is not of the contract: {error.error_count()} invalid fields", answer=excerpt(body)

@@ -1,4 +1,4 @@
-"""One HTTP POST as a delivery makes it: no redirect followed, no proxy asked, a total deadline, a bounded answer."""
+"""One HTTP request as a delivery makes it: no redirect followed, no proxy asked, a total deadline, a bounded answer."""
 
 from __future__ import annotations
 
@@ -41,11 +41,17 @@ class Poster:
 
         Raises ChannelRefused at 410, ChannelUnavailable at every other failure, both with what the endpoint said.
         """
+        return self._ask("POST", url, dict(headers) | {"content-length": str(len(body))}, body)
+
+    def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+        """Return what is there, as post does; raises alike."""
+        return self._ask("GET", url, headers, None)
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         self._network.begin(self._seconds)
         sent = {"host": urlsplit(url).netloc.rpartition("@")[2], "accept-encoding": "identity", **headers}
-        sent |= {"content-length": str(len(body))}
         try:
-            with self._pool.stream("POST", url, headers=list(sent.items()), content=body) as response:
+            with self._pool.stream(method, url, headers=list(sent.items()), content=body) as response:
                 answer = Answer(response.status, _beginning(response))
                 names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         except (

@@ -1,12 +1,9 @@
-"""The files that we leave on a partner's SFTP server, and those that a customs broker leaves there for us; camelCase."""
+"""The files that we leave on a partner's SFTP server; closed, camelCase."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import Field
 
-from pydantic import Field, StringConstraints
-
-from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.plan import Closed
 
 
@@ -25,11 +22,3 @@ class FileManifest(Closed):
     type: str = Field(description="The CloudEvent's type")
     export_id: str
     files: list[DeliveredFile]
-
-
-class AcknowledgementFile(AcknowledgementBody):
-    """A file in/*.json: a customs broker's answer, which says which handoff it is about."""
-
-    submission_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")] = Field(
-        description="The submissionId of the handoff"
-    )

@@ -273,6 +273,17 @@ class HandoffAnswer(Closed):
     message: AnswerText | None = None
     fields: list[FieldAnswer] = Field(default_factory=list, max_length=200)
 
+    @property
+    def acknowledgement(self) -> AcknowledgementBody:
+        """The answer as it is recorded; its id is how the endpoint names it later, too."""
+        return AcknowledgementBody(
+            id=f"{self.handoff_id}:{self.status}",
+            rung=self.status,
+            reference=self.reference,
+            message=self.message,
+            fields=self.fields,
+        )
+
 
 class AcknowledgementBody(Closed):
     """A customs broker's answer to a handoff, sent whenever there is one."""
@@ -297,6 +308,16 @@ class SentAcknowledgement(AcknowledgementBody):
     def answer(self) -> AcknowledgementBody:
         """The answer by itself."""
         return AcknowledgementBody.model_validate(self.model_dump(exclude={"submission_id"}))
+
+
+class HandoffStatus(Closed):
+    """What an endpoint of the borderbuddy contract says of a handoff that it is asked about."""
+
+    handoff_id: AnswerId = Field(max_length=100, description="As the answer to the handoff said it")
+    answers: list[AcknowledgementBody] = Field(
+        max_length=100,
+        description="All that there are, the oldest first; the one that the handoff was answered with as `<handoffId>:<status>`",
+    )
 
 
 class AcknowledgementReceipt(Closed):

@@ -30,6 +30,7 @@ class Request:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    method: str = "POST"
 
 
 class Endpoint:
@@ -45,13 +46,15 @@ class Endpoint:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                outer.requests.append(
-                    Request(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-                )
+                body = self.rfile.read(int(self.headers.get("content-length", "0")))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                outer.requests.append(Request(self.path, headers, body, self.command))
                 answer = outer._script.pop(0) if len(outer._script) > 1 else outer._script[0]
                 with contextlib.suppress(OSError):
                     self.follow(answer)
+
+            def do_GET(self) -> None:
+                self.do_POST()
 
             def follow(self, answer: Script) -> None:
                 if answer.silent:

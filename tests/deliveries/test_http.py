@@ -14,10 +14,11 @@ import pytest
 import uvicorn
 from sqlmodel import col, func, select
 
-from pipeline import accounts, delivery, notifications
+from pipeline import accounts, delivery, notifications, polling
 from pipeline.channels.webhook import signed
 from pipeline.execution import Wake
 from pipeline.models import Acknowledgement, BrokerSubmission, SandboxHandoff
+from pipeline.polling import Read
 from pipeline.runtime import Runtime
 from pipeline.signing import new_secret
 from pipeline.web import create_app
@@ -243,9 +244,17 @@ def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(
     assert "Rejected by the sandbox broker" in page
 
 
-def test_strangers_hand_nothing_to_the_sandbox(desk: Desk) -> None:
+def test_the_sandbox_tells_of_a_handoff_when_it_is_asked(desk: Desk) -> None:
+    export, _ = handed_off(desk, invoice="R")
+    submission = desk.submission(export)
+    assert polling.ask_endpoint(desk.runtime, submission.id) == Read(repeated=1)
+    assert str(submission.handoff_id).startswith("sbx-")
+
+
+def test_strangers_hand_nothing_to_the_sandbox_and_learn_nothing(desk: Desk) -> None:
     plain = desk.stranger()
     assert plain.post("/sandbox/borderbuddy/handoffs", content=b"{}").status_code == 401
+    assert plain.get("/sandbox/borderbuddy/handoffs/sbx-ntf_1").status_code == 401
     assert plain.post(f"/sandbox/webhooks/{builders.ACCOUNT}/{builders.WAREHOUSE}", content=b"{}").status_code == 401
     assert plain.post("/sandbox/webhooks/acc_none/none", content=b"{}").status_code == 401
 

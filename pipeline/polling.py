@@ -1,0 +1,214 @@
+"""Asking customs brokers for their answers: files that they left on their SFTP server, and the borderbuddy endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+from sqlalchemy import ColumnElement, and_, case, exists, or_, select, tuple_, update
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline import acknowledgements, breaker, recipients
+from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answers
+from pipeline.channels.borderbuddy import BorderBuddyChannel
+from pipeline.channels.channel import ChannelName, Target
+from pipeline.db import database_now
+from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, Refused
+from pipeline.models import BrokerSubmission, Export, Partner, PartnerChannel
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import SentAcknowledgement
+from pipeline.schemas.reading import parse
+from pipeline.states import UNANSWERED, PartnerState, SubmissionState
+
+log = structlog.get_logger(__name__)
+
+#: Once the broker has looked, the entry and the release follow in hours or days: it is asked so many times less often.
+_LESS_OFTEN: Final = 60
+_DAY_SECONDS: Final = 86_400
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """Whom to ask: the SFTP server of a partner, or the borderbuddy endpoint about one submission."""
+
+    account_id: str
+    partner_id: str
+    submission_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one reading came to, in answers; `left` are things in the folder that are none."""
+
+    recorded: int = 0
+    repeated: int = 0
+    refused: int = 0
+    left: int = 0
+
+
+def due(runtime: Runtime) -> list[Inquiry]:
+    """Return whom it is time to ask, and put each off as it is returned: any number of sweeps at once does no harm."""
+    with runtime.db.write() as session:
+        return _due_folders(session, runtime.settings) + _due_submissions(session, runtime.settings)
+
+
+def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
+    """Record the answers that the partner left in in/ on its SFTP server, and move each file out of the way.
+
+    A file counts for submissions of this account and partner alone. One that was recorded and not moved, because we died
+    in between, is recorded again without effect; one that is no answer is moved to in/refused/ with the reason. Nothing
+    is raised but DatabaseBusy: a server that cannot be reached is asked again in its turn.
+    """
+    with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel=ChannelName.SFTP.value):
+        with runtime.db.read() as session:
+            target = recipients.target(
+                session, runtime.settings, account_id, partner_id, ChannelName.SFTP.value, test_export=False
+            )
+        if target is None:
+            return Read()
+        read = Read()
+        try:
+            with open_answers(runtime.settings, target) as folder:
+                listed = folder.listed()
+                read = Read(left=listed.left)
+                for name in listed.names:
+                    read = _taken(runtime, target, folder, name, read)
+        except (ChannelUnavailable, ChannelRefused) as error:
+            log.warning("answers_not_read", reason=str(error))
+        if read.left:
+            log.warning("answer_files_left", count=read.left)
+        if read.recorded or read.repeated or read.refused:
+            log.info("answers_read", recorded=read.recorded, repeated=read.repeated, refused=read.refused)
+        return read
+
+
+def ask_endpoint(runtime: Runtime, submission_id: str) -> Read:
+    """Record what the borderbuddy endpoint has answered to the submission so far; raises nothing but DatabaseBusy."""
+    with runtime.db.read() as session:
+        row = session.get(BrokerSubmission, submission_id)
+        export = None if row is None else session.get(Export, row.export_id)
+        if row is None or export is None or row.handoff_id is None:
+            return Read()
+        target = recipients.target(
+            session, runtime.settings, row.account_id, row.partner_id, row.channel, test_export=export.test
+        )
+    if target is None:
+        return Read()
+    with structlog.contextvars.bound_contextvars(submission_id=submission_id, partner_id=row.partner_id):
+        try:
+            answers = BorderBuddyChannel(runtime.settings).answers(row.handoff_id, target)
+        except (ChannelUnavailable, ChannelRefused) as error:
+            log.warning("answers_not_read", reason=str(error))
+            return Read()
+    receipts = [acknowledgements.answer(runtime, row.id, answer, f"partner:{row.partner_id}") for answer in answers]
+    recorded = sum(receipt.recorded for receipt in receipts)
+    return Read(recorded=recorded, repeated=len(receipts) - recorded)
+
+
+def _due_folders(session: Session, settings: Settings) -> list[Inquiry]:
+    place = (col(PartnerChannel.account_id), col(PartnerChannel.partner_id), col(PartnerChannel.channel))
+    sent_to = exists().where(
+        col(Partner.account_id) == col(PartnerChannel.account_id),
+        col(Partner.id) == col(PartnerChannel.partner_id),
+        col(Partner.state) != PartnerState.PAUSED.value,
+    )
+    open_at = exists().where(
+        col(BrokerSubmission.account_id) == col(PartnerChannel.account_id),
+        col(BrokerSubmission.partner_id) == col(PartnerChannel.partner_id),
+        _open(settings),
+    )
+    polled_at = col(PartnerChannel.polled_at)
+    ready = and_(
+        col(PartnerChannel.channel) == ChannelName.SFTP.value,
+        or_(polled_at.is_(None), polled_at <= database_now(-settings.partner_poll_seconds)),
+        or_(col(PartnerChannel.open_until).is_(None), ~breaker.resting()),
+        sent_to,
+        open_at,
+    )
+    found = session.execute(
+        update(PartnerChannel)
+        .where(tuple_(*place).in_(select(*place).where(ready).limit(settings.sweep_limit)), ready)
+        .values(polled_at=database_now())
+        .returning(col(PartnerChannel.account_id), col(PartnerChannel.partner_id))
+        .execution_options(synchronize_session=False)
+    )
+    return [Inquiry(account_id, partner_id) for account_id, partner_id in found]
+
+
+def _due_submissions(session: Session, settings: Settings) -> list[Inquiry]:
+    often = col(BrokerSubmission.state).in_(UNANSWERED)
+    since = case(
+        (often, database_now(-settings.partner_poll_seconds)),
+        else_=database_now(-settings.partner_poll_seconds * _LESS_OFTEN),
+    )
+    polled_at = col(BrokerSubmission.polled_at)
+    ready = and_(
+        col(BrokerSubmission.channel) == ChannelName.BORDERBUDDY.value,
+        col(BrokerSubmission.handoff_id).is_not(None),
+        or_(polled_at.is_(None), polled_at <= since),
+        _open(settings),
+    )
+    found = session.execute(
+        update(BrokerSubmission)
+        .where(
+            col(BrokerSubmission.id).in_(
+                select(col(BrokerSubmission.id)).where(ready).order_by(polled_at).limit(settings.sweep_limit)
+            ),
+            ready,
+        )
+        .values(polled_at=database_now())
+        .returning(col(BrokerSubmission.account_id), col(BrokerSubmission.partner_id), col(BrokerSubmission.id))
+        .execution_options(synchronize_session=False)
+    )
+    return [Inquiry(*row) for row in found]
+
+
+def _open(settings: Settings) -> ColumnElement[bool]:
+    """Return the condition that a submission was sent and may still be answered."""
+    ended = (SubmissionState.PENDING.value, SubmissionState.RELEASED.value)
+    return and_(
+        col(BrokerSubmission.state).not_in(ended),
+        col(BrokerSubmission.updated_at) > database_now(-settings.partner_poll_days * _DAY_SECONDS),
+    )
+
+
+def _taken(runtime: Runtime, target: Target, folder: AnswerFolder, name: str, read: Read) -> Read:
+    file = folder.read(name)
+    if file is None:
+        return read
+    try:
+        recorded = _recorded(runtime, target, file)
+    except Refused as refused:
+        reason = str(refused)
+        log.warning("answer_file_refused", file=name, code=refused.code)
+        _moved(lambda: folder.refuse(name, reason), name)
+        return replace(read, refused=read.refused + 1)
+    _moved(lambda: folder.done(name), name)
+    if recorded:
+        return replace(read, recorded=read.recorded + 1)
+    return replace(read, repeated=read.repeated + 1)
+
+
+def _recorded(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
+    """Record the answer that the file holds and tell whether it is new; raises Refused where it holds none."""
+    if file.problem is not None:
+        raise InvalidRequest(file.problem)
+    sent = parse(file.body, SentAcknowledgement, max_depth=runtime.settings.max_json_depth).model
+    with runtime.db.read() as session:
+        submission = acknowledgements.find(session, sent.submission_id)
+    if (submission.account_id, submission.partner_id) != (target.account_id, target.partner_id):
+        # What belongs to others is as unknown as what is not there.
+        raise NotFound(f"there is no broker submission {sent.submission_id}")
+    actor = f"partner:{target.partner_id}"
+    return acknowledgements.answer(runtime, sent.submission_id, sent.answer, actor).recorded
+
+
+def _moved(move: Callable[[], None], name: str) -> None:
+    try:
+        move()
+    except ChannelUnavailable as error:
+        # It is recorded all the same, and will be found again to no effect.
+        log.warning("answer_file_not_moved", file=name, reason=str(error))

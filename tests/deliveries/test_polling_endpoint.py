@@ -1,0 +1,188 @@
+"""Answers that we ask the borderbuddy endpoint for, and that the sandbox broker gives when it is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import update
+from sqlmodel import col, select
+from structlog.testing import capture_logs
+
+from pipeline import delivery, notifications, polling, sandbox
+from pipeline.channels.borderbuddy import BorderBuddyChannel
+from pipeline.channels.channel import Target
+from pipeline.errors import NotFound
+from pipeline.models import Acknowledgement, BrokerSubmission, SandboxHandoff
+from pipeline.polling import Inquiry, Read
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import HandoffStatus
+from tests import builders
+from tests.deliveries import exports
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.endpoint import Endpoint, Script
+
+Start = Callable[..., Endpoint]
+
+
+def said(body: Mapping[str, Any]) -> Script:
+    return Script(200, json.dumps(body).encode())
+
+
+def status(*answers: Mapping[str, Any], handoff_id: str = "BB/1") -> Script:
+    return said({"handoffId": handoff_id, "answers": list(answers)})
+
+
+RECEIVED = said({"handoffId": "BB/1", "status": "received"})
+FIRST = {"id": "BB/1:received", "rung": "received"}
+
+
+def handed_over(runtime: Runtime, *, test: bool = False) -> BrokerSubmission:
+    exports.register(runtime, builders.BROKER, "customs_broker", path="borderbuddy")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    export = exports.ready(runtime, test=test)
+    exports.hand_off(runtime, export)
+    delivery.tell(runtime, export.context, notifications.BROKER)
+    return submission(runtime)
+
+
+def submission(runtime: Runtime) -> BrokerSubmission:
+    with runtime.db.read() as session:
+        return session.exec(select(BrokerSubmission)).one()
+
+
+def recorded(runtime: Runtime) -> list[str]:
+    with runtime.db.read() as session:
+        return list(session.exec(select(Acknowledgement.id).order_by(col(Acknowledgement.id))).all())
+
+
+def test_the_endpoint_is_asked_by_the_id_that_it_gave_and_each_answer_counts_once(
+    opened: OpenRuntime, endpoint: Start
+) -> None:
+    filed = {"id": "n-2", "rung": "filed", "entryNumber": "ABC-1234567-8"}
+    broker = endpoint(RECEIVED, status(FIRST), status(FIRST, {"id": "n-1", "rung": "accepted"}, filed))
+    runtime = opened(borderbuddy_url=f"{broker.url}/v1/", borderbuddy_token=SecretStr("of-the-broker"))
+    sent = handed_over(runtime)
+    assert (sent.handoff_id, sent.state) == ("BB/1", "received")
+    assert polling.ask_endpoint(runtime, sent.id) == Read(repeated=1)
+    assert polling.ask_endpoint(runtime, sent.id) == Read(recorded=2, repeated=1)
+    assert polling.ask_endpoint(runtime, sent.id) == Read(repeated=3)
+    asked = broker.requests[1]
+    assert (asked.method, asked.path, asked.body) == ("GET", "/v1/BB%2F1", b"")
+    assert asked.headers["authorization"] == "Bearer of-the-broker"
+    assert recorded(runtime) == ["BB/1:received", "n-1", "n-2"]
+    assert submission(runtime).state == "filed"
+    assert exports.log_of(runtime, sent.export_id).count("BROKER_ACKNOWLEDGED") == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Script(404),
+        Script(410),
+        Script(503, headers={"Retry-After": "5"}),
+        Script(200, b"<html>"),
+        Script(200, b""),
+        Script(302, headers={"Location": "http://127.0.0.1:1/"}),
+        Script(200, b'{"handoffId": "BB/1", "answers": [], "more": 1}'),
+        status({"id": "n", "rung": "maybe"}),
+        status({"id": "n", "rung": "accepted"}, handoff_id="BB/2"),
+        Script(200, b'{"handoffId": "BB/1", "answers": [' + b" " * 100_000 + b"]}"),
+    ],
+    ids=str,
+)
+def test_what_the_endpoint_says_out_of_contract_is_a_log_event_and_nothing_else(
+    opened: OpenRuntime, endpoint: Start, answer: Script
+) -> None:
+    runtime = opened(borderbuddy_url=endpoint(RECEIVED, answer).url)
+    sent = handed_over(runtime)
+    with capture_logs() as logs:
+        assert polling.ask_endpoint(runtime, sent.id) == Read()
+    assert [each["event"] for each in logs] == ["answers_not_read"]
+    assert (recorded(runtime), submission(runtime).state) == (["BB/1:received"], "received")
+
+
+def test_it_is_asked_a_while_after_the_handoff_while_nobody_looked_and_less_often_then(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime = opened(borderbuddy_url=endpoint(RECEIVED).url, partner_poll_seconds=10)
+    sent = handed_over(runtime)
+    asked = [Inquiry(builders.ACCOUNT, builders.BROKER, sent.id)]
+    assert polling.due(runtime) == []
+    clock.pass_seconds(10)
+    assert polling.due(runtime) == asked
+    assert polling.due(runtime) == []
+    with runtime.db.write() as session:
+        session.execute(update(BrokerSubmission).values(state="accepted"))
+    clock.pass_seconds(599)
+    assert polling.due(runtime) == []
+    clock.pass_seconds(1)
+    assert polling.due(runtime) == asked
+
+
+def test_an_endpoint_that_names_no_handoff_answers_by_itself(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    broker = endpoint(Script(202))
+    runtime = opened(borderbuddy_url=broker.url)
+    sent = handed_over(runtime)
+    clock.pass_seconds(3600)
+    assert polling.due(runtime) == []
+    assert polling.ask_endpoint(runtime, sent.id) == Read()
+    assert len(broker.requests) == 1
+
+
+def test_the_live_endpoint_is_not_asked_about_a_test_export(opened: OpenRuntime, endpoint: Start) -> None:
+    live, test = endpoint(), endpoint(RECEIVED, status(FIRST))
+    runtime = opened(borderbuddy_url=live.url, borderbuddy_sandbox_url=test.url)
+    sent = handed_over(runtime, test=True)
+    assert polling.ask_endpoint(runtime, sent.id) == Read(repeated=1)
+    assert live.requests == []
+
+
+@pytest.mark.parametrize(
+    ("number", "at_once", "later"),
+    [
+        ("A-1", ["accepted"], ["accepted"]),
+        ("R-1", ["rejected"], ["rejected"]),
+        ("Q-1", ["query"], ["query"]),
+        ("P-1", [], []),
+        ("A3", ["received"], ["received", "accepted"]),
+        ("D-1", ["received"], ["received", "accepted"]),
+        ("H2", ["received"], ["received", "held"]),
+    ],
+)
+def test_the_sandbox_says_what_its_script_has_said_by_now(
+    opened: OpenRuntime, clock: Clock, number: str, at_once: list[str], later: list[str]
+) -> None:
+    runtime = opened()
+    with runtime.db.write() as session:
+        for event_id, path in (("ntf_1", "borderbuddy"), ("ntf_2", "webhook")):
+            session.add(
+                SandboxHandoff(
+                    id=event_id, submission_id="sub_1", path=path, invoice_numbers=[number], outcome="", answer={}
+                )
+            )
+
+    def rungs() -> list[str]:
+        answers = sandbox.answers(runtime, "sbx-ntf_1").answers
+        assert [each.id for each in answers] == [f"sbx-ntf_1:{each.rung}" for each in answers]
+        return [each.rung for each in answers]
+
+    assert rungs() == at_once
+    clock.pass_seconds(10)
+    assert rungs() == later
+    for unknown in ("ntf_1", "sbx-ntf_2", "sbx-ntf_3", "sbx-sbx-ntf_1"):
+        with pytest.raises(NotFound):
+            sandbox.answers(runtime, unknown)
+
+
+def test_the_channel_reads_what_the_published_schema_says(opened: OpenRuntime, endpoint: Start) -> None:
+    answers = [{"id": "n", "rung": "held", "message": "Customs looks into it."}]
+    broker = endpoint(status(*answers))
+    runtime = opened(borderbuddy_url=broker.url)
+    found = BorderBuddyChannel(runtime.settings).answers("BB/1", Target("acc_demo", "br_demo", test=False))
+    assert found == HandoffStatus.model_validate({"handoffId": "BB/1", "answers": answers}).answers
