@@ -22,6 +22,7 @@ from pipeline.schemas.partners import (
     CreatedPartner,
     NewPartner,
     PartnerChanges,
+    PartnerTested,
     PartnerView,
     RotatedSecret,
 )
@@ -73,10 +74,10 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
             signing.keep(session, runtime.settings, account_id, new.id, secret)
             default = default_way(new.kind, new.path)
             ways.write(session, runtime.settings, account_id, new.id, new.channels, default)
-            view = _view(session, account_id, new.id)
+            made = view(session, account_id, new.id)
     except IntegrityError as error:
         raise ValidationFailed(f"there is a partner {new.id} already; choose another id", field="/id") from error
-    return CreatedPartner(**dict(view), secret=secret)
+    return CreatedPartner(**dict(made), secret=secret)
 
 
 def listed(runtime: Runtime, account_id: str) -> list[PartnerView]:
@@ -97,7 +98,7 @@ def listed(runtime: Runtime, account_id: str) -> list[PartnerView]:
 def get(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
     """Return one partner; raises NotFound."""
     with runtime.db.read() as session:
-        return _view(session, account_id, partner_id)
+        return view(session, account_id, partner_id)
 
 
 def change(runtime: Runtime, account_id: str, partner_id: str, changes: PartnerChanges) -> PartnerView:
@@ -126,7 +127,7 @@ def change(runtime: Runtime, account_id: str, partner_id: str, changes: PartnerC
             ways.write(session, runtime.settings, account_id, partner_id, changes.channels, default)
             move(session, account_id, partner_id, PartnerState.TESTING, only_from=PartnerState.VERIFIED)
         session.expire_all()
-        return _view(session, account_id, partner_id)
+        return view(session, account_id, partner_id)
 
 
 def activate(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
@@ -139,7 +140,7 @@ def activate(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
         if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.VERIFIED):
             raise InvalidState(f"{partner_id} is {row.state}; {TO_BE_LIVE[PartnerState(row.state)]}")
         session.expire_all()
-        return _view(session, account_id, partner_id)
+        return view(session, account_id, partner_id)
 
 
 def pause(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
@@ -152,7 +153,7 @@ def pause(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
         if not move(session, account_id, partner_id, PartnerState.PAUSED) and row.state != PartnerState.PAUSED.value:
             raise InvalidState(f"{partner_id} is {row.state} and not live, so there is nothing to pause")
         session.expire_all()
-        return _view(session, account_id, partner_id)
+        return view(session, account_id, partner_id)
 
 
 def resume(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
@@ -171,7 +172,7 @@ def resume(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
             .values(due_at=database_now())
         )
         session.expire_all()
-        return _view(session, account_id, partner_id)
+        return view(session, account_id, partner_id)
 
 
 def move(
@@ -205,10 +206,17 @@ def rotate_secret(runtime: Runtime, account_id: str, partner_id: str, overlap_ho
     return RotatedSecret(partner_id=partner_id, secret=secret, previous_ends_at=ends_at)
 
 
-def latest_test(session: Session, account_id: str, partner_id: str) -> ConnectionTestView | None:
-    """Return the partner's newest connection test; None where there was none."""
-    row = session.get(Partner, (account_id, partner_id))
-    return None if row is None else _tests(session, account_id, [row]).get(partner_id)
+def tested(session: Session, account_id: str, partner_id: str, test_id: str) -> PartnerTested:
+    """Move the partner by a connection test just kept, in the caller's transaction, and return both.
+
+    What is live or paused stays so. A test that another has overtaken, or a change of the ways, moves nothing.
+    """
+    row = _locked(session, account_id, partner_id)
+    made = _test_view(session.get_one(ConnectionTest, test_id), row)
+    if not made.outdated and _tests(session, account_id, [row])[partner_id].id == test_id:
+        move(session, account_id, partner_id, PartnerState.VERIFIED if made.passed else PartnerState.TESTING)
+        session.refresh(row)
+    return PartnerTested(**dict(made), state=PartnerState(row.state))
 
 
 def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: BrokerProfile | None) -> None:
@@ -238,7 +246,8 @@ def _locked(session: Session, account_id: str, partner_id: str) -> Partner:
     return row
 
 
-def _view(session: Session, account_id: str, partner_id: str) -> PartnerView:
+def view(session: Session, account_id: str, partner_id: str) -> PartnerView:
+    """Return one partner as it stands in the session; raises NotFound."""
     row = session.get(Partner, (account_id, partner_id))
     if row is None:
         raise NotFound(f"there is no partner {partner_id} in this account")
@@ -260,21 +269,25 @@ def _tests(session: Session, account_id: str, partners: Sequence[Partner]) -> di
         )
         .group_by(col(ConnectionTest.partner_id))
     )
-    changed_at = {partner.id: partner.ways_changed_at for partner in partners}
+    by_id = {partner.id: partner for partner in partners}
     return {
-        row.partner_id: ConnectionTestView.model_validate(
-            {
-                "id": row.id,
-                "partner_id": row.partner_id,
-                "passed": row.passed,
-                "outdated": row.tested_at < changed_at[row.partner_id],
-                "tested_by": row.tested_by,
-                "tested_at": row.tested_at,
-                "ways": row.ways,
-            }
-        )
+        row.partner_id: _test_view(row, by_id[row.partner_id])
         for row in session.scalars(select(ConnectionTest).where(col(ConnectionTest.id).in_(newest)))
     }
+
+
+def _test_view(row: ConnectionTest, partner: Partner) -> ConnectionTestView:
+    return ConnectionTestView.model_validate(
+        {
+            "id": row.id,
+            "partner_id": row.partner_id,
+            "passed": row.passed,
+            "outdated": row.tested_at < partner.ways_changed_at,
+            "tested_by": row.tested_by,
+            "tested_at": row.tested_at,
+            "ways": row.ways,
+        }
+    )
 
 
 def _shown(row: Partner, channels: Sequence[PartnerChannel], test: ConnectionTestView | None) -> PartnerView:

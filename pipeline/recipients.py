@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -14,7 +14,7 @@ from config.settings import Settings
 from pipeline import signing
 from pipeline.channels.channel import ChannelName, Target
 from pipeline.models import Partner, PartnerChannel
-from pipeline.schemas.channels import Way
+from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.states import PartnerState
 
@@ -91,15 +91,31 @@ def target(
     if test_export and not row.test:
         return Target(account_id, SANDBOX, test=True)
     reached = session.get(PartnerChannel, (account_id, partner_id, channel))
+    return _target(session, settings, row, reached, test=test_export or row.test)
+
+
+def targets(session: Session, settings: Settings, account_id: str, partner_id: str) -> list[Target]:
+    """Return where every way to the partner leads, the primary one first, whether or not it is paused."""
+    row = session.get_one(Partner, (account_id, partner_id))
+    ways = session.scalars(
+        select(PartnerChannel)
+        .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
+        .order_by(col(PartnerChannel.position))
+    )
+    found = [_target(session, settings, row, way, test=row.test) for way in ways]
+    default = BorderBuddyWay() if default_way(row.kind, row.path) is ChannelName.BORDERBUDDY else QueueWay()
+    return found or [replace(_target(session, settings, row, None, test=row.test), way=default)]
+
+
+def _target(session: Session, settings: Settings, row: Partner, way: PartnerChannel | None, *, test: bool) -> Target:
+    sealed = None if way is None else way.credential
     return Target(
-        account_id=account_id,
-        partner_id=partner_id,
-        test=test_export or row.test,
-        way=None if reached is None else way_of(reached),
-        secrets=signing.counting(session, settings, account_id, partner_id),
-        credential=None
-        if reached is None or reached.credential is None
-        else signing.unseal(settings, account_id, partner_id, reached.credential),
+        account_id=row.account_id,
+        partner_id=row.id,
+        test=test,
+        way=None if way is None else way_of(way),
+        secrets=signing.counting(session, settings, row.account_id, row.id),
+        credential=None if sealed is None else signing.unseal(settings, row.account_id, row.id, sealed),
     )
 
 

@@ -38,6 +38,7 @@ FLOATS = {
     "pipeline/channels/stages.py": "milliseconds",
     "pipeline/delivery.py": "seconds",
     "pipeline/commands/demo.py": "seconds",
+    "pipeline/connections.py": "milliseconds",
 }
 
 #: Who moves which machine.

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import AcknowledgementBody
-from pipeline.schemas.partners import NewPartner, PartnerChanges
+from pipeline.schemas.partners import NewPartner, PartnerChanges, SecretRotation
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Problem
 from pipeline.schemas.replays import ReplayRequest
@@ -23,6 +23,7 @@ _BODIES: Final[tuple[type[BaseModel], ...]] = (
     Plan,
     NewPartner,
     PartnerChanges,
+    SecretRotation,
     NewWaiver,
     AcknowledgementBody,
     ReplayRequest,

@@ -1,4 +1,4 @@
-"""Partners: create, list, read, change, pause and resume."""
+"""Partners: create, list, read, change, test, activate, give a new secret, pause and resume."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import partners
+from pipeline import connections, partners
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import Admin, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
-from pipeline.schemas.partners import CreatedPartner, NewPartner, PartnerChanges, PartnerList, PartnerView
+from pipeline.schemas.partners import (
+    CreatedPartner,
+    NewPartner,
+    PartnerChanges,
+    PartnerList,
+    PartnerTested,
+    PartnerView,
+    RotatedSecret,
+    SecretRotation,
+)
 from pipeline.schemas.reading import Parsed
 
 router = APIRouter(prefix="/api/partners", tags=["partners"])
@@ -59,7 +68,40 @@ async def change_partner(
     return await run_in_threadpool(partners.change, runtime, caller.account_id, id, body.model)
 
 
-@router.post("/{id}/pause", response_model=PartnerView, responses=LOOKING)
+@router.post("/{id}/test", response_model=PartnerTested, responses=LOOKING)
+def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested:  # noqa: A002 - the contract's name
+    """Try every way to the partner stage by stage; it answers 200 whether they pass, and `passed` says so.
+
+    Where all pass the partner is verified, and can be activated.
+    """
+    return connections.examine(runtime, caller.account_id, id, tested_by=caller.key_id, test_key=caller.mode == "test")
+
+
+@router.post("/{id}/activate", response_model=PartnerView, responses=refusals(404, 409))
+def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
+    """Have live exports reach a partner that is verified."""
+    return partners.activate(runtime, caller.account_id, id)
+
+
+@router.post(
+    "/{id}/rotate-secret",
+    response_model=RotatedSecret,
+    responses=refusals(400, 404, 413),
+    openapi_extra=documented(SecretRotation),
+)
+async def rotate_secret(
+    id: str,  # noqa: A002 - the contract's name
+    response: Response,
+    runtime: RuntimeDep,
+    caller: Admin,
+    body: Annotated[Parsed[SecretRotation], body_of(SecretRotation)],
+) -> RotatedSecret:
+    """Give the partner a new signing secret, which is in this answer and in no other; the older ones still count a while."""
+    response.headers["Cache-Control"] = "no-store"
+    return await run_in_threadpool(partners.rotate_secret, runtime, caller.account_id, id, body.model.overlap_hours)
+
+
+@router.post("/{id}/pause", response_model=PartnerView, responses=refusals(404, 409))
 def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner nothing until it is resumed; what it is owed stays owed."""
     return partners.pause(runtime, caller.account_id, id)

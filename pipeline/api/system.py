@@ -17,7 +17,15 @@ from pipeline.errors import NotFound, NotReady
 from pipeline.schemas.execution import ExecuteRequest, ExportView, View
 from pipeline.schemas.files import FileManifest
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.messages import MESSAGES, AcknowledgementBody, HandoffAnswer, HandoffStatus, SentAcknowledgement
+from pipeline.schemas.messages import (
+    CONNECTION_TEST,
+    MESSAGES,
+    AcknowledgementBody,
+    ConnectionTested,
+    HandoffAnswer,
+    HandoffStatus,
+    SentAcknowledgement,
+)
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Problem
 from pipeline.schemas.profiles import BrokerProfile
@@ -38,6 +46,7 @@ SCHEMAS: Final[dict[str, type[BaseModel]]] = {
     "commercial-customs-invoice": Invoice,
     # The `dataschema` of each CloudEvent, by its type.
     **{message_type.value: model for message_type, model in MESSAGES.items()},
+    CONNECTION_TEST: ConnectionTested,
 }
 
 

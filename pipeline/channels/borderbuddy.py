@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt, Target, excerpt
 from pipeline.channels.post import Poster, open_poster
+from pipeline.channels.probe import Probe, Said, ask, refused, taken
+from pipeline.channels.stages import Stage, run
 from pipeline.errors import ChannelUnavailable
 from pipeline.schemas.messages import AcknowledgementBody, HandoffAnswer, HandoffStatus
 from pipeline.secretbox import SecretBox
@@ -20,6 +23,11 @@ M = TypeVar("M", bound=BaseModel)
 
 #: What the bearer token of the built-in sandbox broker is derived for.
 SANDBOX_TOKEN = "sandbox-broker"  # noqa: S105 - a purpose, not a token
+
+_JSON: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}
+
+_TOKEN: Final = "set EXPORTS_BORDERBUDDY_TOKEN to the token that the endpoint gave you"  # noqa: S105 - no token either
+_CHECK: Final = "have the endpoint check the bearer token before anything else, and answer 401 where it is another"
 
 
 class BorderBuddyChannel:
@@ -31,11 +39,30 @@ class BorderBuddyChannel:
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
         """Send the messages in order; see Channel."""
         url, headers = self._endpoint(test=target.test)
-        headers |= {"content-type": "application/cloudevents+json; charset=utf-8"}
+        headers |= _JSON
         with self._poster() as poster:
             for message in messages:
                 answer = poster.post(url, message.body, headers | {"idempotency-key": message.id})
                 yield Receipt(str(answer.status), excerpt(answer.body), _handoff(answer.body))
+
+    def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
+        """Make the stages of a connection test; see Channel. An event with another token must be refused."""
+        url, headers = self._endpoint(test=target.test)
+        headers |= _JSON
+        foreign = {"authorization": f"Bearer {secrets.token_hex(32)}"}
+
+        def said(event_id: str, more: Mapping[str, str]) -> Said:
+            return ask(poster, url, message.body, headers | {"idempotency-key": event_id} | more)
+
+        seconds = self._settings.delivery_timeout_seconds
+        with self._poster() as poster, Probe(url, private=True, seconds=seconds) as probe:
+            yield from run(
+                [
+                    *probe.stages(),
+                    ("test event", lambda: taken(said(message.id, {}), _TOKEN)),
+                    ("wrong token", lambda: refused(said(f"{message.id}-forged", foreign), _CHECK)),
+                ]
+            )
 
     def answers(self, handoff_id: str, target: Target) -> Sequence[AcknowledgementBody]:
         """Return all that the endpoint has answered to the handoff so far.

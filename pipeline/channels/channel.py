@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from pipeline.channels.stages import Stage
 from pipeline.schemas.channels import Way
 from pipeline.schemas.messages import HandoffAnswer
 
@@ -93,6 +94,13 @@ class Channel(Protocol):
 
         Raises ChannelUnavailable or ChannelRefused at the first that is not taken: nothing after it was sent.
         Each message has the settings' total time to be taken in.
+        """
+        ...
+
+    def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
+        """Try the way to the target stage by stage, `message` being the test event, and yield each stage as it ends.
+
+        The first that does not pass is the last. Raises ChannelRefused where what was registered cannot be used.
         """
         ...
 

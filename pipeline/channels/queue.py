@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kombu import Connection, Producer
@@ -14,6 +14,7 @@ from kombu.pools import producers
 from config import queues
 from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt, Target
+from pipeline.channels.stages import Stage, StageFailed, run
 from pipeline.errors import ChannelUnavailable
 
 PERSISTENT = 2
@@ -34,6 +35,7 @@ class QueueChannel:
     """Publishes to the topic exchange through the process's one pool of producers."""
 
     def __init__(self, settings: Settings) -> None:
+        self._embedded = settings.embedded
         self._amqp = settings.message_broker == "amqp"
         self._seconds = settings.delivery_timeout_seconds
         self._queues = queues.contract_queues(settings)
@@ -60,6 +62,48 @@ class QueueChannel:
             else:
                 return
 
+    def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
+        """Make the stages of a connection test; see Channel. The last proves that a queue takes what is meant for the target."""
+
+        def connect() -> str:
+            with self._connection.clone() as connection:
+                connection.ensure_connection(**_CONNECT_ONCE, timeout=self._seconds)
+            return "it is in this process" if self._embedded else "it answers"
+
+        def declare() -> str:
+            with producers[self._connection].acquire(block=True, timeout=self._seconds) as producer:
+                try:
+                    self._declare(producer)
+                except self._foreign:
+                    _let_go(producer)
+                    raise
+            return f"the exchange {queues.EXCHANGE_NAME} and its queues are there"
+
+        def event() -> str:
+            (receipt,) = self.send([message], target)
+            return f"{receipt.status} with the routing key {message.routing_key}; it lies in {self._reached(message)}"
+
+        yield from run([("connect", self._told(connect)), ("declare", self._told(declare)), ("test event", event)])
+
+    def _told(self, stage: Callable[[], str]) -> Callable[[], str]:
+        def made() -> str:
+            try:
+                return stage()
+            except self._foreign as error:
+                raise StageFailed(
+                    str(_unavailable(error)), "see that the message broker runs: `exports doctor`"
+                ) from error
+
+        return made
+
+    def _reached(self, message: OutgoingMessage) -> str:
+        names = [name for name, keys in queues.BINDINGS.items() if any(_fits(key, message.routing_key) for key in keys)]
+        if not names:
+            raise StageFailed(
+                f"no queue is bound to {message.routing_key}", "bind one to the exchange, as docs/queues.md says"
+            )
+        return ", ".join(names)
+
     def _publish(self, messages: Sequence[OutgoingMessage]) -> Iterator[Receipt]:
         with producers[self._connection].acquire(block=True, timeout=self._seconds) as producer:
             try:
@@ -83,10 +127,7 @@ class QueueChannel:
                     )
                     yield Receipt("confirmed" if self._amqp else "published")
             except self._foreign:
-                # Its state is unknown: a confirm may still be under way on it. Let go of it without the farewells that
-                # a message broker which hangs would never answer; the next send opens another.
-                connection: Any = producer.__connection__
-                connection.collect(socket_timeout=0.1)
+                _let_go(producer)
                 raise
 
     def _declare(self, producer: Producer) -> None:
@@ -104,6 +145,18 @@ class QueueChannel:
                 raise _Forgotten
         for queue in self._queues:
             producer.maybe_declare(queue)
+
+
+def _let_go(producer: Producer) -> None:
+    # Its state is unknown: a confirm may still be under way on it. Let go of it without the farewells that a message
+    # broker which hangs would never answer; the next send opens another.
+    connection: Any = producer.__connection__
+    connection.collect(socket_timeout=0.1)
+
+
+def _fits(binding: str, routing_key: str) -> bool:
+    # The bindings of the contract are whole keys, or a first word and `#`.
+    return routing_key.startswith(binding[:-1]) if binding.endswith(".#") else routing_key == binding
 
 
 def _bindings(channel: Any) -> list[tuple[str, str, str]]:

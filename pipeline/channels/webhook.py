@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import hmac
+import secrets
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from standardwebhooks import Webhook
 
 from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt, Target, excerpt
-from pipeline.channels.post import open_poster
+from pipeline.channels.post import Poster, open_poster
+from pipeline.channels.probe import Probe, Said, ask, refused, taken
+from pipeline.channels.stages import Stage, run
 from pipeline.errors import ChannelRefused, InvalidApiKey
 from pipeline.schemas.channels import WebhookWay
+
+_JSON: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}
+_LONG_AGO: Final = timedelta(hours=1)
+
+_UNBELIEVED: Final = (
+    "have it verify the exact bytes of the body with the secret that was shown for this partner, and check its clock"
+)
+_OUTDATED: Final = "give the endpoint the newest secret too, before the older one ends"
+_VERIFY: Final = "have it verify webhook-signature before anything else, and answer 401 where that does not fit"
 
 
 class WebhookChannel:
@@ -26,17 +40,60 @@ class WebhookChannel:
         """Send the messages in order; see Channel."""
         if not isinstance(target.way, WebhookWay) or not target.secrets:
             raise ChannelRefused("the webhook has no address or no secret; set the partner's channel again")
+        with self._poster() as poster:
+            for message in messages:
+                headers = _JSON | signed(message.id, message.body, *target.secrets)
+                answer = poster.post(target.way.address, message.body, headers)
+                yield Receipt(str(answer.status), excerpt(answer.body))
+
+    def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
+        """Make the stages of a connection test; see Channel. An event that is not signed as it should be must be refused."""
+        if not isinstance(target.way, WebhookWay) or not target.secrets:
+            raise ChannelRefused("the webhook has no address or no secret; set the partner's channel again")
+        address, body, newest = target.way.address, message.body, target.secrets[0]
+
+        def said(event_id: str, *secrets: str, at: datetime | None = None) -> Said:
+            return ask(poster, address, body, _JSON | signed(event_id, body, *secrets, at=at))
+
+        def old() -> str:
+            answer = said(f"{message.id}-old", newest, at=datetime.now(UTC) - _LONG_AGO)
+            if answer.taken:
+                return "it took an event that was signed an hour ago; refuse what is older than five minutes"
+            return refused(answer, "answer 401 to what is older than five minutes, and nothing else")
+
+        # While an older secret still counts, the event above passes with either.
+        replaced = [("newest secret alone", lambda: taken(said(message.id, newest), _OUTDATED))]
+        with self._poster() as poster, self._probe(address) as probe:
+            yield from run(
+                [
+                    *probe.stages(),
+                    ("signed event", lambda: taken(said(message.id, *target.secrets), _UNBELIEVED)),
+                    *(replaced if len(target.secrets) > 1 else ()),
+                    ("wrongly signed event", lambda: refused(said(f"{message.id}-forged", _foreign_secret()), _VERIFY)),
+                    ("old event", old),
+                ]
+            )
+
+    def _poster(self) -> AbstractContextManager[Poster]:
         settings = self._settings
-        with open_poster(
+        return open_poster(
             private=settings.allow_private_destinations,
             seconds=settings.delivery_timeout_seconds,
             ports=settings.destination_ports,
-        ) as poster:
-            for message in messages:
-                headers = {"content-type": "application/cloudevents+json; charset=utf-8"}
-                headers |= signed(message.id, message.body, *target.secrets)
-                answer = poster.post(target.way.address, message.body, headers)
-                yield Receipt(str(answer.status), excerpt(answer.body))
+        )
+
+    def _probe(self, address: str) -> Probe:
+        settings = self._settings
+        return Probe(
+            address,
+            private=settings.allow_private_destinations,
+            seconds=settings.delivery_timeout_seconds,
+            ports=settings.destination_ports,
+        )
+
+
+def _foreign_secret() -> str:
+    return b64encode(secrets.token_bytes(32)).decode()
 
 
 def signed(message_id: str, body: bytes, *secrets: str, at: datetime | None = None) -> dict[str, str]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
 
-from pipeline import partners
+from pipeline import connections, partners
 from pipeline.commands.database import opened
+from pipeline.commands.narration import BAD, GOOD
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.commands.server import told_to_end
 from pipeline.commands.view import table
+from pipeline.receivers import Came, Fault, Receiver
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way, WebhookWay
-from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind
+from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind, PartnerView
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.schemas.reading import parse
+from pipeline.states import PartnerState
 
 app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses and operators of an account.")
 
@@ -25,6 +30,8 @@ MAX_DEPTH: Final = 8
 OfAccount = Annotated[
     str, typer.Option("--account", metavar="ACCOUNT", help="The account that the partner belongs to.")
 ]
+
+Partner = Annotated[str, typer.Argument(metavar="ID", help="What plans call it.")]
 
 
 @app.command("add")
@@ -66,6 +73,9 @@ def add(
     out().print(f"[green]✓[/] {made.kind.replace('_', ' ')} [bold]{escape(made.id)}[/], reached by {ways}")
     out().print(f"  signing secret {made.secret}", soft_wrap=True)
     aside().print("[dim]  Give it to the partner now: it is not shown again.[/]")
+    if made.state == PartnerState.DRAFT:
+        named = f"{escape(made.id)} --account {escape(account)}"
+        aside().print(f"[dim]  It is a draft: `exports partners test {named}`, then `activate`.[/]", soft_wrap=True)
 
 
 def _profile(path: Path) -> BrokerProfile:
@@ -86,7 +96,110 @@ def show(account: OfAccount, as_json: Json = False) -> None:
         return
     made = table("partner", "kind", "name", "path", "channels", "state")
     for row in rows:
-        state = f"{row.state}{', test' if row.test else ''}"
+        state = f"{row.state}{', test' if row.test else ''}{_outcome(row)}"
         ways = ", ".join(f"{way.channel} {getattr(way, 'address', '')}".strip() for way in row.channels)
         made.add_row(escape(row.id), row.kind.replace("_", " "), escape(row.name), row.path or "", escape(ways), state)
     out().print(made)
+
+
+def _outcome(partner: PartnerView) -> str:
+    test = partner.last_test
+    if test is None:
+        return ""
+    return f", {'passed' if test.passed else 'failed'} {test.tested_at:%Y-%m-%d}{' (changed since)' if test.outdated else ''}"
+
+
+@app.command("test")
+@reported
+def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
+    """Try every way to a partner stage by stage; the exit code is 1 where one does not pass."""
+    with opened() as runtime:
+        made = connections.examine(runtime, account, partner, tested_by="cli")
+    if as_json:
+        print_json(made.model_dump_json(by_alias=True, indent=2))
+    else:
+        shown = table("way", "", "stage", "time", "found")
+        for way in made.ways:
+            for at, stage in enumerate(way.stages):
+                mark = f"[green]{GOOD}[/]" if stage.passed else f"[bold red]{BAD}[/]"
+                said = escape(stage.found) + (f"\n[yellow]→ {escape(stage.remedy)}[/]" if stage.remedy else "")
+                shown.add_row("" if at else way.channel, mark, stage.name, f"{stage.duration_ms} ms", said)
+        out().print(shown)
+        out().print(f"{escape(made.partner_id)} {'passed' if made.passed else 'did not pass'}, and is {made.state}")
+    if not made.passed:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+@app.command("activate")
+@reported
+def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
+    """Have live exports reach a partner that is verified."""
+    with opened() as runtime:
+        made = partners.activate(runtime, account, partner)
+    if as_json:
+        print_json(made.model_dump_json(by_alias=True, indent=2))
+    else:
+        out().print(f"[green]{GOOD}[/] [bold]{escape(made.id)}[/] is live")
+
+
+@app.command("rotate-secret")
+@reported
+def rotate_secret(
+    partner: Partner,
+    account: OfAccount,
+    overlap: Annotated[
+        int, typer.Option(min=0, max=168, metavar="HOURS", help="How long the older secret still counts.")
+    ] = 24,
+    as_json: Json = False,
+) -> None:
+    """Give a partner a new signing secret, shown this once; both sign and count until the older one ends."""
+    with opened() as runtime:
+        made = partners.rotate_secret(runtime, account, partner, overlap)
+    if as_json:
+        print_json(made.model_dump_json(by_alias=True, indent=2))
+        return
+    out().print(f"[green]{GOOD}[/] [bold]{escape(made.partner_id)}[/] has a new signing secret")
+    out().print(f"  signing secret {made.secret}", soft_wrap=True)
+    aside().print(
+        f"[dim]  Give it to the partner now: it is not shown again. The older one counts until"
+        f" {made.previous_ends_at:%Y-%m-%d %H:%M} UTC.[/]",
+        soft_wrap=True,
+    )
+
+
+@app.command("receiver")
+@reported
+def receiver(
+    secret: Annotated[
+        list[str] | None, typer.Option("--secret", metavar="SECRET", help="The partner's signing secret; repeatable.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="The bearer token of the borderbuddy path, instead.")
+    ] = None,
+    bad: Annotated[Fault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Be a partner's endpoint on loopback, to try the connection test against; Ctrl-C ends it."""
+    if not secret and token is None:
+        raise Failure("a receiver needs a secret or a token", code=ExitCode.USAGE, remedy="Give --secret or --token.")
+
+    def seen(came: Came) -> None:
+        if as_json:
+            print_json(json.dumps({"status": came.status, "id": came.event_id, "type": came.event_type}))
+        else:
+            out().print(f"  {came.status or 'hung up'}  {escape(came.event_type)}  [dim]{escape(came.event_id)}[/]")
+
+    try:
+        made = Receiver(secret or (), token=token, fault=bad, port=port, seen=seen)
+    except OSError as error:
+        remedy = "Give another by --port; --port 0 takes a free one."
+        raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
+    ended = told_to_end()
+    with made:
+        if as_json:
+            print_json(json.dumps({"address": made.url}))
+        else:
+            out().print(f"[green]{GOOD}[/] receiving at [bold]{made.url}[/]{f', which {bad}' if bad else ''}")
+            aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
+        ended.wait()

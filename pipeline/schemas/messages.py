@@ -249,6 +249,17 @@ MESSAGES: Final[dict[MessageType, type[AboutExport]]] = {
 #: What a newer revision says anew: sent again after that, it would pass for true.
 HELD_UNTIL_SUPERSEDED: Final = (MessageType.HANDOFF_READY.value, MessageType.PACKAGE_RECORDED.value)
 
+#: The CloudEvent type of what a connection test sends.
+CONNECTION_TEST: Final = "exports.connection.test.v1"
+
+
+class ConnectionTested(Closed):
+    """To whoever is to be reached, by the connection test: nothing has happened; take it and do nothing."""
+
+    test_id: str
+    partner_id: str
+
+
 AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 AnswerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 

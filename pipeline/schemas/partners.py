@@ -71,7 +71,7 @@ class ConnectionTestView(Closed):
     ways: list[WayTestView]
 
 
-class TestedPartner(ConnectionTestView):
+class PartnerTested(ConnectionTestView):
     """A connection test just made, and where the partner stands by it."""
 
     state: PartnerState

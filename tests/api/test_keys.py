@@ -38,6 +38,9 @@ OPEN_TO = {
     ("GET", "/api/partners/br_sandbox"): {"execute", "read", "operate", "admin"},
     ("POST", "/api/partners/br_sandbox/resume"): {"admin"},
     ("POST", "/api/partners/br_sandbox/pause"): {"admin"},
+    ("POST", "/api/partners/br_sandbox/test"): {"admin"},
+    ("POST", "/api/partners/br_sandbox/activate"): {"admin"},
+    ("POST", "/api/partners/br_sandbox/rotate-secret"): {"admin"},
     ("POST", "/api/partners"): {"admin"},
     ("PATCH", "/api/partners/br_sandbox"): {"admin"},
     ("POST", "/api/waivers"): {"admin"},
@@ -62,6 +65,7 @@ def body_for(template: str, plan: builders.Json) -> builders.Json | None:
         "/api/partners": {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
         "/api/partners/br_sandbox": {"name": "Another name"},
         "/api/partners/br_sandbox/replay": {"since": "2026-01-01T00:00:00Z"},
+        "/api/partners/br_sandbox/rotate-secret": {"overlapHours": 1},
         "/api/waivers": {"rule": "V17", "reason": "It is known."},
     }
     return bodies.get(template)

@@ -24,7 +24,7 @@ from pipeline.signing import new_secret
 from pipeline.web import create_app
 from tests import builders
 from tests.deliveries import exports
-from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.endpoint import poll
 from tests.servers import LOOPBACK, free_port
 
@@ -129,6 +129,60 @@ def test_a_partner_is_changed_paused_and_resumed(desk: Desk) -> None:
     assert api.post("/api/partners/wh_new/pause").json()["state"] == "paused"
     assert api.post("/api/partners/wh_new/resume").json()["state"] == "live"
     assert api.post("/api/partners/wh_new/resume").json()["errorCode"] == "INVALID_STATE"
+
+
+def test_a_partner_is_tested_and_activated(desk: Desk) -> None:
+    api = desk.client()
+    assert api.post("/api/partners", json=NEW).json()["state"] == "draft"
+    refused = api.post("/api/partners/wh_new/activate")
+    assert (refused.status_code, refused.json()["errorCode"]) == (409, "INVALID_STATE")
+    assert "run its connection test" in refused.json()["message"]
+    tested = api.post("/api/partners/wh_new/test")
+    assert (tested.status_code, tested.json()["passed"], tested.json()["state"]) == (200, True, "verified")
+    assert [set(stage) for stage in tested.json()["ways"][0]["stages"]] == [
+        {"name", "passed", "durationMs", "found", "remedy"}
+    ] * 3
+    assert api.get("/api/partners/wh_new").json()["lastTest"]["id"] == tested.json()["id"]
+    assert api.post("/api/partners/wh_new/activate").json()["state"] == "live"
+    assert desk.client(account=OTHER).post("/api/partners/wh_new/test").status_code == 404
+
+
+def test_the_sandbox_broker_passes_the_connection_test_on_both_its_paths(desk: Desk) -> None:
+    api = desk.client()
+    address = f"{desk.url}/sandbox/webhooks/{builders.ACCOUNT}/br_hook"
+    new = {"kind": "customs_broker", "name": "Sandbox broker", "test": True}
+    api.post("/api/partners", json=new | {"id": "br_hook", "channels": [{"channel": "webhook", "address": address}]})
+    api.post("/api/partners", json=new | {"id": "br_buddy", "path": "borderbuddy"})
+    for name in ("br_hook", "br_buddy"):
+        tested = api.post(f"/api/partners/{name}/test").json()
+        assert (tested["passed"], tested["state"]) == (True, "verified"), tested
+
+
+def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(desk: Desk, clock: Clock) -> None:
+    api = desk.client()
+    export, old = handed_off(desk)
+    submission = desk.submission(export)
+    url = f"/api/partners/{submission.partner_id}/rotate-secret"
+    rotated = api.post(url, json={"overlapHours": 2})
+    assert (rotated.status_code, rotated.headers["cache-control"]) == (200, "no-store")
+    new = rotated.json()["secret"]
+    assert rotated.json()["previousEndsAt"] == "2026-11-24T17:00:00Z"
+    assert new not in api.get("/api/partners").text
+
+    def answered(number: int, secret: str) -> int:
+        body = json.dumps({"id": f"A-{number}", "rung": "received"}).encode()
+        headers = {"content-type": "application/json"} | signed(f"A-{number}", body, secret)
+        return (
+            desk.stranger()
+            .post(f"/api/broker-submissions/{submission.id}/acknowledgements", content=body, headers=headers)
+            .status_code
+        )
+
+    assert [answered(1, old), answered(2, new)] == [200, 200]
+    clock.pass_seconds(2 * 3600)
+    assert [answered(3, old), answered(4, new)] == [401, 200]
+    assert api.post(url, json={"overlapHours": 169}).json()["field"] == "/overlapHours"
+    assert api.post(url, json={}).status_code == 200
 
 
 @pytest.mark.parametrize(

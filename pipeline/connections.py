@@ -1,0 +1,137 @@
+"""Connection tests: every way to a partner is tried stage by stage, what came of it is kept, and the partner moves by it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from sqlalchemy import insert, select
+
+from config.settings import Settings
+from pipeline import partners, recipients
+from pipeline.channels import open_channels
+from pipeline.channels.channel import ChannelName, OutgoingMessage, Target
+from pipeline.channels.stages import Stage
+from pipeline.db import database_now
+from pipeline.errors import ExportsError, InsufficientRole
+from pipeline.ids import new_id
+from pipeline.models import ConnectionTest
+from pipeline.runtime import Runtime
+from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
+from pipeline.schemas.partners import PartnerTested, PartnerView
+from pipeline.schemas.plan import as_json
+
+#: The first word of the routing key, by the partner's kind.
+_SEGMENT: Final = {"customs_broker": "broker", "warehouse": "warehouse", "operator": "operator"}
+
+
+def examine(
+    runtime: Runtime, account_id: str, partner_id: str, *, tested_by: str, test_key: bool = False
+) -> PartnerTested:
+    """Try every way to the partner, all at once and within the settings' time, and return what came of each.
+
+    A partner that is not live yet becomes verified where all of them passed, else testing. No transaction is open while
+    they are tried. Raises NotFound, and InsufficientRole where a test key asks for traffic to a live endpoint.
+    """
+    test_id = new_id("cnt")
+    with runtime.db.read() as session:
+        partner = partners.view(session, account_id, partner_id)
+        if test_key and not partner.test:
+            raise InsufficientRole(f"{partner_id} is not marked test, and a test key must not reach it; use a live key")
+        targets = recipients.targets(session, runtime.settings, account_id, partner_id)
+        began = session.execute(select(database_now())).scalar_one()
+    message = _message(runtime.settings, account_id, partner, test_id, began)
+    with ThreadPoolExecutor(len(targets), thread_name_prefix="connection-test") as pool:
+        tried = list(pool.map(lambda target: _tried(runtime.settings, message, target), targets))
+    passed = all(way.passed for way in tried)
+    with runtime.db.write() as session:
+        session.execute(
+            insert(ConnectionTest).values(
+                id=test_id,
+                account_id=account_id,
+                partner_id=partner_id,
+                passed=passed,
+                ways=[way.as_kept for way in tried],
+                tested_by=tested_by,
+                tested_at=began,
+            )
+        )
+        return partners.tested(session, account_id, partner_id, test_id)
+
+
+def _message(settings: Settings, account_id: str, partner: PartnerView, test_id: str, at: datetime) -> OutgoingMessage:
+    # Operators read by account, whoever they are.
+    routed = account_id if partner.kind == "operator" else partner.id
+    event = CloudEvent(
+        {
+            "id": test_id,
+            "source": f"/accounts/{account_id}",
+            "type": CONNECTION_TEST,
+            "specversion": "1.0",
+            "subject": partner.id,
+            "time": at,
+            "datacontenttype": "application/json",
+            "dataschema": f"{settings.public_url.rstrip('/')}/api/schemas/{CONNECTION_TEST}.json",
+        },
+        as_json(ConnectionTested(test_id=test_id, partner_id=partner.id)),
+    )
+    return OutgoingMessage(
+        id=test_id,
+        type=CONNECTION_TEST,
+        routing_key=f"{_SEGMENT[partner.kind]}.{routed}.{CONNECTION_TEST.removeprefix('exports.')}",
+        body=JSONFormat().write(event),
+    )
+
+
+@dataclass(frozen=True)
+class _WayTried:
+    channel: str
+    stages: tuple[Stage, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(stage.passed for stage in self.stages)
+
+    @property
+    def as_kept(self) -> dict[str, Any]:
+        stages = [
+            {
+                "name": stage.name,
+                "passed": stage.passed,
+                "durationMs": stage.duration_ms,
+                "found": stage.found,
+                "remedy": stage.remedy,
+            }
+            for stage in self.stages
+        ]
+        return {"channel": self.channel, "passed": self.passed, "stages": stages}
+
+
+def _tried(settings: Settings, message: OutgoingMessage, target: Target) -> _WayTried:
+    channel = ChannelName(target.way.channel) if target.way is not None else ChannelName.QUEUE
+    return _WayTried(channel.value, tuple(_within(settings, channel, message, target)))
+
+
+def _within(settings: Settings, channel: ChannelName, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
+    """Yield the stages of the channel's test until its time is over, or one does not pass."""
+    began = time.monotonic()
+    try:
+        for stage in open_channels(settings)[channel].test(message, target):
+            yield stage
+            if stage.passed and time.monotonic() - began > settings.connection_test_seconds:
+                yield Stage(
+                    "time",
+                    passed=False,
+                    duration_ms=round((time.monotonic() - began) * 1000),
+                    found=f"the test took longer than the {settings.connection_test_seconds:g} s that it is given",
+                    remedy="have the partner's end answer faster",
+                )
+                return
+    except ExportsError as error:
+        yield Stage("settings", passed=False, duration_ms=0, found=str(error), remedy="set the partner's channel again")

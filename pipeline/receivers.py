@@ -1,0 +1,188 @@
+"""Partners' ends to try the connection test against: one that does everything right, and one for each way to fail."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import ssl
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Literal, Self, get_args
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from pipeline.channels.webhook import check_signature
+from pipeline.db import utc_now
+from pipeline.errors import InvalidApiKey
+
+#: What a receiver does wrong.
+Fault = Literal[
+    "accepts-forged",  # takes whatever comes, signed or not
+    "refuses-all",  # believes nothing, as with another secret
+    "redirects",
+    "missing",  # 404
+    "gone",  # 410
+    "errors",  # 500
+    "busy",  # 503
+    "slow",  # no answer within any patience
+    "hangs-up",  # closes the connection without an answer
+    "self-signed",  # https with a certificate that nobody issued
+]
+FAULTS: Final[Sequence[Fault]] = get_args(Fault)
+
+_STATUSES: Final[dict[Fault, int]] = {"redirects": 308, "missing": 404, "gone": 410, "errors": 500, "busy": 503}
+_MAX_BYTES: Final = 32 * 1024 * 1024
+_LOOPBACK: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Came:
+    """One request as it was answered."""
+
+    status: int
+    event_id: str
+    event_type: str
+
+
+class Receiver:
+    """An HTTP server on loopback that takes what one of `secrets` signs, or what bears `token`, and refuses all else.
+
+    It speaks HTTPS by `tls`. With a `fault` it does that wrong. `seen` is told of each request, from the thread that
+    answers it.
+    """
+
+    def __init__(
+        self,
+        secrets: Sequence[str] = (),
+        *,
+        token: str | None = None,
+        fault: Fault | None = None,
+        tls: ssl.SSLContext | None = None,
+        port: int = 0,
+        seen: Callable[[Came], None] = lambda _: None,
+    ) -> None:
+        """Raises OSError where the port is taken; 0 takes a free one."""
+        self._secrets = secrets
+        self._token = token
+        self._fault = fault
+        self._seen = seen
+        self._ended = threading.Event()
+        self._server = _Server((_LOOPBACK, port), _handler(self))
+        context = _self_signed() if fault == "self-signed" else tls
+        if context is not None:
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="receiver", daemon=True)
+        self.url = f"{'http' if context is None else 'https'}://{_LOOPBACK}:{self._server.server_port}/events"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def answer(self, headers: dict[str, str], body: bytes) -> int | None:
+        """Return the status that a request is answered with; None hangs up."""
+        if self._fault == "slow":
+            self._ended.wait()
+        if self._fault in ("slow", "hangs-up"):
+            return None
+        if self._fault in _STATUSES:
+            return _STATUSES[self._fault]
+        if self._fault == "accepts-forged":
+            return 204
+        return 204 if self._fault != "refuses-all" and self._believed(headers, body) else 401
+
+    def _believed(self, headers: dict[str, str], body: bytes) -> bool:
+        if self._token is not None:
+            return hmac.compare_digest(headers.get("authorization", "").encode(), f"Bearer {self._token}".encode())
+        try:
+            check_signature(body, headers, self._secrets)
+        except InvalidApiKey:
+            return False
+        return True
+
+    def tell(self, status: int | None, body: bytes) -> None:
+        """Have `seen` know of a request that is answered so."""
+        try:
+            event = json.loads(body)
+            self._seen(Came(status or 0, str(event["id"]), str(event["type"])))
+        except (ValueError, TypeError, KeyError):
+            self._seen(Came(status or 0, "", "no event"))
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: whoever tests a connection breaks it off at times."""
+
+
+def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 10
+
+        def do_POST(self) -> None:
+            length = self.headers.get("content-length", "")
+            body = self.rfile.read(min(int(length), _MAX_BYTES)) if length.isdigit() else b""
+            status = receiver.answer({name.lower(): value for name, value in self.headers.items()}, body)
+            receiver.tell(status, body)
+            if status is None:
+                self.close_connection = True
+                return
+            self.send_response(status)
+            if status == _STATUSES["redirects"]:
+                self.send_header("location", "/elsewhere")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: `seen` is told."""
+
+    return Handler
+
+
+def _self_signed() -> ssl.SSLContext:
+    """Return the TLS settings of a server whose certificate nobody has issued."""
+    now = utc_now()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "exports receiver")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(_LOOPBACK))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        # The library reads a chain and its key from files alone.
+        path = Path(folder, "receiver.pem")
+        path.touch(mode=0o600)
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            + certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        context.load_cert_chain(path)
+    return context

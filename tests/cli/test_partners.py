@@ -1,0 +1,98 @@
+"""Onboarding a partner by the command line, against receivers on loopback."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Commands, exports
+
+OF = ("wh_1", "--account", "acc_1")
+
+
+@pytest.fixture
+def there(commands: Commands) -> Commands:
+    """The command line, with an account, allowed to reach this machine."""
+    commands.environment["EXPORTS_ALLOW_PRIVATE_DESTINATIONS"] = "true"
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    return commands
+
+
+@contextmanager
+def receiving(folder: Path, *options: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Run `exports partners receiver` in a process of its own; give its address, and afterwards what it has seen."""
+    process = exports(["partners", "receiver", *options, "--json"], {}, folder)
+    seen: list[dict[str, Any]] = []
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["address"], seen
+    finally:
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=10)
+        seen += [json.loads(line) for line in stdout.splitlines()]
+        assert (process.returncode, stderr) == (0, "")
+
+
+def added(there: Commands, *options: str) -> dict[str, Any]:
+    made: dict[str, Any] = there.json("partners", "add", *OF, "--kind", "warehouse", "--name", "Dock 4", *options)
+    return made
+
+
+def test_a_partner_goes_live_once_its_test_has_passed(there: Commands, tmp_path: Path) -> None:
+    with receiving(tmp_path, "--token", "unused") as (address, _):
+        port = address.rsplit(":", 1)[1].split("/")[0]
+    made = added(there, "--webhook", address)
+    assert made["state"] == "draft"
+    refused = there("partners", "activate", *OF)
+    assert (refused.exit_code, "run its connection test" in refused.stderr) == (1, True)
+    with receiving(tmp_path, "--secret", made["secret"], "--port", port) as (_, seen):
+        tested = there.json("partners", "test", *OF)
+    assert (tested["passed"], tested["state"], tested["testedBy"]) == (True, "verified", "cli")
+    assert [each["status"] for each in seen] == [204, 401, 401]
+    assert {(each["id"], each["type"]) for each in seen} == {(tested["id"], "exports.connection.test.v1")}
+    assert there.json("partners", "activate", *OF)["state"] == "live"
+    assert there.json("partners", "list", "--account", "acc_1")[0]["lastTest"]["id"] == tested["id"]
+
+
+def test_a_test_that_does_not_pass_shows_the_stage_and_the_remedy_and_exits_with_1(
+    there: Commands, tmp_path: Path
+) -> None:
+    with receiving(tmp_path, "--token", "x", "--bad", "accepts-forged") as (address, _):
+        added(there, "--webhook", address, "--queue")
+        result = there("partners", "test", *OF)
+    assert result.exit_code == 1
+    assert "✓  signed event" in result.stdout
+    assert "✗  wrongly signed event" in result.stdout
+    assert "→ have it verify webhook-signature before anything else" in result.stdout
+    assert "wh_1 did not pass, and is testing" in result.stdout
+    assert there("partners", "test", *OF, "--json").exit_code == 1
+    assert "testing, failed" in there("partners", "list", "--account", "acc_1").stdout
+
+
+def test_a_new_secret_is_shown_once_and_the_old_one_has_its_overlap(there: Commands) -> None:
+    first = added(there, "--live")
+    assert first["state"] == "live"
+    rotated = there.json("partners", "rotate-secret", *OF, "--overlap", "0")
+    assert rotated["secret"].startswith("whsec_")
+    assert rotated["secret"] != first["secret"]
+    shown = there("partners", "rotate-secret", *OF)
+    assert "signing secret whsec_" in shown.stdout
+    assert "The older one counts until" in shown.stderr
+    assert "whsec_" not in there("partners", "list", "--account", "acc_1", "--json").stdout
+    assert there("partners", "rotate-secret", *OF, "--overlap", "169").exit_code == 2
+
+
+def test_a_receiver_needs_something_to_believe(there: Commands) -> None:
+    refused = there("partners", "receiver")
+    assert (refused.exit_code, "--secret or --token" in refused.stderr) == (2, True)
+
+
+def test_a_partner_that_is_not_is_not_found(there: Commands) -> None:
+    for command in ("test", "activate", "rotate-secret"):
+        assert there("partners", command, *OF).exit_code == 3
