@@ -17,7 +17,9 @@ from config.settings import Settings
 from pipeline.runtime import Runtime, open_runtime
 from tests import builders
 from tests.deliveries import exports
+from tests.deliveries.desk import Desk, serving
 from tests.deliveries.endpoint import Endpoint, Script
+from tests.servers import LOOPBACK, free_port
 
 
 @dataclass
@@ -82,6 +84,14 @@ def endpoint() -> Iterator[Callable[..., Endpoint]]:
     """Starts HTTP endpoints on loopback that follow a script."""
     with ExitStack() as running:
         yield lambda *script: running.enter_context(Endpoint(script or (Script(),)))
+
+
+@pytest.fixture
+def desk(opened: OpenRuntime) -> Iterator[Desk]:
+    """An API at an address that it knows itself, with two accounts and a warehouse."""
+    port = free_port()
+    with serving(opened(public_url=f"http://{LOOPBACK}:{port}"), port) as running:
+        yield running
 
 
 def empty_queues() -> None:

@@ -1,0 +1,133 @@
+"""Partners over real HTTP: registered, changed, tested, activated, given a new secret."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.channels.webhook import signed
+from tests import builders
+from tests.deliveries.conftest import Clock
+from tests.deliveries.desk import OTHER, Desk, handed_off
+
+NEW: dict[str, Any] = {"id": "wh_new", "kind": "warehouse", "name": "Dock 4"}
+
+
+def test_a_partners_secret_is_shown_once(desk: Desk) -> None:
+    api = desk.client()
+    made = api.post("/api/partners", json=NEW)
+    assert made.status_code == 201
+    assert made.headers["location"] == "/api/partners/wh_new"
+    assert made.json()["secret"].startswith("whsec_")
+    assert made.json()["channels"] == [{"channel": "queue"}]
+    read = api.get("/api/partners/wh_new")
+    assert read.status_code == 200
+    assert "secret" not in read.json()
+    assert made.json()["secret"] not in api.get("/api/partners").text
+
+
+def test_a_partner_is_changed_paused_and_resumed(desk: Desk) -> None:
+    api = desk.client()
+    api.post("/api/partners", json=NEW | {"live": True})
+    hook = {"channel": "webhook", "address": "https://dock.example/in"}
+    changed = api.patch(
+        "/api/partners/wh_new", json={"name": "Dock 5", "channels": [hook, {"channel": "queue"}]}
+    ).json()
+    assert (changed["name"], changed["channels"]) == ("Dock 5", [hook, {"channel": "queue"}])
+    assert api.post("/api/partners/wh_new/pause").json()["state"] == "paused"
+    assert api.post("/api/partners/wh_new/resume").json()["state"] == "live"
+    assert api.post("/api/partners/wh_new/resume").json()["errorCode"] == "INVALID_STATE"
+
+
+def test_a_partner_is_tested_and_activated(desk: Desk) -> None:
+    api = desk.client()
+    assert api.post("/api/partners", json=NEW).json()["state"] == "draft"
+    refused = api.post("/api/partners/wh_new/activate")
+    assert (refused.status_code, refused.json()["errorCode"]) == (409, "INVALID_STATE")
+    assert "run its connection test" in refused.json()["message"]
+    tested = api.post("/api/partners/wh_new/test")
+    assert (tested.status_code, tested.json()["passed"], tested.json()["state"]) == (200, True, "verified")
+    assert [set(stage) for stage in tested.json()["ways"][0]["stages"]] == [
+        {"name", "passed", "durationMs", "found", "remedy"}
+    ] * 3
+    assert api.get("/api/partners/wh_new").json()["lastTest"]["id"] == tested.json()["id"]
+    assert api.post("/api/partners/wh_new/activate").json()["state"] == "live"
+    assert desk.client(account=OTHER).post("/api/partners/wh_new/test").status_code == 404
+
+
+def test_the_sandbox_broker_passes_the_connection_test_on_both_its_paths(desk: Desk) -> None:
+    api = desk.client()
+    address = f"{desk.url}/sandbox/webhooks/{builders.ACCOUNT}/br_hook"
+    new = {"kind": "customs_broker", "name": "Sandbox broker", "test": True}
+    api.post("/api/partners", json=new | {"id": "br_hook", "channels": [{"channel": "webhook", "address": address}]})
+    api.post("/api/partners", json=new | {"id": "br_buddy", "path": "borderbuddy"})
+    for name in ("br_hook", "br_buddy"):
+        tested = api.post(f"/api/partners/{name}/test").json()
+        assert (tested["passed"], tested["state"]) == (True, "verified"), tested
+
+
+def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(desk: Desk, clock: Clock) -> None:
+    api = desk.client()
+    export, old = handed_off(desk)
+    submission = desk.submission(export)
+    url = f"/api/partners/{submission.partner_id}/rotate-secret"
+    rotated = api.post(url, json={"overlapHours": 2})
+    assert (rotated.status_code, rotated.headers["cache-control"]) == (200, "no-store")
+    new = rotated.json()["secret"]
+    assert rotated.json()["previousEndsAt"] == "2026-11-24T17:00:00Z"
+    assert new not in api.get("/api/partners").text
+
+    def answered(number: int, secret: str) -> int:
+        body = json.dumps({"id": f"A-{number}", "rung": "received"}).encode()
+        headers = {"content-type": "application/json"} | signed(f"A-{number}", body, secret)
+        return (
+            desk.stranger()
+            .post(f"/api/broker-submissions/{submission.id}/acknowledgements", content=body, headers=headers)
+            .status_code
+        )
+
+    assert [answered(1, old), answered(2, new)] == [200, 200]
+    clock.pass_seconds(2 * 3600)
+    assert [answered(3, old), answered(4, new)] == [401, 200]
+    assert api.post(url, json={"overlapHours": 169}).json()["field"] == "/overlapHours"
+    assert api.post(url, json={}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"kind": "carrier"}, "/kind"),
+        ({"surprise": 1}, "/surprise"),
+        ({"channels": [{"channel": "webhook"}]}, "/channels/0/address"),
+        ({"channels": [{"channel": "pigeon"}]}, "/channels/0"),
+        ({"channels": [{"channel": "queue", "address": "https://x.example"}]}, "/channels/0/address"),
+        ({"channels": [{"channel": "webhook", "address": "ftp://x.example"}]}, "/channels/0/address"),
+        ({"channels": [{"channel": "webhook", "address": "https://u:p@x.example"}]}, "/channels/0/address"),
+        ({"channels": [{"channel": "queue"}, {"channel": "queue"}]}, "/channels"),
+        ({"channels": [{"channel": "borderbuddy"}]}, "/channels"),
+        ({"path": "byob"}, "/path"),
+        ({"id": builders.ACCOUNT}, "/id"),
+        ({"id": builders.WAREHOUSE}, "/id"),
+    ],
+)
+def test_a_partner_that_cannot_be_reached_is_refused_and_nothing_is_written(
+    desk: Desk, changes: dict[str, Any], field: str
+) -> None:
+    api = desk.client()
+    refused = api.post("/api/partners", json=NEW | changes)
+    assert (refused.status_code, refused.json()["errorCode"], refused.json()["field"]) == (
+        400,
+        "VALIDATION_ERROR",
+        field,
+    )
+    assert [each["id"] for each in api.get("/api/partners").json()["items"]] == [builders.WAREHOUSE]
+
+
+def test_writing_partners_takes_the_role_admin_and_other_accounts_see_nothing(desk: Desk) -> None:
+    assert desk.client("read", "operate", "execute").post("/api/partners", json=NEW).status_code == 403
+    foreign = desk.client(account=OTHER)
+    assert foreign.get(f"/api/partners/{builders.WAREHOUSE}").status_code == 404
+    assert foreign.patch(f"/api/partners/{builders.WAREHOUSE}", json={"name": "Mine"}).status_code == 404
+    assert foreign.get("/api/partners").json()["items"] == []
