@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
-from sqlalchemy import ColumnElement, and_, case, exists, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, case, exists, or_, select, tuple_, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -115,18 +115,12 @@ def _due_folders(session: Session, settings: Settings) -> list[Inquiry]:
         col(Partner.id) == col(PartnerChannel.partner_id),
         col(Partner.state) != PartnerState.PAUSED.value,
     )
-    open_at = exists().where(
-        col(BrokerSubmission.account_id) == col(PartnerChannel.account_id),
-        col(BrokerSubmission.partner_id) == col(PartnerChannel.partner_id),
-        _open(settings),
-    )
     polled_at = col(PartnerChannel.polled_at)
     ready = and_(
         col(PartnerChannel.channel) == ChannelName.SFTP.value,
         or_(polled_at.is_(None), polled_at <= database_now(-settings.partner_poll_seconds)),
         or_(col(PartnerChannel.open_until).is_(None), ~breaker.resting()),
         sent_to,
-        open_at,
     )
     found = session.execute(
         update(PartnerChannel)
@@ -134,8 +128,21 @@ def _due_folders(session: Session, settings: Settings) -> list[Inquiry]:
         .values(polled_at=database_now())
         .returning(col(PartnerChannel.account_id), col(PartnerChannel.partner_id))
         .execution_options(synchronize_session=False)
+    ).all()
+    # Looked for once a poll and not once a sweep: most partners have nothing to answer most of the time.
+    return [Inquiry(*row) for row in found if session.scalar(_anything_open(settings, *row)) is not None]
+
+
+def _anything_open(settings: Settings, account_id: str, partner_id: str) -> Select[str]:
+    return (
+        select(col(BrokerSubmission.id))
+        .where(
+            col(BrokerSubmission.account_id) == account_id,
+            col(BrokerSubmission.partner_id) == partner_id,
+            _open(settings),
+        )
+        .limit(1)
     )
-    return [Inquiry(account_id, partner_id) for account_id, partner_id in found]
 
 
 def _due_submissions(session: Session, settings: Settings) -> list[Inquiry]:
@@ -148,7 +155,8 @@ def _due_submissions(session: Session, settings: Settings) -> list[Inquiry]:
     ready = and_(
         col(BrokerSubmission.channel) == ChannelName.BORDERBUDDY.value,
         col(BrokerSubmission.handoff_id).is_not(None),
-        or_(polled_at.is_(None), polled_at <= since),
+        polled_at <= since,
+        polled_at > _long_ago(settings),
         _open(settings),
     )
     found = session.execute(
@@ -171,8 +179,12 @@ def _open(settings: Settings) -> ColumnElement[bool]:
     ended = (SubmissionState.PENDING.value, SubmissionState.RELEASED.value)
     return and_(
         col(BrokerSubmission.state).not_in(ended),
-        col(BrokerSubmission.updated_at) > database_now(-settings.partner_poll_days * _DAY_SECONDS),
+        col(BrokerSubmission.updated_at) > _long_ago(settings),
     )
+
+
+def _long_ago(settings: Settings) -> database_now:
+    return database_now(-settings.partner_poll_days * _DAY_SECONDS)
 
 
 def _taken(runtime: Runtime, target: Target, folder: AnswerFolder, name: str, read: Read) -> Read:

@@ -124,7 +124,7 @@ class _Trial:
 
         self._visit.make(work(self._signed_in))
         listed = AnswerFolder(self._visit, self._signed_in).listed()
-        return f"in/ can be read and sorted; it holds {len(listed.names)} answers"
+        return f"in/ can be read and sorted; answers that wait there: {len(listed.names)}"
 
     def _event(self) -> str:
         receipt = self._visit.make(put(self._signed_in, self._visit.server.folder, self._message))

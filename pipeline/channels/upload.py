@@ -50,7 +50,7 @@ async def put(client: SFTPClient, root: str, message: OutgoingMessage) -> Receip
     files = [DeliveredFile(name=each.name, size=each.size, sha256=each.sha256) for each in message.attachments]
     manifest = FileManifest(id=message.id, type=message.type, export_id=message.export_id, files=[*files, own])
     await write_whole(client, f"{folder}/{MANIFEST}", _bytes(manifest))
-    return Receipt("written", f"{sum(written)} files written, {len(written) - sum(written)} were there already")
+    return Receipt("written", f"files written: {sum(written)}; there already: {len(written) - sum(written)}")
 
 
 async def _all(works: Sequence[Coroutine[Any, Any, bool]]) -> list[bool]:

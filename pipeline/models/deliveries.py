@@ -23,6 +23,13 @@ class BrokerSubmission(SQLModel, table=True):
             postgresql_where=text("overdue_at IS NULL"),
             sqlite_where=text("overdue_at IS NULL"),
         ),
+        Index(
+            "ix_broker_submissions_polled_at",
+            "polled_at",
+            postgresql_where=text("handoff_id IS NOT NULL"),
+            sqlite_where=text("handoff_id IS NOT NULL"),
+        ),
+        Index("ix_broker_submissions_account_id_partner_id", "account_id", "partner_id", "updated_at"),
     )
 
     id: str = Field(primary_key=True)

@@ -136,6 +136,21 @@ def test_answers_are_recorded_where_the_folder_may_not_be_changed(runtime: Runti
     assert submission(runtime).state == "accepted"
 
 
+def test_readings_at_the_same_time_record_each_answer_once(runtime: Runtime, server: SftpServer) -> None:
+    sent = handed_over(runtime)
+    for number in range(5):
+        leave(server, f"a{number}.json", answer(sent.id, "received", number))
+    found: list[Read] = []
+    threads = [threading.Thread(target=lambda: found.append(read(runtime))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(each.recorded for each in found) == 5
+    assert len(answered(runtime)) == 5
+    assert sorted(inbox(server)) == [f"done/a{number}.json" for number in range(5)]
+
+
 def test_what_is_being_written_is_left_until_it_has_its_name(runtime: Runtime, server: SftpServer) -> None:
     sent = handed_over(runtime)
     leave(server, "a.json.part", answer(sent.id))
@@ -289,6 +304,7 @@ def test_a_partner_is_asked_while_something_may_be_answered_and_no_more_often_th
 ) -> None:
     assert polling.due(runtime) == [], "nothing was sent"
     handed_over(runtime)
+    clock.pass_seconds(60)
     assert polling.due(runtime) == [FOLDER]
     assert polling.due(runtime) == []
     clock.pass_seconds(59)
@@ -311,8 +327,9 @@ def test_what_has_had_no_news_for_a_month_is_not_asked_about(runtime: Runtime, c
     assert polling.due(runtime) == []
 
 
-def test_a_paused_partner_and_one_that_rests_are_not_asked(runtime: Runtime) -> None:
-    handed_over(runtime)
+def test_a_paused_partner_and_one_that_rests_are_not_asked(runtime: Runtime, server: SftpServer) -> None:
+    sent = handed_over(runtime)
+    leave(server, "a.json", answer(sent.id))
     with runtime.db.write() as session:
         session.execute(update(PartnerChannel).values(open_until=database_now(30)))
     assert polling.due(runtime) == []

@@ -67,7 +67,7 @@ def finals(server: SftpServer) -> list[str]:
 
 def test_the_message_and_its_documents_lie_in_a_folder_of_their_own(server: SftpServer) -> None:
     (receipt,) = send(server.target())
-    assert receipt == Receipt("written", "3 files written, 0 were there already")
+    assert receipt == Receipt("written", "files written: 3; there already: 0")
     files = server.files()
     manifest = json.loads(files.pop("out/ntf_1/manifest.json"))
     assert files == {
@@ -104,7 +104,7 @@ def test_several_messages_go_over_one_connection(server: SftpServer) -> None:
 def test_the_same_message_again_writes_nothing_but_its_manifest(server: SftpServer) -> None:
     send(server.target())
     before, server.done = server.files(), []
-    assert send(server.target()) == [Receipt("written", "0 files written, 3 were there already")]
+    assert send(server.target()) == [Receipt("written", "files written: 0; there already: 3")]
     assert server.files() == before
     assert [path for what, path in server.done if what == "rename"] == ["out/ntf_1/manifest.json"]
 
@@ -114,7 +114,7 @@ def test_what_was_begun_before_is_completed_and_another_file_under_our_name_is_r
     folder.mkdir(parents=True)
     (folder / "invoice.pdf").write_bytes(INVOICE[::-1])
     (folder / "packing_list.json.part").write_bytes(b"half of something longer than it")
-    assert send(server.target()) == [Receipt("written", "3 files written, 0 were there already")]
+    assert send(server.target()) == [Receipt("written", "files written: 3; there already: 0")]
     assert server.files()["out/ntf_1/CP-1/invoice.pdf"] == INVOICE
     assert server.files()["out/ntf_1/CP-1/packing_list.json"] == LIST
     assert len(server.files()) == 4
@@ -135,7 +135,7 @@ def test_a_private_key_signs_in_too(server: SftpServer) -> None:
 def test_a_server_without_overwriting_rename_is_written_to_all_the_same(server: SftpServer) -> None:
     server.faults.rename = failing(asyncssh.SFTPOpUnsupported("not here"))
     send(server.target())
-    assert send(server.target()) == [Receipt("written", "0 files written, 3 were there already")]
+    assert send(server.target()) == [Receipt("written", "files written: 0; there already: 3")]
     assert len(server.files()) == 4
 
 

@@ -52,7 +52,7 @@ def test_a_good_server_passes_every_stage_and_keeps_the_test_event_alone(server:
 def test_the_answers_that_wait_are_counted_and_not_taken(server: SftpServer) -> None:
     (server.root / "in").mkdir()
     (server.root / "in" / "a.json").write_text("{}")
-    assert "1 answers" in trial(server.target())[5].found
+    assert "wait there: 1" in trial(server.target())[5].found
     assert "in/a.json" in server.files()
 
 

@@ -16,6 +16,10 @@ depends_on = None
 _JSON = sa.JSON().with_variant(JSONB(), "postgresql")
 _NOT_RELEASED = {"postgresql_where": sa.text("NOT released"), "sqlite_where": sa.text("NOT released")}
 _NOT_OVERDUE = {"postgresql_where": sa.text("overdue_at IS NULL"), "sqlite_where": sa.text("overdue_at IS NULL")}
+_ASKED_ABOUT = {
+    "postgresql_where": sa.text("handoff_id IS NOT NULL"),
+    "sqlite_where": sa.text("handoff_id IS NOT NULL"),
+}
 
 
 def upgrade() -> None:
@@ -94,6 +98,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("handoff_id", sa.String(), nullable=True))
         batch_op.add_column(sa.Column("polled_at", pipeline.db.Instant(), nullable=True))
         batch_op.create_index("ix_broker_submissions_deadline_at", ["deadline_at"], **_NOT_OVERDUE)
+        batch_op.create_index("ix_broker_submissions_polled_at", ["polled_at"], **_ASKED_ABOUT)
+        batch_op.create_index("ix_broker_submissions_account_id_partner_id", ["account_id", "partner_id", "updated_at"])
     op.add_column("exports", sa.Column("supersedes_id", sa.String(), nullable=True))
     op.create_index("ix_exports_supersedes_id", "exports", ["supersedes_id"], unique=True)
     with op.batch_alter_table("units") as batch_op:
@@ -119,6 +125,8 @@ def downgrade() -> None:
     with op.batch_alter_table("exports") as batch_op:
         batch_op.drop_column("supersedes_id")
     with op.batch_alter_table("broker_submissions") as batch_op:
+        batch_op.drop_index("ix_broker_submissions_account_id_partner_id")
+        batch_op.drop_index("ix_broker_submissions_polled_at", **_ASKED_ABOUT)
         batch_op.drop_index("ix_broker_submissions_deadline_at", **_NOT_OVERDUE)
         for name in ("polled_at", "handoff_id", "overdue_at"):
             batch_op.drop_column(name)
