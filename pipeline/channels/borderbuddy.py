@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -51,7 +51,7 @@ class BorderBuddyChannel:
         headers |= _JSON
         foreign = {"authorization": f"Bearer {secrets.token_hex(32)}"}
 
-        def said(event_id: str, more: Mapping[str, str]) -> Said:
+        def said(event_id: str, more: dict[str, str]) -> Said:
             return ask(poster, url, message.body, headers | {"idempotency-key": event_id} | more)
 
         seconds = self._settings.delivery_timeout_seconds

@@ -256,6 +256,17 @@ def test_the_test_event_lies_in_the_queue_of_the_partner() -> None:
     assert stages[-1].found.endswith("it lies in exports.warehouse")
 
 
+@pytest.mark.servers
+@pytest.mark.parametrize(("server", "said"), [("redis_server", "published"), ("rabbitmq_server", "confirmed")])
+def test_a_real_message_broker_passes_and_says_how_it_took_the_event(
+    request: pytest.FixtureRequest, server: str, said: str
+) -> None:
+    stages = queued(broker_url=request.getfixturevalue(server).fresh_url(), delivery_timeout_seconds=5)
+    assert [(each.name, each.passed) for each in stages] == [("connect", True), ("declare", True), ("test event", True)]
+    assert stages[0].found == "it answers"
+    assert stages[2].found.startswith(f"{said} with the routing key warehouse.wh_1.connection.test.v1")
+
+
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_a_message_broker_that_does_not_answer_fails_at_connect(scheme: str) -> None:
     name, found, remedy = failed(queued(broker_url=f"{scheme}://user:canary@127.0.0.1:{free_port()}/"))

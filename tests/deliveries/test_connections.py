@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -27,6 +28,9 @@ from tests import builders
 from tests.deliveries import exports, hooks
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.endpoint import Endpoint
+from tests.deliveries.mailroom import Mailroom
+from tests.deliveries.sftp_server import SftpServer
+from tests.servers import LOOPBACK
 
 Start = Callable[..., Receiver]
 NAME = "wh_new"
@@ -170,6 +174,41 @@ def test_every_move_is_one_of_the_table(runtime: Runtime) -> None:
                 moved = partners.move(session, builders.ACCOUNT, NAME, target)
             assert moved == (target in PARTNER_MOVES[origin]), (origin, target)
             assert state(runtime) == (target if moved else origin)
+
+
+def test_a_customs_broker_reached_in_all_five_ways_is_verified_by_a_test_of_each(
+    opened: OpenRuntime, receiver: Start, tmp_path: Path
+) -> None:
+    buddy = receiver(token="of-ours")
+    with Mailroom() as room, SftpServer(tmp_path / "partner") as files:
+        files.root.mkdir()
+        runtime = opened(
+            borderbuddy_url=buddy.url,
+            borderbuddy_token="of-ours",
+            smtp_url=f"smtp://{LOOPBACK}:{room.port}",
+            mail_from="exports@maple.example",
+            delivery_timeout_seconds=5,
+        )
+        ways: list[dict[str, Any]] = [
+            {"channel": "borderbuddy"},
+            {"channel": "queue"},
+            {"channel": "email", "addresses": ["entries@broker.example"]},
+            files.way() | {"password": files.password},
+        ]
+        made = exports.register(runtime, "br_all", "customs_broker", path="borderbuddy", channels=ways, live=False)
+        hook = {"channel": "webhook", "address": receiver(made.secret).url}
+        channels = [*ways, hook]
+        partners.change(runtime, builders.ACCOUNT, "br_all", PartnerChanges.model_validate({"channels": channels}))
+        tested = examined(runtime, "br_all")
+        assert [(way.channel, way.passed, way.stages[-1].name) for way in tested.ways] == [
+            ("borderbuddy", True, "wrong token"),
+            ("queue", True, "test event"),
+            ("email", True, "test mail"),
+            ("sftp", True, "test event"),
+            ("webhook", True, "old event"),
+        ]
+        assert (tested.state, len(room.mails)) == ("verified", 1)
+        assert f"out/{tested.id}/manifest.json" in files.files()
 
 
 # What is sent and kept
