@@ -16,7 +16,7 @@ from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_
 from pipeline.commands.server import told_to_end
 from pipeline.commands.view import table
 from pipeline.receivers import Came, Fault, Receiver
-from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way, WebhookWay
+from pipeline.schemas.channels import BorderBuddyWay, EmailWay, QueueWay, Way, WebhookWay
 from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind, PartnerView
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.schemas.reading import parse
@@ -46,6 +46,9 @@ def add(
     webhook: Annotated[
         str | None, typer.Option(metavar="URL", help="Reached by signed webhooks at this address.")
     ] = None,
+    email: Annotated[
+        list[str] | None, typer.Option(metavar="ADDRESS", help="Reached by e-mail; repeat it for more on each mail.")
+    ] = None,
     profile: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="Of a customs broker: its import template; see docs/customs.md."),
@@ -60,6 +63,7 @@ def add(
     channels: list[Way] = [BorderBuddyWay()] if path == "borderbuddy" else []
     channels += [QueueWay()] if queue else []
     channels += [WebhookWay(address=webhook)] if webhook else []
+    channels += [EmailWay(addresses=email)] if email else []
     template = None if profile is None else _profile(profile)
     new = NewPartner(
         id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels, live=live

@@ -194,6 +194,12 @@ def test_partner_is_registered_with_its_channels(commands: Commands) -> None:
     malformed = commands("partners", "add", "wh_2", "--kind", "warehouse", "--webhook", "ftp://x", *of_account)
     assert (malformed.exit_code, "address" in malformed.stderr) == (2, True)
 
+    mailed = commands.json("partners", "add", "br_1", "--kind", "customs_broker", "--email", "desk@broker.example",
+                           "--email", "clerk@broker.example", *of_account)  # fmt: skip
+    assert mailed["channels"] == [{"channel": "email", "addresses": ["desk@broker.example", "clerk@broker.example"]}]
+    nobody = commands("partners", "add", "br_2", "--kind", "customs_broker", "--email", "nobody", *of_account)
+    assert (nobody.exit_code, "addresses" in nobody.stderr) == (2, True)
+
 
 # Plans and schemas
 
