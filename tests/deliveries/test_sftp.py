@@ -157,6 +157,13 @@ def test_a_host_key_of_another_kind_is_refused_as_well_and_named(server: SftpSer
     assert server.sign_ins == 0
 
 
+def test_either_of_two_pinned_keys_will_do_while_a_server_changes_its_own(server: SftpServer) -> None:
+    ways = [server.way(pinned=asyncssh.generate_private_key("ssh-ed25519")), server.way()]
+    both = ways[1] | {"hostKeys": [way["hostKeys"][0] for way in ways]}
+    target = Target("acc_demo", "br_demo", test=False, way=SftpWay.model_validate(both), credential=PASSWORD)
+    assert len(send(target, message())) == 1
+
+
 def test_nothing_of_whoever_runs_us_is_trusted_or_offered(
     server: SftpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
