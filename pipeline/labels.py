@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from typing import Final
 
-from sqlalchemy import exists, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import exists, select, text
 from sqlmodel import Session, col
 
 from pipeline.models import Export, ExportUnit, Package
 from pipeline.schemas.plan import Plan, Unit
 from pipeline.schemas.problems import Finding
 from pipeline.steps import plan_unit
+
+#: How many labels one query asks after: databases bound the parameters of a statement.
+_IN_ONE_QUERY: Final = 1_000
 
 #: What lies directly in a package: how much of which line's goods, and which packages.
 _Held = tuple[frozenset[tuple[str, str, Decimal]], frozenset[str]]
@@ -42,33 +45,43 @@ def carried(session: Session, account_id: str, batch_id: str, revision: int, uni
     ).first()
     if before is None:
         return {}
-    other = aliased(Package)
-    elsewhere = exists().where(
-        col(other.account_id) == account_id,
-        col(other.sscc) == col(Package.sscc),
-        col(other.released).is_(False),
-        col(other.export_id).not_in(
-            select(col(Export.id)).where(col(Export.account_id) == account_id, col(Export.batch_id) == batch_id)
-        ),
-    )
     issued = dict(
         session.execute(
             select(col(Package.package_ref), col(Package.sscc)).where(
                 col(Package.export_id) == before.export_id,
                 col(Package.unit_no) == before.unit_no,
                 col(Package.sscc_issued).is_(True),
-                ~elsewhere,
             )
         ).all()
     )
     if not issued:
         return {}
     same = packed_alike(plan_unit(before), unit)
-    return {
+    kept = {
         package.package_ref: issued[package.package_ref]
         for package in unit.packages
         if package.sscc is None and package.package_ref in issued and package.package_ref in same
     }
+    elsewhere = {sscc for sscc, _ in carriers(session, account_id, kept.values(), batch_id)}
+    return {ref: sscc for ref, sscc in kept.items() if sscc not in elsewhere}
+
+
+def carriers(
+    session: Session, account_id: str, numbers: Iterable[str], but_batch: str | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield which of the SSCCs a package of the account carries now, and of which export; leave out those of one batch."""
+    asked = list(numbers)
+    for first in range(0, len(asked), _IN_ONE_QUERY):
+        query = select(col(Package.sscc), col(Package.export_id)).where(
+            col(Package.account_id) == account_id,
+            col(Package.sscc).in_(asked[first : first + _IN_ONE_QUERY]),
+            # Word for word what the index on labels says, or it is of no use.
+            text("NOT released"),
+        )
+        if but_batch is not None:
+            own = select(col(Export.id)).where(col(Export.account_id) == account_id, col(Export.batch_id) == but_batch)
+            query = query.where(col(Package.export_id).not_in(own))
+        yield from session.execute(query).all()
 
 
 def check_kept(session: Session, amends: Export, plan: Plan, places: Mapping[str, str]) -> Iterator[Finding]:
@@ -92,23 +105,26 @@ def check_kept(session: Session, amends: Export, plan: Plan, places: Mapping[str
 
 def _units_issued(session: Session, amends: Export, numbers: list[str]) -> set[str]:
     """Return the units, by unitRef, in which a revision of the batch issued any of these SSCCs."""
-    return set(
-        session.scalars(
-            select(col(ExportUnit.unit_ref))
-            .join(
-                Package,
-                (col(Package.export_id) == col(ExportUnit.export_id))
-                & (col(Package.unit_no) == col(ExportUnit.unit_no)),
-            )
-            .join(Export, col(Export.id) == col(ExportUnit.export_id))
-            .where(
-                col(Export.account_id) == amends.account_id,
-                col(Export.batch_id) == amends.batch_id,
-                col(Package.sscc).in_(numbers),
-                col(Package.sscc_issued).is_(True),
+    found: set[str] = set()
+    for first in range(0, len(numbers), _IN_ONE_QUERY):
+        found.update(
+            session.scalars(
+                select(col(ExportUnit.unit_ref))
+                .join(
+                    Package,
+                    (col(Package.export_id) == col(ExportUnit.export_id))
+                    & (col(Package.unit_no) == col(ExportUnit.unit_no)),
+                )
+                .join(Export, col(Export.id) == col(ExportUnit.export_id))
+                .where(
+                    col(Export.account_id) == amends.account_id,
+                    col(Export.batch_id) == amends.batch_id,
+                    col(Package.sscc).in_(numbers[first : first + _IN_ONE_QUERY]),
+                    col(Package.sscc_issued).is_(True),
+                )
             )
         )
-    )
+    return found
 
 
 def packed_alike(before: Unit, now: Unit) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import case, insert, select, update
+from sqlalchemy import case, insert, update
 from sqlmodel import Session, col
 
 from pipeline import labels
@@ -19,9 +19,6 @@ from pipeline.money import plain, total
 from pipeline.schemas.plan import Package, Plan, Unit
 from pipeline.schemas.problems import Finding
 from pipeline.steps import StepContext, plan_unit, unit_row
-
-#: How many labels one query asks after: databases bound the parameters of a statement.
-_IN_ONE_QUERY = 1_000
 
 _GS1 = "GS1 General Specifications, SSCC"
 _PACKING = "19 CFR 141.86(e): a packing list states what each package holds"
@@ -79,31 +76,20 @@ def check_recorded(session: Session, account_id: str, plan: Plan, amends: Export
         for place, package in enumerate(unit.packages)
         if package.sscc is not None
     }
-    found: list[Finding] = []
-    numbers = list(places)
-    for first in range(0, len(numbers), _IN_ONE_QUERY):
-        some = numbers[first : first + _IN_ONE_QUERY]
-        rows = session.execute(
-            select(col(PackageRow.sscc), col(PackageRow.export_id)).where(
-                col(PackageRow.account_id) == account_id,
-                col(PackageRow.sscc).in_(some),
-                col(PackageRow.released).is_(False),
-                col(PackageRow.export_id) != (amends.id if amends else ""),
-            )
+    found = [
+        Finding(
+            rule="P11",
+            severity="block",
+            pointer=places[sscc],
+            message=f"SSCC {sscc} is on a package of export {export_id}.",
+            remedy="Give the package a label of its own, or cancel the other export.",
+            source=_GS1,
         )
-        found += [
-            Finding(
-                rule="P11",
-                severity="block",
-                pointer=places[sscc],
-                message=f"SSCC {sscc} is on a package of export {export_id}.",
-                remedy="Give the package a label of its own, or cancel the other export.",
-                source=_GS1,
-            )
-            for sscc, export_id in rows
-        ]
-        if amends is not None:
-            found += labels.check_kept(session, amends, plan, {sscc: places[sscc] for sscc in some})
+        for sscc, export_id in labels.carriers(session, account_id, places)
+        if amends is None or export_id != amends.id
+    ]
+    if amends is not None:
+        found += labels.check_kept(session, amends, plan, places)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from pipeline.errors import (
@@ -18,7 +18,7 @@ from pipeline.errors import (
     ValidationFailed,
 )
 from pipeline.interventions import cancel, retry
-from pipeline.models import Delivery, Export
+from pipeline.models import BrokerSubmission, Delivery, Export
 from pipeline.schemas.execution import ExportView
 from pipeline.schemas.messages import MessageType
 from tests import builders
@@ -144,6 +144,21 @@ def test_a_send_that_is_under_way_is_told_of_but_records_nothing(house: House) -
     assert [(each.state, each.lease_until) for each in owed(house, old) if each.notification_id == ready["id"]] == [
         ("cancelled", None)
     ]
+
+
+def test_telling_that_a_handoff_is_superseded_is_no_rung_of_it(house: House) -> None:
+    old = executed(house, told=False)
+    with house.runtime.db.write() as session:
+        session.execute(
+            update(Delivery).where(col(Delivery.audience) == "customs_broker").values(state="dead", attempts=3)
+        )
+        session.execute(update(BrokerSubmission).values(state="failed"))
+    amended(house, old)
+    deliver_all(house, old)
+    assert [each.state for each in owed(house, old) if each.audience == "customs_broker"] == ["dead", "delivered"]
+    with house.runtime.db.read() as session:
+        row = session.scalars(select(BrokerSubmission)).one()
+    assert (row.state, row.deadline_at) == ("failed", None)
 
 
 def test_the_new_handoff_says_what_it_supersedes(house: House) -> None:

@@ -1,4 +1,4 @@
-"""Amendments at once: one revision, whoever comes first."""
+"""Amendments at once, or broken off: one revision whoever comes first, and all of it or nothing."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from pipeline.acceptance import Acceptance
-from pipeline.errors import InvalidState
-from pipeline.models import Export
+from pipeline.errors import InvalidState, UnknownPartner
+from pipeline.execution import owed_again
+from pipeline.models import Export, Partner
 from tests import builders
 from tests.execution.conftest import House
-from tests.execution.revisions import amended, executed
+from tests.execution.revisions import amended, executed, owed, packages, units
 
 
 def test_many_at_once_with_one_plan_are_one_revision(make_house: Callable[[str], House], database_url: str) -> None:
@@ -51,3 +54,35 @@ def test_of_many_plans_at_once_one_wins(make_house: Callable[[str], House], data
     assert {(refused.details or {})["exportId"] for refused in lost} == set(won)
     assert house.count(Export) == 2
     assert house.state(won[0]) == "accepted"
+
+
+def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
+    make_house: Callable[[str], House], database_url: str
+) -> None:
+    house = make_house(database_url)
+    old = executed(house)
+    log, numbers, labels = house.events(old), units(house, old), packages(house, old)
+    told = [(each.id, each.state) for each in owed(house, old)]
+    with house.runtime.db.write() as session:
+        session.get_one(Partner, (builders.ACCOUNT, builders.WAREHOUSE)).state = "paused"
+    # The partners are looked at once everything that ends the old export is written.
+    with pytest.raises(UnknownPartner):
+        amended(house, old)
+    assert (house.state(old), house.count(Export), house.events(old)) == ("executed", 1, log)
+    assert (units(house, old), packages(house, old)) == (numbers, labels)
+    assert [(each.id, each.state) for each in owed(house, old)] == told
+
+
+def test_an_amendment_whose_every_message_is_lost_is_still_executed_and_told(house: House) -> None:
+    old = executed(house)
+    new = amended(house, old).export_id  # nothing of what it launches and wakes is ever sent
+    house.clock.pass_seconds(3600)
+    wakes = owed_again(house.runtime)
+    assert {(wake.export_id, wake.step or wake.partner_id) for wake in wakes} >= {
+        (new, "record_packages"),
+        (old, builders.BROKER),
+        (old, builders.WAREHOUSE),
+    }
+    house.run(wakes)
+    house.finish(new)
+    assert house.state(new) == "executed"

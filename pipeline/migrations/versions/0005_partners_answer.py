@@ -100,6 +100,7 @@ def upgrade() -> None:
         batch_op.create_index("ix_broker_submissions_deadline_at", ["deadline_at"], **_NOT_OVERDUE)
         batch_op.create_index("ix_broker_submissions_polled_at", ["polled_at"], **_ASKED_ABOUT)
         batch_op.create_index("ix_broker_submissions_account_id_partner_id", ["account_id", "partner_id", "updated_at"])
+    op.create_index("ix_deliveries_partner", "deliveries", ["account_id", "partner_id", "export_id"])
     op.add_column("exports", sa.Column("supersedes_id", sa.String(), nullable=True))
     op.create_index("ix_exports_supersedes_id", "exports", ["supersedes_id"], unique=True)
     with op.batch_alter_table("units") as batch_op:
@@ -121,6 +122,7 @@ def downgrade() -> None:
     with op.batch_alter_table("units") as batch_op:
         batch_op.drop_column("released")
         batch_op.create_unique_constraint("uq_units_account_id_package_number", ["account_id", "package_number"])
+    op.drop_index("ix_deliveries_partner", "deliveries")
     op.drop_index("ix_exports_supersedes_id", "exports")
     with op.batch_alter_table("exports") as batch_op:
         batch_op.drop_column("supersedes_id")
