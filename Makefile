@@ -15,11 +15,11 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or later is needed, and $(PYTHON) is not one. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo test lint fix soak bench ci clean
+.PHONY: help setup demo test lint fix contracts soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 setup: $(VENV)/ready ## Make the virtual environment with the locked dependencies
 
@@ -38,6 +38,9 @@ lint: setup ## Check format, lint, types and import contracts
 fix: setup ## Mend what the formatter and the linter can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+contracts: setup ## Publish what was added to the schemas of messages, bodies and answers; refuses what breaks
+	$(VENV)/bin/python -m tests.contracts.published
 
 soak: setup ## Hold ten thousand random invoices to the promises of money and weight; takes minutes
 	$(VENV)/bin/pytest -m long tests/money

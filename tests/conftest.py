@@ -18,6 +18,7 @@ from kombu.transport import memory
 from config.settings import Settings
 from pipeline import migrations
 from pipeline.db import Database
+from tests.contracts import sent
 from tests.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
 
 S = TypeVar("S", bound=Server)
@@ -53,6 +54,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what needs a server, so that `-m "not servers"` leaves it out."""
     if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
         item.add_marker(SERVERS)
+
+
+@pytest.fixture(autouse=True)
+def every_message_is_as_published() -> Iterator[None]:
+    """Fail the test that makes a message which its published schema does not describe."""
+    with sent.watched():
+        yield
 
 
 @contextmanager

@@ -34,10 +34,7 @@ def body_of(model: type[M]) -> Any:  # what FastAPI's Depends returns is declare
     return Depends(read)
 
 
-def documented(model: type[BaseModel], **examples: Any) -> dict[str, Any]:
+def documented(model: type[BaseModel]) -> dict[str, Any]:
     """Return what the OpenAPI document says of a body that `body_of` reads."""
-    shown = {name: {"value": value} for name, value in examples.items()}
-    content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
-    if shown:
-        content["examples"] = shown
+    content = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}

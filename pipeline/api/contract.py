@@ -9,26 +9,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from pipeline.schemas.execution import ExecuteRequest
-from pipeline.schemas.messages import AcknowledgementBody
-from pipeline.schemas.partners import NewPartner, PartnerChanges, SecretRotation
-from pipeline.schemas.plan import Plan
+from pipeline.contracts.examples import example
+from pipeline.contracts.published import PUBLISHED
 from pipeline.schemas.problems import Problem
-from pipeline.schemas.replays import ReplayRequest
-from pipeline.schemas.waivers import NewWaiver
-
-#: Read by our own hands, and so unknown to FastAPI.
-_BODIES: Final[tuple[type[BaseModel], ...]] = (
-    ExecuteRequest,
-    Plan,
-    NewPartner,
-    PartnerChanges,
-    SecretRotation,
-    NewWaiver,
-    AcknowledgementBody,
-    ReplayRequest,
-    Problem,
-)
 
 _ABOUT: Final = """\
 Executes approved export plans: package records, customs treatment, importable invoices, the handoff to the customs
@@ -45,8 +28,11 @@ def add_contract(app: FastAPI) -> None:
         if app.openapi_schema is None:
             made = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
             schemas = made.setdefault("components", {}).setdefault("schemas", {})
+            # Bodies are read by our own hands, and so unknown to FastAPI.
+            heard: list[type[BaseModel]] = [Problem]
+            heard += [each.model for each in PUBLISHED.values() if not each.ours]
             _, definitions = models_json_schema(
-                [(model, "validation") for model in _BODIES], ref_template="#/components/schemas/{model}"
+                [(model, "validation") for model in heard], ref_template="#/components/schemas/{model}"
             )
             for name, schema in definitions["$defs"].items():
                 schemas.setdefault(name, schema)
@@ -55,12 +41,25 @@ def add_contract(app: FastAPI) -> None:
                 answer = operation["responses"].get("422", {})
                 if "HTTPValidationError" in str(answer):
                     del operation["responses"]["422"]
+                _exemplify(operation)
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
             app.openapi_schema = made
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+_NAMES: Final = {published.model.__name__: name for name, published in PUBLISHED.items()}
+
+
+def _exemplify(operation: dict[str, Any]) -> None:
+    """Put the published example beside each JSON body and answer."""
+    for part in (operation.get("requestBody", {}), *operation["responses"].values()):
+        content = part.get("content", {}).get("application/json", {})
+        name = _NAMES.get(content.get("schema", {}).get("$ref", "").rpartition("/")[2])
+        if name is not None:
+            content["examples"] = {name: {"value": example(name)}}
 
 
 def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:

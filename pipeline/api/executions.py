@@ -19,7 +19,6 @@ from pipeline.accounts import Caller
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.conditions import check_unchanged, conditional, etag_of, preferred_wait
 from pipeline.api.dependencies import Amender, Executor, Launcher, LauncherDep, Operator, Reader, RuntimeDep
-from pipeline.api.examples import EXECUTE, PLAN
 from pipeline.api.refusals import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
 from pipeline.errors import InsufficientRole, Refused
 from pipeline.execution import Wake
@@ -48,7 +47,7 @@ _TRACE_PARENT = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
     status_code=202,
     response_model=ExportView,
     responses={200: {"model": ExportView, "description": "It ended within the wait"}, **ACCEPTING},
-    openapi_extra=documented(ExecuteRequest, inline=EXECUTE),
+    openapi_extra=documented(ExecuteRequest),
 )
 async def execute(
     request: Request,
@@ -86,7 +85,7 @@ async def execute(
     status_code=202,
     response_model=ExportView,
     responses={200: {"model": ExportView, "description": "It ended within the wait"}, **AMENDING},
-    openapi_extra=documented(ExecuteRequest, inline=EXECUTE),
+    openapi_extra=documented(ExecuteRequest),
 )
 async def amend(
     id: str,  # noqa: A002 - the contract's name
@@ -147,7 +146,7 @@ async def _accepted(
     status_code=201,
     response_model=PlanReceipt,
     responses=ACCEPTING,
-    openapi_extra=documented(Plan, plan=PLAN),
+    openapi_extra=documented(Plan),
 )
 async def register_plan(
     response: Response, runtime: RuntimeDep, caller: Executor, body: Annotated[Parsed[Plan], body_of(Plan)]
@@ -165,9 +164,7 @@ async def register_plan(
     )
 
 
-@router.post(
-    "/preflight", response_model=PreflightReport, responses=ACCEPTING, openapi_extra=documented(Plan, plan=PLAN)
-)
+@router.post("/preflight", response_model=PreflightReport, responses=ACCEPTING, openapi_extra=documented(Plan))
 async def preflight(
     runtime: RuntimeDep, caller: Reader, body: Annotated[Parsed[Plan], body_of(Plan)]
 ) -> PreflightReport:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pipeline.api.problems import MEDIA_TYPE
-from pipeline.schemas.problems import Problem
+from pipeline.errors import Refused
+from pipeline.schemas.problems import Problem, problem_of
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -23,14 +24,38 @@ _CODES: Final = {
 }
 
 
+_REFUSED: Final[dict[str, type[Refused]]] = {
+    Refused.code: Refused,
+    **{kind.code: kind for kind in Refused.__subclasses__()},
+}
+
+
 def refusals(*statuses: int) -> Responses:
     """Return what the OpenAPI document says of these statuses, and of those that every call with a key may answer."""
     return {
         status: {
             "description": f"`errorCode` is {_CODES[status].replace(', ', ' or ')}",
-            "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}},
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": f"#/components/schemas/{Problem.__name__}"},
+                    "examples": {code: {"value": _told(code)} for code in _CODES[status].split(", ")},
+                }
+            },
         }
         for status in sorted({*statuses, 401, 403, 429, 503})
+    }
+
+
+def _told(code: str) -> dict[str, Any]:
+    kind = _REFUSED[code]
+    # The class's own sentence: a refusal's message has the facts of its request in place of it.
+    refused = Refused((kind.__doc__ or "").split("\n", 1)[0])
+    problem = problem_of(refused, "req_01m883p0kdjh038wy1y8a4at2n").model_dump(by_alias=True, exclude_none=True)
+    return problem | {
+        "type": f"urn:exports:problem:{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "errorCode": code,
     }
 
 

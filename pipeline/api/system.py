@@ -1,69 +1,23 @@
-"""Whether the service lives, is ready, and what it counts; and the JSON Schemas of what is said to it."""
+"""Whether the service lives, is ready, and what it counts; and the contracts of what is said to it and by it."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any, Final, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
 from starlette.responses import Response
 
 from pipeline import readiness
 from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import refusals
+from pipeline.contracts import asyncapi
+from pipeline.contracts.published import PUBLISHED, json_schema
 from pipeline.errors import NotFound, NotReady
-from pipeline.schemas.execution import ExecuteRequest, ExportView, View
-from pipeline.schemas.files import FileManifest
-from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.messages import (
-    CONNECTION_TEST,
-    MESSAGES,
-    AcknowledgementBody,
-    ConnectionTested,
-    HandoffAnswer,
-    HandoffStatus,
-    SentAcknowledgement,
-)
-from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import Problem
-from pipeline.schemas.profiles import BrokerProfile
+from pipeline.schemas.health import Health, PartView
 
 router = APIRouter(tags=["system"])
-
-SCHEMAS: Final[dict[str, type[BaseModel]]] = {
-    "plan": Plan,
-    "execute-request": ExecuteRequest,
-    "export": ExportView,
-    "problem": Problem,
-    "acknowledgement": AcknowledgementBody,
-    "sent-acknowledgement": SentAcknowledgement,
-    "broker-profile": BrokerProfile,
-    "handoff-answer": HandoffAnswer,
-    "handoff-status": HandoffStatus,
-    "file-manifest": FileManifest,
-    "commercial-customs-invoice": Invoice,
-    # The `dataschema` of each CloudEvent, by its type.
-    **{message_type.value: model for message_type, model in MESSAGES.items()},
-    CONNECTION_TEST: ConnectionTested,
-}
-
-
-class PartView(View):
-    """One part of the service and how it is."""
-
-    name: str
-    status: Literal["ok", "failing"]
-    message: str
-
-
-class Health(View):
-    """How the service is, part by part."""
-
-    status: Literal["ok", "degraded"]
-    version: str
-    parts: list[PartView]
 
 
 @router.get("/livez", include_in_schema=False)
@@ -105,13 +59,12 @@ def metrics(request: Request) -> Response:
 @router.get("/api/schemas/{name}.json", responses={404: refusals(404)[404]})
 def schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema of a document, for its senders and readers."""
-    model = SCHEMAS.get(name)
-    if model is None:
-        raise NotFound(f"there is no schema {name}; there are {', '.join(SCHEMAS)}")
-    mode: Literal["validation", "serialization"] = (
-        "serialization" if issubclass(model, View | Invoice) else "validation"
-    )
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **model.model_json_schema(by_alias=True, mode=mode),
-    }
+    if name not in PUBLISHED:
+        raise NotFound(f"there is no schema {name}; there are {', '.join(PUBLISHED)}")
+    return json_schema(name)
+
+
+@router.get("/asyncapi.json")
+def asynchronous() -> dict[str, Any]:
+    """Return the AsyncAPI 3.0 document: every queue, webhook and message, in and out."""
+    return asyncapi.document(version("exports"))

@@ -1,15 +1,20 @@
-"""`exports schema`: the JSON Schemas of what is said to the service and by it."""
+"""`exports schema`: the JSON Schemas of what is said to the service and by it, and the AsyncAPI document."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib.metadata import version
+from typing import Annotated, Final
 
 import typer
 
-from pipeline.api import system
 from pipeline.commands.screen import Json, out, print_json, reported
+from pipeline.contracts import asyncapi
+from pipeline.contracts.published import PUBLISHED, json_schema
+from pipeline.errors import NotFound
 
 app = typer.Typer()
+
+ASYNCAPI: Final = "asyncapi"
 
 
 @app.command()
@@ -18,11 +23,15 @@ def schema(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Without it, the names are listed.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print a JSON Schema, as the API publishes it at /api/schemas/NAME.json."""
-    if name is not None:
-        print_json(system.schema(name))
+    """Print a JSON Schema, as the API publishes it at /api/schemas/NAME.json, or with `asyncapi` the AsyncAPI document."""
+    if name == ASYNCAPI:
+        print_json(asyncapi.document(version("exports")))
+    elif name is not None:
+        if name not in PUBLISHED:
+            raise NotFound(f"there is no schema {name}; there are {', '.join([*PUBLISHED, ASYNCAPI])}")
+        print_json(json_schema(name))
     elif as_json:
-        print_json([*system.SCHEMAS])
+        print_json([*PUBLISHED, ASYNCAPI])
     else:
-        for each in system.SCHEMAS:
+        for each in [*PUBLISHED, ASYNCAPI]:
             out().print(each)

@@ -7,9 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from config import queues
 from tests.acceptance.installation import Distributed, Embedded, Service, on_embedded, on_servers
 from tests.acceptance.tenant import Tenant, new_tenant
 from tests.conftest import SERVERS, _owned
+from tests.contracts import sent
 from tests.servers import PostgreSQL, RabbitMQ, Redis
 
 STACKS = (
@@ -54,6 +56,11 @@ def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
             message_broker = end.enter_context(_owned(kind))
             service = end.enter_context(on_servers(postgres.fresh_url(), message_broker, folder))
         yield service
+        for letter in service.files.letters():
+            if letter.queue == queues.REFUSED:
+                sent.check_refusal(letter.body)
+            elif letter.queue != queues.DEAD:
+                sent.check(letter.body)
 
 
 @pytest.fixture

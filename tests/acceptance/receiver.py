@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.contracts import sent
 from tests.servers import LOOPBACK
 
 
@@ -51,3 +52,5 @@ def receiver() -> Iterator[Receiver]:
         finally:
             server.shutdown()
             thread.join()
+    for request in said.requests:
+        sent.check(request.body)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import jsonschema
 import pytest
 from sqlmodel import col, update
 
 from pipeline import readiness
-from pipeline.api import examples
+from pipeline.contracts.published import PUBLISHED
 from pipeline.db import database_now
 from pipeline.models import Export
 from tests import builders
 from tests.api.conftest import Desk, execution
+from tests.contracts.sent import FORMATS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -89,12 +91,49 @@ def test_the_openapi_document_is_whole(desk: Desk) -> None:
 def test_the_example_of_the_openapi_document_is_a_bundled_plan_that_passes_the_checks(desk: Desk) -> None:
     document = desk.bearing(None).get("/openapi.json").json()
     body = document["paths"]["/api/exports/execute"]["post"]["requestBody"]["content"]["application/json"]
-    plan = body["examples"]["inline"]["value"]["plan"]
-    assert json.loads((ROOT / "examples" / "plans" / "cookware.json").read_text()) == examples.PLAN
+    plan = body["examples"]["execute-request"]["value"]["plan"]
+    assert json.loads((ROOT / "examples" / "plans" / "cookware.json").read_text()) == plan
     # The account and its partners are the example's own.
     report = desk.client("read").post("/api/exports/preflight", json=plan | {"accountId": builders.ACCOUNT}).json()
     blocking = {finding["pointer"] for finding in report["findings"] if finding["severity"] == "block"}
     assert blocking <= {"/broker/id", "/warehouse/id"}
+
+
+def test_every_body_and_answer_of_the_openapi_document_is_published_and_has_an_example_that_fits(desk: Desk) -> None:
+    document = desk.bearing(None).get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1.")
+    published = {each.model.__name__ for each in PUBLISHED.values()}
+    bodies = answers = refusals = 0
+    for method, address, place, content in _contents(document):
+        reference = content["schema"].get("$ref")
+        if reference is None:  # /readyz and the contracts themselves
+            assert address in WITHOUT_A_MODEL, address
+            continue
+        name = reference.removeprefix("#/components/schemas/")
+        assert name in published, f"{method} {address} {place}: publish {name}"
+        assert content["examples"], f"{method} {address} {place}"
+        schema = {"$ref": reference, "components": document["components"]}
+        for example in content["examples"].values():
+            jsonschema.validate(example["value"], schema, cls=jsonschema.Draft202012Validator, format_checker=FORMATS)
+        bodies += place == "body"
+        answers += place.startswith("2")
+        refusals += place.startswith(("4", "5"))
+    assert bodies >= 7
+    assert answers >= 20
+    assert refusals >= 100
+
+
+WITHOUT_A_MODEL: Final = {"/readyz", "/asyncapi.json", "/api/schemas/{name}.json"}
+
+
+def _contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    for address, operations in document["paths"].items():
+        for method, operation in operations.items():
+            parts = {"body": operation.get("requestBody", {}), **operation["responses"]}
+            for place, part in parts.items():
+                for media_type, content in part.get("content", {}).items():
+                    if media_type.endswith("json"):
+                        yield method, address, place, content
 
 
 @pytest.mark.parametrize("name", ["plan", "execute-request", "export", "problem", "commercial-customs-invoice"])

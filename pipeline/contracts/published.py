@@ -1,0 +1,112 @@
+"""Every JSON Schema that is published, by its name: what is said to the service, and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from pipeline.schemas import (
+    envelope,
+    execution,
+    files,
+    health,
+    invoice,
+    messages,
+    partners,
+    plan,
+    problems,
+    profiles,
+    replays,
+    sandbox,
+    waivers,
+)
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model and who says it: `ours` is read by others, who must be able to go on reading; the rest is read by us.
+
+    What we say may gain members in the same version, so its schema is open and readers leave alone what they do not know.
+    What is said to us is closed: a member that we would ignore is a mistake that we name.
+    """
+
+    model: type[BaseModel]
+    ours: bool
+
+
+def _said_to_us(**models: type[BaseModel]) -> dict[str, Published]:
+    return {name.replace("_", "-"): Published(model, ours=False) for name, model in models.items()}
+
+
+def _said_by_us(**models: type[BaseModel]) -> dict[str, Published]:
+    return {name.replace("_", "-"): Published(model, ours=True) for name, model in models.items()}
+
+
+PUBLISHED: Final[dict[str, Published]] = {
+    **_said_to_us(
+        plan=plan.Plan,
+        execute_request=execution.ExecuteRequest,
+        acknowledgement=messages.AcknowledgementBody,
+        sent_acknowledgement=messages.SentAcknowledgement,
+        handoff_answer=messages.HandoffAnswer,
+        handoff_status=messages.HandoffStatus,
+        new_partner=partners.NewPartner,
+        partner_changes=partners.PartnerChanges,
+        broker_profile=profiles.BrokerProfile,
+        secret_rotation=partners.SecretRotation,
+        new_waiver=waivers.NewWaiver,
+        replay_request=replays.ReplayRequest,
+    ),
+    **_said_by_us(
+        export=execution.ExportView,
+        export_page=execution.ExportPage,
+        event_page=execution.EventPage,
+        customs_package=execution.CustomsPackageView,
+        plan_receipt=execution.PlanReceipt,
+        preflight_report=execution.PreflightReport,
+        acknowledgement_receipt=messages.AcknowledgementReceipt,
+        partner=partners.PartnerView,
+        created_partner=partners.CreatedPartner,
+        partner_list=partners.PartnerList,
+        partner_tested=partners.PartnerTested,
+        rotated_secret=partners.RotatedSecret,
+        delivery=partners.DeliveryView,
+        delivery_page=partners.DeliveryPage,
+        replay_report=replays.ReplayReport,
+        sandbox_page=sandbox.SandboxPage,
+        waiver=waivers.WaiverView,
+        waiver_list=waivers.WaiverList,
+        health=health.Health,
+        problem=problems.Problem,
+        commercial_customs_invoice=invoice.Invoice,
+        file_manifest=files.FileManifest,
+        cloud_event=envelope.CloudEventEnvelope,
+    ),
+    # The `dataschema` of each CloudEvent, by its type.
+    **{kind.value: Published(model, ours=True) for kind, model in messages.MESSAGES.items()},
+    messages.CONNECTION_TEST: Published(messages.ConnectionTested, ours=True),
+}
+
+
+def json_schema(name: str) -> Json:
+    """Return the published schema `name` as JSON Schema 2020-12; KeyError where there is none."""
+    published = PUBLISHED[name]
+    schema = published.model.model_json_schema(by_alias=True, mode="serialization" if published.ours else "validation")
+    return {"$schema": DIALECT, **(opened(schema) if published.ours else schema)}
+
+
+def opened(schema: Any) -> Any:
+    """Return the schema of something that we say, with room for members of later times."""
+    if isinstance(schema, dict):
+        return {
+            key: opened(value)
+            for key, value in schema.items()
+            if not (key == "additionalProperties" and value is False and "properties" in schema)
+        }
+    return [opened(each) for each in schema] if isinstance(schema, list) else schema
