@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from pydantic import SecretStr
 from rich.markup import escape
 
 from pipeline import connections, partners
@@ -16,7 +17,7 @@ from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_
 from pipeline.commands.server import told_to_end
 from pipeline.commands.view import table
 from pipeline.receivers import Came, Fault, Receiver
-from pipeline.schemas.channels import BorderBuddyWay, EmailWay, QueueWay, Way, WebhookWay
+from pipeline.schemas.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWay, Way, WebhookWay
 from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind, PartnerView
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.schemas.reading import parse
@@ -49,6 +50,17 @@ def add(
     email: Annotated[
         list[str] | None, typer.Option(metavar="ADDRESS", help="Reached by e-mail; repeat it for more on each mail.")
     ] = None,
+    sftp: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Reached by files on this server, such as sftp://user@host/folder."),
+    ] = None,
+    host_key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="The SFTP server's public key in OpenSSH form, quoted; repeatable."),
+    ] = None,
+    credential: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds the password or the private key for the SFTP server.")
+    ] = None,
     profile: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="Of a customs broker: its import template; see docs/customs.md."),
@@ -64,6 +76,7 @@ def add(
     channels += [QueueWay()] if queue else []
     channels += [WebhookWay(address=webhook)] if webhook else []
     channels += [EmailWay(addresses=email)] if email else []
+    channels += [_files(sftp, host_key or [], credential)] if sftp else []
     template = None if profile is None else _profile(profile)
     new = NewPartner(
         id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels, live=live
@@ -82,11 +95,27 @@ def add(
         aside().print(f"[dim]  It is a draft: `exports partners test {named}`, then `activate`.[/]", soft_wrap=True)
 
 
-def _profile(path: Path) -> BrokerProfile:
+def _files(address: str, host_keys: list[str], credential: Path | None) -> SftpWay:
+    if credential is None:
+        raise Failure(
+            "files on an SFTP server need a credential", code=ExitCode.USAGE, remedy="Give a file by --credential."
+        )
+    # A private key ends with its last line; a password's file may have one, which is no part of it.
+    text = _read(credential).decode().rstrip("\r\n")
+    if text.lstrip().startswith("-----BEGIN"):
+        return SftpWay(address=address, host_keys=host_keys, private_key=SecretStr(text + "\n"))
+    return SftpWay(address=address, host_keys=host_keys, password=SecretStr(text))
+
+
+def _read(path: Path) -> bytes:
     try:
-        return parse(path.read_bytes(), BrokerProfile, max_depth=MAX_DEPTH).model
+        return path.read_bytes()
     except OSError as error:
         raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
+
+
+def _profile(path: Path) -> BrokerProfile:
+    return parse(_read(path), BrokerProfile, max_depth=MAX_DEPTH).model
 
 
 @app.command("list")

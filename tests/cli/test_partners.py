@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 
+from config.settings import Settings
+from pipeline import recipients
+from pipeline.runtime import open_runtime
 from tests.cli.conftest import Commands, exports
 
 OF = ("wh_1", "--account", "acc_1")
@@ -86,6 +90,29 @@ def test_a_new_secret_is_shown_once_and_the_old_one_has_its_overlap(there: Comma
     assert "The older one counts until" in shown.stderr
     assert "whsec_" not in there("partners", "list", "--account", "acc_1", "--json").stdout
     assert there("partners", "rotate-secret", *OF, "--overlap", "169").exit_code == 2
+
+
+@pytest.mark.parametrize("password", ["of-the-partner\n", None])
+def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown(
+    there: Commands, tmp_path: Path, password: str | None
+) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    pin = key.export_public_key().decode().strip()
+    file = tmp_path / "credential"
+    file.write_text(password or key.export_private_key().decode())
+    broker = ("br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
+    files = ("--sftp", "sftp://us@files.example/in", "--host-key", pin)
+    assert there("partners", "add", *broker, *files).exit_code == 2
+    made = there.json("partners", "add", *broker, *files, "--credential", str(file), "--email", "desk@broker.example")
+    assert [way["channel"] for way in made["channels"]] == ["email", "sftp"]
+    assert made["channels"][1] == {
+        "channel": "sftp", "address": "sftp://us@files.example/in", "hostKeys": [pin], "password": None, "privateKey": None
+    }  # fmt: skip
+    settings = Settings(database_url=there.environment["DATABASE_URL"])
+    with closing(open_runtime(settings)) as runtime, runtime.db.read() as session:
+        _, target = recipients.targets(session, settings, "acc_1", "br_1")
+    assert target.credential is not None
+    assert target.credential.strip() == file.read_text().strip()
 
 
 def test_a_receiver_needs_something_to_believe(there: Commands) -> None:
