@@ -24,7 +24,7 @@ from pipeline.errors import (
     PlanNotExecutable,
     ValidationFailed,
 )
-from pipeline.events import EventType, NewEvent
+from pipeline.events import EventType, NewEvent, chained
 from pipeline.execution import first_steps
 from pipeline.ids import new_id
 from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, Step
@@ -304,10 +304,7 @@ def _rows(
         happened.append(
             NewEvent(EventType.EXPORT_AMENDED, {"supersedes": amends.export.id, "revision": export.revision})
         )
-    log = [
-        Event(export_id=export.id, seq=seq, type=each.type.value, at=now, actor=caller.key_id, data=dict(each.data))
-        for seq, each in enumerate(happened, 1)
-    ]
+    log = [Event(**row) for row in chained(export.id, 1, caller.key_id, now, happened)]
     # The launch is sent at once; the sweep owes it from this moment on.
     due_at = now + timedelta(seconds=stalled_seconds)
     steps = [Step(**row) for row in first_steps(export.id, [unit.unit_no for unit in units], due_at)]

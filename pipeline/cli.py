@@ -36,6 +36,7 @@ _NOUNS: Final = {
     "partners": ("partners", "app"),
     "secrets": ("secrets", "app"),
     "waivers": ("waivers", "app"),
+    "audit": ("audit", "app"),
     "config": ("configuration", "app"),
 }
 

@@ -1,16 +1,18 @@
-"""The append-only log of an export: a gapless sequence, allotted under the export's row lock."""
+"""The append-only log of an export: a gapless, hash-chained sequence, allotted under the export's row lock."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session
 
-from pipeline.db import database_now, table
+from pipeline.chain import event_hash
+from pipeline.db import Instant, database_now, table
 from pipeline.models import Event, Export
 
 
@@ -50,31 +52,79 @@ class NewEvent:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-_exports = table(Export).c
+_exports, _events = table(Export).c, table(Event).c
 
+_LOCK: Final = (
+    update(table(Export))
+    .where(_exports.id == bindparam("of_export"))
+    .values(next_seq=_exports.next_seq)
+    .returning(database_now().label("at"))
+)
+_before = (
+    select(_events.hash)
+    .where(_events.export_id == _exports.id, _events.seq == _exports.next_seq - bindparam("count") - 1)
+    .correlate(table(Export))
+    .scalar_subquery()
+)
 _NUMBER: Final = (
     update(table(Export))
     .where(_exports.id == bindparam("of_export"))
-    .values(next_seq=_exports.next_seq + bindparam("count"), updated_at=database_now())
-    .returning(_exports.next_seq)
+    .values(
+        next_seq=_exports.next_seq + bindparam("count"),
+        updated_at=func.coalesce(bindparam("at", type_=Instant()), database_now()),
+    )
+    .returning(_exports.next_seq, _exports.updated_at, _before.label("prev_hash"))
+)
+_HASH: Final = select(_events.hash).where(
+    _events.export_id == bindparam("of_export"), _events.seq == bindparam("at_seq")
 )
 _WRITE: Final = insert(table(Event))
 
 
-def append(session: Session, export_id: str, actor: str, events: Sequence[NewEvent]) -> int:
-    """Write `events` in order and return the last sequence number.
+def lock(session: Session, export_id: str) -> datetime:
+    """Lock the export's row, as every writer of its log does first, and return the instant of what is then written."""
+    at: datetime = session.execute(_LOCK, {"of_export": export_id}).scalar_one()
+    return at
+
+
+def append(
+    session: Session, export_id: str, actor: str, events: Sequence[NewEvent], *, at: datetime | None = None
+) -> datetime:
+    """Write `events` in order, each chained to the one before it, and return the instant that they bear.
 
     The numbers come from the export's row, in the caller's transaction: a rollback gives them back, so there is no gap.
+    `at` is the instant of `lock`, where the caller has called it; else it is the database's now. Without an event it is
+    no more than `lock`.
     """
     count = len(events)
-    last: int = session.execute(_NUMBER, {"of_export": export_id, "count": count}).scalar_one()
-    first = last - count
-    if count:
-        session.execute(
-            _WRITE,
-            [
-                {"export_id": export_id, "seq": first + n, "type": e.type.value, "actor": actor, "data": dict(e.data)}
-                for n, e in enumerate(events)
-            ],
-        )
-    return last - 1
+    if not count:
+        return at or lock(session, export_id)
+    row = session.execute(_NUMBER, {"of_export": export_id, "count": count, "at": at}).one()
+    first = row.next_seq - count
+    prev_hash = row.prev_hash
+    if prev_hash is None and first > 1:
+        # We waited for the row, and PostgreSQL looked for the event as of before: whoever we waited for wrote it.
+        prev_hash = session.execute(_HASH, {"of_export": export_id, "at_seq": first - 1}).scalar_one()
+    session.execute(_WRITE, chained(export_id, first, actor, row.updated_at, events, prev_hash))
+    instant: datetime = row.updated_at
+    return instant
+
+
+def chained(
+    export_id: str, first: int, actor: str, at: datetime, events: Sequence[NewEvent], prev_hash: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the rows of `events`, numbered from `first`, each with its hash and the hash of the one before it."""
+    rows = []
+    for seq, each in enumerate(events, first):
+        row = {
+            "export_id": export_id,
+            "seq": seq,
+            "type": each.type.value,
+            "at": at,
+            "actor": actor,
+            "data": dict(each.data),
+            "prev_hash": prev_hash,
+        }
+        prev_hash = event_hash(row)
+        rows.append(row | {"hash": prev_hash})
+    return rows

@@ -190,7 +190,7 @@ class Artifact(SQLModel, table=True):
 
 
 class Event(SQLModel, table=True):
-    """What happened, in order; only ever added to."""
+    """What happened, in order; only ever added to, and chained by hashes."""
 
     __tablename__ = "events"
 
@@ -200,6 +200,8 @@ class Event(SQLModel, table=True):
     at: datetime = written_at()
     actor: str
     data: dict[str, Any] = Field(sa_type=JSON_COLUMN)
+    prev_hash: str | None = None  # of the event before it; see pipeline/chain.py
+    hash: str
 
 
 class IdempotencyRecord(SQLModel, table=True):

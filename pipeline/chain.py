@@ -1,0 +1,44 @@
+"""The hash chain of a log: what an event's hash is taken over, so that anybody can take it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import rfc8785
+
+#: What a hash begins with, and what is hashed: another form would be another version.
+VERSION: Final = "v1"
+#: What of an event is hashed.
+MEMBERS: Final = ("actor", "at", "data", "export_id", "prev_hash", "seq", "type")
+_SAID: Final = b"exports event v1\n"
+
+# Where RFC 8785 asks for more than sorted keys: numbers with a fraction or an exponent, and keys beyond the basic plane.
+# A text that merely looks so costs time, nothing else.
+_SUBTLE: Final = re.compile("[0-9][.eE]|[\U00010000-\U0010ffff]")
+
+
+def event_hash(event: Mapping[str, Any]) -> str:
+    """Return `v1:` and the SHA-256 over the RFC 8785 JSON of the event and of the hash before it.
+
+    `event` has at least the columns of MEMBERS; `prev_hash` is None for the first event of an export. `at` counts with all
+    its microseconds, in UTC.
+    """
+    said = {name: event[name] for name in MEMBERS} | {"at": instant(event["at"])}
+    return f"{VERSION}:{hashlib.sha256(_SAID + canonical(said)).hexdigest()}"
+
+
+def instant(at: datetime) -> str:
+    """Return the instant as it is hashed: UTC, always six digits of a second, Z."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """Return the RFC 8785 form of JSON."""
+    # The encoder in C writes the same bytes in a tenth of the time: a test holds the two against each other.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    return rfc8785.dumps(dict(value)) if _SUBTLE.search(text) else text.encode()
