@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -151,7 +151,8 @@ def _chains(
     count = 0
     with runtime.db.read() as session:
         streamed = session.execute(query, execution_options={"stream_results": True, "yield_per": _IN_ONE_STRETCH})
-        for event in streamed.mappings():
+        for row in streamed.mappings():
+            event = cast(Mapping[str, Any], row)
             if chain is None or chain.export_id != event["export_id"]:
                 if chain is not None:
                     chain.end()
@@ -195,7 +196,7 @@ class Broken(Exception):
         self.survey = found
 
 
-def head(runtime: Runtime, account_id: str | None = None) -> Head:
+def head(runtime: Runtime, account_id: str | None = None, *, settled_seconds: float = SETTLED_SECONDS) -> Head:
     """Return the signed head of the installation's log, or of one account's, once every chain of it is proven.
 
     Raises Broken, and NotFound where there is no such account.
@@ -203,7 +204,7 @@ def head(runtime: Runtime, account_id: str | None = None) -> Head:
     with runtime.db.read() as session:
         if account_id is not None and session.get(Account, account_id) is None:
             raise NotFound(f"there is no account {account_id}")
-        until: datetime = session.execute(select(database_now(-SETTLED_SECONDS))).scalar_one()
+        until: datetime = session.execute(select(database_now(-settled_seconds))).scalar_one()
     found = survey(runtime, account_id=account_id, until=until)
     if not found.intact:
         raise Broken(found)

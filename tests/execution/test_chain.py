@@ -1,0 +1,304 @@
+"""The log is evidence: whatever is done to it in the database is found, at the event it was done to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import rfc8785
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import SQLModel, col, select
+
+from pipeline import audit, events, migrations
+from pipeline.chain import canonical, event_hash
+from pipeline.db import Database, table
+from pipeline.events import EventType, NewEvent
+from pipeline.models import Attempt, Event
+from tests import builders
+from tests.execution.conftest import House
+from tests.execution.revisions import amended, deliver_all, executed
+from tests.execution.tampering import unguarded
+from tests.servers import PostgreSQL
+
+_EVENTS = table(Event)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4),
+)  # fmt: skip
+
+
+@pytest.fixture
+def either(make_house: Callable[[str], House], database_url: str) -> House:
+    """A house on each of the databases."""
+    return make_house(database_url)
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, max_size=5))
+def test_what_is_hashed_is_canonical_json(value: dict[str, Any]) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
+
+
+def test_hash_is_the_one_that_the_documents_promise() -> None:
+    event = {
+        "export_id": "exp_1",
+        "seq": 1,
+        "type": "EXPORT_ACCEPTED",
+        "at": datetime(2026, 11, 24, 15, 0, tzinfo=UTC),
+        "actor": "key_1",
+        "data": {"units": 1},
+        "prev_hash": None,
+    }
+    assert event_hash(event) == "v1:2cf46c6c4ebe9be997949da563d60a449fad7a44b834dc58d2d5589f99bbd599"
+
+
+@given(st.data())
+def test_any_one_change_of_any_log_is_found_at_its_event(data: st.DataObject) -> None:
+    start = datetime(2026, 11, 24, tzinfo=UTC)
+    said = [NewEvent(data.draw(st.sampled_from(EventType)), {"n": n}) for n in range(data.draw(st.integers(2, 8)))]
+    log = events.chained("exp_1", 1, "key_1", start, said)
+    assert _followed(log, len(log)) is None
+    place = data.draw(st.integers(0, len(log) - 1))
+    column = data.draw(st.sampled_from(sorted(log[0].keys() - {"export_id", "seq"})))
+    others: dict[str, Any] = {"at": start + timedelta(microseconds=1), "data": {"n": -1}}
+    log[place] = log[place] | {column: others.get(column, "another")}
+    fault = _followed(log, len(log))
+    assert fault is not None
+    assert fault.seq == place + 1
+
+
+def _followed(log: list[dict[str, Any]], given_out: int) -> audit.Fault | None:
+    chain = audit.Chain("exp_1", given_out + 1)
+    for event in log:
+        chain.follow(event)
+    chain.end()
+    return chain.fault
+
+
+def test_every_chain_holds_whatever_became_of_the_export(either: House) -> None:
+    first = executed(either)
+    deliver_all(either, first)
+    amended(either, first)
+    either.accept(builders.plan(batch="batch_2"))
+    found = audit.survey(either.runtime)
+    with either.runtime.db.read() as session:
+        assert found.events == session.scalar(sa.select(sa.func.count()).select_from(_EVENTS))
+    assert (found.exports, found.intact) == (3, True)
+
+
+CHANGES: dict[str, Any] = {
+    "type": "EXPORT_FAILED",
+    "at": datetime(2026, 1, 1, tzinfo=UTC),
+    "actor": "somebody",
+    "data": {"unitNo": 2},
+    "prev_hash": "v1:00",
+    "hash": "v1:00",
+}
+
+
+def test_changed_columns_are_all_that_an_event_has() -> None:
+    assert CHANGES.keys() | {"export_id", "seq"} == {column.name for column in _EVENTS.columns}
+
+
+@pytest.mark.parametrize("column", CHANGES)
+def test_change_of_any_column_is_found(either: House, column: str) -> None:
+    export_id = executed(either)
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(_EVENTS.update().where(_EVENTS.c.seq == 3).values({column: CHANGES[column]}))
+    (fault,) = audit.survey(either.runtime).faults
+    kind = "moved" if column == "prev_hash" else "changed"
+    assert (fault.export_id, fault.seq, fault.kind) == (export_id, 3, kind)
+
+
+def test_what_is_missing_moved_replaced_or_added_is_named(either: House) -> None:
+    export_id = executed(either)
+    with either.runtime.db.read() as session:
+        rows = [dict(row) for row in session.execute(sa.select(_EVENTS).order_by(_EVENTS.c.seq)).mappings()]
+    last = rows[-1]["seq"]
+    forged = rows[4] | {"actor": "somebody", "prev_hash": rows[2]["hash"]}
+    forged["hash"] = event_hash(forged)
+    follows = rows[-1] | {"seq": last + 1, "prev_hash": rows[-1]["hash"]}
+    follows["hash"] = event_hash(follows)
+    swapped = [rows[4] | {"seq": 6}, rows[5] | {"seq": 5}]
+    for taken, put, seq, kind in (
+        ([5], [], 5, "missing"),
+        ([1], [], 1, "missing"),
+        ([last], [], last, "missing"),
+        ([5], [forged], 5, "replaced"),
+        ([5, 6], swapped, 5, "moved"),
+        ([], [follows], last + 1, "added"),
+    ):
+        _put(either, rows, taken, put)
+        (fault,) = audit.survey(either.runtime, export_id=export_id).faults
+        assert (fault.seq, fault.kind) == (seq, kind)
+        _put(either, rows, range(1, last + 2), rows)
+    assert audit.survey(either.runtime).intact
+
+
+def _put(house: House, rows: list[dict[str, Any]], taken: Any, put: list[dict[str, Any]]) -> None:
+    with unguarded(house.runtime.db) as connection:
+        connection.execute(_EVENTS.delete().where(_EVENTS.c.seq.in_(list(taken))))
+        if put:
+            connection.execute(_EVENTS.insert(), put)
+
+
+def test_writers_at_once_make_one_chain(either: House) -> None:
+    export_id = either.accept().export_id
+    together = threading.Barrier(8)
+
+    def write() -> None:
+        together.wait()
+        for _ in range(5):
+            with either.runtime.db.write() as session:
+                events.append(session, export_id, "somebody", [NewEvent(EventType.STEP_RETRIED)])
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = audit.survey(either.runtime)
+    assert (found.events, found.faults) == (41, [])
+
+
+@pytest.mark.parametrize("model", [Event, Attempt])
+def test_database_refuses_to_change_what_is_only_ever_added_to(either: House, model: type[SQLModel]) -> None:
+    executed(either)
+    name = model.__tablename__
+    key = table(model).primary_key.columns.keys()[0]
+    statements = [f"UPDATE {name} SET {key} = 'x'", f"DELETE FROM {name}"]  # noqa: S608
+    if not either.runtime.db.is_sqlite:
+        statements.append(f"TRUNCATE {name} CASCADE")
+    for statement in statements:
+        with pytest.raises(DBAPIError, match="append-only"), either.runtime.db.write() as session:
+            session.execute(sa.text(statement))
+    assert audit.survey(either.runtime).intact
+
+
+@pytest.mark.servers
+def test_role_of_the_service_can_add_to_the_log_and_no_more(
+    make_house: Callable[[str], House], postgres_server: PostgreSQL, postgres_template: str
+) -> None:
+    url = postgres_server.fresh_url(postgres_template)
+    owner = make_house(url)
+    grants = (
+        "CREATE ROLE exports_service LOGIN",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO exports_service",
+        "REVOKE UPDATE, DELETE ON events, attempts FROM exports_service",
+    )
+    with owner.runtime.db.engine.begin() as connection:
+        for grant in grants:
+            connection.execute(sa.text(grant))
+    try:
+        own = Database(url.replace("postgres@", "exports_service@"))
+        house = House(
+            type(owner.runtime)(owner.runtime.settings, own, owner.runtime.store),
+            owner.clock,
+            owner.store,
+            owner.caller,
+        )
+        export_id = executed(house)
+        for statement in (
+            "UPDATE events SET actor = 'x'",
+            "DELETE FROM events",
+            "TRUNCATE events",
+            "ALTER TABLE events DISABLE TRIGGER ALL",
+            "DROP TRIGGER events_append_only ON events",
+            "SET session_replication_role = replica",
+        ):
+            with pytest.raises(DBAPIError, match=r"denied|owner"), own.write() as session:
+                session.execute(sa.text(statement))
+        assert audit.survey(house.runtime, export_id=export_id).intact
+        own.dispose()
+    finally:
+        with owner.runtime.db.engine.begin() as connection:
+            connection.execute(sa.text("DROP OWNED BY exports_service"))
+            connection.execute(sa.text("DROP ROLE exports_service"))
+
+
+def test_events_of_an_older_version_are_chained_by_the_upgrade(either: House) -> None:
+    export_id = executed(either)
+    with either.runtime.db.read() as session:
+        before = [row.hash for row in session.scalars(select(Event).order_by(col(Event.seq)))]
+    migrations.downgrade(either.runtime.db, "0005")
+    migrations.upgrade(either.runtime.db)
+    with either.runtime.db.read() as session:
+        assert [row.hash for row in session.scalars(select(Event).order_by(col(Event.seq)))] == before
+    assert audit.survey(either.runtime, export_id=export_id).intact
+    with pytest.raises(DBAPIError, match="append-only"), either.runtime.db.write() as session:
+        session.execute(_EVENTS.delete())
+
+
+def test_head_still_fits_a_log_that_grew_and_no_log_that_shrank(either: House) -> None:
+    runtime = either.runtime
+    kept, gone = executed(either), executed(either, builders.plan(batch="batch_2"))
+    stated = audit.head(runtime, settled_seconds=0)
+    until = datetime.fromisoformat(stated.until)
+    assert (stated.exports, stated.events) == (2, audit.survey(runtime).events)
+    either.clock.pass_seconds(1)
+    amended(either, kept)
+    either.accept(builders.plan(batch="batch_3"))
+    assert audit.fits(stated, audit.survey(runtime, until=until)) is None
+    with unguarded(runtime.db) as connection:
+        connection.execute(_EVENTS.delete().where(_EVENTS.c.export_id == gone))
+        connection.execute(sa.text("UPDATE exports SET next_seq = 1 WHERE id = :id"), {"id": gone})
+    found = audit.survey(runtime, until=until)
+    assert found.intact, "a log that is gone as a whole breaks no chain"
+    assert audit.fits(stated, found) == "the head counts 2 exports, the log has 1"
+
+
+def test_head_says_nothing_of_what_may_still_be_under_way(house: House) -> None:
+    executed(house)
+    assert audit.head(house.runtime).exports == 0
+    house.clock.pass_seconds(audit.SETTLED_SECONDS)
+    assert audit.head(house.runtime).exports == 1
+
+
+def test_log_forged_to_the_end_does_not_fit_the_head(house: House) -> None:
+    export_id = executed(house)
+    stated = audit.head(house.runtime, settled_seconds=0)
+    with house.runtime.db.read() as session:
+        rows = [dict(row) for row in session.execute(sa.select(_EVENTS).order_by(_EVENTS.c.seq)).mappings()]
+    rows[2]["actor"] = "somebody"
+    for before, row in zip([None, *rows], rows, strict=False):
+        row["prev_hash"] = None if before is None else before["hash"]
+        row["hash"] = event_hash(row)
+    _put(house, rows, range(1, len(rows) + 1), rows)
+    found = audit.survey(house.runtime, until=datetime.fromisoformat(stated.until))
+    assert (found.intact, found.exports) == (True, 1), export_id
+    assert audit.fits(stated, found) == "the log has as many exports and events as the head counts, but they are others"
+
+
+def test_head_is_ours_under_the_key_of_today_and_those_before_it_and_unchanged(house: House) -> None:
+    executed(house)
+    settings = house.runtime.settings
+    stated = audit.head(house.runtime, settled_seconds=0)
+    renewed = settings.model_copy(
+        update={"secret_key": SecretStr("k" * 32), "secret_keys_previous": (settings.secret_key,)}
+    )
+    assert audit.is_ours(settings, stated)
+    assert audit.is_ours(renewed, stated)
+    assert not audit.is_ours(renewed.model_copy(update={"secret_keys_previous": ()}), stated)
+    for name, value in {
+        "exports": 0,
+        "until": "2026-01-01T00:00:00.000000Z",
+        "root": "sha256:00",
+        "account": "x",
+    }.items():
+        assert not audit.is_ours(settings, stated.model_copy(update={name: value})), name
+
+
+def test_no_head_is_signed_of_a_broken_log(house: House) -> None:
+    executed(house)
+    with unguarded(house.runtime.db) as connection:
+        connection.execute(_EVENTS.delete().where(_EVENTS.c.seq == 4))
+    with pytest.raises(audit.Broken, match="1 of 1 chains are broken"):
+        audit.head(house.runtime)
