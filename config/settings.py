@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,6 +19,8 @@ _SMTP_URL = re.compile(
 )
 _MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+"
 _MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -154,6 +157,13 @@ class Settings(BaseSettings):
         10_000, description="Launches the API holds for publishing; beyond it the sweep owes them"
     )
 
+    # Faults on purpose
+    failpoints: str = Field(
+        "",
+        description="Places where the process breaks, to see what follows: POINT=ACTION, apart by blanks; on loopback only",
+    )
+    failpoints_folder: str = Field("var/failpoints", description="Where each of them is marked as done")
+
     # Database
     database_pool: Count = Field(10, description="Connections one process keeps to PostgreSQL")
     database_timeout_seconds: Seconds = Field(10, description="How long a statement waits for a lock or a connection")
@@ -185,6 +195,15 @@ class Settings(BaseSettings):
             raise ValueError("EXPORTS_SMTP_URL would send its password in the clear; use smtp+starttls:// or smtps://")
         if not sender:
             raise ValueError("EXPORTS_SMTP_URL needs a sender; give EXPORTS_MAIL_FROM too")
+        return self
+
+    @model_validator(mode="after")
+    def _failpoints_stay_here(self) -> Settings:
+        if self.failpoints and urlsplit(self.public_url).hostname not in _LOOPBACK:
+            raise ValueError(
+                "EXPORTS_FAILPOINTS breaks the service on purpose, and EXPORTS_PUBLIC_URL is reached from other machines;"
+                " unset one of them"
+            )
         return self
 
     @property

@@ -26,6 +26,7 @@ from pipeline.errors import (
 )
 from pipeline.events import EventType, NewEvent, chained
 from pipeline.execution import first_steps
+from pipeline.failpoints import failpoint
 from pipeline.ids import new_id
 from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, Step
 from pipeline.notifications import Lane
@@ -221,8 +222,11 @@ def _accept_new(
     runtime: Runtime, caller: Caller, read: ReadPlan, answer: Answer, trace_parent: str | None
 ) -> Acceptance:
     new = prepared(runtime, caller, read, trace_parent)
+    failpoint("accept.before")
     with runtime.db.write() as session:
         new.write(session, caller, answer)
+        failpoint("accept.mid")
+    failpoint("accept.after")
     return new.acceptance()
 
 

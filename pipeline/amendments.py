@@ -26,6 +26,7 @@ from pipeline.accounts import Caller
 from pipeline.errors import InsufficientRole, InvalidAccountScope, InvalidState, ValidationFailed
 from pipeline.events import EventType, NewEvent
 from pipeline.execution import move
+from pipeline.failpoints import failpoint
 from pipeline.interventions import Expects
 from pipeline.models import Export, ExportUnit, Package, Step
 from pipeline.notifications import Lane
@@ -78,9 +79,12 @@ def amend(
             return same_again(runtime, newest, answer)
         _check_amendable(old, newest)
         new = prepared(runtime, caller, read, trace_parent, amended)
+        failpoint("amend.before")
         with runtime.db.write() as session:
             lanes = _take_place(session, caller, amended, new, expects)
             new.write(session, caller, answer)
+            failpoint("amend.mid")
+        failpoint("amend.after")
         return new.acceptance(lanes)
 
     return until_settled(once, request, idempotency_key)

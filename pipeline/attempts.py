@@ -19,6 +19,7 @@ from pipeline.channels.channel import Receipt
 from pipeline.db import database_now, table
 from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced
 from pipeline.events import EventType, NewEvent
+from pipeline.failpoints import failpoint
 from pipeline.lanes import Claim, Owed
 from pipeline.models import Attempt, BrokerSubmission, Delivery
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, Lane
@@ -92,6 +93,7 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
         session.execute(insert(table(Attempt)), _attempts(claimed, sent))
         _watch(session, runtime.settings, claimed, sent)
         events.append(session, lane.export_id, ACTOR, happened)
+        failpoint("delivery.mid")
     return recorded
 
 

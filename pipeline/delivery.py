@@ -20,6 +20,7 @@ from pipeline.channels.channel import ChannelName, Receipt
 from pipeline.db import database_now
 from pipeline.errors import ChannelRefused, ChannelUnavailable, ExportsError, InsufficientRole, InvalidState, NotFound
 from pipeline.events import EventType, NewEvent
+from pipeline.failpoints import failpoint
 from pipeline.lanes import Claim, due_lanes
 from pipeline.models import Attempt, BrokerSubmission, Delivery, Export, Notification
 from pipeline.notifications import Lane
@@ -57,9 +58,12 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
     wakes: list[Lane] = []
     with structlog.contextvars.bound_contextvars(export_id=export_id, partner_id=partner_id, channel=channel):
         while not put_off and (claimed := lanes.claim(runtime, lane)) is not None:
+            failpoint("delivery.before")
             with lanes.held(runtime, claimed):
                 sent = _send(runtime.settings, claimed)
+            failpoint("delivery.sent")
             recorded = attempts.record(runtime, claimed, sent)
+            failpoint("delivery.after")
             delivered += len(sent.receipts)
             put_off += recorded.put_off
             dead += recorded.dead
@@ -103,6 +107,7 @@ def _send(settings: Settings, claimed: Claim) -> Sent:
             receipts.append(receipt)
             durations.append(round((now - before) * 1000))
             before = now
+            failpoint("delivery.between")
             # What was taken is recorded before long: a crash would send it again.
             if now - began > settings.lease_seconds:
                 break

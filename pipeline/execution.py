@@ -18,6 +18,7 @@ from pipeline.customs import treatment
 from pipeline.db import changed, database_now, table
 from pipeline.errors import DatabaseBusy, ExportsError, Fenced, InvalidState, Retryable, Terminal
 from pipeline.events import EventType, NewEvent
+from pipeline.failpoints import failpoint
 from pipeline.models import Export, Step
 from pipeline.runtime import Runtime
 from pipeline.states import EXPORT_MOVES, ExportState, StepState, sources
@@ -190,6 +191,7 @@ def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, l
     spec = SPECS[context.step]
     if context.attempt > runtime.settings.step_max_attempts:
         raise Terminal(f"{spec.name} was begun {context.attempt - 1} times and never finished")
+    failpoint(f"{spec.name}.before")
     prepared = None
     if spec.prepare is not None:
         with held(runtime, context):
@@ -197,11 +199,13 @@ def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, l
     try:
         with runtime.db.write() as session:
             following, opened = _finish(session, runtime, context, spec, prepared)
+            failpoint(f"{spec.name}.mid")
     except IntegrityError as error:
         # Whoever overtook us wrote the same rows first; otherwise the facts themselves collide and a person must look.
         if not still_holds(runtime, context):
             raise Fenced from error
         raise Terminal(f"{spec.name} collides with what is recorded: {str(error.orig).splitlines()[0]}") from error
+    failpoint(f"{spec.name}.after")
     log.info("step_done", attempt=context.attempt)
     return following, opened
 
@@ -328,6 +332,7 @@ def owed_again(runtime: Runtime) -> list[Wake]:
             .returning(col(Step.export_id), col(Step.unit_no), col(Step.name))
         ).all()
         lanes = delivery.due_lanes(session, settings)
+        failpoint("sweep.mid")
     wakes = [Wake(row.export_id, row.unit_no, row.name) for row in rows]
     lanes += deadlines.overdue(runtime)
     return wakes + [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]

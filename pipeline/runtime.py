@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from config.settings import Settings, get_settings
+from pipeline import failpoints
 from pipeline.artifacts import ArtifactStore
 from pipeline.db import Clock, Database, utc_now
 from pipeline.errors import UnsafeSettings
@@ -43,6 +44,7 @@ def process_runtime() -> Runtime:
     """
     settings = get_settings()
     ensure_own_secret_key(settings)
+    failpoints.arm(settings)
     return open_runtime(settings)
 
 

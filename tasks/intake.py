@@ -20,6 +20,7 @@ from pipeline import acknowledgements, dispatch
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
 from pipeline.errors import InvalidRequest, Refused, Retryable, ValidationFailed
+from pipeline.failpoints import failpoint
 from pipeline.ids import new_id
 from pipeline.runtime import Runtime, process_runtime
 from pipeline.schemas.execution import ExecuteRequest
@@ -91,6 +92,7 @@ class Intake(ConsumerProducerMixin):
     def _receive(self, message: Message, act: Act, refuse: Refuse) -> None:
         request_id = str(message.properties.get("message_id") or message.headers.get("id") or new_id("cmd"))
         with structlog.contextvars.bound_contextvars(request_id=request_id):
+            failpoint("intake.before")
             while True:
                 try:
                     answer = Answer("application/json", act(message))
@@ -109,7 +111,9 @@ class Intake(ConsumerProducerMixin):
                     broken = InvalidRequest("the message cannot be processed; see the log")
                     answer = self._refused(message, broken, refuse, request_id)
                 break
+            failpoint("intake.mid")
             self._reply(message, answer, request_id)
+            failpoint("intake.after")
             message.ack()
 
     def _accept(self, message: Message) -> bytes:

@@ -13,6 +13,7 @@ from config.celery import app
 from config.settings import get_settings
 from pipeline import dispatch, execution, polling
 from pipeline.errors import DatabaseBusy
+from pipeline.failpoints import failpoint
 from pipeline.runtime import ensure_own_secret_key, process_runtime
 
 log = structlog.get_logger(__name__)
@@ -44,17 +45,23 @@ class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
         pause = get_settings().sweep_seconds
         # Workers that were started together should not look together.
         while not self._ended.wait(pause * random.uniform(0.8, 1.2)):  # noqa: S311 - no secret
-            sweep()
+            try:
+                sweep()
+            except Exception:
+                # A thread that ends here would never again owe what was lost.
+                log.exception("sweep_raised")
 
 
 def sweep() -> int:
     """Wake what is due and return how much that was; a database that does not answer is asked again next time."""
+    failpoint("sweep.before")
     try:
         owed = execution.owed_again(process_runtime())
         inquiries = polling.due(process_runtime())
     except DatabaseBusy as busy:
         log.warning("sweep_put_off", reason=str(busy))
         return 0
+    failpoint("sweep.after")
     if owed:
         log.info("owed_again", count=len(owed))
         dispatch.wake(owed)

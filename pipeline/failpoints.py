@@ -1,0 +1,117 @@
+"""Named places at which this process can be made to break, so that what follows a crash is shown and not believed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+import structlog
+
+from config.settings import Settings
+from pipeline.errors import DatabaseBusy, UnsafeSettings
+
+log = structlog.get_logger(__name__)
+
+_SPEC: Final = re.compile(
+    r"(?P<point>[a-z_]+(?:\.[a-z_]+)+)=(?P<action>[a-z_]+)(?::(?P<argument>[^\s*]+))?(?:\*(?P<times>\d+))?"
+)
+_LOOK_SECONDS: Final = 0.01
+
+
+class Broken(Exception):
+    """What the action `raise` raises: an error that nobody foresaw."""
+
+
+@dataclass(frozen=True)
+class Failpoint:
+    """What happens at a point, and how often: `marks` is the folder in which each time leaves a file."""
+
+    point: str
+    action: str
+    argument: str
+    times: int
+    marks: Path
+
+    def hit(self) -> None:
+        """Act, unless that was done as often as wished; processes that share the folder count together."""
+        if not any(self._marked(number) for number in range(1, self.times + 1)):
+            return
+        log.warning("failpoint", point=self.point, action=self.action)
+        if self.action == "sleep":
+            time.sleep(int(self.argument) / 1000)
+        elif self.action == "barrier":
+            while not Path(self.argument).exists():
+                time.sleep(_LOOK_SECONDS)
+        else:
+            self._break()
+
+    def _marked(self, number: int) -> bool:
+        try:
+            (self.marks / f"{self.point}.{number}").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def _break(self) -> NoReturn:
+        match self.action:
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "raise_db":
+                raise DatabaseBusy(f"the database did not answer: failpoint {self.point}")
+            case "enospc":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            case "raise":
+                raise Broken(f"failpoint {self.point}")
+        os._exit(70)
+
+
+_BARE: Final = frozenset({"kill", "exit", "raise", "raise_db", "enospc"})
+
+_armed: dict[str, Failpoint] = {}
+
+
+def failpoint(point: str) -> None:
+    """Do what was set for the point; nothing, in less than a microsecond, unless this process was armed."""
+    if point in _armed:
+        _armed[point].hit()
+
+
+def arm(settings: Settings) -> None:
+    """Set this process's failpoints as the settings say; raises UnsafeSettings where they cannot be understood."""
+    _armed.clear()
+    if not settings.failpoints:
+        return
+    marks = Path(settings.failpoints_folder)
+    marks.mkdir(parents=True, exist_ok=True)
+    _armed.update(parsed(settings.failpoints, marks))
+    log.warning("failpoints_armed", points=sorted(_armed))
+
+
+def parsed(text: str, marks: Path) -> Mapping[str, Failpoint]:
+    """Return the failpoints of a setting such as `hand_off.mid=kill*2 sweep.after=sleep:500`.
+
+    Raises UnsafeSettings.
+    """
+    found = {}
+    for spec in text.split():
+        match = _SPEC.fullmatch(spec)
+        argument = (match and match["argument"]) or ""
+        if match is None or not _fits(match["action"], argument):
+            actions = "kill, exit, raise, raise_db, enospc, sleep:MILLISECONDS or barrier:FILE"
+            raise UnsafeSettings(f"EXPORTS_FAILPOINTS holds {spec!r}; give POINT=ACTION, with {actions}, and *TIMES")
+        point = match["point"]
+        found[point] = Failpoint(point, match["action"], argument, int(match["times"] or 1), marks)
+    return found
+
+
+def _fits(action: str, argument: str) -> bool:
+    if action == "sleep":
+        return argument.isdecimal()
+    return bool(argument) if action == "barrier" else action in _BARE and not argument
