@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import events, signing
+from pipeline import events, notifications, signing
 from pipeline.channels.webhook import check_signature
 from pipeline.db import database_now
 from pipeline.errors import NotFound
@@ -30,6 +30,10 @@ _EVENTS: Final = {
     SubmissionState.QUERY: EventType.BROKER_QUERIED,
     SubmissionState.RELEASED: EventType.BROKER_RELEASED,
 }
+
+
+#: The answers that are told to the operators: a person must look.
+_TOLD: Final = frozenset({SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD})
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ def climb(session: Session, settings: Settings, submission_id: str, rung: Submis
 def record(session: Session, settings: Settings, submission_id: str, answer: AcknowledgementBody) -> list[NewEvent]:
     """Record the broker's answer and move the submission where it leads; no event where it was recorded before.
 
-    An answer that comes late, or out of order, is kept and moves nothing. The caller holds the export's row.
+    An answer that comes late, or out of order, is kept and moves nothing. A rejection, a query and a hold are owed to the
+    operators. The caller holds the export's row.
     """
     known = session.scalar(
         select(col(Acknowledgement.id)).where(
@@ -109,6 +114,9 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
     )
     rung = SubmissionState(answer.rung)
     moved = climb(session, settings, submission_id, rung)
+    if rung in _TOLD:
+        row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
+        notifications.answered(session, row, answer)
     said = {name: value for name, value in carried.items() if value not in (None, [])}
     return [NewEvent(_EVENTS[rung], {"submissionId": submission_id, "moved": moved} | said)]
 

@@ -21,7 +21,7 @@ from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
 from pipeline.lanes import Claim, Owed
-from pipeline.models import Attempt, BrokerSubmission, Delivery
+from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, Lane
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MessageType
@@ -139,10 +139,22 @@ _DEAD: Final = _GUARDED.values(
     state=DeliveryState.DEAD.value, attempts=_once_more, error=bindparam("reason"), lease_until=None, due_at=None
 )
 
-_OF_PARTNER: Final = select(
-    func.count().filter(_deliveries.state.not_in((DeliveryState.DELIVERED.value, DeliveryState.CANCELLED.value))),
-    func.count(_deliveries.notification_id.distinct()),
-).where(_deliveries.export_id == bindparam("of_export"), _deliveries.partner_id == bindparam("of_partner"))
+#: What may follow what an export itself has to say: news of its own, which does not tell the end of the export again.
+_NEWS: Final = frozenset({MessageType.DELIVERY_DEAD, MessageType.HANDOFF_OVERDUE, MessageType.HANDOFF_ANSWERED})
+
+_said = table(Notification).c
+_OF_PARTNER: Final = (
+    select(
+        func.count().filter(_deliveries.state.not_in((DeliveryState.DELIVERED.value, DeliveryState.CANCELLED.value))),
+        func.count(_deliveries.notification_id.distinct()),
+    )
+    .join(table(Notification), _said.id == _deliveries.notification_id)
+    .where(
+        _deliveries.export_id == bindparam("of_export"),
+        _deliveries.partner_id == bindparam("of_partner"),
+        _said.event_type.not_in(sorted(_NEWS)),
+    )
+)
 
 
 def _guarded(session: Session, owed: Sequence[Owed], statement: ReturningUpdate[Any], **parameters: object) -> None:
@@ -248,11 +260,7 @@ def _handed_over(
 def _told(session: Session, claimed: Claim, taken: Sequence[Owed]) -> list[NewEvent]:
     """Return the event that the partner has been told, once everything that it is owed of the export was delivered."""
     lane = claimed.lane
-    fresh = [each for each in taken if each.first_time]
-    if claimed.audience == OPERATOR:
-        # What follows later, such as dead letters, is news of its own and does not tell the end of the export again.
-        fresh = [each for each in fresh if each.event_type != MessageType.DELIVERY_DEAD]
-    if not fresh:
+    if not any(each.first_time and each.event_type not in _NEWS for each in taken):
         return []
     remaining, messages = session.execute(
         _OF_PARTNER, {"of_export": lane.export_id, "of_partner": lane.partner_id}

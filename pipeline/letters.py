@@ -25,6 +25,7 @@ from pipeline.schemas.messages import (
     ExportExecuted,
     ExportFailed,
     HandedUnit,
+    HandoffAnswered,
     HandoffOverdue,
     HandoffReady,
     HandoffSuperseded,
@@ -34,6 +35,7 @@ from pipeline.schemas.messages import (
 #: How many customs packages and documents a letter names one by one; all of them are in the message as JSON.
 MAX_PACKAGES: Final = 20
 MAX_DOCUMENTS: Final = 60
+MAX_FIELDS: Final = 40
 
 _NAMED_NUMBERS: Final = 3
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[._]")
@@ -139,6 +141,8 @@ def _content(settings: Settings, said: Notification, message: AboutExport, docum
             )
         case DeliveryDead():
             return _dead(message, page)
+        case HandoffAnswered():
+            return _answered(message, page)
         case HandoffOverdue():
             return Content(
                 f"Export {message.batch_id}: {message.partner_id} is late to answer",
@@ -299,6 +303,49 @@ def _dead(message: DeliveryDead, page: tuple[str, str]) -> Content:
             "Find out with the partner why it was not taken, or give the partner another channel.",
             f"Then send it again: POST {message.resend}, or on the command line: exports deliveries resend {message.delivery_id}",
         ],
+        page=page,
+    )
+
+
+_ANSWERS: Final = {
+    "rejected": (
+        "rejects the handoff",
+        "Correct the plan, have it approved, and let it take the export's place: POST {inspect}/amend",
+    ),
+    "query": (
+        "asks about the handoff",
+        "Answer the customs broker. Where the plan has to change, amend the export: POST {inspect}/amend",
+    ),
+    "held": (
+        "says that customs holds the goods",
+        "Call the customs broker: ask what customs wants, and who brings it.",
+    ),
+}
+
+
+def _answered(message: HandoffAnswered, page: tuple[str, str]) -> Content:
+    says, remedy = _ANSWERS[message.rung]
+    opening = [f"{message.partner_id} {says}."]
+    if message.stands_at != message.rung:
+        opening.append(f"The handoff has gone on since: it stands at “{message.stands_at}”.")
+    rows = [
+        ("Customs broker", message.partner_id),
+        ("Says", message.message or ""),
+        ("Reference", message.reference or ""),
+        ("Submission", message.submission_id),
+    ]
+    fields = [(each.pointer, each.message) for each in message.fields[:MAX_FIELDS]]
+    if len(message.fields) > MAX_FIELDS:
+        fields.append(("and", f"{len(message.fields) - MAX_FIELDS} more"))
+    return Content(
+        f"Export {message.batch_id}: {message.partner_id} {says}",
+        f"A customs broker {says}",
+        opening,
+        [
+            Section("The answer", [(name, value) for name, value in rows if value]),
+            *([Section("Fields of the plan", fields)] if fields else []),
+        ],
+        asked=[remedy.format(inspect=message.inspect)],
         page=page,
     )
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import func, insert, select, update
 from sqlmodel import Session, col
@@ -14,9 +14,17 @@ from sqlmodel import Session, col
 from pipeline import recipients
 from pipeline.db import database_now
 from pipeline.ids import new_id
-from pipeline.models import Delivery, Export, Notification
+from pipeline.models import BrokerSubmission, Delivery, Export, Notification
 from pipeline.recipients import Recipient
-from pipeline.schemas.messages import AboutExport, DeliveryDead, ExportFailed, HandoffOverdue, MessageType
+from pipeline.schemas.messages import (
+    AboutExport,
+    AcknowledgementBody,
+    DeliveryDead,
+    ExportFailed,
+    HandoffAnswered,
+    HandoffOverdue,
+    MessageType,
+)
 from pipeline.states import DELIVERY_MOVES, DeliveryState, sources
 from pipeline.steps import StepContext
 
@@ -232,6 +240,34 @@ def overdue(session: Session, late: LateRung) -> list[Lane]:
     return _tell_operators(
         session, export.account_id, [Notice(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)]
     )
+
+
+def answered(session: Session, submission: BrokerSubmission, answer: AcknowledgementBody) -> None:
+    """Owe the operators an answer of the customs broker's that a person must look at; the next sweep wakes their lanes.
+
+    An answer may come by any way in, and none of them waits for the message broker.
+    """
+    export = session.get_one(Export, submission.export_id)
+    message = HandoffAnswered(
+        export_id=export.id,
+        batch_id=export.batch_id,
+        revision=export.revision,
+        test=export.test,
+        plan_hash=export.plan_hash,
+        treatment_digest=export.treatment_digest,
+        submission_id=submission.id,
+        partner_id=submission.partner_id,
+        channel=submission.channel,
+        answer_id=answer.id,
+        rung=cast(Any, answer.rung),
+        stands_at=submission.state,
+        reference=answer.reference,
+        message=answer.message,
+        fields=answer.fields,
+        inspect=f"/api/exports/{export.id}",
+    )
+    subject = f"{submission.id}/{answer.id}"
+    _tell_operators(session, export.account_id, [Notice(OPERATOR, MessageType.HANDOFF_ANSWERED, subject, message)])
 
 
 def _tell_operators(session: Session, account_id: str, notices: Sequence[Notice]) -> list[Lane]:

@@ -27,6 +27,7 @@ READ_FROM: Final[Mapping[str, tuple[str, ...]]] = {
     MessageType.EXPORT_EXECUTED: (queues.OPERATOR,),
     MessageType.EXPORT_FAILED: (queues.OPERATOR,),
     MessageType.HANDOFF_OVERDUE: (queues.OPERATOR,),
+    MessageType.HANDOFF_ANSWERED: (queues.OPERATOR,),
     MessageType.EXPORT_CANCELLED: (queues.OPERATOR, queues.CUSTOMS_BROKER, queues.WAREHOUSE),
     MessageType.DELIVERY_DEAD: (queues.OPERATOR,),
     CONNECTION_TEST: (queues.CUSTOMS_BROKER, queues.WAREHOUSE, queues.OPERATOR),

@@ -27,6 +27,7 @@ class MessageType(StrEnum):
     EXPORT_EXECUTED = "exports.export.executed.v1"
     EXPORT_FAILED = "exports.export.failed.v1"
     HANDOFF_OVERDUE = "exports.handoff.overdue.v1"
+    HANDOFF_ANSWERED = "exports.handoff.answered.v1"
     EXPORT_CANCELLED = "exports.export.cancelled.v1"
     DELIVERY_DEAD = "exports.delivery.dead.v1"
 
@@ -213,6 +214,34 @@ class HandoffOverdue(AboutExport):
     inspect: Relative
 
 
+AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+AnswerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+
+
+class FieldAnswer(Closed):
+    """What is wrong with, or asked about, one field."""
+
+    pointer: Annotated[str, StringConstraints(max_length=256, pattern=r"^(/[^/]*)*$")] = Field(
+        description="RFC 6901 JSON Pointer into the plan, such as /units/0/lines/2/htsCode"
+    )
+    message: AnswerText
+
+
+class HandoffAnswered(AboutExport):
+    """To the operator: the customs broker rejects a handoff or asks about it, or customs holds the goods; a person must look."""
+
+    submission_id: str
+    partner_id: str
+    channel: str
+    answer_id: str = Field(description="The customs broker's id of this answer")
+    rung: Literal["rejected", "query", "held"]
+    stands_at: str = Field(description="Where the submission stands after it; another rung where the answer came late")
+    reference: str | None
+    message: str | None
+    fields: list[FieldAnswer]
+    inspect: Relative
+
+
 class ExportCancelled(AboutExport):
     """To the operator, and to those who were told of an earlier revision: it was stopped, and nothing follows."""
 
@@ -242,6 +271,7 @@ MESSAGES: Final[dict[MessageType, type[AboutExport]]] = {
     MessageType.EXPORT_EXECUTED: ExportExecuted,
     MessageType.EXPORT_FAILED: ExportFailed,
     MessageType.HANDOFF_OVERDUE: HandoffOverdue,
+    MessageType.HANDOFF_ANSWERED: HandoffAnswered,
     MessageType.EXPORT_CANCELLED: ExportCancelled,
     MessageType.DELIVERY_DEAD: DeliveryDead,
 }
@@ -258,19 +288,6 @@ class ConnectionTested(Closed):
 
     test_id: str
     partner_id: str
-
-
-AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
-AnswerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
-
-
-class FieldAnswer(Closed):
-    """What is wrong with, or asked about, one field."""
-
-    pointer: Annotated[str, StringConstraints(max_length=256, pattern=r"^(/[^/]*)*$")] = Field(
-        description="RFC 6901 JSON Pointer into the plan, such as /units/0/lines/2/htsCode"
-    )
-    message: AnswerText
 
 
 class HandoffAnswer(Closed):

@@ -102,6 +102,29 @@ def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", *["DELIVERY_FAILED"] * 4, "DELIVERY_DEAD"]
 
 
+def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
+    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[float, float]] = []
+
+    def draw(shortest: float, longest: float) -> float:
+        drawn.append((shortest, longest))
+        return longest / 4
+
+    runtime, hook = opened(breaker_failures=100), endpoint(Script(500))
+    export = hooked(runtime, hook.url, packages=1)
+    monkeypatch.setattr("random.uniform", draw)
+    schedule = runtime.settings.delivery_schedule_seconds
+    for pause in schedule:
+        deliver(runtime, export)
+        (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+        assert owed.due_at is not None
+        assert (owed.due_at - clock.now).total_seconds() == pause / 4
+        clock.pass_seconds(pause / 4)
+    assert drawn == [(0, pause) for pause in schedule], "full jitter"
+    assert schedule == (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400), "Standard Webhooks' pauses"
+
+
 def test_the_operator_is_told_of_a_dead_letter_once(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime = opened(delivery_schedule_seconds=(1,))
     export = hooked(runtime, endpoint(Script(500)).url, packages=1)

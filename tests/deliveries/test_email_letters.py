@@ -72,6 +72,18 @@ SAID: Mapping[str, Mapping[str, Any]] = {
         "deadlineAt": "2026-11-25T15:00:00Z",
         "inspect": "/api/exports/exp_1",
     },
+    MessageType.HANDOFF_ANSWERED: {
+        "submissionId": "sub_1",
+        "partnerId": "br_1",
+        "channel": "webhook",
+        "answerId": "a-1",
+        "rung": "rejected",
+        "standsAt": "accepted",
+        "reference": "REF-9",
+        "message": "One field needs a correction.",
+        "fields": [{"pointer": "/units/0/lines/2/htsCode", "message": "The code does not fit."}],
+        "inspect": "/api/exports/exp_1",
+    },
 }
 
 
@@ -189,6 +201,16 @@ def test_a_letter_of_many_packages_and_documents_stays_a_letter(mailing: Runtime
             "Export batch_1: br_1 is late to answer",
             ["“delivered”", "2026-11-25 15:00 UTC", "Call the customs broker"],
         ),
+        (
+            MessageType.HANDOFF_ANSWERED,
+            "Export batch_1: br_1 rejects the handoff",
+            [
+                "stands at “accepted”",
+                "/units/0/lines/2/htsCode",
+                "The code does not fit.",
+                "POST /api/exports/exp_1/amend",
+            ],
+        ),
     ],
 )
 def test_operators_are_told_what_happened_and_what_to_do(
@@ -199,6 +221,25 @@ def test_operators_are_told_what_happened_and_what_to_do(
     for text in (letter.text, letter.html):
         assert [each for each in [*says, f"{PUBLIC}/console/exports/exp_1"] if each not in text] == []
         assert "/answers/" not in text
+
+
+@pytest.mark.parametrize(
+    ("rung", "subject", "does"),
+    [
+        ("query", "br_1 asks about the handoff", "Answer the customs broker."),
+        ("held", "br_1 says that customs holds the goods", "ask what customs wants"),
+    ],
+)
+def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
+    mailing: Runtime, rung: str, subject: str, does: str
+) -> None:
+    many = [{"pointer": f"/units/0/lines/{n}/htsCode", "message": "Why?"} for n in range(letters.MAX_FIELDS + 3)]
+    said = {**SAID[MessageType.HANDOFF_ANSWERED], "rung": rung, "standsAt": rung, "message": None, "fields": many}
+    letter = letters.letter(mailing.settings, notification(MessageType.HANDOFF_ANSWERED, said), [])
+    assert letter.subject == f"Export batch_1: {subject}"
+    assert does in " ".join(letter.text.split())
+    assert (letter.text.count("/htsCode"), "3 more" in letter.text) == (letters.MAX_FIELDS, True)
+    assert "has gone on since" not in letter.text
 
 
 @pytest.mark.parametrize(
