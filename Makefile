@@ -15,7 +15,7 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or later is needed, and $(PYTHON) is not one. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo test lint fix contracts soak bench ci clean
+.PHONY: help setup demo kits test lint fix contracts soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -28,6 +28,9 @@ demo: setup ## Run three example plans through every part, on this machine, and 
 
 test: setup ## Run the tests (servers that are not installed are skipped, unless CI is set)
 	$(VENV)/bin/pytest --cov --cov-report=term:skip-covered
+
+kits: ## Install what the Node.js consumer kit needs, with npm (its tests are skipped without, unless CI is set)
+	cd examples/consumers/node && npm ci --ignore-scripts
 
 lint: setup ## Check format, lint, types and import contracts
 	$(VENV)/bin/ruff format --check .
@@ -52,7 +55,7 @@ ci: ## Run all that must pass before a change lands (installs servers with apt w
 	.ci/run
 
 clean: ## Remove what the targets above made
-	rm -rf .venv .venv-* .uv .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf examples/consumers/node/node_modules .venv .venv-* .uv .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)

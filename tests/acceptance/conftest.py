@@ -38,7 +38,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def fits(item: pytest.Item) -> bool:
     """Whether the test asks for a kind of service that its stack is."""
-    asked = {"distributed", "embedded"} & set(getattr(item, "fixturenames", ()))
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if "on_rabbitmq" in fixtures and "postgres-rabbitmq" not in item.name:
+        return False
+    asked = {"distributed", "embedded"} & fixtures
     in_process = "sqlite-memory" in item.name
     return not asked or asked == {"embedded" if in_process else "distributed"}
 
@@ -76,6 +79,12 @@ def distributed(service: Service) -> Distributed:
     """The service where its message broker and its workers are processes of their own."""
     assert isinstance(service, Distributed)
     return service
+
+
+@pytest.fixture
+def on_rabbitmq(distributed: Distributed) -> Distributed:
+    """The same with RabbitMQ between its processes."""
+    return distributed
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.acceptance.programs import Program, procfile
 from tests.conftest import Stack
 from tests.servers import LOOPBACK, RabbitMQ, Redis, free_port, poll
 
-START_SECONDS = 40.0
+START_SECONDS = 120.0
 
 #: Time runs faster here than in earnest: what was lost is owed again after seconds.
 HASTE: Mapping[str, str] = {
