@@ -43,10 +43,11 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """The headings that are on the line as the plan has it, and as it was decided."""
+    """The headings that are on the line as the plan has it, and as it was decided; of each of `choices`, one is."""
 
     claimed: AbstractSet[str]
     decided: AbstractSet[str]
+    choices: tuple[AbstractSet[str], ...] = ()
 
 
 Reason = tuple[Verdict, str]
@@ -80,8 +81,19 @@ def _possible(when: When, facts: LineFacts, names: AbstractSet[str]) -> bool:
         and (not when.spi or facts.spi in when.spi)
         and (not when.chapters or facts.chapter in when.chapters)
         and facts.chapter not in when.not_chapters
-        and (when.unlisted or not (when.lists or when.perhaps_lists) or _on_one_of(when, names))
+        and (when.unlisted or not _asks_for_a_list(when) or _on_one_of(when, names) or _may_certify(when, facts, names))
     )
+
+
+def _asks_for_a_list(when: When) -> bool:
+    return bool(when.lists or when.perhaps_lists or when.certified)
+
+
+def _may_certify(when: When, facts: LineFacts, names: AbstractSet[str]) -> bool:
+    certified = when.certified
+    if certified is None or facts.chapter in certified.not_chapters:
+        return False
+    return names.isdisjoint(certified.not_lists)
 
 
 def _on_one_of(when: When, names: AbstractSet[str]) -> bool:
@@ -182,16 +194,20 @@ def _spi(_: Ruleset, when: When, facts: LineFacts) -> Reason | None:
 
 
 def _lists(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
-    if not when.lists and not when.perhaps_lists:
+    if not _asks_for_a_list(when):
         return None
     found = rules.lists_of(facts.hts_code, facts.on)
     for names, verdict in ((when.lists, Verdict.YES), (when.perhaps_lists, Verdict.UNKNOWN)):
         for listed in found:
             if listed.list.id in names:
                 return verdict, _membership(listed)
+    if when.certified is not None and _may_certify(when, facts, {listed.list.id for listed in found}):
+        return Verdict.ASKS, f"for the importer to certify: {when.certified.what}"
     if when.unlisted:
         return Verdict.UNKNOWN, f"whether {facts.hts_code} was on a list of it is not known here"
-    return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join((*when.lists, *when.perhaps_lists))}"
+    if when.lists or when.perhaps_lists:
+        return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join((*when.lists, *when.perhaps_lists))}"
+    return Verdict.NO, f"{facts.hts_code} is of a chapter or on a list of which nothing can be certified"
 
 
 def _membership(listed: Listed) -> str:
@@ -261,8 +277,13 @@ def _us_metal(when: When, rules: Ruleset, facts: LineFacts) -> Reason:
 def _beside(when: When, beside: Beside) -> Reason:
     claimed = sorted(heading for heading in beside.claimed if within(heading, when.beside))
     decided = sorted(heading for heading in beside.decided if within(heading, when.beside))
+    for choice in beside.choices:
+        brings = sorted(heading for heading in choice if within(heading, when.beside))
+        if 0 < len(brings) < len(choice):
+            return Verdict.UNKNOWN, f"whether {' or '.join(brings)} is on the line is in question"
+        decided += [" or ".join(brings)] if brings else []
     if bool(claimed) != bool(decided):
         return Verdict.UNKNOWN, f"whether {spoken(claimed or decided)} is on the line is in question"
     if claimed:
-        return Verdict.YES, f"{spoken(decided)} is on the line"
+        return Verdict.YES, f"{spoken(decided)} {'is' if len(decided) == 1 else 'are'} on the line"
     return Verdict.NO, "no heading that would bring it about is on the line"

@@ -86,7 +86,12 @@ def _names(parts: Parts) -> Iterator[str]:
             yield f"{parts.manifest}: {said}, which is not defined. {_SPELT}"
     for file, row in _rows(parts):
         unknown = [] if row.program in programs else [f"program {row.program}"]
-        unknown += [f"list {name}" for name in (*row.when.lists, *row.when.perhaps_lists) if name not in lists]
+        named = (
+            *row.when.lists,
+            *row.when.perhaps_lists,
+            *(row.when.certified.not_lists if row.when.certified else ()),
+        )
+        unknown += [f"list {name}" for name in named if name not in lists]
         unknown += _groups(row.when.origins | row.when.not_origins, head)
         yield from (f"{file}: {_called(row)} names {what}, which is not defined. {_SPELT}" for what in unknown)
     for file, sheet in parts.sheets:

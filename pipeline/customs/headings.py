@@ -85,15 +85,35 @@ class MetalFrom(Data):
         return f"{self.share} of its {_either(self.metals)} is{goods} of {_either(sorted(self.countries))}"
 
 
+class Certified(Data):
+    """What the importer certifies of goods on no list of a heading to take it; not of these chapters, nor on these lists."""
+
+    what: str
+    not_chapters: frozenset[Chapter] = frozenset()
+    not_lists: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The condition in words."""
+        limits = [
+            f"not {kind} {_either(names)}"
+            for kind, names in (("of chapter", sorted(self.not_chapters)), ("on list", self.not_lists))
+            if names
+        ]
+        return f"the importer certifies that {self.what}" + (f" ({', '.join(limits)})" if limits else "")
+
+
 class When(Data):
     """What must hold, all of it, for a heading to apply; `asks` is a fact that only a person knows.
 
     Whether a code on one of `perhaps_lists` is meant is not known; nor, where `unlisted`, whether one on none of them is.
+    Goods on none of `lists` may be `certified` to take the heading all the same: a plan says so by carrying it.
     """
 
     lists: tuple[str, ...] = ()
     perhaps_lists: tuple[str, ...] = ()
     unlisted: bool = False
+    certified: Certified | None = None
     origins: frozenset[Origin] = frozenset()
     not_origins: frozenset[Origin] = frozenset()
     chapters: frozenset[Chapter] = frozenset()
@@ -114,12 +134,7 @@ class When(Data):
 
     def words(self) -> Iterator[str]:
         """Yield each of the conditions in words."""
-        if self.lists:
-            yield f"the code is on list {_either(self.lists)}"
-        if self.perhaps_lists:
-            yield f"the code may be on list {_either(self.perhaps_lists)}"
-        if self.unlisted:
-            yield "or on one that is not known here"
+        yield from self._list_words()
         for said, names in (
             ("goods of", self.origins),
             ("not goods of", self.not_origins),
@@ -141,6 +156,16 @@ class When(Data):
             yield f"beside one of {', '.join(self.beside)}"
         if self.asks is not None:
             yield f"for a person to say: {self.asks}"
+
+    def _list_words(self) -> Iterator[str]:
+        if self.lists:
+            yield f"the code is on list {_either(self.lists)}"
+        if self.perhaps_lists:
+            yield f"the code may be on list {_either(self.perhaps_lists)}"
+        if self.unlisted:
+            yield "or on one that is not known here"
+        if self.certified is not None:
+            yield ("or " if self.lists else "") + self.certified.words
 
 
 def _either(names: Sequence[str]) -> str:

@@ -118,13 +118,19 @@ def _choose(
 ) -> Choice:
     beside = _beside(rules, facts, before)
     if program.yields_to:
-        yields = tuple(
-            sorted(heading for heading in facts.claimed | beside.decided if within(heading, program.yields_to))
-        )
+        carried = {heading for heading in facts.claimed if _may_stand(rules, heading, facts, before)}
+        yields = tuple(sorted(heading for heading in carried | beside.decided if within(heading, program.yields_to)))
         if yields:
             return Choice(program, (), (), yields)
     judged = tuple(judge(rules, row, facts, beside) for row in rows)
     return Choice(program, judged, _candidates(judged))
+
+
+def _may_stand(rules: Ruleset, heading: str, facts: LineFacts, before: dict[str, Choice]) -> bool:
+    # A heading that the rules rule out for the line keeps no other off it; one of which they have no row may.
+    row = rules.row(heading, facts.on)
+    choice = before.get(row.program) if row is not None else None
+    return row is None or (choice is not None and choice.candidate(heading) is not None)
 
 
 def _candidates(judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
@@ -140,24 +146,27 @@ def _candidates(judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
 def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice]) -> Beside:
     claimed = set(facts.claimed)
     decided: set[str] = set()
+    choices: list[frozenset[str]] = []
     for choice in before.values():
         own = {heading for heading in facts.claimed if rules.program(heading) is choice.program}
         possible = {item.row.heading for item in choice.candidates}
         certain = choice.certain
-        here, sure = possible, False
+        here = possible
         if own & possible:
-            here, sure = own & possible, True
+            here = own & possible
+            decided |= here
         elif certain is not None:
-            here, sure = {certain.heading}, True
+            here = {certain.heading}
+            decided |= here
         elif choice.listed and choice.program.missing.undecided == "warn":
             # Of headings that a person chooses from one applies; of those whose lists are not known, perhaps none.
-            sure = any(item.verdict is Verdict.ASKS for item in choice.candidates)
+            if any(item.verdict is Verdict.ASKS for item in choice.candidates):
+                choices.append(frozenset(possible))
         else:
             continue
-        decided |= here if sure else set()
         if not own:
             claimed |= here  # what is missing is said once, and not again of what hangs on it
-    return Beside(claimed, decided)
+    return Beside(claimed, decided, tuple(choices))
 
 
 def explain(facts: LineFacts, rules: Ruleset | None = None) -> tuple[Reason, ...]:
@@ -170,6 +179,8 @@ def _reasons(stack: Stack) -> Iterator[Reason]:
         certain = choice.certain
         for item in choice.judged:
             row = item.row
+            if row.when.certified is not None and not item.listed and row.heading not in stack.facts.claimed:
+                continue  # it is nobody's before somebody certifies it
             passed = item.verdict is not Verdict.NO and item not in choice.candidates
             reasons = ("a row before it applies",) if passed else item.reasons or ("it applies to all goods",)
             verdict = Verdict.NO if passed else item.verdict

@@ -151,6 +151,8 @@ DECIDED: dict[str, tuple[LineFacts, list[str]]] = {
     "a candle the day before": (line("3406000000", "CA", date(2026, 8, 21)), ["9903.05.29"]),
     "cheese came on the list in September": (line("0406106400", "CA", date(2026, 9, 15)), ["9903.05.29", "9903.03.12"]),
     "cheese before that": (line("0406106400", "CA", date(2026, 9, 14)), ["9903.05.29"]),
+    "furniture came on it too": (line("9403604000", "CA", date(2026, 9, 15)), ["9903.05.29", "9903.03.14"]),
+    "furniture before that": (line("9403604000", "CA", date(2026, 9, 14)), ["9903.05.29"]),
     "salt left it": (line("2501000000", "CA", date(2026, 9, 15)), ["9903.05.29"]),
     "a rack of Canada in September's days before": (
         line("9403200075", "CA", date(2026, 9, 14), STEEL),

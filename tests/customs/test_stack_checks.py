@@ -103,12 +103,20 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [("V11", "note", STACK)],
     ),
     "V11 a medicament that may be a patented one": (
-        of("3004909290", TEN),
+        of("3004909276", TEN),
         [("V11", "warn", STACK)],
     ),
-    "V11 an ingredient that may be of one": (
-        of("2936270000", TEN),
-        [("V11", "note", STACK)],
+    "V11 two headings of pharmaceuticals": (
+        of("3004909276", TEN, heading("9903.04.67", "0"), heading("9903.04.69", "0")),
+        [("V11", "block", f"{STACK}/2/heading")],
+    ),
+    "V11 certified parts of a chapter of metals, and the metals forgotten": (
+        of("7318155000", FREE, heading("9903.94.07"), metals=[steel()]),
+        [("V11", "warn", f"{STACK}/1/heading"), ("V11", "warn", STACK)],
+    ),
+    "V11 certified parts that are on the list of parts": (
+        of("8708305040", FREE, heading("9903.94.07"), heading("9903.74.11", "0")),
+        [("V11", "warn", f"{STACK}/1/heading")],
     ),
     "V09 US metal without its share": (
         [(f"{STACK}/1", heading("9903.82.06", "10"))],
@@ -122,9 +130,9 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         of("3406000000", TEN),
         [("V13", "block", STACK)],
     ),
-    "V13 a chair that may have come on the list": (
-        of("9404219000", TEN),
-        [("V13", "warn", STACK)],
+    "V13 a mattress that came on the list in September": (
+        of("9404210013", TEN),
+        [("V13", "block", STACK)],
     ),
     "V13 whey": (
         of("0404101100", TEN, heading("9903.03.13", "50")),
@@ -180,7 +188,10 @@ ALLOWED: dict[str, Changes] = {
         metals=[metal_row("aluminum", "3.2", primaryCountryOfSmelt="IS", countryOfCast="GB")],
         origin="GB",
     ),
-    "a generic medicament": of("3004909290", TEN, heading("9903.04.67", "0")),
+    "a generic medicament": of("3004909276", TEN, heading("9903.04.67", "0")),
+    "a patented one, which forced labor leaves to Section 232": of("3004909276", FREE, heading("9903.04.60", "100")),
+    "a vitamin, which is on no list of pharmaceuticals": of("2936270000", TEN),
+    "certified parts of plastic": of("3926909985", FREE, heading("9903.94.07"), origin="MX"),
     "a heading that gives no rate": [(f"{STACK}/1/ratePercent", None)],
 }
 
