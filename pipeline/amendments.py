@@ -25,10 +25,10 @@ from pipeline.acceptance import (
 from pipeline.accounts import Caller
 from pipeline.errors import InsufficientRole, InvalidAccountScope, InvalidState, ValidationFailed
 from pipeline.events import EventType, NewEvent
-from pipeline.execution import move
 from pipeline.failpoints import failpoint
 from pipeline.interventions import Expects
 from pipeline.models import Export, ExportUnit, Package, Step
+from pipeline.moves import move
 from pipeline.notifications import Lane
 from pipeline.plans import executed_export, registered
 from pipeline.runtime import Runtime

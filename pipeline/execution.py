@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -12,17 +13,19 @@ from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from pipeline import deadlines, delivery, events, handoff, notifications, packages, rendering
-from pipeline.claims import THIS_STEP, claim, claim_opened, held, of, place, still_holds
+from pipeline import deadlines, delivery, events, handoff, notifications, packages, rendering, setbacks
+from pipeline.claims import THIS_STEP, claim, claim_opened, held, place, still_holds
 from pipeline.customs import treatment
 from pipeline.db import changed, database_now, table
-from pipeline.errors import DatabaseBusy, ExportsError, Fenced, InvalidState, Retryable, Terminal
+from pipeline.errors import Fenced, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
 from pipeline.models import Export, Step
+from pipeline.moves import move
 from pipeline.runtime import Runtime
-from pipeline.states import EXPORT_MOVES, ExportState, StepState, sources
+from pipeline.states import ExportState, StepState
 from pipeline.steps import StepContext
+from pipeline.timeouts import TIMEOUTS
 
 log = structlog.get_logger(__name__)
 
@@ -165,7 +168,8 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
 
     A step that is done, held by another worker, not yet opened or of an ended export is left alone: losing, doubling or
     reordering the message that led here changes nothing. A failure is recorded and put off; after as many attempts as
-    the settings allow, or at once where trying again cannot help, the export fails.
+    the settings allow, or at once where trying again cannot help, the export fails. It is quarantined where what stopped
+    it is no known fault: it ended its worker or the renderer, or raised what nobody foresaw.
     """
     context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name)
     did: list[str] = []
@@ -179,7 +183,7 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
                 log.warning("step_fenced", fence=held_step.fence)
                 return Outcome(tuple(did), tuple(wakes), stopped=True)
             except Exception as error:  # noqa: BLE001 - whatever a step raises is recorded against it
-                wakes += _put_off(runtime, held_step, error)
+                wakes += _of(setbacks.record(runtime, held_step, error))
                 return Outcome(tuple(did), tuple(wakes), stopped=True)
         did.append(held_step.step)
         wakes += opened
@@ -190,16 +194,24 @@ def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, l
     """Do one claimed step; return the context of the step to carry on with, and what else it opened."""
     spec = SPECS[context.step]
     if context.attempt > runtime.settings.step_max_attempts:
-        raise Terminal(f"{spec.name} was begun {context.attempt - 1} times and never finished")
+        begun = context.attempt - 1
+        raise WorkerDied(
+            f"{spec.name} was begun {begun} times, and each time its worker came to an end before it could say why: it was"
+            " killed, crashed, ran out of memory or out of time; the workers' logs of then say more",
+            begun,
+        )
     failpoint(f"{spec.name}.before")
+    # How long sending takes is up to the recipients, and each send is bounded by itself.
+    bounded = nullcontext() if spec.name in NOTIFY else TIMEOUTS.within(runtime.settings.step_timeout_seconds)
     prepared = None
-    if spec.prepare is not None:
-        with held(runtime, context):
-            prepared = spec.prepare(runtime, context)
     try:
-        with runtime.db.write() as session:
-            following, opened = _finish(session, runtime, context, spec, prepared)
-            failpoint(f"{spec.name}.mid")
+        with bounded:
+            if spec.prepare is not None:
+                with held(runtime, context):
+                    prepared = spec.prepare(runtime, context)
+            with runtime.db.write() as session:
+                following, opened = _finish(session, runtime, context, spec, prepared)
+                failpoint(f"{spec.name}.mid")
     except IntegrityError as error:
         # Whoever overtook us wrote the same rows first; otherwise the facts themselves collide and a person must look.
         if not still_holds(runtime, context):
@@ -249,66 +261,18 @@ def _complete_if_last(session: Session, context: StepContext) -> list[Wake]:
 
 
 def _released(session: Session, export_id: str) -> list[Wake]:
-    return [
-        Wake(export_id, partner_id=lane.partner_id, channel=lane.channel)
-        for lane in notifications.release(session, export_id)
-    ]
+    return _of(notifications.release(session, export_id))
 
 
-def _put_off(runtime: Runtime, context: StepContext, error: Exception) -> list[Wake]:
-    """Record a failed attempt: due again after a pause that doubles, or the end of the export."""
-    spent = context.attempt >= runtime.settings.step_max_attempts
-    reason = str(error) if isinstance(error, ExportsError) else f"{type(error).__name__} in {context.step}"
-    if isinstance(error, Retryable):
-        log.warning("step_put_off", attempt=context.attempt, reason=reason)
-    else:
-        log.error("step_raised", attempt=context.attempt, exc_info=error)
-    pause = runtime.settings.step_retry_seconds * 2 ** (context.attempt - 1)
-    try:
-        with runtime.db.write() as session:
-            held = session.scalar(select(col(Step.fence)).where(*of(context), col(Step.state) == StepState.OWED.value))
-            if held != context.fence:
-                return []
-            if spent or isinstance(error, Terminal):
-                return _fail(session, context, reason)
-            fact = {"step": context.step, "unitNo": context.unit_no, "attempt": context.attempt, "reason": reason}
-            events.append(session, context.export_id, context.step, [NewEvent(EventType.STEP_RETRIED, fact)])
-            session.execute(
-                update(Step)
-                .where(*of(context), col(Step.fence) == context.fence)
-                .values(error=reason, lease_until=database_now(pause), due_at=database_now(pause))
-            )
-    except DatabaseBusy:
-        # Not even that could be written: the lease runs out and the sweep owes the step again.
-        log.warning("step_failure_not_recorded", export_id=context.export_id, step=context.step)
-    return []
-
-
-def _fail(session: Session, context: StepContext, reason: str) -> list[Wake]:
-    export_id = context.export_id
-    fact = {"step": context.step, "unitNo": context.unit_no, "attempts": context.attempt, "reason": reason}
-    events.append(session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, fact)])
-    failure = f"{context.step}: {reason}"
-    move(session, export_id, ExportState.FAILED, failure=failure, finished_at=database_now())
-    session.execute(
-        update(Step)
-        .where(*of(context), col(Step.fence) == context.fence)
-        .values(state=StepState.FAILED.value, error=reason, lease_until=None, due_at=None, finished_at=database_now())
-    )
-    # The other units keep their place but are owed nothing until somebody retries the export.
-    session.execute(
-        update(Step)
-        .where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)
-        .values(due_at=None)
-    )
-    lanes = notifications.failed(session, context, failure)
-    return [Wake(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
+def _of(lanes: Iterable[delivery.Lane]) -> list[Wake]:
+    return [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
 
 
 def owed_again(runtime: Runtime) -> list[Wake]:
     """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep wakes them.
 
-    What is overdue at the customs broker's is told to the operators on the way.
+    On the way, what is overdue at the customs broker's is told to the operators, and a step that ended its worker as often
+    as it may be begun is not woken again: its export is quarantined.
 
     Each is put off by `stalled_seconds` as it is returned, so that any number of sweeps at once does no harm.
     """
@@ -329,24 +293,15 @@ def owed_again(runtime: Runtime) -> list[Wake]:
                 col(Step.state) == StepState.OWED.value,
             )
             .values(due_at=database_now(settings.stalled_seconds))
-            .returning(col(Step.export_id), col(Step.unit_no), col(Step.name))
+            .returning(col(Step.export_id), col(Step.unit_no), col(Step.name), col(Step.attempts))
         ).all()
         lanes = delivery.due_lanes(session, settings)
         failpoint("sweep.mid")
-    wakes = [Wake(row.export_id, row.unit_no, row.name) for row in rows]
-    lanes += deadlines.overdue(runtime)
-    return wakes + [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
-
-
-def move(session: Session, export_id: str, target: ExportState, **values: Any) -> None:
-    """Move the export to `target`; raises InvalidState where its state does not lead there."""
-    moved = session.execute(
-        update(Export)
-        .where(
-            col(Export.id) == export_id,
-            col(Export.state).in_([state.value for state in sources(EXPORT_MOVES, target)]),
-        )
-        .values(state=target.value, updated_at=database_now(), **values)
-    )
-    if changed(moved) != 1:
-        raise InvalidState(f"the export's state does not allow it to be {target}")
+    wakes: list[Wake] = []
+    for row in rows:
+        if row.attempts < settings.step_max_attempts:
+            wakes.append(Wake(row.export_id, row.unit_no, row.name))
+        else:
+            # Its lease ran out in the last attempt: nothing of it is done here, it is only recorded.
+            wakes += advance(runtime, row.export_id, row.unit_no, row.name).wakes
+    return wakes + _of([*lanes, *deadlines.overdue(runtime)])

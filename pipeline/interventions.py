@@ -12,8 +12,9 @@ from pipeline.claims import at
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
 from pipeline.events import EventType, NewEvent
-from pipeline.execution import EXPORT_LEVEL, Wake, move
+from pipeline.execution import EXPORT_LEVEL, Wake
 from pipeline.models import Export, Package, Step
+from pipeline.moves import move
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExportView
 from pipeline.states import STEP_MOVES, ExportState, StepState, sources
@@ -61,7 +62,7 @@ def retry(
     with runtime.db.write() as session:
         if _locked(session, account_id, export_id, expects).state != ExportState.FAILED.value:
             raise InvalidState("the export has not failed, so there is nothing to retry")
-        move(session, export_id, ExportState.EXECUTING, failure=None, finished_at=None)
+        move(session, export_id, ExportState.EXECUTING, failure=None, quarantined=False, finished_at=None)
         rows = session.execute(
             update(Step)
             .where(

@@ -126,19 +126,7 @@ def _content(settings: Settings, said: Notification, message: AboutExport, docum
         case ExportCancelled():
             return _cancelled(message, page if said.audience == OPERATOR else None)
         case ExportFailed():
-            return Content(
-                f"Export {message.batch_id} failed and needs you",
-                "An export failed and needs you",
-                [
-                    f"The step “{_words(message.step)}” cannot be done. Nothing is lost: what was done before it is kept."
-                ],
-                [Section("What went wrong", [("Step", _words(message.step)), ("Reason", message.reason)])],
-                asked=[
-                    "Look at the export and mend the cause.",
-                    f"Then have it go on: POST {message.inspect}/retry",
-                ],
-                page=page,
-            )
+            return _failed(message, page)
         case DeliveryDead():
             return _dead(message, page)
         case HandoffAnswered():
@@ -376,6 +364,29 @@ def _plain_facts(message: AboutExport) -> list[tuple[str, str]]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _failed(message: ExportFailed, page: tuple[str, str]) -> Content:
+    step = _words(message.step)
+    if message.quarantined:
+        subject, heading = f"Export {message.batch_id} is quarantined and needs you", "An export is quarantined"
+        told = (
+            f"The step “{step}” broke what worked on it, {message.attempts} times. It is set aside so that nothing else has to"
+            " wait for it. Nothing is lost: what was done before it is kept."
+        )
+        first = "Look at the export and at the workers' logs; this is most likely a fault of the program, so report it."
+    else:
+        subject, heading = f"Export {message.batch_id} failed and needs you", "An export failed and needs you"
+        told = f"The step “{step}” cannot be done. Nothing is lost: what was done before it is kept."
+        first = "Look at the export and mend the cause."
+    return Content(
+        subject,
+        heading,
+        [told],
+        [Section("What went wrong", [("Step", step), ("Reason", message.reason)])],
+        asked=[first, f"Then have it go on: POST {message.inspect}/retry"],
+        page=page,
+    )
 
 
 def _words(name: str) -> str:

@@ -140,7 +140,7 @@ def cancel_unsent(session: Session, export_id: str) -> None:
     )
 
 
-def failed(session: Session, context: StepContext, failure: str) -> list[Lane]:
+def failed(session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool) -> list[Lane]:
     """Owe the operators that the export has failed, in the transaction that says so; return the lanes to wake."""
     message = ExportFailed(
         export_id=context.export_id,
@@ -151,6 +151,8 @@ def failed(session: Session, context: StepContext, failure: str) -> list[Lane]:
         treatment_digest=context.treatment_digest,
         step=context.step,
         reason=failure,
+        attempts=attempts,
+        quarantined=quarantined,
         inspect=f"/api/exports/{context.export_id}",
     )
     # An export may fail, be retried and fail again: each failure is told. The fence tells them apart.

@@ -80,7 +80,12 @@ def _failed(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Step])
     if failed is None:
         return f"Failed: {export.failure}" if export.failure else "Failed"
     where = f" of {unit_refs[failed.unit_no]}" if failed.unit_no else ""
-    return f"Failed at {failed.name}{where}: {failed.error or export.failure}"
+    if not export.quarantined:
+        return f"Failed at {failed.name}{where}: {failed.error or export.failure}"
+    return (
+        f"Quarantined at {failed.name}{where} after {failed.attempts} attempts, until it is retried or cancelled:"
+        f" {failed.error or export.failure}"
+    )
 
 
 def _messages(count: int) -> str:

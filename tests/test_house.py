@@ -43,7 +43,9 @@ FLOATS = {
 
 #: Who moves which machine.
 MACHINES = {
-    "pipeline/execution.py": "exports and steps",
+    "pipeline/moves.py": "exports",
+    "pipeline/execution.py": "steps",
+    "pipeline/setbacks.py": "steps whose last attempt failed",
     "pipeline/claims.py": "steps: who holds one",
     "pipeline/interventions.py": "exports and steps, at an operator's word",
     "pipeline/amendments.py": "steps of an export that a newer revision replaces",

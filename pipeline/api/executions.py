@@ -188,11 +188,12 @@ def list_exports(
     warehouse: Annotated[str | None, Query(max_length=64, description="Id of the warehouse")] = None,
     accepted_after: Annotated[datetime | None, Query(alias="acceptedAfter", description="With its offset")] = None,
     accepted_before: Annotated[datetime | None, Query(alias="acceptedBefore", description="With its offset")] = None,
+    quarantined: Annotated[bool | None, Query(description="Whether it was set aside for breaking its workers")] = None,
     cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExportPage:
     """List the account's exports, newest first."""
-    wanted = inspection.Filter(state, broker, warehouse, accepted_after, accepted_before)
+    wanted = inspection.Filter(state, broker, warehouse, accepted_after, accepted_before, quarantined)
     with runtime.db.read() as session:
         return inspection.listed(session, caller.account_id, wanted, cursor=cursor, limit=limit)
 

@@ -43,6 +43,10 @@ class Work(Collector):
                     for value, count in session.execute(select(state, func.count()).group_by(col(state))).all():
                         family.add_metric([value], count)
                     families.append(family)
+                aside = session.scalar(select(func.count()).select_from(Export).where(col(Export.quarantined)))
+                families.append(
+                    GaugeMetricFamily("exports_quarantined", "Exports that broke what worked on them", aside)
+                )
                 resting = session.scalar(select(func.count()).select_from(PartnerChannel).where(breaker.resting()))
                 families.append(
                     GaugeMetricFamily("exports_endpoints_resting", "Endpoints that the circuit breaker rests", resting)

@@ -135,7 +135,7 @@ _SENTENCES: Final[Mapping[str, tuple[str, str | Callable[[Facts], str]]]] = {
     "BROKER_REJECTED": (ATTENTION, _answered),
     "BROKER_QUERIED": (ATTENTION, _answered),
     "EXPORT_EXECUTED": (GOOD, "executed"),
-    "EXPORT_FAILED": (BAD, "failed"),
+    "EXPORT_FAILED": (BAD, lambda data: f"{'quarantined' if data.get('quarantined') else 'failed'}{_said(data)}"),
     "EXPORT_CANCELLED": (BAD, "cancelled"),
     "EXPORT_AMENDED": (NEUTRAL, _amended),
     "STEP_RETRIED": (

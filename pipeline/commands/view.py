@@ -25,8 +25,9 @@ _STATE: Final = {
 def headline(export: ExportView) -> Text:
     """Return the one line that matters: mark, state, batch, id, and what it is doing."""
     mark, style = _STATE.get(export.state, (NEUTRAL, "cyan"))
+    aside = ", quarantined" if export.quarantined else ""
     return Text.from_markup(
-        f"[{style}]{mark} {export.state}[/]  [bold]{escape(export.batch_id)}[/]  {escape(export.export_id)}\n"
+        f"[{style}]{mark} {export.state}{aside}[/]  [bold]{escape(export.batch_id)}[/]  {escape(export.export_id)}\n"
         f"  {escape(export.status)}"
     )
 

@@ -39,6 +39,7 @@ class Row:
     accepted: str
     test: bool
     revision: int
+    quarantined: bool
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,13 @@ class Page:
     events: list[ShownEvent]
 
 
-def state_links(chosen: ExportState | None) -> list[StateLink]:
+def state_links(chosen: ExportState | None, *, quarantined: bool) -> list[StateLink]:
     """Return the filters of the list."""
-    everything = StateLink("all", "/console", chosen is None)
+    everything = StateLink("all", "/console", chosen is None and not quarantined)
     return [
         everything,
         *(StateLink(state.value, f"/console?state={state.value}", state is chosen) for state in ExportState),
+        StateLink("quarantined", "/console?quarantined=true", quarantined),
     ]
 
 
@@ -146,6 +148,7 @@ def row(export: ExportSummary) -> Row:
         accepted=_moment(export.accepted_at),
         test=export.test,
         revision=export.revision,
+        quarantined=export.quarantined,
     )
 
 

@@ -82,6 +82,7 @@ def sign_out() -> Response:
 def show_exports(
     request: Request,
     state: Annotated[ExportState | None, Query()] = None,
+    quarantined: Annotated[bool, Query()] = False,  # noqa: FBT002 - a filter that is on or off
     cursor: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Show the account's exports, newest first."""
@@ -90,15 +91,17 @@ def show_exports(
     if caller is None:
         return _to_sign_in()
     with runtime.db.read() as session:
-        page = inspection.listed(session, caller.account_id, Filter(state=state), cursor=cursor, limit=_PAGE)
+        wanted = Filter(state=state, quarantined=quarantined or None)
+        page = inspection.listed(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
     following = None
     if page.next_cursor is not None:
         following = f"/console?cursor={quote(page.next_cursor)}" + (f"&state={state.value}" if state else "")
+        following += "&quarantined=true" if quarantined else ""
     return _page(
         render(
             "console/exports.html",
             account=caller.account_id,
-            states=facts.state_links(state),
+            states=facts.state_links(state, quarantined=quarantined),
             exports=[facts.row(item) for item in page.items],
             following=following,
         )

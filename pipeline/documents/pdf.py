@@ -14,8 +14,11 @@ import signal
 import sys
 import tempfile
 from base64 import b64encode
+from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from io import BytesIO
+from math import ceil
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, cast
 
@@ -30,6 +33,9 @@ STANDARD: Final = "a-3b"
 
 #: Address space of the process; Typst reserves far more than it touches.
 ADDRESS_SPACE_BYTES = 3 * 1024**3
+
+#: Where memory is short the system ends this process before any other, and not the worker that waits for it.
+_ENDED_FIRST = "1000"
 
 
 class Engine:
@@ -114,12 +120,12 @@ def _joined(asked: Message) -> Message:
     return Message({}, [out.getvalue()])
 
 
-def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
+def serve(stdin: BinaryIO, stdout: BinaryIO, engine: Engine) -> None:
     """Answer requests until stdin ends; a document that cannot be set is answered with `error`."""
-    engine = Engine()
     while (asked := read_message(stdin)) is not None:
         # Should the parent die while Typst works, nobody is left to stop this process but itself.
         signal.setitimer(signal.ITIMER_REAL, asked.head["seconds"])
+        _allow_cpu(asked.head["cpu_seconds"])
         try:
             answer = engine.answer(asked)
         except RuntimeError as error:  # typst.TypstError is one
@@ -138,16 +144,32 @@ def resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-def main() -> None:
-    """Serve on stdin and stdout, within the address space allowed."""
+def _allow_cpu(seconds: int) -> None:
+    """Allow this process so much more of the processor's time; beyond it the system ends it, whatever it is doing."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = ceil(used.ru_utime + used.ru_stime) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+
+
+def confine() -> None:
+    """Bound what this process may take, and leave no image of its memory behind, which holds invoices."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(_ENDED_FIRST)
+
+
+def main(make: Callable[[], Engine] = Engine) -> None:
+    """Serve on stdin and stdout, within bounds."""
+    confine()
     # Ctrl-C reaches the whole foreground group: the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Whatever a library prints must not end up between two frames.
     stdout = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, stdout)
+    serve(sys.stdin.buffer, stdout, make())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,10 +25,11 @@ class Limits:
     """When the process is renewed or stopped.
 
     Typst keeps what it has laid out and never gives it back, so a process is renewed once it holds `resident_bytes`
-    or has done `requests`; one that takes longer than `seconds` for a request is killed.
+    or has done `requests`; one that takes longer than `seconds` for a request, or works `cpu_seconds` on it, is killed.
     """
 
     seconds: float = 60.0
+    cpu_seconds: int = 30
     resident_bytes: int = 220 * 1024**2
     requests: int = 500
 
@@ -35,8 +37,9 @@ class Limits:
 class Renderer:
     """One process for one request at a time; safe to share between threads."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, engine: str = "pipeline.documents.pdf") -> None:
         self._limits = limits or Limits()
+        self._engine = engine
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = 0
@@ -74,12 +77,19 @@ class Renderer:
     def _ask(self, asked: Message) -> Message:
         with self._lock:
             process = self._running()
+            late = threading.Event()
+
+            def end() -> None:
+                late.set()
+                process.kill()
+
             # A process that hangs cannot be interrupted, only killed; its end then ends the read below.
-            watch = threading.Timer(self._limits.seconds, process.kill)
+            watch = threading.Timer(self._limits.seconds, end)
             watch.daemon = True
             watch.start()
             try:
-                limited = Message({**asked.head, "seconds": self._limits.seconds}, asked.bodies)
+                bounds = {"seconds": self._limits.seconds, "cpu_seconds": self._limits.cpu_seconds}
+                limited = Message({**asked.head, **bounds}, asked.bodies)
                 write_message(cast(BinaryIO, process.stdin), limited)
                 answer = read_message(cast(BinaryIO, process.stdout))
             except OSError:
@@ -88,10 +98,8 @@ class Renderer:
                 watch.cancel()
             if answer is None:
                 self._stop()
-                raise RendererCrashed(
-                    f"The PDF engine ended with code {process.returncode} while it worked on a document, or took longer "
-                    f"than {self._limits.seconds:g} s; the document is tried again in a new process."
-                )
+                document = asked.head.get("template", "a document of several parts")
+                raise RendererCrashed(f"the PDF engine {self._end_of(process, late=late.is_set())} at {document}")
             self._requests += 1
             if answer.head["resident_bytes"] > self._limits.resident_bytes or self._requests >= self._limits.requests:
                 self._stop()
@@ -99,13 +107,23 @@ class Renderer:
             raise StepFailed(f"A document cannot be set: {answer.head['error']}")
         return answer
 
+    def _end_of(self, process: subprocess.Popen[bytes], *, late: bool) -> str:
+        code = process.returncode
+        if late or code == -signal.SIGALRM:
+            return f"took longer than {self._limits.seconds:g} s and was ended"
+        if code == -signal.SIGXCPU:
+            return f"worked longer than {self._limits.cpu_seconds} s and was ended"
+        if code < 0:
+            return f"died of {signal.Signals(-code).name}"
+        return f"died with code {code}"
+
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._stop()
         # It gets none of our environment: neither secrets nor settings concern it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.documents.pdf"],
+        self._process = subprocess.Popen(  # noqa: S603 - our own Python, and a module of ours
+            [sys.executable, "-m", self._engine],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PATH": os.defpath},

@@ -25,6 +25,7 @@ class Filter:
     warehouse_id: str | None = None
     accepted_after: datetime | None = None
     accepted_before: datetime | None = None
+    quarantined: bool | None = None
 
 
 def listed(session: Session, account_id: str, wanted: Filter, *, cursor: str | None, limit: int) -> ExportPage:
@@ -35,6 +36,8 @@ def listed(session: Session, account_id: str, wanted: Filter, *, cursor: str | N
     query = select(Export).where(col(Export.account_id) == account_id)
     if wanted.state is not None:
         query = query.where(col(Export.state) == wanted.state.value)
+    if wanted.quarantined is not None:
+        query = query.where(col(Export.quarantined).is_(wanted.quarantined))
     if wanted.broker_id is not None:
         query = query.where(col(Export.broker_id) == wanted.broker_id)
     if wanted.warehouse_id is not None:
@@ -66,6 +69,7 @@ def _summary(row: Export) -> ExportSummary:
         units_total=row.units_total,
         units_closed=row.units_closed,
         failure=row.failure,
+        quarantined=row.quarantined,
         accepted_at=row.accepted_at,
         updated_at=row.updated_at,
         link=f"/api/exports/{row.id}",

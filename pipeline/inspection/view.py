@@ -205,6 +205,8 @@ def assemble(rows: ExportRows) -> ExportView:
         ),
         plan_hash=export.plan_hash,
         revision=export.revision,
+        failure=export.failure,
+        quarantined=export.quarantined,
         supersedes=export.supersedes_id,
         superseded_by=rows.superseded_by,
         accepted_at=export.accepted_at,

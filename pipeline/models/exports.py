@@ -53,6 +53,7 @@ class Export(SQLModel, table=True):
     treatment_digest: str
     findings: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
     failure: str | None = None
+    quarantined: bool = False  # failed because it broke what worked on it
     trace_parent: str | None = None
     accepted_at: datetime = written_at()
     updated_at: datetime = written_at()

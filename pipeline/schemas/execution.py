@@ -234,6 +234,10 @@ class ExportView(View):
     status: str = Field(description="One plain sentence: what it is doing, or waiting for")
     plan_hash: str = Field(alias="planHash")
     revision: int
+    failure: str | None = Field(None, description="Why it failed")
+    quarantined: bool = Field(
+        False, description="It failed because it broke what worked on it; it is set aside until an operator retries it"
+    )
     supersedes: str | None = Field(None, description="The export that was the revision before")
     superseded_by: str | None = Field(None, alias="supersededBy", description="The export that took its place")
     accepted_at: datetime = Field(alias="acceptedAt")
@@ -266,6 +270,7 @@ class ExportSummary(View):
     units_total: int = Field(alias="unitsTotal")
     units_closed: int = Field(alias="unitsClosed")
     failure: str | None
+    quarantined: bool = False
     accepted_at: datetime = Field(alias="acceptedAt")
     updated_at: datetime = Field(alias="updatedAt")
     link: str

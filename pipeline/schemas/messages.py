@@ -200,6 +200,10 @@ class ExportFailed(AboutExport):
 
     step: str
     reason: str
+    attempts: int | None = Field(None, description="How often the step was begun")
+    quarantined: bool = Field(
+        False, description="It broke what worked on it, so that it is set aside until an operator retries it"
+    )
     inspect: Relative
 
 

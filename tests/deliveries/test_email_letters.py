@@ -223,6 +223,15 @@ def test_operators_are_told_what_happened_and_what_to_do(
         assert "/answers/" not in text
 
 
+def test_operators_are_told_that_an_export_broke_what_worked_on_it(mailing: Runtime) -> None:
+    said = {**SAID[MessageType.EXPORT_FAILED], "attempts": 5, "quarantined": True}
+    letter = letters.letter(mailing.settings, notification(MessageType.EXPORT_FAILED, said), [])
+    assert letter.subject == "Export batch_1 is quarantined and needs you"
+    for text in (letter.text, letter.html):
+        for each in ("broke what worked on it, 5 times", "no font has the character", "POST /api/exports/exp_1/retry"):
+            assert each in text
+
+
 @pytest.mark.parametrize(
     ("rung", "subject", "does"),
     [

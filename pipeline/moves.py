@@ -1,0 +1,27 @@
+"""The moves of an export from state to state, each guarded by the table of legal ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import update
+from sqlmodel import Session, col
+
+from pipeline.db import changed, database_now
+from pipeline.errors import InvalidState
+from pipeline.models import Export
+from pipeline.states import EXPORT_MOVES, ExportState, sources
+
+
+def move(session: Session, export_id: str, target: ExportState, **values: Any) -> None:
+    """Move the export to `target`; raises InvalidState where its state does not lead there."""
+    moved = session.execute(
+        update(Export)
+        .where(
+            col(Export.id) == export_id,
+            col(Export.state).in_([state.value for state in sources(EXPORT_MOVES, target)]),
+        )
+        .values(state=target.value, updated_at=database_now(), **values)
+    )
+    if changed(moved) != 1:
+        raise InvalidState(f"the export's state does not allow it to be {target}")

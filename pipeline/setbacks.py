@@ -1,0 +1,93 @@
+"""What is written when an attempt at a step fails: another try later, or the end of its export."""
+
+from __future__ import annotations
+
+import structlog
+from sqlalchemy import select, update
+from sqlmodel import Session, col
+
+from pipeline import events, notifications
+from pipeline.claims import of
+from pipeline.db import database_now
+from pipeline.errors import DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
+from pipeline.events import EventType, NewEvent
+from pipeline.models import Step
+from pipeline.moves import move
+from pipeline.notifications import Lane
+from pipeline.runtime import Runtime
+from pipeline.states import ExportState, StepState
+from pipeline.steps import StepContext
+
+log = structlog.get_logger(__name__)
+
+
+def record(runtime: Runtime, context: StepContext, error: Exception) -> list[Lane]:
+    """Record a failed attempt: due again after a pause that doubles, or the end of the export; return the lanes to wake.
+
+    The export is quarantined where what ended it is no fault that we know of: see `_breaks`.
+    """
+    spent = context.attempt >= runtime.settings.step_max_attempts
+    reason = str(error) if isinstance(error, ExportsError) else f"{type(error).__name__} in {context.step}"
+    if isinstance(error, Retryable):
+        log.warning("step_put_off", attempt=context.attempt, reason=reason)
+    else:
+        log.error("step_raised", attempt=context.attempt, exc_info=error)
+    pause = runtime.settings.step_retry_seconds * 2 ** (context.attempt - 1)
+    try:
+        with runtime.db.write() as session:
+            held = session.scalar(select(col(Step.fence)).where(*of(context), col(Step.state) == StepState.OWED.value))
+            if held != context.fence:
+                return []
+            if spent or isinstance(error, Terminal):
+                return _fail(session, context, error, reason)
+            fact = {"step": context.step, "unitNo": context.unit_no, "attempt": context.attempt, "reason": reason}
+            events.append(session, context.export_id, context.step, [NewEvent(EventType.STEP_RETRIED, fact)])
+            session.execute(
+                update(Step)
+                .where(*of(context), col(Step.fence) == context.fence)
+                .values(error=reason, lease_until=database_now(pause), due_at=database_now(pause))
+            )
+    except DatabaseBusy:
+        # Not even that could be written: the lease runs out and the sweep owes the step again.
+        log.warning("step_failure_not_recorded", export_id=context.export_id, step=context.step)
+    return []
+
+
+def _breaks(error: Exception) -> bool:
+    """Tell whether the error is no fault that we know of: something ended what worked, or nobody foresaw it."""
+    return isinstance(error, RendererCrashed | WorkerDied) or not isinstance(error, ExportsError)
+
+
+def _fail(session: Session, context: StepContext, error: Exception, reason: str) -> list[Lane]:
+    export_id = context.export_id
+    attempts = error.attempts if isinstance(error, WorkerDied) else context.attempt
+    quarantined = _breaks(error)
+    fact = {
+        "step": context.step,
+        "unitNo": context.unit_no,
+        "attempts": attempts,
+        "reason": reason,
+        "quarantined": quarantined,
+    }
+    events.append(session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, fact)])
+    failure = f"{context.step}: {reason}"
+    move(session, export_id, ExportState.FAILED, failure=failure, quarantined=quarantined, finished_at=database_now())
+    session.execute(
+        update(Step)
+        .where(*of(context), col(Step.fence) == context.fence)
+        .values(
+            state=StepState.FAILED.value,
+            attempts=attempts,
+            error=reason,
+            lease_until=None,
+            due_at=None,
+            finished_at=database_now(),
+        )
+    )
+    # The other units keep their place but are owed nothing until somebody retries the export.
+    session.execute(
+        update(Step)
+        .where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)
+        .values(due_at=None)
+    )
+    return notifications.failed(session, context, failure, attempts=attempts, quarantined=quarantined)

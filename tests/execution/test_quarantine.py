@@ -1,0 +1,179 @@
+"""An export that breaks what works on it is set aside after five tries, with its reason, until an operator retries it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from pipeline import inspection, rendering
+from pipeline.documents.document import Document
+from pipeline.documents.kinds import render_documents
+from pipeline.errors import RendererCrashed
+from pipeline.execution import Wake, owed_again
+from pipeline.inspection import Filter
+from pipeline.interventions import retry
+from pipeline.models import Event, Notification, Package, Step
+from pipeline.schemas.execution import ExportView
+from pipeline.schemas.invoice import Invoice
+from tests import builders
+from tests.execution.conftest import House
+
+TRIES = 5
+DIED = (
+    "render_documents was begun 5 times, and each time its worker came to an end before it could say why: it was killed,"
+    " crashed, ran out of memory or out of time; the workers' logs of then say more"
+)
+
+
+def view(house: House, export_id: str) -> ExportView:
+    with house.runtime.db.read() as session:
+        return inspection.read(session, builders.ACCOUNT, export_id)
+
+
+def listed(house: House, *, quarantined: bool) -> list[str]:
+    with house.runtime.db.read() as session:
+        wanted = Filter(quarantined=quarantined)
+        return [
+            each.export_id for each in inspection.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50).items
+        ]
+
+
+def die(house: House, export_id: str, name: str) -> None:
+    """Claim the step, and leave behind what a worker does that is killed right after it."""
+    with house.runtime.db.write() as session:
+        session.execute(
+            update(Step)
+            .where(col(Step.export_id) == export_id, col(Step.name) == name)
+            .values(attempts=col(Step.attempts) + 1, fence=col(Step.fence) + 1)
+        )
+
+
+def failure(house: House, export_id: str) -> dict[str, Any]:
+    """Return the facts of the one event that tells of the failure."""
+    with house.runtime.db.read() as session:
+        (event,) = session.scalars(
+            select(Event).where(col(Event.export_id) == export_id, col(Event.type) == "EXPORT_FAILED")
+        ).all()
+        return event.data
+
+
+def told(house: House, export_id: str) -> dict[str, Any]:
+    """Return what the operators are told."""
+    with house.runtime.db.read() as session:
+        (said,) = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
+    assert (said.audience, said.event_type) == ("operator", "exports.export.failed.v1")
+    facts: dict[str, Any] = json.loads(said.data)
+    return facts
+
+
+def breaking(error: Exception) -> Callable[[Invoice], Iterator[Document]]:
+    """Return what breaks in the place of the renderer."""
+
+    def render(_: Invoice) -> Iterator[Document]:
+        raise error
+
+    return render
+
+
+def test_export_that_ends_its_workers_is_set_aside_by_the_sweep_and_tried_by_nobody(house: House) -> None:
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    for _ in range(TRIES - 1):
+        die(house, export_id, "render_documents")
+        assert [wake.step for wake in house.sweep()] == ["render_documents"]
+    die(house, export_id, "render_documents")
+    house.clock.pass_seconds(3600)
+    (wake,) = owed_again(house.runtime)
+    assert wake == Wake(export_id, partner_id=builders.ACCOUNT, channel="queue"), "only the operators are woken"
+
+    seen = view(house, export_id)
+    assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {DIED}")
+    assert seen.status == (
+        f"Quarantined at render_documents of U1 after 5 attempts, until it is retried or cancelled: {DIED}"
+    )
+    assert [(step.attempts, step.error) for step in seen.units[0].steps if step.name == "render_documents"] == [
+        (TRIES, DIED)
+    ]
+    facts = {"step": "render_documents", "unitNo": 1, "attempts": TRIES, "reason": DIED, "quarantined": True}
+    assert failure(house, export_id) == facts
+    said = told(house, export_id)
+    assert (said["quarantined"], said["attempts"]) == (True, TRIES)
+    assert listed(house, quarantined=True) == [export_id]
+    assert listed(house, quarantined=False) == []
+    assert house.sweep() == [], "it is owed nothing any more"
+
+
+def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(house: House) -> None:
+    export_id = house.accept().export_id
+    for _ in range(TRIES):
+        die(house, export_id, "record_packages")
+    assert house.step(export_id, 1, "record_packages") == ()
+    assert view(house, export_id).quarantined
+    assert house.count(Package) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RendererCrashed("the PDF engine died of SIGSEGV"), "the PDF engine died of SIGSEGV"),
+        (ZeroDivisionError("4111 1111"), "ZeroDivisionError in render_documents"),
+    ],
+)
+def test_export_that_breaks_the_renderer_is_set_aside_after_five_tries(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    monkeypatch.setattr(rendering, "render_documents", breaking(error))
+    export_id = house.accept().export_id
+    house.finish(export_id)
+    seen = view(house, export_id)
+    assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {reason}")
+    assert house.events(export_id).count("STEP_RETRIED") == TRIES - 1
+    assert failure(house, export_id)["attempts"] == TRIES
+
+
+def test_known_fault_is_a_failure_and_no_quarantine(house: House) -> None:
+    export_id = house.accept().export_id
+    house.store.refusals = 10**6
+    house.finish(export_id)
+    seen = view(house, export_id)
+    assert (seen.state, seen.quarantined) == ("failed", False)
+    assert seen.status.startswith("Failed at render_documents of U1: the artifact store")
+    assert failure(house, export_id)["quarantined"] is False
+    assert listed(house, quarantined=True) == []
+
+
+def test_operator_lets_it_go_on_with_all_its_tries_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "render_documents", breaking(RendererCrashed("the PDF engine died")))
+    export_id = house.accept().export_id
+    house.finish(export_id)
+    assert view(house, export_id).quarantined
+
+    for _ in range(2):  # once before the cause is mended: five tries more, and it is told once more
+        retry(house.runtime, builders.ACCOUNT, export_id, "key_test")
+        seen = view(house, export_id)
+        assert (seen.state, seen.quarantined, seen.failure) == ("executing", False, None)
+        house.finish(export_id)
+        monkeypatch.setattr(rendering, "render_documents", render_documents)
+    assert view(house, export_id).state == "executed"
+    assert house.events(export_id).count("EXPORT_FAILED") == 2
+    assert house.events(export_id).count("EXPORT_RESUMED") == 2
+
+
+def test_quarantine_of_one_export_holds_up_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def render(invoice: Invoice) -> Iterator[Document]:
+        if invoice.header.number.startswith("POISON"):
+            raise RendererCrashed("the PDF engine died")
+        return render_documents(invoice)
+
+    monkeypatch.setattr(rendering, "render_documents", render)
+    exports = [
+        house.accept(builders.plan(batch=name, invoice=name)).export_id for name in ("POISON1", "GOOD", "POISON2")
+    ]
+    house.finish(exports[0])
+    assert [view(house, each).state for each in exports] == ["failed", "executed", "failed"]
+    assert sorted(listed(house, quarantined=True)) == sorted([exports[0], exports[2]])

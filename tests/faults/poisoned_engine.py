@@ -1,0 +1,41 @@
+"""The PDF engine's process with plans that are poison to it, by their invoice number; the poisoned worker starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from typing import Final
+
+from pipeline.documents.frames import Message
+from pipeline.documents.pdf import Engine, main
+
+#: What an invoice number begins with, and so what becomes of the engine.
+CRASHES, LOOPS, EATS_MEMORY = "ASEGV", "ALOOP", "AEAT"
+
+_PIECE: Final = 64 * 1024**2
+
+
+def loop() -> None:
+    """Work for ever, within one call that gives the interpreter to no other thread."""
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+class PoisonedEngine(Engine):
+    """The PDF engine, unless the document is poison to it."""
+
+    def answer(self, asked: Message) -> Message:
+        """Answer a request, or break."""
+        facts = bytes(asked.bodies[0])
+        if CRASHES.encode() in facts:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if LOOPS.encode() in facts:
+            loop()
+        eaten = []
+        while EATS_MEMORY.encode() in facts:
+            eaten.append(bytearray(_PIECE))
+        return super().answer(asked)
+
+
+if __name__ == "__main__":
+    main(PoisonedEngine)

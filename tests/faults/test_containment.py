@@ -1,0 +1,110 @@
+"""What breaks is contained: the PDF engine's process dies for its document, and a worker that hangs ends by itself."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pytest
+
+from pipeline.documents.invoice_pdf import TEMPLATE
+from pipeline.documents.pdf import ADDRESS_SPACE_BYTES
+from pipeline.documents.renderer import Limits, Renderer
+from pipeline.errors import RendererCrashed
+from tests.documents.invoice_samples import sample
+from tests.faults import poisoned_engine
+from tests.faults.points import ROOT
+
+WHOLE: Final[dict[str, Any]] = {
+    "first": True,
+    "last": True,
+    "first_page": 1,
+    "total_pages": None,
+    "tall": [],
+    "summary": False,
+    "merged": False,
+    "makers": True,
+}
+
+
+@pytest.fixture
+def renderer() -> Iterator[Renderer]:
+    """A renderer whose engine takes poison."""
+    renderer = Renderer(Limits(cpu_seconds=1), engine=poisoned_engine.__name__)
+    yield renderer
+    renderer.close()
+
+
+def facts(number: str = "A-1") -> bytes:
+    return TEMPLATE.facts(sample(1), slice(0, 1)).replace(b"INV-10045", number.encode())
+
+
+@pytest.mark.parametrize(
+    ("poison", "end"),
+    [
+        (poisoned_engine.CRASHES, "died of SIGSEGV"),
+        (poisoned_engine.LOOPS, "worked longer than 1 s and was ended"),
+        (poisoned_engine.EATS_MEMORY, "died with code 1"),
+    ],
+)
+def test_document_that_breaks_the_engine_breaks_nothing_else(renderer: Renderer, poison: str, end: str) -> None:
+    sound = renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    with pytest.raises(RendererCrashed, match=f"^the PDF engine {end} at commercial_customs_invoice.typ$"):
+        renderer.set(TEMPLATE.name, facts(f"{poison}-1"), WHOLE, 0)
+    assert renderer.set(TEMPLATE.name, facts(), WHOLE, 0) == sound
+
+
+def test_engine_is_bounded(renderer: Renderer) -> None:
+    renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    assert renderer.pid is not None
+    engine = psutil.Process(renderer.pid)
+    assert engine.rlimit(psutil.RLIMIT_AS) == (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES)
+    assert engine.rlimit(psutil.RLIMIT_CORE) == (0, 0), "its memory holds invoices"
+    allowed, _ = engine.rlimit(psutil.RLIMIT_CPU)
+    used = engine.cpu_times()
+    assert 0 < allowed - (used.user + used.system) <= 2
+    assert Path(f"/proc/{engine.pid}/oom_score_adj").read_text().strip() == "1000"
+
+
+def test_bound_on_the_processor_is_of_one_document_and_not_of_all(renderer: Renderer) -> None:
+    renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    assert renderer.pid is not None
+    engine = psutil.Process(renderer.pid)
+    while sum(engine.cpu_times()[:2]) < 2.5:
+        renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    assert renderer.pid == engine.pid
+
+
+HANGS: Final = """
+import threading, time
+from pipeline.timeouts import TIMEOUTS
+from tests.faults.poisoned_engine import loop
+with TIMEOUTS.within(3600):
+    with TIMEOUTS.within(0.3):
+        print("in time", flush=True)
+    time.sleep(0.6)
+    print("not ended by a bound that was kept", flush=True)
+    with TIMEOUTS.within(0.3):
+        loop()
+print("never", flush=True)
+"""
+
+
+def test_process_that_hangs_ends_itself_and_says_where_it_was(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGS],
+        env={"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == -signal.SIGALRM
+    assert ended.stdout.splitlines() == ["in time", "not ended by a bound that was kept"]
+    assert "in loop" in ended.stderr
