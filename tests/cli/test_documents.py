@@ -38,7 +38,9 @@ def test_pages_name_only_commands_that_there_are() -> None:
     nouns = {path[0] for path in commands if len(path) > 1}
     named = set()
     for page in PAGES:
-        for first, second in re.findall(r"(?:`|\$ |&& |\$\()exports ([a-z]+)(?: ([a-z]+))?", page.read_text()):
+        # What an event's hash begins with is no command.
+        text = page.read_text().replace("`exports event v1`", "")
+        for first, second in re.findall(r"(?:`|\$ |&& |\$\()exports ([a-z]+)(?: ([a-z-]+))?", text):
             named.add((first, second) if first in nouns else (first,))
     assert len(named) >= 10
     assert named - commands.keys() == set()

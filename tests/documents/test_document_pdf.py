@@ -168,17 +168,19 @@ def test_killed_engine_is_told_and_replaced(renderer: Renderer) -> None:
     assert renderer.pid != pid
 
 
-def test_engine_that_hangs_is_killed_in_time() -> None:
-    renderer = Renderer(Limits(seconds=0.5))
+def test_engine_that_hangs_is_killed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = Renderer()
     facts = invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1))
     renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
     pid = renderer.pid
     assert pid is not None
+    # Only now: a busy machine may take as long for an honest document.
+    monkeypatch.setattr(renderer, "_limits", Limits(seconds=0.5))
     os.kill(pid, signal.SIGSTOP)
     started = time.monotonic()
     with pytest.raises(RendererCrashed):
         renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < Limits().seconds / 2
     assert not psutil.pid_exists(pid)
 
 
