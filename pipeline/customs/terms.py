@@ -69,15 +69,42 @@ def _sale(unit: Unit, here: str) -> Iterator[Finding]:
             remedy="Have at hand how the price was set: customs may ask.",
             source="19 CFR 152.103(l)",
         )
-    if invoice.assists == "declared":
+    yield from _assists(unit, here)
+
+
+def _assists(unit: Unit, here: str) -> Iterator[Finding]:
+    invoice = unit.invoice
+    source = "19 CFR 141.86(a)(11), 152.103(d)"
+    if invoice.assists == "none":
+        if invoice.assist_items:
+            yield Finding(
+                rule="V32",
+                severity="block",
+                pointer=f"{here}/assists",
+                message=f"Invoice {invoice.number} says that there were no assists, and lists some.",
+                remedy="Declare them, or leave assistItems out.",
+                source=source,
+            )
+        return
+    if not invoice.assist_items:
         yield Finding(
             rule="V32",
             severity="warn",
             pointer=f"{here}/assists",
             message=f"Invoice {invoice.number} declares assists, goods or services that the buyer gave for production.",
-            remedy="Tell the broker what they were and what they were worth: that is part of the customs value.",
-            source="19 CFR 141.86(a)(11), 152.103(d)",
+            remedy="List in assistItems what they were and what they were worth: that is part of the customs value.",
+            source=source,
         )
+    for place, item in enumerate(invoice.assist_items):
+        if item.amount is None:
+            yield Finding(
+                rule="V32",
+                severity="warn",
+                pointer=f"{here}/assistItems/{place}/amount",
+                message=f"Invoice {invoice.number} does not say what an assist was worth: {item.name}.",
+                remedy="Give its worth, or have the broker ask the importer: it is part of the customs value.",
+                source=source,
+            )
 
 
 def _incoterm(unit: Unit, here: str) -> Iterator[Finding]:
@@ -183,6 +210,11 @@ def _total(unit: Unit, here: str) -> Iterator[Finding]:
         *((f"charges/{place}/amount", charge.amount) for place, charge in enumerate(invoice.charges)),
         *((f"discounts/{place}/amount", discount.amount) for place, discount in enumerate(invoice.discounts)),
         *((f"rebates/{place}/amount", rebate.amount) for place, rebate in enumerate(invoice.rebates)),
+        *(
+            (f"assistItems/{place}/amount", item.amount)
+            for place, item in enumerate(invoice.assist_items)
+            if item.amount
+        ),
     )
     for where, amount in amounts:
         if not fits(amount, invoice.currency):

@@ -10,7 +10,7 @@ from pipeline.money import decimal, total
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.plan import Treatment
 
-VERSION = "3"
+VERSION = "4"
 
 #: The namespace of the extension; its number rises where a reader of the former could go wrong.
 NAMESPACE: Final = "urn:exports:ubl-customs:1"

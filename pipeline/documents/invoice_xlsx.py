@@ -9,12 +9,12 @@ from importlib.metadata import version
 
 from pipeline.documents.columns import Cell, rows
 from pipeline.documents.sheets import TOO_LONG, Book
-from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, PartyBlock
+from pipeline.schemas.invoice import FOR_PEOPLE, Certificate, Invoice, PartyBlock
 
 __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 
 #: The writer and the compressor are part of what decides the bytes.
-VERSION = f"5/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"6/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
     "address": 34, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,
@@ -101,6 +101,8 @@ def _total_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
         yield "discount", row.name, currency, row.amount.exact
     for rebate in invoice.rebates:
         yield "rebate", rebate.name, currency, rebate.amount.exact
+    for assist in invoice.assist_items:
+        yield "assist", assist.name, currency, None if assist.amount is None else assist.amount.exact
     yield "invoice_total", None, currency, totals.invoice_total.exact
     yield "lines", None, None, totals.line_count
     for quantity in totals.quantities:
@@ -133,12 +135,17 @@ def _head_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
             if value is not None:
                 yield name, _told(value)
     for row in invoice.certificates:
-        claimed = f"lines {row.lines_shown or 'none'}"
-        yield (
-            "usmca_certificate",
-            f"{row.ref}: criterion {row.criterion}, {row.certifier_name}, signed {row.signed_on}, {claimed}",
-        )
+        yield "usmca_certificate", "; ".join(_certified(row))
     yield "test", _told(invoice.test)
+
+
+def _certified(row: Certificate) -> Iterator[str]:
+    yield f"{row.ref}: criterion {row.criterion}, certified by the {row.certifier_role} {row.certifier_name}"
+    yield f"signed {row.signed_on}"
+    if row.blanket_from is not None and row.blanket_to is not None:
+        yield f"blanket period {row.blanket_from} to {row.blanket_to}"
+    yield f"lines {row.lines_shown or 'none'}"
+    yield from (f"{pair.name}: {pair.value}" for pair in row.told)
 
 
 def _told(value: object) -> Cell:

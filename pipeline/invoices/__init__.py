@@ -101,6 +101,10 @@ def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
         rebates=tuple(
             out.RebateRow(name=row.name, amount=words.amount(row.amount, currency)) for row in header.rebates
         ),
+        assist_items=tuple(
+            out.AssistRow(name=row.name, amount=None if row.amount is None else words.amount(row.amount, currency))
+            for row in header.assist_items
+        ),
         totals=out.Totals(
             currency=currency,
             line_count=len(lines),

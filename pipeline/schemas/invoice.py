@@ -162,6 +162,13 @@ class RebateRow(Fact):
     amount: Value
 
 
+class AssistRow(Fact):
+    """What was given for the production and is not in the prices, and its worth where that is known; no part of the total."""
+
+    name: str
+    amount: Value | None
+
+
 class UnitTotal(Fact):
     """The quantity of all lines that count in one unit."""
 
@@ -271,6 +278,7 @@ class Invoice(Fact):
     charges: tuple[ChargeRow, ...]
     discounts: tuple[ChargeRow, ...]
     rebates: tuple[RebateRow, ...] = Field(default=(), exclude_if=lambda value: not value)
+    assist_items: tuple[AssistRow, ...] = Field(default=(), exclude_if=lambda value: not value)
     totals: Totals
     classifications: tuple[ClassificationRow, ...]
     certificates: tuple[Certificate, ...]

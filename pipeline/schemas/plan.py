@@ -184,6 +184,13 @@ class Rebate(Closed):
     amount: Amount
 
 
+class Assist(Closed):
+    """Goods or services that were given for the production and are not in the prices (19 CFR 141.86(a)(11)); no part of the total."""
+
+    name: LongText
+    amount: Amount | None = Field(default=None, description="What they are worth, where that is known")
+
+
 class InvoiceHeader(Closed):
     """The head of the commercial invoice: number, terms and total."""
 
@@ -209,6 +216,7 @@ class InvoiceHeader(Closed):
     discounts: list[Discount] = Field(default_factory=list, max_length=50)
     rebates: list[Rebate] = Field(default_factory=list, max_length=50, exclude_if=lambda value: not value)
     assists: Literal["none", "declared"]
+    assist_items: list[Assist] = Field(default_factory=list, max_length=50, exclude_if=lambda value: not value)
 
 
 class Chapter99(Closed):

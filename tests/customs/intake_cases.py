@@ -203,7 +203,31 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/invoice/saleDate", "2026-11-27")],
         [("V31", "warn", f"{UNIT}/invoice/saleDate")],
     ),
-    "V32 assists": ([(f"{UNIT}/invoice/assists", "declared")], [("V32", "warn", f"{UNIT}/invoice/assists")]),
+    "V32 assists that nobody lists": (
+        [(f"{UNIT}/invoice/assists", "declared")],
+        [("V32", "warn", f"{UNIT}/invoice/assists")],
+    ),
+    "V32 an assist of who knows what worth": (
+        [
+            (f"{UNIT}/invoice/assists", "declared"),
+            (
+                f"{UNIT}/invoice/assistItems",
+                [{"name": "Die", "amount": "350.00"}, {"name": "Drawings", "amount": None}],
+            ),
+        ],
+        [("V32", "warn", f"{UNIT}/invoice/assistItems/1/amount")],
+    ),
+    "V32 assists that are said to be none": (
+        [(f"{UNIT}/invoice/assistItems", [{"name": "Die", "amount": "350.00"}])],
+        [("V32", "block", f"{UNIT}/invoice/assists")],
+    ),
+    "V03 an assist finer than a cent": (
+        [
+            (f"{UNIT}/invoice/assists", "declared"),
+            (f"{UNIT}/invoice/assistItems", [{"name": "Die", "amount": "350.001"}]),
+        ],
+        [("V03", "block", f"{UNIT}/invoice/assistItems/0/amount")],
+    ),
     "V33 sold nobody knows when": (
         [(f"{UNIT}/invoice/saleDate", None)],
         [("V33", "block", f"{UNIT}/invoice/saleDate")],
@@ -254,6 +278,10 @@ SPOKEN: dict[str, list[tuple[str, Any]]] = {
         (f"{UNIT}/invoice/saleDate", None),
         (f"{UNIT}/invoice/salePlace", None),
         (f"{UNIT}/invoice/valuationBasis", "Price of a like sale, invoice A-00007"),
+    ],
+    "assists that are listed with their worth": [
+        (f"{UNIT}/invoice/assists", "declared"),
+        (f"{UNIT}/invoice/assistItems", [{"name": "Die", "amount": "350.00"}]),
     ],
     "what the export is allowed": [
         (f"{UNIT}/invoice/rebates", [{"name": "Excise refunded on export", "amount": "3.20"}]),

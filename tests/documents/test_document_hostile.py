@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import unicodedata
@@ -71,6 +72,12 @@ def filled(data: dict[str, Any]) -> None:
     data["lines"][0]["treatment"]["pga"][0]["data"]["lots"] = ["x", "x"]
     data["parties"]["exporterContact"]["phone"] = "555"
     data["invoice"].update(valuationBasis="x", rebates=[{"name": "x", "amount": "1.00"}])
+    data["invoice"].update(assists="declared", assistItems=[{"name": "x", "amount": "1.00"}])
+    data["usmcaCertificates"][0] |= {
+        "certifierAddress": copy.deepcopy(data["parties"]["seller"]["address"]),
+        "certifierContact": copy.deepcopy(data["parties"]["exporterContact"]),
+        **{role: copy.deepcopy(data["parties"]["buyer"]) for role in ("exporter", "producer", "importer")},
+    }
     data["usmcaCertificates"][0]["goods"] = [{"description": "x", "hsCode": "732393"}]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
 import pytest
+from pypdf import PdfReader
 
+from pipeline.documents.invoice_pdf import invoice_pdf
 from pipeline.documents.kinds import KINDS
 from pipeline.schemas.invoice import Invoice
 from tests.documents.invoice_samples import everything, sample
@@ -82,6 +86,7 @@ def with_every_charge(data: dict[str, Any]) -> None:
     ]
     data["invoice"]["discounts"] = [{"name": f"Early order {at}", "amount": f"{at}.10"} for at in range(50)]
     data["invoice"]["rebates"] = [{"name": "Excise refunded on export", "amount": "3.20"}]
+    data["invoice"]["assistItems"] = [{"name": f"Die {at}", "amount": f"{at}.30" if at else None} for at in range(50)]
 
 
 def without_charges(data: dict[str, Any]) -> None:
@@ -99,6 +104,13 @@ def in_currency(currency: str, times: str) -> Change:
 
     return change
 
+
+#: The first box of a page that cuts, and the first text in it: its upper and lower edge, the baseline, the size.
+RUNNING_HEAD = re.compile(
+    rb"q [\d.]+ ([\d.]+) m [\d.]+ [\d.]+ l [\d.]+ ([\d.]+) l [\d.]+ [\d.]+ l\nh\nW\nn\nq 1 0 0 -1 [\d.]+ ([\d.]+) cm"
+    rb".*?Tr/f\d+ ([\d.]+) Tf",
+    re.DOTALL,
+)
 
 INVOICES: dict[str, Callable[[], Invoice]] = {
     "everything": everything,
@@ -139,6 +151,8 @@ def test_hundred_charges_and_discounts_are_all_printed_with_the_total_after_them
         assert f"Earlyorder{leg}\u2212{leg}.10" in text
     assert text.index("Earlyorder49") < text.index("USD916.50") < text.index("Exciserefundedonexport")
     assert "rebate,notinthetotal3.20" in text
+    assert "Die0assist,notinthetotalnotstated" in text
+    assert text.index("Exciserefundedonexport") < text.index("Die49assist,notinthetotal49.30")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +180,20 @@ def test_head_of_the_table_is_on_every_page_that_has_lines() -> None:
     for page in range(1, printed.pages + 1):
         text = printed.text(page)
         assert ("UNITPRICE" in text) == ("SKU" in text), page
+
+
+def test_running_head_is_cut_at_its_end_alone() -> None:
+    """Accents, and signs taller than Latin letters, have room above and below in the box that cuts a long name off."""
+
+    def change(data: dict[str, Any]) -> None:
+        data["parties"]["seller"]["name"] = "ÉÇÅŮ jpqy 東京厨房 " + "Maple " * 35 + "Ltd"
+
+    for invoice in (sample(40, change=change), sample(40, change=change, test=True)):
+        content = PdfReader(BytesIO(invoice_pdf(invoice))).pages[1].get_contents()
+        assert content is not None
+        upper, lower, baseline, size = map(float, RUNNING_HEAD.search(content.get_data()).groups())  # type: ignore[union-attr]
+        assert upper - baseline > 1.1 * size
+        assert baseline - lower > 0.25 * size
 
 
 def test_value_that_turns_does_not_turn_its_neighbours() -> None:

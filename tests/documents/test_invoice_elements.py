@@ -35,8 +35,19 @@ ELEMENTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "141.86(a)(8) charges by name and amount": (["Freight 80.00", "Cartons included in the prices 15.00"], ["Freight", "Cartons"]),
     "141.86(a)(9) rebates": (["Excise refunded on export rebate, not in the total 3.20"], ["Excise refunded on export"]),
     "141.86(a)(10) origin": (["7323.93.0045 CN"], ["CN"]),
-    "141.86(a)(11) assists": (["ASSISTS Declared"], ["declared"]),
-    "141.86(f) discounts": (["Early order −12.50"], ["Early order"]),  # noqa: RUF001
+    "141.86(a)(11) assists": (
+        ["ASSISTS Declared", "Die lent by the buyer assist, not in the total 350.00", "Drawings assist, not in the total not stated"],
+        ["declared", "Die lent by the buyer", "350", "Drawings"],
+    ),
+    "141.86(b) how unsold goods of another maker were bought": (
+        ["bought: 2026-03-02, Foshan, of the maker, at CNY 80.00 each"],
+        ["2026-03-02, Foshan, of the maker, at CNY 80.00 each"],
+    ),
+    "141.86(g) discounts of the invoice": (["Early order −12.50"], ["Early order"]),  # noqa: RUF001
+    "141.86(g) discounts from the list price": (
+        ["list price: 30.00", "trade discount: 16.67 % of the list price"],
+        ["30.00", "16.67 % of the list price"],
+    ),
     "141.86(j) responsible employee": (
         ["RESPONSIBLE EMPLOYEE OF THE EXPORTER Export desk Trade compliance"],
         ["Export desk", "compliance@maple-goods.example"],
@@ -49,6 +60,19 @@ ELEMENTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "importer of record": (["IMPORTER OF RECORD", "Importer number 12-3456789XX"], ["12-3456789XX"]),
     "related parties": (["RELATED PARTIES Yes"], []),
     "terms of sale": (["INCOTERMS 2020 DAP Buffalo NY", "PAYMENT Net 30 days"], ["DAP", "Net 30 days"]),
+    "182 appendix A: certifier": (
+        ["Certifier: 1 Origin Street, Toronto ON M5J 2M2, CA, Origin desk, +1 416 555 0199"],
+        ["exporter", "1 Origin Street", "Origin desk", "+1 416 555 0199"],
+    ),
+    "182 appendix A: producer and importer": (
+        ["Producer: Maple Foundry Ltd, 2 Origin Street", "Importer: Lakeside Kitchen Supply Inc., 45 Delaware"],
+        ["Maple Foundry Ltd", "2 Origin Street", "Lakeside Kitchen Supply Inc."],
+    ),
+    "182 appendix A: goods": (["Goods: 7323.93 Pots of stainless steel"], ["Pots of stainless steel"]),
+    "182 appendix A: criterion, period, signature": (
+        ["criterion B", "signed 2026-01-02", "blanket period 2026-01-01 to 2026-12-31"],
+        ["2026-01-02", "2026-01-01", "2026-12-31"],
+    ),
     "preference": (["SPI S USMCA certificate CERT-1", "criterion B"], ["CERT-1"]),
 }  # fmt: skip
 
@@ -57,7 +81,21 @@ def complete(data: dict[str, Any]) -> None:
     data["invoice"].update(currency="CAD", exchangeRate="0.71234567", assists="declared", relatedParties=True)
     data["invoice"]["charges"][1]["name"] = "Cartons"
     data["invoice"]["rebates"] = [{"name": "Excise refunded on export", "amount": "3.20"}]
-    data["lines"][0]["attributes"] = {"grade": "AISI 304"}
+    data["invoice"]["assistItems"] = [{"name": "Die lent by the buyer", "amount": "350.00"}, {"name": "Drawings"}]
+    seller, buyer = data["parties"]["seller"], data["parties"]["buyer"]
+    data["usmcaCertificates"][0] |= {
+        "certifierAddress": seller["address"] | {"line1": "1 Origin Street", "line2": None},
+        "certifierContact": {"name": "Origin desk", "phone": "+1 416 555 0199"},
+        "producer": {"name": "Maple Foundry Ltd", "address": seller["address"] | {"line1": "2 Origin Street"}},
+        "importer": buyer,
+        "goods": [{"description": "Pots of stainless steel", "hsCode": "732393"}],
+    }
+    data["lines"][0]["attributes"] = {
+        "grade": "AISI 304",
+        "listPrice": "30.00",
+        "tradeDiscount": "16.67 % of the list price",
+        "bought": "2026-03-02, Foshan, of the maker, at CNY 80.00 each",
+    }
 
 
 @pytest.fixture(scope="module")
