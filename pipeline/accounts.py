@@ -16,10 +16,12 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from pipeline import tenancy
 from pipeline.db import database_now, utc_now
 from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound, ValidationFailed
 from pipeline.models import Account, ApiKey
 from pipeline.runtime import Runtime
+from pipeline.tenancy import EVERYBODY
 
 Mode = Literal["live", "test"]
 
@@ -191,7 +193,7 @@ def find_caller(runtime: Runtime, bearer: str, *, now: datetime | None = None) -
     Raises InvalidApiKey where it is malformed, unknown, expired or revoked; the answer does not tell which of the last.
     """
     key_id = key_id_of(bearer)
-    with runtime.db.read() as session:
+    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
         row = session.get(ApiKey, key_id)
         known = _hash("unknown") if row is None else row.secret_hash
     if not hmac.compare_digest(known, _hash(bearer)) or row is None:
@@ -204,7 +206,7 @@ def caller_of_key(runtime: Runtime, key_id: str, *, now: datetime | None = None)
 
     Raises InvalidApiKey where it is unknown, expired or revoked.
     """
-    with runtime.db.read() as session:
+    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
         row = session.get(ApiKey, key_id)
     if row is None:
         raise InvalidApiKey("the API key is not known")

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import events, notifications, signing
+from pipeline import events, notifications, signing, tenancy
 from pipeline.channels.webhook import check_signature
 from pipeline.db import database_now
 from pipeline.errors import NotFound
@@ -20,6 +20,7 @@ from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.schemas.plan import as_json
 from pipeline.states import SUBMISSION_MOVES, SubmissionState, sources
+from pipeline.tenancy import EVERYBODY
 
 _EVENTS: Final = {
     SubmissionState.RECEIVED: EventType.BROKER_ACKNOWLEDGED,
@@ -138,16 +139,29 @@ def answer(runtime: Runtime, submission_id: str, body: AcknowledgementBody, acto
     )
 
 
+@dataclass(frozen=True)
+class Signer:
+    """The partner who signed an answer, and the account that it is a partner of."""
+
+    account_id: str
+    partner_id: str
+
+    @property
+    def actor(self) -> str:
+        """How the log names it."""
+        return f"partner:{self.partner_id}"
+
+
 def signer(
     runtime: Runtime, submission_id: str, body: bytes, headers: Mapping[str, str], *, timely: bool = True
-) -> str:
-    """Return the actor who signed `body`: the partner of the submission, by one of its secrets.
+) -> Signer:
+    """Return who signed `body`: the partner of the submission, by one of its secrets.
 
     Raises InvalidApiKey, also where there is no such submission: who cannot sign learns nothing of what exists.
     """
-    with runtime.db.read() as session:
+    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
         row = session.get(BrokerSubmission, submission_id)
         account_id, partner_id = ("", "") if row is None else (row.account_id, row.partner_id)
         secrets = signing.counting(session, runtime.settings, account_id, partner_id)
     check_signature(body, headers, secrets, timely=timely)
-    return f"partner:{partner_id}"
+    return Signer(account_id, partner_id)

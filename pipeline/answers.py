@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from config.settings import Settings
-from pipeline import acknowledgements, signing
+from pipeline import acknowledgements, signing, tenancy
 from pipeline.errors import NotFound, ValidationFailed
 from pipeline.models import Acknowledgement, BrokerSubmission, Export, Notification
 from pipeline.runtime import Runtime
@@ -28,6 +28,7 @@ from pipeline.schemas.messages import (
     MessageType,
 )
 from pipeline.states import ExportState
+from pipeline.tenancy import EVERYBODY
 
 #: What may be answered by a link; the first is no more than a sign of life and leaves the link good.
 RUNGS: Final = ("received", "accepted", "rejected", "query")
@@ -93,6 +94,7 @@ class Said:
 class Handoff:
     """A handoff as whoever was sent the link sees it."""
 
+    account_id: str
     submission_id: str
     partner_id: str
     replaced: str | None  # superseded or cancelled: there is nothing to answer any more
@@ -108,7 +110,8 @@ class Handoff:
 
 def read(runtime: Runtime, given: Link) -> Handoff:
     """Return the handoff that the link is for; raises NotFound."""
-    with runtime.db.read() as session:
+    # The link is the credential, and speaks for the one notification.
+    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
         row = session.get(Notification, given.notification_id)
         if row is None or row.event_type != MessageType.HANDOFF_READY:
             raise NotFound("there is no such handoff")
@@ -125,6 +128,7 @@ def read(runtime: Runtime, given: Link) -> Handoff:
     final = next((each for each in rows if each.id == _answer_id(given, final=True)), None)
     ended = (ExportState.SUPERSEDED.value, ExportState.CANCELLED.value)
     return Handoff(
+        account_id=submission.account_id,
         submission_id=submission.id,
         partner_id=submission.partner_id,
         replaced=state if state in ended else None,
@@ -153,7 +157,8 @@ def answer(runtime: Runtime, given: Link, handoff: Handoff, form: Form) -> Ackno
     Raises ValidationFailed, with a sentence for whoever filled it in.
     """
     body = _body(given, handoff, form)
-    return acknowledgements.answer(runtime, handoff.submission_id, body, f"partner:{handoff.partner_id}")
+    with tenancy.acting_for(handoff.account_id):
+        return acknowledgements.answer(runtime, handoff.submission_id, body, f"partner:{handoff.partner_id}")
 
 
 def _body(given: Link, handoff: Handoff, form: Form) -> AcknowledgementBody:

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+from psycopg import sql
 from sqlalchemy import (
     ColumnElement,
     CursorResult,
@@ -29,6 +31,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, SQLModel
 
+from pipeline import tenancy
 from pipeline.errors import DatabaseBusy
 
 _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
@@ -96,10 +99,7 @@ class Database:
             if self.is_sqlite
             else _postgresql(self.url, pool, timeout_seconds)
         )
-        # On SQLite any transaction is a snapshot; PostgreSQL's default gives each query one of its own.
-        self._reading = (
-            self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
-        )
+        self._reading = self.engine.execution_options(reads=True)
         self._writing = self.engine.execution_options(writes=True)
 
     @contextmanager
@@ -158,7 +158,7 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float) -> Engine:
         "statement_timeout": milliseconds * 3,
         "idle_in_transaction_session_timeout": milliseconds * 3,
     }
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool,
         max_overflow=pool,
@@ -169,6 +169,25 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float) -> Engine:
             "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         },
     )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: Any) -> None:
+        # We say BEGIN ourselves here, too: whose rows the transaction sees is said in the same message, and costs no other.
+        connection.autocommit = True
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A reader sees one snapshot, as any transaction on SQLite does; by default each query would have one of its own.
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ" if connection.get_execution_options().get("reads") else "BEGIN"
+        connection.exec_driver_sql(begin + _seeing(tenancy.whose()))
+
+    return engine
+
+
+@lru_cache(maxsize=4096)
+def _seeing(whose: str) -> str:
+    # No SELECT: that would take the reader's snapshot before its first query.
+    return sql.SQL("; SET LOCAL exports.account = {}").format(whose).as_string().replace("%", "%%")
 
 
 def _with_driver(url: URL) -> URL:

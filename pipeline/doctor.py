@@ -16,9 +16,10 @@ from pipeline.artifacts import ArtifactStore
 from pipeline.channels import inbox
 from pipeline.channels.email import EmailChannel
 from pipeline.customs.reference import load_rules
-from pipeline.db import Database, database_now, utc_now
+from pipeline.db import Database, database_now, translated, utc_now
 from pipeline.documents import fonts
 from pipeline.errors import ExportsError, RulesInvalid
+from pipeline.migrations import walls
 
 #: Beyond it leases and signatures are misjudged.
 MAX_SKEW_SECONDS: Final = 5.0
@@ -84,6 +85,18 @@ def _migrations(settings: Settings) -> str:
     return "at the newest revision"
 
 
+def _walls(settings: Settings) -> str:
+    with _opened(settings) as database:
+        if database.is_sqlite:
+            return "SQLite has none; every query names the account"
+        with translated(), database.engine.connect() as connection:
+            if gone := walls.missing(connection):
+                raise Ailing(f"row-level security is not as it should be on {', '.join(gone)}")
+            if walls.passes_through(connection):
+                return "up, but this role is a superuser or has BYPASSRLS, and walks through them"
+    return "row-level security holds this role"
+
+
 def _message_broker(settings: Settings) -> str:
     if settings.embedded:
         return "inside the process of `exports serve`"
@@ -146,6 +159,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         "Check DATABASE_URL: the address, the password, and that the server runs or the folder may be written.",
     ),
     ("migrations", _migrations, "Run `exports migrate`; `exports serve` does it by itself on SQLite."),
+    ("walls between accounts", _walls, "Run `exports migrate` as the role that owns the tables."),
     (
         "message broker",
         _message_broker,
@@ -161,4 +175,4 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     ("customs rules", _rules, "Run `exports rules check`: it says all that is wrong with config/rules, and where."),
     ("clock", _clock, "Set this machine's clock by NTP: signatures carry its time."),
 )
-NEED_THE_DATABASE: Final = frozenset({"migrations", "clock"})
+NEED_THE_DATABASE: Final = frozenset({"migrations", "walls between accounts", "clock"})

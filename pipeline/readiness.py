@@ -9,12 +9,13 @@ from typing import Final
 from sqlalchemy import func
 from sqlmodel import Session, col, or_, select
 
-from pipeline import migrations
+from pipeline import migrations, tenancy
 from pipeline.db import database_now
 from pipeline.errors import DatabaseBusy
 from pipeline.models import Delivery, Export, Step
 from pipeline.runtime import Runtime
 from pipeline.states import UNENDED, DeliveryState, ExportState, StepState
+from pipeline.tenancy import EVERYBODY
 
 #: How long due work may lie while nothing moves before somebody should be woken.
 PATIENCE_SECONDS: Final = 60
@@ -34,7 +35,7 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
     try:
         if not migrations.is_current(runtime.db):
             return [Part("database", ok=False, message="its tables are not this version's; run `exports migrate`")]
-        with runtime.db.read() as session:
+        with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
             return [
                 Part("database", ok=True, message="answers, and its tables are this version's"),
                 _moving(session, "steps", _due_steps, patience_seconds),

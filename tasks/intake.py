@@ -142,7 +142,7 @@ class Intake(ConsumerProducerMixin):
         said = parse(body, SentAcknowledgement, max_depth=self._runtime.settings.max_json_depth).model
         headers = {str(name).lower(): str(value) for name, value in message.headers.items()}
         # It may have waited here for long; that it was sent before does no harm, because its id counts once.
-        actor = acknowledgements.signer(self._runtime, said.submission_id, body, headers, timely=False)
+        actor = acknowledgements.signer(self._runtime, said.submission_id, body, headers, timely=False).actor
         receipt = acknowledgements.answer(self._runtime, said.submission_id, said.answer, actor)
         log.info("acknowledgement_taken", submission_id=said.submission_id, rung=said.rung)
         return receipt.model_dump_json(by_alias=True).encode()

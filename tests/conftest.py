@@ -26,6 +26,9 @@ S = TypeVar("S", bound=Server)
 SERVER_FIXTURES: Final = frozenset({"redis_server", "rabbitmq_server", "postgres_server", "own_server"})
 SERVERS = pytest.mark.servers
 
+#: The role that owns the tables of a stack.
+OWNER: Final = "exports"
+
 #: What every process of a stack seals partners' secrets under.
 SECRET_KEY: Final = "the tests' own secret key, known to all"  # noqa: S105 - it guards nothing
 
@@ -130,8 +133,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: PostgreSQL) -> str:
-    """The name of a migrated PostgreSQL database, to be copied."""
-    url = postgres_server.fresh_url()
+    """The name of a migrated PostgreSQL database, to be copied; its tables are owned by a role that is no superuser."""
+    url = postgres_server.fresh_url(owner=OWNER)
     _migrate(url)
     return url.rsplit("/", 1)[1]
 
@@ -214,5 +217,6 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Stack:
         return Stack(request.param, request.getfixturevalue("sqlite_url"), "memory://", artifacts_url)
     message_broker: Redis | RabbitMQ = request.getfixturevalue(f"{request.param.removeprefix('postgres-')}_server")
     postgres: PostgreSQL = request.getfixturevalue("postgres_server")
-    database_url = postgres.fresh_url(request.getfixturevalue("postgres_template"))
+    # As an installation has it: no superuser, who would walk through the walls between accounts.
+    database_url = postgres.fresh_url(request.getfixturevalue("postgres_template"), owner=OWNER)
     return Stack(request.param, database_url, message_broker.fresh_url(), artifacts_url)

@@ -257,18 +257,22 @@ class PostgreSQL(Server):
         """An administrator's connection, each statement its own transaction."""
         return psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True, connect_timeout=2)
 
-    def database_url(self, name: str) -> str:
+    def database_url(self, name: str, role: str = "postgres") -> str:
         """The SQLAlchemy URL of a database of this cluster."""
-        return f"postgresql+psycopg://postgres@{LOOPBACK}:{self.port}/{name}"
+        return f"postgresql+psycopg://{role}@{LOOPBACK}:{self.port}/{name}"
 
-    def fresh_url(self, template: str = "template0") -> str:
-        """The URL of a new database, copied from `template` (nobody may be connected to that one)."""
+    def fresh_url(self, template: str = "template0", *, owner: str = "postgres") -> str:
+        """The URL of a new database, copied from `template` (nobody may be connected to that one).
+
+        An `owner` other than the administrator is no superuser: what the database enforces holds it.
+        """
         name = f"test_{next(self.names)}"
         with self.connection() as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-            )
-        return self.database_url(name)
+            if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [owner]).fetchall():
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(owner)))
+            named = (sql.Identifier(each) for each in (name, template, owner))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(*named))
+        return self.database_url(name, owner)
 
 
 class RabbitMQ(Server):

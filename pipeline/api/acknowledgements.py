@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import acknowledgements
+from pipeline import acknowledgements, tenancy
 from pipeline.accounts import OPERATE, Caller
 from pipeline.acknowledgements import Submission
 from pipeline.api.bodies import documented
@@ -67,7 +67,9 @@ def _signed(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str
             "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
             headers={"WWW-Authenticate": 'Bearer realm="exports"'},
         )
-    return acknowledgements.signer(runtime, submission_id, body, headers)
+    signed = acknowledgements.signer(runtime, submission_id, body, headers)
+    tenancy.act_for(signed.account_id)
+    return signed.actor
 
 
 def _find(runtime: Runtime, submission_id: str) -> Submission:

@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
+from pipeline import tenancy
 from pipeline.accounts import ADMIN, EXECUTE, OPERATE, READ, Caller, find_caller, key_id_of
 from pipeline.errors import InvalidApiKey, RateLimited
 from pipeline.execution import Wake
@@ -127,6 +128,7 @@ async def identify(request: Request, bearer: str) -> Caller:
             ) from None
         keys.believe(bearer, caller)
     structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.key_id)
+    tenancy.act_for(caller.account_id)
     return caller
 
 

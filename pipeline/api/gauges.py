@@ -10,10 +10,11 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from pipeline import breaker
+from pipeline import breaker, tenancy
 from pipeline.errors import DatabaseBusy
 from pipeline.models import BrokerSubmission, Delivery, Export, PartnerChannel, Step
 from pipeline.runtime import Runtime
+from pipeline.tenancy import EVERYBODY
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ class Work(Collector):
         )
         families = []
         try:
-            with self._runtime.db.read() as session:
+            with tenancy.acting_for(EVERYBODY), self._runtime.db.read() as session:
                 for name, noun, state in counted:
                     family = GaugeMetricFamily(name, f"{noun} by state", labels=["state"])
                     for value, count in session.execute(select(state, func.count()).group_by(col(state))).all():

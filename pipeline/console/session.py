@@ -7,6 +7,7 @@ import hmac
 from datetime import datetime, timedelta
 from typing import Final
 
+from pipeline import tenancy
 from pipeline.accounts import READ, Caller, caller_of_key, find_caller
 from pipeline.db import utc_now
 from pipeline.errors import InvalidApiKey
@@ -40,6 +41,7 @@ def signed_in(runtime: Runtime, cookie: str, *, now: datetime | None = None) -> 
         raise InvalidApiKey("the session has ended; sign in again")
     caller = caller_of_key(runtime, key_id, now=moment)
     caller.need(READ)
+    tenancy.act_for(caller.account_id)
     return caller
 
 

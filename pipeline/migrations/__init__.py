@@ -14,17 +14,26 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from pipeline.db import Database, translated
+from pipeline.migrations import walls
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the database to `revision`; one that is there already is left as it is."""
+    """Bring the database to `revision`; one that is there already is left as it is.
+
+    At the newest, PostgreSQL has the walls between accounts that the models of today ask for.
+    """
     with _altering(database) as connection:
         command.upgrade(_config(connection), revision)
+        if revision == "head" and not database.is_sqlite:
+            walls.raise_walls(connection)
 
 
 def downgrade(database: Database, revision: str) -> None:
     """Take the database back to `revision`."""
     with _altering(database) as connection:
+        if not database.is_sqlite:
+            # What an older version has of tables may not carry them; `upgrade` puts them up again.
+            walls.lower_walls(connection)
         command.downgrade(_config(connection), revision)
 
 

@@ -57,7 +57,7 @@ def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
             kind: type[Redis | RabbitMQ] = Redis if request.param == "postgres-redis" else RabbitMQ
             postgres: PostgreSQL = request.getfixturevalue("postgres_server")
             message_broker = end.enter_context(_owned(kind))
-            service = end.enter_context(on_servers(postgres.fresh_url(), message_broker, folder))
+            service = end.enter_context(on_servers(postgres.fresh_url(owner="exports"), message_broker, folder))
         yield service
         for letter in service.files.letters():
             if letter.queue == queues.REFUSED:

@@ -109,7 +109,7 @@ def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
     code, checks = outcomes(commands)
     assert code == 0
     assert list(checks) == [
-        "secret key", "database", "migrations", "message broker", "artifact store", "mail server", "fonts", "customs rules", "clock"
+        "secret key", "database", "migrations", "walls between accounts", "message broker", "artifact store", "mail server", "fonts", "customs rules", "clock"
     ]  # fmt: skip
     assert all(check["ok"] and check["remedy"] is None for check in checks.values())
 
