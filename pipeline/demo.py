@@ -16,7 +16,7 @@ from config.settings import HOME, Settings
 from pipeline import accounts, migrations, partners
 from pipeline.channels import inbox
 from pipeline.channels.inbox import Received
-from pipeline.client import Api
+from pipeline.client import Exports
 from pipeline.errors import ExportsError
 from pipeline.runtime import Runtime
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay
@@ -113,12 +113,12 @@ def plans(run: str, folder: Path = PLANS) -> list[ExamplePlan]:
     return found
 
 
-def post(api: Api, plan: ExamplePlan) -> Played:
+def post(api: Exports, plan: ExamplePlan) -> Played:
     """Have the plan executed over HTTP."""
     return Played(plan.name, api.execute(plan.plan, idempotency_key=f"demo-{plan.plan['batchId']}").export)
 
 
-def watch(api: Api, played: Sequence[Played], timeout_seconds: float) -> Iterator[tuple[Played, EventView]]:
+def watch(api: Exports, played: Sequence[Played], timeout_seconds: float) -> Iterator[tuple[Played, EventView]]:
     """Yield what happens to the exports, until each has ended, everybody was told and the customs broker has answered.
 
     Raises DemoFailed once the time is up.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from config.settings import get_settings
-from pipeline.client import Api
+from pipeline.client import Exports, Retries
 
 ApiUrl = Annotated[str | None, typer.Option("--api-url", metavar="URL", help="The API's address. [EXPORTS_API_URL]")]
 ApiKey = Annotated[
@@ -15,9 +15,12 @@ ApiKey = Annotated[
     typer.Option("--api-key", metavar="KEY", help="The key; better set EXPORTS_API_KEY, which no process list shows."),
 ]
 
+#: Somebody waits at a terminal: a service that is not there is soon said to be not there.
+_RETRIES: Final = Retries(tries=3, first_seconds=0.2, longest_seconds=1, patience_seconds=15)
 
-def connect(api_url: str | None, api_key: str | None) -> Api:
+
+def connect(api_url: str | None, api_key: str | None) -> Exports:
     """Return a client of the API that the options name, or the settings where they are silent."""
     settings = get_settings()
     key = api_key or (settings.api_key.get_secret_value() if settings.api_key else None)
-    return Api(api_url or settings.api_url, key)
+    return Exports(api_url or settings.api_url, key, retries=_RETRIES)

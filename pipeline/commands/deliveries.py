@@ -29,7 +29,7 @@ def show(
 ) -> None:
     """List deliveries, newest first, one page."""
     with connect(api_url, api_key) as api:
-        page = api.deliveries(export=export, state=state)
+        page = api.delivery_page(export=export, state=state)
     if as_json:
         print_json(page.model_dump_json(by_alias=True, indent=2))
         return

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from config.logs import configure_logs
 from config.settings import Settings, use_settings
-from pipeline.client import Api
+from pipeline.client import Exports
 from pipeline.commands import view
 from pipeline.commands.narration import Line, Narrator
 from pipeline.commands.picture import save_picture
@@ -97,7 +97,7 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
     key = play.prepare(runtime)
     began = time.monotonic()
     stack.enter_context(serving.Service(runtime, listener, worker=True))
-    api = stack.enter_context(Api(settings.public_url, key))
+    api = stack.enter_context(Exports(settings.public_url, key))
     played = [play.post(api, plan) for plan in play.plans(f"{utc_now():%y%m%d%H%M%S}")]
     narrators = {each.name: Narrator(each.export) for each in played}
     width = max(len(name) for name in narrators)
@@ -107,7 +107,7 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
     endings = []
     for each in played:
         export = api.inspect(each.export.export_id)
-        files = api.save(export, home / "out" / export.batch_id, bundle=True)
+        files = api.save(export, home / "out" / export.batch_id, with_bundle=True)
         endings.append(Ending(each.name, export, files))
     messages = play.consume(settings, played)
     every_message = home / "out" / "messages.jsonl"

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from pipeline.client import Api, Corrupted, Execution, StillRunning
+from pipeline.client import Corrupted, Execution, Exports, StillRunning
 from pipeline.commands import view
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.narration import ENDS, Narrator
@@ -81,7 +81,7 @@ def amend(
         _shown(api, execution, timeout if wait else None, as_json=as_json)
 
 
-def _shown(api: Api, execution: Execution, timeout: float | None, *, as_json: bool) -> None:
+def _shown(api: Exports, execution: Execution, timeout: float | None, *, as_json: bool) -> None:
     """Print the export, once it has ended where there is a `timeout`, and exit by what became of it."""
     export = execution.export
     if timeout is not None:
@@ -123,7 +123,7 @@ def _changed(export: ExportView, *, as_json: bool) -> None:
         out().print(view.headline(export), soft_wrap=True)
 
 
-def watch(api: Api, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
+def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
     """Show what happens until the export has ended, and return it as it is then.
 
     Raises Failure with TIMED_OUT where it has not ended in time; it goes on all the same.
@@ -167,7 +167,7 @@ def inspect(
     """Show an export: its state, steps, documents, messages and the customs broker's answer."""
     with connect(api_url, api_key) as api:
         if etag:
-            tag = api.entity_tag(export)
+            tag = api.inspect_version(export).etag
             if as_json:
                 print_json({"etag": tag})
             else:
@@ -223,7 +223,7 @@ def artifacts(
         found = api.inspect(export)
         if folder is not None:
             try:
-                paths = api.save(found, folder, bundle=bundle)
+                paths = api.save(found, folder, with_bundle=bundle)
             except Corrupted as error:
                 raise Failure(
                     str(error), remedy="Nothing was written for it. Tell whoever runs the service."

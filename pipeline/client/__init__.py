@@ -1,0 +1,37 @@
+"""A typed client of the HTTP API, for those who build on it and for the command line: `Exports`, and `AsyncExports` to await."""
+
+from __future__ import annotations
+
+from pipeline.client.clients import AsyncExports, Exports
+from pipeline.client.errors import (
+    ApiProblem,
+    ApiUnreachable,
+    ClientError,
+    Corrupted,
+    InvalidWebhook,
+    StillRunning,
+)
+from pipeline.client.export_calls import Execution, File, Version
+from pipeline.client.retries import NO_RETRIES, Retries
+from pipeline.client.saving import safe_name
+from pipeline.client.webhooks import Message, read_message, verify_webhook
+
+__all__ = [
+    "NO_RETRIES",
+    "ApiProblem",
+    "ApiUnreachable",
+    "AsyncExports",
+    "ClientError",
+    "Corrupted",
+    "Execution",
+    "Exports",
+    "File",
+    "InvalidWebhook",
+    "Message",
+    "Retries",
+    "StillRunning",
+    "Version",
+    "read_message",
+    "safe_name",
+    "verify_webhook",
+]

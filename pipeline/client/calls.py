@@ -1,0 +1,111 @@
+"""Calls as values: what is sent, whether it may be sent twice, and what the answer becomes; nothing here touches a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from pipeline.client.errors import ApiUnreachable
+
+T = TypeVar("T")
+U = TypeVar("U")
+M = TypeVar("M", bound=BaseModel)
+
+
+class Repeat(Enum):
+    """When a call that failed may be made again."""
+
+    ALWAYS = auto()  # twice is as good as once
+    UNSENT = auto()  # only where it is sure that nothing was done
+    NEVER = auto()
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One call of the API; `read` makes of a good answer what the caller gets.
+
+    `also` are statuses that are good besides 2xx. The answer may take `extra_seconds` longer than others.
+    """
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], T]
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+    repeat: Repeat = Repeat.UNSENT
+    also: frozenset[int] = frozenset()
+    extra_seconds: float = 0
+
+    def arguments(self, timeout_seconds: float) -> dict[str, Any]:
+        """Return what httpx is called with."""
+        body = {} if self.json is None else {"json": self.json}
+        timeout = httpx.Timeout(timeout_seconds, read=timeout_seconds + self.extra_seconds)
+        return {"params": dict(self.params), "headers": dict(self.headers), "timeout": timeout, **body}
+
+    def then(self, make: Callable[[T], U]) -> Call[U]:
+        """Return the same call, with what it gives made into something else."""
+        read = self.read
+        return Call(
+            self.method,
+            self.path,
+            lambda response: make(read(response)),
+            self.params,
+            self.headers,
+            self.json,
+            self.repeat,
+            self.also,
+            self.extra_seconds,
+        )
+
+    def good(self, response: httpx.Response) -> bool:
+        """Whether the answer is one that `read` understands."""
+        return response.is_success or response.status_code in self.also
+
+
+@dataclass(frozen=True)
+class Stretch(Generic[T]):
+    """Some of a long answer, and the call that brings more of it."""
+
+    items: Sequence[T] = ()
+    more: Call[Stretch[T]] | None = None
+
+
+def as_model(model: type[M]) -> Callable[[httpx.Response], M]:
+    """Return what reads an answer as `model`; members of later versions are left alone."""
+
+    def read(response: httpx.Response) -> M:
+        try:
+            return model.model_validate_json(response.content, extra="ignore")
+        except ValidationError as error:
+            raise ApiUnreachable(f"{response.url} answers something else than this version's API") from error
+
+    return read
+
+
+def get(path: str, read: Callable[[httpx.Response], T], **params: str | int | None) -> Call[T]:
+    """Return a call that only looks; a parameter that is None is left out."""
+    return Call("GET", path, read, params=given(**params), repeat=Repeat.ALWAYS)
+
+
+def given(**params: str | int | None) -> dict[str, str | int]:
+    """Return the parameters that are not None."""
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def body_of(model: BaseModel) -> Any:
+    """Return what is said of a model: only what was set, so that the service's defaults stay its own."""
+    return model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def segment(value: str) -> str:
+    """Return `value` as one part of a path: an id that holds a slash must not become another path."""
+    if not value.strip("."):
+        raise ValueError(f"{value!r} is no id")
+    return quote(value, safe="")

@@ -1,0 +1,202 @@
+"""The two clients: the same calls over a connection pool, one waiting for the answers and one awaiting them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import anyio
+import httpx
+
+from pipeline.client import account_calls, export_calls
+from pipeline.client.calls import Call, Stretch
+from pipeline.client.errors import ApiProblem, ApiUnreachable
+from pipeline.client.following import Following
+from pipeline.client.retries import Retries, Tries
+from pipeline.client.saving import write
+from pipeline.client.surface import AsyncCarrier, Carrier, Surface
+from pipeline.schemas.execution import EventView, ExportView
+
+T = TypeVar("T")
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_BROKEN: Final = (httpx.RequestError, ApiProblem, ApiUnreachable)
+_READY_SECONDS: Final = 2.0
+
+
+class Exports(Surface, Carrier):
+    """The API at `url`, called with `key`; one connection pool, to be closed. Threads may share it.
+
+    Every call raises ApiProblem where the API refuses and ApiUnreachable where nobody answers in time.
+    """
+
+    def __init__(
+        self, url: str, key: str | None, *, timeout_seconds: float = 30, retries: Retries | None = None
+    ) -> None:
+        self._http = httpx.Client(**_settings(url, key))
+        self._timeout_seconds = timeout_seconds
+        self._retries = retries or Retries()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def perform(self, call: Call[T]) -> T:
+        """Make the call, again where that may help, and return what its answer becomes."""
+        tries = Tries(call, self._retries)
+        while True:
+            try:
+                response = self._http.request(call.method, call.path, **call.arguments(self._timeout_seconds))
+            except httpx.RequestError as error:
+                pause = tries.broken(error)
+            else:
+                if call.good(response):
+                    return call.read(response)
+                pause = tries.refused(response)
+            time.sleep(pause)
+
+    def walk(self, stretch: Stretch[T]) -> Iterator[T]:
+        """Yield the items of a long answer, making a call for more where they end."""
+        yield from stretch.items
+        while stretch.more is not None:
+            stretch = self.perform(stretch.more)
+            yield from stretch.items
+
+    def follow(self, export: str, *, after: int = 0, timeout_seconds: float | None = None) -> Iterator[EventView]:
+        """Yield each event as it happens, the past ones first; a broken stream goes on where it broke.
+
+        It ends once the export has ended, everybody was told and the customs broker has answered or is overdue. Raises
+        StillRunning once `timeout_seconds` are over.
+        """
+        following = Following(export, after, timeout_seconds)
+        while True:
+            try:
+                with self._http.stream("GET", following.path, **following.arguments()) as response:
+                    if not response.is_success:
+                        response.read()
+                    following.opened(response)
+                    for line in response.iter_lines():
+                        event = following.heard(line)
+                        if event is not None:
+                            yield event
+            except _BROKEN as error:
+                following.broke(error)
+            if following.settled:
+                return
+            time.sleep(following.pause())
+
+    def save(self, export: ExportView, folder: Path, *, with_bundle: bool = False) -> list[Path]:
+        """Write the export's documents into `folder`, one folder a customs package, and return where they are.
+
+        Raises Corrupted, before anything of that document is written, where the bytes are not those promised, and OSError
+        where the folder does not take them.
+        """
+        found = self.walk(export_calls.files(export, with_bundle=with_bundle))
+        return [write(folder / file.path, file.content) for file in found]
+
+    def ready(self) -> bool:
+        """Whether the service answers and says that it is ready."""
+        try:
+            self.perform(account_calls.readiness())
+        except (ApiProblem, ApiUnreachable):
+            return False
+        return True
+
+
+class AsyncExports(Surface, AsyncCarrier):
+    """The same for asyncio and trio: calls are awaited, and lists and events read with `async for`."""
+
+    def __init__(
+        self, url: str, key: str | None, *, timeout_seconds: float = 30, retries: Retries | None = None
+    ) -> None:
+        self._http = httpx.AsyncClient(**_settings(url, key))
+        self._timeout_seconds = timeout_seconds
+        self._retries = retries or Retries()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def perform(self, call: Call[T]) -> T:
+        """Make the call, again where that may help, and return what its answer becomes."""
+        tries = Tries(call, self._retries)
+        while True:
+            try:
+                response = await self._http.request(call.method, call.path, **call.arguments(self._timeout_seconds))
+            except httpx.RequestError as error:
+                pause = tries.broken(error)
+            else:
+                if call.good(response):
+                    return call.read(response)
+                pause = tries.refused(response)
+            await anyio.sleep(pause)
+
+    async def walk(self, stretch: Stretch[T]) -> AsyncIterator[T]:
+        """Yield the items of a long answer, making a call for more where they end."""
+        for item in stretch.items:
+            yield item
+        while stretch.more is not None:
+            stretch = await self.perform(stretch.more)
+            for item in stretch.items:
+                yield item
+
+    async def follow(
+        self, export: str, *, after: int = 0, timeout_seconds: float | None = None
+    ) -> AsyncIterator[EventView]:
+        """Yield each event as it happens, as Exports.follow does; whoever leaves early closes it with contextlib.aclosing."""
+        following = Following(export, after, timeout_seconds)
+        while True:
+            try:
+                async with self._http.stream("GET", following.path, **following.arguments()) as response:
+                    if not response.is_success:
+                        await response.aread()
+                    following.opened(response)
+                    async for line in response.aiter_lines():
+                        event = following.heard(line)
+                        if event is not None:
+                            yield event
+            except _BROKEN as error:
+                following.broke(error)
+            if following.settled:
+                return
+            await anyio.sleep(following.pause())
+
+    async def save(self, export: ExportView, folder: Path, *, with_bundle: bool = False) -> list[Path]:
+        """Write the export's documents into `folder`, as Exports.save does; a thread writes them."""
+        found = self.walk(export_calls.files(export, with_bundle=with_bundle))
+        return [await anyio.to_thread.run_sync(write, folder / file.path, file.content) async for file in found]
+
+    async def ready(self) -> bool:
+        """Whether the service answers and says that it is ready."""
+        try:
+            await self.perform(account_calls.readiness())
+        except (ApiProblem, ApiUnreachable):
+            return False
+        return True
+
+
+def _settings(url: str, key: str | None) -> dict[str, Any]:
+    base = httpx.URL(url.rstrip("/") + "/")
+    return {
+        "base_url": base,
+        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        # A proxy of the environment cannot reach this machine's own addresses.
+        "trust_env": base.host not in _LOOPBACK,
+    }

@@ -1,0 +1,282 @@
+"""The calls about exports: execute, amend, look, change, and fetch what came of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import httpx
+
+from pipeline.client.calls import Call, Repeat, Stretch, as_model, get, given, segment
+from pipeline.client.errors import Corrupted
+from pipeline.client.saving import safe_name
+from pipeline.schemas.execution import (
+    ArtifactView,
+    CustomsPackageView,
+    EventPage,
+    EventView,
+    ExportPage,
+    ExportSummary,
+    ExportView,
+    PlanReceipt,
+    PreflightReport,
+)
+
+Plan = Mapping[str, Any]
+
+_NOT_MODIFIED: Final = 304
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The answer to an execute or amend call; `replayed` tells that it is the first answer to the same key again."""
+
+    export: ExportView
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Version:
+    """An export as it was at one moment, and the entity tag that tells this version from any other."""
+
+    export: ExportView
+    etag: str
+
+
+@dataclass(frozen=True)
+class File:
+    """A document and its bytes; `path` is a place for it, below one folder a customs package."""
+
+    path: PurePosixPath
+    content: bytes
+
+
+_export = as_model(ExportView)
+
+
+def _version(response: httpx.Response) -> Version:
+    return Version(_export(response), response.headers.get("ETag", ""))
+
+
+def execute(plan: Plan, *, idempotency_key: str | None = None, wait_seconds: float | None = None) -> Call[Execution]:
+    """Ask for the execution of an approved plan; the same plan again is the same export, whatever the key.
+
+    With `wait_seconds` the answer comes when the export has ended, at the latest after so long.
+    """
+    return _accepting("api/exports/execute", _inline(plan), idempotency_key, wait_seconds)
+
+
+def execute_registered(
+    account: str,
+    batch: str,
+    *,
+    plan_hash: str | None = None,
+    idempotency_key: str | None = None,
+    wait_seconds: float | None = None,
+) -> Call[Execution]:
+    """Ask for the execution of the plan that was registered for `batch`; only of the one with `plan_hash`, where given."""
+    body = given(accountId=account, batchId=batch, planHash=plan_hash)
+    return _accepting("api/exports/execute", body, idempotency_key, wait_seconds)
+
+
+def amend(
+    export: str,
+    plan: Plan,
+    *,
+    idempotency_key: str | None = None,
+    if_match: str | None = None,
+    wait_seconds: float | None = None,
+) -> Call[Execution]:
+    """Have a changed plan take an export's place; `if_match` is the entity tag of the version it is a change to."""
+    path = f"api/exports/{segment(export)}/amend"
+    # Without a key the second of two same calls would find another version than `if_match` names.
+    repeat = Repeat.ALWAYS if idempotency_key else Repeat.UNSENT
+    return _accepting(path, _inline(plan), idempotency_key, wait_seconds, _matching(if_match), repeat)
+
+
+def register_plan(plan: Plan) -> Call[PlanReceipt]:
+    """Keep an approved plan for a later execution; it is never changed."""
+    return Call("POST", "api/exports/plans", as_model(PlanReceipt), json=plan, repeat=Repeat.ALWAYS)
+
+
+def preflight(plan: Plan) -> Call[PreflightReport]:
+    """Ask what execution would say, without any effect."""
+    return Call("POST", "api/exports/preflight", as_model(PreflightReport), json=plan, repeat=Repeat.ALWAYS)
+
+
+def inspect(export: str) -> Call[ExportView]:
+    """Return an export by its own id or by its batch's."""
+    return get(_path(export), _export)
+
+
+def inspect_version(export: str) -> Call[Version]:
+    """Return an export with its entity tag, to change only this version of it or to ask whether it has changed."""
+    return get(_path(export), _version)
+
+
+def inspect_if_changed(export: str, etag: str) -> Call[Version | None]:
+    """Return an export with its entity tag; None where it is still the version of `etag`."""
+
+    def read(response: httpx.Response) -> Version | None:
+        return None if response.status_code == _NOT_MODIFIED else _version(response)
+
+    also = frozenset({_NOT_MODIFIED})
+    return Call("GET", _path(export), read, headers={"If-None-Match": etag}, repeat=Repeat.ALWAYS, also=also)
+
+
+def export_page(
+    *,
+    state: str | None = None,
+    broker: str | None = None,
+    warehouse: str | None = None,
+    accepted_after: datetime | None = None,
+    accepted_before: datetime | None = None,
+    quarantined: bool | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Call[ExportPage]:
+    """Return one page of the account's exports, newest first, from behind `cursor` on."""
+    return get(
+        "api/exports",
+        as_model(ExportPage),
+        state=state,
+        broker=broker,
+        warehouse=warehouse,
+        acceptedAfter=None if accepted_after is None else accepted_after.isoformat(),
+        acceptedBefore=None if accepted_before is None else accepted_before.isoformat(),
+        quarantined=None if quarantined is None else str(quarantined).lower(),
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+def exports(
+    *,
+    state: str | None = None,
+    broker: str | None = None,
+    warehouse: str | None = None,
+    accepted_after: datetime | None = None,
+    accepted_before: datetime | None = None,
+    quarantined: bool | None = None,
+    page_size: int = 200,
+) -> Stretch[ExportSummary]:
+    """Yield the account's exports, newest first, page after page."""
+
+    def page(cursor: str | None) -> Call[Stretch[ExportSummary]]:
+        call = export_page(
+            state=state,
+            broker=broker,
+            warehouse=warehouse,
+            accepted_after=accepted_after,
+            accepted_before=accepted_before,
+            quarantined=quarantined,
+            cursor=cursor,
+            limit=page_size,
+        )
+        return call.then(lambda found: Stretch(found.items, page(found.next_cursor) if found.next_cursor else None))
+
+    return Stretch(more=page(None))
+
+
+def events(export: str, *, after: int = 0, page_size: int = 1000) -> Stretch[EventView]:
+    """Yield what has happened so far, in order, from behind the event whose `seq` is `after` on."""
+
+    def page(after: int) -> Call[Stretch[EventView]]:
+        call = get(f"{_path(export)}/events", as_model(EventPage), after=after, limit=page_size)
+        return call.then(lambda found: Stretch(found.items, page(found.next_after) if found.next_after else None))
+
+    return Stretch(more=page(after))
+
+
+def cancel(export: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Stop an export that was not handed off yet."""
+    return Call("POST", f"{_path(export)}/cancel", _export, headers=_matching(if_match))
+
+
+def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Let a failed export go on from where it failed."""
+    return Call("POST", f"{_path(export)}/retry", _export, headers=_matching(if_match))
+
+
+def customs_package(package: str) -> Call[CustomsPackageView]:
+    """Return a customs package: its documents, its handling units and its treatment, all of them."""
+    return get(f"api/customs-packages/{segment(package)}", as_model(CustomsPackageView))
+
+
+def download(artifact: ArtifactView) -> Call[bytes]:
+    """Return a document's bytes.
+
+    Raises Corrupted where they are not those whose hash the export names.
+    """
+
+    def read(response: httpx.Response) -> bytes:
+        if hashlib.sha256(response.content).hexdigest() != artifact.sha256:
+            raise Corrupted(f"{artifact.filename} ({artifact.id}) arrived with other bytes than the export names")
+        return response.content
+
+    # By its id, not by the address in the answer: the key goes nowhere else than to the API.
+    return get(f"api/artifacts/{segment(artifact.id)}", read)
+
+
+def bundle(export: str) -> Call[bytes]:
+    """Return the whole handoff as one zip file; `exports verify` proves it."""
+    return get(f"{_path(export)}/bundle", lambda response: response.content)
+
+
+def files(export: ExportView, *, with_bundle: bool = False) -> Stretch[File]:
+    """Yield the export's documents with their bytes, each checked as `download` checks it, and then the bundle."""
+    names = {package.id: safe_name(package.package_number or package.id) for package in export.customs_packages}
+    calls = [
+        download(artifact).then(_file(PurePosixPath(names[artifact.customs_package_id], safe_name(artifact.filename))))
+        for artifact in export.artifacts
+    ]
+    if with_bundle:
+        calls.append(bundle(export.export_id).then(_file(PurePosixPath("bundle.zip"))))
+    return _one_after_another(calls)
+
+
+def _file(path: PurePosixPath) -> Any:
+    return lambda content: File(path, content)
+
+
+def _one_after_another(calls: Sequence[Call[File]]) -> Stretch[File]:
+    if not calls:
+        return Stretch()
+    first, *rest = calls
+    return Stretch(more=first.then(lambda file: Stretch([file], _one_after_another(rest).more)))
+
+
+def _accepting(
+    path: str,
+    body: Mapping[str, Any],
+    key: str | None,
+    wait_seconds: float | None,
+    headers: Mapping[str, str] | None = None,
+    repeat: Repeat = Repeat.ALWAYS,
+) -> Call[Execution]:
+    wanted = dict(headers or {})
+    if key is not None:
+        wanted["Idempotency-Key"] = key
+    if wait_seconds is not None:
+        wanted["Prefer"] = f"wait={wait_seconds:.0f}"
+
+    def read(response: httpx.Response) -> Execution:
+        return Execution(_export(response), response.headers.get("Idempotent-Replayed") == "true")
+
+    return Call("POST", path, read, headers=wanted, json=body, repeat=repeat, extra_seconds=wait_seconds or 0)
+
+
+def _inline(plan: Plan) -> dict[str, Any]:
+    return {"accountId": plan.get("accountId"), "batchId": plan.get("batchId"), "plan": plan}
+
+
+def _matching(etag: str | None) -> dict[str, str]:
+    return {"If-Match": etag} if etag else {}
+
+
+def _path(export: str) -> str:
+    return f"api/exports/{segment(export)}"

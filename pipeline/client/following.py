@@ -1,0 +1,96 @@
+"""Following the log of an export as server-sent events: where it stands, and what a break of the stream means."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import httpx
+from pydantic import ValidationError
+
+from pipeline.client.calls import segment
+from pipeline.client.errors import ApiProblem, ApiUnreachable, StillRunning
+from pipeline.client.retries import refusal_of
+from pipeline.schemas.execution import EventView
+
+#: How long a stream may be silent before it is opened anew: the service sends a sign of life more often.
+SILENCE_SECONDS: Final = 30.0
+RECONNECT_SECONDS: Final = 0.5
+#: How often in a row a stream may break.
+MAX_FAILURES: Final = 10
+_CONNECT_SECONDS: Final = 10.0
+_PASSING: Final = frozenset({408, 429})
+
+
+class Following:
+    """One reader of a log. It is told what comes, and says what to ask for; `settled` once nothing more is to come."""
+
+    def __init__(self, export: str, after: int, timeout_seconds: float | None) -> None:
+        self.path = f"api/exports/{segment(export)}/events"
+        self.settled = False
+        self._export = export
+        self._seen = after
+        self._timeout_seconds = timeout_seconds
+        self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self._failures = 0
+        self._data: list[str] = []
+        self._wish_seconds: float = 0
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what httpx is called with to open the stream where it broke."""
+        self._data.clear()
+        left = SILENCE_SECONDS
+        if self._deadline is not None:
+            left = max(0.05, min(left, self._deadline - time.monotonic()))
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self._seen)}
+        return {"headers": headers, "timeout": httpx.Timeout(min(_CONNECT_SECONDS, left), read=left)}
+
+    def opened(self, response: httpx.Response) -> None:
+        """Take the head of an answer; raises what it says where it is no stream. The body of a refusal was read."""
+        if not response.is_success:
+            raise refusal_of(response)
+        if response.status_code == httpx.codes.NO_CONTENT:
+            self.settled = True
+        elif not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+            raise ApiUnreachable(f"{response.url} answers something else than events")
+
+    def heard(self, line: str) -> EventView | None:
+        """Take a line of the stream and return the event that it completes; raises StillRunning once the time is up."""
+        self._in_time()
+        if line.startswith("data:"):
+            self._data.append(line.removeprefix("data:").removeprefix(" "))
+        elif not line and self._data:
+            return self._event()
+        return None
+
+    def _event(self) -> EventView:
+        data = "\n".join(self._data)
+        self._data.clear()
+        try:
+            event = EventView.model_validate_json(data, extra="ignore")
+        except ValidationError as error:
+            raise ApiUnreachable("the stream holds something else than events of this version") from error
+        self._seen = event.seq
+        self._failures = 0
+        return event
+
+    def broke(self, error: httpx.RequestError | ApiUnreachable | ApiProblem) -> None:
+        """Take it that the stream broke; raises where opening it again cannot help, or has not helped."""
+        if isinstance(error, ApiProblem) and 400 <= error.status < 500 and error.status not in _PASSING:
+            raise error
+        # Silence is no failure: nothing happens for a while.
+        self._failures += not isinstance(error, httpx.ReadTimeout)
+        if self._failures > MAX_FAILURES:
+            raise ApiUnreachable(f"the stream of events broke: {str(error) or type(error).__name__}") from error
+        self._wish_seconds = error.retry_after_seconds or 0 if isinstance(error, ApiProblem) else 0
+
+    def pause(self) -> float:
+        """Return how many seconds to wait before the stream is opened again; raises StillRunning where no time is left."""
+        pause = max(RECONNECT_SECONDS, self._wish_seconds)
+        self._in_time(self._wish_seconds)
+        self._wish_seconds = 0
+        return pause
+
+    def _in_time(self, seconds: float = 0) -> None:
+        if self._deadline is not None and time.monotonic() + seconds > self._deadline:
+            raise StillRunning(f"{self._export} was still running after {self._timeout_seconds:g} s")

@@ -1,0 +1,133 @@
+"""The methods of both clients, each named once: what is called is a value, and a carrier carries it out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import wraps
+from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
+
+from pipeline.client import account_calls, delivery_calls, export_calls, partner_calls
+from pipeline.client.calls import Call, Stretch
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Carrier(ABC):
+    """Carries calls out and returns when their answers are there."""
+
+    @abstractmethod
+    def perform(self, call: Call[T]) -> T:
+        """Make the call, again where that may help, and return what its answer becomes."""
+
+    @abstractmethod
+    def walk(self, stretch: Stretch[T]) -> Iterator[T]:
+        """Yield the items of a long answer, making a call for more where they end."""
+
+
+class AsyncCarrier(ABC):
+    """Carries calls out while others go on."""
+
+    @abstractmethod
+    async def perform(self, call: Call[T]) -> T:
+        """Make the call, again where that may help, and return what its answer becomes."""
+
+    @abstractmethod
+    def walk(self, stretch: Stretch[T]) -> AsyncIterator[T]:
+        """Yield the items of a long answer, making a call for more where they end."""
+
+
+class Operation(Generic[P, T]):
+    """A call as a method: of a Carrier it returns the answer, of an AsyncCarrier something to await."""
+
+    def __init__(self, describe: Callable[P, Call[T]]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: Carrier, owner: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncCarrier, owner: type) -> Callable[P, Awaitable[T]]: ...
+    def __get__(self, client: Carrier | AsyncCarrier | None, owner: type) -> Any:
+        if client is None:
+            return self
+        describe, perform = self._describe, client.perform
+
+        @wraps(describe)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return perform(describe(*args, **kwargs))
+
+        return method
+
+
+class Listing(Generic[P, T]):
+    """A long answer as a method: of a Carrier it gives an iterator, of an AsyncCarrier an asynchronous one."""
+
+    def __init__(self, describe: Callable[P, Stretch[T]]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: Carrier, owner: type) -> Callable[P, Iterator[T]]: ...
+    @overload
+    def __get__(self, client: AsyncCarrier, owner: type) -> Callable[P, AsyncIterator[T]]: ...
+    def __get__(self, client: Carrier | AsyncCarrier | None, owner: type) -> Any:
+        if client is None:
+            return self
+        describe, walk = self._describe, client.walk
+
+        @wraps(describe)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return walk(describe(*args, **kwargs))
+
+        return method
+
+
+class Surface:
+    """Everything that the API can be asked; `pipeline/client/exports.py` and its neighbours say what each call is."""
+
+    execute: Final = Operation(export_calls.execute)
+    execute_registered: Final = Operation(export_calls.execute_registered)
+    register_plan: Final = Operation(export_calls.register_plan)
+    preflight: Final = Operation(export_calls.preflight)
+    inspect: Final = Operation(export_calls.inspect)
+    inspect_version: Final = Operation(export_calls.inspect_version)
+    inspect_if_changed: Final = Operation(export_calls.inspect_if_changed)
+    export_page: Final = Operation(export_calls.export_page)
+    exports: Final = Listing(export_calls.exports)
+    events: Final = Listing(export_calls.events)
+    cancel: Final = Operation(export_calls.cancel)
+    retry: Final = Operation(export_calls.retry)
+    amend: Final = Operation(export_calls.amend)
+    customs_package: Final = Operation(export_calls.customs_package)
+    download: Final = Operation(export_calls.download)
+    bundle: Final = Operation(export_calls.bundle)
+    files: Final = Listing(export_calls.files)
+
+    partners: Final = Operation(partner_calls.partners)
+    partner: Final = Operation(partner_calls.partner)
+    create_partner: Final = Operation(partner_calls.create_partner)
+    change_partner: Final = Operation(partner_calls.change_partner)
+    test_partner: Final = Operation(partner_calls.test_partner)
+    activate_partner: Final = Operation(partner_calls.activate_partner)
+    rotate_secret: Final = Operation(partner_calls.rotate_secret)
+    pause_partner: Final = Operation(partner_calls.pause_partner)
+    resume_partner: Final = Operation(partner_calls.resume_partner)
+
+    delivery_page: Final = Operation(delivery_calls.delivery_page)
+    deliveries: Final = Listing(delivery_calls.deliveries)
+    delivery: Final = Operation(delivery_calls.delivery)
+    resend: Final = Operation(delivery_calls.resend)
+    replay: Final = Listing(delivery_calls.replay)
+    acknowledge: Final = Operation(delivery_calls.acknowledge)
+    sandbox_handoffs: Final = Listing(delivery_calls.sandbox_handoffs)
+
+    waivers: Final = Operation(account_calls.waivers)
+    waive: Final = Operation(account_calls.waive)
+    revoke_waiver: Final = Operation(account_calls.revoke_waiver)
+    health: Final = Operation(account_calls.health)

@@ -1,0 +1,100 @@
+"""Webhooks of the service, for whoever receives them: believed only with a signature, and read as typed messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel, ValidationError
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from pipeline.client.errors import InvalidWebhook
+from pipeline.schemas.envelope import CloudEventEnvelope
+from pipeline.schemas.messages import CONNECTION_TEST, MESSAGES, ConnectionTested
+
+_HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
+_MODELS: Final[Mapping[str, type[BaseModel]]] = {
+    **{kind.value: model for kind, model in MESSAGES.items()},
+    CONNECTION_TEST: ConnectionTested,
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of the service; dedupe by `id`.
+
+    `data` is what it says, by its type, such as HandoffReady; None of a type that this version does not know, whose facts
+    are in `event.data` as they came.
+    """
+
+    event: CloudEventEnvelope
+    data: BaseModel | None
+
+    @property
+    def id(self) -> str:
+        """The CloudEvent id, the same on every try and on every channel."""
+        return self.event.id
+
+    @property
+    def type(self) -> str:
+        """The CloudEvent type; leave alone what you do not know."""
+        return self.event.type
+
+
+def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: str | Sequence[str]) -> Message:
+    """Return the message of a webhook that one of the partner's secrets signs, at most five minutes ago.
+
+    `body` are the exact bytes that came, before anybody parses them, and the case of the headers' names does not matter.
+    While a secret is being replaced give both, the newer first. Raises InvalidWebhook, whose `status` is what to answer,
+    and ValueError where a secret is none.
+    """
+    keys = [_key(secret) for secret in ([secrets] if isinstance(secrets, str) else secrets)]
+    if not keys:
+        raise ValueError("there is no secret to verify with; give the one that was shown for the partner")
+    lower = {name.lower(): value for name, value in headers.items()}
+    missing = [name for name in _HEADERS if not lower.get(name)]
+    if missing:
+        raise InvalidWebhook(f"the request is not signed: {', '.join(missing)} is missing", status=401)
+    reasons = [why for key in keys if (why := _why_not(key, body, lower)) is not None]
+    if len(reasons) == len(keys):
+        raise InvalidWebhook(reasons[0], status=401)
+    return read_message(body)
+
+
+def read_message(body: bytes | str) -> Message:
+    """Return the message that `body` is, as it comes by webhook or from a queue; nothing proves who sent it.
+
+    Raises InvalidWebhook where it is no CloudEvent of the service.
+    """
+    try:
+        event = CloudEventEnvelope.model_validate_json(body)
+        model = _MODELS.get(event.type)
+        return Message(event, None if model is None else model.model_validate(event.data, extra="ignore"))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = "/".join(map(str, first["loc"])) or "the body"
+        raise InvalidWebhook(f"the body is no message of the service: {where}: {first['msg']}", status=400) from error
+
+
+def _key(secret: str) -> Webhook:
+    try:
+        return Webhook(secret)
+    except Exception as error:
+        # The library raises whatever its input makes it trip over.
+        raise ValueError("a secret is not what was shown for the partner: whsec_ and base64") from error
+
+
+def _why_not(key: Webhook, body: bytes, headers: Mapping[str, str]) -> str | None:
+    try:
+        key.verify(body, dict(headers), json_parse=False)
+    except WebhookVerificationError as error:
+        said = str(error).lower()
+        if "timestamp" not in said and "no matching" not in said:
+            return "the webhook's signature cannot be read"
+        if "timestamp" in said:
+            return "the webhook was signed more than five minutes ago or ahead; see that the clock is right"
+        return "no signature of the webhook fits its body; verify the exact bytes with the partner's newest secret"
+    except Exception:  # noqa: BLE001 - a malformed header makes the library raise whatever it trips over
+        return "the webhook's signature cannot be read"
+    return None

@@ -1,0 +1,57 @@
+"""docs/client.md, run as its readers would run it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.channels.webhook import signed
+from pipeline.client import Exports
+from pipeline.contracts.examples import example
+from pipeline.signing import new_secret
+from tests.cli.conftest import ROOT, Commands
+
+PAGE = (ROOT / "docs" / "client.md").read_text()
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_every_snippet_runs_one_after_another(
+    service: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(SNIPPETS) == 7
+    old, new = new_secret(), new_secret()
+    for name, value in {**service.environment, "OLD_SECRET": old, "NEW_SECRET": new}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "examples" / "plans"
+    folder.mkdir(parents=True)
+    plan = json.loads((ROOT / "examples" / "plans" / "cookware.json").read_text())
+    plan["batchId"] = "batch_of_the_client_page"
+    for unit in plan["units"]:
+        for package in unit["packages"]:
+            # The label of another test's export may be in use.
+            package["sscc"] = None
+    (folder / "cookware.json").write_text(json.dumps(plan))
+    space: dict[str, Any] = {}
+    for snippet in SNIPPETS:
+        exec(compile(snippet, "docs/client.md", "exec"), space)  # noqa: S102 - our own page
+    printed = capsys.readouterr().out
+    assert space["execution"].export.export_id in printed
+    assert {path.name for path in tmp_path.rglob("documents/*")} >= {"bundle.zip"}
+    assert "EXPORT_EXECUTED" in printed
+    assert "INVALID_STATE" in printed
+    event = example("exports.package.recorded.v1")
+    body = json.dumps(event).encode()
+    answers = [
+        space["received"](body, signed(event["id"], body, *each)) for each in ([old], [new, old], [new_secret()])
+    ]
+    assert (answers, space["seen"]) == ([204, 204, 401], {event["id"]})
+
+
+def test_every_method_is_on_the_page() -> None:
+    listed = set(re.findall(r"`(\w+)`", PAGE.partition("## Every call")[2].partition("How it is made")[0]))
+    assert listed == {name for name in dir(Exports) if not name.startswith("_")} - {"perform", "walk"}

@@ -1,0 +1,178 @@
+"""A server that answers as it is told, and each client in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from pipeline.client import AsyncExports, Exports, Retries
+
+Json = dict[str, Any]
+
+#: As often as by default, and hardly a pause between.
+QUICK = Retries(tries=4, first_seconds=0.001, longest_seconds=0.002, patience_seconds=20)
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer of the scripted server; `cut` closes the connection without any."""
+
+    status: int = 200
+    body: bytes = b""
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request that the scripted server was sent."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass
+class Scripted:
+    """A server that gives one answer after another, the last one for ever, and remembers what it was asked."""
+
+    url: str = ""
+    answers: list[Said] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+
+    def says(self, *answers: Said) -> None:
+        """Give these answers from now on."""
+        self.answers = list(answers)
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    """A scripted server on a free port."""
+    script = Scripted()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            script.asked.append(Asked(self.command, self.path, dict(self.headers.items()), self.rfile.read(length)))
+            said = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+            if said.cut:
+                self.close_connection = True
+                return
+            self.send_response_only(said.status)
+            for name, value in said.headers.items():
+                self.send_header(name, value)
+            if said.body:
+                self.send_header("Content-Type", said.media_type)
+            self.end_headers()
+            self.wfile.write(said.body)
+
+        do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server's names
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    script.url = f"http://127.0.0.1:{http.server_port}"
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield script
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+class Client(ABC):
+    """One of the two clients, called by the name of a method."""
+
+    @abstractmethod
+    def one(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
+        """Make a call and return its answer."""
+
+    @abstractmethod
+    def many(
+        self, url: str, name: str, *args: Any, key: str = "key", most: int | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """Return what a method yields, or the first `most` of it."""
+
+
+class Waiting(Client):
+    """The client that waits."""
+
+    def one(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
+        """Make a call and return its answer."""
+        with Exports(url, key, retries=retries) as api:
+            return getattr(api, name)(*args, **kwargs)
+
+    def many(
+        self, url: str, name: str, *args: Any, key: str = "key", most: int | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """Return what a method yields, or the first `most` of it."""
+        with Exports(url, key, retries=QUICK) as api:
+            found: list[Any] = []
+            for item in getattr(api, name)(*args, **kwargs):
+                found.append(item)
+                if len(found) == most:
+                    break
+            return found
+
+
+class Awaiting(Client):
+    """The client that is awaited."""
+
+    def one(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
+        """Make a call and return its answer."""
+
+        async def run() -> Any:
+            async with AsyncExports(url, key, retries=retries) as api:
+                return await getattr(api, name)(*args, **kwargs)
+
+        return asyncio.run(run())
+
+    def many(
+        self, url: str, name: str, *args: Any, key: str = "key", most: int | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """Return what a method yields, or the first `most` of it."""
+
+        async def run() -> list[Any]:
+            found: list[Any] = []
+            async with (
+                AsyncExports(url, key, retries=QUICK) as api,
+                aclosing(getattr(api, name)(*args, **kwargs)) as items,
+            ):
+                async for item in items:
+                    found.append(item)
+                    if len(found) == most:
+                        break
+            return found
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(params=[Waiting, Awaiting], ids=["Exports", "AsyncExports"])
+def client(request: pytest.FixtureRequest) -> Client:
+    """Each of the two clients."""
+    made: Client = request.param()
+    return made
+
+
+def said_json(value: Any, status: int = 200, **headers: str) -> Said:
+    """Return an answer of JSON."""
+    return Said(status, json.dumps(value).encode(), headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def problem(status: int, code: str, **headers: str) -> Said:
+    """Return a refusal."""
+    told = {"type": "about:blank", "title": code, "status": status, "detail": code, "errorCode": code, "message": code}
+    body = json.dumps({**told, "requestId": "req_1"}).encode()
+    return Said(status, body, "application/problem+json", {k.replace("_", "-"): v for k, v in headers.items()})

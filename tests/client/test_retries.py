@@ -1,0 +1,251 @@
+"""What the clients make of refusals, breaks and servers that misbehave: what is made again, when, and what is raised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, Retries, safe_name
+from pipeline.client.calls import Call, Repeat, segment
+from pipeline.client.retries import Tries, refusal_of
+from pipeline.contracts.examples import example
+from pipeline.schemas.execution import ArtifactView
+from pipeline.schemas.messages import AcknowledgementBody
+from pipeline.schemas.partners import NewPartner, PartnerChanges
+from pipeline.schemas.replays import ReplayRequest
+from tests.client.conftest import QUICK, Client, Said, Scripted, problem, said_json
+from tests.servers import free_port
+
+PLAN = {"accountId": "acc_1", "batchId": "batch_1"}
+CUT = Said(cut=True)
+EXPORT = example("export")
+
+#: Each call that changes something, and what it answers.
+CHANGING: dict[str, tuple[tuple[Any, ...], str]] = {
+    "cancel": (("exp_1",), "export"),
+    "retry": (("exp_1",), "export"),
+    "resend": (("dlv_1",), "delivery"),
+    "create_partner": ((NewPartner(id="wh_1", kind="warehouse", name="W"),), "created-partner"),
+    "test_partner": (("wh_1",), "partner-tested"),
+    "activate_partner": (("wh_1",), "partner"),
+    "pause_partner": (("wh_1",), "partner"),
+    "resume_partner": (("wh_1",), "partner"),
+    "rotate_secret": (("wh_1",), "rotated-secret"),
+    "revoke_waiver": (("wvr_1",), "waiver"),
+}
+#: Each call that changes something and that twice is as good as once.
+REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
+    "execute": ((PLAN,), "export"),
+    "execute_registered": (("acc_1", "batch_1"), "export"),
+    "register_plan": ((PLAN,), "plan-receipt"),
+    "preflight": ((PLAN,), "preflight-report"),
+    "change_partner": (("wh_1", PartnerChanges(name="W")), "partner"),
+    "acknowledge": (("sub_1", AcknowledgementBody(id="a-1", rung="accepted")), "acknowledgement-receipt"),
+}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        CUT,
+        problem(503, "NOT_READY"),
+        problem(500, "INTERNAL_ERROR"),
+        problem(429, "RATE_LIMITED"),
+        Said(502, b"<html>"),
+    ],
+    ids=["cut", "503", "500", "429", "502"],
+)
+@pytest.mark.parametrize("name", ["inspect", *REPEATABLE])
+def test_call_that_may_be_made_twice_is_made_again(server: Scripted, client: Client, name: str, failure: Said) -> None:
+    args, answer = REPEATABLE.get(name, (("exp_1",), "export"))
+    server.says(failure, failure, said_json(example(answer)))
+    client.one(server.url, name, *args)
+    assert len(server.asked) == 3
+    assert len({(each.method, each.path, each.body) for each in server.asked}) == 1
+
+
+@pytest.mark.parametrize("failure", [CUT, problem(503, "NOT_READY"), problem(500, "INTERNAL_ERROR")], ids=str)
+@pytest.mark.parametrize("name", CHANGING)
+def test_call_that_may_have_been_carried_out_is_made_once(
+    server: Scripted, client: Client, name: str, failure: Said
+) -> None:
+    args, answer = CHANGING[name]
+    server.says(failure, said_json(example(answer)))
+    with pytest.raises((ApiProblem, ApiUnreachable)):
+        client.one(server.url, name, *args)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_call_that_was_turned_away_unread_is_made_again(server: Scripted, client: Client, name: str) -> None:
+    args, answer = CHANGING[name]
+    server.says(problem(429, "RATE_LIMITED", Retry_After="0"), said_json(example(answer)))
+    client.one(server.url, name, *args)
+    assert len(server.asked) == 2
+
+
+def test_amendment_is_made_again_under_a_key_alone(server: Scripted, client: Client) -> None:
+    server.says(CUT, said_json(EXPORT, Idempotent_Replayed="true"))
+    made = client.one(server.url, "amend", "exp_1", PLAN, idempotency_key="k-1", if_match='"tag"')
+    assert made.replayed
+    assert [each.headers["Idempotency-Key"] for each in server.asked] == ["k-1", "k-1"]
+    assert server.asked[0].headers["If-Match"] == '"tag"'
+    server.says(CUT)
+    with pytest.raises(ApiUnreachable):
+        client.one(server.url, "amend", "exp_1", PLAN)
+    assert len(server.asked) == 3
+
+
+def test_first_request_with_the_same_key_is_waited_for(server: Scripted, client: Client) -> None:
+    server.says(problem(409, "IDEMPOTENCY_IN_PROGRESS"), said_json(EXPORT, 202))
+    assert client.one(server.url, "execute", PLAN, idempotency_key="k-1").export.export_id == EXPORT["exportId"]
+    server.says(problem(409, "EXPORT_ALREADY_EXECUTED"))
+    with pytest.raises(ApiProblem):
+        client.one(server.url, "execute", PLAN, idempotency_key="k-1")
+    assert len(server.asked) == 3
+
+
+def test_tries_are_bounded_and_the_last_refusal_is_raised(server: Scripted, client: Client) -> None:
+    server.says(problem(503, "NOT_READY"))
+    with pytest.raises(ApiProblem) as refused:
+        client.one(server.url, "inspect", "exp_1")
+    assert len(server.asked) == QUICK.tries
+    assert (refused.value.code, refused.value.status, refused.value.problem.request_id) == ("NOT_READY", 503, "req_1")
+
+
+def test_nobody_there_is_tried_again_and_said(client: Client) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(ApiUnreachable, match=f"{url}/ does not answer"):
+        client.one(url, "cancel", "exp_1")
+    assert client.one(url, "ready") is False
+
+
+def tries(policy: Retries, repeat: Repeat = Repeat.ALWAYS) -> Tries:
+    return Tries(Call("GET", "x", lambda _: None, repeat=repeat), policy)
+
+
+def answer(said: Said) -> Any:
+    import httpx  # noqa: PLC0415 - only here
+
+    request = httpx.Request("GET", "http://127.0.0.1/x")
+    return httpx.Response(said.status, content=said.body, headers=dict(said.headers), request=request)
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_pauses_double_up_to_a_bound_each_of_any_length_below(monkeypatch: pytest.MonkeyPatch, chance: float) -> None:
+    monkeypatch.setattr("random.uniform", lambda least, most: least + chance * (most - least))
+    made = tries(Retries(tries=6, first_seconds=0.5, longest_seconds=3))
+    pauses = [made.refused(answer(problem(503, "NOT_READY"))) for _ in range(5)]
+    assert pauses == [chance * each for each in (0.5, 1, 2, 3, 3)]
+    with pytest.raises(ApiProblem):
+        made.refused(answer(problem(503, "NOT_READY")))
+
+
+def retry_after(seconds: str) -> Said:
+    return problem(429, "RATE_LIMITED", Retry_After=seconds, Date="Tue, 24 Nov 2026 15:00:00 GMT")
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [("7", 7), ("0", 0), ("Tue, 24 Nov 2026 15:00:09 GMT", 9), ("Tue, 24 Nov 2026 14:00:00 GMT", 0)],
+)
+def test_pause_is_no_shorter_than_the_service_asks(monkeypatch: pytest.MonkeyPatch, asked: str, seconds: float) -> None:
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
+    assert tries(Retries(first_seconds=0.5)).refused(answer(retry_after(asked))) == seconds + 0.5
+
+
+@pytest.mark.parametrize("asked", ["soon", "", "-1", "1.5", "9" * 400])
+def test_wish_that_cannot_be_read_is_none(asked: str) -> None:
+    refusal = refusal_of(answer(retry_after(asked)))
+    assert isinstance(refusal, ApiProblem)
+    assert refusal.retry_after_seconds is None
+
+
+def test_wish_beyond_all_patience_is_told_at_once(server: Scripted, client: Client) -> None:
+    server.says(problem(429, "RATE_LIMITED", Retry_After="3600"))
+    with pytest.raises(ApiProblem) as refused:
+        client.one(server.url, "inspect", "exp_1")
+    assert (len(server.asked), refused.value.retry_after_seconds) == (1, 3600)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 413, 422])
+def test_refusal_for_good_is_not_asked_again(server: Scripted, client: Client, status: int) -> None:
+    server.says(problem(status, "OF_A_TEST"))
+    with pytest.raises(ApiProblem) as refused:
+        client.one(server.url, "inspect", "exp_1")
+    assert (len(server.asked), refused.value.status) == (1, status)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, b"<html>Nothing here</html>"), (200, b"<html>Welcome</html>"), (200, b"{}"), (302, b"")]
+)
+def test_something_else_at_the_address_is_unreachable(
+    server: Scripted, client: Client, status: int, body: bytes
+) -> None:
+    server.says(Said(status, body, "text/html", {"Location": "http://127.0.0.1:1/"} if status == 302 else {}))
+    with pytest.raises(ApiUnreachable):
+        client.one(server.url, "inspect", "exp_1")
+    assert len(server.asked) == 1
+
+
+def test_members_of_later_versions_are_left_alone(server: Scripted, client: Client) -> None:
+    later = {**EXPORT, "unheard": {"of": 1}, "units": [{**unit, "unheard": 1} for unit in EXPORT["units"]]}
+    server.says(said_json(later))
+    assert client.one(server.url, "inspect", "exp_1") == client.one(server.url, "inspect", "exp_1")
+    assert client.one(server.url, "inspect", "exp_1").units[0].unit_ref == EXPORT["units"][0]["unitRef"]
+
+
+def test_page_of_a_replay_is_never_asked_for_twice(server: Scripted, client: Client) -> None:
+    first = {**example("replay-report"), "next": "exp_2"}
+    server.says(said_json(first), problem(503, "NOT_READY"))
+    wanted = ReplayRequest.model_validate({"since": "2026-11-24T15:00:00Z"})
+    with pytest.raises(ApiProblem):
+        client.many(server.url, "replay", "wh_1", wanted)
+    asked = [json.loads(each.body) for each in server.asked]
+    assert asked == [
+        {"since": "2026-11-24T15:00:00Z"},
+        {"since": "2026-11-24T15:00:00Z", "until": first["until"], "after": "exp_2"},
+    ]
+
+
+def test_changed_document_is_not_taken_and_its_address_is_our_own(server: Scripted, client: Client) -> None:
+    server.says(Said(200, b"%PDF-1.7 changed", "application/pdf"))
+    artifact = ArtifactView.model_validate(
+        {**EXPORT["artifacts"][0], "download_url": "https://elsewhere.example/api/artifacts/art_1"}
+    )
+    with pytest.raises(Corrupted):
+        client.one(server.url, "download", artifact)
+    assert [each.path for each in server.asked] == [f"/api/artifacts/{artifact.id}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [("../../etc/passwd", "_.._etc_passwd"), (".ssh", "ssh"), ("...", "_"), ("a/b", "a_b"), ("CP-1", "CP-1")],
+)
+def test_name_from_outside_stays_in_its_folder(name: str, safe: str, tmp_path: Path) -> None:
+    assert safe_name(name) == safe
+    assert (tmp_path / safe_name(name)).resolve().parent == tmp_path.resolve()
+
+
+@pytest.mark.parametrize("wrong", ["", ".", ".."])
+def test_what_is_no_id_asks_for_nothing_else(server: Scripted, wrong: str) -> None:
+    with Exports(server.url, "key") as api, pytest.raises(ValueError, match="is no id"):
+        api.cancel(wrong)
+    assert server.asked == []
+    assert segment("a/../b?c") == "a%2F..%2Fb%3Fc"
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    from pipeline.client import AsyncExports  # noqa: PLC0415 - only here
+
+    def public(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert public(Exports) == public(AsyncExports)
+    for name in public(Exports):
+        described: Callable[..., Any] = getattr(Exports, name)
+        assert described.__doc__, name
