@@ -20,8 +20,13 @@ from pipeline.customs.facts import LineFacts, MetalFacts
 from pipeline.customs.reference import load_rules
 from pipeline.customs.rows import DatedRow, chapter99_rows, every_row
 from pipeline.customs.rules import CHAPTERS, Metal, Status, spoken
-from pipeline.customs.ruleset import MANIFEST, load_ruleset, ruleset
-from pipeline.customs.ruleset_changes import between_days, between_rulesets
+from pipeline.customs.ruleset import MANIFEST, ruleset
+from pipeline.customs.ruleset_changes import (
+    between_days,
+    between_references,
+    between_rulesets,
+    reference_between_days,
+)
 from pipeline.customs.section232 import data_needed
 from pipeline.customs.stack import Reason, decide, explain
 from pipeline.db import utc_now
@@ -45,17 +50,18 @@ def list_rows(
     status: Annotated[str | None, typer.Option("--status", help="confirmed, probable or check.")] = None,
     program: Annotated[str | None, typer.Option("--program", help="Only this program, such as S232_METALS.")] = None,
     on: Annotated[str | None, typer.Option("--on", metavar="DAY", help="Only what is in force on the day.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Of the entry and the agencies too.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As docs/customs-open-questions.md has them.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the rows: of chapter 99, or with --status of all reference data."""
+    """List the rows: of chapter 99, or with --all or --status those of the entry and the agencies too."""
     programs = sorted(ruleset().program_of_id)
     if status is not None and status not in _STATUSES:
         raise Failure(f"{status} is no status", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(_STATUSES)}.")
     program = program.upper() if program else None
     if program is not None and program not in programs:
         raise Failure(f"{program} is no program", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(programs)}.")
-    rows = every_row() if status else chapter99_rows()
+    rows = every_row() if status or every else chapter99_rows()
     rows = tuple(row for row in rows if status is None or row.status == status)
     rows = tuple(row for row in rows if program is None or row.program == program)
     if on is not None:
@@ -187,9 +193,11 @@ def diff(
         first, last = _day(before), _day(after)
         if last < first:
             raise Failure(f"{last} is before {first}", code=ExitCode.USAGE, remedy="Give the earlier day first.")
-        changes = between_days(ruleset(), first, last)
+        rules, reference = load_rules()
+        changes = (*between_days(rules, first, last), *reference_between_days(reference, first, last))
     else:
-        changes = between_rulesets(load_ruleset(_manifest(before)), load_ruleset(_manifest(after)))
+        (older, beside), (newer, beside_newer) = load_rules(_manifest(before)), load_rules(_manifest(after))
+        changes = (*between_rulesets(older, newer), *between_references(beside, beside_newer))
     if as_json:
         print_json([asdict(change) for change in changes])
         return

@@ -7,6 +7,7 @@ from datetime import date
 
 from pipeline.customs import lines, mid, stack_checks
 from pipeline.customs.characters import check_characters
+from pipeline.customs.countries import check_countries, country_finding
 from pipeline.customs.entries import check_entry, entry_date
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.manifest import check_carriage
@@ -37,6 +38,8 @@ def _plan(plan: Plan, on: date) -> Iterator[Finding]:
             remedy=f"Execute exports to {destination} here.",
             source=entry_rules().consignee.source,
         )
+    if plan.export_country not in entry_rules().countries.codes:
+        yield country_finding("/exportCountry", plan.export_country)
     yield from stack_checks.check_plan(plan)
     refs: set[str] = set()
     numbers: set[str] = set()
@@ -68,6 +71,7 @@ def _plan(plan: Plan, on: date) -> Iterator[Finding]:
 def _unit(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     entered_on = entry_date(unit)
     yield from check_entry(unit, pointer, on)
+    yield from check_countries(unit, pointer)
     yield from check_parties(unit, pointer)
     yield from mid.check_unit(unit, pointer)
     yield from check_terms(unit, pointer)

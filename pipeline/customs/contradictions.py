@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from pipeline.customs.headings import Family, HeadingRanges, HeadingRow, HeadingSheet, Manifest, within
+from pipeline.customs.headings import Family, HeadingRanges, HeadingRow, HeadingSheet, Manifest, Ranges, within
 from pipeline.customs.hts_lists import Held, HtsList
 from pipeline.customs.metals import MetalNeeds, MetalRules, WeightTest
 from pipeline.customs.rules import Row
@@ -55,6 +55,7 @@ def _dated(parts: Parts, files: dict[str, str]) -> Iterator[tuple[str, str, Row]
     yield from ((file, f"ban {ban.list}", ban) for file, sheet in parts.sheets for ban in sheet.bans)
     yield from ((files[held.list.id], f"list {held.list.id}", held.version) for held in parts.held)
     head = parts.head
+    yield from ((parts.manifest, f"group {group.name}", group) for group in head.country_groups)
     yield from ((parts.manifest, f"family {family.name}", family) for family in head.families)
     yield from ((parts.manifest, f"exclusive {_named(rule.headings)}", rule) for rule in head.exclusive)
     yield from ((parts.manifest, f"companions {_named(rule.headings)}", rule) for rule in head.companions)
@@ -92,7 +93,7 @@ def _names(parts: Parts) -> Iterator[str]:
             *(row.when.certified.not_lists if row.when.certified else ()),
         )
         unknown += [f"list {name}" for name in named if name not in lists]
-        unknown += _groups(row.when.origins | row.when.not_origins, head)
+        unknown += _groups(row, head)
         yield from (f"{file}: {_called(row)} names {what}, which is not defined. {_SPELT}" for what in unknown)
     for file, sheet in parts.sheets:
         for ban in sheet.bans:
@@ -100,9 +101,14 @@ def _names(parts: Parts) -> Iterator[str]:
                 yield f"{file}: a ban names list {ban.list}, which is not defined. {_SPELT}"
 
 
-def _groups(origins: Iterable[str], head: Manifest) -> list[str]:
-    unknown = sorted(name for name in origins if len(name) != 2 and name not in head.country_groups)
-    return [f"the group of countries {name}" for name in unknown]
+def _groups(row: HeadingRow, head: Manifest) -> list[str]:
+    named = sorted(row.when.origins | row.when.not_origins)
+    rows = {name: [group for group in head.country_groups if group.name == name] for name in named}
+    return [
+        f"the group of countries {name}" + (" of its time" if rows[name] else "")
+        for name in named
+        if (rows[name] or len(name) != 2) and not any(row.within(group) for group in rows[name])
+    ]
 
 
 def _overlaps(parts: Parts) -> Iterator[str]:
@@ -111,20 +117,40 @@ def _overlaps(parts: Parts) -> Iterator[str]:
         by_heading.setdefault(row.heading, []).append((file, row))
     for heading, found in by_heading.items():
         for (_, one), (file, other) in combinations(found, 2):
-            if _overlap(one, other):
+            if one.overlaps(other):
                 since = f"{one.effective_from} and {other.effective_from}"
                 yield f"{file}: heading {heading} has rows whose windows overlap, from {since}. {_ENDS}"
+    bans = [(file, ban) for file, sheet in parts.sheets for ban in sheet.bans]
+    for (_, first), (file, second) in combinations(bans, 2):
+        if first.list == second.list and first.origins & second.origins and first.overlaps(second):
+            since = f"{first.effective_from} and {second.effective_from}"
+            yield f"{file}: ban {first.list} has rows whose windows overlap, from {since}. {_ENDS}"
+    for early, late in combinations(parts.head.country_groups, 2):
+        if early.name == late.name and early.overlaps(late):
+            yield f"{parts.manifest}: group {early.name} has rows whose windows overlap. {_ENDS}"
+    yield from _repeated(parts.manifest, "exclusive", parts.head.exclusive)
+    yield from _repeated(parts.manifest, "companions", parts.head.companions)
     if parts.metals is not None:
         yield from _overlapping_metals(parts.head.metals, parts.metals)
 
 
+def _repeated(manifest: str, kind: str, rules: Sequence[Ranges]) -> Iterator[str]:
+    for one, other in combinations(rules, 2):
+        if one.headings == other.headings and one.overlaps(other):
+            yield f"{manifest}: {kind} {_named(one.headings)} has rows whose windows overlap. {_ENDS}"
+
+
 def _overlapping_metals(file: str, metals: MetalRules) -> Iterator[str]:
     tests: Sequence[WeightTest] = metals.weight_tests
-    if any(_overlap(one, other) for one, other in combinations(tests, 2)):
+    if any(one.overlaps(other) for one, other in combinations(tests, 2)):
         yield f"{file}: the weight tests have windows that overlap. {_ENDS}"
     for one, other in combinations(metals.metals, 2):
-        if one.metal == other.metal and _overlap(one, other) and _ask_of_one_code(one, other):
+        if one.metal == other.metal and one.overlaps(other) and _ask_of_one_code(one, other):
             yield f"{file}: metal {one.metal} has rows whose windows overlap, for one code. {_ENDS}"
+    for early, late in combinations(metals.untold, 2):
+        if early.metals & late.metals and early.origins & late.origins and early.overlaps(late):
+            shared = " ".join(sorted(early.origins & late.origins))
+            yield f"{file}: untold has rows whose windows overlap, for {shared}. {_ENDS}"
 
 
 def _ask_of_one_code(one: MetalNeeds, other: MetalNeeds) -> bool:
@@ -138,7 +164,7 @@ def _families(parts: Parts) -> Iterator[str]:
                 yield from _misfit(file, row, family)
     for one, other in combinations(parts.head.families, 2):
         shared = [text for text in other.headings if _meet(text, one.headings)]
-        if shared and _overlap(one, other):
+        if shared and one.overlaps(other):
             yield (
                 f"{parts.manifest}: families {one.name} and {other.name} both have {_named(tuple(shared))}. "
                 "Leave it to one of them."
@@ -149,7 +175,7 @@ def _misfit(file: str, row: HeadingRow, family: Family) -> Iterator[str]:
     where = f"{file}: {_called(row)}"
     if row.program != family.program:
         yield f"{where} is of program {row.program}, its family {family.name} of {family.program}. Make them agree."
-    if not _inside(row, family):
+    if not row.within(family):
         until = family.effective_to or "further notice"
         yield f"{where} lies outside the time of {family.name}, {family.effective_from} to {until}. Make them agree."
 
@@ -158,16 +184,4 @@ def _meet(text: str, ranges: HeadingRanges) -> bool:
     first, _, last = text.partition("-")
     return any(
         first <= (end or start) and start <= (last or first) for start, _, end in (r.partition("-") for r in ranges)
-    )
-
-
-def _inside(row: Row, other: Row) -> bool:
-    begins = row.effective_from is None or other.effective_from is None or other.effective_from <= row.effective_from
-    ends = other.effective_to is None or (row.effective_to is not None and row.effective_to <= other.effective_to)
-    return begins and ends
-
-
-def _overlap(one: Row, other: Row) -> bool:
-    return (one.effective_to is None or other.effective_from is None or other.effective_from <= one.effective_to) and (
-        other.effective_to is None or one.effective_from is None or one.effective_from <= other.effective_to
     )

@@ -121,21 +121,21 @@ def _importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Finding]:
     here = f"{pointer}/parties/importerOfRecord/importerNumber"
     form = rules.importer_number(importer.importer_number)
     if form is None:
-        forms = spoken(f"{form.example} ({form.name})" for form in rules.importer_numbers)
+        forms = spoken(f"{form.example} ({form.name})" for form in rules.importer_numbers.forms)
         yield Finding(
             rule="V20",
-            severity="block",
+            severity=rules.importer_numbers.severity,
             pointer=here,
             message=f"The importer's number of unit {unit.unit_ref} has none of the forms that CBP knows.",
             remedy=f"Write it like one of {forms}; an IRS number ends in its two-character suffix, mostly 00.",
-            source="CBP Form 5106; CATAIR AE record 47",
+            source=rules.importer_numbers.source,
         )
     # Without an address of its own the importer is the buyer.
     address = importer.address or unit.parties.buyer.address
     if not ((form is not None and form.foreign) or address.country != rules.destination):
         return
     barred = rules.foreign_importer
-    if unit.entry.type in barred.entry_types:
+    if unit.entry.type in barred.entry_types and not barred.ended(entered_on):
         in_force = barred.holds(entered_on)
         yield Finding(
             rule="V20",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import cache
+from itertools import combinations
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -23,6 +24,18 @@ class ImporterNumber(Data):
     pattern: Pattern
     example: str
     foreign: bool
+
+
+class ImporterNumbers(Row):
+    """The forms that an importer's number may take."""
+
+    forms: tuple[ImporterNumber, ...]
+
+
+class Countries(Row):
+    """The codes of the countries that there are."""
+
+    codes: frozenset[str]
 
 
 class EndedEntryType(Row):
@@ -98,6 +111,12 @@ class RateRange(Data):
         return self
 
 
+class ExchangeRates(Row):
+    """What currencies are usually worth, by their codes."""
+
+    usual: dict[str, RateRange]
+
+
 class Consignee(Row):
     """The states and postal codes of the customs territory."""
 
@@ -111,14 +130,14 @@ class UsmcaElements(Row):
     longest_months: int
 
 
-class WeightTolerance(Data):
+class WeightTolerance(Row):
     """How far two weights may lie apart, whichever is more."""
 
     percent: Figure
     least_kg: Figure
 
 
-class Incoterms(Data):
+class Incoterms(Row):
     """The terms under which the invoice itemises carriage, or carriage and insurance."""
 
     freight: frozenset[str]
@@ -172,9 +191,9 @@ class AttributeRules(Data):
 
     @model_validator(mode="after")
     def _told_apart(self) -> Self:
-        names = [row.name for row in self.rows]
-        if len(set(names)) != len(names):
-            raise ValueError("an attribute is named twice")
+        for one, other in combinations(self.rows, 2):
+            if one.name == other.name and one.overlaps(other):
+                raise ValueError(f"attribute {one.name} has rows whose windows overlap")
         return self
 
     def asked_of(self, hts_code: str) -> tuple[Attribute, ...]:
@@ -188,7 +207,8 @@ class EntryRules(Data):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     as_of: date
     destination: str
-    importer_numbers: tuple[ImporterNumber, ...]
+    countries: Countries
+    importer_numbers: ImporterNumbers
     ended_entry_types: tuple[EndedEntryType, ...]
     entry_types: EntryTypes
     trade_remedy_cases: TradeRemedyCases
@@ -201,15 +221,22 @@ class EntryRules(Data):
     sale: Sale
     tariff: Tariff
     value: Value
-    exchange_rates: dict[str, RateRange]
+    exchange_rates: ExchangeRates
     consignee: Consignee
     incoterms: Incoterms
     usmca: Usmca
     usmca_elements: UsmcaElements
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        for one, other in combinations(self.ended_entry_types, 2):
+            if one.type == other.type and one.overlaps(other):
+                raise ValueError(f"ended_entry_types has rows for {one.type} whose windows overlap")
+        return self
+
     def importer_number(self, number: str) -> ImporterNumber | None:
         """Return the form that `number` takes, if any."""
-        return next((form for form in self.importer_numbers if form.pattern.fullmatch(number)), None)
+        return next((form for form in self.importer_numbers.forms if form.pattern.fullmatch(number)), None)
 
 
 class Textiles(Row):

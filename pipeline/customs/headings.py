@@ -38,6 +38,12 @@ def _country(text: str) -> str:
     return text
 
 
+def _group(text: str) -> str:
+    if not re.fullmatch(r"EU|[A-Z][A-Z0-9_]{2,}", text):
+        raise ValueError(f"{text!r} is no name of a group")
+    return text
+
+
 def _origin(text: str) -> str:
     if not re.fullmatch(r"[A-Z]{2}|[A-Z][A-Z0-9_]{2,}", text):
         raise ValueError(f"{text!r} is neither a country nor the name of a group")
@@ -256,6 +262,13 @@ class Reporting(Row):
     value_on: str
 
 
+class CountryGroup(Row):
+    """A name for countries that rows speak of together; a row that uses it holds in the group's time alone."""
+
+    name: Annotated[str, AfterValidator(_group)]
+    countries: tuple[Country, ...]
+
+
 class Manifest(Data):
     """What makes up the ruleset; `reference` names the files of the other rules, which its hash is taken over too."""
 
@@ -267,7 +280,7 @@ class Manifest(Data):
     lists: tuple[str, ...]
     metals: str
     reference: tuple[str, ...]
-    country_groups: dict[str, tuple[Country, ...]]
+    country_groups: tuple[CountryGroup, ...]
     programs: tuple[Program, ...]
     reporting: Reporting
     exclusive: tuple[Ranges, ...]

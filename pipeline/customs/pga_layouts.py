@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field as Member
 from pydantic import model_validator
 
-from pipeline.customs.rules import Data, Status, load
+from pipeline.customs.rules import Data, Row, load
 from pipeline.money import EXACT, ZERO, decimal, plain
 
 _FIELD = re.compile(r"^(?P<first>[0-9]+)-(?P<last>[0-9]+) (?P<kind>A|AN|X|N)(?P<decimals>[0-9]?) (?P<need>[MC])$")
@@ -79,14 +79,11 @@ class EntityId(Data):
     pattern: str
 
 
-class RecordRules(Data):
+class RecordRules(Row):
     """The layouts of all records, their order, and where each datum stands."""
 
     schema_version: Annotated[Literal[1], Member(alias="schema")]
     as_of: date
-    source: str
-    confidence: Literal["high", "medium", "low"]
-    status: Status
     width: int
     characters: Mapping[str, str]
     unknown: Annotated[str, Member(pattern=r"^[ -~]$")]

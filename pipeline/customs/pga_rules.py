@@ -231,10 +231,8 @@ def _known(name: str, kind: str, given: Iterable[str], known: Iterable[str]) -> 
 
 def _one_at_a_time(kind: str, rows: Iterable[Row], keys: Iterable[tuple[str, ...]]) -> None:
     for (left, key), (right, other) in combinations(zip(rows, keys, strict=True), 2):
-        if key != other:
-            continue
-        begins = max(left.effective_from or date.min, right.effective_from or date.min)
-        if begins <= min(left.effective_to or date.max, right.effective_to or date.max):
+        if key == other and left.overlaps(right):
+            begins = max(left.effective_from or date.min, right.effective_from or date.min)
             raise ValueError(f"{kind} {' '.join(key)} has two rows for {begins}")
 
 

@@ -47,9 +47,14 @@ def chapter99_rows(rules: Ruleset | None = None) -> tuple[DatedRow, ...]:
 def every_row(loaded: tuple[Ruleset, Mapping[str, Data]] | None = None) -> tuple[DatedRow, ...]:
     """Return the rows of all reference data, chapter 99 first."""
     rules, reference = loaded or load_rules()
-    named = (("metals", rules.metals), *((REFERENCE[name][0], data) for name, data in reference.items()))
-    found = (row for kind, model in named for row in _walk(model, kind, "", None))
-    return (*chapter99_rows(rules), *found)
+    metals = (row for row, _ in _walk(rules.metals, "metals", "", None))
+    return (*chapter99_rows(rules), *metals, *(row for row, _ in reference_rows(reference)))
+
+
+def reference_rows(reference: Mapping[str, Data]) -> Iterator[tuple[DatedRow, BaseModel]]:
+    """Yield the rows of the rules beside chapter 99, each with what it holds."""
+    for name, data in reference.items():
+        yield from _walk(data, REFERENCE[name][0], "", None)
 
 
 def _chapter99(rules: Ruleset) -> Iterator[DatedRow]:
@@ -59,6 +64,8 @@ def _chapter99(rules: Ruleset) -> Iterator[DatedRow]:
         yield _row("list", held.list.id, f"{held.list.title}: {len(held.codes)} provisions", held.version)
     for ban in rules.bans:
         yield _row("ban", ban.list, ban.what, ban)
+    for group in rules.country_groups:
+        yield _row("group", group.name, ", ".join(group.countries), group)
     for family in rules.families:
         yield _row("family", ", ".join(family.headings), family.name, family, family.program)
     for ranges in rules.exclusive:
@@ -84,7 +91,7 @@ def _row(kind: str, name: str, says: str, row: Any, program: str | None = None) 
     )
 
 
-def _walk(value: Any, kind: str, path: str, source: str | None) -> Iterator[DatedRow]:
+def _walk(value: Any, kind: str, path: str, source: str | None) -> Iterator[tuple[DatedRow, BaseModel]]:
     if isinstance(value, BaseModel):
         source = getattr(value, "source", None) or source
         if isinstance(getattr(value, "status", None), str):
@@ -92,7 +99,7 @@ def _walk(value: Any, kind: str, path: str, source: str | None) -> Iterator[Date
             name = " ".join(dict.fromkeys(part for part in (*path.split("/"), own) if part)) or kind
             words = next((str(getattr(value, name)) for name in _WORDS if getattr(value, name, None)), "")
             row = _row(kind, name.replace("_", " "), "" if words in name else words, value)
-            yield row if row.source else replace(row, source=source)
+            yield row if row.source else replace(row, source=source), value
         for name in type(value).model_fields:
             yield from _walk(getattr(value, name), kind, f"{path}/{name}", source)
     elif isinstance(value, Mapping):

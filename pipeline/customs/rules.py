@@ -89,6 +89,20 @@ class Row(Data):
             self.effective_to is None or on <= self.effective_to
         )
 
+    def ended(self, on: date) -> bool:
+        """Tell whether the row was in force before the day and is no more."""
+        return self.effective_to is not None and self.effective_to < on
+
+    def within(self, other: Row) -> bool:
+        """Tell whether the row is in force on no day on which the other is not."""
+        begins = (self.effective_from or date.min) >= (other.effective_from or date.min)
+        return begins and (self.effective_to or date.max) <= (other.effective_to or date.max)
+
+    def overlaps(self, other: Row) -> bool:
+        """Tell whether there is a day on which both rows are in force."""
+        begins = max(self.effective_from or date.min, other.effective_from or date.min)
+        return begins <= min(self.effective_to or date.max, other.effective_to or date.max)
+
     @property
     def severity(self) -> Severity:
         """Say how loud a breach is: what was only heard of never refuses a plan."""

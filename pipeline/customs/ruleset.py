@@ -14,6 +14,7 @@ from pipeline.customs.contradictions import Parts, contradictions
 from pipeline.customs.headings import (
     Ban,
     Companions,
+    CountryGroup,
     Family,
     HeadingRow,
     HeadingSheet,
@@ -42,6 +43,7 @@ class Ruleset:
     content_hash: str
     predecessors: tuple[str, ...]
     programs: tuple[Program, ...]
+    country_groups: tuple[CountryGroup, ...]
     rows: tuple[HeadingRow, ...]
     bans: tuple[Ban, ...]
     lists: tuple[HtsList, ...]
@@ -151,6 +153,7 @@ def load_ruleset(manifest: Path) -> Ruleset:
         content_hash=reader.content_hash,
         predecessors=head.predecessors,
         programs=head.programs,
+        country_groups=head.country_groups,
         rows=tuple(_spread(row, head.country_groups) for _, sheet in sheets for row in sheet.rows),
         bans=tuple(ban for _, sheet in sheets for ban in sheet.bans),
         lists=tuple(listed for _, listed in lists),
@@ -181,11 +184,12 @@ def _unnamed(folder: Path, manifest: str, head: Manifest) -> list[str]:
     ]
 
 
-def _spread(row: HeadingRow, groups: Mapping[str, tuple[str, ...]]) -> HeadingRow:
+def _spread(row: HeadingRow, groups: tuple[CountryGroup, ...]) -> HeadingRow:
     when = row.when
-    if not (when.origins | when.not_origins) & groups.keys():
+    named = {group.name: group.countries for group in groups if row.within(group)}
+    if not (when.origins | when.not_origins) & named.keys():
         return row
-    return row.model_copy(update={"when": _with_countries(when, groups)})
+    return row.model_copy(update={"when": _with_countries(when, named)})
 
 
 def _with_countries(when: When, groups: Mapping[str, tuple[str, ...]]) -> When:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
+
+from pydantic import BaseModel
 
 from pipeline.customs.headings import HeadingRow
 from pipeline.customs.metals import MetalNeeds, WeightTest
-from pipeline.customs.rules import Row, spoken
+from pipeline.customs.rows import DatedRow, reference_rows
+from pipeline.customs.rules import Data, Row, spoken
 from pipeline.customs.ruleset import Ruleset
 from pipeline.money import plain
 
@@ -30,6 +35,53 @@ def between_days(rules: Ruleset, before: date, after: date) -> tuple[Change, ...
         *_lists(_held(rules, before), _held(rules, after)),
         *_others(_other_rows(rules, before), _other_rows(rules, after)),
     )
+
+
+def reference_between_days(reference: Mapping[str, Data], before: date, after: date) -> tuple[Change, ...]:
+    """Return which rows of the entry and the agencies begin, and which end, between the two days."""
+    rows = [row for row, _ in reference_rows(reference)]
+    return (
+        *(_event(row, "began") for row in rows if row.holds(after) and not row.holds(before)),
+        *(_event(row, "ended") for row in rows if row.holds(before) and not row.holds(after)),
+    )
+
+
+def between_references(before: Mapping[str, Data], after: Mapping[str, Data]) -> tuple[Change, ...]:
+    """Return what the second rules of the entry and the agencies have that the first have otherwise."""
+    old, new = (_by_name(reference) for reference in (before, after))
+    return (
+        *(_event(row, "began") for key, (row, _) in new.items() if key not in old),
+        *(_event(row, "ended") for key, (row, _) in old.items() if key not in new),
+        *(
+            Change(row.kind, row.name, "changed", "; ".join(_fields_apart(old[key][1], holds)))
+            for key, (row, holds) in new.items()
+            if key in old and old[key][1] != holds
+        ),
+    )
+
+
+def _by_name(reference: Mapping[str, Data]) -> dict[tuple[str, str, int], tuple[DatedRow, BaseModel]]:
+    # Of rows with one name, one after the other in time, the first is compared with the first.
+    seen: Counter[tuple[str, str]] = Counter()
+    found = {}
+    for row, holds in reference_rows(reference):
+        found[row.kind, row.name, seen[row.kind, row.name]] = (row, holds)
+        seen[row.kind, row.name] += 1
+    return found
+
+
+def _event(row: DatedRow, what: str) -> Change:
+    return Change(row.kind, row.name, what, "; ".join(said for said in (row.says, row.source) if said))
+
+
+def _fields_apart(old: BaseModel, new: BaseModel) -> Iterator[str]:
+    for name in type(new).model_fields:
+        was, now = getattr(old, name), getattr(new, name)
+        if was == now:
+            continue
+        words = name.replace("_", " ")
+        plainly = all(isinstance(value, str | int | Decimal | date | None) for value in (was, now))
+        yield f"{words} {was} is now {now}" if plainly else f"other {words}"
 
 
 def between_rulesets(before: Ruleset, after: Ruleset) -> tuple[Change, ...]:
@@ -116,8 +168,17 @@ def _other_rows(rules: Ruleset, on: date | None = None) -> Others:
             for pair in rules.companions
         },
     }
+    metals = rules.metals
+    unknown = metals.unknown_aluminum
     dated = [
         *((kind, name, row, said) for (kind, name), (row, said) in found.items()),
+        *(("group", group.name, group, ", ".join(group.countries)) for group in rules.country_groups),
+        ("reporting", "order", rules.reporting, rules.reported_order),
+        *(
+            ("metal data", f"not of {spoken(sorted(row.origins))}", row, spoken(sorted(row.metals)))
+            for row in metals.untold
+        ),
+        ("metal data", f"{unknown.value} of aluminum", unknown, spoken(unknown.headings)),
         *(("weight test", test.heading, test, _weighs(test)) for test in rules.metals.weight_tests),
         *(("metal data", _of_metal(needs), needs, _asks(needs)) for needs in rules.metals.metals),
     ]

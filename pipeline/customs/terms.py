@@ -177,7 +177,7 @@ def _rate(unit: Unit, here: str) -> Iterator[Finding]:
             source=source,
         )
         return
-    usual = entry_rules().exchange_rates.get(invoice.currency)
+    usual = entry_rules().exchange_rates.usual.get(invoice.currency)
     if usual is not None and not usual.least <= rate <= usual.most:
         yield Finding(
             rule="V16",

@@ -134,8 +134,8 @@ def test_markup_in_a_plan_is_text_in_the_table(commands: Commands, tmp_path: Pat
 
 def test_ten_thousand_lines_take_seconds(commands: Commands, tmp_path: Path) -> None:
     path = written(tmp_path, builders.plan(lines=10_000, packages=10_000))
-    began = time.perf_counter()
+    began = time.process_time()
     shown = commands("preflight", "--offline", path)
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began < 10
     assert shown.exit_code == 0
     assert "26669 of 26669 rows are complete" in shown.stdout

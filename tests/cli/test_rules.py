@@ -79,6 +79,9 @@ def test_list_gives_the_rows_and_can_be_narrowed(commands: Commands) -> None:
     assert {row["status"] for row in doubtful} == {"check"}
     assert {"heading", "agencies", "entry"} <= {row["kind"] for row in doubtful}
     assert "9903.82.09" in commands("rules", "list").stdout
+    everything = commands.json("rules", "list", "--all", "--on", "2026-11-30")
+    assert len(everything) > len(commands.json("rules", "list", "--on", "2026-11-30"))
+    assert ("entry", "foreign importer") in {(row["kind"], row["name"]) for row in everything}
 
 
 def test_show_tells_every_row_of_a_heading(commands: Commands) -> None:
@@ -128,6 +131,28 @@ def test_diff_tells_two_days_and_two_rulesets_apart(commands: Commands, tmp_path
     }
     assert "1 change\n" in commands("rules", "diff", str(RULES / "ruleset.yaml"), str(other / "ruleset.yaml")).stdout
     assert commands("rules", "diff", "2026-06-07", "nothing.yaml").exit_code == ExitCode.NOT_FOUND
+
+
+def test_diff_tells_of_the_entry_and_the_agencies_too(commands: Commands, tmp_path: Path) -> None:
+    november = commands.json("rules", "diff", "2026-11-29", "2026-11-30")
+    assert [(change["name"], change["what"]) for change in november] == [
+        ("foreign importer", "began"),
+        ("foreign importer formal", "began"),
+    ]
+    july = commands.json("rules", "diff", "2026-07-07", "2026-07-08")
+    assert {change["name"] for change in july} == {"flags CP1 CPS", "flags CP2 CPS"}
+    assert "reporting" in {change["kind"] for change in commands.json("rules", "diff", "2026-08-26", "2026-08-27")}
+    other = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    entry = other / "entry.yaml"
+    written = entry.read_text().replace("effective_from: 2026-11-30", "effective_from: 2027-01-31", 1)
+    entry.write_text(written.replace('limit_usd: "2500"', 'limit_usd: "5000"'))
+    assert commands.json("rules", "diff", str(RULES), str(other)) == [
+        {"kind": "entry", "name": name, "what": "changed", "details": details}
+        for name, details in (
+            ("informal 11", "limit usd 2500 is now 5000"),
+            ("foreign importer", "effective from 2026-11-30 is now 2027-01-31"),
+        )
+    ]
 
 
 def test_check_names_the_ruleset_or_everything_that_is_wrong(commands: Commands, tmp_path: Path) -> None:

@@ -244,6 +244,26 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/invoice/reasonForExport", "gift")],
         [("V35", "warn", f"{UNIT}/invoice/valuationBasis")],
     ),
+    "V36 goods of a province": (
+        [(f"{BAG}/countryOfOrigin", "XO"), (f"{BAG}/treatment/chapter99", [])],
+        [
+            ("V36", "block", f"{BAG}/countryOfOrigin"),
+            ("V01", "warn", f"{UNIT}/parties/manufacturers/1/mid"),
+        ],
+    ),
+    "V36 steel of no country": (
+        [(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", "UK")],
+        [("V36", "block", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")],
+    ),
+    "V36 a seller of no country": (
+        [(f"{UNIT}/parties/seller/address/country", "EN")],
+        [("V36", "block", f"{UNIT}/parties/seller/address/country")],
+    ),
+    "V36 a certifier of no country": (
+        [(f"{CERTIFICATE}/certifierAddress/country", "QC")],
+        [("V36", "block", f"{CERTIFICATE}/certifierAddress/country")],
+    ),
+    "V36 an export from no country": ([("/exportCountry", "ON")], [("V36", "block", "/exportCountry")]),
     "V34 a description in Chinese": (
         [
             (f"{BAG}/attributes", {"material": "polyester"}),

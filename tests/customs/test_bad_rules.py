@@ -46,9 +46,17 @@ def test_the_data_that_ships_is_right(name: str) -> None:
         ("entry", "informal/limit_usd", "2,500", "informal.limit_usd"),
         ("entry", "foreign_importer/effective_from", "2026-11-31", "foreign_importer.effective_from"),
         ("entry", "invoice_number/pattern", "^[A-Z", "invoice_number.pattern"),
-        ("entry", "importer_numbers/0/pattern", "(", "importer_numbers.0.pattern"),
-        ("entry", "exchange_rates/CAD", {"least": "1", "most": "0.5"}, "a rate of at least 1 and at most 0.5"),
+        ("entry", "importer_numbers/forms/0/pattern", "(", "importer_numbers.forms.0.pattern"),
+        ("entry", "exchange_rates/usual/CAD", {"least": "1", "most": "0.5"}, "a rate of at least 1 and at most 0.5"),
         ("entry", "sale/source", None, "sale.source"),
+        ("entry", "weights/status", None, "weights.status"),
+        ("entry", "incoterms/confidence", None, "incoterms.confidence"),
+        (
+            "entry",
+            "ended_entry_types",
+            [{"type": "86", "name": "a", "source": "b", "confidence": "low", "status": "check"}] * 2,
+            "ended_entry_types has rows for 86 whose windows overlap",
+        ),
         ("entry", "schema", 2, "schema"),
         ("mid", "longest", "fifteen", "longest"),
         ("mid", "textiles/chapters", "50", "textiles.chapters"),
@@ -59,7 +67,7 @@ def test_the_data_that_ships_is_right(name: str) -> None:
         ("attributes", "rows/0/prefixes", [], "rows.0.prefixes"),
         ("attributes", "rows/0/keys", [], "rows.0.keys"),
         ("attributes", "rows/0/said", "*", "rows.0.said"),
-        ("attributes", "rows/1/name", "fibre", "an attribute is named twice"),
+        ("attributes", "rows/1/name", "fibre", "attribute fibre has rows whose windows overlap"),
     ],
 )
 def test_a_mistake_is_named(name: str, pointer: str, value: object, said: str) -> None:

@@ -81,6 +81,6 @@ def test_agency_data_are_called_by_their_names() -> None:
 
 def test_ten_thousand_lines_are_looked_over_in_seconds() -> None:
     big = Plan.model_validate(plan(1, 10_000, 10_000))
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(overview(big, [])) == 26_669
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5

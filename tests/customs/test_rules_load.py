@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from pipeline.customs.reference import REFERENCE, load_rules
-from pipeline.customs.rules import RULES
+from pipeline.customs.rows import every_row
+from pipeline.customs.rules import RULES, Row
 from pipeline.customs.ruleset import load_ruleset, ruleset
 from pipeline.errors import RulesInvalid
 
@@ -59,6 +60,28 @@ def test_every_row_has_a_source_a_confidence_a_status_and_a_first_day() -> None:
     for row in rows:
         assert row.source
         assert row.effective_from is not None
+
+
+def test_every_rule_of_the_entry_says_where_it_comes_from_and_how_sure_that_is() -> None:
+    entry = load_rules()[1]["entry.yaml"]
+    for name in type(entry).model_fields.keys() - {"schema_version", "as_of", "destination"}:
+        held = getattr(entry, name)
+        for row in held if isinstance(held, tuple) else (held,):
+            assert isinstance(row, Row), name
+    assert {name for name, data in load_rules()[1].items() if isinstance(data, Row)} == {
+        "mid.yaml", "descriptions.yaml", "pga_records.yaml",
+    }  # fmt: skip
+    assert all(isinstance(group, Row) for group in ruleset().country_groups)
+
+
+def test_every_row_of_all_files_can_be_listed_with_its_source_and_status() -> None:
+    rows = every_row()
+    assert len(rows) > 480
+    for row in rows:
+        assert row.source or row.says, row
+        assert row.confidence in {"high", "medium", "low"}, row
+        assert row.status in {"confirmed", "probable", "check"}, row
+    assert len({(row.kind, row.name, row.effective_from) for row in rows}) == len(rows)
 
 
 def test_every_heading_belongs_to_a_family_of_its_program() -> None:
@@ -123,6 +146,15 @@ SLIPS = {
         METALS, 'heading: "9903.82.09"', 'heading: "9903.82.02"',
         f"{METALS}: heading 9903.82.02 has rows whose windows overlap, from 2026-04-06 and 2026-04-06. "
         "End the older the day before the newer begins.",
+    ),
+    "a group of countries of another time": Slip(
+        "ruleset.yaml", "effective_from: 2022-04-09", "effective_from: 2026-04-07",
+        f"{METALS}: heading 9903.82.07 from 2026-04-06 names the group of countries COLUMN_2 of its time, "
+        "which is not defined. Define it, or correct the name.",
+    ),
+    "a group of countries twice": Slip(
+        "ruleset.yaml", "name: COLUMN_2", "name: EU",
+        "ruleset.yaml: group EU has rows whose windows overlap. End the older the day before the newer begins.",
     ),
     "a window that runs backwards": Slip(
         METALS, "effective_to: 2027-12-31", "effective_to: 2025-12-31",
@@ -202,6 +234,26 @@ SLIPS = {
     "a ban of a list that is not defined": Slip(
         CANADA, "list: ban-dairy", "list: ban-cheese",
         f"{CANADA}: a ban names list ban-cheese, which is not defined. Define it, or correct the name.",
+    ),
+    "a ban twice": Slip(
+        CANADA, "    - {list: ban-motorcycles,", "    - {list: ban-dairy,",
+        f"{CANADA}: ban ban-dairy has rows whose windows overlap, from 2026-09-29 and 2026-09-29. "
+        "End the older the day before the newer begins.",
+    ),
+    "a rule of headings twice": Slip(
+        "ruleset.yaml", '["9903.03.12-9903.03.14"]\n    effective_from: 2026-08-22', '["9903.82.02-9903.82.26"]\n    effective_from: 2026-08-22',
+        "ruleset.yaml: exclusive 9903.82.02-9903.82.26 has rows whose windows overlap. "
+        "End the older the day before the newer begins.",
+    ),
+    "goods of which nothing is told twice": Slip(
+        NEEDS, "untold:\n", "untold:\n  - {metals: [steel], origins: [GU], effective_from: 2026-08-01, source: a, "
+        "confidence: low, status: check}\n",
+        f"{NEEDS}: untold has rows whose windows overlap, for GU. End the older the day before the newer begins.",
+    ),
+    "certified parts of a list that is not defined": Slip(
+        "headings/section232-other.yaml", 'not_lists: ["33(g)", "38(i)"]', 'not_lists: ["33(z)", "38(i)"]',
+        "headings/section232-other.yaml: heading 9903.94.06 from 2025-05-03 names list 33(z), which is not defined. "
+        "Define it, or correct the name.",
     ),
     "a row without a first day": Slip(
         CANADA, "      effective_from: 2026-08-22\n", "",
