@@ -46,6 +46,7 @@ _CLAIM: Final = (
         started_at=func.coalesce(_steps.started_at, database_now()),
         lease_until=_lease_end,
         due_at=_lease_end,
+        stalled_since=None,
     )
     .returning(_steps.fence, _steps.attempts)
 )

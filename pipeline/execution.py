@@ -292,7 +292,10 @@ def owed_again(runtime: Runtime) -> list[Wake]:
                 tuple_(col(Step.export_id), col(Step.unit_no), col(Step.name)).in_(due),
                 col(Step.state) == StepState.OWED.value,
             )
-            .values(due_at=database_now(settings.stalled_seconds))
+            .values(
+                due_at=database_now(settings.stalled_seconds),
+                stalled_since=func.coalesce(col(Step.stalled_since), database_now()),
+            )
             .returning(col(Step.export_id), col(Step.unit_no), col(Step.name), col(Step.attempts))
         ).all()
         lanes = delivery.due_lanes(session, settings)

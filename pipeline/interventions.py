@@ -74,6 +74,7 @@ def retry(
                 attempts=0,
                 error=None,
                 lease_until=None,
+                stalled_since=None,
                 finished_at=None,
                 due_at=database_now(runtime.settings.stalled_seconds),
             )

@@ -88,7 +88,7 @@ _lease_end = database_now(bindparam("lease_seconds"))
 _CLAIM: Final = (
     update(Delivery)
     .where(col(Delivery.id).in_(_batch), col(Delivery.state) == _PENDING, _free(), ~_held_by_another)
-    .values(fence=col(Delivery.fence) + 1, lease_until=_lease_end, due_at=_lease_end)
+    .values(fence=col(Delivery.fence) + 1, lease_until=_lease_end, due_at=_lease_end, stalled_since=None)
     .returning(Delivery)
     .execution_options(synchronize_session=False)
 )
@@ -147,8 +147,8 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
     )
 
 
-def due_lanes(session: Session, settings: Settings) -> list[Lane]:
-    """Return lanes with something due that nobody holds, and put it off so that other sweeps leave it alone a while."""
+def claimable() -> ColumnElement[bool]:
+    """Return the condition, on a row of `deliveries`, that a sender who is woken for it would send it, once it is due."""
     paused = exists().where(
         col(Partner.account_id) == col(Delivery.account_id),
         col(Partner.id) == col(Delivery.partner_id),
@@ -160,15 +160,29 @@ def due_lanes(session: Session, settings: Settings) -> list[Lane]:
         col(PartnerChannel.channel) == col(Delivery.channel),
         breaker.resting(),
     )
+    return and_(col(Delivery.state) == _PENDING, _free(), ~paused, ~resting)
+
+
+def lane_is_free() -> ColumnElement[bool]:
+    """Return the condition, on a row of `deliveries`, that no other message of its lane is being sent or put off."""
+    same = (getattr(_another, name) == getattr(Delivery, name) for name in ("export_id", "partner_id", "channel"))
+    return ~exists().where(*same, col(_another.state) == _PENDING, col(_another.lease_until) > database_now())
+
+
+def due_lanes(session: Session, settings: Settings) -> list[Lane]:
+    """Return lanes with something due that nobody holds, and put it off so that other sweeps leave it alone a while."""
     place = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
-    due = and_(col(Delivery.state) == _PENDING, col(Delivery.due_at) <= database_now(), _free(), ~paused, ~resting)
+    due = and_(claimable(), col(Delivery.due_at) <= database_now())
     lanes = (
         select(*place).where(due).group_by(*place).order_by(func.min(col(Delivery.due_at))).limit(settings.sweep_limit)
     )
     found = session.execute(
         update(Delivery)
         .where(tuple_(*place).in_(lanes), due)
-        .values(due_at=database_now(settings.stalled_seconds))
+        .values(
+            due_at=database_now(settings.stalled_seconds),
+            stalled_since=func.coalesce(col(Delivery.stalled_since), database_now()),
+        )
         .returning(*place)
         .execution_options(synchronize_session=False)
     )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func
-from sqlmodel import Session, col, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_
+from sqlmodel import Session, SQLModel, col, select
 
 from pipeline import migrations, tenancy
 from pipeline.db import database_now
 from pipeline.errors import DatabaseBusy
-from pipeline.models import Delivery, Export, Step
+from pipeline.lanes import claimable, lane_is_free
+from pipeline.models import Attempt, Delivery, Export, Step
 from pipeline.runtime import Runtime
-from pipeline.states import UNENDED, DeliveryState, ExportState, StepState
+from pipeline.states import UNENDED, StepState
 from pipeline.tenancy import EVERYBODY
 
 #: How long due work may lie while nothing moves before somebody should be woken.
@@ -35,61 +35,89 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
     try:
         if not migrations.is_current(runtime.db):
             return [Part("database", ok=False, message="its tables are not this version's; run `exports migrate`")]
+        watch = _Watch(patience_seconds, min(runtime.settings.stalled_seconds, patience_seconds / 2))
         with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
             return [
                 Part("database", ok=True, message="answers, and its tables are this version's"),
-                _moving(session, "steps", _due_steps, patience_seconds),
-                _moving(session, "deliveries", _due_deliveries, patience_seconds),
+                watch.sweep(session),
+                watch.steps(session),
+                watch.deliveries(session),
             ]
     except DatabaseBusy as busy:
         return [Part("database", ok=False, message=f"{busy}; check DATABASE_URL and the server")]
 
 
-def _moving(session: Session, name: str, due: Callable[[Session, float], int], patience_seconds: float) -> Part:
-    # A process that is alive is no evidence: only progress is, and only due work that lies shows its absence.
-    waiting = due(session, patience_seconds)
-    if waiting and not _progress(session, patience_seconds):
-        message = f"{waiting} have been due and nothing moved for {patience_seconds:.0f} s; check that a worker runs"
-        return Part(name, ok=False, message=message)
-    return Part(name, ok=True, message="nothing is stuck")
+@dataclass(frozen=True)
+class _Watch:
+    """Looks for what has lain for `patience` seconds; what sweeps find due they put off by `stalled` each time.
 
+    A process that is alive is no evidence: only progress is, and only due work that lies shows its absence.
+    """
 
-def _progress(session: Session, patience_seconds: float) -> bool:
-    # Each step and each attempt touches its export; so does acceptance, but that is no worker's doing.
-    moved = select(Export.id).where(
-        col(Export.updated_at) > database_now(-patience_seconds), col(Export.state) != ExportState.ACCEPTED.value
-    )
-    return session.scalar(moved.limit(1)) is not None
+    patience: float
+    stalled: float
 
+    def sweep(self, session: Session) -> Part:
+        """Tell whether anybody looks for what has stalled."""
+        found = ((Step, _owed_step()), (Delivery, _owed_delivery()))
+        forgotten = sum(_count(session, model, owed, self._forgotten(model)) for model, owed in found)
+        if forgotten and not any(_any(session, model, owed, self._put_off(model)) for model, owed in found):
+            lain = f"{forgotten} steps and deliveries have been due for {self.patience:.0f} s and no worker has looked"
+            return Part("sweep", ok=False, message=f"{lain}; check that workers run and reach the database")
+        return Part("sweep", ok=True, message="nothing that is due was overlooked")
 
-def _due_steps(session: Session, patience_seconds: float) -> int:
-    # By when the export last moved, because each sweep puts off when a step is due.
-    return (
-        session.scalar(
-            select(func.count())
-            .select_from(Step)
+    def steps(self, session: Session) -> Part:
+        """Tell whether steps are made: launched, taken and finished."""
+        since = database_now(-self.patience)
+        waiting = _count(session, Step, _owed_step(), self._left_lying(Step))
+        # Whichever export moved is looked at for a step that ended: any other fact about it may be a sender's doing.
+        moved = (
+            select(Step.name)
             .join(Export, col(Export.id) == col(Step.export_id))
-            .where(
-                col(Step.state) == StepState.OWED.value,
-                or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
-                col(Export.state).in_(UNENDED),
-                col(Export.updated_at) <= database_now(-patience_seconds),
-            )
+            .where(col(Export.updated_at) > since, col(Step.finished_at) > since)
         )
-        or 0
+        if waiting and session.exec(moved.limit(1)).first() is None:
+            return self._stuck("steps", waiting, "a worker reads exports.steps and exports.documents")
+        return Part("steps", ok=True, message="nothing is stuck")
+
+    def deliveries(self, session: Session) -> Part:
+        """Tell whether messages are sent, or at least tried."""
+        waiting = _count(session, Delivery, _owed_delivery(), self._left_lying(Delivery))
+        if waiting and not _any(session, Attempt, col(Attempt.at) > database_now(-self.patience)):
+            return self._stuck("deliveries", waiting, "a worker reads exports.deliveries")
+        return Part("deliveries", ok=True, message="nothing is stuck")
+
+    def _stuck(self, name: str, waiting: int, remedy: str) -> Part:
+        message = f"{waiting} have been due and nothing moved for {self.patience:.0f} s; check that {remedy}"
+        return Part(name, ok=False, message=f"{message}, and that the message broker answers")
+
+    def _forgotten(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
+        # What waits for a message is due again when that has been under way for as long as it may be.
+        return col(model.due_at) <= database_now(self.stalled - self.patience)
+
+    def _put_off(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
+        lately = col(model.due_at) > database_now(self.stalled - self.patience)
+        return and_(col(model.stalled_since).is_not(None), lately)
+
+    def _left_lying(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
+        return or_(self._forgotten(model), col(model.stalled_since) <= database_now(self.stalled - self.patience))
+
+
+def _owed_step() -> ColumnElement[bool]:
+    return and_(
+        col(Step.state) == StepState.OWED.value,
+        or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
+        select(Export.id).where(col(Export.id) == col(Step.export_id), col(Export.state).in_(UNENDED)).exists(),
     )
 
 
-def _due_deliveries(session: Session, patience_seconds: float) -> int:
-    return (
-        session.scalar(
-            select(func.count())
-            .select_from(Delivery)
-            .where(
-                col(Delivery.state) == DeliveryState.PENDING.value,
-                or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) <= database_now()),
-                col(Delivery.due_at) <= database_now(-patience_seconds),
-            )
-        )
-        or 0
-    )
+def _owed_delivery() -> ColumnElement[bool]:
+    return and_(claimable(), lane_is_free())
+
+
+def _count(session: Session, model: type[SQLModel], *conditions: ColumnElement[bool]) -> int:
+    return session.scalar(select(func.count()).select_from(model).where(*conditions)) or 0
+
+
+def _any(session: Session, model: type[SQLModel], *conditions: ColumnElement[bool]) -> bool:
+    return session.scalar(select(1).select_from(model).where(*conditions).limit(1)) is not None

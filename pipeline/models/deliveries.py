@@ -114,6 +114,7 @@ class Delivery(SQLModel, table=True):
     attempts_forgiven: int = 0  # of those, how many were made before a person resent it: the schedule begins anew
     lease_until: datetime | None = instant(nullable=True)
     due_at: datetime | None = instant(nullable=True)
+    stalled_since: datetime | None = instant(nullable=True)  # when a sweep first found it due; nobody has come since
     delivered_at: datetime | None = instant(nullable=True)
     error: str | None = None
     created_at: datetime = written_at()

@@ -107,6 +107,7 @@ class Step(SQLModel, table=True):
     attempts: int = 0
     lease_until: datetime | None = instant(nullable=True)
     due_at: datetime | None = instant(nullable=True)
+    stalled_since: datetime | None = instant(nullable=True)  # when a sweep first found it due; nobody has come since
     started_at: datetime | None = instant(nullable=True)
     finished_at: datetime | None = instant(nullable=True)
     error: str | None = None

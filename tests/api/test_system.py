@@ -14,7 +14,7 @@ from sqlmodel import col, update
 from pipeline import readiness
 from pipeline.contracts.published import PUBLISHED
 from pipeline.db import database_now
-from pipeline.models import Export
+from pipeline.models import Step
 from tests import builders
 from tests.api.conftest import Desk, execution
 from tests.contracts.sent import FORMATS
@@ -31,7 +31,10 @@ def test_life_and_readiness_need_no_key(desk: Desk) -> None:
 
 def test_health_needs_a_key_and_names_every_part(desk: Desk) -> None:
     health = desk.client("read").get("/api/system/health").json()
-    assert (health["status"], [part["name"] for part in health["parts"]]) == ("ok", ["database", "steps", "deliveries"])
+    assert (health["status"], [part["name"] for part in health["parts"]]) == (
+        "ok",
+        ["database", "sweep", "steps", "deliveries"],
+    )
 
 
 def test_tables_of_another_version_are_not_ready(desk: Desk) -> None:
@@ -48,14 +51,22 @@ def test_due_work_without_progress_is_not_ready(desk: Desk) -> None:
     assert nobody.get("/readyz").status_code == 200
     with desk.runtime.db.write() as session:
         long_ago = database_now(-readiness.PATIENCE_SECONDS - 1)
-        session.execute(update(Export).where(col(Export.id) == export_id).values(updated_at=long_ago))
+        session.execute(update(Step).where(col(Step.export_id) == export_id).values(due_at=long_ago))
     response = nobody.get("/readyz")
     assert response.status_code == 503
     assert response.json()["details"]["parts"] == [
-        {"name": "steps", "message": "1 have been due and nothing moved for 60 s; check that a worker runs"}
+        {
+            "name": "sweep",
+            "message": "1 steps and deliveries have been due for 60 s and no worker has looked; check that workers run and"
+            " reach the database",
+        },
+        {
+            "name": "steps",
+            "message": "1 have been due and nothing moved for 60 s; check that a worker reads exports.steps and"
+            " exports.documents, and that the message broker answers",
+        },
     ]
-    with desk.runtime.db.write() as session:
-        session.execute(update(Export).values(state="executing", updated_at=database_now()))
+    desk.run(export_id)
     assert nobody.get("/readyz").status_code == 200
 
 

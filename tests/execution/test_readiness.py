@@ -1,0 +1,102 @@
+"""Ready means that due work moves: each part that does not is named within a minute, and none that only waits."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from pipeline import delivery, partners, readiness
+from pipeline.execution import Wake, advance, owed_again
+from pipeline.models import Delivery
+from tests import builders
+from tests.execution.conftest import House
+
+PATIENCE = readiness.PATIENCE_SECONDS
+
+
+def failing(house: House) -> list[str]:
+    return [part.name for part in readiness.parts(house.runtime) if not part.ok]
+
+
+def sweep_for(house: House, seconds: int) -> list[Wake]:
+    """Let workers sweep every two seconds while nobody takes a message; return what was woken at last."""
+    woken: list[Wake] = []
+    for _ in range(0, seconds, 2):
+        house.clock.pass_seconds(2)
+        woken = owed_again(house.runtime) or woken
+    return woken
+
+
+def handed_off(house: House) -> str:
+    """Return an export that has been handed off, and of which nobody has been told anything."""
+    export_id = house.accept().export_id
+    wakes = [Wake(export_id, 1, "record_packages"), Wake(export_id, 1, "render_documents")]
+    while wakes:
+        wake = wakes.pop(0)
+        assert wake.step is not None
+        wakes += advance(house.runtime, export_id, wake.unit_no, wake.step).wakes
+        wakes = [
+            each for each in wakes if each.step in {"record_packages", "render_documents", "close_unit", "hand_off"}
+        ]
+    advance(house.runtime, export_id, 0, "hand_off")
+    return export_id
+
+
+def test_idle_service_is_ready_however_long_it_is_idle(house: House) -> None:
+    house.clock.pass_seconds(10**6)
+    assert failing(house) == []
+
+
+def test_nobody_who_works_is_seen_within_a_minute(house: House) -> None:
+    house.accept()
+    house.clock.pass_seconds(PATIENCE - 12)
+    assert failing(house) == []
+    house.clock.pass_seconds(12)
+    assert failing(house) == ["sweep", "steps"]
+
+
+def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(house: House) -> None:
+    house.accept()
+    sweep_for(house, PATIENCE - 2)
+    assert failing(house) == []
+    woken = sweep_for(house, 12)
+    assert failing(house) == ["steps"]
+    house.run(woken)
+    assert failing(house) == []
+
+
+def test_long_queue_that_moves_is_ready(house: House) -> None:
+    exports = [house.accept(builders.plan(batch=f"batch_{number}")).export_id for number in range(3)]
+    sweep_for(house, PATIENCE + 20)
+    assert failing(house) == ["steps"]
+    house.step(exports[0], 1, "record_packages")
+    assert failing(house) == []
+
+
+def test_steps_that_stand_still_are_seen_while_messages_are_sent(house: House) -> None:
+    told = handed_off(house)
+    house.clock.pass_seconds(PATIENCE + 1)
+    house.accept(builders.plan(batch="batch_2"))
+    sweep_for(house, PATIENCE + 12)
+    assert delivery.deliver(house.runtime, told, builders.WAREHOUSE, "queue").delivered == 2
+    assert failing(house) == ["steps"]
+
+
+def test_messages_that_nobody_sends_are_seen_while_steps_are_made(house: House) -> None:
+    handed_off(house)
+    sweep_for(house, PATIENCE + 12)
+    house.step(house.accept(builders.plan(batch="batch_2")).export_id, 1, "record_packages")
+    assert failing(house) == ["deliveries"]
+
+
+def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
+    export_id = handed_off(house)
+    for partner_id in (builders.BROKER, builders.WAREHOUSE):
+        partners.pause(house.runtime, builders.ACCOUNT, partner_id)
+    for name in ("notify_broker", "notify_warehouse", "notify_operator"):
+        house.step(export_id, 0, name)
+    with house.runtime.db.write() as session:
+        session.execute(update(Delivery).where(col(Delivery.audience) == "operator").values(state="cancelled"))
+    sweep_for(house, 5 * PATIENCE)
+    house.clock.pass_seconds(PATIENCE)
+    assert failing(house) == []
