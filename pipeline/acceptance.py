@@ -14,6 +14,7 @@ from sqlmodel import Session
 
 from pipeline import inspection
 from pipeline.accounts import Caller
+from pipeline.chain import rows_digest
 from pipeline.customs import treatment
 from pipeline.db import database_now, table, utc_now
 from pipeline.errors import (
@@ -301,7 +302,16 @@ def _rows(
     happened = [
         NewEvent(
             EventType.EXPORT_ACCEPTED,
-            {"batchId": plan.batch_id, "planHash": read.plan_hash, "units": len(units), **_on_record(found)},
+            {
+                "batchId": plan.batch_id,
+                "planHash": read.plan_hash,
+                "test": export.test,
+                "units": len(units),
+                "customsPackages": [_minted(unit) for unit in units],
+                "findingsDigest": rows_digest(export.findings),
+                **({} if trace_parent is None else {"traceParent": trace_parent}),
+                **_on_record(found),
+            },
         )
     ]
     if amends is not None:
@@ -313,6 +323,12 @@ def _rows(
     due_at = now + timedelta(seconds=stalled_seconds)
     steps = [Step(**row) for row in first_steps(export.id, [unit.unit_no for unit in units], due_at)]
     return inspection.ExportRows(export=export, units=units, steps=steps, events=log)
+
+
+def _minted(unit: ExportUnit) -> dict[str, str]:
+    # What of a unit is not in the plan: the log holds it, so that the tables can be made again.
+    kept = {} if unit.package_number is None else {"packageNumber": unit.package_number}
+    return {"id": unit.customs_package_id} | kept
 
 
 def _on_record(found: Findings) -> dict[str, Any]:

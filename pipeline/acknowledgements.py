@@ -115,10 +115,11 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
     )
     rung = SubmissionState(answer.rung)
     moved = climb(session, settings, submission_id, rung)
+    told = notifications.Told()
     if rung in _TOLD:
         row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
-        notifications.answered(session, row, answer)
-    said = {name: value for name, value in carried.items() if value not in (None, [])}
+        told = notifications.answered(session, row, answer)
+    said = {name: value for name, value in carried.items() if value not in (None, [])} | dict(told.fact)
     return [NewEvent(_EVENTS[rung], {"submissionId": submission_id, "moved": moved} | said)]
 
 

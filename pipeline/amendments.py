@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import select, update
@@ -124,7 +124,7 @@ def _package_numbers(session: Session, export_id: str) -> dict[str, str | None]:
 
 def _take_place(
     session: Session, caller: Caller, amended: Amended, new: NewExport, expects: Expects | None
-) -> list[Lane]:
+) -> Sequence[Lane]:
     """Supersede the old export; raises Overtaken where it is no longer as it was when the new one was prepared."""
     old, by = amended.export, new.rows.export
     locked = session.get_one(Export, old.id, with_for_update=True)
@@ -142,7 +142,7 @@ def _take_place(
     for model in (Package, ExportUnit):
         session.execute(update(model).where(col(model.export_id) == old.id).values(released=True))
     planned = {(unit.unit_ref, package.package_ref) for unit in new.read.plan.units for package in unit.packages}
-    lanes = withdrawals.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
-    fact = {"supersededBy": by.id, "revision": by.revision}
+    told = withdrawals.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
+    fact = {"supersededBy": by.id, "revision": by.revision, **told.fact}
     events.append(session, old.id, caller.key_id, [NewEvent(EventType.EXPORT_AMENDED, fact)])
-    return lanes
+    return told.lanes

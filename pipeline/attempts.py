@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -81,10 +81,11 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
             failing, untried = untried[0], untried[1:]
             pause = _pause(runtime.settings, failing, sent.failure)
             happened += _not_taken(session, runtime.settings, claimed, failing, sent.failure, pause)
-            wakes: list[Lane] = []
+            told = notifications.Told()
             if pause is None:
-                wakes = notifications.dead(session, lane, [_told_dead(claimed, failing, sent.failure)])
-            recorded = Recorded(put_off=pause is not None, dead=pause is None, wakes=tuple(wakes))
+                told = notifications.dead(session, lane, [_told_dead(claimed, failing, sent.failure)])
+                happened[-1] = replace(happened[-1], data={**happened[-1].data, **told.fact})
+            recorded = Recorded(put_off=pause is not None, dead=pause is None, wakes=tuple(told.lanes))
             _guarded(session, untried, _RELEASED, pause=pause or 0)
             if pause is None and isinstance(sent.failure, ChannelUnavailable):
                 _last_tries(session, lane, runtime.settings)

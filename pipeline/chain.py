@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -30,6 +30,11 @@ def event_hash(event: Mapping[str, Any]) -> str:
     """
     said = {name: event[name] for name in MEMBERS} | {"at": instant(event["at"])}
     return f"{VERSION}:{hashlib.sha256(_SAID + canonical(said)).hexdigest()}"
+
+
+def rows_digest(rows: Sequence[Any]) -> str:
+    """Return `sha256:` and the hash of the RFC 8785 JSON of `rows`, by which the log holds what it does not repeat."""
+    return "sha256:" + hashlib.sha256(canonical({"rows": list(rows)})).hexdigest()
 
 
 def instant(at: datetime) -> str:

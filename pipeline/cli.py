@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "events": "exports",
     "artifacts": "exports",
     "verify": "verify",
+    "rebuild": "rebuild",
     "schema": "schema",
 }
 #: noun -> module of pipeline.commands and the name of the group in it

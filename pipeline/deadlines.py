@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import select, update
@@ -44,7 +45,7 @@ def overdue(runtime: Runtime) -> list[Lane]:
     return lanes
 
 
-def _say(session: Session, submission_id: str, export_id: str) -> list[Lane]:
+def _say(session: Session, submission_id: str, export_id: str) -> Sequence[Lane]:
     # The export's row first, as by every writer of its log: an answer that comes at this moment is before or after.
     events.append(session, export_id, ACTOR, [])
     found = session.execute(
@@ -66,7 +67,7 @@ def _say(session: Session, submission_id: str, export_id: str) -> list[Lane]:
         .execution_options(synchronize_session=False)
     ).first()
     if found is None:
-        return []
+        return ()
     late = LateRung(*found)
     fact = {
         "submissionId": late.submission_id,
@@ -75,5 +76,6 @@ def _say(session: Session, submission_id: str, export_id: str) -> list[Lane]:
         "rung": late.rung,
         "deadlineAt": late.deadline_at.isoformat().replace("+00:00", "Z"),
     }
-    events.append(session, export_id, ACTOR, [NewEvent(EventType.HANDOFF_OVERDUE, fact)])
-    return notifications.overdue(session, late)
+    told = notifications.overdue(session, late)
+    events.append(session, export_id, ACTOR, [NewEvent(EventType.HANDOFF_OVERDUE, {**fact, **told.fact})])
+    return told.lanes

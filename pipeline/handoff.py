@@ -65,6 +65,8 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
         told = recipients.reached(session, context.account_id, partner_ids, test=context.test)
         operators = recipients.operators(session, context.account_id)
         found = _read(session, context)
+        # Before the handoff the operators may have heard of a failure. Nobody else is told anything while this step is held.
+        first = notifications.following_position(session, context.export_id)
     for partner_id in partner_ids:
         if partner_id not in told:
             raise StepFailed(f"the partner {partner_id} is not registered; register it, then retry the export")
@@ -90,6 +92,7 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
             context.account_id,
             _notices(context, found, broker, submission_id, base),
             {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
+            first=first,
         ),
         documents=documents,
         due_seconds=runtime.settings.stalled_seconds,
@@ -107,8 +110,7 @@ def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent
         "partnerId": prepared.submission["partner_id"],
         "path": prepared.submission["path"],
         "channel": prepared.submission["channel"],
-        "notifications": len(rows.notifications),
-        "deliveries": len(rows.pending) + len(rows.waiting),
+        **rows.fact,
     }
     return [*keeping.record(session, prepared.documents), NewEvent(EventType.HANDED_OFF, data)]
 

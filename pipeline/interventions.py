@@ -47,9 +47,9 @@ def cancel(
             .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
         )
         session.execute(update(Package).where(col(Package.export_id) == export_id).values(released=True))
-        lanes = withdrawals.cancelled(session, export)
-        events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED)])
-    return [Wake(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
+        told = withdrawals.cancelled(session, export)
+        events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED, told.fact)])
+    return [Wake(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in told.lanes]
 
 
 def retry(

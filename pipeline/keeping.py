@@ -49,6 +49,8 @@ def record(session: Session, rows: Sequence[Row]) -> list[NewEvent]:
                 "unitNo": row["unit_no"],
                 "artifactType": row["artifact_type"],
                 "filename": row["filename"],
+                "mediaType": row["media_type"],
+                "templateVersion": row["template_version"],
                 "size": row["size"],
                 "sha256": row["sha256"],
             },

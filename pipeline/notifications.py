@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -12,6 +14,7 @@ from sqlalchemy import func, insert, select, update
 from sqlmodel import Session, col
 
 from pipeline import recipients
+from pipeline.chain import rows_digest
 from pipeline.db import database_now
 from pipeline.ids import new_id
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification
@@ -63,10 +66,47 @@ class Rows:
     pending: Sequence[Mapping[str, Any]]
     waiting: Sequence[Mapping[str, Any]]
 
+    @property
+    def fact(self) -> dict[str, Any]:
+        """What the log says of them: how many there are, and the digest over who is told what."""
+        deliveries = [*self.pending, *self.waiting]
+        return {
+            "notifications": len(self.notifications),
+            "deliveries": len(deliveries),
+            "toldDigest": told_digest(self.notifications, deliveries),
+        }
+
 
 def notification_id(export_id: str, revision: int, audience: str, event_type: str, subject: str) -> str:
     """Return the id of a notification: the same facts give the same id, however often they are told."""
     return str(uuid.uuid5(_NAMESPACE, "\n".join((export_id, str(revision), audience, event_type, subject))))
+
+
+def told_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the digest over each message, in order, and over who is told it by which channel."""
+    told: dict[str, list[list[str]]] = defaultdict(list)
+    for row in deliveries:
+        told[row["notification_id"]].append([row["partner_id"], row["channel"]])
+    return rows_digest(
+        [
+            [
+                row["id"],
+                row["audience"],
+                row["event_type"],
+                hashlib.sha256(row["data"].encode()).hexdigest(),
+                sorted(told[row["id"]]),
+            ]
+            for row in sorted(notifications, key=lambda row: int(row["position"]))
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became owed: the lanes to wake, and what the log says of it."""
+
+    lanes: Sequence[Lane] = ()
+    fact: Mapping[str, Any] = field(default_factory=dict)
 
 
 def rows(
@@ -140,8 +180,8 @@ def cancel_unsent(session: Session, export_id: str) -> None:
     )
 
 
-def failed(session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool) -> list[Lane]:
-    """Owe the operators that the export has failed, in the transaction that says so; return the lanes to wake."""
+def failed(session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool) -> Told:
+    """Owe the operators that the export has failed, in the transaction that says so."""
     message = ExportFailed(
         export_id=context.export_id,
         batch_id=context.batch_id,
@@ -173,8 +213,8 @@ class DeadDelivery:
     reason: str
 
 
-def dead(session: Session, lane: Lane, given_up: Sequence[DeadDelivery]) -> list[Lane]:
-    """Owe the operators that deliveries of the lane were given up; return the lanes to wake.
+def dead(session: Session, lane: Lane, given_up: Sequence[DeadDelivery]) -> Told:
+    """Owe the operators that deliveries of the lane were given up.
 
     That an operator cannot be told is not told to the operators.
     """
@@ -205,7 +245,7 @@ def dead(session: Session, lane: Lane, given_up: Sequence[DeadDelivery]) -> list
         for each in given_up
         if each.audience != OPERATOR
     ]
-    return _tell_operators(session, export.account_id, notices) if notices else []
+    return _tell_operators(session, export.account_id, notices) if notices else Told()
 
 
 @dataclass(frozen=True)
@@ -220,8 +260,8 @@ class LateRung:
     deadline_at: datetime
 
 
-def overdue(session: Session, late: LateRung) -> list[Lane]:
-    """Owe the operators that the customs broker has not said in time what it has to say; return the lanes to wake."""
+def overdue(session: Session, late: LateRung) -> Told:
+    """Owe the operators that the customs broker has not said in time what it has to say."""
     export = session.get_one(Export, late.export_id)
     message = HandoffOverdue(
         export_id=export.id,
@@ -244,7 +284,7 @@ def overdue(session: Session, late: LateRung) -> list[Lane]:
     )
 
 
-def answered(session: Session, submission: BrokerSubmission, answer: AcknowledgementBody) -> None:
+def answered(session: Session, submission: BrokerSubmission, answer: AcknowledgementBody) -> Told:
     """Owe the operators an answer of the customs broker's that a person must look at; the next sweep wakes their lanes.
 
     An answer may come by any way in, and none of them waits for the message broker.
@@ -269,25 +309,29 @@ def answered(session: Session, submission: BrokerSubmission, answer: Acknowledge
         inspect=f"/api/exports/{export.id}",
     )
     subject = f"{submission.id}/{answer.id}"
-    _tell_operators(session, export.account_id, [Notice(OPERATOR, MessageType.HANDOFF_ANSWERED, subject, message)])
+    notice = Notice(OPERATOR, MessageType.HANDOFF_ANSWERED, subject, message)
+    return _tell_operators(session, export.account_id, [notice])
 
 
-def _tell_operators(session: Session, account_id: str, notices: Sequence[Notice]) -> list[Lane]:
+def _tell_operators(session: Session, account_id: str, notices: Sequence[Notice]) -> Told:
     return owe(session, account_id, notices, {OPERATOR: recipients.operators(session, account_id)})
 
 
-def owe(
-    session: Session, account_id: str, notices: Sequence[Notice], told: Mapping[str, Sequence[Recipient]]
-) -> list[Lane]:
-    """Owe the notices of one export at once, after everything that it owed before; return the lanes to wake."""
-    export_id = notices[0].message.export_id
+def following_position(session: Session, export_id: str) -> int:
+    """Return the position of the next message of the export: after everything that it owed before."""
     last = session.scalar(select(func.max(col(Notification.position))).where(col(Notification.export_id) == export_id))
-    write(session, rows(account_id, notices, told, first=(last or 0) + 1), due_seconds=0)
-    return list(
-        dict.fromkeys(
-            Lane(export_id, each.partner_id, channel.value)
-            for audience in dict.fromkeys(notice.audience for notice in notices)
-            for each in told[audience]
-            for channel in each.channels
-        )
+    return (last or 0) + 1
+
+
+def owe(session: Session, account_id: str, notices: Sequence[Notice], told: Mapping[str, Sequence[Recipient]]) -> Told:
+    """Owe the notices of one export at once, after everything that it owed before."""
+    export_id = notices[0].message.export_id
+    written = rows(account_id, notices, told, first=following_position(session, export_id))
+    write(session, written, due_seconds=0)
+    lanes = dict.fromkeys(
+        Lane(export_id, each.partner_id, channel.value)
+        for audience in dict.fromkeys(notice.audience for notice in notices)
+        for each in told[audience]
+        for channel in each.channels
     )
+    return Told(tuple(lanes), written.fact)

@@ -305,12 +305,14 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
             .where(col(ExportUnit.export_id) == context.export_id, col(ExportUnit.unit_no) == context.unit_no)
             .values(package_number=package_number)
         )
-    issued = _issued(taken.gs1_prefix, taken.ssccs_issued - unlabelled, unlabelled) if taken.gs1_prefix else iter(())
-    rows = [
-        _row(context, position, package, package.sscc or kept.get(package.package_ref) or next(issued, None))
-        for position, package in enumerate(unit.packages, start=1)
-    ]
+    first_serial = taken.ssccs_issued - unlabelled + 1
+    try:
+        ssccs = labelled(unit, kept, taken.gs1_prefix, first_serial)
+    except ValueError as error:
+        raise StepFailed(f"no SSCC can be issued: {error}") from error
+    rows = rows_of(unit, ssccs, export_id=context.export_id, unit_no=context.unit_no, account_id=context.account_id)
     session.execute(insert(PackageRow), rows)
+    places = {package.package_ref: place for place, package in enumerate(unit.packages, start=1)}
     data = {
         "unitNo": context.unit_no,
         "unitRef": row.unit_ref,
@@ -318,24 +320,43 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
         "packageNumber": package_number,
         "packages": len(rows),
         "ssccsIssued": unlabelled if taken.gs1_prefix else 0,
+        **({"ssccPrefix": taken.gs1_prefix, "firstSerial": first_serial} if taken.gs1_prefix and unlabelled else {}),
         **({"ssccsKept": len(kept)} if kept else {}),
+        **({"keptAt": sorted([places[ref], sscc] for ref, sscc in kept.items())} if kept else {}),
     }
     return (NewEvent(EventType.PACKAGES_RECORDED, data),)
 
 
-def _issued(gs1_prefix: str, before: int, count: int) -> Iterator[str]:
-    try:
-        for serial in range(before + 1, before + count + 1):
-            yield issue_sscc(gs1_prefix, serial)
-    except ValueError as error:
-        raise StepFailed(f"no SSCC can be issued: {error}") from error
+def labelled(unit: Unit, kept: Mapping[str, str], gs1_prefix: str | None, first_serial: int) -> dict[str, str]:
+    """Return the SSCC of each package of the unit, by packageRef: its own, the one it keeps, or the next that is issued.
+
+    A package has none where none is issued. Raises ValueError where the prefix has no serials left.
+    """
+    serial = first_serial
+    ssccs = {}
+    for package in unit.packages:
+        sscc = package.sscc or kept.get(package.package_ref)
+        if sscc is None and gs1_prefix is not None:
+            sscc = issue_sscc(gs1_prefix, serial)
+            serial += 1
+        if sscc is not None:
+            ssccs[package.package_ref] = sscc
+    return ssccs
 
 
-def _row(context: StepContext, position: int, package: Package, sscc: str | None) -> dict[str, Any]:
+def rows_of(
+    unit: Unit, ssccs: Mapping[str, str], *, export_id: str, unit_no: int, account_id: str
+) -> list[dict[str, Any]]:
+    """Return the rows of the unit's packages, in their order."""
+    place = {"export_id": export_id, "unit_no": unit_no, "account_id": account_id}
+    return [
+        place | _row(position, package, ssccs.get(package.package_ref))
+        for position, package in enumerate(unit.packages, start=1)
+    ]
+
+
+def _row(position: int, package: Package, sscc: str | None) -> dict[str, Any]:
     return {
-        "export_id": context.export_id,
-        "unit_no": context.unit_no,
-        "account_id": context.account_id,
         "package_ref": package.package_ref,
         "position": position,
         "type": package.type,

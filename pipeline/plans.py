@@ -194,13 +194,18 @@ def registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> Rea
     if request.plan_hash is not None:
         query = query.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
     with runtime.db.read() as session:
-        snapshot = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
-    if snapshot is None:
+        kept = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
+    if kept is None:
         raise NotFound(
             f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",
             field="/batchId",
         )
-    return read_plan(Plan.model_validate_json(snapshot.document), json.loads(snapshot.document))
+    return snapshot(kept)
+
+
+def snapshot(kept: PlanSnapshot) -> ReadPlan:
+    """Return the plan that a row keeps. Raises ValueError where the row is damaged, PlanHashMismatch where the plan is."""
+    return read_plan(Plan.model_validate_json(kept.document), json.loads(kept.document))
 
 
 _plans = table(PlanSnapshot).c

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 from sqlalchemy import select, update
 from sqlmodel import Session, col
@@ -21,7 +23,7 @@ from pipeline.steps import StepContext
 log = structlog.get_logger(__name__)
 
 
-def record(runtime: Runtime, context: StepContext, error: Exception) -> list[Lane]:
+def record(runtime: Runtime, context: StepContext, error: Exception) -> Sequence[Lane]:
     """Record a failed attempt: due again after a pause that doubles, or the end of the export; return the lanes to wake.
 
     The export is quarantined where what ended it is no fault that we know of: see `_breaks`.
@@ -58,7 +60,7 @@ def _breaks(error: Exception) -> bool:
     return isinstance(error, RendererCrashed | WorkerDied) or not isinstance(error, ExportsError)
 
 
-def _fail(session: Session, context: StepContext, error: Exception, reason: str) -> list[Lane]:
+def _fail(session: Session, context: StepContext, error: Exception, reason: str) -> Sequence[Lane]:
     export_id = context.export_id
     attempts = error.attempts if isinstance(error, WorkerDied) else context.attempt
     quarantined = _breaks(error)
@@ -69,8 +71,11 @@ def _fail(session: Session, context: StepContext, error: Exception, reason: str)
         "reason": reason,
         "quarantined": quarantined,
     }
-    events.append(session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, fact)])
+    # The export's row first, as by every writer of its log.
+    at = events.lock(session, export_id)
     failure = f"{context.step}: {reason}"
+    told = notifications.failed(session, context, failure, attempts=attempts, quarantined=quarantined)
+    events.append(session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, {**fact, **told.fact})], at=at)
     move(session, export_id, ExportState.FAILED, failure=failure, quarantined=quarantined, finished_at=database_now())
     session.execute(
         update(Step)
@@ -90,4 +95,4 @@ def _fail(session: Session, context: StepContext, error: Exception, reason: str)
         .where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)
         .values(due_at=None)
     )
-    return notifications.failed(session, context, failure, attempts=attempts, quarantined=quarantined)
+    return told.lanes

@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from pipeline import notifications, recipients
 from pipeline.models import BrokerSubmission, Delivery, Export, ExportUnit, Notification, Package
-from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Lane, Notice
+from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice, Told
 from pipeline.schemas import messages
 from pipeline.schemas.messages import MessageType
 
@@ -19,32 +19,30 @@ _SUPERSEDED: Final = (MessageType.HANDOFF_SUPERSEDED.value, MessageType.PACKAGE_
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Heard:
     """What may have reached customs brokers and warehouses: ids of messages, and partners, by audience."""
 
     messages: dict[str, set[str]]
     partners: dict[str, set[str]]
 
 
-def superseded(
-    session: Session, old: Export, by: messages.RevisionRef, planned: Collection[tuple[str, str]]
-) -> list[Lane]:
+def superseded(session: Session, old: Export, by: messages.RevisionRef, planned: Collection[tuple[str, str]]) -> Told:
     """Owe everybody who may have been told of `old` that it no longer holds, and let go of what it still owes.
 
-    `planned` are the packages of the newer revision, by unitRef and packageRef. Returns the lanes to wake.
+    `planned` are the packages of the newer revision, by unitRef and packageRef.
     """
     told = _told(session, old.id)
     notifications.cancel_unsent(session, old.id)
     # Nobody waits for an answer to it any more.
     session.execute(update(BrokerSubmission).where(col(BrokerSubmission.export_id) == old.id).values(deadline_at=None))
     notices = [*_handoffs(session, old, by, told), *_packages(session, old, by, told, planned)]
-    return _owe(session, old, notices, told.partners) if notices else []
+    return _owe(session, old, notices, told.partners) if notices else Told()
 
 
-def cancelled(session: Session, export: Export) -> list[Lane]:
+def cancelled(session: Session, export: Export) -> Told:
     """Owe the operators, and whoever heard that an earlier revision no longer holds, that nothing follows.
 
-    What the export itself still owes is let go of. Returns the lanes to wake.
+    What the export itself still owes is let go of.
     """
     notifications.cancel_unsent(session, export.id)
     earlier = session.execute(
@@ -75,8 +73,8 @@ def cancelled(session: Session, export: Export) -> list[Lane]:
     return _owe(session, export, notices, partners)
 
 
-def _told(session: Session, export_id: str) -> _Told:
-    told = _Told({BROKER: set(), WAREHOUSE: set()}, {BROKER: set(), WAREHOUSE: set()})
+def _told(session: Session, export_id: str) -> _Heard:
+    told = _Heard({BROKER: set(), WAREHOUSE: set()}, {BROKER: set(), WAREHOUSE: set()})
     for notification_id, audience, partner_id in session.execute(
         select(col(Delivery.notification_id), col(Delivery.audience), col(Delivery.partner_id)).where(
             col(Delivery.export_id) == export_id,
@@ -94,7 +92,7 @@ def _told(session: Session, export_id: str) -> _Told:
     return told
 
 
-def _owe(session: Session, export: Export, notices: list[Notice], partners: dict[str, set[str]]) -> list[Lane]:
+def _owe(session: Session, export: Export, notices: list[Notice], partners: dict[str, set[str]]) -> Told:
     ids = sorted(set().union(*partners.values()))
     reached = recipients.reached(session, export.account_id, ids, test=export.test)
     told = {
@@ -105,7 +103,7 @@ def _owe(session: Session, export: Export, notices: list[Notice], partners: dict
     )
 
 
-def _handoffs(session: Session, old: Export, by: messages.RevisionRef, told: _Told) -> Iterator[Notice]:
+def _handoffs(session: Session, old: Export, by: messages.RevisionRef, told: _Heard) -> Iterator[Notice]:
     if not told.messages[BROKER]:
         return
     units = _units(session, old.id)
@@ -123,7 +121,7 @@ def _handoffs(session: Session, old: Export, by: messages.RevisionRef, told: _To
 
 
 def _packages(
-    session: Session, old: Export, by: messages.RevisionRef, told: _Told, planned: Collection[tuple[str, str]]
+    session: Session, old: Export, by: messages.RevisionRef, told: _Heard, planned: Collection[tuple[str, str]]
 ) -> Iterator[Notice]:
     if not told.messages[WAREHOUSE]:
         return

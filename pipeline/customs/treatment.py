@@ -61,24 +61,26 @@ def attach(session: Session, context: StepContext, _: object = None) -> Sequence
         raise StepFailed(
             f"the treatment of unit {row.unit_ref} has the digest {digest}, but was accepted with {row.treatment_digest}"
         )
-    session.execute(
-        insert(LineTreatment),
-        [
-            {
-                "export_id": context.export_id,
-                "unit_no": context.unit_no,
-                "line_ref": line.line_ref,
-                "position": position,
-                "hts_code": line.hts_code,
-                "country_of_origin": line.country_of_origin,
-                "digest": digests[line.line_ref],
-            }
-            | _columns(line)
-            for position, line in enumerate(unit.lines, start=1)
-        ],
-    )
+    session.execute(insert(LineTreatment), rows_of(unit, digests, export_id=context.export_id, unit_no=context.unit_no))
     data = {"unitNo": context.unit_no, "unitRef": row.unit_ref, "lines": len(unit.lines), "digest": digest}
     return (NewEvent(EventType.TREATMENT_ATTACHED, data),)
+
+
+def rows_of(unit: Unit, digests: Mapping[str, str], *, export_id: str, unit_no: int) -> list[dict[str, Any]]:
+    """Return the rows of the unit's lines, in their order; `digests` are those of `line_digests`."""
+    return [
+        {
+            "export_id": export_id,
+            "unit_no": unit_no,
+            "line_ref": line.line_ref,
+            "position": position,
+            "hts_code": line.hts_code,
+            "country_of_origin": line.country_of_origin,
+            "digest": digests[line.line_ref],
+        }
+        | _columns(line)
+        for position, line in enumerate(unit.lines, start=1)
+    ]
 
 
 def _columns(line: Line) -> dict[str, Any]:

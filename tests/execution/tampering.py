@@ -15,11 +15,14 @@ GUARDED = ("events", "attempts")
 @contextmanager
 def unguarded(database: Database) -> Iterator[sa.Connection]:
     """Give a connection on which the log can be changed; what is done is committed when the block ends."""
-    with database.engine.execution_options(writes=True).begin() as connection:
-        if not database.is_sqlite:
+    if not database.is_sqlite:
+        with database.engine.begin() as connection:
             connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
             yield connection
-            return
+        return
+    # Whoever opens the file for himself is asked nothing about foreign keys.
+    engine = sa.create_engine(database.url)
+    with engine.begin() as connection:
         names = ", ".join(f"'{name}'" for name in GUARDED)
         triggers = connection.execute(
             sa.text(f"SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN ({names})")  # noqa: S608
@@ -30,3 +33,4 @@ def unguarded(database: Database) -> Iterator[sa.Connection]:
         yield connection
         for _, made in triggers:
             connection.execute(sa.text(made))
+    engine.dispose()

@@ -1,0 +1,141 @@
+"""What was told to whom: messages held to their digests in the log, deliveries and rungs to the tries that were made."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.notifications import BROKER, told_digest
+from pipeline.rebuilding.history import History, Told
+from pipeline.rebuilding.tables import Row
+from pipeline.schemas.messages import MessageType
+from pipeline.states import DeliveryState, SubmissionState
+
+
+@dataclass(frozen=True)
+class Sayings:
+    """What the tables hold of an export's messages: notifications in order, deliveries, and the tries of each."""
+
+    notifications: Sequence[Notification]
+    deliveries: Sequence[Delivery]
+    attempts: Mapping[str, Sequence[Attempt]]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The messages that one event of the log speaks of, and whether they are what it says."""
+
+    told: Told
+    first: int  # position of its first message
+    notifications: Sequence[Notification]
+    deliveries: Sequence[Delivery]
+
+    @property
+    def intact(self) -> bool:
+        """Whether each message is as it was owed, and owed to whom it was."""
+        notifications = [row.model_dump() for row in self.notifications]
+        return told_digest(notifications, [row.model_dump() for row in self.deliveries]) == self.told.digest
+
+
+def stretches(told: History, sayings: Sayings) -> list[Stretch]:
+    """Return the stretches of the log in order; what is beyond them is in the last, which then does not hold."""
+    by_notification: dict[str, list[Delivery]] = defaultdict(list)
+    for row in sayings.deliveries:
+        by_notification[row.notification_id].append(row)
+    found, first = [], 1
+    for each in told.told:
+        following = first + each.notifications
+        last = each is told.told[-1]
+        rows = [row for row in sayings.notifications if first <= row.position and (last or row.position < following)]
+        deliveries = [delivery for row in rows for delivery in by_notification[row.id]]
+        found.append(Stretch(each, first, rows, deliveries))
+        first = following
+    return found
+
+
+def rows(told: History, sayings: Sayings, account_id: str) -> Iterator[Row]:
+    """Yield whose each message is, and what state each delivery, and the submission to the customs broker, may be in."""
+    for stretch in stretches(told, sayings):
+        said = {row.id: row for row in stretch.notifications}
+        yield from (Row(Notification, {"id": name}, {"account_id": account_id}) for name in said)
+        for delivery in stretch.deliveries:
+            yield _delivery(told, delivery, said[delivery.notification_id], sayings, stretch.told, account_id)
+    if told.handed_off is not None:
+        yield _submission(told, sayings, told.handed_off)
+
+
+def _delivery(
+    told: History, row: Delivery, said: Notification, sayings: Sayings, owed_by: Told, account_id: str
+) -> Row:
+    tries = sayings.attempts.get(row.id, ())
+    taken = [each for each in tries if each.outcome == "delivered"]
+    states = _states(told, row, said.event_type, tries, owed_by)
+    return Row(
+        Delivery,
+        {"id": row.id},
+        {"attempts": len(tries), "account_id": account_id, "audience": said.audience, "position": said.position},
+        {"state": tuple(state.value for state in states)},
+        {"delivered_at": taken[-1].at if taken else None},
+    )
+
+
+def _states(
+    told: History, row: Delivery, event_type: str, tries: Sequence[Attempt], owed_by: Told
+) -> tuple[DeliveryState, ...]:
+    last = tries[-1] if tries else None
+    dead = max((seq for seq, data in told.dead if data["deliveryId"] == row.id), default=0)
+    open_state = DeliveryState.PENDING
+    if event_type == MessageType.EXPORT_EXECUTED and not told.executed:
+        open_state = DeliveryState.WAITING
+    if told.given_up_seq is not None and owed_by.seq < told.given_up_seq:
+        open_state = DeliveryState.CANCELLED
+    if last is not None and last.outcome == "delivered":
+        settled = DeliveryState.DELIVERED
+    elif dead:
+        settled = DeliveryState.DEAD
+    else:
+        return (open_state,)
+    again = [
+        (seq, at)
+        for seq, at, data in told.resent
+        if data.get("deliveryId", row.id) == row.id and data["partnerId"] == row.partner_id
+    ]
+    if settled is DeliveryState.DEAD and all(seq < dead for seq, _ in again):
+        return (settled,)
+    # Whether it was sent again since is told by time alone, and a replay does not name each message.
+    if any(last is None or at >= last.at for _, at in again):
+        return (settled, open_state)
+    return (settled,)
+
+
+def _submission(told: History, sayings: Sayings, data: Mapping[str, Any]) -> Row:
+    answers = [each for _, each in told.answers if each["submissionId"] == data["submissionId"] and each["moved"]]
+    handoffs = {row.id for row in sayings.notifications if row.event_type == MessageType.HANDOFF_READY}
+    lane = [
+        row.id
+        for row in sayings.deliveries
+        if row.notification_id in handoffs and (row.partner_id, row.channel) == (data["partnerId"], data["channel"])
+    ]
+    taken = any(each.outcome == "delivered" for name in lane for each in sayings.attempts.get(name, ()))
+    dead = max((seq for seq, each in told.dead if _on_the_way(each, data)), default=0)
+    again = any(seq > dead and each["partnerId"] == data["partnerId"] for seq, _, each in told.resent)
+    states: tuple[SubmissionState, ...]
+    # Once the customs broker has answered, the transport moves nothing any more.
+    if answers:
+        states = (SubmissionState(answers[-1]["rung"]),)
+    elif taken:
+        states = (SubmissionState.DELIVERED,)
+    elif dead:
+        resent = (SubmissionState.PENDING, SubmissionState.SENT) if again else ()
+        states = (SubmissionState.FAILED, *resent)
+    else:
+        states = (SubmissionState.PENDING, SubmissionState.SENT)
+    return Row(BrokerSubmission, {"id": data["submissionId"]}, may={"state": tuple(state.value for state in states)})
+
+
+def _on_the_way(dead: Mapping[str, Any], handed_off: Mapping[str, Any]) -> bool:
+    way = (BROKER, handed_off["partnerId"], handed_off["channel"])
+    return (dead["audience"], dead["partnerId"], dead["channel"]) == way

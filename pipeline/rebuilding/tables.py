@@ -1,0 +1,276 @@
+"""The rows that an export's tables must hold, derived from its log and its plan alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import SQLModel
+
+from pipeline import packages
+from pipeline.customs import treatment
+from pipeline.execution import EXPORT_LEVEL, NOTIFY, STEPS
+from pipeline.letters import handoff_subject
+from pipeline.models import (
+    Acknowledgement,
+    Artifact,
+    BrokerSubmission,
+    Export,
+    ExportUnit,
+    LineTreatment,
+    Package,
+    Step,
+)
+from pipeline.plans import ReadPlan, canonical
+from pipeline.rebuilding.history import History, UnitHistory, Untold
+from pipeline.states import ExportState, StepState
+
+_PER_UNIT = [spec.name for spec in STEPS if spec.per_unit]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: `holds` is what each column must say, `may` what it can, the likeliest first.
+
+    What is in neither is bookkeeping that comes again by itself, such as leases; `beside` is what a row that is made again
+    gets of it.
+    """
+
+    model: type[SQLModel]
+    key: Mapping[str, Any]
+    holds: Mapping[str, Any] = field(default_factory=dict)
+    may: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_more(self, other: Row) -> Row:
+        """Return the row with what another part derives of it."""
+        return replace(
+            self,
+            holds={**self.holds, **other.holds},
+            may={**self.may, **other.may},
+            beside={**self.beside, **other.beside},
+        )
+
+    @property
+    def restored(self) -> dict[str, Any]:
+        """The row as it is made again, but for its bookkeeping."""
+        return {**self.key, **self.holds, **{name: values[0] for name, values in self.may.items()}, **self.beside}
+
+
+@dataclass(frozen=True)
+class Known:
+    """Everything that rows are derived from. Without `read` there is no plan, and only what the log says itself is derived."""
+
+    history: History
+    account_id: str
+    plan_id: str | None
+    read: ReadPlan | None
+
+
+def rows(known: Known) -> Iterator[Row]:
+    """Yield the rows of every table but those of messages, parents first.
+
+    Raises Untold where the log was written by a version that did not say enough.
+    """
+    yield _export(known)
+    if known.read is not None:
+        yield from _units(known, known.read)
+    yield from _steps(known)
+    for unit_no, unit in sorted(known.history.units.items()):
+        if known.read is not None and unit.recorded is not None:
+            yield from _packages(known, unit_no, unit.recorded)
+        if known.read is not None and unit.treated:
+            yield from _treatments(known, unit_no)
+        yield from _documents(known, unit_no, unit)
+    yield from _submission(known)
+    yield from _answers(known.history)
+
+
+def _of_plan(known: Known, unit_no: int) -> Any:
+    if known.read is None or unit_no > len(known.read.plan.units):
+        raise Untold(f"the log speaks of unit {unit_no}, which the plan does not have")
+    return known.read.plan.units[unit_no - 1]
+
+
+def _said(known: Known, name: str) -> Any:
+    accepted = known.history.accepted
+    if name not in accepted:
+        raise Untold(f"EXPORT_ACCEPTED does not say {name}: an older version wrote it")
+    return accepted[name]
+
+
+def _export(known: Known) -> Row:
+    told = known.history
+    holds: dict[str, Any] = {
+        "account_id": known.account_id,
+        "batch_id": _said(known, "batchId"),
+        "revision": told.revision,
+        "supersedes_id": told.supersedes_id,
+        "plan_hash": _said(known, "planHash"),
+        "test": _said(known, "test"),
+        "units_total": _said(known, "units"),
+        "units_closed": sum(unit.closed for unit in told.units.values()),
+        "next_seq": told.events + 1,
+        "trace_parent": told.accepted.get("traceParent"),
+        "accepted_at": told.accepted_at,
+        "failure": told.failure,
+        "quarantined": told.quarantined,
+    }
+    if known.read is not None:
+        plan = known.read.plan
+        digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
+        holds |= {
+            "plan_id": known.plan_id,
+            "broker_id": plan.broker.id,
+            "warehouse_id": plan.warehouse.id,
+            "ruleset_id": plan.ruleset.id,
+            "ruleset_as_of": plan.ruleset.as_of,
+            "treatment_digest": treatment.export_digest(digests),
+        }
+    # That the first step was begun is written nowhere before it ends.
+    fresh = told.state is ExportState.ACCEPTED
+    states = (told.state,) if not fresh else (ExportState.EXECUTING, ExportState.ACCEPTED)
+    if fresh and told.begun:
+        states = (ExportState.EXECUTING,)
+    return Row(
+        Export,
+        {"id": told.export_id},
+        holds,
+        {"state": tuple(state.value for state in states)},
+        {"findings": [], "updated_at": told.at, "finished_at": told.ended_at},
+    )
+
+
+def _units(known: Known, read: ReadPlan) -> Iterator[Row]:
+    told = known.history
+    minted: Sequence[Mapping[str, str]] = _said(known, "customsPackages")
+    for unit_no, (unit, given) in enumerate(zip(read.plan.units, minted, strict=True), 1):
+        recorded = told.units.get(unit_no, UnitHistory()).recorded
+        number = given.get("packageNumber") if recorded is None else recorded["packageNumber"]
+        holds = {
+            "account_id": known.account_id,
+            "unit_ref": unit.unit_ref,
+            "customs_package_id": given["id"],
+            "package_number": number,
+            "released": told.superseded,
+            "treatment_digest": treatment.unit_digest(treatment.line_digests(unit)),
+            "document": canonical(read.raw["units"][unit_no - 1]),
+        }
+        key = {"export_id": told.export_id, "unit_no": unit_no}
+        yield Row(ExportUnit, key, holds, beside={"created_at": told.accepted_at})
+
+
+def _steps(known: Known) -> Iterator[Row]:
+    told = known.history
+    for unit_no in range(1, _said(known, "units") + 1):
+        unit = told.units.get(unit_no, UnitHistory())
+        done = [unit.recorded is not None, unit.treated, unit.rendered, unit.closed]
+        opened = True
+        for name, is_done in zip(_PER_UNIT, done, strict=True):
+            yield _step(told, unit_no, name, (_state(told, unit_no, name, done=is_done, opened=opened),))
+            opened = opened and is_done
+    handed_off = told.handed_off is not None
+    closed = sum(unit.closed for unit in told.units.values()) == _said(known, "units")
+    state = _state(told, EXPORT_LEVEL, "hand_off", done=handed_off, opened=closed)
+    yield _step(told, EXPORT_LEVEL, "hand_off", (state,))
+    for name in NOTIFY:
+        undone = _state(told, EXPORT_LEVEL, name, done=told.executed, opened=handed_off)
+        # Which of the three have ended is written when all have. To do one again sends nothing twice.
+        ended = handed_off and not told.executed
+        yield _step(told, EXPORT_LEVEL, name, (undone, StepState.DONE) if ended else (undone,))
+
+
+def _state(told: History, unit_no: int, name: str, *, done: bool, opened: bool) -> StepState:
+    if done:
+        return StepState.DONE
+    if told.failed_step == (unit_no, name):
+        return StepState.CANCELLED if told.cancelled else StepState.FAILED
+    if told.cancelled or told.superseded:
+        return StepState.CANCELLED
+    return StepState.OWED if opened else StepState.WAITING
+
+
+def _step(told: History, unit_no: int, name: str, states: tuple[StepState, ...]) -> Row:
+    position = next(place for place, spec in enumerate(STEPS) if spec.name == name)
+    return Row(
+        Step,
+        {"export_id": told.export_id, "unit_no": unit_no, "name": name},
+        {"position": position},
+        {"state": tuple(state.value for state in states)},
+    )
+
+
+def _packages(known: Known, unit_no: int, recorded: Mapping[str, Any]) -> Iterator[Row]:
+    told, unit = known.history, _of_plan(known, unit_no)
+    if recorded["ssccsIssued"] and "ssccPrefix" not in recorded:
+        raise Untold("PACKAGES_RECORDED does not say which SSCCs were issued: an older version wrote it")
+    kept = {unit.packages[place - 1].package_ref: sscc for place, sscc in recorded.get("keptAt", ())}
+    ssccs = packages.labelled(unit, kept, recorded.get("ssccPrefix"), recorded.get("firstSerial", 0))
+    released = told.cancelled or told.superseded
+    for row in packages.rows_of(unit, ssccs, export_id=told.export_id, unit_no=unit_no, account_id=known.account_id):
+        yield _row(Package, ("export_id", "unit_no", "package_ref"), row | {"released": released})
+
+
+def _treatments(known: Known, unit_no: int) -> Iterator[Row]:
+    unit = _of_plan(known, unit_no)
+    digests = treatment.line_digests(unit)
+    for row in treatment.rows_of(unit, digests, export_id=known.history.export_id, unit_no=unit_no):
+        yield _row(LineTreatment, ("export_id", "unit_no", "line_ref"), row)
+
+
+def _row(model: type[SQLModel], key: Sequence[str], row: Mapping[str, Any]) -> Row:
+    return Row(model, {name: row[name] for name in key}, {name: row[name] for name in row if name not in key})
+
+
+def _documents(known: Known, unit_no: int, unit: UnitHistory) -> Iterator[Row]:
+    for at, data in unit.documents:
+        holds = {
+            "export_id": known.history.export_id,
+            "unit_no": unit_no,
+            "account_id": known.account_id,
+            "artifact_type": data["artifactType"],
+            "filename": data["filename"],
+            "media_type": data["mediaType"],
+            "template_version": data["templateVersion"],
+            "size": data["size"],
+            "sha256": data["sha256"],
+        }
+        yield Row(Artifact, {"id": data["artifactId"]}, holds, beside={"generated_at": at})
+
+
+def _submission(known: Known) -> Iterator[Row]:
+    told, data = known.history, known.history.handed_off
+    if data is None:
+        return
+    holds = {
+        "export_id": told.export_id,
+        "account_id": known.account_id,
+        "partner_id": data["partnerId"],
+        "submission_type": "handoff",
+        "path": data["path"],
+        "channel": data["channel"],
+    }
+    numbers = [] if known.read is None else [unit.invoice.number for unit in known.read.plan.units]
+    subject = handoff_subject(_said(known, "batchId"), numbers)
+    # Its rung hangs on what was sent as well: see messages.
+    yield Row(BrokerSubmission, {"id": data["submissionId"]}, holds, beside={"subject": subject})
+
+
+def _answers(told: History) -> Iterator[Row]:
+    for at, data in told.answers:
+        yield _answer(at, data)
+
+
+def _answer(at: datetime, data: Mapping[str, Any]) -> Row:
+    holds = {
+        "rung": data["rung"],
+        "reference": data.get("reference"),
+        "entry_number": data.get("entryNumber"),
+        "message": data.get("message"),
+        "fields": data.get("fields", []),
+    }
+    return Row(
+        Acknowledgement, {"submission_id": data["submissionId"], "id": data["id"]}, holds, beside={"received_at": at}
+    )

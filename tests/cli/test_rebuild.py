@@ -1,0 +1,80 @@
+"""`exports rebuild`: names damaged rows, restores them when told to, and says by its exit code what is left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from pipeline.models import Export, Package
+from tests.cli.conftest import Commands
+from tests.execution.conftest import House, make_house
+from tests.execution.revisions import executed
+
+__all__ = ["make_house"]
+
+
+@dataclass
+class Damaged:
+    """A house, and the command that opens its database."""
+
+    house: House
+    commands: Commands
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Return the exit code and what was shown."""
+        result = self.commands("rebuild", *arguments)
+        return result.exit_code, result.stdout
+
+    def report(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """Return the exit code and the report."""
+        code, shown = self.run(*arguments, "--json")
+        return code, json.loads(shown)
+
+    def write(self, statement: Any) -> None:
+        """Do something to the database that the log does not know."""
+        with self.house.runtime.db.write() as session:
+            session.execute(statement)
+
+
+@pytest.fixture
+def damaged(make_house: Callable[[str], House], sqlite_url: str) -> Damaged:
+    """A house, and the command that opens its database."""
+    return Damaged(make_house(sqlite_url), Commands({"DATABASE_URL": sqlite_url}))
+
+
+def test_nothing_is_damaged(damaged: Damaged) -> None:
+    executed(damaged.house)
+    code, shown = damaged.run()
+    assert (code, "every table holds what the log says: 1 exports" in shown) == (0, True)
+
+
+def test_damage_is_named_then_restored(damaged: Damaged) -> None:
+    export_id = executed(damaged.house)
+    damaged.write(update(Package).values(type="PLT"))
+    code, found = damaged.report("--check")
+    (one,) = found["damaged"]
+    assert (code, found["exports"], found["left"], one["exportId"]) == (1, 1, 1, export_id)
+    assert {(each["table"], each["kind"], *each["columns"]) for each in one["differences"]} == {
+        ("packages", "changed", "type")
+    }
+    code, shown = damaged.run("--export", export_id)
+    assert (code, "--apply" in shown) == (1, True)
+    code, found = damaged.report("--apply")
+    assert (code, found["left"], found["damaged"][0]["left"]) == (0, 0, [])
+    assert damaged.run("--check")[0] == 0
+
+
+def test_what_cannot_be_restored_is_left_and_said(damaged: Damaged) -> None:
+    executed(damaged.house)
+    damaged.write(update(Export).values(findings=[{"rule": "V01"}]))
+    code, shown = damaged.run("--apply")
+    assert (code, "only a backup has the rest" in shown) == (1, True)
+
+
+def test_no_such_export(damaged: Damaged) -> None:
+    assert damaged.run("--export", "exp_none")[0] == 3
