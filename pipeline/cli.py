@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "inspect": "exports",
     "events": "exports",
     "artifacts": "exports",
+    "trace": "trace",
     "verify": "verify",
     "rebuild": "rebuild",
     "schema": "schema",

@@ -30,11 +30,13 @@ from pipeline.schemas.partners import AttemptView, DeliveryPage, DeliveryView
 from pipeline.states import DELIVERY_MOVES, DeliveryState, PartnerState, SubmissionState, sources
 from pipeline.steps import StepContext
 
-__all__ = ["DeliveryReport", "Lane", "deliver", "due_lanes", "get", "listed", "resend", "tell"]
+__all__ = ["DeliveryReport", "Lane", "deliver", "due_lanes", "get", "listed", "of_notification", "resend", "tell"]
 
 log = structlog.get_logger(__name__)
 
 MAX_TRIES_SHOWN = 20
+#: Of one message alone: with resends there may be more than its schedule has.
+MAX_TRIES_TRACED = 200
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,16 @@ def get(runtime: Runtime, account_id: str, delivery_id: str) -> DeliveryView:
         return _view(session, account_id, delivery_id)
 
 
+def of_notification(session: Session, said: Notification) -> list[DeliveryView]:
+    """Return all deliveries of a notification by recipient and channel, each with its tries."""
+    found = session.scalars(
+        select(Delivery)
+        .where(col(Delivery.notification_id) == said.id)
+        .order_by(col(Delivery.partner_id), col(Delivery.channel))
+    )
+    return _views(session, [(row, said.event_type) for row in found], MAX_TRIES_TRACED)
+
+
 def resend(
     runtime: Runtime, account_id: str, delivery_id: str, actor: str, *, test_only: bool = False
 ) -> tuple[DeliveryView, Lane]:
@@ -239,7 +251,9 @@ def _view(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
     return _views(session, [(found[0], found[1])])[0]
 
 
-def _views(session: Session, rows: Sequence[tuple[Delivery, str]]) -> list[DeliveryView]:
+def _views(
+    session: Session, rows: Sequence[tuple[Delivery, str]], most_tries: int = MAX_TRIES_SHOWN
+) -> list[DeliveryView]:
     tries: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in session.scalars(
         select(Attempt)
@@ -272,7 +286,7 @@ def _views(session: Session, rows: Sequence[tuple[Delivery, str]]) -> list[Deliv
                     duration_ms=each.duration_ms,
                     at=each.at,
                 )
-                for each in tries[row.id][:MAX_TRIES_SHOWN]
+                for each in tries[row.id][:most_tries]
             ],
         )
         for row, event_type in rows

@@ -15,7 +15,7 @@ from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
 from sqlalchemy import literal, select, tuple_
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import col
+from sqlmodel import Session, col
 
 from pipeline import acknowledgements, signing
 from pipeline.channels.post import open_poster
@@ -127,21 +127,34 @@ def received(runtime: Runtime, account_id: str, *, after: str | None = None, lim
             .order_by(col(SandboxHandoff.received_at).desc(), col(SandboxHandoff.id).desc())
             .limit(limit + 1)
         ).all()
-    items = [
-        SandboxHandoffView(
-            id=row.id,
-            export_id=export_id,
-            submission_id=row.submission_id,
-            path=row.path,
-            invoice_numbers=row.invoice_numbers,
-            outcome=row.outcome,
-            answer=row.answer or None,
-            rung=rung,
-            received_at=row.received_at,
-        )
-        for row, export_id, rung in found[:limit]
-    ]
+    items = [_view(row, export_id, rung) for row, export_id, rung in found[:limit]]
     return SandboxPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
+
+
+def received_as(session: Session, account_id: str, event_id: str) -> SandboxHandoffView | None:
+    """Return what the sandbox made of the account's handoff with this CloudEvent id; None where it received none."""
+    found = session.execute(
+        select(SandboxHandoff, col(BrokerSubmission.export_id), col(BrokerSubmission.state))
+        .join(BrokerSubmission, col(BrokerSubmission.id) == col(SandboxHandoff.submission_id))
+        .where(col(SandboxHandoff.id) == event_id, col(BrokerSubmission.account_id) == account_id)
+    ).first()
+    return None if found is None else _view(*found)
+
+
+def _view(row: SandboxHandoff, export_id: str, rung: str) -> SandboxHandoffView:
+    return SandboxHandoffView.model_validate(
+        {
+            "id": row.id,
+            "export_id": export_id,
+            "submission_id": row.submission_id,
+            "path": row.path,
+            "invoice_numbers": row.invoice_numbers,
+            "outcome": row.outcome,
+            "answer": row.answer or None,
+            "rung": rung,
+            "received_at": row.received_at,
+        }
+    )
 
 
 def answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:

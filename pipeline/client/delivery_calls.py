@@ -7,6 +7,7 @@ from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceip
 from pipeline.schemas.partners import DeliveryPage, DeliveryView
 from pipeline.schemas.replays import ReplayReport, ReplayRequest
 from pipeline.schemas.sandbox import SandboxHandoffView, SandboxPage
+from pipeline.schemas.tracing import NotificationTrace
 
 
 def delivery_page(
@@ -44,6 +45,11 @@ def deliveries(
 def delivery(delivery: str) -> Call[DeliveryView]:
     """Return one delivery with its latest tries."""
     return get(_path(delivery), as_model(DeliveryView))
+
+
+def trace(message: str) -> Call[NotificationTrace]:
+    """Return what became of one message, by its CloudEvent id: each delivery, each try, and what came back."""
+    return get(f"api/notifications/{segment(message)}", as_model(NotificationTrace))
 
 
 def resend(delivery: str) -> Call[DeliveryView]:

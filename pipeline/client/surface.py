@@ -122,6 +122,7 @@ class Surface:
     delivery_page: Final = Operation(delivery_calls.delivery_page)
     deliveries: Final = Listing(delivery_calls.deliveries)
     delivery: Final = Operation(delivery_calls.delivery)
+    trace: Final = Operation(delivery_calls.trace)
     resend: Final = Operation(delivery_calls.resend)
     replay: Final = Listing(delivery_calls.replay)
     acknowledge: Final = Operation(delivery_calls.acknowledge)

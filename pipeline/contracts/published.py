@@ -20,6 +20,7 @@ from pipeline.schemas import (
     profiles,
     replays,
     sandbox,
+    tracing,
     waivers,
 )
 
@@ -79,6 +80,7 @@ PUBLISHED: Final[dict[str, Published]] = {
         delivery=partners.DeliveryView,
         delivery_page=partners.DeliveryPage,
         replay_report=replays.ReplayReport,
+        notification_trace=tracing.NotificationTrace,
         sandbox_page=sandbox.SandboxPage,
         waiver=waivers.WaiverView,
         waiver_list=waivers.WaiverList,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.inspection.listing import Filter, listed
 from pipeline.inspection.log import Stretch, event_view, log_after
+from pipeline.inspection.submissions import read_submission
 from pipeline.inspection.view import (
     DeliveryTally,
     ExportRows,
@@ -31,6 +32,7 @@ __all__ = [
     "log_after",
     "read",
     "read_customs_package",
+    "read_submission",
     "rows_of",
     "state_of",
 ]

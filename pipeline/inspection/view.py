@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from sqlalchemy import func
 from sqlalchemy.orm import defer
@@ -14,6 +13,7 @@ from sqlmodel import Session, col, or_, select
 
 from pipeline.errors import NotFound
 from pipeline.inspection.log import event_view
+from pipeline.inspection.submissions import submission_views
 from pipeline.models import (
     Acknowledgement,
     Artifact,
@@ -30,9 +30,7 @@ from pipeline.models import (
 from pipeline.schemas.execution import (
     MAX_EVENTS_SHOWN,
     MAX_LINES_SHOWN,
-    AcknowledgementView,
     ArtifactView,
-    BrokerSubmissionView,
     CustomsPackageSummary,
     CustomsPackageView,
     ExportView,
@@ -47,10 +45,8 @@ from pipeline.schemas.execution import (
     UnitView,
 )
 from pipeline.schemas.problems import Finding
-from pipeline.states import ExportState, StepState, SubmissionState
+from pipeline.states import ExportState, StepState
 from pipeline.status import describe
-
-_SENDING: Final = {SubmissionState.PENDING: "pending", SubmissionState.FAILED: "failed"}
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,7 @@ def assemble(rows: ExportRows) -> ExportView:
     steps: defaultdict[int, list[Step]] = defaultdict(list)
     for step in rows.steps:
         steps[step.unit_no].append(step)
-    submissions = _submissions(rows.submissions, rows.acknowledgements)
+    submissions = submission_views(rows.submissions, rows.acknowledgements)
     notifications = _notifications(rows.tallies)
     return ExportView(
         export_id=export.id,
@@ -324,33 +320,6 @@ def _notifications(tallies: Iterable[DeliveryTally]) -> list[NotificationView]:
             last_error=next((tally.error for tally in same if tally.error), None),
         )
         for (event_type, audience, partner_id, channel), same in kinds.items()
-    ]
-
-
-def _submissions(
-    submissions: Sequence[BrokerSubmission], acknowledgements: Sequence[Acknowledgement]
-) -> list[BrokerSubmissionView]:
-    answers: defaultdict[str, list[AcknowledgementView]] = defaultdict(list)
-    for answer in acknowledgements:
-        answers[answer.submission_id].append(AcknowledgementView.model_validate(answer))
-    return [
-        BrokerSubmissionView(
-            id=row.id,
-            submission_type=row.submission_type,
-            status=_SENDING.get(SubmissionState(row.state), "sent"),  # type: ignore[arg-type]  # literals of the view
-            recipient_email=row.recipient if row.channel == "email" else None,
-            subject=row.subject,
-            sent_at=row.sent_at,
-            error_message=row.error_message,
-            partner_id=row.partner_id,
-            path=row.path,
-            channel=row.channel,
-            rung=SubmissionState(row.state),
-            deadline_at=row.deadline_at,
-            overdue_at=row.overdue_at,
-            acknowledgements=answers[row.id],
-        )
-        for row in submissions
     ]
 
 

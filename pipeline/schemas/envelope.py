@@ -32,5 +32,9 @@ class CloudEventEnvelope(BaseModel):
     dataschema: str = Field(description="Where the JSON Schema of `data` is published")
     traceparent: (
         Annotated[str, StringConstraints(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | SkipJsonSchema[None]
-    ) = Field(None, description="W3C Trace Context of the request that began the export, where it had one")
+    ) = Field(
+        None,
+        description="W3C Trace Context of the request that began the export, where it had one",
+        exclude_if=lambda value: value is None,
+    )
     data: dict[str, Any] = Field(description="What is said; `dataschema` describes it")

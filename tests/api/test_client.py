@@ -116,6 +116,7 @@ def test_lists_are_walked_to_their_end(desk: Desk, at: At) -> None:
     assert {each.export_id for each in told} == {ids[1]}
     assert len(told) == len(at.one("delivery_page", export=ids[1]).items) > 2
     assert at.one("delivery", told[0].id) == told[0]
+    assert at.one("trace", told[0].notification_id).deliveries == [told[0]]
     assert at.many("sandbox_handoffs") == []
 
 

@@ -21,5 +21,8 @@ def test_every_question_is_answered_on_both_databases(open_desk: Open, database_
     assert [item["exportId"] for item in listed["items"]] == [export_id]
     for address in (view.links.bundle, view.customs_packages[0].link, view.links.deliveries, "/readyz", "/metrics"):
         assert client.get(address).status_code == 200, address
+    told = client.get("/api/deliveries", params={"exportId": export_id, "partnerId": builders.BROKER}).json()["items"]
+    trace = client.get(f"/api/notifications/{told[0]['notificationId']}").json()
+    assert (trace["deliveries"], trace["brokerSubmission"]["partner_id"]) == (told, builders.BROKER)
     assert client.get("/api/system/health").json()["status"] == "ok"
     assert client.post(f"/api/exports/{export_id}/cancel").json()["errorCode"] == "INVALID_STATE"

@@ -1,0 +1,133 @@
+"""One message traced over all of its channels, by HTTP and on the command line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+from pipeline import accounts, delivery, notifications
+from pipeline.cli import app
+from pipeline.contracts.published import json_schema
+from pipeline.schemas.channels import BorderBuddyWay, QueueWay, WebhookWay
+from tests import builders
+from tests.contracts import sent
+from tests.deliveries import exports
+from tests.deliveries.conftest import Clock
+from tests.deliveries.desk import OTHER, Desk, handed_off
+from tests.deliveries.endpoint import Endpoint, Script
+
+
+def handoff_of(desk: Desk, export: exports.Ready) -> str:
+    """Return the message id of the export's handoff."""
+    found = [each for each in exports.deliveries(desk.runtime, export.export_id) if each.audience == "customs_broker"]
+    return found[0].notification_id
+
+
+def traced(desk: Desk, message: str) -> Any:
+    """Return what became of the message, as published."""
+    answer = desk.client("read").get(f"/api/notifications/{message}")
+    assert answer.status_code == 200, answer.text
+    Draft202012Validator(json_schema("notification-trace"), format_checker=sent.FORMATS).validate(answer.json())
+    return answer.json()
+
+
+@pytest.fixture
+def three_ways(desk: Desk, clock: Clock) -> Any:
+    """A handoff by webhook, refused once, by queue and to the sandbox broker; the webhook's endpoint with it."""
+    with Endpoint((Script(503, b"not [b]now[/b]"), Script(204))) as endpoint:
+        ways = [
+            BorderBuddyWay(),
+            WebhookWay(address=endpoint.url),
+            QueueWay(),
+        ]
+        exports.register(desk.runtime, "br_three", "customs_broker", path="borderbuddy", test=True, channels=ways)
+        export = exports.ready(desk.runtime, builders.plan(broker="br_three", invoice="R"))
+        exports.hand_off(desk.runtime, export)
+        for _ in range(2):
+            delivery.tell(desk.runtime, export.context, notifications.BROKER)
+            clock.pass_seconds(3600)
+        yield export, endpoint
+
+
+def test_every_channel_try_and_answer_of_a_message_is_told(desk: Desk, three_ways: Any) -> None:
+    export, endpoint = three_ways
+    message = handoff_of(desk, export)
+    found = traced(desk, message)
+    assert (found["id"], found["eventType"], found["exportId"], found["audience"], found["revision"]) == (
+        message,
+        "exports.handoff.ready.v1",
+        export.export_id,
+        "customs_broker",
+        1,
+    )
+    tries = {
+        each["channel"]: [(t["number"], t["outcome"], t["status"], t["errorClass"]) for t in each["tries"]]
+        for each in found["deliveries"]
+    }
+    assert tries == {
+        "borderbuddy": [(1, "delivered", "200", None)],
+        "queue": [(1, "delivered", "published", None)],
+        "webhook": [(2, "delivered", "204", None), (1, "failed", "503", "ChannelUnavailable")],
+    }
+    (webhook,) = [each for each in found["deliveries"] if each["channel"] == "webhook"]
+    assert webhook["tries"][1]["answer"] == "not [b]now[/b]"
+    assert json.loads(endpoint.requests[-1].body) == found["event"]
+    assert (found["sandbox"]["outcome"], found["sandbox"]["answer"]["status"]) == ("rejected", "rejected")
+    submission = found["brokerSubmission"]
+    assert (submission["rung"], [each["rung"] for each in submission["acknowledgements"]]) == ("rejected", ["rejected"])
+    assert submission["acknowledgements"][0]["fields"][0]["pointer"] == "/units/0/lines/0/htsCode"
+
+
+def test_message_to_a_warehouse_has_no_ladder(desk: Desk) -> None:
+    export, _ = handed_off(desk)
+    (first, *_) = exports.deliveries(desk.runtime, export.export_id, builders.WAREHOUSE)
+    found = traced(desk, first.notification_id)
+    assert (found["eventType"], found["sandbox"], found["brokerSubmission"]) == (
+        "exports.package.recorded.v1",
+        None,
+        None,
+    )
+    assert [(each["state"], each["tries"]) for each in found["deliveries"]] == [("pending", [])]
+
+
+def test_what_is_not_the_accounts_is_not_there(desk: Desk) -> None:
+    export, _ = handed_off(desk)
+    message = handoff_of(desk, export)
+    refused = [
+        desk.client("read", account=OTHER).get(f"/api/notifications/{message}"),
+        desk.client("read").get("/api/notifications/none"),
+        desk.client(f"partner:{desk.submission(export).partner_id}").get(f"/api/notifications/{message}"),
+        desk.stranger().get(f"/api/notifications/{message}"),
+    ]
+    assert [(each.status_code, each.json()["errorCode"]) for each in refused] == [
+        (404, "NOT_FOUND"),
+        (404, "NOT_FOUND"),
+        (403, "INSUFFICIENT_ROLE"),
+        (401, "INVALID_API_KEY"),
+    ]
+    assert refused[0].json()["message"].replace(message, "none") == refused[1].json()["message"]
+
+
+def command(desk: Desk, *arguments: str) -> Any:
+    key = accounts.create_key(desk.runtime, builders.ACCOUNT, "of a test", mode="live", roles=("read",)).bearer
+    return CliRunner().invoke(app, ["trace", *arguments, "--api-url", desk.url, "--api-key", key])
+
+
+def test_command_shows_it_to_people_and_to_programs(desk: Desk, three_ways: Any) -> None:
+    message = handoff_of(desk, three_ways[0])
+    shown = command(desk, message)
+    assert shown.exit_code == 0, shown.output
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    (webhook,) = [number for number, row in enumerate(rows) if row[:2] == ["br_three", "webhook"]]
+    assert rows[webhook][-4:] == ["503", "ChannelUnavailable", "not", "[b]now[/b]"]
+    assert rows[webhook + 1][0] == "2"
+    assert "sandbox broker received it" in shown.stdout
+    assert "/units/0/lines/0/htsCode The code does not fit the description." in shown.stdout
+    told = json.loads(command(desk, message, "--json").stdout)
+    assert told == traced(desk, message)
+    missing = command(desk, "none", "--json")
+    assert (missing.exit_code, json.loads(missing.stdout)["errorCode"]) == (3, "NOT_FOUND")
