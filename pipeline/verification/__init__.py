@@ -18,8 +18,8 @@ from pipeline.plans import UNHASHED, canonical, hash_of
 from pipeline.schemas.messages import HandedUnit, HandoffReady, MessageType
 from pipeline.schemas.plan import Plan, Unit
 from pipeline.verification.archive import Archive, opened
-from pipeline.verification.carried import CarriedLine, Unreadable, difference
-from pipeline.verification.readers import READERS, attached, json_object
+from pipeline.verification.carried import CarriedLine, Unreadable, difference, merged_difference
+from pipeline.verification.readers import READERS, attached, json_object, merged_rows
 
 __all__ = ["Check", "Report", "Unreadable", "verify"]
 
@@ -224,8 +224,10 @@ class _Verification:
                 return check
             found = list(reader(body))
             failure = difference(planned.lines, found)
+            if kind == "cci_consolidated":
+                failure = failure or merged_difference(planned.lines, merged_rows(body))
             digests = {line.line_ref: line.recomputed or line.stated or "" for line in found}
-            recomputed = any(line.recomputed for line in found)
+            recomputed = kind == "cci_consolidated" or any(line.recomputed for line in found)
             return Check(
                 check.path,
                 check.artifact_type,
@@ -263,7 +265,10 @@ def _read_plan(archive: Archive) -> tuple[Plan, str, str | None]:
         body = archive.read(PLAN)
         raw = json_object(body)
         plan = Plan.model_validate_json(body)
-    except (Unreadable, ValidationError, ExportsError) as error:
+    except ValidationError as error:
+        where = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+        raise Unreadable(f"{PLAN}: /{where} is not what a plan holds") from None
+    except (Unreadable, ExportsError) as error:
         said = str(error) if isinstance(error, Unreadable) else "it does not fit the schema of plans"
         raise Unreadable(f"{PLAN}: {said}") from error
     plan_hash = hash_of({name: value for name, value in raw.items() if name not in UNHASHED})

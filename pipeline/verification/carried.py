@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from itertools import zip_longest
 from typing import Any
 
 from pipeline.customs.treatment import digest_of
+from pipeline.money import total
 from pipeline.schemas.plan import Treatment, as_json
 
 #: How much of a value a difference repeats.
@@ -39,6 +41,16 @@ class CarriedLine:
         return digest_of(self.hts_code, self.country_of_origin, self.treatment)
 
 
+@dataclass(frozen=True)
+class MergedLines:
+    """Lines as a document carries them merged into one row: which they are, and what it says of all of them."""
+
+    line_refs: Sequence[str]
+    hts_code: str | None
+    country_of_origin: str | None
+    treatment: Treatment
+
+
 def difference(planned: Sequence[CarriedLine], carried: Iterable[CarriedLine]) -> str | None:
     """Return the first line that differs and in what, as a sentence; None where the lines are the plan's."""
     for number, (plan, found) in enumerate(zip_longest(planned, carried), start=1):
@@ -50,6 +62,35 @@ def difference(planned: Sequence[CarriedLine], carried: Iterable[CarriedLine]) -
         if said is not None:
             return f"line {plan.line_ref}: {said}"
     return None
+
+
+def merged_difference(planned: Sequence[CarriedLine], merged: Iterable[MergedLines]) -> str | None:
+    """Return the first line of which the row that it was merged into says something else, and what; None where none does.
+
+    Metal weights of a row are those of its lines, added up; in all else each of its lines says what the row does.
+    """
+    lines = {line.line_ref: line for line in planned}
+    for row in merged:
+        group = [lines[ref] for ref in row.line_refs if ref in lines]
+        weights = [
+            total(metal.metal_weight_kg for metal in metals if metal)
+            for metals in zip_longest(*(line.treatment.section232 for line in group if line.treatment))
+        ]
+        for line in group:
+            failure = next(_differences(_facts(_weighing(line, weights)), _facts(row), ""), None)
+            if failure is not None:
+                return f"line {line.line_ref}, merged: {failure}"
+    return None
+
+
+def _weighing(line: CarriedLine, weights: Sequence[Decimal]) -> CarriedLine:
+    if line.treatment is None:
+        return line
+    metals = [
+        metal.model_copy(update={"metal_weight_kg": weight})
+        for metal, weight in zip(line.treatment.section232, weights, strict=False)
+    ]
+    return replace(line, treatment=line.treatment.model_copy(update={"section232": metals}))
 
 
 def _line_difference(plan: CarriedLine, found: CarriedLine) -> str | None:
@@ -64,7 +105,7 @@ def _line_difference(plan: CarriedLine, found: CarriedLine) -> str | None:
     return None
 
 
-def _facts(line: CarriedLine) -> dict[str, Any]:
+def _facts(line: CarriedLine | MergedLines) -> dict[str, Any]:
     return {
         "htsCode": line.hts_code,
         "countryOfOrigin": line.country_of_origin,

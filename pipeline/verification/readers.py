@@ -20,7 +20,7 @@ from pipeline.errors import Refused
 from pipeline.schemas.plan import Treatment
 from pipeline.schemas.reading import check_shape, load
 from pipeline.verification import workbook
-from pipeline.verification.carried import CarriedLine, Unreadable
+from pipeline.verification.carried import CarriedLine, MergedLines, Unreadable
 from pipeline.verification.xml import elements
 
 MAX_JSON_DEPTH: Final = 64
@@ -60,11 +60,7 @@ def json_lines(body: bytes) -> Iterator[CarriedLine]:
         if "treatment" not in line:
             yield CarriedLine(line["lineRef"], _text(line, "treatmentDigest"))
             continue
-        try:
-            treatment = Treatment.model_validate(line["treatment"])
-        except ValidationError as error:
-            where = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-            raise Unreadable(f"/lines/{place}/treatment/{where} is not what a treatment holds") from None
+        treatment = _treatment(line["treatment"], f"/lines/{place}")
         yield CarriedLine(
             line["lineRef"],
             _text(line, "treatmentDigest"),
@@ -114,18 +110,37 @@ def ubl_lines(body: bytes) -> Iterator[CarriedLine]:
 
 def merged_lines(body: bytes) -> Iterator[CarriedLine]:
     """Read the digests of the lines that merged ones stand for, in the order of the invoice."""
+    found: list[tuple[int, CarriedLine]] = []
     try:
-        rows = json_object(body)["consolidation"]["lines"]
-        found = [
-            (int(number), CarriedLine(str(line_ref), str(digest)))
-            for row in rows
-            for number, line_ref, digest in zip(
-                row["lineNumbers"], row["lineRefs"], row["treatmentDigests"], strict=True
-            )
-        ]
+        for row in _merged(body):
+            linked = zip(row["lineNumbers"], row["lineRefs"], row["treatmentDigests"], strict=True)
+            found += [(int(number), CarriedLine(str(line_ref), str(digest))) for number, line_ref, digest in linked]
     except (KeyError, TypeError, ValueError) as error:
         raise Unreadable("its merged lines do not name the lines that they stand for") from error
     yield from (line for _, line in sorted(found, key=lambda each: each[0]))
+
+
+def merged_rows(body: bytes) -> Iterator[MergedLines]:
+    """Read what is said of the lines that were merged, row by row."""
+    for place, row in enumerate(_merged(body)):
+        treatment = _treatment(row.get("treatment"), f"/consolidation/lines/{place}")
+        yield MergedLines(row["lineRefs"], _text(row, "htsCode"), _text(row, "countryOfOrigin"), treatment)
+
+
+def _merged(body: bytes) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = json_object(body)["consolidation"]["lines"]
+    except (KeyError, TypeError) as error:
+        raise Unreadable("it has no list of merged lines") from error
+    return rows
+
+
+def _treatment(told: object, where: str) -> Treatment:
+    try:
+        return Treatment.model_validate(told)
+    except ValidationError as error:
+        inner = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+        raise Unreadable(f"{where}/treatment/{inner} is not what a treatment holds") from None
 
 
 def attached(body: bytes, name: str) -> bytes:

@@ -13,6 +13,9 @@ import pytest
 from pipeline.verification import verify
 from tests.verification.bundles import Bundle
 
+#: Two processes with everything in them: however busy the machine is.
+pytestmark = pytest.mark.timeout(600)
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -30,7 +33,7 @@ def begun(folder: Path, python: str | Path, **environment: str) -> subprocess.Po
 
 
 def ended(folder: Path, process: subprocess.Popen[bytes]) -> bytes:
-    assert process.wait(100) == 0
+    assert process.wait(500) == 0
     report = verify(folder / "bundle.zip")
     assert report.intact, report
     return (folder / "bundle.zip").read_bytes()

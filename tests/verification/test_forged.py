@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,7 @@ def test_a_whole_bundle_forged_without_a_change_is_whole(bundle: Bundle, verifie
         ("commercial_customs_invoice.json", heading),
         ("commercial_customs_invoice.xml", heading),
         ("commercial_customs_invoice.xlsx", heading_of_workbook),
+        ("commercial_customs_invoice_consolidated.json", heading),
     ],
 )
 def test_the_line_is_all_that_gives_a_mended_document_away(
@@ -71,10 +73,43 @@ def test_the_line_is_all_that_gives_a_mended_document_away(
     report = verified(forged(bundle, {path: change(bundle[path])}))
     says = "line L1: /treatment/chapter99/1/heading is 9903.82.10, the plan says 9903.82.09"
     expected = {path: says}
-    if filename.endswith(".json"):
+    if "consolidated" in filename:
+        expected = {path: says.replace("L1:", "L1, merged:")}
+    elif filename.endswith(".json"):
         pdf = path.replace(".json", ".pdf")
         expected[pdf] = "the commercial_customs_invoice.json inside is not the one beside it"
     assert (report.container, failures(report)) == (None, expected)
+
+
+def test_merged_lines_are_held_to_the_lines_that_they_stand_for(bundle: Bundle, verified: Verify) -> None:
+    path = f"{UNIT}/commercial_customs_invoice_consolidated.json"
+    rows = json.loads(bundle[path])["consolidation"]["lines"]
+    assert [row["lineRefs"] for row in rows] == [["L1", "L4"], ["L2"], ["L3"]]
+    forgeries: dict[str, Callable[[dict[str, Any]], None]] = {
+        "line L1, merged: /treatment/section232/0/metalWeightKg is 6.401, the plan says 6.400": lambda told: told[
+            "consolidation"
+        ]["lines"][0]["treatment"]["section232"][0].update(metalWeightKg="6.401"),
+        "line L2, merged: /countryOfOrigin is CN, the plan says CA": lambda told: told["consolidation"]["lines"][
+            1
+        ].update(countryOfOrigin="CN"),
+        "line L2, merged: /htsCode is 7323930045, the plan says 6105100010": merge_unlike,
+        "/consolidation/lines/2/treatment/pga is not what a treatment holds": lambda told: told["consolidation"][
+            "lines"
+        ][2]["treatment"].update(pga=7),
+    }
+    for says, forge in forgeries.items():
+        told = json.loads(bundle[path])
+        forge(told)
+        changed = json.dumps(told, ensure_ascii=False).encode()
+        assert failures(verified(forged(bundle, {path: changed}))) == {path: says}
+
+
+def merge_unlike(told: dict[str, Any]) -> None:
+    """Add the second line to the row of the first and the fourth, as if customs were told the same of it."""
+    first, second, _ = told["consolidation"]["lines"]
+    for name in ("lineNumbers", "lineRefs", "treatmentDigests"):
+        first[name] += second[name]
+    told["consolidation"]["lines"].remove(second)
 
 
 def test_a_mended_message_that_tells_another_treatment_is_told(bundle: Bundle, verified: Verify) -> None:

@@ -35,7 +35,10 @@ def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> 
         (zipped({"manifest.json": b"{}", "plan.json": b"{}"}, zipfile.ZIP_DEFLATED), "compressed or encrypted"),
         (zipped({"manifest.json": b"{}", "plan.json": b"{"}), "plan.json: it is not JSON at line 1"),
         (zipped({"manifest.json": b"{}", "plan.json": b"[" * 100_000}), "plan.json: it is nested deeper than 64"),
-        (zipped({"manifest.json": b"{}", "plan.json": b'{"a":1}'}), "it does not fit the schema of plans"),
+        (
+            zipped({"manifest.json": b"{}", "plan.json": b'{"a":1}'}),
+            "plan.json: /schemaVersion is not what a plan holds",
+        ),
     ],
 )
 def test_what_is_no_bundle_is_refused_in_a_sentence(raw: bytes, said: str, verified: Verify) -> None:
