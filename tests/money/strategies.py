@@ -65,6 +65,7 @@ def _units(draw: st.DrawFn, place: int, most_lines: int, most_cartons: int) -> J
     discounts = draw(st.lists(st.integers(0, max(most // 3, 0)), max_size=2))
     taken = sum((Decimal(money(amount, digits)) for amount in discounts), Decimal(0))
     rebates = draw(st.lists(st.integers(0, 10**7), max_size=2))
+    assists = draw(st.lists(st.integers(0, 10**7), max_size=2))
     unit["invoice"] |= {
         "currency": currency,
         "exchangeRate": None if currency == "USD" else money(draw(st.integers(1, 10**9)), 6),
@@ -74,6 +75,12 @@ def _units(draw: st.DrawFn, place: int, most_lines: int, most_cartons: int) -> J
         ],
         "discounts": [{"name": "Volume discount", "amount": money(amount, digits)} for amount in discounts],
         "rebates": [{"name": "Excise refunded", "amount": money(amount, digits)} for amount in rebates],
+        "assists": "declared" if assists else "none",
+        **(
+            {"assistItems": [{"name": "Die lent by the buyer", "amount": money(amount, digits)} for amount in assists]}
+            if assists
+            else {}
+        ),
         "total": f"{goods + added - taken:f}",
     }
     return unit
