@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import date
 from decimal import Decimal
+from functools import cache
 
 from pipeline.documents.treatment_columns import agency_columns, chapter99_columns, joined, metal_columns
 from pipeline.money import decimal, rounded, times
@@ -17,8 +18,10 @@ Cell = str | Decimal | int | date | None
 LONGEST_LIST = 32_000
 
 # A spreadsheet takes text that begins with one of these, full-width forms included, for a formula.
-_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA_SIGNS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 
+#: Signs at which a spreadsheet begins a new cell where its own delimiter is not that of the file: `;` in much of Europe.
+CELL_SIGNS = ";"
 
 #: Column to attribute of a line: facts that a broker's table has a place for, and the plan only among the attributes.
 _ATTRIBUTES = {"qty2": "quantity2", "uom2": "unit2", "fcc_id": "fccId", "ad_cvd_case": "adCvdCase"}
@@ -114,17 +117,23 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
         }
 
 
-def defused(text: str) -> str:
-    """Return `text` with an apostrophe before it where a spreadsheet would take it for a formula.
+def defused(text: str, cell_signs: str = CELL_SIGNS) -> str:
+    """Return `text` with an apostrophe before whatever a spreadsheet would take for the beginning of a formula.
 
-    Text that has apostrophes before such a sign already gets one more, so that `undefused` gives every text back.
+    That is at its own beginning, and behind one of `cell_signs`. Where apostrophes stand before such a sign already there
+    is one more, so that `undefused` gives every text back.
     """
-    return f"'{text}" if text.lstrip("'").startswith(_FORMULA_SIGNS) else text
+    return _beginnings(cell_signs).sub(r"\1'\2", text)
 
 
-def undefused(text: str) -> str:
+def undefused(text: str, cell_signs: str = CELL_SIGNS) -> str:
     """Return the text that `defused` made a cell of."""
-    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA_SIGNS) else text
+    return _beginnings(cell_signs).sub(lambda found: found[1] + found[2][1:], text)
+
+
+@cache
+def _beginnings(cell_signs: str) -> re.Pattern[str]:
+    return re.compile(rf"""(^|[{cell_signs}][\s"]*)('*)(?=[{_FORMULA_SIGNS}])""")
 
 
 def _in_usd(line: InvoiceLine, header: Header) -> Cell:

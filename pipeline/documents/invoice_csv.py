@@ -11,7 +11,7 @@ from pipeline.documents.columns import Cell, defused, rows
 from pipeline.money import plain
 from pipeline.schemas.invoice import Invoice
 
-VERSION = "3"
+VERSION = "4"
 
 
 def invoice_csv(invoice: Invoice) -> bytes:

@@ -24,7 +24,7 @@ from pipeline.schemas.profiles import BrokerProfile, ProfileColumn
 from pipeline.schemas.reading import failed
 
 ARTIFACT_TYPE: Final = "broker_profile"
-VERSION: Final = "1"
+VERSION: Final = "2"
 
 _MEDIA_TYPES: Final = {
     "csv": "text/csv; charset=utf-8",
@@ -152,10 +152,12 @@ def profile_document(profile: BrokerProfile, invoice: Invoice) -> Document:
 def _csv(profile: BrokerProfile, invoice: Invoice) -> bytes:
     out = StringIO()
     writer = csv.writer(out, delimiter=profile.delimiter, lineterminator="\r\n")
+    # The delimiter of the file itself is quoted in a text; a spreadsheet that goes by another one cuts there.
+    others = ";,".replace(profile.delimiter, "")
     if profile.header_row:
-        writer.writerow([defused(column.header) for column in profile.columns])
+        writer.writerow([defused(column.header, others) for column in profile.columns])
     for row in _rows(profile, invoice):
-        writer.writerow([defused(cell) if isinstance(cell, str) else _text(cell) for cell in row])
+        writer.writerow([defused(cell, others) if isinstance(cell, str) else _text(cell) for cell in row])
     return out.getvalue().encode("utf-8-sig" if profile.byte_order_mark else "utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
@@ -9,6 +10,9 @@ from pydantic import Field, model_validator
 from pipeline.schemas.plan import Closed, Text
 
 MAX_COLUMNS: Final = 200
+
+#: What no file can be named where the broker unpacks it, whatever the ending.
+DEVICE: Final = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]", re.IGNORECASE)
 
 Header = Annotated[Text, Field(max_length=128)]
 
@@ -64,6 +68,8 @@ class BrokerProfile(Closed):
         ending = self.filename.rpartition(".")[2]
         if ending != self.format and (self.format, ending) != ("csv", "txt"):
             raise ValueError(f"a file in the format {self.format} does not end in .{ending}")
+        if DEVICE.fullmatch(self.filename.partition(".")[0]):
+            raise ValueError(f"Windows keeps the name {self.filename} for a device; choose another")
         if self.format != "csv" and (self.delimiter, self.header_row, self.byte_order_mark) != (",", True, True):
             raise ValueError("delimiter, headerRow and byteOrderMark are for the format csv alone; leave them out")
         if self.format != "xlsx" and self.sheet != "Lines":

@@ -177,6 +177,23 @@ def test_a_field_that_there_is_not_is_told_with_the_one_that_was_meant(field: st
         profiles.check(profile({"header": "a", "field": field}), "/profile")
 
 
+@pytest.mark.parametrize(("delimiter", "other"), [(",", ";"), (";", ","), ("\t", ","), ("|", ";")])
+def test_no_text_becomes_a_formula_where_a_spreadsheet_cuts_at_another_delimiter(delimiter: str, other: str) -> None:
+    of = profile({"header": f"Goods{other}=1+1", "field": "description"}, delimiter=delimiter)
+
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["description"] = f"Pan{other}=1+1"
+
+    body = profiles.profile_document(of, sample(1, change=change)).body.decode("utf-8-sig")
+    assert body.splitlines() == [f"Goods{other}'=1+1", f"Pan{other}'=1+1"]
+
+
+@pytest.mark.parametrize("name", ["con.csv", "NUL.csv", "lpt1.old.csv", "Com9.csv"])
+def test_a_file_is_not_named_like_a_device(name: str) -> None:
+    with pytest.raises(ValidationError, match="Windows keeps"):
+        profile({"header": "a", "field": "sku"}, filename=name)
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "Manifest.json", "PACKING_LIST.json"])
 def test_a_file_is_not_named_like_a_document_in_whatever_case(name: str) -> None:
     with pytest.raises(ValidationFailed, match="/profile/filename is the name of a document"):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 
-from pipeline.documents.columns import defused
+from pipeline.documents.columns import defused, undefused
 from pipeline.documents.invoice_csv import invoice_csv
 from pipeline.documents.invoice_xlsx import invoice_xlsx
 from pipeline.invoices import build_invoice
@@ -176,7 +176,21 @@ def test_no_text_becomes_a_formula(text: str) -> None:
 @given(st.text(min_size=1))
 def test_defused_text_never_begins_with_a_formula_sign(text: str) -> None:
     assert defused(text)[0] not in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
-    assert defused(text).removeprefix("'") == text or text.startswith("'")
+    assert undefused(defused(text)) == text
+
+
+def test_no_cell_of_a_spreadsheet_with_another_delimiter_becomes_a_formula() -> None:
+    """Where a list is separated by semicolons, Excel cuts a file with commas at those that its texts have."""
+
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["description"] = 'Pan; =HYPERLINK("http://x.example");"@SUM(1+1)";+1;-2 of steel'
+        data["lines"][0]["sku"] = "20 mm,-10/+0"
+
+    body = invoice_csv(sample(1, change=change)).decode("utf-8-sig")
+    cells = [cell.strip(' "') for line in body.splitlines() for cell in line.split(";")]
+    assert len(cells) > 5
+    assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))] == []
+    assert csv_rows(sample(1, change=change))[0]["sku"] == "20 mm,-10/+0"
 
 
 def test_workbook_has_numbers_as_numbers_and_codes_as_text() -> None:

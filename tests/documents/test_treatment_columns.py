@@ -78,10 +78,13 @@ def test_columns_give_the_treatment_back(treatment: Treatment) -> None:
     assert as_json(read) == as_json(treatment)
 
 
-@given(st.text(st.sampled_from("'=+-@a \t"), max_size=6))
-def test_a_defused_text_is_no_formula_and_comes_back(text: str) -> None:
-    assert undefused(defused(text)) == text
-    assert defused(text)[:1] not in set("=+-@\t")
+@given(st.text(st.sampled_from("'=+-@a \t;,\""), max_size=8), st.sampled_from([";", ",", ";,"]))
+def test_a_defused_text_is_no_formula_and_comes_back(text: str, cell_signs: str) -> None:
+    made = defused(text, cell_signs)
+    assert undefused(made, cell_signs) == text
+    first, *others = re.split(f"[{cell_signs}]", made)
+    begins = [first[:1], *(cell.strip(' "\t')[:1] for cell in others)]
+    assert not set(begins) & set("=+-@\t")
 
 
 @pytest.mark.parametrize(
