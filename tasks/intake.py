@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from celery import bootsteps
-from kombu import Connection, Consumer, Message
+from kombu import Consumer, Message
 from kombu.mixins import ConsumerProducerMixin
 
 from config import queues
@@ -19,6 +19,7 @@ from config.logs import configure_logs
 from pipeline import acknowledgements, dispatch
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
+from pipeline.channels.message_broker import connection
 from pipeline.errors import InvalidRequest, Refused, Retryable, ValidationFailed
 from pipeline.failpoints import failpoint
 from pipeline.ids import new_id
@@ -60,9 +61,7 @@ class Intake(ConsumerProducerMixin):
         self._ended = threading.Event()
         self._queues = queues.contract_queues(settings)
         self._ours = {*queues.WAKE_UPS, *(queue.name for queue in self._queues)}
-        self.connection = Connection(
-            settings.broker_url.get_secret_value(), transport_options=queues.transport_options(settings)
-        )
+        self.connection = connection(settings)
 
     def get_consumers(
         self, consumer: Callable[..., Consumer], channel: Any

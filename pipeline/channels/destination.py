@@ -22,9 +22,23 @@ _NEVER = tuple(
     ipaddress.ip_network(block) for block in ("192.0.0.0/24", "192.88.99.0/24", "2001::/32", "2002::/16", "3fff::/20")
 )
 
+#: What one's own network is made of. Link-local is not: there a cloud's machines find their credentials.
+_PRIVATE = tuple(
+    ipaddress.ip_network(block)
+    for block in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "::1/128",
+        "fc00::/7",
+    )
+)
+
 
 class ForbiddenDestination(ConnectError):
-    """The name leads to an address inside somebody's own network, or to a port that no partner listens on."""
+    """The name leads to an address inside somebody's own network, or where no partner is, or to a port of another trade."""
 
 
 def is_public(address: str) -> bool:
@@ -40,6 +54,14 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
+def is_private(address: str) -> bool:
+    """Tell whether `address` is one of a machine's own or of its network, as they are used on purpose."""
+    ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip in _MAPPED and ip.ipv4_mapped is not None:
+        return is_private(str(ip.ipv4_mapped))
+    return any(ip in block for block in _PRIVATE)
+
+
 @cache
 def trusted_certificates() -> ssl.SSLContext:
     """Return the TLS settings of every outgoing connection, loaded once: loading costs more than a request."""
@@ -47,7 +69,7 @@ def trusted_certificates() -> ssl.SSLContext:
 
 
 class GuardedNetwork(NetworkBackend):
-    """The network as one delivery sees it: public addresses and `ports` only unless `private`, and all within a deadline.
+    """The network as one delivery sees it: public addresses and `ports` only, with `private` one's own too; and a deadline.
 
     A name is looked up once and every answer judged; the connection goes to a judged address, so that a second, different
     answer is never asked for. TLS still checks the name. Not for use by two threads at once.
@@ -119,12 +141,15 @@ class _WithinDeadline(NetworkStream):
 def judged(host: str, port: int, seconds: float, *, private: bool, ports: Collection[int] = ()) -> list[str]:
     """Look `host` up once, within `seconds`, and return its addresses, all of which may be connected to.
 
-    Where private addresses are not allowed, neither are ports other than `ports`, if there are any. Raises
-    ForbiddenDestination, ConnectError where there is no address, ConnectTimeout.
+    `private` allows private addresses beside public ones, and any port; else only `ports` are, if there are any.
+    Link-local, multicast and reserved addresses are never allowed. Raises ForbiddenDestination, ConnectError where there
+    is no address, ConnectTimeout.
     """
     addresses = _look_up(host, port, seconds)
     if not private and not all(is_public(address) for address in addresses):
         raise ForbiddenDestination("the address leads into a private network")
+    if not all(is_public(address) or is_private(address) for address in addresses):
+        raise ForbiddenDestination("the address is one where nobody is reached: link-local, multicast or reserved")
     if ports and not private and port not in ports:
         raise ForbiddenDestination(f"partners are not reached at port {port}; allowed are {listed(ports)}")
     return addresses

@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from kombu import Connection, Consumer
+from kombu import Consumer
 from kombu.exceptions import KombuError, OperationalError
 from kombu.message import Message
 
-from config.queues import contract_queues, transport_options
+from config.queues import contract_queues
 from config.settings import Settings
+from pipeline.channels.message_broker import connection
 from pipeline.errors import MessageBrokerDown
 
 
@@ -43,14 +44,14 @@ def read(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2
             accept=["application/cloudevents+json", "json"],
         )
 
-    with _connection(settings) as connection:
-        channel = connection.channel()
+    with connection(settings) as opened:
+        channel = opened.channel()
         consumers = [consumer(channel, queue) for queue in contract_queues(settings) if queue.name in names]
         for each in consumers:
             each.consume()
         with suppress(TimeoutError):
             while True:
-                connection.drain_events(timeout=quiet_seconds)
+                opened.drain_events(timeout=quiet_seconds)
                 yield from received
                 received.clear()
         yield from received
@@ -61,16 +62,10 @@ def read(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2
 def ping(settings: Settings) -> None:
     """Connect to the message broker and away again; raises MessageBrokerDown where it does not answer."""
     try:
-        with _connection(settings) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+        with connection(settings) as opened:
+            opened.ensure_connection(max_retries=1, interval_start=0, timeout=2)
     except (KombuError, OperationalError, OSError) as error:
         cause = error.__cause__ or error
         raise MessageBrokerDown(
             f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else 'no answer'}"
         ) from error
-
-
-def _connection(settings: Settings) -> Connection:
-    return Connection(
-        settings.broker_url.get_secret_value(), connect_timeout=2, transport_options=transport_options(settings)
-    )

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kombu import Connection, Producer
+from kombu import Producer
 from kombu.exceptions import KombuError, OperationalError
 from kombu.pools import producers
 
 from config import queues
 from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt, Target
+from pipeline.channels.message_broker import connection
 from pipeline.channels.stages import Stage, StageFailed, run
 from pipeline.errors import ChannelUnavailable
 
@@ -39,11 +40,7 @@ class QueueChannel:
         self._amqp = settings.message_broker == "amqp"
         self._seconds = settings.delivery_timeout_seconds
         self._queues = queues.contract_queues(settings)
-        self._connection = Connection(
-            settings.broker_url.get_secret_value(),
-            connect_timeout=2,
-            transport_options=queues.transport_options(settings, producer_only=True) | _CONNECT_ONCE,
-        )
+        self._connection = connection(settings, producer_only=True, **_CONNECT_ONCE)
         self._foreign = (*self._connection.connection_errors, *self._connection.channel_errors, KombuError, OSError)
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
@@ -66,8 +63,8 @@ class QueueChannel:
         """Make the stages of a connection test; see Channel. The last proves that a queue takes what is meant for the target."""
 
         def connect() -> str:
-            with self._connection.clone() as connection:
-                connection.ensure_connection(**_CONNECT_ONCE, timeout=self._seconds)
+            with self._connection.clone() as opened:
+                opened.ensure_connection(**_CONNECT_ONCE, timeout=self._seconds)
             return "it is in this process" if self._embedded else "it answers"
 
         def declare() -> str:

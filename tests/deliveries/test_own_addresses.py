@@ -1,0 +1,228 @@
+"""Addresses that the installation names itself, mail server and message broker: judged, connected to as judged, and by name."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.queues import celery_options
+from config.settings import Settings
+from pipeline.channels.channel import Letter, OutgoingMessage, Target
+from pipeline.channels.destination import is_private, is_public
+from pipeline.channels.email import EmailChannel
+from pipeline.channels.queue import QueueChannel
+from pipeline.channels.sftp import SftpChannel
+from pipeline.channels.webhook import WebhookChannel
+from pipeline.errors import ChannelUnavailable
+from pipeline.schemas.channels import EmailWay, SftpWay, WebhookWay
+from pipeline.signing import new_secret
+from tests.deliveries.authority import Authority
+from tests.deliveries.test_destination import HOSTILE, ORACLE
+
+#: More ways to spell what is nobody's: clouds' credentials through IPv6, all machines of a link, anycast of the past.
+MORE = """
+169.254.170.2 169.254.169.253 [::ffff:169.254.169.254] [::ffff:a9fe:a9fe] [::ffff:0.0.0.0] [::ffff:224.0.0.1]
+[fe80::a9fe:a9fe] [ff05::2] [ff0e::1] [2001:10::1] [2001:20::1] [fec0::a:1] 225.1.2.3 [64:ff9b::c0a8:101]
+""".split()
+
+
+def _is_nowhere(host: str) -> bool:
+    """Whether the host, however it is spelt, is an address, and not one of a machine's own or of its network."""
+    if "%" in host:
+        return False  # no setting can be spelt so
+    try:
+        answers = socket.getaddrinfo(host.strip("[]"), 443, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        return False
+    return not is_private(str(answers[0][4][0]))
+
+
+#: Nobody is there, whoever says so: what is left of the hostile hosts where private addresses are allowed.
+NOWHERE = [host for host in [*HOSTILE, *MORE] if _is_nowhere(host)]
+assert len(NOWHERE) >= 40
+
+MESSAGE = OutgoingMessage(
+    "msg-1", "exports.handoff.ready.v1", "broker.br.handoff.ready.v1", b"{}", letter=Letter("A", "A", "<p>A</p>")
+)
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBCEHQJmvPUDMWr4yMRJ2n5zjd5gdMMUFYs7vb/B1Ssu"
+
+Send = Callable[[str], list[Any]]
+
+
+def by_mail(host: str) -> list[Any]:
+    settings = _settings(smtp_url=f"smtp+starttls://{host}:587", mail_from="exports@maple.example")
+    way = EmailWay(addresses=["entries@broker.example"])
+    return list(EmailChannel(settings).send([MESSAGE], Target("acc_demo", "br", test=False, way=way)))
+
+
+def by_queue(host: str) -> list[Any]:
+    settings = _settings(broker_url=f"amqp://{host}:5672//")
+    return list(QueueChannel(settings).send([MESSAGE], Target("acc_demo", "br", test=False)))
+
+
+def by_webhook(host: str) -> list[Any]:
+    way = WebhookWay(address=f"https://{host}/hook")
+    target = Target("acc_demo", "br", test=False, way=way, secrets=(new_secret(),))
+    return list(WebhookChannel(_settings()).send([MESSAGE], target))
+
+
+def by_file(host: str) -> list[Any]:
+    way = SftpWay.model_validate({"address": f"sftp://user@{host}/", "hostKeys": [HOST_KEY]})
+    target = Target("acc_demo", "br", test=False, way=way, credential="a password")
+    return list(SftpChannel(_settings()).send([MESSAGE], target))
+
+
+def _settings(**changes: Any) -> Settings:
+    return Settings.model_validate(
+        {"allow_private_destinations": True, "delivery_timeout_seconds": 5, "broker_url": "memory://"} | changes
+    )
+
+
+WAYS = {"mail": by_mail, "queue": by_queue, "webhook": by_webhook, "file": by_file}
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that a connection was tried to; nobody is at any of them."""
+    tried: list[str] = []
+
+    def connect(_: socket.socket, address: tuple[str, int]) -> None:
+        tried.append(address[0])
+        raise ConnectionRefusedError("nobody is there")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    return tried
+
+
+@pytest.mark.parametrize("host", NOWHERE)
+@pytest.mark.parametrize("way", WAYS)
+def test_nobody_is_reached_where_nobody_can_be_even_where_private_addresses_are_allowed(
+    way: str, host: str, connected: list[str]
+) -> None:
+    if way == "file" and host == "0":
+        host = "0.0.0.0"  # noqa: S104 - the schema of such addresses refuses the short form
+    with pytest.raises(ChannelUnavailable):
+        WAYS[way](host)
+    assert connected == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "172.20.0.9", "192.168.7.7", "100.64.1.1", "[fd00::7]"])
+@pytest.mark.parametrize("way", WAYS)
+def test_ones_own_network_is_reached_where_the_settings_say_so(way: str, host: str, connected: list[str]) -> None:
+    with pytest.raises(ChannelUnavailable):
+        WAYS[way](host)
+    assert set(connected) == {host.strip("[]")}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_connection_goes_to_the_address_that_was_judged(
+    way: str, connected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, asked = socket.getaddrinfo, []
+
+    def rebinding(host: str, *port: Any, **facts: Any) -> Any:
+        if host != "rebinding.example":
+            return look_up(host, *port, **facts)
+        asked.append(host)
+        return look_up("10.9.8.7" if len(asked) % 2 else "169.254.169.254", *port, **facts)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    with pytest.raises(ChannelUnavailable):
+        WAYS[way]("rebinding.example")
+    assert set(connected) == {"10.9.8.7"}
+    assert len(connected) == (len(asked) + 1) // 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_bad_address_of_a_name_spoils_it(way: str, connected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up = socket.getaddrinfo
+
+    def both(host: str, *port: Any, **facts: Any) -> Any:
+        return look_up("10.9.8.7", *port, **facts) + look_up("169.254.169.254", *port, **facts)
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    with pytest.raises(ChannelUnavailable):
+        WAYS[way]("both.example")
+    assert connected == []
+
+
+@given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6), st.ip_addresses(network="fc00::/6")))
+def test_what_is_private_is_what_the_oracle_refuses(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    assert not (is_private(str(address)) and (is_public(str(address)) or ORACLE.permits_address(address)))
+
+
+# TLS to the message broker
+
+
+class Listener:
+    """A server on loopback that speaks TLS and remembers the first bytes that it was told."""
+
+    def __init__(self, authority: Authority, name: str) -> None:
+        self._context = authority.serving(name)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.told: list[bytes] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.close()
+            self._thread.join(10)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                plain, _ = self._socket.accept()
+            except OSError:
+                return
+            with plain:
+                plain.settimeout(10)
+                try:
+                    with self._context.wrap_socket(plain, server_side=True) as secured:
+                        self.told.append(secured.recv(4))
+                except OSError:
+                    continue
+
+
+def through_celery(url: str) -> None:
+    with Celery(set_as_current=False) as app:
+        app.config_from_object(celery_options(_settings(broker_url=url)))
+        with app.connection_for_write() as connection:
+            connection.connect()
+            connection.default_channel.client.ping()
+
+
+def through_the_channel(url: str) -> None:
+    list(QueueChannel(_settings(broker_url=url)).send([MESSAGE], Target("acc_demo", "br", test=False)))
+
+
+@pytest.mark.parametrize("through", [through_celery, through_the_channel])
+@pytest.mark.parametrize(("scheme", "greeting"), [("amqps", b"AMQP"), ("rediss", b"*")])
+def test_the_message_broker_must_show_a_certificate_for_its_name(
+    scheme: str, greeting: bytes, through: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.trusted))
+    own, other = Listener(authority, "127.0.0.1"), Listener(authority, "127.0.0.2")
+    for listener in (own, other):
+        with listener.listening(), pytest.raises(Exception):  # noqa: B017, PT011 - it hangs up in either case
+            through(f"{scheme}://user:password@127.0.0.1:{listener.port}/")
+    assert own.told
+    assert all(each.startswith(greeting) for each in own.told)
+    assert other.told == []
