@@ -89,6 +89,16 @@ def claim_opened(session: Session, runtime: Runtime, context: StepContext, unit_
     return replace(context, unit_no=unit_no, step=name, fence=1, attempt=1)
 
 
+def give_back(runtime: Runtime, context: StepContext) -> None:
+    """Let go of a claimed step as if it had not been begun, so that another worker may take it at once."""
+    with runtime.db.write() as session:
+        session.execute(
+            update(Step)
+            .where(*of(context), col(Step.fence) == context.fence, col(Step.state) == StepState.OWED.value)
+            .values(attempts=col(Step.attempts) - 1, lease_until=None, due_at=database_now())
+        )
+
+
 def held(runtime: Runtime, context: StepContext) -> AbstractContextManager[None]:
     """Renew the lease while the block works, so that a long step is not taken for a dead one."""
     lease = runtime.settings.lease_seconds

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, attempts, events, lanes, partners
+from pipeline import acknowledgements, attempts, events, lanes, partners, stopping
 from pipeline.attempts import Sent
 from pipeline.channels import open_channels
 from pipeline.channels.channel import ChannelName, Receipt
@@ -52,14 +52,14 @@ class DeliveryReport:
 def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
     """Send what the lane is owed and due, in order, until it is empty or a message is not taken.
 
-    Nothing is sent while another worker holds the lane, while a failed message waits for its next try, or while the
+    Nothing is sent while this process is to end, while another worker holds the lane, while a failed message waits for its next try, or while the
     partner is paused. A failure is recorded and put off, never raised. Raises Fenced where the lease was lost.
     """
     lane = Lane(export_id, partner_id, channel)
     delivered = put_off = dead = 0
     wakes: list[Lane] = []
     with structlog.contextvars.bound_contextvars(export_id=export_id, partner_id=partner_id, channel=channel):
-        while not put_off and (claimed := lanes.claim(runtime, lane)) is not None:
+        while not put_off and not stopping.told() and (claimed := lanes.claim(runtime, lane)) is not None:
             failpoint("delivery.before")
             with lanes.held(runtime, claimed):
                 sent = _send(runtime.settings, claimed)
@@ -111,7 +111,7 @@ def _send(settings: Settings, claimed: Claim) -> Sent:
             before = now
             failpoint("delivery.between")
             # What was taken is recorded before long: a crash would send it again.
-            if now - began > settings.lease_seconds:
+            if now - began > settings.lease_seconds or stopping.told():
                 break
     except (ChannelUnavailable, ChannelRefused) as error:
         failure = error

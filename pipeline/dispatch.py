@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 
 from config.celery import app
 from config.queues import WAKE_UPS
+from pipeline import stopping
 from pipeline.delivery import Lane
 from pipeline.execution import EXPORT_LEVEL, NOTIFY, SPECS, STEPS, Outcome, Wake
 from pipeline.polling import Inquiry
@@ -169,6 +170,7 @@ class EmbeddedWorker:
 
     def stop(self, timeout_seconds: float = 5) -> None:
         """End after the task at hand; what was not begun stays owed in the database."""
+        stopping.tell()
         state.should_stop = 0
         # Its loop looks up only when a message comes, else every two seconds: these are about no export.
         deadline = time.monotonic() + timeout_seconds
@@ -176,6 +178,7 @@ class EmbeddedWorker:
             _sent(_step(STEPS[0].name, "", EXPORT_LEVEL))
             self._thread.join(0.05)
         state.should_stop = None
+        stopping.forget()
 
     def _run(self) -> None:
         WorkController(

@@ -15,6 +15,7 @@ ExportsError
 │   ├── ChannelRefused       a partner's endpoint said no for good
 │   └── UnsafeSettings       the settings are such that no process may serve by them
 ├── Fenced               stop at once: somebody else holds this step now
+├── Stopped              stop at once: this process was told to end, and gives back what it holds
 └── Refused              tell the caller: the request, not the service, is at fault
     (one class a code of the HTTP contract, below)
 """
@@ -118,6 +119,10 @@ class UnsafeSettings(Terminal):
 
 class Fenced(ExportsError):
     """Somebody else holds this step now: write nothing more."""
+
+
+class Stopped(ExportsError):
+    """This process was told to end: what it holds is given back as if it had not been begun."""
 
 
 class Refused(ExportsError):

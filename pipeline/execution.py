@@ -13,11 +13,11 @@ from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from pipeline import deadlines, delivery, events, handoff, notifications, packages, rendering, setbacks
-from pipeline.claims import THIS_STEP, claim, claim_opened, held, place, still_holds
+from pipeline import deadlines, delivery, events, handoff, notifications, packages, rendering, setbacks, stopping
+from pipeline.claims import THIS_STEP, claim, claim_opened, give_back, held, place, still_holds
 from pipeline.customs import treatment
 from pipeline.db import changed, database_now, table
-from pipeline.errors import Fenced, Terminal, WorkerDied
+from pipeline.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
 from pipeline.models import Export, Step
@@ -170,6 +170,8 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
     reordering the message that led here changes nothing. A failure is recorded and put off; after as many attempts as
     the settings allow, or at once where trying again cannot help, the export fails. It is quarantined where what stopped
     it is no known fault: it ended its worker or the renderer, or raised what nobody foresaw.
+
+    Where this process is told to end, what is not begun or can be broken off is given back, without counting as an attempt.
     """
     context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name)
     did: list[str] = []
@@ -182,6 +184,9 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
             except Fenced:
                 log.warning("step_fenced", fence=held_step.fence)
                 return Outcome(tuple(did), tuple(wakes), stopped=True)
+            except Stopped:
+                _give_back(runtime, held_step)
+                return Outcome(tuple(did), (*wakes, Wake(export_id, held_step.unit_no, held_step.step)), stopped=True)
             except Exception as error:  # noqa: BLE001 - whatever a step raises is recorded against it
                 wakes += _of(setbacks.record(runtime, held_step, error))
                 return Outcome(tuple(did), tuple(wakes), stopped=True)
@@ -200,6 +205,7 @@ def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, l
             " killed, crashed, ran out of memory or out of time; the workers' logs of then say more",
             begun,
         )
+    stopping.check()
     failpoint(f"{spec.name}.before")
     # How long sending takes is up to the recipients, and each send is bounded by itself.
     bounded = nullcontext() if spec.name in NOTIFY else TIMEOUTS.within(runtime.settings.step_timeout_seconds)
@@ -220,6 +226,15 @@ def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, l
     failpoint(f"{spec.name}.after")
     log.info("step_done", attempt=context.attempt)
     return following, opened
+
+
+def _give_back(runtime: Runtime, context: StepContext) -> None:
+    try:
+        give_back(runtime, context)
+    except DatabaseBusy:
+        log.warning("step_not_given_back")  # then its lease runs out
+    else:
+        log.info("step_given_back")
 
 
 def _finish(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlmodel import Session
 
-from pipeline import keeping
+from pipeline import keeping, stopping
 from pipeline.customs.entries import entry_date
 from pipeline.customs.pga_worksheet import worksheet
 from pipeline.documents.kinds import render_documents
@@ -22,12 +22,16 @@ from pipeline.steps import StepContext, plan_unit, unit_row
 def prepare(runtime: Runtime, context: StepContext) -> list[Row]:
     """Render the unit's documents one after another into the store.
 
-    Raises RendererCrashed and StoreUnavailable, which are worth another try.
+    Raises RendererCrashed and StoreUnavailable, which are worth another try, and Stopped.
     """
     invoice = recorded_invoice(runtime, context)
     if any(line.treatment.pga for line in invoice.lines):
         invoice = invoice.model_copy(update={"worksheet": _worksheet(runtime, context, invoice)})
-    return [keeping.keep(runtime, context, context.unit_no, document) for document in render_documents(invoice)]
+    kept = []
+    for document in render_documents(invoice):
+        kept.append(keeping.keep(runtime, context, context.unit_no, document))
+        stopping.check()
+    return kept
 
 
 def write(session: Session, context: StepContext, kept: Sequence[Row]) -> list[NewEvent]:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from celery import bootsteps
+from celery.signals import worker_shutting_down
 
 from config.celery import app
 from config.settings import get_settings
-from pipeline import dispatch, execution, polling
+from pipeline import dispatch, execution, polling, stopping
 from pipeline.errors import DatabaseBusy
 from pipeline.failpoints import failpoint
 from pipeline.runtime import ensure_own_secret_key, process_runtime
 
 log = structlog.get_logger(__name__)
+
+#: How long a worker that waits for messages may overlook that it was told to end.
+HEED_SECONDS: Final = 0.25
 
 
 class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -69,4 +73,28 @@ def sweep() -> int:
     return len(owed) + len(inquiries)
 
 
+class Heed(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Has the worker's loop look up often enough to heed a signal soon.
+
+    It waits for messages until its next timer is due, which on RabbitMQ, without one, takes ten seconds: so long a worker
+    that has nothing to do went on after it was told to end.
+    """
+
+    requires = ("celery.worker.components:Timer",)
+
+    def include_if(self, parent: Any) -> bool:
+        """Leave alone a loop without timers, as the embedded worker's is."""
+        return bool(parent.use_eventloop)
+
+    def start(self, parent: Any) -> None:
+        """Begin."""
+        parent.timer.call_repeatedly(HEED_SECONDS, lambda: None)
+
+
+@worker_shutting_down.connect
+def _told(**_: Any) -> None:
+    stopping.tell()
+
+
 app.steps["worker"].add(Sweep)
+app.steps["worker"].add(Heed)

@@ -1,0 +1,89 @@
+"""A process that was told to end gives back what it has not begun, and breaks off what is long, without counting it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline import delivery, rendering, stopping
+from pipeline.documents.document import Document
+from pipeline.documents.kinds import render_documents
+from pipeline.execution import Wake, advance
+from pipeline.models import Artifact, Step
+from pipeline.schemas.invoice import Invoice
+from tests import builders
+from tests.execution.conftest import House
+
+
+@pytest.fixture(autouse=True)
+def working() -> Iterator[None]:
+    """Leave this process as it was."""
+    yield
+    stopping.forget()
+
+
+def step(house: House, export_id: str, name: str, unit_no: int = 1) -> Step:
+    with house.runtime.db.read() as session:
+        return session.get_one(Step, (export_id, unit_no, name))
+
+
+def test_step_that_is_not_begun_is_free_at_once_and_not_counted(house: House) -> None:
+    export_id = house.accept().export_id
+    stopping.tell()
+    outcome = advance(house.runtime, export_id, 1, "record_packages")
+    assert (outcome.did, outcome.stopped) == ((), True)
+    assert outcome.wakes == (Wake(export_id, 1, "record_packages"),), "another worker is told"
+    left = step(house, export_id, "record_packages")
+    assert (left.state, left.attempts, left.lease_until) == ("owed", 0, None)
+    assert house.events(export_id) == ["EXPORT_ACCEPTED"]
+    stopping.forget()
+    assert house.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
+    assert step(house, export_id, "record_packages").attempts == 1
+
+
+def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    made: list[str] = []
+
+    def render(invoice: Invoice) -> Iterator[Document]:
+        for document in render_documents(invoice):
+            made.append(document.filename)
+            stopping.tell()
+            yield document
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rendering, "render_documents", render)
+        outcome = advance(house.runtime, export_id, 1, "render_documents")
+    assert (len(made), outcome.did, outcome.wakes) == (1, (), (Wake(export_id, 1, "render_documents"),))
+    assert (step(house, export_id, "render_documents").attempts, house.count(Artifact)) == (0, 0)
+    assert "STEP_RETRIED" not in house.events(export_id)
+    stopping.forget()
+    assert "render_documents" in house.step(export_id, 1, "render_documents")
+    assert step(house, export_id, "render_documents").attempts == 1
+
+
+def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = house.accept().export_id
+    # As if the signal came while the first step was written.
+    monkeypatch.setattr("pipeline.execution.failpoint", lambda _: stopping.tell())
+    outcome = advance(house.runtime, export_id, 1, "record_packages")
+    assert (outcome.did, outcome.wakes) == (("record_packages",), (Wake(export_id, 1, "attach_customs"),))
+    left = step(house, export_id, "attach_customs")
+    assert (left.state, left.attempts, left.lease_until) == ("owed", 0, None)
+
+
+def test_nothing_more_is_sent(house: House) -> None:
+    export_id = house.accept().export_id
+    for name in ("record_packages", "render_documents"):
+        house.step(export_id, 1, name)
+    house.step(export_id, 0, "hand_off")
+    stopping.tell()
+    assert delivery.deliver(house.runtime, export_id, builders.WAREHOUSE, "queue") == delivery.DeliveryReport()
+    stopping.forget()
+    assert delivery.deliver(house.runtime, export_id, builders.WAREHOUSE, "queue").delivered == 2
