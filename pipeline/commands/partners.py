@@ -63,7 +63,9 @@ def add(
     ] = None,
     profile: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json", help="Of a customs broker: its import template; see docs/customs.md."),
+        typer.Option(
+            metavar="FILE.json", help="Of a customs broker: its import template; see docs/broker-profiles.md."
+        ),
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="A stand-in that test exports may reach.")] = False,
     live: Annotated[

@@ -121,7 +121,7 @@ def check(profile: BrokerProfile, pointer: str) -> None:
         here = f"{pointer}/columns/{place}"
         if column.field not in FIELDS:
             meant = get_close_matches(column.field.lower(), sorted(FIELDS), n=1)
-            hint = f"did you mean {meant[0]}?" if meant else "docs/customs.md lists them"
+            hint = f"did you mean {meant[0]}?" if meant else "docs/broker-profiles.md lists them"
             message = f"{column.field!r} is no field of a line; {hint}"
             issues.append(Issue(path=f"{here}/field", message=message, code="unknown_field"))
         elif column.date_format is not None and column.field not in DATES:

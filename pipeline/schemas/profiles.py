@@ -32,7 +32,7 @@ class ProfileColumn(Closed):
     """One column: a field of the line, or a constant."""
 
     header: Header
-    field: str | None = Field(None, max_length=64, description="The fact that stands here: see docs/customs.md")
+    field: str | None = Field(None, max_length=64, description="The fact that stands here: see docs/broker-profiles.md")
     constant: Annotated[Text, Field(description="The same text in every row")] | None = None
     default: Annotated[Text, Field(description="What stands where the field is empty")] | None = None
     date_format: DateFormat | None = None

@@ -168,7 +168,7 @@ def test_a_profile_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("field", "said"),
-    [("skuu", "did you mean sku?"), ("HTS10", "did you mean hts10?"), ("x", "docs/customs.md lists them")],
+    [("skuu", "did you mean sku?"), ("HTS10", "did you mean hts10?"), ("x", "docs/broker-profiles.md lists them")],
 )
 def test_a_field_that_there_is_not_is_told_with_the_one_that_was_meant(field: str, said: str) -> None:
     with pytest.raises(
@@ -255,4 +255,4 @@ def test_every_field_that_there_is_not_is_named() -> None:
         "/profile/columns/1/field",
         "/profile/columns/2/dateFormat",
     ]
-    assert re.search("docs/customs.md lists them", json.dumps(details))
+    assert re.search("docs/broker-profiles.md lists them", json.dumps(details))
