@@ -27,6 +27,7 @@ HASTE: Mapping[str, str] = {
     "EXPORTS_STALLED_SECONDS": "4",
     "EXPORTS_SWEEP_SECONDS": "0.5",
     "EXPORTS_DELIVERY_SCHEDULE_SECONDS": "[1, 1, 2, 2, 2, 2, 2, 2, 2]",
+    "EXPORTS_PARTNER_POLL_SECONDS": "2",
 }
 
 
