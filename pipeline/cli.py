@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "trace": "trace",
     "verify": "verify",
     "rebuild": "rebuild",
+    "backup": "backup",
     "schema": "schema",
 }
 #: noun -> module of pipeline.commands and the name of the group in it
