@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "inspect": "exports",
     "events": "exports",
     "artifacts": "exports",
+    "consume": "consume",
     "trace": "trace",
     "verify": "verify",
     "rebuild": "rebuild",

@@ -166,26 +166,8 @@ def _tell_messages(console: Console, messages: Sequence[Received], file: Path) -
     for (queue, kind), count in sorted(counted.items()):
         sample = next(m for m in messages if m.queue == queue and m.event.get("type") == kind)
         console.print(f"  {queue:<17} {count:>4}  [bold]{kind}[/], such as")
-        console.print(Text(f"{'':24}{_shortened(sample.event.get('data'), console.width - 26)}", style="dim"))
+        console.print(Text(f"{'':24}{view.shortened(sample.event.get('data'), console.width - 26)}", style="dim"))
     console.print(f"  all of them       {len(messages):>4}  {escape(str(file))}", soft_wrap=True)
-
-
-#: What stands in every message, or is long; the sample is to show what differs.
-_LEFT_OUT: Final = frozenset(
-    "exportId batchId revision test planHash treatmentDigest submissionId acknowledgementUrl ruleset version unitRef "
-    "customsPackageId inspect parties parentRef".split()
-)
-
-
-def _shortened(data: Any, width: int) -> str:
-    text = json.dumps(_telling(data), ensure_ascii=False)
-    return text if len(text) <= width else text[: max(width - 1, 20)] + "…"
-
-
-def _telling(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _telling(value) for key, value in data.items() if key not in _LEFT_OUT and value is not None}
-    return [_telling(item) for item in data] if isinstance(data, list) else data
 
 
 def _tell_what_next(console: Console, home: Path, seconds: float) -> None:

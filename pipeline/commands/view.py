@@ -1,9 +1,10 @@
-"""An export as a person reads it in a terminal."""
+"""An export, and what is said of it, as a person reads it in a terminal."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.markup import escape
@@ -138,3 +139,22 @@ def event_line(event: EventView) -> Text:
     return Text.from_markup(
         f"[dim]{event.seq:>5}  {event.at:%H:%M:%S.%f}[/]  [bold]{event.type}[/]  [dim]{escape(event.actor)}[/]  {escape(facts)}"
     )
+
+
+#: What stands in every message, or is long; the sample is to show what differs.
+_LEFT_OUT: Final = frozenset(
+    "exportId batchId revision test planHash treatmentDigest submissionId acknowledgementUrl ruleset version unitRef "
+    "customsPackageId inspect parties parentRef".split()
+)
+
+
+def shortened(data: Any, width: int) -> str:
+    """Return what a message says on one line of `width`, what stands in every message left out."""
+    text = json.dumps(_telling(data), ensure_ascii=False)
+    return text if len(text) <= width else text[: max(width - 1, 20)] + "…"
+
+
+def _telling(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _telling(value) for key, value in data.items() if key not in _LEFT_OUT and value is not None}
+    return [_telling(item) for item in data] if isinstance(data, list) else data

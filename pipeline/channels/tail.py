@@ -1,0 +1,180 @@
+"""A person's look into a queue: its messages one after another, taken off once they were shown, or left where they are."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol
+
+from kombu import Connection, Queue
+from kombu.exceptions import KombuError
+
+from config.queues import BINDINGS, EXCHANGE_NAME, contract_queues, exchange
+from config.settings import Settings
+from pipeline.channels import message_broker
+from pipeline.errors import MessageBrokerDown, NotFound
+
+POLL_SECONDS: Final = 0.2
+_STRETCH: Final = 100
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A message as it lies in a queue, its body to the byte; `done` takes it off, and without it it stays."""
+
+    routing_key: str
+    body: bytes
+    done: Callable[[], None]
+
+
+class Reader(Protocol):
+    """A queue of one kind of message broker."""
+
+    def take(self) -> Entry | None:
+        """Return the oldest message that nobody holds, None where there is none; it is the caller's to be done with."""
+
+
+@contextmanager
+def opened(settings: Settings, name: str) -> Iterator[Reader]:
+    """Open the queue `name` for reading; what was taken and not done with is back in it at the end.
+
+    Raises NotFound where there is no such queue, and MessageBrokerDown, also in the block.
+    """
+    with _connected(settings) as connection:
+        if settings.message_broker == "redis":
+            yield _RedisReader(connection.channel(), name)
+        else:
+            _see_to(settings, connection, name)
+            yield _RabbitReader(connection.channel(), name)
+
+
+@contextmanager
+def lying(settings: Settings, name: str) -> Iterator[Callable[[], Iterator[Entry]]]:
+    """Open the queue `name` on Redis for looks that take nothing: each call yields what lies in it, the oldest first.
+
+    RabbitMQ has no such thing. What is handed back there goes behind what was handed back before, and counts as a delivery
+    that failed: after ten, the message is put aside.
+    """
+    with _connected(settings) as connection:
+        yield _RedisReader(connection.channel(), name).look
+
+
+@contextmanager
+def copies(settings: Settings, binding: str) -> Iterator[Reader]:
+    """Open a queue on RabbitMQ that gets a copy of all that is published under `binding` from now on, and ends with the block."""
+    with _connected(settings) as connection:
+        channel: Any = connection.channel()
+        own = Queue("", exchange, routing_key=binding, exclusive=True, auto_delete=True, durable=False)(channel)
+        own.declare()
+        yield _RabbitReader(channel, own.name)
+
+
+def taken(reader: Reader, quiet_seconds: float | None) -> Iterator[Entry]:
+    """Yield the messages as they come, until none has come for `quiet_seconds`, where that is given."""
+    since = time.monotonic()
+    while True:
+        entry = reader.take()
+        if entry is not None:
+            yield entry
+            since = time.monotonic()
+        elif quiet_seconds is not None and time.monotonic() - since >= quiet_seconds:
+            return
+        else:
+            time.sleep(POLL_SECONDS)
+
+
+def watched(look: Callable[[], Iterator[Entry]]) -> Iterator[Entry]:
+    """Yield what lies in a queue again and again; whoever reads it leaves out what was seen before."""
+    while True:
+        yield from look()
+        time.sleep(POLL_SECONDS)
+
+
+class _RedisReader:
+    """A list of kombu's envelopes, the oldest at its right end. Nothing is held: what is done with is removed by its value."""
+
+    def __init__(self, channel: Any, name: str) -> None:
+        self._channel, self._client, self._name = channel, channel.client, name
+        if name not in BINDINGS and not self._client.exists(name) and not self._bound():
+            raise NotFound(f"there is no queue {name}")
+
+    def take(self) -> Entry | None:
+        """Return the oldest message."""
+        raw = self._client.lindex(self._name, -1)
+        return None if raw is None else self._entry(raw)
+
+    def look(self) -> Iterator[Entry]:
+        """Yield what lies in the list; messages that a consumer takes meanwhile may be passed over."""
+        seen = 0
+        while raws := self._client.lrange(self._name, -seen - _STRETCH, -seen - 1):
+            yield from (self._entry(raw) for raw in reversed(raws))
+            seen += _STRETCH
+
+    def _entry(self, raw: bytes) -> Entry:
+        def done() -> None:
+            self._client.lrem(self._name, -1, raw)
+
+        try:
+            message = self._channel.Message(json.loads(raw), channel=self._channel)
+            body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+            return Entry(str((message.delivery_info or {}).get("routing_key", "")), body, done)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return Entry("", raw, done)
+
+    def _bound(self) -> bool:
+        try:
+            return any(row[2] == self._name for row in self._channel.get_table(EXCHANGE_NAME))
+        except KeyError:
+            return False
+
+
+class _RabbitReader:
+    """A queue of RabbitMQ, read one by one; what is not acknowledged when the channel closes goes back."""
+
+    def __init__(self, channel: Any, name: str) -> None:
+        self._channel, self._name = channel, name
+
+    def take(self) -> Entry | None:
+        """Return the oldest message that nobody holds."""
+        message = self._channel.basic_get(self._name, no_ack=False)
+        return None if message is None else self._entry(message)
+
+    def _entry(self, message: Any) -> Entry:
+        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+        done = partial(self._channel.basic_ack, message.delivery_tag)
+        return Entry(str(message.delivery_info.get("routing_key", "")), body, done)
+
+
+def _see_to(settings: Settings, connection: Connection, name: str) -> None:
+    """Look whether the queue is there; one of the contract is declared, as the service would, where it is not."""
+    channel: Any = connection.channel()
+    try:
+        channel.queue_declare(name, passive=True)
+    except connection.channel_errors as error:
+        if name not in BINDINGS:
+            raise NotFound(f"there is no queue {name}") from error
+        for queue in contract_queues(settings):
+            queue(connection.default_channel).declare()
+    else:
+        channel.close()
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[Connection]:
+    connection = message_broker.connection(settings)
+    foreign = (*connection.connection_errors, *connection.channel_errors, KombuError, OSError)
+    try:
+        with connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+            yield connection
+    except BrokenPipeError:
+        # Nobody reads what is shown: that is no fault of the message broker's.
+        raise
+    except foreign as error:
+        cause = error.__cause__ or error
+        said = str(cause).splitlines()[0] if str(cause) else "no answer"
+        raise MessageBrokerDown(f"the message broker does not answer: {type(cause).__name__}: {said}") from error
