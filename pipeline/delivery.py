@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import func, literal_column, select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, attempts, events, lanes, partners, stopping
 from pipeline.attempts import Sent
+from pipeline.breaker import Way
+from pipeline.bulkhead import Bulkhead
 from pipeline.channels import open_channels
 from pipeline.channels.channel import ChannelName, Receipt
 from pipeline.db import database_now
@@ -24,6 +26,7 @@ from pipeline.failpoints import failpoint
 from pipeline.lanes import Claim, due_lanes
 from pipeline.models import Attempt, BrokerSubmission, Delivery, Export, Notification
 from pipeline.notifications import Lane
+from pipeline.remedies import remedy
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.schemas.partners import AttemptView, DeliveryPage, DeliveryView
@@ -49,16 +52,56 @@ class DeliveryReport:
     wakes: tuple[Lane, ...] = ()
 
 
+#: The senders of this process: a destination that does not answer holds up no more than some of them.
+SENDERS: Final[Bulkhead[Way, Lane]] = Bulkhead()
+
+#: Their server is the installation's, one for all partners.
+_SHARED: Final = frozenset({ChannelName.EMAIL.value, ChannelName.BORDERBUDDY.value})
+
+
 def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
     """Send what the lane is owed and due, in order, until it is empty or a message is not taken.
 
-    Nothing is sent while this process is to end, while another worker holds the lane, while a failed message waits for its next try, or while the
-    partner is paused. A failure is recorded and put off, never raised. Raises Fenced where the lease was lost.
+    Nothing is sent while this process is to end, while another worker holds the lane, while a failed message waits for
+    its next try, or while the partner is paused. Where the destination keeps as many threads of this process as it may,
+    one of those sends it in its turn. A failure is recorded and put off, never raised. Raises Fenced where the lease was
+    lost.
     """
     lane = Lane(export_id, partner_id, channel)
+    if channel == ChannelName.QUEUE:
+        return _sent_in_order(runtime, lane)
+    with runtime.db.read() as session:
+        account_id = session.scalar(select(col(Export.account_id)).where(col(Export.id) == export_id))
+    if account_id is None:
+        return DeliveryReport()
+    made = SENDERS.work(
+        destination(account_id, lane),
+        lane,
+        runtime.settings.delivery_senders,
+        lambda each: _sent_in_order(runtime, each),
+    )
+    wakes = dict.fromkeys(lane for report in made for lane in report.wakes)
+    return DeliveryReport(
+        delivered=sum(report.delivered for report in made),
+        put_off=sum(report.put_off for report in made),
+        dead=sum(report.dead for report in made),
+        wakes=tuple(wakes),
+    )
+
+
+def destination(account_id: str, lane: Lane) -> Way:
+    """Return the server that the lane leads to, as far as senders have to keep off each other there."""
+    if lane.channel in _SHARED:
+        return Way("", "", lane.channel)
+    return Way(account_id, lane.partner_id, lane.channel)
+
+
+def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
     delivered = put_off = dead = 0
     wakes: list[Lane] = []
-    with structlog.contextvars.bound_contextvars(export_id=export_id, partner_id=partner_id, channel=channel):
+    with structlog.contextvars.bound_contextvars(
+        export_id=lane.export_id, partner_id=lane.partner_id, channel=lane.channel
+    ):
         while not put_off and not stopping.told() and (claimed := lanes.claim(runtime, lane)) is not None:
             failpoint("delivery.before")
             with lanes.held(runtime, claimed):
@@ -77,8 +120,12 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
     return DeliveryReport(delivered, put_off, dead, tuple(dict.fromkeys(wakes)))
 
 
-def tell(runtime: Runtime, context: StepContext, audience: str) -> None:
-    """Make the first attempt at everything that the audience is owed of the export; what fails is on the schedule."""
+def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
+    """Make the first attempt at everything that the audience is owed of the export; what fails is on the schedule.
+
+    No step waits for a destination that keeps as many threads as it may. Returned are the lanes to wake: those that were
+    left to others, and those that became owed something by it.
+    """
     with runtime.db.read() as session:
         found = session.execute(
             select(col(Delivery.partner_id), col(Delivery.channel))
@@ -89,11 +136,25 @@ def tell(runtime: Runtime, context: StepContext, audience: str) -> None:
             )
             .distinct()
         ).all()
+    left: list[Lane] = []
     for partner_id, channel in found:
-        try:
-            deliver(runtime, context.export_id, partner_id, channel)
-        except ExportsError as error:
-            log.warning("telling_cut_off", partner_id=partner_id, channel=channel, reason=type(error).__name__)
+        left += _told_first(runtime, context.account_id, Lane(context.export_id, partner_id, channel))
+    return left
+
+
+def _told_first(runtime: Runtime, account_id: str, lane: Lane) -> list[Lane]:
+    where = destination(account_id, lane)
+    free = lane.channel == ChannelName.QUEUE
+    if not (free or SENDERS.enter(where, runtime.settings.delivery_senders)):
+        return [lane]
+    left: list[Lane] = []
+    try:
+        left += _sent_in_order(runtime, lane).wakes
+    except ExportsError as error:
+        log.warning("telling_cut_off", partner_id=lane.partner_id, channel=lane.channel, reason=type(error).__name__)
+    finally:
+        following = None if free else SENDERS.leave(where)
+    return left if following is None else [*left, following]
 
 
 def _send(settings: Settings, claimed: Claim) -> Sent:
@@ -150,7 +211,7 @@ def listed(
         (col(Delivery.partner_id), partner_id),
     ):
         if value is not None:
-            wanted.append(column == str(value))
+            wanted.append(_DEAD if value is DeliveryState.DEAD else column == str(value))
     if after is not None:
         wanted.append(col(Delivery.id) < after)
     with runtime.db.read() as session:
@@ -163,6 +224,17 @@ def listed(
         ).all()
         views = _views(session, [(row, event_type) for row, event_type in found[:limit]])
     return DeliveryPage(items=views, next_cursor=views[-1].id if len(found) > limit else None)
+
+
+def dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
+    """Return how many dead deliveries there are, by the partner that they are for."""
+    with runtime.db.read() as session:
+        found = session.execute(
+            select(col(Delivery.partner_id), func.count())
+            .where(col(Delivery.account_id) == account_id, _DEAD)
+            .group_by(col(Delivery.partner_id))
+        )
+        return {row[0]: row[1] for row in found}
 
 
 def get(runtime: Runtime, account_id: str, delivery_id: str) -> DeliveryView:
@@ -234,6 +306,9 @@ def resend(
         return _view(session, account_id, delivery_id), lane
 
 
+#: Written out, so that both databases see that their index of dead letters fits.
+_DEAD: Final = col(Delivery.state) == literal_column(f"'{DeliveryState.DEAD.value}'")
+
 #: What is waiting for its export becomes pending too, but by the export's completion alone.
 RESENDABLE: Final = [
     state.value for state in sources(DELIVERY_MOVES, DeliveryState.PENDING) if state is not DeliveryState.WAITING
@@ -249,6 +324,12 @@ def _view(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
     if found is None:
         raise NotFound(f"there is no delivery {delivery_id} in this account")
     return _views(session, [(found[0], found[1])])[0]
+
+
+def _remedy(row: Delivery, tries: Sequence[Attempt]) -> str | None:
+    if row.error is None or not tries:
+        return None
+    return remedy(row.partner_id, row.channel, tries[0].status)
 
 
 def _views(
@@ -275,6 +356,7 @@ def _views(
             due_at=row.due_at,
             delivered_at=row.delivered_at,
             error=row.error,
+            remedy=_remedy(row, tries[row.id]),
             created_at=row.created_at,
             tries=[
                 AttemptView(

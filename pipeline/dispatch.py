@@ -156,40 +156,54 @@ class Publisher:
 
 
 class EmbeddedWorker:
-    """A worker inside this process, for the message broker inside this process."""
+    """Workers inside this process, for the message broker inside this process: threads that may be left behind.
 
-    def __init__(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
-        self._ready = threading.Event()
+    Each takes whatever comes: which queues are consumed is one choice for all workers of a process.
+    """
+
+    def __init__(self, senders: int) -> None:
+        """There are two more than the `senders` that one destination may keep, for everything else."""
+        self._ready = threading.Semaphore(0)
+        self._threads = [self._thread(number) for number in range(1, senders + 3)]
 
     def start(self, timeout_seconds: float = 10) -> None:
         """Begin to work, and return once messages are consumed."""
-        self._thread.start()
-        if not self._ready.wait(timeout_seconds):
-            raise TimeoutError("the embedded worker did not start")
+        deadline = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.start()
+        for _ in self._threads:
+            if not self._ready.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                raise TimeoutError("the embedded worker did not start")
 
     def stop(self, timeout_seconds: float = 5) -> None:
-        """End after the task at hand; what was not begun stays owed in the database."""
+        """End after the tasks at hand; what was not begun stays owed in the database."""
         stopping.tell()
         state.should_stop = 0
-        # Its loop looks up only when a message comes, else every two seconds: these are about no export.
+        # Their loops look up only when a message comes, else every two seconds: these are about no export.
         deadline = time.monotonic() + timeout_seconds
-        while self._thread.is_alive() and time.monotonic() < deadline:
-            _sent(_step(STEPS[0].name, "", EXPORT_LEVEL))
-            self._thread.join(0.05)
+        while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
+            for _ in alive:
+                _sent(_step(STEPS[0].name, "", EXPORT_LEVEL))
+            alive[0].join(0.05)
         state.should_stop = None
         stopping.forget()
 
-    def _run(self) -> None:
-        WorkController(
-            app=app,
-            hostname="embedded@localhost",
-            pool_cls="solo",
-            concurrency=1,
-            queues=list(WAKE_UPS),
-            without_heartbeat=True,
-            without_mingle=True,
-            without_gossip=True,
-            ready_callback=lambda _: self._ready.set(),
-            intake=True,
-        ).start()
+    def _thread(self, number: int) -> threading.Thread:
+        first = number == 1
+
+        def run() -> None:
+            WorkController(
+                app=app,
+                hostname=f"embedded-{number}@localhost",
+                pool_cls="solo",
+                concurrency=1,
+                queues=list(WAKE_UPS),
+                without_heartbeat=True,
+                without_mingle=True,
+                without_gossip=True,
+                ready_callback=lambda _: self._ready.release(),
+                intake=first,
+                sweep=first,
+            ).start()
+
+        return threading.Thread(target=run, name=f"worker-{number}", daemon=True)

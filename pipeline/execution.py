@@ -22,6 +22,7 @@ from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
 from pipeline.models import Export, Step
 from pipeline.moves import move
+from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from pipeline.states import ExportState, StepState
 from pipeline.steps import StepContext
@@ -89,8 +90,8 @@ def _nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
 
 
 def _tell(audience: str) -> Prepare:
-    def tell(runtime: Runtime, context: StepContext) -> None:
-        delivery.tell(runtime, context, audience)
+    def tell(runtime: Runtime, context: StepContext) -> list[Lane]:
+        return delivery.tell(runtime, context, audience)
 
     return tell
 
@@ -248,7 +249,8 @@ def _finish(
     if changed(session.execute(_DONE, here | {"held_fence": context.fence})) != 1:
         raise Fenced
     if spec.name in NOTIFY:
-        return None, _complete_if_last(session, context)
+        left = [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in prepared or ()]
+        return None, left + _complete_if_last(session, context)
     opens = spec.opens
     unit_no = context.unit_no if spec.per_unit else EXPORT_LEVEL
     if spec.name == "close_unit":

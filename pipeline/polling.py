@@ -12,6 +12,7 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, breaker, recipients
+from pipeline.bulkhead import Bulkhead
 from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answers
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.channels.channel import ChannelName, Target
@@ -28,6 +29,11 @@ log = structlog.get_logger(__name__)
 #: Once the broker has looked, the entry and the release follow in hours or days: it is asked so many times less often.
 _LESS_OFTEN: Final = 60
 _DAY_SECONDS: Final = 86_400
+
+
+#: One thread of a process asks the borderbuddy endpoint at a time, however many handoffs there are to ask about.
+_ENDPOINT: Final = "borderbuddy"
+ASKERS: Final[Bulkhead[str, str]] = Bulkhead()
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,15 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
 
 
 def ask_endpoint(runtime: Runtime, submission_id: str) -> Read:
-    """Record what the borderbuddy endpoint has answered to the submission so far; raises nothing but DatabaseBusy."""
+    """Record what the borderbuddy endpoint has answered to the submission so far; raises nothing but DatabaseBusy.
+
+    Where another thread of this process is asking it already, that one asks about this submission next.
+    """
+    made = ASKERS.work(_ENDPOINT, submission_id, 1, lambda each: _asked(runtime, each))
+    return Read(recorded=sum(read.recorded for read in made), repeated=sum(read.repeated for read in made))
+
+
+def _asked(runtime: Runtime, submission_id: str) -> Read:
     with runtime.db.read() as session:
         row = session.get(BrokerSubmission, submission_id)
         export = None if row is None else session.get(Export, row.export_id)

@@ -43,7 +43,7 @@ class Service:
         self._listener = listener
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
-        self._worker = EmbeddedWorker() if worker else None
+        self._worker = EmbeddedWorker(runtime.settings.delivery_senders) if worker else None
         self._working = False
 
     def __enter__(self) -> Self:

@@ -24,9 +24,10 @@ HEED_SECONDS: Final = 0.25
 
 
 class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """A thread beside the worker's own; any number of them at once is harmless."""
+    """A thread beside the worker's own; any number of them at once is harmless, but one a process is enough."""
 
-    def __init__(self, parent: Any, **options: Any) -> None:
+    def __init__(self, parent: Any, *, sweep: bool = True, **options: Any) -> None:
+        self.enabled = sweep
         # Every worker comes by here before it takes anything.
         ensure_own_secret_key(get_settings())
         self._ended = threading.Event()

@@ -97,6 +97,13 @@ class Delivery(SQLModel, table=True):
             sqlite_where=text("state = 'pending'"),
         ),
         Index("ix_deliveries_account_id_id", "account_id", "id"),
+        Index(
+            "ix_deliveries_dead",
+            "account_id",
+            "id",
+            postgresql_where=text("state = 'dead'"),
+            sqlite_where=text("state = 'dead'"),
+        ),
         Index("ix_deliveries_partner", "account_id", "partner_id", "export_id"),
     )
 

@@ -148,7 +148,8 @@ class DeliveryView(Closed):
     attempts: int
     due_at: datetime | None
     delivered_at: datetime | None
-    error: str | None
+    error: str | None = Field(description="Why it was not taken at the last try")
+    remedy: str | None = Field(None, description="What to do about that, before it is resent where it is dead")
     created_at: datetime
     tries: list[AttemptView] = Field(description="The newest 20")
 

@@ -17,7 +17,7 @@ def main(count: int) -> None:
     runtime = process_runtime()
     configure_logs(runtime.settings)
     if runtime.settings.embedded:
-        EmbeddedWorker().start()
+        EmbeddedWorker(runtime.settings.delivery_senders).start()
     exports: list[str] = []
 
     def prepare() -> None:

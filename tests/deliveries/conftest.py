@@ -90,7 +90,8 @@ def endpoint() -> Iterator[Callable[..., Endpoint]]:
 def desk(opened: OpenRuntime) -> Iterator[Desk]:
     """An API at an address that it knows itself, with two accounts and a warehouse."""
     port = free_port()
-    with serving(opened(public_url=f"http://{LOOPBACK}:{port}"), port) as running:
+    # A busy machine is not to be taken for an endpoint that does not answer.
+    with serving(opened(public_url=f"http://{LOOPBACK}:{port}", delivery_timeout_seconds=20), port) as running:
         yield running
 
 

@@ -21,6 +21,7 @@ class Script:
     drip_seconds: float = 0  # a byte of the body at a time, this long apart
     silent: bool = False  # no answer at all
     torn: bool = False  # says it has more to send than it sends
+    until: threading.Event | None = None  # no answer before it is set
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Endpoint:
                 self.do_POST()
 
             def follow(self, answer: Script) -> None:
+                if answer.until is not None:
+                    answer.until.wait(60)
                 if answer.silent:
                     outer._ended.wait(30)
                     self.close_connection = True

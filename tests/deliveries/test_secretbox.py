@@ -49,11 +49,15 @@ def test_what_is_no_sealed_text_does_not_open(sealed: str) -> None:
         SecretBox(ONE).open(sealed, "acc/br")
 
 
-def test_a_changed_byte_does_not_open() -> None:
+def test_a_changed_character_does_not_open() -> None:
     sealed = SecretBox(ONE).seal("whsec_abc", "acc/br")
     for at in range(len(SecretBox(ONE).prefix), len(sealed)):
-        with pytest.raises(Terminal):
-            SecretBox(ONE).open(sealed[:at] + ("A" if sealed[at] != "A" else "B") + sealed[at + 1 :], "acc/br")
+        # Of the last one some bits are of no byte, which changes nothing.
+        for other in "ABCgw":
+            if sealed[at] == other:
+                continue
+            with pytest.raises(Terminal):
+                SecretBox(ONE).open(sealed[:at] + other + sealed[at + 1 :], "acc/br")
 
 
 def test_the_same_secret_sealed_twice_looks_different() -> None:

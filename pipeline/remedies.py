@@ -1,0 +1,56 @@
+"""What to do about a message that a partner did not take, by its channel and what was said at the last try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_BY_STATUS: Final[Mapping[str, Mapping[str, str]]] = {
+    "webhook": {
+        "401": "give the endpoint the partner's newest signing secret, and have it check its clock",
+        "403": "give the endpoint the partner's newest signing secret, and have it check its clock",
+        "404": "correct the address of the webhook",
+        "405": "have the address take POST, or correct it",
+        "410": "the endpoint is gone and the partner was paused: set another address, then resume the partner",
+        "413": "have the endpoint take bodies of up to 32 MB",
+        "415": "have the endpoint take the content type application/cloudevents+json",
+    },
+    "borderbuddy": {
+        "401": "check EXPORTS_BORDERBUDDY_TOKEN with whoever runs the endpoint",
+        "403": "check EXPORTS_BORDERBUDDY_TOKEN with whoever runs the endpoint",
+        "404": "correct EXPORTS_BORDERBUDDY_URL",
+        "410": "the endpoint is gone and the partner was paused: set EXPORTS_BORDERBUDDY_URL anew, then resume the partner",
+    },
+    "sftp": {
+        "HostKeyNotVerifiable": "ask the partner for its host key; if the new one is theirs, pin it in the partner's channel",
+        "PermissionDenied": "ask the partner for user and credential, and set the partner's channel again",
+        "SFTPNoSpaceOnFilesystem": "ask the partner to make room on its server",
+        "SFTPQuotaExceeded": "ask the partner to make room on its server",
+        "SFTPPermissionDenied": "ask the partner for all rights in out/",
+        "FileCorrupt": "the server keeps other bytes than it is sent: tell the partner",
+    },
+    "queue": {},
+    "email": {},
+}
+_BY_CHANNEL: Final[Mapping[str, str]] = {
+    "queue": "see that the message broker runs (`exports doctor`), and that a queue is bound to what is meant for the partner",
+    "email": "read what the mail server says; correct the partner's addresses, or EXPORTS_SMTP_URL",
+}
+
+
+def remedy(partner_id: str, channel: str, status: str | None) -> str:
+    """Return what to do before the message is sent again, as one sentence."""
+    known = _BY_STATUS.get(channel, {}).get(status or "") or _BY_CHANNEL.get(channel) or _of_http(channel, status)
+    return known or f"run the connection test, which says what to mend: exports partners test {partner_id}"
+
+
+def _of_http(channel: str, status: str | None) -> str | None:
+    if channel not in ("webhook", "borderbuddy") or status is None or not status.isdigit():
+        return None
+    if status in ("429", "503"):
+        return "the endpoint is too busy: ask whoever runs it, and send again when it has the capacity"
+    return {
+        "3": "register the address that it redirects to: no redirect is followed",
+        "4": "the endpoint refuses the message: its own log says why",
+        "5": "the endpoint fails: its own log says why; send again once it is mended",
+    }.get(status[0])
