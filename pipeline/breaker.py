@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, Update, and_, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, bindparam, case, or_, select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -156,6 +156,21 @@ def record(session: Session, way: Way, settings: Settings, *, taken: int, failed
         way.row,
     )
     return health
+
+
+def health_of(session: Session, account_id: str, partner_id: str) -> dict[str, Health]:
+    """Return how well each way to a partner goes, by channel; `open_until` only where it rests now."""
+    found = session.execute(
+        select(
+            _ways.channel,
+            _ways.failures,
+            _ways.window_began_at,
+            _ways.window_tries,
+            _ways.window_failures,
+            case((_ways.open_until > database_now(), _ways.open_until)),
+        ).where(_ways.account_id == account_id, _ways.partner_id == partner_id)
+    )
+    return {channel: Health(*state) for channel, *state in found}
 
 
 def resting() -> ColumnElement[bool]:

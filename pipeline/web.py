@@ -30,6 +30,7 @@ from pipeline.api.envelope import BodyLimit, Envelope, Measures
 from pipeline.api.gauges import Work
 from pipeline.api.problems import add_problem_handlers
 from pipeline.console import pages, reference
+from pipeline.console import partners as partner_pages
 from pipeline.customs.reference import load_rules
 from pipeline.dispatch import Publisher
 from pipeline.runtime import Runtime, process_runtime
@@ -47,6 +48,7 @@ ROUTERS = (
     sandbox.router,
     system.router,
     pages.router,
+    partner_pages.router,
     reference.router,
 )
 

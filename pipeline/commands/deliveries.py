@@ -33,7 +33,7 @@ def show(
     if as_json:
         print_json(page.model_dump_json(by_alias=True, indent=2))
         return
-    made = table("delivery", "to", "by", "message", "state", "tries", "last error")
+    made = table("delivery", "to", "by", "message", "state", "tries", "last error, and what to do")
     for row in page.items:
         made.add_row(
             row.id,
@@ -42,11 +42,47 @@ def show(
             row.event_type,
             row.state,
             str(row.attempts),
-            escape(row.error or ""),
+            escape(row.error or "") + (f"\n[yellow]→ {escape(row.remedy)}[/]" if row.remedy else ""),
         )
     out().print(made)
     if page.next_cursor:
         out().print("[dim]There are more; narrow it by --export or --state.[/]")
+
+
+@app.command("show")
+@reported
+def one(
+    delivery: Annotated[str, typer.Argument(metavar="ID", help="As `exports deliveries list` shows it.")],
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Show one delivery with its tries: what was said at each, and what to do."""
+    with connect(api_url, api_key) as api:
+        row = api.delivery(delivery)
+    if as_json:
+        print_json(row.model_dump_json(by_alias=True, indent=2))
+        return
+    console = out()
+    console.print(
+        f"[bold]{escape(row.id)}[/] is {row.state}: {row.event_type} to {escape(row.partner_id)} by {row.channel}"
+    )
+    console.print(f"  message id {row.notification_id}, export {row.export_id}")
+    if row.error:
+        console.print(f"  {escape(row.error)}", soft_wrap=True)
+    if row.remedy:
+        console.print(f"  [yellow]→ {escape(row.remedy)}[/]", soft_wrap=True)
+    made = table("try", "outcome", "status", "what was said", "took", "at")
+    for each in row.tries:
+        made.add_row(
+            str(each.number),
+            each.outcome,
+            escape(each.status or ""),
+            escape(each.answer or ""),
+            f"{each.duration_ms} ms",
+            f"{each.at:%Y-%m-%d %H:%M:%S}",
+        )
+    console.print(made)
 
 
 @app.command()

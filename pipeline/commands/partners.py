@@ -170,11 +170,30 @@ def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None
 def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Have live exports reach a partner that is verified."""
     with opened() as runtime:
-        made = partners.activate(runtime, account, partner)
+        _said(partners.activate(runtime, account, partner), as_json=as_json)
+
+
+@app.command("pause")
+@reported
+def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
+    """Send a partner nothing until it is resumed; what it is owed stays owed."""
+    with opened() as runtime:
+        _said(partners.pause(runtime, account, partner), as_json=as_json)
+
+
+@app.command("resume")
+@reported
+def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
+    """Send a paused partner what it is owed, from now on."""
+    with opened() as runtime:
+        _said(partners.resume(runtime, account, partner), as_json=as_json)
+
+
+def _said(made: PartnerView, *, as_json: bool) -> None:
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
     else:
-        out().print(f"[green]{GOOD}[/] [bold]{escape(made.id)}[/] is live")
+        out().print(f"[green]{GOOD}[/] [bold]{escape(made.id)}[/] is {made.state}")
 
 
 @app.command("rotate-secret")

@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 
 from pipeline.bundle import safe
 from pipeline.schemas.execution import ArtifactView, ExportSummary, ExportView, StepView
-from pipeline.schemas.partners import DeliveryView
 from pipeline.schemas.sandbox import SandboxHandoffView
 from pipeline.states import ExportState
 
-__all__ = ["delivery", "handoff", "page", "row", "safe", "state_links"]
+__all__ = ["handoff", "moment", "page", "row", "safe", "state_links"]
 
 
 @dataclass(frozen=True)
@@ -100,20 +99,6 @@ class ShownEvent:
 
 
 @dataclass(frozen=True)
-class ShownDelivery:
-    """A delivery and its last try."""
-
-    id: str
-    event_type: str
-    partner_id: str
-    channel: str
-    state: str
-    attempts: int
-    when: str
-    error: str
-
-
-@dataclass(frozen=True)
 class Page:
     """An export's page; `refresh` asks the browser to look again."""
 
@@ -145,7 +130,7 @@ def row(export: ExportSummary) -> Row:
         units=f"{export.units_closed} of {export.units_total}",
         broker=export.broker_id,
         warehouse=export.warehouse_id,
-        accepted=_moment(export.accepted_at),
+        accepted=moment(export.accepted_at),
         test=export.test,
         revision=export.revision,
         quarantined=export.quarantined,
@@ -160,8 +145,8 @@ def page(export: ExportView) -> Page:
     packages = {package.id: package for package in export.customs_packages}
     return Page(
         refresh=export.state in {ExportState.ACCEPTED, ExportState.EXECUTING},
-        accepted=_moment(export.accepted_at),
-        updated=_moment(export.updated_at),
+        accepted=moment(export.accepted_at),
+        updated=moment(export.updated_at),
         units=[
             ShownUnit(
                 unit_ref=unit.unit_ref,
@@ -174,9 +159,7 @@ def page(export: ExportView) -> Page:
         ],
         steps=[_step(step) for step in export.steps],
         events=[
-            ShownEvent(
-                event.seq, event.type, _moment(event.at), event.actor, json.dumps(event.data, ensure_ascii=False)
-            )
+            ShownEvent(event.seq, event.type, moment(event.at), event.actor, json.dumps(event.data, ensure_ascii=False))
             for event in reversed(export.events)
         ],
     )
@@ -192,25 +175,7 @@ def handoff(item: SandboxHandoffView) -> ShownHandoff:
         asked_for="no answer" if item.outcome == "none" else item.outcome,
         said="nothing" if item.answer is None else item.answer.message or item.answer.status,
         rung=item.rung.value,
-        received=_moment(item.received_at),
-    )
-
-
-def delivery(each: DeliveryView) -> ShownDelivery:
-    """Return a delivery as a page prints it."""
-    if each.delivered_at is not None:
-        when = f"delivered {_moment(each.delivered_at)}"
-    else:
-        when = f"due {_moment(each.due_at)}" if each.due_at is not None else ""
-    return ShownDelivery(
-        id=each.id,
-        event_type=each.event_type,
-        partner_id=each.partner_id,
-        channel=each.channel,
-        state=each.state.value,
-        attempts=each.attempts,
-        when=when,
-        error=each.error or "",
+        received=moment(item.received_at),
     )
 
 
@@ -232,5 +197,6 @@ def _artifact(artifact: ArtifactView) -> ShownArtifact:
     )
 
 
-def _moment(at: datetime) -> str:
+def moment(at: datetime) -> str:
+    """Return an instant as pages print it."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +11,8 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline import delivery, inspection, sandbox
 from pipeline.accounts import Caller
-from pipeline.console import facts
+from pipeline.console import facts, reach
+from pipeline.console.forms import fields_of
 from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in
 from pipeline.documents.render import TEMPLATES, render
 from pipeline.errors import NotFound, Refused
@@ -27,7 +28,6 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 _PAGE: Final = 50
-_LONGEST_FORM: Final = 4096
 
 
 @router.get("/style.css")
@@ -39,23 +39,18 @@ def style() -> Response:
 @router.get("/sign-in")
 def show_sign_in() -> Response:
     """Ask for a key."""
-    return _page(render("console/sign_in.html", refusal=None))
+    return page(render("console/sign_in.html", refusal=None))
 
 
 @router.post("/sign-in")
 async def take_sign_in(request: Request) -> Response:
     """Take a key, and remember who holds it for a few hours; the key itself is not kept."""
-    runtime = _runtime(request)
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _LONGEST_FORM:
-            break
-    given = parse_qs(body[:_LONGEST_FORM].decode(errors="replace")).get("key", [""])[0].strip()
+    runtime = runtime_of(request)
+    given = (await fields_of(request)).get("key", "")
     try:
         cookie = await run_in_threadpool(sign_in, runtime, given)
     except Refused as refused:
-        return _page(render("console/sign_in.html", refusal=refused.message), refused.status)
+        return page(render("console/sign_in.html", refusal=refused.message), refused.status)
     response = RedirectResponse("/console", 303, HEADERS)
     secure = runtime.settings.public_url.startswith("https:")
     response.set_cookie(
@@ -86,23 +81,23 @@ def show_exports(
     cursor: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Show the account's exports, newest first."""
-    runtime = _runtime(request)
-    caller = _caller(request)
+    runtime = runtime_of(request)
+    caller = caller_or_none(request)
     if caller is None:
-        return _to_sign_in()
+        return to_sign_in()
     with runtime.db.read() as session:
         wanted = Filter(state=state, quarantined=quarantined or None)
-        page = inspection.listed(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
+        found = inspection.listed(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
     following = None
-    if page.next_cursor is not None:
-        following = f"/console?cursor={quote(page.next_cursor)}" + (f"&state={state.value}" if state else "")
+    if found.next_cursor is not None:
+        following = f"/console?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
         following += "&quarantined=true" if quarantined else ""
-    return _page(
+    return page(
         render(
             "console/exports.html",
             account=caller.account_id,
             states=facts.state_links(state, quarantined=quarantined),
-            exports=[facts.row(item) for item in page.items],
+            exports=[facts.row(item) for item in found.items],
             following=following,
         )
     )
@@ -111,23 +106,23 @@ def show_exports(
 @router.get("/exports/{id}")
 def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
     """Show everything of one export."""
-    runtime = _runtime(request)
-    caller = _caller(request)
+    runtime = runtime_of(request)
+    caller = caller_or_none(request)
     if caller is None:
-        return _to_sign_in()
+        return to_sign_in()
     try:
         with runtime.db.read() as session:
             export = inspection.read(session, caller.account_id, id)
     except NotFound as missing:
-        return _page(render("console/missing.html", account=caller.account_id, message=missing.message), 404)
+        return page(render("console/missing.html", account=caller.account_id, message=missing.message), 404)
     deliveries = delivery.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
-    return _page(
+    return page(
         render(
             "console/export.html",
             account=caller.account_id,
             export=export,
             page=facts.page(export),
-            deliveries=[facts.delivery(each) for each in deliveries.items],
+            deliveries=[reach.delivery(each) for each in deliveries.items],
             more_deliveries=deliveries.next_cursor is not None,
         )
     )
@@ -136,17 +131,17 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
 @router.get("/sandbox")
 def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_length=128)] = None) -> Response:
     """Show what the sandbox broker received of the account, newest first."""
-    runtime = _runtime(request)
-    caller = _caller(request)
+    runtime = runtime_of(request)
+    caller = caller_or_none(request)
     if caller is None:
-        return _to_sign_in()
-    page = sandbox.received(runtime, caller.account_id, after=cursor, limit=_PAGE)
-    return _page(
+        return to_sign_in()
+    found = sandbox.received(runtime, caller.account_id, after=cursor, limit=_PAGE)
+    return page(
         render(
             "console/sandbox.html",
             account=caller.account_id,
-            handoffs=[facts.handoff(item) for item in page.items],
-            following=None if page.next_cursor is None else f"/console/sandbox?cursor={quote(page.next_cursor)}",
+            handoffs=[facts.handoff(item) for item in found.items],
+            following=None if found.next_cursor is None else f"/console/sandbox?cursor={quote(found.next_cursor)}",
         )
     )
 
@@ -154,10 +149,10 @@ def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_lengt
 @router.get("/artifacts/{id}")
 def download(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
     """Return a document to whoever looks at its export."""
-    runtime = _runtime(request)
-    caller = _caller(request)
+    runtime = runtime_of(request)
+    caller = caller_or_none(request)
     if caller is None:
-        return _to_sign_in()
+        return to_sign_in()
     with runtime.db.read() as session:
         row = inspection.find_artifact(session, caller.account_id, id).artifact
     headers = {
@@ -168,21 +163,25 @@ def download(id: str, request: Request) -> Response:  # noqa: A002 - the contrac
     return Response(runtime.store.get(row.sha256), headers=headers, media_type=row.media_type)
 
 
-def _runtime(request: Request) -> Runtime:
+def runtime_of(request: Request) -> Runtime:
+    """Return what the process has open."""
     runtime: Runtime = request.app.state.runtime
     return runtime
 
 
-def _caller(request: Request) -> Caller | None:
+def caller_or_none(request: Request) -> Caller | None:
+    """Return who has signed in; None where nobody has."""
     try:
-        return signed_in(_runtime(request), request.cookies.get(COOKIE, ""))
+        return signed_in(runtime_of(request), request.cookies.get(COOKIE, ""))
     except Refused:
         return None
 
 
-def _to_sign_in() -> Response:
+def to_sign_in() -> Response:
+    """Lead to the page to sign in."""
     return RedirectResponse("/console/sign-in", 303, HEADERS)
 
 
-def _page(html: str, status: int = 200) -> Response:
+def page(html: str, status: int = 200) -> Response:
+    """Return a page of the console."""
     return Response(html, status, HEADERS, "text/html; charset=utf-8")

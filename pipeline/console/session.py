@@ -45,6 +45,11 @@ def signed_in(runtime: Runtime, cookie: str, *, now: datetime | None = None) -> 
     return caller
 
 
+def token_of(runtime: Runtime, cookie: str) -> str:
+    """Return the sign that forms carry, so that only a page which this session was shown can send one."""
+    return _signature(runtime, f"form\n{cookie}")
+
+
 def _signature(runtime: Runtime, said: str) -> str:
     key = SecretBox(runtime.settings.secret_key).token("console-sessions").encode()
     return hmac.new(key, said.encode(), hashlib.sha256).hexdigest()

@@ -176,6 +176,10 @@ def test_deliveries_are_listed_and_sent_again(service: Commands, executed: dict[
     again = service.json("deliveries", "resend", listed[0]["id"])
     assert (again["id"], again["notificationId"]) == (listed[0]["id"], listed[0]["notificationId"])
     assert service("deliveries", "resend", "dlv_nobody").exit_code == 3
+    shown = service("deliveries", "show", listed[0]["id"])
+    assert (shown.exit_code, listed[0]["notificationId"] in shown.output) == (0, True)
+    assert service.json("deliveries", "show", listed[0]["id"])["tries"][0]["outcome"] == "delivered"
+    assert service("deliveries", "show", "dlv_nobody").exit_code == 3
 
 
 def test_printed_example_plan_passes_preflight(service: Commands) -> None:

@@ -79,6 +79,18 @@ def test_a_test_that_does_not_pass_shows_the_stage_and_the_remedy_and_exits_with
     assert "testing, failed" in there("partners", "list", "--account", "acc_1").stdout
 
 
+def test_a_partner_is_paused_and_resumed(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    add = ("partners", "add", "wh_1", "--account", "acc_1", "--kind", "warehouse", "--name", "Warehouse")
+    commands.json(*add, "--queue")
+    refused = commands("partners", "pause", "wh_1", "--account", "acc_1")
+    assert (refused.exit_code, "draft and not live" in refused.output) == (1, True)
+    commands.json("partners", "test", "wh_1", "--account", "acc_1")
+    for action, state in (("activate", "live"), ("pause", "paused"), ("resume", "live")):
+        assert commands.json("partners", action, "wh_1", "--account", "acc_1")["state"] == state
+    assert "wh_1 is paused" in commands("partners", "pause", "wh_1", "--account", "acc_1").output
+
+
 def test_a_new_secret_is_shown_once_and_the_old_one_has_its_overlap(there: Commands) -> None:
     first = added(there, "--live")
     assert first["state"] == "live"

@@ -1,0 +1,40 @@
+"""What a form on a page says: bounded, and only taken with the sign that the page itself was given."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+
+from pipeline.console.session import COOKIE, token_of
+from pipeline.errors import InsufficientRole
+from pipeline.runtime import Runtime
+
+LONGEST: Final = 4096
+
+#: The hidden field that every form but that of signing in carries.
+SIGN: Final = "sign"
+
+
+async def fields_of(request: Request) -> Mapping[str, str]:
+    """Return the fields of a form; what is beyond any form of ours is cut off."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST:
+            break
+    given = parse_qs(body[:LONGEST].decode(errors="replace"))
+    return {name: values[0].strip() for name, values in given.items()}
+
+
+def check_sign(runtime: Runtime, request: Request, fields: Mapping[str, str]) -> None:
+    """Raise InsufficientRole unless the form comes from a page of whoever is signed in.
+
+    A page of somebody else's, opened in the same browser, cannot know the sign: it is no part of the cookie.
+    """
+    expected = token_of(runtime, request.cookies.get(COOKIE, ""))
+    if not hmac.compare_digest(fields.get(SIGN, "").encode(), expected.encode()):
+        raise InsufficientRole("this form is not of a page that you have open; load the page again")

@@ -1,0 +1,229 @@
+"""The operator's pages of partners and of what they did not take: test, activate, pause, resend, replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse, Response
+
+from pipeline import breaker, connections, delivery, partners, replays
+from pipeline.accounts import ADMIN, OPERATE, Caller
+from pipeline.console import reach
+from pipeline.console.forms import check_sign, fields_of
+from pipeline.console.pages import HEADERS, caller_or_none, page, runtime_of, to_sign_in
+from pipeline.console.session import COOKIE, token_of
+from pipeline.documents.render import render
+from pipeline.errors import Refused
+from pipeline.execution import Wake
+from pipeline.notifications import Lane
+from pipeline.runtime import Runtime
+from pipeline.schemas.replays import ReplayRequest
+from pipeline.states import DeliveryState
+
+router = APIRouter(prefix="/console", include_in_schema=False)
+
+_PAGE: Final = 50
+
+#: What an administrator may do to a partner, and where it may be done.
+_ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
+    "test": lambda runtime, caller, partner: connections.examine(
+        runtime, caller.account_id, partner, tested_by=caller.key_id, test_key=caller.test
+    ),
+    "activate": lambda runtime, caller, partner: partners.activate(runtime, caller.account_id, partner),
+    "pause": lambda runtime, caller, partner: partners.pause(runtime, caller.account_id, partner),
+    "resume": lambda runtime, caller, partner: partners.resume(runtime, caller.account_id, partner),
+}
+
+
+@router.get("/partners")
+def show_partners(request: Request) -> Response:
+    """Show the account's partners: where each stands, how its last test went, and what it did not take."""
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    dead = delivery.dead_letters(runtime, caller.account_id)
+    rows = [reach.row(each, dead.get(each.id, 0)) for each in partners.listed(runtime, caller.account_id)]
+    return page(render("console/partners.html", account=caller.account_id, partners=rows))
+
+
+@router.get("/partners/{id}")
+def show_partner(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    owed: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """Show one partner: each way with the stages of its last test, and its dead letters."""
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    try:
+        return _partner(runtime, request, caller, id, said=None if owed is None else f"{owed} messages are owed again.")
+    except Refused as refused:
+        return _missing(caller, refused)
+
+
+@router.post("/partners/{id}/{action}")
+async def act(id: str, action: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+    """Do what a button of the partner's page says, and show the page again."""
+    return await run_in_threadpool(_acted, request, await fields_of(request), id, action)
+
+
+@router.get("/deliveries")
+def show_deliveries(
+    request: Request,
+    state: Annotated[DeliveryState | None, Query()] = None,
+    partner: Annotated[str | None, Query(max_length=64)] = None,
+    cursor: Annotated[str | None, Query(max_length=128)] = None,
+) -> Response:
+    """Show the account's deliveries, newest first."""
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    found = delivery.listed(runtime, caller.account_id, state=state, partner_id=partner, after=cursor, limit=_PAGE)
+    return page(
+        render(
+            "console/deliveries.html",
+            account=caller.account_id,
+            partner=partner,
+            states=reach.state_links(state, partner),
+            deliveries=[reach.delivery(each) for each in found.items],
+            following=reach.deliveries_link(state, partner, found.next_cursor) if found.next_cursor else None,
+        )
+    )
+
+
+@router.get("/deliveries/{id}")
+def show_delivery(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+    """Show one delivery with its tries: what was said at each, and what to do."""
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    try:
+        return _delivery(runtime, request, caller, id)
+    except Refused as refused:
+        return _missing(caller, refused)
+
+
+@router.post("/deliveries/{id}/resend")
+async def resend(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+    """Owe the delivery once more, and show its page again."""
+    return await run_in_threadpool(_resent, request, await fields_of(request), id)
+
+
+def _acted(request: Request, fields: Mapping[str, str], partner_id: str, action: str) -> Response:
+    # All in one thread: whose rows it may see is known to that thread alone.
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    if action not in {*_ACTIONS, "replay"}:
+        return page(render("console/missing.html", account=caller.account_id, message="there is no such page"), 404)
+    address = f"/console/partners/{quote(partner_id)}"
+    try:
+        check_sign(runtime, request, fields)
+        if action == "replay":
+            caller.need(OPERATE)
+            return _to(f"{address}?owed={_replayed(runtime, request, caller, partner_id, fields)}")
+        caller.need(ADMIN)
+        _ACTIONS[action](runtime, caller, partner_id)
+    except Refused as refused:
+        return _refused(runtime, request, caller, partner_id, refused)
+    return _to(address)
+
+
+def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Response:
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    try:
+        check_sign(runtime, request, fields)
+        caller.need(OPERATE)
+        _, lane = delivery.resend(runtime, caller.account_id, delivery_id, caller.key_id, test_only=caller.test)
+    except Refused as refused:
+        try:
+            return _delivery(runtime, request, caller, delivery_id, refusal=refused)
+        except Refused as missing:
+            return _missing(caller, missing)
+    _wake(request, [lane])
+    return _to(f"/console/deliveries/{quote(delivery_id)}")
+
+
+def _replayed(runtime: Runtime, request: Request, caller: Caller, partner: str, fields: Mapping[str, str]) -> int:
+    wanted = ReplayRequest(since=reach.instant(fields.get("since", "")))
+    messages = 0
+    while True:
+        report, lanes = replays.replay(
+            runtime, caller.account_id, partner, wanted, caller.key_id, test_only=caller.test
+        )
+        _wake(request, lanes)
+        messages += report.messages
+        if report.next is None:
+            return messages
+        wanted = wanted.model_copy(update={"until": report.until, "after": report.next})
+
+
+def _partner(
+    runtime: Runtime,
+    request: Request,
+    caller: Caller,
+    partner_id: str,
+    *,
+    said: str | None = None,
+    refusal: Refused | None = None,
+) -> Response:
+    shown = partners.get(runtime, caller.account_id, partner_id)
+    with runtime.db.read() as session:
+        health = breaker.health_of(session, caller.account_id, partner_id)
+    dead = delivery.listed(runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE)
+    html = render(
+        "console/partner.html",
+        account=caller.account_id,
+        partner=reach.partner(shown, health),
+        administers=caller.may(ADMIN),
+        operates=caller.may(OPERATE),
+        sign=token_of(runtime, request.cookies.get(COOKIE, "")),
+        dead=[reach.delivery(each) for each in dead.items],
+        more=reach.deliveries_link(DeliveryState.DEAD, partner_id, None) if dead.next_cursor else None,
+        said=said,
+        refusal=None if refusal is None else refusal.message,
+    )
+    return page(html, 200 if refusal is None else refusal.status)
+
+
+def _delivery(
+    runtime: Runtime, request: Request, caller: Caller, delivery_id: str, *, refusal: Refused | None = None
+) -> Response:
+    shown = reach.delivery(delivery.get(runtime, caller.account_id, delivery_id))
+    html = render(
+        "console/delivery.html",
+        account=caller.account_id,
+        delivery=shown,
+        resendable=shown.again and caller.may(OPERATE),
+        sign=token_of(runtime, request.cookies.get(COOKIE, "")),
+        refusal=None if refusal is None else refusal.message,
+    )
+    return page(html, 200 if refusal is None else refusal.status)
+
+
+def _refused(runtime: Runtime, request: Request, caller: Caller, partner_id: str, refused: Refused) -> Response:
+    try:
+        return _partner(runtime, request, caller, partner_id, refusal=refused)
+    except Refused as missing:
+        return _missing(caller, missing)
+
+
+def _missing(caller: Caller, refused: Refused) -> Response:
+    return page(render("console/missing.html", account=caller.account_id, message=refused.message), refused.status)
+
+
+def _wake(request: Request, lanes: list[Lane]) -> None:
+    request.app.state.publisher.wake(
+        [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
+    )
+
+
+def _to(address: str) -> Response:
+    return RedirectResponse(address, 303, HEADERS)
