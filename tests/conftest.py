@@ -16,7 +16,7 @@ import pytest
 from kombu.transport import memory
 
 from config.settings import Settings
-from pipeline import migrations
+from pipeline import migrations, tenancy
 from pipeline.db import Database
 from tests.contracts import sent
 from tests.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
@@ -57,6 +57,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what needs a server, so that `-m "not servers"` leaves it out."""
     if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
         item.add_marker(SERVERS)
+
+
+@pytest.fixture(autouse=True)
+def everybodys_rows_are_seen() -> Iterator[None]:
+    """Whose rows are seen is known to the thread: a test that acts for one account leaves that to no other test."""
+    with tenancy.acting_for(tenancy.EVERYBODY):
+        yield
 
 
 @pytest.fixture(autouse=True)
