@@ -54,16 +54,16 @@ def chapter99_columns(rows: Sequence[Chapter99]) -> dict[str, str | None]:
     }
 
 
-def metal_columns(rows: Sequence[Section232]) -> dict[str, str | None]:
-    """Return the metals with their weights and countries, in one order in every column."""
+def metal_columns(rows: Sequence[Section232]) -> dict[str, str | Decimal | None]:
+    """Return the metals with their weights and countries, in one order in every column; figures of one alone are numbers."""
     return {
         "metal_type": joined(row.metal for row in rows),
-        "metal_kg": joined(row.metal_weight_kg for row in rows),
+        "metal_kg": _figures([row.metal_weight_kg for row in rows]),
         "melt_pour_country": joined(row.country_of_melt_and_pour for row in rows),
         "primary_smelt": joined(row.primary_country_of_smelt for row in rows),
         "secondary_smelt": joined(row.secondary_country_of_smelt for row in rows),
         "cast_country": joined(row.country_of_cast for row in rows),
-        "us_metal_pct": joined(row.us_metal_percent for row in rows),
+        "us_metal_pct": _figures([row.us_metal_percent for row in rows]),
     }
 
 
@@ -88,6 +88,10 @@ def joined(values: Iterable[object]) -> str | None:
     """Return the values with `|` between them, empty places kept: the third weight is the third metal's."""
     texts = ["" if value is None else plain(value) if isinstance(value, Decimal) else str(value) for value in values]
     return "|".join(texts) if any(texts) else None
+
+
+def _figures(values: Sequence[Decimal | None]) -> str | Decimal | None:
+    return values[0] if len(values) == 1 else joined(values)
 
 
 def read_treatment(row: Mapping[str, str | None]) -> Treatment:

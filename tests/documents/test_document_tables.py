@@ -200,6 +200,8 @@ def test_workbook_has_numbers_as_numbers_and_codes_as_text() -> None:
     cells = dict(zip(names, lines[2], strict=True))
     assert (cells["unit_price"].data_type, cells["unit_price"].value) == ("n", 25)
     assert (cells["net_kg"].data_type, cells["net_kg"].value) == ("n", 14.4)
+    assert (cells["metal_kg"].data_type, cells["metal_kg"].value) == ("n", 70)
+    assert (cells["us_metal_pct"].data_type, cells["us_metal_pct"].value) == ("n", 0)
     assert (cells["hts10"].data_type, cells["hts10"].value) == ("s", "7323930045")
     assert (cells["invoice_date"].data_type, str(cells["invoice_date"].value)) == ("d", "2026-11-24 00:00:00")
     assert names == list(csv_rows(invoice)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from pipeline.documents.treatment_columns import (
     metal_columns,
     read_treatment,
 )
+from pipeline.money import plain
 from pipeline.schemas.plan import Treatment, as_json
 
 TEXTS = st.text(st.sampled_from("a|\\=,#[]. '=+é漢"), min_size=1, max_size=12).map(str.strip).filter(bool)
@@ -63,9 +65,10 @@ TREATMENTS = st.fixed_dictionaries(
 
 
 def columns_of(treatment: Treatment) -> dict[str, str | None]:
+    metals = metal_columns(treatment.section232)
     return {
         **chapter99_columns(treatment.chapter99),
-        **metal_columns(treatment.section232),
+        **{name: plain(cell) if isinstance(cell, Decimal) else cell for name, cell in metals.items()},
         **agency_columns(treatment.pga),
         "treatment_undetermined": treatment.undetermined,
     }
