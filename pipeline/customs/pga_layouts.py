@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, cached_property
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field as Member
@@ -89,6 +90,7 @@ class RecordRules(Row):
     unknown: Annotated[str, Member(pattern=r"^[ -~]$")]
     layouts: Mapping[str, Mapping[str, Annotated[str, Member(pattern=_FIELD)]]]
     order: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
     overflow: Mapping[str, Mapping[str, str]]
     shortened: Mapping[str, tuple[str, ...]]
     most: Mapping[str, int]
@@ -108,6 +110,9 @@ class RecordRules(Row):
         ]
         named += [(place.record, name) for place in self.elements.values() for name in place.others]
         named += [(place.record, place.field) for place in self.elements.values() if place.field is not None]
+        for one, other in self.pairs:
+            if (one, other) not in pairwise(self.order):
+                raise ValueError(f"{one} and {other} are a pair, but do not follow one another in the order")
         for record, name in [*named, *((record, None) for record in (*self.order, *self.most))]:
             if record not in self.layouts or (name is not None and name not in self.layouts[record]):
                 raise ValueError(f"{record} {name or ''} is named, but has no layout")

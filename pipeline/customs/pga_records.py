@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from itertools import zip_longest
 
 from pipeline.customs.pga_answers import USE, USE_TEXT, Answer, Asked
 from pipeline.customs.pga_layouts import Fault, Field, Place, RecordRules, Trouble, Written, record_rules
@@ -115,18 +116,23 @@ class _Writer:
                 elif asked.values:
                     self._datum(asked)
         self._put(head)
+        seconds = dict(self._rules.pairs)
         for record in self._rules.order:
             if record == "PG19":
                 self._put_entities()
-            elif record not in _TRIO:
-                drafts = self._drafts.get(record, [])
-                most = self._rules.most.get(record, len(drafts))
-                if len(drafts) > most:
-                    times = "once" if most == 1 else f"{most} times"
-                    note = f"{record} is sent {times} at most; the further values are left to the filer"
-                    self._tell(drafts[0].key, note, unfit=True)
-                for draft in drafts[:most]:
+            elif record not in _TRIO and record not in seconds.values():
+                paired = zip_longest(self._sent(record), self._sent(seconds[record]) if record in seconds else ())
+                for draft in (draft for pair in paired for draft in pair if draft is not None):
                     self._put(draft)
+
+    def _sent(self, record: str) -> list[_Draft]:
+        drafts = self._drafts.get(record, [])
+        most = self._rules.most.get(record, len(drafts))
+        if len(drafts) > most:
+            times = "once" if most == 1 else f"{most} times"
+            note = f"{record} is sent {times} at most; the further values are left to the filer"
+            self._tell(drafts[0].key, note, unfit=True)
+        return drafts[:most]
 
     def _datum(self, asked: Asked) -> None:
         place = _place(self._rules, asked.key, self._answer.row.agency)

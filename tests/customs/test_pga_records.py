@@ -146,15 +146,20 @@ def test_a_product_certificate_by_reference_gives_id_and_version() -> None:
     assert got.places == {(0, "productId"): "PG02 10-28", (0, "versionId"): "PG02 33-51"}
 
 
-def test_each_country_of_harvest_and_each_species_has_its_record() -> None:
+def test_each_species_stands_with_its_country_of_harvest() -> None:
     data = {"genus": ["Acer", "Quercus"], "species": ["saccharum", "rubra"], "harvestCountry": ["CA", "US"]}
     got = made([pga_row("AL2", "APH", data=data)])
     assert got.records[2:] == [
         "PG05ACER                  SACCHARUM".ljust(80),
-        "PG05QUERCUS               RUBRA".ljust(80),
         "PG06HRVCA".ljust(80),
+        "PG05QUERCUS               RUBRA".ljust(80),
         "PG06HRVUS".ljust(80),
     ]
+
+
+def test_a_species_of_several_countries_stands_before_all_of_them() -> None:
+    got = made([pga_row("AL2", "APH", data={"genus": "Acer", "species": "rubrum", "harvestCountry": ["CA", "US"]})])
+    assert [record[:9].strip() for record in got.records[2:]] == ["PG05ACER", "PG06HRVCA", "PG06HRVUS"]
 
 
 def test_each_affirmation_of_compliance_has_its_record() -> None:
