@@ -12,6 +12,8 @@ from pipeline.schemas.problems import Finding
 
 _LETTERS_OR_DIGITS = re.compile(r"[A-Z0-9]+")
 _LETTERS = re.compile(r"[A-Z]+")
+# What a hyphen joins is one word, with or without spaces about it: Rawles - Aden is Rawles-Aden.
+_HYPHEN = re.compile(r"\s*[-\u2010-\u2015]\s*")
 # Between digits punctuation is passed over, and what remains is one number: 12-34-56 is 123456. A space parts numbers.
 _BETWEEN_DIGITS = re.compile(r"(?<=[0-9])[^\w\s]+(?=[0-9])")
 # A number that runs into letters names a street (250th), not a house.
@@ -131,7 +133,7 @@ def _words(name: str) -> list[str]:
     # Punctuation falls away within a word; initials that follow one another are one word, written A.B.C. or A B C.
     words: list[str] = []
     initials = ""
-    for piece in _plain(name).replace("/", " ").split():
+    for piece in _HYPHEN.sub("-", _plain(name)).replace("/", " ").split():
         word = "".join(_LETTERS_OR_DIGITS.findall(piece))
         if len(word) == 1 and word.isalpha():
             initials += word

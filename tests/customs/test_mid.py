@@ -27,6 +27,8 @@ def address(line1: str, city: str, country: str = "US", region: str | None = Non
         ("20th Century Fox", "20TCEN"),
         ("The Embassy of Spain", "EMBSPA"),
         ("Rawles-Aden Corp.", "RAWCOR"),
+        ("Rawles - Aden Corp.", "RAWCOR"),
+        ("Rawles \u2013 Aden Corp.", "RAWCOR"),
         ("Thomas S. Delvaux Company", "THODEL"),
         ("H & M Household", "HMHOU"),
         ("X", "X"),
