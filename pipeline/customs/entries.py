@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from functools import cache
+from zoneinfo import ZoneInfo
 
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
@@ -13,9 +15,17 @@ from pipeline.schemas.problems import Finding
 
 
 def entry_date(unit: Unit) -> date:
-    """Return the day that the unit is expected to be entered: its arrival where that is known, else its export."""
+    """Return the day that the unit is expected to be entered: its arrival where that is known, else its export.
+
+    The day is the one of the clock that the rules go by, whichever offset the plan writes the arrival in.
+    """
     arrival = unit.entry.estimated_arrival_at
-    return arrival.date() if arrival is not None else unit.entry.export_date
+    return unit.entry.export_date if arrival is None else arrival.astimezone(_eastern()).date()
+
+
+@cache
+def _eastern() -> ZoneInfo:
+    return ZoneInfo(entry_rules().clock.zone)
 
 
 def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:

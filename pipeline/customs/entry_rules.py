@@ -7,14 +7,29 @@ from datetime import date
 from functools import cache
 from itertools import combinations
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.customs.rules import Data, Figure, Row, load
 
 #: A regular expression; one that cannot be read is an error of loading. Case never matters in what people write.
 Pattern = re.Pattern[str]
 TariffPrefix = Annotated[str, Field(pattern=r"^(0[1-9]|[1-9][0-9])[0-9]{0,8}$")]
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"{name!r} is no time zone such as America/New_York") from error
+    return name
+
+
+class Clock(Row):
+    """The time zone in which the days of entry are counted."""
+
+    zone: Annotated[str, AfterValidator(_zone)]
 
 
 class ImporterNumber(Data):
@@ -207,6 +222,7 @@ class EntryRules(Data):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     as_of: date
     destination: str
+    clock: Clock
     countries: Countries
     importer_numbers: ImporterNumbers
     ended_entry_types: tuple[EndedEntryType, ...]

@@ -74,6 +74,8 @@ def _unfit(line: Line, told: list[Answer], parties: UnitParties, pointer: str) -
             named = f"{line.treatment.pga[one.place].agency} records, {one.key}"
         elif one.key in _CODES:
             here += f"/{one.key}"
+        elif one.key == "arrivalDatetime":
+            here = f"{pointer.rpartition('/lines/')[0]}/entry/estimatedArrivalAt"
         yield Finding(
             rule="V14-RECORD",
             severity="warn",

@@ -93,7 +93,7 @@ def _carried(carried: Carried | None, unit: Unit, line: Line) -> tuple[str, ...]
     match carried:
         case "arrival":
             arrival = unit.entry.estimated_arrival_at
-            return () if arrival is None else (f"{arrival:%Y-%m-%dT%H:%M}",)
+            return () if arrival is None else (arrival.isoformat(timespec="minutes").replace("+00:00", "Z"),)
         case "port_of_entry":
             return (unit.entry.port_of_entry,)
         case "country_of_origin":

@@ -187,6 +187,10 @@ class _Writer:
         except ValueError:
             self._tell(asked.key, f"{asked.values[0]}: give day and time, such as 2026-11-27T13:00", unfit=True)
             return
+        if instant.tzinfo is not None and not instant.utcoffset():
+            note = f"{asked.values[0]} is UTC: give the port's own time, such as 2026-11-27T13:00-05:00"
+            self._tell(asked.key, note, unfit=True)
+            return
         self._draft(asked, place, 0).values.update(date=f"{instant:%m%d%Y}", time=f"{instant:%H%M}")
 
     def _party(self, asked: Asked, place: Place) -> None:

@@ -50,6 +50,7 @@ def test_the_data_that_ships_is_right(name: str) -> None:
         ("entry", "exchange_rates/usual/CAD", {"least": "1", "most": "0.5"}, "a rate of at least 1 and at most 0.5"),
         ("entry", "sale/source", None, "sale.source"),
         ("entry", "weights/status", None, "weights.status"),
+        ("entry", "clock/zone", "America/Buffalo", "is no time zone such as America/New_York"),
         ("entry", "incoterms/confidence", None, "incoterms.confidence"),
         (
             "entry",

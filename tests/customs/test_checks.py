@@ -107,6 +107,25 @@ def test_a_day_that_has_passed_is_pointed_out_and_changes_nothing_else() -> None
     assert said(plan(), on=date(2027, 3, 1)) == [("V26", "warn", f"{UNIT}/entry/estimatedArrivalAt")]
 
 
+@pytest.mark.parametrize(
+    ("arrival", "severity"),
+    [
+        ("2026-11-30T04:59:00Z", "warn"),  # a minute to midnight in New York
+        ("2026-11-30T05:00:00Z", "block"),
+        ("2026-11-29T20:59:00-08:00", "warn"),
+        ("2026-11-29T21:00:00-08:00", "block"),
+        ("2026-11-30T00:59:00-04:00", "warn"),
+    ],
+)
+def test_a_day_begins_at_midnight_in_the_east_wherever_the_goods_arrive(arrival: str, severity: str) -> None:
+    made = with_changes(
+        (f"{UNIT}/entry/type", "11"),
+        (f"{UNIT}/entry/estimatedArrivalAt", arrival),
+        (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
+    )
+    assert said(made) == [("V20", severity, f"{UNIT}/parties/importerOfRecord/importerNumber")]
+
+
 def test_without_an_arrival_the_day_of_export_counts() -> None:
     late = with_changes(
         (f"{UNIT}/entry/estimatedArrivalAt", None), (f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.builders import changed, plan
 from tests.customs.cases import UNIT, findings, said, with_changes
@@ -63,6 +65,31 @@ def test_a_certification_as_short_as_the_first_version_took_it_is_read_and_asked
         ("V30", "warn", f"{CERTIFICATE}/{missing}")
         for missing in ("certifierContact", "certifierAddress", "producer", "importer", "goods")
     ]
+
+
+#: The nine elements of USMCA annex 5-A, and what a certification without each is told: by the schema or by V30.
+ELEMENTS: dict[int, tuple[list[tuple[str, Any]], str]] = {
+    1: ([("certifierRole", None)], "/certifierRole"),
+    2: ([("certifierContact", None)], "/certifierContact"),
+    3: ([("certifierRole", "importer")], "/exporter"),
+    4: ([("producerOnRequest", False)], "/producer"),
+    5: ([("importer", None)], "/importer"),
+    6: ([("goods", [])], "/goods"),
+    7: ([("criterion", None)], "/criterion"),
+    8: ([("blanketTo", None)], "/blanketTo"),
+    9: ([("signedOn", None)], "/signedOn"),
+}
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_each_of_the_nine_elements_of_a_certification_is_asked_for(element: int) -> None:
+    changes, missing = ELEMENTS[element]
+    made = with_changes(*((f"{CERTIFICATE}/{name}", value) for name, value in changes))
+    try:
+        told = [finding.pointer for finding in findings(made) if finding.rule == "V30"]
+    except ValidationError as refused:
+        told = ["/" + "/".join(str(part) for part in error["loc"]) for error in refused.errors()]
+    assert told == [f"{CERTIFICATE}{missing}"]
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,11 @@ def food(flag: str = "FD1", processing: str = "PRO", *without: str, **more: Any)
     return pga_row(flag, "FDA", program="FOO", processing=processing, intendedUse="130.000", data=data)
 
 
+ARRIVAL = f"{UNIT}/entry/estimatedArrivalAt"
+
+
 def answered(row: Json, *changes: tuple[str, Any]) -> Json:
-    return with_changes((ROW, row), *changes)
+    return with_changes((ROW, row), (ARRIVAL, "2026-11-26T13:00:00-05:00"), *changes)
 
 
 def test_food_that_says_everything_has_no_finding() -> None:
@@ -49,8 +52,17 @@ def test_prior_notice_takes_arrival_from_the_entry_and_asks_for_the_facility() -
     registration = ("V14-DATA", "block", f"{ROW}/data/foodFacilityRegistration")
     assert said(answered(food("FD3"))) == [registration]
     assert said(answered(food("FD3", foodFacilityExemption="FME"))) == []
-    unplanned = answered(food("FD3"), (f"{UNIT}/entry/estimatedArrivalAt", None))
+    unplanned = answered(food("FD3"), (ARRIVAL, None))
     assert said(unplanned) == [("V14-DATA", "block", f"{ROW}/data/arrivalDatetime"), registration]
+
+
+def test_an_arrival_in_utc_is_asked_for_in_the_time_of_the_port() -> None:
+    made = answered(food("FD3", foodFacilityExemption="FME"), (ARRIVAL, "2026-11-26T18:00:00Z"))
+    (finding,) = findings(made)
+    assert (finding.rule, finding.severity, finding.pointer) == ("V14-RECORD", "warn", ARRIVAL)
+    assert "2026-11-26T18:00Z is UTC: give the port's own time" in finding.message
+    own = food("FD3", foodFacilityExemption="FME", arrivalDatetime="2026-11-26T13:00")
+    assert said(answered(own, (ARRIVAL, "2026-11-26T18:00:00Z"))) == []
 
 
 def test_two_ways_to_answer_are_both_named() -> None:

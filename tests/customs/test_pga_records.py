@@ -106,6 +106,12 @@ def test_dates_are_written_as_the_layout_has_them() -> None:
     assert (record[5:13], record[13:17], record[17:21]) == ("11262026", "1305", "0901")
 
 
+def test_an_arrival_in_utc_leaves_day_and_time_to_the_filer() -> None:
+    got = made([food()], (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T18:05:00Z"))
+    assert [record for record in got.records if record.startswith("PG30")] == ["PG30A            0901".ljust(80)]
+    assert any(one.key == "arrivalDatetime" and one.unfit for one in got.told)
+
+
 def test_a_disclaimer_is_sent_with_nothing_else() -> None:
     got = made([pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"productName": "left out"})])
     assert kinds(got.records) == ["OI", "PG01"]
@@ -251,7 +257,8 @@ def test_a_party_that_the_unit_does_not_name_has_no_address() -> None:
 def test_what_does_not_fit_is_a_finding_at_the_datum(row: Json, pointer: str) -> None:
     named = {"fdaImporter": "Demo Housewares Inc, Dock 4", "deliveredTo": "Demo Housewares Inc, Dock 4"}
     known = row | {"data": row["data"] | named}
-    assert said(with_changes((f"{ROWS}/0", known))) == [("V14-RECORD", "warn", f"{ROWS}/0/{pointer}")]
+    at_the_port = (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T13:00:00-05:00")
+    assert said(with_changes((f"{ROWS}/0", known), at_the_port)) == [("V14-RECORD", "warn", f"{ROWS}/0/{pointer}")]
 
 
 def test_a_description_in_other_letters_is_a_finding_and_a_long_one_is_not() -> None:

@@ -278,6 +278,33 @@ def test_of_goods_of_a_territory_no_country_of_the_metal_is_reported() -> None:
     assert len(data_needed("7323930045", "GU", date(2026, 7, 15))[0].fields) == 3
 
 
+@pytest.mark.parametrize(
+    ("on", "severities"),
+    [("2026-07-29", []), ("2026-07-30", ["warn"] * 2), ("2026-09-13", ["warn"] * 2), ("2026-09-14", ["block"] * 2)],
+)
+def test_copper_wire_is_asked_where_it_was_smelted_and_cast_by_a_rule_of_its_own(
+    on: str, severities: list[str]
+) -> None:
+    wire = of("8544429090", FREE, heading("9903.82.09"), metals=[metal_row("copper", "3.200")])
+    asked = [item for item in said(with_changes(*entered(on), *wire)) if item[0] == "V09"]
+    assert [severity for _, severity, _ in asked] == severities
+    assert [pointer.rpartition("/")[2] for _, _, pointer in asked] == [
+        "primaryCountryOfSmelt",
+        "countryOfCast",
+    ][: len(severities)]
+
+
+def test_other_copper_is_asked_for_its_weight_alone() -> None:
+    (needed,) = data_needed("7411101030", "CL", date(2026, 11, 24))
+    assert needed.fields == ("its weight in kg", "the net weight in kg")
+    (wire,) = [need for need in data_needed("8544491000", "CL", date(2026, 11, 24)) if need.metal == "copper"]
+    assert wire.fields[2:] == (
+        "the primary country of smelt (or OTH)",
+        "the country of cast (or OTH)",
+        "the secondary country of smelt, if there is one",
+    )
+
+
 def test_an_undecided_line_is_not_asked_for_headings() -> None:
     made = with_changes((STACK, []), (f"{PAN}/treatment/undetermined", "The steel is being looked into."))
     assert said(made) == [("T01", "block", f"{PAN}/treatment/undetermined")]
