@@ -159,6 +159,8 @@ def _standing(rules: Ruleset, when: When, facts: LineFacts) -> Iterator[Reason]:
 
 
 def _varying(rules: Ruleset, when: When, facts: LineFacts, beside: Beside) -> Iterator[Reason]:
+    if when.holds is not None:
+        yield _holds(when.holds, facts)
     if when.no_metal:
         yield _no_metal(facts)
     if when.light:
@@ -212,6 +214,15 @@ def _lists(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
 
 def _membership(listed: Listed) -> str:
     return f"{listed.code} is on list {listed.list.id} ({listed.version.status}: {listed.version.source})"
+
+
+def _holds(metal: Metal, facts: LineFacts) -> Reason:
+    weight = facts.weight_of((metal,))
+    if weight is None:
+        return Verdict.UNKNOWN, f"whether the article holds {metal} is not given"
+    if weight:
+        return Verdict.YES, f"the article holds {plain(weight)} kg of {metal}"
+    return Verdict.NO, f"the article holds no {metal}"
 
 
 def _no_metal(facts: LineFacts) -> Reason:

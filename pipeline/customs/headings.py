@@ -125,6 +125,7 @@ class When(Data):
     chapters: frozenset[Chapter] = frozenset()
     not_chapters: frozenset[Chapter] = frozenset()
     spi: frozenset[str] = frozenset()
+    holds: Metal | None = None
     no_metal: bool = False
     light: bool = False
     us_metal_percent: Figure | None = None
@@ -135,7 +136,13 @@ class When(Data):
     @cached_property
     def varies(self) -> bool:
         """Tell whether it hangs on more than code, origin, special program and day."""
-        tests = (self.no_metal, self.light, self.metal_from is not None, self.us_metal_percent is not None)
+        tests = (
+            self.holds is not None,
+            self.no_metal,
+            self.light,
+            self.metal_from is not None,
+            self.us_metal_percent is not None,
+        )
         return any(tests) or bool(self.beside)
 
     def words(self) -> Iterator[str]:
@@ -150,6 +157,15 @@ class When(Data):
         ):
             if names:
                 yield f"{said} {_either(sorted(names))}"
+        yield from self._metal_words()
+        if self.beside:
+            yield f"beside one of {', '.join(self.beside)}"
+        if self.asks is not None:
+            yield f"for a person to say: {self.asks}"
+
+    def _metal_words(self) -> Iterator[str]:
+        if self.holds is not None:
+            yield f"there is {self.holds} in it"
         if self.no_metal:
             yield "no aluminum, steel or copper in it"
         if self.light:
@@ -158,10 +174,6 @@ class When(Data):
             yield f"at least {plain(self.us_metal_percent)} % of its listed metal is of the United States"
         if self.metal_from is not None:
             yield self.metal_from.words
-        if self.beside:
-            yield f"beside one of {', '.join(self.beside)}"
-        if self.asks is not None:
-            yield f"for a person to say: {self.asks}"
 
     def _list_words(self) -> Iterator[str]:
         if self.lists:

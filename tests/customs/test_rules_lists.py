@@ -40,7 +40,7 @@ def test_the_lists_of_april_hold_as_many_provisions_as_were_published() -> None:
     }  # fmt: skip
 
 
-def test_the_lists_of_aluminum_before_april_hold_as_many_provisions_as_were_published() -> None:
+def test_the_lists_of_metals_before_april_hold_as_many_provisions_as_were_published() -> None:
     before = date(2026, 4, 5)
     counts = {
         held.list.id: len(held.codes) for held in ruleset().held if held.list.metal and held.version.holds(before)
@@ -48,10 +48,9 @@ def test_the_lists_of_aluminum_before_april_hold_as_many_provisions_as_were_publ
     assert {name: count for name, count in counts.items() if name.startswith("19")} == {
         "19(g)": 8, "19(i)": 6, "19(j)": 24, "19(k)": 224,
     }  # fmt: skip
-    assert {name for name in counts if not name.startswith("19")} == {
-        "steel until 2026-04-05?",
-        "copper until 2026-04-05?",
-    }
+    assert {name.removesuffix(" until April 2026"): count for name, count in counts.items() if name[:2] != "19"} == {
+        "16(j)": 39, "16(l)": 9, "16(m)": 158, "16(n)": 410, "36(b)": 80,
+    }  # fmt: skip
 
 
 def test_no_provision_is_on_two_tiers_of_one_metal() -> None:
@@ -97,9 +96,10 @@ def test_june_moves_provisions_to_the_lower_tier_and_to_a_list_of_their_own() ->
         ("3701300000", date(2026, 6, 7), []),
         ("3701300000", JUNE, ["(vi)"]),  # lithographic plates
         ("9403200075", JUNE, ["(vii)"]),  # racks
-        ("7323930045", date(2026, 4, 5), ["steel until 2026-04-05?"]),  # its lists were not read
+        ("7323930045", date(2026, 4, 5), ["16(m) until April 2026"]),
+        ("7323930045", date(2025, 8, 17), ["steel until 2025-08-17?"]),  # its lists were not read
         ("7615107180", date(2026, 4, 5), ["19(j)"]),
-        ("3304995000", date(2026, 4, 5), ["19(k)"]),  # cosmetics in aluminum, until April
+        ("3304995000", date(2026, 4, 5), ["19(k)", "16(n) until April 2026"]),  # cosmetics in metal, until April
         ("3304995000", APRIL, []),
         ("3304995000", date(2025, 8, 17), []),
         ("6105100010", date(2026, 4, 5), []),

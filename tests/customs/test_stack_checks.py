@@ -220,12 +220,12 @@ def test_a_plan_of_another_ruleset_is_flagged_and_its_treatment_kept(
     assert finding.source == f"ruleset {ruleset().id}, {ruleset().content_hash}"
 
 
-MARCH = entered("2026-03-02")
+MARCH, SUMMER = "2026-03-02", "2025-08-15"
 
 
-def of_march(*changes: tuple[str, Any]) -> list[tuple[str, str]]:
-    """What is said of the pan's metals, entered when lists of steel were others; of the other lines other things are."""
-    made = with_changes(*MARCH, *changes)
+def of_day(on: str, *changes: tuple[str, Any]) -> list[tuple[str, str]]:
+    """What is said of the pan's metals, entered when lists of metals were others; of the other lines other things are."""
+    made = with_changes(*entered(on), *changes)
     return [
         (finding.severity, finding.message)
         for finding in findings(made)
@@ -233,38 +233,51 @@ def of_march(*changes: tuple[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def test_steel_before_april_is_asked_for_by_lists_that_were_not_read() -> None:
-    surcharge = heading("9903.03.01", "10")
-    ((severity, message),) = of_march((STACK, [surcharge]))
+def test_steel_before_august_2025_is_asked_for_by_lists_that_were_not_read() -> None:
+    ((severity, message),) = of_day(SUMMER, (STACK, []))
     assert severity == "warn"
     assert message == (
         "Line L1: 7323930045 of CA may need 9903.81.87 or 9903.81.89 or 9903.81.90 (Section 232, steel until "
-        "2026-04-05) and 9903.78.01 (Section 232, copper until 2026-04-05), by lists that these rules do not hold."
+        "2026-04-05), by lists that these rules do not hold."
     )
-    kept = of_march((STACK, [heading("9903.03.06", "0"), heading("9903.81.89", "50")]))
-    assert [severity for severity, _ in kept] == ["note"]  # copper alone, of which nothing is known
+    assert of_day(SUMMER, (STACK, [heading("9903.81.89", "50")])) == []
 
 
 def test_goods_of_which_nothing_speaks_for_metal_are_noted_all_the_same() -> None:
-    goods = of("6105100010", heading("9903.03.01", "10"))
-    assert [severity for severity, _ in of_march(*goods)] == ["note"]
+    assert [severity for severity, _ in of_day(SUMMER, *of("6105100010"))] == ["note"]
+    assert of_day(MARCH, *of("6105100010", heading("9903.03.01", "10"))) == []
+
+
+def test_steel_and_copper_before_april_are_held_to_their_lists() -> None:
+    right = (STACK, [heading("9903.03.06", "0"), heading("9903.81.90", "50")])
+    assert of_day(MARCH, right) == []
+    said_of_it = (
+        "7323930045 of CA (on list 16(m) until April 2026) carries no 9903.81.90 "
+        "(Derivative steel articles of chapter 73, 50 %)"
+    )
+    assert of_day(MARCH, (STACK, [heading("9903.03.06", "0")])) == [("warn", f"Line L1: {said_of_it}.")]
+    of_another_list = of_day(MARCH, (STACK, [heading("9903.03.06", "0"), heading("9903.81.91", "50")]))
+    assert [severity for severity, _ in of_another_list] == ["warn"]
+    tube = of("7411101030", heading("9903.03.06", "0"), metals=[metal_row("copper", "3.2")], origin="CL")
+    assert [severity for severity, _ in of_day(MARCH, *tube)] == ["warn"]
+    assert "9903.78.01 (Copper, on its value, 50 %)" in of_day(MARCH, *tube)[0][1]
 
 
 def test_aluminum_before_april_is_held_to_its_lists() -> None:
     aluminum = [metal_row("aluminum", "3.2", primaryCountryOfSmelt="CA", countryOfCast="CA")]
     right = of("7615107180", heading("9903.03.06", "0"), heading("9903.85.07", "50"), metals=aluminum)
-    assert [severity for severity, _ in of_march(*right)] == ["note"]  # steel and copper in it
+    assert of_day(MARCH, *right) == []
     missing = of("7615107180", heading("9903.03.06", "0"), metals=aluminum)
     said_of_it = (
         "7615107180 of CA (on list 19(j)) carries no 9903.85.07 (Derivative aluminum articles of chapter 76, 50 %)"
     )
-    assert ("warn", f"Line L1: {said_of_it}.") in of_march(*missing)
+    assert ("warn", f"Line L1: {said_of_it}.") in of_day(MARCH, *missing)
     of_april = of("7615107180", heading("9903.03.06", "0"), heading("9903.82.09"), metals=aluminum)
-    assert of_march(*of_april)[0][0] == "block"
+    assert of_day(MARCH, *of_april)[0][0] == "block"
 
 
 def test_of_lists_that_were_only_heard_of_no_weight_refuses_a_plan() -> None:
-    bare = of_march((STACK, [heading("9903.03.01", "10")]), (f"{PAN}/treatment/section232", []))
+    bare = of_day(SUMMER, (STACK, []), (f"{PAN}/treatment/section232", []))
     assert {severity for severity, _ in bare} == {"warn"}
     assert any("but the weight of its steel is not given" in message for _, message in bare)
 
