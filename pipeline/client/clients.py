@@ -113,7 +113,7 @@ class Exports(Surface, Carrier):
 
 
 class AsyncExports(Surface, AsyncCarrier):
-    """The same for asyncio and trio: calls are awaited, and lists and events read with `async for`."""
+    """The same for asyncio: calls are awaited, and lists and events read with `async for`."""
 
     def __init__(
         self, url: str, key: str | None, *, timeout_seconds: float = 30, retries: Retries | None = None

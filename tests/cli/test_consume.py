@@ -176,7 +176,9 @@ def test_command_that_is_ended_has_lost_nothing(
     process.communicate(timeout=20)
     assert process.returncode == (130 if number is signal.SIGINT else -number)
     send(broker_url, "m-2")
-    assert consume.ids("--timeout", "0") == ["m-2"]
+    # A message that was shown and not yet taken when the end came is there again.
+    again = consume.ids("--timeout", "0")
+    assert again in (["m-2"], ["m-1", "m-2"])
 
 
 def test_what_does_not_come_in_time_is_told(consume: Consume, broker_url: str) -> None:

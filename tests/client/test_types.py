@@ -1,0 +1,50 @@
+"""What a type checker knows of the two clients; mypy reads this file, and the test only shows that it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from typing import assert_type
+
+from pipeline.client import AsyncExports, Execution, Exports, File, Version
+from pipeline.contracts.examples import example
+from pipeline.schemas.execution import EventView, ExportSummary, ExportView
+from pipeline.schemas.partners import PartnerView
+from pipeline.schemas.tracing import NotificationTrace
+from tests.client.conftest import Scripted, said_json
+
+
+def waiting(api: Exports, plan: dict[str, object]) -> None:
+    """Say what each kind of call gives."""
+    export = assert_type(api.inspect("exp_1"), ExportView)
+    assert_type(api.execute(plan, idempotency_key="k", wait_seconds=1), Execution)
+    assert_type(api.inspect_if_changed("exp_1", '"tag"'), Version | None)
+    assert_type(api.partners(), Sequence[PartnerView])
+    assert_type(api.exports(state="executed"), Iterator[ExportSummary])
+    assert_type(api.events("exp_1", after=3), Iterator[EventView])
+    assert_type(api.files(export), Iterator[File])
+    api.inspect(1)  # type: ignore[arg-type]
+    api.execute(plan, key="k")  # type: ignore[call-arg]
+
+
+async def awaiting(api: AsyncExports, plan: dict[str, object]) -> None:
+    """Say what each kind of call gives to be awaited."""
+    assert_type(await api.inspect("exp_1"), ExportView)
+    assert_type(api.trace("m-1"), Awaitable[NotificationTrace])
+    assert_type(await api.execute(plan, idempotency_key="k", wait_seconds=1), Execution)
+    assert_type(api.exports(state="executed"), AsyncIterator[ExportSummary])
+    async for event in api.events("exp_1"):
+        assert_type(event, EventView)
+    await api.inspect(1)  # type: ignore[arg-type]
+
+
+def test_checked_types_are_those_that_come(server: Scripted) -> None:
+    server.says(said_json(example("export")))
+    with Exports(server.url, "key") as api:
+        assert type(api.inspect("exp_1")) is ExportView
+
+    async def awaited() -> ExportView:
+        async with AsyncExports(server.url, "key") as api:
+            return await api.inspect("exp_1")
+
+    assert type(asyncio.run(awaited())) is ExportView
