@@ -45,7 +45,7 @@ fix: setup ## Mend what the formatter and the linter can mend
 contracts: setup ## Publish what was added to the schemas of messages, bodies and answers; refuses what breaks
 	$(VENV)/bin/python -m tests.contracts.published
 
-soak: setup ## Hold ten thousand random invoices to the promises of money and weight; takes minutes
+soak: setup ## Hold ten thousand random invoices to the promises of money and weight; nine minutes of one processor
 	$(VENV)/bin/pytest -m long tests/money
 
 bench: setup ## Measure; prints ratios

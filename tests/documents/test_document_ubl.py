@@ -53,13 +53,54 @@ def bare(data: dict[str, Any]) -> None:
     data["usmcaCertificates"] = []
 
 
+def furnished(data: dict[str, Any]) -> None:
+    seller, buyer = data["parties"]["seller"], data["parties"]["buyer"]
+    data["invoice"].update(
+        assists="declared",
+        assistItems=[{"name": "Die lent by the buyer", "amount": "350.00"}, {"name": "Drawings"}],
+        rebates=[{"name": "Excise refunded on export", "amount": "3.20"}],
+    )
+    data["usmcaCertificates"][0] |= {
+        "certifierAddress": seller["address"],
+        "certifierContact": {"name": "Origin desk", "phone": "+1 416 555 0199"},
+        "producer": {"name": "Maple Foundry Ltd", "address": seller["address"]},
+        "importer": buyer,
+        "goods": [{"description": "Pots of stainless steel", "hsCode": "732393"}],
+    }
+
+
 @pytest.mark.parametrize(
     "change",
-    [None, bare, in_currency("CAD", "0.71234567", "916.50"), in_currency("JPY", "0.0066", "917"), in_currency("KWD", None, "916.505")],
+    [None, bare, furnished, in_currency("CAD", "0.71234567", "916.50"), in_currency("JPY", "0.0066", "917"), in_currency("KWD", None, "916.505")],
 )  # fmt: skip
 def test_invoice_is_valid_against_the_schema(schema: Any, change: Callable[[dict[str, Any]], None] | None) -> None:
     document = parsed(sample(3, 6, test=True, change=change))
     assert schema.validate(document), schema.error_log
+
+
+def test_extension_has_assists_and_every_element_of_a_certification() -> None:
+    root = parsed(sample(3, change=furnished))
+    ours = f"{{{NAMESPACE}}}"
+    assert [dict(row.attrib) for row in root.iter(f"{ours}Assist")] == [
+        {"name": "Die lent by the buyer", "amount": "350.00", "currency": "USD"},
+        {"name": "Drawings"},
+    ]
+    (certificate,) = root.iter(f"{ours}UsmcaCertificate")
+    assert certificate.get("producerOnRequest") == "false"
+    toronto = {
+        "line1": "120 Front Street West", "line2": "Suite 400", "city": "Toronto", "region": "ON",
+        "postalCode": "M5J 2M2", "country": "CA",
+    }  # fmt: skip
+    assert {row.tag.removeprefix(ours): dict(row.attrib) for row in certificate} == {
+        "CertifierAddress": toronto,
+        "CertifierContact": {"name": "Origin desk", "phone": "+1 416 555 0199"},
+        "Producer": {"name": "Maple Foundry Ltd", **toronto},
+        "Importer": {
+            "name": "Lakeside Kitchen Supply Inc.", "line1": "45 Delaware Avenue", "city": "Buffalo", "region": "NY",
+            "postalCode": "14202", "country": "US",
+        },
+        "Goods": {"hsCode": "732393", "description": "Pots of stainless steel"},
+    }  # fmt: skip
 
 
 def test_large_invoice_is_valid_against_the_schema(schema: Any) -> None:
