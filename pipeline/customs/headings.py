@@ -255,6 +255,12 @@ class Ranges(Row):
     headings: HeadingRanges
 
 
+class Exclusive(Ranges):
+    """Headings of which a line takes one; those of `together` divide one value and count as one."""
+
+    together: HeadingRanges = ()
+
+
 class Companions(Ranges):
     """Headings that need one of others beside them."""
 
@@ -295,6 +301,6 @@ class Manifest(Data):
     country_groups: tuple[CountryGroup, ...]
     programs: tuple[Program, ...]
     reporting: Reporting
-    exclusive: tuple[Ranges, ...]
+    exclusive: tuple[Exclusive, ...]
     companions: tuple[Companions, ...]
     families: tuple[Family, ...]

@@ -15,12 +15,12 @@ from pipeline.customs.headings import (
     Ban,
     Companions,
     CountryGroup,
+    Exclusive,
     Family,
     HeadingRow,
     HeadingSheet,
     Manifest,
     Program,
-    Ranges,
     Reporting,
     When,
     within,
@@ -50,7 +50,7 @@ class Ruleset:
     held: tuple[Held, ...]
     metals: MetalRules
     reporting: Reporting
-    exclusive: tuple[Ranges, ...]
+    exclusive: tuple[Exclusive, ...]
     companions: tuple[Companions, ...]
     families: tuple[Family, ...]
 

@@ -85,7 +85,12 @@ class _Checked:
         on, headings = self.facts.on, self.headings
         for rule in self.rules.exclusive:
             places = [place for place, heading in enumerate(headings) if within(heading, rule.headings)]
-            if rule.holds(on) and len(places) > 1:
+            divided = all(within(headings[place], rule.together) for place in places)
+            if (
+                rule.holds(on)
+                and len(places) > 1
+                and not (divided and len({headings[p] for p in places}) == len(places))
+            ):
                 named = spoken(headings[place] for place in places)
                 said = f"{named}, but no more than one of {_to(rule.headings)} may apply"
                 remedy = "Keep the one heading that fits the metal, its weight and its origin."

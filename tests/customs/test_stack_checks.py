@@ -94,6 +94,13 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         of("8428700000", FREE, metals=[steel()]),
         [("V11", "warn", STACK)],
     ),
+    "V11 the content of a loader twice": (
+        [
+            *of("8429515090", FREE, heading("9903.82.20"), heading("9903.82.20"), metals=[steel()]),
+            (f"{PAN}/spi", "S"),
+        ],
+        [("V11", "block", f"{STACK}/2/heading")],
+    ),
     "V11 a heading that nobody knows": (
         [(f"{BAG}/treatment/chapter99/-", heading("9903.99.99"))],
         [("V11", "note", f"{BAG}/treatment/chapter99/2/heading")],
@@ -177,6 +184,11 @@ ALLOWED: dict[str, Changes] = {
     "US metal with its share": [
         (f"{STACK}/1", heading("9903.82.06", "10")),
         (f"{PAN}/treatment/section232/0/usMetalPercent", "85"),
+    ],
+    "the two headings that divide the value of a loader": [
+        *of("8429515090", FREE, heading("9903.82.20"), heading("9903.82.21", "0"), metals=[steel()]),
+        (f"{PAN}/spi", "S"),
+        (f"{PAN}/usmcaCertificateRef", "C1"),
     ],
     "either heading of the temporary tier": of("8428700000", FREE, heading("9903.82.10", "15"), metals=[steel()]),
     "a book": [(f"{SHIRT}/treatment/chapter99", [heading("9903.05.92", "0")])],
