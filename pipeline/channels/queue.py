@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from amqp.exceptions import MessageNacked
 from kombu import Producer
 from kombu.exceptions import KombuError, OperationalError
 from kombu.pools import producers
@@ -41,7 +42,13 @@ class QueueChannel:
         self._seconds = settings.delivery_timeout_seconds
         self._queues = queues.contract_queues(settings)
         self._connection = connection(settings, producer_only=True, **_CONNECT_ONCE)
-        self._foreign = (*self._connection.connection_errors, *self._connection.channel_errors, KombuError, OSError)
+        self._foreign = (
+            *self._connection.connection_errors,
+            *self._connection.channel_errors,
+            KombuError,
+            MessageNacked,  # of no family: a queue that is full says so
+            OSError,
+        )
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
         """Send the messages in order; see Channel. On RabbitMQ each is confirmed and must have reached a queue."""

@@ -127,6 +127,30 @@ def test_on_rabbitmq_a_message_that_no_queue_takes_is_a_failure_and_the_next_is_
     assert ids(received(url, "exports.warehouse", 2)) == ["msg-1", "msg-4"]
 
 
+def test_on_rabbitmq_a_message_that_a_full_queue_turns_away_is_a_failure_and_is_taken_once_there_is_room(
+    rabbitmq_server: RabbitMQ,
+) -> None:
+    url = rabbitmq_server.fresh_url()
+    channel = channel_to(url)
+    send(channel, message(0))
+    full = Queue(
+        "full",
+        Exchange("exports", type="topic", durable=True),
+        routing_key="warehouse.wh_demo.#",
+        durable=True,
+        queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"},
+    )
+    with Connection(url) as connection:
+        full(connection.default_channel).declare()
+    # RabbitMQ turns away what comes once there is more than the limit.
+    assert send(channel, message(1), message(2)) == [Receipt("confirmed")] * 2
+    with pytest.raises(ChannelUnavailable, match="MessageNacked"):
+        send(channel, message(3))
+    assert ids(received(url, "full", 2)) == ["msg-1", "msg-2"]
+    assert send(channel, message(3)) == [Receipt("confirmed")]
+    assert ids(received(url, "full", 1)) == ["msg-3"]
+
+
 def test_a_flushed_redis_loses_nothing_that_is_sent_afterwards(own_server: OwnServer) -> None:
     server = own_server(Redis)
     channel = channel_to(server.url)
