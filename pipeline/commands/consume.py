@@ -98,16 +98,16 @@ def consume(
         )
     view = _View(as_json)
     looked_at = peek and settings.message_broker == "redis"
-    try:
-        with _entries(settings, reads, queue, None if follow else timeout, peek=peek) as entries:
+    with _entries(settings, reads, queue, None if follow else timeout, peek=peek) as entries:
+        try:
             for entry in entries:
                 view.show(entry)
                 if not looked_at:
                     entry.done()
                 if view.shown == count:
                     break
-    finally:
-        _sum_up(view, settings, peek=peek)
+        finally:
+            _sum_up(view, settings, peek=peek)
     if count is not None and view.shown < count:
         raise Failure(f"{view.shown} of {count} messages came in time", code=ExitCode.TIMED_OUT)
 
@@ -162,4 +162,4 @@ def _readable(entry: Entry, event: dict[str, Any] | None) -> Text:
 def _sum_up(view: _View, settings: Settings, *, peek: bool) -> None:
     done = "taken" if not peek else "looked at" if settings.message_broker == "redis" else "copied since it looked"
     repeated = f"; {view.repeated} came again and were not shown twice" if view.repeated else ""
-    aside().print(f"[dim]{view.shown} messages {done}{repeated}[/]")
+    aside().print(f"[dim]{view.shown} message{'' if view.shown == 1 else 's'} {done}{repeated}[/]")

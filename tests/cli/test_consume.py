@@ -19,7 +19,7 @@ from pipeline.channels.channel import OutgoingMessage, Target
 from pipeline.channels.queue import QueueChannel
 from pipeline.contracts.examples import example
 from tests.cli.conftest import Commands, exports
-from tests.conftest import SERVERS
+from tests.conftest import SERVERS, OwnServer
 from tests.servers import RabbitMQ, Redis, free_port, poll
 
 EVENT = example("exports.package.recorded.v1")
@@ -109,7 +109,7 @@ def test_person_reads_what_is_said(consume: Consume, broker_url: str) -> None:
     assert (
         json.loads(said.strip().rstrip("…") + ("" if "…" not in said else '"}'))["packageRef"] == "P1" or "P1" in said
     )
-    assert "1 messages taken" in shown.stderr
+    assert "1 message taken" in shown.stderr
 
 
 def test_message_that_comes_twice_is_shown_once_and_taken_twice(consume: Consume, broker_url: str) -> None:
@@ -211,6 +211,7 @@ def test_partners_own_queue_is_read_by_its_name(consume: Consume, broker_url: st
 
 def test_queue_that_is_not_there_is_said_and_not_made(consume: Consume, broker_url: str) -> None:
     missing = consume("--queue", "nobodys", "--json")
+    assert missing.stderr == ""
     assert (missing.exit_code, json.loads(missing.stdout)["errorCode"]) == (3, "NOT_FOUND")
     with Connection(broker_url) as connection, pytest.raises(connection.channel_errors):
         connection.default_channel.queue_declare("nobodys", passive=True)
@@ -254,6 +255,21 @@ def test_message_broker_that_is_not_there_is_unreachable(commands: Commands) -> 
     for scheme in ("redis", "amqp"):
         made = commands("consume", "broker", "--json", BROKER_URL=f"{scheme}://127.0.0.1:{free_port()}/")
         assert (made.exit_code, json.loads(made.stdout)["errorCode"]) == (4, "UNREACHABLE")
+
+
+@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
+def test_message_broker_that_ends_while_it_is_read_is_said(
+    own_server: OwnServer, kind: type[Redis | RabbitMQ], tmp_path: Path
+) -> None:
+    server = own_server(kind)
+    url = server.fresh_url()
+    send(url, "m-1")
+    process = exports(["consume", "warehouse", "--follow", "--json"], {"BROKER_URL": url}, tmp_path)
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["id"] == "m-1"
+    server.kill()
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, json.loads(said)["errorCode"]) == (4, "UNREACHABLE")
 
 
 def test_queues_inside_another_process_are_said_to_be_there(commands: Commands) -> None:
