@@ -112,6 +112,12 @@ class Settings(BaseSettings):
     deadline_filed_seconds: Seconds = Field(172_800, description="From acceptance until the entry is filed")
     deadline_released_seconds: Seconds = Field(432_000, description="From then until customs releases or holds")
 
+    # Retention
+    retention_years: tuple[tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], Count], ...] = Field(
+        (("US", 5), ("CA", 6)),
+        description="Years that records are kept from the day of entry, by country; the longest of those concerned counts",
+    )
+
     # Where partners may be reached
     allow_private_destinations: bool = Field(
         False, description="Whether partners may be reached at loopback and private addresses"

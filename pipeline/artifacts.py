@@ -63,6 +63,15 @@ class ArtifactStore:
             raise ArtifactConflict(f"document {sha256} is not what was stored")
         return body
 
+    def delete(self, sha256: str) -> None:
+        """Let go of the bytes whose SHA-256 is `sha256`; harmless where they are gone. Raises StoreUnavailable."""
+        try:
+            obstore.delete(self._store, _path(sha256))
+        except (NotFoundError, FileNotFoundError):
+            return
+        except (BaseError, OSError) as error:
+            raise StoreUnavailable(f"document {sha256} cannot be deleted: {type(error).__name__}") from error
+
     def check(self) -> None:
         """Write, read and delete a small object; raises StoreUnavailable where one of them fails."""
         try:

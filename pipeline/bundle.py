@@ -40,6 +40,10 @@ def gathered(session: Session, settings: Settings, export: Export) -> Bundle:
 
     Raises InvalidState until every customs package is closed and the handoff is written.
     """
+    if export.purged_at is not None:
+        raise InvalidState(
+            f"export {export.id} was purged when its retention ended; its hashes are kept, its bundle is not"
+        )
     if export.units_closed < export.units_total:
         raise InvalidState(
             f"{export.units_closed} of {export.units_total} customs packages are closed; the bundle is whole when all are"

@@ -41,6 +41,7 @@ _NOUNS: Final = {
     "secrets": ("secrets", "app"),
     "waivers": ("waivers", "app"),
     "audit": ("audit", "app"),
+    "retention": ("retention", "app"),
     "config": ("configuration", "app"),
 }
 

@@ -264,7 +264,10 @@ def resend(
     with runtime.db.write() as session:
         view = _view(session, account_id, delivery_id)
         lane = Lane(view.export_id, view.partner_id, view.channel)
-        if test_only and not session.get_one(Export, lane.export_id).test:
+        export = session.get_one(Export, lane.export_id)
+        if export.purged_at is not None:
+            raise InvalidState(f"export {export.id} was purged when its retention ended; what it said is gone")
+        if test_only and not export.test:
             raise InsufficientRole(f"delivery {delivery_id} is of a live export; resend it with a live key")
         newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == lane.export_id))
         if newer is not None and view.event_type in HELD_UNTIL_SUPERSEDED:

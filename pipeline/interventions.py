@@ -89,6 +89,8 @@ def _locked(session: Session, account_id: str, export_id: str, expects: Expects 
     export = session.get(Export, export_id, with_for_update=True)
     if export is None or export.account_id != account_id:
         raise NotFound(f"there is no export {export_id}")
+    if export.purged_at is not None:
+        raise InvalidState(f"export {export_id} was purged when its retention ended; nothing more can be done with it")
     if expects is not None:
         expects(inspection.read(session, account_id, export_id))
     return export

@@ -95,6 +95,7 @@ def _wanted(account_id: str, partner_id: str, request: ReplayRequest, *, test_on
         col(Delivery.account_id) == account_id,
         col(Delivery.partner_id) == partner_id,
         col(Delivery.state).in_(request.states),
+        ~exists().where(col(Export.id) == col(Delivery.export_id), col(Export.purged_at).is_not(None)),
         ~exists().where(
             said, col(Notification.event_type).in_(HELD_UNTIL_SUPERSEDED), col(Notification.export_id).in_(newer)
         ),

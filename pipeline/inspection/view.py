@@ -116,12 +116,14 @@ def find(session: Session, account_id: str, export_or_batch_id: str) -> Export:
 def find_artifact(session: Session, account_id: str, artifact_id: str) -> Handed:
     """Return the document's row; raises NotFound, also for what belongs to another account."""
     found = session.execute(
-        select(Artifact, Export.broker_id)
+        select(Artifact, Export.broker_id, col(Export.purged_at))
         .join(Export, col(Export.id) == col(Artifact.export_id))
         .where(col(Artifact.id) == artifact_id, col(Artifact.account_id) == account_id)
     ).first()
     if found is None:
         raise NotFound(f"there is no artifact {artifact_id} in this account")
+    if found[2] is not None:
+        raise NotFound(f"artifact {artifact_id} was purged when its retention ended; its SHA-256 was {found[0].sha256}")
     return Handed(found[0], found[1])
 
 
@@ -203,6 +205,7 @@ def assemble(rows: ExportRows) -> ExportView:
         revision=export.revision,
         failure=export.failure,
         quarantined=export.quarantined,
+        purged_at=export.purged_at,
         supersedes=export.supersedes_id,
         superseded_by=rows.superseded_by,
         accepted_at=export.accepted_at,

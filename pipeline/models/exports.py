@@ -58,6 +58,7 @@ class Export(SQLModel, table=True):
     accepted_at: datetime = written_at()
     updated_at: datetime = written_at()
     finished_at: datetime | None = instant(nullable=True)
+    purged_at: datetime | None = instant(nullable=True)  # since when only its hashes and its log are kept
 
 
 class ExportUnit(SQLModel, table=True):
@@ -189,6 +190,7 @@ class Artifact(SQLModel, table=True):
     sha256: str
     template_version: str
     generated_at: datetime = written_at()
+    purged_at: datetime | None = instant(nullable=True)  # since when its bytes are no longer in the store
 
 
 class Event(SQLModel, table=True):
@@ -218,3 +220,18 @@ class IdempotencyRecord(SQLModel, table=True):
     status: int
     body: str = long_text()
     created_at: datetime = written_at()
+
+
+class LegalHold(SQLModel, table=True):
+    """Records that are kept whatever their age: one export's, or all of an account's; never deleted itself."""
+
+    __tablename__ = "legal_holds"
+
+    id: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="accounts.id", index=True)
+    export_id: str | None = Field(default=None, foreign_key="exports.id")
+    reason: str = long_text()
+    placed_by: str
+    placed_at: datetime = written_at()
+    released_by: str | None = None
+    released_at: datetime | None = instant(nullable=True)

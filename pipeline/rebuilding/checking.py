@@ -91,6 +91,8 @@ def check(session: Session, export_id: str) -> Rebuilt:
         return found
     try:
         told = history(export_id, log)
+        if told.purged:
+            return found
         known = _known(session, told, found)
         sayings = read_sayings(session, export_id)
         derived = [*tables.rows(known), *messages.rows(told, sayings, known.account_id)]

@@ -68,6 +68,7 @@ class History:
     state: ExportState = ExportState.ACCEPTED
     failure: str | None = None
     quarantined: bool = False
+    purged: bool = False  # its payload is gone on purpose: the log is all there is to be held against
     failed_step: tuple[int, str] | None = None
     cancelled: bool = False
     superseded: bool = False
@@ -116,6 +117,8 @@ def _fold(found: History, kind: EventType, data: Data, event: Event) -> None:
             unit.rendered = unit.rendered or event.actor == "render_documents"
         case EventType.CUSTOMS_PACKAGE_CLOSED:
             found.unit(data).closed = True
+        case EventType.EXPORT_PURGED:
+            found.purged = True
         case EventType.HANDED_OFF:
             found.handed_off, found.handed_off_seq, found.begun = data, event.seq, True
         case EventType.STEP_RETRIED:

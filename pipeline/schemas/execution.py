@@ -238,6 +238,9 @@ class ExportView(View):
     quarantined: bool = Field(
         False, description="It failed because it broke what worked on it; it is set aside until an operator retries it"
     )
+    purged_at: datetime | None = Field(
+        None, alias="purgedAt", description="When its payload was purged; its hashes and its log are kept"
+    )
     supersedes: str | None = Field(None, description="The export that was the revision before")
     superseded_by: str | None = Field(None, alias="supersededBy", description="The export that took its place")
     accepted_at: datetime = Field(alias="acceptedAt")

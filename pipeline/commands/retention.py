@@ -1,0 +1,137 @@
+"""`exports retention`: records whose time is over, legal holds, and the purge."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date, datetime
+from typing import Annotated
+
+import typer
+
+from pipeline import retention
+from pipeline.commands.database import opened
+from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.commands.view import table
+from pipeline.db import utc_now
+from pipeline.errors import InvalidState, NotFound
+from pipeline.models import LegalHold
+from pipeline.retention import Due
+
+app = typer.Typer(no_args_is_help=True, help="How long records are kept.")
+
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says so; it goes on record.")]
+
+
+@app.command()
+@reported
+def purge(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what is due, and take nothing away.")] = False,
+    on: Annotated[
+        datetime | None,
+        typer.Option("--on", formats=["%Y-%m-%d"], help="With --dry-run: as of this day instead of today, UTC."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take away the payload of exports whose time is over and that no legal hold keeps; hashes and log stay."""
+    if on is not None and not dry_run:
+        raise Failure("--on goes with --dry-run: nothing is purged before its day", code=ExitCode.USAGE)
+    today = utc_now().date() if on is None else on.date()
+    with opened() as runtime:
+        if dry_run:
+            _list(list(retention.due(runtime, today)), today, as_json=as_json)
+            return
+        made = retention.purge(runtime, today)
+    if as_json:
+        print_json({"exports": made.exports, "documents": made.documents})
+    else:
+        out().print(f"[green]✓[/] {made.exports} exports purged, {made.documents} documents deleted")
+
+
+def _list(found: list[Due], today: date, *, as_json: bool) -> None:
+    if as_json:
+        print_json([{name: _plain(value) for name, value in vars(each).items()} for each in found])
+        return
+    made = table("export", "account", "entry", "kept until", "by", "held by")
+    for each in found:
+        law = f"{each.jurisdiction}, {each.years} years"
+        made.add_row(each.export_id, each.account_id, str(each.entry_on), str(each.kept_until), law, each.held_by or "")
+    if found:
+        out().print(made)
+    counts = Counter(each.held_by is not None for each in found)
+    out().print(f"{counts[False]} exports would be purged on {today}, {counts[True]} are held")
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, date) else value
+
+
+@app.command("hold")
+@reported
+def place(
+    account: Annotated[str, typer.Option("--account", metavar="ID", help="Whose records.")],
+    reason: Annotated[str, typer.Option(help="Why; it goes on record.")],
+    by: By,
+    export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Keep records whatever their age, until the hold is released."""
+    if not (reason.strip() and by.strip()):
+        raise Failure("a hold goes on record: give --reason and --by", code=ExitCode.USAGE)
+    with opened() as runtime:
+        try:
+            made = retention.hold(runtime, account, export_id=export, reason=reason, placed_by=by)
+        except NotFound as error:
+            raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
+        except InvalidState as error:
+            raise Failure(error.message) from error
+    _tell(made, as_json=as_json)
+
+
+@app.command("release")
+@reported
+def end(
+    hold: Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id.")], by: By, as_json: Json = False
+) -> None:
+    """End a hold; it stays on record."""
+    with opened() as runtime:
+        try:
+            made = retention.release(runtime, hold, released_by=by)
+        except NotFound as error:
+            raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
+        except InvalidState as error:
+            raise Failure(error.message) from error
+    _tell(made, as_json=as_json)
+
+
+def _tell(made: LegalHold, *, as_json: bool) -> None:
+    if as_json:
+        print_json(made.model_dump_json())
+    else:
+        what = "in force" if made.released_at is None else "released"
+        out().print(f"[green]✓[/] legal hold {made.id} is {what}")
+
+
+@app.command("holds")
+@reported
+def show(
+    account: Annotated[str | None, typer.Option("--account", metavar="ID", help="Only this account's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the holds, the released ones among them."""
+    with opened() as runtime:
+        found = retention.holds(runtime, account)
+    if as_json:
+        print_json([each.model_dump(mode="json") for each in found])
+        return
+    made = table("hold", "account", "export", "reason", "placed", "released")
+    for each in found:
+        released = "" if each.released_at is None else f"{each.released_at:%Y-%m-%d} by {each.released_by}"
+        made.add_row(
+            each.id,
+            each.account_id,
+            each.export_id or "all",
+            each.reason,
+            f"{each.placed_at:%Y-%m-%d} by {each.placed_by}",
+            released,
+        )
+    out().print(made)

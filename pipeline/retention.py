@@ -1,0 +1,267 @@
+"""How long records are kept: what is due to go, what a legal hold keeps, and the purge that leaves the hashes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, delete, exists, or_, select, update
+from sqlmodel import Session, SQLModel, col
+
+from pipeline import events
+from pipeline.customs.entry_rules import entry_rules
+from pipeline.db import database_now
+from pipeline.errors import InvalidState, NotFound
+from pipeline.events import EventType, NewEvent
+from pipeline.ids import new_id
+from pipeline.models import (
+    Account,
+    Acknowledgement,
+    Artifact,
+    BrokerSubmission,
+    Delivery,
+    Export,
+    ExportUnit,
+    IdempotencyRecord,
+    LegalHold,
+    LineTreatment,
+    Notification,
+    Package,
+    PlanSnapshot,
+    SandboxHandoff,
+    Step,
+)
+from pipeline.runtime import Runtime
+from pipeline.states import UNENDED
+
+ACTOR: Final = "retention"
+_IN_ONE_STRETCH: Final = 200
+_EMPTY: Final = "{}"
+
+_EXPORT: Final = col(Export.id)
+
+
+@dataclass(frozen=True)
+class Due:
+    """An export whose records need not be kept any more: from which day they were, for how long, and by whose law."""
+
+    export_id: str
+    account_id: str
+    entry_on: date
+    jurisdiction: str
+    years: int
+    kept_until: date
+    held_by: str | None  # the legal hold that keeps it all the same
+
+
+@dataclass(frozen=True)
+class Purge:
+    """What one purge came to."""
+
+    exports: int
+    documents: int
+
+
+def hold(runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str) -> LegalHold:
+    """Keep an export, or all of an account, whatever its age, until the hold is released; raises NotFound."""
+    made = LegalHold(id=new_id("hld"), account_id=account_id, export_id=export_id, reason=reason, placed_by=placed_by)
+    with runtime.db.write() as session:
+        if session.get(Account, account_id) is None:
+            raise NotFound(f"there is no account {account_id}")
+        if export_id is not None:
+            export = session.get(Export, export_id, with_for_update=True)
+            if export is None or export.account_id != account_id:
+                raise NotFound(f"there is no export {export_id} in account {account_id}")
+            if export.purged_at is not None:
+                raise InvalidState(f"export {export_id} was purged already; nothing is left to be held")
+        session.add(made)
+        session.flush()
+        session.refresh(made)
+        session.expunge(made)
+    return made
+
+
+def release(runtime: Runtime, hold_id: str, *, released_by: str) -> LegalHold:
+    """End a hold and return it, on record for good; raises NotFound, and InvalidState where it has ended."""
+    with runtime.db.write() as session:
+        found = session.get(LegalHold, hold_id, with_for_update=True)
+        if found is None:
+            raise NotFound(f"there is no legal hold {hold_id}")
+        if found.released_at is not None:
+            raise InvalidState(f"legal hold {hold_id} was released by {found.released_by} already")
+        session.execute(
+            update(LegalHold)
+            .where(col(LegalHold.id) == hold_id)
+            .values(released_by=released_by, released_at=database_now())
+        )
+        session.refresh(found)
+        session.expunge(found)
+    return found
+
+
+def holds(runtime: Runtime, account_id: str | None = None) -> list[LegalHold]:
+    """Return the holds, oldest first, the released ones among them."""
+    query = select(LegalHold).order_by(col(LegalHold.id))
+    if account_id is not None:
+        query = query.where(col(LegalHold.account_id) == account_id)
+    with runtime.db.read() as session:
+        found = list(session.scalars(query))
+        session.expunge_all()
+    return found
+
+
+def due(runtime: Runtime, on: date) -> Iterator[Due]:
+    """Yield the ended exports that need not be kept on the day `on`, those that are held among them, oldest first."""
+    years = dict(runtime.settings.retention_years)
+    if not years:
+        return
+    # An entry may have been made before its export was accepted here, by days at most.
+    accepted_before = datetime(on.year - min(years.values()) + 1, on.month, min(on.day, 28), tzinfo=UTC)
+    after = ""
+    while True:
+        with runtime.db.read() as session:
+            rows = session.execute(
+                select(Export, col(PlanSnapshot.document))
+                .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
+                .where(
+                    after < _EXPORT,
+                    col(Export.purged_at).is_(None),
+                    col(Export.state).not_in(UNENDED),
+                    col(Export.accepted_at) < accepted_before,
+                )
+                .order_by(_EXPORT)
+                .limit(_IN_ONE_STRETCH)
+            ).all()
+            found = [each for export, plan in rows if (each := _due(session, export, plan, years, on)) is not None]
+        yield from found
+        if len(rows) < _IN_ONE_STRETCH:
+            return
+        after = rows[-1][0].id
+
+
+def purge(runtime: Runtime, on: date) -> Purge:
+    """Take away the payload of every export that is due and not held, one transaction each, and then its documents.
+
+    Hashes stay, and the log as it is: every chain is proven as before. What was broken off is done by the next purge.
+    """
+    count = sum(_purged(runtime, each) for each in due(runtime, on) if each.held_by is None)
+    return Purge(count, _purge_documents(runtime))
+
+
+def _due(session: Session, export: Export, plan: str, years: Mapping[str, int], on: date) -> Due | None:
+    # Read as it lies there: what was valid years ago need not be what a plan may say today.
+    said: dict[str, Any] = json.loads(plan)
+    entry_on = max(_entry_on(unit["entry"]) for unit in said["units"])
+    concerned = [country for country in (said["destinationCountry"], said["exportCountry"]) if country in years]
+    if not concerned:
+        return None
+    longest = max(concerned, key=lambda country: years[country])
+    kept_until = _years_after(entry_on, years[longest])
+    if on <= kept_until:
+        return None
+    return Due(export.id, export.account_id, entry_on, longest, years[longest], kept_until, _held(session, export))
+
+
+def _entry_on(entry: Mapping[str, Any]) -> date:
+    # As for the rules: the day of arrival by the clock that they go by, where it is known, else that of export.
+    arrival = entry.get("estimatedArrivalAt")
+    if arrival is None:
+        return date.fromisoformat(entry["exportDate"])
+    return datetime.fromisoformat(arrival).astimezone(ZoneInfo(entry_rules().clock.zone)).date()
+
+
+def _years_after(day: date, years: int) -> date:
+    try:
+        return day.replace(year=day.year + years)
+    except ValueError:  # the 29th of February
+        return date(day.year + years, 3, 1)
+
+
+def _held(session: Session, export: Export) -> str | None:
+    """Return the legal hold that keeps the export, if there is one."""
+    return session.scalar(
+        select(col(LegalHold.id))
+        .where(
+            col(LegalHold.account_id) == export.account_id,
+            or_(col(LegalHold.export_id).is_(None), col(LegalHold.export_id) == export.id),
+            col(LegalHold.released_at).is_(None),
+        )
+        .limit(1)
+    )
+
+
+def _purged(runtime: Runtime, each: Due) -> bool:
+    with runtime.db.write() as session:
+        events.lock(session, each.export_id)
+        export = session.get_one(Export, each.export_id, populate_existing=True)
+        # Looked for once more: a hold may have been placed since the export was found to be due.
+        if export.purged_at is not None or _held(session, export):
+            return False
+        fact = {
+            "planHash": export.plan_hash,
+            "entryOn": each.entry_on.isoformat(),
+            "jurisdiction": each.jurisdiction,
+            "years": each.years,
+        }
+        events.append(session, each.export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
+        _clear(session, Export, col(Export.id) == each.export_id, purged_at=database_now(), findings=[], failure=None)
+        _clear(session, ExportUnit, col(ExportUnit.export_id) == each.export_id, document=_EMPTY)
+        _clear(session, Notification, col(Notification.export_id) == each.export_id, data=_EMPTY)
+        _clear(session, Step, col(Step.export_id) == each.export_id, error=None)
+        _clear(session, Delivery, col(Delivery.export_id) == each.export_id, error=None)
+        submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == each.export_id)
+        _clear(session, Acknowledgement, col(Acknowledgement.submission_id).in_(submissions), message=None, fields=[])
+        session.execute(delete(SandboxHandoff).where(col(SandboxHandoff.submission_id).in_(submissions)))
+        _clear(
+            session,
+            BrokerSubmission,
+            col(BrokerSubmission.export_id) == each.export_id,
+            recipient=None,
+            subject="",
+            error_message=None,
+        )
+        for table in (Package, LineTreatment, IdempotencyRecord):
+            session.execute(delete(table).where(col(table.export_id) == each.export_id))
+        kept = exists().where(col(Export.plan_id) == export.plan_id, col(Export.purged_at).is_(None))
+        _clear(session, PlanSnapshot, col(PlanSnapshot.id) == export.plan_id, ~kept, document=_EMPTY)
+    return True
+
+
+def _clear(session: Session, table: type[SQLModel], *which: ColumnElement[bool], **values: Any) -> None:
+    session.execute(update(table).where(*which).values(**values).execution_options(synchronize_session=False))
+
+
+def _purge_documents(runtime: Runtime) -> int:
+    """Delete the bytes of purged exports' documents that no other export has, and mark them; each is found until it is."""
+    of_purged = (
+        select(col(Artifact.sha256))
+        .join(Export, col(Artifact.export_id) == _EXPORT)
+        .where(col(Export.purged_at).is_not(None), col(Artifact.purged_at).is_(None))
+        .distinct()
+        .limit(_IN_ONE_STRETCH)
+    )
+    count = 0
+    while True:
+        with runtime.db.read() as session:
+            found = list(session.scalars(of_purged))
+            kept = set(
+                session.scalars(
+                    select(col(Artifact.sha256))
+                    .join(Export, col(Artifact.export_id) == _EXPORT)
+                    .where(col(Artifact.sha256).in_(found), col(Export.purged_at).is_(None))
+                )
+            )
+        if not found:
+            return count
+        for sha256 in found:
+            if sha256 not in kept:
+                runtime.store.delete(sha256)
+                count += 1
+        purged = select(_EXPORT).where(col(Export.purged_at).is_not(None))
+        with runtime.db.write() as session:
+            which = (col(Artifact.sha256).in_(found), col(Artifact.export_id).in_(purged))
+            _clear(session, Artifact, *which, purged_at=database_now())

@@ -1,0 +1,55 @@
+"""`exports retention` and `exports backup`: what is kept, held, purged and copied on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline.commands.screen import ExitCode
+from tests import builders
+from tests.cli.conftest import Commands
+
+
+def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
+    service: Commands, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(builders.plan(batch="batch_to_keep")))
+    export_id = service.json("execute", str(plan), "--wait")["exportId"]
+    purge = ("retention", "purge", "--dry-run", "--on", "2032-11-27")
+    assert service.json("retention", "purge", "--dry-run") == []
+    (due,) = [each for each in service.json(*purge) if each["export_id"] == export_id]
+    assert (due["entry_on"], due["kept_until"], due["jurisdiction"], due["years"], due["held_by"]) == (
+        "2026-11-26", "2032-11-26", "CA", 6, None,
+    )  # fmt: skip
+
+    who = ("--reason", "a dispute", "--by", "Legal")
+    hold = service.json("retention", "hold", "--account", builders.ACCOUNT, "--export", export_id, *who)["id"]
+    (due,) = [each for each in service.json(*purge) if each["export_id"] == export_id]
+    assert due["held_by"] == hold
+    assert "are held" in service(*purge).stdout
+    assert [each["id"] for each in service.json("retention", "holds") if each["released_by"] is None] == [hold]
+    service.json("retention", "release", hold, "--by", "Counsel")
+    assert service("retention", "release", hold, "--by", "Counsel").exit_code == ExitCode.REFUSED
+    assert "by Counsel" in service("retention", "holds", "--account", builders.ACCOUNT).stdout
+
+    assert service("retention", "purge", "--on", "2032-11-27").exit_code == ExitCode.USAGE
+    assert service.json("retention", "purge") == {"exports": 0, "documents": 0}
+    assert service.json("inspect", export_id)["purgedAt"] is None
+
+
+def test_hold_of_nothing_is_refused(commands: Commands) -> None:
+    who = ("--reason", "a dispute", "--by", "Legal")
+    assert commands("retention", "hold", "--account", "acc_none", *who).exit_code == ExitCode.NOT_FOUND
+    assert commands("retention", "release", "hld_none", "--by", "Legal").exit_code == ExitCode.NOT_FOUND
+    nameless = ("--reason", " ", "--by", "Legal")
+    assert commands("retention", "hold", "--account", "acc_none", *nameless).exit_code == ExitCode.USAGE
+
+
+def test_running_service_is_backed_up(service: Commands, tmp_path: Path) -> None:
+    made = service.json("backup", str(tmp_path / "copy"))
+    assert (tmp_path / "copy" / "exports.db").stat().st_size > 0
+    documents = [path for path in (tmp_path / "copy" / "artifacts").rglob("*") if path.is_file()]
+    assert len(documents) == made["documents"] > 0
+    again = service("backup", str(tmp_path / "copy"))
+    assert (again.exit_code, "is not empty" in again.output) == (ExitCode.REFUSED, True)
