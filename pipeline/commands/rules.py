@@ -16,6 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.customs.countries import country_finding
+from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.facts import LineFacts, MetalFacts
 from pipeline.customs.reference import load_rules
 from pipeline.customs.rows import DatedRow, chapter99_rows, every_row
@@ -264,6 +266,9 @@ def _country(text: str) -> str:
     if not re.fullmatch(r"[A-Z]{2}", country):
         remedy = "Write two letters, such as CA for Canada; where metal of unknown origin is meant, write OTH for --metal-country."
         raise Failure(f"{text} is no country", code=ExitCode.USAGE, remedy=remedy)
+    if country not in entry_rules().countries.codes:
+        remedy = country_finding("", country).remedy
+        raise Failure(f"{text} is the code of no country", code=ExitCode.USAGE, remedy=remedy)
     return country
 
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.customs.rules import Data, Figure, Row, load
+from pipeline.customs.rules import Chapter, Data, Figure, Row, load
 
 #: A regular expression; one that cannot be read is an error of loading. Case never matters in what people write.
 Pattern = re.Pattern[str]
@@ -258,7 +258,7 @@ class EntryRules(Data):
 class Textiles(Row):
     """The chapters of textiles, whose makers must be coded exactly."""
 
-    chapters: frozenset[str]
+    chapters: frozenset[Chapter]
 
 
 class MidRules(Row):

@@ -51,6 +51,8 @@ def test_why_hears_what_the_line_claims(commands: Commands) -> None:
         ("rules", "why", "7323930045", "--origin", "CA", "--us-percent", "101"),
         ("rules", "why", "7323930045", "--origin", "CA", "--metal-country", "Canada"),
         ("rules", "why", "7323930045", "--origin", "CA", "--claim", "the usual"),
+        ("rules", "why", "7323930045", "--origin", "XO"),
+        ("rules", "why", "7323930045", "--origin", "UK"),
         ("rules", "why", "9903820900", "--origin", "CA"),
         ("rules", "show", "7323.93"),
         ("rules", "list", "--status", "sure"),

@@ -61,6 +61,7 @@ def test_the_data_that_ships_is_right(name: str) -> None:
         ("entry", "schema", 2, "schema"),
         ("mid", "longest", "fifteen", "longest"),
         ("mid", "textiles/chapters", "50", "textiles.chapters"),
+        ("mid", "textiles/chapters/0", "77", "there are no goods of chapter 77"),
         ("descriptions", "fewest_words", None, "fewest_words"),
         ("descriptions", "words", "gift", "words"),
         ("attributes", "rows/0/prefixes", ["73.23"], "rows.0.prefixes.0"),

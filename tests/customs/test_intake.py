@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipeline.customs.entry_rules import Attribute, attribute_rules
 from tests.builders import changed, plan
-from tests.customs.cases import UNIT, findings, said, with_changes
+from tests.customs.cases import PAN, UNIT, findings, said, with_changes
 from tests.customs.intake_cases import CERTIFICATE, INTAKE, SPOKEN
 
 
@@ -39,6 +40,26 @@ def test_the_same_goods_of_one_order_are_asked_about_and_those_of_two_are_not() 
     made["units"][0]["invoice"]["total"] = "226.00"
     assert said(made) == [("V24", "warn", f"{UNIT}/lines/2")]
     assert said(changed(made, f"{UNIT}/lines/2/orderId", "ord_9")) == []
+
+
+@pytest.mark.parametrize("row", attribute_rules().rows, ids=lambda row: row.name)
+def test_each_attribute_is_asked_of_its_goods_and_taken_from_either_place(row: Attribute) -> None:
+    code = (row.prefixes[0] + "0" * 10)[:10]
+    wording = "Thing of glass, painted blue, boxed singly"
+    asked = [
+        (f"{PAN}/htsCode", code),
+        (f"{PAN}/description", wording),
+        (f"{PAN}/treatment", {"chapter99": [], "section232": [], "pga": []}),
+    ]
+
+    def told(*more: tuple[str, Any]) -> bool:
+        found = [finding for finding in findings(with_changes(*asked, *more)) if finding.rule == "V23"]
+        return any(row.asks in finding.message for finding in found)
+
+    assert told()
+    value = "UN3480" if row.form else "as said"
+    for key in row.keys:
+        assert not told((f"{PAN}/attributes", {key: value}))
 
 
 def test_a_certification_is_in_a_unit_once() -> None:

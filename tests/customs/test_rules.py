@@ -28,6 +28,17 @@ def test_a_row_holds_on_its_first_and_its_last_day() -> None:
     ] == [False, True, True, False]
 
 
+def test_a_row_that_has_ended_is_not_one_that_is_to_come() -> None:
+    surcharge = ruleset().family("9903.03.01")
+    assert surcharge is not None
+    assert [surcharge.ended(day) for day in (date(2026, 2, 23), date(2026, 7, 23), date(2026, 7, 24))] == [
+        False,
+        False,
+        True,
+    ]
+    assert not entry_rules.entry_rules().foreign_importer.ended(date(2099, 1, 1))
+
+
 def test_hearsay_refuses_no_plan() -> None:
     assert ruleset().metals.unknown_aluminum.status == "check"
     assert ruleset().metals.unknown_aluminum.severity == "warn"
