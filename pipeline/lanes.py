@@ -17,6 +17,7 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, breaker, letters, recipients
+from pipeline.channels import open_channels
 from pipeline.channels.channel import Attachment, ChannelName, OutgoingMessage, Target
 from pipeline.db import database_now
 from pipeline.leases import KEEPER
@@ -28,9 +29,6 @@ from pipeline.states import DeliveryState, PartnerState, SubmissionState
 
 #: The first word of a routing key.
 _SEGMENT: Final = {BROKER: "broker", WAREHOUSE: "warehouse", OPERATOR: "operator"}
-
-#: The channels that bring documents along; the others tell where they are.
-_CARRY_DOCUMENTS: Final = frozenset({ChannelName.EMAIL.value, ChannelName.SFTP.value})
 
 _PENDING: Final = DeliveryState.PENDING.value
 
@@ -191,8 +189,8 @@ def due_lanes(session: Session, settings: Settings) -> list[Lane]:
 
 def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, trace_parent: str | None) -> Owed:
     event = said.event_type.removeprefix("exports.")
-    attachments = _attachments(runtime, said) if row.channel in _CARRY_DOCUMENTS else []
-    by_mail = row.channel == ChannelName.EMAIL.value
+    channel = open_channels(runtime.settings)[ChannelName(row.channel)]
+    attachments = _attachments(runtime, said) if channel.carries_documents else []
     return Owed(
         id=row.id,
         notification_id=said.id,
@@ -208,7 +206,7 @@ def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, t
             body=cloud_event(runtime.settings, said, trace_parent),
             export_id=row.export_id,
             attachments=attachments,
-            letter=letters.letter(runtime.settings, said, attachments) if by_mail else None,
+            letter=letters.letter(runtime.settings, said, attachments) if channel.read_by_people else None,
         ),
     )
 

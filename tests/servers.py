@@ -134,7 +134,10 @@ class Server(ABC):
 
     def freeze(self) -> None:
         """Make it a black hole: connections open, nothing answers."""
-        self.running().send_signal(signal.SIGSTOP)
+        process = self.running()
+        process.send_signal(signal.SIGSTOP)
+        # The signal stops its threads one after another; until the last stands it may still answer.
+        poll(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, 10, "it does not stop")
 
     def thaw(self) -> None:
         """Let a frozen server go on."""

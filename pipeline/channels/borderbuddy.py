@@ -33,6 +33,9 @@ _CHECK: Final = "have the endpoint check the bearer token before anything else, 
 class BorderBuddyChannel:
     """Posts each handoff to the configured endpoint, that of test exports and test partners to the sandbox."""
 
+    carries_documents = False
+    read_by_people = False
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 

@@ -87,7 +87,12 @@ class Receipt:
 
 
 class Channel(Protocol):
-    """One way to reach a partner."""
+    """One way to reach a partner: a file here, a row in open_channels, and its name and its way in schemas/channels.py."""
+
+    #: Whether it brings documents along; the others tell where they are.
+    carries_documents: bool
+    #: Whether people read it, so that each message needs a letter.
+    read_by_people: bool
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
         """Send the messages in order and yield a receipt for each as it is taken.

@@ -69,6 +69,9 @@ def paper_name(attachment: Attachment) -> str:
 class EmailChannel:
     """Hands each message to the installation's mail server, as one mail to all addresses of the partner."""
 
+    carries_documents = True
+    read_by_people = True
+
     def __init__(self, settings: Settings, *, trusted: Callable[[], ssl.SSLContext] = trusted_certificates) -> None:
         self._settings = settings
         self._trusted = trusted

@@ -36,6 +36,9 @@ class _Forgotten(KombuError):
 class QueueChannel:
     """Publishes to the topic exchange through the process's one pool of producers."""
 
+    carries_documents = False
+    read_by_people = False
+
     def __init__(self, settings: Settings) -> None:
         self._embedded = settings.embedded
         self._amqp = settings.message_broker == "amqp"

@@ -18,6 +18,9 @@ from pipeline.errors import ChannelRefused, ChannelUnavailable
 class SftpChannel:
     """Leaves each message on the partner's server, with the documents that it links to."""
 
+    carries_documents = True
+    read_by_people = False
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 

@@ -33,6 +33,9 @@ _VERIFY: Final = "have it verify webhook-signature before anything else, and ans
 class WebhookChannel:
     """Posts each message, signed with the partner's secret, to the partner's URL."""
 
+    carries_documents = False
+    read_by_people = False
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
