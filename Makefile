@@ -15,7 +15,7 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or later is needed, and $(PYTHON) is not one. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo kits test lint fix contracts soak bench ci clean
+.PHONY: help setup demo kits test lint fix sbom fuzz contracts soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -42,6 +42,12 @@ fix: setup ## Mend what the formatter and the linter can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+sbom: setup ## Write sbom.json: every package of the environment, as CycloneDX, without asking anybody
+	$(VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-format JSON --output-file sbom.json
+
+fuzz: setup ## Look for half an hour for what the API and its parsers trip over
+	$(VENV)/bin/pytest -m long tests/api
+
 contracts: setup ## Publish what was added to the schemas of messages, bodies and answers; refuses what breaks
 	$(VENV)/bin/python -m tests.contracts.published
 
@@ -55,7 +61,7 @@ ci: ## Run all that must pass before a change lands (installs servers with apt w
 	.ci/run
 
 clean: ## Remove what the targets above made
-	rm -rf examples/consumers/node/node_modules .venv .venv-* .uv .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf examples/consumers/node/node_modules .venv .venv-* .uv sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)

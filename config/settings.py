@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config.credentials import everybody_knows
+
 #: The folder that holds the installed rooms: config/, pipeline/, tasks/, templates/.
 HOME = Path(__file__).resolve().parent.parent
 
@@ -238,6 +240,14 @@ class Settings(BaseSettings):
     def needs_own_secret_key(self) -> bool:
         """Whether this is more than one machine's own service: others can reach its database or message broker."""
         return not self.embedded or not self.database_url.startswith("sqlite:")
+
+    @property
+    def known_credentials(self) -> str | None:
+        """What is wrong with the credentials of the database or the message broker: setting and reason; None where nothing."""
+        for name, url in (("DATABASE_URL", self.database_url), ("BROKER_URL", self.broker_url.get_secret_value())):
+            if wrong := everybody_knows(url):
+                return f"{name} {wrong}"
+        return None
 
     @property
     def borderbuddy_sandbox(self) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import select, text
 
+from config.credentials import asks_for_none, everybody_knows
 from config.settings import Settings
 from pipeline import migrations
 from pipeline.artifacts import ArtifactStore
@@ -70,6 +71,8 @@ def _secret_key(settings: Settings) -> str:
 
 
 def _database(settings: Settings) -> str:
+    if wrong := everybody_knows(settings.database_url):
+        raise Ailing(f"it {wrong}")
     with _opened(settings) as database, database.read() as session:
         if database.is_sqlite:
             version = session.scalar(text("select sqlite_version()"))
@@ -100,6 +103,11 @@ def _walls(settings: Settings) -> str:
 def _message_broker(settings: Settings) -> str:
     if settings.embedded:
         return "inside the process of `exports serve`"
+    url = settings.broker_url.get_secret_value()
+    if wrong := everybody_knows(url):
+        raise Ailing(f"it {wrong}")
+    if asks_for_none(url):
+        raise Ailing("Redis is reached without a password, and who can write to it can have anything executed")
     inbox.ping(settings)
     return f"{settings.message_broker} answers"
 
@@ -163,7 +171,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     (
         "message broker",
         _message_broker,
-        "Check BROKER_URL and that the server runs. What is owed waits in the database.",
+        "Check BROKER_URL: address, user, password, and that the server runs. What is owed waits in the database.",
     ),
     ("artifact store", _artifact_store, "Check ARTIFACTS_URL: that the folder or bucket exists and may be written."),
     (

@@ -43,13 +43,15 @@ def process_runtime() -> Runtime:
     Raises UnsafeSettings.
     """
     settings = get_settings()
-    ensure_own_secret_key(settings)
+    ensure_own_credentials(settings)
     failpoints.arm(settings)
     return open_runtime(settings)
 
 
-def ensure_own_secret_key(settings: Settings) -> None:
-    """Raise UnsafeSettings where secrets would be sealed under a key that everybody knows, on more than one machine."""
+def ensure_own_credentials(settings: Settings) -> None:
+    """Raise UnsafeSettings where others may come in by a credential that everybody knows, on more than one machine."""
+    if wrong := settings.known_credentials:
+        raise UnsafeSettings(f"{wrong}; make a user of its own there, with a long random password")
     if settings.needs_own_secret_key and settings.secret_key_is_public:
         raise UnsafeSettings(
             "the secret key is the one for development, which everybody knows; set EXPORTS_SECRET_KEY to 32 or more random"

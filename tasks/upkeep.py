@@ -15,7 +15,7 @@ from config.settings import get_settings
 from pipeline import dispatch, execution, polling, stopping
 from pipeline.errors import DatabaseBusy
 from pipeline.failpoints import failpoint
-from pipeline.runtime import ensure_own_secret_key, process_runtime
+from pipeline.runtime import ensure_own_credentials, process_runtime
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, parent: Any, *, sweep: bool = True, **options: Any) -> None:
         self.enabled = sweep
         # Every worker comes by here before it takes anything.
-        ensure_own_secret_key(get_settings())
+        ensure_own_credentials(get_settings())
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
         super().__init__(parent, **options)

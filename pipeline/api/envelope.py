@@ -9,11 +9,12 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import tenancy
 from pipeline.api.problems import internal_error, problem
-from pipeline.errors import InvalidRequest, PayloadTooLarge, Refused
+from pipeline.errors import InvalidRequest, NotFound, PayloadTooLarge, Refused
 from pipeline.ids import new_id
 from pipeline.tenancy import NOBODY
 
@@ -80,6 +81,8 @@ class Envelope:
             # Nobody's rows are seen until a credential has said whose.
             with tenancy.acting_for(NOBODY):
                 await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            log.info("caller_left", method=scope["method"], route=_route(scope))
         except Exception:
             log.exception("request_failed", method=scope["method"], route=_route(scope))
             if status:
@@ -99,7 +102,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 
 class BodyLimit:
-    """Counts the body while it streams, whatever Content-Length says, and takes no compressed one."""
+    """Counts the body while it streams, whatever Content-Length says; takes no compressed one, and no zero characters."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app = app
@@ -109,7 +112,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refused = self._refused(Headers(scope=scope))
+        refused = _no_text(scope) or self._refused(Headers(scope=scope))
         if refused is not None:
             await problem(scope, refused)(scope, receive, send)
             return
@@ -146,6 +149,15 @@ class BodyLimit:
         return PayloadTooLarge(
             f"the body is larger than {self.max_bytes} bytes; split the plan", headers={"Connection": "close"}
         )
+
+
+def _no_text(scope: Scope) -> Refused | None:
+    # PostgreSQL keeps no zero character, so that nothing can be called by one.
+    if "\x00" in scope["path"]:
+        return NotFound("there is nothing at this address: a name holds no zero character")
+    if b"%00" in scope["query_string"]:
+        return InvalidRequest("a parameter holds a zero character; leave %00 out")
+    return None
 
 
 def _route(scope: Scope) -> str:

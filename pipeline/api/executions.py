@@ -145,7 +145,7 @@ async def _accepted(
     "/plans",
     status_code=201,
     response_model=PlanReceipt,
-    responses=ACCEPTING,
+    responses={200: {"model": PlanReceipt, "description": "It was registered before"}, **ACCEPTING},
     openapi_extra=documented(Plan),
 )
 async def register_plan(

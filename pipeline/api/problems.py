@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from pipeline.errors import (
@@ -82,6 +83,8 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def answer(request: Request, error: Exception) -> Response:
         refused = refusal_of(error)
+        if refused.status == 405:
+            refused = _of_all_routes(request)
         if refused.status >= 500:
             log.warning("request_put_off", error=type(error).__name__, reason=str(error))
         return problem(request.scope, refused)
@@ -94,6 +97,16 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem(request.scope, internal_error())
 
     app.add_exception_handler(ArtifactConflict, conflict)
+
+
+def _of_all_routes(request: Request) -> MethodNotAllowed:
+    # Each method of an address is a route of its own, and the framework names the methods of the first alone.
+    allowed = ", ".join(
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    )
+    return MethodNotAllowed(f"this address takes {allowed}", headers={"Allow": allowed})
 
 
 def _foreign(error: HTTPException) -> Refused:

@@ -17,6 +17,7 @@ from pipeline.channels.probe import Probe, Said, ask, refused, taken
 from pipeline.channels.stages import Stage, run
 from pipeline.errors import ChannelUnavailable
 from pipeline.schemas.messages import AcknowledgementBody, HandoffAnswer, HandoffStatus
+from pipeline.schemas.reading import has_zero_character
 from pipeline.secretbox import SecretBox
 
 M = TypeVar("M", bound=BaseModel)
@@ -103,6 +104,10 @@ def _handoff(body: bytes) -> HandoffAnswer | None:
 
 
 def _of_contract(model: type[M], body: bytes) -> M:
+    if has_zero_character(body):
+        raise ChannelUnavailable(
+            "the endpoint's answer holds a zero character, which no text may", answer=excerpt(body)
+        )
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

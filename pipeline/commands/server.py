@@ -18,7 +18,7 @@ from pipeline.commands.database import ensure_current
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.customs.reference import load_rules
 from pipeline.db import Database
-from pipeline.runtime import ensure_own_secret_key, process_runtime
+from pipeline.runtime import ensure_own_credentials, process_runtime
 
 app = typer.Typer()
 
@@ -42,7 +42,7 @@ def serve(
 
     load_rules()  # bad rules stop the program, not a plan
     settings = get_settings()
-    ensure_own_secret_key(settings)
+    ensure_own_credentials(settings)
     try:
         listener = serving.listen(host or settings.host, settings.port if port is None else port)
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -82,10 +81,13 @@ def _cursor_of(export_id: str) -> str:
 
 def _id_of(cursor: str) -> str:
     try:
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
+        export_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        if not export_id.isprintable():
+            raise ValueError("an id is printable")
+    except ValueError:
         message = "is no cursor of a list; leave it out to begin with the newest"
         raise failed([Issue(path="/query/cursor", message=message, code="cursor")]) from None
+    return export_id
 
 
 def _aware(given: datetime, name: str) -> datetime:

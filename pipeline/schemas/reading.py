@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
@@ -20,6 +20,8 @@ _MAX_VALUES: Final = 2_000_000
 _MAX_ISSUES: Final = 100
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+# An escape that is not itself escaped.
+_ZERO = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _PREAMBLE = re.compile(r"^[A-Z][A-Za-z ]* should ")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _DEPTH_CHANGE = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -67,9 +69,28 @@ def parse(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
         raise InvalidRequest("the body must be a JSON object, such as {...}")
     try:
         # Strict, and by the names of the contract alone: "yes" is no boolean, and a number no date.
-        return Parsed(model.model_validate_json(raw, strict=True, by_alias=True, by_name=False), tree)
+        parsed = Parsed(model.model_validate_json(raw, strict=True, by_alias=True, by_name=False), tree)
     except ValidationError as error:
         raise refusal(error, tree) from None
+    if has_zero_character(raw):
+        message = "holds a zero character, which no text may; leave it out"
+        raise failed([Issue(path=place, message=message, code="zero_character") for place in _zeros(tree)])
+    return parsed
+
+
+def has_zero_character(raw: bytes) -> bool:
+    """Tell whether JSON holds a zero character in one of its strings; PostgreSQL keeps none."""
+    return _ZERO.search(raw) is not None
+
+
+def _zeros(tree: object, here: str = "") -> Iterator[str]:
+    if isinstance(tree, str) and "\x00" in tree:
+        yield here
+    members = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for name, inner in members:
+        if "\x00" in str(name):
+            yield here
+        yield from _zeros(inner, f"{here}/{pointer([name]).removeprefix('/')}")
 
 
 def check_shape(raw: bytes, max_depth: int) -> None:
