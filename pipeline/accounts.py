@@ -46,6 +46,11 @@ _KEY = re.compile(
 )
 
 
+def brings(held: str, role: str) -> bool:
+    """Tell whether a key that has the role `held` has `role` as well, though nobody gave it."""
+    return role in _IMPLIED.get(held, ())
+
+
 @dataclass(frozen=True)
 class Caller:
     """Who makes a request: the account comes from the key alone."""
@@ -67,7 +72,7 @@ class Caller:
 
     def may(self, role: str) -> bool:
         """Whether the key has the role, or one that brings it along."""
-        return role in self.roles or any(role in _IMPLIED.get(held, ()) for held in self.roles)
+        return role in self.roles or any(brings(held, role) for held in self.roles)
 
     def need(self, *roles: str) -> None:
         """Raise InsufficientRole unless the key has one of the roles."""

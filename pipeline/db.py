@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from psycopg import sql
 from sqlalchemy import (
@@ -35,6 +35,9 @@ from pipeline import tenancy
 from pipeline.errors import DatabaseBusy
 
 _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+
+#: An error names its statement; what was bound to it are addresses and prices, which no log may hold.
+HIDE_PARAMETERS: Final = True
 
 Clock = Callable[[], datetime]
 
@@ -128,7 +131,9 @@ class Database:
 def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": timeout_seconds, "check_same_thread": False})
+    engine = create_engine(
+        url, connect_args={"timeout": timeout_seconds, "check_same_thread": False}, hide_parameters=HIDE_PARAMETERS
+    )
 
     def exports_now(seconds: float) -> str:
         return (clock().astimezone(UTC) + timedelta(seconds=seconds)).strftime(_SQLITE_FORMAT)
@@ -164,6 +169,7 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float) -> Engine:
         max_overflow=pool,
         pool_timeout=timeout_seconds,
         pool_pre_ping=True,
+        hide_parameters=HIDE_PARAMETERS,
         connect_args={
             "connect_timeout": max(2, int(timeout_seconds)),
             "options": " ".join(f"-c {name}={value}" for name, value in options.items()),

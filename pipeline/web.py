@@ -78,7 +78,7 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
     add_problem_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
-    add_contract(app)
+    add_contract(app, ROUTERS)
     return app
 
 

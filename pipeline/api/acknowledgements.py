@@ -11,7 +11,7 @@ from pipeline import acknowledgements, tenancy
 from pipeline.accounts import OPERATE, Caller
 from pipeline.acknowledgements import Submission
 from pipeline.api.bodies import documented
-from pipeline.api.dependencies import RuntimeDep, caller_of
+from pipeline.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
 from pipeline.api.refusals import refusals
 from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
 from pipeline.runtime import Runtime
@@ -27,7 +27,7 @@ MAX_BYTES: Final = 64 * 1024
     "/{id}/acknowledgements",
     response_model=AcknowledgementReceipt,
     responses=refusals(400, 404, 413),
-    openapi_extra=documented(AcknowledgementBody),
+    openapi_extra=documented(AcknowledgementBody) | {"x-roles": list(let_in(OPERATE, PARTNER))},
 )
 async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name
     """Record the broker's answer, once by its `id`, and move the submission up its ladder; repeats are harmless.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from pipeline.api.dependencies import open_to
 from pipeline.contracts.examples import example
 from pipeline.contracts.published import PUBLISHED
 from pipeline.schemas.problems import Problem
@@ -21,8 +25,8 @@ Clients branch on `errorCode`; every refusal says its remedy. Decimals are strin
 """
 
 
-def add_contract(app: FastAPI) -> None:
-    """Have /openapi.json tell of everything."""
+def add_contract(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Have /openapi.json tell of everything; `x-roles` names the roles of keys that a call is open to."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -42,6 +46,7 @@ def add_contract(app: FastAPI) -> None:
                 if "HTTPValidationError" in str(answer):
                     del operation["responses"]["422"]
                 _exemplify(operation)
+            _tell_roles(made, routers)
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
             app.openapi_schema = made
@@ -60,6 +65,25 @@ def _exemplify(operation: dict[str, Any]) -> None:
         name = _NAMES.get(content.get("schema", {}).get("$ref", "").rpartition("/")[2])
         if name is not None:
             content["examples"] = {name: {"value": example(name)}}
+
+
+def _tell_roles(document: dict[str, Any], routers: Sequence[APIRouter]) -> None:
+    for router in routers:
+        for route in router.routes:
+            if not isinstance(route, APIRoute) or not route.include_in_schema:
+                continue
+            asked = [open_to(each.call) for each in _dependencies(route.dependant)]
+            roles = next((each for each in asked if each is not None), None)
+            for method in route.methods or ():
+                operation = document["paths"][route.path][method.lower()]
+                # Open to nobody's key in particular, where a route reads its own credential or needs none.
+                operation.setdefault("x-roles", list(roles or ()))
+
+
+def _dependencies(of: Dependant) -> Iterator[Dependant]:
+    for each in of.dependencies:
+        yield each
+        yield from _dependencies(each)
 
 
 def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from pipeline import tenancy
-from pipeline.accounts import ADMIN, EXECUTE, OPERATE, READ, Caller, find_caller, key_id_of
+from pipeline.accounts import ADMIN, EXECUTE, OPERATE, READ, ROLES, Caller, brings, find_caller, key_id_of
 from pipeline.errors import InvalidApiKey, RateLimited
 from pipeline.execution import Wake
 from pipeline.runtime import Runtime
@@ -155,6 +155,22 @@ CallerDep = Annotated[Caller, Depends(caller_of)]
 SIGNED_IN: Final = HTTPBearer(auto_error=False, description="An API key: exp_live_... or exp_test_...")
 
 
+#: A key of the partner that the thing was handed to.
+PARTNER: Final = "partner"
+
+_OPEN_TO: Final[dict[object, tuple[str, ...]]] = {}
+
+
+def open_to(dependency: object) -> tuple[str, ...] | None:
+    """Return the roles that a dependency lets in, those that bring one of them along included; None where it asks for no key."""
+    return _OPEN_TO.get(dependency)
+
+
+def let_in(*roles: str) -> tuple[str, ...]:
+    """Return every role that is one of these, or brings one along."""
+    return tuple(held for held in (*ROLES, PARTNER) if held in roles or any(brings(held, role) for role in roles))
+
+
 def require(*roles: str) -> Any:  # what FastAPI's Depends returns is declared as Any
     """Return the dependency that gives the caller, and refuses one whose key has none of the roles."""
 
@@ -162,12 +178,15 @@ def require(*roles: str) -> Any:  # what FastAPI's Depends returns is declared a
         caller.need(*roles)
         return caller
 
+    _OPEN_TO[caller_with_role] = let_in(*roles)
     return Depends(caller_with_role)
 
 
 async def _caller_with_any_role(caller: CallerDep, _: Annotated[object, Depends(SIGNED_IN)] = None) -> Caller:
     return caller
 
+
+_OPEN_TO[_caller_with_any_role] = let_in(READ, PARTNER)
 
 #: Any key will do; what it may see is decided by the thing itself.
 KeyHolder = Annotated[Caller, Depends(_caller_with_any_role)]

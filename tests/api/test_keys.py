@@ -51,6 +51,7 @@ OPEN_TO = {
     ("GET", "/api/deliveries/{delivery}"): {"execute", "read", "operate", "admin"},
     ("POST", "/api/deliveries/{delivery}/resend"): {"operate", "admin"},
     ("POST", "/api/partners/br_sandbox/replay"): {"operate", "admin"},
+    ("GET", "/api/notifications/{notification}"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/system/health"): {"execute", "read", "operate", "admin"},
 }
 
@@ -83,9 +84,9 @@ def test_a_call_is_open_to_its_roles_alone(desk: Desk, call: tuple[str, str]) ->
     if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver"}:
         desk.run(export_id)
         view = desk.client().get(f"/api/exports/{export_id}").json()
-        delivery = desk.client().get("/api/deliveries").json()["items"][0]["id"]
-        ids |= {"customs_package": view["customs_package_id"], "delivery": delivery}
-        ids |= {"artifact": view["artifacts"][0]["id"]}
+        delivery = desk.client().get("/api/deliveries").json()["items"][0]
+        ids |= {"customs_package": view["customs_package_id"], "delivery": delivery["id"]}
+        ids |= {"artifact": view["artifacts"][0]["id"], "notification": delivery["notificationId"]}
     address = template.format_map(ids)
     body = None if method == "GET" else body_for(template, plan)
     for role in ROLES:
