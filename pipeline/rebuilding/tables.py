@@ -117,6 +117,7 @@ def _export(known: Known) -> Row:
         "accepted_at": told.accepted_at,
         "failure": told.failure,
         "quarantined": told.quarantined,
+        "purged_at": None,  # of a purged export nothing is held against its log
     }
     if known.read is not None:
         plan = known.read.plan
@@ -236,6 +237,7 @@ def _documents(known: Known, unit_no: int, unit: UnitHistory) -> Iterator[Row]:
             "template_version": data["templateVersion"],
             "size": data["size"],
             "sha256": data["sha256"],
+            "purged_at": None,
         }
         yield Row(Artifact, {"id": data["artifactId"]}, holds, beside={"generated_at": at})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
 from pipeline import acknowledgements, delivery, rebuilding, replays
-from pipeline.db import table
+from pipeline.db import Instant, table
 from pipeline.execution import NOTIFY, STEPS
 from pipeline.interventions import cancel, retry
 from pipeline.models import (
@@ -52,7 +53,7 @@ TABLES: tuple[type[SQLModel], ...] = (
 BOOKKEEPING = {
     "exports": {"updated_at", "finished_at"},
     "units": {"created_at"},
-    "steps": {"fence", "attempts", "lease_until", "due_at", "started_at", "finished_at", "error"},
+    "steps": {"fence", "attempts", "lease_until", "due_at", "stalled_since", "started_at", "finished_at", "error"},
     "artifacts": {"generated_at"},
     "broker_submissions": {
         *("recipient", "subject", "sent_at", "deadline_at", "overdue_at", "handoff_id", "polled_at"),
@@ -60,7 +61,10 @@ BOOKKEEPING = {
     },
     "acknowledgements": {"received_at"},
     "notifications": {"created_at"},
-    "deliveries": {"id", "fence", "attempts_forgiven", "lease_until", "due_at", "delivered_at", "error", "created_at"},
+    "deliveries": {
+        *("id", "fence", "attempts_forgiven", "lease_until", "due_at", "stalled_since", "delivered_at"),
+        *("error", "created_at"),
+    },
 }
 
 
@@ -201,6 +205,8 @@ def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> An
         value = was + 7
     elif isinstance(was, list):
         value = [*was, {"metal": "steel"}]
+    elif isinstance(columns[column].type, Instant) and was is None:
+        value = datetime(2001, 1, 1, tzinfo=UTC)
     elif was is None or isinstance(was, str):
         value = others.get(column, "another")
     else:
