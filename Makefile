@@ -15,7 +15,7 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or later is needed, and $(PYTHON) is not one. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo kits test lint fix sbom fuzz contracts soak bench ci clean
+.PHONY: help setup demo kits test lint fix sbom fuzz contracts soak model bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -53,6 +53,9 @@ contracts: setup ## Publish what was added to the schemas of messages, bodies an
 
 soak: setup ## Hold ten thousand random invoices to the promises of money and weight; nine minutes of one processor
 	$(VENV)/bin/pytest -m long tests/money
+
+model: setup ## Lead two thousand random lives of exports through crashes and losses, every promise held after each step; takes most of an hour
+	$(VENV)/bin/pytest -m long tests/model
 
 bench: setup ## Measure; prints ratios
 	$(VENV)/bin/python -m tests.benchmarks

@@ -59,6 +59,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(SERVERS)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless it is asked for by its mark."""
+    if "long" in str(config.option.markexpr):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    items[:] = [item for item in items if not item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture(autouse=True)
 def everybodys_rows_are_seen() -> Iterator[None]:
     """Whose rows are seen is known to the thread: a test that acts for one account leaves that to no other test."""

@@ -64,7 +64,7 @@ class Rebuilt:
     differences: list[Difference] = field(default_factory=list)
     refused: str | None = None
     mends: list[tuple[Difference, Row | None]] = field(default_factory=list, repr=False)
-    handed_off: Stretch | None = None  # what the handoff owed, as it is now
+    handed_off: Stretch | None = field(default=None, repr=False)  # what the handoff owed, as it is now
     left: Rebuilt | None = None  # what differed still once it was restored
 
     @property

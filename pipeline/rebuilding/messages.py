@@ -106,9 +106,13 @@ def _states(
     if settled is DeliveryState.DEAD and all(seq < dead for seq, _ in again):
         return (settled,)
     # Whether it was sent again since is told by time alone, and a replay does not name each message.
-    if any(last is None or at >= last.at for _, at in again):
-        return (settled, open_state)
-    return (settled,)
+    since = [seq for seq, at in again if last is None or at >= last.at]
+    if not since:
+        return (settled,)
+    # What is sent again after its export was given up is owed all the same.
+    given_up = told.given_up_seq or 0
+    owed = (DeliveryState.PENDING,) if max(since) > given_up else ()
+    return (settled, *owed, *((open_state,) if min(since) < given_up or not given_up else ()))
 
 
 def _submission(told: History, sayings: Sayings, data: Mapping[str, Any]) -> Row:

@@ -23,15 +23,9 @@ STACKS = (
 SERVICE = pytest.StashKey[Service]()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Name our own marker."""
-    config.addinivalue_line("markers", "long: takes minutes; run by -m long alone")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes unless it is asked for, and what a stack has no part for."""
-    long = "long" in str(config.option.markexpr)
-    left_out = [item for item in items if not fits(item) or (item.get_closest_marker("long") and not long)]
+    """Leave out what a stack has no part for."""
+    left_out = [item for item in items if not fits(item)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
