@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import to_jsonable_python
 
 from pipeline.client.errors import ApiUnreachable
 
@@ -100,8 +101,16 @@ def given(**params: str | int | None) -> dict[str, str | int]:
 
 
 def body_of(model: BaseModel) -> Any:
-    """Return what is said of a model: only what was set, so that the service's defaults stay its own."""
-    return model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    """Return what is said of a model: only what was set, so that the service's defaults stay its own, and secrets in clear."""
+    return to_jsonable_python(_revealed(model.model_dump(by_alias=True, include=set(model.model_fields_set))))
+
+
+def _revealed(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, dict):
+        return {name: _revealed(each) for name, each in value.items()}
+    return [_revealed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def segment(value: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.client import ApiProblem, Execution
+from pipeline.schemas.channels import QueueWay
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.partners import NewPartner, PartnerChanges
 from pipeline.schemas.replays import ReplayRequest
@@ -139,7 +140,7 @@ def test_export_is_cancelled_and_what_cannot_be_done_says_why(desk: Desk, at: At
 
 
 def test_partner_is_registered_tried_out_changed_and_given_a_new_secret(desk: Desk, at: At) -> None:
-    made = at.one("create_partner", NewPartner(id="wh_new", kind="warehouse", name="New"))
+    made = at.one("create_partner", NewPartner(id="wh_new", kind="warehouse", name="New", channels=[QueueWay()]))
     assert (made.state, bool(made.secret)) == ("draft", True)
     with pytest.raises(ApiProblem) as refused:
         at.one("activate_partner", "wh_new")

@@ -22,7 +22,7 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 def test_every_snippet_runs_one_after_another(
     service: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(SNIPPETS) == 7
+    assert len(SNIPPETS) == 8
     old, new = new_secret(), new_secret()
     for name, value in {**service.environment, "OLD_SECRET": old, "NEW_SECRET": new}.items():
         monkeypatch.setenv(name, value)
@@ -44,6 +44,7 @@ def test_every_snippet_runs_one_after_another(
     assert {path.name for path in tmp_path.rglob("documents/*")} >= {"bundle.zip"}
     assert "EXPORT_EXECUTED" in printed
     assert "INVALID_STATE" in printed
+    assert "filed\n" in printed
     event = example("exports.package.recorded.v1")
     body = json.dumps(event).encode()
     answers = [

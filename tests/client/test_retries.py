@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, Retries, safe_name
 from pipeline.client.calls import Call, Repeat, segment
 from pipeline.client.retries import Tries, refusal_of
 from pipeline.contracts.examples import example
+from pipeline.schemas.channels import QueueWay, SftpWay
 from pipeline.schemas.execution import ArtifactView
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.partners import NewPartner, PartnerChanges
@@ -209,6 +211,35 @@ def test_page_of_a_replay_is_never_asked_for_twice(server: Scripted, client: Cli
     assert asked == [
         {"since": "2026-11-24T15:00:00Z"},
         {"since": "2026-11-24T15:00:00Z", "until": first["until"], "after": "exp_2"},
+    ]
+
+
+def test_partner_is_sent_as_it_was_given_its_secrets_too(server: Scripted, client: Client) -> None:
+    server.says(*(said_json(example(name)) for name in ("created-partner", "rotated-secret", "partner")))
+    key = "ssh-ed25519 AAAA"
+    sftp = SftpWay(address="sftp://us@broker.example/in", host_keys=[key], password=SecretStr("p-1"))
+    new = NewPartner(id="br_1", kind="customs_broker", name="B", channels=[sftp, QueueWay()])
+    client.one(server.url, "create_partner", new)
+    client.one(server.url, "rotate_secret", "br_1")
+    client.one(server.url, "change_partner", "br_1", PartnerChanges(profile=None, test=True))
+    assert [json.loads(each.body) for each in server.asked] == [
+        {
+            "id": "br_1",
+            "kind": "customs_broker",
+            "name": "B",
+            "channels": [
+                {
+                    "channel": "sftp",
+                    "address": "sftp://us@broker.example/in",
+                    "hostKeys": [key],
+                    "password": "p-1",
+                    "privateKey": None,
+                },
+                {"channel": "queue"},
+            ],
+        },
+        {},
+        {"profile": None, "test": True},
     ]
 
 
