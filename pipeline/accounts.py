@@ -9,16 +9,16 @@ import secrets
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal, cast
 
-from sqlalchemy import update
+from sqlalchemy import or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from pipeline import tenancy
 from pipeline.db import database_now, utc_now
-from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound, ValidationFailed
+from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, ValidationFailed
 from pipeline.models import Account, ApiKey
 from pipeline.runtime import Runtime
 from pipeline.tenancy import EVERYBODY
@@ -165,6 +165,29 @@ def create_key(
             )
         )
     return NewKey(key_id, bearer)
+
+
+def rotate_key(runtime: Runtime, account_id: str, key_id: str, *, overlap: timedelta) -> NewKey:
+    """Make a key that may what this one may, and let the older one end when the overlap is over, if not sooner.
+
+    Raises NotFound where the account has no such key, InvalidState where it has ended.
+    """
+    with runtime.db.read() as session:
+        row = session.get(ApiKey, key_id)
+        now = session.execute(select(database_now())).scalar_one()
+    if row is None or row.account_id != account_id:
+        raise NotFound(f"there is no key {key_id}")
+    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
+        raise InvalidState(f"key {key_id} has ended; make a new one")
+    ends_at = now + overlap
+    made = create_key(runtime, account_id, row.name, mode=cast("Mode", row.mode), roles=row.roles)
+    with runtime.db.write() as session:
+        session.execute(
+            update(ApiKey)
+            .where(col(ApiKey.id) == key_id, or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > ends_at))
+            .values(expires_at=ends_at)
+        )
+    return made
 
 
 def list_keys(runtime: Runtime, account_id: str) -> Sequence[KnownKey]:

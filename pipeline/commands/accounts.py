@@ -137,6 +137,27 @@ def _state(key: accounts.KnownKey) -> str:
     return "good"
 
 
+@keys_app.command("rotate")
+@reported
+def rotate_key(
+    key: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `exports keys list` shows it, or the whole key.")],
+    account: OfAccount,
+    overlap_hours: Annotated[int, typer.Option(min=0, max=720, help="How long the older key still works.")] = 24,
+    as_json: Json = False,
+) -> None:
+    """Make a key that may what this one may, and show it this once; the older one ends when the overlap is over."""
+    key_id = accounts.key_id_of(key) if key.startswith("exp_") else key
+    with opened() as runtime:
+        made = accounts.rotate_key(runtime, account, key_id, overlap=timedelta(hours=overlap_hours))
+    if as_json:
+        print_json({"id": made.id, "key": made.bearer, "accountId": account, "replaces": key_id})
+        return
+    out().print(made.bearer, soft_wrap=True, markup=False)
+    aside().print(
+        f"[dim]Keep it now: only its hash stays here. Key {escape(key_id)} still works for {overlap_hours} h.[/]"
+    )
+
+
 @keys_app.command("revoke")
 @reported
 def revoke_key(

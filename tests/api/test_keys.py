@@ -11,7 +11,7 @@ from sqlmodel import select
 from pipeline import accounts, waivers
 from pipeline.accounts import Caller
 from pipeline.api.dependencies import Keys
-from pipeline.errors import InvalidApiKey, NotFound, ValidationFailed
+from pipeline.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
 from pipeline.models import ApiKey
 from pipeline.schemas.waivers import NewWaiver
 from tests import builders
@@ -156,6 +156,32 @@ def test_a_revoked_key_is_refused_within_a_second(desk: Desk) -> None:
     accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
     accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
     poll(lambda: client.get("/api/exports").status_code == 401, 1.5, "a revoked key still works")
+
+
+def test_a_key_is_rotated_with_an_overlap_in_which_both_work(desk: Desk) -> None:
+    old = desk.key("execute", "partner:br_1", mode="test")
+    before = accounts.list_keys(desk.runtime, builders.ACCOUNT)[0]
+    new = accounts.rotate_key(desk.runtime, builders.ACCOUNT, old.id, overlap=timedelta(hours=1))
+    callers = [accounts.find_caller(desk.runtime, each.bearer) for each in (old, new)]
+    assert {(each.mode, each.roles) for each in callers} == {(before.mode, before.roles)}
+    later = datetime.now(UTC) + timedelta(hours=1, seconds=1)
+    with pytest.raises(InvalidApiKey):
+        accounts.find_caller(desk.runtime, old.bearer, now=later)
+    assert accounts.find_caller(desk.runtime, new.bearer, now=later).key_id == new.id
+    with pytest.raises(NotFound):
+        accounts.rotate_key(desk.runtime, OTHER, new.id, overlap=timedelta(hours=1))
+    assert len(accounts.list_keys(desk.runtime, builders.ACCOUNT)) == 2
+
+
+def test_a_key_that_ends_sooner_is_not_made_to_last_and_one_that_has_ended_is_not_rotated(desk: Desk) -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    short = desk.key("read", expires_at=soon)
+    accounts.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(days=1))
+    kept = {each.id: each.expires_at for each in accounts.list_keys(desk.runtime, builders.ACCOUNT)}
+    assert kept[short.id] == soon
+    accounts.revoke_key(desk.runtime, builders.ACCOUNT, short.id)
+    with pytest.raises(InvalidState):
+        accounts.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(0))
 
 
 def test_a_key_ends_when_it_expires(desk: Desk) -> None:
