@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from pipeline import inspection
 from pipeline.api.dependencies import Reader, RuntimeDep
-from pipeline.api.refusals import LOOKING
+from pipeline.api.refusals import refusals
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import EventPage
 
@@ -33,7 +33,7 @@ _STRETCH: Final = 500
     responses={
         200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
         204: {"description": "All was told to the reader of the stream, and nothing more is to come"},
-        **LOOKING,
+        **refusals(400, 404),
     },
 )
 async def events(

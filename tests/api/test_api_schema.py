@@ -59,11 +59,14 @@ def attacked(address_and_key: tuple[str, str], folder: Path, seconds: int, phase
     )
     assert told.returncode == 0, told.stdout[-8000:] + told.stderr[-2000:]
     assert "Tested: " in told.stdout
+    if "fuzzing" not in phases:
+        # Where the time ran out, calls are left unasked.
+        assert "🚫" not in told.stdout, told.stdout[-2000:]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_examples_and_what_is_made_of_them_trip_nothing(address_and_key: tuple[str, str], tmp_path: Path) -> None:
-    attacked(address_and_key, tmp_path, 30, "examples,coverage", 5)
+    attacked(address_and_key, tmp_path, 400, "examples,coverage", 5)
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ from config.settings import Settings
 from pipeline import accounts, delivery, doctor, inspection, migrations, partners, sandbox, tenancy, waivers
 from pipeline.db import Database, changed
 from pipeline.migrations import walls
-from pipeline.models import SandboxHandoff, Waiver
+from pipeline.models import LegalHold, SandboxHandoff, Waiver
 from pipeline.runtime import Runtime
 from pipeline.tenancy import EVERYBODY, NOBODY
 from tests import builders
@@ -57,6 +57,7 @@ def desk(open_desk: Open, own_url: str) -> Desk:
     with desk.runtime.db.write() as session:
         kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}
         session.add(SandboxHandoff(**kept, invoice_numbers=[], answer={}))
+        session.add(LegalHold(id="h", account_id=builders.ACCOUNT, reason="an inquiry", placed_by="somebody"))
     return desk
 
 
