@@ -49,9 +49,12 @@ def check(settings: Settings, kind: str, path: str | None, channels: Sequence[Wa
 
 def _check_address(settings: Settings, address: str, field: str) -> None:
     """Refuse what the address itself shows; what its name leads to is judged at every connection."""
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise ValidationFailed("no address: what stands in brackets is no IPv6 address", field=field) from error
     if settings.allow_private_destinations:
         return
-    parts = urlsplit(address)
     if parts.scheme == "http":
         raise ValidationFailed("messages hold addresses of people, so a webhook is https://", field=field)
     try:

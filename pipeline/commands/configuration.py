@@ -91,7 +91,7 @@ def masked(value: object) -> str:
     if isinstance(value, tuple) and any(isinstance(item, SecretStr) for item in value):
         return "[" + ", ".join(HIDDEN for _ in value) + "]"
     if isinstance(value, tuple):
-        return "[" + ", ".join(masked(item) for item in value) + "]"
+        return "[" + ", ".join(f'"{item}"' if isinstance(item, str) else masked(item) for item in value) + "]"
     if isinstance(value, int | float):
         return f"{value:g}"
     return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", _USER_INFO.sub(rf"\1:{HIDDEN}", str(value)))

@@ -57,6 +57,7 @@ def attacked(address_and_key: tuple[str, str], folder: Path, seconds: int, phase
         check=False,
         timeout=seconds + 300,
     )
+    (folder / "report.txt").write_text(told.stdout)
     assert told.returncode == 0, told.stdout[-8000:] + told.stderr[-2000:]
     assert "Tested: " in told.stdout
     if "fuzzing" not in phases:
