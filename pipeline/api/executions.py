@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Annotated, Final
 
 import anyio
@@ -30,7 +29,7 @@ from pipeline.schemas.execution import (
     PlanReceipt,
     PreflightReport,
 )
-from pipeline.schemas.plan import Plan
+from pipeline.schemas.plan import Instant, Plan
 from pipeline.schemas.problems import Issue
 from pipeline.schemas.reading import Parsed, failed
 from pipeline.states import UNENDED, ExportState
@@ -186,8 +185,8 @@ def list_exports(
     state: Annotated[ExportState | None, Query()] = None,
     broker: Annotated[str | None, Query(max_length=64, description="Id of the customs broker")] = None,
     warehouse: Annotated[str | None, Query(max_length=64, description="Id of the warehouse")] = None,
-    accepted_after: Annotated[datetime | None, Query(alias="acceptedAfter", description="With its offset")] = None,
-    accepted_before: Annotated[datetime | None, Query(alias="acceptedBefore", description="With its offset")] = None,
+    accepted_after: Annotated[Instant | None, Query(alias="acceptedAfter", description="With its offset")] = None,
+    accepted_before: Annotated[Instant | None, Query(alias="acceptedBefore", description="With its offset")] = None,
     quarantined: Annotated[bool | None, Query(description="Whether it was set aside for breaking its workers")] = None,
     cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,

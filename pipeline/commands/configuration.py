@@ -92,6 +92,6 @@ def masked(value: object) -> str:
         return "[" + ", ".join(HIDDEN for _ in value) + "]"
     if isinstance(value, tuple):
         return "[" + ", ".join(f'"{item}"' if isinstance(item, str) else masked(item) for item in value) + "]"
-    if isinstance(value, int | float):
+    if isinstance(value, float):
         return f"{value:g}"
     return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", _USER_INFO.sub(rf"\1:{HIDDEN}", str(value)))
