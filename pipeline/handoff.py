@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlmodel import Session, col
 
 from pipeline import acknowledgements, keeping, money, notifications, recipients
@@ -19,7 +19,7 @@ from pipeline.events import EventType, NewEvent
 from pipeline.invoices.recorded import recorded_invoice
 from pipeline.keeping import Row
 from pipeline.letters import handoff_subject
-from pipeline.models import Artifact, BrokerSubmission, Export, ExportUnit, LineTreatment, Package
+from pipeline.models import Artifact, BrokerSubmission, Export, ExportUnit, LineTreatment, Notification, Package
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
 from pipeline.recipients import Recipient
 from pipeline.runtime import Runtime
@@ -52,6 +52,7 @@ class _Found:
     digests: Mapping[tuple[int, str], str]  # unit_no, line_ref; empty where the lines are not sent inline
     inline: bool
     supersedes: messages.SupersededHandoff | None
+    first_position: int  # of what is said: the operators may have heard of a failure before
 
 
 def prepare(runtime: Runtime, context: StepContext) -> Prepared:
@@ -65,8 +66,6 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
         told = recipients.reached(session, context.account_id, partner_ids, test=context.test)
         operators = recipients.operators(session, context.account_id)
         found = _read(session, context)
-        # Before the handoff the operators may have heard of a failure. Nobody else is told anything while this step is held.
-        first = notifications.following_position(session, context.export_id)
     for partner_id in partner_ids:
         if partner_id not in told:
             raise StepFailed(f"the partner {partner_id} is not registered; register it, then retry the export")
@@ -92,7 +91,7 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
             context.account_id,
             _notices(context, found, broker, submission_id, base),
             {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
-            first=first,
+            first=found.first_position,
         ),
         documents=documents,
         due_seconds=runtime.settings.stalled_seconds,
@@ -141,12 +140,14 @@ def _with_documents(found: _Found, documents: Sequence[Row]) -> _Found:
 
 def _read(session: Session, context: StepContext) -> _Found:
     of_export = context.export_id
-    units = [
-        (row, plan_unit(row))
-        for row in session.scalars(
-            select(ExportUnit).where(col(ExportUnit.export_id) == of_export).order_by(col(ExportUnit.unit_no))
-        )
-    ]
+    # Nobody else is told anything while this step is held.
+    last = select(func.max(col(Notification.position))).where(col(Notification.export_id) == of_export)
+    found = session.execute(
+        select(ExportUnit, last.scalar_subquery())
+        .where(col(ExportUnit.export_id) == of_export)
+        .order_by(col(ExportUnit.unit_no))
+    ).all()
+    units = [(row, plan_unit(row)) for row, _ in found]
     artifacts: dict[int, list[Artifact]] = defaultdict(list)
     for artifact in session.scalars(
         select(Artifact)
@@ -176,6 +177,7 @@ def _read(session: Session, context: StepContext) -> _Found:
         digests={(unit_no, line_ref): digest for unit_no, line_ref, digest in digests},
         inline=inline,
         supersedes=_superseded(session, context) if context.revision > 1 else None,
+        first_position=(found[0][1] or 0) + 1,
     )
 
 

@@ -101,19 +101,19 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 def _of_all_routes(request: Request) -> MethodNotAllowed:
     # Each method of an address is a route of its own, and the framework names the methods of the first alone.
-    takers = {
-        method: [
-            route for route in request.app.routes if route.matches({**request.scope, "method": method})[0] is Match.FULL
-        ]
-        for method in ("DELETE", "GET", "PATCH", "POST")
-    }
     # An address with a name of its own, such as plans, is no export's, though an export's would match it too.
-    named = {
-        method: [route for route in routes if getattr(route, "path", None) == request.url.path]
-        for method, routes in takers.items()
-    }
-    meant = named if any(named.values()) else takers
-    allowed = ", ".join(method for method, routes in meant.items() if routes)
+    named = request.app.openapi()["paths"].get(request.url.path)
+    allowed = ", ".join(
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST")
+        if (
+            method.lower() in named
+            if named is not None
+            else any(
+                route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes
+            )
+        )
+    )
     return MethodNotAllowed(f"this address takes {allowed}", headers={"Allow": allowed})
 
 
