@@ -47,6 +47,7 @@ _CLAIM: Final = (
         lease_until=_lease_end,
         due_at=_lease_end,
         stalled_since=None,
+        error=None,
     )
     .returning(_steps.fence, _steps.attempts)
 )

@@ -303,6 +303,7 @@ def owed_again(runtime: Runtime) -> list[Wake]:
     if not runtime.db.is_sqlite:
         due = due.with_for_update(skip_locked=True)
     with runtime.db.write() as session:
+        setbacks.space_out(session, settings)
         rows = session.execute(
             update(Step)
             .where(

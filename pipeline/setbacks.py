@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
+from config.settings import Settings
 from pipeline import events, notifications
-from pipeline.claims import of
+from pipeline.claims import at, of
 from pipeline.db import database_now
 from pipeline.errors import DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
@@ -21,6 +24,9 @@ from pipeline.states import ExportState, StepState
 from pipeline.steps import StepContext
 
 log = structlog.get_logger(__name__)
+
+#: What is said of a step whose worker came to an end, until it is begun again.
+SILENT: Final = "its worker came to an end before it could say why"
 
 
 def record(runtime: Runtime, context: StepContext, error: Exception) -> Sequence[Lane]:
@@ -53,6 +59,28 @@ def record(runtime: Runtime, context: StepContext, error: Exception) -> Sequence
         # Not even that could be written: the lease runs out and the sweep owes the step again.
         log.warning("step_failure_not_recorded", export_id=context.export_id, step=context.step)
     return []
+
+
+def space_out(session: Session, settings: Settings) -> None:
+    """Have each step that came to an end without a word, twice or more, begun again at a moment of its own.
+
+    Whatever a process works on ends with it, and all of it is due again at once: begun together once more, it would end
+    together once more, and what only stood beside the poison would be taken for it.
+    """
+    silent = select(col(Step.export_id), col(Step.unit_no), col(Step.name), col(Step.fence)).where(
+        col(Step.state) == StepState.OWED.value,
+        col(Step.due_at) <= database_now(),
+        col(Step.lease_until) <= database_now(),
+        col(Step.error).is_(None),
+        col(Step.attempts).between(2, settings.step_max_attempts - 1),
+    )
+    for row in session.execute(silent.limit(settings.sweep_limit)).all():
+        pause = random.uniform(0, settings.lease_seconds)  # noqa: S311 - keeps them apart, keeps no secret
+        session.execute(
+            update(Step)
+            .where(*at(row.export_id, row.unit_no, row.name), col(Step.fence) == row.fence, col(Step.error).is_(None))
+            .values(error=SILENT, lease_until=database_now(pause), due_at=database_now(pause))
+        )
 
 
 def _breaks(error: Exception) -> bool:

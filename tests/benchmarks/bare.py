@@ -123,6 +123,7 @@ class Loop:
                 "type": event.type.value,
                 "actor": actor,
                 "data": dict(event.data),
+                "hash": "",  # a bare log has no chain
             }
             for n, event in enumerate(events, start=1)
         ]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline import inspection, rendering
+from pipeline import inspection, rendering, setbacks
+from pipeline.db import database_now
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.errors import RendererCrashed
@@ -49,7 +51,13 @@ def die(house: House, export_id: str, name: str) -> None:
         session.execute(
             update(Step)
             .where(col(Step.export_id) == export_id, col(Step.name) == name)
-            .values(attempts=col(Step.attempts) + 1, fence=col(Step.fence) + 1)
+            .values(
+                attempts=col(Step.attempts) + 1,
+                fence=col(Step.fence) + 1,
+                lease_until=database_now(30),
+                due_at=database_now(30),
+                error=None,
+            )
         )
 
 
@@ -83,8 +91,10 @@ def breaking(error: Exception) -> Callable[[Invoice], Iterator[Document]]:
 def test_export_that_ends_its_workers_is_set_aside_by_the_sweep_and_tried_by_nobody(house: House) -> None:
     export_id = house.accept().export_id
     house.step(export_id, 1, "record_packages")
-    for _ in range(TRIES - 1):
+    for tries in range(1, TRIES):
         die(house, export_id, "render_documents")
+        if tries > 1:
+            assert house.sweep() == [], "it is begun again at a moment of its own"
         assert [wake.step for wake in house.sweep()] == ["render_documents"]
     die(house, export_id, "render_documents")
     house.clock.pass_seconds(3600)
@@ -108,10 +118,32 @@ def test_export_that_ends_its_workers_is_set_aside_by_the_sweep_and_tried_by_nob
     assert house.sweep() == [], "it is owed nothing any more"
 
 
+def test_what_ended_together_again_and_again_is_begun_apart(house: House) -> None:
+    exports = [house.accept(builders.plan(batch=f"batch_{number}")).export_id for number in range(8)]
+
+    def die_together() -> None:
+        for export_id in exports:
+            die(house, export_id, "record_packages")
+        house.clock.pass_seconds(30)
+
+    die_together()
+    assert len(owed_again(house.runtime)) == len(exports), "once may be the machine's doing: no time is lost"
+    die_together()
+    assert owed_again(house.runtime) == []
+    with house.runtime.db.read() as session:
+        due = session.scalars(select(col(Step.due_at)).where(col(Step.name) == "record_packages")).all()
+    assert len(set(due)) == len(exports)
+    assert all(house.clock.now <= each <= house.clock.now + timedelta(seconds=30) for each in due if each)
+    assert {step.error for step in view(house, exports[0]).units[0].steps} == {None, setbacks.SILENT}
+    house.finish(exports[0])
+    assert {house.state(each) for each in exports} == {"executed"}
+
+
 def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(house: House) -> None:
     export_id = house.accept().export_id
     for _ in range(TRIES):
         die(house, export_id, "record_packages")
+    house.clock.pass_seconds(30)
     assert house.step(export_id, 1, "record_packages") == ()
     assert view(house, export_id).quarantined
     assert house.count(Package) == 0

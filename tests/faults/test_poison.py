@@ -172,13 +172,13 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
 def test_worker_that_hangs_ends_itself_and_what_it_hung_on_is_set_aside(
     stack: Stack, runtime: Runtime, tmp_path: Path
 ) -> None:
-    haste = {"EXPORTS_STEP_TIMEOUT_SECONDS": "10", "EXPORTS_STEP_MAX_ATTEMPTS": "2", "EXPORTS_LEASE_SECONDS": "3"}
+    haste = {"EXPORTS_STEP_TIMEOUT_SECONDS": "10", "EXPORTS_STEP_MAX_ATTEMPTS": "3", "EXPORTS_LEASE_SECONDS": "3"}
     programs = workers(stack, tmp_path, takes_poison=True, **haste)
     with supervised(programs) as ended:
         export_id, sound = take(runtime, poison.HANGS), take(runtime, "A1")
         poll(lambda: at_rest(runtime, [export_id, sound]), SECONDS, "they did not come to rest")
     view = looked_at(runtime, export_id)
-    assert (view.quarantined, view.failure) == (True, f"render_documents: {DIED.format(2)}")
+    assert (view.quarantined, view.failure) == (True, f"render_documents: {DIED.format(3)}")
     assert looked_at(runtime, sound).state == "executed"
-    assert ended == [-signal.SIGALRM] * 2
+    assert ended == [-signal.SIGALRM] * 3
     assert "poisoned_engine.py" in programs[0].log(), "it says where it hung"

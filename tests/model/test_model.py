@@ -35,7 +35,7 @@ from pipeline.schemas.replays import ReplayRequest
 from pipeline.states import ExportState
 from tests import builders
 from tests.faults.points import ACCEPT_POINTS, AMEND_POINTS, DELIVERY_POINTS, STEP_POINTS, SWEEP_POINTS
-from tests.model.world import World, documents, template
+from tests.model.world import World, documents, ids, template
 
 BATCHES = ("batch_1", "batch_2", "batch_3")
 PLANS = {
@@ -60,6 +60,7 @@ class Exports(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        ids.restart()
         self.folder = Path(tempfile.mkdtemp(dir=FOLDER[-1]))
         self.world = World(self.folder, FOLDER[-1] / "template.db")
         _CURRENT[:] = [self.world]
@@ -264,6 +265,8 @@ class Exports(RuleBasedStateMachine):
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give every life the same beginning, and endpoints and documents that cost nothing."""
     template(tmp_path / "template.db")
+    monkeypatch.setattr("pipeline.ids.secrets", ids)
+    monkeypatch.setattr("pipeline.ids.time", ids)
     monkeypatch.setattr("pipeline.rendering.render_documents", documents)
     monkeypatch.setattr("pipeline.delivery.open_channels", lambda _: _Everything())
     FOLDER.append(tmp_path)
