@@ -1,13 +1,15 @@
-"""Connections to the message broker: over AMQP to an address that was judged, and the certificate checked for its name."""
+"""Connections to the message broker: AMQP to an address that was judged, and Redis with a tag for every copy of a message."""
 
 from __future__ import annotations
 
 from typing import Any, Final
+from uuid import uuid4
 
 from amqp.transport import SSLTransport, TCPTransport
 from httpcore import ConnectError, ConnectTimeout
 from kombu import Connection
 from kombu.transport import pyamqp
+from kombu.transport import redis as redis_transport
 
 from config.queues import tls_options, transport_options
 from config.settings import Settings
@@ -77,13 +79,35 @@ class _JudgedTransport(pyamqp.Transport):
     Connection = _Amqp
 
 
+class _OneTagACopy(redis_transport.Channel):
+    """Gives each queue's copy of a message a tag of its own.
+
+    Kombu keeps what readers hold by that tag, for all queues together. Were it one for all copies, a reader that acknowledges
+    its copy would strike out the other's, and what that one holds would be lost when it dies.
+    """
+
+    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
+        properties = message["properties"] | {"delivery_tag": str(uuid4())}
+        super()._put(queue, message | {"properties": properties}, **options)  # type: ignore[no-untyped-call]
+
+
+class _RedisTransport(redis_transport.Transport):
+    """Kombu's way to Redis, over such channels."""
+
+    Channel = _OneTagACopy
+
+
+#: kind of message broker -> what takes the place of kombu's own transport; the one inside the process needs nothing else
+_TRANSPORTS: Final = {"amqp": _JudgedTransport, "redis": _RedisTransport}
+
+
 def connection(settings: Settings, *, producer_only: bool = False, **options: Any) -> Connection:
     """Return a connection to the message broker, not open yet; `options` are more transport options."""
-    judged_transport = {"transport": _JudgedTransport} if settings.message_broker == "amqp" else {}
+    ours = _TRANSPORTS.get(settings.message_broker)
     return Connection(
         settings.broker_url.get_secret_value(),
         connect_timeout=_CONNECT_SECONDS,
         transport_options=transport_options(settings, producer_only=producer_only) | options,
         ssl=tls_options(settings),
-        **judged_transport,
+        **({"transport": ours} if ours else {}),
     )

@@ -32,12 +32,6 @@ AMQP_KITS = ("python/queue_amqp.py", "node/queue.mjs")
 WEBHOOK_KITS = ("python/webhook.py", "node/webhook.mjs")
 
 
-def test_the_kombu_kit_counts_once_on_rabbitmq(on_rabbitmq: Distributed, tmp_path: Path) -> None:
-    counts_once(on_rabbitmq, "python/queue_kombu.py", tmp_path)
-
-
-# On Redis the kit is not always caught with a message in hand on a calm machine: to be mended before it is held to it daily.
-@pytest.mark.long
 def test_the_kombu_kit_counts_once_on_every_message_broker(distributed: Distributed, tmp_path: Path) -> None:
     counts_once(distributed, "python/queue_kombu.py", tmp_path)
 
@@ -78,9 +72,11 @@ def counts_once(service: Distributed, program: str, folder: Path) -> None:
         assert reader.kept().total() == 12
         for export_id in (first, second, last):
             assert sorted(reader.about(export_id)) == packages(tenant, export_id)
+        # On Redis what it held when it was killed comes back after a second, beside the copies that were sent again.
+        poll(lambda: left(service, warehouse) == 0, 30, "what it held did not come back, or is not acknowledged")
         reader.stop()
-        assert service.waiting(warehouse) == 0, "it ended with a message that it had not acknowledged"
-        assert not unacknowledged(service, warehouse)
+        assert left(service, warehouse) == 0, "it ended with a message that it had not acknowledged"
+        assert reader.kept().total() == 12
 
 
 def executed(tenant: Tenant, warehouse: str) -> str:
@@ -123,16 +119,21 @@ def holding(reader: Kit) -> Iterator[None]:
 def held(service: Distributed, warehouse: str) -> bool:
     """Whether the kit, which runs, has taken messages and not acknowledged them; all were sent before."""
     if isinstance(service.message_broker, Redis):
-        return bool(unacknowledged(service, warehouse))
+        return unacknowledged(service, warehouse) > 0
     return service.waiting(warehouse) == 0
 
 
-def unacknowledged(service: Distributed, warehouse: str) -> list[str]:
-    """Return what Redis keeps of messages that were taken and not acknowledged; RabbitMQ gives them back to the queue."""
+def left(service: Distributed, warehouse: str) -> int:
+    """How many messages lie in the queue, or were taken from it and not acknowledged."""
+    return unacknowledged(service, warehouse) + service.waiting(warehouse)
+
+
+def unacknowledged(service: Distributed, warehouse: str) -> int:
+    """How many messages Redis keeps that the kit took and did not acknowledge; RabbitMQ gives them back to the queue."""
     if not isinstance(service.message_broker, Redis):
-        return []
-    with redis.Redis.from_url(service.stack.broker_url, decode_responses=True) as client:
-        return [each for each in client.hvals("unacked") if f"warehouse.{warehouse}." in each]
+        return 0
+    with redis.Redis.from_url(service.stack.broker_url) as client:
+        return int(client.hlen(f"unacked.{warehouse}"))
 
 
 def publish(service: Distributed, queue: str, body: Json) -> None:

@@ -110,6 +110,30 @@ def test_a_partner_with_a_queue_of_its_own_reads_nobody_elses_messages(broker_ur
     assert ids(received(broker_url, "own-of-wh_demo", 2, seconds=1.5)) == ["msg-1"]
 
 
+@pytest.mark.parametrize(
+    "broker_url", [pytest.param(each, marks=SERVERS) for each in ("redis", "rabbitmq")], indirect=True
+)
+def test_what_a_reader_holds_comes_back_when_it_ends_although_another_has_acknowledged_its_copy(
+    broker_url: str,
+) -> None:
+    channel = channel_to(broker_url)
+    own = Queue(
+        "own-of-wh_demo",
+        Exchange("exports", type="topic", durable=True),
+        routing_key="warehouse.wh_demo.#",
+        durable=True,
+    )
+    with Connection(broker_url) as reader:
+        held = own(reader.default_channel)
+        held.declare()
+        send(channel, message(1))
+        taken = held.get()
+        assert taken is not None
+        assert ids([taken]) == ["msg-1"]
+        assert ids(received(broker_url, "exports.warehouse", 1)) == ["msg-1"]
+    assert ids(received(broker_url, "own-of-wh_demo", 1)) == ["msg-1"]
+
+
 def test_on_rabbitmq_a_message_is_confirmed(rabbitmq_server: RabbitMQ) -> None:
     assert send(channel_to(rabbitmq_server.fresh_url()), message(1)) == [Receipt("confirmed")]
 

@@ -78,6 +78,9 @@ def main() -> None:
     if given.bind:
         queue = Queue(given.queue, EXCHANGE, routing_key=given.bind, durable=True, queue_arguments=ARGUMENTS)
     held = {"visibility_timeout": given.hold_seconds, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+    # Kombu keeps what readers hold in one place for all queues: with places of its own, nobody else gives back or strikes out
+    # what a reader of this queue holds.
+    held |= {f"{place}_key": f"{place}.{given.queue}" for place in ("unacked", "unacked_index", "unacked_mutex")}
     # Without a word about it, the certificate of amqps:// would be checked, but not the name that it is for.
     secured = {"ssl": {"server_hostname": None}} if given.url.startswith("amqps:") else {}
     with Connection(given.url, transport_options=held if "redis" in given.url[:6] else {}, **secured) as connection:
