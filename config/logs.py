@@ -12,8 +12,11 @@ import structlog
 
 from config.settings import Settings
 
-#: Values that must not be logged under any name: our keys, webhook secrets, credentials inside an address.
-_SECRETS = re.compile(r"\bexp_(?:live|test)_\w+|\bwhsec_[\w+/=]+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)|\bBearer\s+\S+")
+#: Values that must not be logged under any name: our keys, webhook secrets, credentials inside an address, links that are keys.
+_SECRETS = re.compile(
+    r"\bexp_(?:live|test)_\w+|\bwhsec_[\w+/=]+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)|\bBearer\s+\S+"
+    r"|(?<=/documents/)[\w.-]{40,}|(?<=/answers/)[\w-]{40,}"
+)
 _HIDDEN = "[hidden]"
 
 

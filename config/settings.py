@@ -145,6 +145,9 @@ class Settings(BaseSettings):
     mail_attach_max_bytes: Count = Field(
         10_000_000, description="Documents attached to one e-mail, in bytes before encoding; the rest are links"
     )
+    mail_link_days: Count = Field(
+        7, description="How long the links to documents in an e-mail are good; people read it when they come to it"
+    )
     answer_link_days: Count = Field(7, description="How long the link to answer a handoff in an e-mail is good")
 
     connection_test_seconds: Seconds = Field(
@@ -160,6 +163,11 @@ class Settings(BaseSettings):
     )
     partner_poll_days: Count = Field(
         30, description="How long after its last news a handoff that is not released is still asked about"
+    )
+
+    # Links to documents
+    document_link_seconds: Seconds = Field(
+        900, description="How long a link is good that is asked for, or that a message to a program carries"
     )
 
     # Bounds of the API

@@ -16,7 +16,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, breaker, letters, recipients
+from pipeline import acknowledgements, breaker, letters, links, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import Attachment, ChannelName, OutgoingMessage, Target
 from pipeline.db import database_now
@@ -190,7 +190,7 @@ def due_lanes(session: Session, settings: Settings) -> list[Lane]:
 def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, trace_parent: str | None) -> Owed:
     event = said.event_type.removeprefix("exports.")
     channel = open_channels(runtime.settings)[ChannelName(row.channel)]
-    attachments = _attachments(runtime, said) if channel.carries_documents else []
+    attachments = _attachments(runtime, said, row.partner_id) if channel.carries_documents else []
     return Owed(
         id=row.id,
         notification_id=said.id,
@@ -203,7 +203,7 @@ def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, t
             id=said.id,
             type=said.event_type,
             routing_key=f"{_SEGMENT[row.audience]}.{_routed(row, target)}.{event}",
-            body=cloud_event(runtime.settings, said, trace_parent),
+            body=cloud_event(runtime.settings, said, trace_parent, holder=target.partner_id),
             export_id=row.export_id,
             attachments=attachments,
             letter=letters.letter(runtime.settings, said, attachments) if channel.read_by_people else None,
@@ -211,8 +211,9 @@ def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, t
     )
 
 
-def _attachments(runtime: Runtime, said: Notification) -> list[Attachment]:
+def _attachments(runtime: Runtime, said: Notification, partner_id: str) -> list[Attachment]:
     """Return the documents that the message links to; a handoff links to those that its recipient wants."""
+    settings, holder = runtime.settings, links.of_partner(partner_id)
     if said.event_type != MessageType.HANDOFF_READY:
         return []
     ready = HandoffReady.model_validate_json(said.data)
@@ -222,7 +223,7 @@ def _attachments(runtime: Runtime, said: Notification) -> list[Attachment]:
             media_type=link.media_type,
             size=link.size,
             sha256=link.sha256,
-            download_url=link.download_url,
+            download_url=links.address(settings, said.account_id, link.id, holder, links.mailed(settings, said)),
             read=partial(runtime.store.get, link.sha256),
         )
         for unit in ready.units
@@ -235,8 +236,14 @@ def _routed(row: Delivery, target: Target) -> str:
     return row.account_id if row.audience == OPERATOR else target.partner_id
 
 
-def cloud_event(settings: Settings, row: Notification, trace_parent: str | None) -> bytes:
-    """Return the notification as a CloudEvent 1.0 in structured JSON: the same bytes at every call."""
+def cloud_event(settings: Settings, row: Notification, trace_parent: str | None, *, holder: str | None = None) -> bytes:
+    """Return the notification as a CloudEvent 1.0 in structured JSON: the same bytes at every call.
+
+    With `holder`, the partner that it goes to, it carries links to its documents that work without a key.
+    """
+    data: dict[str, Any] = json.loads(row.data)
+    if holder is not None and row.event_type == MessageType.HANDOFF_READY:
+        data = links.signed(settings, row, holder, data)
     attributes: dict[str, Any] = {
         "id": row.id,
         "source": f"/accounts/{row.account_id}",
@@ -249,7 +256,7 @@ def cloud_event(settings: Settings, row: Notification, trace_parent: str | None)
     }
     if trace_parent is not None:
         attributes["traceparent"] = trace_parent
-    return JSONFormat().write(CloudEvent(attributes, json.loads(row.data)))
+    return JSONFormat().write(CloudEvent(attributes, data))
 
 
 def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[None]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from config.settings import Settings
-from pipeline import answers
+from pipeline import answers, links
 from pipeline.channels.channel import Attachment, Letter
 from pipeline.channels.email import Enclosed, data_name, enclosed, paper_name
 from pipeline.documents.render import render
@@ -67,6 +67,7 @@ class Papers:
     more_attached: int = 0
     linked: Sequence[Paper] = ()
     more_linked: int = 0
+    linked_until: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def _content(settings: Settings, said: Notification, message: AboutExport, docum
     match message:
         case HandoffReady():
             link = answers.link(settings, said)
-            return _handoff(message, documents, Reply(f"{base}/answers/{link.token}", _moment(link.ends_at)))
+            papers = _papers(documents, _moment(links.mailed(settings, said)))
+            return _handoff(message, papers, Reply(f"{base}/answers/{link.token}", _moment(link.ends_at)))
         case HandoffSuperseded():
             return _superseded(message)
         case ExportExecuted():
@@ -167,7 +169,7 @@ def _content(settings: Settings, said: Notification, message: AboutExport, docum
             )
 
 
-def _handoff(message: HandoffReady, documents: Enclosed, reply: Reply) -> Content:
+def _handoff(message: HandoffReady, papers: Papers, reply: Reply) -> Content:
     units = message.units
     seller = units[0].parties.seller.name
     count = "one customs package" if len(units) == 1 else f"{len(units)} customs packages, each an entry of its own"
@@ -183,7 +185,7 @@ def _handoff(message: HandoffReady, documents: Enclosed, reply: Reply) -> Conten
         f"Ready to be filed: export {message.batch_id}",
         opening,
         [_package(unit) for unit in units[:MAX_PACKAGES]],
-        _papers(documents),
+        papers,
         reply,
         asked=[
             "See whether the documents can be read and are complete.",
@@ -338,12 +340,13 @@ def _answered(message: HandoffAnswered, page: tuple[str, str]) -> Content:
     )
 
 
-def _papers(documents: Enclosed) -> Papers:
+def _papers(documents: Enclosed, linked_until: str) -> Papers:
     return Papers(
         attached=[_paper(each) for each in documents.attached[:MAX_DOCUMENTS]],
         more_attached=max(0, len(documents.attached) - MAX_DOCUMENTS),
         linked=[_paper(each) for each in documents.linked[:MAX_DOCUMENTS]],
         more_linked=max(0, len(documents.linked) - MAX_DOCUMENTS),
+        linked_until=linked_until,
     )
 
 

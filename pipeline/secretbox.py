@@ -78,7 +78,11 @@ class SecretBox:
 
     def tokens(self, purpose: str) -> list[str]:
         """Return the tokens that count for `purpose`, one a key, the newest first."""
-        return [_derived(each, purpose).hex() for each in self._secret_keys]
+        return list(self.named_tokens(purpose).values())
+
+    def named_tokens(self, purpose: str) -> dict[str, str]:
+        """Return the same by the ids of the keys."""
+        return {key.id: _derived(each, purpose).hex() for key, each in zip(self._keys, self._secret_keys, strict=True)}
 
 
 def _key(secret_key: SecretStr) -> _Key:

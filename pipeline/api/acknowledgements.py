@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from pipeline import acknowledgements, tenancy
 from pipeline.accounts import OPERATE, Caller
-from pipeline.acknowledgements import Submission
+from pipeline.acknowledgements import Signer, Submission
 from pipeline.api.bodies import documented
 from pipeline.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
 from pipeline.api.refusals import refusals
@@ -36,7 +36,7 @@ async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> Acknowl
     the partner's secret.
     """
     caller = await caller_of(request) if "authorization" in request.headers else None
-    body = await _bounded(request)
+    body = await bounded(request)
     headers = dict(request.headers.items())
     return await run_in_threadpool(_acknowledge, runtime, id, caller, body, headers)
 
@@ -47,13 +47,13 @@ def _acknowledge(
     if caller is not None:
         actor = _allowed(runtime, submission_id, caller)
     else:
-        actor = _signed(runtime, submission_id, body, headers)
+        actor = signed_by(runtime, submission_id, body, headers).actor
     answer = parse(body, AcknowledgementBody, max_depth=runtime.settings.max_json_depth).model
     return acknowledgements.answer(runtime, submission_id, answer, actor)
 
 
 def _allowed(runtime: Runtime, submission_id: str, caller: Caller) -> str:
-    submission = _find(runtime, submission_id)
+    submission = find(runtime, submission_id)
     if submission.account_id != caller.account_id:
         raise NotFound(f"there is no broker submission {submission_id}")
     if submission.partner_id not in caller.partner_ids and not caller.may(OPERATE):
@@ -61,7 +61,8 @@ def _allowed(runtime: Runtime, submission_id: str, caller: Caller) -> str:
     return caller.key_id
 
 
-def _signed(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str, str]) -> str:
+def signed_by(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str, str]) -> Signer:
+    """Return the partner who signed the body, and act for its account from here on; raises InvalidApiKey."""
     if "webhook-signature" not in headers:
         raise InvalidApiKey(
             "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
@@ -69,15 +70,17 @@ def _signed(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str
         )
     signed = acknowledgements.signer(runtime, submission_id, body, headers)
     tenancy.act_for(signed.account_id)
-    return signed.actor
+    return signed
 
 
-def _find(runtime: Runtime, submission_id: str) -> Submission:
+def find(runtime: Runtime, submission_id: str) -> Submission:
+    """Return whose the submission is; raises NotFound."""
     with runtime.db.read() as session:
         return acknowledgements.find(session, submission_id)
 
 
-async def _bounded(request: Request) -> bytes:
+async def bounded(request: Request) -> bytes:
+    """Return the body of a call that a partner may make without a key; raises PayloadTooLarge."""
     body = b""
     async for part in request.stream():
         body += part

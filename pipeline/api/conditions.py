@@ -1,4 +1,4 @@
-"""Conditional requests and preferences: entity tags (RFC 9110) and `Prefer: wait` (RFC 7240)."""
+"""Headers of answers and requests: entity tags (RFC 9110), `Prefer: wait` (RFC 7240), and what keeps a download to itself."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from fastapi import Request
 from starlette.responses import Response
 
+from pipeline.documents.bundled import safe
 from pipeline.errors import PreconditionFailed
 
 _WAIT = re.compile(r'^wait\s*=\s*"?([0-9]{1,9})"?$', re.IGNORECASE)
@@ -17,6 +18,15 @@ _WAIT = re.compile(r'^wait\s*=\s*"?([0-9]{1,9})"?$', re.IGNORECASE)
 def etag_of(content: bytes) -> str:
     """Return the strong entity tag of these bytes."""
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
+def download_headers(filename: str) -> dict[str, str]:
+    """Return what a document is sent with: a file under a name of harmless characters, never a page."""
+    return {
+        "Content-Disposition": f'attachment; filename="{safe(filename)}"',
+        # A document may hold what somebody typed: it must not act as a page of ours.
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
 
 
 def conditional(

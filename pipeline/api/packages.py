@@ -7,12 +7,10 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from pipeline import bundle, inspection
-from pipeline.accounts import READ, Caller
-from pipeline.api.conditions import conditional, has_already
+from pipeline import bundle, inspection, links
+from pipeline.api.conditions import conditional, download_headers, has_already
 from pipeline.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, Responses, refusals
-from pipeline.errors import InsufficientRole, NotFound
 from pipeline.schemas.execution import CustomsPackageView
 
 router = APIRouter(prefix="/api", tags=["packages"])
@@ -37,7 +35,7 @@ def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) 
     """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read what was handed to it."""
     with runtime.db.read() as session:
         handed = inspection.find_artifact(session, caller.account_id, id)
-    _may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
+    links.may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
     row = handed.artifact
     etag = f'"{row.sha256}"'
     content = b"" if has_already(request, etag) else runtime.store.get(row.sha256)
@@ -46,11 +44,7 @@ def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) 
         content,
         row.media_type,
         etag=etag,
-        headers={
-            "Content-Disposition": f'attachment; filename="{bundle.safe(row.filename)}"',
-            # A document may hold what somebody typed: it must not act as a page of ours.
-            "Content-Security-Policy": "sandbox; default-src 'none'",
-        },
+        headers=download_headers(row.filename),
     )
 
 
@@ -63,23 +57,14 @@ def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> 
     """Return plan, broker message and all documents of an export as one zip; the same export, the same bytes."""
     with runtime.db.read() as session:
         export = inspection.find(session, caller.account_id, id)
-        _may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
+        links.may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
         packed = bundle.gathered(session, runtime.settings, export)
     etag = f'"{packed.digest}"'
     headers = {
         "ETag": etag,
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": f'attachment; filename="{bundle.safe(export.batch_id)}.zip"',
+        **download_headers(f"{export.batch_id}.zip"),
     }
     if has_already(request, etag):
         return Response(status_code=304, headers=headers)
     return StreamingResponse(bundle.stream(runtime.store, packed), headers=headers, media_type="application/zip")
-
-
-def _may_read(caller: Caller, broker_id: str, missing: str) -> None:
-    if caller.may(READ) or broker_id in caller.partner_ids:
-        return
-    if caller.partner_ids:
-        # A partner learns nothing of what was not handed to it.
-        raise NotFound(missing)
-    raise InsufficientRole(f"this call needs a key with the role {READ}, or the role of the partner it was handed to")

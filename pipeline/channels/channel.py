@@ -30,6 +30,7 @@ class Attachment:
     """A document that goes with a message; `name` is its path below the message's own folder, such as CP-1/invoice.pdf.
 
     `read` fetches its bytes, whose length and SHA-256 (hex) are `size` and `sha256`, and raises StoreUnavailable.
+    `download_url` is a link of the recipient's own, for letters that it does not fit into.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.client.calls import Call, Repeat, Stretch, as_model, body_of, get, segment
+from pipeline.schemas.links import DocumentLinks
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.schemas.partners import DeliveryPage, DeliveryView
 from pipeline.schemas.replays import ReplayReport, ReplayRequest
@@ -50,6 +51,12 @@ def delivery(delivery: str) -> Call[DeliveryView]:
 def trace(message: str) -> Call[NotificationTrace]:
     """Return what became of one message, by its CloudEvent id: each delivery, each try, and what came back."""
     return get(f"api/notifications/{segment(message)}", as_model(NotificationTrace))
+
+
+def document_links(submission: str) -> Call[DocumentLinks]:
+    """Return new links to all documents of a handoff, each good without a key for some minutes."""
+    path = f"api/broker-submissions/{segment(submission)}/links"
+    return Call("POST", path, as_model(DocumentLinks), repeat=Repeat.ALWAYS)
 
 
 def resend(delivery: str) -> Call[DeliveryView]:

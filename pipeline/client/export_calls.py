@@ -25,6 +25,7 @@ from pipeline.schemas.execution import (
     PlanReceipt,
     PreflightReport,
 )
+from pipeline.schemas.links import DocumentLink
 
 Plan = Mapping[str, Any]
 
@@ -220,6 +221,11 @@ def download(artifact: ArtifactView) -> Call[bytes]:
 
     # By its id, not by the address in the answer: the key goes nowhere else than to the API.
     return get(f"api/artifacts/{segment(artifact.id)}", read)
+
+
+def document_link(artifact: ArtifactView) -> Call[DocumentLink]:
+    """Return an address where the document can be fetched without a key, for some minutes."""
+    return Call("POST", f"api/artifacts/{segment(artifact.id)}/links", as_model(DocumentLink), repeat=Repeat.ALWAYS)
 
 
 def bundle(export: str) -> Call[bytes]:

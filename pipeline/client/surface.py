@@ -106,6 +106,7 @@ class Surface:
     amend: Final = Operation(export_calls.amend)
     customs_package: Final = Operation(export_calls.customs_package)
     download: Final = Operation(export_calls.download)
+    document_link: Final = Operation(export_calls.document_link)
     bundle: Final = Operation(export_calls.bundle)
     files: Final = Listing(export_calls.files)
 
@@ -123,6 +124,7 @@ class Surface:
     deliveries: Final = Listing(delivery_calls.deliveries)
     delivery: Final = Operation(delivery_calls.delivery)
     trace: Final = Operation(delivery_calls.trace)
+    document_links: Final = Operation(delivery_calls.document_links)
     resend: Final = Operation(delivery_calls.resend)
     replay: Final = Listing(delivery_calls.replay)
     acknowledge: Final = Operation(delivery_calls.acknowledge)

@@ -43,6 +43,10 @@ class AboutExport(Closed):
     treatment_digest: Digest
 
 
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class ArtifactLink(Closed):
     """A document: what it is, how to check it, and where to fetch it."""
 
@@ -52,7 +56,14 @@ class ArtifactLink(Closed):
     media_type: str
     size: int = Field(description="Bytes")
     sha256: str
-    download_url: str
+    download_url: str = Field(description="Good for ever, with a key")
+    # Made as the message goes out, and kept nowhere: whoever has it needs nothing else.
+    signed_url: str | None = Field(
+        None,
+        exclude_if=_absent,
+        description="The same document without a key, for a while; POST .../links asks for another",
+    )
+    signed_until: AwareDatetime | None = Field(None, exclude_if=_absent)
 
 
 class CustomsPackageRef(Closed):

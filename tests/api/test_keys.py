@@ -34,6 +34,7 @@ OPEN_TO = {
     ("GET", "/api/exports/{id}/bundle"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
     ("GET", "/api/customs-packages/{customs_package}"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/artifacts/{artifact}"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
+    ("POST", "/api/artifacts/{artifact}/links"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
     ("GET", "/api/partners"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/partners/br_sandbox"): {"execute", "read", "operate", "admin"},
     ("POST", "/api/partners/br_sandbox/resume"): {"admin"},

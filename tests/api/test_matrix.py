@@ -192,7 +192,10 @@ def test_what_is_declared_is_what_was_meant(calls: list[Call]) -> None:
     }
     declared = {(call.method, plain(call.path)): set(call.roles) for call in calls}
     assert {key: roles for key, roles in declared.items() if key in meant} == meant
-    assert {path for _, path in declared.keys() - meant.keys()} == {"/api/broker-submissions/{}/acknowledgements"}
+    assert {path for _, path in declared.keys() - meant.keys()} == {
+        "/api/broker-submissions/{}/acknowledgements",
+        "/api/broker-submissions/{}/links",
+    }
 
 
 def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(desk: Desk, made: dict[str, str]) -> None:
@@ -202,6 +205,7 @@ def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(desk
         response = client.get(f"/console{path}")
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in"), path
     assert client.get("/answers/" + "A" * 48).status_code == 404
+    assert client.get(f"/documents/{artifact}").status_code == 404
     for path in ("/livez", "/metrics", "/openapi.json", "/docs"):
         said = client.get(path, follow_redirects=True)
         assert said.status_code == 200, path
