@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "verify": "verify",
     "rebuild": "rebuild",
     "backup": "backup",
+    "drill": "drill",
     "schema": "schema",
 }
 #: noun -> module of pipeline.commands and the name of the group in it

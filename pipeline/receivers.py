@@ -51,6 +51,7 @@ class Came:
     status: int
     event_id: str
     event_type: str
+    subject: str = ""  # what the event is about: an export, or in a connection test the partner
 
 
 class Receiver:
@@ -120,9 +121,9 @@ class Receiver:
         """Have `seen` know of a request that is answered so."""
         try:
             event = json.loads(body)
-            self._seen(Came(status or 0, str(event["id"]), str(event["type"])))
+            self._seen(Came(status or 0, str(event["id"]), str(event["type"]), str(event.get("subject", ""))))
         except (ValueError, TypeError, KeyError):
-            self._seen(Came(status or 0, "", "no event"))
+            self._seen(Came(status or 0, "", "no event", ""))
 
 
 class _Server(ThreadingHTTPServer):

@@ -38,6 +38,8 @@ FLOATS = {
     "pipeline/channels/stages.py": "milliseconds",
     "pipeline/delivery.py": "seconds",
     "pipeline/commands/demo.py": "seconds",
+    "pipeline/drill/picture.py": "places in a picture",
+    "pipeline/drill/report.py": "seconds",
     "pipeline/connections.py": "milliseconds",
 }
 

@@ -1,0 +1,121 @@
+"""`exports drill`: kills a scratch instance at random under load, and says whether anything was lost or doubled."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline.commands.screen import INTERRUPTED, ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.commands.view import table
+from pipeline.drill.history import Kill
+from pipeline.drill.instance import Place
+from pipeline.drill.picture import drawn
+from pipeline.drill.processes import DrillFailed
+from pipeline.drill.report import Report, seconds
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+app = typer.Typer()
+
+_MOST_SEEDS: Final = 1_000_000
+_SHOWN: Final = 20
+
+
+@app.command()
+@reported
+def drill(
+    kills: Annotated[int, typer.Option(min=1, help="How often a process is killed.")] = 50,
+    seed: Annotated[int | None, typer.Option(help="Repeats the chances of another drill.")] = None,
+    lease: Annotated[float, typer.Option(min=0.5, help="EXPORTS_LEASE_SECONDS of the instance; 30 in earnest.")] = 2,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it: exports over time, kills, recoveries.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Kill a scratch instance at random under load, on this machine; fail if anything was lost or doubled."""
+    from pipeline.drill import course  # noqa: PLC0415 - it reads the customs rules, which `--help` need not wait for
+
+    console = aside()
+    seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
+    folder = Path(tempfile.mkdtemp(prefix="exports-drill-"))
+    place = Place(folder, f"sqlite:///{folder / 'exports.db'}")
+    console.print(f"[bold]{kills} kills[/], seed {seed}, on {place.stack}, in {escape(str(folder))}", soft_wrap=True)
+
+    def tell(kill: Kill, number: int) -> None:
+        console.print(
+            f"  {number:>4} of {kills}  at {kill.at:7.1f} s  kill -9 {kill.process:<10}  answering again after"
+            f" {kill.answering - kill.at:5.2f} s"
+        )
+
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        report = course.hold(place, kills, seed, lease, tell)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside().print("\nstopped; nothing is left running")
+        raise typer.Exit(INTERRUPTED) from None
+    except DrillFailed as error:
+        raise Failure(str(error), remedy=f"Its database, documents and logs are kept in {folder}.") from error
+    if svg is not None:
+        svg.parent.mkdir(parents=True, exist_ok=True)
+        svg.write_text(drawn(report), encoding="utf-8")
+    if as_json:
+        print_json(report.figures())
+    else:
+        _show(out(), report)
+    if not report.judgement.sound:
+        console.print(f"Its database, documents and logs are kept in {escape(str(folder))}", soft_wrap=True)
+        raise typer.Exit(int(ExitCode.REFUSED))
+    shutil.rmtree(folder)
+
+
+def _interrupted(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _show(console: Console, report: Report) -> None:
+    judgement = report.judgement
+    mark = "[green]✓[/]" if judgement.sound else "[bold red]✗[/]"
+    made = table("", "")
+    made.show_header = False
+    for name, value in (
+        ("kills", f"{len(report.history.kills)} in {report.history.seconds:.0f} s, {_by_process(report)}"),
+        ("exports", f"{len(report.history.submissions)} submitted, {report.executed} executed and everybody told"),
+        ("lost", f"{mark} {judgement.exports_lost}"),
+        ("doubled", f"{mark} {judgement.exports_doubled}"),
+        ("recovery", f"p50 {_felt(report, 0.5)}, p99 {_felt(report, 0.99)}, longest {_felt(report, 1)}"),
+        ("requests", f"{report.repeated} had no answer, and were made again under the same key"),
+        ("messages", f"{report.messages} arrived; {judgement.told_again} of them again, under the same id"),
+        (
+            "again",
+            f"exports drill --kills {len(report.history.kills)} --seed {report.seed} --lease {report.lease_seconds:g}",
+        ),
+    ):
+        made.add_row(f"[bold]{name}[/]", value)
+    console.print()
+    console.print(made)
+    for title, findings in (("lost", judgement.lost), ("doubled", judgement.doubled)):
+        for finding in findings[:_SHOWN]:
+            console.print(f"  [red]{title}[/]  {escape(str(finding))}", soft_wrap=True)
+        if len(findings) > _SHOWN:
+            console.print(f"  [red]{title}[/]  and {len(findings) - _SHOWN} more; --json has all")
+
+
+def _by_process(report: Report) -> str:
+    counted = Counter(kill.process for kill in report.history.kills)
+    return ", ".join(f"{process} {count}" for process, count in sorted(counted.items()))
+
+
+def _felt(report: Report, share: float) -> str:
+    value = seconds(report.recovery(share))
+    return "without end" if value is None else f"{value:.2f} s"

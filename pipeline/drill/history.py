@@ -1,0 +1,107 @@
+"""What is known after a drill: what was asked and answered, what partners were sent, what was killed, and what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+#: Partner and kind of message by which an export is known to have ended well: the last that is sent of it.
+ENDED: Final = "exports.export.executed.v1"
+HANDOFF: Final = "exports.handoff.ready.v1"
+PACKAGE: Final = "exports.package.recorded.v1"
+
+
+@dataclass
+class Submission:
+    """One plan that a caller had executed; all instants are seconds since the drill began.
+
+    `answers` are the export ids of all answers that came, in order; `tries` counts the requests, so that those without an
+    answer are the rest. `packages` is how many messages the warehouse is owed.
+    """
+
+    batch_id: str
+    packages: int
+    began: float
+    tries: int = 0
+    answers: list[str] = field(default_factory=list)
+    answered: float | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One message as a partner's endpoint took it."""
+
+    at: float
+    message_id: str
+    event_type: str
+    export_id: str
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill -9: of which process, and when the API next answered."""
+
+    at: float
+    process: str
+    answering: float
+
+
+@dataclass(frozen=True)
+class StoredExport:
+    """An export as it stands in the database; `failure` is why it failed."""
+
+    export_id: str
+    batch_id: str
+    state: str
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """An event of the log; `subject` tells it from others of its type, where it happens more than once: unit, document."""
+
+    export_id: str
+    seq: int
+    type: str
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """A document's row; `kept` says whether the store has its very bytes."""
+
+    export_id: str
+    name: str
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A message that the database says is owed to a partner, and what became of it."""
+
+    export_id: str
+    message_id: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What lies in the database and in the document store, once all is at rest."""
+
+    exports: Sequence[StoredExport]
+    events: Sequence[StoredEvent]
+    documents: Sequence[StoredDocument]
+    owed: Sequence[Owed]
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything that the judge goes by; `inspected` is the state that the API says each export is in at the end."""
+
+    submissions: Sequence[Submission]
+    receipts: Sequence[Receipt]
+    kills: Sequence[Kill]
+    stored: Stored
+    inspected: Mapping[str, str]
+    seconds: float

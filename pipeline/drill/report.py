@@ -1,0 +1,116 @@
+"""The figures of a drill: what the judge found, and how long each kill was felt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pipeline.drill.history import ENDED, History, Kill
+from pipeline.drill.judge import Judgement
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How one kill was felt: until the API answered and all that was under way had ended and been told."""
+
+    kill: Kill
+    under_way: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """A drill as it went: `stack` is what it ran on, `lease_seconds` how long a dead process holds what it worked on."""
+
+    stack: str
+    seed: int
+    lease_seconds: float
+    history: History
+    judgement: Judgement
+
+    @cached_property
+    def spans(self) -> Sequence[tuple[float, float]]:
+        """From when to when each export was under way: from its first request until everybody was told; endless, if never."""
+        told: dict[str, float] = {}
+        ended: set[str] = set()
+        known: set[str] = set()
+        for receipt in self.history.receipts:
+            if receipt.message_id not in known:  # what is told again is no news
+                known.add(receipt.message_id)
+                told[receipt.export_id] = max(receipt.at, told.get(receipt.export_id, 0))
+                if receipt.event_type == ENDED:
+                    ended.add(receipt.export_id)
+        return [
+            (each.began, told[each.answers[0]] if each.answers and each.answers[0] in ended else math.inf)
+            for each in self.history.submissions
+        ]
+
+    @cached_property
+    def recoveries(self) -> Sequence[Recovery]:
+        """How each kill was felt, in their order."""
+        found = []
+        for kill in self.history.kills:
+            ends = [end for began, end in self.spans if began <= kill.at < end]
+            found.append(Recovery(kill, len(ends), max([kill.answering, *ends]) - kill.at))
+        return found
+
+    def recovery(self, share: float) -> float:
+        """Return how long the given share of all kills was felt at most (nearest rank)."""
+        ordered = sorted(each.seconds for each in self.recoveries)
+        return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else 0.0
+
+    @property
+    def executed(self) -> int:
+        """How many exports ended, with everybody told."""
+        return sum(end != math.inf for _, end in self.spans)
+
+    @property
+    def repeated(self) -> int:
+        """How many requests had no answer and were made again."""
+        return sum(each.tries - len(each.answers) for each in self.history.submissions)
+
+    @property
+    def messages(self) -> int:
+        """How many different messages arrived at their partners."""
+        return len({receipt.message_id for receipt in self.history.receipts})
+
+    def figures(self) -> Mapping[str, Any]:
+        """Return the figures as they are printed for programs."""
+        return {
+            "kills": len(self.history.kills),
+            "exports": len(self.history.submissions),
+            "executed": self.executed,
+            "lost": self.judgement.exports_lost,
+            "doubled": self.judgement.exports_doubled,
+            "recovery_p50_s": seconds(self.recovery(0.5)),
+            "recovery_p99_s": seconds(self.recovery(0.99)),
+            "recovery_max_s": seconds(self.recovery(1)),
+            "requests_repeated": self.repeated,
+            "messages": self.messages,
+            "messages_told_again": self.judgement.told_again,
+            "seed": self.seed,
+            "stack": self.stack,
+            "lease_seconds": self.lease_seconds,
+            "seconds": seconds(self.history.seconds),
+            "findings": {
+                "lost": [str(finding) for finding in self.judgement.lost],
+                "doubled": [str(finding) for finding in self.judgement.doubled],
+            },
+            "recoveries": [
+                {
+                    "at": seconds(each.kill.at),
+                    "process": each.kill.process,
+                    "under_way": each.under_way,
+                    "seconds": seconds(each.seconds),
+                }
+                for each in self.recoveries
+            ],
+        }
+
+
+def seconds(value: float) -> float | None:
+    """Return seconds to the hundredth, as people read them; None for what has no end, which JSON has no number for."""
+    return None if math.isinf(value) else round(value, 2)

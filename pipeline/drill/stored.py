@@ -1,0 +1,62 @@
+"""Reads from the database and the document store what a drill has left there."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from pipeline.drill.history import Owed, Stored, StoredDocument, StoredEvent, StoredExport
+from pipeline.errors import ArtifactConflict, StoreUnavailable
+from pipeline.models import Artifact, Delivery, Event, Export
+from pipeline.runtime import Runtime
+from pipeline.states import UNENDED, DeliveryState
+
+_UNDELIVERED: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
+
+
+def unsettled(runtime: Runtime) -> int:
+    """Return how many exports have not ended, and how many messages are still owed."""
+    with runtime.db.read() as session:
+        exports = session.execute(select(col(Export.id)).where(col(Export.state).in_(UNENDED))).all()
+        owed = session.execute(select(col(Delivery.id)).where(col(Delivery.state).in_(_UNDELIVERED))).all()
+        return len(exports) + len(owed)
+
+
+def read(runtime: Runtime) -> Stored:
+    """Return everything that the judge asks for."""
+    with runtime.db.read() as session:
+        exports = session.execute(select(col(Export.id), col(Export.batch_id), col(Export.state), col(Export.failure)))
+        stored = [StoredExport(*row) for row in exports]
+        events = session.execute(select(col(Event.export_id), col(Event.seq), col(Event.type), col(Event.data)))
+        happened = [StoredEvent(export_id, seq, kind, _subject(data)) for export_id, seq, kind, data in events]
+        documents = session.execute(
+            select(col(Artifact.export_id), col(Artifact.unit_no), col(Artifact.artifact_type), col(Artifact.sha256))
+        ).all()
+        deliveries = session.execute(
+            select(col(Delivery.export_id), col(Delivery.notification_id), col(Delivery.state))
+        )
+        owed = [Owed(*row) for row in deliveries]
+    kept = {sha256: _is_kept(runtime, sha256) for sha256 in {row.sha256 for row in documents}}
+    return Stored(
+        stored,
+        happened,
+        [
+            StoredDocument(row.export_id, f"{row.artifact_type} of unit {row.unit_no}", kept[row.sha256])
+            for row in documents
+        ],
+        owed,
+    )
+
+
+def _subject(data: dict[str, Any]) -> str:
+    return " ".join(str(data[name]) for name in ("unitNo", "artifactType") if name in data)
+
+
+def _is_kept(runtime: Runtime, sha256: str) -> bool:
+    try:
+        runtime.store.get(sha256)
+    except (StoreUnavailable, ArtifactConflict):
+        return False
+    return True
