@@ -39,8 +39,9 @@ def hold(
     chance = random.Random(seed)  # noqa: S311 - repeatable, not unguessable
     log = Log()
     done: list[Kill] = []
+    plans = example_plans()
     with running(place, lease_seconds, chance, log.seen) as instance:
-        callers = Callers(instance.api, example_plans(), log, seed)
+        callers = Callers(instance.api, plans, log, seed)
         log.begin_now()
         callers.start()
         try:
