@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -26,9 +26,6 @@ from pipeline.runtime import Runtime
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.schemas.partners import PartnerTested, PartnerView
 from pipeline.schemas.plan import as_json
-
-#: The first word of the routing key, by the partner's kind.
-_SEGMENT: Final = {"customs_broker": "broker", "warehouse": "warehouse", "operator": "operator"}
 
 
 def examine(
@@ -66,8 +63,6 @@ def examine(
 
 
 def _message(settings: Settings, account_id: str, partner: PartnerView, test_id: str, at: datetime) -> OutgoingMessage:
-    # Operators read by account, whoever they are.
-    routed = account_id if partner.kind == "operator" else partner.id
     event = CloudEvent(
         {
             "id": test_id,
@@ -84,7 +79,7 @@ def _message(settings: Settings, account_id: str, partner: PartnerView, test_id:
     return OutgoingMessage(
         id=test_id,
         type=CONNECTION_TEST,
-        routing_key=f"{_SEGMENT[partner.kind]}.{routed}.{CONNECTION_TEST.removeprefix('exports.')}",
+        routing_key=partner.queue_binding.removesuffix("#") + CONNECTION_TEST.removeprefix("exports."),
         body=JSONFormat().write(event),
     )
 

@@ -22,13 +22,10 @@ from pipeline.channels.channel import Attachment, ChannelName, OutgoingMessage, 
 from pipeline.db import database_now
 from pipeline.leases import KEEPER
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner, PartnerChannel
-from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Lane
+from pipeline.notifications import BROKER, Lane
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HandoffReady, MessageType
 from pipeline.states import DeliveryState, PartnerState, SubmissionState
-
-#: The first word of a routing key.
-_SEGMENT: Final = {BROKER: "broker", WAREHOUSE: "warehouse", OPERATOR: "operator"}
 
 _PENDING: Final = DeliveryState.PENDING.value
 
@@ -202,7 +199,9 @@ def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, t
         message=OutgoingMessage(
             id=said.id,
             type=said.event_type,
-            routing_key=f"{_SEGMENT[row.audience]}.{_routed(row, target)}.{event}",
+            routing_key=recipients.routing_key(
+                row.account_id, row.audience, target.routing_name or target.partner_id, event
+            ),
             body=cloud_event(runtime.settings, said, trace_parent, holder=target.partner_id),
             export_id=row.export_id,
             attachments=attachments,
@@ -229,11 +228,6 @@ def _attachments(runtime: Runtime, said: Notification, partner_id: str) -> list[
         for unit in ready.units
         for link in unit.artifacts
     ]
-
-
-def _routed(row: Delivery, target: Target) -> str:
-    # Operators read by account, whoever they are.
-    return row.account_id if row.audience == OPERATOR else target.partner_id
 
 
 def cloud_event(settings: Settings, row: Notification, trace_parent: str | None, *, holder: str | None = None) -> bytes:

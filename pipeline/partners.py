@@ -15,7 +15,7 @@ from pipeline.documents import profile as profiles
 from pipeline.documents.kinds import ARTIFACT_TYPES
 from pipeline.errors import InvalidState, NotFound, ValidationFailed
 from pipeline.models import ConnectionTest, Delivery, Partner, PartnerChannel
-from pipeline.recipients import SANDBOX, default_way
+from pipeline.recipients import SANDBOX, default_way, routing_key
 from pipeline.runtime import Runtime
 from pipeline.schemas.partners import (
     ConnectionTestView,
@@ -71,6 +71,8 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
                     profile=None if new.profile is None else as_json(new.profile),
                 )
             )
+            if new.kind != "operator":
+                _take_routing_name(session, account_id, new)
             signing.keep(session, runtime.settings, account_id, new.id, secret)
             default = default_way(new.kind, new.path)
             ways.write(session, runtime.settings, account_id, new.id, new.channels, default)
@@ -78,6 +80,19 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
     except IntegrityError as error:
         raise ValidationFailed(f"there is a partner {new.id} already; choose another id", field="/id") from error
     return CreatedPartner(**dict(made), secret=secret)
+
+
+def _take_routing_name(session: Session, account_id: str, new: NewPartner) -> None:
+    """Have routing keys call the partner by its id, or where another account's has that name, by account and id.
+
+    Ids hold no colon, so that the longer name is nobody else's. No account sees another's rows: the constraint decides.
+    """
+    named = update(Partner).where(col(Partner.account_id) == account_id, col(Partner.id) == new.id)
+    try:
+        with session.begin_nested():
+            session.execute(named.values(routing_name=new.id))
+    except IntegrityError:
+        session.execute(named.values(routing_name=f"{account_id}:{new.id}"))
 
 
 def listed(runtime: Runtime, account_id: str) -> list[PartnerView]:
@@ -302,6 +317,7 @@ def _shown(row: Partner, channels: Sequence[PartnerChannel], test: ConnectionTes
             "artifact_types": row.artifact_types,
             "profile": row.profile,
             "channels": [each.way for each in channels],
+            "queue_binding": routing_key(row.account_id, row.kind, row.routing_name or row.id, "#"),
             "last_test": test,
             "created_at": row.created_at,
             "updated_at": row.updated_at,

@@ -18,6 +18,9 @@ from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.states import PartnerState
 
+#: The first word of a routing key, by who is told.
+_FIRST_WORD: Final = {"customs_broker": "broker", "warehouse": "warehouse", "operator": "operator"}
+
 #: Stands in routing keys for a partner that a test export must not reach.
 SANDBOX: Final = "sandbox"
 
@@ -43,6 +46,14 @@ class Recipient:
         if self.path == "borderbuddy" and ChannelName.BORDERBUDDY in self.channels:
             return ChannelName.BORDERBUDDY
         return self.channels[0]
+
+
+def routing_key(account_id: str, kind: str, name: str, event: str) -> str:
+    """Return the key that a message goes to the exchange with; with `#` for the event, what a queue is bound with.
+
+    Operators read by account, whoever they are; the others by `name`, which no partner of another account has.
+    """
+    return f"{_FIRST_WORD[kind]}.{account_id if kind == 'operator' else name}.{event}"
 
 
 def recipients(session: Session, account_id: str, partner_ids: Sequence[str]) -> dict[str, Recipient]:
@@ -116,6 +127,7 @@ def _target(session: Session, settings: Settings, row: Partner, way: PartnerChan
         way=None if way is None else way_of(way),
         secrets=signing.counting(session, settings, row.account_id, row.id),
         credential=None if sealed is None else signing.unseal(settings, row.account_id, row.id, sealed),
+        routing_name=row.routing_name,
     )
 
 

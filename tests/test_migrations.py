@@ -85,3 +85,37 @@ def test_partners_of_an_older_version_keep_their_address_and_their_secret(bare: 
     with bare.engine.begin() as connection:
         kept = connection.execute(sa.text("SELECT address, secret FROM partner_channels")).one()
     assert tuple(kept) == ("https://broker.example/in", "v1:sealed")
+
+
+def test_of_partners_with_one_id_the_oldest_keeps_it_for_its_routing_name(bare: Database) -> None:
+    migrations.upgrade(bare, "0010")
+    rows = [
+        ("acc_1", "wh_1", "warehouse", 2),
+        ("acc_2", "wh_1", "warehouse", 1),
+        ("acc_3", "wh_1", "customs_broker", 3),
+    ]
+    with bare.engine.begin() as connection:
+        for account, name, kind, day in [*rows, ("acc_3", "op_1", "operator", 1)]:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO accounts (id, name, packages_numbered, ssccs_issued, created_at)"
+                    " VALUES (:account, 'A', 0, 0, '2026-01-01 00:00:00') ON CONFLICT DO NOTHING"
+                ),
+                {"account": account},
+            )
+            connection.execute(
+                sa.text(
+                    "INSERT INTO partners (account_id, id, kind, name, state, test, created_at, updated_at, ways_changed_at)"
+                    " VALUES (:account, :name, :kind, 'A', 'live', false, :at, :at, :at)"
+                ),
+                {"account": account, "name": name, "kind": kind, "at": f"2026-01-0{day} 00:00:00"},
+            )
+    migrations.upgrade(bare)
+    with bare.read() as session:
+        named = {(each.account_id, each.id): each.routing_name for each in session.scalars(sa.select(models.Partner))}
+    assert named == {
+        ("acc_1", "wh_1"): "acc_1:wh_1",
+        ("acc_2", "wh_1"): "wh_1",
+        ("acc_3", "wh_1"): "wh_1",
+        ("acc_3", "op_1"): None,
+    }

@@ -68,6 +68,7 @@ class Target:
     """Whom the messages go to; `test` keeps them away from live endpoints.
 
     `secrets` sign what goes out, the newest first; `way` is how the partner is reached, without its `credential`.
+    `routing_name` is what routing keys call it where that is not its id.
     """
 
     account_id: str
@@ -76,6 +77,7 @@ class Target:
     way: Way | None = None
     secrets: Sequence[str] = field(default=(), repr=False)
     credential: str | None = field(default=None, repr=False)
+    routing_name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,9 @@ def add(
     ways = ", ".join(channel.channel for channel in made.channels)
     out().print(f"[green]✓[/] {made.kind.replace('_', ' ')} [bold]{escape(made.id)}[/], reached by {ways}")
     out().print(f"  signing secret {made.secret}", soft_wrap=True)
-    aside().print("[dim]  Give it to the partner now: it is not shown again.[/]")
+    if QueueWay() in made.channels:
+        out().print(f"  a queue of its own is bound with {escape(made.queue_binding)}", soft_wrap=True)
+    aside().print("[dim]  Give the secret to the partner now: it is not shown again.[/]")
     if made.state == PartnerState.DRAFT:
         named = f"{escape(made.id)} --account {escape(account)}"
         aside().print(f"[dim]  It is a draft: `exports partners test {named}`, then `activate`.[/]", soft_wrap=True)

@@ -12,6 +12,7 @@ from pipeline.breaker import Health
 from pipeline.console.facts import StateLink, moment
 from pipeline.errors import ValidationFailed
 from pipeline.partners import TO_BE_LIVE
+from pipeline.schemas.channels import QueueWay, Way
 from pipeline.schemas.partners import ConnectionTestView, DeliveryView, PartnerView
 from pipeline.states import DeliveryState, PartnerState
 
@@ -139,7 +140,7 @@ def partner(shown: PartnerView, health: Mapping[str, Health]) -> ShownPartner:
         ways=[
             ShownWay(
                 channel=way.channel,
-                address=getattr(way, "address", "") or ", ".join(getattr(way, "addresses", ())),
+                address=_address(way, shown),
                 health=_health(health.get(way.channel, Health())),
                 rests=health.get(way.channel, Health()).open_until is not None,
                 stages=[
@@ -157,6 +158,12 @@ def partner(shown: PartnerView, health: Mapping[str, Health]) -> ShownPartner:
         ],
         actions=_actions(shown.state),
     )
+
+
+def _address(way: Way, partner: PartnerView) -> str:
+    if isinstance(way, QueueWay):
+        return f"a queue of its own is bound with {partner.queue_binding}"
+    return getattr(way, "address", "") or ", ".join(getattr(way, "addresses", ()))
 
 
 def delivery(each: DeliveryView) -> ShownDelivery:

@@ -57,8 +57,8 @@ _ABOUT_QUEUES: Final[Mapping[str, str]] = {
     queues.DEAD: "Messages that a consumer rejected.",
 }
 _RECIPIENTS: Final = {
-    "broker": "the customs broker's id",
-    "warehouse": "the warehouse's id",
+    "broker": "the customs broker's id, or `<account>:<id>` where a customs broker of another account had that id first",
+    "warehouse": "the warehouse's id, or `<account>:<id>` where a warehouse of another account had that id first",
     "operator": "the account's id",
 }
 

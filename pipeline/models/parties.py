@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from pipeline.models.columns import JSON_COLUMN, instant, long_text, written_at
@@ -44,11 +44,15 @@ class Partner(SQLModel, table=True):
     """A customs broker, warehouse or operator of an account."""
 
     __tablename__ = "partners"
+    __table_args__ = (UniqueConstraint("kind", "routing_name"),)
 
     account_id: str = Field(primary_key=True, foreign_key="accounts.id")
     id: str = Field(primary_key=True)
     kind: str  # customs_broker | warehouse | operator
     name: str
+    routing_name: str | None = (
+        None  # what routing keys call it, over all accounts; None of operators, who read by account
+    )
     state: str
     test: bool = False
     path: str | None = None  # borderbuddy | byob, of a customs broker

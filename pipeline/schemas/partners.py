@@ -89,6 +89,9 @@ class PartnerView(Closed):
     artifact_types: list[str] | None
     profile: BrokerProfile | None
     channels: list[Way] = Field(description="Without their credentials")
+    queue_binding: str = Field(
+        description="What a queue of its own is bound with, so that it holds this partner's messages alone"
+    )
     last_test: ConnectionTestView | None = Field(description="Its newest connection test")
     created_at: datetime
     updated_at: datetime

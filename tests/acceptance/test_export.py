@@ -163,7 +163,8 @@ def check_messages(tenant: Tenant, view: Json, plan: Json, packages: int) -> Non
 
     told = {queue: [letter for letter in letters if letter.queue == queue] for queue in {x.queue for x in letters}}
     (handoff,), (executed,) = told["exports.broker"], told["exports.operator"]
-    assert handoff.routing_key == f"broker.{plan['broker']['id']}.handoff.ready.v1"
+    keys = {each["id"]: each["queueBinding"].removesuffix("#") for each in tenant.get("/api/partners")["items"]}
+    assert handoff.routing_key == f"{keys[plan['broker']['id']]}handoff.ready.v1"
     assert executed.routing_key == f"operator.{tenant.account}.export.executed.v1"
     assert handoff.data["submissionId"] == executed.data["submissionId"] == view["broker_submission"]["id"]
     handed = {link["id"]: link["sha256"] for unit in handoff.data["units"] for link in unit["artifacts"]}
@@ -176,7 +177,7 @@ def check_messages(tenant: Tenant, view: Json, plan: Json, packages: int) -> Non
     } == of_lines
 
     parcels = told["exports.warehouse"]
-    assert {letter.routing_key for letter in parcels} == {f"warehouse.{plan['warehouse']['id']}.package.recorded.v1"}
+    assert {letter.routing_key for letter in parcels} == {f"{keys[plan['warehouse']['id']]}package.recorded.v1"}
     # In the order of the plan, each package once, packed as the plan says.
     assert [
         (
