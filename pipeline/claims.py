@@ -9,8 +9,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, update
 from sqlmodel import Session, col
 
-from pipeline.db import database_now, table
-from pipeline.leases import KEEPER
+from pipeline.db import changed, database_now, table
+from pipeline.leases import KEEPER, Lease
 from pipeline.models import Export, Step
 from pipeline.runtime import Runtime
 from pipeline.states import UNENDED, ExportState, StepState
@@ -100,17 +100,18 @@ def give_back(runtime: Runtime, context: StepContext) -> None:
         )
 
 
-def held(runtime: Runtime, context: StepContext) -> AbstractContextManager[None]:
+def held(runtime: Runtime, context: StepContext) -> AbstractContextManager[Lease]:
     """Renew the lease while the block works, so that a long step is not taken for a dead one."""
     lease = runtime.settings.lease_seconds
 
-    def renew() -> None:
+    def renew() -> bool:
         with runtime.db.write() as session:
-            session.execute(
+            renewed = session.execute(
                 update(Step)
-                .where(*of(context), col(Step.fence) == context.fence)
+                .where(*of(context), col(Step.fence) == context.fence, col(Step.state) == StepState.OWED.value)
                 .values(lease_until=database_now(lease), due_at=database_now(lease))
             )
+            return changed(renewed) == 1
 
     return KEEPER.kept(lease, renew, export_id=context.export_id, step=context.step)
 

@@ -20,10 +20,19 @@ from pipeline.bulkhead import Bulkhead
 from pipeline.channels import open_channels
 from pipeline.channels.channel import ChannelName, Receipt
 from pipeline.db import database_now
-from pipeline.errors import ChannelRefused, ChannelUnavailable, ExportsError, InsufficientRole, InvalidState, NotFound
+from pipeline.errors import (
+    ChannelRefused,
+    ChannelUnavailable,
+    ExportsError,
+    Fenced,
+    InsufficientRole,
+    InvalidState,
+    NotFound,
+)
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
 from pipeline.lanes import Claim, due_lanes
+from pipeline.leases import Lease
 from pipeline.models import Attempt, BrokerSubmission, Delivery, Export, Notification
 from pipeline.notifications import Lane
 from pipeline.remedies import remedy
@@ -104,8 +113,8 @@ def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
     ):
         while not put_off and not stopping.told() and (claimed := lanes.claim(runtime, lane)) is not None:
             failpoint("delivery.before")
-            with lanes.held(runtime, claimed):
-                sent = _send(runtime.settings, claimed)
+            with lanes.held(runtime, claimed) as lease:
+                sent = _send(runtime.settings, claimed, lease)
             failpoint("delivery.sent")
             recorded = attempts.record(runtime, claimed, sent)
             failpoint("delivery.after")
@@ -157,15 +166,20 @@ def _told_first(runtime: Runtime, account_id: str, lane: Lane) -> list[Lane]:
     return left if following is None else [*left, following]
 
 
-def _send(settings: Settings, claimed: Claim) -> Sent:
-    """Send in order until a message is not taken, or the lease's time is over; no transaction is open meanwhile."""
+def _send(settings: Settings, claimed: Claim, lease: Lease) -> Sent:
+    """Send in order until a message is not taken, or the lease's time is over; no transaction is open meanwhile.
+
+    Raises Fenced where another worker may hold the lane by now and nothing was sent here: nothing is sent then, either.
+    """
     channel = open_channels(settings)[ChannelName(claimed.lane.channel)]
     receipts: list[Receipt] = []
     durations: list[int] = []
     failure: ChannelUnavailable | ChannelRefused | None = None
     began = before = time.monotonic()
     try:
-        for receipt in channel.send([each.message for each in claimed.owed], claimed.target):
+        sending = channel.send([each.message for each in claimed.owed], claimed.target)
+        # Asked before each message: a process that was stopped for long wakes up as the holder of nothing.
+        while lease.runs() and (receipt := next(sending, None)) is not None:
             now = time.monotonic()
             receipts.append(receipt)
             durations.append(round((now - before) * 1000))
@@ -179,6 +193,8 @@ def _send(settings: Settings, claimed: Claim) -> Sent:
     except Exception as error:
         log.exception("channel_raised")
         failure = ChannelUnavailable(f"{type(error).__name__} in the channel {claimed.lane.channel}")
+    if not receipts and failure is None and not lease.runs():
+        raise Fenced
     if not receipts and failure is None:
         failure = ChannelUnavailable(f"the channel {claimed.lane.channel} took nothing and did not say why")
     if failure is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from config.settings import Settings
 from pipeline import acknowledgements, breaker, letters, links, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import Attachment, ChannelName, OutgoingMessage, Target
-from pipeline.db import database_now
-from pipeline.leases import KEEPER
+from pipeline.db import changed, database_now
+from pipeline.leases import KEEPER, Lease
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner, PartnerChannel
 from pipeline.notifications import BROKER, Lane
 from pipeline.runtime import Runtime
@@ -53,6 +54,7 @@ class Claim:
     target: Target
     owed: Sequence[Owed]
     submission_id: str | None  # where this is the customs broker's primary channel
+    since: float  # just before it was claimed, by this process's own clock
     watched: bool = False  # the way failed lately, so that its success is news
 
 
@@ -92,6 +94,7 @@ _CLAIM: Final = (
 def claim(runtime: Runtime, lane: Lane) -> Claim | None:
     """Take the lane's next deliveries on the database's clock; None where there is nothing to do."""
     settings = runtime.settings
+    since = time.monotonic()
     here = {"of_export": lane.export_id, "of_partner": lane.partner_id, "of_channel": lane.channel}
     with runtime.db.write() as session:
         export = session.get(Export, lane.export_id)
@@ -138,6 +141,7 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
         target=target,
         owed=[_owed(runtime, row, said[row.notification_id], target, export.trace_parent) for row in rows],
         submission_id=submission_id,
+        since=since,
         watched=turn.watched,
     )
 
@@ -253,18 +257,21 @@ def cloud_event(settings: Settings, row: Notification, trace_parent: str | None,
     return JSONFormat().write(CloudEvent(attributes, data))
 
 
-def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[None]:
+def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[Lease]:
     """Renew the lease while the block sends, so that a slow endpoint is not taken for a dead worker."""
     lease = runtime.settings.lease_seconds
     first = claimed.owed[0]
 
-    def renew() -> None:
+    def renew() -> bool:
         with runtime.db.write() as session:
             # One held row holds the lane.
-            session.execute(
+            renewed = session.execute(
                 update(Delivery)
-                .where(col(Delivery.id) == first.id, col(Delivery.fence) == first.fence)
+                .where(
+                    col(Delivery.id) == first.id, col(Delivery.fence) == first.fence, col(Delivery.state) == _PENDING
+                )
                 .values(lease_until=database_now(lease), due_at=database_now(lease))
             )
+            return changed(renewed) == 1
 
-    return KEEPER.kept(lease, renew, delivery_id=first.id)
+    return KEEPER.kept(lease, renew, since=claimed.since, delivery_id=first.id)

@@ -18,21 +18,33 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False)
-class _Lease:
-    renew: Callable[[], None]
-    every_seconds: float
+class Lease:
+    """What its holder goes by: whether the lease is still its own for certain."""
+
+    renew: Callable[[], bool]
+    seconds: float
+    since: float  # from here on, by this process's own clock, nobody else can have it for `seconds`
     due: float
     about: dict[str, str]
+    lost: bool = False
     ended: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def runs(self) -> bool:
+        """Tell whether nobody else can have taken it: the clock goes on while the process is stopped, renewals do not."""
+        return not self.lost and time.monotonic() < self.since + self.seconds
 
     def renew_unless_ended(self) -> None:
         # Held meanwhile, so that a holder who is done never has a renewal follow what it wrote.
         with self.lock:
             if self.ended:
                 return
+            began = time.monotonic()
             try:
-                self.renew()
+                if self.renew():
+                    self.since = began
+                else:
+                    self.lost = True
             except DatabaseBusy:
                 log.warning("lease_not_renewed", **self.about)
             except Exception:
@@ -49,15 +61,21 @@ class Keeper:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._leases: set[_Lease] = set()
+        self._leases: set[Lease] = set()
         self._looks_at = inf
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def kept(self, seconds: float, renew: Callable[[], None], **about: str) -> Iterator[None]:
-        """Call `renew` three times in `seconds` while the block runs, and never after; `about` goes into the log."""
-        every = seconds / 3
-        lease = _Lease(renew, every, time.monotonic() + every, about)
+    def kept(
+        self, seconds: float, renew: Callable[[], bool], *, since: float | None = None, **about: str
+    ) -> Iterator[Lease]:
+        """Call `renew` three times in `seconds` while the block runs, and never after; `about` goes into the log.
+
+        `renew` returns whether the lease was still the holder's. `since` is the monotonic time just before it was taken, by
+        default now.
+        """
+        now = time.monotonic()
+        lease = Lease(renew, seconds, now if since is None else since, now + seconds / 3, about)
         with self._changed:
             self._leases.add(lease)
             if self._thread is None or not self._thread.is_alive():
@@ -66,7 +84,7 @@ class Keeper:
             elif lease.due < self._looks_at:
                 self._changed.notify()
         try:
-            yield
+            yield lease
         finally:
             with self._changed:
                 self._leases.discard(lease)
@@ -78,7 +96,7 @@ class Keeper:
             for lease in self._due():
                 lease.renew_unless_ended()
 
-    def _due(self) -> list[_Lease]:
+    def _due(self) -> list[Lease]:
         """Wait until some lease is due, and return those that are."""
         with self._changed:
             while True:
@@ -86,7 +104,7 @@ class Keeper:
                 due = [lease for lease in self._leases if lease.due <= now]
                 if due:
                     for lease in due:
-                        lease.due = now + lease.every_seconds
+                        lease.due = now + lease.seconds / 3
                     return due
                 self._looks_at = min((lease.due for lease in self._leases), default=inf)
                 self._changed.wait(None if self._looks_at == inf else self._looks_at - now)

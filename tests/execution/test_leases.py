@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from pipeline.errors import DatabaseBusy
 from pipeline.leases import Keeper
@@ -14,19 +15,21 @@ LONG = 3_600.0
 class Renewals:
     """Counts the renewals of one lease, and can be waited for."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, held: bool = True) -> None:
         self.count = 0
+        self.held = held
         self.threads: set[int] = set()
         self._error = error
         self._counted = threading.Condition()
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
         with self._counted:
             self.count += 1
             self.threads.add(threading.get_ident())
             self._counted.notify_all()
         if self._error is not None:
             raise self._error
+        return self.held
 
     def wait_for(self, count: int) -> bool:
         """Whether there were so many before long."""
@@ -77,14 +80,33 @@ def test_one_thread_keeps_every_lease() -> None:
     assert len(one.threads) == 1
 
 
+def test_lease_runs_from_just_before_it_was_taken_for_as_long_as_it_is_given() -> None:
+    keeper = Keeper()
+    with keeper.kept(LONG, Renewals()) as fresh, keeper.kept(LONG, Renewals(), since=time.monotonic() - LONG) as stale:
+        assert fresh.runs()
+        assert not stale.runs()
+
+
+def test_renewal_lets_it_run_on_and_one_that_finds_another_holder_ends_it() -> None:
+    keeper, kept, taken = Keeper(), Renewals(), Renewals(held=False)
+    before = time.monotonic()
+    with keeper.kept(SECONDS, kept) as renewed, keeper.kept(SECONDS, taken) as lost:
+        assert kept.wait_for(3)
+        assert taken.wait_for(2)
+        assert renewed.since > before + SECONDS / 3
+        assert lost.lost
+        assert not lost.runs()
+
+
 def test_holder_waits_for_a_renewal_that_is_under_way() -> None:
     keeper = Keeper()
     begun, released, happened = threading.Event(), threading.Event(), []
 
-    def renew() -> None:
+    def renew() -> bool:
         begun.set()
         assert released.wait(10)
         happened.append("renewed")
+        return True
 
     def hold() -> None:
         with keeper.kept(SECONDS, renew):

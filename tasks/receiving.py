@@ -1,0 +1,73 @@
+"""What a worker takes for a wake-up: a message in the form that ours have. Anything else is dropped before Celery looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from celery.worker import consumer
+from kombu import Message
+
+log = structlog.get_logger(__name__)
+
+#: Headers by which Celery would put a task off or end it, and which none of ours has.
+_UNUSED: Final = ("eta", "expires")
+_NEVER_FOLLOW: Final = ("callbacks", "errbacks", "chord")
+_UNBOUND: Final = (None, [None, None], (None, None))
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc]
+    """Celery's consumer, which ends with its worker where JSON is of another kind than it expects.
+
+    Whoever can write to the message broker could so end every worker with one message each.
+    """
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
+        """Return what takes each message."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def take(message: Message) -> None:
+            if not is_wake_up(message):
+                log.error(
+                    "message_dropped", content_type=str(message.content_type)[:80], bytes=len(message.body or b"")
+                )
+                message.ack_log_error(log, self.connection_errors)
+                return
+            try:
+                handle(message)
+            except (*self.connection_errors, *self.channel_errors):
+                raise
+            except Exception:
+                # What it was to wake is owed in the database all the same.
+                log.exception("message_raised")
+
+        return take
+
+
+def is_wake_up(message: Message) -> bool:
+    """Tell whether a message has the form that ours have: JSON of arguments, by place and by name, and what follows them."""
+    headers = message.headers
+    if not isinstance(headers, Mapping) or not all(isinstance(headers.get(name), str) for name in ("task", "id")):
+        return False
+    if any(headers.get(name) is not None for name in _UNUSED) or headers.get("timelimit") not in _UNBOUND:
+        return False
+    if not isinstance(headers.get("retries", 0), int):
+        return False
+    try:
+        body = message.decode()
+    except Exception:  # noqa: BLE001 - whatever a foreign body makes a decoder raise
+        return False
+    if not isinstance(body, list) or len(body) != 3:
+        return False
+    by_place, by_name, following = body
+    return isinstance(by_place, list) and isinstance(by_name, dict) and _follows(following)
+
+
+def _follows(following: object) -> bool:
+    if not isinstance(following, Mapping) or any(following.get(name) for name in _NEVER_FOLLOW):
+        return False
+    chain = following.get("chain") or []
+    return isinstance(chain, list) and all(
+        isinstance(link, dict) and isinstance(link.get("task"), str) for link in chain
+    )
