@@ -15,7 +15,7 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or later is needed, and $(PYTHON) is not one. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo kits test lint fix sbom fuzz contracts soak model bench ci clean
+.PHONY: help setup demo kits test lint fix sbom fuzz contracts soak model faults bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -56,6 +56,9 @@ soak: setup ## Hold ten thousand random invoices to the promises of money and we
 
 model: setup ## Lead two thousand random lives of exports through crashes and losses, every promise held after each step; takes most of an hour
 	$(VENV)/bin/pytest -m long tests/model
+
+faults: setup ## Put the service through every fault on every stack, each by itself; takes an hour or two
+	$(VENV)/bin/pytest -m "long or not long" tests/faults
 
 bench: setup ## Measure; prints ratios
 	$(VENV)/bin/python -m tests.benchmarks

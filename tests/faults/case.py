@@ -1,0 +1,127 @@
+"""One test of a fault: an account on a site, what it was promised, and the judgement of what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from pipeline.errors import DatabaseBusy
+from tests.faults.client import Client, Json, export_id_of
+from tests.faults.history import violations
+from tests.faults.records import History, Snapshot
+from tests.faults.sink import Sink
+from tests.faults.site import Site
+from tests.faults.snapshots import let_go, snapshot, unsettled
+
+#: Long, because a busy machine is slow: what is slower than promised is told by the tests that measure.
+SETTLE_SECONDS: Final = 300.0
+
+#: What no log may hold of a plan: who, where, how reached, what it cost.
+PERSONAL: Final = ("Demo Housewares", "Maple Goods", "exports@maple.example", "+1 416")
+
+
+@dataclass
+class Case:
+    """An account, its client and its sink on a site, and the folder in which failpoints leave their marks.
+
+    The partners in `by_queue` have their queues, the others are reached at the sink.
+    """
+
+    site: Site
+    client: Client
+    sink: Sink
+    marks: Path
+    by_queue: tuple[str, ...] = ()
+
+    def arm(self, role: str, failpoints: str, **changes: str) -> None:
+        """Start the program of this role anew, with its failpoints set."""
+        self.marks.mkdir(exist_ok=True)
+        self.site[role].kill()
+        self.site[role].start(failpoints=failpoints, failpoints_folder=str(self.marks), **changes)
+
+    def accepted(self, plan: Json | None = None) -> str:
+        """Have a plan accepted, asking again with the same key as long as no answer comes or none but `later`."""
+        wanted = plan or self.client.plan()
+        answered: list[str] = []
+
+        def accepted() -> bool:
+            answer = self.client.execute(wanted)
+            if answer is not None and answer.status_code not in {409, 503}:
+                answered.append(export_id_of(answer))
+            return bool(answered)
+
+        self.site.until(accepted, SETTLE_SECONDS, "it was not accepted")
+        return answered[0]
+
+    def settle(self, exports: Sequence[str], seconds: float = SETTLE_SECONDS) -> None:
+        """Return once nothing is owed by the account any more, looking at the exports over HTTP meanwhile."""
+
+        def settled() -> bool:
+            for export_id in exports:
+                self.client.look(export_id)
+            return not self.unsettled()
+
+        self.site.until(settled, seconds, "it did not come to rest")
+        for export_id in exports:
+            self.site.until(lambda one=export_id: self.client.look(one), seconds, "nobody says how it ended")  # type: ignore[misc]
+
+    def unsettled(self) -> list[str]:
+        """Return what is still owed; that the database does not answer counts as well."""
+        try:
+            return unsettled(self.site.runtime, self.client.account)
+        except DatabaseBusy as busy:
+            return [str(busy)]
+
+    def fired(self) -> dict[str, int]:
+        """Return how often each failpoint acted."""
+        names = [path.name.rsplit(".", 1)[0] for path in self.marks.glob("*.*.*")]
+        return {name: names.count(name) for name in sorted(set(names))}
+
+    def happened(self) -> list[str]:
+        """Return the types of all events of the account."""
+        return [row["type"] for row in self.snapshot().tables["events"]]
+
+    def gave_up(self, role: str) -> bool:
+        """Return whether the program of this role found that what it held is another's."""
+        return self.site[role].said("step_fenced", "Fenced")
+
+    def snapshot(self, *, again: Sequence[str] = ()) -> Snapshot:
+        """Return what lies in the database and in the store."""
+        return snapshot(self.site.runtime, self.client.account, self.site.store, again=again)
+
+    def check(self, *, again: Sequence[str] = ()) -> History:
+        """Assert that no invariant is broken, and return the history; the documents of `again` are made once more."""
+        history = History(
+            replace(self.snapshot(again=again), processes_left=self.site.processes_left()),
+            self.client.calls,
+            [*self.sink.receipts, *(self.site.from_queues(self.client.account) if self.by_queue else ())],
+            self.site.logs(),
+            [*self.site.canaries, *PERSONAL],
+        )
+        found = violations(history)
+        assert not found, "\n".join(map(str, found)) + "\n" + self.site.logs_end()
+        return history
+
+    def states(self) -> list[str]:
+        """Return the states of the account's exports, oldest first."""
+        return [row["state"] for row in sorted(self.snapshot().tables["exports"], key=lambda row: str(row["id"]))]
+
+
+@contextmanager
+def open_case(site: Site, folder: Path, *, by_queue: tuple[str, ...] = ()) -> Iterator[Case]:
+    """Open an account on a site whose API answers; whatever works there is killed when the test ends."""
+    site.deaths.clear()
+    try:
+        site.start("web")
+        with site.account(by_queue=by_queue) as (client, kept):
+            try:
+                yield Case(site, client, kept, folder / "marks", by_queue)
+            except BaseException:
+                with suppress(DatabaseBusy):
+                    let_go(site.runtime, client.account)
+                raise
+    finally:
+        site.rest()

@@ -1,0 +1,79 @@
+"""The three stacks, each with servers that belong to these tests alone, because they are killed, frozen and cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline import migrations
+from pipeline.db import Database
+from tests.conftest import Stack, _owned
+from tests.faults.case import Case, open_case
+from tests.faults.matrix import EMBEDDED, REDIS
+from tests.faults.nursery import Nursery, nursery
+from tests.faults.site import Site
+from tests.servers import PostgreSQL, RabbitMQ, Redis
+
+HERE = Path(__file__).parent
+TEST_SECONDS = 900
+
+OpenCase = Callable[..., AbstractContextManager[Case]]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes unless it is asked for, and give those that break a stack the time that a busy machine needs."""
+    for item in items:
+        if HERE in item.path.parents and "site" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+    if "long" in str(config.option.markexpr):
+        return
+    left_out = [item for item in items if HERE in item.path.parents and item.get_closest_marker("long")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """The process that all others are forked from."""
+    with nursery(tmp_path_factory.mktemp("nursery")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[PostgreSQL]:
+    """A PostgreSQL that may be killed."""
+    with _owned(PostgreSQL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def site(request: pytest.FixtureRequest, parent: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The stack that the test's row of the matrix names; its API runs, whatever the test before did to it."""
+    name: str = request.param
+    folder = tmp_path_factory.mktemp(name)
+    artifacts = f"file:{folder / 'artifacts'}"
+    with ExitStack() as end:
+        if name == EMBEDDED:
+            stack = Stack(name, f"sqlite:///{folder / 'exports.db'}", "memory://", artifacts)
+            made = Site(stack, folder, parent)
+        else:
+            postgres: PostgreSQL = request.getfixturevalue("database")
+            kind: type[Redis | RabbitMQ] = Redis if name == REDIS else RabbitMQ
+            message_broker = end.enter_context(_owned(kind))
+            stack = Stack(name, postgres.fresh_url(), message_broker.fresh_url(), artifacts)
+            made = Site(stack, folder, parent, message_broker=message_broker, database=postgres)
+        migrated = Database(stack.database_url)
+        migrations.upgrade(migrated)
+        migrated.dispose()
+        end.callback(made.close)
+        yield made
+
+
+@pytest.fixture
+def case(site: Site, tmp_path: Path) -> OpenCase:
+    """Opens the test's account on its stack."""
+    return partial(open_case, site, tmp_path)

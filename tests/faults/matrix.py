@@ -1,0 +1,59 @@
+"""Which fault is shown on which stack: `fault` names the row of docs/reliability.md that a test is about."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+
+import pytest
+
+from tests.conftest import SERVERS
+
+F = TypeVar("F", bound=Callable[..., None])
+
+EMBEDDED: Final = "sqlite-memory"
+REDIS: Final = "postgres-redis"
+RABBITMQ: Final = "postgres-rabbitmq"
+STACKS: Final = (EMBEDDED, REDIS, RABBITMQ)
+SERVED: Final = (REDIS, RABBITMQ)
+
+
+def fault(*rows: str, everyday: tuple[str, ...] = STACKS, long: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Have a test run every day on some stacks and in the long form on these and on others; `rows` are of the matrix."""
+    if not rows:
+        raise ValueError("name the row of the matrix")
+    stacks = [stack for stack in STACKS if stack in {*everyday, *long}]
+    params = [
+        pytest.param(
+            stack,
+            marks=[*((SERVERS,) if stack != EMBEDDED else ()), *(() if stack in everyday else (pytest.mark.long,))],
+        )
+        for stack in stacks
+    ]
+
+    def mark(test: F) -> F:
+        marked: F = pytest.mark.parametrize("site", params, indirect=True, scope="session")(test)
+        return marked
+
+    return mark
+
+
+def alone(*rows: str) -> Callable[[F], F]:
+    """Say which rows a test shows that makes its stack itself."""
+    if not rows:
+        raise ValueError("name the row of the matrix")
+    return lambda test: test
+
+
+def shown(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield every row that a test of the folder says it shows, and the test."""
+    for path in sorted(folder.glob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            for decorator in node.decorator_list:
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in {"fault", "alone"}:
+                    for row in decorator.args:
+                        yield ast.literal_eval(row), f"{path.name}::{node.name}"

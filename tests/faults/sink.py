@@ -1,0 +1,93 @@
+"""The partners' end of every webhook: it keeps what came and when, and answers or dawdles as it is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.faults.records import Receipt
+from tests.servers import LOOPBACK
+
+
+@dataclass
+class Sink:
+    """What came, in order; `statuses` are answered in turn, then 204, each after `hold_seconds`.
+
+    `open_transactions` is asked before and after that pause for the names of what is open; what was open at both was so
+    all the while.
+    """
+
+    url: str
+    receipts: list[Receipt] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    hold_seconds: float = 0.0
+    open_transactions: Callable[[], set[str]] | None = None
+
+    def address(self, partner_id: str) -> str:
+        """Return where the partner is reached."""
+        return f"{self.url}/{partner_id}"
+
+    def came(self, message_id: str) -> list[Receipt]:
+        """Return the receipts of one message."""
+        return [receipt for receipt in self.receipts if receipt.message_id == message_id]
+
+    def repeated(self) -> int:
+        """Return how many receipts there are beyond the first of each message to each partner."""
+        return len(self.receipts) - len({(each.message_id, each.partner_id) for each in self.receipts})
+
+
+@contextmanager
+def sink() -> Iterator[Sink]:
+    """Give a sink that listens on loopback."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            at = datetime.now(UTC)
+            body = self.rfile.read(int(self.headers["content-length"]))
+            still_open = self._pause()
+            status = kept.statuses.pop(0) if kept.statuses else 204
+            kept.receipts.append(
+                Receipt(
+                    self.headers["webhook-id"],
+                    json.loads(body)["subject"],
+                    self.path.strip("/"),
+                    "webhook",
+                    at,
+                    taken=200 <= status < 300,
+                    open_transactions=still_open,
+                )
+            )
+            with suppress(OSError):
+                self.send_response(status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+        def _pause(self) -> int | None:
+            before = kept.open_transactions() if kept.open_transactions else None
+            if kept.hold_seconds:
+                time.sleep(kept.hold_seconds)  # it is the fault itself: a partner that takes its time
+            if before is None or kept.open_transactions is None:
+                return None
+            return len(before & kept.open_transactions())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
+        server.daemon_threads = True
+        kept = Sink(f"http://{LOOPBACK}:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield kept
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,227 @@
+"""Killed at any point, however often: what was accepted ends once, and nobody hears anything that is not so."""
+
+from __future__ import annotations
+
+import pytest
+from kombu import Connection, Producer
+
+from config import queues
+from tests import builders
+from tests.faults.case import Case
+from tests.faults.client import export_id_of
+from tests.faults.conftest import OpenCase
+from tests.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, STACKS, fault
+from tests.faults.points import (
+    ACCEPT_POINTS,
+    AMEND_POINTS,
+    DELIVERY_POINTS,
+    INTAKE_POINTS,
+    STEP_POINTS,
+    SWEEP_POINTS,
+)
+from tests.faults.site import KILLED, Site
+
+WORKER_POINTS = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS)
+#: Where a message has left and is not recorded: whoever takes over must send it again.
+SENT_AND_NOT_RECORDED = ("delivery.between", "delivery.sent", "delivery.mid")
+#: No lease runs out because the machine is busy, so that what comes twice has one cause alone.
+UNHURRIED = {"lease_seconds": "6"}
+
+
+def killing(*points: str, times: int = 1) -> str:
+    return " ".join(f"{point}=kill*{times}" for point in points)
+
+
+def check_all_killed(one: Case, points: tuple[str, ...], times: int) -> None:
+    assert one.fired() == dict.fromkeys(sorted(points), times)
+    assert [status for _, status in one.site.deaths] == [KILLED] * len(points) * times
+
+
+# A worker
+
+
+@fault("F1", everyday=STACKS)
+def test_worker_killed_at_every_point(site: Site, case: OpenCase) -> None:
+    with case(by_queue=() if site.embedded else (builders.WAREHOUSE,)) as one:
+        one.arm("worker", killing(*WORKER_POINTS))
+        exports = [one.accepted() for _ in range(4)]
+        one.settle(exports)
+        check_all_killed(one, WORKER_POINTS, 1)
+        assert one.states() == ["executed"] * 4
+        one.check(again=exports[:1])
+
+
+@fault("F1", everyday=(), long=STACKS)
+@pytest.mark.parametrize("point", WORKER_POINTS)
+def test_worker_killed_at_one_point_repeats_nothing_but_what_was_not_recorded(
+    site: Site, case: OpenCase, point: str
+) -> None:
+    check_repeats(case, point)
+
+
+@fault("F1", everyday=(REDIS,))
+@pytest.mark.parametrize("point", ["delivery.sent"])
+def test_worker_killed_between_sending_and_recording_sends_once_more(site: Site, case: OpenCase, point: str) -> None:
+    check_repeats(case, point)
+
+
+def check_repeats(case: OpenCase, point: str) -> None:
+    with case() as one:
+        one.arm("worker", killing(point), **UNHURRIED)
+        export_id = one.accepted()
+        one.settle([export_id])
+        check_all_killed(one, (point,), 1)
+        assert one.states() == ["executed"]
+        assert one.sink.repeated() == (1 if point in SENT_AND_NOT_RECORDED else 0)
+        history = one.check(again=[export_id])
+        begun = {row["name"]: row["attempts"] for row in history.snapshot.tables["steps"]}
+        assert max(begun.values()) <= 2
+        assert sum(begun.values()) <= len(begun) + 1
+
+
+@fault("F3", everyday=(EMBEDDED,), long=STACKS)
+def test_worker_killed_twice_at_every_point(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        one.arm("worker", killing(*WORKER_POINTS, times=2))
+        exports = [one.accepted() for _ in range(4)]
+        one.settle(exports)
+        check_all_killed(one, WORKER_POINTS, 2)
+        assert one.states() == ["executed"] * 4
+        one.check(again=exports[:1])
+
+
+@fault("F3", everyday=(RABBITMQ,), long=STACKS)
+def test_plan_that_kills_six_workers_is_set_aside_and_the_next_is_executed(site: Site, case: OpenCase) -> None:
+    check_set_aside(case, "render_documents.before")
+
+
+@fault("F3", everyday=(), long=STACKS)
+@pytest.mark.parametrize("point", [point for point in STEP_POINTS if not point.endswith(".after")])
+def test_step_that_kills_six_workers_is_set_aside(site: Site, case: OpenCase, point: str) -> None:
+    check_set_aside(case, point)
+
+
+def check_set_aside(case: OpenCase, point: str) -> None:
+    with case() as one:
+        one.arm("worker", killing(point, times=6), step_max_attempts="5")
+        poison = one.accepted()
+        one.settle([poison])
+        assert one.fired() == {point: 5}, "five tries, and never a sixth"
+        view = one.client.look(poison)
+        assert view is not None
+        assert (view["state"], view["quarantined"]) == ("failed", True)
+        assert point.split(".", maxsplit=1)[0] in view["status"]
+        one.site["worker"].kill()
+        one.site.start("worker")
+        following = one.accepted()
+        one.settle([following])
+        assert one.states() == ["failed", "executed"]
+        one.check(again=[following])
+
+
+@fault("F3", everyday=(REDIS,), long=STACKS)
+def test_delivery_that_kills_six_workers_is_still_made(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        one.arm("worker", killing("delivery.between", times=6))
+        export_id = one.accepted()
+        one.settle([export_id])
+        check_all_killed(one, ("delivery.between",), 6)
+        assert one.sink.repeated() == 6
+        one.check()
+
+
+# A child of a pool
+
+
+@fault("F2", everyday=(REDIS,), long=SERVED)
+def test_pool_child_killed_at_every_point_is_replaced_by_its_parent(site: Site, case: OpenCase) -> None:
+    points = (*STEP_POINTS, *DELIVERY_POINTS)
+    with case() as one:
+        one.arm("prefork", killing(*points))
+        exports = [one.accepted() for _ in range(4)]
+        one.settle(exports)
+        assert one.fired() == dict.fromkeys(sorted(points), 1)
+        assert site.deaths == []
+        assert one.states() == ["executed"] * 4
+        one.check(again=exports[:1])
+
+
+# The API
+
+
+@fault("F4", everyday=STACKS)
+@pytest.mark.parametrize("point", ACCEPT_POINTS)
+def test_api_killed_while_it_accepts_answers_the_same_key_with_one_export(
+    site: Site, case: OpenCase, point: str
+) -> None:
+    with case() as one:
+        one.arm("web", killing(point))
+        plan = one.client.plan()
+        export_id = one.accepted(plan)
+        assert one.fired() == {point: 1}
+        assert None in {call.status for call in one.client.calls}
+        assert export_id_of(one.client.execute(plan)) == export_id
+        site.start("worker")
+        one.settle([export_id])
+        assert one.states() == ["executed"]
+        one.check(again=[export_id])
+
+
+@fault("F4", everyday=(REDIS,), long=STACKS)
+@pytest.mark.parametrize("point", AMEND_POINTS)
+def test_api_killed_while_it_amends_makes_one_revision(site: Site, case: OpenCase, point: str) -> None:
+    with case() as one:
+        site.start("worker")
+        plan = one.client.plan()
+        old = one.accepted(plan)
+        one.settle([old])
+        one.arm("web", killing(point))
+        amended = builders.changed(
+            plan, "/units/0/lines/0/description", "Frying pan of stainless steel, for a household"
+        )
+        answers: list[str] = []
+
+        def answered() -> bool:
+            answer = one.client.amend(old, amended)
+            if answer is not None and answer.status_code == 202:
+                answers.append(export_id_of(answer))
+            return bool(answers)
+
+        site.until(answered, 300, "it was not amended")
+        assert one.fired() == {point: 1}
+        one.settle([old, answers[0]])
+        assert one.states() == ["superseded", "executed"]
+        one.check(again=answers)
+
+
+# The intake
+
+
+@fault("F4", everyday=(RABBITMQ,), long=SERVED)
+@pytest.mark.parametrize("point", INTAKE_POINTS)
+def test_intake_killed_with_a_command_in_hand_takes_it_again_and_accepts_it_once(
+    site: Site, case: OpenCase, point: str
+) -> None:
+    with case() as one:
+        site.start("worker")
+        one.arm("intake", killing(point))
+        plan = one.client.plan()
+        body = {
+            "accountId": one.client.account,
+            "batchId": plan["batchId"],
+            "idempotencyKey": "command-1",
+            "plan": plan,
+        }
+        with Connection(site.stack.broker_url) as connection:
+            (queue,) = [each for each in queues.contract_queues(site.stack.settings) if each.name == queues.EXECUTE]
+            Producer(connection).publish(
+                body, exchange=queues.exchange, routing_key="execute", declare=[queue], serializer="json"
+            )
+        site.until(lambda: one.fired() and one.states() and not one.unsettled(), 300, "the command was not executed")
+        # The message itself is given back, on Redis after its visibility timeout, and changes nothing.
+        site.until(
+            lambda: site.waiting(queues.EXECUTE) == 0 and site["intake"].running, 300, "the command still lies there"
+        )
+        assert one.fired() == {point: 1}
+        assert one.states() == ["executed"]
+        one.check()

@@ -1,0 +1,180 @@
+"""What is outside gives way: the disk is full, a partner dawdles, the supervisor wants an end; what was promised holds."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGTERM
+
+import pytest
+
+from pipeline import migrations
+from pipeline.db import Database
+from pipeline.execution import STEPS
+from tests.conftest import Stack
+from tests.faults.case import open_case
+from tests.faults.conftest import OpenCase
+from tests.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, STACKS, alone, fault
+from tests.faults.nursery import Nursery
+from tests.faults.site import Site
+
+#: How long a program may take to end when it is told to, with one task at hand; `worker_soft_shutdown_timeout` and a while.
+END_SECONDS = 40.0
+#: No lease runs out because the machine is busy.
+UNHURRIED = {"lease_seconds": "10"}
+
+
+# The disk
+
+
+@contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
+    """Give a file system of its own that holds no more."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """Leave no room on the disk while the block runs."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as out:
+        for size in (65_536, 4_096, 512):
+            try:
+                while out.write(b"x" * size) == size:
+                    pass
+            except OSError:
+                continue
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk; the rest needs none")
+
+
+@needs_mount
+@fault("F11", everyday=(REDIS,), long=SERVED)
+def test_no_room_for_documents(site: Site, case: OpenCase) -> None:
+    """The step is put off and says why, no torn file stays, and it is made once there is room."""
+    with small_disk(site.folder / "artifacts-small", 1024) as disk, case() as one:
+        site["worker"].start(artifacts_url=f"file:{disk}")
+        exports = [one.accepted()]
+        one.settle(exports)
+        with filled(disk):
+            exports.append(one.accepted())
+            site.until(lambda: "STEP_RETRIED" in one.happened(), 300, "it was not put off")
+            view = one.client.look(exports[1])
+            assert view is not None
+            assert view["state"] == "executing"
+            assert "artifact store" in view["status"]
+        one.settle(exports)
+        assert one.states() == ["executed"] * 2
+        site.store, before = disk, site.store
+        one.check(again=exports)
+        site.store = before
+
+
+@needs_mount
+@alone("F12")
+@pytest.mark.timeout(900)
+def test_no_room_for_the_database(parent: Nursery, tmp_path: Path) -> None:
+    """SQLite: who asks is told `later`, nothing is half written, and all goes on once there is room."""
+    with small_disk(tmp_path / "disk", 8 * 1024) as disk:
+        database = disk / "exports.db"
+        stack = Stack(EMBEDDED, f"sqlite:///{database}", "memory://", f"file:{tmp_path / 'artifacts'}")
+        migrated = Database(stack.database_url)
+        migrations.upgrade(migrated)
+        migrated.dispose()
+        site = Site(stack, tmp_path, parent)
+        try:
+            with open_case(site, tmp_path) as one:
+                exports = [one.accepted()]
+                one.settle(exports)
+                with filled(disk):
+                    answer = one.client.execute(one.client.plan(units=8, lines=20))
+                    assert answer is not None
+                    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+                    assert one.client.look(exports[0]) is not None
+                exports.append(one.accepted())
+                one.settle(exports)
+                assert one.states() == ["executed"] * 2
+                one.check(again=exports[:1])
+            with sqlite3.connect(database) as connection:
+                assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        finally:
+            site.close()
+
+
+# What is outside
+
+
+@fault("F20", everyday=(REDIS, EMBEDDED), long=STACKS)
+def test_nothing_is_open_while_a_partner_dawdles(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        one.sink.hold_seconds, one.sink.open_transactions = 0.5, site.open_transactions
+        site.start("worker")
+        export_id = one.accepted()
+        one.settle([export_id])
+        history = one.check()
+        assert {receipt.open_transactions for receipt in history.receipts} == {0}
+
+
+# The supervisor
+
+
+@fault("F35", everyday=(RABBITMQ,), long=STACKS)
+def test_told_to_end_during_each_step(site: Site, case: OpenCase) -> None:
+    """The step at hand is finished, nothing is begun twice, and the program ends within its time."""
+    with case() as one:
+        exports = []
+        for spec in STEPS:
+            exports.append(one.accepted())
+            one.arm("worker", f"{spec.name}.mid=sleep:700", **UNHURRIED)
+            site.until(lambda point=f"{spec.name}.mid": point in one.fired(), 300, "the step was not begun")  # type: ignore[misc]
+            assert site["worker"].ended(SIGTERM, END_SECONDS) == 0
+        site["worker"].start(**UNHURRIED)
+        one.settle(exports)
+        history = one.check(again=exports[-1:])
+        assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
+        assert one.sink.repeated() == 0
+        assert one.states() == ["executed"] * len(STEPS)
+
+
+@fault("F35", everyday=(REDIS,), long=SERVED)
+def test_workers_are_replaced_one_after_another_under_load(site: Site, case: OpenCase) -> None:
+    roles = ("worker", "worker-2", "worker-3")
+    with case() as one:
+        for role in roles:
+            site[role].start(**UNHURRIED)
+        exports = [one.accepted(one.client.plan(units=2)) for _ in range(4)]
+        for role in roles:
+            site.until(lambda role=role: site[role].heeds, 300, "it did not start")  # type: ignore[misc]
+            assert site[role].ended(SIGTERM, END_SECONDS) == 0
+            site[role].start_again()
+        one.settle(exports)
+        history = one.check(again=exports[:1])
+        assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
+        assert one.sink.repeated() == 0
+        assert one.states() == ["executed"] * 4
+
+
+@fault("F33", everyday=(RABBITMQ,), long=SERVED)
+def test_all_workers_gone_and_back(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        site.start("worker")
+        site["worker"].kill()
+        exports = [one.accepted() for _ in range(5)]
+        site.start("worker")
+        one.settle(exports)
+        assert one.states() == ["executed"] * 5
+        one.check(again=exports[:1])

@@ -1,0 +1,49 @@
+"""The matrix is what the tests show: no row of the document without a test, no test without a row, and each every day."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.faults.matrix import STACKS, fault, shown
+from tests.faults.points import POINTS, ROOT
+from tests.faults.test_crashes import WORKER_POINTS
+
+HERE = Path(__file__).parent
+MATRIX = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+def test_every_row_of_the_matrix_is_shown_and_nothing_else_is() -> None:
+    rows = {row for first in re.findall(r"^\| (F\d[^|]*) \|", MATRIX, re.MULTILINE) for row in first.split(", ")}
+    assert rows == {row for row, _ in shown(HERE)}
+
+
+def test_every_failpoint_is_in_some_test_of_crashes() -> None:
+    named = {
+        node.id
+        for node in ast.walk(ast.parse((HERE / "test_crashes.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name)
+    }
+    assert {"ACCEPT_POINTS", "AMEND_POINTS", "INTAKE_POINTS", "WORKER_POINTS"} <= named
+    rest = [point for point in POINTS if point.split(".", maxsplit=1)[0] in {"accept", "amend", "intake"}]
+    assert {*WORKER_POINTS, *rest} == set(POINTS)
+
+
+def test_number_of_points_is_the_documents() -> None:
+    assert f"each of its {len(WORKER_POINTS)} failpoints" in MATRIX
+
+
+def test_fault_has_a_row_and_only_what_is_long_waits_for_the_long_form() -> None:
+    with pytest.raises(ValueError, match="row"):
+        fault()
+
+    @fault("F1", everyday=STACKS[:1], long=STACKS[1:])
+    def show() -> None:
+        """Show nothing."""
+
+    (mark,) = show.pytestmark  # type: ignore[attr-defined]
+    assert [param.values[0] for param in mark.args[1]] == [*STACKS]
+    assert [any(each.name == "long" for each in param.marks) for param in mark.args[1]] == [False, True, True]

@@ -1,0 +1,253 @@
+"""The message broker flushed, killed, frozen or cut off, and every message doubled, shuffled, stale or broken: nothing is lost."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Connection, Producer
+
+from config import queues
+from pipeline.execution import EXPORT_LEVEL, STEPS
+from tests import builders
+from tests.faults.case import Case
+from tests.faults.conftest import OpenCase
+from tests.faults.matrix import RABBITMQ, REDIS, SERVED, fault
+from tests.faults.proxy import Proxy, proxy
+from tests.faults.site import Site
+from tests.servers import LOOPBACK, RabbitMQ, Redis
+
+#: What a request may take while the message broker does not answer; in earnest it is milliseconds, but not on a busy machine.
+PATIENCE_SECONDS = 10.0
+
+
+def message_broker(site: Site) -> Redis | RabbitMQ:
+    assert site.message_broker is not None
+    return site.message_broker
+
+
+def check_executed(one: Case, exports: list[str]) -> None:
+    one.settle(exports)
+    assert one.states() == ["executed"] * len(exports)
+    one.check()
+
+
+def accepted_at_once(one: Case, count: int) -> list[str]:
+    """Return exports that were each accepted by the first request, without waiting for the message broker."""
+    before = len(one.client.calls)
+    exports = [one.accepted() for _ in range(count)]
+    calls = one.client.calls[before:]
+    assert [call.status for call in calls] == [202] * count
+    assert max(call.seconds for call in calls) < PATIENCE_SECONDS
+    return exports
+
+
+def check_flushed(site: Site, case: OpenCase, count: int) -> None:
+    with case() as one:
+        exports = accepted_at_once(one, count)
+        site.until(lambda: site.waiting(queues.STEPS) >= count, 60, "the launches were not published")
+        server = message_broker(site)
+        if isinstance(server, Redis):
+            server.flush()
+        else:
+            with Connection(site.stack.broker_url) as connection:
+                assert connection.default_channel.queue_purge(queues.STEPS) >= count
+        site.start("worker")
+        check_executed(one, exports)
+
+
+@fault("F5", everyday=SERVED)
+def test_flushed_with_exports_queued(site: Site, case: OpenCase) -> None:
+    check_flushed(site, case, 10)
+
+
+@fault("F5", everyday=(), long=SERVED)
+def test_flushed_with_a_hundred_queued(site: Site, case: OpenCase) -> None:
+    check_flushed(site, case, 100)
+
+
+def check_down(site: Site, case: OpenCase, down: Callable[[], None], up: Callable[[], None], seconds: float) -> None:
+    """Accept before, while and after the message broker does not answer, for as long as it takes and at least `seconds`."""
+    with case() as one:
+        site.start("worker")
+        exports = accepted_at_once(one, 2)
+        down()
+        try:
+            began = time.monotonic()
+            exports += accepted_at_once(one, 3)
+            while time.monotonic() - began < seconds:
+                one.client.look(exports[-1])
+                exports += accepted_at_once(one, 1)
+                time.sleep(min(2.0, seconds / 4))  # it is the fault itself: it lasts
+        finally:
+            up()
+        exports += accepted_at_once(one, 1)
+        check_executed(one, exports)
+
+
+@fault("F6", everyday=SERVED)
+def test_killed_and_started_again(site: Site, case: OpenCase) -> None:
+    server = message_broker(site)
+    check_down(site, case, server.kill, server.start, 0)  # type: ignore[arg-type]
+
+
+@fault("F7", everyday=(RABBITMQ,), long=(REDIS,))
+def test_stopped_for_a_while(site: Site, case: OpenCase) -> None:
+    server = message_broker(site)
+    check_down(site, case, server.stop, server.start, 4)  # type: ignore[arg-type]
+
+
+@fault("F7", everyday=(), long=SERVED)
+def test_stopped_for_a_minute(site: Site, case: OpenCase) -> None:
+    server = message_broker(site)
+    check_down(site, case, server.stop, server.start, 60)  # type: ignore[arg-type]
+
+
+@fault("F8", everyday=SERVED)
+def test_frozen_for_a_while(site: Site, case: OpenCase) -> None:
+    server = message_broker(site)
+    check_down(site, case, server.freeze, server.thaw, 4)
+
+
+@fault("F8", everyday=(), long=SERVED)
+def test_frozen_for_a_minute_and_a_half(site: Site, case: OpenCase) -> None:
+    server = message_broker(site)
+    check_down(site, case, server.freeze, server.thaw, 90)
+
+
+def slow(between: Proxy) -> None:
+    between.latency_seconds = 0.02
+
+
+def black_hole(between: Proxy) -> None:
+    between.blackhole = True
+
+
+def refused(between: Proxy) -> None:
+    between.refuse = True
+    between.reset_all()
+
+
+def cut_in_mid_word(between: Proxy) -> None:
+    between.cuts_left, between.cut_after_bytes = 20, 2_000
+
+
+@fault("F8", everyday=(REDIS,), long=SERVED)
+@pytest.mark.parametrize("harm", [slow, black_hole, refused, cut_in_mid_word])
+def test_network_between_us_and_it(site: Site, case: OpenCase, harm: Callable[[Proxy], None]) -> None:
+    port = message_broker(site).port
+    with proxy(port) as between, case() as one:
+        url = site.stack.broker_url.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{between.port}")
+        for role in ("web", "worker"):
+            site[role].kill()
+            site[role].start(broker_url=url)
+        exports = [one.accepted() for _ in range(2)]
+        harm(between)
+        exports += [one.accepted() for _ in range(3)]
+        if harm in {black_hole, refused}:
+            between.blackhole = between.refuse = False
+        check_executed(one, exports)
+
+
+@fault("F38", everyday=(), long=(REDIS,))
+@pytest.mark.parametrize("harm", ["memory", "demoted"])
+def test_redis_that_takes_no_writes(site: Site, case: OpenCase, harm: str) -> None:
+    server = message_broker(site)
+    assert isinstance(server, Redis)
+    with server.client() as client:
+
+        def down() -> None:
+            if harm == "memory":
+                client.config_set("maxmemory", "1mb")
+                client.config_set("maxmemory-policy", "noeviction")
+            else:
+                client.replicaof(LOOPBACK, "1")
+
+        def up() -> None:
+            client.config_set("maxmemory", "0")
+            client.replicaof("NO", "ONE")
+
+        check_down(site, case, down, up, 4)
+
+
+def all_wakes(export_id: str, units: int) -> list[tuple[str, list[Any]]]:
+    """Return every message that could ever be about an export: its steps, and its lanes."""
+    steps = [
+        (f"exports.{spec.name}", [export_id, unit])
+        for spec in STEPS
+        for unit in (range(1, units + 1) if spec.per_unit else [EXPORT_LEVEL])
+    ]
+    partners = (builders.BROKER, builders.WAREHOUSE, "op_demo")
+    return steps + [("exports.deliver", [export_id, partner, "webhook"]) for partner in partners]
+
+
+@fault("F14", "F15", "F32", everyday=(RABBITMQ,), long=SERVED)
+def test_every_message_five_times_in_any_order_and_of_long_ago(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        for role in ("worker", "worker-2", "worker-3"):  # and with each a sweep
+            site[role].start(lease_seconds="6")
+        ended = one.accepted(one.client.plan(units=2))
+        one.settle([ended])
+        exports = [one.accepted(one.client.plan(units=2)) for _ in range(3)]
+        wakes = [wake for export_id in (*exports, ended, "exp_of_nobody") for wake in all_wakes(export_id, 2)] * 5
+        random.shuffle(wakes)
+        sender = Celery(broker=site.stack.broker_url, set_as_current=False)
+        sender.conf.update(queues.celery_options(site.stack.settings))
+        for name, arguments in wakes:
+            sender.send_task(name, args=arguments)
+        sender.close()
+        one.settle(exports)
+        site.until(
+            lambda: site.waiting(queues.STEPS) == site.waiting(queues.DELIVERIES) == 0, 300, "they still lie there"
+        )
+        assert one.states() == ["executed"] * 4
+        assert one.sink.repeated() == 0
+        assert site.deaths == []
+        one.check()
+
+
+HEADERS = {"task": "exports.record_packages", "id": "broken", "lang": "py"}
+BROKEN: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "no JSON": (b"{", {}),
+    "JSON of another kind": (b"7", {}),
+    "no task": (b'[["exp_1", 1], {}, {}]', {"headers": {}}),
+    "a task that nobody knows": (b'[["exp_1", 1], {}, {}]', {"headers": {"task": "exports.of_tomorrow"}}),
+    "no id": (b'[["exp_1", 1], {}, {}]', {"headers": {"task": "exports.record_packages"}}),
+    "headers of another kind": (b'[["exp_1", 1], {}, {}]', {"headers": {"task": 7, "id": "7"}}),
+    "a pause of another kind": (b'[["exp_1", 1], {}, {}]', {"headers": HEADERS | {"eta": "soon"}}),
+    "bounds of another kind": (b'[["exp_1", 1], {}, {}]', {"headers": HEADERS | {"timelimit": "never"}}),
+    "tries of another kind": (b'[["exp_1", 1], {}, {}]', {"headers": HEADERS | {"retries": "many"}}),
+    "nothing": (b"null", {}),
+    "text": (b'"args"', {}),
+    "a list of another kind": (b"[1, 2, 3]", {}),
+    "what follows of another kind": (b'[["exp_1", 1], {}, [7]]', {}),
+    "followers of another kind": (b'[["exp_1", 1], {}, {"callbacks": 7, "errbacks": 7, "chain": 7}]', {}),
+    "links of another kind": (b'[["exp_1", 1], {}, {"chain": [{"task": "celery.group", "kwargs": 7}]}]', {}),
+    "too few arguments": (b'[["exp_1"], {}, {}]', {}),
+    "arguments of another kind": (b'[[{"a": 1}, "one"], {}, {}]', {}),
+    "pickled": (b"\x80\x05K\x07.", {"content_type": "application/x-python-serialize", "content_encoding": "binary"}),
+    "another encoding": (b"\xff\xfe\x00", {"content_encoding": "utf-16"}),
+    "five megabytes": (b'[["' + b"x" * 5_000_000 + b'", 1], {}, {}]', {}),
+}
+
+
+@fault("F16", everyday=(REDIS, RABBITMQ))
+def test_messages_that_are_none_are_dropped_and_the_worker_lives(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        site.start("worker")
+        with Connection(site.stack.broker_url) as connection:
+            producer = Producer(connection)
+            said: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8", "headers": HEADERS}
+            for body, properties in BROKEN.values():
+                producer.publish(body, routing_key=queues.STEPS, exchange="", **said | properties)
+        export_id = one.accepted()
+        one.settle([export_id])
+        site.until(lambda: site.waiting(queues.STEPS) == 0, 60, "a message still lies there")
+        assert site["worker"].running
+        assert site.deaths == []
+        assert one.states() == ["executed"]
+        one.check()
