@@ -127,6 +127,12 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
+    def forget(self) -> None:
+        """Leave the connections to the process that opened them: after a fork they are not ours to use or to close."""
+        self.engine.dispose(close=False)
+        if self.is_sqlite:
+            self._writer = threading.Lock()
+
 
 def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
     if url.database and url.database != ":memory:":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,14 +39,18 @@ def open_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
 
 @lru_cache(maxsize=1)
 def process_runtime() -> Runtime:
-    """Return the runtime of this process, opened on first use: after a worker pool has forked, never before.
+    """Return the runtime of this process, opened on first use.
 
-    Raises UnsafeSettings.
+    The parent of a worker pool has one as well, for its sweep, and forks again whenever a child ends: a child opens connections
+    of its own. Raises UnsafeSettings.
     """
     settings = get_settings()
     ensure_own_credentials(settings)
     failpoints.arm(settings)
-    return open_runtime(settings)
+    runtime = open_runtime(settings)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=runtime.db.forget)
+    return runtime
 
 
 def ensure_own_credentials(settings: Settings) -> None:
