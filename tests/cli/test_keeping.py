@@ -47,6 +47,9 @@ def test_hold_of_nothing_is_refused(commands: Commands) -> None:
 
 
 def test_running_service_is_backed_up(service: Commands, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(builders.plan(batch="batch_to_copy")))
+    service.json("execute", str(plan), "--wait")
     made = service.json("backup", str(tmp_path / "copy"))
     assert (tmp_path / "copy" / "exports.db").stat().st_size > 0
     documents = [path for path in (tmp_path / "copy" / "artifacts").rglob("*") if path.is_file()]
