@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.documents.render import render
 from pipeline.schemas.invoice import Invoice
 
-VERSION = "3"
+VERSION = "4"
 
 
 def invoice_html(invoice: Invoice) -> bytes:
