@@ -33,7 +33,7 @@ class PoisonedEngine(Engine):
             loop()
         eaten = []
         while EATS_MEMORY.encode() in facts:
-            eaten.append(bytearray(_PIECE))
+            eaten.append(bytes(_PIECE))
         return super().answer(asked)
 
 

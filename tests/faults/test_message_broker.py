@@ -137,7 +137,7 @@ def cut_in_mid_word(between: Proxy) -> None:
 
 
 @fault("F8", everyday=(REDIS,), long=SERVED)
-@pytest.mark.parametrize("harm", [slow, black_hole, refused, cut_in_mid_word])
+@pytest.mark.parametrize("harm", [pytest.param(slow, marks=pytest.mark.long), black_hole, refused, cut_in_mid_word])
 def test_network_between_us_and_it(site: Site, case: OpenCase, harm: Callable[[Proxy], None]) -> None:
     port = message_broker(site).port
     with proxy(port) as between, case() as one:

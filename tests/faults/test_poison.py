@@ -124,7 +124,11 @@ def at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stack", ["sqlite-memory", pytest.param("postgres-redis", marks=SERVERS)], indirect=True)
+@pytest.mark.parametrize(
+    "stack",
+    [pytest.param("sqlite-memory", marks=pytest.mark.long), pytest.param("postgres-redis", marks=SERVERS)],
+    indirect=True,
+)
 def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
     stack: Stack, runtime: Runtime, tmp_path: Path
 ) -> None:
