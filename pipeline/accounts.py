@@ -12,18 +12,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal, cast
 
+import structlog
 from sqlalchemy import or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from pipeline import tenancy
 from pipeline.db import database_now, utc_now
-from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, ValidationFailed
+from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
 from pipeline.models import Account, ApiKey
 from pipeline.runtime import Runtime
 from pipeline.tenancy import EVERYBODY
 
+log = structlog.get_logger(__name__)
+
 Mode = Literal["live", "test"]
+
+#: How exact `last_used_at` is.
+NOTED_AFRESH_SECONDS: Final = 60.0
 
 EXECUTE: Final = "execute"
 READ: Final = "read"
@@ -103,6 +109,7 @@ class KnownKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None  # to the minute
 
 
 def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: str | None = None) -> None:
@@ -241,6 +248,18 @@ def caller_of_key(runtime: Runtime, key_id: str, *, now: datetime | None = None)
     return _caller(row, now or utc_now())
 
 
+def note_use(runtime: Runtime, caller: Caller) -> None:
+    """Write down that the key is used now, unless it was within the last minute; where that cannot be, it is left."""
+    long_ago = or_(col(ApiKey.last_used_at).is_(None), col(ApiKey.last_used_at) <= database_now(-NOTED_AFRESH_SECONDS))
+    try:
+        with tenancy.acting_for(caller.account_id), runtime.db.write() as session:
+            session.execute(
+                update(ApiKey).where(col(ApiKey.id) == caller.key_id, long_ago).values(last_used_at=database_now())
+            )
+    except Retryable as error:
+        log.warning("key_use_not_noted", key_id=caller.key_id, reason=str(error))
+
+
 def key_id_of(bearer: str) -> str:
     """Return the short id inside a key.
 
@@ -273,6 +292,7 @@ def _known(row: ApiKey) -> KnownKey:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
     )
 
 

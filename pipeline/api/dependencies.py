@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -15,7 +17,19 @@ from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from pipeline import tenancy
-from pipeline.accounts import ADMIN, EXECUTE, OPERATE, READ, ROLES, Caller, brings, find_caller, key_id_of
+from pipeline.accounts import (
+    ADMIN,
+    EXECUTE,
+    NOTED_AFRESH_SECONDS,
+    OPERATE,
+    READ,
+    ROLES,
+    Caller,
+    brings,
+    find_caller,
+    key_id_of,
+    note_use,
+)
 from pipeline.errors import InvalidApiKey, RateLimited
 from pipeline.execution import Wake
 from pipeline.runtime import Runtime
@@ -23,6 +37,9 @@ from pipeline.runtime import Runtime
 #: How long a key that was found good is believed; a revoked one works no longer than this.
 _BELIEVED_SECONDS: Final = 1.0
 _KEYS_REMEMBERED: Final = 10_000
+
+#: The loop itself holds its tasks by weak references alone.
+_NOTING: Final[set[asyncio.Task[None]]] = set()
 
 Monotonic = Callable[[], float]
 
@@ -57,6 +74,7 @@ class Keys:
     clock: Monotonic = time.monotonic
     _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
     _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+    _noted: OrderedDict[str, float] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
 
     def believed(self, bearer: str) -> Caller | None:
@@ -72,6 +90,18 @@ class Keys:
             self._known.move_to_end(bearer)
             if len(self._known) > _KEYS_REMEMBERED:
                 self._known.popitem(last=False)
+
+    def to_be_noted(self, key_id: str) -> bool:
+        """Whether it is time to write down that the key is used: once a minute."""
+        with self._lock:
+            now = self.clock()
+            if now < self._noted.get(key_id, -math.inf) + NOTED_AFRESH_SECONDS:
+                return False
+            self._noted[key_id] = now
+            self._noted.move_to_end(key_id)
+            if len(self._noted) > _KEYS_REMEMBERED:
+                self._noted.popitem(last=False)
+            return True
 
     def spend(self, key_id: str) -> tuple[int, float]:
         """Take one request from the key's bucket; return how many are left, and the seconds until there is one again."""
@@ -127,6 +157,11 @@ async def identify(request: Request, bearer: str) -> Caller:
                 refused.message, headers={"WWW-Authenticate": 'Bearer realm="exports", error="invalid_token"'}
             ) from None
         keys.believe(bearer, caller)
+        if keys.to_be_noted(caller.key_id):
+            # Nobody waits for it.
+            noting = asyncio.create_task(run_in_threadpool(note_use, runtime_of(request), caller))
+            _NOTING.add(noting)
+            noting.add_done_callback(_NOTING.discard)
     structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.key_id)
     tenancy.act_for(caller.account_id)
     return caller

@@ -116,15 +116,23 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
                     "createdAt": key.created_at.isoformat(),
                     "expiresAt": key.expires_at and key.expires_at.isoformat(),
                     "revokedAt": key.revoked_at and key.revoked_at.isoformat(),
+                    "lastUsedAt": key.last_used_at and key.last_used_at.isoformat(),
                 }
                 for key in known
             ]
         )
         return
-    made = table("key", "name", "mode", "roles", "made", "state")
+    made = table("key", "name", "mode", "roles", "made", "last used", "state")
     for key in known:
+        roles, used = ", ".join(sorted(key.roles)), key.last_used_at
         made.add_row(
-            key.id, escape(key.name), key.mode, ", ".join(sorted(key.roles)), f"{key.created_at:%Y-%m-%d}", _state(key)
+            key.id,
+            escape(key.name),
+            key.mode,
+            roles,
+            f"{key.created_at:%Y-%m-%d}",
+            f"{used:%Y-%m-%d %H:%M}" if used else "never",
+            _state(key),
         )
     out().print(made)
 

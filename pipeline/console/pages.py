@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from pipeline import delivery, inspection, sandbox
-from pipeline.accounts import Caller
+from pipeline.accounts import Caller, note_use
 from pipeline.console import facts, reach
 from pipeline.console.forms import fields_of
 from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in
@@ -172,9 +172,12 @@ def runtime_of(request: Request) -> Runtime:
 def caller_or_none(request: Request) -> Caller | None:
     """Return who has signed in; None where nobody has."""
     try:
-        return signed_in(runtime_of(request), request.cookies.get(COOKIE, ""))
+        caller = signed_in(runtime_of(request), request.cookies.get(COOKIE, ""))
     except Refused:
         return None
+    if request.app.state.keys.to_be_noted(caller.key_id):
+        note_use(runtime_of(request), caller)
+    return caller
 
 
 def to_sign_in() -> Response:

@@ -38,6 +38,7 @@ class ApiKey(SQLModel, table=True):
     created_at: datetime = written_at()
     expires_at: datetime | None = instant(nullable=True)
     revoked_at: datetime | None = instant(nullable=True)
+    last_used_at: datetime | None = instant(nullable=True)  # to the minute: it is not worth a write a request
 
 
 class Partner(SQLModel, table=True):

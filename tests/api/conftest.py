@@ -17,6 +17,7 @@ from sqlmodel import col, func, select
 from config.settings import Settings
 from pipeline import accounts, delivery, models
 from pipeline.accounts import Mode
+from pipeline.api.dependencies import Keys
 from pipeline.execution import Wake, advance
 from pipeline.models import Partner, Step
 from pipeline.runtime import Runtime, open_runtime
@@ -109,13 +110,13 @@ Open = Callable[..., Desk]
 
 
 @contextmanager
-def served(runtime: Runtime, launches: Launches) -> Iterator[str]:
-    """Serve the API on a loopback port; give its address."""
+def served(runtime: Runtime, launches: Launches, keys: Keys | None = None) -> Iterator[str]:
+    """Serve the API on a loopback port, with `keys` of the test's own where it has some; give its address."""
+    app = create_app(runtime, launches)
+    app.state.keys = keys or app.state.keys
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
-        config = uvicorn.Config(
-            create_app(runtime, launches), log_config=None, ws="none", timeout_graceful_shutdown=1, lifespan="on"
-        )
+        config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1, lifespan="on")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

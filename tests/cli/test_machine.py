@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,11 +161,31 @@ def test_key_is_shown_once_and_listed_without_its_secret(commands: Commands) -> 
     (key,) = json.loads(listed.stdout)
     assert (key["id"], key["mode"], key["roles"], key["revokedAt"]) == (made["id"], "test", ["partner:br_1"], None)
     assert made["key"] not in listed.stdout
+    assert key["lastUsedAt"] is None
+    assert "never" in commands("keys", "list", "--account", "acc_1").stdout
 
     commands.json("keys", "revoke", made["key"], "--account", "acc_1")
     assert commands.json("keys", "list", "--account", "acc_1")[0]["revokedAt"] is not None
     assert "revoked" in commands("keys", "list", "--account", "acc_1").stdout
     assert commands.json("accounts", "list")[0]["gs1Prefix"] == "0614141"
+
+
+def test_a_key_is_rotated_by_command_and_the_older_one_ends_when_it_is_told_to(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    old = commands.json("keys", "create", "--account", "acc_1", "--role", "read", "--name", "of the desk")
+    new = commands.json("keys", "rotate", old["id"], "--account", "acc_1", "--overlap-hours", "2")
+    assert (new["replaces"], new["key"] != old["key"]) == (old["id"], True)
+    listed = {each["id"]: each for each in commands.json("keys", "list", "--account", "acc_1")}
+    assert [listed[each["id"]]["roles"] for each in (old, new)] == [["read"], ["read"]]
+    ends = datetime.fromisoformat(listed[old["id"]]["expiresAt"])
+    assert timedelta(hours=1) < ends - datetime.now(UTC) <= timedelta(hours=2)
+    assert listed[new["id"]]["expiresAt"] is None
+    # By the whole key as well; without an overlap the older one has ended, and is not rotated again.
+    newest = commands("keys", "rotate", new["key"], "--account", "acc_1", "--overlap-hours", "0")
+    assert newest.stdout.startswith("exp_live_")
+    refused = commands("keys", "rotate", new["id"], "--account", "acc_1")
+    assert (refused.exit_code, "has ended" in refused.stderr) == (1, True)
+    assert commands("keys", "rotate", "abcdefghij", "--account", "acc_1").exit_code == 3
 
 
 def test_nobody_has_keys_of_an_account_that_is_not(commands: Commands) -> None:
