@@ -166,8 +166,8 @@ class EmbeddedWorker:
         self._ready = threading.Semaphore(0)
         self._threads = [self._thread(number) for number in range(1, senders + 3)]
 
-    def start(self, timeout_seconds: float = 10) -> None:
-        """Begin to work, and return once messages are consumed."""
+    def start(self, timeout_seconds: float = 60) -> None:
+        """Begin to work, and return once messages are consumed; raises TimeoutError where that takes longer."""
         deadline = time.monotonic() + timeout_seconds
         for thread in self._threads:
             thread.start()

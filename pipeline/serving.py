@@ -12,14 +12,16 @@ import uvicorn
 
 from pipeline import web
 from pipeline.dispatch import EmbeddedWorker, Publisher
+from pipeline.errors import ExportsError
 from pipeline.runtime import Runtime
 
-START_SECONDS: Final = 15.0
+#: Long, because a machine that has to start everything at once is slow: who gave up here would only be started again.
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 1.5
 
 
-class NotServing(Exception):
-    """The API did not begin to answer."""
+class NotServing(ExportsError):
+    """The API did not begin to answer, or the worker to work."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -62,8 +64,11 @@ class Service:
             self._thread.start()
             if self._worker is not None:
                 self._working = True
-                self._worker.start()
+                self._worker.start(START_SECONDS)
             self._wait_until_started()
+        except TimeoutError as error:
+            self.stop()
+            raise NotServing(f"{error}; its log says why") from error
         except BaseException:
             self.stop()
             raise
