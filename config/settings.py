@@ -93,6 +93,10 @@ class Settings(BaseSettings):
     delivery_senders: Count = Field(
         3, description="How many threads of one process send to one destination at a time; fewer than it has"
     )
+    delivery_ailing: Count = Field(
+        4,
+        description="How many threads of one process send to destinations that ail, all together; half of those that it has, or fewer",
+    )
     delivery_batch: Count = Field(500, description="How many messages to one recipient are sent in one attempt")
     delivery_schedule_seconds: tuple[Seconds, ...] = Field(
         (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import ColumnElement, Update, and_, bindparam, case, or_, select, update
+from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -171,6 +172,15 @@ def health_of(session: Session, account_id: str, partner_id: str) -> dict[str, H
         ).where(_ways.account_id == account_id, _ways.partner_id == partner_id)
     )
     return {channel: Health(*state) for channel, *state in found}
+
+
+def row_of(account_id: Mapped[str], partner_id: Mapped[str] | str, channel: Mapped[str] | str) -> ColumnElement[bool]:
+    """Return the condition that a row of `partner_channels` is of this way."""
+    return and_(
+        col(PartnerChannel.account_id) == account_id,
+        col(PartnerChannel.partner_id) == partner_id,
+        col(PartnerChannel.channel) == channel,
+    )
 
 
 def resting() -> ColumnElement[bool]:

@@ -13,10 +13,9 @@ from sqlalchemy import func, literal_column, select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, attempts, events, lanes, partners, stopping
+from pipeline import acknowledgements, attempts, breaker, events, lanes, partners, stopping
 from pipeline.attempts import Sent
-from pipeline.breaker import Way
-from pipeline.bulkhead import Bulkhead
+from pipeline.bulkhead import room_of
 from pipeline.channels import open_channels
 from pipeline.channels.channel import ChannelName, Receipt
 from pipeline.db import database_now
@@ -33,12 +32,13 @@ from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
 from pipeline.lanes import Claim, due_lanes
 from pipeline.leases import Lease
-from pipeline.models import Attempt, BrokerSubmission, Delivery, Export, Notification
+from pipeline.models import Attempt, BrokerSubmission, Delivery, Export, Notification, PartnerChannel
 from pipeline.notifications import Lane
 from pipeline.remedies import remedy
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.schemas.partners import AttemptView, DeliveryPage, DeliveryView
+from pipeline.senders import FAILURES, SENDERS, ails, destination
 from pipeline.states import DELIVERY_MOVES, DeliveryState, PartnerState, SubmissionState, sources
 from pipeline.steps import StepContext
 
@@ -61,33 +61,32 @@ class DeliveryReport:
     wakes: tuple[Lane, ...] = ()
 
 
-#: The senders of this process: a destination that does not answer holds up no more than some of them.
-SENDERS: Final[Bulkhead[Way, Lane]] = Bulkhead()
-
-#: Their server is the installation's, one for all partners.
-_SHARED: Final = frozenset({ChannelName.EMAIL.value, ChannelName.BORDERBUDDY.value})
-
-
 def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
     """Send what the lane is owed and due, in order, until it is empty or a message is not taken.
 
     Nothing is sent while this process is to end, while another worker holds the lane, while a failed message waits for
     its next try, or while the partner is paused. Where the destination keeps as many threads of this process as it may,
-    one of those sends it in its turn. A failure is recorded and put off, never raised. Raises Fenced where the lease was
-    lost.
+    one of those sends it in its turn; where it ails, and those that ail keep as many, it stays owed for the next sweep.
+    A failure is recorded and put off, never raised. Raises Fenced where the lease was lost.
     """
     lane = Lane(export_id, partner_id, channel)
     if channel == ChannelName.QUEUE:
         return _sent_in_order(runtime, lane)
     with runtime.db.read() as session:
-        account_id = session.scalar(select(col(Export.account_id)).where(col(Export.id) == export_id))
-    if account_id is None:
+        found = session.execute(
+            select(col(Export.account_id), FAILURES)
+            .outerjoin(PartnerChannel, breaker.row_of(col(Export.account_id), partner_id, channel))
+            .where(col(Export.id) == export_id)
+        ).first()
+    if found is None:
         return DeliveryReport()
+    account_id, failures = found
     made = SENDERS.work(
         destination(account_id, lane),
         lane,
-        runtime.settings.delivery_senders,
+        room_of(runtime.settings),
         lambda each: _sent_in_order(runtime, each),
+        ails=ails(lane.channel, failures),
     )
     wakes = dict.fromkeys(lane for report in made for lane in report.wakes)
     return DeliveryReport(
@@ -96,13 +95,6 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
         dead=sum(report.dead for report in made),
         wakes=tuple(wakes),
     )
-
-
-def destination(account_id: str, lane: Lane) -> Way:
-    """Return the server that the lane leads to, as far as senders have to keep off each other there."""
-    if lane.channel in _SHARED:
-        return Way("", "", lane.channel)
-    return Way(account_id, lane.partner_id, lane.channel)
 
 
 def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
@@ -132,12 +124,16 @@ def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
 def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
     """Make the first attempt at everything that the audience is owed of the export; what fails is on the schedule.
 
-    No step waits for a destination that keeps as many threads as it may. Returned are the lanes to wake: those that were
+    No step waits for a destination that keeps as many threads as it may, alone or with others that ail. Returned are the lanes to wake: those that were
     left to others, and those that became owed something by it.
     """
     with runtime.db.read() as session:
         found = session.execute(
-            select(col(Delivery.partner_id), col(Delivery.channel))
+            select(col(Delivery.partner_id), col(Delivery.channel), FAILURES)
+            .outerjoin(
+                PartnerChannel,
+                breaker.row_of(col(Delivery.account_id), col(Delivery.partner_id), col(Delivery.channel)),
+            )
             .where(
                 col(Delivery.export_id) == context.export_id,
                 col(Delivery.audience) == audience,
@@ -146,15 +142,16 @@ def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
             .distinct()
         ).all()
     left: list[Lane] = []
-    for partner_id, channel in found:
-        left += _told_first(runtime, context.account_id, Lane(context.export_id, partner_id, channel))
+    for partner_id, channel, failures in found:
+        lane = Lane(context.export_id, partner_id, channel)
+        left += _told_first(runtime, context.account_id, lane, ailing=ails(channel, failures))
     return left
 
 
-def _told_first(runtime: Runtime, account_id: str, lane: Lane) -> list[Lane]:
+def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, ailing: bool) -> list[Lane]:
     where = destination(account_id, lane)
     free = lane.channel == ChannelName.QUEUE
-    if not (free or SENDERS.enter(where, runtime.settings.delivery_senders)):
+    if not (free or SENDERS.enter(where, room_of(runtime.settings), ails=ailing)):
         return [lane]
     left: list[Lane] = []
     try:

@@ -162,7 +162,7 @@ class EmbeddedWorker:
     """
 
     def __init__(self, senders: int) -> None:
-        """There are two more than the `senders` that one destination may keep, for everything else."""
+        """There are two more than the `senders` that destinations may keep which do not answer, for everything else."""
         self._ready = threading.Semaphore(0)
         self._threads = [self._thread(number) for number in range(1, senders + 3)]
 

@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, breaker, recipients
-from pipeline.bulkhead import Bulkhead
+from pipeline.bulkhead import Bulkhead, Room, room_of
 from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answers
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.channels.channel import ChannelName, Target
@@ -34,6 +34,10 @@ _DAY_SECONDS: Final = 86_400
 #: One thread of a process asks the borderbuddy endpoint at a time, however many handoffs there are to ask about.
 _ENDPOINT: Final = "borderbuddy"
 ASKERS: Final[Bulkhead[str, str]] = Bulkhead()
+_ONE: Final = Room(each=1, ailing=1)
+
+#: One thread reads a folder at a time, and some at most read those of servers that ail: account and partner, each.
+FOLDERS: Final[Bulkhead[tuple[str, str], None]] = Bulkhead()
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def due(runtime: Runtime) -> list[Inquiry]:
 def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
     """Record the answers that the partner left in in/ on its SFTP server, and move each file out of the way.
 
+    Nothing is read while another thread of this process reads the folder, or as many as may wait for servers that ail.
     A file counts for submissions of this account and partner alone. One that was recorded and not moved, because we died
     in between, is recorded again without effect; one that is no answer is moved to in/refused/ with the reason. Nothing
     is raised but DatabaseBusy: a server that cannot be reached is asked again in its turn.
@@ -73,7 +78,12 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
             target = recipients.target(
                 session, runtime.settings, account_id, partner_id, ChannelName.SFTP.value, test_export=False
             )
+            health = breaker.health_of(session, account_id, partner_id).get(ChannelName.SFTP.value)
         if target is None:
+            return Read()
+        place = (account_id, partner_id)
+        room = replace(room_of(runtime.settings), each=1)
+        if not FOLDERS.enter(place, room, ails=health is not None and health.failures > 0):
             return Read()
         read = Read()
         try:
@@ -84,6 +94,8 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
                     read = _taken(runtime, target, folder, name, read)
         except (ChannelUnavailable, ChannelRefused) as error:
             log.warning("answers_not_read", reason=str(error))
+        finally:
+            FOLDERS.leave(place)
         if read.left:
             log.warning("answer_files_left", count=read.left)
         if read.recorded or read.repeated or read.refused:
@@ -96,7 +108,7 @@ def ask_endpoint(runtime: Runtime, submission_id: str) -> Read:
 
     Where another thread of this process is asking it already, that one asks about this submission next.
     """
-    made = ASKERS.work(_ENDPOINT, submission_id, 1, lambda each: _asked(runtime, each))
+    made = ASKERS.work(_ENDPOINT, submission_id, _ONE, lambda each: _asked(runtime, each))
     return Read(recorded=sum(read.recorded for read in made), repeated=sum(read.repeated for read in made))
 
 

@@ -45,7 +45,8 @@ class Service:
         self._listener = listener
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
-        self._worker = EmbeddedWorker(runtime.settings.delivery_senders) if worker else None
+        senders = max(runtime.settings.delivery_senders, runtime.settings.delivery_ailing)
+        self._worker = EmbeddedWorker(senders) if worker else None
         self._working = False
 
     def __enter__(self) -> Self:

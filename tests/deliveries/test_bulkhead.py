@@ -8,9 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
-from pipeline import delivery, notifications
-from pipeline.bulkhead import Bulkhead
+from pipeline import delivery, notifications, senders
+from pipeline.bulkhead import Bulkhead, Room
+from pipeline.models import PartnerChannel
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from tests import builders
@@ -20,7 +23,7 @@ from tests.deliveries.endpoint import Endpoint, Script, poll
 
 Start = Callable[..., Endpoint]
 
-THREADS = 8  # as the Procfile's deliveries have
+THREADS = 8  # half of what the Procfile's deliveries have
 
 
 @pytest.fixture
@@ -63,8 +66,8 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_
             poll(lambda: len(dead.requests) == patient.settings.delivery_senders == 3)
             assert len(alive.requests) == 4 * 2, "each package of each export, once"
             lane = Lane(waiting[0].export_id, "wh_dead", "webhook")
-            in_line = delivery.SENDERS.waiting(delivery.destination(builders.ACCOUNT, lane))
-            poll(lambda: len(delivery.SENDERS.waiting(delivery.destination(builders.ACCOUNT, lane))) == 9)
+            in_line = senders.SENDERS.waiting(senders.destination(builders.ACCOUNT, lane))
+            poll(lambda: len(senders.SENDERS.waiting(senders.destination(builders.ACCOUNT, lane))) == 9)
             assert set(in_line) <= {Lane(each.export_id, "wh_dead", "webhook") for each in waiting}
         finally:
             answers.set()
@@ -95,41 +98,104 @@ def test_no_step_waits_where_all_places_are_taken_and_what_it_leaves_is_woken(
 
 def test_two_accounts_that_call_their_partner_alike_do_not_wait_for_each_other() -> None:
     lane = Lane("exp_1", "br_1", "webhook")
-    assert delivery.destination("acc_1", lane) != delivery.destination("acc_2", lane)
+    assert senders.destination("acc_1", lane) != senders.destination("acc_2", lane)
 
 
 @pytest.mark.parametrize("channel", ["email", "borderbuddy"])
 def test_what_goes_through_a_server_of_the_installation_shares_its_places(channel: str) -> None:
-    assert delivery.destination("acc_1", Lane("exp_1", "br_1", channel)) == delivery.destination(
+    assert senders.destination("acc_1", Lane("exp_1", "br_1", channel)) == senders.destination(
         "acc_2", Lane("exp_2", "br_2", channel)
     )
 
 
 def test_what_stands_in_line_is_done_in_order_and_once() -> None:
     bulkhead: Bulkhead[str, int] = Bulkhead()
-    assert bulkhead.enter("there", 1)
-    assert not bulkhead.enter("there", 1)
+    one = Room(each=1, ailing=1)
+    assert bulkhead.enter("there", one)
+    assert not bulkhead.enter("there", one)
     done: list[int] = []
     for item in (1, 2, 1, 3):
-        assert bulkhead.work("there", item, 1, done.append) == []
+        assert bulkhead.work("there", item, one, done.append) == []
     assert bulkhead.waiting("there") == [1, 2, 3]
-    assert bulkhead.work("elsewhere", 9, 1, done.append) == [None]
+    assert bulkhead.work("elsewhere", 9, one, done.append) == [None]
     assert bulkhead.leave("there") == 1, "who leaves passes the first on"
-    assert len(bulkhead.work("there", 4, 1, done.append)) == 3
+    assert len(bulkhead.work("there", 4, one, done.append)) == 3
     assert done == [9, 4, 2, 3]
-    assert (bulkhead.waiting("there"), bulkhead.enter("there", 1)) == ([], True)
+    assert (bulkhead.waiting("there"), bulkhead.enter("there", one)) == ([], True)
 
 
 def test_what_raises_gives_its_place_back_and_keeps_the_line() -> None:
     bulkhead: Bulkhead[str, int] = Bulkhead()
+    one = Room(each=1, ailing=1)
 
     def do(item: int) -> int:
         if item == 1:
-            bulkhead.work("there", 2, 1, do)  # lines up behind itself
+            bulkhead.work("there", 2, one, do)  # lines up behind itself
             raise ValueError("broken")
         return item
 
     with pytest.raises(ValueError, match="broken"):
-        bulkhead.work("there", 1, 1, do)
+        bulkhead.work("there", 1, one, do)
     assert bulkhead.waiting("there") == [2]
-    assert bulkhead.work("there", 3, 1, do) == [3, 2]
+    assert bulkhead.work("there", 3, one, do) == [3, 2]
+
+
+def test_those_that_ail_have_some_places_together_and_one_each_and_the_well_have_theirs() -> None:
+    now = [0.0]
+    bulkhead: Bulkhead[str, int] = Bulkhead(lambda: now[0])
+    room = Room(each=3, ailing=2, slow_seconds=5)
+    assert [bulkhead.enter("sick", room, ails=True) for _ in range(2)] == [True, False]
+    assert [bulkhead.enter("hangs", room) for _ in range(2)] == [True, True], "nobody knows it yet"
+    assert bulkhead.enter("ill", room, ails=True), "the second of those that are known to ail"
+    assert not bulkhead.enter("worse", room, ails=True)
+    now[0] = 6.0
+    assert not bulkhead.enter("hangs", room), "it has kept two threads for longer than is well"
+    bulkhead.leave("sick")
+    bulkhead.leave("ill")
+    assert not bulkhead.enter("worse", room, ails=True), "it has both places that there are for those that ail"
+    assert [bulkhead.enter("well", room) for _ in range(4)] == [True, True, True, False]
+    bulkhead.leave("hangs")
+    assert bulkhead.enter("worse", room, ails=True)
+
+
+def test_where_nobody_is_nothing_stands_in_line_and_one_that_is_slow_is_left_to_one_thread() -> None:
+    now = [0.0]
+    bulkhead: Bulkhead[str, str] = Bulkhead(lambda: now[0])
+    room = Room(each=3, ailing=1, slow_seconds=5)
+    assert bulkhead.enter("sick", room, ails=True)
+    assert bulkhead.work("ill", "left", room, str.upper, ails=True) == []
+    assert bulkhead.waiting("ill") == [], "nobody would come to do it"
+
+    def slowly(item: str) -> str:
+        if item == "first":
+            # Another thread is there too, and a third item comes while both take long.
+            assert bulkhead.enter("slow", room)
+            now[0] += 6
+            assert bulkhead.work("slow", "third", room, slowly) == []
+        return item
+
+    assert bulkhead.work("slow", "first", room, slowly) == ["first"], "the other thread does what stands in line"
+    assert bulkhead.leave("slow") == "third"
+
+
+def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_is_well(
+    patient: Runtime, endpoint: Start
+) -> None:
+    answers = threading.Event()
+    hanging, alive = endpoint(Script(until=answers)), endpoint()
+    waiting = [each for n in range(THREADS) for each in handed_off(patient, f"wh_ails_{n}", hanging.url, 1)]
+    with patient.db.write() as session:
+        session.execute(update(PartnerChannel).where(col(PartnerChannel.channel) == "webhook").values(failures=1))
+    told = handed_off(patient, "wh_alive", alive.url, 4)
+    with ThreadPoolExecutor(THREADS) as workers:
+        for export in [*waiting, *told]:
+            workers.submit(delivery.deliver, patient, export.export_id, export.plan.warehouse.id, "webhook")
+        try:
+            poll(lambda: all_delivered(patient, told), 30)
+            poll(lambda: len(hanging.requests) == patient.settings.delivery_ailing == THREADS // 2)
+        finally:
+            answers.set()
+    for export in waiting:
+        delivery.deliver(patient, export.export_id, export.plan.warehouse.id, "webhook")
+    assert all_delivered(patient, waiting), "those that found no room are owed, and sent when there is"
+    assert set(Counter(request.headers["webhook-id"] for request in hanging.requests).values()) == {1}
