@@ -15,7 +15,10 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or later is needed, and $(PYTHON) is not one. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo kits test lint fix sbom fuzz contracts soak model faults bench ci clean
+# The tests that run the service as processes.
+SYSTEM := tests/acceptance tests/faults
+
+.PHONY: help setup demo kits test system lint fix sbom fuzz contracts soak model faults bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -26,8 +29,11 @@ setup: $(VENV)/ready ## Make the virtual environment with the locked dependencie
 demo: setup ## Run three example plans through every part, on this machine, and show what came of them
 	@$(VENV)/bin/exports demo
 
-test: setup ## Run the tests (servers that are not installed are skipped, unless CI is set)
-	$(VENV)/bin/pytest --cov --cov-report=term:skip-covered
+test: setup ## Run the tests of all parts (servers that are not installed are skipped, unless CI is set)
+	$(VENV)/bin/pytest $(SYSTEM:%=--ignore=%) $(if $(CI),--cov --cov-report=term:skip-covered)
+
+system: setup ## Run the tests of the whole: its processes on every stack, and through every fault; a quarter of an hour
+	$(VENV)/bin/pytest $(SYSTEM)
 
 kits: ## Install what the Node.js consumer kit needs, with npm (its tests are skipped without, unless CI is set)
 	cd examples/consumers/node && npm ci --ignore-scripts
@@ -46,7 +52,7 @@ sbom: setup ## Write sbom.json: every package of the environment, as CycloneDX, 
 	$(VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-format JSON --output-file sbom.json
 
 fuzz: setup ## Look for half an hour for what the API and its parsers trip over
-	$(VENV)/bin/pytest -m long tests/api
+	$(VENV)/bin/pytest -m long tests/api tests/acceptance/test_api_schema.py
 
 contracts: setup ## Publish what was added to the schemas of messages, bodies and answers; refuses what breaks
 	$(VENV)/bin/python -m tests.contracts.published
