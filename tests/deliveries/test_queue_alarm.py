@@ -1,0 +1,54 @@
+"""RabbitMQ with its memory alarm on, where it reads no more from who publishes: no send hangs, and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+
+from sqlmodel import col, select
+
+from pipeline import delivery
+from pipeline.models import Attempt
+from tests import builders
+from tests.conftest import SERVERS
+from tests.deliveries import exports
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.test_queue import ids, received
+from tests.servers import RabbitMQ
+
+pytestmark = SERVERS
+
+TIMEOUT = 2
+
+
+def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
+    opened: OpenRuntime, rabbitmq_server: RabbitMQ, clock: Clock
+) -> None:
+    url = rabbitmq_server.fresh_url()
+    runtime = opened(broker_url=url, delivery_timeout_seconds=TIMEOUT)
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    export = exports.ready(runtime, builders.plan(packages=3))
+    exports.hand_off(runtime, export)
+    lane = (export.export_id, builders.WAREHOUSE, "queue")
+
+    rabbitmq_server.alarm(on=True)
+    try:
+        began = time.monotonic()
+        report = delivery.deliver(runtime, *lane)
+        took = time.monotonic() - began
+    finally:
+        rabbitmq_server.alarm(on=False)
+    assert (report.delivered, report.dead, report.put_off > 0) == (0, 0, True)
+    assert took < TIMEOUT * 5, "one try's time, and what a busy machine takes on top"
+    with runtime.db.read() as session:
+        (attempt,) = session.scalars(select(Attempt)).all()
+    assert (attempt.outcome, attempt.error_class) == ("failed", "ChannelUnavailable")
+
+    clock.pass_seconds(3600)
+    assert delivery.deliver(runtime, *lane).delivered == 3
+    told = [each.notification_id for each in exports.deliveries(runtime, export.export_id, builders.WAREHOUSE)]
+    # What lay in the blocked connection may have been taken after all: a message comes at least once.
+    assert sorted(set(ids(received(url, "exports.warehouse", 4, seconds=2)))) == sorted(told)
+    with runtime.db.read() as session:
+        made = session.scalars(select(Attempt).order_by(col(Attempt.number))).all()
+    assert sorted(each.outcome for each in made) == ["delivered"] * 3 + ["failed"]
