@@ -348,24 +348,6 @@ class RabbitMQ(Server):
         response = httpx.request(method, url, json=body, auth=("guest", "guest"), timeout=10, trust_env=False)
         return response.raise_for_status()
 
-    def alarm(self, *, on: bool) -> None:
-        """Have it find its memory full, or sound again; return once it says so."""
-        watermark = "0.0000001" if on else "0.6"
-        control = str(Path(self.program).with_name("rabbitmqctl"))
-        if self.spawn([control, "set_vm_memory_high_watermark", watermark], self.environment()).wait() != 0:
-            raise RuntimeError(f"rabbitmqctl failed\n{self.log()}")
-        poll(lambda: self.alarmed() == on, START_SECONDS, "the alarm did not change")
-
-    def alarmed(self) -> bool:
-        """Whether an alarm of its is on."""
-        try:
-            self.manage("GET", "health/checks/local-alarms")
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                raise
-            return True
-        return False
-
     def fresh_url(self) -> str:
         """The URL of a new, empty virtual host whose queues are quorum queues unless they say otherwise."""
         vhost = f"test_{next(self.vhosts)}"

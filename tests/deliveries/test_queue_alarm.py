@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+import httpx
 from sqlmodel import col, select
 
 from pipeline import delivery
@@ -13,11 +15,29 @@ from tests.conftest import SERVERS
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.test_queue import ids, received
-from tests.servers import RabbitMQ
+from tests.servers import START_SECONDS, RabbitMQ, poll
 
 pytestmark = SERVERS
 
 TIMEOUT = 2
+
+
+def set_alarm(server: RabbitMQ, *, on: bool) -> None:
+    """Have it find its memory full, or sound again; return once it says so."""
+    control = str(Path(server.program).with_name("rabbitmqctl"))
+    watermark = ["set_vm_memory_high_watermark", "0.0000001" if on else "0.6"]
+    assert server.spawn([control, *watermark], server.environment()).wait() == 0, server.log()
+    poll(lambda: alarmed(server) == on, START_SECONDS, "the alarm did not change")
+
+
+def alarmed(server: RabbitMQ) -> bool:
+    """Whether an alarm of its is on."""
+    try:
+        server.manage("GET", "health/checks/local-alarms")
+    except httpx.HTTPStatusError as error:
+        assert error.response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        return True
+    return False
 
 
 def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
@@ -31,13 +51,13 @@ def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
     exports.hand_off(runtime, export)
     lane = (export.export_id, builders.WAREHOUSE, "queue")
 
-    rabbitmq_server.alarm(on=True)
+    set_alarm(rabbitmq_server, on=True)
     try:
         began = time.monotonic()
         report = delivery.deliver(runtime, *lane)
         took = time.monotonic() - began
     finally:
-        rabbitmq_server.alarm(on=False)
+        set_alarm(rabbitmq_server, on=False)
     assert (report.delivered, report.dead, report.put_off > 0) == (0, 0, True)
     assert took < TIMEOUT * 5, "one try's time, and what a busy machine takes on top"
     with runtime.db.read() as session:
