@@ -16,9 +16,9 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 endef
 
 # The tests that run the service as processes.
-SYSTEM := tests/acceptance tests/faults
+SYSTEM := tests/acceptance tests/faults tests/soak
 
-.PHONY: help setup demo kits test system lint fix sbom fuzz contracts soak model faults bench ci clean
+.PHONY: help setup demo kits test system lint fix sbom fuzz contracts money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -57,7 +57,7 @@ fuzz: setup ## Look for half an hour for what the API and its parsers trip over
 contracts: setup ## Publish what was added to the schemas of messages, bodies and answers; refuses what breaks
 	$(VENV)/bin/python -m tests.contracts.published
 
-soak: setup ## Hold ten thousand random invoices to the promises of money and weight; nine minutes of one processor
+money: setup ## Hold ten thousand random invoices to the promises of money and weight; nine minutes of one processor
 	$(VENV)/bin/pytest -m long tests/money
 
 model: setup ## Lead two thousand random lives of exports through crashes and losses, every promise held after each step; takes most of an hour
@@ -65,6 +65,9 @@ model: setup ## Lead two thousand random lives of exports through crashes and lo
 
 faults: setup ## Put the service through every fault on every stack, each by itself; takes an hour or two
 	$(VENV)/bin/pytest -m "long or not long" tests/faults
+
+soak: setup ## Load and break the whole service for MINUTES (30); an even SEED is on Redis, an odd one on RabbitMQ; writes var/soak
+	$(VENV)/bin/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## Measure; prints ratios
 	$(VENV)/bin/python -m tests.benchmarks

@@ -100,12 +100,12 @@ class Nursery:
 
 
 @contextmanager
-def nursery(folder: Path, **environment: str) -> Iterator[Nursery]:
-    """Give the parent of processes, which all end with it and find this in their environment."""
+def nursery(folder: Path, *, module: str = "tests.faults.nursery", **environment: str) -> Iterator[Nursery]:
+    """Give the parent of processes, which all end with it and find this in their environment; `module` calls `main`."""
     wrapper = [setpriv, "--pdeathsig=KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
     with (folder / "nursery.log").open("ab") as log:
         parent = subprocess.Popen(
-            [*wrapper, sys.executable, "-m", "tests.faults.nursery", str(folder)],
+            [*wrapper, sys.executable, "-m", module, str(folder)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             stdin=subprocess.PIPE,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +16,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from tests.faults.records import Receipt
 from tests.servers import LOOPBACK
 
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: what is closed is reset
+
 
 @dataclass
 class Sink:
-    """What came, in order; `statuses` are answered in turn, then 204, each after `hold_seconds`.
+    """What came, in order; `statuses` are answered in turn, then whatever `manners` say, each after `hold_seconds`.
+
+    `manners` return a status, or None to break the connection off; by default 204.
 
     `open_transactions` is asked before and after that pause for the names of what is open; what was open at both was so
     all the while.
@@ -26,6 +32,7 @@ class Sink:
     url: str
     receipts: list[Receipt] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    manners: Callable[[], int | None] = lambda: 204
     hold_seconds: float = 0.0
     open_transactions: Callable[[], set[str]] | None = None
 
@@ -53,7 +60,7 @@ def sink() -> Iterator[Sink]:
             at = datetime.now(UTC)
             body = self.rfile.read(int(self.headers["content-length"]))
             still_open = self._pause()
-            status = kept.statuses.pop(0) if kept.statuses else 204
+            status = kept.statuses.pop(0) if kept.statuses else kept.manners()
             kept.receipts.append(
                 Receipt(
                     self.headers["webhook-id"],
@@ -61,10 +68,14 @@ def sink() -> Iterator[Sink]:
                     self.path.strip("/"),
                     "webhook",
                     at,
-                    taken=200 <= status < 300,
+                    taken=status is not None and 200 <= status < 300,
                     open_transactions=still_open,
                 )
             )
+            if status is None:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self.close_connection = True
+                return
             with suppress(OSError):
                 self.send_response(status)
                 self.send_header("content-length", "0")

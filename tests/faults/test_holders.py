@@ -43,13 +43,14 @@ def test_worker_stopped_past_its_lease_does_nothing_more(site: Site, case: OpenC
 
 
 @contextmanager
-def wrong_clock(folder: Path, shift: Path) -> Iterator[Nursery]:
+def wrong_clock(folder: Path, shift: Path, module: str = "tests.faults.nursery") -> Iterator[Nursery]:
     """Give the parent of processes whose wall clock is off by what stands in the file; their monotonic clock is right."""
     (package,) = (
         importlib.util.find_spec("libfaketime") or pytest.fail("libfaketime")
     ).submodule_search_locations or []
     with nursery(
         folder,
+        module=module,
         LD_PRELOAD=str(Path(package) / "vendor/libfaketime/src/libfaketime.so.1"),
         FAKETIME_TIMESTAMP_FILE=str(shift),
         FAKETIME_NO_CACHE="1",

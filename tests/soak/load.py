@@ -1,0 +1,93 @@
+"""Callers who have plans executed through either API all the while, ask again until they are answered, and look at what became of it."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from tests.faults.client import Client
+from tests.soak.record import Acceptance, Record
+
+CALLERS: Final = 4
+#: So many exports of one caller are under way at a time.
+UNDER_WAY: Final = 2
+#: Each caller looks at one of its exports so often; looking costs the machine as much as making them does.
+_LOOK_SECONDS: Final = 0.15
+_PAUSE_SECONDS: Final = 0.25
+_LATER: Final = frozenset({409, 429, 503})
+_ENDED: Final = frozenset({"executed", "failed", "cancelled", "superseded"})
+
+
+class Load:
+    """Threads that ask until they are told to `finish`; each looks after its own exports, with a chance of its own."""
+
+    def __init__(self, clients: Sequence[Client], record: Record) -> None:
+        self.exports: list[str] = []
+        self._clients, self._record = clients, record
+        self._finished, self._abandoned = threading.Event(), threading.Event()
+        self._broken: list[BaseException] = []
+        self._threads = [
+            threading.Thread(target=self._run, args=(number,), name=f"caller-{number}") for number in range(CALLERS)
+        ]
+
+    def start(self) -> None:
+        """Begin to ask."""
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> None:
+        """Begin nothing more; what was begun is asked for and looked at until it has ended."""
+        self._finished.set()
+
+    @property
+    def working(self) -> bool:
+        """Whether anybody still waits for an end; raises what ended a caller before its time."""
+        if self._broken:
+            raise self._broken[0]
+        return any(thread.is_alive() for thread in self._threads)
+
+    def abandon(self) -> None:
+        """Have everybody end now."""
+        self._finished.set()
+        self._abandoned.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number: int) -> None:
+        chance = random.Random(f"{self._record.seed}/caller/{number}")
+        own: list[str] = []
+        try:
+            while not self._abandoned.is_set() and (own or not self._finished.is_set()):
+                if len(own) < UNDER_WAY and not self._finished.is_set():
+                    accepted = self._accepted(chance)
+                    own += [accepted] if accepted else []
+                if own:
+                    looked_at = own.pop(0)
+                    own += [] if self._has_ended(looked_at, chance) else [looked_at]
+                self._abandoned.wait(_LOOK_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - `working` raises it in the thread that holds the soak
+            self._broken.append(error)
+
+    def _accepted(self, chance: random.Random) -> str | None:
+        """Return the id of a new export, once some API has accepted it; None where the soak is given up."""
+        plan = self._clients[0].plan(units=1 + (chance.random() < 0.1))
+        while not self._abandoned.is_set():
+            began = self._record.now()
+            answer = chance.choice(self._clients).execute(plan)
+            if answer is not None and answer.status_code in {200, 202}:
+                export_id = str(answer.json()["exportId"])
+                with self._record.lock:
+                    self._record.acceptances.append(Acceptance(began, self._record.now() - began))
+                    self.exports.append(export_id)
+                return export_id
+            if answer is not None and answer.status_code not in _LATER and answer.status_code < 500:
+                self._record.refused.append(f"{answer.status_code} {answer.text[:500]}")
+                return None
+            self._abandoned.wait(_PAUSE_SECONDS)
+        return None
+
+    def _has_ended(self, export_id: str, chance: random.Random) -> bool:
+        found = chance.choice(self._clients).look(export_id)
+        return found is not None and found["state"] in _ENDED
