@@ -176,6 +176,12 @@ class Settings(BaseSettings):
 
     # Bounds of the API
     max_body_bytes: Count = Field(32 * 1024 * 1024, description="Largest request body, counted while it streams")
+    max_bodies_bytes: Count = Field(
+        128 * 1024 * 1024, description="Bytes of request bodies that a process holds at a time, all callers together"
+    )
+    max_requests: Count = Field(
+        500, description="Requests that a process answers at a time, and as many live streams beside them"
+    )
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
     max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
     rate_limit_per_minute: Count = Field(6000, description="Requests a key may make in a minute")
@@ -230,6 +236,12 @@ class Settings(BaseSettings):
                 "EXPORTS_FAILPOINTS breaks the service on purpose, and EXPORTS_PUBLIC_URL is reached from other machines;"
                 " unset one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> Settings:
+        if self.max_bodies_bytes < self.max_body_bytes:
+            raise ValueError("EXPORTS_MAX_BODIES_BYTES has no room for one body; give EXPORTS_MAX_BODY_BYTES or more")
         return self
 
     @property

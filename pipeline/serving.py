@@ -39,6 +39,7 @@ class Service:
             web.create_app(runtime, publisher),
             log_config=None,
             access_log=False,
+            server_header=False,
             lifespan="on",
             timeout_graceful_shutdown=1,
         )

@@ -25,9 +25,10 @@ from pipeline.api import (
     system,
     waivers,
 )
+from pipeline.api.bounds import BodyLimit, RequestLimit
 from pipeline.api.contract import add_contract
 from pipeline.api.dependencies import Keys, Launcher
-from pipeline.api.envelope import BodyLimit, Envelope, Measures
+from pipeline.api.envelope import Envelope, Measures
 from pipeline.api.gauges import Work
 from pipeline.api.problems import add_problem_handlers
 from pipeline.console import pages, reference
@@ -75,7 +76,9 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
     app.state.links = Keys(answers.REQUESTS_PER_MINUTE)
     app.state.registry = registry
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=runtime.settings.max_body_bytes)
+    bounds = runtime.settings
+    app.add_middleware(BodyLimit, max_bytes=bounds.max_body_bytes, together=bounds.max_bodies_bytes)
+    app.add_middleware(RequestLimit, most=bounds.max_requests)
     app.add_middleware(Envelope, measures=Measures(registry))
     add_problem_handlers(app)
     for router in ROUTERS:

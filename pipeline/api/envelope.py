@@ -1,4 +1,4 @@
-"""Around every request: its id, its measure, the bounds of its body, and an answer even where the code broke."""
+"""Around every request: its id, its measure, and an answer even where the code broke."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import tenancy
 from pipeline.api.problems import internal_error, problem
-from pipeline.errors import InvalidRequest, NotFound, PayloadTooLarge, Refused
 from pipeline.ids import new_id
 from pipeline.tenancy import NOBODY
 
@@ -22,10 +21,14 @@ log = structlog.get_logger(__name__)
 
 _SANE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
 
+#: What every answer says of itself, unless it says otherwise: it is no page, and no cache keeps it.
 _SECURITY: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
 }
 
 
@@ -99,65 +102,6 @@ class Envelope:
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-class BodyLimit:
-    """Counts the body while it streams, whatever Content-Length says; takes no compressed one, and no zero characters."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        refused = _no_text(scope) or self._refused(Headers(scope=scope))
-        if refused is not None:
-            await problem(scope, refused)(scope, receive, send)
-            return
-        size = 0
-
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            if message["type"] == "http.request":
-                size += len(message.get("body", b""))
-                if size > self.max_bytes:
-                    raise self._too_large()
-            return message
-
-        async def send_or_refuse(message: Message) -> None:
-            # Whatever was made of the interrupted body, the caller hears the one true reason.
-            if size <= self.max_bytes:
-                await send(message)
-            elif message["type"] == "http.response.start":
-                await problem(scope, self._too_large())(scope, receive, send)
-
-        await self.app(scope, counted, send_or_refuse)
-
-    def _refused(self, headers: Headers) -> Refused | None:
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            return InvalidRequest("a compressed body is not taken; send it without Content-Encoding")
-        length = headers.get("content-length", "")
-        if length.isdigit() and int(length[:20]) > self.max_bytes:
-            return self._too_large()
-        return None
-
-    def _too_large(self) -> PayloadTooLarge:
-        # The rest of the body is not read, so the connection cannot be used again.
-        return PayloadTooLarge(
-            f"the body is larger than {self.max_bytes} bytes; split the plan", headers={"Connection": "close"}
-        )
-
-
-def _no_text(scope: Scope) -> Refused | None:
-    # PostgreSQL keeps no zero character, so that nothing can be called by one.
-    if "\x00" in scope["path"]:
-        return NotFound("there is nothing at this address: a name holds no zero character")
-    if b"%00" in scope["query_string"]:
-        return InvalidRequest("a parameter holds a zero character; leave %00 out")
-    return None
 
 
 def _route(scope: Scope) -> str:

@@ -57,6 +57,7 @@ def commands(port: int, *, embedded: bool) -> Mapping[str, Sequence[str]]:
             "--port",
             str(port),
             "--no-access-log",
+            "--no-server-header",
         ),
         "worker-1": (*steps, "-n", "worker-1@%h"),
         "worker-2": (*steps, "-n", "worker-2@%h"),

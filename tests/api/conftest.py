@@ -116,7 +116,9 @@ def served(runtime: Runtime, launches: Launches, keys: Keys | None = None) -> It
     app.state.keys = keys or app.state.keys
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
-        config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1, lifespan="on")
+        config = uvicorn.Config(
+            app, log_config=None, ws="none", server_header=False, timeout_graceful_shutdown=1, lifespan="on"
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

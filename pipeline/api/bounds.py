@@ -1,0 +1,122 @@
+"""The bounds of what a process takes on: requests at a time, the bytes of one body, and those of all bodies together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.api.problems import problem
+from pipeline.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, Refused
+
+#: Whether the process lives is asked most urgently when it has most to do.
+_ALWAYS: Final = frozenset({"/livez", "/readyz"})
+
+_STREAM: Final = "text/event-stream"
+
+
+class RequestLimit:
+    """Answers so many requests at a time and no more, and follows as many live streams beside them."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app = app
+        self.most = most
+        self._under_way = {True: 0, False: 0}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _ALWAYS:
+            await self.app(scope, receive, send)
+            return
+        live = _STREAM in Headers(scope=scope).get("accept", "")
+        if self._under_way[live] >= self.most:
+            what = "live streams" if live else "requests"
+            await problem(scope, _busy(f"this process has {self.most} {what} under way"))(scope, receive, send)
+            return
+        self._under_way[live] += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._under_way[live] -= 1
+
+
+class BodyLimit:
+    """Counts bodies while they stream, whatever Content-Length says; takes no compressed one, and no zero characters.
+
+    `together` bounds the bytes of all that are held at one time: what many callers send at once must fit into memory, too.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, together: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+        self.together = together
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        refused = _no_text(scope) or self._refused(Headers(scope=scope))
+        if refused is not None:
+            await problem(scope, refused)(scope, receive, send)
+            return
+        size = 0
+        broken: Refused | None = None
+
+        async def counted() -> Message:
+            nonlocal size, broken
+            message = await receive()
+            if message["type"] == "http.request":
+                size += len(message.get("body", b""))
+                self._held += len(message.get("body", b""))
+                if size > self.max_bytes:
+                    broken = self._too_large()
+                elif self._held > self.together:
+                    broken = self._too_many()
+                if broken is not None:
+                    raise broken
+            return message
+
+        async def send_or_refuse(message: Message) -> None:
+            # Whatever was made of the interrupted body, the caller hears the one true reason.
+            if broken is None:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await problem(scope, broken)(scope, receive, send)
+
+        try:
+            await self.app(scope, counted, send_or_refuse)
+        finally:
+            self._held -= size
+
+    def _refused(self, headers: Headers) -> Refused | None:
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            return InvalidRequest("a compressed body is not taken; send it without Content-Encoding")
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length[:20]) > self.max_bytes:
+            return self._too_large()
+        if length.isdigit() and self._held + int(length[:20]) > self.together:
+            return self._too_many()
+        return None
+
+    def _too_large(self) -> PayloadTooLarge:
+        # The rest of the body is not read, so the connection cannot be used again.
+        return PayloadTooLarge(
+            f"the body is larger than {self.max_bytes} bytes; split the plan", headers={"Connection": "close"}
+        )
+
+    def _too_many(self) -> NotReady:
+        return _busy("this process holds as many bytes of bodies as it may")
+
+
+def _busy(why: str) -> NotReady:
+    return NotReady(f"{why}; try again in 1 s", headers={"Retry-After": "1", "Connection": "close"})
+
+
+def _no_text(scope: Scope) -> Refused | None:
+    # PostgreSQL keeps no zero character, so that nothing can be called by one.
+    if "\x00" in scope["path"]:
+        return NotFound("there is nothing at this address: a name holds no zero character")
+    if b"%00" in scope["query_string"]:
+        return InvalidRequest("a parameter holds a zero character; leave %00 out")
+    return None

@@ -1,0 +1,99 @@
+"""A process under a flood of bodies: it answers each, keeps to its memory, and works on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+
+from tests import builders
+from tests.cli.conftest import Commands, exports
+
+MEGABYTE = 1024 * 1024
+LARGEST, TOGETHER, SENT, AT_ONCE = 8, 16, 32, 16  # of these the first three in megabytes
+CHUNK = b" " * MEGABYTE
+
+#: What the bodies together may take, twice for what the server has read and not yet passed on, and what Python keeps.
+GROWTH = (2 * TOGETHER + 2 * LARGEST + 48) * MEGABYTE
+
+
+def chunked(address: str, headers: str) -> int:
+    """Send one endless body, piece by piece, until it is refused; return the status."""
+    there = urlsplit(address)
+    head = f"POST /api/exports/execute HTTP/1.1\r\nHost: {there.netloc}\r\n{headers}\r\n\r\n"
+    answer = b""
+    with socket.create_connection((there.hostname, there.port), timeout=60) as connection:
+        with suppress(OSError):  # it was answered, and the rest is not read
+            connection.sendall(head.encode())
+            for _ in range(SENT):
+                connection.sendall(f"{len(CHUNK):x}\r\n".encode() + CHUNK + b"\r\n")
+        with suppress(OSError):
+            answer = connection.recv(4096)
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+
+
+def flood(send: Callable[[], int]) -> Counter[int]:
+    found: Counter[int] = Counter()
+
+    def one() -> None:
+        found[send()] += 1
+
+    threads = [threading.Thread(target=one) for _ in range(AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_many_endless_bodies_at_once_do_not_fill_the_memory(commands: Commands, tmp_path: Path) -> None:
+    commands.environment |= {
+        "EXPORTS_MAX_BODY_BYTES": str(LARGEST * MEGABYTE),
+        "EXPORTS_MAX_BODIES_BYTES": str(TOGETHER * MEGABYTE),
+        "EXPORTS_LOG_LEVEL": "ERROR",
+    }
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    key = commands.json("keys", "create", "--account", builders.ACCOUNT, "--role", "admin")["key"]
+    process = exports(["serve", "--port", "0", "--json"], commands.environment, tmp_path)
+    try:
+        assert process.stdout is not None
+        address = json.loads("".join(process.stdout.readline() for _ in range(4)))["address"]
+        with httpx.Client(
+            base_url=address, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30
+        ) as api:
+            assert api.post("/api/exports/preflight", json=builders.plan()).status_code == 200
+            measured = psutil.Process(process.pid)
+            before, most, done = measured.memory_info().rss, [0], threading.Event()
+
+            def watch() -> None:
+                while not done.wait(0.02):
+                    most[0] = max(most[0], measured.memory_info().rss)
+
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            typed = "Content-Type: application/json\r\nTransfer-Encoding: chunked"
+            signed = f"Authorization: Bearer {key}\r\n{typed}"
+            with_key = flood(lambda: chunked(address, signed))
+            without = flood(lambda: chunked(address, typed))
+            done.set()
+            watcher.join()
+            grown = most[0] - before
+            # A connection that is reset before its answer is read tells nothing; no body is ever taken.
+            assert set(with_key) <= {0, 413, 503}, with_key
+            assert set(without) <= {0, 401}, without
+            assert grown < GROWTH, f"it grew by {grown / MEGABYTE:.0f} MB"
+            assert api.post("/api/exports/preflight", json=builders.plan()).status_code == 200
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
