@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import signal
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -16,8 +14,8 @@ from rich.markup import escape
 
 from pipeline.commands.screen import INTERRUPTED, ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
+from pipeline.drill import place as places
 from pipeline.drill.history import Kill
-from pipeline.drill.instance import Place
 from pipeline.drill.picture import drawn
 from pipeline.drill.processes import DrillFailed
 from pipeline.drill.report import Report, seconds
@@ -40,6 +38,10 @@ def drill(
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it: exports over time, kills, recoveries.")
     ] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="A PostgreSQL where a scratch database may be made; with --broker-url.")
+    ] = None,
+    broker_url: Annotated[str | None, typer.Option(help="An empty Redis database or RabbitMQ virtual host.")] = None,
     as_json: Json = False,
 ) -> None:
     """Kill a scratch instance at random under load, on this machine; fail if anything was lost or doubled."""
@@ -47,9 +49,15 @@ def drill(
 
     console = aside()
     seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
-    folder = Path(tempfile.mkdtemp(prefix="exports-drill-"))
-    place = Place(folder, f"sqlite:///{folder / 'exports.db'}")
-    console.print(f"[bold]{kills} kills[/], seed {seed}, on {place.stack}, in {escape(str(folder))}", soft_wrap=True)
+    if (database_url is None) != (broker_url is None):
+        remedy = "Give both for PostgreSQL and a message broker, or neither for SQLite and the embedded one."
+        raise Failure("--database-url and --broker-url go together", code=ExitCode.USAGE, remedy=remedy)
+    signal.signal(signal.SIGTERM, _interrupted)
+    chosen = (
+        places.embedded() if database_url is None or broker_url is None else places.served(database_url, broker_url)
+    )
+    folder = chosen.folder
+    console.print(f"[bold]{kills} kills[/], seed {seed}, on {chosen.stack}, in {escape(str(folder))}", soft_wrap=True)
 
     def tell(kill: Kill, number: int) -> None:
         console.print(
@@ -57,11 +65,10 @@ def drill(
             f" {kill.answering - kill.at:5.2f} s"
         )
 
-    signal.signal(signal.SIGTERM, _interrupted)
     try:
-        report = course.hold(place, kills, seed, lease, tell)
+        report = course.hold(chosen, kills, seed, lease, tell)
     except KeyboardInterrupt:
-        shutil.rmtree(folder, ignore_errors=True)
+        chosen.remove()
         aside().print("\nstopped; nothing is left running")
         raise typer.Exit(INTERRUPTED) from None
     except DrillFailed as error:
@@ -76,7 +83,7 @@ def drill(
     if not report.judgement.sound:
         console.print(f"Its database, documents and logs are kept in {escape(str(folder))}", soft_wrap=True)
         raise typer.Exit(int(ExitCode.REFUSED))
-    shutil.rmtree(folder)
+    chosen.remove()
 
 
 def _interrupted(_: int, __: FrameType | None) -> None:

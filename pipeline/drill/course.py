@@ -13,8 +13,9 @@ from config.settings import HOME
 from pipeline.drill import stored
 from pipeline.drill.callers import Callers, Log
 from pipeline.drill.history import History, Kill
-from pipeline.drill.instance import ACCOUNT, Instance, Place, running
+from pipeline.drill.instance import ACCOUNT, Instance, running
 from pipeline.drill.judge import judge
+from pipeline.drill.place import Place
 from pipeline.drill.processes import DrillFailed
 from pipeline.drill.report import Report
 from pipeline.errors import DatabaseBusy

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -17,13 +16,13 @@ from pydantic import SecretStr
 from config.settings import Settings
 from pipeline import accounts, migrations, partners
 from pipeline.client import NO_RETRIES, Exports
+from pipeline.drill.place import Place
 from pipeline.drill.processes import LOOPBACK, DrillFailed, Process, commands, free_port
 from pipeline.receivers import Came, Receiver
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.channels import WebhookWay
 from pipeline.schemas.partners import NewPartner, PartnerKind
 
-EMBEDDED: Final = "memory://"
 ACCOUNT: Final = "acc_demo"  # that of the example plans
 PARTNERS: Final[Mapping[str, PartnerKind]] = {
     "br_sandbox": "customs_broker",
@@ -35,29 +34,6 @@ LOOK_SECONDS: Final = 0.05
 
 _GS1_PREFIX: Final = "0614141"
 _SECRET_FIELDS: Final = frozenset({"broker_url", "secret_key"})
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the instance is: a folder of its own, a database of its own, and a message broker that is empty."""
-
-    folder: Path
-    database_url: str
-    broker_url: str = EMBEDDED
-
-    @property
-    def stack(self) -> str:
-        """The database and the message broker, in words."""
-        names = {
-            "sqlite": "SQLite",
-            "memory": "embedded",
-            "redis": "Redis",
-            "rediss": "Redis",
-            "amqp": "RabbitMQ",
-            "amqps": "RabbitMQ",
-        }
-        database, broker = (url.split(":", 1)[0] for url in (self.database_url, self.broker_url))
-        return f"{names.get(database, 'PostgreSQL')}, {names[broker]}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,52 @@
+"""A message broker that is one drill's own for a while: it must be unused before, and is left as empty as it was."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kombu.exceptions import KombuError, OperationalError
+
+from config.queues import BINDINGS, DEAD, WAKE_UPS
+from config.settings import Settings
+from pipeline.channels.message_broker import connection
+from pipeline.errors import MessageBrokerDown
+
+_OURS: Final = (*WAKE_UPS, *BINDINGS, DEAD)
+
+
+def used(settings: Settings) -> bool:
+    """Tell whether anybody's queues are there: on Redis any key at all.
+
+    Raises MessageBrokerDown.
+    """
+    try:
+        with connection(settings) as opened:
+            if settings.message_broker == "redis":
+                return bool(opened.default_channel.client.dbsize())
+            for name in _OURS:
+                try:
+                    with opened.channel() as channel:
+                        channel.queue_declare(queue=name, passive=True)
+                except opened.channel_errors:
+                    continue
+                return True
+            return False
+    except (OSError, KombuError, OperationalError) as error:
+        raise MessageBrokerDown(f"the message broker did not answer: {type(error).__name__}") from error
+
+
+def cleared(settings: Settings) -> None:
+    """Take away every queue of ours, with what lies in it.
+
+    Raises MessageBrokerDown.
+    """
+    try:
+        with connection(settings) as opened:
+            if settings.message_broker == "redis":
+                opened.default_channel.client.flushdb()
+                return
+            for name in _OURS:
+                with opened.channel() as channel:
+                    channel.queue_delete(name)
+    except (OSError, KombuError, OperationalError) as error:
+        raise MessageBrokerDown(f"the message broker did not answer: {type(error).__name__}") from error

@@ -1,0 +1,90 @@
+"""Where a drill is held: a folder, a database and a message broker that nobody else has to do with."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg import sql
+from pydantic import SecretStr
+from sqlalchemy.engine import URL, make_url
+
+from config.settings import Settings
+from pipeline.channels import scratch
+from pipeline.drill.processes import DrillFailed
+
+EMBEDDED: Final = "memory://"
+_NAMES: Final = {"memory": "embedded", "redis": "Redis", "rediss": "Redis", "amqp": "RabbitMQ", "amqps": "RabbitMQ"}
+_CONNECT_SECONDS: Final = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """One drill's own; `remove` leaves nothing of it."""
+
+    folder: Path
+    database_url: str
+    broker_url: str = EMBEDDED
+
+    @property
+    def stack(self) -> str:
+        """The database and the message broker, in words."""
+        database, broker = (url.split(":", 1)[0] for url in (self.database_url, self.broker_url))
+        return f"{'SQLite' if database == 'sqlite' else 'PostgreSQL'}, {_NAMES[broker]}"
+
+    def remove(self) -> None:
+        """Take everything away again: the folder, the database, the queues."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.broker_url != EMBEDDED:
+            url = make_url(self.database_url)
+            with _administrator(url.set(database="postgres")) as connection:
+                name = sql.Identifier(str(url.database))
+                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            scratch.cleared(_settings(self.broker_url))
+
+
+def embedded() -> Place:
+    """Return a place that needs no server."""
+    folder = Path(tempfile.mkdtemp(prefix="exports-drill-"))
+    return Place(folder, f"sqlite:///{folder / 'exports.db'}")
+
+
+def served(database_url: str, broker_url: str) -> Place:
+    """Return a place on servers: a new database of the PostgreSQL at `database_url`, and the message broker, if nobody uses it.
+
+    Raises DrillFailed where one of them is not to be had, and MessageBrokerDown.
+    """
+    url = make_url(database_url)
+    if not url.drivername.startswith("postgres"):
+        raise DrillFailed("--database-url names no PostgreSQL; give one as in postgresql://user:password@host/postgres")
+    if broker_url.split(":", 1)[0] not in _NAMES or broker_url == EMBEDDED:
+        raise DrillFailed(
+            "--broker-url names no message broker; give redis://HOST/NUMBER or amqp://USER:PASSWORD@HOST/VHOST"
+        )
+    if scratch.used(_settings(broker_url)):
+        raise DrillFailed(
+            "the message broker is in use; give an empty one, such as another Redis database or virtual host"
+        )
+    name = f"exports_drill_{secrets.token_hex(4)}"
+    with _administrator(url) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    folder = Path(tempfile.mkdtemp(prefix="exports-drill-"))
+    own = url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    return Place(folder, own, broker_url)
+
+
+def _administrator(url: URL) -> psycopg.Connection[tuple[str]]:
+    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        return psycopg.connect(address, autocommit=True, connect_timeout=_CONNECT_SECONDS)
+    except psycopg.OperationalError as error:
+        raise DrillFailed(f"PostgreSQL does not answer: {str(error).splitlines()[0]}") from error
+
+
+def _settings(broker_url: str) -> Settings:
+    return Settings.model_construct(broker_url=SecretStr(broker_url))

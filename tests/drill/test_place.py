@@ -1,0 +1,90 @@
+"""Where a drill may be held: nowhere that somebody else has to do with, and nothing of it is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from kombu import Connection
+from pydantic import SecretStr
+
+from config.settings import Settings
+from pipeline.channels import scratch
+from pipeline.drill import place
+from pipeline.drill.processes import DrillFailed
+from pipeline.errors import MessageBrokerDown
+from tests.servers import PostgreSQL, RabbitMQ, Redis
+
+
+def databases(server: PostgreSQL) -> set[str]:
+    with server.connection() as connection:
+        return {row[0] for row in connection.execute("SELECT datname FROM pg_database").fetchall()}
+
+
+def published(url: str, queue: str) -> None:
+    with Connection(url) as connection:
+        connection.SimpleQueue(queue, serializer="json").put({})
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """An empty message broker of either kind."""
+    server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
+    return server.fresh_url()
+
+
+def test_served_place_is_a_database_of_its_own_and_leaves_nothing(broker_url: str, postgres_server: PostgreSQL) -> None:
+    before = databases(postgres_server)
+    made = place.served(postgres_server.url, broker_url)
+    (name,) = databases(postgres_server) - before
+    assert name.startswith("exports_drill_")
+    assert made.database_url.endswith(f"/{name}")
+    assert made.stack in {"PostgreSQL, Redis", "PostgreSQL, RabbitMQ"}
+    published(broker_url, "exports.steps")
+    made.remove()
+    assert databases(postgres_server) == before
+    assert not made.folder.exists()
+    assert not scratch.used(Settings(broker_url=SecretStr(broker_url)))
+
+
+def test_message_broker_that_somebody_uses_is_left_alone(broker_url: str, postgres_server: PostgreSQL) -> None:
+    published(broker_url, "exports.steps")
+    before = databases(postgres_server)
+    with pytest.raises(DrillFailed, match="in use; give an empty one"):
+        place.served(postgres_server.url, broker_url)
+    assert databases(postgres_server) == before
+    with Connection(broker_url) as connection:
+        assert connection.SimpleQueue("exports.steps").qsize() == 1
+
+
+NOWHERE = "postgresql://nobody@127.0.0.1:9/postgres"
+
+
+@pytest.mark.parametrize(
+    ("database_url", "broker_url", "error", "says"),
+    [
+        ("sqlite:///here.db", "redis://127.0.0.1:9/0", DrillFailed, "--database-url names no PostgreSQL"),
+        (NOWHERE, "memory://", DrillFailed, "--broker-url names no message broker"),
+        (NOWHERE, "kafka://127.0.0.1:9", DrillFailed, "--broker-url names no message broker"),
+        (NOWHERE, "redis://127.0.0.1:9/0", MessageBrokerDown, "did not answer"),
+        (NOWHERE, "amqp://drill:1@127.0.0.1:9/", MessageBrokerDown, "did not answer"),
+    ],
+)
+def test_address_that_is_none_is_refused(database_url: str, broker_url: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        place.served(database_url, broker_url)
+
+
+def test_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
+    monkeypatch.setattr(scratch, "used", unused)
+    with pytest.raises(DrillFailed, match="PostgreSQL does not answer"):
+        place.served(NOWHERE, "redis://127.0.0.1:9/0")
+
+
+def test_embedded_place_needs_no_server() -> None:
+    made = place.embedded()
+    assert made.stack == "SQLite, embedded"
+    assert made.folder.is_dir()
+    made.remove()
+    assert not made.folder.exists()
