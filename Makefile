@@ -18,7 +18,11 @@ endef
 # The tests that run the service as processes.
 SYSTEM := tests/acceptance tests/faults tests/soak
 
-.PHONY: help setup demo kits test system lint fix sbom fuzz contracts money model faults soak bench ci clean
+# Its settings and log stay in its own folder, and it tells nobody anything.
+SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
+QUIETLY := --metrics=off --disable-version-check
+
+.PHONY: help setup demo kits test system lint fix semgrep sbom fuzz contracts money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -48,6 +52,10 @@ fix: setup ## Mend what the formatter and the linter can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+semgrep: .semgrep/ready ## Hold the code to rules of our own that follow a value; nothing is asked or told over the network
+	$(SEMGREP) scan --test $(QUIETLY) --config .ci/semgrep/rules.yaml .ci/semgrep/rules.py
+	$(SEMGREP) scan --error --oss-only --no-git-ignore $(QUIETLY) --config .ci/semgrep/rules.yaml config pipeline tasks
+
 sbom: setup ## Write sbom.json: every package of the environment, as CycloneDX, without asking anybody
 	$(VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-format JSON --output-file sbom.json
 
@@ -76,11 +84,17 @@ ci: ## Run all that must pass before a change lands (installs servers with apt w
 	.ci/run
 
 clean: ## Remove what the targets above made
-	rm -rf examples/consumers/node/node_modules .venv .venv-* .uv sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf examples/consumers/node/node_modules .venv .venv-* .uv .semgrep sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)
 	$(UV) sync --locked --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@touch $@
+
+.semgrep/ready: .ci/semgrep/requirements.txt $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
+	@$(need_python)
+	$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .semgrep
+	$(UV) pip install --quiet --python .semgrep/bin/python --require-hashes --only-binary :all: -r .ci/semgrep/requirements.txt
 	@touch $@
 
 # Where pip cannot make an environment of its own (Debian without python3-venv), it may still put uv into a folder.

@@ -54,6 +54,14 @@ def test_packages_come_from_one_registry_and_nowhere_else() -> None:
     assert [kind for ((kind, _),) in sources] == ["registry"]
 
 
+def test_what_semgrep_is_made_of_is_locked_by_hash_too() -> None:
+    text = (ROOT / ".ci/semgrep/requirements.txt").read_text()
+    pinned = re.findall(r"^[a-z0-9_.-]+==[^ ]+(?: ; [^\\\n]+)? \\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
+    assert len(pinned) == len(re.findall(r"^[a-z]", text, re.MULTILINE)) > 50
+    assert "://" not in text
+    assert "--require-hashes --only-binary :all: -r .ci/semgrep/requirements.txt" in (ROOT / "Makefile").read_text()
+
+
 def test_what_builds_the_environment_is_locked_by_hash_too() -> None:
     lines = (ROOT / ".ci/uv.txt").read_text().splitlines()
     assert sum("--hash=sha256:" in line for line in lines) > 10
