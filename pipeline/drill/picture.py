@@ -11,7 +11,7 @@ from pipeline.drill.report import Report
 
 WIDTH: Final = 1160
 HEIGHT: Final = 760
-LEFT, RIGHT = 76, 1120
+LEFT, RIGHT, EDGE = 76, 1024, 1120
 CURVES: Final = (226, 470)  # from top to bottom
 FELT: Final = (548, 690)
 
@@ -20,9 +20,9 @@ SUBMITTED, EXECUTED, UNDER_WAY, KILL = "#8b98a9", "#0f766e", "#d5efe9", "#d64545
 GOOD, BAD = "#0f766e", "#c81e1e"
 #: One colour a process, in the order of their names.
 PROCESSES: Final = ("#c2410c", "#2563eb", "#7c3aed", "#a16207", "#0e7490")
-_LETTER: Final = 6.9  # how wide a letter of a legend is at most, on the average
+_LINE: Final = 15  # from one line of small text to the next
 _TICKS: Final = 6
-_STEPS: Final = (1, 2, 2.5, 5)
+_STEPS: Final = (1, 2, 5, 10)
 
 
 def drawn(report: Report) -> str:
@@ -59,7 +59,7 @@ def _head(svg: Element, report: Report) -> None:
         ("recovery, p99", _span(report.recovery(0.99)), INK),
     )
     gap, left = 12, LEFT - 36
-    wide = (RIGHT - left - gap * (len(tiles) - 1)) / len(tiles)
+    wide = (EDGE - left - gap * (len(tiles) - 1)) / len(tiles)
     for number, (name, value, colour) in enumerate(tiles):
         x = left + number * (wide + gap)
         box = {"x": _n(x), "y": "92", "width": _n(wide), "height": "74", "rx": "8", "fill": "#f6f8fa", "stroke": GRID}
@@ -113,11 +113,14 @@ def _felt(svg: Element, report: Report) -> None:
     def y(seconds: float) -> float:
         return bottom - min(seconds, ticks[-1]) / ticks[-1] * (bottom - top)
 
+    apart = 0.0
     for share, name in ((0.5, "median"), (0.99, "p99")):
         value = report.recovery(share)
         if value != math.inf:
             SubElement(svg, "line", {"x1": _n(LEFT), "x2": _n(RIGHT), "y1": _n(y(value)), "y2": _n(y(value)), "stroke": INK, "stroke-dasharray": "5 4", "stroke-opacity": "0.6"})  # fmt: skip
-            _text(svg, RIGHT - 2, y(value) - 5, f"{name} {_span(value)}", size=12, fill=INK, anchor="end", halo=True)
+            # Beside its line, and above the one before it where the two are as good as one.
+            apart = min(y(value) + 4, apart - _LINE) if apart else y(value) + 4
+            _text(svg, RIGHT + 8, apart, f"{name} {_span(value)}", size=12)
     for each in report.recoveries:
         x, colour = _n(_x(each.kill.at, end)), colours[each.kill.process]
         SubElement(svg, "line", {"x1": x, "x2": x, "y1": _n(bottom), "y2": _n(y(each.seconds)), "stroke": colour, "stroke-width": "2", "stroke-opacity": "0.55"})  # fmt: skip
@@ -127,14 +130,11 @@ def _felt(svg: Element, report: Report) -> None:
 
 def _heading(svg: Element, top: float, title: str, legend: Sequence[tuple[str, str]]) -> None:
     _text(svg, LEFT - 36, top - 22, title, size=15, weight=600)
-    x = float(RIGHT)
-    for name, colour in reversed(legend):
-        _text(svg, x, top - 22, name, size=13, fill=SOFT, anchor="end")
-        x -= _LETTER * len(name) + 20
-        SubElement(
-            svg, "rect", {"x": _n(x), "y": _n(top - 33), "width": "12", "height": "12", "rx": "3", "fill": colour}
-        )
-        x -= 20
+    # One text, so that whoever draws it sets the marks and the words apart by their true widths.
+    words = _text(svg, EDGE, top - 22, "", size=13, fill=SOFT, anchor="end")
+    for number, (name, colour) in enumerate(legend):
+        SubElement(words, "tspan", {"fill": colour}).text = f"{chr(0xA0) * 5 if number else ''}\u25a0{chr(0xA0)}"
+        SubElement(words, "tspan").text = name
 
 
 def _grid(svg: Element, place: tuple[int, int], ticks: Sequence[float], end: float, unit: str) -> None:
@@ -160,7 +160,7 @@ def _stairs(instants: Sequence[float], end: float) -> Iterator[tuple[float, int]
 def _ticks(most: float, about: int = _TICKS) -> list[float]:
     """Return round numbers from 0 on, the last of them at least `most`."""
     unit = 10.0 ** math.floor(math.log10(most / about))
-    step = next(unit * by for by in (*_STEPS, 10) if unit * by * about >= most)
+    step = next(unit * by for by in _STEPS if unit * by * about >= most)
     return [number * step for number in range(math.ceil(most / step) + 1)]
 
 
@@ -186,8 +186,7 @@ def _text(
     weight: int = 400,
     fill: str = INK,
     anchor: str = "start",
-    halo: bool = False,
-) -> None:
+) -> Element:
     given = {
         "x": _n(x),
         "y": _n(y),
@@ -196,9 +195,9 @@ def _text(
         "fill": fill,
         "text-anchor": anchor,
     }
-    if halo:
-        given |= {"stroke": PAPER, "stroke-width": "4", "paint-order": "stroke", "stroke-linejoin": "round"}
-    SubElement(svg, "text", given).text = text
+    made = SubElement(svg, "text", given)
+    made.text = text
+    return made
 
 
 def _n(value: float) -> str:

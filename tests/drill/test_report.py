@@ -25,7 +25,7 @@ def report(*kills: Kill) -> Report:
 
 def texts(svg: str) -> Sequence[str]:
     """Every word of the picture, in its order."""
-    return [each.text for each in fromstring(svg.encode()).iter(f"{_SVG}text")]
+    return ["".join(each.itertext()).replace("\xa0", " ") for each in fromstring(svg.encode()).iter(f"{_SVG}text")]
 
 
 def test_figures_have_the_names_that_others_read() -> None:
@@ -61,7 +61,7 @@ def test_picture_says_what_was_found_within_its_edges() -> None:
     assert words[:2] == ["2 kills under load", "SQLite, embedded; kill -9 at random moments, seed 7; a lease lasts 2 s"]
     assert words[words.index("lost") + 1] == "0"
     assert words[words.index("done twice") + 1] == "0"
-    assert {"api", "worker-1", "median 2.5 s", "p99 3.5 s"} <= {*words}
+    assert {"\u25a0 api     \u25a0 worker-1", "median 2.5 s", "p99 3.5 s"} <= {*words}
     circles = [*fromstring(svg.encode()).iter(f"{_SVG}circle")]
     assert len(circles) == 2
     assert all(0 < float(each.get("cx")) < WIDTH and 0 < float(each.get("cy")) < HEIGHT for each in circles)

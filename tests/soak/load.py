@@ -14,7 +14,7 @@ CALLERS: Final = 4
 #: So many exports of one caller are under way at a time.
 UNDER_WAY: Final = 2
 #: Each caller looks at one of its exports so often; looking costs the machine as much as making them does.
-_LOOK_SECONDS: Final = 0.15
+_LOOK_SECONDS: Final = 0.3
 _PAUSE_SECONDS: Final = 0.25
 _LATER: Final = frozenset({409, 429, 503})
 _ENDED: Final = frozenset({"executed", "failed", "cancelled", "superseded"})
