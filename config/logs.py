@@ -62,3 +62,6 @@ def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
     # asyncssh of every connection, by its address.
     for noisy in ("alembic", "asyncssh", "celery", "kombu", "amqp", "httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    if settings.message_broker == "memory":
+        # It warns at every connection that memory:// names no host.
+        logging.getLogger("kombu.connection").setLevel(logging.ERROR)

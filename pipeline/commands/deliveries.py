@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
+from pipeline.commands.narration import counted
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.schemas.messages import MessageType
@@ -22,6 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="The messages to partners, each wit
 @reported
 def show(
     export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only of this export.")] = None,
+    partner: Annotated[str | None, typer.Option("--partner", metavar="ID", help="Only to this partner.")] = None,
     state: Annotated[DeliveryState | None, typer.Option(help="Only in this state.")] = None,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
@@ -29,7 +31,7 @@ def show(
 ) -> None:
     """List deliveries, newest first, one page."""
     with connect(api_url, api_key) as api:
-        page = api.delivery_page(export=export, state=state)
+        page = api.delivery_page(export=export, partner=partner, state=state)
     if as_json:
         print_json(page.model_dump_json(by_alias=True, indent=2))
         return
@@ -46,7 +48,7 @@ def show(
         )
     out().print(made)
     if page.next_cursor:
-        out().print("[dim]There are more; narrow it by --export or --state.[/]")
+        out().print("[dim]There are more; narrow it by --export, --partner or --state.[/]")
 
 
 @app.command("show")
@@ -136,4 +138,5 @@ def replay(
     if as_json:
         print_json({"partnerId": partner, "messages": messages, "exports": exports})
     else:
-        out().print(f"[green]✓[/] {messages} messages of {exports} exports are owed to {escape(partner)} again")
+        owed = f"{counted(messages, 'message')} of {counted(exports, 'export')} {'is' if messages == 1 else 'are'} owed"
+        out().print(f"[green]✓[/] {owed} to {escape(partner)} again")

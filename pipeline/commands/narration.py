@@ -77,7 +77,7 @@ class Narrator:
     def _documents_line(self, number: int) -> Line:
         made = self._documents.pop(number)
         size = sum(int(event.data.get("size", 0)) for event in made)
-        return self._line(made[-1], number, GOOD, f"{_count(len(made), 'document')} rendered, {kilobytes(size)}")
+        return self._line(made[-1], number, GOOD, f"{counted(len(made), 'document')} rendered, {kilobytes(size)}")
 
     def _line(self, event: EventView, number: int, mark: str, text: str) -> Line:
         seconds = max(0.0, (event.at - self._accepted_at).total_seconds())
@@ -92,12 +92,12 @@ def _sentence(event: EventView) -> tuple[str, str]:
 
 def _recorded(data: Facts) -> str:
     number = f" in {data['packageNumber']}" if data.get("packageNumber") else ""
-    return f"{_count(int(data.get('packages', 0)), 'package')} recorded{number}"
+    return f"{counted(int(data.get('packages', 0)), 'package')} recorded{number}"
 
 
 def _told(audience: str) -> Callable[[Facts], str]:
     def told(data: Facts) -> str:
-        sent = f": {_count(int(data['messages']), 'message')}" if data.get("messages") else ""
+        sent = f": {counted(int(data['messages']), 'message')}" if data.get("messages") else ""
         return f"{audience} {data.get('partnerId', '')} told{sent}"
 
     return told
@@ -123,7 +123,7 @@ _SENTENCES: Final[Mapping[str, tuple[str, str | Callable[[Facts], str]]]] = {
     "PACKAGES_RECORDED": (GOOD, _recorded),
     "TREATMENT_ATTACHED": (
         GOOD,
-        lambda data: f"customs treatment attached to {_count(int(data.get('lines', 0)), 'line')}",
+        lambda data: f"customs treatment attached to {counted(int(data.get('lines', 0)), 'line')}",
     ),
     "CUSTOMS_PACKAGE_CLOSED": (GOOD, "customs package closed"),
     "HANDED_OFF": (GOOD, lambda data: f"handed off to {data.get('partnerId', 'the customs broker')}"),
@@ -148,7 +148,8 @@ _SENTENCES: Final[Mapping[str, tuple[str, str | Callable[[Facts], str]]]] = {
 }
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number of things for people."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -134,9 +134,13 @@ def show(account: OfAccount, as_json: Json = False) -> None:
     made = table("partner", "kind", "name", "path", "channels", "state")
     for row in rows:
         state = f"{row.state}{', test' if row.test else ''}{_outcome(row)}"
-        ways = ", ".join(f"{way.channel} {getattr(way, 'address', '')}".strip() for way in row.channels)
+        ways = ", ".join(f"{way.channel} {_addressed(way)}".strip() for way in row.channels)
         made.add_row(escape(row.id), row.kind.replace("_", " "), escape(row.name), row.path or "", escape(ways), state)
     out().print(made)
+
+
+def _addressed(way: Way) -> str:
+    return " ".join(way.addresses) if isinstance(way, EmailWay) else str(getattr(way, "address", ""))
 
 
 def _outcome(partner: PartnerView) -> str:
@@ -256,6 +260,6 @@ def receiver(
         if as_json:
             print_json(json.dumps({"address": made.url}))
         else:
-            out().print(f"[green]{GOOD}[/] receiving at [bold]{made.url}[/]{f', which {bad}' if bad else ''}")
+            out().print(f"[green]{GOOD}[/] receiving at [bold]{made.url}[/]{f', and does wrong: {bad}' if bad else ''}")
             aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
         ended.wait()

@@ -125,7 +125,9 @@ def submission_text(submission: BrokerSubmissionView) -> Text:
     if submission.error_message:
         lines.append(f"  {escape(submission.error_message)}")
     for answer in submission.acknowledgements:
-        lines.append(f"  {answer.rung}  {escape(answer.message or answer.reference or '')}")
+        entry = f"entry {answer.entry_number}" if answer.entry_number else None
+        said = "  ".join(each for each in (entry, answer.message or answer.reference) if each)
+        lines.append(f"  {answer.rung}  {escape(said)}")
         lines += [
             f"    {escape(str(field.get('pointer', '')))} {escape(str(field.get('message', '')))}"
             for field in answer.fields

@@ -173,6 +173,8 @@ def test_preflight_of_a_good_plan_and_of_a_blocked_one(service: Commands, plan_f
 def test_deliveries_are_listed_and_sent_again(service: Commands, executed: dict[str, Any]) -> None:
     listed = service.json("deliveries", "list", "--export", executed["exportId"], "--state", "delivered")["items"]
     assert {delivery["partnerId"] for delivery in listed} >= {"br_sandbox", "wh_demo"}
+    of_one = service.json("deliveries", "list", "--export", executed["exportId"], "--partner", listed[0]["partnerId"])
+    assert {each["partnerId"] for each in of_one["items"]} == {listed[0]["partnerId"]}
     again = service.json("deliveries", "resend", listed[0]["id"])
     assert (again["id"], again["notificationId"]) == (listed[0]["id"], listed[0]["notificationId"])
     assert service("deliveries", "resend", "dlv_nobody").exit_code == 3

@@ -120,6 +120,9 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
     assert made["channels"][1] == {
         "channel": "sftp", "address": "sftp://us@files.example/in", "hostKeys": [pin], "password": None, "privateKey": None
     }  # fmt: skip
+    assert "email desk@broker.example, sftp sftp://us@files.example/in" in " ".join(
+        there("partners", "list", "--account", "acc_1").stdout.split()
+    )
     settings = Settings(database_url=there.environment["DATABASE_URL"])
     with closing(open_runtime(settings)) as runtime, runtime.db.read() as session:
         _, target = recipients.targets(session, settings, "acc_1", "br_1")
