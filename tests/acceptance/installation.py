@@ -17,6 +17,7 @@ from pipeline.runtime import Runtime, open_runtime
 from tests.acceptance.postbox import Files, Letter
 from tests.acceptance.programs import Program, procfile
 from tests.conftest import Stack
+from tests.contracts.sent import check_told
 from tests.servers import LOOPBACK, RabbitMQ, Redis, free_port, poll
 
 START_SECONDS = 120.0
@@ -68,8 +69,9 @@ class Service(ABC):
         self.start()
 
     def close(self) -> None:
-        """End every process."""
+        """End every process; whatever they have told must be as published."""
         self.stop()
+        check_told(self.runtime)
         self.runtime.close()
 
     def stop(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.errors import DatabaseBusy
+from tests.contracts.sent import check_told
 from tests.faults.client import Client, Json, export_id_of
 from tests.faults.history import violations
 from tests.faults.records import History, Snapshot
@@ -94,6 +95,7 @@ class Case:
 
     def check(self, *, again: Sequence[str] = ()) -> History:
         """Assert that no invariant is broken, and return the history; the documents of `again` are made once more."""
+        check_told(self.site.runtime, self.client.account)
         history = History(
             replace(self.snapshot(again=again), processes_left=self.site.processes_left()),
             self.client.calls,

@@ -24,6 +24,7 @@ from pipeline.states import UNENDED
 from tests import builders
 from tests.acceptance.programs import Program, procfile
 from tests.conftest import SERVERS, Stack
+from tests.contracts.sent import check_told
 from tests.faults import poison, poisoned_engine
 from tests.servers import poll
 
@@ -65,6 +66,7 @@ def runtime(stack: Stack) -> Iterator[Runtime]:
             del facts["path"]
         partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(facts))
     yield runtime
+    check_told(runtime)
     runtime.close()
 
 
