@@ -8,14 +8,14 @@ import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from sqlalchemy import select
 from sqlmodel import col
 
 from config.settings import Settings
-from pipeline import acknowledgements, signing, tenancy
+from pipeline import acknowledgements, lasting, signing, tenancy
 from pipeline.errors import NotFound, ValidationFailed
 from pipeline.models import Acknowledgement, BrokerSubmission, Export, Notification
 from pipeline.runtime import Runtime
@@ -53,9 +53,10 @@ class Link:
     token: str
 
 
-def link(settings: Settings, notification: Notification) -> Link:
-    """Return the link that answers a handoff's notification: the same one at every call."""
-    ends_at = (notification.created_at + timedelta(days=settings.answer_link_days)).replace(microsecond=0)
+def link(settings: Settings, notification: Notification, *, sent_at: datetime | None = None) -> Link:
+    """Return the link that answers a handoff's notification: the same one at every try; `sent_at` is when it goes out."""
+    written_at = notification.created_at
+    ends_at = lasting.until(written_at, settings.answer_link_days, sent_at or written_at)
     said = uuid.UUID(notification.id).bytes + int(ends_at.timestamp()).to_bytes(4, "big")
     return Link(notification.id, ends_at, urlsafe_b64encode(said + _signatures(settings, said)[0]).decode())
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from config.settings import Settings
 from pipeline import acknowledgements, breaker, letters, links, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import Attachment, ChannelName, OutgoingMessage, Target
-from pipeline.db import changed, database_now
+from pipeline.db import changed, database_now, utc_now
 from pipeline.leases import KEEPER, Lease
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner, PartnerChannel
 from pipeline.notifications import BROKER, Lane
@@ -191,7 +192,8 @@ def due_lanes(session: Session, settings: Settings) -> list[Lane]:
 def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, trace_parent: str | None) -> Owed:
     event = said.event_type.removeprefix("exports.")
     channel = open_channels(runtime.settings)[ChannelName(row.channel)]
-    attachments = _attachments(runtime, said, row.partner_id) if channel.carries_documents else []
+    now = utc_now()
+    attachments = _attachments(runtime, said, row.partner_id, now) if channel.carries_documents else []
     return Owed(
         id=row.id,
         notification_id=said.id,
@@ -209,14 +211,15 @@ def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, t
             body=cloud_event(runtime.settings, said, trace_parent, holder=target.partner_id),
             export_id=row.export_id,
             attachments=attachments,
-            letter=letters.letter(runtime.settings, said, attachments) if channel.read_by_people else None,
+            letter=letters.letter(runtime.settings, said, attachments, sent_at=now) if channel.read_by_people else None,
         ),
     )
 
 
-def _attachments(runtime: Runtime, said: Notification, partner_id: str) -> list[Attachment]:
+def _attachments(runtime: Runtime, said: Notification, partner_id: str, now: datetime) -> list[Attachment]:
     """Return the documents that the message links to; a handoff links to those that its recipient wants."""
     settings, holder = runtime.settings, links.of_partner(partner_id)
+    until = links.mailed(settings, said, now)
     if said.event_type != MessageType.HANDOFF_READY:
         return []
     ready = HandoffReady.model_validate_json(said.data)
@@ -226,7 +229,7 @@ def _attachments(runtime: Runtime, said: Notification, partner_id: str) -> list[
             media_type=link.media_type,
             size=link.size,
             sha256=link.sha256,
-            download_url=links.address(settings, said.account_id, link.id, holder, links.mailed(settings, said)),
+            download_url=links.address(settings, said.account_id, link.id, holder, until),
             read=partial(runtime.store.get, link.sha256),
         )
         for unit in ready.units

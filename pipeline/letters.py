@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from config.settings import Settings
 from pipeline import answers, links
 from pipeline.channels.channel import Attachment, Letter
-from pipeline.channels.email import Enclosed, data_name, enclosed, paper_name
+from pipeline.channels.email import data_name, enclosed
 from pipeline.documents.render import render
 from pipeline.models import Notification
 from pipeline.money import plain
 from pipeline.notifications import OPERATOR
+from pipeline.papers import Papers, named
 from pipeline.schemas.messages import (
     MESSAGES,
     AboutExport,
@@ -50,27 +51,6 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Paper:
-    """A document: its size in words, and where to fetch it where it is not attached."""
-
-    name: str
-    size: str
-    sha256: str
-    url: str
-
-
-@dataclass(frozen=True)
-class Papers:
-    """What is attached, what is only linked to, and how many more there are that the letter does not name."""
-
-    attached: Sequence[Paper] = ()
-    more_attached: int = 0
-    linked: Sequence[Paper] = ()
-    more_linked: int = 0
-    linked_until: str = ""
-
-
-@dataclass(frozen=True)
 class Reply:
     """The link to answer by, and until when it is good."""
 
@@ -86,16 +66,21 @@ class Content:
     heading: str
     opening: Sequence[str]
     sections: Sequence[Section] = ()
-    papers: Papers = Papers()
+    papers: Papers = field(default_factory=Papers)
     reply: Reply | None = None
     asked: Sequence[str] = ()  # what to do, step by step
     page: tuple[str, str] | None = None  # where more is to be seen: words and address
 
 
-def letter(settings: Settings, said: Notification, attachments: Sequence[Attachment]) -> Letter:
-    """Return the notification as a letter, the same at every call; the documents that go along are the e-mail channel's."""
+def letter(
+    settings: Settings, said: Notification, attachments: Sequence[Attachment], *, sent_at: datetime | None = None
+) -> Letter:
+    """Return the notification as a letter, the same at every try; its links are good when it is sent, at `sent_at`."""
     message = MESSAGES[MessageType(said.event_type)].model_validate_json(said.data)
-    content = _content(settings, said, message, enclosed(attachments, settings.mail_attach_max_bytes))
+    if isinstance(message, HandoffReady):
+        content = _handoff(settings, said, message, attachments, sent_at or said.created_at)
+    else:
+        content = _content(settings, said, message)
     facts: dict[str, Any] = {"content": content, "about": message, "machine_readable": data_name(said.event_type)}
     subject = f"[TEST] {content.subject}" if message.test else content.subject
     return Letter(
@@ -113,14 +98,9 @@ def handoff_subject(batch_id: str, invoice_numbers: Sequence[str]) -> str:
     return f"Export {batch_id}: invoice{'s' if len(invoice_numbers) > 1 else ''} {named}{more}"
 
 
-def _content(settings: Settings, said: Notification, message: AboutExport, documents: Enclosed) -> Content:
-    base = settings.public_url.rstrip("/")
-    page = ("The export in the console", f"{base}/console/exports/{message.export_id}")
+def _content(settings: Settings, said: Notification, message: AboutExport) -> Content:
+    page = ("The export in the console", f"{settings.public_url.rstrip('/')}/console/exports/{message.export_id}")
     match message:
-        case HandoffReady():
-            link = answers.link(settings, said)
-            papers = _papers(documents, _moment(links.mailed(settings, said)))
-            return _handoff(message, papers, Reply(f"{base}/answers/{link.token}", _moment(link.ends_at)))
         case HandoffSuperseded():
             return _superseded(message)
         case ExportExecuted():
@@ -169,7 +149,12 @@ def _content(settings: Settings, said: Notification, message: AboutExport, docum
             )
 
 
-def _handoff(message: HandoffReady, papers: Papers, reply: Reply) -> Content:
+def _handoff(
+    settings: Settings, said: Notification, message: HandoffReady, attachments: Sequence[Attachment], sent_at: datetime
+) -> Content:
+    link = answers.link(settings, said, sent_at=sent_at)
+    documents = enclosed(attachments, settings.mail_attach_max_bytes)
+    until = _moment(links.mailed(settings, said, sent_at))
     units = message.units
     seller = units[0].parties.seller.name
     count = "one customs package" if len(units) == 1 else f"{len(units)} customs packages, each an entry of its own"
@@ -185,8 +170,8 @@ def _handoff(message: HandoffReady, papers: Papers, reply: Reply) -> Content:
         f"Ready to be filed: export {message.batch_id}",
         opening,
         [_package(unit) for unit in units[:MAX_PACKAGES]],
-        papers,
-        reply,
+        named(documents, MAX_DOCUMENTS, until),
+        Reply(f"{settings.public_url.rstrip('/')}/answers/{link.token}", _moment(link.ends_at)),
         asked=[
             "See whether the documents can be read and are complete.",
             (
@@ -338,20 +323,6 @@ def _answered(message: HandoffAnswered, page: tuple[str, str]) -> Content:
         asked=[remedy.format(inspect=message.inspect)],
         page=page,
     )
-
-
-def _papers(documents: Enclosed, linked_until: str) -> Papers:
-    return Papers(
-        attached=[_paper(each) for each in documents.attached[:MAX_DOCUMENTS]],
-        more_attached=max(0, len(documents.attached) - MAX_DOCUMENTS),
-        linked=[_paper(each) for each in documents.linked[:MAX_DOCUMENTS]],
-        more_linked=max(0, len(documents.linked) - MAX_DOCUMENTS),
-        linked_until=linked_until,
-    )
-
-
-def _paper(document: Attachment) -> Paper:
-    return Paper(paper_name(document), f"{-(-document.size // 1000):,} kB", document.sha256, document.download_url)
 
 
 def _plain_facts(message: AboutExport) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import accounts, inspection, signing, tenancy
+from pipeline import accounts, inspection, lasting, signing, tenancy
 from pipeline.accounts import READ, Caller
 from pipeline.acknowledgements import Submission
 from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound
@@ -145,9 +145,9 @@ def signed(settings: Settings, said: Notification, partner_id: str, data: dict[s
     return data
 
 
-def mailed(settings: Settings, said: Notification) -> datetime:
+def mailed(settings: Settings, said: Notification, sent_at: datetime) -> datetime:
     """Return when the links in a letter end: it is read when somebody comes to it, not within minutes."""
-    return (said.created_at + timedelta(days=settings.mail_link_days)).replace(microsecond=0)
+    return lasting.until(said.created_at, settings.mail_link_days, sent_at)
 
 
 def _named(data: dict[str, Any]) -> Iterator[dict[str, Any]]:

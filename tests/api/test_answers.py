@@ -260,6 +260,19 @@ def test_the_link_is_the_same_at_every_try_and_ends_a_week_after_the_message_was
     assert first.ends_at == (sent.notification.created_at + timedelta(days=7)).replace(microsecond=0)
 
 
+def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: Sent) -> None:
+    settings, written_at = sent.desk.runtime.settings, sent.notification.created_at
+    for days, good_for in ((0, 7), (3, 4), (3.49, 3.51), (3.51, 10.49), (30, 5), (365, 6)):
+        sent_at = written_at + timedelta(days=days)
+        left = answers.link(settings, sent.notification, sent_at=sent_at).ends_at - sent_at
+        assert abs(left - timedelta(days=good_for)) <= timedelta(seconds=1), days
+        assert left >= timedelta(days=3.5) - timedelta(seconds=1)
+    old = Notification(**sent.notification.model_dump())
+    old.created_at -= timedelta(days=30)
+    assert sent.look(answers.link(settings, old).token).status_code == 410
+    assert sent.look(answers.link(settings, old, sent_at=written_at).token).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("state", "said"), [(ExportState.SUPERSEDED, "A newer revision"), (ExportState.CANCELLED, "was cancelled")]
 )
