@@ -16,6 +16,7 @@ from pipeline.commands.narration import BAD, GOOD
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.server import told_to_end
 from pipeline.commands.view import table
+from pipeline.file_receivers import FileFault, FileReceiver
 from pipeline.receivers import Came, Fault, Receiver
 from pipeline.schemas.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWay, Way, WebhookWay
 from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind, PartnerView
@@ -253,8 +254,7 @@ def receiver(
     try:
         made = Receiver(secret or (), token=token, fault=bad, port=port, seen=seen)
     except OSError as error:
-        remedy = "Give another by --port; --port 0 takes a free one."
-        raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
+        raise _taken(error) from error
     ended = told_to_end()
     with made:
         if as_json:
@@ -263,3 +263,34 @@ def receiver(
             out().print(f"[green]{GOOD}[/] receiving at [bold]{made.url}[/]{f', and does wrong: {bad}' if bad else ''}")
             aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
         ended.wait()
+
+
+@app.command("file-receiver")
+@reported
+def file_receiver(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Where its files lie; out/ and in/.")
+    ],
+    bad: Annotated[FileFault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Be a partner's SFTP server on loopback, to try the connection test against; Ctrl-C ends it."""
+    try:
+        made = FileReceiver(folder.resolve(), fault=bad, port=port)
+    except OSError as error:
+        raise _taken(error) from error
+    ended = told_to_end()
+    with made:
+        if as_json:
+            print_json({"address": made.address, "hostKey": made.host_key, "password": made.password})
+        else:
+            out().print(f"[green]{GOOD}[/] files at [bold]{made.address}[/]{f', and does wrong: {bad}' if bad else ''}")
+            out().print(f"  host key {made.host_key}\n  password {made.password}", soft_wrap=True)
+            aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
+        ended.wait()
+
+
+def _taken(error: OSError) -> Failure:
+    remedy = "Give another by --port; --port 0 takes a free one."
+    return Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy)

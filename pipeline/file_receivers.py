@@ -1,0 +1,121 @@
+"""Partners' SFTP servers to try the connection test against: one that does everything right, and one for each way to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final, Literal, Self, get_args
+
+import asyncssh
+
+#: What a file receiver does wrong.
+FileFault = Literal[
+    "another-key",  # shows another host key than it tells
+    "refuses-all",  # lets nobody sign in
+    "no-writes",  # takes no files
+    "no-renames",  # leaves every file under the name that it was written by
+    "other-bytes",  # keeps something else than it was sent
+    "no-deletes",
+    "no-answers",  # lets nobody look into in/
+]
+FILE_FAULTS: Final[tuple[FileFault, ...]] = get_args(FileFault)
+
+_LOOPBACK: Final = "127.0.0.1"
+_USERNAME: Final = "partner"
+
+
+class FileReceiver:
+    """An SFTP server on loopback over `folder`, at which `password` signs in; with a `fault` it does that wrong."""
+
+    def __init__(self, folder: Path, *, fault: FileFault | None = None, port: int = 0) -> None:
+        """Raises OSError where the port is taken; 0 takes a free one."""
+        self._listener = socket.create_server((_LOOPBACK, port))
+        self.address = f"sftp://{_USERNAME}@{_LOOPBACK}:{self._listener.getsockname()[1]}"
+        self.fault = fault
+        self.folder = folder
+        self.password = secrets.token_urlsafe(18)
+        shown = asyncssh.generate_private_key("ssh-ed25519")
+        told = asyncssh.generate_private_key("ssh-ed25519") if fault == "another-key" else shown
+        self._key = shown
+        self.host_key = told.export_public_key().decode().strip()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="file-receiver", daemon=True)
+        self._acceptor: asyncssh.SSHAcceptor | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> None:
+        self._acceptor = await asyncssh.listen(
+            sock=self._listener,
+            server_factory=lambda: _Door(self),
+            server_host_keys=[self._key],
+            sftp_factory=lambda channel: _Files(channel, self),
+        )
+
+    async def _stop(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+            await self._acceptor.wait_closed()
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        if under_way:
+            await asyncio.wait(under_way, timeout=2)
+
+
+class _Door(asyncssh.SSHServer):
+    def __init__(self, receiver: FileReceiver) -> None:
+        self._receiver = receiver
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        right = secrets.compare_digest(password.encode(), self._receiver.password.encode())
+        return right and username == _USERNAME and self._receiver.fault != "refuses-all"
+
+
+class _Files(asyncssh.SFTPServer):
+    def __init__(self, channel: Any, receiver: FileReceiver) -> None:
+        self._fault = receiver.fault
+        super().__init__(channel, chroot=str(receiver.folder).encode())
+
+    def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
+        self._refuse("no-writes")
+        return super().write(file_obj, offset, data[::-1] if self._fault == "other-bytes" else data)
+
+    def posix_rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        self._refuse("no-renames")
+        return super().posix_rename(oldpath, newpath)
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        self._refuse("no-renames")
+        return super().rename(oldpath, newpath)
+
+    def remove(self, path: bytes) -> Any:
+        self._refuse("no-deletes")
+        return super().remove(path)
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        if path.rstrip(b"/").rpartition(b"/")[2] == b"in":
+            self._refuse("no-answers")
+        async for entry in super().scandir(path):
+            yield entry
+
+    def _refuse(self, fault: FileFault) -> None:
+        if self._fault == fault:
+            raise asyncssh.SFTPPermissionDenied(f"this receiver does wrong: {fault}")

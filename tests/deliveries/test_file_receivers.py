@@ -1,0 +1,56 @@
+"""The bundled SFTP servers: the connection test passes the good one, and stops at its stage of each that does wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from pipeline.channels.channel import OutgoingMessage, Target
+from pipeline.channels.sftp import SftpChannel
+from pipeline.channels.stages import Stage
+from pipeline.file_receivers import FILE_FAULTS, FileFault, FileReceiver
+from pipeline.schemas.channels import SftpWay
+
+MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")
+
+STAGES = ["resolve", "connect", "host key", "sign in", "write, rename, read, delete", "read answers", "test event"]
+
+BAD: list[tuple[FileFault, str, str]] = [
+    ("another-key", "host key", "pin the key if it is theirs"),
+    ("refuses-all", "sign in", "check user and credential"),
+    ("no-writes", "write, rename, read, delete", "all rights below out/"),
+    ("no-renames", "write, rename, read, delete", "all rights below out/"),
+    ("other-bytes", "write, rename, read, delete", "all rights below out/"),
+    ("no-deletes", "write, rename, read, delete", "all rights below out/"),
+    ("no-answers", "read answers", "all rights below in/"),
+]
+
+
+def tried(folder: Path, fault: FileFault | None = None) -> list[Stage]:
+    settings = Settings.model_validate({"allow_private_destinations": True, "delivery_timeout_seconds": 20})
+    with FileReceiver(folder, fault=fault) as there:
+        way = SftpWay(address=there.address, host_keys=[there.host_key])
+        target = Target("acc_1", "br_1", test=False, way=way, credential=there.password)
+        return list(SftpChannel(settings).test(MESSAGE, target))
+
+
+def test_the_good_one_passes_every_stage_and_has_the_test_event(tmp_path: Path) -> None:
+    made = tried(tmp_path)
+    assert [(stage.name, stage.passed) for stage in made] == [(name, True) for name in STAGES]
+    assert (tmp_path / "out" / "cnt_1" / "message.json").read_bytes() == MESSAGE.body
+
+
+@pytest.mark.parametrize(("fault", "stage", "remedy"), BAD)
+def test_each_that_does_wrong_is_found_at_its_stage_with_a_remedy(
+    tmp_path: Path, fault: FileFault, stage: str, remedy: str
+) -> None:
+    *passed, last = tried(tmp_path, fault)
+    assert (last.name, last.passed, all(each.passed for each in passed)) == (stage, False, True), last.found
+    assert remedy in (last.remedy or "")
+    assert [each.name for each in (*passed, last)] == STAGES[: len(passed) + 1]
+
+
+def test_every_way_to_do_wrong_is_tried() -> None:
+    assert [row[0] for row in BAD] == list(FILE_FAULTS)
