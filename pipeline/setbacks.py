@@ -67,18 +67,20 @@ def space_out(session: Session, settings: Settings) -> None:
     Whatever a process works on ends with it, and all of it is due again at once: begun together once more, it would end
     together once more, and what only stood beside the poison would be taken for it.
     """
-    silent = select(col(Step.export_id), col(Step.unit_no), col(Step.name), col(Step.fence)).where(
+    silent = (
         col(Step.state) == StepState.OWED.value,
         col(Step.due_at) <= database_now(),
         col(Step.lease_until) <= database_now(),
         col(Step.error).is_(None),
         col(Step.attempts).between(2, settings.step_max_attempts - 1),
     )
-    for row in session.execute(silent.limit(settings.sweep_limit)).all():
+    found = select(col(Step.export_id), col(Step.unit_no), col(Step.name), col(Step.fence)).where(*silent)
+    for row in session.execute(found.limit(settings.sweep_limit)).all():
         pause = random.uniform(0, settings.lease_seconds)  # noqa: S311 - keeps them apart, keeps no secret
         session.execute(
             update(Step)
-            .where(*at(row.export_id, row.unit_no, row.name), col(Step.fence) == row.fence, col(Step.error).is_(None))
+            # All of it again: whoever was only slow may have renewed its lease meanwhile, or finished.
+            .where(*at(row.export_id, row.unit_no, row.name), col(Step.fence) == row.fence, *silent)
             .values(error=SILENT, lease_until=database_now(pause), due_at=database_now(pause))
         )
 

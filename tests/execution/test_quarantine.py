@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from pipeline import inspection, rendering, setbacks
-from pipeline.db import database_now
+from pipeline.db import database_now, utc_now
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.errors import RendererCrashed
@@ -24,6 +24,7 @@ from pipeline.schemas.execution import ExportView
 from pipeline.schemas.invoice import Invoice
 from tests import builders
 from tests.execution.conftest import House
+from tests.servers import PostgreSQL
 
 TRIES = 5
 DIED = (
@@ -137,6 +138,44 @@ def test_what_ended_together_again_and_again_is_begun_apart(house: House) -> Non
     assert {step.error for step in view(house, exports[0]).units[0].steps} == {None, setbacks.SILENT}
     house.finish(exports[0])
     assert {house.state(each) for each in exports} == {"executed"}
+
+
+@pytest.mark.parametrize("what", ["ends", "renews its lease"])
+def test_whoever_was_only_slow_is_not_put_off_by_a_sweep_that_looked_just_before(
+    make_house: Callable[[str], House],
+    postgres_server: PostgreSQL,
+    postgres_template: str,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    house = make_house(postgres_server.fresh_url(postgres_template))
+    export_id = house.accept().export_id
+    step = update(Step).where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
+    long_ago = database_now(-1)
+    with house.runtime.db.write() as session:
+        session.execute(step.values(attempts=2, fence=2, lease_until=long_ago, due_at=long_ago, error=None))
+    done = {"state": "done", "lease_until": None, "due_at": None}
+    renewed = {"lease_until": database_now(30), "due_at": database_now(30)}
+
+    def meanwhile(least: float, _: float) -> float:
+        with house.runtime.db.write() as session:
+            session.execute(step.values(done if what == "ends" else renewed))
+        return least
+
+    monkeypatch.setattr(setbacks.random, "uniform", meanwhile)
+    with house.runtime.db.write() as session:
+        setbacks.space_out(session, house.runtime.settings)
+    with house.runtime.db.read() as session:
+        (row,) = session.scalars(
+            select(Step).where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
+        ).all()
+    assert row.error is None
+    if what == "ends":
+        assert (row.state, row.lease_until, row.due_at) == ("done", None, None)
+    else:
+        assert row.lease_until == row.due_at
+        assert row.due_at is not None
+        assert row.due_at > utc_now()
 
 
 def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(house: House) -> None:
