@@ -162,7 +162,7 @@ def test_whoever_was_only_slow_is_not_put_off_by_a_sweep_that_looked_just_before
             session.execute(step.values(done if what == "ends" else renewed))
         return least
 
-    monkeypatch.setattr(setbacks.random, "uniform", meanwhile)
+    monkeypatch.setattr("pipeline.setbacks.random.uniform", meanwhile)
     with house.runtime.db.write() as session:
         setbacks.space_out(session, house.runtime.settings)
     with house.runtime.db.read() as session:
