@@ -32,6 +32,8 @@ WORKER, POOL, API = "worker", "prefork", "web"
 SPARED: Final = ("worker-2", "web-2")
 _CLOCKS: Final = ("+1h", "-1h", "-10m", "+0")
 _TOO_LARGE: Final = 1_000_000
+#: What Celery says where a child of its pool was killed while the pool began, and the worker ends: its supervisor begins anew.
+_POOL_LOST: Final = "Could not start worker processes"
 _UNREACHABLE: Final = (OSError, RedisError, KombuError, AMQPError, psycopg.OperationalError)
 
 Mend = Callable[[], None]
@@ -120,7 +122,8 @@ class Nemesis:
         try:
             self.site.revive()
         except AssertionError as ended:  # by itself, not by us: the soak goes on, and tells of it
-            self.record.ended.append(str(ended))
+            if _POOL_LOST not in str(ended):
+                self.record.ended.append(str(ended))
             for program in self.site.programs.values():
                 if program.child is not None and program.child.poll() is not None:
                     program.start_again()
