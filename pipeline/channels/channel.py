@@ -90,7 +90,10 @@ class Receipt:
 
 
 class Channel(Protocol):
-    """One way to reach a partner: a file here, a row in open_channels, and its name and its way in schemas/channels.py."""
+    """One way to reach a partner: a file here and a row in open_channels.
+
+    What callers may say of it is published, and stands with what is: its name in ChannelName, its way in schemas/channels.py.
+    """
 
     #: Whether it brings documents along; the others tell where they are.
     carries_documents: bool
