@@ -98,8 +98,12 @@ class Server(ABC):
 
     def assert_ours(self) -> None:
         """Raise NotOurs unless the process that we started is the one that listens; ask before anything destructive."""
-        if not listens(self.running().pid, self.port):
-            raise NotOurs(f"port {self.port} is not held by the {self.name} that the tests started")
+        # The table of sockets is no snapshot, and a child of one that was killed may hold its port for a moment.
+        deadline = time.monotonic() + 5
+        while not listens(self.running().pid, self.port):
+            if time.monotonic() > deadline:
+                raise NotOurs(f"port {self.port} is not held by the {self.name} that the tests started")
+            time.sleep(0.05)
 
     def running(self) -> subprocess.Popen[bytes]:
         """The process, or RuntimeError when there is none."""

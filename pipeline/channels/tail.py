@@ -170,7 +170,14 @@ def _connected(settings: Settings) -> Iterator[Connection]:
     try:
         with connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
-            yield connection
+            try:
+                yield connection
+            except KeyboardInterrupt:
+                if settings.message_broker == "amqp":
+                    # Whoever was interrupted in the middle of an answer cannot read the next: hang up, ask nothing.
+                    open_one: Any = connection.connection
+                    open_one.collect()
+                raise
     except BrokenPipeError:
         # Nobody reads what is shown: that is no fault of the message broker's.
         raise

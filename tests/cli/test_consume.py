@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from kombu import Connection, Queue
 
 from config import queues
 from config.settings import Settings
+from pipeline.channels import tail
 from pipeline.channels.channel import OutgoingMessage, Target
 from pipeline.channels.queue import QueueChannel
 from pipeline.contracts.examples import example
@@ -239,16 +240,37 @@ def test_what_is_followed_without_taking_is_shown_to_both(consume: Consume, brok
         send(broker_url, f"m-{sent}")
         return not lines.empty()
 
-    # On RabbitMQ a copy is made of what is published once somebody looks.
-    poll(shown, 60, "nobody looks")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    reader.join(10)
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
+    try:
+        # On RabbitMQ a copy is made of what is published once somebody looks.
+        poll(shown, 60, "nobody looks")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        reader.join(60)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
     assert {json.loads(lines.get())["id"] for _ in range(lines.qsize())} <= {f"m-{n}" for n in range(1, sent + 1)}
     assert consume.ids("--timeout", "0") == [f"m-{n}" for n in range(1, sent + 1)]
+
+
+@SERVERS
+def test_interrupted_reader_asks_nothing_whose_answer_it_could_not_read(
+    rabbitmq_server: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it asks the server something")
+
+    settings = Settings.model_validate({"broker_url": rabbitmq_server.fresh_url()})
+    block = tail.opened(settings, queues.WAREHOUSE)
+    reader = block.__enter__()
+    assert reader.take() is None
+    connection = cast("Any", reader)._channel.connection
+    for each in (connection, *connection.channels.values()):
+        monkeypatch.setattr(each, "send_method", never)
+    assert not block.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert not connection.connected
 
 
 def test_message_broker_that_is_not_there_is_unreachable(commands: Commands) -> None:
