@@ -108,7 +108,9 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             _fail(ExitCode.REFUSED, _envelope("REFUSED", str(error)), as_json)
         except ValidationError as error:
             issues = [{"path": _setting_or_field(item["loc"]), "message": item["msg"]} for item in error.errors()]
-            problem = _envelope("USAGE", f"invalid {error.title}", "`exports config show` lists every setting.")
+            problem = _envelope(
+                "USAGE", f"invalid {error.title}", "Correct or unset it: docs/configuration.md has every setting."
+            )
             _fail(ExitCode.USAGE, problem | {"details": {"issues": issues}}, as_json)
 
     return run
