@@ -48,8 +48,7 @@ class Server(ABC):
 
     name: str
     url: str
-    #: The system's user that the server runs as when the tests run as root.
-    user: str
+    user: str  #: The system's user that the server runs as when the tests run as root.
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -98,12 +97,10 @@ class Server(ABC):
 
     def assert_ours(self) -> None:
         """Raise NotOurs unless the process that we started is the one that listens; ask before anything destructive."""
-        # The table of sockets is no snapshot, and a child of one that was killed may hold its port for a moment.
-        deadline = time.monotonic() + 5
-        while not listens(self.running().pid, self.port):
-            if time.monotonic() > deadline:
-                raise NotOurs(f"port {self.port} is not held by the {self.name} that the tests started")
-            time.sleep(0.05)
+        try:  # the table of sockets is no snapshot, and a child of one that was killed may hold its port for a moment
+            poll(lambda: listens(self.running().pid, self.port), 5, f"port {self.port} is not held by our {self.name}")
+        except TimeoutError as error:
+            raise NotOurs(str(error)) from error
 
     def running(self) -> subprocess.Popen[bytes]:
         """The process, or RuntimeError when there is none."""
