@@ -36,7 +36,7 @@ demo: setup ## Run three example plans through every part, on this machine, and 
 test: setup ## Run the tests of all parts (servers that are not installed are skipped, unless CI is set)
 	$(VENV)/bin/pytest $(SYSTEM:%=--ignore=%) $(if $(CI),--cov --cov-report=term:skip-covered)
 
-system: setup ## Run the tests of the whole: its processes on every stack, and through every fault; a quarter of an hour
+system: setup ## Run the tests of the whole: its processes on every stack, and through every fault; twenty minutes
 	$(VENV)/bin/pytest $(SYSTEM)
 
 kits: ## Install what the Node.js consumer kit needs, with npm (its tests are skipped without, unless CI is set)
