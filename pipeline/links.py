@@ -64,7 +64,7 @@ def opened(settings: Settings, token: str, now: datetime) -> Claim:
     """Return what a token of ours says; raises NotFound where it is none, was changed, or has ended."""
     match = _TOKEN.fullmatch(token)
     if match is None:
-        raise _nothing()
+        raise nothing()
     payload, given = match[1], match[2]
     # All are compared, so that the time it takes tells nothing.
     good = [
@@ -73,11 +73,11 @@ def opened(settings: Settings, token: str, now: datetime) -> Claim:
         if hmac.compare_digest(_written(_signature(key, payload)), given)
     ]
     if not good:
-        raise _nothing()
+        raise nothing()
     key_id, account_id, artifact_id, holder, until = json.loads(_read(payload))
     claim = Claim(key_id, account_id, artifact_id, holder, datetime.fromtimestamp(until, UTC))
     if good != [key_id] or now >= claim.ends_at:
-        raise _nothing()
+        raise nothing()
     return claim
 
 
@@ -93,10 +93,10 @@ def document(runtime: Runtime, claim: Claim) -> Artifact:
             else:
                 caller = accounts.caller_of_key(runtime, holder)
             if caller.account_id != claim.account_id:
-                raise _nothing()
+                raise nothing()
             may_read(caller, handed.broker_id, "")
     except (NotFound, InvalidApiKey, InsufficientRole):
-        raise _nothing() from None
+        raise nothing() from None
     return handed.artifact
 
 
@@ -114,7 +114,7 @@ def may_read(caller: Caller, broker_id: str, missing: str) -> None:
 
 def for_key(settings: Settings, caller: Caller, row: Artifact, now: datetime) -> DocumentLink:
     """Return a link to a document that whoever has the key may read; it is good for minutes, and ends with the key."""
-    return _link(settings, of_key(caller.key_id), row.account_id, _described(row), now)
+    return _link(settings, of_key(caller.key_id), row.account_id, row, now)
 
 
 def of_handoff(
@@ -157,19 +157,9 @@ def _named(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield unit["invoiceData"]
 
 
-def _described(row: Artifact) -> ArtifactLink:
-    return ArtifactLink(
-        id=row.id,
-        artifact_type=row.artifact_type,
-        filename=row.filename,
-        media_type=row.media_type,
-        size=row.size,
-        sha256=row.sha256,
-        download_url=f"/api/artifacts/{row.id}",
-    )
-
-
-def _link(settings: Settings, holder: str, account_id: str, about: ArtifactLink, now: datetime) -> DocumentLink:
+def _link(
+    settings: Settings, holder: str, account_id: str, about: Artifact | ArtifactLink, now: datetime
+) -> DocumentLink:
     ends_at = (now + timedelta(seconds=settings.document_link_seconds)).replace(microsecond=0)
     return DocumentLink(
         id=about.id,
@@ -200,6 +190,6 @@ def _read(text: str) -> bytes:
     return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def _nothing() -> NotFound:
-    # One sentence for all causes: what is wrong with a link is told to nobody.
+def nothing() -> NotFound:
+    """Return the one refusal for all causes: what is wrong with a link is told to nobody."""
     return NotFound("this link leads nowhere, or its time is over; ask for a new one")

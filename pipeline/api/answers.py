@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline import answers
 from pipeline.answers import Form, Handoff, Link, Said
-from pipeline.api.dependencies import Keys, RuntimeDep
+from pipeline.api.dependencies import Keys, RuntimeDep, retry_after
 from pipeline.db import utc_now
 from pipeline.documents.render import TEMPLATES, render
 from pipeline.errors import NotFound, ValidationFailed
@@ -111,10 +111,7 @@ def _found(request: Request, runtime: Runtime, token: str) -> tuple[Link, Handof
         links: Keys = request.app.state.links
         _, wait = links.spend(given.notification_id)
         if wait:
-            seconds = str(max(1, int(wait + 0.999)))
-            return _plain(
-                "Too often", "This page was asked for too often. Wait a minute.", 429, {"Retry-After": seconds}
-            )
+            return _plain("Too often", "This page was asked for too often. Wait a minute.", 429, retry_after(wait))
         if utc_now() >= given.ends_at:
             return _plain(
                 "This link has ended",

@@ -175,11 +175,18 @@ def spend(request: Request, caller: Caller) -> None:
     headers.append(("RateLimit-Policy", f'"key";q={keys.per_minute};w=60'))
     headers.append(("RateLimit", f'"key";r={left};t={max(1, round(wait))}'))
     if wait:
-        seconds = max(1, int(wait + 0.999))
-        raise RateLimited(
-            f"this key may make {keys.per_minute} requests in a minute; try again in {seconds} s",
-            headers={"Retry-After": str(seconds)},
-        )
+        raise too_often(f"this key may make {keys.per_minute} requests in a minute", wait)
+
+
+def too_often(what: str, wait: float) -> RateLimited:
+    """Return the refusal of whoever has to wait so many seconds; `what` says why."""
+    headers = retry_after(wait)
+    return RateLimited(f"{what}; try again in {headers['Retry-After']} s", headers=headers)
+
+
+def retry_after(wait: float) -> dict[str, str]:
+    """Return the header that tells when to ask again, in whole seconds."""
+    return {"Retry-After": str(max(1, int(wait + 0.999)))}
 
 
 RuntimeDep = Annotated[Runtime, Depends(runtime_of)]

@@ -13,11 +13,11 @@ from pipeline import inspection, links
 from pipeline.accounts import READ, Caller
 from pipeline.api.acknowledgements import bounded, find, signed_by
 from pipeline.api.conditions import download_headers
-from pipeline.api.dependencies import PARTNER, KeyHolder, Keys, RuntimeDep, caller_of, let_in
+from pipeline.api.dependencies import PARTNER, KeyHolder, Keys, RuntimeDep, caller_of, let_in, too_often
 from pipeline.api.refusals import LOOKING, refusals
 from pipeline.db import utc_now
 from pipeline.documents.render import render
-from pipeline.errors import InvalidRequest, NotFound, RateLimited
+from pipeline.errors import InvalidRequest, NotFound
 from pipeline.runtime import Runtime
 from pipeline.schemas.links import DocumentLink, DocumentLinks
 
@@ -81,7 +81,7 @@ def follow(token: str, request: Request, runtime: RuntimeDep) -> Response:
     try:
         claim = links.opened(runtime.settings, token, utc_now())
         if request.method not in (links.METHOD, "HEAD"):
-            raise NotFound("this link leads nowhere, or its time is over; ask for a new one")
+            raise links.nothing()
         _spend(request, f"{claim.holder}/{claim.artifact_id}")
         row = links.document(runtime, claim)
     except NotFound as nothing:
@@ -108,7 +108,4 @@ def _spend(request: Request, what: str) -> None:
     budget: Keys = request.app.state.links
     _, wait = budget.spend(what)
     if wait:
-        seconds = str(max(1, int(wait + 0.999)))
-        raise RateLimited(
-            f"this link was followed too often; try again in {seconds} s", headers={"Retry-After": seconds}
-        )
+        raise too_often("this link was followed too often", wait)
