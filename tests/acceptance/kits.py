@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
-import pytest
-
+from tests.conftest import lacking
 from tests.servers import poll
 
 KITS = Path(__file__).resolve().parents[2] / "examples" / "consumers"
@@ -146,16 +145,10 @@ def runtime_of(program: Path) -> str:
         return sys.executable
     node = shutil.which("node")
     if node is None:
-        _missing("Node.js is not installed; the Debian package is nodejs")
+        lacking("Node.js is not installed; the Debian package is nodejs")
     if "amqplib" in program.read_text(encoding="utf-8") and not (program.parent / "node_modules" / "amqplib").is_dir():
-        _missing("what the Node.js kit needs is not installed; run `make kits`")
+        lacking("what the Node.js kit needs is not installed; run `make kits`")
     return node
-
-
-def _missing(what: str) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
 
 
 def _read(stream: IO[str], into: list[str]) -> None:

@@ -24,16 +24,11 @@ TEST_SECONDS = 900
 OpenCase = Callable[..., AbstractContextManager[Case]]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes unless it is asked for, and give those that break a stack the time that a busy machine needs."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests that break a stack the time that a busy machine needs."""
     for item in items:
         if HERE in item.path.parents and "site" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
-    if "long" in str(config.option.markexpr):
-        return
-    left_out = [item for item in items if HERE in item.path.parents and item.get_closest_marker("long")]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")
