@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
-from kombu.exceptions import KombuError, OperationalError
+from kombu.exceptions import KombuError
 
 from config.queues import BINDINGS, DEAD, WAKE_UPS
 from config.settings import Settings
@@ -19,20 +21,17 @@ def used(settings: Settings) -> bool:
 
     Raises MessageBrokerDown.
     """
-    try:
-        with connection(settings) as opened:
-            if settings.message_broker == "redis":
-                return bool(opened.default_channel.client.dbsize())
-            for name in _OURS:
-                try:
-                    with opened.channel() as channel:
-                        channel.queue_declare(queue=name, passive=True)
-                except opened.channel_errors:
-                    continue
-                return True
-            return False
-    except (OSError, KombuError, OperationalError) as error:
-        raise MessageBrokerDown(f"the message broker did not answer: {type(error).__name__}") from error
+    with _opened(settings) as opened:
+        if settings.message_broker == "redis":
+            return bool(opened.default_channel.client.dbsize())
+        for name in _OURS:
+            try:
+                with opened.channel() as channel:
+                    channel.queue_declare(queue=name, passive=True)
+            except opened.channel_errors:
+                continue
+            return True
+        return False
 
 
 def cleared(settings: Settings) -> None:
@@ -40,13 +39,19 @@ def cleared(settings: Settings) -> None:
 
     Raises MessageBrokerDown.
     """
+    with _opened(settings) as opened:
+        if settings.message_broker == "redis":
+            opened.default_channel.client.flushdb()
+            return
+        for name in _OURS:
+            with opened.channel() as channel:
+                channel.queue_delete(name)
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Any]:
     try:
         with connection(settings) as opened:
-            if settings.message_broker == "redis":
-                opened.default_channel.client.flushdb()
-                return
-            for name in _OURS:
-                with opened.channel() as channel:
-                    channel.queue_delete(name)
-    except (OSError, KombuError, OperationalError) as error:
+            yield opened
+    except (OSError, KombuError) as error:
         raise MessageBrokerDown(f"the message broker did not answer: {type(error).__name__}") from error

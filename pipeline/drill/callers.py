@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pipeline.client import ApiProblem, ApiUnreachable, Exports
+from pipeline.drill.crowd import Crowd
 from pipeline.drill.history import ENDED, Receipt, Submission
 from pipeline.receivers import Came
 
@@ -73,61 +74,26 @@ class Log:
         return bool(submission.answers) and submission.answers[0] in self._ended
 
 
-class Callers:
-    """Threads that submit plans until they are told to `finish`, each with a chance of its own."""
+class Callers(Crowd):
+    """Submit plans until they are told to `finish`, and ask for what was begun until it is answered; each has a chance of its own."""
 
     def __init__(self, api: Exports, plans: Sequence[Mapping[str, Any]], log: Log, seed: int) -> None:
-        self._api, self._plans, self._log = api, plans, log
-        self._finished = threading.Event()
-        self._abandoned = threading.Event()
-        self._broken: list[BaseException] = []
-        self._threads = [
-            threading.Thread(target=self._run, args=(number, f"{seed}/{number}"), name=f"caller-{number}")
-            for number in range(1, CALLERS + 1)
-        ]
+        super().__init__(range(1, CALLERS + 1))
+        self._api, self._plans, self._log, self._seed = api, plans, log, seed
 
-    def start(self) -> None:
-        """Begin to submit."""
-        for thread in self._threads:
-            thread.start()
-
-    def finish(self) -> None:
-        """Begin nothing more; what was begun is still asked for until it is answered."""
-        self._finished.set()
-
-    @property
-    def working(self) -> bool:
-        """Whether anybody still asks."""
-        return any(thread.is_alive() for thread in self._threads)
-
-    def check(self) -> None:
-        """Raise what ended a caller before its time."""
-        if self._broken:
-            raise self._broken[0]
-
-    def abandon(self) -> None:
-        """Have everybody end, answered or not, and return once they have."""
-        self._finished.set()
-        self._abandoned.set()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
-
-    def _run(self, number: int, seed: str) -> None:
-        chance = random.Random(seed)  # noqa: S311 - repeatable, not unguessable
+    def ask(self, number: int) -> None:
+        """Submit one plan after another."""
+        chance = random.Random(f"{self._seed}/{number}")  # noqa: S311 - repeatable, not unguessable
         count = 0
-        try:
-            while not self._finished.is_set():
-                count += 1
-                plan = copy.deepcopy(dict(chance.choice(self._plans)))
-                plan["batchId"] = f"drill-{number}-{count:05d}"
-                packages = sum(len(unit["packages"]) for unit in plan["units"])
-                submission = self._begun(plan["batchId"], packages)
-                if submission is not None:
-                    for _ in range(2 if chance.randrange(ASKED_TWICE) == 0 else 1):
-                        self._submit(plan, submission)
-        except BaseException as error:  # noqa: BLE001 - it is raised by `check`, in the thread that holds the drill
-            self._broken.append(error)
+        while not self._finished.is_set():
+            count += 1
+            plan = copy.deepcopy(dict(chance.choice(self._plans)))
+            plan["batchId"] = f"drill-{number}-{count:05d}"
+            packages = sum(len(unit["packages"]) for unit in plan["units"])
+            submission = self._begun(plan["batchId"], packages)
+            if submission is not None:
+                for _ in range(2 if chance.randrange(ASKED_TWICE) == 0 else 1):
+                    self._submit(plan, submission)
 
     def _begun(self, batch_id: str, packages: int) -> Submission | None:
         while not self._finished.is_set():

@@ -123,6 +123,6 @@ def _rest(instance: Instance, callers: Callers, log: Log) -> None:
 
 def _owed(instance: Instance) -> bool:
     try:
-        return stored.unsettled(instance.runtime) > 0
+        return stored.unsettled(instance.runtime)
     except DatabaseBusy:
         return True

@@ -42,7 +42,7 @@ class DrillFailed(ExportsError):
 
 
 def commands(port: int, *, embedded: bool) -> Mapping[str, Sequence[str]]:
-    """Return the arguments of Python for each process, by name: one for all on the embedded message broker, else five."""
+    """Return the arguments of Python for each process, by name: one for all on the embedded message broker, else four."""
     if embedded:
         return {"service": ("-c", "from pipeline.cli import main; main()", "serve", "--port", str(port))}
     steps = (*_CELERY, "-P", "solo", "-Q", f"{STEPS},{DOCUMENTS}")

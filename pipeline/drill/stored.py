@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlmodel import col
 
 from pipeline.drill.history import Owed, Stored, StoredDocument, StoredEvent, StoredExport
@@ -16,12 +16,14 @@ from pipeline.states import UNENDED, DeliveryState
 _UNDELIVERED: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
 
 
-def unsettled(runtime: Runtime) -> int:
-    """Return how many exports have not ended, and how many messages are still owed."""
+def unsettled(runtime: Runtime) -> bool:
+    """Tell whether any export has not ended, or any message is still owed."""
+    left = or_(
+        select(col(Export.id)).where(col(Export.state).in_(UNENDED)).exists(),
+        select(col(Delivery.id)).where(col(Delivery.state).in_(_UNDELIVERED)).exists(),
+    )
     with runtime.db.read() as session:
-        exports = session.execute(select(col(Export.id)).where(col(Export.state).in_(UNENDED))).all()
-        owed = session.execute(select(col(Delivery.id)).where(col(Delivery.state).in_(_UNDELIVERED))).all()
-        return len(exports) + len(owed)
+        return bool(session.scalar(select(left)))
 
 
 def read(runtime: Runtime) -> Stored:

@@ -102,6 +102,7 @@ def soak(folder: Path, seconds: float, seed: int, targets: Targets, told: Callab
             load.finish()
             for _ in _ticks(REST_SECONDS):
                 nemesis.heal()
+                load.check()
                 if not load.working and not _unsettled(site, client):
                     break
             rest = record.now() - healed

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Sequence
 from typing import Final
 
+from pipeline.drill.crowd import Crowd
 from tests.faults.client import Client
 from tests.soak.record import Acceptance, Record
 
@@ -20,55 +20,26 @@ _LATER: Final = frozenset({409, 429, 503})
 _ENDED: Final = frozenset({"executed", "failed", "cancelled", "superseded"})
 
 
-class Load:
-    """Threads that ask until they are told to `finish`; each looks after its own exports, with a chance of its own."""
+class Load(Crowd):
+    """Ask until they are told to `finish`, and look at what was begun until it has ended; each looks after its own exports."""
 
     def __init__(self, clients: Sequence[Client], record: Record) -> None:
+        super().__init__(range(CALLERS))
         self.exports: list[str] = []
         self._clients, self._record = clients, record
-        self._finished, self._abandoned = threading.Event(), threading.Event()
-        self._broken: list[BaseException] = []
-        self._threads = [
-            threading.Thread(target=self._run, args=(number,), name=f"caller-{number}") for number in range(CALLERS)
-        ]
 
-    def start(self) -> None:
-        """Begin to ask."""
-        for thread in self._threads:
-            thread.start()
-
-    def finish(self) -> None:
-        """Begin nothing more; what was begun is asked for and looked at until it has ended."""
-        self._finished.set()
-
-    @property
-    def working(self) -> bool:
-        """Whether anybody still waits for an end; raises what ended a caller before its time."""
-        if self._broken:
-            raise self._broken[0]
-        return any(thread.is_alive() for thread in self._threads)
-
-    def abandon(self) -> None:
-        """Have everybody end now."""
-        self._finished.set()
-        self._abandoned.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, number: int) -> None:
+    def ask(self, number: int) -> None:
+        """Have one plan after another executed, with a chance of its own."""
         chance = random.Random(f"{self._record.seed}/caller/{number}")
         own: list[str] = []
-        try:
-            while not self._abandoned.is_set() and (own or not self._finished.is_set()):
-                if len(own) < UNDER_WAY and not self._finished.is_set():
-                    accepted = self._accepted(chance)
-                    own += [accepted] if accepted else []
-                if own:
-                    looked_at = own.pop(0)
-                    own += [] if self._has_ended(looked_at, chance) else [looked_at]
-                self._abandoned.wait(_LOOK_SECONDS)
-        except BaseException as error:  # noqa: BLE001 - `working` raises it in the thread that holds the soak
-            self._broken.append(error)
+        while not self._abandoned.is_set() and (own or not self._finished.is_set()):
+            if len(own) < UNDER_WAY and not self._finished.is_set():
+                accepted = self._accepted(chance)
+                own += [accepted] if accepted else []
+            if own:
+                looked_at = own.pop(0)
+                own += [] if self._has_ended(looked_at, chance) else [looked_at]
+            self._abandoned.wait(_LOOK_SECONDS)
 
     def _accepted(self, chance: random.Random) -> str | None:
         """Return the id of a new export, once some API has accepted it; None where the soak is given up."""
