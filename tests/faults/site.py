@@ -325,7 +325,8 @@ class Site:
         headers = {"authorization": f"Bearer {key.bearer}"}
         with ExitStack() as end:
             kept = end.enter_context(sink())
-            http = end.enter_context(httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False))
+            # Patient: two hundred callers share a hundred connections, and an API that waits for a lock.
+            http = end.enter_context(httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False))
             for partner in PARTNERS:
                 channel: dict[str, Any] = {"channel": "queue"}
                 if partner["id"] not in by_queue:

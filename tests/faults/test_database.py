@@ -162,7 +162,7 @@ def test_sqlite_locked_by_another_writer(site: Site, case: OpenCase) -> None:
         assert site.deaths == []
 
 
-@fault("F41", everyday=(), long=SERVED)
+@fault("F41", everyday=(RABBITMQ,), long=SERVED)
 def test_two_hundred_at_once_on_a_pool_that_is_exhausted(site: Site, case: OpenCase) -> None:
     with case() as one:
         site["web"].kill()
