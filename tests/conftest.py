@@ -41,7 +41,7 @@ def pytest_configure() -> None:
     Settings.model_config["env_file"] = None
     sys.addaudithook(_loopback_only)
     # How long one example takes says how busy the machine is, not whether the code is right.
-    hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
+    hypothesis.settings.register_profile("house", deadline=None, print_blob=True, derandomize="CI" in os.environ)
     hypothesis.settings.load_profile("house")
 
 

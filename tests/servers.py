@@ -98,7 +98,7 @@ class Server(ABC):
     def assert_ours(self) -> None:
         """Raise NotOurs unless the process that we started is the one that listens; ask before anything destructive."""
         try:  # the table of sockets is no snapshot, and a child of one that was killed may hold its port for a moment
-            poll(lambda: listens(self.running().pid, self.port), 5, f"port {self.port} is not held by our {self.name}")
+            poll(lambda: listens(self.running().pid, self.port), 10, f"port {self.port} is not held by our {self.name}")
         except TimeoutError as error:
             raise NotOurs(str(error)) from error
 

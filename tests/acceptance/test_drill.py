@@ -40,5 +40,5 @@ def test_interrupted_drill_leaves_nothing_running(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
     assert said.strip().endswith("stopped; nothing is left running")
-    poll(lambda: not any(child.is_running() for child in children), 5, "a child is left")
+    poll(lambda: not any(child.is_running() for child in children), 20, "a child is left")
     assert not [*tmp_path.glob("exports-drill-*")]

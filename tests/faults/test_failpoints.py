@@ -99,7 +99,7 @@ def test_sleep_holds_up(tmp_path: Path) -> None:
     set_to("sweep.mid=sleep:50", tmp_path)
     began = time.monotonic()
     failpoint("sweep.mid")
-    assert 0.05 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.05
 
 
 def test_barrier_holds_until_the_file_is_there(tmp_path: Path) -> None:

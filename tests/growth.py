@@ -1,0 +1,27 @@
+"""What work costs as its input grows, as a ratio within one run: a limit in seconds would measure the machine."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def times_dearer(work: Callable[[T], object], less: T, more: T) -> float:
+    """Return what `work(more)` costs the processor, in multiples of `work(less)`: of each the cheapest of three."""
+    collects = gc.isenabled()
+    gc.disable()  # what it walks is whatever the process holds
+    try:
+        return min(_seconds(work, more) for _ in range(3)) / min(_seconds(work, less) for _ in range(3))
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _seconds(work: Callable[[T], object], given: T) -> float:
+    began = time.process_time()
+    work(given)
+    return time.process_time() - began
