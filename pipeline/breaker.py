@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline.channels.channel import ChannelName
+from pipeline.channels.channel import QUEUE
 from pipeline.db import changed, database_now, table
 from pipeline.models import PartnerChannel
 
@@ -122,7 +122,7 @@ def turn(session: Session, way: Way, seconds: float) -> Turn | None:
     After a failure one sender has it to itself, for at most `seconds`. Our own queues are no endpoint of a partner's:
     they are always free.
     """
-    if way.channel == ChannelName.QUEUE:
+    if way.channel == QUEUE:
         return Turn()
     found = session.execute(_STATE, way.row).first()
     if found is None or not found.failures:
@@ -138,7 +138,7 @@ def give_back(session: Session, way: Way) -> None:
 
 def record(session: Session, way: Way, settings: Settings, *, taken: int, failed: bool) -> Health | None:
     """Write what a try of the way came to, in the transaction that records it; None where nothing is kept of the way."""
-    if way.channel == ChannelName.QUEUE:
+    if way.channel == QUEUE:
         return None
     statement = _STATE.add_columns(database_now().label("now")).with_for_update()
     found = session.execute(statement, way.row).first()

@@ -16,7 +16,7 @@ from sqlalchemy import insert, select
 from config.settings import Settings
 from pipeline import partners, recipients
 from pipeline.channels import open_channels
-from pipeline.channels.channel import ChannelName, OutgoingMessage, Target
+from pipeline.channels.channel import QUEUE, OutgoingMessage, Target
 from pipeline.channels.stages import Stage
 from pipeline.db import database_now
 from pipeline.errors import ExportsError, InsufficientRole
@@ -109,11 +109,11 @@ class _WayTried:
 
 
 def _tried(settings: Settings, message: OutgoingMessage, target: Target) -> _WayTried:
-    channel = ChannelName(target.way.channel) if target.way is not None else ChannelName.QUEUE
-    return _WayTried(channel.value, tuple(_within(settings, channel, message, target)))
+    channel = target.way.channel if target.way is not None else QUEUE
+    return _WayTried(channel, tuple(_within(settings, channel, message, target)))
 
 
-def _within(settings: Settings, channel: ChannelName, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
+def _within(settings: Settings, channel: str, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
     """Yield the stages of the channel's test until its time is over, or one does not pass."""
     began = time.monotonic()
     try:

@@ -17,7 +17,7 @@ from pipeline import acknowledgements, attempts, breaker, events, lanes, partner
 from pipeline.attempts import Sent
 from pipeline.bulkhead import room_of
 from pipeline.channels import open_channels
-from pipeline.channels.channel import ChannelName, Receipt
+from pipeline.channels.channel import QUEUE, Receipt
 from pipeline.db import database_now
 from pipeline.errors import (
     ChannelRefused,
@@ -70,7 +70,7 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
     A failure is recorded and put off, never raised. Raises Fenced where the lease was lost.
     """
     lane = Lane(export_id, partner_id, channel)
-    if channel == ChannelName.QUEUE:
+    if channel == QUEUE:
         return _sent_in_order(runtime, lane)
     with runtime.db.read() as session:
         found = session.execute(
@@ -82,11 +82,11 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
         return DeliveryReport()
     account_id, failures = found
     made = SENDERS.work(
-        destination(account_id, lane),
+        destination(runtime.settings, account_id, lane),
         lane,
         room_of(runtime.settings),
         lambda each: _sent_in_order(runtime, each),
-        ails=ails(lane.channel, failures),
+        ails=ails(runtime.settings, lane.channel, failures),
     )
     wakes = dict.fromkeys(lane for report in made for lane in report.wakes)
     return DeliveryReport(
@@ -144,13 +144,13 @@ def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
     left: list[Lane] = []
     for partner_id, channel, failures in found:
         lane = Lane(context.export_id, partner_id, channel)
-        left += _told_first(runtime, context.account_id, lane, ailing=ails(channel, failures))
+        left += _told_first(runtime, context.account_id, lane, ailing=ails(runtime.settings, channel, failures))
     return left
 
 
 def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, ailing: bool) -> list[Lane]:
-    where = destination(account_id, lane)
-    free = lane.channel == ChannelName.QUEUE
+    where = destination(runtime.settings, account_id, lane)
+    free = lane.channel == QUEUE
     if not (free or SENDERS.enter(where, room_of(runtime.settings), ails=ailing)):
         return [lane]
     left: list[Lane] = []
@@ -168,7 +168,7 @@ def _send(settings: Settings, claimed: Claim, lease: Lease) -> Sent:
 
     Raises Fenced where another worker may hold the lane by now and nothing was sent here: nothing is sent then, either.
     """
-    channel = open_channels(settings)[ChannelName(claimed.lane.channel)]
+    channel = open_channels(settings)[claimed.lane.channel]
     receipts: list[Receipt] = []
     durations: list[int] = []
     failure: ChannelUnavailable | ChannelRefused | None = None

@@ -82,7 +82,7 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
             "partner_id": broker.partner_id,
             "submission_type": "handoff",
             "path": broker.path or "byob",
-            "channel": broker.primary.value,
+            "channel": broker.primary,
             "state": SubmissionState.PENDING.value,
             "recipient": ", ".join(broker.mailboxes) or None,
             "subject": handoff_subject(context.batch_id, [unit.invoice.number for _, unit in found.units]),

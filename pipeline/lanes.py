@@ -20,7 +20,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline import acknowledgements, breaker, letters, links, recipients
 from pipeline.channels import open_channels
-from pipeline.channels.channel import Attachment, ChannelName, OutgoingMessage, Target
+from pipeline.channels.channel import Attachment, OutgoingMessage, Target
 from pipeline.db import changed, database_now, utc_now
 from pipeline.leases import KEEPER, Lease
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner, PartnerChannel
@@ -191,7 +191,7 @@ def due_lanes(session: Session, settings: Settings) -> list[Lane]:
 
 def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, trace_parent: str | None) -> Owed:
     event = said.event_type.removeprefix("exports.")
-    channel = open_channels(runtime.settings)[ChannelName(row.channel)]
+    channel = open_channels(runtime.settings)[row.channel]
     now = utc_now()
     attachments = _attachments(runtime, said, row.partner_id, now) if channel.carries_documents else []
     return Owed(

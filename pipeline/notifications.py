@@ -138,7 +138,7 @@ def rows(
                 "id": new_id("dlv"),
                 "notification_id": identity,
                 "partner_id": recipient.partner_id,
-                "channel": channel.value,
+                "channel": channel,
                 "state": state.value,
             }
             for recipient in told[notice.audience]
@@ -329,7 +329,7 @@ def owe(session: Session, account_id: str, notices: Sequence[Notice], told: Mapp
     written = rows(account_id, notices, told, first=following_position(session, export_id))
     write(session, written, due_seconds=0)
     lanes = dict.fromkeys(
-        Lane(export_id, each.partner_id, channel.value)
+        Lane(export_id, each.partner_id, channel)
         for audience in dict.fromkeys(notice.audience for notice in notices)
         for each in told[audience]
         for channel in each.channels

@@ -15,7 +15,7 @@ from pipeline import acknowledgements, breaker, recipients
 from pipeline.bulkhead import Bulkhead, Room, room_of
 from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answers
 from pipeline.channels.borderbuddy import BorderBuddyChannel
-from pipeline.channels.channel import ChannelName, Target
+from pipeline.channels.channel import BORDERBUDDY, Target
 from pipeline.db import database_now
 from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, Refused
 from pipeline.models import BrokerSubmission, Export, Partner, PartnerChannel
@@ -32,7 +32,6 @@ _DAY_SECONDS: Final = 86_400
 
 
 #: One thread of a process asks the borderbuddy endpoint at a time, however many handoffs there are to ask about.
-_ENDPOINT: Final = "borderbuddy"
 ASKERS: Final[Bulkhead[str, str]] = Bulkhead()
 _ONE: Final = Room(each=1, ailing=1)
 
@@ -73,12 +72,10 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
     in between, is recorded again without effect; one that is no answer is moved to in/refused/ with the reason. Nothing
     is raised but DatabaseBusy: a server that cannot be reached is asked again in its turn.
     """
-    with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel=ChannelName.SFTP.value):
+    with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel="sftp"):
         with runtime.db.read() as session:
-            target = recipients.target(
-                session, runtime.settings, account_id, partner_id, ChannelName.SFTP.value, test_export=False
-            )
-            health = breaker.health_of(session, account_id, partner_id).get(ChannelName.SFTP.value)
+            target = recipients.target(session, runtime.settings, account_id, partner_id, "sftp", test_export=False)
+            health = breaker.health_of(session, account_id, partner_id).get("sftp")
         if target is None:
             return Read()
         place = (account_id, partner_id)
@@ -108,7 +105,7 @@ def ask_endpoint(runtime: Runtime, submission_id: str) -> Read:
 
     Where another thread of this process is asking it already, that one asks about this submission next.
     """
-    made = ASKERS.work(_ENDPOINT, submission_id, _ONE, lambda each: _asked(runtime, each))
+    made = ASKERS.work(BORDERBUDDY, submission_id, _ONE, lambda each: _asked(runtime, each))
     return Read(recorded=sum(read.recorded for read in made), repeated=sum(read.repeated for read in made))
 
 
@@ -143,7 +140,7 @@ def _due_folders(session: Session, settings: Settings) -> list[Inquiry]:
     )
     polled_at = col(PartnerChannel.polled_at)
     ready = and_(
-        col(PartnerChannel.channel) == ChannelName.SFTP.value,
+        col(PartnerChannel.channel) == "sftp",
         or_(polled_at.is_(None), polled_at <= database_now(-settings.partner_poll_seconds)),
         or_(col(PartnerChannel.open_until).is_(None), ~breaker.resting()),
         sent_to,
@@ -179,7 +176,7 @@ def _due_submissions(session: Session, settings: Settings) -> list[Inquiry]:
     )
     polled_at = col(BrokerSubmission.polled_at)
     ready = and_(
-        col(BrokerSubmission.channel) == ChannelName.BORDERBUDDY.value,
+        col(BrokerSubmission.channel) == BORDERBUDDY,
         col(BrokerSubmission.handoff_id).is_not(None),
         polled_at <= since,
         polled_at > _long_ago(settings),

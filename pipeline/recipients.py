@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import signing
-from pipeline.channels.channel import ChannelName, Target
+from pipeline.channels.channel import BORDERBUDDY, QUEUE, Target
 from pipeline.models import Partner, PartnerChannel
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
 from pipeline.schemas.profiles import BrokerProfile
@@ -36,15 +36,15 @@ class Recipient:
     test: bool
     path: str | None
     artifact_types: frozenset[str] | None
-    channels: tuple[ChannelName, ...]
+    channels: tuple[str, ...]
     profile: BrokerProfile | None = None
     mailboxes: tuple[str, ...] = ()  # where it is reached by e-mail
 
     @property
-    def primary(self) -> ChannelName:
+    def primary(self) -> str:
         """The channel whose outcome is that of the handoff."""
-        if self.path == "borderbuddy" and ChannelName.BORDERBUDDY in self.channels:
-            return ChannelName.BORDERBUDDY
+        if self.path == "borderbuddy" and BORDERBUDDY in self.channels:
+            return BORDERBUDDY
         return self.channels[0]
 
 
@@ -81,7 +81,7 @@ def operators(session: Session, account_id: str) -> list[Recipient]:
     ).all()
     if rows:
         return list(_recipients(session, account_id, rows).values())
-    return [Recipient(account_id, "operator", False, None, None, (ChannelName.QUEUE,))]
+    return [Recipient(account_id, "operator", False, None, None, (QUEUE,))]
 
 
 def target(
@@ -114,7 +114,7 @@ def targets(session: Session, settings: Settings, account_id: str, partner_id: s
         .order_by(col(PartnerChannel.position))
     )
     found = [_target(session, settings, row, way, test=row.test) for way in ways]
-    default = BorderBuddyWay() if default_way(row.kind, row.path) is ChannelName.BORDERBUDDY else QueueWay()
+    default = BorderBuddyWay() if default_way(row.kind, row.path) == BORDERBUDDY else QueueWay()
     return found or [replace(_target(session, settings, row, None, test=row.test), way=default)]
 
 
@@ -138,15 +138,15 @@ def way_of(row: PartnerChannel) -> Way:
 
 
 def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> dict[str, Recipient]:
-    ways: dict[str, list[ChannelName]] = {row.id: [] for row in rows}
+    ways: dict[str, list[str]] = {row.id: [] for row in rows}
     mailboxes: dict[str, tuple[str, ...]] = {}
     for way in session.scalars(
         select(PartnerChannel)
         .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id).in_(list(ways)))
         .order_by(col(PartnerChannel.position))
     ):
-        ways[way.partner_id].append(ChannelName(way.channel))
-        if way.channel == ChannelName.EMAIL.value:
+        ways[way.partner_id].append(way.channel)
+        if way.channel == "email":
             mailboxes[way.partner_id] = tuple(way.way["addresses"])
     return {
         row.id: Recipient(
@@ -174,11 +174,11 @@ def _sandboxed(recipient: Recipient) -> Recipient:
         test=False,
         path="borderbuddy" if to_broker else None,
         artifact_types=recipient.artifact_types,
-        channels=(ChannelName.BORDERBUDDY if to_broker else ChannelName.QUEUE,),
+        channels=(BORDERBUDDY if to_broker else QUEUE,),
         profile=recipient.profile,
     )
 
 
-def default_way(kind: str, path: str | None) -> ChannelName:
+def default_way(kind: str, path: str | None) -> str:
     """Return how a partner is reached for which no channel was registered."""
-    return ChannelName.BORDERBUDDY if kind == "customs_broker" and path == "borderbuddy" else ChannelName.QUEUE
+    return BORDERBUDDY if kind == "customs_broker" and path == "borderbuddy" else QUEUE

@@ -29,8 +29,6 @@ _BY_STATUS: Final[Mapping[str, Mapping[str, str]]] = {
         "SFTPPermissionDenied": "ask the partner for all rights in out/",
         "FileCorrupt": "the server keeps other bytes than it is sent: tell the partner",
     },
-    "queue": {},
-    "email": {},
 }
 _BY_CHANNEL: Final[Mapping[str, str]] = {
     "queue": "see that the message broker runs (`exports doctor`), and that a queue is bound to what is meant for the partner",

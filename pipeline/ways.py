@@ -11,11 +11,11 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import signing
-from pipeline.channels.channel import ChannelName
+from pipeline.channels.channel import BORDERBUDDY
 from pipeline.channels.destination import is_public, listed
 from pipeline.errors import ValidationFailed
 from pipeline.models import PartnerChannel
-from pipeline.schemas.channels import BorderBuddyWay, QueueWay, SftpWay, Way, WebhookWay
+from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
 
 #: Where an address names no port.
 _PORTS: Final = {"https": 443, "sftp": 22}
@@ -43,8 +43,8 @@ def check(settings: Settings, kind: str, path: str | None, channels: Sequence[Wa
     if names and path == "borderbuddy" and "borderbuddy" not in names:
         raise ValidationFailed("the path borderbuddy needs the channel borderbuddy", field=field)
     for position, way in enumerate(channels):
-        if isinstance(way, WebhookWay | SftpWay):
-            _check_address(settings, way.address, f"{field}/{position}/address")
+        if isinstance(address := getattr(way, "address", None), str):
+            _check_address(settings, address, f"{field}/{position}/address")
 
 
 def _check_address(settings: Settings, address: str, field: str) -> None:
@@ -82,7 +82,7 @@ def write(
     account_id: str,
     partner_id: str,
     channels: Sequence[Way],
-    default: ChannelName,
+    default: str,
 ) -> None:
     """Keep these ways instead of those that there are, in the caller's transaction; without any, the default one.
 
@@ -94,7 +94,7 @@ def write(
         .returning(PartnerChannel)
     ).all()
     kept = {each.channel: each for each in before}
-    given = channels or [BorderBuddyWay() if default is ChannelName.BORDERBUDDY else QueueWay()]
+    given = channels or [BorderBuddyWay() if default == BORDERBUDDY else QueueWay()]
     session.execute(
         insert(PartnerChannel),
         [
@@ -120,13 +120,14 @@ def _credential(
     position: int,
 ) -> str | None:
     """Return the way's credential as it is kept: what is given, else what is there for the same address."""
-    if not isinstance(way, SftpWay):
+    holds = CREDENTIALS & type(way).model_fields.keys()
+    if not holds:
         return None
-    given = way.private_key or way.password
+    given = next((secret for name in holds if (secret := getattr(way, name)) is not None), None)
     if given is not None:
         return signing.seal(settings, account_id, partner_id, given.get_secret_value())
     known = before.get(way.channel)
-    if known is not None and known.way.get("address") == way.address:
+    if known is not None and known.way.get("address") == getattr(way, "address", None):
         return known.credential
     raise ValidationFailed(
         "a new address needs its own credential; give password or privateKey", field=f"/channels/{position}"

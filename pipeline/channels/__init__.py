@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib import import_module
 
 from config.settings import Settings
-from pipeline.channels.borderbuddy import BorderBuddyChannel
-from pipeline.channels.channel import Channel, ChannelName
-from pipeline.channels.email import EmailChannel
-from pipeline.channels.queue import QueueChannel
-from pipeline.channels.sftp import SftpChannel
-from pipeline.channels.webhook import WebhookChannel
+from pipeline.channels.channel import Channel, Opens
+from pipeline.schemas.channels import CHANNELS
 
 
 @lru_cache(maxsize=16)
-def open_channels(settings: Settings) -> Mapping[ChannelName, Channel]:
-    """Return the channels of this process; nothing is connected until something is sent."""
-    return {
-        ChannelName.QUEUE: QueueChannel(settings),
-        ChannelName.WEBHOOK: WebhookChannel(settings),
-        ChannelName.EMAIL: EmailChannel(settings),
-        ChannelName.SFTP: SftpChannel(settings),
-        ChannelName.BORDERBUDDY: BorderBuddyChannel(settings),
-    }
+def open_channels(settings: Settings) -> Mapping[str, Channel]:
+    """Return the channels of this process, each from the file of its name; nothing is connected until something is sent."""
+    return {name: _opens(name)(settings) for name in CHANNELS}
+
+
+def _opens(name: str) -> Opens:
+    opens: Opens = import_module(f"{__name__}.{name}").CHANNEL
+    return opens

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ValidationError
 
 from config.settings import Settings
-from pipeline.channels.channel import OutgoingMessage, Receipt, Target, excerpt
+from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target, excerpt
 from pipeline.channels.post import Poster, open_poster
 from pipeline.channels.probe import Probe, Said, ask, refused, taken
 from pipeline.channels.stages import Stage, run
@@ -36,6 +36,7 @@ class BorderBuddyChannel:
 
     carries_documents = False
     read_by_people = False
+    shared = True
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -97,6 +98,9 @@ class BorderBuddyChannel:
             return SecretBox(self._settings.secret_key).token(SANDBOX_TOKEN)
         token = self._settings.borderbuddy_token
         return None if token is None else token.get_secret_value()
+
+
+CHANNEL: Final[Opens] = BorderBuddyChannel
 
 
 def _handoff(body: bytes) -> HandoffAnswer | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
+from config.settings import Settings
 from pipeline.channels.stages import Stage
 from pipeline.schemas.channels import Way
 from pipeline.schemas.messages import HandoffAnswer
@@ -14,15 +14,9 @@ from pipeline.schemas.messages import HandoffAnswer
 #: How much of an endpoint's answer is kept with the attempt.
 ANSWER_CHARACTERS = 500
 
-
-class ChannelName(StrEnum):
-    """The ways to reach a partner."""
-
-    QUEUE = "queue"
-    WEBHOOK = "webhook"
-    EMAIL = "email"
-    SFTP = "sftp"
-    BORDERBUDDY = "borderbuddy"
+#: The channels that are chosen where nobody named one.
+QUEUE: Final = "queue"
+BORDERBUDDY: Final = "borderbuddy"
 
 
 @dataclass(frozen=True)
@@ -90,15 +84,17 @@ class Receipt:
 
 
 class Channel(Protocol):
-    """One way to reach a partner: a file here and a row in open_channels.
+    """One way to reach a partner: a file in this folder, and a row in schemas/channels.py.
 
-    What callers may say of it is published, and stands with what is: its name in ChannelName, its way in schemas/channels.py.
+    The row is its way: the name, which is the file's too, and what callers may set. The file opens it by `CHANNEL`.
     """
 
     #: Whether it brings documents along; the others tell where they are.
     carries_documents: bool
     #: Whether people read it, so that each message needs a letter.
     read_by_people: bool
+    #: Whether its server is the installation's, one for all partners, so that one partner's failure says nothing of it.
+    shared: bool
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
         """Send the messages in order and yield a receipt for each as it is taken.
@@ -114,6 +110,10 @@ class Channel(Protocol):
         The first that does not pass is the last. Raises ChannelRefused where what was registered cannot be used.
         """
         ...
+
+
+#: How a channel's file opens it.
+Opens = Callable[[Settings], Channel]
 
 
 def excerpt(answer: bytes) -> str | None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from config.settings import Settings
 from pipeline.channels import stages
-from pipeline.channels.channel import Attachment, Letter, OutgoingMessage, Receipt, Target, excerpt
+from pipeline.channels.channel import Attachment, Letter, Opens, OutgoingMessage, Receipt, Target, excerpt
 from pipeline.channels.destination import trusted_certificates
 from pipeline.channels.smtp import MailServer, MailSession, mail_server
 from pipeline.channels.stages import Stage, StageFailed
@@ -71,6 +71,7 @@ class EmailChannel:
 
     carries_documents = True
     read_by_people = True
+    shared = True
 
     def __init__(self, settings: Settings, *, trusted: Callable[[], ssl.SSLContext] = trusted_certificates) -> None:
         self._settings = settings
@@ -181,6 +182,9 @@ class EmailChannel:
             kind, _, rest = each.media_type.partition(";")[0].strip().partition("/")
             mail.add_attachment(_read(each), maintype=kind, subtype=rest, filename=paper_name(each))
         return mail.as_bytes()
+
+
+CHANNEL: Final[Opens] = EmailChannel
 
 
 def _read(attachment: Attachment) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from amqp.exceptions import MessageNacked
 from kombu import Producer
@@ -14,7 +14,7 @@ from kombu.pools import producers
 
 from config import queues
 from config.settings import Settings
-from pipeline.channels.channel import OutgoingMessage, Receipt, Target
+from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target
 from pipeline.channels.message_broker import connection
 from pipeline.channels.stages import Stage, StageFailed, run
 from pipeline.errors import ChannelUnavailable
@@ -38,6 +38,7 @@ class QueueChannel:
 
     carries_documents = False
     read_by_people = False
+    shared = False
 
     def __init__(self, settings: Settings) -> None:
         self._embedded = settings.embedded
@@ -152,6 +153,9 @@ class QueueChannel:
                 raise _Forgotten
         for queue in self._queues:
             producer.maybe_declare(queue)
+
+
+CHANNEL: Final[Opens] = QueueChannel
 
 
 def _let_go(producer: Producer) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from asyncssh import SFTPClient
 
 from config.settings import Settings
 from pipeline.channels.answer_files import DONE, INBOX, REFUSED, AnswerFolder
-from pipeline.channels.channel import OutgoingMessage, Receipt, Target
+from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target
 from pipeline.channels.ssh import Server, Visit, named, server_of
 from pipeline.channels.stages import Stage, StageFailed, run
 from pipeline.channels.upload import OUTBOX, ensure_folder, put, taken, write_whole
@@ -20,6 +21,7 @@ class SftpChannel:
 
     carries_documents = True
     read_by_people = False
+    shared = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -45,6 +47,9 @@ class SftpChannel:
 
     def _visit(self, server: Server) -> Visit:
         return Visit(server, self._settings)
+
+
+CHANNEL: Final[Opens] = SftpChannel
 
 
 def _failing(found: str, remedy: str) -> Callable[[], str]:

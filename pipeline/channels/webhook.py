@@ -13,7 +13,7 @@ from typing import Final
 from standardwebhooks import Webhook
 
 from config.settings import Settings
-from pipeline.channels.channel import OutgoingMessage, Receipt, Target, excerpt
+from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target, excerpt
 from pipeline.channels.post import Poster, open_poster
 from pipeline.channels.probe import Probe, Said, ask, refused, taken
 from pipeline.channels.stages import Stage, run
@@ -35,6 +35,7 @@ class WebhookChannel:
 
     carries_documents = False
     read_by_people = False
+    shared = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -93,6 +94,9 @@ class WebhookChannel:
             seconds=settings.delivery_timeout_seconds,
             ports=settings.destination_ports,
         )
+
+
+CHANNEL: Final[Opens] = WebhookChannel
 
 
 def _foreign_secret() -> str:

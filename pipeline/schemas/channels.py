@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
@@ -77,7 +77,13 @@ class BorderBuddyWay(Closed):
     channel: Literal["borderbuddy"] = "borderbuddy"
 
 
-Way = Annotated[QueueWay | WebhookWay | EmailWay | SftpWay | BorderBuddyWay, Field(discriminator="channel")]
+#: One row a channel; each is opened by the file of its name in pipeline/channels.
+_Rows = QueueWay | WebhookWay | EmailWay | SftpWay | BorderBuddyWay
+
+Way = Annotated[_Rows, Field(discriminator="channel")]
 Ways = Annotated[
     list[Way], Field(max_length=5, description="The first is the primary one: its outcome is the handoff's")
 ]
+
+#: The names of the channels.
+CHANNELS: Final[tuple[str, ...]] = tuple(way.model_fields["channel"].default for way in get_args(_Rows))

@@ -15,7 +15,7 @@ from sqlmodel import Session, col
 from config.logs import configure_logs
 from pipeline import lanes, recipients
 from pipeline.channels import open_channels
-from pipeline.channels.channel import ChannelName, OutgoingMessage
+from pipeline.channels.channel import OutgoingMessage
 from pipeline.db import database_now
 from pipeline.events import NewEvent
 from pipeline.execution import EXPORT_LEVEL, NOTIFY, STEPS
@@ -84,7 +84,7 @@ class Loop:
             )
             for delivery, said in owed
         ]
-        receipts = list(open_channels(runtime.settings)[ChannelName(first.channel)].send(messages, target))
+        receipts = list(open_channels(runtime.settings)[first.channel].send(messages, target))
         with runtime.db.write() as session:
             session.execute(
                 update(Delivery)

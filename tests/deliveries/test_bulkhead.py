@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
+from config.settings import Settings
 from pipeline import delivery, notifications, senders
 from pipeline.bulkhead import Bulkhead, Room
 from pipeline.models import PartnerChannel
@@ -66,8 +67,10 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_
             poll(lambda: len(dead.requests) == patient.settings.delivery_senders == 3)
             assert len(alive.requests) == 4 * 2, "each package of each export, once"
             lane = Lane(waiting[0].export_id, "wh_dead", "webhook")
-            in_line = senders.SENDERS.waiting(senders.destination(builders.ACCOUNT, lane))
-            poll(lambda: len(senders.SENDERS.waiting(senders.destination(builders.ACCOUNT, lane))) == 9)
+            in_line = senders.SENDERS.waiting(senders.destination(patient.settings, builders.ACCOUNT, lane))
+            poll(
+                lambda: len(senders.SENDERS.waiting(senders.destination(patient.settings, builders.ACCOUNT, lane))) == 9
+            )
             assert set(in_line) <= {Lane(each.export_id, "wh_dead", "webhook") for each in waiting}
         finally:
             answers.set()
@@ -98,13 +101,13 @@ def test_no_step_waits_where_all_places_are_taken_and_what_it_leaves_is_woken(
 
 def test_two_accounts_that_call_their_partner_alike_do_not_wait_for_each_other() -> None:
     lane = Lane("exp_1", "br_1", "webhook")
-    assert senders.destination("acc_1", lane) != senders.destination("acc_2", lane)
+    assert senders.destination(Settings(), "acc_1", lane) != senders.destination(Settings(), "acc_2", lane)
 
 
 @pytest.mark.parametrize("channel", ["email", "borderbuddy"])
 def test_what_goes_through_a_server_of_the_installation_shares_its_places(channel: str) -> None:
-    assert senders.destination("acc_1", Lane("exp_1", "br_1", channel)) == senders.destination(
-        "acc_2", Lane("exp_2", "br_2", channel)
+    assert senders.destination(Settings(), "acc_1", Lane("exp_1", "br_1", channel)) == senders.destination(
+        Settings(), "acc_2", Lane("exp_2", "br_2", channel)
     )
 
 
