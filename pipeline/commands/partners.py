@@ -16,8 +16,9 @@ from pipeline.commands.narration import BAD, GOOD
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.server import told_to_end
 from pipeline.commands.view import table
-from pipeline.file_receivers import FileFault, FileReceiver
-from pipeline.receivers import Came, Fault, Receiver
+from pipeline.receivers.endpoint import Came, Fault, Receiver
+from pipeline.receivers.files import FileFault, FileReceiver
+from pipeline.receivers.mail import MailFault, MailReceiver
 from pipeline.schemas.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWay, Way, WebhookWay
 from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind, PartnerView
 from pipeline.schemas.profiles import BrokerProfile
@@ -283,11 +284,38 @@ def file_receiver(
     ended = told_to_end()
     with made:
         if as_json:
-            print_json({"address": made.address, "hostKey": made.host_key, "password": made.password})
+            print_json(json.dumps({"address": made.address, "hostKey": made.host_key, "password": made.password}))
         else:
             out().print(f"[green]{GOOD}[/] files at [bold]{made.address}[/]{f', and does wrong: {bad}' if bad else ''}")
             out().print(f"  host key {made.host_key}\n  password {made.password}", soft_wrap=True)
             aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
+        ended.wait()
+
+
+@app.command("mail-receiver")
+@reported
+def mail_receiver(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Where mails and its certificate lie."),
+    ],
+    bad: Annotated[MailFault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Be the installation's mail server on loopback, to try the connection test against; Ctrl-C ends it."""
+    try:
+        made = MailReceiver(folder.resolve(), fault=bad, port=port)
+    except OSError as error:
+        raise _taken(error) from error
+    ended = told_to_end()
+    with made:
+        if as_json:
+            print_json(json.dumps({"url": made.url, "certificate": str(made.certificate)}))
+        else:
+            out().print(f"[green]{GOOD}[/] mails to [bold]{folder}[/]{f', and does wrong: {bad}' if bad else ''}")
+            aside().print("[dim]  These settings of the service lead to it:[/]")
+            out().print(f"EXPORTS_SMTP_URL={made.url}\nSSL_CERT_FILE={made.certificate}", soft_wrap=True, markup=False)
         ended.wait()
 
 

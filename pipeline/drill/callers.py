@@ -12,7 +12,7 @@ from typing import Any, Final
 from pipeline.client import ApiProblem, ApiUnreachable, Exports
 from pipeline.drill.crowd import Crowd
 from pipeline.drill.history import ENDED, Receipt, Submission
-from pipeline.receivers import Came
+from pipeline.receivers.endpoint import Came
 
 CALLERS: Final = 3
 #: So many exports are under way at a time: enough for every process to have work, few enough to see each kill by itself.

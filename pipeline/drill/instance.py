@@ -18,7 +18,7 @@ from pipeline import accounts, migrations, partners
 from pipeline.client import NO_RETRIES, Exports
 from pipeline.drill.place import Place
 from pipeline.drill.processes import LOOPBACK, DrillFailed, Process, commands, free_port
-from pipeline.receivers import Came, Receiver
+from pipeline.receivers.endpoint import Came, Receiver
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.channels import WebhookWay
 from pipeline.schemas.partners import NewPartner, PartnerKind

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from pipeline import delivery, partners
-from pipeline.receivers import Receiver
+from pipeline.receivers.endpoint import Receiver
 from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open

@@ -38,7 +38,7 @@ def receiving(folder: Path, *options: str) -> Iterator[tuple[str, list[dict[str,
         yield json.loads(process.stdout.readline())["address"], seen
     finally:
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=10)
+        stdout, stderr = process.communicate(timeout=60)
         seen += [json.loads(line) for line in stdout.splitlines()]
         assert (process.returncode, stderr) == (0, "")
 
@@ -128,6 +128,46 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
         _, target = recipients.targets(session, settings, "acc_1", "br_1")
     assert target.credential is not None
     assert target.credential.strip() == file.read_text().strip()
+
+
+@contextmanager
+def standing_in(kind: str, folder: Path, *options: str) -> Iterator[dict[str, str]]:
+    """Run `exports partners mail-receiver` or `file-receiver` over the folder; give what it says of itself."""
+    process = exports(["partners", kind, str(folder), *options, "--json"], {}, folder)
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        assert (process.returncode, stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("bad", "stage"), [(None, None), ("no-mail", "test mail")])
+def test_a_connection_test_over_mail_and_files_meets_the_bundled_servers(
+    there: Commands, tmp_path: Path, bad: str | None, stage: str | None
+) -> None:
+    mails, files = tmp_path / "mails", tmp_path / "files"
+    mails.mkdir()
+    files.mkdir()
+    options = () if bad is None else ("--bad", bad)
+    with standing_in("mail-receiver", mails, *options) as mail, standing_in("file-receiver", files) as file:
+        (tmp_path / "password").write_text(file["password"])
+        broker = ("br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
+        sftp = ("--sftp", file["address"], "--host-key", file["hostKey"], "--credential", str(tmp_path / "password"))
+        there.json("partners", "add", *broker, *sftp, "--email", "desk@broker.example")
+        settings = {
+            **there.environment,
+            "EXPORTS_SMTP_URL": mail["url"],
+            "EXPORTS_MAIL_FROM": "exports@maple.example",
+            "SSL_CERT_FILE": mail["certificate"],
+        }
+        process = exports(["partners", "test", "br_1", "--account", "acc_1", "--json"], settings, tmp_path)
+        stdout, _ = process.communicate(timeout=60)
+    ways = {way["channel"]: way["stages"][-1] for way in json.loads(stdout)["ways"]}
+    assert ways["sftp"]["passed"]
+    assert (ways["email"]["passed"], ways["email"]["name"]) == (bad is None, stage or "test mail")
+    assert (process.returncode, len(list(mails.glob("*.eml")))) == ((0, 1) if bad is None else (1, 0))
 
 
 def test_a_receiver_needs_something_to_believe(there: Commands) -> None:

@@ -108,7 +108,7 @@ class Mailroom:
         secured: dict[str, Any] = {"ssl_context": tls} if implicit else {"tls_context": tls}
         if tls is not None:
             secured |= {"authenticator": self._known, "auth_required": not implicit, "auth_require_tls": not implicit}
-        self._controller = Controller(self, hostname=LOOPBACK, port=free_port(), **secured, **options)
+        self._controller = Controller(self, hostname=LOOPBACK, port=free_port(), ready_timeout=60, **secured, **options)
         self.port = self._controller.port
 
     def __enter__(self) -> Self:

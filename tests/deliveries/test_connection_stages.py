@@ -19,7 +19,7 @@ from pipeline.channels.queue import QueueChannel
 from pipeline.channels.stages import Stage
 from pipeline.channels.webhook import WebhookChannel
 from pipeline.errors import ChannelRefused, ChannelUnavailable
-from pipeline.receivers import FAULTS, Came, Fault, Receiver
+from pipeline.receivers.endpoint import FAULTS, Came, Fault, Receiver
 from pipeline.schemas.channels import WebhookWay
 from pipeline.schemas.messages import CONNECTION_TEST
 from pipeline.signing import new_secret

@@ -18,7 +18,7 @@ from pipeline.channels import inbox
 from pipeline.channels.webhook import check_signature
 from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, UnknownPartner
 from pipeline.models import ConnectionTest, Partner
-from pipeline.receivers import Came, Receiver
+from pipeline.receivers.endpoint import Came, Receiver
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.schemas.partners import PartnerChanges, PartnerTested

@@ -10,7 +10,7 @@ from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Target
 from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.stages import Stage
-from pipeline.file_receivers import FILE_FAULTS, FileFault, FileReceiver
+from pipeline.receivers.files import FILE_FAULTS, FileFault, FileReceiver
 from pipeline.schemas.channels import SftpWay
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")

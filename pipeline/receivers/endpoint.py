@@ -1,28 +1,20 @@
-"""Partners' ends to try the connection test against: one that does everything right, and one for each way to fail."""
+"""A partner's endpoint: a webhook, or that of the borderbuddy path."""
 
 from __future__ import annotations
 
 import hmac
 import json
 import ssl
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from pipeline.channels.webhook import check_signature
-from pipeline.db import utc_now
 from pipeline.errors import InvalidApiKey
+from pipeline.receivers.certificates import self_signed
+from pipeline.receivers.looped import LOOPBACK
 
 #: What a receiver does wrong.
 Fault = Literal[
@@ -41,7 +33,6 @@ FAULTS: Final[Sequence[Fault]] = get_args(Fault)
 
 _STATUSES: Final[dict[Fault, int]] = {"redirects": 308, "missing": 404, "gone": 410, "errors": 500, "busy": 503}
 _MAX_BYTES: Final = 32 * 1024 * 1024
-_LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -77,14 +68,14 @@ class Receiver:
         self._fault = fault
         self._seen = seen
         self._ended = threading.Event()
-        self._server = _Server((_LOOPBACK, port), _handler(self))
-        context = _self_signed() if fault == "self-signed" else tls
+        self._server = _Server((LOOPBACK, port), _handler(self))
+        context = self_signed()[0] if fault == "self-signed" else tls
         if context is not None:
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="receiver", daemon=True)
-        self.url = f"{'http' if context is None else 'https'}://{_LOOPBACK}:{self._server.server_port}/events"
+        self.url = f"{'http' if context is None else 'https'}://{LOOPBACK}:{self._server.server_port}/events"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -156,34 +147,3 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             """Say nothing: `seen` is told."""
 
     return Handler
-
-
-def _self_signed() -> ssl.SSLContext:
-    """Return the TLS settings of a server whose certificate nobody has issued."""
-    now = utc_now()
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "exports receiver")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(_LOOPBACK))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as folder:
-        # The library reads a chain and its key from files alone.
-        path = Path(folder, "receiver.pem")
-        path.touch(mode=0o600)
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
-        context.load_cert_chain(path)
-    return context

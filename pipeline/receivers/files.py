@@ -1,16 +1,15 @@
-"""Partners' SFTP servers to try the connection test against: one that does everything right, and one for each way to fail."""
+"""A partner's SFTP server over a folder."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import socket
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, get_args
 
 import asyncssh
+
+from pipeline.receivers.looped import LOOPBACK, Looped
 
 #: What a file receiver does wrong.
 FileFault = Literal[
@@ -24,17 +23,16 @@ FileFault = Literal[
 ]
 FILE_FAULTS: Final[tuple[FileFault, ...]] = get_args(FileFault)
 
-_LOOPBACK: Final = "127.0.0.1"
 _USERNAME: Final = "partner"
 
 
-class FileReceiver:
+class FileReceiver(Looped):
     """An SFTP server on loopback over `folder`, at which `password` signs in; with a `fault` it does that wrong."""
 
     def __init__(self, folder: Path, *, fault: FileFault | None = None, port: int = 0) -> None:
         """Raises OSError where the port is taken; 0 takes a free one."""
-        self._listener = socket.create_server((_LOOPBACK, port))
-        self.address = f"sftp://{_USERNAME}@{_LOOPBACK}:{self._listener.getsockname()[1]}"
+        super().__init__("file-receiver", port)
+        self.address = f"sftp://{_USERNAME}@{LOOPBACK}:{self.port}"
         self.fault = fault
         self.folder = folder
         self.password = secrets.token_urlsafe(18)
@@ -42,20 +40,7 @@ class FileReceiver:
         told = asyncssh.generate_private_key("ssh-ed25519") if fault == "another-key" else shown
         self._key = shown
         self.host_key = told.export_public_key().decode().strip()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="file-receiver", daemon=True)
         self._acceptor: asyncssh.SSHAcceptor | None = None
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     async def _start(self) -> None:
         self._acceptor = await asyncssh.listen(
@@ -69,9 +54,6 @@ class FileReceiver:
         if self._acceptor is not None:
             self._acceptor.close()
             await self._acceptor.wait_closed()
-        under_way = asyncio.all_tasks() - {asyncio.current_task()}
-        if under_way:
-            await asyncio.wait(under_way, timeout=2)
 
 
 class _Door(asyncssh.SSHServer):

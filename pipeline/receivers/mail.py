@@ -1,0 +1,120 @@
+"""The installation's mail server as a stand-in: it takes every mail into a folder, and sends none on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from pipeline.receivers.certificates import self_signed
+from pipeline.receivers.looped import LOOPBACK, Looped
+
+#: What a mail receiver does wrong.
+MailFault = Literal[
+    "hangs-up",  # closes every connection at once
+    "no-tls",  # offers no encryption
+    "another-name",  # shows a certificate for another address
+    "refuses-all",  # lets nobody sign in
+    "no-sender",  # takes no mail from anybody
+    "no-recipients",  # knows none of them
+    "no-mail",  # refuses what it is handed
+    "slow",  # takes the mail, and does not say so within any patience
+]
+MAIL_FAULTS: Final[tuple[MailFault, ...]] = get_args(MailFault)
+
+_USERNAME: Final = "exports"
+_MAX_BYTES: Final = 32 * 1024 * 1024
+
+
+class MailReceiver(Looped):
+    """An SMTP server with STARTTLS over `folder`, at which `url` signs in; with a `fault` it does that wrong.
+
+    The certificate to believe lies in `certificate`, each mail beside it as it came: 1.eml, 2.eml, and so on.
+    """
+
+    def __init__(self, folder: Path, *, fault: MailFault | None = None, port: int = 0) -> None:
+        """Raises OSError where the port is taken; 0 takes a free one."""
+        super().__init__("mail-receiver", port)
+        password = secrets.token_urlsafe(18)
+        self.url = f"smtp+starttls://{_USERNAME}:{password}@{LOOPBACK}:{self.port}"
+        self.certificate = folder / "certificate.pem"
+        self._password = password
+        self._fault = fault
+        self._folder = folder
+        self._tls, shown = self_signed("192.0.2.1" if fault == "another-name" else LOOPBACK)
+        self.certificate.write_bytes(shown)
+        self._server: asyncio.Server | None = None
+
+    async def _start(self) -> None:
+        # The library warns of a property of its own that it sets itself.
+        logging.getLogger("mail.log").setLevel(logging.ERROR)
+        self._server = await self._loop.create_server(self._serve, sock=self._listener)
+
+    async def _stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    def _serve(self) -> asyncio.Protocol:
+        if self._fault == "hangs-up":
+            return _HangUp()
+        # Nobody signs in over a connection that anybody could read.
+        encrypted = self._fault != "no-tls"
+        return SMTP(
+            _Desk(self._folder, self._fault),
+            hostname="receiver",
+            ident="exports receiver",
+            data_size_limit=_MAX_BYTES,
+            tls_context=self._tls if encrypted else None,
+            authenticator=self._known,
+            auth_required=encrypted,
+            auth_require_tls=encrypted,
+            loop=self._loop,
+        )
+
+    def _known(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: LoginPassword
+    ) -> AuthResult:
+        right = secrets.compare_digest(given.password, self._password.encode())
+        believed = right and given.login == _USERNAME.encode() and self._fault != "refuses-all"
+        return AuthResult(success=believed, handled=False)
+
+
+class _HangUp(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+class _Desk:
+    def __init__(self, folder: Path, fault: MailFault | None) -> None:
+        self._folder = folder
+        self._fault = fault
+
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self._fault == "no-sender":
+            return "550 5.7.1 this receiver does wrong: no-sender"
+        envelope.mail_from = address
+        return "250 OK"
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self._fault == "no-recipients":
+            return "550 5.1.1 this receiver does wrong: no-recipients"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if self._fault == "no-mail":
+            return "554 5.7.1 this receiver does wrong: no-mail"
+        if self._fault == "slow":
+            await asyncio.Event().wait()
+        content = envelope.content or b""
+        number = sum(1 for _ in self._folder.glob("*.eml")) + 1
+        (self._folder / f"{number}.eml").write_bytes(content if isinstance(content, bytes) else content.encode())
+        return f"250 2.0.0 kept as {number}.eml"

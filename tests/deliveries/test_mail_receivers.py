@@ -1,0 +1,68 @@
+"""The bundled mail servers: the connection test passes the good one, and stops at its stage of each that does wrong."""
+
+from __future__ import annotations
+
+import ssl
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from pipeline.channels.channel import OutgoingMessage, Target
+from pipeline.channels.email import EmailChannel
+from pipeline.channels.stages import Stage
+from pipeline.receivers.mail import MAIL_FAULTS, MailFault, MailReceiver
+from pipeline.schemas.channels import EmailWay
+
+MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")
+TARGET = Target("acc_1", "br_1", test=False, way=EmailWay(addresses=["desk@broker.example"]))
+
+STAGES = ["resolve", "connect", "TLS", "sign in", "recipients", "test mail"]
+
+BAD: list[tuple[MailFault, str, str]] = [
+    ("hangs-up", "connect", "EXPORTS_SMTP_URL"),
+    ("no-tls", "TLS", "certificate"),
+    ("another-name", "TLS", "certificate"),
+    ("refuses-all", "sign in", "user and password"),
+    ("no-sender", "recipients", "EXPORTS_MAIL_FROM"),
+    ("no-recipients", "recipients", "addresses"),
+    ("no-mail", "test mail", "does not take the mail"),
+    ("slow", "test mail", "does not take the mail"),
+]
+
+
+def tried(folder: Path, fault: MailFault | None = None) -> list[Stage]:
+    with MailReceiver(folder, fault=fault) as there:
+        settings = Settings.model_validate(
+            {
+                "smtp_url": there.url,
+                "mail_from": "exports@maple.example",
+                "delivery_timeout_seconds": 3 if fault == "slow" else 20,
+            }
+        )
+        believed = ssl.create_default_context(cafile=str(there.certificate))
+        return list(EmailChannel(settings, trusted=lambda: believed).test(MESSAGE, TARGET))
+
+
+def test_the_good_one_passes_every_stage_and_keeps_the_mail(tmp_path: Path) -> None:
+    made = tried(tmp_path)
+    assert [(stage.name, stage.passed) for stage in made] == [(name, True) for name in STAGES]
+    (kept,) = tmp_path.glob("*.eml")
+    assert message_from_bytes(kept.read_bytes(), policy=default)["Subject"] == "Connection test"
+
+
+@pytest.mark.parametrize(("fault", "stage", "remedy"), BAD)
+def test_each_that_does_wrong_is_found_at_its_stage_with_a_remedy(
+    tmp_path: Path, fault: MailFault, stage: str, remedy: str
+) -> None:
+    *passed, last = tried(tmp_path, fault)
+    assert (last.name, last.passed, all(each.passed for each in passed)) == (stage, False, True), last.found
+    assert remedy in (last.remedy or "")
+    assert [each.name for each in (*passed, last)] == STAGES[: len(passed) + 1]
+    assert not list(tmp_path.glob("*.eml"))
+
+
+def test_every_way_to_do_wrong_is_tried() -> None:
+    assert [row[0] for row in BAD] == list(MAIL_FAULTS)
