@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from config.settings import get_settings
 from pipeline.cli import app
 from tests import builders
+from tests.contracts.sent import check_told_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,7 +102,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         yield there
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+    check_told_of(environment["DATABASE_URL"])

@@ -93,7 +93,7 @@ def test_many_endless_bodies_at_once_do_not_fill_the_memory(commands: Commands, 
             assert api.post("/api/exports/preflight", json=builders.plan()).status_code == 200
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()

@@ -10,6 +10,7 @@ import httpx
 
 from tests import builders
 from tests.cli.conftest import Commands, exports
+from tests.contracts.sent import check_told_of
 from tests.deliveries.endpoint import Endpoint, Script, poll
 
 
@@ -50,10 +51,11 @@ def test_exports_are_executed_and_told_while_a_partner_never_answers(commands: C
         finally:
             answers.set()
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
+    assert check_told_of(commands.environment["DATABASE_URL"]) > 5
 
 
 def execute(api: httpx.Client, broker: str, batch: str) -> str:

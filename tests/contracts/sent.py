@@ -15,9 +15,10 @@ from cloudevents.core.formats.json import JSONFormat
 from jsonschema import Draft202012Validator, FormatChecker
 from sqlmodel import col, select
 
+from config.settings import Settings
 from pipeline import lanes
 from pipeline.models import Notification
-from pipeline.runtime import Runtime
+from pipeline.runtime import Runtime, open_runtime
 from tests.contracts import published
 
 FORMATS: Final = FormatChecker()
@@ -61,6 +62,15 @@ def check_told(runtime: Runtime, account_id: str | None = None) -> int:
     for row in rows:
         check(lanes.cloud_event(runtime.settings, row, None, holder="br_1"))
     return len(rows)
+
+
+def check_told_of(database_url: str) -> int:
+    """Do the same for all that is in the database, once the processes that wrote it have ended."""
+    runtime = open_runtime(Settings.model_validate({"database_url": database_url}))
+    try:
+        return check_told(runtime)
+    finally:
+        runtime.close()
 
 
 def _fits(name: str, value: object) -> None:

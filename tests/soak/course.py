@@ -19,6 +19,7 @@ from pipeline.db import Database
 from pipeline.errors import DatabaseBusy
 from tests.acceptance.programs import procfile
 from tests.conftest import Stack
+from tests.contracts.sent import check_told
 from tests.faults.case import PERSONAL
 from tests.faults.client import Client
 from tests.faults.history import Violation, violations
@@ -121,6 +122,7 @@ def soak(folder: Path, seconds: float, seed: int, targets: Targets, told: Callab
             [*site.canaries, *PERSONAL],
         )
         broken = violations(history)
+        check_told(site.runtime)
         _write(folder / "history.jsonl", record, history)
         exports = found.tables["exports"]
         return Soaked(
