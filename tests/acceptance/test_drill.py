@@ -11,6 +11,7 @@ from lxml.etree import parse
 
 from tests.cli.conftest import exports
 from tests.cli.test_demo import ELSEWHERE
+from tests.contracts.sent import check_told_of
 from tests.servers import poll
 
 SECONDS = 250
@@ -36,6 +37,8 @@ def test_interrupted_drill_leaves_nothing_running(tmp_path: Path) -> None:
     next(line for line in process.stderr if "kill -9" in line)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
+    (database,) = tmp_path.glob("exports-drill-*/exports.db")
+    poll(lambda: check_told_of(f"sqlite:///{database}") > 0, SECONDS, "nobody is told anything")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130

@@ -10,6 +10,7 @@ from pipeline.runtime import process_runtime
 from tests.benchmarks.builds import launch
 from tests.benchmarks.exports import accepted, wait_until_told
 from tests.benchmarks.turns import take_turns
+from tests.contracts.sent import check_told
 
 
 def main(count: int) -> None:
@@ -29,6 +30,7 @@ def main(count: int) -> None:
         wait_until_told(runtime, exports)
 
     take_turns(prepare, go)
+    check_told(runtime)
 
 
 if __name__ == "__main__":
