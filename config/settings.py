@@ -182,6 +182,9 @@ class Settings(BaseSettings):
     max_requests: Count = Field(
         500, description="Requests that a process answers at a time, and as many live streams beside them"
     )
+    max_open_exports: Count = Field(
+        10_000, description="Exports of an account that may be under way at a time; more are put off"
+    )
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
     max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
     rate_limit_per_minute: Count = Field(6000, description="Requests a key may make in a minute")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
@@ -23,6 +23,7 @@ from pipeline.errors import (
     IdempotencyKeyReused,
     InvalidAccountScope,
     PlanNotExecutable,
+    RateLimited,
     ValidationFailed,
 )
 from pipeline.events import EventType, NewEvent, chained
@@ -57,6 +58,13 @@ from pipeline.states import ExportState
 RACES: Final = 5
 
 _NOW: Final = select(database_now())
+_exports = table(Export).c
+_UNENDED: Final = select(func.count()).select_from(
+    select(_exports.id)
+    .where(_exports.account_id == bindparam("of_account"), _exports.finished_at.is_(None))
+    .limit(bindparam("most"))
+    .subquery()
+)
 _INTO: Final = tuple(insert(table(model)) for model in (Export, ExportUnit, Step, Event))
 
 _answers = table(IdempotencyRecord).c
@@ -236,10 +244,18 @@ def prepared(
 ) -> NewExport:
     """Check the plan and make everything that acceptance writes; `amends` is the export whose place it is to take.
 
-    Raises PlanNotApproved, PlanExpired and PlanNotExecutable.
+    Raises PlanNotApproved, PlanExpired, PlanNotExecutable, and RateLimited where the account has enough under way.
     """
     check_approval(read.plan, utc_now())
+    most = runtime.settings.max_open_exports
     with runtime.db.read() as session:
+        # Those that are accepted meanwhile are not seen: the bound keeps one account from taking all, to a few.
+        unended = session.execute(_UNENDED, {"of_account": caller.account_id, "most": most}).scalar_one()
+        if unended >= most:
+            raise RateLimited(
+                f"account {caller.account_id} has {most} exports under way, as many as it may; try again once some have ended",
+                headers={"Retry-After": "30"},
+            )
         found = findings_of(session, caller.account_id, read.plan, None if amends is None else amends.export)
         now = session.execute(_NOW).scalar_one()
     if found.blocking:

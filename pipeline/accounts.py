@@ -13,16 +13,17 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, cast
 
 import structlog
-from sqlalchemy import or_, update
+from sqlalchemy import null, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from pipeline import tenancy
 from pipeline.db import database_now, utc_now
 from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
-from pipeline.models import Account, ApiKey
+from pipeline.models import Account, ApiKey, PartnerChannel
 from pipeline.runtime import Runtime
 from pipeline.tenancy import EVERYBODY
+from pipeline.ways import domain_of
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,7 @@ _IMPLIED: Final = {EXECUTE: {READ}, OPERATE: {READ}, ADMIN: {EXECUTE, READ, OPER
 
 _PARTNER_ROLE = re.compile(r"^partner:[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
 _ACCOUNT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+_DOMAIN = re.compile(r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$")
 _GS1_PREFIX = re.compile(r"^[0-9]{4,12}$")
 
 # Bitcoin's base 58: no character that is read as another.
@@ -128,6 +130,37 @@ def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: 
             session.add(Account(id=account_id, name=name, gs1_prefix=gs1_prefix))
     except IntegrityError as error:
         raise ValidationFailed(f"the account {account_id} exists already", field="/accountId") from error
+
+
+def set_mail_domains(runtime: Runtime, account_id: str, domains: Sequence[str] | None) -> list[str] | None:
+    """Have the account send mail to mailboxes of these domains alone, None to any; return them as they are kept.
+
+    A domain does not bring along those below it. Raises NotFound, and ValidationFailed where one is none, or where a
+    partner of the account has a mailbox elsewhere.
+    """
+    kept = None if domains is None else sorted({domain.lower() for domain in domains})
+    for domain in kept or ():
+        if not _DOMAIN.fullmatch(domain):
+            raise ValidationFailed(f"{domain} is no domain; give one as in broker.example", field="/mailDomains")
+    with runtime.db.write() as session:
+        if session.scalar(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update()) is None:
+            raise NotFound(f"there is no account {account_id}", field="/accountId")
+        ways = session.execute(
+            select(col(PartnerChannel.partner_id), col(PartnerChannel.way)).where(
+                col(PartnerChannel.account_id) == account_id, col(PartnerChannel.channel) == "email"
+            )
+        )
+        for partner_id, way in ways:
+            elsewhere = [mailbox for mailbox in way["addresses"] if kept is not None and domain_of(mailbox) not in kept]
+            if elsewhere:
+                raise ValidationFailed(
+                    f"partner {partner_id} is reached at {', '.join(elsewhere)}; give it other addresses first",
+                    field="/mailDomains",
+                )
+        session.execute(
+            update(Account).where(col(Account.id) == account_id).values(mail_domains=null() if kept is None else kept)
+        )
+    return kept
 
 
 def find_account(runtime: Runtime, account_id: str) -> Account | None:

@@ -58,6 +58,7 @@ def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner
     secret = signing.new_secret()
     try:
         with runtime.db.write() as session:
+            ways.check_mailboxes(session, account_id, new.channels, field="/channels")
             session.execute(
                 insert(Partner).values(
                     account_id=account_id,
@@ -126,6 +127,7 @@ def change(runtime: Runtime, account_id: str, partner_id: str, changes: PartnerC
         path = changes.path or row.path
         if changes.channels is not None:
             ways.check(runtime.settings, row.kind, path, changes.channels, field="/channels")
+            ways.check_mailboxes(session, account_id, changes.channels, field="/channels")
         _check_documents(row.kind, changes.artifact_types, changes.profile)
         wanted = changes.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"channels"})
         values = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, select
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -14,7 +14,7 @@ from pipeline import signing
 from pipeline.channels.channel import BORDERBUDDY
 from pipeline.channels.destination import is_public, listed
 from pipeline.errors import ValidationFailed
-from pipeline.models import PartnerChannel
+from pipeline.models import Account, PartnerChannel
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
 
 #: Where an address names no port.
@@ -45,6 +45,27 @@ def check(settings: Settings, kind: str, path: str | None, channels: Sequence[Wa
     for position, way in enumerate(channels):
         if isinstance(address := getattr(way, "address", None), str):
             _check_address(settings, address, f"{field}/{position}/address")
+
+
+def check_mailboxes(session: Session, account_id: str, channels: Sequence[Way], *, field: str) -> None:
+    """Raise ValidationFailed where a mailbox is of a domain that the account may not send mail to."""
+    allowed = session.scalar(
+        select(col(Account.mail_domains)).where(col(Account.id) == account_id).with_for_update(read=True)
+    )
+    if allowed is None:
+        return
+    for position, way in enumerate(channels):
+        for at, address in enumerate(getattr(way, "addresses", ())):
+            if domain_of(address) not in allowed:
+                raise ValidationFailed(
+                    f"this account may send mail to {', '.join(allowed) or 'no domain'}; the installation's operator adds others",
+                    field=f"{field}/{position}/addresses/{at}",
+                )
+
+
+def domain_of(mailbox: str) -> str:
+    """Return the part of a mail address that says where it is, in small letters."""
+    return mailbox.rpartition("@")[2].lower()
 
 
 def _check_address(settings: Settings, address: str, field: str) -> None:

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from pipeline import accounts
 from pipeline.commands.database import opened
-from pipeline.commands.screen import Json, aside, out, print_json, reported
+from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.db import utc_now
 
@@ -51,6 +51,30 @@ def create_account(
         aside().print(f"[dim]exports keys create --account {escape(account)}   makes its first key[/]")
 
 
+@app.command("mail-domains")
+@reported
+def mail_domains(
+    account: AccountId,
+    domains: Annotated[
+        list[str] | None, typer.Argument(metavar="[DOMAIN]...", help="Such as broker.example; none at all: no mail.")
+    ] = None,
+    any_domain: Annotated[bool, typer.Option("--any", help="Mail may go anywhere, as at first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say to which domains an account may send mail."""
+    if any_domain and domains:
+        raise Failure(
+            "--any names every domain already", code=ExitCode.USAGE, remedy="Leave out --any, or the domains."
+        )
+    with opened() as runtime:
+        kept = accounts.set_mail_domains(runtime, account, None if any_domain else domains or [])
+    if as_json:
+        print_json({"id": account, "mailDomains": kept})
+    else:
+        where = "any domain" if kept is None else ", ".join(kept) or "nobody"
+        out().print(f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(where)}")
+
+
 @app.command("list")
 @reported
 def list_accounts(as_json: Json = False) -> None:
@@ -58,11 +82,17 @@ def list_accounts(as_json: Json = False) -> None:
     with opened() as runtime, runtime.db.read() as session:
         rows = accounts.accounts(session)
     if as_json:
-        print_json([{"id": row.id, "name": row.name, "gs1Prefix": row.gs1_prefix} for row in rows])
+        print_json(
+            [
+                {"id": row.id, "name": row.name, "gs1Prefix": row.gs1_prefix, "mailDomains": row.mail_domains}
+                for row in rows
+            ]
+        )
         return
-    made = table("account", "name", "GS1 prefix", "opened")
+    made = table("account", "name", "GS1 prefix", "mail to", "opened")
     for row in rows:
-        made.add_row(escape(row.id), escape(row.name), row.gs1_prefix or "", f"{row.created_at:%Y-%m-%d}")
+        mail = "any domain" if row.mail_domains is None else ", ".join(row.mail_domains) or "nobody"
+        made.add_row(escape(row.id), escape(row.name), row.gs1_prefix or "", mail, f"{row.created_at:%Y-%m-%d}")
     out().print(made)
 
 

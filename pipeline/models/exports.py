@@ -32,6 +32,12 @@ class Export(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("account_id", "batch_id", "revision"),
         Index("ix_exports_account_id_id", "account_id", "id"),
+        Index(
+            "ix_exports_unended",
+            "account_id",
+            postgresql_where=text("finished_at IS NULL"),
+            sqlite_where=text("finished_at IS NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -57,7 +63,7 @@ class Export(SQLModel, table=True):
     trace_parent: str | None = None
     accepted_at: datetime = written_at()
     updated_at: datetime = written_at()
-    finished_at: datetime | None = instant(nullable=True)
+    finished_at: datetime | None = instant(nullable=True)  # None until it has ended, and again once it is retried
     purged_at: datetime | None = instant(nullable=True)  # since when only its hashes and its log are kept
 
 

@@ -19,6 +19,7 @@ class Account(SQLModel, table=True):
     id: str = Field(primary_key=True)
     name: str
     gs1_prefix: str | None = None
+    mail_domains: list[str] | None = Field(default=None, sa_type=JSON_COLUMN)  # None: mail goes to any
     packages_numbered: int = Field(default=0, sa_type=BigInteger)
     ssccs_issued: int = Field(default=0, sa_type=BigInteger)
     created_at: datetime = written_at()

@@ -123,7 +123,7 @@ def served(runtime: Runtime, launches: Launches, keys: Keys | None = None) -> It
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            poll(lambda: server.started, 10, "uvicorn did not start")
+            poll(lambda: server.started, 60, "uvicorn did not start")
             yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True

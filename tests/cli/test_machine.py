@@ -170,6 +170,22 @@ def test_key_is_shown_once_and_listed_without_its_secret(commands: Commands) -> 
     assert commands.json("accounts", "list")[0]["gs1Prefix"] == "0614141"
 
 
+def test_an_account_is_told_where_its_mail_may_go(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    assert commands.json("accounts", "list")[0]["mailDomains"] is None
+    assert commands.json("accounts", "mail-domains", "acc_1", "broker.example") == {
+        "id": "acc_1", "mailDomains": ["broker.example"]
+    }  # fmt: skip
+    assert "broker.example" in commands("accounts", "list").stdout
+    add = ("partners", "add", "br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
+    refused = commands(*add, "--email", "desk@other.example")
+    assert (refused.exit_code, "may send mail to broker.example" in refused.stderr) == (1, True)
+    assert "to nobody" in commands("accounts", "mail-domains", "acc_1").stdout
+    assert "to any domain" in commands("accounts", "mail-domains", "acc_1", "--any").stdout
+    assert commands("accounts", "mail-domains", "acc_1", "a.example", "--any").exit_code == 2
+    assert commands("accounts", "mail-domains", "acc_2", "--any").exit_code == 3
+
+
 def test_a_key_is_rotated_by_command_and_the_older_one_ends_when_it_is_told_to(commands: Commands) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     old = commands.json("keys", "create", "--account", "acc_1", "--role", "read", "--name", "of the desk")

@@ -152,6 +152,20 @@ def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusal
     assert desk.rows(Export) == []
 
 
+def test_a_command_of_an_account_with_enough_under_way_is_refused_with_the_remedy(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(desk.runtime.settings.__dict__, "max_open_exports", 1)
+    desk.command(request(), reply_to="answers")
+    desk.taken("answers")
+    other = builders.plan(batch="batch-2", invoice="A-2")
+    desk.command(request(plan=other, batchId="batch-2", idempotencyKey="k-2"))
+    (refusal,) = desk.taken(queues.REFUSED)
+    assert json.loads(refusal.body)["errorCode"] == "RATE_LIMITED"
+    assert "try again once some have ended" in json.loads(refusal.body)["message"]
+    assert len(desk.rows(Export)) == 1
+
+
 @pytest.mark.parametrize("own", [queues.DEAD, queues.OPERATOR])
 def test_a_reply_is_never_sent_to_a_queue_of_the_service(desk: Desk, own: str) -> None:
     desk.command(request(), reply_to=own)
