@@ -1,8 +1,9 @@
-"""What a worker takes for a wake-up: a message in the form that ours have. Anything else is dropped before Celery looks at it."""
+"""What a worker takes for a wake-up: a message in the form that ours have, which it is rid of in the end or takes no more."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -18,9 +19,14 @@ _UNBOUND: Final = (None, [None, None], (None, None))
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """Celery's consumer, which ends with its worker where JSON is of another kind than it expects.
+    """Celery's consumer, which two things would end that ours goes on after.
 
-    Whoever can write to the message broker could so end every worker with one message each.
+    JSON of another kind than it expects ends it with its worker: whoever can write to the message broker could so end every
+    worker with one message each. It is dropped before Celery looks at it.
+
+    An acknowledgement that is cut off on its way is logged, and the message counts for ever among those that the worker has
+    in hand. After as many as it may have, it asks for no more, while its connection is alive and its sweep goes on. Here the
+    failure ends the connection, and with the next one the count begins anew; what comes again by that is taken as done.
     """
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
@@ -28,6 +34,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         handle = super().create_task_handler(*args, **kwargs)
 
         def take(message: Message) -> None:
+            message.ack_log_error = partial(_or_raise, message.ack)  # type: ignore[method-assign]
+            message.reject_log_error = partial(_or_raise, message.reject)  # type: ignore[method-assign]
             if not is_wake_up(message):
                 log.error(
                     "message_dropped", content_type=str(message.content_type)[:80], bytes=len(message.body or b"")
@@ -43,6 +51,10 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
                 log.exception("message_raised")
 
         return take
+
+
+def _or_raise(settle: Callable[..., None], _log: object, _errors: object, **how: Any) -> None:
+    settle(**how)
 
 
 def is_wake_up(message: Message) -> bool:
