@@ -19,7 +19,7 @@ _UNBOUND: Final = (None, [None, None], (None, None))
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """Celery's consumer, which two things would end that ours goes on after.
+    """Celery's consumer, which goes on after three things that would end it.
 
     JSON of another kind than it expects ends it with its worker: whoever can write to the message broker could so end every
     worker with one message each. It is dropped before Celery looks at it.
@@ -27,7 +27,28 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     An acknowledgement that is cut off on its way is logged, and the message counts for ever among those that the worker has
     in hand. After as many as it may have, it asks for no more, while its connection is alive and its sweep goes on. Here the
     failure ends the connection, and with the next one the count begins anew; what comes again by that is taken as done.
+
+    A Redis that takes no writes, being out of memory or a replica, refuses each new connection when it has half begun: twelve
+    files a second stay open, until the process may open no more. They are closed.
     """
+
+    _begun: Any = None
+
+    def connect(self) -> Any:
+        """Return a new connection; one that comes to nothing is closed."""
+        try:
+            return super().connect()
+        except BaseException:
+            if self._begun is not None:
+                self._begun.release()
+            raise
+        finally:
+            self._begun = None
+
+    def connection_for_read(self, heartbeat: float | None = None) -> Any:
+        """Return a connection that stands, but not yet with all that `connect` does to it."""
+        self._begun = super().connection_for_read(heartbeat)
+        return self._begun
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         """Return what takes each message."""
