@@ -12,9 +12,9 @@ from tests.soak.record import Acceptance, Record
 
 CALLERS: Final = 4
 #: So many exports of one caller are under way at a time.
-UNDER_WAY: Final = 2
+UNDER_WAY: Final = 5
 #: Each caller looks at one of its exports so often; looking costs the machine as much as making them does.
-_LOOK_SECONDS: Final = 0.3
+_LOOK_SECONDS: Final = 0.4
 _PAUSE_SECONDS: Final = 0.25
 _LATER: Final = frozenset({409, 429, 503})
 _ENDED: Final = frozenset({"executed", "failed", "cancelled", "superseded"})
