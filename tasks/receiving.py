@@ -1,4 +1,4 @@
-"""What a worker takes for a wake-up: a message in the form that ours have, which it is rid of in the end or takes no more."""
+"""What a worker takes for a wake-up, a message in the form that ours have, and how it goes on taking them whatever comes."""
 
 from __future__ import annotations
 
