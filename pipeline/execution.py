@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class StepSpec:
     `prepare` does what is slow or reaches outside, in no transaction, and may run more than once; `write` puts its
     result into the database in the one transaction that also marks the step done, and so takes effect exactly once.
     `opens` names the steps that may begin then. The worker that finished a step carries on with the first of them
-    itself where `carries_on` says that this is cheaper than another message.
+    itself where `carries_on` says that this is cheaper than another message. What `renders` needs the process's renderer.
     """
 
     name: str
@@ -53,6 +54,7 @@ class StepSpec:
     prepare: Prepare | None = None
     opens: tuple[str, ...] = ()
     carries_on: bool = False
+    renders: bool = False
 
 
 NOTIFY: Final = ("notify_broker", "notify_warehouse", "notify_operator")
@@ -105,7 +107,13 @@ STEPS: Final[tuple[StepSpec, ...]] = (
     StepSpec("record_packages", True, packages.record, opens=("attach_customs",), carries_on=True),
     StepSpec("attach_customs", True, treatment.attach, opens=("render_documents",)),
     StepSpec(
-        "render_documents", True, rendering.write, prepare=rendering.prepare, opens=("close_unit",), carries_on=True
+        "render_documents",
+        True,
+        rendering.write,
+        prepare=rendering.prepare,
+        opens=("close_unit",),
+        carries_on=True,
+        renders=True,
     ),
     # The last unit to close opens the handoff; which one that is, the database counts.
     StepSpec("close_unit", True, _close_unit, opens=("hand_off",), carries_on=True),
@@ -116,6 +124,8 @@ STEPS: Final[tuple[StepSpec, ...]] = (
     StepSpec("notify_operator", False, _nothing),
 )
 SPECS: Final = {spec.name: spec for spec in STEPS}
+
+_RENDERER: Final = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -174,6 +184,12 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
 
     Where this process is told to end, what is not begun or can be broken off is given back, without counting as an attempt.
     """
+    # A process has one renderer. Who would wait for it has not begun: a plan that ends the process is then alone to blame.
+    with _RENDERER if SPECS[name].renders else nullcontext():
+        return _advance(runtime, export_id, unit_no, name)
+
+
+def _advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcome:
     context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name)
     did: list[str] = []
     wakes: list[Wake] = []
