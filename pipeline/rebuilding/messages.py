@@ -92,17 +92,21 @@ def _states(
         open_state = DeliveryState.WAITING
     if told.given_up_seq is not None and owed_by.seq < told.given_up_seq:
         open_state = DeliveryState.CANCELLED
-    if last is not None and last.outcome == "delivered":
-        settled = DeliveryState.DELIVERED
-    elif dead:
-        settled = DeliveryState.DEAD
-    else:
-        return (open_state,)
+    given_up = told.given_up_seq or 0
     again = [
         (seq, at)
         for seq, at, data in told.resent
         if data.get("deliveryId", row.id) == row.id and data["partnerId"] == row.partner_id
     ]
+    if last is not None and last.outcome == "delivered":
+        settled = DeliveryState.DELIVERED
+    elif dead:
+        settled = DeliveryState.DEAD
+    elif open_state is DeliveryState.CANCELLED and any(seq > given_up for seq, _ in again):
+        # Taken once, sent again after its export was given up, and not taken since.
+        return (open_state, DeliveryState.PENDING)
+    else:
+        return (open_state,)
     if settled is DeliveryState.DEAD and all(seq < dead for seq, _ in again):
         return (settled,)
     # Whether it was sent again since is told by time alone, and a replay does not name each message.
@@ -110,7 +114,6 @@ def _states(
     if not since:
         return (settled,)
     # What is sent again after its export was given up is owed all the same.
-    given_up = told.given_up_seq or 0
     owed = (DeliveryState.PENDING,) if max(since) > given_up else ()
     return (settled, *owed, *((open_state,) if min(since) < given_up or not given_up else ()))
 

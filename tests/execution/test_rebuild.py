@@ -12,6 +12,7 @@ from sqlmodel import SQLModel, col, select
 
 from pipeline import acknowledgements, delivery, rebuilding, replays
 from pipeline.db import Instant, table
+from pipeline.errors import ChannelUnavailable
 from pipeline.execution import NOTIFY, STEPS
 from pipeline.interventions import cancel, retry
 from pipeline.models import (
@@ -149,6 +150,34 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: Ho
     assert differences(either, new) == []
     cancel(either.runtime, builders.ACCOUNT, new, "key_1")
     assert (differences(either, export_id), differences(either, new)) == ([], [])
+
+
+def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_owed(
+    either: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = executed(either)
+    deliver_all(either, export_id)
+    amended(either, export_id)
+    with either.runtime.db.read() as session:
+        told = session.scalars(
+            select(Delivery).where(
+                col(Delivery.export_id) == export_id,
+                col(Delivery.audience) == "operator",
+                col(Delivery.state) == "delivered",
+            )
+        ).first()
+    assert told is not None
+    delivery.resend(either.runtime, builders.ACCOUNT, told.id, "key_1")
+    assert differences(either, export_id) == []
+
+    def down(*_: object) -> None:
+        raise ChannelUnavailable("nobody is there")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.channels.queue.QueueChannel.send", down)
+        assert delivery.deliver(either.runtime, export_id, told.partner_id, told.channel).put_off
+    assert [each.state for each in owed(either, export_id) if each.id == told.id] == ["pending"]
+    assert differences(either, export_id) == []
 
 
 def test_tables_hold_what_the_log_says_of_failure_and_retry(house: House) -> None:
