@@ -82,7 +82,7 @@ def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Des
     assert (response.status_code, response.headers["location"]) == (303, page)
     shown = client.get(page).text
     for stage in ("resolve", "connect", "TLS", "signed event", "wrongly signed event", "old event"):
-        assert f"<td>{stage}</td>" in shown
+        assert f'<td class="whole">{stage}</td>' in shown
     assert ">failed<" not in shown
     for action, state in (("activate", "live"), ("pause", "paused"), ("resume", "live")):
         assert post(client, page, f"{page}/{action}").status_code == 303
