@@ -145,22 +145,27 @@ def set_mail_domains(runtime: Runtime, account_id: str, domains: Sequence[str] |
     with runtime.db.write() as session:
         if session.scalar(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update()) is None:
             raise NotFound(f"there is no account {account_id}", field="/accountId")
-        ways = session.execute(
-            select(col(PartnerChannel.partner_id), col(PartnerChannel.way)).where(
-                col(PartnerChannel.account_id) == account_id, col(PartnerChannel.channel) == "email"
-            )
-        )
-        for partner_id, way in ways:
-            elsewhere = [mailbox for mailbox in way["addresses"] if kept is not None and domain_of(mailbox) not in kept]
-            if elsewhere:
-                raise ValidationFailed(
-                    f"partner {partner_id} is reached at {', '.join(elsewhere)}; give it other addresses first",
-                    field="/mailDomains",
-                )
+        if kept is not None:
+            _check_nobody_elsewhere(session, account_id, kept)
         session.execute(
             update(Account).where(col(Account.id) == account_id).values(mail_domains=null() if kept is None else kept)
         )
     return kept
+
+
+def _check_nobody_elsewhere(session: Session, account_id: str, domains: Collection[str]) -> None:
+    ways = session.execute(
+        select(col(PartnerChannel.partner_id), col(PartnerChannel.way)).where(
+            col(PartnerChannel.account_id) == account_id, col(PartnerChannel.channel) == "email"
+        )
+    )
+    for partner_id, way in ways:
+        elsewhere = [mailbox for mailbox in way["addresses"] if domain_of(mailbox) not in domains]
+        if elsewhere:
+            raise ValidationFailed(
+                f"partner {partner_id} is reached at {', '.join(elsewhere)}; give it other addresses first",
+                field="/mailDomains",
+            )
 
 
 def find_account(runtime: Runtime, account_id: str) -> Account | None:

@@ -71,8 +71,11 @@ def mail_domains(
     if as_json:
         print_json({"id": account, "mailDomains": kept})
     else:
-        where = "any domain" if kept is None else ", ".join(kept) or "nobody"
-        out().print(f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(where)}")
+        out().print(f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(_mailed_to(kept))}")
+
+
+def _mailed_to(domains: list[str] | None) -> str:
+    return "any domain" if domains is None else ", ".join(domains) or "nobody"
 
 
 @app.command("list")
@@ -91,8 +94,8 @@ def list_accounts(as_json: Json = False) -> None:
         return
     made = table("account", "name", "GS1 prefix", "mail to", "opened")
     for row in rows:
-        mail = "any domain" if row.mail_domains is None else ", ".join(row.mail_domains) or "nobody"
-        made.add_row(escape(row.id), escape(row.name), row.gs1_prefix or "", mail, f"{row.created_at:%Y-%m-%d}")
+        mail, opened_on = _mailed_to(row.mail_domains), f"{row.created_at:%Y-%m-%d}"
+        made.add_row(escape(row.id), escape(row.name), row.gs1_prefix or "", mail, opened_on)
     out().print(made)
 
 

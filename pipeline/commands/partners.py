@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
 from pydantic import SecretStr
@@ -252,18 +254,12 @@ def receiver(
         else:
             out().print(f"  {came.status or 'hung up'}  {escape(came.event_type)}  [dim]{escape(came.event_id)}[/]")
 
-    try:
-        made = Receiver(secret or (), token=token, fault=bad, port=port, seen=seen)
-    except OSError as error:
-        raise _taken(error) from error
-    ended = told_to_end()
-    with made:
+    with _standing(lambda: Receiver(secret or (), token=token, fault=bad, port=port, seen=seen)) as made:
         if as_json:
             print_json(json.dumps({"address": made.url}))
         else:
             out().print(f"[green]{GOOD}[/] receiving at [bold]{made.url}[/]{f', and does wrong: {bad}' if bad else ''}")
             aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
-        ended.wait()
 
 
 @app.command("file-receiver")
@@ -277,19 +273,13 @@ def file_receiver(
     as_json: Json = False,
 ) -> None:
     """Be a partner's SFTP server on loopback, to try the connection test against; Ctrl-C ends it."""
-    try:
-        made = FileReceiver(folder.resolve(), fault=bad, port=port)
-    except OSError as error:
-        raise _taken(error) from error
-    ended = told_to_end()
-    with made:
+    with _standing(lambda: FileReceiver(folder.resolve(), fault=bad, port=port)) as made:
         if as_json:
             print_json(json.dumps({"address": made.address, "hostKey": made.host_key, "password": made.password}))
         else:
             out().print(f"[green]{GOOD}[/] files at [bold]{made.address}[/]{f', and does wrong: {bad}' if bad else ''}")
             out().print(f"  host key {made.host_key}\n  password {made.password}", soft_wrap=True)
             aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
-        ended.wait()
 
 
 @app.command("mail-receiver")
@@ -304,21 +294,27 @@ def mail_receiver(
     as_json: Json = False,
 ) -> None:
     """Be the installation's mail server on loopback, to try the connection test against; Ctrl-C ends it."""
-    try:
-        made = MailReceiver(folder.resolve(), fault=bad, port=port)
-    except OSError as error:
-        raise _taken(error) from error
-    ended = told_to_end()
-    with made:
+    with _standing(lambda: MailReceiver(folder.resolve(), fault=bad, port=port)) as made:
         if as_json:
             print_json(json.dumps({"url": made.url, "certificate": str(made.certificate)}))
         else:
             out().print(f"[green]{GOOD}[/] mails to [bold]{folder}[/]{f', and does wrong: {bad}' if bad else ''}")
             aside().print("[dim]  These settings of the service lead to it:[/]")
             out().print(f"EXPORTS_SMTP_URL={made.url}\nSSL_CERT_FILE={made.certificate}", soft_wrap=True, markup=False)
+
+
+_Standing = TypeVar("_Standing", bound=Receiver | FileReceiver | MailReceiver)
+
+
+@contextmanager
+def _standing(make: Callable[[], _Standing]) -> Iterator[_Standing]:
+    """Have a receiver stand until the process is told to end; what it is for is said meanwhile."""
+    try:
+        made = make()
+    except OSError as error:
+        remedy = "Give another by --port; --port 0 takes a free one."
+        raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
+    ended = told_to_end()
+    with made:
+        yield made
         ended.wait()
-
-
-def _taken(error: OSError) -> Failure:
-    remedy = "Give another by --port; --port 0 takes a free one."
-    return Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy)

@@ -31,11 +31,18 @@ def there(commands: Commands) -> Commands:
 @contextmanager
 def receiving(folder: Path, *options: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Run `exports partners receiver` in a process of its own; give its address, and afterwards what it has seen."""
-    process = exports(["partners", "receiver", *options, "--json"], {}, folder)
+    with standing_in(folder, "receiver", *options) as (said, seen):
+        yield said["address"], seen
+
+
+@contextmanager
+def standing_in(folder: Path, *command: str) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
+    """Run one of the receivers in a process of its own; give what it says of itself, and afterwards what else it said."""
+    process = exports(["partners", *command, "--json"], {}, folder)
     seen: list[dict[str, Any]] = []
     try:
         assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["address"], seen
+        yield json.loads(process.stdout.readline()), seen
     finally:
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
@@ -130,19 +137,6 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
     assert target.credential.strip() == file.read_text().strip()
 
 
-@contextmanager
-def standing_in(kind: str, folder: Path, *options: str) -> Iterator[dict[str, str]]:
-    """Run `exports partners mail-receiver` or `file-receiver` over the folder; give what it says of itself."""
-    process = exports(["partners", kind, str(folder), *options, "--json"], {}, folder)
-    try:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())
-    finally:
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
-        assert (process.returncode, stderr) == (0, "")
-
-
 @pytest.mark.parametrize(("bad", "stage"), [(None, None), ("no-mail", "test mail")])
 def test_a_connection_test_over_mail_and_files_meets_the_bundled_servers(
     there: Commands, tmp_path: Path, bad: str | None, stage: str | None
@@ -151,7 +145,10 @@ def test_a_connection_test_over_mail_and_files_meets_the_bundled_servers(
     mails.mkdir()
     files.mkdir()
     options = () if bad is None else ("--bad", bad)
-    with standing_in("mail-receiver", mails, *options) as mail, standing_in("file-receiver", files) as file:
+    with (
+        standing_in(mails, "mail-receiver", str(mails), *options) as (mail, _),
+        standing_in(files, "file-receiver", str(files)) as (file, _),
+    ):
         (tmp_path / "password").write_text(file["password"])
         broker = ("br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
         sftp = ("--sftp", file["address"], "--host-key", file["hostKey"], "--credential", str(tmp_path / "password"))
