@@ -17,20 +17,22 @@ from pipeline.db import utc_now
 from pipeline.receivers.looped import LOOPBACK
 
 
-def self_signed(address: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:
-    """Return the TLS settings of a server at the IP address, and its certificate in PEM, good for a day."""
+def self_signed(name: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:
+    """Return the TLS settings of a server at the IP address or DNS name, and its certificate in PEM, good for a day."""
     now = utc_now()
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "exports receiver")])
+    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "exports receiver")])
+    is_address = name.replace(".", "").isdigit()
+    shown_for = x509.IPAddress(ip_address(name)) if is_address else x509.DNSName(name)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(own)
+        .issuer_name(own)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([shown_for]), critical=False)
         .sign(key, hashes.SHA256())
     )
     shown = certificate.public_bytes(serialization.Encoding.PEM)

@@ -7,25 +7,18 @@ import ssl
 from asyncio import WriteTransport
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
-from functools import cache
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from config.settings import Settings
 from pipeline.channels.channel import Letter, OutgoingMessage, Receipt, Target
 from pipeline.channels.email import EmailChannel
+from pipeline.receivers.certificates import self_signed
 from pipeline.schemas.channels import EmailWay
 from tests.servers import LOOPBACK, free_port
 
@@ -173,40 +166,10 @@ class Certificate:
     trusted: ssl.SSLContext
 
 
-@cache
-def _written(name: str, folder: Path) -> Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
-    named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a mail server of the tests")])
-    now = datetime.now(UTC)
-    alternative: x509.GeneralName = (
-        x509.IPAddress(ip_address(name)) if name.replace(".", "").isdigit() else x509.DNSName(name)
-    )
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(named)
-        .issuer_name(named)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = folder / f"{name}.pem"
-    path.write_bytes(pem + secret)
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(path)
-    return Certificate(server, ssl.create_default_context(cadata=pem.decode()))
-
-
-def certificate(folder: Path, name: str = LOOPBACK) -> Certificate:
+def certificate(name: str = LOOPBACK) -> Certificate:
     """Return a fresh certificate for `name`, trusted by nobody but its own `trusted`."""
-    return _written(name, folder)
+    server, shown = self_signed(name)
+    return Certificate(server, ssl.create_default_context(cadata=shown.decode()))
 
 
 def send(

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -22,16 +21,16 @@ from tests.servers import LOOPBACK, free_port
 
 
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
-def test_the_way_is_encrypted_before_anybody_signs_in(scheme: str, tmp_path: Path) -> None:
-    pair = certificate(tmp_path)
+def test_the_way_is_encrypted_before_anybody_signs_in(scheme: str) -> None:
+    pair = certificate()
     with Mailroom(tls=pair.server, implicit=scheme == "smtps") as room:
         (receipt,) = send(room, scheme=scheme, trusted=pair.trusted)
         assert (receipt.status, room.signed_in, len(room.mails)) == ("250", [USER], 1)
 
 
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
-def test_a_certificate_for_another_name_or_of_another_authority_is_not_believed(scheme: str, tmp_path: Path) -> None:
-    stranger, other = certificate(tmp_path, "mail.example"), certificate(tmp_path)
+def test_a_certificate_for_another_name_or_of_another_authority_is_not_believed(scheme: str) -> None:
+    stranger, other = certificate("mail.example"), certificate()
     for shown, trusted in ((stranger, stranger.trusted), (other, stranger.trusted)):
         with Mailroom(tls=shown.server, implicit=scheme == "smtps") as room:
             with pytest.raises(ChannelUnavailable, match="certificate is not good"):
@@ -45,8 +44,8 @@ def test_a_server_that_offers_no_encryption_is_told_nothing() -> None:
     assert room.mails == []
 
 
-def test_a_wrong_password_waits_for_the_installation_and_kills_no_mail(tmp_path: Path) -> None:
-    pair = certificate(tmp_path)
+def test_a_wrong_password_waits_for_the_installation_and_kills_no_mail() -> None:
+    pair = certificate()
     with Mailroom(tls=pair.server) as room:
         wrong = f"smtp+starttls://{USER}:wrong@{LOOPBACK}:{room.port}"
         with pytest.raises(ChannelUnavailable) as caught:
@@ -96,8 +95,8 @@ def stages_of(made: EmailChannel, *addresses: str) -> list[Stage]:
     return list(made.test(replace(MESSAGE, letter=None), to(*addresses)))
 
 
-def test_a_connection_test_goes_the_whole_way_and_sends_one_mail(tmp_path: Path) -> None:
-    pair = certificate(tmp_path)
+def test_a_connection_test_goes_the_whole_way_and_sends_one_mail() -> None:
+    pair = certificate()
     with Mailroom(tls=pair.server) as room:
         stages = stages_of(channel(room.port, "smtp+starttls", pair.trusted), DESK)
         (mail,) = room.mails
@@ -110,8 +109,8 @@ def test_a_connection_test_goes_the_whole_way_and_sends_one_mail(tmp_path: Path)
     assert mail.parsed["Subject"] == "Connection test"
 
 
-def test_each_stage_of_a_connection_test_can_fail_with_a_remedy(tmp_path: Path) -> None:
-    pair, stranger = certificate(tmp_path), certificate(tmp_path, "mail.example")
+def test_each_stage_of_a_connection_test_can_fail_with_a_remedy() -> None:
+    pair, stranger = certificate(), certificate("mail.example")
     unknown = Script(recipients={DESK: "550 5.1.1 no such user"})
     closed = channel(free_port())
     nowhere = channel(25, smtp_url="smtp://no-such-name.invalid")
