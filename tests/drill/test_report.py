@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from lxml.etree import fromstring
 
+from pipeline.drill.drawing import HEIGHT, WIDTH
 from pipeline.drill.history import Kill
 from pipeline.drill.judge import judge
-from pipeline.drill.picture import HEIGHT, WIDTH, drawn
+from pipeline.drill.picture import drawn
 from pipeline.drill.report import Report
 from tests.drill.test_judge import ended_without_word, said_twice, sound
 

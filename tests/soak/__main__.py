@@ -46,7 +46,7 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=None, help="even: Redis, odd: RabbitMQ")
-    parser.add_argument("--folder", type=Path, default=None, help="where history.jsonl and figures.json go")
+    parser.add_argument("--folder", type=Path, default=None, help="where history.jsonl, figures.json and soak.svg go")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed

@@ -34,6 +34,7 @@ from tests.soak.gauges import Gauges
 from tests.soak.load import Load
 from tests.soak.manners import Manners
 from tests.soak.nemesis import API, POOL, SPARED, WORKER, Nemesis
+from tests.soak.picture import drawn
 from tests.soak.record import Record
 
 NURSERY: Final = "tests.soak.wake_ups"
@@ -125,10 +126,14 @@ def soak(folder: Path, seconds: float, seed: int, targets: Targets, told: Callab
         check_told(site.runtime)
         _write(folder / "history.jsonl", record, history)
         exports = found.tables["exports"]
+        measured = figures(record, exports, broken, rest, targets)
+        values = {figure.name: figure.value for figure in measured}
+        picture = drawn(record, exports, stack=site.stack.name, violations=len(broken), figures=values)
+        (folder / "soak.svg").write_text(picture, encoding="utf-8")
         return Soaked(
             record,
             site.stack.name,
-            figures(record, exports, broken, rest, targets),
+            measured,
             broken,
             extras(record, exports, len(kept.receipts)),
             site.logs_end(),
@@ -187,7 +192,7 @@ def _write(path: Path, record: Record, history: History) -> None:
         def write(kind: str, row: Any) -> None:
             file.write(json.dumps({"kind": kind, **row}, default=str) + "\n")
 
-        write("soak", {"seed": record.seed})
+        write("soak", {"seed": record.seed, "began_at": record.began_at})
         for name in ("faults", "acceptances", "samples"):
             for each in getattr(record, name):
                 write(name.removesuffix("s"), dataclasses.asdict(each))

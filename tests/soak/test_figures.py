@@ -10,14 +10,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from lxml.etree import fromstring
 
+from pipeline.drill.drawing import HEIGHT, WIDTH
 from tests.faults.history import Violation
 from tests.soak import manners, wake_ups
 from tests.soak.figures import Figure, Targets, figures
 from tests.soak.gauges import WARM_SECONDS
 from tests.soak.manners import Manners
+from tests.soak.picture import drawn
 from tests.soak.record import AFTERWARDS_SECONDS, Acceptance, Fault, Record, Sample
 
+SVG = "{http://www.w3.org/2000/svg}"
 TARGETS = Targets(executions=2, faults=1, terminal_p99_seconds=18)
 
 
@@ -49,6 +53,39 @@ def told(
     record, exports = good()
     change(record, exports)
     return {figure.name: figure for figure in figures(record, exports, broken, rest, TARGETS)}
+
+
+def test_picture_says_what_was_found_within_its_edges() -> None:
+    record, exports = good()
+    record.faults.append(Fault("F1", "kill -9 worker", 150.0, 150.0))
+    values = {name: figure.value for name, figure in told().items()}
+    svg = fromstring(drawn(record, exports, stack="postgres-redis", violations=1, figures=values).encode())
+    words = ["".join(each.itertext()) for each in svg.iter(f"{SVG}text")]
+    assert {
+        "exports",
+        "3",
+        "faults",
+        "2",
+        "violations",
+        "1",
+        "acceptance, p95",
+        "30 ms",
+        "to the end, p99",
+        "3.0 s",
+    } <= {*words}
+    assert any("postgres-redis" in each and "seed 1" in each for each in words)
+    for each in svg.iter():
+        for name, most in (("x", WIDTH), ("x1", WIDTH), ("x2", WIDTH), ("y", HEIGHT), ("y1", HEIGHT), ("y2", HEIGHT)):
+            assert 0 <= float(each.get(name, "0")) <= most
+        for point in (each.get("points") or "").split():
+            x, y = map(float, point.split(","))
+            assert 0 <= x <= WIDTH
+            assert 0 <= y <= HEIGHT
+
+
+def test_picture_of_a_soak_that_came_to_nothing_is_drawn_all_the_same() -> None:
+    values = dict.fromkeys(told())
+    assert "none" in drawn(Record(1), [], stack="postgres-redis", violations=0, figures=values)
 
 
 def test_every_target_is_reached_where_nothing_is_wrong_and_outages_do_not_count() -> None:

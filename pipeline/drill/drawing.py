@@ -1,0 +1,144 @@
+"""The parts of a picture of what happened over time: a sheet, tiles with figures, axes, stairs; an SVG that fetches nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+WIDTH: Final = 1160
+HEIGHT: Final = 760
+LEFT, RIGHT, EDGE = 76, 1024, 1120
+#: The two fields that are drawn in, from top to bottom.
+UPPER: Final = (226, 470)
+LOWER: Final = (548, 690)
+
+INK, SOFT, GRID, PAPER = "#1f2933", "#627083", "#e4e9ef", "#ffffff"
+SUBMITTED, EXECUTED, UNDER_WAY, KILL = "#8b98a9", "#0f766e", "#d5efe9", "#d64545"
+GOOD, BAD = "#0f766e", "#c81e1e"
+_TICKS: Final = 6
+_STEPS: Final = (1, 2, 5, 10)
+
+
+def sheet(sentence: str, title: str, about: str, tiles: Sequence[tuple[str, str, str]]) -> Element:
+    """Return a picture with nothing but its head: a title, what it is about, and a tile for each name, value and colour.
+
+    `sentence` is what is read out of it.
+    """
+    svg = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {WIDTH} {HEIGHT}", "width": f"{WIDTH}",
+                          "height": f"{HEIGHT}", "role": "img", "font-family": "ui-sans-serif, system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"})  # fmt: skip
+    SubElement(svg, "title").text = sentence
+    SubElement(svg, "rect", {"width": f"{WIDTH}", "height": f"{HEIGHT}", "rx": "12", "fill": PAPER, "stroke": GRID})
+    label(svg, LEFT - 36, 46, title, size=24, weight=700)
+    label(svg, LEFT - 36, 72, about, fill=SOFT)
+    gap, left = 12, LEFT - 36
+    wide = (EDGE - left - gap * (len(tiles) - 1)) / len(tiles)
+    for number, (name, value, colour) in enumerate(tiles):
+        x = left + number * (wide + gap)
+        box = {"x": n(x), "y": "92", "width": n(wide), "height": "74", "rx": "8", "fill": "#f6f8fa", "stroke": GRID}
+        SubElement(svg, "rect", box)
+        label(svg, x + 16, 116, name, size=13, fill=SOFT)
+        label(svg, x + 16, 150, value, size=26, weight=700, fill=colour)
+    return svg
+
+
+def written(svg: Element) -> str:
+    """Return the picture as a file's text."""
+    return tostring(svg, encoding="unicode") + "\n"
+
+
+def heading(svg: Element, top: float, title: str, legend: Sequence[tuple[str, str]]) -> None:
+    """Write what a field shows, and what its colours are."""
+    label(svg, LEFT - 36, top - 22, title, size=15, weight=600)
+    # One text, so that whoever draws it sets the marks and the words apart by their true widths.
+    words = label(svg, EDGE, top - 22, "", size=13, fill=SOFT, anchor="end")
+    for number, (name, colour) in enumerate(legend):
+        SubElement(words, "tspan", {"fill": colour}).text = f"{chr(0xA0) * 5 if number else ''}\u25a0{chr(0xA0)}"
+        SubElement(words, "tspan").text = name
+
+
+def grid(svg: Element, place: tuple[int, int], ticks: Sequence[float], end: float, unit: str) -> None:
+    """Draw the lines of a field, and the numbers beside and below it."""
+    top, bottom = place
+    for tick in ticks:
+        y = bottom - tick / ticks[-1] * (bottom - top)
+        SubElement(svg, "line", {"x1": n(LEFT), "x2": n(RIGHT), "y1": n(y), "y2": n(y), "stroke": GRID})
+        label(svg, LEFT - 10, y + 4, f"{tick:,g}{unit}", size=12, fill=SOFT, anchor="end")
+    for tick in ticks_of(end, 10):
+        if tick <= end:
+            label(svg, x_of(tick, end), bottom + 20, f"{tick:,g}", size=12, fill=SOFT, anchor="middle")
+
+
+def curves(svg: Element, begun: Sequence[float], ended: Sequence[float], end: float, most: float) -> None:
+    """Draw in the upper field how many had begun and how many had ended at each moment; what lies between is under way."""
+    top, bottom = UPPER
+
+    def points(corners: Iterable[tuple[float, int]]) -> str:
+        return " ".join(f"{n(x_of(at, end))},{n(bottom - count / most * (bottom - top))}" for at, count in corners)
+
+    upper, lower = list(_stairs(begun, end)), list(_stairs(ended, end))
+    area = points((*upper, *reversed(lower)))
+    SubElement(svg, "polygon", {"points": area, "fill": UNDER_WAY, "fill-opacity": "0.9"})
+    for corners, colour in ((upper, SUBMITTED), (lower, EXECUTED)):
+        line = {"points": points(corners), "fill": "none", "stroke": colour, "stroke-width": "2"}
+        SubElement(svg, "polyline", line)
+
+
+def _stairs(instants: Sequence[float], end: float) -> Iterator[tuple[float, int]]:
+    """Yield the corners of a curve that goes up by one at each instant; of very many instants, by a few at some of them."""
+    yield 0.0, 0
+    before = 0
+    by = max(len(instants) // (RIGHT - LEFT), 1)
+    for count in range(by, len(instants) + 1, by):
+        yield instants[count - 1], before
+        yield instants[count - 1], count
+        before = count
+    yield end, len(instants)
+
+
+def ticks_of(most: float, about: int = _TICKS) -> list[float]:
+    """Return round numbers from 0 on, the last of them at least `most`."""
+    unit = 10.0 ** math.floor(math.log10(most / about))
+    step = next(unit * by for by in _STEPS if unit * by * about >= most)
+    return [number * step for number in range(math.ceil(most / step) + 1)]
+
+
+def x_of(seconds: float, end: float) -> float:
+    """Return where a moment lies, of all `end` seconds."""
+    return LEFT + seconds / end * (RIGHT - LEFT)
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in words."""
+    return "none" if seconds == math.inf else f"{seconds:.1f} s"
+
+
+def label(
+    svg: Element,
+    x: float,
+    y: float,
+    words: str,
+    *,
+    size: int = 14,
+    weight: int = 400,
+    fill: str = INK,
+    anchor: str = "start",
+) -> Element:
+    """Write a text, and return it."""
+    given = {
+        "x": n(x),
+        "y": n(y),
+        "font-size": f"{size}",
+        "font-weight": f"{weight}",
+        "fill": fill,
+        "text-anchor": anchor,
+    }
+    made = SubElement(svg, "text", given)
+    made.text = words
+    return made
+
+
+def n(value: float) -> str:
+    """Return a number as it is written in a picture."""
+    return f"{value:.1f}".removesuffix(".0")
