@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -168,13 +168,19 @@ def _send(settings: Settings, claimed: Claim, lease: Lease) -> Sent:
 
     Raises Fenced where another worker may hold the lane by now and nothing was sent here: nothing is sent then, either.
     """
+
+    def still_ours() -> None:
+        if not lease.runs():
+            raise Fenced
+
     channel = open_channels(settings)[claimed.lane.channel]
+    target = replace(claimed.target, still_ours=still_ours)
     receipts: list[Receipt] = []
     durations: list[int] = []
     failure: ChannelUnavailable | ChannelRefused | None = None
     began = before = time.monotonic()
     try:
-        sending = channel.send([each.message for each in claimed.owed], claimed.target)
+        sending = channel.send([each.message for each in claimed.owed], target)
         # Asked before each message: a process that was stopped for long wakes up as the holder of nothing.
         while lease.runs() and (receipt := next(sending, None)) is not None:
             now = time.monotonic()
@@ -187,6 +193,9 @@ def _send(settings: Settings, claimed: Claim, lease: Lease) -> Sent:
                 break
     except (ChannelUnavailable, ChannelRefused) as error:
         failure = error
+    except Fenced:
+        if not receipts:
+            raise
     except Exception as error:
         log.exception("channel_raised")
         failure = ChannelUnavailable(f"{type(error).__name__} in the channel {claimed.lane.channel}")

@@ -47,7 +47,8 @@ class BorderBuddyChannel:
         headers |= _JSON
         with self._poster() as poster:
             for message in messages:
-                answer = poster.post(url, message.body, headers | {"idempotency-key": message.id})
+                own = headers | {"idempotency-key": message.id}
+                answer = poster.post(url, message.body, own, before=target.still_ours)
                 yield Receipt(str(answer.status), excerpt(answer.body), _handoff(answer.body))
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:

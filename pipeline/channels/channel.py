@@ -57,12 +57,17 @@ class OutgoingMessage:
     letter: Letter | None = None  # for the channels that people read
 
 
+def _ours() -> None:
+    """Find nothing in the way of a message: nobody else can have taken it."""
+
+
 @dataclass(frozen=True)
 class Target:
     """Whom the messages go to; `test` keeps them away from live endpoints.
 
     `secrets` sign what goes out, the newest first; `way` is how the partner is reached, without its `credential`.
-    `routing_name` is what routing keys call it where that is not its id.
+    `routing_name` is what routing keys call it where that is not its id. A channel calls `still_ours` just before a message
+    leaves, once it is connected and all is ready; it raises Fenced where another worker may have the message by now.
     """
 
     account_id: str
@@ -72,6 +77,7 @@ class Target:
     secrets: Sequence[str] = field(default=(), repr=False)
     credential: str | None = field(default=None, repr=False)
     routing_name: str | None = None
+    still_ours: Callable[[], None] = field(default=_ours, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,8 @@ class Channel(Protocol):
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
         """Send the messages in order and yield a receipt for each as it is taken.
 
-        Raises ChannelUnavailable or ChannelRefused at the first that is not taken: nothing after it was sent.
+        Raises ChannelUnavailable or ChannelRefused at the first that is not taken, or Fenced at the first that is no
+        longer the caller's to send: nothing after it was sent.
         Each message has the settings' total time to be taken in.
         """
         ...

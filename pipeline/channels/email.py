@@ -89,6 +89,7 @@ class EmailChannel:
             with self._session() as session:
                 session.open()
                 refused = session.address(self._sender().addr_spec, target.way.addresses, len(mail))
+                target.still_ours()
                 code, said = session.hand_in(mail)
             yield Receipt(str(code), excerpt("; ".join([said, *refused]).encode()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,22 +36,33 @@ class Poster:
         self._pool = pool
         self._seconds = seconds
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, before: Callable[[], None] | None = None
+    ) -> Answer:
         """Post `body` and return the answer once its status line says 2xx; a body that breaks off is cut there.
 
+        `before` is called once there is a connection, just before the first byte of the request; what it raises, this does.
         Raises ChannelRefused at 410, ChannelUnavailable at every other failure, both with what the endpoint said.
         """
-        return self._ask("POST", url, dict(headers) | {"content-length": str(len(body))}, body)
+        return self._ask("POST", url, dict(headers) | {"content-length": str(len(body))}, body, before)
 
     def get(self, url: str, headers: Mapping[str, str]) -> Answer:
         """Return what is there, as post does; raises alike."""
-        return self._ask("GET", url, headers, None)
+        return self._ask("GET", url, headers, None, None)
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+    def _ask(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, before: Callable[[], None] | None
+    ) -> Answer:
+        def follow(step: str, _: Mapping[str, object]) -> None:
+            if before is not None and step.endswith(".send_request_headers.started"):
+                before()
+
         self._network.begin(self._seconds)
         sent = {"host": urlsplit(url).netloc.rpartition("@")[2], "accept-encoding": "identity", **headers}
         try:
-            with self._pool.stream(method, url, headers=list(sent.items()), content=body) as response:
+            with self._pool.stream(
+                method, url, headers=list(sent.items()), content=body, extensions={"trace": follow}
+            ) as response:
                 answer = Answer(response.status, _beginning(response))
                 names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         except (

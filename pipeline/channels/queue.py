@@ -60,7 +60,7 @@ class QueueChannel:
         sent = 0
         while True:
             try:
-                for receipt in self._publish(messages[sent:]):
+                for receipt in self._publish(messages[sent:], target.still_ours):
                     sent += 1
                     yield receipt
             except self._foreign as error:
@@ -112,11 +112,12 @@ class QueueChannel:
             )
         return ", ".join(names)
 
-    def _publish(self, messages: Sequence[OutgoingMessage]) -> Iterator[Receipt]:
+    def _publish(self, messages: Sequence[OutgoingMessage], still_ours: Callable[[], None]) -> Iterator[Receipt]:
         with producers[self._connection].acquire(block=True, timeout=self._seconds) as producer:
             try:
                 self._declare(producer)
                 for message in messages:
+                    still_ours()
                     producer.publish(
                         message.body,
                         exchange=queues.exchange,

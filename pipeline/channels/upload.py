@@ -31,8 +31,13 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-async def put(client: SFTPClient, root: str, message: OutgoingMessage) -> Receipt:
-    """Write the message and what comes with it; raises ChannelUnavailable where a file is not taken."""
+async def put(
+    client: SFTPClient, root: str, message: OutgoingMessage, before: Callable[[], None] = lambda: None
+) -> Receipt:
+    """Write the message and what comes with it; raises ChannelUnavailable where a file is not taken.
+
+    `before` is called when all is there but the manifest, without which there is no message; what it raises, this does.
+    """
     if not _ID.fullmatch(message.id) or not all(_DOCUMENT.fullmatch(each.name) for each in message.attachments):
         raise ChannelRefused("the message has an id or a document whose name cannot be that of a file")
     folder = f"{root}{OUTBOX}/{message.id}"
@@ -49,6 +54,7 @@ async def put(client: SFTPClient, root: str, message: OutgoingMessage) -> Receip
     written.append(await _place(client, f"{folder}/{MESSAGE}", own.size, own.sha256, lambda: message.body))
     files = [DeliveredFile(name=each.name, size=each.size, sha256=each.sha256) for each in message.attachments]
     manifest = FileManifest(id=message.id, type=message.type, export_id=message.export_id, files=[*files, own])
+    before()
     await write_whole(client, f"{folder}/{MANIFEST}", _bytes(manifest))
     return Receipt("written", f"files written: {sum(written)}; there already: {len(written) - sum(written)}")
 

@@ -47,7 +47,7 @@ class WebhookChannel:
         with self._poster() as poster:
             for message in messages:
                 headers = _JSON | signed(message.id, message.body, *target.secrets)
-                answer = poster.post(target.way.address, message.body, headers)
+                answer = poster.post(target.way.address, message.body, headers, before=target.still_ours)
                 yield Receipt(str(answer.status), excerpt(answer.body))
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
