@@ -25,6 +25,10 @@ WAREHOUSE: Final = "exports.warehouse"
 OPERATOR: Final = "exports.operator"
 DEAD: Final = "exports.dead"
 
+#: How long RabbitMQ may take to read what is sent to it, to confirm it, and to answer. While an alarm of its memory or disk
+#: is on it reads nothing: whoever waited for the end of that would take nothing either, nor end when it is told to.
+ANSWER_SECONDS: Final = 5.0
+
 EXCHANGE_NAME: Final = "exports"
 DEAD_EXCHANGE_NAME: Final = "exports.dead"
 
@@ -71,7 +75,12 @@ def transport_options(settings: Settings, *, producer_only: bool = False) -> dic
     if settings.message_broker == "memory":
         return {"polling_interval": 0.02}
     if settings.message_broker == "amqp":
-        return {"confirm_publish": True, "read_timeout": None, "connect_timeout": 0.5 if producer_only else 2}
+        # Whoever lets go of a connection says so, and while an alarm of RabbitMQ's is on would wait for its answer for ever.
+        return {
+            "confirm_publish": True,
+            "read_timeout": ANSWER_SECONDS,
+            "connect_timeout": 0.5 if producer_only else 2,
+        }
     # A worker's timeout must exceed the transport's own blocking pop of one second.
     timeout = 0.5 if producer_only else 2
     return {

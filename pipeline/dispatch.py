@@ -16,13 +16,16 @@ from celery.worker import WorkController, state
 from kombu.exceptions import OperationalError
 
 from config.celery import app
-from config.queues import WAKE_UPS
+from config.queues import ANSWER_SECONDS, WAKE_UPS
 from pipeline import stopping
+from pipeline.claims import EXPORT_LEVEL
 from pipeline.delivery import Lane
-from pipeline.execution import EXPORT_LEVEL, NOTIFY, SPECS, STEPS, Outcome, Wake
+from pipeline.execution import NOTIFY, SPECS, STEPS, Outcome, Wake
 from pipeline.polling import Inquiry
 
 log = structlog.get_logger(__name__)
+
+_PATIENCE: Final = {"timeout": ANSWER_SECONDS, "confirm_timeout": ANSWER_SECONDS}
 
 #: Everything that says "the message broker did not take it"; the sweep owes what was not sent.
 UNSENT: Final = (OperationalError, CeleryOperationalError, ConnectionError, TimeoutError, OSError)
@@ -65,9 +68,9 @@ def wake_inquiries(inquiries: Iterable[Inquiry]) -> None:
     """Send a message for each partner that is to be asked for answers; what cannot be sent is due again soon."""
     for each in inquiries:
         if each.submission_id is None:
-            signature = app.signature("exports.read_answers", args=(each.account_id, each.partner_id), immutable=True)
+            signature = _signed("exports.read_answers", each.account_id, each.partner_id)
         else:
-            signature = app.signature("exports.ask_for_answers", args=(each.submission_id,), immutable=True)
+            signature = _signed("exports.ask_for_answers", each.submission_id)
         if not _sent(signature):
             return
 
@@ -90,7 +93,7 @@ def follow(request: Any, outcome: Outcome) -> None:
 
 def _signature(owed: Wake) -> Signature:
     if owed.step is None:
-        return app.signature("exports.deliver", args=(owed.export_id, owed.partner_id, owed.channel), immutable=True)
+        return _signed("exports.deliver", owed.export_id, owed.partner_id, owed.channel)
     if SPECS[owed.step].per_unit:
         return unit_chain(owed.export_id, owed.unit_no, owed.step)
     if owed.step == "hand_off":
@@ -99,7 +102,12 @@ def _signature(owed: Wake) -> Signature:
 
 
 def _step(name: str, export_id: str, unit_no: int) -> Signature:
-    return app.signature(f"exports.{name}", args=(export_id, unit_no), immutable=True)
+    return _signed(f"exports.{name}", export_id, unit_no)
+
+
+def _signed(task: str, *arguments: Any) -> Signature:
+    # With the chain that it is a link of, each carries along how long its sender waits.
+    return app.signature(task, args=arguments, immutable=True, options=_PATIENCE)
 
 
 def _sent(signature: Signature) -> bool:
