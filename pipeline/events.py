@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -112,10 +114,25 @@ def append(
     return instant
 
 
+_request: ContextVar[str | None] = ContextVar("request", default=None)
+
+
+@contextmanager
+def asked_by(request_id: str) -> Iterator[None]:
+    """Have every event that is written in the block say which request it came of, as `requestId`."""
+    token = _request.set(request_id)
+    try:
+        yield
+    finally:
+        _request.reset(token)
+
+
 def chained(
     export_id: str, first: int, actor: str, at: datetime, events: Sequence[NewEvent], prev_hash: str | None = None
 ) -> list[dict[str, Any]]:
     """Return the rows of `events`, numbered from `first`, each with its hash and the hash of the one before it."""
+    request = _request.get()
+    asked = {} if request is None else {"requestId": request}
     rows = []
     for seq, each in enumerate(events, first):
         row = {
@@ -124,7 +141,7 @@ def chained(
             "type": each.type.value,
             "at": at,
             "actor": actor,
-            "data": dict(each.data),
+            "data": {**each.data, **asked},
             "prev_hash": prev_hash,
         }
         prev_hash = event_hash(row)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
+from typing import Final
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+_SANE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 def new_id(prefix: str) -> str:
     """Return `prefix_` and 26 characters: 48 bits of milliseconds, 80 bits of chance (the layout of a ULID)."""
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     return prefix + "_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def request_id(given: str, prefix: str) -> str:
+    """Return the id that a caller gave its request, or a new one where that is none that may stand in a log or a header."""
+    return given if _SANE.fullmatch(given) else new_id(prefix)

@@ -16,13 +16,12 @@ from kombu.mixins import ConsumerProducerMixin
 from config import queues
 from config.celery import app
 from config.logs import configure_logs
-from pipeline import acknowledgements, dispatch
+from pipeline import acknowledgements, dispatch, events, ids
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
 from pipeline.channels.message_broker import connection
 from pipeline.errors import InvalidRequest, Refused, Retryable, ValidationFailed
 from pipeline.failpoints import failpoint
-from pipeline.ids import new_id
 from pipeline.runtime import Runtime, process_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import SentAcknowledgement
@@ -89,8 +88,9 @@ class Intake(ConsumerProducerMixin):
         self.should_stop = True
 
     def _receive(self, message: Message, act: Act, refuse: Refuse) -> None:
-        request_id = str(message.properties.get("message_id") or message.headers.get("id") or new_id("cmd"))
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        given = str(message.properties.get("message_id") or message.headers.get("id") or "")
+        request_id = ids.request_id(given, "cmd")
+        with structlog.contextvars.bound_contextvars(request_id=request_id), events.asked_by(request_id):
             failpoint("intake.before")
             while True:
                 try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Final
 
@@ -12,14 +11,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline import tenancy
+from pipeline import events, ids, tenancy
 from pipeline.api.problems import internal_error, problem
-from pipeline.ids import new_id
 from pipeline.tenancy import NOBODY
 
 log = structlog.get_logger(__name__)
-
-_SANE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
 
 #: What every answer says of itself, unless it says otherwise: it is no page, and no cache keeps it.
 _SECURITY: Final = {
@@ -59,8 +55,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SANE_ID.match(given) else new_id("req")
+        request_id = ids.request_id(Headers(scope=scope).get("x-request-id", ""), "req")
         scope["exports.request_id"] = request_id
         began = time.perf_counter()
         status = 0
@@ -82,7 +77,7 @@ class Envelope:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             # Nobody's rows are seen until a credential has said whose.
-            with tenancy.acting_for(NOBODY):
+            with tenancy.acting_for(NOBODY), events.asked_by(request_id):
                 await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             log.info("caller_left", method=scope["method"], route=_route(scope))

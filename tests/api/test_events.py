@@ -11,10 +11,11 @@ import pytest
 from sqlmodel import col, update
 
 from pipeline.api import events
+from pipeline.execution import advance
 from pipeline.models import BrokerSubmission
 from pipeline.schemas.execution import EventPage, EventView
 from tests import builders
-from tests.api.conftest import Desk
+from tests.api.conftest import Desk, execution
 
 LIVE = {"Accept": "text/event-stream"}
 
@@ -53,6 +54,29 @@ def test_the_log_is_read_by_pages_without_a_gap(desk: Desk) -> None:
         after = page.next_after
     view = client.get(f"/api/exports/{export_id}").json()
     assert seen == [event["seq"] for event in view["events"]] == list(range(1, len(seen) + 1))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("order-run-481", True), ("", False), ("a b", False), ("x" * 200, False), ("é", False)]
+)
+def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key(
+    desk: Desk, given: str, *, kept: bool
+) -> None:
+    key = desk.key("execute", "read", "operate")
+    client = desk.bearing(key.bearer)
+    headers = {b"X-Request-Id": given.encode()}
+    accepted = client.post("/api/exports/execute", json=execution(builders.plan()), headers=headers)
+    export_id = accepted.json()["exportId"]
+    advance(desk.runtime, export_id, 1, "record_packages")
+    cancelled = client.post(f"/api/exports/{export_id}/cancel", headers={"X-Request-Id": "stop-1"})
+    assert cancelled.status_code == 200, cancelled.text
+    said = client.get(f"/api/exports/{export_id}").json()["events"]
+    asked = {event["type"]: (event["actor"], event["data"].get("requestId")) for event in said}
+    (by, request_id) = asked["EXPORT_ACCEPTED"]
+    assert (by, request_id) == (key.id, accepted.headers["x-request-id"])
+    assert (request_id == given) is kept
+    assert asked["EXPORT_CANCELLED"] == (key.id, "stop-1")
+    assert asked["PACKAGES_RECORDED"] == ("record_packages", None)
 
 
 def test_a_stream_tells_what_was_and_what_happens_and_ends(desk: Desk) -> None:

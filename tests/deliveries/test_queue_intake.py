@@ -18,7 +18,7 @@ from config import queues
 from pipeline.acceptance import accept
 from pipeline.channels.webhook import signed
 from pipeline.errors import DatabaseBusy
-from pipeline.models import Acknowledgement, BrokerSubmission, Export
+from pipeline.models import Acknowledgement, BrokerSubmission, Event, Export
 from pipeline.runtime import Runtime
 from tasks import intake
 from tests import builders
@@ -141,6 +141,15 @@ def test_a_command_that_asks_for_a_reply_gets_the_export_that_it_became(desk: De
     assert [each.content_type for each in (first, second)] == ["application/json"] * 2
     (export,) = desk.rows(Export)
     assert json.loads(first.body)["exportId"] == json.loads(second.body)["exportId"] == export.id
+
+
+@pytest.mark.parametrize(("given", "kept"), [("order-run-481", True), ("no\x00id", False), ("", False)])
+def test_the_log_says_of_which_message_an_export_came(desk: Desk, given: str, *, kept: bool) -> None:
+    desk.command(request(), reply_to="answers", correlation_id="c-1", message_id=given)
+    assert len(desk.taken("answers")) == 1
+    (accepted,) = [each for each in desk.rows(Event) if each.type == "EXPORT_ACCEPTED"]
+    assert accepted.actor == "queue"
+    assert (accepted.data["requestId"] == given) is kept
 
 
 def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusals(desk: Desk) -> None:
