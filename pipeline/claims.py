@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, update
 from sqlmodel import Session, col
 
 from pipeline.db import changed, database_now, table
@@ -15,6 +16,10 @@ from pipeline.models import Export, Step
 from pipeline.runtime import Runtime
 from pipeline.states import UNENDED, ExportState, StepState
 from pipeline.steps import StepContext, context_of
+
+#: The unit number of the steps that belong to the export as a whole.
+EXPORT_LEVEL: Final = 0
+FIRST_UNIT: Final = 1
 
 _exports, _steps = table(Export).c, table(Step).c
 _lease_end = database_now(bindparam("lease_seconds"))
@@ -26,9 +31,24 @@ THIS_STEP: Final = (
     _steps.name == bindparam("at_step"),
 )
 
+
+def made_of(export_id: Any, names: Any, count: Any) -> ColumnElement[bool]:
+    """Return the condition that an export is made of the steps with these names, `count` of them, and of no others.
+
+    It is otherwise where another version of the service accepted it. A worker that took a step of it would open the next
+    by its own table, and leave out what it does not know. All units of an export have the same steps: one of them tells.
+    """
+    beside = table(Step).alias()
+    here = and_(beside.c.export_id == export_id, beside.c.unit_no.in_((EXPORT_LEVEL, FIRST_UNIT)))
+    counted = select(func.count()).select_from(beside).where(here).scalar_subquery()
+    return and_(counted == count, ~exists().where(here, beside.c.name.not_in(names)))
+
+
+_OURS: Final = made_of(bindparam("at_export"), bindparam("made_of", expanding=True), bindparam("of_so_many"))
+
 _BEGIN: Final = (
     update(table(Export))
-    .where(_exports.id == bindparam("at_export"), _exports.state == ExportState.ACCEPTED.value)
+    .where(_exports.id == bindparam("at_export"), _exports.state == ExportState.ACCEPTED.value, _OURS)
     .values(state=ExportState.EXECUTING.value, updated_at=database_now())
 )
 
@@ -39,6 +59,7 @@ _CLAIM: Final = (
         _steps.state == StepState.OWED.value,
         or_(_steps.lease_until.is_(None), _steps.lease_until <= database_now()),
         exists().where(_exports.id == bindparam("at_export"), _exports.state.in_(UNENDED)),
+        _OURS,
     )
     .values(
         fence=_steps.fence + 1,
@@ -67,15 +88,18 @@ _CLAIM_OPENED: Final = (
 )
 
 
-def claim(runtime: Runtime, export_id: str, unit_no: int, name: str, *, begins: bool) -> StepContext | None:
+def claim(
+    runtime: Runtime, export_id: str, unit_no: int, name: str, *, begins: bool, among: Collection[str]
+) -> StepContext | None:
     """Take the step's lease, on the database's clock; None where it is done, held, not due or its export has ended.
 
-    `begins` says that this step is the first of its unit, so that the export is executing from now on.
+    `begins` says that this step is the first of its unit, so that the export is executing from now on; `among` names the
+    steps that an export is made of in this version. One that is made of others is left to whoever knows them.
     """
-    here = place(export_id, unit_no, name)
+    here = place(export_id, unit_no, name) | {"made_of": [*among], "of_so_many": len(among)}
     with runtime.db.write() as session:
         if begins:
-            session.execute(_BEGIN, {"at_export": export_id})
+            session.execute(_BEGIN, here)
         row = session.execute(_CLAIM, here | {"lease_seconds": runtime.settings.lease_seconds}).first()
         if row is None:
             return None

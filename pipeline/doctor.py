@@ -20,7 +20,7 @@ from pipeline.customs.reference import load_rules
 from pipeline.db import Database, database_now, translated, utc_now
 from pipeline.documents import fonts
 from pipeline.errors import ExportsError, RulesInvalid
-from pipeline.migrations import walls
+from pipeline.migrations import Standing, walls
 
 #: Beyond it leases and signatures are misjudged.
 MAX_SKEW_SECONDS: Final = 5.0
@@ -83,8 +83,11 @@ def _database(settings: Settings) -> str:
 
 def _migrations(settings: Settings) -> str:
     with _opened(settings) as database:
-        if not migrations.is_current(database):
-            raise Ailing("the tables are not those of this version")
+        stands = migrations.standing(database)
+    if stands is Standing.BEHIND:
+        raise Ailing("the tables are not those of this version")
+    if stands is Standing.AHEAD:
+        return "the tables are a newer version's, on which this one works until it is replaced"
     return "at the newest revision"
 
 

@@ -15,7 +15,17 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from pipeline import deadlines, delivery, events, handoff, notifications, packages, rendering, setbacks, stopping
-from pipeline.claims import THIS_STEP, claim, claim_opened, give_back, held, place, still_holds
+from pipeline.claims import (
+    EXPORT_LEVEL,
+    THIS_STEP,
+    claim,
+    claim_opened,
+    give_back,
+    held,
+    made_of,
+    place,
+    still_holds,
+)
 from pipeline.customs import treatment
 from pipeline.db import changed, database_now, table
 from pipeline.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
@@ -30,9 +40,6 @@ from pipeline.steps import StepContext
 from pipeline.timeouts import TIMEOUTS
 
 log = structlog.get_logger(__name__)
-
-#: The unit number of the steps that belong to the export as a whole.
-EXPORT_LEVEL: Final = 0
 
 Prepare = Callable[[Runtime, StepContext], Any]
 Write = Callable[[Session, StepContext, Any], Sequence[NewEvent]]
@@ -190,7 +197,7 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
 
 
 def _advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcome:
-    context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name)
+    context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name, among=SPECS)
     did: list[str] = []
     wakes: list[Wake] = []
     while context is not None:
@@ -307,12 +314,17 @@ def owed_again(runtime: Runtime) -> list[Wake]:
     On the way, what is overdue at the customs broker's is told to the operators, and a step that ended its worker as often
     as it may be begun is not woken again: its export is quarantined.
 
-    Each is put off by `stalled_seconds` as it is returned, so that any number of sweeps at once does no harm.
+    Each is put off by `stalled_seconds` as it is returned, so that any number of sweeps at once does no harm. What another
+    version of the service accepted, with other steps, is left to that version's.
     """
     settings = runtime.settings
     due = (
         select(col(Step.export_id), col(Step.unit_no), col(Step.name))
-        .where(col(Step.state) == StepState.OWED.value, col(Step.due_at) <= database_now())
+        .where(
+            col(Step.state) == StepState.OWED.value,
+            col(Step.due_at) <= database_now(),
+            made_of(col(Step.export_id), [*SPECS], len(SPECS)),
+        )
         .order_by(col(Step.due_at))
         .limit(settings.sweep_limit)
     )

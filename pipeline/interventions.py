@@ -8,11 +8,11 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from pipeline import events, inspection, withdrawals
-from pipeline.claims import at
+from pipeline.claims import EXPORT_LEVEL, at
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
 from pipeline.events import EventType, NewEvent
-from pipeline.execution import EXPORT_LEVEL, Wake
+from pipeline.execution import Wake
 from pipeline.models import Export, Package, Step
 from pipeline.moves import move
 from pipeline.runtime import Runtime

@@ -12,6 +12,7 @@ from pipeline import migrations, tenancy
 from pipeline.db import database_now
 from pipeline.errors import DatabaseBusy
 from pipeline.lanes import claimable, lane_is_free
+from pipeline.migrations import Standing
 from pipeline.models import Attempt, Delivery, Export, Step
 from pipeline.runtime import Runtime
 from pipeline.states import UNENDED, StepState
@@ -33,12 +34,15 @@ class Part:
 def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> list[Part]:
     """Return every part; where the database does not answer, nothing else is known."""
     try:
-        if not migrations.is_current(runtime.db):
+        stands = migrations.standing(runtime.db)
+        if stands is Standing.BEHIND:
             return [Part("database", ok=False, message="its tables are not this version's; run `exports migrate`")]
+        # Red would take every process of the older version away before one of the newer is there.
+        whose = "this version's" if stands is Standing.CURRENT else "a newer version's; replace this process"
         watch = _Watch(patience_seconds, min(runtime.settings.stalled_seconds, patience_seconds / 2))
         with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
             return [
-                Part("database", ok=True, message="answers, and its tables are this version's"),
+                Part("database", ok=True, message=f"answers, and its tables are {whose}"),
                 watch.sweep(session),
                 watch.steps(session),
                 watch.deliveries(session),

@@ -319,7 +319,7 @@ class RabbitMQ(Server):
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
             # Makes the script exec the node instead of waiting beside it: the process that we hold is the node.
             "RABBITMQ_ALLOW_INPUT": "1",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput -kernel inet_dist_use_interface {{{LOOPBACK.replace('.', ',')}}}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput -rabbit channel_tick_interval 1000 -kernel inet_dist_use_interface {{{LOOPBACK.replace('.', ',')}}}",
         }
 
     def start(self) -> Self:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +13,10 @@ from sqlmodel import SQLModel
 
 from pipeline import migrations, models
 from pipeline.db import Database
+from pipeline.migrations import Standing
+
+#: The newest revision of before the first release. From then on processes of an older version work on newer tables.
+UNRELEASED = "0013"
 
 
 @pytest.fixture
@@ -25,11 +31,71 @@ def tables(database: Database) -> set[str]:
 
 
 def test_newest_revision_is_what_the_models_say(bare: Database) -> None:
-    assert not migrations.is_current(bare)
+    assert migrations.standing(bare) is Standing.BEHIND
     migrations.upgrade(bare)
-    assert migrations.is_current(bare)
+    assert migrations.standing(bare) is Standing.CURRENT
     assert tables(bare) == set(SQLModel.metadata.tables)
     migrations.check(bare)
+
+
+def test_database_of_a_newer_version_is_known_for_one_and_left_alone(bare: Database) -> None:
+    migrations.upgrade(bare)
+    with bare.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    assert migrations.standing(bare) is Standing.AHEAD
+    migrations.upgrade(bare)
+    assert migrations.standing(bare) is Standing.AHEAD
+
+
+def breaks_older_versions(source: str) -> list[str]:
+    """Return the calls of a revision's `upgrade` that take something from who works on the tables of before."""
+    (upgrade,) = (
+        each for each in ast.parse(source).body if isinstance(each, ast.FunctionDef) and each.name == "upgrade"
+    )
+    found = []
+    for call in ast.walk(upgrade):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+            continue
+        said = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        if call.func.attr == "add_column":
+            (column,) = (each for each in call.args if isinstance(each, ast.Call))
+            asked = {keyword.arg: ast.unparse(keyword.value) for keyword in column.keywords}
+            wrong = asked.get("nullable") != "True" and "server_default" not in asked
+        else:
+            wrong = call.func.attr in {"drop_column", "drop_table", "rename_table"} or (
+                call.func.attr == "alter_column" and {*said} - {"existing_type", "nullable"} != set()
+            )
+            wrong = wrong or (said.get("nullable") == "False" and call.func.attr == "alter_column")
+        if wrong:
+            found.append(ast.unparse(call))
+    return found
+
+
+def test_revision_takes_nothing_from_an_older_version_that_still_runs() -> None:
+    for path in sorted((Path(migrations.__file__).parent / "versions").glob("0*.py")):
+        if path.name[:4] > UNRELEASED:
+            assert breaks_older_versions(path.read_text(encoding="utf-8")) == [], path.name
+
+
+@pytest.mark.parametrize(
+    ("statement", "breaks"),
+    [
+        ("op.add_column('exports', sa.Column('a', sa.String(), nullable=True))", False),
+        ("batch_op.add_column(sa.Column('a', sa.Integer(), nullable=False, server_default='0'))", False),
+        ("op.create_table('a', sa.Column('id', sa.String(), nullable=False))", False),
+        ("op.create_index('ix_a', 'exports', ['account_id'])", False),
+        ("op.alter_column('exports', 'a', existing_type=sa.String(), nullable=True)", False),
+        ("batch_op.add_column(sa.Column('a', sa.Integer(), nullable=False))", True),
+        ("batch_op.add_column(sa.Column('a', sa.Integer()))", True),
+        ("op.alter_column('exports', 'a', existing_type=sa.String(), nullable=False)", True),
+        ("op.alter_column('exports', 'a', new_column_name='b')", True),
+        ("batch_op.drop_column('a')", True),
+        ("op.drop_table('exports')", True),
+    ],
+)
+def test_what_would_take_something_is_told(statement: str, *, breaks: bool) -> None:
+    source = f"def upgrade():\n    with here as batch_op:\n        {statement}\n"
+    assert bool(breaks_older_versions(source)) is breaks
 
 
 def test_column_that_no_revision_made_is_noticed(bare: Database) -> None:

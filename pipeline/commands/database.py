@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from config.settings import get_settings
 from pipeline import migrations
 from pipeline.commands.screen import ExitCode, Failure
+from pipeline.migrations import Standing
 from pipeline.runtime import Runtime, open_runtime
 
 
 @contextmanager
 def opened() -> Iterator[Runtime]:
-    """Give a runtime of the settings, its database at the newest revision; raises Failure where it is not."""
+    """Give a runtime of the settings, its database at this version's revision or a newer one's; raises Failure where it is not."""
     runtime = open_runtime(get_settings())
     try:
         ensure_current(runtime)
@@ -23,12 +24,12 @@ def opened() -> Iterator[Runtime]:
 
 
 def ensure_current(runtime: Runtime) -> None:
-    """See to it that the database is at the newest revision.
+    """See to it that the database is at this version's revision, or a newer one's.
 
     A SQLite file is nobody else's, so it is brought there; on PostgreSQL that is for the release step alone, and a
     Failure says so.
     """
-    if migrations.is_current(runtime.db):
+    if migrations.standing(runtime.db) is not Standing.BEHIND:
         return
     if not runtime.db.is_sqlite:
         raise Failure(

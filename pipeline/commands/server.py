@@ -6,7 +6,7 @@ import signal
 import threading
 from contextlib import closing
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
@@ -18,6 +18,7 @@ from pipeline.commands.database import ensure_current
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.customs.reference import load_rules
 from pipeline.db import Database
+from pipeline.migrations import Standing
 from pipeline.runtime import ensure_own_credentials, process_runtime
 
 app = typer.Typer()
@@ -98,6 +99,13 @@ def told_to_end() -> threading.Event:
     return told
 
 
+_FOUND: Final = {
+    Standing.BEHIND: "is now at the newest revision",
+    Standing.CURRENT: "was at the newest revision",
+    Standing.AHEAD: "is at a newer version's revision, and was left alone",
+}
+
+
 @app.command()
 @reported
 def migrate(as_json: Json = False) -> None:
@@ -105,14 +113,14 @@ def migrate(as_json: Json = False) -> None:
     settings = get_settings()
     database = Database(settings.database_url, timeout_seconds=settings.database_timeout_seconds)
     try:
-        was_current = migrations.is_current(database)
+        before = migrations.standing(database)
         migrations.upgrade(database)
     finally:
         database.dispose()
     if as_json:
-        print_json({"migrated": not was_current})
+        print_json({"migrated": before is Standing.BEHIND})
     else:
-        out().print(f"[green]✓[/] the database {'was' if was_current else 'is now'} at the newest revision")
+        out().print(f"[green]✓[/] the database {_FOUND[before]}")
 
 
 @app.command("doctor")

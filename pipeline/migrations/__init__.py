@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from pipeline.migrations import walls
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the database to `revision`; one that is there already is left as it is.
+    """Bring the database to `revision`; one that is there already, or ahead of this version, is left as it is.
 
     At the newest, PostgreSQL has the walls between accounts that the models of today ask for.
     """
+    if standing(database) is Standing.AHEAD:
+        return
     with _altering(database) as connection:
         command.upgrade(_config(connection), revision)
         if revision == "head" and not database.is_sqlite:
@@ -43,14 +47,31 @@ def check(database: Database) -> None:
         command.check(_config(connection))
 
 
-def is_current(database: Database) -> bool:
-    """Tell whether the database is at the newest revision.
+class Standing(Enum):
+    """How a database's tables stand to those of this version."""
+
+    BEHIND = "behind"  # they are to be brought to this version's, or there are none
+    CURRENT = "current"
+    AHEAD = "ahead"  # a newer version was here; migrations only add, so this one works on them, too
+
+
+def standing(database: Database) -> Standing:
+    """Tell how the database's tables stand to those of this version.
 
     Raises DatabaseBusy where it does not answer.
     """
     with translated(), database.engine.connect() as connection:
         at = MigrationContext.configure(connection).get_current_revision()
-    return at == ScriptDirectory.from_config(_config(None)).get_current_head()
+    newest, *older = _revisions()
+    if at == newest:
+        return Standing.CURRENT
+    return Standing.BEHIND if at is None or at in older else Standing.AHEAD
+
+
+@cache
+def _revisions() -> list[str]:
+    """Return all revisions that this version knows, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()]
 
 
 @contextmanager

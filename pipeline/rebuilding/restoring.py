@@ -11,9 +11,9 @@ from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, events, handoff, notifications
+from pipeline.claims import EXPORT_LEVEL
 from pipeline.db import database_now, table
 from pipeline.events import EventType, NewEvent
-from pipeline.execution import EXPORT_LEVEL
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Step
 from pipeline.rebuilding.checking import Difference, Rebuilt, check
 from pipeline.rebuilding.tables import Row

@@ -10,8 +10,9 @@ from typing import Any
 from sqlmodel import SQLModel
 
 from pipeline import packages
+from pipeline.claims import EXPORT_LEVEL
 from pipeline.customs import treatment
-from pipeline.execution import EXPORT_LEVEL, NOTIFY, STEPS
+from pipeline.execution import NOTIFY, STEPS
 from pipeline.letters import handoff_subject
 from pipeline.models import (
     Acknowledgement,

@@ -37,9 +37,12 @@ def test_health_needs_a_key_and_names_every_part(desk: Desk) -> None:
     )
 
 
-def test_tables_of_another_version_are_not_ready(desk: Desk) -> None:
+def test_tables_of_an_older_version_are_not_ready_and_those_of_a_newer_are(desk: Desk) -> None:
     with desk.runtime.db.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    assert desk.bearing(None).get("/readyz").status_code == 200
+    with desk.runtime.db.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     response = desk.bearing(None).get("/readyz")
     assert (response.status_code, response.json()["errorCode"]) == (503, "NOT_READY")
     assert [part["name"] for part in response.json()["details"]["parts"]] == ["database"]

@@ -16,9 +16,10 @@ from config.logs import configure_logs
 from pipeline import lanes, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import OutgoingMessage
+from pipeline.claims import EXPORT_LEVEL
 from pipeline.db import database_now
 from pipeline.events import NewEvent
-from pipeline.execution import EXPORT_LEVEL, NOTIFY, STEPS
+from pipeline.execution import NOTIFY, STEPS
 from pipeline.models import Attempt, Delivery, Event, Export, Notification
 from pipeline.runtime import Runtime, process_runtime
 from pipeline.states import DeliveryState, ExportState

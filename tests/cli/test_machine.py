@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +92,22 @@ def test_wrong_setting_is_a_usage_error(commands: Commands) -> None:
 def test_migrating_twice_changes_nothing(commands: Commands) -> None:
     assert commands.json("migrate") == {"migrated": True}
     assert commands.json("migrate") == {"migrated": False}
+
+
+def test_tables_of_a_newer_version_are_worked_on_and_left_alone(commands: Commands) -> None:
+    commands.json("migrate")
+    with closing(sqlite3.connect(commands.environment["DATABASE_URL"].removeprefix("sqlite:///"))) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    said = commands("migrate")
+    assert (said.exit_code, "a newer version's revision, and was left alone" in said.output) == (0, True)
+    assert commands.json("migrate") == {"migrated": False}
+    assert commands.json("accounts", "list") == []
+    code, checks = outcomes(commands)
+    assert (code, checks["migrations"]["found"]) == (
+        0,
+        "the tables are a newer version's, on which this one works until it is replaced",
+    )
 
 
 def test_database_that_does_not_answer_is_unreachable(commands: Commands) -> None:

@@ -18,7 +18,8 @@ from pipeline.acceptance import accept
 from pipeline.accounts import Caller
 from pipeline.claims import claim
 from pipeline.errors import InvalidState
-from pipeline.execution import Wake, advance, owed_again
+from pipeline.execution import SPECS, Wake, advance, owed_again
+from pipeline.migrations import Standing
 from pipeline.models import Artifact, Delivery, Export, Notification
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest
@@ -77,7 +78,7 @@ def under_way(runtime: Runtime) -> list[str]:
         for unit_no, step in stage:
             assert step in advance(runtime, export_id, unit_no, step).did
         exports.append(export_id)
-    assert claim(runtime, exports[HELD], 1, "render_documents", begins=False) is not None
+    assert claim(runtime, exports[HELD], 1, "render_documents", begins=False, among=SPECS) is not None
     return exports
 
 
@@ -164,7 +165,7 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     home = tmp_path / "restored"
     shutil.copytree(tmp_path / "copy", home)
     restored = opened(f"sqlite:///{home / backup.DATABASE}", f"file:{home / backup.DOCUMENTS}")
-    assert migrations.is_current(restored.db)
+    assert migrations.standing(restored.db) is Standing.CURRENT
     held_to_its_promises(original, restored, exports, delivered)
 
 
@@ -211,5 +212,5 @@ def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_d
         [programs / "pg_restore", "--exit-on-error", f"--dbname={back.replace('+psycopg', '')}", dump], check=True
     )
     restored = opened(back, f"file:{tmp_path / 'copied'}")
-    assert migrations.is_current(restored.db)
+    assert migrations.standing(restored.db) is Standing.CURRENT
     held_to_its_promises(original, restored, exports, delivered)

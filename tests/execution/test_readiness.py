@@ -10,6 +10,7 @@ from pipeline.execution import Wake, advance, owed_again
 from pipeline.models import Delivery
 from tests import builders
 from tests.execution.conftest import House
+from tests.faults.matrix import alone
 
 PATIENCE = readiness.PATIENCE_SECONDS
 
@@ -47,6 +48,7 @@ def test_idle_service_is_ready_however_long_it_is_idle(house: House) -> None:
     assert failing(house) == []
 
 
+@alone("F33")
 def test_nobody_who_works_is_seen_within_a_minute(house: House) -> None:
     house.accept()
     house.clock.pass_seconds(PATIENCE - 12)
@@ -55,6 +57,7 @@ def test_nobody_who_works_is_seen_within_a_minute(house: House) -> None:
     assert failing(house) == ["sweep", "steps"]
 
 
+@alone("F34")
 def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(house: House) -> None:
     house.accept()
     sweep_for(house, PATIENCE - 2)

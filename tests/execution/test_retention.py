@@ -30,6 +30,7 @@ from pipeline.schemas.execution import ExecuteRequest
 from tests import builders
 from tests.builders import Json
 from tests.execution.conftest import House
+from tests.faults.matrix import alone
 
 #: What stands in a plan and must be found nowhere once it is purged.
 CANARY = "Canary Orchard Holdings"
@@ -100,6 +101,7 @@ def test_exactly_what_is_due_is_purged_as_the_years_go_by(house: House, today: d
     assert retention.purge(house.runtime, date(2040, 1, 1)) == retention.Purge(0, 0)
 
 
+@alone("F27")
 def test_leap_day_is_kept_to_the_last_of_february_and_no_day_less() -> None:
     assert retention._years_after(date(2028, 2, 29), 5) == date(2033, 3, 1)
     assert retention._years_after(date(2026, 11, 26), 6) == date(2032, 11, 26)

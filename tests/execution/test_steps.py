@@ -8,17 +8,20 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlmodel import col
 
+from pipeline import readiness
+from pipeline.claims import claim
 from pipeline.errors import InvalidState, NotFound, PlanNotExecutable
-from pipeline.execution import NOTIFY, STEPS, Wake, advance, owed_again
+from pipeline.execution import NOTIFY, SPECS, STEPS, Wake, advance, owed_again
 from pipeline.interventions import cancel, retry
 from pipeline.models import Artifact, BrokerSubmission, Delivery, Export, LineTreatment, Notification, Package, Step
 from pipeline.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
 from tests import builders
 from tests.documents.invoice_samples import kinds_of
 from tests.execution.conftest import House
+from tests.faults.matrix import alone
 
 #: How many documents the unit of a plan has.
 DOCUMENTS = len(kinds_of(builders.plan()["units"][0]))
@@ -111,6 +114,51 @@ def test_many_workers_at_once_do_each_step_once(make_house: Callable[[str], Hous
     assert house.count(Package) == 8
     assert house.count(Artifact) == 4 * DOCUMENTS
     assert Counter(house.events(export_id))["EXPORT_EXECUTED"] == 1
+
+
+@alone("F18")
+def test_of_sixteen_who_claim_the_same_fifty_steps_at_once_each_step_has_one_holder(
+    make_house: Callable[[str], House], database_url: str
+) -> None:
+    house = make_house(database_url)
+    export_id = house.accept(builders.plan(units=50)).export_id
+    together = threading.Barrier(16)
+    won: list[int] = []
+
+    def race() -> None:
+        together.wait()
+        won.extend(
+            unit_no
+            for unit_no in range(1, 51)
+            if claim(house.runtime, export_id, unit_no, UNIT_STEPS[0], begins=True, among=SPECS) is not None
+        )
+
+    racers = [threading.Thread(target=race) for _ in range(16)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert sorted(won) == [*range(1, 51)]
+
+
+def test_export_with_steps_of_another_version_is_left_to_it(house: House) -> None:
+    """Neither more steps than are known here, nor fewer, and neither for the unit nor for the export."""
+    exports = [house.accept(builders.plan(batch=f"batch_{number}")).export_id for number in range(4)]
+    with house.runtime.db.write() as session:
+        session.add(Step(export_id=exports[0], unit_no=1, name="screen_parties", position=9, state="waiting"))
+        session.add(Step(export_id=exports[1], unit_no=0, name="archive", position=9, state="waiting"))
+        session.execute(delete(Step).where(col(Step.export_id) == exports[2], col(Step.name) == "close_unit"))
+    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
+    assert {wake.export_id for wake in owed_again(house.runtime)} == {exports[3]}
+    for export_id in exports[:3]:
+        assert advance(house.runtime, export_id, 1, "record_packages").stopped
+        assert house.events(export_id) == ["EXPORT_ACCEPTED"]
+        assert house.state(export_id) == "accepted"
+    house.finish(exports[3])
+    house.clock.pass_seconds(readiness.PATIENCE_SECONDS * 2)
+    assert {wake.step for wake in owed_again(house.runtime)} <= {None}
+    left = {part.name: part.message for part in readiness.parts(house.runtime) if not part.ok}
+    assert "3 have been due and nothing moved" in left["steps"]
 
 
 def test_a_lost_launch_is_owed_again_by_the_sweep(house: House) -> None:

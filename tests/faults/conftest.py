@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ OpenCase = Callable[..., AbstractContextManager[Case]]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests that break a stack the time that a busy machine needs."""
     for item in items:
-        if HERE in item.path.parents and "site" in getattr(item, "fixturenames", ()):
+        if HERE in item.path.parents and {"site", "apart"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
@@ -48,8 +48,20 @@ def database() -> Iterator[PostgreSQL]:
 @pytest.fixture(scope="session")
 def site(request: pytest.FixtureRequest, parent: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The stack that the test's row of the matrix names; its API runs, whatever the test before did to it."""
+    with _stack(request, parent, tmp_path_factory.mktemp(request.param)) as made:
+        yield made
+
+
+@pytest.fixture
+def apart(request: pytest.FixtureRequest, parent: Nursery, tmp_path: Path) -> Iterator[Site]:
+    """A stack that no other test shares, for what would be left of it."""
+    with _stack(request, parent, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def _stack(request: pytest.FixtureRequest, parent: Nursery, folder: Path) -> Iterator[Site]:
     name: str = request.param
-    folder = tmp_path_factory.mktemp(name)
     artifacts = f"file:{folder / 'artifacts'}"
     with ExitStack() as end:
         if name == EMBEDDED:

@@ -100,14 +100,19 @@ class Nursery:
 
 
 @contextmanager
-def nursery(folder: Path, *, module: str = "tests.faults.nursery", **environment: str) -> Iterator[Nursery]:
-    """Give the parent of processes, which all end with it and find this in their environment; `module` calls `main`."""
+def nursery(
+    folder: Path, *, module: str = "tests.faults.nursery", root: Path = ROOT, **environment: str
+) -> Iterator[Nursery]:
+    """Give the parent of processes, which all end with it and find this in their environment; `module` calls `main`.
+
+    With another `root` they are those of the version that lies there.
+    """
     wrapper = [setpriv, "--pdeathsig=KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
     with (folder / "nursery.log").open("ab") as log:
         parent = subprocess.Popen(
             [*wrapper, sys.executable, "-m", module, str(folder)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root), **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

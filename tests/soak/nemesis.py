@@ -20,7 +20,8 @@ from kombu.exceptions import KombuError
 from redis import RedisError
 
 from config import queues
-from pipeline.execution import EXPORT_LEVEL, STEPS
+from pipeline.claims import EXPORT_LEVEL
+from pipeline.execution import STEPS
 from tests import builders
 from tests.faults.site import Program, Site
 from tests.faults.test_message_broker import BROKEN
