@@ -13,6 +13,7 @@ import pytest
 from tests.acceptance.installation import Distributed, Embedded, Service
 from tests.acceptance.tenant import Json, Tenant
 from tests.documents.invoice_samples import kinds_of
+from tests.faults.matrix import alone
 
 MEBIBYTE = 1024 * 1024
 MOST_RESIDENT = 500 * MEBIBYTE
@@ -62,10 +63,12 @@ def test_twenty_units_are_made_in_one_process(tenant: Tenant, embedded: Embedded
     assert len(tenant.letters(export_id, 42)) == 42
 
 
+@alone("F30")
 def test_large_plan_is_executed_in_bounded_memory(tenant: Tenant, service: Service) -> None:
     check_large(tenant, service, packages=2_000, lines=1_000, seconds=90)
 
 
+@alone("F30")
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_largest_plan_is_executed_in_bounded_memory(tenant: Tenant, service: Service) -> None:

@@ -15,6 +15,7 @@ from pipeline.schemas.plan import Plan
 from pipeline.schemas.reading import check_shape, load, parse
 from tests import builders
 from tests.api.conftest import Desk, Open, execution
+from tests.faults.matrix import alone
 
 EXECUTE = "/api/exports/execute"
 AS_JSON = {"Content-Type": "application/json"}
@@ -27,6 +28,7 @@ def chunks(size: int, sent: list[int]) -> Iterator[bytes]:
         yield b" " * 65536
 
 
+@alone("F31")
 def test_a_body_is_counted_while_it_streams(open_desk: Open) -> None:
     desk = open_desk(max_body_bytes=200_000)
     sent: list[int] = []
@@ -36,6 +38,7 @@ def test_a_body_is_counted_while_it_streams(open_desk: Open) -> None:
     assert desk.rows()["exports"] == 0
 
 
+@alone("F29")
 def test_a_length_that_is_too_large_is_refused_before_the_body(open_desk: Open) -> None:
     desk = open_desk(max_body_bytes=1000)
     response = desk.client().post(EXECUTE, content=b" " * 1001, headers=AS_JSON)
@@ -148,6 +151,7 @@ def test_a_lone_surrogate_gets_nowhere() -> None:
         parse(b'{"accountId":"\\ud800","batchId":"b"}', ExecuteRequest, max_depth=32)
 
 
+@alone("F29")
 def test_a_large_plan_does_not_hold_up_others(desk: Desk) -> None:
     client, reader = desk.client(), desk.client("read")
     body = json.dumps(execution(builders.plan(lines=5_000, packages=10_000))).encode()

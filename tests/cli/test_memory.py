@@ -16,6 +16,7 @@ import psutil
 
 from tests import builders
 from tests.cli.conftest import Commands, exports
+from tests.faults.matrix import alone
 
 MEGABYTE = 1024 * 1024
 LARGEST, TOGETHER, SENT, AT_ONCE = 8, 16, 32, 16  # of these the first three in megabytes
@@ -54,6 +55,7 @@ def flood(send: Callable[[], int]) -> Counter[int]:
     return found
 
 
+@alone("F31")
 def test_many_endless_bodies_at_once_do_not_fill_the_memory(commands: Commands, tmp_path: Path) -> None:
     commands.environment |= {
         "EXPORTS_MAX_BODY_BYTES": str(LARGEST * MEGABYTE),

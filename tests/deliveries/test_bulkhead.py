@@ -21,6 +21,7 @@ from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.endpoint import Endpoint, Script, poll
+from tests.faults.matrix import alone
 
 Start = Callable[..., Endpoint]
 
@@ -52,6 +53,7 @@ def all_delivered(runtime: Runtime, made: list[exports.Ready]) -> bool:
     )
 
 
+@alone("F20")
 def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_everything(
     patient: Runtime, endpoint: Start
 ) -> None:

@@ -21,6 +21,7 @@ from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.endpoint import Endpoint, Script
 from tests.deliveries.hooks import attempts, deliver, hooked, lane_of, states
+from tests.faults.matrix import alone
 
 Start = Callable[..., Endpoint]
 
@@ -39,6 +40,7 @@ def test_everything_is_delivered_in_order_and_the_log_says_so_once(
     assert [(each.outcome, each.status) for each in attempts(runtime)] == [("delivered", "204")] * 3
 
 
+@alone("F18")
 def test_of_16_claims_at_once_one_wins(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
     runtime = opened(database_url=database_url)
     export = hooked(runtime, endpoint().url)
@@ -84,6 +86,7 @@ def test_a_message_that_is_not_taken_stops_the_lane_and_leaves_the_rest_untouche
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "DELIVERY_FAILED", "WAREHOUSE_NOTIFIED"]
 
 
+@alone("F19")
 def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
@@ -102,6 +105,7 @@ def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", *["DELIVERY_FAILED"] * 4, "DELIVERY_DEAD"]
 
 
+@alone("F19")
 def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
     opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +168,7 @@ def test_a_dead_endpoint_does_not_have_the_others_told_again(opened: OpenRuntime
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "DELIVERY_FAILED", "WAREHOUSE_NOTIFIED"]
 
 
+@alone("F19")
 @pytest.mark.parametrize(("wish", "seconds"), [("120", 120.0), ("0", 1.0), ("9999999", 86_400.0)])
 def test_retry_after_is_honoured_within_bounds(
     opened: OpenRuntime, endpoint: Start, clock: Clock, wish: str, seconds: float
@@ -177,6 +182,7 @@ def test_retry_after_is_honoured_within_bounds(
     assert owed.lease_until == owed.due_at
 
 
+@alone("F19")
 def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened: OpenRuntime, endpoint: Start) -> None:
     runtime, hook = opened(), endpoint(Script(410), Script())
     export = hooked(runtime, hook.url)

@@ -18,6 +18,7 @@ from pipeline.channels.channel import Attachment, Letter, Target
 from pipeline.channels.email import EmailChannel, enclosed
 from pipeline.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from tests.deliveries.mailroom import CLERK, DESK, LETTER, MESSAGE, Mail, Mailroom, Script, channel, send, to
+from tests.faults.matrix import alone
 
 
 def document(name: str, body: bytes, media_type: str = "application/pdf") -> Attachment:
@@ -105,6 +106,7 @@ def test_a_document_that_cannot_be_read_now_is_tried_again() -> None:
 # What the server says
 
 
+@alone("F24")
 @pytest.mark.parametrize(
     "script",
     [
@@ -121,6 +123,7 @@ def test_4xx_is_tried_again(script: Script) -> None:
     assert room.mails == []
 
 
+@alone("F24")
 @pytest.mark.parametrize(
     "script",
     [
@@ -141,6 +144,7 @@ def test_a_mail_larger_than_the_server_takes_is_refused_before_it_is_sent() -> N
     assert caught.value.status == "552"
 
 
+@alone("F24")
 def test_a_drop_after_the_data_is_tried_again_with_the_same_message_id() -> None:
     with Mailroom(Script(drops=1)) as room:
         with pytest.raises(ChannelUnavailable):

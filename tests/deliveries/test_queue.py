@@ -15,6 +15,7 @@ from pipeline.channels.queue import QueueChannel
 from pipeline.errors import ChannelUnavailable
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import empty_queues
+from tests.faults.matrix import alone
 from tests.servers import RabbitMQ, Redis
 
 TARGET = Target("acc_demo", "wh_demo", test=False)
@@ -138,6 +139,7 @@ def test_on_rabbitmq_a_message_is_confirmed(rabbitmq_server: RabbitMQ) -> None:
     assert send(channel_to(rabbitmq_server.fresh_url()), message(1)) == [Receipt("confirmed")]
 
 
+@alone("F25")
 def test_on_rabbitmq_a_message_that_no_queue_takes_is_a_failure_and_the_next_is_taken(
     rabbitmq_server: RabbitMQ,
 ) -> None:
@@ -151,6 +153,7 @@ def test_on_rabbitmq_a_message_that_no_queue_takes_is_a_failure_and_the_next_is_
     assert ids(received(url, "exports.warehouse", 2)) == ["msg-1", "msg-4"]
 
 
+@alone("F25")
 def test_on_rabbitmq_a_message_that_a_full_queue_turns_away_is_a_failure_and_is_taken_once_there_is_room(
     rabbitmq_server: RabbitMQ,
 ) -> None:

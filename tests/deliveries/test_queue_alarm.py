@@ -15,6 +15,7 @@ from tests.conftest import SERVERS
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.test_queue import ids, received
+from tests.faults.matrix import alone
 from tests.servers import START_SECONDS, RabbitMQ, poll
 
 pytestmark = SERVERS
@@ -41,6 +42,7 @@ def alarmed(server: RabbitMQ) -> bool:
     return False
 
 
+@alone("F25")
 def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
     opened: OpenRuntime, rabbitmq_server: RabbitMQ, clock: Clock
 ) -> None:

@@ -21,6 +21,7 @@ from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
 from pipeline.schemas.channels import WebhookWay
 from pipeline.signing import new_secret
 from tests.deliveries.endpoint import Endpoint, Script
+from tests.faults.matrix import alone
 
 Start = Callable[..., Endpoint]
 
@@ -67,6 +68,7 @@ def test_another_secret_or_another_byte_does_not_verify() -> None:
             check_signature(body, given, [secret])
 
 
+@alone("F19")
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 502, 503])
 def test_what_is_not_2xx_is_a_failure_that_keeps_what_was_said(endpoint: Start, status: int) -> None:
     with pytest.raises(ChannelUnavailable) as caught:
@@ -97,6 +99,7 @@ def test_410_refuses_for_good(endpoint: Start) -> None:
     assert caught.value.gone
 
 
+@alone("F21")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_a_failure_and_never_followed(endpoint: Start, status: int) -> None:
     elsewhere = endpoint()
@@ -107,6 +110,7 @@ def test_a_redirect_is_a_failure_and_never_followed(endpoint: Start, status: int
     assert elsewhere.requests == []
 
 
+@alone("F20")
 def test_an_endpoint_that_never_answers_costs_no_more_than_the_total_time(endpoint: Start) -> None:
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
@@ -114,6 +118,7 @@ def test_an_endpoint_that_never_answers_costs_no_more_than_the_total_time(endpoi
     assert time.monotonic() - began < 15
 
 
+@alone("F20")
 def test_a_body_that_drips_is_cut_at_the_total_time_and_the_status_counts(endpoint: Start) -> None:
     hook = endpoint(Script(200, b"x" * 1000, drip_seconds=0.05))
     began = time.monotonic()
@@ -122,6 +127,7 @@ def test_a_body_that_drips_is_cut_at_the_total_time_and_the_status_counts(endpoi
     assert receipt.status == "200"
 
 
+@alone("F20")
 def test_of_a_huge_body_only_the_beginning_is_read_and_kept(endpoint: Start) -> None:
     (receipt,) = send(endpoint(Script(200, b"a" * 20 * MAX_ANSWER_BYTES)).url)
     assert receipt.answer == "a" * 500

@@ -17,6 +17,7 @@ from pipeline.channels.webhook import WebhookChannel
 from pipeline.errors import ChannelUnavailable
 from pipeline.schemas.channels import WebhookWay
 from pipeline.signing import new_secret
+from tests.faults.matrix import alone
 
 MESSAGE = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh.package.recorded.v1", b'{"id": "m"}')
 
@@ -93,6 +94,7 @@ def send(url: str, seconds: float) -> list[Receipt]:
     return list(WebhookChannel(settings).send([MESSAGE], target))
 
 
+@alone("F22")
 @pytest.mark.parametrize(
     "speak",
     [
@@ -113,6 +115,7 @@ def test_a_2xx_status_line_takes_the_message_whatever_follows(raw: Serve, speak:
     assert receipt.status in ("200", "204")
 
 
+@alone("F22")
 @pytest.mark.parametrize(
     "speak",
     [
@@ -130,6 +133,7 @@ def test_what_is_no_status_line_is_a_failure(raw: Serve, speak: Speak) -> None:
         send(raw(speak), 20)
 
 
+@alone("F20")
 @pytest.mark.parametrize(
     ("speak", "scheme"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import pytest
 
@@ -20,8 +20,13 @@ STACKS: Final = (EMBEDDED, REDIS, RABBITMQ)
 SERVED: Final = (REDIS, RABBITMQ)
 
 
-def fault(*rows: str, everyday: tuple[str, ...] = STACKS, long: tuple[str, ...] = ()) -> Callable[[F], F]:
-    """Have a test run every day on some stacks and in the long form on these and on others; `rows` are of the matrix."""
+def fault(
+    *rows: str, everyday: tuple[str, ...] = STACKS, long: tuple[str, ...] = (), on: str = "site"
+) -> Callable[[F], F]:
+    """Have a test run every day on some stacks and in the long form on these and on others; `rows` are of the matrix.
+
+    `on` is the fixture that gives the stack: one that many tests share, or `apart`, which is the test's own.
+    """
     if not rows:
         raise ValueError("name the row of the matrix")
     stacks = [stack for stack in STACKS if stack in {*everyday, *long}]
@@ -34,22 +39,23 @@ def fault(*rows: str, everyday: tuple[str, ...] = STACKS, long: tuple[str, ...] 
     ]
 
     def mark(test: F) -> F:
-        marked: F = pytest.mark.parametrize("site", params, indirect=True, scope="session")(test)
+        scope: Literal["session", "function"] = "session" if on == "site" else "function"
+        marked: F = pytest.mark.parametrize(on, params, indirect=True, scope=scope)(test)
         return marked
 
     return mark
 
 
 def alone(*rows: str) -> Callable[[F], F]:
-    """Say which rows a test shows that makes its stack itself."""
+    """Say which rows a test shows that makes what it breaks itself."""
     if not rows:
         raise ValueError("name the row of the matrix")
     return lambda test: test
 
 
 def shown(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield every row that a test of the folder says it shows, and the test."""
-    for path in sorted(folder.glob("test_*.py")):
+    """Yield every row that a test in the folder, or in a folder of it, says it shows, and the test."""
+    for path in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.FunctionDef):
                 continue

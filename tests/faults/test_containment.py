@@ -18,6 +18,7 @@ from pipeline.documents.renderer import Limits, Renderer
 from pipeline.errors import RendererCrashed
 from tests.documents.invoice_samples import sample
 from tests.faults import poisoned_engine
+from tests.faults.matrix import alone
 from tests.faults.points import ROOT
 
 WHOLE: Final[dict[str, Any]] = {
@@ -44,6 +45,7 @@ def facts(number: str = "A-1") -> bytes:
     return TEMPLATE.facts(sample(1), slice(0, 1)).replace(b"INV-10045", number.encode())
 
 
+@alone("F28")
 @pytest.mark.parametrize(
     ("renderer", "poison", "end"),
     [
@@ -61,6 +63,7 @@ def test_document_that_breaks_the_engine_breaks_nothing_else(renderer: Renderer,
     assert renderer.set(TEMPLATE.name, facts(), WHOLE, 0) == sound
 
 
+@alone("F28")
 def test_engine_is_bounded(renderer: Renderer) -> None:
     renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
     assert renderer.pid is not None
@@ -97,6 +100,7 @@ print("never", flush=True)
 """
 
 
+@alone("F28")
 def test_process_that_hangs_ends_itself_and_says_where_it_was(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", HANGS],

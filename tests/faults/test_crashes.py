@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from kombu import Connection, Producer
+from sqlmodel import col, select
 
 from config import queues
+from pipeline.models import LineTreatment, Package
 from tests import builders
 from tests.faults.case import Case
 from tests.faults.client import export_id_of
@@ -24,6 +26,8 @@ from tests.faults.site import KILLED, Site
 WORKER_POINTS = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS)
 #: Where a message has left and is not recorded: whoever takes over must send it again.
 SENT_AND_NOT_RECORDED = ("delivery.between", "delivery.sent", "delivery.mid")
+#: In the transaction that writes all of a large unit at once, and with some of its messages sent.
+LARGE = ("record_packages.mid", "attach_customs.mid", "render_documents.mid", "hand_off.mid", "delivery.between")
 #: No lease runs out because the machine is busy, so that what comes twice has one cause alone.
 UNHURRIED = {"lease_seconds": "6"}
 
@@ -134,6 +138,22 @@ def test_delivery_that_kills_six_workers_is_still_made(site: Site, case: OpenCas
 
 
 # A child of a pool
+
+
+@fault("F30", everyday=(REDIS,), long=STACKS)
+def test_worker_killed_in_the_middle_of_a_large_plan_records_nothing_twice(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        one.arm("worker", killing(*LARGE), **UNHURRIED)
+        export_id = one.accepted(one.client.plan(lines=400, packages=1_000))
+        one.settle([export_id])
+        check_all_killed(one, LARGE, 1)
+        assert one.states() == ["executed"]
+        one.check(again=[export_id])
+        with site.runtime.db.read() as session:
+            packages = select(col(Package.package_ref)).where(col(Package.export_id) == export_id)
+            treated = select(col(LineTreatment.line_ref)).where(col(LineTreatment.export_id) == export_id)
+            for found, count in ((session.scalars(packages).all(), 1_000), (session.scalars(treated).all(), 400)):
+                assert len({*found}) == len(found) == count
 
 
 @fault("F2", everyday=(REDIS,), long=SERVED)

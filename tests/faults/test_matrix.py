@@ -12,19 +12,22 @@ from tests.faults.matrix import STACKS, fault, shown
 from tests.faults.points import POINTS, ROOT
 from tests.faults.test_crashes import WORKER_POINTS
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
+#: How many faults there are; their numbers have no gap.
+ROWS = 42
 MATRIX = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 
 def test_every_row_of_the_matrix_is_shown_and_nothing_else_is() -> None:
-    rows = {row for first in re.findall(r"^\| (F\d[^|]*) \|", MATRIX, re.MULTILINE) for row in first.split(", ")}
-    assert rows == {row for row, _ in shown(HERE)}
+    rows = [row for first in re.findall(r"^\| (F\d[^|]*) \|", MATRIX, re.MULTILINE) for row in first.split(", ")]
+    assert rows == [f"F{number}" for number in range(1, ROWS + 1)]
+    assert {*rows} == {row for row, _ in shown(TESTS)}
 
 
 def test_every_failpoint_is_in_some_test_of_crashes() -> None:
     named = {
         node.id
-        for node in ast.walk(ast.parse((HERE / "test_crashes.py").read_text(encoding="utf-8")))
+        for node in ast.walk(ast.parse((Path(__file__).parent / "test_crashes.py").read_text(encoding="utf-8")))
         if isinstance(node, ast.Name)
     }
     assert {"ACCEPT_POINTS", "AMEND_POINTS", "INTAKE_POINTS", "WORKER_POINTS"} <= named

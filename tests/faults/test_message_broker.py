@@ -13,7 +13,8 @@ from celery import Celery
 from kombu import Connection, Producer
 
 from config import queues
-from pipeline.execution import EXPORT_LEVEL, STEPS
+from pipeline.claims import EXPORT_LEVEL
+from pipeline.execution import STEPS
 from tests import builders
 from tests.faults.case import Case
 from tests.faults.conftest import OpenCase

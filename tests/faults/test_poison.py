@@ -26,6 +26,7 @@ from tests.acceptance.programs import Program, procfile
 from tests.conftest import SERVERS, Stack
 from tests.contracts.sent import check_told
 from tests.faults import poison, poisoned_engine
+from tests.faults.matrix import alone
 from tests.servers import poll
 
 TRIES: Final = 5
@@ -125,6 +126,7 @@ def at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
         return not any(inspection.state_of(session, each) in UNENDED for each in exports)
 
 
+@alone("F28")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "stack",
@@ -173,6 +175,7 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
         assert [event.seq for event in view.events] == list(range(1, len(view.events) + 1))
 
 
+@alone("F28")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stack", ["sqlite-memory"], indirect=True)
 def test_worker_that_hangs_ends_itself_and_what_it_hung_on_is_set_aside(
