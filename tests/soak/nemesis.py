@@ -31,6 +31,8 @@ from tests.soak.record import Fault, Record
 #: The programs that are killed, and those that are only frozen: what these pile up in the whole time can be seen.
 WORKER, POOL, API = "worker", "prefork", "web"
 SPARED: Final = ("worker-2", "web-2")
+#: Between the end of one fault and the next, at least and at most.
+PAUSE_SECONDS: Final = (1.0, 3.0)
 _CLOCKS: Final = ("+1h", "-1h", "-10m", "+0")
 _TOO_LARGE: Final = 1_000_000
 #: What Celery says where a child of its pool was killed while the pool began, and the worker ends: its supervisor begins anew.
@@ -111,7 +113,7 @@ class Nemesis:
         fault = Fault(rows, what, began, self.record.now(), outage, requests)
         self.record.faults.append(fault)
         lasts = self._chance.uniform(longest / 3, longest)
-        self._due = self.record.now() + lasts + self._chance.uniform(0.5, 2.0)
+        self._due = self.record.now() + lasts + self._chance.uniform(*PAUSE_SECONDS)
         if mend is not _nothing:
             self._owed = fault, self.record.now() + lasts, mend
 
