@@ -24,6 +24,16 @@ def test_every_row_of_the_matrix_is_shown_and_nothing_else_is() -> None:
     assert {*rows} == {row for row, _ in shown(TESTS)}
 
 
+def test_files_that_a_row_names_have_a_test_of_it() -> None:
+    shows = {(row, test.split("::", 1)[0]) for row, test in shown(TESTS)}
+    named = 0
+    for rows, words in re.findall(r"^\| (F\d[^|]*) \| (.*) \|$", MATRIX, re.MULTILINE):
+        for file in re.findall(r"test_\w+\.py", words):
+            named += 1
+            assert any((row, file) in shows for row in rows.split(", ")), (rows, file)
+    assert named > 10
+
+
 def test_every_failpoint_is_in_some_test_of_crashes() -> None:
     named = {
         node.id
