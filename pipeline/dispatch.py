@@ -68,9 +68,9 @@ def wake_inquiries(inquiries: Iterable[Inquiry]) -> None:
     """Send a message for each partner that is to be asked for answers; what cannot be sent is due again soon."""
     for each in inquiries:
         if each.submission_id is None:
-            signature = _signed("exports.read_answers", each.account_id, each.partner_id)
+            signature = _waking("exports.read_answers", each.account_id, each.partner_id)
         else:
-            signature = _signed("exports.ask_for_answers", each.submission_id)
+            signature = _waking("exports.ask_for_answers", each.submission_id)
         if not _sent(signature):
             return
 
@@ -93,7 +93,7 @@ def follow(request: Any, outcome: Outcome) -> None:
 
 def _signature(owed: Wake) -> Signature:
     if owed.step is None:
-        return _signed("exports.deliver", owed.export_id, owed.partner_id, owed.channel)
+        return _waking("exports.deliver", owed.export_id, owed.partner_id, owed.channel)
     if SPECS[owed.step].per_unit:
         return unit_chain(owed.export_id, owed.unit_no, owed.step)
     if owed.step == "hand_off":
@@ -102,10 +102,10 @@ def _signature(owed: Wake) -> Signature:
 
 
 def _step(name: str, export_id: str, unit_no: int) -> Signature:
-    return _signed(f"exports.{name}", export_id, unit_no)
+    return _waking(f"exports.{name}", export_id, unit_no)
 
 
-def _signed(task: str, *arguments: Any) -> Signature:
+def _waking(task: str, *arguments: Any) -> Signature:
     # With the chain that it is a link of, each carries along how long its sender waits.
     return app.signature(task, args=arguments, immutable=True, options=_PATIENCE)
 
