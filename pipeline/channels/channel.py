@@ -57,7 +57,7 @@ class OutgoingMessage:
     letter: Letter | None = None  # for the channels that people read
 
 
-def _ours() -> None:
+def nobody_else() -> None:
     """Find nothing in the way of a message: nobody else can have taken it."""
 
 
@@ -77,7 +77,7 @@ class Target:
     secrets: Sequence[str] = field(default=(), repr=False)
     credential: str | None = field(default=None, repr=False)
     routing_name: str | None = None
-    still_ours: Callable[[], None] = field(default=_ours, repr=False, compare=False)
+    still_ours: Callable[[], None] = field(default=nobody_else, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from pipeline.channels.channel import excerpt
+from pipeline.channels.channel import excerpt, nobody_else
 from pipeline.channels.destination import GuardedNetwork, trusted_certificates
 from pipeline.errors import ChannelRefused, ChannelUnavailable
 
@@ -37,7 +37,7 @@ class Poster:
         self._seconds = seconds
 
     def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, before: Callable[[], None] | None = None
+        self, url: str, body: bytes, headers: Mapping[str, str], *, before: Callable[[], None] = nobody_else
     ) -> Answer:
         """Post `body` and return the answer once its status line says 2xx; a body that breaks off is cut there.
 
@@ -48,13 +48,13 @@ class Poster:
 
     def get(self, url: str, headers: Mapping[str, str]) -> Answer:
         """Return what is there, as post does; raises alike."""
-        return self._ask("GET", url, headers, None, None)
+        return self._ask("GET", url, headers, None, nobody_else)
 
     def _ask(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, before: Callable[[], None] | None
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, before: Callable[[], None]
     ) -> Answer:
         def follow(step: str, _: Mapping[str, object]) -> None:
-            if before is not None and step.endswith(".send_request_headers.started"):
+            if step.endswith(".send_request_headers.started"):
                 before()
 
         self._network.begin(self._seconds)

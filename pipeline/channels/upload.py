@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import asyncssh
 from asyncssh import SFTPClient, SFTPError, SFTPNoSuchFile, SFTPOpUnsupported
 
-from pipeline.channels.channel import Attachment, OutgoingMessage, Receipt, excerpt
+from pipeline.channels.channel import Attachment, OutgoingMessage, Receipt, excerpt, nobody_else
 from pipeline.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from pipeline.schemas.files import DeliveredFile, FileManifest
 
@@ -32,7 +32,7 @@ _DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-
 
 
 async def put(
-    client: SFTPClient, root: str, message: OutgoingMessage, before: Callable[[], None] = lambda: None
+    client: SFTPClient, root: str, message: OutgoingMessage, before: Callable[[], None] = nobody_else
 ) -> Receipt:
     """Write the message and what comes with it; raises ChannelUnavailable where a file is not taken.
 

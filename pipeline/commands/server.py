@@ -113,8 +113,7 @@ def migrate(as_json: Json = False) -> None:
     settings = get_settings()
     database = Database(settings.database_url, timeout_seconds=settings.database_timeout_seconds)
     try:
-        before = migrations.standing(database)
-        migrations.upgrade(database)
+        before = migrations.upgrade(database)
     finally:
         database.dispose()
     if as_json:

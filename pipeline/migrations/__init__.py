@@ -19,17 +19,19 @@ from pipeline.db import Database, translated
 from pipeline.migrations import walls
 
 
-def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the database to `revision`; one that is there already, or ahead of this version, is left as it is.
+def upgrade(database: Database, revision: str = "head") -> Standing:
+    """Bring the database to `revision`, and return how it stood before; one that is ahead of this version is left as it is.
 
     At the newest, PostgreSQL has the walls between accounts that the models of today ask for.
     """
-    if standing(database) is Standing.AHEAD:
-        return
+    before = standing(database)
+    if before is Standing.AHEAD:
+        return before
     with _altering(database) as connection:
         command.upgrade(_config(connection), revision)
         if revision == "head" and not database.is_sqlite:
             walls.raise_walls(connection)
+    return before
 
 
 def downgrade(database: Database, revision: str) -> None:

@@ -25,10 +25,14 @@ TIMEOUT = 2
 
 def set_alarm(server: RabbitMQ, *, on: bool) -> None:
     """Have it find its memory full, or sound again; return once it says so."""
-    control = str(Path(server.program).with_name("rabbitmqctl"))
-    watermark = ["set_vm_memory_high_watermark", "0.0000001" if on else "0.6"]
-    assert server.spawn([control, *watermark], server.environment()).wait() == 0, server.log()
+    control(server, "set_vm_memory_high_watermark", "0.0000001" if on else "0.6")
     poll(lambda: alarmed(server) == on, START_SECONDS, "the alarm did not change")
+
+
+def control(server: RabbitMQ, *words: str) -> None:
+    """Have rabbitmqctl do something to the node."""
+    program = str(Path(server.program).with_name("rabbitmqctl"))
+    assert server.spawn([program, *words], server.environment()).wait() == 0, server.log()
 
 
 def alarmed(server: RabbitMQ) -> bool:

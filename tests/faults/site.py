@@ -195,9 +195,7 @@ class Site:
 
     def answers(self) -> bool:
         """Whether the API is there."""
-        with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/livez", timeout=5, trust_env=False).is_success
-        return False
+        return answers(self.url)
 
     def stop(self) -> None:
         """End every program as its supervisor would."""
@@ -342,6 +340,13 @@ PARTNERS: Final[tuple[Mapping[str, Any], ...]] = (
     {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Warehouse"},
     {"id": "op_demo", "kind": "operator", "name": "Export desk"},
 )
+
+
+def answers(url: str) -> bool:
+    """Return whether an API is there."""
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/livez", timeout=5, trust_env=False).is_success
+    return False
 
 
 def _from_queue(message: Any) -> tuple[str, Receipt]:

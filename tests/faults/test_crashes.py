@@ -137,9 +137,6 @@ def test_delivery_that_kills_six_workers_is_still_made(site: Site, case: OpenCas
         one.check()
 
 
-# A child of a pool
-
-
 @fault("F30", everyday=(REDIS,), long=STACKS)
 def test_worker_killed_in_the_middle_of_a_large_plan_records_nothing_twice(site: Site, case: OpenCase) -> None:
     with case() as one:
@@ -154,6 +151,9 @@ def test_worker_killed_in_the_middle_of_a_large_plan_records_nothing_twice(site:
             treated = select(col(LineTreatment.line_ref)).where(col(LineTreatment.export_id) == export_id)
             for found, count in ((session.scalars(packages).all(), 1_000), (session.scalars(treated).all(), 400)):
                 assert len({*found}) == len(found) == count
+
+
+# A child of a pool
 
 
 @fault("F2", everyday=(REDIS,), long=SERVED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
 from signal import SIGTERM
 
 import httpx
@@ -12,7 +11,7 @@ from amqp.exceptions import NotFound
 from kombu import Connection
 
 from config import queues
-from tests.deliveries.test_queue_alarm import set_alarm
+from tests.deliveries.test_queue_alarm import control, set_alarm
 from tests.faults.case import Case
 from tests.faults.conftest import OpenCase
 from tests.faults.matrix import RABBITMQ, fault
@@ -78,7 +77,7 @@ def test_wake_ups_that_rabbitmq_gives_up_are_owed_again(site: Site, case: OpenCa
 def test_worker_whose_consumer_is_taken_away_goes_on(site: Site, case: OpenCase) -> None:
     """A message waits, unacknowledged, behind a step that takes longer than RabbitMQ lets a consumer hold one."""
     server = rabbitmq(site)
-    evaluate(server, f"application:set_env(rabbit, consumer_timeout, {round(CONSUMER_SECONDS * 1000)}).")
+    control(server, "eval", f"application:set_env(rabbit, consumer_timeout, {round(CONSUMER_SECONDS * 1000)}).")
     try:
         with case() as one:
             before = timeouts(server)
@@ -92,13 +91,7 @@ def test_worker_whose_consumer_is_taken_away_goes_on(site: Site, case: OpenCase)
             one.settle([more])
             one.check(again=[more])
     finally:
-        evaluate(server, "application:set_env(rabbit, consumer_timeout, 1800000).")
-
-
-def evaluate(server: RabbitMQ, expression: str) -> None:
-    """Have the node evaluate an expression of Erlang."""
-    control = str(Path(server.program).with_name("rabbitmqctl"))
-    assert server.spawn([control, "eval", expression], server.environment()).wait() == 0, server.log()
+        control(server, "eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
 
 
 def timeouts(server: RabbitMQ) -> int:

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.case import Case, open_case
 from tests.faults.matrix import REDIS, SERVED, fault
 from tests.faults.nursery import ROOT, Nursery, nursery
-from tests.faults.site import START_SECONDS, Program, Site
+from tests.faults.site import START_SECONDS, Program, Site, answers
 from tests.servers import LOOPBACK, free_port, poll
 
 #: The step that the newer version has beside those of this one, in the middle of a unit's chain.
@@ -137,11 +137,3 @@ def test_upgrade_of_one_process_after_another(apart: Site, newer: Nursery, tmp_p
         assert one.sink.repeated() == 0
         assert set(one.states()) == {"executed"}
         assert "sweep_raised" not in site["worker"].log()
-
-
-def answers(url: str) -> bool:
-    """Whether an API is there."""
-    try:
-        return httpx.get(f"{url}/livez", timeout=5, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
