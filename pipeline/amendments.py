@@ -130,7 +130,8 @@ def _take_place(
     """Supersede the old export; raises Overtaken where it is no longer as it was when the new one was prepared."""
     old, by = amended.export, new.rows.export
     locked = session.get_one(Export, old.id, with_for_update=True)
-    if locked.state != old.state or _package_numbers(session, old.id) != amended.package_numbers:
+    as_before = (locked.state, locked.purged_at) == (old.state, old.purged_at)
+    if not as_before or _package_numbers(session, old.id) != amended.package_numbers:
         raise Overtaken
     if expects is not None:
         expects(inspection.read(session, caller.account_id, old.id))

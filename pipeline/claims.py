@@ -44,6 +44,11 @@ def made_of(export_id: Any, names: Any, count: Any) -> ColumnElement[bool]:
     return and_(counted == count, ~exists().where(here, beside.c.name.not_in(names)))
 
 
+def of_unended(export_id: Any) -> ColumnElement[bool]:
+    """Return the condition that the export has not ended: of one that has, no step is begun."""
+    return exists().where(_exports.id == export_id, _exports.state.in_(UNENDED))
+
+
 _OURS: Final = made_of(bindparam("at_export"), bindparam("made_of", expanding=True), bindparam("of_so_many"))
 
 _BEGIN: Final = (
@@ -58,7 +63,7 @@ _CLAIM: Final = (
         *THIS_STEP,
         _steps.state == StepState.OWED.value,
         or_(_steps.lease_until.is_(None), _steps.lease_until <= database_now()),
-        exists().where(_exports.id == bindparam("at_export"), _exports.state.in_(UNENDED)),
+        of_unended(bindparam("at_export")),
         _OURS,
     )
     .values(
@@ -76,7 +81,7 @@ _CLAIM: Final = (
 #: Takes a step that has just been opened in this very transaction: nobody else can have seen it owed.
 _CLAIM_OPENED: Final = (
     update(table(Step))
-    .where(*THIS_STEP, _steps.state == StepState.WAITING.value)
+    .where(*THIS_STEP, _steps.state == StepState.WAITING.value, of_unended(bindparam("at_export")))
     .values(
         state=StepState.OWED.value,
         fence=1,
@@ -107,10 +112,17 @@ def claim(
         return context_of(export, unit_no=unit_no, step=name, fence=row.fence, attempt=row.attempts)
 
 
-def claim_opened(session: Session, runtime: Runtime, context: StepContext, unit_no: int, name: str) -> StepContext:
-    """Open the step that follows the context's and take its lease, in the transaction that opens it."""
+def claim_opened(
+    session: Session, runtime: Runtime, context: StepContext, unit_no: int, name: str
+) -> StepContext | None:
+    """Open the step that follows the context's and take its lease, in the transaction that opens it.
+
+    None, and nothing is opened, where the export has ended.
+    """
     lease = {"lease_seconds": runtime.settings.lease_seconds}
-    session.execute(_CLAIM_OPENED, place(context.export_id, unit_no, name) | lease)
+    opened = session.execute(_CLAIM_OPENED, place(context.export_id, unit_no, name) | lease)
+    if changed(opened) != 1:
+        return None
     return replace(context, unit_no=unit_no, step=name, fence=1, attempt=1)
 
 

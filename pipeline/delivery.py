@@ -286,6 +286,8 @@ def resend(
     with runtime.db.write() as session:
         view = _view(session, account_id, delivery_id)
         lane = Lane(view.export_id, view.partner_id, view.channel)
+        # Locked before anything is judged: an amendment or a purge under way is waited for.
+        events.lock(session, lane.export_id)
         export = session.get_one(Export, lane.export_id)
         if export.purged_at is not None:
             raise InvalidState(f"export {export.id} was purged when its retention ended; what it said is gone")
@@ -296,13 +298,9 @@ def resend(
             raise InvalidState(
                 f"export {lane.export_id} was superseded by {newer}: what it said no longer holds; resend what {newer} says"
             )
-        events.append(session, lane.export_id, actor, [])
         moved = session.execute(
             update(Delivery)
-            .where(
-                col(Delivery.id) == delivery_id,
-                col(Delivery.state).in_(RESENDABLE),
-            )
+            .where(col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE))
             .values(
                 state=DeliveryState.PENDING.value,
                 attempts_forgiven=col(Delivery.attempts),

@@ -23,6 +23,7 @@ from pipeline.claims import (
     give_back,
     held,
     made_of,
+    of_unended,
     place,
     still_holds,
 )
@@ -282,7 +283,9 @@ def _finish(
             return None, []
     if spec.carries_on:
         (following,) = opens
-        return claim_opened(session, runtime, context, unit_no, following), []
+        if (carried := claim_opened(session, runtime, context, unit_no, following)) is not None:
+            return carried, []
+        # Another unit has failed: what follows is opened, and begun once somebody retries the export.
     session.execute(
         _OPEN,
         {"of_export": export_id, "of_unit": unit_no, "opened": opens, "seconds": runtime.settings.stalled_seconds},
@@ -323,6 +326,7 @@ def owed_again(runtime: Runtime) -> list[Wake]:
         .where(
             col(Step.state) == StepState.OWED.value,
             col(Step.due_at) <= database_now(),
+            of_unended(col(Step.export_id)),
             made_of(col(Step.export_id), [*SPECS], len(SPECS)),
         )
         .order_by(col(Step.due_at))

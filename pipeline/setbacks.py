@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import select, update
@@ -12,15 +13,15 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import events, notifications
-from pipeline.claims import at, of
+from pipeline.claims import at, of, of_unended
 from pipeline.db import database_now
 from pipeline.errors import DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
-from pipeline.models import Step
+from pipeline.models import Export, Step
 from pipeline.moves import move
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
-from pipeline.states import ExportState, StepState
+from pipeline.states import UNENDED, ExportState, StepState
 from pipeline.steps import StepContext
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,8 @@ SILENT: Final = "its worker came to an end before it could say why"
 def record(runtime: Runtime, context: StepContext, error: Exception) -> Sequence[Lane]:
     """Record a failed attempt: due again after a pause that doubles, or the end of the export; return the lanes to wake.
 
+    Nothing is recorded of a step that another worker took meanwhile, or that was cancelled; and where the export has ended
+    by another step, no more than why this one was not finished.
     The export is quarantined where what ended it is no fault that we know of: see `_breaks`.
     """
     spent = context.attempt >= runtime.settings.step_max_attempts
@@ -43,18 +46,18 @@ def record(runtime: Runtime, context: StepContext, error: Exception) -> Sequence
     pause = runtime.settings.step_retry_seconds * 2 ** (context.attempt - 1)
     try:
         with runtime.db.write() as session:
-            held = session.scalar(select(col(Step.fence)).where(*of(context), col(Step.state) == StepState.OWED.value))
-            if held != context.fence:
+            # The export's row first, as by every writer of its log: who waited for it sees what came of it meanwhile.
+            at = events.lock(session, context.export_id)
+            if not _holds(session, context):
+                return []
+            if session.scalar(select(col(Export.state)).where(col(Export.id) == context.export_id)) not in UNENDED:
+                _write(session, context, error=reason, lease_until=None, due_at=None)
                 return []
             if spent or isinstance(error, Terminal):
-                return _fail(session, context, error, reason)
+                return _fail(session, context, error, reason, at)
             fact = {"step": context.step, "unitNo": context.unit_no, "attempt": context.attempt, "reason": reason}
-            events.append(session, context.export_id, context.step, [NewEvent(EventType.STEP_RETRIED, fact)])
-            session.execute(
-                update(Step)
-                .where(*of(context), col(Step.fence) == context.fence)
-                .values(error=reason, lease_until=database_now(pause), due_at=database_now(pause))
-            )
+            events.append(session, context.export_id, context.step, [NewEvent(EventType.STEP_RETRIED, fact)], at=at)
+            _write(session, context, error=reason, lease_until=database_now(pause), due_at=database_now(pause))
     except DatabaseBusy:
         # Not even that could be written: the lease runs out and the sweep owes the step again.
         log.warning("step_failure_not_recorded", export_id=context.export_id, step=context.step)
@@ -73,6 +76,7 @@ def space_out(session: Session, settings: Settings) -> None:
         col(Step.lease_until) <= database_now(),
         col(Step.error).is_(None),
         col(Step.attempts).between(2, settings.step_max_attempts - 1),
+        of_unended(col(Step.export_id)),
     )
     found = select(col(Step.export_id), col(Step.unit_no), col(Step.name), col(Step.fence)).where(*silent)
     for row in session.execute(found.limit(settings.sweep_limit)).all():
@@ -85,12 +89,22 @@ def space_out(session: Session, settings: Settings) -> None:
         )
 
 
+def _holds(session: Session, context: StepContext) -> bool:
+    """Tell whether the step is still the caller's, and keep it so until the transaction ends."""
+    here = select(col(Step.fence)).where(*of(context), col(Step.state) == StepState.OWED.value)
+    return session.scalar(here.with_for_update()) == context.fence
+
+
+def _write(session: Session, context: StepContext, **values: Any) -> None:
+    session.execute(update(Step).where(*of(context), col(Step.fence) == context.fence).values(**values))
+
+
 def _breaks(error: Exception) -> bool:
     """Tell whether the error is no fault that we know of: something ended what worked, or nobody foresaw it."""
     return isinstance(error, RendererCrashed | WorkerDied) or not isinstance(error, ExportsError)
 
 
-def _fail(session: Session, context: StepContext, error: Exception, reason: str) -> Sequence[Lane]:
+def _fail(session: Session, context: StepContext, error: Exception, reason: str, at: datetime) -> Sequence[Lane]:
     export_id = context.export_id
     attempts = error.attempts if isinstance(error, WorkerDied) else context.attempt
     quarantined = _breaks(error)
@@ -101,25 +115,22 @@ def _fail(session: Session, context: StepContext, error: Exception, reason: str)
         "reason": reason,
         "quarantined": quarantined,
     }
-    # The export's row first, as by every writer of its log.
-    at = events.lock(session, export_id)
     failure = f"{context.step}: {reason}"
     told = notifications.failed(session, context, failure, attempts=attempts, quarantined=quarantined)
     events.append(session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, {**fact, **told.fact})], at=at)
     move(session, export_id, ExportState.FAILED, failure=failure, quarantined=quarantined, finished_at=database_now())
-    session.execute(
-        update(Step)
-        .where(*of(context), col(Step.fence) == context.fence)
-        .values(
-            state=StepState.FAILED.value,
-            attempts=attempts,
-            error=reason,
-            lease_until=None,
-            due_at=None,
-            finished_at=database_now(),
-        )
+    _write(
+        session,
+        context,
+        state=StepState.FAILED.value,
+        attempts=attempts,
+        error=reason,
+        lease_until=None,
+        due_at=None,
+        finished_at=database_now(),
     )
-    # The other units keep their place but are owed nothing until somebody retries the export.
+    # The other units keep their place but are owed nothing until somebody retries the export; who holds a step of one of
+    # them may finish it.
     session.execute(
         update(Step)
         .where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)

@@ -1,0 +1,133 @@
+"""What is decided about a step or a delivery is decided of how it is then, not of how it was when it was looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import Session, col
+
+from pipeline import delivery, events, execution, setbacks
+from pipeline.claims import claim
+from pipeline.errors import InvalidState, Retryable, Terminal
+from pipeline.execution import SPECS, Wake
+from pipeline.interventions import cancel, retry
+from pipeline.models import Step
+from pipeline.schemas.messages import MessageType
+from pipeline.steps import StepContext
+from tests import builders
+from tests.execution.conftest import House
+from tests.execution.revisions import amended, executed, owed, said
+
+ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+def claimed(house: House, export_id: str, unit_no: int = 1) -> StepContext:
+    context = claim(house.runtime, export_id, unit_no, "record_packages", begins=True, among=SPECS)
+    assert context is not None
+    return context
+
+
+def just_before(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Have something happen, once, when the row of an export is about to be locked."""
+    lock = events.lock
+    left = [happens]
+
+    def late(session: Session, export_id: str) -> Any:
+        if left:
+            left.pop()()
+        return lock(session, export_id)
+
+    monkeypatch.setattr(events, "lock", late)
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize("error", [Retryable("not now"), Terminal("never")])
+def test_attempt_that_fails_as_the_export_is_cancelled_leaves_it_cancelled(
+    make_house: Callable[[str], House], database_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    house = make_house(database_url)
+    export_id = house.accept().export_id
+    context = claimed(house, export_id)
+    just_before(monkeypatch, lambda: cancel(house.runtime, builders.ACCOUNT, export_id, "key_test"))
+    assert setbacks.record(house.runtime, context, error) == []
+    assert house.events(export_id)[-1] == "EXPORT_CANCELLED"
+    with house.runtime.db.read() as session:
+        step = session.get_one(Step, (export_id, 1, "record_packages"))
+        assert (step.state, step.lease_until, step.due_at) == ("cancelled", None, None)
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize("error", [Retryable("not now"), Terminal("never")])
+def test_attempt_of_a_worker_that_was_overtaken_says_nothing_of_the_step(
+    make_house: Callable[[str], House], database_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    house = make_house(database_url)
+    export_id = house.accept().export_id
+    context = claimed(house, export_id)
+
+    def taken_over() -> None:
+        with house.runtime.db.write() as session:
+            session.execute(update(Step).where(col(Step.lease_until).is_not(None)).values(lease_until=None))
+        assert claimed(house, export_id).fence == context.fence + 1
+
+    just_before(monkeypatch, taken_over)
+    assert setbacks.record(house.runtime, context, error) == []
+    assert (house.state(export_id), house.events(export_id)) == ("executing", ["EXPORT_ACCEPTED"])
+    with house.runtime.db.read() as session:
+        step = session.get_one(Step, (export_id, 1, "record_packages"))
+        assert (step.state, step.error, step.fence) == ("owed", None, context.fence + 1)
+
+
+@ON_POSTGRESQL
+def test_resend_waits_for_the_amendment_that_is_under_way(
+    make_house: Callable[[str], House], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = make_house(database_url)
+    export_id = executed(house)
+    (handoff,) = [each["id"] for each in said(house, export_id, MessageType.HANDOFF_READY)]
+    (sent,) = [each for each in owed(house, export_id) if each.notification_id == handoff]
+    assert sent.state == "delivered"
+    just_before(monkeypatch, lambda: amended(house, export_id))
+    with pytest.raises(InvalidState, match="was superseded by"):
+        delivery.resend(house.runtime, builders.ACCOUNT, sent.id, "key_test")
+    (sent,) = [each for each in owed(house, export_id) if each.notification_id == handoff]
+    assert sent.state == "delivered"
+
+
+def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export_is_retried(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = house.accept(builders.plan(units=2)).export_id
+    failing = claimed(house, export_id, 1)
+
+    def other_unit_fails(point: str) -> None:
+        if point == "record_packages.before":
+            setbacks.record(house.runtime, failing, Terminal("it cannot be done"))
+
+    monkeypatch.setattr(execution, "failpoint", other_unit_fails)
+    assert house.step(export_id, 2, "record_packages") == ("record_packages",)
+    assert house.events(export_id) == ["EXPORT_ACCEPTED", "EXPORT_FAILED", "PACKAGES_RECORDED"]
+    monkeypatch.undo()
+    for _ in range(3):
+        assert house.sweep() == [], "nobody is woken for an export that has ended"
+    assert set(retry(house.runtime, builders.ACCOUNT, export_id, "key_test")) == {
+        Wake(export_id, 1, "record_packages"),
+        Wake(export_id, 2, "attach_customs"),
+    }
+    house.finish(export_id)
+    assert house.state(export_id) == "executed"
+
+
+def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_failure(house: House) -> None:
+    export_id = house.accept(builders.plan(units=2)).export_id
+    first, second = claimed(house, export_id, 1), claimed(house, export_id, 2)
+    assert setbacks.record(house.runtime, first, Terminal("it cannot be done")) != []
+    log = house.events(export_id)
+    assert setbacks.record(house.runtime, second, Terminal("nor can this")) == []
+    assert house.events(export_id) == log
+    with house.runtime.db.read() as session:
+        step = session.get_one(Step, (export_id, 2, "record_packages"))
+        assert (step.state, step.lease_until, step.error) == ("owed", None, "nor can this")
