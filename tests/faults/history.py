@@ -154,9 +154,11 @@ def everybody_was_told(history: History) -> Iterator[str]:
     attempts = defaultdict(list)
     for attempt in _rows(history, "attempts"):
         attempts[attempt["delivery_id"]].append(attempt)
+    failed = {row["id"] for row in _rows(history, "exports") if row["state"] == "failed"}
     for which, row in owed.items():
         tries = attempts[row["id"]]
-        if row["state"] not in AT_REST:
+        # What was to be said of a failed export once it is executed waits for whoever retries it.
+        if row["state"] not in AT_REST and not (row["state"] == "waiting" and row["export_id"] in failed):
             yield f"{which} is still {row['state']}"
         if row["state"] == "delivered" and which not in taken:
             yield f"{which} is delivered and nobody has it"

@@ -71,9 +71,10 @@ def unsettled(runtime: Runtime, account_id: str) -> list[str]:
         running = session.execute(
             select(exports.id, exports.state).where(exports.account_id == account_id, exports.state.in_(UNENDED))
         )
+        # What waits for an export to complete is owed by one that runs, and by one that failed to whoever retries it.
         owed = session.execute(
             select(deliveries.id, deliveries.state).where(
-                deliveries.account_id == account_id, deliveries.state.in_(("waiting", "pending"))
+                deliveries.account_id == account_id, deliveries.state == "pending"
             )
         )
         held = session.execute(

@@ -117,7 +117,7 @@ def test_resending_races_delivery(site: Site, case: OpenCase) -> None:
         one.arm("worker", f"delivery.sent=barrier:{opened}", lease_seconds="60")
         export_id = one.accepted()
         site.until(lambda: "delivery.sent" in one.fired(), 300, "the point was not reached")
-        (held,) = [row for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None]
+        held = next(row for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None)
         refused = one.client.post(f"/api/deliveries/{held['id']}/resend", {})
         assert refused is not None
         assert (refused.status_code, refused.json()["errorCode"]) == (409, "INVALID_STATE")

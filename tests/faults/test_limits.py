@@ -138,8 +138,8 @@ def test_told_to_end_during_each_step(site: Site, case: OpenCase) -> None:
     with case() as one:
         exports = []
         for spec in STEPS:
-            exports.append(one.accepted())
             one.arm("worker", f"{spec.name}.mid=sleep:700", **UNHURRIED)
+            exports.append(one.accepted())
             site.until(lambda point=f"{spec.name}.mid": point in one.fired(), 300, "the step was not begun")  # type: ignore[misc]
             assert site["worker"].ended(SIGTERM, END_SECONDS) == 0
         site["worker"].start(**UNHURRIED)
