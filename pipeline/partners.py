@@ -13,7 +13,7 @@ from pipeline import signing, ways
 from pipeline.db import changed, database_now
 from pipeline.documents import profile as profiles
 from pipeline.documents.kinds import ARTIFACT_TYPES
-from pipeline.errors import InvalidState, NotFound, ValidationFailed
+from pipeline.errors import InsufficientRole, InvalidState, NotFound, ValidationFailed
 from pipeline.models import ConnectionTest, Delivery, Partner, PartnerChannel
 from pipeline.recipients import SANDBOX, default_way, routing_key
 from pipeline.runtime import Runtime
@@ -46,11 +46,14 @@ TO_BE_LIVE: Final[Mapping[PartnerState, str]] = {
 }
 
 
-def create(runtime: Runtime, account_id: str, new: NewPartner) -> CreatedPartner:
+def create(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: bool = False) -> CreatedPartner:
     """Register a partner and return it with its signing secret, which is shown this once.
 
-    Raises ValidationFailed where the id is taken or the channels do not fit the partner.
+    Raises ValidationFailed where the id is taken or the channels do not fit the partner, and InsufficientRole where
+    `test_only` and it is not marked test.
     """
+    if test_only and not new.test:
+        raise InsufficientRole("a test key registers partners that are marked test; use a live key", field="/test")
     ways.check(runtime.settings, new.kind, new.path, new.channels, field="/channels")
     _check_documents(new.kind, new.artifact_types, new.profile)
     if new.id in (account_id, SANDBOX):
@@ -117,13 +120,18 @@ def get(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
         return view(session, account_id, partner_id)
 
 
-def change(runtime: Runtime, account_id: str, partner_id: str, changes: PartnerChanges) -> PartnerView:
+def change(
+    runtime: Runtime, account_id: str, partner_id: str, changes: PartnerChanges, *, test_only: bool = False
+) -> PartnerView:
     """Change what `changes` name; the signing secret stays. Other ways of a verified partner are yet to be tested.
 
-    Raises NotFound, and ValidationFailed where the channels do not fit the partner.
+    Raises NotFound, ValidationFailed where the channels do not fit the partner, and InsufficientRole where `test_only` and
+    it is not marked test, or would not be any more.
     """
     with runtime.db.write() as session:
-        row = _locked(session, account_id, partner_id)
+        row = _locked(session, account_id, partner_id, test_only=test_only)
+        if test_only and changes.test is False:
+            raise InsufficientRole("a test key must not take the mark test away; use a live key", field="/test")
         path = changes.path or row.path
         if changes.channels is not None:
             ways.check(runtime.settings, row.kind, path, changes.channels, field="/channels")
@@ -147,36 +155,37 @@ def change(runtime: Runtime, account_id: str, partner_id: str, changes: PartnerC
         return view(session, account_id, partner_id)
 
 
-def activate(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
+def activate(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
     """Have live exports reach a partner whose every way passed its connection test.
 
-    Raises NotFound, and InvalidState where it is anything but verified.
+    Raises NotFound, InvalidState where it is anything but verified, and InsufficientRole where `test_only` and it is not
+    marked test; so do `pause` and `resume`.
     """
     with runtime.db.write() as session:
-        row = _locked(session, account_id, partner_id)
+        row = _locked(session, account_id, partner_id, test_only=test_only)
         if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.VERIFIED):
             raise InvalidState(f"{partner_id} is {row.state}; {TO_BE_LIVE[PartnerState(row.state)]}")
         session.expire_all()
         return view(session, account_id, partner_id)
 
 
-def pause(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
+def pause(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
     """Send the partner nothing more until it is resumed; what it is owed stays owed.
 
     Raises NotFound, and InvalidState where it was never live.
     """
     with runtime.db.write() as session:
-        row = _locked(session, account_id, partner_id)
+        row = _locked(session, account_id, partner_id, test_only=test_only)
         if not move(session, account_id, partner_id, PartnerState.PAUSED) and row.state != PartnerState.PAUSED.value:
             raise InvalidState(f"{partner_id} is {row.state} and not live, so there is nothing to pause")
         session.expire_all()
         return view(session, account_id, partner_id)
 
 
-def resume(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
+def resume(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
     """Send the partner what it is owed, from now on. Raises NotFound, InvalidState where it is not paused."""
     with runtime.db.write() as session:
-        _locked(session, account_id, partner_id)
+        _locked(session, account_id, partner_id, test_only=test_only)
         if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.PAUSED):
             raise InvalidState(f"{partner_id} is not paused")
         session.execute(
@@ -210,14 +219,16 @@ def move(
     return changed(moved) == 1
 
 
-def rotate_secret(runtime: Runtime, account_id: str, partner_id: str, overlap_hours: int) -> RotatedSecret:
+def rotate_secret(
+    runtime: Runtime, account_id: str, partner_id: str, overlap_hours: int, *, test_only: bool = False
+) -> RotatedSecret:
     """Give the partner a new signing secret, shown this once; the older ones count for `overlap_hours` more.
 
-    Raises NotFound.
+    Raises NotFound, and InsufficientRole where `test_only` and it is not marked test.
     """
     secret = signing.new_secret()
     with runtime.db.write() as session:
-        _locked(session, account_id, partner_id)
+        _locked(session, account_id, partner_id, test_only=test_only)
         ends_at = signing.retire(session, account_id, partner_id, overlap_hours * 3600)
         signing.keep(session, runtime.settings, account_id, partner_id, secret)
     return RotatedSecret(partner_id=partner_id, secret=secret, previous_ends_at=ends_at)
@@ -256,10 +267,12 @@ def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: B
     profiles.check(profile, "/profile")
 
 
-def _locked(session: Session, account_id: str, partner_id: str) -> Partner:
+def _locked(session: Session, account_id: str, partner_id: str, *, test_only: bool = False) -> Partner:
     row = session.get(Partner, (account_id, partner_id), with_for_update=True)
     if row is None:
         raise NotFound(f"there is no partner {partner_id} in this account")
+    if test_only and not row.test:
+        raise InsufficientRole(f"{partner_id} is not marked test, and a test key must not change it; use a live key")
     return row
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from pipeline import acknowledgements, signing
+from pipeline.acknowledgements import Signer
 from pipeline.channels.post import open_poster
 from pipeline.channels.webhook import signed
 from pipeline.db import Instant, database_now
@@ -81,8 +82,11 @@ def script_of(invoice_number: str) -> Script:
             return Script("accepted", delay)
 
 
-def take(runtime: Runtime, body: bytes, via: Via) -> HandoffAnswer | None:
+def take(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | None = None) -> HandoffAnswer | None:
     """Take a message and return the answer that it gets at once, if it gets one; the same handoff is answered alike.
+
+    `signer` is the partner whose signature it bears: it speaks for that partner's handoffs and for no other's, because what
+    the sandbox answers bears the secret of the partner that the handoff is for.
 
     Later answers go to the acknowledgement address over HTTP, signed by the partner's secret, from a timer: they are lost
     if the process ends first, which in a sandbox harms nobody. Raises InvalidRequest where the body is none of our
@@ -98,6 +102,8 @@ def take(runtime: Runtime, body: bytes, via: Via) -> HandoffAnswer | None:
     at_once = _at_once(event_id, script, via)
     with runtime.db.read() as session:
         submission = acknowledgements.find(session, ready.submission_id)
+        if signer is not None and signer != Signer(submission.account_id, submission.partner_id):
+            raise NotFound(f"there is no broker submission {ready.submission_id}")
         secrets = signing.counting(session, runtime.settings, submission.account_id, submission.partner_id)
         known = session.get(SandboxHandoff, event_id) is not None
     if not known:

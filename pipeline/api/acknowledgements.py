@@ -14,6 +14,7 @@ from pipeline.api.bodies import documented
 from pipeline.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
 from pipeline.api.refusals import refusals
 from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
+from pipeline.models import Export
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.schemas.reading import parse
@@ -58,7 +59,14 @@ def _allowed(runtime: Runtime, submission_id: str, caller: Caller) -> str:
         raise NotFound(f"there is no broker submission {submission_id}")
     if submission.partner_id not in caller.partner_ids and not caller.may(OPERATE):
         raise InsufficientRole(f"answering this needs a key with the role partner:{submission.partner_id} or operate")
+    if caller.test and not _is_test(runtime, submission.export_id):
+        raise InsufficientRole("this is of a live export; answer it with a live key")
     return caller.key_id
+
+
+def _is_test(runtime: Runtime, export_id: str) -> bool:
+    with runtime.db.read() as session:
+        return session.get_one(Export, export_id).test
 
 
 def signed_by(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str, str]) -> Signer:

@@ -133,15 +133,28 @@ async def caller_of(request: Request) -> Caller:
 
     Raises InvalidApiKey, and RateLimited where the key has asked too often.
     """
+    caller = await identify(request, _bearer(request))
+    spend(request, caller)
+    return caller
+
+
+async def still_let_in(request: Request) -> bool:
+    """Tell whether the key of a request that is being answered for long is still good."""
+    try:
+        await identify(request, _bearer(request))
+    except InvalidApiKey:
+        return False
+    return True
+
+
+def _bearer(request: Request) -> str:
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     bearer = bearer.strip()
     if scheme.lower() != "bearer" or not bearer:
         raise InvalidApiKey(
             "send your API key as `Authorization: Bearer <key>`", headers={"WWW-Authenticate": 'Bearer realm="exports"'}
         )
-    caller = await identify(request, bearer)
-    spend(request, caller)
-    return caller
+    return bearer
 
 
 async def identify(request: Request, bearer: str) -> Caller:

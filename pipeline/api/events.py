@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline import inspection
-from pipeline.api.dependencies import Reader, RuntimeDep
+from pipeline.api.dependencies import Reader, RuntimeDep, still_let_in
 from pipeline.api.refusals import refusals
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import EventPage
@@ -50,7 +50,8 @@ async def events(
 ) -> Response:
     """Return the log in order, or follow it live with `Accept: text/event-stream`.
 
-    The stream ends once the export has ended, everybody was told, and the customs broker has answered or is overdue.
+    The stream ends once the export has ended, everybody was told, and the customs broker has answered or is overdue; and
+    with its key.
     """
     live = EVENT_STREAM in request.headers.get("accept", "")
     seen = last_event_id if live and last_event_id is not None else after
@@ -69,12 +70,15 @@ async def events(
         # What stops a browser from asking for ever.
         return Response(status_code=204)
     return EventSourceResponse(
-        _follow(runtime, export_id, seen, stretch), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        _follow(request, runtime, export_id, seen, stretch),
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-async def _follow(runtime: Runtime, export_id: str, seen: int, stretch: inspection.Stretch) -> AsyncIterator[bytes]:
-    """Yield what happens; between looks neither a thread nor a connection is held."""
+async def _follow(
+    request: Request, runtime: Runtime, export_id: str, seen: int, stretch: inspection.Stretch
+) -> AsyncIterator[bytes]:
+    """Yield what happens, for as long as the key is good; between looks neither a thread nor a connection is held."""
 
     def look() -> inspection.Stretch:
         with runtime.db.read() as session:
@@ -97,4 +101,6 @@ async def _follow(runtime: Runtime, export_id: str, seen: int, stretch: inspecti
         else:
             await anyio.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_PAUSE)
+        if not await still_let_in(request):
+            return
         stretch = await run_in_threadpool(look)

@@ -37,7 +37,7 @@ async def create_partner(
     response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewPartner], body_of(NewPartner)]
 ) -> CreatedPartner:
     """Register a customs broker, warehouse or operator; its signing secret is in this answer and in no other."""
-    made = await run_in_threadpool(partners.create, runtime, caller.account_id, body.model)
+    made = await run_in_threadpool(partners.create, runtime, caller.account_id, body.model, test_only=caller.test)
     response.headers["Location"] = f"/api/partners/{made.id}"
     response.headers["Cache-Control"] = "no-store"
     return made
@@ -65,7 +65,7 @@ async def change_partner(
     body: Annotated[Parsed[PartnerChanges], body_of(PartnerChanges)],
 ) -> PartnerView:
     """Change what the body names; the rest, and the signing secret, stay."""
-    return await run_in_threadpool(partners.change, runtime, caller.account_id, id, body.model)
+    return await run_in_threadpool(partners.change, runtime, caller.account_id, id, body.model, test_only=caller.test)
 
 
 @router.post("/{id}/test", response_model=PartnerTested, responses=LOOKING)
@@ -74,13 +74,13 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested: 
 
     Where all pass the partner is verified, and can be activated.
     """
-    return connections.examine(runtime, caller.account_id, id, tested_by=caller.key_id, test_key=caller.mode == "test")
+    return connections.examine(runtime, caller.account_id, id, tested_by=caller.key_id, test_key=caller.test)
 
 
 @router.post("/{id}/activate", response_model=PartnerView, responses=refusals(404, 409))
 def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Have live exports reach a partner that is verified."""
-    return partners.activate(runtime, caller.account_id, id)
+    return partners.activate(runtime, caller.account_id, id, test_only=caller.test)
 
 
 @router.post(
@@ -98,16 +98,18 @@ async def rotate_secret(
 ) -> RotatedSecret:
     """Give the partner a new signing secret, which is in this answer and in no other; the older ones still count a while."""
     response.headers["Cache-Control"] = "no-store"
-    return await run_in_threadpool(partners.rotate_secret, runtime, caller.account_id, id, body.model.overlap_hours)
+    return await run_in_threadpool(
+        partners.rotate_secret, runtime, caller.account_id, id, body.model.overlap_hours, test_only=caller.test
+    )
 
 
 @router.post("/{id}/pause", response_model=PartnerView, responses=refusals(404, 409))
 def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner nothing until it is resumed; what it is owed stays owed."""
-    return partners.pause(runtime, caller.account_id, id)
+    return partners.pause(runtime, caller.account_id, id, test_only=caller.test)
 
 
 @router.post("/{id}/resume", response_model=PartnerView, responses=refusals(404, 409))
 def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner what it is owed, from now on."""
-    return partners.resume(runtime, caller.account_id, id)
+    return partners.resume(runtime, caller.account_id, id, test_only=caller.test)

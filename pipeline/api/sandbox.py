@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 import hmac
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline import sandbox, signing, tenancy
+from pipeline.acknowledgements import Signer
 from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import READING, refusals
 from pipeline.channels.borderbuddy import SANDBOX_TOKEN
-from pipeline.channels.webhook import check_signature
-from pipeline.errors import InvalidApiKey
+from pipeline.channels.webhook import SIGNATURE_HEADERS, check_signature, unsigned
+from pipeline.errors import InvalidApiKey, NotReady
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.schemas.sandbox import SandboxPage
 from pipeline.tenancy import EVERYBODY
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
+
+
+class _Unproven:
+    """The bodies that are read before their signature can be known: together no larger than the largest of all bodies.
+
+    Strangers can send them, and the room for bodies is everybody's.
+    """
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    async def read(self, request: Request, most: int) -> bytes:
+        """Return the body; raises NotReady where too many others are being read."""
+        body = bytearray()
+        try:
+            async for part in request.stream():
+                body += part
+                self._held += len(part)
+                if self._held > most:
+                    raise NotReady(
+                        "the sandbox broker reads as much as it may; try again in 1 s",
+                        headers={"Retry-After": "1", "Connection": "close"},
+                    )
+        finally:
+            self._held -= len(body)
+        return bytes(body)
+
+
+_UNPROVEN: Final = _Unproven()
 
 
 @router.post(
@@ -59,9 +89,12 @@ async def handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep
 )
 async def take_webhook(account_id: str, partner_id: str, request: Request, runtime: RuntimeDep) -> Response:
     """Take a webhook that the partner's secret signs; answers to a handoff follow as acknowledgements."""
-    await run_in_threadpool(
-        _webhook, runtime, account_id, partner_id, await request.body(), dict(request.headers.items())
-    )
+    secrets = await run_in_threadpool(_secrets, runtime, account_id, partner_id)
+    headers = dict(request.headers.items())
+    if not (secrets and headers.keys() >= SIGNATURE_HEADERS):
+        raise unsigned()
+    body = await _UNPROVEN.read(request, runtime.settings.max_body_bytes)
+    await run_in_threadpool(_webhook, runtime, account_id, partner_id, secrets, body, headers)
     return Response(status_code=204)
 
 
@@ -84,10 +117,14 @@ def _own(request: Request, runtime: Runtime) -> None:
         raise InvalidApiKey("the sandbox broker takes handoffs of this installation only")
 
 
-def _webhook(runtime: Runtime, account_id: str, partner_id: str, body: bytes, headers: dict[str, str]) -> None:
+def _secrets(runtime: Runtime, account_id: str, partner_id: str) -> list[str]:
     with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
-        secrets = signing.counting(session, runtime.settings, account_id, partner_id)
+        return signing.counting(session, runtime.settings, account_id, partner_id)
+
+
+def _webhook(
+    runtime: Runtime, account_id: str, partner_id: str, secrets: list[str], body: bytes, headers: dict[str, str]
+) -> None:
     check_signature(body, headers, secrets)
-    # The signature speaks for this account's handoffs and no other's.
     with tenancy.acting_for(account_id):
-        sandbox.take(runtime, body, "webhook")
+        sandbox.take(runtime, body, "webhook", signer=Signer(account_id, partner_id))

@@ -20,6 +20,9 @@ from pipeline.channels.stages import Stage, run
 from pipeline.errors import ChannelRefused, InvalidApiKey
 from pipeline.schemas.channels import WebhookWay
 
+#: What Standard Webhooks sends beside the body.
+SIGNATURE_HEADERS: Final = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
+
 _JSON: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}
 _LONG_AGO: Final = timedelta(hours=1)
 
@@ -131,6 +134,11 @@ def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[s
             expected = signed(headers["webhook-id"], body, secret, at=moment)["webhook-signature"]
             if any(hmac.compare_digest(expected, given) for given in headers["webhook-signature"].split()):
                 return
-    raise InvalidApiKey(
+    raise unsigned()
+
+
+def unsigned() -> InvalidApiKey:
+    """Return the refusal of a body that no secret of the partner's signs."""
+    return InvalidApiKey(
         "the Standard Webhooks signature does not fit the body; sign the exact bytes with the partner's secret"
     )

@@ -33,9 +33,15 @@ _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
     "test": lambda runtime, caller, partner: connections.examine(
         runtime, caller.account_id, partner, tested_by=caller.key_id, test_key=caller.test
     ),
-    "activate": lambda runtime, caller, partner: partners.activate(runtime, caller.account_id, partner),
-    "pause": lambda runtime, caller, partner: partners.pause(runtime, caller.account_id, partner),
-    "resume": lambda runtime, caller, partner: partners.resume(runtime, caller.account_id, partner),
+    "activate": lambda runtime, caller, partner: partners.activate(
+        runtime, caller.account_id, partner, test_only=caller.test
+    ),
+    "pause": lambda runtime, caller, partner: partners.pause(
+        runtime, caller.account_id, partner, test_only=caller.test
+    ),
+    "resume": lambda runtime, caller, partner: partners.resume(
+        runtime, caller.account_id, partner, test_only=caller.test
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
@@ -12,6 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from config.settings import Settings
+from pipeline import partners
+from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.api.conftest import Desk, Open
 from tests.servers import poll
@@ -21,13 +23,11 @@ AS_JSON = {"Content-Type": "application/json"}
 
 
 @contextmanager
-def unfinished(desk: Desk, bearer: str, body: bytes) -> Iterator[None]:
+def unfinished(desk: Desk, headers: Mapping[str, str], body: bytes, path: str = EXECUTE) -> Iterator[None]:
     """Hold a request open whose body has begun with `body` and does not end."""
     address = urlsplit(desk.url)
-    head = (
-        f"POST {EXECUTE} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {bearer}\r\n"
-        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    )
+    said = {"Host": address.netloc, "Content-Type": "application/json", "Transfer-Encoding": "chunked", **headers}
+    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in said.items()) + "\r\n"
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
         connection.sendall(head.encode() + f"{len(body):x}\r\n".encode() + body + b"\r\n")
         yield
@@ -47,7 +47,7 @@ def test_more_requests_at_a_time_than_are_taken_are_put_off_and_the_process_stil
     client = desk.bearing(bearer)
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(unfinished(desk, bearer, b"{"))
+            held.enter_context(unfinished(desk, {"Authorization": f"Bearer {bearer}"}, b"{"))
         poll(lambda: busy(client.get("/api/exports")), 20, "a third request was answered")
         assert client.get("/api/exports").json()["message"] == (
             "this process has 2 requests under way; try again in 1 s"
@@ -84,7 +84,7 @@ def test_all_bodies_together_have_a_bound_and_what_ended_is_given_back(open_desk
 
         def filled() -> bool:
             # A request gives back its bytes a moment after its answer, so the first of these may itself be put off.
-            held.enter_context(unfinished(desk, bearer, body))
+            held.enter_context(unfinished(desk, {"Authorization": f"Bearer {bearer}"}, body))
             return busy(one_more())
 
         poll(filled, 20, "a body was taken beyond the bound")
@@ -101,6 +101,29 @@ def test_who_has_no_key_has_no_body_held(open_desk: Open) -> None:
         answer = desk.bearing(None).post(EXECUTE, content=iter([b" " * 90_000]), headers=AS_JSON)
         assert answer.status_code == 401
     assert good.post(EXECUTE, content=b" " * 90_000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
+
+
+def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(open_desk: Open) -> None:
+    desk = open_desk(max_body_bytes=100_000, max_bodies_bytes=300_000)
+    door = f"/sandbox/webhooks/{builders.ACCOUNT}/{builders.BROKER}"
+    made = NewPartner(id="br_signing", kind="customs_broker", name="One with a secret")
+    partners.create(desk.runtime, builders.ACCOUNT, made)
+    known = f"/sandbox/webhooks/{builders.ACCOUNT}/br_signing"
+    stranger, body = desk.bearing(None), b" " * 90_000
+    junk = {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,junk"}
+    with ExitStack() as held:
+        # Who brings no signature, or names nobody who could sign, is not read at all.
+        for address, headers in ((door, junk), (known, {}), (known, {"webhook-signature": "v1,junk"})):
+            assert stranger.post(address, content=iter([body]), headers=headers).status_code == 401
+        held.enter_context(unfinished(desk, junk, body, known))
+        poll(
+            lambda: busy(stranger.post(known, content=iter([body]), headers=junk)),
+            20,
+            "a second one was read beside it",
+        )
+        answer = desk.client("execute").post(EXECUTE, content=body, headers=AS_JSON)
+        assert answer.json()["errorCode"] == "INVALID_REQUEST", "there was no room for the body of a caller with a key"
+    poll(lambda: stranger.post(known, content=b"{}", headers=junk).status_code == 401, 20, "it was still counted")
 
 
 def test_a_bound_that_has_no_room_for_one_body_is_refused() -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlmodel import col, update
 
+from pipeline import accounts
 from pipeline.api import events
 from pipeline.execution import advance
 from pipeline.models import BrokerSubmission
@@ -127,6 +128,17 @@ def test_a_silent_stream_gives_signs_of_life(desk: Desk, monkeypatch: pytest.Mon
     with desk.client("read").stream("GET", address, headers=LIVE) as response:
         lines = response.iter_lines()
         assert [next(lines) for _ in range(4)] == [": the log of an export", "", ": ping", ""]
+
+
+def test_a_stream_ends_with_its_key(desk: Desk) -> None:
+    key = desk.key("read")
+    export_id = desk.execute(builders.plan())
+    with desk.bearing(key.bearer).stream("GET", f"/api/exports/{export_id}/events", headers=LIVE) as response:
+        heard = told(response)
+        assert next(heard)[1] == "EXPORT_ACCEPTED"
+        accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+        # Else it would go on until the client has had enough of waiting.
+        assert list(heard) == []
 
 
 def test_many_streams_leave_threads_for_others(desk: Desk) -> None:

@@ -181,6 +181,32 @@ def test_a_key_with_the_role_gets_in(desk: Desk, calls: list[Call]) -> None:
                 assert response.status_code < 500, (role, call, response.text)
 
 
+#: What a test key may do all the same: both concern the account as a whole, or no more than reading.
+NOTHING_LIVE = ("/api/waivers/{id}", "/api/artifacts/{id}/links", "/api/broker-submissions/{id}/links")
+
+
+def test_a_test_key_changes_nothing_that_is_live(desk: Desk, calls: list[Call]) -> None:
+    client = desk.client(*accounts.ROLES, f"partner:{builders.BROKER}", mode="test")
+    before = rows(desk)
+    tried = 0
+    for call in calls:
+        if call.method != "GET" and "{" in call.path and call.path not in NOTHING_LIVE:
+            response = call.by(client)
+            refused = response.status_code == 403 and response.json()["errorCode"] == "INSUFFICIENT_ROLE"
+            assert refused or (call.path.endswith("/replay") and response.json()["messages"] == 0), (
+                call,
+                response.text,
+            )
+            tried += 1
+    assert tried > 10
+    assert rows(desk) == before
+    new = {"id": "wh_new", "kind": "warehouse", "name": "A new one"}
+    assert client.post("/api/partners", json=new).status_code == 403
+    assert client.post("/api/partners", json=new | {"test": True}).status_code == 201
+    assert client.patch("/api/partners/wh_new", json={"test": False}).json()["field"] == "/test"
+    assert client.patch("/api/partners/wh_new", json={"name": "Another name"}).status_code == 200
+
+
 def test_what_is_declared_is_what_was_meant(calls: list[Call]) -> None:
     """Declared beside the route, and written down a second time by hand in the test of keys."""
 

@@ -8,10 +8,12 @@ import threading
 import pytest
 from sqlmodel import func, select
 
-from pipeline import accounts, delivery, notifications, polling
+from pipeline import accounts, delivery, notifications, partners, polling
 from pipeline.channels.webhook import signed
-from pipeline.models import Acknowledgement, SandboxHandoff
+from pipeline.lanes import cloud_event
+from pipeline.models import Acknowledgement, Notification, SandboxHandoff
 from pipeline.polling import Read
+from pipeline.schemas.partners import NewPartner
 from pipeline.signing import new_secret
 from tests import builders
 from tests.deliveries import exports
@@ -93,6 +95,33 @@ def test_strangers_hand_nothing_to_the_sandbox_and_learn_nothing(desk: Desk) -> 
     assert plain.get("/sandbox/borderbuddy/handoffs/sbx-ntf_1").status_code == 401
     assert plain.post(f"/sandbox/webhooks/{builders.ACCOUNT}/{builders.WAREHOUSE}", content=b"{}").status_code == 401
     assert plain.post("/sandbox/webhooks/acc_none/none", content=b"{}").status_code == 401
+
+
+def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(desk: Desk) -> None:
+    """What the sandbox answers bears the secret of the handoff's partner: who asks for it must be that partner."""
+    export, secret = handed_off(desk, invoice="R", via="webhook")
+    poll(lambda: desk.submission(export).state == "rejected")
+    (done,) = [each for each in exports.deliveries(desk.runtime, export.export_id) if each.audience == "customs_broker"]
+    with desk.runtime.db.read() as session:
+        body = cloud_event(desk.runtime.settings, session.get_one(Notification, done.notification_id), None)
+    broker = desk.submission(export).partner_id
+    beside = exports.register(desk.runtime, "wh_beside", "warehouse").secret
+    elsewhere = partners.create(desk.runtime, OTHER, NewPartner(id=broker, kind="customs_broker", name="Other")).secret
+    # Under an id of its own it is no repetition, and it asks for another answer.
+    asked = body.replace(done.notification_id.encode(), b"ntf-of-somebody").replace(b'"number": "R', b'"number": "A')
+    assert asked.count(b'"number": "A') == 1
+    plain = desk.stranger()
+
+    def post(account: str, partner: str, secret: str) -> int:
+        address = f"/sandbox/webhooks/{account}/{partner}"
+        return plain.post(address, content=asked, headers=signed("1", asked, secret)).status_code
+
+    assert post(builders.ACCOUNT, "wh_beside", beside) == post(OTHER, broker, elsewhere) == 404
+    with desk.runtime.db.read() as session:
+        assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1
+    assert desk.submission(export).state == "rejected"
+    assert post(builders.ACCOUNT, broker, secret) == 204
+    poll(lambda: desk.submission(export).state == "accepted")
 
 
 def test_an_answer_signed_by_the_partner_is_recorded_once(desk: Desk) -> None:
