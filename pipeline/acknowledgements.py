@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import events, notifications, signing, tenancy
-from pipeline.channels.webhook import check_signature
+from pipeline.channels.webhook import check_signature, digest_of
 from pipeline.db import database_now
-from pipeline.errors import NotFound
+from pipeline.errors import InvalidApiKey, NotFound
 from pipeline.events import EventType, NewEvent
-from pipeline.models import Acknowledgement, BrokerSubmission
+from pipeline.models import Acknowledgement, BrokerSubmission, UsedSignature
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.schemas.plan import as_json
@@ -32,6 +33,9 @@ _EVENTS: Final = {
     SubmissionState.RELEASED: EventType.BROKER_RELEASED,
 }
 
+
+#: Seconds that a signed request is remembered: longer than it is believed, and than clocks differ.
+_REMEMBERED: Final = 3600
 
 #: The answers that are told to the operators: a person must look.
 _TOLD: Final = frozenset({SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD})
@@ -158,11 +162,43 @@ def signer(
 ) -> Signer:
     """Return who signed `body`: the partner of the submission, by one of its secrets.
 
-    Raises InvalidApiKey, also where there is no such submission: who cannot sign learns nothing of what exists.
+    What is `timely` is good for one submission: neither body nor headers name it, and whoever overheard an answer could
+    give it to another. Raises InvalidApiKey, also where there is no such submission: who cannot sign learns nothing of what
+    exists.
     """
     with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
         row = session.get(BrokerSubmission, submission_id)
         account_id, partner_id = ("", "") if row is None else (row.account_id, row.partner_id)
         secrets = signing.counting(session, runtime.settings, account_id, partner_id)
     check_signature(body, headers, secrets, timely=timely)
-    return Signer(account_id, partner_id)
+    signed = Signer(account_id, partner_id)
+    if timely:
+        with tenancy.acting_for(account_id):
+            _bind(runtime, signed, digest_of(body, headers), submission_id)
+    return signed
+
+
+def _bind(runtime: Runtime, signed: Signer, digest: str, submission_id: str) -> None:
+    """Note what a signed request is about; raises InvalidApiKey where it was about another submission before."""
+    whose = (col(UsedSignature.account_id) == signed.account_id, col(UsedSignature.partner_id) == signed.partner_id)
+    this = col(UsedSignature.digest) == digest
+    try:
+        with runtime.db.write() as session:
+            session.execute(
+                delete(UsedSignature).where(*whose, col(UsedSignature.used_at) < database_now(-_REMEMBERED))
+            )
+            session.add(
+                UsedSignature(
+                    account_id=signed.account_id,
+                    partner_id=signed.partner_id,
+                    digest=digest,
+                    submission_id=submission_id,
+                )
+            )
+    except IntegrityError:
+        with runtime.db.read() as session:
+            about = session.scalar(select(col(UsedSignature.submission_id)).where(*whose, this))
+        if about != submission_id:
+            raise InvalidApiKey(
+                "this very signature was used for another submission; sign each request anew, under a webhook-id of its own"
+            ) from None

@@ -29,6 +29,7 @@ from pipeline.models.parties import (
     Partner,
     PartnerChannel,
     PartnerSecret,
+    UsedSignature,
     Waiver,
 )
 
@@ -55,5 +56,6 @@ __all__ = [
     "PlanSnapshot",
     "SandboxHandoff",
     "Step",
+    "UsedSignature",
     "Waiver",
 ]

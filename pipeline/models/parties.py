@@ -99,6 +99,19 @@ class PartnerSecret(SQLModel, table=True):
     ends_at: datetime | None = instant(nullable=True)
 
 
+class UsedSignature(SQLModel, table=True):
+    """A request that a partner signed, and the submission that it was about; forgotten once it is too old to be believed."""
+
+    __tablename__ = "used_signatures"
+    __table_args__ = (ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),)
+
+    account_id: str = Field(primary_key=True)
+    partner_id: str = Field(primary_key=True)
+    digest: str = Field(primary_key=True)  # SHA-256 of what was signed, in hex
+    submission_id: str
+    used_at: datetime = written_at()
+
+
 class ConnectionTest(SQLModel, table=True):
     """One staged test of every way to a partner; only ever added to."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlmodel import SQLModel
 
 from config.settings import Settings
 from pipeline import accounts, delivery, doctor, inspection, migrations, partners, sandbox, tenancy, waivers
+from pipeline.channels.webhook import signed
 from pipeline.db import Database, changed
 from pipeline.migrations import walls
 from pipeline.models import LegalHold, SandboxHandoff, Waiver
@@ -41,9 +43,8 @@ def desk(open_desk: Open, own_url: str) -> Desk:
     desk.client("admin").patch(
         f"/api/partners/{builders.BROKER}", json={"channels": [{"channel": "queue"}]}
     ).raise_for_status()
-    desk.client("admin").post(
-        f"/api/partners/{builders.BROKER}/rotate-secret", json={"overlapHours": 1}
-    ).raise_for_status()
+    rotated = desk.client("admin").post(f"/api/partners/{builders.BROKER}/rotate-secret", json={"overlapHours": 1})
+    secret = rotated.raise_for_status().json()["secret"]
     desk.client("admin").post(f"/api/partners/{builders.BROKER}/test").raise_for_status()
     desk.client("admin").post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).raise_for_status()
     export_id = desk.execute(builders.plan())
@@ -52,8 +53,12 @@ def desk(open_desk: Open, own_url: str) -> Desk:
     once.post("/api/exports/execute", json=execution(builders.plan())).raise_for_status()
     desk.run(export_id)
     submission = desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
-    answer = {"id": "1", "rung": "accepted"}
-    desk.client().post(f"/api/broker-submissions/{submission['id']}/acknowledgements", json=answer).raise_for_status()
+    answer = json.dumps({"id": "1", "rung": "accepted"}).encode()
+    desk.bearing(None).post(
+        f"/api/broker-submissions/{submission['id']}/acknowledgements",
+        content=answer,
+        headers=signed("1", answer, secret),
+    ).raise_for_status()
     with desk.runtime.db.write() as session:
         kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}
         session.add(SandboxHandoff(**kept, invoice_numbers=[], answer={}))

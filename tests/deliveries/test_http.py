@@ -6,12 +6,13 @@ import json
 import threading
 
 import pytest
-from sqlmodel import func, select
+from sqlmodel import func, select, update
 
 from pipeline import accounts, delivery, notifications, partners, polling
 from pipeline.channels.webhook import signed
+from pipeline.db import database_now
 from pipeline.lanes import cloud_event
-from pipeline.models import Acknowledgement, Notification, SandboxHandoff
+from pipeline.models import Acknowledgement, Notification, SandboxHandoff, UsedSignature
 from pipeline.polling import Read
 from pipeline.schemas.partners import NewPartner
 from pipeline.signing import new_secret
@@ -134,6 +135,32 @@ def test_an_answer_signed_by_the_partner_is_recorded_once(desk: Desk) -> None:
     assert (first.status_code, first.json()["rung"], first.json()["recorded"]) == (200, "released", True)
     assert (again.status_code, again.json()["rung"], again.json()["recorded"]) == (200, "released", False)
     assert exports.log_of(desk.runtime, export.export_id)[-1:] == ["BROKER_RELEASED"]
+
+
+def test_a_signature_is_good_for_one_submission(desk: Desk) -> None:
+    first, secret = handed_off(desk)
+    broker = desk.submission(first).partner_id
+    second = exports.ready(desk.runtime, builders.plan(broker=broker, invoice="P", batch="batch-second"))
+    exports.hand_off(desk.runtime, second)
+    answer = json.dumps({"id": "a-1", "rung": "released"}).encode()
+    plain = desk.stranger()
+
+    def say(export: exports.Ready, call: str, body: bytes, headers: dict[str, str]) -> int:
+        return plain.post(
+            f"/api/broker-submissions/{desk.submission(export).id}/{call}", content=body, headers=headers
+        ).status_code
+
+    for call, body in (("acknowledgements", answer), ("links", b"")):
+        overheard = signed("a-1", body, secret)
+        assert [say(first, call, body, overheard) for _ in range(2)] == [200, 200], "it is repeated as it was"
+        assert say(second, call, body, overheard) == 401
+        assert say(second, call, body, signed("a-2", body, secret)) == 200
+    with desk.runtime.db.write() as session:
+        assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 4
+        session.execute(update(UsedSignature).values(used_at=database_now(-7200)))
+    assert say(second, "links", b"", signed("a-3", b"", secret)) == 200
+    with desk.runtime.db.read() as session:
+        assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 1, "what is too old is forgotten"
 
 
 def test_answers_out_of_order_are_kept_and_never_lead_down(desk: Desk) -> None:
