@@ -22,6 +22,23 @@ _NEVER = tuple(
     ipaddress.ip_network(block) for block in ("192.0.0.0/24", "192.88.99.0/24", "2001::/32", "2002::/16", "3fff::/20")
 )
 
+#: Where clouds answer their own machines, with credentials among the rest, outside of link-local: Alibaba's, Azure's,
+#: Amazon's, Google's, Oracle's, Scaleway's, Akamai's, and Alibaba's once more. Azure's would pass for public, the others
+#: for private addresses.
+_METADATA = tuple(
+    ipaddress.ip_network(block)
+    for block in (
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+        "fd00:ec2::/32",
+        "fd20:ce::254/128",
+        "fd00:c1::a9fe:a9fe/128",
+        "fd00:42::42/128",
+        "fd00:a9fe:a9fe::1/128",
+        "fd00:100::100:200/128",
+    )
+)
+
 #: What one's own network is made of. Link-local is not: there a cloud's machines find their credentials.
 _PRIVATE = tuple(
     ipaddress.ip_network(block)
@@ -49,7 +66,7 @@ def is_public(address: str) -> bool:
             return is_public(str(ip.ipv4_mapped))
         if ip not in _GLOBAL_UNICAST:
             return False
-    if any(ip in block for block in _NEVER):
+    if any(ip in block for block in (*_NEVER, *_METADATA)):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
@@ -59,7 +76,7 @@ def is_private(address: str) -> bool:
     ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip in _MAPPED and ip.ipv4_mapped is not None:
         return is_private(str(ip.ipv4_mapped))
-    return any(ip in block for block in _PRIVATE)
+    return any(ip in block for block in _PRIVATE) and not any(ip in block for block in _METADATA)
 
 
 @cache
@@ -142,14 +159,16 @@ def judged(host: str, port: int, seconds: float, *, private: bool, ports: Collec
     """Look `host` up once, within `seconds`, and return its addresses, all of which may be connected to.
 
     `private` allows private addresses beside public ones, and any port; else only `ports` are, if there are any.
-    Link-local, multicast and reserved addresses are never allowed. Raises ForbiddenDestination, ConnectError where there
+    Link-local, multicast and reserved addresses are never allowed, nor those of a cloud's metadata. Raises ForbiddenDestination, ConnectError where there
     is no address, ConnectTimeout.
     """
     addresses = _look_up(host, port, seconds)
     if not private and not all(is_public(address) for address in addresses):
         raise ForbiddenDestination("the address leads into a private network")
     if not all(is_public(address) or is_private(address) for address in addresses):
-        raise ForbiddenDestination("the address is one where nobody is reached: link-local, multicast or reserved")
+        raise ForbiddenDestination(
+            "the address is one where nobody is reached: link-local, multicast, reserved or a cloud's own"
+        )
     if ports and not private and port not in ports:
         raise ForbiddenDestination(f"partners are not reached at port {port}; allowed are {listed(ports)}")
     return addresses

@@ -32,8 +32,17 @@ from tests.deliveries.conftest import OpenRuntime
 
 ORACLE = Policy()
 
+#: Where clouds keep what their machines sign in with; some are link-local, and the others look private or public.
+METADATA = """
+169.254.169.254 169.254.170.2 169.254.42.42 100.100.100.200 1684301000 0144.0144.0144.0310 168.63.129.16 192.0.0.192
+[::ffff:169.254.169.254] [::ffff:100.100.100.200] [::ffff:168.63.129.16] [::ffff:6464:64c8] [fe80::a9fe:a9fe]
+[fd00:ec2::254] [fd00:ec2::23] [fd00:0ec2:0:0:0:0:0:254] [fd20:ce::254] [fd00:c1::a9fe:a9fe] [fd00:42::42] [fd00:a9fe:a9fe::1]
+[fd00:100::100:200]
+""".split()
+
 #: Every way that we know of to spell an address that is nobody's business: as a URL's host.
-HOSTILE = """
+HOSTILE = (
+    """
 127.0.0.1 127.1 127.0.1 0 0.0.0.0 2130706433 0x7f000001 0x7f.1 0177.0.0.1 017700000001 127.0.0.1. 127.255.255.254
 10.0.0.1 10.255.255.255 172.16.0.1 172.31.255.255 192.168.0.1 192.168.1.254 100.64.0.1 100.127.255.255
 169.254.169.254 169.254.0.1 0xa9fea9fe 2852039166 0251.0376.0251.0376 169.254.43518
@@ -44,6 +53,8 @@ HOSTILE = """
 [100::1] [fc00::1] [fd12:3456:789a::1] [fe80::1] [fe80::1%25lo] [fec0::1] [ff02::1] [5f00::1]
 localhost
 """.split()
+    + METADATA
+)
 
 #: Hosts that the URL itself is refused for, before anything is looked up.
 MISSPELT = [
@@ -91,6 +102,27 @@ def test_a_hostile_host_is_never_connected_to(opened: OpenRuntime, host: str, mo
     target = Target("acc_demo", "wh_demo", test=False, way=way, secrets=(new_secret(),))
     with no_connection(monkeypatch), pytest.raises(ChannelUnavailable):
         list(WebhookChannel(settings).send([message], target))
+
+
+@pytest.mark.parametrize("host", METADATA)
+def test_a_cloud_s_metadata_is_not_reached_where_private_addresses_are(
+    opened: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = opened(allow_private_destinations=True).settings
+    message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
+    target = Target(
+        "acc_demo", "wh_demo", test=False, way=WebhookWay(address=f"http://{host}/"), secrets=(new_secret(),)
+    )
+    with no_connection(monkeypatch), pytest.raises(ChannelUnavailable, match="a cloud's own"):
+        list(WebhookChannel(settings).send([message], target))
+    # What the installation names itself may be private, but not there either.
+    with no_connection(monkeypatch), pytest.raises(ForbiddenDestination):
+        judged(host.strip("[]"), 25, 2, private=True)
+
+
+@pytest.mark.parametrize("address", ["100.100.100.199", "100.100.100.201", "fd00:ec1::254", "fd20:ce::253"])
+def test_neighbours_of_a_cloud_s_metadata_are_private_like_any(address: str) -> None:
+    assert judged(address, 25, 2, private=True) == [address]
 
 
 @pytest.mark.parametrize("host", [host for host in HOSTILE if "%" not in host and host != "0"])
