@@ -97,6 +97,7 @@ class NewKey:
 
     id: str
     bearer: str
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -209,12 +210,15 @@ def create_key(
                 expires_at=expires_at,
             )
         )
-    return NewKey(key_id, bearer)
+    return NewKey(key_id, bearer, expires_at)
 
 
-def rotate_key(runtime: Runtime, account_id: str, key_id: str, *, overlap: timedelta) -> NewKey:
+def rotate_key(
+    runtime: Runtime, account_id: str, key_id: str, *, overlap: timedelta, expires_at: datetime | None = None
+) -> NewKey:
     """Make a key that may what this one may, and let the older one end when the overlap is over, if not sooner.
 
+    The new key ends when the older one was to end, or at `expires_at`: a key for a month does not become one for ever.
     Raises NotFound where the account has no such key, InvalidState where it has ended.
     """
     with runtime.db.read() as session:
@@ -225,7 +229,14 @@ def rotate_key(runtime: Runtime, account_id: str, key_id: str, *, overlap: timed
     if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
         raise InvalidState(f"key {key_id} has ended; make a new one")
     ends_at = now + overlap
-    made = create_key(runtime, account_id, row.name, mode=cast("Mode", row.mode), roles=row.roles)
+    made = create_key(
+        runtime,
+        account_id,
+        row.name,
+        mode=cast("Mode", row.mode),
+        roles=row.roles,
+        expires_at=expires_at or row.expires_at,
+    )
     with runtime.db.write() as session:
         session.execute(
             update(ApiKey)

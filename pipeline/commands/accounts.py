@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -114,7 +114,7 @@ def create_key(
 ) -> None:
     """Make a key and show it this once."""
     roles = [*(role or ([] if partner else [Role.EXECUTE])), *(f"partner:{each}" for each in partner or [])]
-    ends_at = utc_now() + timedelta(days=days) if days else None
+    ends_at = _ends_at(days)
     mode: accounts.Mode = "test" if test else "live"
     with opened() as runtime:
         made = accounts.create_key(
@@ -130,6 +130,10 @@ def create_key(
         f"[dim]Keep it now: only its hash stays here. It is key {made.id} of {escape(account)}, {mode}, "
         f"for {', '.join(str(each) for each in roles)}.[/]"
     )
+
+
+def _ends_at(days: int | None) -> datetime | None:
+    return utc_now() + timedelta(days=days) if days else None
 
 
 @keys_app.command("list")
@@ -184,18 +188,33 @@ def rotate_key(
     key: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `exports keys list` shows it, or the whole key.")],
     account: OfAccount,
     overlap_hours: Annotated[int, typer.Option(min=0, max=720, help="How long the older key still works.")] = 24,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="After so many days the new one ends; without, when the older one was to.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key that may what this one may, and show it this once; the older one ends when the overlap is over."""
     key_id = accounts.key_id_of(key) if key.startswith("exp_") else key
     with opened() as runtime:
-        made = accounts.rotate_key(runtime, account, key_id, overlap=timedelta(hours=overlap_hours))
+        made = accounts.rotate_key(
+            runtime, account, key_id, overlap=timedelta(hours=overlap_hours), expires_at=_ends_at(days)
+        )
+    ends_at = made.expires_at
     if as_json:
-        print_json({"id": made.id, "key": made.bearer, "accountId": account, "replaces": key_id})
+        print_json(
+            {
+                "id": made.id,
+                "key": made.bearer,
+                "accountId": account,
+                "replaces": key_id,
+                "expiresAt": ends_at and ends_at.isoformat(),
+            }
+        )
         return
     out().print(made.bearer, soft_wrap=True, markup=False)
     aside().print(
-        f"[dim]Keep it now: only its hash stays here. Key {escape(key_id)} still works for {overlap_hours} h.[/]"
+        f"[dim]Keep it now: only its hash stays here. It {f'ends on {ends_at:%Y-%m-%d}' if ends_at else 'does not end'}."
+        f" Key {escape(key_id)} still works for {overlap_hours} h, if it does not end sooner.[/]"
     )
 
 

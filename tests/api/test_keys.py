@@ -185,6 +185,20 @@ def test_a_key_that_ends_sooner_is_not_made_to_last_and_one_that_has_ended_is_no
         accounts.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(0))
 
 
+def test_a_rotated_key_ends_when_the_older_one_was_to_unless_it_is_told_otherwise(desk: Desk) -> None:
+    in_a_month, in_a_year = (datetime.now(UTC) + timedelta(days=days) for days in (30, 365))
+    old = desk.key("read", expires_at=in_a_month)
+    day = timedelta(days=1)
+    first = accounts.rotate_key(desk.runtime, builders.ACCOUNT, old.id, overlap=day)
+    second = accounts.rotate_key(desk.runtime, builders.ACCOUNT, first.id, overlap=day, expires_at=in_a_year)
+    kept = {each.id: each.expires_at for each in accounts.list_keys(desk.runtime, builders.ACCOUNT)}
+    assert (first.expires_at, kept[second.id], second.expires_at) == (in_a_month, in_a_year, in_a_year)
+    assert accounts.find_caller(desk.runtime, second.bearer, now=in_a_month + day).key_id == second.id
+    third = accounts.rotate_key(desk.runtime, builders.ACCOUNT, second.id, overlap=day)
+    with pytest.raises(InvalidApiKey):
+        accounts.find_caller(desk.runtime, third.bearer, now=in_a_year)
+
+
 def test_a_key_ends_when_it_expires(desk: Desk) -> None:
     now = datetime.now(UTC)
     key = desk.key("read", expires_at=now + timedelta(hours=1))

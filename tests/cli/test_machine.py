@@ -213,13 +213,27 @@ def test_a_key_is_rotated_by_command_and_the_older_one_ends_when_it_is_told_to(c
     assert [listed[each["id"]]["roles"] for each in (old, new)] == [["read"], ["read"]]
     ends = datetime.fromisoformat(listed[old["id"]]["expiresAt"])
     assert timedelta(hours=1) < ends - datetime.now(UTC) <= timedelta(hours=2)
-    assert listed[new["id"]]["expiresAt"] is None
+    assert listed[new["id"]]["expiresAt"] is new["expiresAt"] is None
     # By the whole key as well; without an overlap the older one has ended, and is not rotated again.
     newest = commands("keys", "rotate", new["key"], "--account", "acc_1", "--overlap-hours", "0")
     assert newest.stdout.startswith("exp_live_")
+    assert "does not end" in newest.stderr
     refused = commands("keys", "rotate", new["id"], "--account", "acc_1")
     assert (refused.exit_code, "has ended" in refused.stderr) == (1, True)
     assert commands("keys", "rotate", "abcdefghij", "--account", "acc_1").exit_code == 3
+
+
+def test_a_key_for_a_month_is_rotated_into_one_for_what_is_left_of_it_or_for_as_long_as_is_said(
+    commands: Commands,
+) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    old = commands.json("keys", "create", "--account", "acc_1", "--days", "30")
+    (kept,) = commands.json("keys", "list", "--account", "acc_1")
+    new = commands.json("keys", "rotate", old["id"], "--account", "acc_1")
+    listed = {each["id"]: each for each in commands.json("keys", "list", "--account", "acc_1")}
+    assert listed[new["id"]]["expiresAt"] == new["expiresAt"] == kept["expiresAt"]
+    longer = commands("keys", "rotate", new["id"], "--account", "acc_1", "--days", "90")
+    assert f"ends on {datetime.now(UTC) + timedelta(days=90):%Y-%m-%d}" in longer.stderr
 
 
 def test_nobody_has_keys_of_an_account_that_is_not(commands: Commands) -> None:
