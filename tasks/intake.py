@@ -23,6 +23,7 @@ from pipeline.channels.message_broker import connection
 from pipeline.errors import InvalidRequest, Refused, Retryable, ValidationFailed
 from pipeline.failpoints import failpoint
 from pipeline.runtime import Runtime, process_runtime
+from pipeline.schemas.envelope import trace_parent
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import SentAcknowledgement
 from pipeline.schemas.problems import problem_of
@@ -42,8 +43,31 @@ class Answer:
     body: bytes
 
 
-Act = Callable[[Message], bytes]
-Refuse = Callable[[Message, Answer, str], None]
+@dataclass(frozen=True)
+class Beside:
+    """What a message says beside its body, as far as it may be used: Redis carries whatever JSON somebody wrote there."""
+
+    request_id: str
+    trace_parent: str | None
+    reply_to: str | None
+    correlation_id: str
+
+    @classmethod
+    def of(cls, message: Message) -> Beside:
+        """Read it; what makes no sense is left aside, and a message without an id is given one."""
+        properties, headers = message.properties, message.headers
+        request_id = ids.request_id(str(properties.get("message_id") or headers.get("id") or ""), "cmd")
+        reply_to = properties.get("reply_to")
+        return cls(
+            request_id=request_id,
+            trace_parent=trace_parent(headers.get("traceparent")),
+            reply_to=reply_to if isinstance(reply_to, str) and reply_to else None,
+            correlation_id=str(properties.get("correlation_id") or request_id),
+        )
+
+
+Act = Callable[[Message, Beside], bytes]
+Refuse = Callable[[Message, Answer, Beside], None]
 
 
 class Intake(ConsumerProducerMixin):
@@ -88,13 +112,13 @@ class Intake(ConsumerProducerMixin):
         self.should_stop = True
 
     def _receive(self, message: Message, act: Act, refuse: Refuse) -> None:
-        given = str(message.properties.get("message_id") or message.headers.get("id") or "")
-        request_id = ids.request_id(given, "cmd")
+        beside = Beside.of(message)
+        request_id = beside.request_id
         with structlog.contextvars.bound_contextvars(request_id=request_id), events.asked_by(request_id):
             failpoint("intake.before")
             while True:
                 try:
-                    answer = Answer("application/json", act(message))
+                    answer = Answer("application/json", act(message, beside))
                 except Retryable as later:
                     # It stays with us: given back, RabbitMQ would count it as refused and bury it in the end.
                     log.warning("message_put_off", reason=str(later))
@@ -103,19 +127,19 @@ class Intake(ConsumerProducerMixin):
                         return
                     continue
                 except Refused as refused:
-                    answer = self._refused(message, refused, refuse, request_id)
+                    answer = self._refused(message, refused, refuse, beside)
                 except Exception:
                     # A message that breaks us would break us again: it is answered like any other that cannot be done.
                     log.exception("message_raised")
                     broken = InvalidRequest("the message cannot be processed; see the log")
-                    answer = self._refused(message, broken, refuse, request_id)
+                    answer = self._refused(message, broken, refuse, beside)
                 break
             failpoint("intake.mid")
-            self._reply(message, answer, request_id)
+            self._reply(answer, beside)
             failpoint("intake.after")
             message.ack()
 
-    def _accept(self, message: Message) -> bytes:
+    def _accept(self, message: Message, beside: Beside) -> bytes:
         parsed = parse(self._body(message), ExecuteRequest, max_depth=self._runtime.settings.max_json_depth)
         request = parsed.model
         if request.idempotency_key is None:
@@ -129,14 +153,14 @@ class Intake(ConsumerProducerMixin):
             request,
             raw_plan=parsed.raw.get("plan"),
             idempotency_key=request.idempotency_key,
-            trace_parent=message.headers.get("traceparent"),
+            trace_parent=beside.trace_parent,
         )
         log.info("command_accepted", export_id=accepted.export_id, created=accepted.created)
         if accepted.created:
             dispatch.launch(accepted.export_id, accepted.units)
         return accepted.body.encode()
 
-    def _acknowledge(self, message: Message) -> bytes:
+    def _acknowledge(self, message: Message, _: Beside) -> bytes:
         body = self._body(message)
         said = parse(body, SentAcknowledgement, max_depth=self._runtime.settings.max_json_depth).model
         headers = {str(name).lower(): str(value) for name, value in message.headers.items()}
@@ -152,34 +176,32 @@ class Intake(ConsumerProducerMixin):
             raise InvalidRequest(f"the message has more than {self._runtime.settings.max_body_bytes} bytes")
         return body
 
-    def _refused(self, message: Message, refused: Refused, refuse: Refuse, request_id: str) -> Answer:
+    def _refused(self, message: Message, refused: Refused, refuse: Refuse, beside: Beside) -> Answer:
         log.info("message_refused", code=refused.code)
-        problem = problem_of(refused, request_id).model_dump_json(by_alias=True, exclude_none=True).encode()
+        problem = problem_of(refused, beside.request_id).model_dump_json(by_alias=True, exclude_none=True).encode()
         answer = Answer("application/problem+json", problem)
-        refuse(message, answer, request_id)
+        refuse(message, answer, beside)
         return answer
 
-    def _refuse_command(self, message: Message, answer: Answer, request_id: str) -> None:
+    def _refuse_command(self, _: Message, answer: Answer, beside: Beside) -> None:
         for queue in self._queues:
             if queue.name == queues.REFUSED:
                 # Each time: a Redis that was flushed has forgotten the binding, and would drop the answer without a word.
                 queue.bind(self.producer.channel).declare()
-        correlation_id = _correlation(message, request_id)
-        self._publish(answer, queues.exchange, queues.BINDINGS[queues.REFUSED][0], correlation_id=correlation_id)
+        self._publish(answer, queues.exchange, queues.BINDINGS[queues.REFUSED][0], correlation_id=beside.correlation_id)
 
-    def _bury(self, message: Message, answer: Answer, request_id: str) -> None:
+    def _bury(self, message: Message, _: Answer, beside: Beside) -> None:
         kept = Answer(str(message.content_type or "application/octet-stream"), _raw(message))
-        headers = {**message.headers, "x-refused-by": request_id}
-        self._publish(kept, "", queues.DEAD, correlation_id=_correlation(message, request_id), headers=headers)
+        headers = {**message.headers, "x-refused-by": beside.request_id}
+        self._publish(kept, "", queues.DEAD, correlation_id=beside.correlation_id, headers=headers)
 
-    def _reply(self, message: Message, answer: Answer, request_id: str) -> None:
-        to = message.properties.get("reply_to")
-        if not to:
+    def _reply(self, answer: Answer, beside: Beside) -> None:
+        if beside.reply_to is None:
             return
-        if to in self._ours:
+        if beside.reply_to in self._ours:
             log.warning("reply_not_sent", reason="the queue to reply to is one of the service's own")
             return
-        self._publish(answer, "", str(to), correlation_id=_correlation(message, request_id))
+        self._publish(answer, "", beside.reply_to, correlation_id=beside.correlation_id)
 
     def _publish(self, answer: Answer, exchange: Any, routing_key: str, **properties: Any) -> None:
         self.producer.publish(
@@ -197,10 +219,6 @@ class Intake(ConsumerProducerMixin):
 
 def _raw(message: Message) -> bytes:
     return message.body.encode() if isinstance(message.body, str) else bytes(message.body)
-
-
-def _correlation(message: Message, request_id: str) -> str:
-    return str(message.properties.get("correlation_id") or request_id)
 
 
 class IntakeBeside(bootsteps.StartStopStep):  # type: ignore[misc]

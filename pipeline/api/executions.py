@@ -22,6 +22,7 @@ from pipeline.api.refusals import ACCEPTING, AMENDING, CHANGING, LOOKING, READIN
 from pipeline.errors import InsufficientRole, Refused
 from pipeline.execution import Wake
 from pipeline.runtime import Runtime
+from pipeline.schemas.envelope import trace_parent
 from pipeline.schemas.execution import (
     ExecuteRequest,
     ExportPage,
@@ -38,7 +39,6 @@ router = APIRouter(prefix="/api/exports", tags=["exports"])
 
 JSON: Final = "application/json"
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
-_TRACE_PARENT = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 
 
 @router.post(
@@ -74,7 +74,7 @@ async def execute(
         wanted,
         raw_plan=body.raw.get("plan"),
         idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
-        trace_parent=_trace_parent(request),
+        trace_parent=trace_parent(request.headers.get("traceparent")),
     )
     return await _accepted(request, runtime, launcher, caller, accepted)
 
@@ -117,7 +117,7 @@ async def amend(
         raw_plan=body.raw.get("plan"),
         idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
         expects=_expects(request),
-        trace_parent=_trace_parent(request),
+        trace_parent=trace_parent(request.headers.get("traceparent")),
     )
     return await _accepted(request, runtime, launcher, caller, accepted)
 
@@ -295,8 +295,3 @@ def _key(given: str | None) -> str | None:
             ]
         )
     return given
-
-
-def _trace_parent(request: Request) -> str | None:
-    given = request.headers.get("traceparent", "")
-    return given if _TRACE_PARENT.match(given) else None

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
 MEDIA_TYPE = "application/cloudevents+json"
+
+_TRACE_PARENT: Final = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
+
+
+def trace_parent(given: object) -> str | None:
+    """Return the W3C Trace Context that a caller gave, by whichever way, or None: what is none is left aside, as it asks."""
+    return given if isinstance(given, str) and re.fullmatch(_TRACE_PARENT, given) else None
 
 
 class CloudEventEnvelope(BaseModel):
@@ -30,9 +38,7 @@ class CloudEventEnvelope(BaseModel):
     time: datetime
     datacontenttype: Literal["application/json"]
     dataschema: str = Field(description="Where the JSON Schema of `data` is published")
-    traceparent: (
-        Annotated[str, StringConstraints(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | SkipJsonSchema[None]
-    ) = Field(
+    traceparent: Annotated[str, StringConstraints(pattern=_TRACE_PARENT)] | SkipJsonSchema[None] = Field(
         None,
         description="W3C Trace Context of the request that began the export, where it had one",
         exclude_if=lambda value: value is None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kombu import Message
+from sqlmodel import select
 
 from pipeline.accounts import key_id_of
 from pipeline.channels import borderbuddy
@@ -19,12 +22,15 @@ from pipeline.contracts.examples import example
 from pipeline.customs.reading import Reader
 from pipeline.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.inspection import listing
+from pipeline.models import Export
 from pipeline.sandbox import _read
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.reading import parse
-from tests.api.conftest import Desk
+from tasks.intake import Beside
+from tests import builders
+from tests.api.conftest import Desk, execution
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -102,7 +108,52 @@ def fuzzed(name: str, folder: Path, examples: int) -> None:
     reads_or_refuses()
 
 
+#: What stands beside a message's body, read or not, and what may stand there: whatever JSON or AMQP can say.
+BESIDE: Final = ("message_id", "id", "traceparent", "reply_to", "correlation_id", "webhook-id", "content_type")
+GOOD_TRACE: Final = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+SAID: Final = st.one_of(
+    st.one_of(mangled(GOOD_TRACE), st.sampled_from(NASTY), st.just(GOOD_TRACE)).map(lambda raw: raw.decode("latin-1")),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300) | st.binary(max_size=20),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=5,
+    ),
+)
+HEADERS: Final = st.dictionaries(st.sampled_from(BESIDE), SAID)
+
+
+def headers_fuzzed(examples: int) -> None:
+    @given(properties=HEADERS, headers=HEADERS)
+    @settings(max_examples=examples, suppress_health_check=[HealthCheck.too_slow], database=None)
+    def is_used_or_left(properties: dict[str, Any], headers: dict[str, Any]) -> None:
+        beside = Beside.of(Message(properties=properties, headers=headers))
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", beside.request_id)
+        assert beside.trace_parent is None or re.fullmatch(
+            r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", beside.trace_parent
+        )
+        assert beside.trace_parent in (None, headers.get("traceparent"))
+        assert beside.reply_to in {None, *(said for said in properties.values() if isinstance(said, str))}
+        assert isinstance(beside.correlation_id, str)
+
+    is_used_or_left()
+
+
 NAMES: Final = sorted(parsers(ROOT))
+
+
+def test_what_a_message_says_beside_its_body_is_used_or_left() -> None:
+    headers_fuzzed(300)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_what_a_message_says_beside_its_body_is_used_or_left_for_minutes() -> None:
+    headers_fuzzed(20_000)
+
+
+def test_a_message_s_trace_is_the_one_that_it_bears() -> None:
+    given = GOOD_TRACE.decode()
+    assert Beside.of(Message(headers={"traceparent": given})).trace_parent == given
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,6 +196,19 @@ def test_a_place_in_the_log_that_is_none_is_refused_or_left_aside(desk: Desk, sa
     ):
         response = client.get(address, headers={b"Accept": b"text/event-stream", **headers})
         assert response.status_code in {400, 404}, response.text
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(GOOD_TRACE, True), (GOOD_TRACE.upper(), False), (b"00-" + b"a" * 1003, False), (b"\xff", False)],
+)
+def test_a_request_s_trace_is_kept_where_it_is_one(desk: Desk, given: bytes, *, kept: bool) -> None:
+    headers = {b"traceparent": given, b"Idempotency-Key": b"k-1"}
+    answered = desk.client().post("/api/exports/execute", json=execution(builders.plan()), headers=headers)
+    assert answered.status_code == 202, answered.text
+    with desk.runtime.db.read() as session:
+        (trace,) = session.exec(select(Export.trace_parent)).all()
+    assert trace == (given.decode() if kept else None)
 
 
 def test_preferences_and_tags_are_read_whatever_they_say(desk: Desk) -> None:

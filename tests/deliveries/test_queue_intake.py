@@ -152,6 +152,41 @@ def test_the_log_says_of_which_message_an_export_came(desk: Desk, given: str, *,
     assert (accepted.data["requestId"] == given) is kept
 
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (TRACE, TRACE),
+        (TRACE + "\n", None),
+        (TRACE.upper(), None),
+        ("00-" + "a" * 1003 + "\r\n", None),
+        (7, None),
+        ([TRACE], None),
+        ("", None),
+    ],
+)
+def test_a_command_s_trace_is_kept_where_it_is_one_and_stands_nowhere_else(
+    desk: Desk, given: object, kept: str | None
+) -> None:
+    desk.command(request(), reply_to="answers", headers={"traceparent": given})
+    assert len(desk.taken("answers")) == 1
+    (export,) = desk.rows(Export)
+    (accepted,) = [each for each in desk.rows(Event) if each.type == "EXPORT_ACCEPTED"]
+    assert (export.trace_parent, accepted.data.get("traceParent")) == (kept, kept)
+
+
+def test_what_a_message_says_beside_its_body_ends_nothing(desk: Desk) -> None:
+    if not desk.url.startswith("amqp"):
+        # RabbitMQ's client sends none of these; who writes to Redis may.
+        desk.command(request(), reply_to=["answers"], correlation_id={"a": 1}, message_id=["x"])
+    desk.command(request(), headers={"id": {"a": ["b"]}, "traceparent": {"a": 1}})
+    desk.command(request(), reply_to="answers")
+    assert len(desk.taken("answers")) == 1
+    assert len(desk.rows(Export)) == 1
+
+
 def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusals(desk: Desk) -> None:
     desk.command(request(idempotencyKey=None), reply_to="answers", correlation_id="order-8")
     (reply,), (refusal,) = desk.taken("answers"), desk.taken(queues.REFUSED)
