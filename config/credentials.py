@@ -1,9 +1,9 @@
-"""Credentials that everybody knows: what servers ship with, and what manuals write down."""
+"""Credentials that everybody knows: what servers ship with, what manuals write down, and none at all."""
 
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", None, ""})
 
@@ -26,23 +26,28 @@ _KNOWN_PASSWORDS: Final = frozenset(
 )
 
 
-def asks_for_none(url: str) -> bool:
-    """Tell whether a Redis that other machines reach takes whoever comes."""
-    parts = urlsplit(url)
-    return parts.scheme in ("redis", "rediss") and parts.hostname not in _LOOPBACK and not parts.password
-
-
 def everybody_knows(url: str) -> str | None:
     """Return what is wrong with the credentials of `url`, in words; None where nothing is, or only this machine is asked.
 
-    RabbitMQ's `guest` is what an AMQP address without a user means.
+    RabbitMQ's `guest` is what an AMQP address without a user means. A message broker must ask for a password, or for a
+    certificate of the service's own (`?ssl_certfile=`); PostgreSQL may have other ways, which its address does not show.
     """
+    # Of a message broker there may be several addresses, and each may be the one that is signed in to.
+    each = [url] if url.startswith("postgres") else url.split(";")
+    return next((wrong for wrong in map(_wrong, each) if wrong), None)
+
+
+def _wrong(url: str) -> str | None:
     parts = urlsplit(url)
     if parts.hostname in _LOOPBACK:
         return None
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    if parts.scheme in ("amqp", "amqps") and user in ("", "guest"):
-        return "signs in as guest, which every RabbitMQ has"
     if password and {password, password.lower()} & (_KNOWN_PASSWORDS | {user}):
         return f"signs in as {user or 'the default user'} with a password that everybody knows"
+    if parts.scheme in ("amqps", "rediss") and "ssl_certfile" in parse_qs(parts.query):
+        return None
+    if parts.scheme in ("amqp", "amqps") and user in ("", "guest"):
+        return "signs in as guest, which every RabbitMQ has"
+    if parts.scheme in ("amqp", "amqps", "redis", "rediss") and not password:
+        return "signs in without a password, so that whoever reaches it can have anything executed"
     return None

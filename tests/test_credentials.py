@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from config.credentials import asks_for_none, everybody_knows
+from config.credentials import everybody_knows
 from config.settings import Settings
 from pipeline.doctor import examine
 from pipeline.errors import UnsafeSettings
@@ -70,11 +70,53 @@ def test_own_credentials_and_those_of_one_machine_are_taken(database_url: str, b
     ensure_own_credentials(settings(database_url=database_url, broker_url=broker_url))
 
 
-def test_doctor_finds_a_redis_that_takes_whoever_comes() -> None:
-    assert asks_for_none("redis://mq.example:6379/0")
-    assert not asks_for_none("redis://:secret-and-long@mq.example:6379/0")
-    assert not asks_for_none("redis://127.0.0.1:6379/0")
-    (found,) = (
-        check for check in examine(settings(broker_url="redis://mq.example:6379/0")) if check.name == "message broker"
-    )
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://mq.example:6379/0",
+        "rediss://mq.example/0",
+        "redis://exports@mq.example/0",
+        "redis://:@10.0.0.4/0",
+        "amqp://exports@mq.example//",
+        "amqps://exports:@mq.example//",
+        "redis://:7Yq-long-and-random@one.example/0;redis://two.example/0",
+        "rediss://mq.example/0?ssl_cert_reqs=none",
+    ],
+)
+def test_message_broker_that_asks_for_no_password_is_refused_and_doctor_names_it(url: str) -> None:
+    with pytest.raises(UnsafeSettings, match=r"BROKER_URL signs in without a password.*make a user of its own"):
+        ensure_own_credentials(settings(broker_url=url))
+    (found,) = (check for check in examine(settings(broker_url=url)) if check.name == "message broker")
     assert (found.ok, "without a password" in found.found) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("database_url", "broker_url"),
+    [
+        # On this machine alone.
+        ("sqlite:///var/exports.db", "redis://127.0.0.1:6379/0"),
+        ("sqlite:///var/exports.db", "redis://localhost/0"),
+        ("sqlite:///var/exports.db", "amqp://exports@[::1]//"),
+        # By a certificate of its own.
+        (
+            "sqlite:///var/exports.db",
+            "rediss://mq.example/0?ssl_certfile=/etc/exports.crt&ssl_keyfile=/etc/exports.key",
+        ),
+        ("sqlite:///var/exports.db", "amqps://mq.example//?ssl_certfile=/etc/exports.crt&login_method=EXTERNAL"),
+        # By a socket, a certificate, a password file, the environment: its address does not show how.
+        ("postgresql:///exports?host=/run/postgresql", "memory://"),
+        ("postgresql://exports@db.example/exports?sslcert=/etc/exports.crt", "memory://"),
+        ("postgresql://exports@db.example/exports?passfile=/etc/exports.pgpass", "memory://"),
+        ("postgresql://db.example/exports", "memory://"),
+        ("postgresql://exports:a;b-long-and-random@db.example/exports", "memory://"),
+    ],
+)
+def test_other_ways_to_sign_in_than_a_password_are_left_alone(database_url: str, broker_url: str) -> None:
+    ensure_own_credentials(settings(database_url=database_url, broker_url=broker_url))
+
+
+def test_the_secret_key_of_everybody_is_refused_on_one_machine_too_once_there_are_servers() -> None:
+    for changes in ({"broker_url": "redis://127.0.0.1/0"}, {"database_url": "postgresql://127.0.0.1/exports"}):
+        with pytest.raises(UnsafeSettings, match="EXPORTS_SECRET_KEY"):
+            ensure_own_credentials(Settings.model_validate(changes))
+    ensure_own_credentials(Settings.model_validate({"database_url": "sqlite:///var/exports.db"}))
