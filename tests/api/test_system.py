@@ -9,12 +9,14 @@ from typing import Any, Final
 
 import jsonschema
 import pytest
+from fastapi.routing import APIRoute
 from sqlmodel import col, update
 
 from pipeline import readiness
 from pipeline.contracts.published import PUBLISHED
 from pipeline.db import database_now
 from pipeline.models import Step
+from pipeline.web import ROUTERS
 from tests import builders
 from tests.api.conftest import Desk, execution
 from tests.contracts.sent import FORMATS
@@ -27,6 +29,22 @@ def test_life_and_readiness_need_no_key(desk: Desk) -> None:
     for address in ("/livez", "/readyz"):
         assert (nobody.get(address).status_code, nobody.get(address).json()) == (200, {"status": "ok"})
     assert desk.launches.running
+
+
+def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(desk: Desk) -> None:
+    addresses = {"/openapi.json"} | {
+        route.path
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()) and "{" not in route.path
+    }
+    nobody = desk.bearing(None)
+    pages = {"/console/sign-in", "/console/style.css", "/answers/style.css"}
+    read = {address for address in addresses if nobody.get(address).status_code == 200} - pages
+    assert read == {"/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"}
+    told = (ROOT / "docs/security.md").read_text()
+    for address in (*read, "/api/schemas/"):
+        assert f"`{address}" in told
 
 
 def test_health_needs_a_key_and_names_every_part(desk: Desk) -> None:
@@ -82,6 +100,19 @@ def test_work_and_requests_are_counted(desk: Desk) -> None:
     assert 'exports_http_requests_total{method="POST",route="/api/exports/execute",status="202"} 1.0' in text
     assert 'exports_http_requests_total{method="GET",route="/api/exports/{id}",status="404"} 1.0' in text
     assert "exp_none" not in text
+
+
+def test_counts_name_no_account_partner_or_export_and_no_key(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    key = desk.key("read")
+    client = desk.bearing(key.bearer)
+    for address in (f"/api/exports/{export_id}", f"/api/exports?broker={builders.BROKER}", "/api/partners/wh_other"):
+        client.get(address)
+    text = desk.bearing(None).get("/metrics").text
+    assert 'exports_deliveries{state="' in text
+    for name in (builders.ACCOUNT, builders.BROKER, builders.WAREHOUSE, builders.BATCH, export_id, key.id, "wh_other"):
+        assert name not in text
 
 
 @pytest.mark.parametrize(("given", "kept"), [("mine-1", True), ("a b", False), ("x" * 200, False), ("a\tb", False)])
