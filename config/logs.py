@@ -6,26 +6,36 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import structlog
 
+from config.redaction import redact
 from config.settings import Settings
 
-#: Values that must not be logged under any name: our keys, webhook secrets, credentials inside an address, links that are keys.
-_SECRETS = re.compile(
-    r"\bexp_(?:live|test)_\w+|\bwhsec_[\w+/=]+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)|\bBearer\s+\S+"
-    r"|(?<=/documents/)[\w.-]{40,}|(?<=/answers/)[\w-]{40,}"
-)
-_HIDDEN = "[hidden]"
+#: Celery and httpx tell of every task and request at INFO, at a measured 15 % of throughput; Alembic of every /readyz; asyncssh
+#: of every connection, by its address.
+NOISY: Final = ("alembic", "asyncssh", "celery", "kombu", "amqp", "httpx", "httpcore", "uvicorn.access")
+
+#: What would begin a line, or move a terminal's cursor.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace every secret in the log record's texts."""
-    for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = _SECRETS.sub(_HIDDEN, value)
+def keep_to_one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what would make a text look like more records than one; the lines of a traceback are indented. JSON needs none."""
+    for name, value in event.items():
+        if not isinstance(value, str):
+            continue
+        if name == "exception":
+            lines = value.split("\n")
+            event[name] = "\n".join("    " + _CONTROL.sub(_escaped, line) for line in lines)
+        else:
+            event[name] = _CONTROL.sub(_escaped, value)
     return event
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
@@ -36,12 +46,11 @@ def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        redact,
     ]
-    last: structlog.types.Processor = (
-        structlog.processors.JSONRenderer()
+    last: list[structlog.types.Processor] = (
+        [structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False)
+        else [keep_to_one_line, structlog.dev.ConsoleRenderer(colors=False)]
     )
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -52,15 +61,18 @@ def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            # Here our records and the libraries' are one stream, with all that is on the line.
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, *last],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    # Celery and httpx tell of every task and request at INFO, at a measured 15 % of throughput; Alembic of every /readyz;
-    # asyncssh of every connection, by its address.
-    for noisy in ("alembic", "asyncssh", "celery", "kombu", "amqp", "httpx", "httpcore", "uvicorn.access"):
+    for name in ("uvicorn", "uvicorn.access"):
+        # Started by its own command, uvicorn has handlers by now that would print tracebacks past this one.
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
     if settings.message_broker == "memory":
         # It warns at every connection that memory:// names no host.

@@ -1,0 +1,145 @@
+"""What must not stand in a log: secrets, by the name that they go by and by what they look like, however deep they lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, MutableMapping
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final
+
+HIDDEN: Final = "[hidden]"
+
+#: What is hidden under any name that holds one of these, in any spelling: `db_password`, `X-Api-Key`, `clientSecret`.
+NAMES: Final = (
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "authorization",
+    "api_key",
+    "private_key",
+    "cookie",
+    "credential",
+    "signature",
+)
+
+#: How deep and how wide a value is looked through; what lies beyond is left out.
+_DEEPEST: Final = 5
+_WIDEST: Final = 100
+
+_ANY_NAME: Final = "(?:" + "|".join(name.replace("_", "[_-]?") for name in NAMES) + ")"
+_NAMED: Final = re.compile(_ANY_NAME, re.IGNORECASE)
+#: Facts about a secret that do not open anything: `secret_id`, `tokenHash`, `password_changed_at`.
+_FACT: Final = re.compile(r"(?:[_-](?:id|hash|at)|[a-z](?:Id|Hash|At))$")
+
+_NO_FACT: Final = r"(?<![_-]id)(?<![_-]at)(?<!hash)"
+# `name=value`, `"name": value`, and `name: value` where the name is no end of another word, as in `InvalidToken: ...`.
+_BEFORE_A_VALUE: Final = (
+    rf"""(?:{_ANY_NAME}[\w-]{{0,30}}{_NO_FACT}(?:[\\"']*+\s*+=|[\\"']++\s*+:)"""
+    rf"""|(?<![a-z]){_ANY_NAME}s?(?:[_-][\w-]{{1,30}})?{_NO_FACT}\s*+:)\s*+"""
+)
+# In quotes up to the same quotes, which may be those of a text within a text; else up to a blank.
+_VALUE: Final = r"""(?:\[hidden\]|[bru]{0,2}(?:"(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?)|(?P<quotes>\\+["']).*?(?:(?P=quotes)|\Z)|\S++)"""
+
+
+def _without_credentials(found: re.Match[str]) -> str:
+    return f"{HIDDEN}@" if found[0].endswith("@") else found[0]
+
+
+def _without_value(found: re.Match[str]) -> str:
+    return found["name"] + HIDDEN
+
+
+#: What has to stand in a text, in lower case, for a pattern to be looked for at all: most texts have none of it. Each pattern
+#: takes time by the length of the text alone, whatever the text.
+_PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
+    # Credentials inside an address end at the last @ of the word: a password may hold / ? # : and @.
+    (("://",), re.compile(r"(?<=://)[^\s/:]*+:(?:\S*@|\S*+)"), _without_credentials),
+    (("http",), re.compile(r"(?<=://)[^\s/?#:@]++(?=@)"), HIDDEN),
+    (("exp_live_", "exp_test_"), re.compile(r"exp_(?:live|test)_\w+", re.IGNORECASE), HIDDEN),
+    (("whsec_",), re.compile(r"whsec_[\w+/=%-]+", re.IGNORECASE), HIDDEN),
+    (("bearer",), re.compile(r"\bbearer\s++\S++", re.IGNORECASE), HIDDEN),
+    # Links that are keys, ours and those of object stores.
+    (("/documents/",), re.compile(r"(?<=/documents/)[\w.-]{40,}"), HIDDEN),
+    (("/answers/",), re.compile(r"(?<=/answers/)[\w-]{40,}"), HIDDEN),
+    (("sig=",), re.compile(r"(?P<name>[?&]sig=)[^\s&]+", re.IGNORECASE), _without_value),
+    # Headers, to the end of their line: their values have blanks.
+    (
+        ("authorization", "cookie"),
+        re.compile(r"""(?P<name>(?:authorization|cookie)\s*+[:=]\s*+)[^\s"'\\][^\r\n]*+""", re.IGNORECASE),
+        _without_value,
+    ),
+    (
+        ("passw", "passp", "secret", "token", "authoriz", "key", "cookie", "credential", "signature"),
+        re.compile(f"(?P<name>{_BEFORE_A_VALUE}){_VALUE}", re.IGNORECASE | re.DOTALL),
+        _without_value,
+    ),
+)
+
+_HINTS: Final = tuple(hint for hints, _, _ in _PATTERNS for hint in hints)
+
+
+def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Return the log record without a secret in it, at any depth: texts, tracebacks and whatever is printed by its `repr`."""
+    return _of_mapping(event, 0)
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` with each secret in it hidden."""
+    lowered = text.lower()
+    for hint in _HINTS:
+        if hint in lowered:
+            break
+    else:
+        return text  # nearly always
+    for hints, pattern, instead in _PATTERNS:
+        if any(hint in lowered for hint in hints):
+            text = pattern.sub(instead, text)
+    return text
+
+
+@lru_cache(maxsize=1024)
+def _key(name: str) -> tuple[str, bool]:
+    """Return the key as it may be logged, and whether its value may not."""
+    return without_secrets(name), _NAMED.search(name) is not None and _FACT.search(name) is None
+
+
+def _of_mapping(values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in islice(values.items(), _WIDEST):
+        key, secret = _key(_name(name))
+        # Whether there is one may be told.
+        found[key] = HIDDEN if secret and value is not None and not isinstance(value, bool) else _of(value, depth)
+    return found
+
+
+def _of(value: object, depth: int) -> object:
+    if isinstance(value, str):
+        return without_secrets(value)
+    if value is None or isinstance(value, int | float):
+        return value
+    if depth == _DEEPEST:
+        return "[too deep]"
+    try:
+        if isinstance(value, Mapping):
+            return _of_mapping(value, depth + 1)
+        if isinstance(value, list | tuple | set | frozenset):
+            return _of_items(value, depth + 1)
+        return without_secrets(repr(value))
+    except Exception:  # noqa: BLE001 - a line that cannot be logged would be printed as it is, beside the error
+        return f"[{type(value).__name__}]"
+
+
+def _of_items(items: Collection[object], depth: int) -> list[object]:
+    found = list(islice(items, _WIDEST))
+    if len(found) == 2 and isinstance(found[0], str | bytes):
+        # Headers come as pairs.
+        key, secret = _key(_name(found[0]))
+        return [key, HIDDEN if secret else _of(found[1], depth)]
+    return [_of(item, depth) for item in found]
+
+
+def _name(given: object) -> str:
+    return given.decode("latin-1") if isinstance(given, bytes) else str(given)
