@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -95,8 +96,9 @@ class Database:
     def __init__(self, url: str, *, pool: int = 10, timeout_seconds: float = 10, clock: Clock = utc_now) -> None:
         self.url = _with_driver(make_url(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._timeout_seconds = timeout_seconds
         # SQLite takes one writer at a time. Queueing for it here is fair; its own busy loop is not.
-        self._writer: AbstractContextManager[object] = threading.Lock() if self.is_sqlite else nullcontext()
+        self._writer = threading.Lock()
         self.engine = (
             _sqlite(self.url, timeout_seconds, clock)
             if self.is_sqlite
@@ -120,8 +122,33 @@ class Database:
 
         Raises DatabaseBusy where the database does not answer in time.
         """
-        with self._writer, translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with (
+            self._turn() as seconds_left,
+            translated(),
+            Session(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            if self.is_sqlite:
+                session.connection(execution_options={"seconds_left": seconds_left})
             yield session
+
+    @contextmanager
+    def _turn(self) -> Iterator[float]:
+        """Wait until nobody else in this process writes to SQLite, and give what is left of the timeout.
+
+        Raises DatabaseBusy.
+        """
+        if not self.is_sqlite:
+            yield self._timeout_seconds
+            return
+        writer, began = self._writer, time.monotonic()
+        if not writer.acquire(timeout=self._timeout_seconds):
+            raise DatabaseBusy(f"the database did not answer: others were writing for {self._timeout_seconds:g} s")
+        try:
+            # The rest alone: with the whole timeout once more for SQLite, this one would wait for the sum of both.
+            yield max(0.0, began + self._timeout_seconds - time.monotonic())
+        finally:
+            writer.release()
 
     def dispose(self) -> None:
         """Close every connection."""
@@ -130,8 +157,7 @@ class Database:
     def forget(self) -> None:
         """Leave the connections to the process that opened them: after a fork they are not ours to use or to close."""
         self.engine.dispose(close=False)
-        if self.is_sqlite:
-            self._writer = threading.Lock()
+        self._writer = threading.Lock()
 
 
 def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
@@ -154,8 +180,19 @@ def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        if not options.get("writes"):
+            connection.exec_driver_sql("BEGIN")
+            return
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(waiting(options.get("seconds_left", timeout_seconds)))
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            driver.execute(waiting(timeout_seconds))
+
+    def waiting(seconds: float) -> str:
+        return f"PRAGMA busy_timeout={int(seconds * 1000)}"
 
     return engine
 

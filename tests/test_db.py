@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.db import Database
+from pipeline.errors import DatabaseBusy
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -39,6 +45,59 @@ def test_an_error_does_not_say_what_was_bound(bare_database_url: str) -> None:
             connection.execute(text("SELECT :price FROM nowhere"), {"price": "canary"})
         assert "nowhere" in str(failed.value)
         assert "canary" not in str(failed.value)
+    database.dispose()
+
+
+TIMEOUT_SECONDS: Final = 2.0
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold SQLite's write lock, as another process would."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("apart_seconds", [0, 0.25])
+def test_no_writer_waits_longer_than_the_timeout_however_many_wait(tmp_path: Path, apart_seconds: float) -> None:
+    """Neither one after another, nor once for its turn and once more for SQLite."""
+    database = Database(f"sqlite:///{tmp_path / 'exports.db'}", timeout_seconds=TIMEOUT_SECONDS)
+    with database.write() as session:
+        session.execute(text("CREATE TABLE things (number INTEGER)"))
+
+    def write(number: int) -> None:
+        with database.write() as session:
+            assert session.scalar(text("PRAGMA busy_timeout")) == TIMEOUT_SECONDS * 1000, "it holds for what follows"
+            session.execute(text("INSERT INTO things VALUES (:number)"), {"number": number})
+
+    def waited(number: int) -> float:
+        time.sleep(number * apart_seconds)
+        began = time.monotonic()
+        with pytest.raises(DatabaseBusy, match="the database did not answer"):
+            write(number)
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(5) as threads:
+        with locked(tmp_path / "exports.db"):
+            waits = list(threads.map(waited, range(5)))
+        assert min(waits) > TIMEOUT_SECONDS * 0.9
+        assert max(waits) < TIMEOUT_SECONDS * 1.5
+        list(threads.map(write, range(5)))
+    with database.read() as session:
+        assert session.scalars(text("SELECT number FROM things ORDER BY number")).all() == [*range(5)]
+    database.dispose()
+
+
+def test_writer_in_a_writer_is_refused_and_does_not_wait_for_ever() -> None:
+    database = Database("sqlite://", timeout_seconds=0.1)
+    with database.write() as session:
+        session.execute(text("CREATE TABLE things (number INTEGER)"))
+        with pytest.raises(DatabaseBusy), database.write():
+            pass
+    with database.write() as session:
+        session.execute(text("INSERT INTO things VALUES (1)"))
     database.dispose()
 
 
