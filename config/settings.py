@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
@@ -22,10 +23,16 @@ _SMTP_URL = re.compile(
 _MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+"
 _MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host, by name or address, is reached from its own machine alone."""
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def _bare(name: str) -> AliasChoices:
@@ -234,11 +241,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _failpoints_stay_here(self) -> Settings:
-        if self.failpoints and urlsplit(self.public_url).hostname not in _LOOPBACK:
-            raise ValueError(
-                "EXPORTS_FAILPOINTS breaks the service on purpose, and EXPORTS_PUBLIC_URL is reached from other machines;"
-                " unset one of them"
-            )
+        for name, host in (("EXPORTS_HOST", self.host), ("EXPORTS_PUBLIC_URL", urlsplit(self.public_url).hostname)):
+            if self.failpoints and not is_loopback(host):
+                raise ValueError(
+                    f"EXPORTS_FAILPOINTS breaks the service on purpose, and {name} is reached from other machines;"
+                    " unset one of them"
+                )
         return self
 
     @model_validator(mode="after")

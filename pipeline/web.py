@@ -25,7 +25,7 @@ from pipeline.api import (
     system,
     waivers,
 )
-from pipeline.api.bounds import BodyLimit, RequestLimit
+from pipeline.api.bounds import BodyLimit, LoopbackOnly, RequestLimit
 from pipeline.api.contract import add_contract
 from pipeline.api.dependencies import Keys, Launcher
 from pipeline.api.envelope import Envelope, Measures
@@ -79,6 +79,8 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
     bounds = runtime.settings
     app.add_middleware(BodyLimit, max_bytes=bounds.max_body_bytes, together=bounds.max_bodies_bytes)
     app.add_middleware(RequestLimit, most=bounds.max_requests)
+    if bounds.failpoints:
+        app.add_middleware(LoopbackOnly)
     app.add_middleware(Envelope, measures=Measures(registry))
     add_problem_handlers(app)
     for router in ROUTERS:

@@ -1,4 +1,4 @@
-"""The bounds of what a process takes on: requests at a time, the bytes of one body, and those of all bodies together."""
+"""The bounds of what a process takes on: requests at a time, the bytes of one body and of all together, and from where."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from config.settings import is_loopback
 from pipeline.api.problems import problem
 from pipeline.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, Refused
 
@@ -38,6 +39,23 @@ class RequestLimit:
             await self.app(scope, receive, send)
         finally:
             self._under_way[live] -= 1
+
+
+class LoopbackOnly:
+    """Answers whoever came by a loopback address, and turns everybody else away.
+
+    Only the open connection tells: the address that uvicorn is told to listen on is no setting of ours.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_loopback((scope.get("server") or ("",))[0]):
+            await self.app(scope, receive, send)
+            return
+        refused = _busy("EXPORTS_FAILPOINTS is set here, which is for this machine alone")
+        await problem(scope, refused)(scope, receive, send)
 
 
 class BodyLimit:

@@ -49,30 +49,34 @@ def serve(
     except OSError as error:
         remedy = "Give another by --port; --port 0 takes a free one."
         raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
-    settings = _at(settings, *listener.getsockname()[:2])
-    use_settings(settings)
-    configure_logs(settings)
-    ended = told_to_end()
-    # The worker's own, which must be this one: on SQLite the writers of a process take turns in it.
-    runtime = process_runtime()
-    ensure_current(runtime)
-    with closing(runtime), serving.Service(runtime, listener, worker=settings.embedded):
-        if as_json:
-            print_json({"address": settings.public_url, "embedded": settings.embedded})
-        else:
-            _say(settings)
-        ended.wait()
-        if not as_json:
-            aside().print("[dim]stopping[/]")
+    with closing(listener):
+        settings = _at(settings, *listener.getsockname()[:2])
+        use_settings(settings)
+        configure_logs(settings)
+        ended = told_to_end()
+        # The worker's own, which must be this one: on SQLite the writers of a process take turns in it.
+        runtime = process_runtime()
+        ensure_current(runtime)
+        with closing(runtime), serving.Service(runtime, listener, worker=settings.embedded):
+            if as_json:
+                print_json({"address": settings.public_url, "embedded": settings.embedded})
+            else:
+                _say(settings)
+            ended.wait()
+            if not as_json:
+                aside().print("[dim]stopping[/]")
 
 
 def _at(settings: Settings, host: str, port: int) -> Settings:
-    """Return the settings with the address that is really listened on, which is the public one unless that is given."""
+    """Return the settings with the address that is really listened on, which is the public one unless that is given.
+
+    Raises ValidationError where they do not allow that address.
+    """
     changes: dict[str, Any] = {"host": host, "port": port}
     if "public_url" not in settings.model_fields_set:
         reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - that is no address to call
         changes["public_url"] = f"http://{f'[{reached}]' if ':' in reached else reached}:{port}"
-    return settings.model_copy(update=changes)
+    return type(settings)(**settings.model_dump(exclude_unset=True) | changes)
 
 
 def _say(settings: Settings) -> None:

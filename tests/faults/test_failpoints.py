@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import errno
 import os
 import subprocess
@@ -13,16 +14,26 @@ import timeit
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
+import httpx
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
-from config.settings import Settings
+from config.settings import Settings, get_settings
 from pipeline import failpoints
+from pipeline.cli import app
+from pipeline.commands.screen import ExitCode
+from pipeline.dispatch import Publisher
 from pipeline.errors import DatabaseBusy, UnsafeSettings
 from pipeline.execution import STEPS
 from pipeline.failpoints import Broken, arm, failpoint
+from pipeline.runtime import open_runtime
+from pipeline.web import create_app
 from tests.faults.points import MOMENTS, POINTS, ROOMS, ROOT, in_source
+
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - nothing is to listen there
 
 
 @pytest.fixture(autouse=True)
@@ -144,17 +155,57 @@ def test_what_cannot_be_understood_stops_the_start(text: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "public_url", ["https://exports.maple.example", "http://10.0.0.7:8000", "http://127.0.0.1.example"]
+    "elsewhere",
+    [
+        *({"public_url": f"http://{name}"} for name in ("exports.maple.example", "10.0.0.7:8000", "127.0.0.1.example")),
+        *({"host": host} for host in (EVERYWHERE, "::", "", "10.0.0.7", "exports.maple.example")),
+    ],
 )
-def test_no_process_starts_with_them_where_others_reach_it(public_url: str) -> None:
+def test_no_process_starts_with_them_where_others_reach_it(elsewhere: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match="breaks the service on purpose"):
-        Settings.model_validate({"failpoints": "hand_off.mid=kill", "public_url": public_url})
-    assert Settings.model_validate({"public_url": public_url}).failpoints == ""
+        Settings.model_validate({"failpoints": "hand_off.mid=kill", **elsewhere})
+    assert Settings.model_validate(elsewhere).failpoints == ""
 
 
-@pytest.mark.parametrize("public_url", ["http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000"])
-def test_on_loopback_they_may_be_set(public_url: str) -> None:
-    Settings.model_validate({"failpoints": "hand_off.mid=kill", "public_url": public_url})
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "localhost", "::1"])
+def test_on_loopback_they_may_be_set(host: str) -> None:
+    public_url = f"http://{f'[{host}]' if ':' in host else host}:8000"
+    Settings.model_validate({"failpoints": "hand_off.mid=kill", "host": host, "public_url": public_url})
+
+
+@pytest.mark.parametrize("given", [{}, {"EXPORTS_PUBLIC_URL": "http://127.0.0.1:8000"}])
+def test_serve_refuses_them_at_an_address_that_its_command_line_gives(
+    given: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {**given, "EXPORTS_FAILPOINTS": "hand_off.mid=kill", "EXPORTS_LOG_LEVEL": "ERROR"}.items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    try:
+        refused = CliRunner().invoke(app, ["serve", "--host", EVERYWHERE, "--port", "0"])
+    finally:
+        get_settings.cache_clear()
+    assert refused.exit_code == ExitCode.USAGE
+    assert "EXPORTS_HOST is reached from other machines" in refused.stderr
+    assert failpoints._armed == {}
+
+
+@pytest.mark.parametrize(("came_by", "status"), [("127.0.0.1", 200), ("[::1]", 200), ("10.0.0.7", 503), ("[::]", 503)])
+def test_api_that_listens_everywhere_answers_with_them_only_who_came_by_loopback(
+    came_by: str, status: int, tmp_path: Path
+) -> None:
+    """No setting says where uvicorn listens: it does so where its own command line says."""
+    database_url = f"sqlite:///{tmp_path / 'exports.db'}"
+    runtime = open_runtime(Settings.model_validate({"failpoints": "hand_off.mid=kill", "database_url": database_url}))
+    transport = httpx.ASGITransport(create_app(runtime, Publisher(1)))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{came_by}:8000") as http:
+            return await http.get("/livez")
+
+    answer = asyncio.run(ask())
+    runtime.close()
+    assert (answer.status_code, "for this machine alone" in answer.text) == (status, status == 503)
 
 
 def test_point_that_is_not_set_costs_nothing_that_counts() -> None:
