@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 import socket
 import ssl
@@ -25,6 +26,9 @@ _PORTS: Final[Mapping[str, int]] = {"smtp": 25, "smtp+starttls": 587, "smtps": 4
 
 _READY = 220
 _TAKEN = (250, 251)
+
+#: A mailbox in what a server says, with its brackets.
+_MAILBOX: Final = re.compile(rb"""<?[^\s<>()\[\]"',;:]+@[^\s<>()"',;:]+>?""")
 
 
 @dataclass(frozen=True)
@@ -133,8 +137,9 @@ class MailSession:
         return _line(code, said)
 
     def address(self, sender: str, recipients: Sequence[str], size: int) -> list[str]:
-        """Say from whom and to whom a mail of `size` bytes is; return the recipients that were refused, and why.
+        """Say from whom and to whom a mail of `size` bytes is; return which recipients were refused, and why.
 
+        They are told by their number among `recipients`, from 1: what is said here is kept for good, and addresses are not.
         Raises ChannelRefused where all were refused for good. Where one was refused for now, all have to wait for it:
         ChannelUnavailable.
         """
@@ -143,16 +148,18 @@ class MailSession:
             code, said = self._smtp.mail(sender, options)
             if code not in _TAKEN:
                 raise _outcome("the mail server did not take the sender", code, said)
-            refused: dict[str, tuple[int, bytes]] = {}
-            for recipient in recipients:
+            refused: dict[int, tuple[int, bytes]] = {}
+            for number, recipient in enumerate(recipients, 1):
                 code, said = self._smtp.rcpt(recipient)
                 if code not in _TAKEN:
-                    refused[recipient] = (code, said)
-        later = {who: answer for who, answer in refused.items() if answer[0] < 500}
+                    refused[number] = (code, said)
+        later = {number: answer for number, answer in refused.items() if answer[0] < 500}
         if later or len(refused) == len(recipients):
-            who, (code, said) = next(iter((later or refused).items()))
-            raise _outcome(f"the mail server did not take the recipient {who}", code, said)
-        return [f"{who} refused: {_line(*answer)}" for who, answer in refused.items()]
+            number, (code, said) = next(iter((later or refused).items()))
+            raise _outcome(f"the mail server did not take recipient {number} of {len(recipients)}", code, said)
+        return [
+            f"recipient {number} of {len(recipients)} refused: {_line(*answer)}" for number, answer in refused.items()
+        ]
 
     def hand_in(self, mail: bytes) -> tuple[int, str]:
         """Send the mail, and return the code and words that the server took it with.
@@ -242,11 +249,11 @@ class MailSession:
 def _outcome(what: str, code: int, said: bytes) -> ChannelUnavailable | ChannelRefused:
     if code < 500:
         return _unavailable(what, code, said)
-    return ChannelRefused(f"{what}: {_line(code, said)}", status=str(code), answer=excerpt(said))
+    return ChannelRefused(f"{what}: {_line(code, said)}", status=str(code), answer=_words(said) or None)
 
 
 def _unavailable(what: str, code: int, said: bytes) -> ChannelUnavailable:
-    return ChannelUnavailable(f"{what}: {_line(code, said)}", status=str(code), answer=excerpt(said))
+    return ChannelUnavailable(f"{what}: {_line(code, said)}", status=str(code), answer=_words(said) or None)
 
 
 def _bytes(said: bytes | str) -> bytes:
@@ -258,4 +265,5 @@ def _line(code: int, said: bytes) -> str:
 
 
 def _words(said: bytes) -> str:
-    return excerpt(said) or ""
+    """Return what the server said as printable text, with its mailboxes left out: it likes to repeat whom it means."""
+    return excerpt(_MAILBOX.sub(b"(address)", said)) or ""

@@ -154,22 +154,44 @@ def test_a_drop_after_the_data_is_tried_again_with_the_same_message_id() -> None
     assert ids == [f"<{MESSAGE.id}@maple.example>"] * 2
 
 
-def test_a_recipient_refused_for_good_keeps_the_mail_from_nobody_else_and_is_named() -> None:
-    with Mailroom(Script(recipients={CLERK: "550 5.1.1 no such user"})) as room:
+def test_a_recipient_refused_for_good_keeps_the_mail_from_nobody_else_and_is_told_by_its_number() -> None:
+    with Mailroom(Script(recipients={CLERK: f"550 5.1.1 <{CLERK}>: no such user"})) as room:
         (receipt,) = send(room, addresses=(CLERK, DESK))
         (mail,) = room.mails
     assert mail.recipients == [DESK]
-    assert receipt.answer == f"2.0.0 queued as 1; {CLERK} refused: 550 5.1.1 no such user"
+    assert receipt.answer == "2.0.0 queued as 1; recipient 1 of 2 refused: 550 5.1.1 (address): no such user"
 
 
 def test_a_recipient_refused_for_now_makes_all_wait_so_that_nobody_gets_it_twice() -> None:
     with Mailroom(Script(recipients={CLERK: "450 4.2.0 greylisted"})) as room:
-        with pytest.raises(ChannelUnavailable, match=f"{CLERK}: 450"):
+        with pytest.raises(ChannelUnavailable, match="did not take recipient 2 of 2: 450"):
             send(room, addresses=(DESK, CLERK))
         assert room.mails == []
         room.script = Script()
         send(room, addresses=(DESK, CLERK))
         assert [mail.recipients for mail in room.mails] == [[DESK, CLERK]]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (f"<{CLERK}>: Recipient address rejected: User unknown", "(address): Recipient address rejected: User unknown"),
+        (f"5.1.1 {CLERK}... User unknown", "5.1.1 (address) User unknown"),
+        (f"No such user '{CLERK.upper()}'; see mailto:{DESK}.", "No such user '(address)'; see mailto:(address)"),
+        ("x" * 497 + f" {CLERK}", "x" * 497 + " (a"),
+        ("5.7.1 spam at 10:00", "5.7.1 spam at 10:00"),
+    ],
+)
+def test_what_is_kept_of_a_servers_words_holds_no_mailbox(said: str, kept: str) -> None:
+    for script in (
+        Script(recipients={CLERK: f"550 {said}"}),
+        Script(sender=f"550 {said}"),
+        Script(data=[f"550 {said}"]),
+    ):
+        with Mailroom(script) as room, pytest.raises(ChannelRefused) as caught:
+            send(room, addresses=(CLERK,))
+        assert caught.value.answer == kept
+        assert str(caught.value).endswith(f": 550 {kept}")
 
 
 def test_a_mail_without_a_letter_or_an_address_is_never_sent() -> None:

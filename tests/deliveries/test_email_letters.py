@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from pipeline import answers, delivery, letters
 from pipeline.channels.channel import Attachment, Letter
-from pipeline.models import BrokerSubmission, Notification
+from pipeline.models import BrokerSubmission, Event, Notification
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MESSAGES, MessageType
 from tests import builders
@@ -380,15 +380,15 @@ def test_a_handoff_is_never_sent_without_its_documents(opened: OpenRuntime, room
 
 
 def test_a_refused_mail_is_dead_and_the_operator_is_told(opened: OpenRuntime, room: Mailroom) -> None:
-    room.script.recipients = {DESK: "550 5.1.1 no such user", CLERK: "550 5.1.1 no such user"}
+    room.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
     runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
     report = delivery.deliver(runtime, export.export_id, builders.BROKER, "email")
     assert (report.dead, [lane.channel for lane in report.wakes]) == (1, ["queue"])
     (dead,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
-    assert (dead.state, dead.error) == (
-        "dead",
-        f"the mail server did not take the recipient {DESK}: 550 5.1.1 no such user",
-    )
+    refused = "the mail server did not take recipient 1 of 2: 550 5.1.1 (address): no such user"
+    with runtime.db.read() as session:
+        log = str(session.exec(select(Event.data)).all())
+    assert (dead.state, dead.error, refused in log, "@" in log) == ("dead", refused, True, False)
 
 
 def test_what_a_test_key_executes_never_reaches_a_live_mailbox(opened: OpenRuntime, room: Mailroom) -> None:
