@@ -41,7 +41,7 @@ class ArtifactStore:
         sha256 = hashlib.sha256(body).hexdigest()
         path = _path(sha256)
         try:
-            if not self._has(path, len(body)):
+            if self._size(path) != len(body):
                 obstore.put(self._store, path, body)
                 if self._folder is not None:
                     _to_disk(self._folder / path)
@@ -63,6 +63,13 @@ class ArtifactStore:
             raise ArtifactConflict(f"document {sha256} is not what was stored")
         return body
 
+    def has(self, sha256: str) -> bool:
+        """Tell whether the bytes whose SHA-256 is `sha256` are there, without reading them. Raises StoreUnavailable."""
+        try:
+            return self._size(_path(sha256)) is not None
+        except (BaseError, OSError) as error:
+            raise StoreUnavailable(f"document {sha256} cannot be looked for: {type(error).__name__}") from error
+
     def delete(self, sha256: str) -> None:
         """Let go of the bytes whose SHA-256 is `sha256`; harmless where they are gone. Raises StoreUnavailable."""
         try:
@@ -81,11 +88,11 @@ class ArtifactStore:
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
-    def _has(self, path: str, size: int) -> bool:
+    def _size(self, path: str) -> int | None:
         try:
-            return obstore.head(self._store, path)["size"] == size
+            return obstore.head(self._store, path)["size"]
         except (NotFoundError, FileNotFoundError):
-            return False
+            return None
 
 
 def _path(sha256: str) -> str:

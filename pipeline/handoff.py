@@ -12,6 +12,7 @@ from sqlalchemy import func, insert, select
 from sqlmodel import Session, col
 
 from pipeline import acknowledgements, keeping, money, notifications, recipients
+from pipeline.artifacts import ArtifactStore
 from pipeline.db import database_now
 from pipeline.documents import profile as profiles
 from pipeline.errors import StepFailed, ValidationFailed
@@ -38,6 +39,7 @@ class Prepared:
     submission: Mapping[str, Any]
     rows: notifications.Rows
     documents: Sequence[Row]
+    store: ArtifactStore  # where the documents lie
     due_seconds: float
     deadline_at: database_now | None
 
@@ -94,6 +96,7 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
             first=found.first_position,
         ),
         documents=documents,
+        store=runtime.store,
         due_seconds=runtime.settings.stalled_seconds,
         deadline_at=acknowledgements.deadline(runtime.settings, SubmissionState.PENDING),
     )
@@ -111,7 +114,8 @@ def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent
         "channel": prepared.submission["channel"],
         **rows.fact,
     }
-    return [*keeping.record(session, prepared.documents), NewEvent(EventType.HANDED_OFF, data)]
+    recorded = keeping.record(session, prepared.store, prepared.documents)
+    return [*recorded, NewEvent(EventType.HANDED_OFF, data)]
 
 
 def _in_its_own_words(runtime: Runtime, context: StepContext, found: _Found, broker: Recipient) -> list[Row]:

@@ -1,21 +1,40 @@
-"""Documents of an export as they are kept: their bytes in the store, a row and an event each."""
+"""Documents of an export as they are kept: their bytes in the store, a row and an event each; and how they are let go of.
+
+Exports share the bytes of equal documents, so that a purge might delete what another export has just found in the store
+and is about to record. Both lock the rows of the hash first: whoever comes second sees what the first has done.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import insert
-from sqlmodel import Session
+from sqlalchemy import bindparam, insert, or_, select, update
+from sqlmodel import Session, col
 
+from pipeline.artifacts import ArtifactStore
+from pipeline.db import database_now, table
 from pipeline.documents.document import Document
+from pipeline.errors import StoreUnavailable
 from pipeline.events import EventType, NewEvent
 from pipeline.ids import new_id
-from pipeline.models import Artifact
+from pipeline.models import Artifact, Export
 from pipeline.runtime import Runtime
 from pipeline.steps import StepContext
 
 Row = Mapping[str, Any]
+
+_artifacts, _exports = table(Artifact).c, table(Export).c
+
+#: Always in one order, so that two of them never wait for each other.
+_SAME_BYTES: Final = (
+    select(_artifacts.sha256, or_(_artifacts.purged_at.is_not(None), _exports.purged_at.is_not(None)).label("purged"))
+    .join(table(Export), _exports.id == _artifacts.export_id)
+    .where(_artifacts.sha256.in_(bindparam("hashes", expanding=True)))
+    .order_by(_artifacts.id)
+)
+_LOCK_TO_RECORD: Final = _SAME_BYTES.with_for_update(read=True, of=table(Artifact))
+_LOCK_TO_LET_GO: Final = _SAME_BYTES.with_for_update(of=table(Artifact))
 
 
 def keep(runtime: Runtime, context: StepContext, unit_no: int, document: Document) -> Row:
@@ -37,9 +56,17 @@ def keep(runtime: Runtime, context: StepContext, unit_no: int, document: Documen
     }
 
 
-def record(session: Session, rows: Sequence[Row]) -> list[NewEvent]:
-    """Write the rows, and return the event of each."""
+def record(session: Session, store: ArtifactStore, rows: Sequence[Row]) -> list[NewEvent]:
+    """Write the rows, and return the event of each.
+
+    Raises StoreUnavailable where a purge has deleted the bytes of one since they were found in the store: the next try
+    puts them there again.
+    """
     if rows:
+        same = session.execute(_LOCK_TO_RECORD, {"hashes": [row["sha256"] for row in rows]}).all()
+        for sha256 in {each.sha256 for each in same if each.purged}:
+            if not store.has(sha256):
+                raise StoreUnavailable(f"document {sha256} was purged with another export just now")
         session.execute(insert(Artifact), list(rows))
     return [
         NewEvent(
@@ -57,3 +84,31 @@ def record(session: Session, rows: Sequence[Row]) -> list[NewEvent]:
         )
         for row in rows
     ]
+
+
+def let_go(runtime: Runtime, sha256: str) -> bool:
+    """Mark the document of purged exports as gone, and tell whether its bytes were deleted: not where another export has them.
+
+    The bytes go in the transaction, which holds the lock; where it is broken off, letting go once more is harmless.
+    Raises StoreUnavailable.
+    """
+    with runtime.db.write() as session:
+        session.execute(_LOCK_TO_LET_GO, {"hashes": [sha256]})
+        # Asked anew: whoever was waited for may have recorded it.
+        of_it = col(Artifact.sha256) == sha256
+        kept = session.scalar(
+            select(col(Artifact.id))
+            .join(Export, col(Export.id) == col(Artifact.export_id))
+            .where(of_it, col(Export.purged_at).is_(None))
+            .limit(1)
+        )
+        if kept is None:
+            runtime.store.delete(sha256)
+        of_purged = select(col(Export.id)).where(col(Export.purged_at).is_not(None))
+        session.execute(
+            update(Artifact)
+            .where(of_it, col(Artifact.purged_at).is_(None), col(Artifact.export_id).in_(of_purged))
+            .values(purged_at=database_now())
+            .execution_options(synchronize_session=False)
+        )
+    return kept is None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlmodel import Session
 
 from pipeline import keeping, stopping
+from pipeline.artifacts import ArtifactStore
 from pipeline.customs.entries import entry_date
 from pipeline.customs.pga_worksheet import worksheet
 from pipeline.documents.kinds import render_documents
@@ -19,7 +21,15 @@ from pipeline.schemas.pga import PgaWorksheet
 from pipeline.steps import StepContext, plan_unit, unit_row
 
 
-def prepare(runtime: Runtime, context: StepContext) -> list[Row]:
+@dataclass(frozen=True)
+class Rendered:
+    """The documents of a unit as they are to be recorded, and where they lie."""
+
+    store: ArtifactStore
+    rows: Sequence[Row]
+
+
+def prepare(runtime: Runtime, context: StepContext) -> Rendered:
     """Render the unit's documents one after another into the store.
 
     Raises RendererCrashed and StoreUnavailable, which are worth another try, and Stopped.
@@ -31,12 +41,12 @@ def prepare(runtime: Runtime, context: StepContext) -> list[Row]:
     for document in render_documents(invoice):
         kept.append(keeping.keep(runtime, context, context.unit_no, document))
         stopping.check()
-    return kept
+    return Rendered(runtime.store, kept)
 
 
-def write(session: Session, context: StepContext, kept: Sequence[Row]) -> list[NewEvent]:
-    """Record the documents."""
-    return keeping.record(session, kept)
+def write(session: Session, context: StepContext, rendered: Rendered) -> list[NewEvent]:
+    """Record the documents; raises StoreUnavailable, which is worth another try."""
+    return keeping.record(session, rendered.store, rendered.rows)
 
 
 def _worksheet(runtime: Runtime, context: StepContext, invoice: Invoice) -> PgaWorksheet:

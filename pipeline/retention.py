@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, delete, exists, or_, select, update
 from sqlmodel import Session, SQLModel, col
 
-from pipeline import events
+from pipeline import events, keeping
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
@@ -236,7 +236,7 @@ def _clear(session: Session, table: type[SQLModel], *which: ColumnElement[bool],
 
 
 def _purge_documents(runtime: Runtime) -> int:
-    """Delete the bytes of purged exports' documents that no other export has, and mark them; each is found until it is."""
+    """Let go of the documents of purged exports and return of how many the bytes were deleted; each is found until it is."""
     of_purged = (
         select(col(Artifact.sha256))
         .join(Export, col(Artifact.export_id) == _EXPORT)
@@ -247,21 +247,7 @@ def _purge_documents(runtime: Runtime) -> int:
     count = 0
     while True:
         with runtime.db.read() as session:
-            found = list(session.scalars(of_purged))
-            kept = set(
-                session.scalars(
-                    select(col(Artifact.sha256))
-                    .join(Export, col(Artifact.export_id) == _EXPORT)
-                    .where(col(Artifact.sha256).in_(found), col(Export.purged_at).is_(None))
-                )
-            )
+            found = session.scalars(of_purged).all()
         if not found:
             return count
-        for sha256 in found:
-            if sha256 not in kept:
-                runtime.store.delete(sha256)
-                count += 1
-        purged = select(_EXPORT).where(col(Export.purged_at).is_not(None))
-        with runtime.db.write() as session:
-            which = (col(Artifact.sha256).in_(found), col(Artifact.export_id).in_(purged))
-            _clear(session, Artifact, *which, purged_at=database_now())
+        count += sum(keeping.let_go(runtime, sha256) for sha256 in found)

@@ -16,7 +16,7 @@ from pipeline.db import Database
 from pipeline.migrations import Standing
 
 #: The newest revision of before the first release. From then on processes of an older version work on newer tables.
-UNRELEASED = "0013"
+UNRELEASED = "0014"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pipeline.models.columns import JSON_COLUMN, instant, long_text, written_at
 
 
 class PlanSnapshot(SQLModel, table=True):
-    """An approved plan as it was registered or sent, in canonical JSON; never changed."""
+    """An approved plan as it was registered or sent, in canonical JSON; never changed, and `{}` once it is purged."""
 
     __tablename__ = "plans"
     __table_args__ = (UniqueConstraint("account_id", "batch_id", "plan_hash"),)
@@ -183,6 +183,7 @@ class Artifact(SQLModel, table=True):
     __table_args__ = (
         ForeignKeyConstraint(["export_id", "unit_no"], ["units.export_id", "units.unit_no"]),
         UniqueConstraint("export_id", "unit_no", "artifact_type"),
+        Index("ix_artifacts_sha256", "sha256"),
     )
 
     id: str = Field(primary_key=True)

@@ -52,7 +52,7 @@ def _made_again(runtime: Runtime, export_id: str, units: int) -> Mapping[tuple[s
         for unit_no in range(1, units + 1)
         for row in rendering.prepare(
             elsewhere, context_of(export, unit_no=unit_no, step="render_documents", fence=0, attempt=0)
-        )
+        ).rows
     }
 
 

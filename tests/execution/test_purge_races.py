@@ -1,0 +1,86 @@
+"""A purge beside exports under way: bytes that another is about to record are never lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+
+import pytest
+from sqlmodel import col, select
+
+from pipeline import keeping, retention
+from pipeline.claims import claim
+from pipeline.documents.document import Document
+from pipeline.errors import StoreUnavailable
+from pipeline.execution import SPECS
+from pipeline.models import Artifact, Export
+from pipeline.steps import StepContext, context_of
+from tests.execution.conftest import House
+from tests.execution.test_retention import executed, plan
+
+DAY = date(2032, 11, 27)
+SHARED = Document("shared", "shared.csv", "text/csv", "1", b"the same bytes in both")
+
+
+@pytest.fixture
+def house(make_house: Callable[[str], House], database_url: str) -> House:
+    """A house on each database."""
+    return make_house(database_url)
+
+
+def under_way(house: House) -> StepContext:
+    """Return the step of an export that is rendering a document; one that is due to be purged has it too."""
+    old_id = executed(house, plan("old"))
+    with house.runtime.db.read() as session:
+        old = context_of(session.get_one(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
+    record(house, keeping.keep(house.runtime, old, 1, SHARED))
+    export_id = house.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
+    house.step(export_id, 1, "record_packages")
+    made = claim(house.runtime, export_id, 1, "render_documents", begins=False, among=SPECS)
+    assert made is not None
+    return made
+
+
+def record(house: House, row: keeping.Row) -> None:
+    with house.runtime.db.write() as session:
+        keeping.record(session, house.store, [row])
+
+
+@contextmanager
+def purging(house: House) -> Iterator[threading.Thread]:
+    """Purge meanwhile, and wait for its end."""
+    thread = threading.Thread(target=retention.purge, args=(house.runtime, DAY))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(house: House) -> None:
+    context = under_way(house)
+    row = keeping.keep(house.runtime, context, 1, SHARED)
+    assert retention.purge(house.runtime, DAY).exports == 1
+    assert not house.store.has(row["sha256"])
+    with pytest.raises(StoreUnavailable, match="purged"):
+        record(house, row)
+    record(house, keeping.keep(house.runtime, context, 1, SHARED))
+    assert house.store.get(row["sha256"]) == SHARED.body
+    assert retention.purge(house.runtime, DAY).documents == 0
+    assert house.store.has(row["sha256"])
+
+
+def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(house: House) -> None:
+    context = under_way(house)
+    row = keeping.keep(house.runtime, context, 1, SHARED)
+    with purging(house) as thread, house.runtime.db.write() as session:
+        keeping.record(session, house.store, [row])
+        thread.join(0.5)
+        assert thread.is_alive(), "it has not waited"
+    assert house.store.get(row["sha256"]) == SHARED.body
+    with house.runtime.db.read() as session:
+        found = session.exec(select(Artifact.purged_at).where(col(Artifact.sha256) == row["sha256"])).all()
+    assert sorted(each is None for each in found) == [False, True]
