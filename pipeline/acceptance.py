@@ -30,7 +30,7 @@ from pipeline.events import EventType, NewEvent, chained
 from pipeline.execution import first_steps
 from pipeline.failpoints import failpoint
 from pipeline.ids import new_id
-from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, Step
+from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
 from pipeline.notifications import Lane
 from pipeline.plans import (
     UNHASHED,
@@ -48,6 +48,7 @@ from pipeline.plans import (
     keep,
     read_plan,
     registered,
+    snapshot,
 )
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
@@ -181,11 +182,10 @@ def accept(
             executed = executed_export(session, caller.account_id, request.batch_id)
         if known is not None:
             return known
-        read = sent or registered(runtime, caller, request)
-        check_request(caller, request, read)
+        wanted = wanted_plan(runtime, caller, request, sent)
         if executed is None:
-            return _accept_new(runtime, caller, read, answer, trace_parent)
-        if executed.plan_hash != read.plan_hash:
+            return _accept_new(runtime, caller, wanted, answer, trace_parent)
+        if executed.plan_hash != wanted.plan_hash:
             raise executed_otherwise(executed)
         return same_again(runtime, executed, answer)
 
@@ -215,22 +215,30 @@ def sent_plan(request: ExecuteRequest, raw_plan: Mapping[str, Any] | None) -> Re
     return None if request.plan is None or raw_plan is None else read_plan(request.plan, raw_plan)
 
 
-def check_request(caller: Caller, request: ExecuteRequest, read: ReadPlan) -> None:
-    """Raise the refusal of a request whose parts do not belong together."""
-    check_account(caller, read.plan)
-    if read.plan.batch_id != request.batch_id:
+def wanted_plan(
+    runtime: Runtime, caller: Caller, request: ExecuteRequest, sent: ReadPlan | None
+) -> ReadPlan | PlanSnapshot:
+    """Return the plan that came with the request, or what is kept of the registered one: its hash, where it was purged.
+
+    Raises NotFound, and the refusal of a request whose parts do not belong together.
+    """
+    if sent is None:
+        return registered(runtime, caller, request)
+    check_account(caller, sent.plan)
+    if sent.plan.batch_id != request.batch_id:
         raise ValidationFailed(
-            f"the plan's batchId is {read.plan.batch_id}, the request's {request.batch_id}; send them alike",
+            f"the plan's batchId is {sent.plan.batch_id}, the request's {request.batch_id}; send them alike",
             field="/plan/batchId",
         )
-    if request.plan_hash is not None and request.plan_hash != read.plan_hash:
-        raise hash_mismatch("/planHash", request.plan_hash, read.plan_hash)
+    if request.plan_hash is not None and request.plan_hash != sent.plan_hash:
+        raise hash_mismatch("/planHash", request.plan_hash, sent.plan_hash)
+    return sent
 
 
 def _accept_new(
-    runtime: Runtime, caller: Caller, read: ReadPlan, answer: Answer, trace_parent: str | None
+    runtime: Runtime, caller: Caller, wanted: ReadPlan | PlanSnapshot, answer: Answer, trace_parent: str | None
 ) -> Acceptance:
-    new = prepared(runtime, caller, read, trace_parent)
+    new = prepared(runtime, caller, wanted, trace_parent)
     failpoint("accept.before")
     with runtime.db.write() as session:
         new.write(session, caller, answer)
@@ -240,12 +248,18 @@ def _accept_new(
 
 
 def prepared(
-    runtime: Runtime, caller: Caller, read: ReadPlan, trace_parent: str | None, amends: Amended | None = None
+    runtime: Runtime,
+    caller: Caller,
+    wanted: ReadPlan | PlanSnapshot,
+    trace_parent: str | None,
+    amends: Amended | None = None,
 ) -> NewExport:
     """Check the plan and make everything that acceptance writes; `amends` is the export whose place it is to take.
 
-    Raises PlanNotApproved, PlanExpired, PlanNotExecutable, and RateLimited where the account has enough under way.
+    Raises PlanNotApproved, PlanExpired, PlanNotExecutable, InvalidState where the plan was purged, and RateLimited where
+    the account has enough under way.
     """
+    read = wanted if isinstance(wanted, ReadPlan) else snapshot(wanted)
     check_approval(read.plan, utc_now())
     most = runtime.settings.max_open_exports
     with runtime.db.read() as session:

@@ -15,12 +15,12 @@ from pipeline.acceptance import (
     Answer,
     NewExport,
     Overtaken,
-    check_request,
     fingerprint,
     prepared,
     same_again,
     sent_plan,
     until_settled,
+    wanted_plan,
 )
 from pipeline.accounts import Caller
 from pipeline.errors import InsufficientRole, InvalidAccountScope, InvalidState, ValidationFailed
@@ -30,7 +30,7 @@ from pipeline.interventions import Expects
 from pipeline.models import Export, ExportUnit, Package, Step
 from pipeline.moves import move
 from pipeline.notifications import Lane
-from pipeline.plans import executed_export, registered
+from pipeline.plans import executed_export
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import RevisionRef
@@ -73,12 +73,11 @@ def amend(
                 expects(inspection.read(session, caller.account_id, old.id))
             amended = Amended(old, _package_numbers(session, old.id))
         _check_belongs(caller, request, old)
-        read = sent or registered(runtime, caller, request)
-        check_request(caller, request, read)
-        if newest.plan_hash == read.plan_hash:
+        wanted = wanted_plan(runtime, caller, request, sent)
+        if newest.plan_hash == wanted.plan_hash:
             return same_again(runtime, newest, answer)
         _check_amendable(old, newest)
-        new = prepared(runtime, caller, read, trace_parent, amended)
+        new = prepared(runtime, caller, wanted, trace_parent, amended)
         failpoint("amend.before")
         with runtime.db.write() as session:
             lanes = _take_place(session, caller, amended, new, expects)

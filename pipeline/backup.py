@@ -68,5 +68,6 @@ def _copy_documents(source: ArtifactStore, target: ArtifactStore, copy: sqlite3.
 
 
 def _named(copy: sqlite3.Connection) -> Iterator[str]:
-    for (sha256,) in copy.execute("SELECT DISTINCT sha256 FROM artifacts ORDER BY sha256"):
+    # Of what was purged the hashes are kept, and no bytes.
+    for (sha256,) in copy.execute("SELECT DISTINCT sha256 FROM artifacts WHERE purged_at IS NULL ORDER BY sha256"):
         yield str(sha256)

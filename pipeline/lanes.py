@@ -99,7 +99,7 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
     here = {"of_export": lane.export_id, "of_partner": lane.partner_id, "of_channel": lane.channel}
     with runtime.db.write() as session:
         export = session.get(Export, lane.export_id)
-        if export is None:
+        if export is None or export.purged_at is not None:
             return None
         target = recipients.target(
             session, settings, export.account_id, lane.partner_id, lane.channel, test_export=export.test

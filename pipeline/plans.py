@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import rfc8785
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
 from pipeline import packages, waivers
@@ -21,6 +21,7 @@ from pipeline.db import table, utc_now
 from pipeline.errors import (
     AlreadyExecuted,
     InvalidAccountScope,
+    InvalidState,
     NotFound,
     PlanExpired,
     PlanHashMismatch,
@@ -179,12 +180,15 @@ def register_plan(runtime: Runtime, caller: Caller, read: ReadPlan) -> Registere
         executed = executed_export(session, caller.account_id, read.plan.batch_id)
         if executed is not None and executed.plan_hash != read.plan_hash:
             raise executed_otherwise(executed)
+        if executed is not None and executed.purged_at is not None:
+            # It is executed, and its time is over: sent again, it answers with that export, and nothing of it is kept.
+            return RegisteredPlan(executed.plan_id, read.plan.batch_id, read.plan_hash, created=False)
         plan_id, created = keep(session, caller.account_id, read, document)
     return RegisteredPlan(plan_id, read.plan.batch_id, read.plan_hash, created)
 
 
-def registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> ReadPlan:
-    """Return the plan that is registered for the request's batch, the newest where there are several.
+def registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> PlanSnapshot:
+    """Return what is kept of the plan registered for the request's batch, of the newest where there are several.
 
     Raises NotFound.
     """
@@ -200,22 +204,41 @@ def registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> Rea
             f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",
             field="/batchId",
         )
-    return snapshot(kept)
+    return kept
 
 
 def snapshot(kept: PlanSnapshot) -> ReadPlan:
-    """Return the plan that a row keeps. Raises ValueError where the row is damaged, PlanHashMismatch where the plan is."""
+    """Return the plan that a row keeps.
+
+    Raises InvalidState where it was purged, ValueError where the row is damaged, PlanHashMismatch where the plan is.
+    """
+    if kept.document == _PURGED:
+        raise InvalidState(
+            f"the plan {kept.plan_hash} of batch {kept.batch_id} was purged when its retention ended; send it as `plan`",
+            field="/batchId",
+        )
     return read_plan(Plan.model_validate_json(kept.document), json.loads(kept.document))
 
 
 _plans = table(PlanSnapshot).c
 
-_KEPT: Final = select(_plans.id).where(
-    _plans.account_id == bindparam("of_account"),
-    _plans.batch_id == bindparam("of_batch"),
-    _plans.plan_hash == bindparam("of_hash"),
+#: What a purge leaves of a document.
+_PURGED: Final = "{}"
+
+# Locked, so that no purge takes it away between here and the export that is made of it.
+_KEPT: Final = (
+    select(_plans.id, (_plans.document == _PURGED).label("purged"))
+    .where(
+        _plans.account_id == bindparam("of_account"),
+        _plans.batch_id == bindparam("of_batch"),
+        _plans.plan_hash == bindparam("of_hash"),
+    )
+    .with_for_update()
 )
 _KEEP: Final = insert(table(PlanSnapshot))
+_KEEP_AGAIN: Final = (
+    update(table(PlanSnapshot)).where(_plans.id == bindparam("of_plan")).values(document=bindparam("sent"))
+)
 
 _EXECUTED: Final = (
     select(Export)
@@ -230,11 +253,16 @@ _PARTNERS: Final = select(Partner).where(
 
 
 def keep(session: Session, account_id: str, read: ReadPlan, document: str) -> tuple[str, bool]:
-    """Write the plan's snapshot, its canonical JSON `document`, unless it is there; return its id and whether it is new."""
+    """Write the plan's snapshot, its canonical JSON `document`, unless it is there; return its id and whether it is new.
+
+    What was purged and is sent again is kept anew.
+    """
     batch_id = read.plan.batch_id
-    known = session.scalar(_KEPT, {"of_account": account_id, "of_batch": batch_id, "of_hash": read.plan_hash})
+    known = session.execute(_KEPT, {"of_account": account_id, "of_batch": batch_id, "of_hash": read.plan_hash}).first()
     if known is not None:
-        return known, False
+        if known.purged:
+            session.execute(_KEEP_AGAIN, {"of_plan": known.id, "sent": document})
+        return known.id, False
     plan_id = new_id("pln")
     session.execute(
         _KEEP,

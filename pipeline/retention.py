@@ -9,10 +9,11 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, literal, or_, select, update
+from sqlalchemy.orm import Mapped
 from sqlmodel import Session, SQLModel, col
 
-from pipeline import events, keeping
+from pipeline import events, keeping, notifications
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
@@ -39,18 +40,23 @@ from pipeline.runtime import Runtime
 from pipeline.states import UNENDED
 
 ACTOR: Final = "retention"
-_IN_ONE_STRETCH: Final = 200
+#: Each comes with its plan, which may have megabytes.
+_IN_ONE_STRETCH: Final = 20
+_HASHES_IN_ONE_STRETCH: Final = 200
 _EMPTY: Final = "{}"
 
 _EXPORT: Final = col(Export.id)
+_PLAN: Final = col(PlanSnapshot.id)
 
 
 @dataclass(frozen=True)
 class Due:
-    """An export whose records need not be kept any more: from which day they were, for how long, and by whose law."""
+    """A plan that need not be kept any more, and the export that was made of it: from which day, for how long, by whose law."""
 
-    export_id: str
+    export_id: str | None  # None of a plan that was registered and of which no export is kept
+    plan_id: str
     account_id: str
+    batch_id: str
     entry_on: date
     jurisdiction: str
     years: int
@@ -63,6 +69,7 @@ class Purge:
     """What one purge came to."""
 
     exports: int
+    plans: int  # of which no export was kept
     documents: int
 
 
@@ -115,44 +122,113 @@ def holds(runtime: Runtime, account_id: str | None = None) -> list[LegalHold]:
 
 
 def due(runtime: Runtime, on: date) -> Iterator[Due]:
-    """Yield the ended exports that need not be kept on the day `on`, those that are held among them, oldest first."""
+    """Yield what need not be kept on the day `on`, the held among it, each oldest first.
+
+    First come the exports that have ended, then the plans that were registered and of which no export is kept.
+    """
     years = dict(runtime.settings.retention_years)
     if not years:
         return
-    # An entry may have been made before its export was accepted here, by days at most.
-    accepted_before = datetime(on.year - min(years.values()) + 1, on.month, min(on.day, 28), tzinfo=UTC)
-    after = ""
-    while True:
-        with runtime.db.read() as session:
-            rows = session.execute(
-                select(Export, col(PlanSnapshot.document))
-                .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
-                .where(
-                    after < _EXPORT,
-                    col(Export.purged_at).is_(None),
-                    col(Export.state).not_in(UNENDED),
-                    col(Export.accepted_at) < accepted_before,
-                )
-                .order_by(_EXPORT)
-                .limit(_IN_ONE_STRETCH)
-            ).all()
-            found = [each for export, plan in rows if (each := _due(session, export, plan, years, on)) is not None]
-        yield from found
-        if len(rows) < _IN_ONE_STRETCH:
-            return
-        after = rows[-1][0].id
+    # An entry may have been made before its plan came here, by days at most.
+    came_before = datetime(on.year - min(years.values()) + 1, on.month, min(on.day, 28), tzinfo=UTC)
+    for query, place in ((_ended_exports(came_before), _EXPORT), (_plans_alone(came_before), _PLAN)):
+        after = ""
+        while True:
+            with runtime.db.read() as session:
+                rows = session.execute(query.where(place > after).order_by(place).limit(_IN_ONE_STRETCH)).all()
+            yield from (each for row in rows if (each := _due(*row, years=years, on=on)) is not None)
+            if len(rows) < _IN_ONE_STRETCH:
+                break
+            after = rows[-1][0] or rows[-1][1]
 
 
 def purge(runtime: Runtime, on: date) -> Purge:
-    """Take away the payload of every export that is due and not held, one transaction each, and then its documents.
+    """Take away the payload of every export and plan that is due and not held, one transaction each, then the documents.
 
     Hashes stay, and the log as it is: every chain is proven as before. What was broken off is done by the next purge.
     """
-    count = sum(_purged(runtime, each) for each in due(runtime, on) if each.held_by is None)
-    return Purge(count, _purge_documents(runtime))
+    exports = plans = 0
+    for each in due(runtime, on):
+        if each.held_by is not None:
+            continue
+        if each.export_id is None:
+            plans += _purged_plan(runtime, each.plan_id)
+        else:
+            exports += _purged(runtime, each.export_id, each)
+    return Purge(exports, plans, _purge_documents(runtime))
 
 
-def _due(session: Session, export: Export, plan: str, years: Mapping[str, int], on: date) -> Due | None:
+def _ended_exports(accepted_before: datetime) -> Select[*tuple[Any, ...]]:
+    """Return the query of what `_due` is given of the exports that have ended, were accepted before, and are not purged."""
+    return (
+        select(
+            _EXPORT, _PLAN, col(Export.account_id), col(Export.batch_id), col(PlanSnapshot.document), _hold_of_export()
+        )
+        .join(PlanSnapshot, col(Export.plan_id) == _PLAN)
+        .where(
+            col(Export.purged_at).is_(None),
+            col(Export.state).not_in(UNENDED),
+            col(Export.accepted_at) < accepted_before,
+        )
+    )
+
+
+def _plans_alone(registered_before: datetime) -> Select[*tuple[Any, ...]]:
+    """Return the query of the same of the plans that are there and of which no export is kept."""
+    return select(
+        literal(None),
+        _PLAN,
+        col(PlanSnapshot.account_id),
+        col(PlanSnapshot.batch_id),
+        col(PlanSnapshot.document),
+        _hold_of_plan(),
+    ).where(
+        col(PlanSnapshot.document) != _EMPTY,
+        col(PlanSnapshot.registered_at) < registered_before,
+        ~_export_is_kept(_PLAN),
+    )
+
+
+def _hold_of_export() -> ColumnElement[str | None]:
+    """Return the oldest legal hold, as a subquery on `exports`, that keeps the export."""
+    return _hold(col(Export.account_id), col(LegalHold.export_id) == _EXPORT)
+
+
+def _hold_of_plan() -> ColumnElement[str | None]:
+    """Return the same of a plan: what keeps an export of its batch keeps it too, for they belong together."""
+    of_batch = select(_EXPORT).where(
+        col(Export.account_id) == col(PlanSnapshot.account_id), col(Export.batch_id) == col(PlanSnapshot.batch_id)
+    )
+    return _hold(col(PlanSnapshot.account_id), col(LegalHold.export_id).in_(of_batch.correlate(PlanSnapshot)))
+
+
+def _hold(account_id: Mapped[str], of_export: ColumnElement[bool]) -> ColumnElement[str | None]:
+    return (
+        select(func.min(col(LegalHold.id)))
+        .where(
+            col(LegalHold.account_id) == account_id,
+            or_(col(LegalHold.export_id).is_(None), of_export),
+            col(LegalHold.released_at).is_(None),
+        )
+        .scalar_subquery()
+    )
+
+
+def _export_is_kept(plan_id: Mapped[str] | str) -> ColumnElement[bool]:
+    return exists().where(and_(col(Export.plan_id) == plan_id, col(Export.purged_at).is_(None)))
+
+
+def _due(
+    export_id: str | None,
+    plan_id: str,
+    account_id: str,
+    batch_id: str,
+    plan: str,
+    held_by: str | None,
+    *,
+    years: Mapping[str, int],
+    on: date,
+) -> Due | None:
     # Read as it lies there: what was valid years ago need not be what a plan may say today.
     said: dict[str, Any] = json.loads(plan)
     entry_on = max(_entry_on(unit["entry"]) for unit in said["units"])
@@ -163,7 +239,7 @@ def _due(session: Session, export: Export, plan: str, years: Mapping[str, int], 
     kept_until = _years_after(entry_on, years[longest])
     if on <= kept_until:
         return None
-    return Due(export.id, export.account_id, entry_on, longest, years[longest], kept_until, _held(session, export))
+    return Due(export_id, plan_id, account_id, batch_id, entry_on, longest, years[longest], kept_until, held_by)
 
 
 def _entry_on(entry: Mapping[str, Any]) -> date:
@@ -181,25 +257,12 @@ def _years_after(day: date, years: int) -> date:
         return date(day.year + years, 3, 1)
 
 
-def _held(session: Session, export: Export) -> str | None:
-    """Return the legal hold that keeps the export, if there is one."""
-    return session.scalar(
-        select(col(LegalHold.id))
-        .where(
-            col(LegalHold.account_id) == export.account_id,
-            or_(col(LegalHold.export_id).is_(None), col(LegalHold.export_id) == export.id),
-            col(LegalHold.released_at).is_(None),
-        )
-        .limit(1)
-    )
-
-
-def _purged(runtime: Runtime, each: Due) -> bool:
+def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
     with runtime.db.write() as session:
-        events.lock(session, each.export_id)
-        export = session.get_one(Export, each.export_id, populate_existing=True)
+        events.lock(session, export_id)
+        export = session.get_one(Export, export_id, populate_existing=True)
         # Looked for once more: a hold may have been placed since the export was found to be due.
-        if export.purged_at is not None or _held(session, export):
+        if export.purged_at is not None or session.scalar(select(_hold_of_export()).where(col(Export.id) == export_id)):
             return False
         fact = {
             "planHash": export.plan_hash,
@@ -207,28 +270,54 @@ def _purged(runtime: Runtime, each: Due) -> bool:
             "jurisdiction": each.jurisdiction,
             "years": each.years,
         }
-        events.append(session, each.export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
-        _clear(session, Export, col(Export.id) == each.export_id, purged_at=database_now(), findings=[], failure=None)
-        _clear(session, ExportUnit, col(ExportUnit.export_id) == each.export_id, document=_EMPTY)
-        _clear(session, Notification, col(Notification.export_id) == each.export_id, data=_EMPTY)
-        _clear(session, Step, col(Step.export_id) == each.export_id, error=None)
-        _clear(session, Delivery, col(Delivery.export_id) == each.export_id, error=None)
-        submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == each.export_id)
+        events.append(session, export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
+        # What a paused partner was not sent in all those years has no body any more.
+        notifications.cancel_unsent(session, export_id)
+        _clear(session, Export, col(Export.id) == export_id, purged_at=database_now(), findings=[], failure=None)
+        _clear(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=_EMPTY)
+        _clear(session, Notification, col(Notification.export_id) == export_id, data=_EMPTY)
+        _clear(session, Step, col(Step.export_id) == export_id, error=None)
+        _clear(session, Delivery, col(Delivery.export_id) == export_id, error=None)
+        submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
         _clear(session, Acknowledgement, col(Acknowledgement.submission_id).in_(submissions), message=None, fields=[])
         session.execute(delete(SandboxHandoff).where(col(SandboxHandoff.submission_id).in_(submissions)))
         _clear(
             session,
             BrokerSubmission,
-            col(BrokerSubmission.export_id) == each.export_id,
+            col(BrokerSubmission.export_id) == export_id,
             recipient=None,
             subject="",
             error_message=None,
+            # Nobody waits for an answer any more, or asks for one.
+            deadline_at=None,
+            polled_at=None,
         )
         for table in (Package, LineTreatment, IdempotencyRecord):
-            session.execute(delete(table).where(col(table.export_id) == each.export_id))
-        kept = exists().where(col(Export.plan_id) == export.plan_id, col(Export.purged_at).is_(None))
-        _clear(session, PlanSnapshot, col(PlanSnapshot.id) == export.plan_id, ~kept, document=_EMPTY)
+            session.execute(delete(table).where(col(table.export_id) == export_id))
+        _empty_plan(session, export.plan_id)
     return True
+
+
+def _purged_plan(runtime: Runtime, plan_id: str) -> bool:
+    with runtime.db.write() as session:
+        _lock_plan(session, plan_id)
+        if session.scalar(select(_hold_of_plan()).where(col(PlanSnapshot.id) == plan_id)):
+            return False
+        return _empty_plan(session, plan_id)
+
+
+def _empty_plan(session: Session, plan_id: str) -> bool:
+    """Take away the plan's payload unless an export of it is kept; tell whether it did."""
+    # Two statements: whoever is just making an export of it holds the row, and is seen once it was waited for.
+    _lock_plan(session, plan_id)
+    if session.scalar(select(_export_is_kept(plan_id))):
+        return False
+    _clear(session, PlanSnapshot, col(PlanSnapshot.id) == plan_id, document=_EMPTY)
+    return True
+
+
+def _lock_plan(session: Session, plan_id: str) -> None:
+    session.execute(select(_PLAN).where(col(PlanSnapshot.id) == plan_id).with_for_update())
 
 
 def _clear(session: Session, table: type[SQLModel], *which: ColumnElement[bool], **values: Any) -> None:
@@ -242,7 +331,7 @@ def _purge_documents(runtime: Runtime) -> int:
         .join(Export, col(Artifact.export_id) == _EXPORT)
         .where(col(Export.purged_at).is_not(None), col(Artifact.purged_at).is_(None))
         .distinct()
-        .limit(_IN_ONE_STRETCH)
+        .limit(_HASHES_IN_ONE_STRETCH)
     )
     count = 0
     while True:

@@ -32,7 +32,10 @@ def purge(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take away the payload of exports whose time is over and that no legal hold keeps; hashes and log stay."""
+    """Take away the payload of exports, and of plans never executed, whose time is over and that no legal hold keeps.
+
+    Hashes and log stay.
+    """
     if on is not None and not dry_run:
         raise Failure("--on goes with --dry-run: nothing is purged before its day", code=ExitCode.USAGE)
     today = utc_now().date() if on is None else on.date()
@@ -42,23 +45,27 @@ def purge(
             return
         made = retention.purge(runtime, today)
     if as_json:
-        print_json({"exports": made.exports, "documents": made.documents})
+        print_json(vars(made))
     else:
-        out().print(f"[green]✓[/] {made.exports} exports purged, {made.documents} documents deleted")
+        out().print(
+            f"[green]✓[/] {made.exports} exports and {made.plans} plans without one purged, {made.documents} documents deleted"
+        )
 
 
 def _list(found: list[Due], today: date, *, as_json: bool) -> None:
     if as_json:
         print_json([{name: _plain(value) for name, value in vars(each).items()} for each in found])
         return
-    made = table("export", "account", "entry", "kept until", "by", "held by")
+    made = table("export or plan", "account", "entry", "kept until", "by", "held by")
     for each in found:
         law = f"{each.jurisdiction}, {each.years} years"
-        made.add_row(each.export_id, each.account_id, str(each.entry_on), str(each.kept_until), law, each.held_by or "")
+        what = each.export_id or each.plan_id
+        made.add_row(what, each.account_id, str(each.entry_on), str(each.kept_until), law, each.held_by or "")
     if found:
         out().print(made)
-    counts = Counter(each.held_by is not None for each in found)
-    out().print(f"{counts[False]} exports would be purged on {today}, {counts[True]} are held")
+    held = sum(each.held_by is not None for each in found)
+    free = Counter(each.export_id is not None for each in found if each.held_by is None)
+    out().print(f"{free[True]} exports and {free[False]} plans without one would be purged on {today}, {held} are held")
 
 
 def _plain(value: object) -> object:

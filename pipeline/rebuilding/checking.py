@@ -15,7 +15,7 @@ from sqlmodel import Session, SQLModel, col
 from pipeline import audit
 from pipeline.chain import rows_digest
 from pipeline.db import table
-from pipeline.errors import PlanHashMismatch
+from pipeline.errors import InvalidState, PlanHashMismatch
 from pipeline.models import (
     Acknowledgement,
     Artifact,
@@ -146,7 +146,7 @@ def _known(session: Session, told: History, found: Rebuilt) -> Known:
 def _read(kept: PlanSnapshot, plan_hash: str) -> ReadPlan | None:
     try:
         read = snapshot(kept)
-    except (ValidationError, PlanHashMismatch, ValueError):
+    except (ValidationError, PlanHashMismatch, InvalidState, ValueError):
         return None
     return read if read.plan_hash == plan_hash else None
 

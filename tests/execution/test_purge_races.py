@@ -1,4 +1,4 @@
-"""A purge beside exports under way: bytes that another is about to record are never lost."""
+"""A purge beside exports under way: bytes that another is about to record are never lost, nor a plan that is taken up."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from datetime import date
 import pytest
 from sqlmodel import col, select
 
-from pipeline import keeping, retention
+from pipeline import acceptance, keeping, plans, retention
 from pipeline.claims import claim
 from pipeline.documents.document import Document
 from pipeline.errors import StoreUnavailable
 from pipeline.execution import SPECS
-from pipeline.models import Artifact, Export
+from pipeline.models import Artifact, Export, PlanSnapshot
+from pipeline.schemas.plan import Plan
 from pipeline.steps import StepContext, context_of
 from tests.execution.conftest import House
 from tests.execution.test_retention import executed, plan
@@ -84,3 +85,24 @@ def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(hou
     with house.runtime.db.read() as session:
         found = session.exec(select(Artifact.purged_at).where(col(Artifact.sha256) == row["sha256"])).all()
     assert sorted(each is None for each in found) == [False, True]
+
+
+def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan("registered")
+    registered = plans.register_plan(house.runtime, house.caller, plans.read_plan(Plan.model_validate(made), made))
+    waited: list[bool] = []
+
+    def meanwhile(place: str) -> None:
+        if place == "accept.mid":
+            purge.start()
+            purge.join(0.5)
+            waited.append(purge.is_alive())
+
+    purge = threading.Thread(target=retention.purge, args=(house.runtime, DAY))
+    monkeypatch.setattr(acceptance, "failpoint", meanwhile)
+    export_id = house.accept(made).export_id
+    purge.join(20)
+    assert waited == [True]
+    with house.runtime.db.read() as session:
+        assert session.get_one(Export, export_id).plan_id == registered.plan_id
+        assert session.get_one(PlanSnapshot, registered.plan_id).document == plans.canonical(made)

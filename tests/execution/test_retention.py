@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import SQLModel, col
 
-from pipeline import audit, bundle, delivery, inspection, rebuilding, retention
+from pipeline import audit, backup, bundle, delivery, inspection, lanes, partners, plans, rebuilding, retention
+from pipeline.acceptance import accept
 from pipeline.amendments import amend
 from pipeline.errors import InvalidState, NotFound
-from pipeline.execution import Wake
+from pipeline.execution import Wake, owed_again
 from pipeline.interventions import cancel
 from pipeline.models import (
     Artifact,
+    Delivery,
     Event,
     Export,
     IdempotencyRecord,
@@ -26,7 +27,9 @@ from pipeline.models import (
     Package,
     PlanSnapshot,
 )
+from pipeline.notifications import Lane
 from pipeline.schemas.execution import ExecuteRequest
+from pipeline.schemas.plan import Plan
 from tests import builders
 from tests.builders import Json
 from tests.execution.conftest import House
@@ -54,7 +57,9 @@ def executed(house: House, made: Json) -> str:
 
 
 def due(house: House, on: date) -> dict[str, tuple[str, str | None]]:
-    return {each.export_id: (each.jurisdiction, each.held_by) for each in retention.due(house.runtime, on)}
+    """Return what is due by the id of its export, or of its plan where there is none."""
+    found = list(retention.due(house.runtime, on))
+    return {each.export_id or each.plan_id: (each.jurisdiction, each.held_by) for each in found}
 
 
 def rows(house: House, table: type[SQLModel], export_id: str) -> Sequence[SQLModel]:
@@ -98,7 +103,7 @@ def test_exactly_what_is_due_is_purged_as_the_years_go_by(house: House, today: d
             packages = len(rows(house, Package, export_id))
             assert packages == (0 if export_id in purged or export_id == open_still else 2)
     assert house.state(open_still) == "accepted"
-    assert retention.purge(house.runtime, date(2040, 1, 1)) == retention.Purge(0, 0)
+    assert retention.purge(house.runtime, date(2040, 1, 1)) == retention.Purge(0, 0, 0)
 
 
 @alone("F27")
@@ -138,18 +143,113 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
     assert {path.name for path in (tmp_path / "artifacts" / "sha256").rglob("*") if path.is_file()} == kept
 
 
-def test_no_table_holds_a_name_of_a_purged_plan(house: House, today: date) -> None:
-    executed(house, plan("gone"))
-    assert found_in(house, CANARY)
+def registered(house: House, made: Json) -> str:
+    """Have the plan kept for a later execution."""
+    read = plans.read_plan(Plan.model_validate(made), made)
+    return plans.register_plan(house.runtime, house.caller, read).plan_id
+
+
+def documents(house: House) -> dict[str, bool]:
+    """Return whether each plan's payload is there, by its id."""
+    with house.runtime.db.read() as session:
+        return {row.id: row.document != "{}" for row in session.scalars(select(PlanSnapshot))}
+
+
+def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed_or_held(
+    make_house: Callable[[str], House], database_url: str
+) -> None:
+    house = make_house(database_url)
+    us5, later = registered(house, plan("us5", export_country="MX")), registered(house, plan("ca6"))
+    # Another plan of a batch that is executed is kept with it, while that is held.
+    beside = registered(house, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
+    export_id = executed(house, plan("batch"))
+    held = retention.hold(house.runtime, builders.ACCOUNT, export_id=export_id, reason="an audit", placed_by="Legal")
+    day = date(2031, 11, 27)
+    assert due(house, date(2031, 11, 26)) == {}
+    assert due(house, day) == {us5: ("US", None), beside: ("US", held.id)}
+    assert retention.purge(house.runtime, day) == retention.Purge(0, 1, 0)
+    kept = documents(house)
+    assert (kept.pop(us5), all(kept.values())) == (False, True)
+
+    whole = retention.hold(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+    retention.release(house.runtime, held.id, released_by="Counsel")
+    assert due(house, date(2033, 1, 1)) == {each: (law, whole.id) for each, law in (
+        (export_id, "CA"), (later, "CA"), (beside, "US"),
+    )}  # fmt: skip
+    assert retention.purge(house.runtime, date(2033, 1, 1)) == retention.Purge(0, 0, 0)
+    retention.release(house.runtime, whole.id, released_by="Counsel")
+    made = retention.purge(house.runtime, date(2033, 1, 1))
+    assert (made.exports, made.plans) == (1, 2)
+    assert not any(documents(house).values())
+    assert due(house, date(2040, 1, 1)) == {}
+
+
+def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
+    house: House, today: date, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = registered(house, plan("one"))
+    found = list(retention.due(house.runtime, date(2032, 11, 27)))
+    retention.hold(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+    monkeypatch.setattr(retention, "due", lambda *_: iter(found))
+    assert retention.purge(house.runtime, date(2032, 11, 27)).plans == 0
+    assert documents(house) == {one: True}
+
+
+def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_sent_again(
+    house: House, today: date
+) -> None:
+    one = registered(house, plan("one"))
     retention.purge(house.runtime, date(2032, 11, 27))
-    assert found_in(house, CANARY) == set()
+    request = ExecuteRequest.model_validate({"accountId": builders.ACCOUNT, "batchId": "one"})
+    with pytest.raises(InvalidState, match="was purged"):
+        accept(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
+    assert registered(house, plan("one")) == one
+    assert documents(house) == {one: True}
+    export_id = accept(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None).export_id
+    house.finish(export_id)
+    retention.purge(house.runtime, date(2032, 11, 27))
+
+    # Once its export was purged it answers with that, and nothing of it is kept.
+    again = accept(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
+    assert (again.export_id, again.created) == (export_id, False)
+    assert amend(house.runtime, house.caller, export_id, request, raw_plan=None, idempotency_key=None).export_id == (
+        export_id
+    )
+    assert registered(house, plan("one")) == one
+    assert documents(house) == {one: False}
 
 
-def found_in(house: House, text: str) -> set[str]:
-    """Return the tables in which a text stands anywhere."""
-    with sqlite3.connect(str(house.runtime.db.url.database)) as connection:
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {name for name in names if text in str(connection.execute(f"SELECT * FROM {name}").fetchall())}  # noqa: S608
+def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_to_it(house: House, today: date) -> None:
+    def amended(export_id: str, made: Json) -> str:
+        request = ExecuteRequest.model_validate({"accountId": builders.ACCOUNT, "batchId": "one", "plan": made})
+        return amend(house.runtime, house.caller, export_id, request, raw_plan=made, idempotency_key=None).export_id
+
+    first = executed(house, plan("one"))
+    second = amended(first, plan("one", arrival="2026-12-20T12:00:00Z"))
+    house.finish(second)
+    assert retention.purge(house.runtime, date(2032, 11, 27)).exports == 1
+    third = amended(second, plan("one"))
+    with house.runtime.db.read() as session:
+        kept = session.get_one(PlanSnapshot, session.get_one(Export, third).plan_id).document
+    assert kept == plans.canonical(plan("one"))
+
+
+def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house: House, today: date) -> None:
+    export_id = house.accept(plan("gone")).export_id
+    partners.pause(house.runtime, builders.ACCOUNT, builders.BROKER)
+    house.finish(export_id)
+    lane = Lane(export_id, builders.BROKER, "queue")
+    assert delivery.deliver(house.runtime, export_id, builders.BROKER, "queue").delivered == 0
+    retention.purge(house.runtime, date(2032, 11, 27))
+    partners.resume(house.runtime, builders.ACCOUNT, builders.BROKER)
+    states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == builders.BROKER}  # type: ignore[attr-defined]
+    assert states == {"cancelled"}
+    house.clock.pass_seconds(86_400)
+    assert [wake for wake in owed_again(house.runtime) if wake.export_id == export_id] == []
+    # Not even where a row says otherwise, as after a purge by an older version.
+    with house.runtime.db.write() as session:
+        session.execute(update(Delivery).values(state="pending"))
+    assert lanes.claim(house.runtime, lane) is None
 
 
 def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: date) -> None:
@@ -181,6 +281,14 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
     with pytest.raises(InvalidState, match="was purged"):
         amend(house.runtime, house.caller, export_id, request, raw_plan=changed, idempotency_key=None)
     assert house.accept(plan("gone"), key="another").export_id == export_id, "the same plan is still the same export"
+
+
+def test_backup_after_a_purge_copies_what_is_kept(house: House, today: date, tmp_path: Path) -> None:
+    executed(house, plan("gone"))
+    kept_id = executed(house, plan("kept", arrival="2026-12-20T12:00:00Z"))
+    retention.purge(house.runtime, date(2032, 11, 27))
+    made = backup.take(house.runtime, tmp_path / "copy")
+    assert made.documents == len({row.sha256 for row in rows(house, Artifact, kept_id)})  # type: ignore[attr-defined]
 
 
 def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(house: House, today: date) -> None:
@@ -220,4 +328,4 @@ def test_purge_that_was_broken_off_deletes_its_documents_the_next_time(
         with pytest.raises(RuntimeError):
             retention.purge(house.runtime, day)
     assert rows(house, Package, export_id) == []
-    assert retention.purge(house.runtime, day) == retention.Purge(0, len(rows(house, Artifact, export_id)))
+    assert retention.purge(house.runtime, day) == retention.Purge(0, 0, len(rows(house, Artifact, export_id)))
