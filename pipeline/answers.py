@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from config.settings import Settings
 from pipeline import acknowledgements, lasting, signing, tenancy
-from pipeline.errors import NotFound, ValidationFailed
+from pipeline.errors import InvalidState, NotFound, ValidationFailed
 from pipeline.models import Acknowledgement, BrokerSubmission, Export, Notification
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import (
@@ -110,17 +110,21 @@ class Handoff:
 
 
 def read(runtime: Runtime, given: Link) -> Handoff:
-    """Return the handoff that the link is for; raises NotFound."""
+    """Return the handoff that the link is for; raises NotFound, and InvalidState where it was purged."""
     # The link is the credential, and speaks for the one notification.
     with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
         row = session.get(Notification, given.notification_id)
         if row is None or row.event_type != MessageType.HANDOFF_READY:
             raise NotFound("there is no such handoff")
+        export = session.get_one(Export, row.export_id)
+        if export.purged_at is not None:
+            raise InvalidState(
+                f"export {export.id} was purged when its retention ended; nothing is left to be answered"
+            )
         message = HandoffReady.model_validate_json(row.data)
         submission = session.get(BrokerSubmission, message.submission_id)
         if submission is None:
             raise NotFound("there is no such handoff")
-        state = session.get_one(Export, row.export_id).state
         rows = session.scalars(
             select(Acknowledgement)
             .where(col(Acknowledgement.submission_id) == submission.id)
@@ -132,7 +136,7 @@ def read(runtime: Runtime, given: Link) -> Handoff:
         account_id=submission.account_id,
         submission_id=submission.id,
         partner_id=submission.partner_id,
-        replaced=state if state in ended else None,
+        replaced=export.state if export.state in ended else None,
         message=message,
         said=[_said(each) for each in rows],
         final=None if final is None else _said(final),
@@ -155,7 +159,7 @@ class Form:
 def answer(runtime: Runtime, given: Link, handoff: Handoff, form: Form) -> AcknowledgementReceipt:
     """Record what the form says, in the name of the partner; `recorded` is false where the link had been used before.
 
-    Raises ValidationFailed, with a sentence for whoever filled it in.
+    Raises ValidationFailed, with a sentence for whoever filled it in, and InvalidState where the handoff was purged meanwhile.
     """
     body = _body(given, handoff, form)
     with tenancy.acting_for(handoff.account_id):

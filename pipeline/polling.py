@@ -17,7 +17,7 @@ from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answer
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.channels.channel import BORDERBUDDY, Target
 from pipeline.db import database_now
-from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, Refused
+from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, InvalidState, NotFound, Refused
 from pipeline.models import BrokerSubmission, Export, Partner, PartnerChannel
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import SentAcknowledgement
@@ -126,7 +126,11 @@ def _asked(runtime: Runtime, submission_id: str) -> Read:
         except (ChannelUnavailable, ChannelRefused) as error:
             log.warning("answers_not_read", reason=str(error))
             return Read()
-    receipts = [acknowledgements.answer(runtime, row.id, answer, f"partner:{row.partner_id}") for answer in answers]
+        try:
+            receipts = [acknowledgements.answer(runtime, row.id, each, f"partner:{row.partner_id}") for each in answers]
+        except InvalidState as purged:
+            log.warning("answers_dropped", reason=str(purged))
+            return Read()
     recorded = sum(receipt.recorded for receipt in receipts)
     return Read(recorded=recorded, repeated=len(receipts) - recorded)
 

@@ -16,13 +16,18 @@ from pipeline.schemas.tracing import NotificationTrace
 def read(runtime: Runtime, account_id: str, notification_id: str) -> NotificationTrace:
     """Return what became of the account's message with this CloudEvent id.
 
-    Raises NotFound, also for what belongs to another account.
+    Raises NotFound, also for what belongs to another account, and where its text was purged.
     """
     with runtime.db.read() as session:
         said = session.get(Notification, notification_id)
         if said is None or said.account_id != account_id:
             raise NotFound(f"there is no message {notification_id} in this account")
         export = session.get_one(Export, said.export_id)
+        if export.purged_at is not None:
+            raise NotFound(
+                f"message {notification_id} was purged with export {export.id} when its retention ended; its deliveries"
+                f" are kept, see /api/deliveries?exportId={export.id}"
+            )
         submission = None
         # Only a handoff is answered; other messages about it are beside the ladder.
         if said.event_type == MessageType.HANDOFF_READY:

@@ -20,7 +20,7 @@ from pipeline import acknowledgements, dispatch, events, ids
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
 from pipeline.channels.message_broker import connection
-from pipeline.errors import InvalidRequest, Refused, Retryable, ValidationFailed
+from pipeline.errors import InvalidRequest, InvalidState, Refused, Retryable, ValidationFailed
 from pipeline.failpoints import failpoint
 from pipeline.runtime import Runtime, process_runtime
 from pipeline.schemas.envelope import trace_parent
@@ -67,7 +67,7 @@ class Beside:
 
 
 Act = Callable[[Message, Beside], bytes]
-Refuse = Callable[[Message, Answer, Beside], None]
+Refuse = Callable[[Message, Refused, Answer, Beside], None]
 
 
 class Intake(ConsumerProducerMixin):
@@ -103,7 +103,7 @@ class Intake(ConsumerProducerMixin):
         self._receive(message, self._accept, self._refuse_command)
 
     def receive_acknowledgement(self, message: Message) -> None:
-        """Record one answer of a customs broker, or put it among the dead letters."""
+        """Record one answer of a customs broker, or put it among the dead letters, or drop it where its export was purged."""
         self._receive(message, self._acknowledge, self._bury)
 
     def end(self) -> None:
@@ -180,17 +180,21 @@ class Intake(ConsumerProducerMixin):
         log.info("message_refused", code=refused.code)
         problem = problem_of(refused, beside.request_id).model_dump_json(by_alias=True, exclude_none=True).encode()
         answer = Answer("application/problem+json", problem)
-        refuse(message, answer, beside)
+        refuse(message, refused, answer, beside)
         return answer
 
-    def _refuse_command(self, _: Message, answer: Answer, beside: Beside) -> None:
+    def _refuse_command(self, _: Message, __: Refused, answer: Answer, beside: Beside) -> None:
         for queue in self._queues:
             if queue.name == queues.REFUSED:
                 # Each time: a Redis that was flushed has forgotten the binding, and would drop the answer without a word.
                 queue.bind(self.producer.channel).declare()
         self._publish(answer, queues.exchange, queues.BINDINGS[queues.REFUSED][0], correlation_id=beside.correlation_id)
 
-    def _bury(self, message: Message, _: Answer, beside: Beside) -> None:
+    def _bury(self, message: Message, refused: Refused, _: Answer, beside: Beside) -> None:
+        if isinstance(refused, InvalidState):
+            # Its export was purged: among the dead letters its text would be kept all the same.
+            log.warning("acknowledgement_dropped", reason=str(refused))
+            return
         kept = Answer(str(message.content_type or "application/octet-stream"), _raw(message))
         headers = {**message.headers, "x-refused-by": beside.request_id}
         self._publish(kept, "", queues.DEAD, correlation_id=beside.correlation_id, headers=headers)

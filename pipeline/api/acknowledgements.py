@@ -27,7 +27,7 @@ MAX_BYTES: Final = 64 * 1024
 @router.post(
     "/{id}/acknowledgements",
     response_model=AcknowledgementReceipt,
-    responses=refusals(400, 404, 413),
+    responses=refusals(400, 404, 409, 413),
     openapi_extra=documented(AcknowledgementBody) | {"x-roles": list(let_in(OPERATE, PARTNER))},
 )
 async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name

@@ -17,7 +17,7 @@ from pipeline.answers import Form, Handoff, Link, Said
 from pipeline.api.dependencies import Keys, RuntimeDep, retry_after
 from pipeline.db import utc_now
 from pipeline.documents.render import TEMPLATES, render
-from pipeline.errors import NotFound, ValidationFailed
+from pipeline.errors import InvalidState, NotFound, ValidationFailed
 from pipeline.runtime import Runtime
 
 router = APIRouter(prefix="/answers", include_in_schema=False)
@@ -99,6 +99,8 @@ def _take(token: str, request: Request, runtime: Runtime, body: bytes) -> Respon
         receipt = answers.answer(runtime, given, handoff, form)
     except ValidationFailed as refused:
         return _page(handoff, form, refusal=refused.message, status=400)
+    except InvalidState:
+        return _purged()
     if not receipt.recorded and form.rung != "received":
         return _page(answers.read(runtime, given), form, status=409)
     return RedirectResponse(f"./{token}", 303, HEADERS)
@@ -120,12 +122,22 @@ def _found(request: Request, runtime: Runtime, token: str) -> tuple[Link, Handof
                 410,
             )
         return given, answers.read(runtime, given)
+    except InvalidState:
+        return _purged()
     except NotFound:
         return _plain(
             "There is nothing here",
             "This link leads nowhere. Copy it from the e-mail as a whole: a mail program may have broken it in two.",
             404,
         )
+
+
+def _purged() -> Response:
+    return _plain(
+        "This is not kept any more",
+        "The time for which this handoff had to be kept is over. Nothing is left to be answered, and nothing was recorded.",
+        410,
+    )
 
 
 def _form(body: bytes) -> Form:

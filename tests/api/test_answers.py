@@ -23,6 +23,7 @@ from pipeline.states import ExportState
 from tests import builders
 from tests.api.conftest import Desk, Open
 from tests.deliveries import exports
+from tests.deliveries.exports import purge
 from tests.deliveries.mailroom import DESK, Mailroom
 
 BROKER = "br_mail"
@@ -283,6 +284,16 @@ def test_what_no_longer_holds_is_not_answered(sent: Sent, state: ExportState, sa
         assert page.status_code == status
         assert said in page.text
         assert "<form" not in page.text
+    with sent.desk.runtime.db.read() as session:
+        assert session.exec(select(Acknowledgement)).all() == []
+
+
+def test_a_purged_handoff_says_so_shows_nothing_and_takes_no_answer(sent: Sent) -> None:
+    purge(sent.desk.runtime, sent.notification.export_id)
+    for page in (sent.look(), sent.say(rung="query", message="canary")):
+        assert page.status_code == 410
+        assert "is not kept any more" in page.text
+        assert builders.BATCH not in page.text
     with sent.desk.runtime.db.read() as session:
         assert session.exec(select(Acknowledgement)).all() == []
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from sqlmodel import col, select
 
 from pipeline import events, handoff, packages, partners
 from pipeline.customs import treatment
+from pipeline.db import database_now
 from pipeline.ids import new_id
-from pipeline.models import Account, Artifact, Delivery, Event, Export, ExportUnit, PlanSnapshot
+from pipeline.models import Account, Artifact, Delivery, Event, Export, ExportUnit, Notification, PlanSnapshot
 from pipeline.runtime import Runtime
 from pipeline.schemas.partners import CreatedPartner, NewPartner
 from pipeline.schemas.plan import Plan
@@ -119,6 +120,13 @@ def hand_off(runtime: Runtime, export: Ready) -> None:
     prepared = handoff.prepare(runtime, export.context)
     with runtime.db.write() as session:
         events.append(session, export.export_id, "hand_off", handoff.write(session, export.context, prepared))
+
+
+def purge(runtime: Runtime, export_id: str) -> None:
+    """Leave of the export what a purge does, as far as its answers are concerned."""
+    with runtime.db.write() as session:
+        session.execute(update(Export).where(col(Export.id) == export_id).values(purged_at=database_now()))
+        session.execute(update(Notification).where(col(Notification.export_id) == export_id).values(data="{}"))
 
 
 def log_of(runtime: Runtime, export_id: str) -> list[str]:

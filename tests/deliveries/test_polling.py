@@ -102,6 +102,17 @@ def test_a_handoff_goes_out_with_its_documents_and_its_answer_comes_back(runtime
     assert (event.actor, event.data["entryNumber"]) == (f"partner:{builders.BROKER}", "ABC-1234567-8")
 
 
+def test_an_answer_to_what_was_purged_is_put_aside_with_the_reason_and_not_recorded(
+    runtime: Runtime, server: SftpServer
+) -> None:
+    sent = handed_over(runtime)
+    exports.purge(runtime, sent.export_id)
+    leave(server, "a1.json", answer(sent.id, "query", message="canary"))
+    assert read(runtime) == Read(refused=1)
+    assert b"was purged" in b"".join(inbox(server).values())
+    assert answered(runtime) == []
+
+
 def test_a_rejection_names_its_fields(runtime: Runtime, server: SftpServer) -> None:
     fields = [{"pointer": "/units/0/lines/0/htsCode", "message": "The code has expired."}]
     leave(server, "a.json", answer(handed_over(runtime).id, "rejected", fields=fields))

@@ -105,6 +105,20 @@ def test_what_the_endpoint_says_out_of_contract_is_a_log_event_and_nothing_else(
     assert (recorded(runtime), submission(runtime).state) == (["BB/1:received"], "received")
 
 
+def test_what_the_endpoint_answers_after_the_purge_is_dropped_with_a_word_in_the_log(
+    opened: OpenRuntime, endpoint: Start
+) -> None:
+    late = status(FIRST, {"id": "n-1", "rung": "query", "message": "canary"})
+    runtime = opened(borderbuddy_url=endpoint(RECEIVED, late).url)
+    sent = handed_over(runtime)
+    exports.purge(runtime, sent.export_id)
+    with capture_logs() as logs:
+        assert polling.ask_endpoint(runtime, sent.id) == Read()
+    assert [each["event"] for each in logs] == ["answers_dropped"]
+    assert "canary" not in str(logs)
+    assert recorded(runtime) == ["BB/1:received"]
+
+
 def test_it_is_asked_a_while_after_the_handoff_while_nobody_looked_and_less_often_then(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:

@@ -185,6 +185,14 @@ def test_what_a_message_says_beside_its_body_ends_nothing(desk: Desk) -> None:
     desk.command(request(), reply_to="answers")
     assert len(desk.taken("answers")) == 1
     assert len(desk.rows(Export)) == 1
+def test_an_answer_to_what_was_purged_is_answered_and_dropped_not_buried(desk: Desk) -> None:
+    submission = desk.submission()
+    exports.purge(desk.runtime, submission.export_id)
+    desk.acknowledge({"submissionId": submission.id, "id": "late", "rung": "query", "message": "canary"})
+    (reply,) = desk.taken("answers")
+    assert json.loads(reply.body)["errorCode"] == "INVALID_STATE"
+    assert desk.taken(queues.DEAD, seconds=0.3) == []
+    assert desk.rows(Acknowledgement) == []
 
 
 def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusals(desk: Desk) -> None:
