@@ -12,50 +12,17 @@ from typing import Any
 import pytest
 
 from config import queues
-from pipeline import plans
-from pipeline.errors import Refused
-from pipeline.schemas.plan import Plan
-from pipeline.schemas.reading import parse
 from tests import builders
 from tests.acceptance.installation import Service
 from tests.acceptance.tenant import Tenant
-from tests.hostile import texts_of, whole_plan
+from tests.canaries import executable, found, with_canaries
+from tests.hostile import whole_plan
 from tests.servers import Redis
-
-CANARY = re.compile(r"canary\d{3}x", re.IGNORECASE)
-
-#: Names of whom and what the plan is about, which other tests are about.
-NAMES = re.compile(r"^/(accountId|batchId|planHash|(broker|warehouse|ruleset)/id)$")
 
 #: What a warehouse needs of a plan, and no more: what lies in which package, and where it goes.
 FOR_A_WAREHOUSE = re.compile(r"/(packages/.*|shipTo/.*|lines/\d+/(sku|description|lpn|orderId|lineRef)|unitRef)$")
 #: What the log of an export may repeat of a plan: references, by which a person finds the place.
 REFERENCES = re.compile(r"/(unitRef|lineRef|packageRef|ref|batchId|number)$")
-
-
-def executable(made: builders.Json) -> bool:
-    """Whether the plan would be executed, as far as the plan itself can tell."""
-    try:
-        plan = parse(json.dumps(made).encode(), Plan, max_depth=32).model
-    except Refused:
-        return False
-    return not any(finding.severity == "block" for finding in plans.checked(plan))
-
-
-def with_canaries(made: builders.Json) -> tuple[builders.Json, dict[str, str]]:
-    """Return the plan with a canary in every text that takes one, and canary -> place."""
-    known: dict[str, str] = {}
-    for number, place in enumerate(sorted(texts_of(made))):
-        if NAMES.search(place):
-            continue
-        word = f"canary{number:03d}x"
-        old = builders.at(made, place)
-        for text in (f"{word}@maple.example", f"{old} {word}", word) if "@" in old else (f"{old} {word}", word):
-            changed = builders.changed(made, place, text)
-            if executable(changed):
-                made, known = changed, known | {word: place}
-                break
-    return made, known
 
 
 @pytest.fixture
@@ -90,10 +57,6 @@ def overheard(service: Service) -> Iterator[list[str]]:
             ended.set()
             client.ping()  # the last that is overheard
             listener.join(10)
-
-
-def found(text: str) -> set[str]:
-    return {each.lower() for each in CANARY.findall(text)}
 
 
 def test_no_canary_flies_where_it_has_no_business(

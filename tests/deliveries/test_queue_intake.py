@@ -185,6 +185,8 @@ def test_what_a_message_says_beside_its_body_ends_nothing(desk: Desk) -> None:
     desk.command(request(), reply_to="answers")
     assert len(desk.taken("answers")) == 1
     assert len(desk.rows(Export)) == 1
+
+
 def test_an_answer_to_what_was_purged_is_answered_and_dropped_not_buried(desk: Desk) -> None:
     submission = desk.submission()
     exports.purge(desk.runtime, submission.export_id)
