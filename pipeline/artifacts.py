@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
+import structlog
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, MemoryStore, from_url
 
@@ -15,6 +16,8 @@ from pipeline.errors import ArtifactConflict, StoreUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+log = structlog.get_logger(__name__)
 
 
 class ArtifactStore:
@@ -36,15 +39,17 @@ class ArtifactStore:
     def put(self, body: bytes) -> str:
         """Keep `body` and return its SHA-256 in hex.
 
-        Raises StoreUnavailable where the store does not take it.
+        What is there already is believed once its bytes are the same: a power cut may have left a file of the right size
+        and name without them. Raises StoreUnavailable where the store does not take it.
         """
         sha256 = hashlib.sha256(body).hexdigest()
         path = _path(sha256)
         try:
-            if self._size(path) != len(body):
+            if not self._keeps(path, body):
                 obstore.put(self._store, path, body)
-                if self._folder is not None:
-                    _to_disk(self._folder / path)
+            if self._folder is not None:
+                # Also what was there: whoever put it may have been killed before this.
+                _to_disk(self._folder / path, self._folder)
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"the artifact store did not take a document: {type(error).__name__}") from error
         return sha256
@@ -88,6 +93,14 @@ class ArtifactStore:
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
+    def _keeps(self, path: str, body: bytes) -> bool:
+        size = self._size(path)
+        if size == len(body) and bytes(obstore.get(self._store, path).bytes()) == body:
+            return True
+        if size is not None:
+            log.error("document_written_anew", path=path, size=size, expected=len(body))
+        return False
+
     def _size(self, path: str) -> int | None:
         try:
             return obstore.head(self._store, path)["size"]
@@ -99,11 +112,14 @@ def _path(sha256: str) -> str:
     return f"sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
-def _to_disk(path: Path) -> None:
-    # The store renames a finished file into place; only an fsync of both makes that survive a power cut.
-    for place in (path, path.parent):
+def _to_disk(path: Path, root: Path) -> None:
+    # The store renames a finished file into place; only an fsync of it and of every folder on the way, which may be as new
+    # as the file, makes that survive a power cut. Of a folder that has not changed it costs next to nothing.
+    for place in (path, *path.parents):
         handle = os.open(place, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+        if place == root:
+            return
