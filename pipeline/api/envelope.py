@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from typing import Final
 
 import structlog
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import events, ids, tenancy
 from pipeline.api.problems import internal_error, problem
+from pipeline.errors import NotReady
 from pipeline.tenancy import NOBODY
 
 log = structlog.get_logger(__name__)
@@ -45,7 +47,7 @@ class Measures:
 
 
 class Envelope:
-    """Gives every request an id that its logs and its answer carry, and answers 500 where nothing else did."""
+    """Gives every request an id that its logs and its answer carry, and answers 500 where nothing else did, or `later` where it is cut off."""
 
     def __init__(self, app: ASGIApp, measures: Measures) -> None:
         self.app = app
@@ -81,6 +83,12 @@ class Envelope:
                 await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             log.info("caller_left", method=scope["method"], route=_route(scope))
+        except CancelledError:
+            # The process ends before this is done. Left to the server, it would be answered with 500.
+            log.warning("request_cut_off", method=scope["method"], route=_route(scope))
+            if status:
+                raise
+            await problem(scope, _cut_off())(scope, receive, send_with_id)
         except Exception:
             log.exception("request_failed", method=scope["method"], route=_route(scope))
             if status:
@@ -94,6 +102,13 @@ class Envelope:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self.measures.requests.labels(method, route, str(status)).inc()
         self.measures.seconds.labels(method, route).observe(seconds)
+
+
+def _cut_off() -> NotReady:
+    return NotReady(
+        "this process was told to end before the request was done; try again in 1 s",
+        headers={"Retry-After": "1", "Connection": "close"},
+    )
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -9,10 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlmodel import col, insert, update
+from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from pipeline import errors
+from pipeline.api.envelope import Envelope, Measures
 from pipeline.api.problems import problem
 from pipeline.errors import PlanNotExecutable, Refused
 from pipeline.models import Export, IdempotencyRecord, Partner
@@ -291,3 +295,17 @@ def test_a_fault_of_ours_tells_nothing_but_where_to_look(desk: Desk) -> None:
     assert "secret" not in response.text
     assert body["requestId"] == "mine-1"
     assert [(each["event"], each["route"]) for each in logs] == [("request_failed", "/api/exports/{id}")]
+
+
+def test_request_that_is_cut_off_because_the_process_ends_is_told_to_ask_again() -> None:
+    async def cut_off(_: Scope, __: Receive, ___: Send) -> None:
+        raise asyncio.CancelledError  # what the server does to it once it has waited for long enough
+
+    async def asked() -> httpx.Response:
+        transport = httpx.ASGITransport(Envelope(cut_off, Measures(CollectorRegistry())))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get("/api/exports")
+
+    response = asyncio.run(asked())
+    refused(response, 503, "NOT_READY")
+    assert response.headers["retry-after"] == "1"
