@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import threading
 from collections.abc import Callable
@@ -251,8 +252,17 @@ def main() -> None:
     runtime = process_runtime()
     configure_logs(runtime.settings)
     intake = Intake(runtime)
+    # As long as a statement may take where the database answers at all.
+    patience = 3 * runtime.settings.database_timeout_seconds
+    faulthandler.register(signal.SIGALRM, chain=True)
+
+    def end(*_: object) -> None:
+        intake.end()
+        # A connection that nothing comes back on would keep the message at hand, and with it the process, for ever.
+        signal.setitimer(signal.ITIMER_REAL, patience)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: intake.end())
+        signal.signal(number, end)
     intake.run()  # type: ignore[no-untyped-call]
 
 
