@@ -63,6 +63,7 @@ class Program:
         self.command = command
         self.log_file = site.folder / f"{name}.log"
         self.child: Child | None = None
+        self.told = False
         self.sessions: list[int] = []
         self.nursery = site.nursery
         self._site = site
@@ -79,7 +80,7 @@ class Program:
         """Start it as it was started before."""
         environment = {**self._site.environment, **self._changes}
         command = _VARIABLE.sub(lambda match: environment[match[1]], self.command).replace("$$", str(next(_numbers)))
-        self.child = self.nursery.fork(command, environment, self._site.folder, self.log_file)
+        self.child, self.told = self.nursery.fork(command, environment, self._site.folder, self.log_file), False
         self.sessions.append(self.child.pid)
 
     @property
@@ -97,13 +98,22 @@ class Program:
         """Whether it has got so far as to say what it does when it is told to end."""
         if self.child is None:
             return False
-        status = dict(line.split(":", 1) for line in Path(f"/proc/{self.child.pid}/status").read_text().splitlines())
+        try:
+            said = Path(f"/proc/{self.child.pid}/status").read_text()
+        except OSError:  # it is gone, and nobody has written down how
+            return False
+        status = dict(line.split(":", 1) for line in said.splitlines())
         return bool(int(status["SigCgt"], 16) >> (SIGTERM - 1) & 1)
 
     def send(self, number: Signals) -> None:
         """Send it a signal."""
         assert self.child is not None
         self.child.send(number)
+
+    def tell_to_end(self) -> None:
+        """Tell it to end, as its supervisor would; that it then ends is no error."""
+        self.told = True
+        self.send(SIGTERM)
 
     def ended(self, number: Signals, seconds: float = STOP_SECONDS) -> int:
         """Send it a signal, and return how it ended."""
@@ -126,7 +136,11 @@ class Program:
 
     def said(self, *words: str) -> bool:
         """Whether it wrote one of these words since it was last started, but for being started again."""
-        return any(word in self.log()[self._log_begins :] for word in words)
+        return any(map(self.count, words))
+
+    def count(self, word: str) -> int:
+        """How often it wrote this word since then."""
+        return self.log()[self._log_begins :].count(word)
 
     def log(self) -> str:
         """What it wrote."""
@@ -170,6 +184,10 @@ class Site:
             "worker-2": Program(self, "worker-2", everything),
             "worker-3": Program(self, "worker-3", everything),
             "prefork": Program(self, "prefork", everything.replace("-P solo", "-P prefork -c 2")),
+            # As they are in earnest: one makes the steps, and of those that tell partners each has sixteen threads.
+            "steps": Program(self, "steps", commands["worker"]),
+            "deliveries": Program(self, "deliveries", commands["deliveries"]),
+            "deliveries-2": Program(self, "deliveries-2", commands["deliveries"]),
             "intake": Program(self, "intake", commands["intake"]),
         }
         self.deaths: list[tuple[str, int]] = []
@@ -182,7 +200,7 @@ class Site:
         return self.stack.embedded
 
     def __getitem__(self, role: str) -> Program:
-        """Return the program that plays the role of web, worker or intake."""
+        """Return the program that plays a role: web, worker, deliveries or intake, where not one is all of them."""
         return self.programs["serve" if self.embedded else role]
 
     def start(self, *roles: str) -> None:
@@ -220,13 +238,13 @@ class Site:
         self.runtime.close()
 
     def revive(self) -> None:
-        """Start again whatever was killed, as its supervisor would; what ended otherwise is an error."""
+        """Start again whatever was killed or told to end, as its supervisor would; what ended otherwise is an error."""
         for program in self.programs.values():
             status = None if program.child is None else program.child.poll()
             if status is None:
                 continue
             self.deaths.append((program.name, status))
-            if status != KILLED:
+            if status != KILLED and not (program.told and status == 0):
                 raise AssertionError(f"{program.name} ended with {status}\n{program.log()[-6000:]}")
             program.start_again()
 

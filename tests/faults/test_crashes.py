@@ -19,12 +19,15 @@ from tests.faults.points import (
     AMEND_POINTS,
     DELIVERY_POINTS,
     INTAKE_POINTS,
+    MOMENTS,
     STEP_POINTS,
     SWEEP_POINTS,
 )
 from tests.faults.site import KILLED, Site
 
 WORKER_POINTS = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS)
+#: Those that a process for deliveries comes by.
+TELLING_POINTS = (*(f"{name}.{moment}" for name in NOTIFY for moment in MOMENTS), *DELIVERY_POINTS)
 #: Where a message has left and is not recorded: whoever takes over must send it again.
 SENT_AND_NOT_RECORDED = ("delivery.between", "delivery.sent", "delivery.mid")
 #: In the transaction that writes all of a large unit at once, and with some of its messages sent.
@@ -88,6 +91,22 @@ def check_repeats(site: Site, case: OpenCase, point: str) -> None:
         assert sum(begun.values()) <= len(begun) + (len(NOTIFY) if site.embedded else 1)
 
 
+@fault("F1", everyday=SERVED)
+def test_process_for_deliveries_killed_at_every_point_with_several_messages_in_its_hands(
+    site: Site, case: OpenCase
+) -> None:
+    """It sends to many at once: each of its deaths lets go of all of them."""
+    with case() as one:
+        one.arm("deliveries", killing(*TELLING_POINTS))
+        site.start("steps")
+        exports = [one.accepted(one.client.plan(lines=2, packages=2)) for _ in range(4)]
+        one.settle(exports)
+        check_all_killed(one, TELLING_POINTS, 1)
+        assert {name for name, _ in site.deaths} == {"deliveries"}
+        assert one.states() == ["executed"] * 4
+        one.check(again=exports[:1])
+
+
 @fault("F3", everyday=(), long=STACKS)
 def test_worker_killed_twice_at_every_point(site: Site, case: OpenCase) -> None:
     with case() as one:
@@ -139,6 +158,19 @@ def test_delivery_that_kills_six_workers_is_still_made(site: Site, case: OpenCas
         one.check()
 
 
+@fault("F3", everyday=(), long=STACKS)
+@pytest.mark.parametrize("point", [*DELIVERY_POINTS, *SWEEP_POINTS])
+def test_worker_killed_six_times_where_no_step_is_to_blame_does_all(site: Site, case: OpenCase, point: str) -> None:
+    with case() as one:
+        one.arm("worker", killing(point, times=6))
+        exports = [one.accepted() for _ in range(3)]
+        one.settle(exports)
+        site.until(lambda: one.fired() == {point: 6}, 60, "it was not killed so often")
+        check_all_killed(one, (point,), 6)
+        assert one.states() == ["executed"] * 3
+        one.check()
+
+
 @fault("F30", everyday=(REDIS,), long=STACKS)
 def test_worker_killed_in_the_middle_of_a_large_plan_records_nothing_twice(site: Site, case: OpenCase) -> None:
     with case() as one:
@@ -179,11 +211,21 @@ def test_pool_child_killed_at_every_point_is_replaced_by_its_parent(site: Site, 
 def test_api_killed_while_it_accepts_answers_the_same_key_with_one_export(
     site: Site, case: OpenCase, point: str
 ) -> None:
+    check_accepted_once(site, case, point, 1)
+
+
+@fault("F4", everyday=(), long=STACKS)
+@pytest.mark.parametrize("point", [point for point in ACCEPT_POINTS if not point.endswith(".after")])
+def test_api_killed_six_times_while_it_accepts_answers_at_the_seventh(site: Site, case: OpenCase, point: str) -> None:
+    check_accepted_once(site, case, point, 6)
+
+
+def check_accepted_once(site: Site, case: OpenCase, point: str, times: int) -> None:
     with case() as one:
-        one.arm("web", killing(point))
+        one.arm("web", killing(point, times=times))
         plan = one.client.plan()
         export_id = one.accepted(plan)
-        assert one.fired() == {point: 1}
+        assert one.fired() == {point: times}
         assert None in {call.status for call in one.client.calls}
         assert export_id_of(one.client.execute(plan)) == export_id
         site.start("worker")
@@ -222,31 +264,42 @@ def test_api_killed_while_it_amends_makes_one_revision(site: Site, case: OpenCas
 # The intake
 
 
+def command(one: Case) -> None:
+    """Have a plan executed by queue."""
+    plan = one.client.plan()
+    batch = plan["batchId"]
+    body = {"accountId": one.client.account, "batchId": batch, "idempotencyKey": f"command-{batch}", "plan": plan}
+    with Connection(one.site.stack.broker_url) as connection:
+        (queue,) = [each for each in queues.contract_queues(one.site.stack.settings) if each.name == queues.EXECUTE]
+        Producer(connection).publish(
+            body, exchange=queues.exchange, routing_key="execute", declare=[queue], serializer="json"
+        )
+
+
 @fault("F4", everyday=(RABBITMQ,), long=SERVED)
 @pytest.mark.parametrize("point", INTAKE_POINTS)
 def test_intake_killed_with_a_command_in_hand_takes_it_again_and_accepts_it_once(
     site: Site, case: OpenCase, point: str
 ) -> None:
+    check_commanded_once(site, case, point, 1)
+
+
+@fault("F4", everyday=(), long=(RABBITMQ,))
+@pytest.mark.parametrize("point", INTAKE_POINTS)
+def test_intake_killed_six_times_with_a_command_in_hand_accepts_it_once(site: Site, case: OpenCase, point: str) -> None:
+    check_commanded_once(site, case, point, 6)
+
+
+def check_commanded_once(site: Site, case: OpenCase, point: str, times: int) -> None:
     with case() as one:
         site.start("worker")
-        one.arm("intake", killing(point))
-        plan = one.client.plan()
-        body = {
-            "accountId": one.client.account,
-            "batchId": plan["batchId"],
-            "idempotencyKey": "command-1",
-            "plan": plan,
-        }
-        with Connection(site.stack.broker_url) as connection:
-            (queue,) = [each for each in queues.contract_queues(site.stack.settings) if each.name == queues.EXECUTE]
-            Producer(connection).publish(
-                body, exchange=queues.exchange, routing_key="execute", declare=[queue], serializer="json"
-            )
+        one.arm("intake", killing(point, times=times))
+        command(one)
         site.until(lambda: one.fired() and one.states() and not one.unsettled(), 300, "the command was not executed")
         # The message itself is given back, on Redis after its visibility timeout, and changes nothing.
         site.until(
             lambda: site.waiting(queues.EXECUTE) == 0 and site["intake"].running, 300, "the command still lies there"
         )
-        assert one.fired() == {point: 1}
+        assert one.fired() == {point: times}
         assert one.states() == ["executed"]
         one.check()

@@ -18,6 +18,9 @@ from tests.faults.matrix import RABBITMQ, REDIS, SERVED, STACKS, fault
 from tests.faults.nursery import Nursery, nursery
 from tests.faults.site import Site
 
+#: So many partners' messages one process holds at once: of each of two exports the customs broker's and the warehouse's.
+LANES = 4
+
 
 @fault("F17", everyday=(REDIS,), long=SERVED)
 @pytest.mark.parametrize("point", ["render_documents.before", "hand_off.before", "delivery.before", "delivery.between"])
@@ -40,6 +43,37 @@ def test_worker_stopped_past_its_lease_does_nothing_more(site: Site, case: OpenC
         assert len(one.sink.receipts) == came, "it sent a message that was no longer its own"
         assert one.states() == ["executed"]
         one.check(again=[export_id])
+
+
+@fault("F17", everyday=SERVED)
+@pytest.mark.parametrize("point", ["delivery.before", "delivery.between"])
+def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
+    site: Site, case: OpenCase, point: str
+) -> None:
+    """It holds several partners' messages at once, each with a lease of its own and more to send."""
+    with case() as one:
+        opened = one.marks / "open"
+        site.start("steps")
+        # Patient, so that none of these partners is taken to ail, and left to one thread.
+        one.arm("deliveries", f"{point}=barrier:{opened}*{LANES}", delivery_timeout_seconds="60")
+        exports = [one.accepted(one.client.plan(lines=3, packages=3)) for _ in range(2)]
+        site.until(lambda: one.fired().get(point) == LANES, 60, "it does not hold so many")
+        held = {row["id"] for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None}
+        assert len(held) >= LANES
+        site["deliveries"].send(SIGSTOP)
+        site["deliveries-2"].start()
+        one.settle(exports)
+        came = len(one.sink.receipts)
+        opened.touch()
+        site["deliveries"].send(SIGCONT)
+        site.until(
+            lambda: site["deliveries"].count("telling_cut_off") == LANES,
+            300,
+            "it did not find that its leases were gone",
+        )
+        assert len(one.sink.receipts) == came, "it sent a message that was no longer its own"
+        assert one.states() == ["executed"] * 2
+        one.check(again=exports)
 
 
 @contextmanager
