@@ -234,7 +234,7 @@ class PostgreSQL(Server):
         self.names = count(1)
 
     def start(self) -> Self:
-        if not (self.folder / "data").exists():
+        if not (self.folder / "data" / "PG_VERSION").exists():
             creation = "-D data -U postgres -A trust -E UTF8 --locale=C --no-sync".split()
             if self.spawn([self.initdb, *creation], {}).wait() != 0:
                 raise RuntimeError(f"initdb failed\n{self.log()}")
