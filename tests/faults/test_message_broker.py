@@ -251,6 +251,8 @@ BROKEN: dict[str, tuple[bytes, dict[str, Any]]] = {
     "another encoding": (b"\xff\xfe\x00", {"content_encoding": "utf-16"}),
     "five megabytes": (b'[["' + b"x" * 5_000_000 + b'", 1], {}, {}]', {}),
 }
+#: Those that look like a wake-up: they are taken, and wake nothing.
+IN_FORM = {"links of another kind", "too few arguments", "arguments of another kind", "five megabytes"}
 
 
 @fault("F16", everyday=(REDIS, RABBITMQ))
@@ -265,6 +267,8 @@ def test_messages_that_are_none_are_dropped_and_the_worker_lives(site: Site, cas
         export_id = one.accepted()
         one.settle([export_id])
         site.until(lambda: site.waiting(queues.STEPS) == 0, 60, "a message still lies there")
+        dropped = len(BROKEN) - len(IN_FORM)
+        site.until(lambda: site["worker"].count('"message_dropped"') == dropped, 60, "each is told once")
         assert site["worker"].running
         assert site.deaths == []
         assert one.states() == ["executed"]
