@@ -33,7 +33,7 @@ from tests.soak.figures import LEASE_SECONDS, Figure, Targets, extras, figures
 from tests.soak.gauges import Gauges
 from tests.soak.load import Load
 from tests.soak.manners import Manners
-from tests.soak.nemesis import API, POOL, SPARED, WORKER, Nemesis
+from tests.soak.nemesis import API, DELIVERIES, POOL, SPARED, WORKER, Nemesis
 from tests.soak.picture import drawn
 from tests.soak.record import Record
 
@@ -141,7 +141,10 @@ def soak(folder: Path, seconds: float, seed: int, targets: Targets, told: Callab
 
 
 def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
-    """Give the service: three workers, one of them a pool and one with a clock of its own, and two APIs."""
+    """Give the service: three workers, one of them a pool and one with a clock of its own, one for deliveries, and two APIs.
+
+    The pool makes steps alone; of the others each tells partners as well, so that most is told by the one that does nothing else.
+    """
     parent = end.enter_context(nursery(_made(folder / "nursery"), module=NURSERY, SOAK_SEED=str(seed)))
     elsewhen = end.enter_context(wrong_clock(_made(folder / "elsewhen"), shift, NURSERY))
     database = end.enter_context(PostgreSQL())
@@ -162,7 +165,8 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     command = procfile()["web"].replace("${PORT:-8000}", str(port))
     site.programs[SPARED[1]] = Program(site, SPARED[1], command)
     site.programs[WORKER].nursery = elsewhen
-    site.start(API, SPARED[1], WORKER, SPARED[0], POOL)
+    site.programs[POOL].command = site.programs["steps"].command.replace("-P solo", "-P prefork -c 2")
+    site.start(API, SPARED[1], WORKER, SPARED[0], POOL, DELIVERIES)
     return site
 
 

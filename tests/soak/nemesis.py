@@ -29,12 +29,14 @@ from tests.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis
 from tests.soak.record import Fault, Record
 
 #: The programs that are killed, and those that are only frozen: what these pile up in the whole time can be seen.
-WORKER, POOL, API = "worker", "prefork", "web"
+WORKER, POOL, DELIVERIES, API = "worker", "prefork", "deliveries", "web"
 SPARED: Final = ("worker-2", "web-2")
 #: Between the end of one fault and the next, at least and at most.
 PAUSE_SECONDS: Final = (1.0, 3.0)
 _CLOCKS: Final = ("+1h", "-1h", "-10m", "+0")
 _TOO_LARGE: Final = 1_000_000
+#: What a process may take that is told to end.
+_END_SECONDS: Final = 60.0
 #: What Celery says where a child of its pool was killed while the pool began, and the worker ends: its supervisor begins anew.
 _POOL_LOST: Final = "Could not start worker processes"
 _UNREACHABLE: Final = (OSError, RedisError, KombuError, AMQPError, psycopg.OperationalError)
@@ -60,6 +62,7 @@ class Nemesis:
         self._chance = random.Random(f"{record.seed}/nemesis")
         self._due = 1.0
         self._owed: tuple[Fault, float, Mend] | None = None
+        self._told: dict[str, float] = {}  # which programs were told to end, and when
         #: weight, rows of the matrix, harm, longest time until it is mended, whether it is an outage, and for requests too
         self._kinds: list[tuple[int, str, Harm, float, bool, bool]] = [
             (8, "F1", self._worker_killed, 0, False, False),
@@ -77,6 +80,7 @@ class Nemesis:
             (3, "F16", self._broken_messages, 0, False, False),
             (5, "F17", self._frozen, 5, False, False),
             (3, "F26", self._clock_moved, 0, False, False),
+            (3, "F35", self._told_to_end, 0, False, False),
             *([(1, "F38", self._takes_no_writes, 3, True, False)] if isinstance(self._message_broker, Redis) else []),
         ]  # fmt: skip
 
@@ -119,6 +123,14 @@ class Nemesis:
 
     def _revive(self) -> None:
         """Start again whatever was killed; a pool's children end with it, as they do where it is the first in its container."""
+        for name, since in [*self._told.items()]:
+            program = self.site.programs[name]
+            if not program.told:
+                del self._told[name]
+            elif program.running and self.record.now() > since + _END_SECONDS:
+                self.record.ended.append(f"{name} did not end within {_END_SECONDS:g} s\n{program.log()[-6000:]}")
+                program.send(SIGKILL)
+                del self._told[name]
         pool = self.site.programs[POOL]
         if pool.child is not None and pool.child.poll() is not None:
             _end_group(pool.child.pid)
@@ -142,10 +154,10 @@ class Nemesis:
         return f"kill -9 {program.name}", _nothing
 
     def _worker_killed(self) -> tuple[str, Mend]:
-        return self._killed(self._program(WORKER, POOL))
+        return self._killed(self._program(WORKER, POOL, DELIVERIES))
 
     def _worker_killed_twice(self) -> tuple[str, Mend]:
-        program = self._program(WORKER, POOL)
+        program = self._program(WORKER, POOL, DELIVERIES)
         self._killed(program)
         with contextlib.suppress(TimeoutError):
             assert program.child is not None
@@ -168,11 +180,22 @@ class Nemesis:
         return self._killed(self.site.programs[API])
 
     def _frozen(self) -> tuple[str, Mend]:
-        program = self._program(WORKER, *SPARED[:1])
+        program = self._program(WORKER, DELIVERIES, *SPARED[:1])
         assert program.child is not None
         child = program.child
         child.send(SIGSTOP)
         return f"SIGSTOP {program.name}", lambda: child.send(SIGCONT)
+
+    def _told_to_end(self) -> tuple[str, Mend]:
+        programs = [self.site.programs[name] for name in (WORKER, POOL, DELIVERIES)]
+        # Told twice it would end at once, and before it heeds the signal it is killed by it.
+        heeding = [program for program in programs if program.running and not program.told and program.heeds]
+        if not heeding:
+            return "nobody heeds SIGTERM yet", _nothing
+        program = self._chance.choice(heeding)
+        program.tell_to_end()
+        self._told[program.name] = self.record.now()
+        return f"SIGTERM {program.name}", _nothing
 
     def _clock_moved(self) -> tuple[str, Mend]:
         to = self._chance.choice(_CLOCKS)
