@@ -1,7 +1,7 @@
 """Documents of an export as they are kept: their bytes in the store, a row and an event each; and how they are let go of.
 
 Exports share the bytes of equal documents, so that a purge might delete what another export has just found in the store
-and is about to record. Both lock the rows of the hash first: whoever comes second sees what the first has done.
+and is about to record. Both lock a row of the hash first: whoever comes second sees what the first has done.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy import bindparam, func, insert, or_, select, update
 from sqlmodel import Session, col
 
 from pipeline.artifacts import ArtifactStore
@@ -26,11 +26,17 @@ Row = Mapping[str, Any]
 
 _artifacts, _exports = table(Artifact).c, table(Export).c
 
+# One row stands for all of a hash, the first: equal documents may be many.
+_firsts = (
+    select(func.min(_artifacts.id))
+    .where(_artifacts.sha256.in_(bindparam("hashes", expanding=True)))
+    .group_by(_artifacts.sha256)
+)
 #: Always in one order, so that two of them never wait for each other.
 _SAME_BYTES: Final = (
     select(_artifacts.sha256, or_(_artifacts.purged_at.is_not(None), _exports.purged_at.is_not(None)).label("purged"))
     .join(table(Export), _exports.id == _artifacts.export_id)
-    .where(_artifacts.sha256.in_(bindparam("hashes", expanding=True)))
+    .where(_artifacts.id.in_(_firsts))
     .order_by(_artifacts.id)
 )
 _LOCK_TO_RECORD: Final = _SAME_BYTES.with_for_update(read=True, of=table(Artifact))

@@ -183,7 +183,7 @@ class Artifact(SQLModel, table=True):
     __table_args__ = (
         ForeignKeyConstraint(["export_id", "unit_no"], ["units.export_id", "units.unit_no"]),
         UniqueConstraint("export_id", "unit_no", "artifact_type"),
-        Index("ix_artifacts_sha256", "sha256"),
+        Index("ix_artifacts_sha256_id", "sha256", "id"),
     )
 
     id: str = Field(primary_key=True)

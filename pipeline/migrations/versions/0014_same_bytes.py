@@ -12,9 +12,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply."""
-    op.create_index("ix_artifacts_sha256", "artifacts", ["sha256"])
+    op.create_index("ix_artifacts_sha256_id", "artifacts", ["sha256", "id"])
 
 
 def downgrade() -> None:
     """Take back."""
-    op.drop_index("ix_artifacts_sha256", table_name="artifacts")
+    op.drop_index("ix_artifacts_sha256_id", table_name="artifacts")
