@@ -20,7 +20,7 @@ from tests.acceptance.programs import Program, procfile
 from tests.conftest import SERVERS, Stack
 from tests.faults.case import Case
 from tests.faults.conftest import OpenCase
-from tests.faults.matrix import EMBEDDED, RABBITMQ, SERVED, fault
+from tests.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, fault
 from tests.faults.proxy import proxy
 from tests.faults.records import Row
 from tests.faults.site import HASTE, Site
@@ -125,7 +125,7 @@ def waited_for(one: Case) -> list[Row]:
     return [row for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None]
 
 
-@fault("F35", everyday=SERVED)
+@fault("F35", everyday=(REDIS,), long=SERVED)
 def test_process_for_deliveries_told_to_end_between_messages_sends_none_twice(site: Site, case: OpenCase) -> None:
     with case() as one:
         one.sink.hold_seconds = 0.7
@@ -144,7 +144,7 @@ def test_process_for_deliveries_told_to_end_between_messages_sends_none_twice(si
         one.check()
 
 
-@fault("F35", everyday=SERVED)
+@fault("F35", everyday=(RABBITMQ,), long=SERVED)
 @pytest.mark.parametrize("ends", [True, False], ids=["slow request", "request without an end"])
 def test_api_ends_with_a_request_under_way_and_launches_that_nobody_takes(
     site: Site,
@@ -165,7 +165,7 @@ def test_api_ends_with_a_request_under_way_and_launches_that_nobody_takes(
         plan = one.client.plan()
         asked = caller.submit(one.client.execute, plan)
         site.until(one.fired, 60, "the request is not under way")
-        exports = [one.accepted() for _ in range(6)]
+        exports = [one.accepted() for _ in range(3)]
         if ends:
             threading.Timer(1.0, opened.touch).start()
         # Once all is done, uvicorn ends itself by the signal that it was told to end with.
@@ -178,11 +178,11 @@ def test_api_ends_with_a_request_under_way_and_launches_that_nobody_takes(
         exports.append(one.accepted(plan))
         site.start("worker")
         one.settle(exports)
-        assert one.states() == ["executed"] * 7
+        assert one.states() == ["executed"] * 4
         one.check()
 
 
-@fault("F35", everyday=SERVED)
+@fault("F35", everyday=(RABBITMQ,), long=SERVED)
 @pytest.mark.parametrize("point", ["intake.before", "intake.mid"])
 def test_intake_ends_after_the_command_in_its_hands(site: Site, case: OpenCase, point: str) -> None:
     with case() as one:
