@@ -215,6 +215,12 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float) -> Engine:
         hide_parameters=HIDE_PARAMETERS,
         connect_args={
             "connect_timeout": max(2, int(timeout_seconds)),
+            # What the server is told below holds as long as it is reached. A connection that leads nowhere any more ends
+            # by these, where the system's own patience is a quarter of an hour and more.
+            "keepalives_idle": max(1, int(timeout_seconds)),
+            "keepalives_interval": max(1, int(timeout_seconds / 4)),
+            "keepalives_count": 4,
+            "tcp_user_timeout": milliseconds * 3,
             "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         },
     )

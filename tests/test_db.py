@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from sqlalchemy import text
@@ -19,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.db import Database
 from pipeline.errors import DatabaseBusy
+from tests.servers import PostgreSQL
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -45,6 +48,36 @@ def test_an_error_does_not_say_what_was_bound(bare_database_url: str) -> None:
             connection.execute(text("SELECT :price FROM nowhere"), {"price": "canary"})
         assert "nowhere" in str(failed.value)
         assert "canary" not in str(failed.value)
+    database.dispose()
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(
+    not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no bound on what is not acknowledged"
+)
+def test_connection_that_leads_nowhere_any_more_ends(postgres_server: PostgreSQL) -> None:
+    """A machine that is gone answers nothing, not even that it is gone: without bounds a worker would wait for it for ever."""
+    database = Database(postgres_server.fresh_url(), timeout_seconds=8)
+    with database.engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        with socket.socket(fileno=os.dup(driver.fileno())) as wire:
+            found = {
+                name: wire.getsockopt(level, getattr(socket, name))
+                for level, name in (
+                    (socket.SOL_SOCKET, "SO_KEEPALIVE"),
+                    (socket.IPPROTO_TCP, "TCP_KEEPIDLE"),
+                    (socket.IPPROTO_TCP, "TCP_KEEPINTVL"),
+                    (socket.IPPROTO_TCP, "TCP_KEEPCNT"),
+                    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT"),
+                )
+            }
+    assert found == {
+        "SO_KEEPALIVE": 1,
+        "TCP_KEEPIDLE": 8,
+        "TCP_KEEPINTVL": 2,
+        "TCP_KEEPCNT": 4,
+        "TCP_USER_TIMEOUT": 24_000,
+    }
     database.dispose()
 
 
