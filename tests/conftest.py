@@ -68,6 +68,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures and seeds that tests noted with `record_property`, of those that passed as well."""
+    reports = [
+        each for found in terminalreporter.stats.values() for each in found if isinstance(each, pytest.TestReport)
+    ]
+    noted = {(each.nodeid, name): value for each in reports for name, value in each.user_properties}
+    if noted:
+        terminalreporter.section("noted")
+    for (test, name), value in sorted(noted.items(), key=lambda one: one[0]):
+        terminalreporter.line(f"{test.rsplit('/', 1)[-1]}  {name}: {value}")
+
+
 @pytest.fixture(autouse=True)
 def everybodys_rows_are_seen() -> Iterator[None]:
     """Whose rows are seen is known to the thread: a test that acts for one account leaves that to no other test."""
