@@ -102,6 +102,7 @@ class Case:
             [*self.sink.receipts, *(self.site.from_queues(self.client.account) if self.by_queue else ())],
             self.site.logs(),
             [*self.site.canaries, *PERSONAL],
+            tries=self.site.tries,
         )
         found = violations(history)
         assert not found, "\n".join(map(str, found)) + "\n" + self.site.logs_end()

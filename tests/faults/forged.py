@@ -72,6 +72,7 @@ def rows() -> Rows:
                 "state": "delivered",
                 "fence": 2,
                 "attempts": 1,
+                "attempts_forgiven": 0,
                 "lease_until": None,
                 "delivered_at": NOW + timedelta(seconds=2),
             }
@@ -97,6 +98,7 @@ def history() -> History:
         [RECEIPT, replace(RECEIPT, at=NOW + timedelta(seconds=1.5))],
         {"worker": '{"event": "step_done"}'},
         ["exp_live_secret"],
+        tries=2,
     )
 
 
@@ -116,6 +118,29 @@ def with_more(**more: Any) -> History:
         name: [*getattr(good, name), *value] if isinstance(value, list) else value for name, value in more.items()
     }
     return replace(good, snapshot=replace(good.snapshot, **snapshot), **changes)
+
+
+RECORDED, ATTACHED, RENDERED, CLOSED = (NewEvent(each.type, {**each.data, "unitNo": 2}) for each in HAPPENED[1:5])
+CANCELLED, RESUMED = NewEvent(EventType.EXPORT_CANCELLED), NewEvent(EventType.EXPORT_RESUMED)
+SUPERSEDED = NewEvent(EventType.EXPORT_AMENDED, {"supersededBy": "exp_2", "revision": 2})
+SUPERSEDES = NewEvent(EventType.EXPORT_AMENDED, {"supersedes": "exp_0"})
+FAILED = NewEvent(EventType.EXPORT_FAILED, {"step": "render_documents", "unitNo": 1})
+
+
+def put_off(step: str, unit_no: int) -> NewEvent:
+    """Return the event that a step is tried again later."""
+    return NewEvent(EventType.STEP_RETRIED, {"step": step, "unitNo": unit_no})
+
+
+def stopped(*happened: NewEvent, state: str = "failed") -> History:
+    """Return the history of an export that did not come to its end, after its acceptance and what happened then."""
+
+    def change(tables: Rows) -> None:
+        rechained(tables, HAPPENED[0], *happened)
+        tables["exports"][0].update(state=state, failure="render_documents: it is told here")
+
+    told = with_rows(change)
+    return replace(told, calls=[])
 
 
 def rechained(tables: Rows, *happened: NewEvent) -> None:

@@ -27,6 +27,11 @@ ONCE: Final = {
     "EXPORT_EXECUTED": (),
     "EXPORT_CANCELLED": (),
 }
+#: What a step writes into the log as it takes effect, by the claim that it may come of: who has made a step goes on to the
+#: cheap one after it under the same claim.
+FIRST_CLAIM: Final = frozenset({"PACKAGES_RECORDED", "TREATMENT_ATTACHED"})
+SECOND_CLAIM: Final = frozenset({"CUSTOMS_ARTIFACT_GENERATED", "CUSTOMS_PACKAGE_CLOSED"})
+OF_STEPS: Final = FIRST_CLAIM | SECOND_CLAIM | {"HANDED_OFF", "EXPORT_EXECUTED", "STEP_RETRIED", "EXPORT_FAILED"}
 #: What an export that is executed has in its log for each of its units.
 OF_EACH_UNIT: Final = ("PACKAGES_RECORDED", "TREATMENT_ATTACHED", "CUSTOMS_PACKAGE_CLOSED")
 #: States in the order in which a reader may see them; those of one rank end an export, or take up where it failed.
@@ -92,7 +97,7 @@ def accepted_is_stored(history: History) -> Iterator[str]:
 
 
 def all_have_ended(history: History) -> Iterator[str]:
-    """I2: every export has ended, its steps agree, and nothing is owed to anybody any more."""
+    """I2: every export has ended, its steps agree, and what failed says why."""
     steps = _by_export(_rows(history, "steps"))
     for export in _rows(history, "exports"):
         name, state = export["id"], export["state"]
@@ -108,7 +113,7 @@ def all_have_ended(history: History) -> Iterator[str]:
 
 
 def log_is_whole(history: History) -> Iterator[str]:
-    """I3: an event is there once, its numbers have no gap, its hashes are one chain, and no step is missing from it."""
+    """I3: an event is there once, its numbers have no gap, its hashes are one chain, no step is missing, and none came late."""
     logs = _by_export(_rows(history, "events"))
     for export in _rows(history, "exports"):
         log = sorted(logs[export["id"]], key=lambda event: int(event["seq"]))
@@ -120,6 +125,7 @@ def log_is_whole(history: History) -> Iterator[str]:
                 yield f"{export['id']} has a broken chain at {event['seq']}"
                 break
             before = event["hash"]
+        yield from (f"{export['id']} has {about}" for about in _made_too_late(log))
         happened = Counter(
             (event["type"], *(event["data"].get(name) for name in ONCE[event["type"]]))
             for event in log
@@ -130,6 +136,32 @@ def log_is_whole(history: History) -> Iterator[str]:
             units = range(1, export["units_total"] + 1)
             wanted = [("EXPORT_ACCEPTED",), ("HANDED_OFF",), *((kind, n) for kind in OF_EACH_UNIT for n in units)]
             yield from (f"{export['id']} was executed without {what}" for what in wanted if what not in happened)
+
+
+def _made_too_late(log: Sequence[Row]) -> Iterator[str]:
+    """Yield each event of a step that no claim can have led to: after the export was over, or had failed.
+
+    Nobody claims a step of an export that has failed, until a person lets it go on. Of its other units the steps that were
+    held at that moment may still end; that is as much as one claim leads to.
+    """
+    over, failed = None, None
+    claims: dict[int | str, frozenset[str]] = {}
+    for event in log:
+        kind, unit_no = event["type"], int(event["data"].get("unitNo") or 0)
+        what = f"{kind} of unit {unit_no} at {event['seq']}"
+        if over and kind in OF_STEPS:
+            yield f"{what} after {over}"
+        elif failed and kind in OF_STEPS:
+            whose = unit_no or str(event["data"].get("step"))
+            allowed = claims.get(whose, FIRST_CLAIM | SECOND_CLAIM | {"STEP_RETRIED"})
+            if whose == (failed["unitNo"] or failed["step"]) or kind not in allowed:
+                yield f"{what} after {failed['step']} of unit {failed['unitNo']} had failed"
+            claims[whose] = next((claim for claim in (FIRST_CLAIM, SECOND_CLAIM) if kind in claim), frozenset())
+        # The event is in both logs: the older revision's names the one that took its place.
+        if kind == "EXPORT_CANCELLED" or "supersededBy" in event["data"]:
+            over = kind
+        elif kind in {"EXPORT_FAILED", "EXPORT_RESUMED"}:
+            failed, claims = (event["data"] if kind == "EXPORT_FAILED" else None), {}
 
 
 def documents_are_true(history: History) -> Iterator[str]:
@@ -155,18 +187,35 @@ def everybody_was_told(history: History) -> Iterator[str]:
     for attempt in _rows(history, "attempts"):
         attempts[attempt["delivery_id"]].append(attempt)
     failed = {row["id"] for row in _rows(history, "exports") if row["state"] == "failed"}
+    gave_up = {_lane(row) for row in owed.values() if len(attempts[row["id"]]) >= history.tries}
     for which, row in owed.items():
-        tries = attempts[row["id"]]
+        tries = sorted(attempts[row["id"]], key=lambda each: int(each["number"]))
         # What was to be said of a failed export once it is executed waits for whoever retries it.
         if row["state"] not in AT_REST and not (row["state"] == "waiting" and row["export_id"] in failed):
             yield f"{which} is still {row['state']}"
         if row["state"] == "delivered" and which not in taken:
             yield f"{which} is delivered and nobody has it"
-        if row["state"] == "dead" and (not tries or any(each["outcome"] == "delivered" for each in tries)):
+        if row["state"] == "dead" and not _given_up(row, tries, gave_up, history.tries):
             yield f"{which} is dead after {len(tries)} tries"
     for receipt in history.receipts:
         if _told(receipt) not in owed:
             yield f"{_told(receipt)} came and is owed by nobody"
+
+
+def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]], most: int) -> bool:
+    """Tell whether a dead letter had its due: it was refused for good, or tried as often as the schedule says.
+
+    What waited behind a message that was, in the same lane, is tried once more and no oftener.
+    """
+    if not tries or tries[-1]["outcome"] == "delivered":
+        return False
+    if tries[-1]["outcome"] == "refused" or len(tries) - max(row["attempts_forgiven"], 0) >= most:
+        return True
+    return row["attempts_forgiven"] < 0 and _lane(row) in gave_up
+
+
+def _lane(row: Row) -> tuple[str, str, str]:
+    return row["export_id"], row["partner_id"], row["channel"]
 
 
 def holders_are_alone(history: History) -> Iterator[str]:
@@ -219,7 +268,7 @@ def nothing_is_open_meanwhile(history: History) -> Iterator[str]:
 
 
 def nothing_is_left(history: History) -> Iterator[str]:
-    """I9: afterwards no lease is held, no file is half written and no process is left."""
+    """I9: afterwards no lease is held, no file is half written and no process is left, dead or alive."""
     for step in _rows(history, "steps"):
         if step["lease_until"] is not None:
             yield f"{step['export_id']} {step['unit_no']} {step['name']} is held until {step['lease_until']}"

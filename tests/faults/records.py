@@ -64,10 +64,14 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class History:
-    """Everything that the checker goes by; `canaries` are texts that no log may hold."""
+    """Everything that the checker goes by; `canaries` are texts that no log may hold.
+
+    `tries` is how often a message is sent before it is a dead letter.
+    """
 
     snapshot: Snapshot
     calls: Sequence[Call] = ()
     receipts: Sequence[Receipt] = ()
     logs: Mapping[str, str] = field(default_factory=dict)
     canaries: Sequence[str] = ()
+    tries: int = 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import re
 import secrets
 import sqlite3
@@ -17,7 +16,6 @@ from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from typing import Any, Final
 
 import httpx
-import psutil
 from kombu import Connection
 
 from config import queues
@@ -29,6 +27,7 @@ from tests.acceptance.programs import procfile
 from tests.conftest import Stack
 from tests.faults.client import Client
 from tests.faults.nursery import Child, Nursery
+from tests.faults.processes import left
 from tests.faults.records import Receipt
 from tests.faults.sink import Sink, sink
 from tests.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis, free_port, poll
@@ -199,6 +198,11 @@ class Site:
         """Whether one process is everything."""
         return self.stack.embedded
 
+    @property
+    def tries(self) -> int:
+        """How often a message is sent before it is a dead letter: once, and once after each pause of the schedule."""
+        return len(json.loads(self.environment["EXPORTS_DELIVERY_SCHEDULE_SECONDS"])) + 1
+
     def __getitem__(self, role: str) -> Program:
         """Return the program that plays a role: web, worker, deliveries or intake, where not one is all of them."""
         return self.programs["serve" if self.embedded else role]
@@ -267,26 +271,10 @@ class Site:
         return "\n".join(f"--- {name}\n{log[-5000:]}" for name, log in self.logs().items())
 
     def processes_left(self) -> list[str]:
-        """Return what is left of programs that have ended: whatever they started must end by itself."""
-        ended = {
-            session
-            for program in self.programs.values()
-            for session in program.sessions
-            if not (program.running and program.child is not None and program.child.pid == session)
-        }
-
-        def left() -> list[str]:
-            found = []
-            for process in psutil.process_iter(["pid", "cmdline", "status"]):
-                with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-                    of = os.getsid(process.pid)
-                    if of in ended and process.pid not in ended and process.info["status"] != psutil.STATUS_ZOMBIE:
-                        found.append(f"{process.pid} {process.info['cmdline']}")
-            return found
-
-        with contextlib.suppress(TimeoutError):
-            poll(lambda: not left(), 10, "something is left")
-        return left()
+        """Return what is left of programs that have ended, and the dead that those which run do not bury."""
+        living = {program.child.pid for program in self.programs.values() if program.child and program.running}
+        started = {session for program in self.programs.values() for session in program.sessions}
+        return left(started - living, living)
 
     def waiting(self, queue: str) -> int:
         """Return how many messages lie in a queue of the message broker, or are held by whoever took them."""

@@ -9,18 +9,29 @@ import pytest
 
 from pipeline.events import EventType, NewEvent
 from tests.faults.forged import (
+    ATTACHED,
     BODY,
+    CANCELLED,
     CHANNEL,
+    CLOSED,
     EXPORT,
+    FAILED,
     HAPPENED,
     MESSAGE,
     NOW,
     PARTNER,
     PATH,
     RECEIPT,
+    RECORDED,
+    RENDERED,
+    RESUMED,
+    SUPERSEDED,
+    SUPERSEDES,
     Rows,
     history,
+    put_off,
     rechained,
+    stopped,
     with_more,
     with_rows,
 )
@@ -37,12 +48,40 @@ def setting(table: str, **values: object) -> History:
     return with_rows(change)
 
 
-def dead_but(**attempt: object) -> History:
-    def change(tables: Rows) -> None:
-        tables["deliveries"][0].update(state="dead", delivered_at=None)
-        tables["attempts"][0].update(attempt)
+def dead_after(*outcomes: str, forgiven: int = 0) -> History:
+    """Return the history with a message that was given up after these tries."""
 
-    return with_rows(change)
+    def change(tables: Rows) -> None:
+        tables["deliveries"][0].update(
+            state="dead", delivered_at=None, attempts=len(outcomes), attempts_forgiven=forgiven
+        )
+        tables["attempts"] = [
+            {"delivery_id": "del_1", "number": number, "outcome": outcome}
+            for number, outcome in enumerate(outcomes, start=1)
+        ]
+
+    return replace(with_rows(change), receipts=[])
+
+
+def dead_beside(*outcomes: str) -> History:
+    """Return the history of a message that was given up after one try, in a lane in which another had these."""
+    told = dead_after("failed", forgiven=-1)
+    tables = {name: [*rows] for name, rows in told.snapshot.tables.items()}
+    tables["notifications"].append({"id": "msg_2", "export_id": EXPORT})
+    tables["deliveries"].append(
+        {
+            **tables["deliveries"][0],
+            "id": "del_2",
+            "notification_id": "msg_2",
+            "attempts": len(outcomes),
+            "attempts_forgiven": 0,
+        }
+    )
+    tables["attempts"] += [
+        {"delivery_id": "del_2", "number": number, "outcome": outcome}
+        for number, outcome in enumerate(outcomes, start=1)
+    ]
+    return replace(told, snapshot=replace(told.snapshot, tables=tables))
 
 
 def twice(tables: Rows, table: str) -> None:
@@ -87,6 +126,18 @@ LIES: dict[str, list[tuple[str, History]]] = {
         ("executed twice", with_rows(lambda tables: rechained(tables, *HAPPENED, HAPPENED[-1]))),
         ("a document made twice", with_rows(lambda tables: rechained(tables, HAPPENED[3], *HAPPENED))),
         ("a step left out", with_rows(lambda tables: rechained(tables, *HAPPENED[:2], *HAPPENED[3:]))),
+        ("a step of what was cancelled", stopped(HAPPENED[1], CANCELLED, HAPPENED[2], state="cancelled")),
+        ("a try of what was cancelled", stopped(CANCELLED, put_off("record_packages", 1), state="cancelled")),
+        ("failed after it was cancelled", stopped(CANCELLED, FAILED, state="cancelled")),
+        ("a step of what was superseded", stopped(FAILED, SUPERSEDED, RECORDED, state="superseded")),
+        ("the step that had failed", stopped(FAILED, HAPPENED[3])),
+        ("another try of it", stopped(FAILED, put_off("render_documents", 1))),
+        ("failed twice", stopped(FAILED, FAILED)),
+        ("executed though it failed", stopped(FAILED, HAPPENED[-1])),
+        ("handed off though it failed", stopped(FAILED, HAPPENED[5])),
+        ("a step of another unit that was begun afterwards", stopped(FAILED, RECORDED, ATTACHED, RENDERED)),
+        ("one that was begun again afterwards", stopped(FAILED, put_off("record_packages", 2), RECORDED)),
+        ("failed again and gone on", stopped(FAILED, RESUMED, HAPPENED[1], FAILED, HAPPENED[2])),
         ("no handoff", with_rows(lambda tables: rechained(tables, *HAPPENED[:5], *HAPPENED[6:]))),
     ],
     "I4": [
@@ -106,7 +157,10 @@ LIES: dict[str, list[tuple[str, History]]] = {
             "dead without a try",
             with_rows(never_tried),
         ),
-        ("dead though it was taken", dead_but(outcome="delivered")),
+        ("dead though it was taken", dead_after("failed", "delivered")),
+        ("given up before its tries were spent", dead_after("failed")),
+        ("given up before they were since it was resent", dead_after("failed", "failed", "failed", forgiven=2)),
+        ("given up behind one that was not", dead_beside("failed")),
     ],
     "I6": [
         ("more often than it was claimed", with_more(receipts=[RECEIPT, RECEIPT])),
@@ -159,8 +213,39 @@ def test_what_a_person_resent_may_come_again_after_it_was_delivered() -> None:
     assert violations(replace(again, receipts=[*again.receipts, replace(RECEIPT, at=NOW + timedelta(seconds=9))])) == []
 
 
-def test_dead_letter_is_an_end() -> None:
-    assert violations(replace(dead_but(outcome="failed"), receipts=[])) == []
+@pytest.mark.parametrize(
+    "given_up",
+    [
+        pytest.param(dead_after("failed", "failed"), id="its tries are spent"),
+        pytest.param(dead_after("refused"), id="it was refused for good"),
+        pytest.param(dead_after("delivered", "failed", "failed", forgiven=1), id="they are spent since it was resent"),
+        pytest.param(dead_beside("failed", "failed"), id="those of one before it in its lane are"),
+    ],
+)
+def test_dead_letter_is_an_end(given_up: History) -> None:
+    assert [each for each in violations(given_up) if each.invariant == "I5"] == []
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        pytest.param([FAILED, RECORDED, ATTACHED], id="two under the first claim"),
+        pytest.param([RECORDED, FAILED, ATTACHED], id="one of them"),
+        pytest.param([RECORDED, ATTACHED, FAILED, RENDERED, CLOSED], id="two under the second"),
+        pytest.param([RECORDED, FAILED, put_off("attach_customs", 2)], id="a try that came to nothing"),
+        pytest.param([FAILED, RESUMED, *HAPPENED[3:]], id="all after somebody let it go on"),
+        pytest.param([SUPERSEDES, *HAPPENED[1:]], id="all of what took the place of another"),
+    ],
+)
+def test_steps_that_a_claim_led_to_are_no_late_ones(happened: list[NewEvent]) -> None:
+    assert [each for each in violations(stopped(*happened)) if each.invariant == "I3"] == []
+
+
+def test_messages_that_are_sent_side_by_side_may_each_be_put_off_after_one_failed() -> None:
+    failed = NewEvent(EventType.EXPORT_FAILED, {"step": "notify_broker", "unitNo": 0})
+    held = [put_off(step, 0) for step in ("notify_warehouse", "notify_operator")]
+    assert [each for each in violations(stopped(failed, *held)) if each.invariant == "I3"] == []
+    assert {each.invariant for each in violations(stopped(failed, held[0], held[0]))} >= {"I3"}
 
 
 def test_violation_says_what_and_of_whom() -> None:

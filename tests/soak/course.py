@@ -121,6 +121,7 @@ def soak(folder: Path, seconds: float, seed: int, targets: Targets, told: Callab
             [*kept.receipts],
             site.logs(),
             [*site.canaries, *PERSONAL],
+            tries=site.tries,
         )
         broken = violations(history)
         check_told(site.runtime)
