@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from pipeline.errors import DatabaseBusy
 from tests.contracts.sent import check_told
+from tests.faults.bounds import RECOVERY_TARGETS, Recovery, recoveries
 from tests.faults.client import Client, Json, export_id_of
 from tests.faults.history import violations
 from tests.faults.records import History, Snapshot
@@ -17,18 +19,23 @@ from tests.faults.sink import Sink
 from tests.faults.site import Site
 from tests.faults.snapshots import let_go, snapshot, unsettled
 
-#: Long, because a busy machine is slow: what is slower than promised is told by the tests that measure.
+#: When to stop waiting and show the logs; how soon it must come to rest after a fault is in `bounds`, and told by the judge.
 SETTLE_SECONDS: Final = 300.0
 
 #: What no log may hold of a plan: who, where, how reached, what it cost.
 PERSONAL: Final = ("Demo Housewares", "Maple Goods", "exports@maple.example", "+1 416")
 
 
+def nobody_notes(name: str, value: object) -> None:
+    """Keep no figure."""
+
+
 @dataclass
 class Case:
     """An account, its client and its sink on a site, and the folder in which failpoints leave their marks.
 
-    The partners in `by_queue` have their queues, the others are reached at the sink.
+    The partners in `by_queue` have their queues, the others are reached at the sink. `rows` are those of the matrix that the
+    test shows; `note` keeps a figure under its name, and all are printed after the tests.
     """
 
     site: Site
@@ -36,6 +43,11 @@ class Case:
     sink: Sink
     marks: Path
     by_queue: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    note: Callable[[str, object], None] = nobody_notes
+    recoveries: list[Recovery] = field(default_factory=list)
+    _mended_at: float | None = None
+    _measured_to: float = 0.0
 
     def arm(self, role: str, failpoints: str, **changes: str) -> None:
         """Start the program of this role anew, with its failpoints set."""
@@ -58,7 +70,10 @@ class Case:
         return answered[0]
 
     def settle(self, exports: Sequence[str], seconds: float = SETTLE_SECONDS) -> None:
-        """Return once nothing is owed by the account any more, looking at the exports over HTTP meanwhile."""
+        """Return once nothing is owed by the account any more, looking at the exports over HTTP meanwhile.
+
+        The first time after the end of a fault, how long that took is measured.
+        """
 
         def settled() -> bool:
             for export_id in exports:
@@ -66,8 +81,24 @@ class Case:
             return not self.unsettled()
 
         self.site.until(settled, seconds, "it did not come to rest")
+        self._measure(time.time(), len(exports))
         for export_id in exports:
             self.site.until(lambda one=export_id: self.client.look(one), seconds, "nobody says how it ended")  # type: ignore[misc]
+
+    def mended(self) -> None:
+        """Say that what was broken answers again, which no failpoint tells."""
+        self._mended_at = time.time()
+
+    def _measure(self, now: float, exports: int) -> None:
+        """Note how long ago the last fault ended: when a failpoint acted last, or something was mended."""
+        ends = [mark.stat().st_mtime for mark in self.marks.glob("*.*.*")]
+        ends += [self._mended_at] if self._mended_at else []
+        if not ends or max(ends) <= self._measured_to:
+            return
+        self._measured_to = max(ends)
+        for each in recoveries(self.rows, now - max(ends), exports):
+            self.recoveries.append(each)
+            self.note(f"{each.row}: seconds to rest, at most {each.bound:g}", round(each.seconds, 1))
 
     def unsettled(self) -> list[str]:
         """Return what is still owed; that the database does not answer counts as well."""
@@ -96,6 +127,8 @@ class Case:
     def check(self, *, again: Sequence[str] = ()) -> History:
         """Assert that no invariant is broken, and return the history; the documents of `again` are made once more."""
         check_told(self.site.runtime, self.client.account)
+        unmeasured = {*self.rows} & RECOVERY_TARGETS.keys() - {each.row for each in self.recoveries}
+        assert not unmeasured, f"say when the fault was over: {unmeasured}"
         history = History(
             replace(self.snapshot(again=again), processes_left=self.site.processes_left()),
             self.client.calls,
@@ -103,6 +136,7 @@ class Case:
             self.site.logs(),
             [*self.site.canaries, *PERSONAL],
             tries=self.site.tries,
+            recoveries=self.recoveries,
         )
         found = violations(history)
         assert not found, "\n".join(map(str, found)) + "\n" + self.site.logs_end()
@@ -114,14 +148,21 @@ class Case:
 
 
 @contextmanager
-def open_case(site: Site, folder: Path, *, by_queue: tuple[str, ...] = ()) -> Iterator[Case]:
+def open_case(
+    site: Site,
+    folder: Path,
+    *,
+    by_queue: tuple[str, ...] = (),
+    rows: tuple[str, ...] = (),
+    note: Callable[[str, object], None] = nobody_notes,
+) -> Iterator[Case]:
     """Open an account on a site whose API answers; whatever works there is killed when the test ends."""
     site.deaths.clear()
     try:
         site.start("web")
         with site.account(by_queue=by_queue) as (client, kept):
             try:
-                yield Case(site, client, kept, folder / "marks", by_queue)
+                yield Case(site, client, kept, folder / "marks", by_queue, rows, note)
             except BaseException:
                 with suppress(DatabaseBusy):
                     let_go(site.runtime, client.account)

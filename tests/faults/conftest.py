@@ -13,13 +13,15 @@ from pipeline import migrations
 from pipeline.db import Database
 from tests.conftest import Stack, _owned
 from tests.faults.case import Case, open_case
-from tests.faults.matrix import EMBEDDED, REDIS
+from tests.faults.matrix import EMBEDDED, REDIS, rows_of
 from tests.faults.nursery import Nursery, nursery
 from tests.faults.site import Site
 from tests.servers import PostgreSQL, RabbitMQ, Redis
 
 HERE = Path(__file__).parent
 TEST_SECONDS = 900
+#: The fixtures that give a stack.
+STACKED = {"site", "apart"}
 
 OpenCase = Callable[..., AbstractContextManager[Case]]
 
@@ -27,7 +29,7 @@ OpenCase = Callable[..., AbstractContextManager[Case]]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests that break a stack the time that a busy machine needs."""
     for item in items:
-        if HERE in item.path.parents and {"site", "apart"} & {*getattr(item, "fixturenames", ())}:
+        if HERE in item.path.parents and STACKED & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
@@ -60,7 +62,9 @@ def apart(request: pytest.FixtureRequest, parent: Nursery, tmp_path: Path) -> It
 
 
 @contextmanager
-def _stack(request: pytest.FixtureRequest, parent: Nursery, folder: Path) -> Iterator[Site]:
+def _stack(
+    request: pytest.FixtureRequest, parent: Nursery, folder: Path
+) -> Iterator[Site]:
     name: str = request.param
     artifacts = f"file:{folder / 'artifacts'}"
     with ExitStack() as end:
@@ -81,6 +85,8 @@ def _stack(request: pytest.FixtureRequest, parent: Nursery, folder: Path) -> Ite
 
 
 @pytest.fixture
-def case(site: Site, tmp_path: Path) -> OpenCase:
-    """Opens the test's account on its stack."""
-    return partial(open_case, site, tmp_path)
+def case(request: pytest.FixtureRequest, tmp_path: Path, record_property: Callable[[str, object], None]) -> OpenCase:
+    """Opens the test's account on its stack, held to the bounds of its rows."""
+    (on,) = STACKED & {*request.fixturenames}
+    site: Site = request.getfixturevalue(on)
+    return partial(open_case, site, tmp_path, rows=rows_of(request.node), note=record_property)

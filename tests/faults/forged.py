@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.events import EventType, NewEvent, chained
 from pipeline.execution import STEPS
+from tests.faults.bounds import Recovery
 from tests.faults.records import Call, History, Receipt, Snapshot
 
 EXPORT, PARTNER, CHANNEL, MESSAGE = "exp_1", "wh_1", "webhook", "msg_1"
@@ -99,6 +100,7 @@ def history() -> History:
         {"worker": '{"event": "step_done"}'},
         ["exp_live_secret"],
         tries=2,
+        recoveries=[Recovery("F1", 30.0, 30.0)],
     )
 
 

@@ -97,7 +97,7 @@ def accepted_is_stored(history: History) -> Iterator[str]:
 
 
 def all_have_ended(history: History) -> Iterator[str]:
-    """I2: every export has ended, its steps agree, and what failed says why."""
+    """I2: every export has ended, its steps agree, what failed says why, and it was all at rest in time."""
     steps = _by_export(_rows(history, "steps"))
     for export in _rows(history, "exports"):
         name, state = export["id"], export["state"]
@@ -110,6 +110,9 @@ def all_have_ended(history: History) -> Iterator[str]:
             yield f"{name} closed {export['units_closed']} of {export['units_total']} units"
         if state == "failed" and not export["failure"]:
             yield f"{name} has failed and does not say why"
+    for each in history.recoveries:
+        if each.seconds > each.bound:
+            yield f"it came to rest {each.seconds:.1f} s after the end of {each.row}, and may take {each.bound:g} s"
 
 
 def log_is_whole(history: History) -> Iterator[str]:

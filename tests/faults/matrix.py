@@ -41,7 +41,7 @@ def fault(
     def mark(test: F) -> F:
         scope: Literal["session", "function"] = "session" if on == "site" else "function"
         marked: F = pytest.mark.parametrize(on, params, indirect=True, scope=scope)(test)
-        return marked
+        return alone(*rows)(marked)
 
     return mark
 
@@ -50,7 +50,18 @@ def alone(*rows: str) -> Callable[[F], F]:
     """Say which rows a test shows that makes what it breaks itself."""
     if not rows:
         raise ValueError("name the row of the matrix")
-    return lambda test: test
+
+    def mark(test: F) -> F:
+        marked: F = pytest.mark.rows(*rows)(test)
+        return marked
+
+    return mark
+
+
+def rows_of(test: pytest.Item) -> tuple[str, ...]:
+    """Return the rows that a test says it shows."""
+    mark = test.get_closest_marker("rows")
+    return () if mark is None else mark.args
 
 
 def shown(folder: Path) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tests.faults.bounds import Recovery
+
 Row = Mapping[str, Any]
 
 #: The tables that the checker reads, each row as a mapping of its columns.
@@ -66,7 +68,7 @@ class Snapshot:
 class History:
     """Everything that the checker goes by; `canaries` are texts that no log may hold.
 
-    `tries` is how often a message is sent before it is a dead letter.
+    `tries` is how often a message is sent before it is a dead letter, `recoveries` how long it took to come to rest.
     """
 
     snapshot: Snapshot
@@ -75,3 +77,4 @@ class History:
     logs: Mapping[str, str] = field(default_factory=dict)
     canaries: Sequence[str] = ()
     tries: int = 1
+    recoveries: Sequence[Recovery] = ()

@@ -65,6 +65,7 @@ def check_restarted(site: Site, case: OpenCase, end: Callable[[PostgreSQL], None
                 assert max(call.seconds for call in one.client.calls) < PATIENCE_SECONDS
             finally:
                 server.start()
+            one.mended()
             exports.append(one.accepted())
         check_executed(one, exports)
         assert site.deaths == []

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.events import EventType, NewEvent
+from tests.faults.bounds import Recovery
 from tests.faults.forged import (
     ATTACHED,
     BODY,
@@ -117,6 +118,7 @@ LIES: dict[str, list[tuple[str, History]]] = {
         ("a step that is still owed", setting("steps", state="owed")),
         ("a unit that is not closed", setting("exports", units_closed=0)),
         ("failed for no reason", setting("exports", state="failed")),
+        ("at rest too late", with_more(recoveries=[Recovery("F9", 30.1, 30.0)])),
     ],
     "I3": [
         ("a number left out", with_rows(lambda tables: tables["events"].pop(3))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGTERM
@@ -90,7 +90,9 @@ def test_no_room_for_documents(site: Site, case: OpenCase) -> None:
 @needs_mount
 @alone("F12")
 @pytest.mark.timeout(900)
-def test_no_room_for_the_database(parent: Nursery, tmp_path: Path) -> None:
+def test_no_room_for_the_database(
+    parent: Nursery, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """SQLite: who asks is told `later`, nothing is half written, and all goes on once there is room."""
     with small_disk(tmp_path / "disk", 8 * 1024) as disk:
         database = disk / "exports.db"
@@ -100,7 +102,7 @@ def test_no_room_for_the_database(parent: Nursery, tmp_path: Path) -> None:
         migrated.dispose()
         site = Site(stack, tmp_path, parent)
         try:
-            with open_case(site, tmp_path) as one:
+            with open_case(site, tmp_path, rows=("F12",), note=record_property) as one:
                 exports = [one.accepted()]
                 one.settle(exports)
                 with filled(disk):
@@ -108,6 +110,7 @@ def test_no_room_for_the_database(parent: Nursery, tmp_path: Path) -> None:
                     assert answer is not None
                     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
                     assert one.client.look(exports[0]) is not None
+                one.mended()
                 exports.append(one.accepted())
                 one.settle(exports)
                 assert one.states() == ["executed"] * 2

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.bounds import GENEROUS, RECOVERY_TARGETS
 from tests.faults.matrix import STACKS, fault, shown
 from tests.faults.points import POINTS, ROOT
 from tests.faults.test_crashes import WORKER_POINTS
@@ -45,6 +46,16 @@ def test_every_failpoint_is_in_some_test_of_crashes() -> None:
     assert {*WORKER_POINTS, *rest} == set(POINTS)
 
 
+def test_bounds_of_recovery_are_the_documents() -> None:
+    table = MATRIX.split("### How soon", 1)[1].split("Of other rows:", 1)[0]
+    told = {
+        row: (float(target), float(bound))
+        for rows, target, bound in re.findall(r"\((F\d[^)]*)\) \| (\d+) s \| (\d+) s \|", table)
+        for row in rows.split(", ")
+    }
+    assert told == {row: (target, GENEROUS * target) for row, target in RECOVERY_TARGETS.items()}
+
+
 def test_number_of_points_is_the_documents() -> None:
     assert f"each of its {len(WORKER_POINTS)} failpoints" in MATRIX
 
@@ -57,6 +68,7 @@ def test_fault_has_a_row_and_only_what_is_long_waits_for_the_long_form() -> None
     def show() -> None:
         """Show nothing."""
 
-    (mark,) = show.pytestmark  # type: ignore[attr-defined]
+    mark, rows = show.pytestmark  # type: ignore[attr-defined]
+    assert (rows.name, rows.args) == ("rows", ("F1",))
     assert [param.values[0] for param in mark.args[1]] == [*STACKS]
     assert [any(each.name == "long" for each in param.marks) for param in mark.args[1]] == [False, True, True]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from tests.acceptance.programs import Program, procfile
 from tests.conftest import SERVERS, Stack
 from tests.contracts.sent import check_told
 from tests.faults import poison, poisoned_engine
+from tests.faults.bounds import GENEROUS, NEXT_TARGET, crowded
 from tests.faults.matrix import alone
 from tests.servers import poll
 
@@ -134,7 +136,7 @@ def at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
     indirect=True,
 )
 def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
-    stack: Stack, runtime: Runtime, tmp_path: Path
+    stack: Stack, runtime: Runtime, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     programs = workers(stack, tmp_path, takes_poison=True)
     with supervised(programs) as ended:
@@ -142,19 +144,27 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
         kinds = (poison.RAISES, poison.DIES) if stack.embedded else (*REASONS,)
         poisoned = {take(runtime, name): REASONS[name] for name in kinds}
         sound = [take(runtime, f"A{number}") for number in range(3)]
-        poll(lambda: at_rest(runtime, [*poisoned, *sound]), SECONDS, "they did not come to rest")
+        (dies,) = [each for each, reason in poisoned.items() if reason == REASONS[poison.DIES]]
+        poll(lambda: at_rest(runtime, [dies]), SECONDS, "it was not set aside")
+        following = take(runtime, "A9")
+        poll(lambda: at_rest(runtime, [*poisoned, *sound, following]), SECONDS, "they did not come to rest")
 
-    views = {each: looked_at(runtime, each) for each in [*poisoned, *sound]}
+    views = {each: looked_at(runtime, each) for each in [*poisoned, *sound, following]}
     for export_id, reason in poisoned.items():
         view = views[export_id]
         assert (view.state, view.quarantined, view.failure) == ("failed", True, f"render_documents: {reason}")
         assert [step.attempts for step in view.units[0].steps if step.state == "failed"] == [TRIES]
         assert [event.data["attempts"] for event in view.events if event.type == "EXPORT_FAILED"] == [TRIES]
         assert view.artifacts == []
-    assert {views[each].state for each in sound} == {"executed"}
+    assert {views[each].state for each in [*sound, following]} == {"executed"}
     if not stack.embedded:  # with another worker beside the one that breaks, nobody waits until the poison is gone
         ends = {each: view.events[-1].at for each, view in views.items()}
         assert max(ends[each] for each in sound) < max(ends[each] for each in poisoned)
+    set_aside = views[dies].events[-1].at
+    began = views[following].units[0].steps[0].started_at
+    assert began is not None
+    record_property("F28: seconds to the next export", f"{(began - set_aside).total_seconds():.1f}")
+    assert began - set_aside <= timedelta(seconds=GENEROUS * NEXT_TARGET * crowded())
     assert ended == [-signal.SIGKILL] * TRIES
     with runtime.db.read() as session:
         wanted = Filter(quarantined=True)
