@@ -21,7 +21,7 @@ from tests.servers import PostgreSQL, RabbitMQ, Redis
 HERE = Path(__file__).parent
 TEST_SECONDS = 900
 #: The fixtures that give a stack.
-STACKED = {"site", "apart"}
+STACKED = {"site", "apart", "durable"}
 
 OpenCase = Callable[..., AbstractContextManager[Case]]
 
@@ -61,9 +61,22 @@ def apart(request: pytest.FixtureRequest, parent: Nursery, tmp_path: Path) -> It
         yield made
 
 
+class Durable(PostgreSQL):
+    """A PostgreSQL that waits for the disk before it says that something is written, as it does in earnest."""
+
+    fsync = "on"
+
+
+@pytest.fixture
+def durable(request: pytest.FixtureRequest, parent: Nursery, tmp_path: Path) -> Iterator[Site]:
+    """A stack that no other test shares, whose database is as careful as in earnest."""
+    with _owned(Durable) as server, _stack(request, parent, tmp_path, server) as made:
+        yield made
+
+
 @contextmanager
 def _stack(
-    request: pytest.FixtureRequest, parent: Nursery, folder: Path
+    request: pytest.FixtureRequest, parent: Nursery, folder: Path, database: PostgreSQL | None = None
 ) -> Iterator[Site]:
     name: str = request.param
     artifacts = f"file:{folder / 'artifacts'}"
@@ -72,7 +85,7 @@ def _stack(
             stack = Stack(name, f"sqlite:///{folder / 'exports.db'}", "memory://", artifacts)
             made = Site(stack, folder, parent)
         else:
-            postgres: PostgreSQL = request.getfixturevalue("database")
+            postgres: PostgreSQL = database or request.getfixturevalue("database")
             kind: type[Redis | RabbitMQ] = Redis if name == REDIS else RabbitMQ
             message_broker = end.enter_context(_owned(kind))
             stack = Stack(name, postgres.fresh_url(), message_broker.fresh_url(), artifacts)

@@ -25,7 +25,7 @@ def fault(
 ) -> Callable[[F], F]:
     """Have a test run every day on some stacks and in the long form on these and on others; `rows` are of the matrix.
 
-    `on` is the fixture that gives the stack: one that many tests share, or `apart`, which is the test's own.
+    `on` is the fixture that gives the stack: one that many tests share, or the test's own, `apart` or `durable`.
     """
     if not rows:
         raise ValueError("name the row of the matrix")

@@ -11,6 +11,7 @@ from signal import SIGQUIT
 import psycopg
 import pytest
 
+from tests.faults.bounds import crowded, share
 from tests.faults.case import Case
 from tests.faults.conftest import OpenCase
 from tests.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, fault
@@ -23,6 +24,11 @@ PATIENCE_SECONDS = 30.0
 TIMEOUT_SECONDS = float(HASTE["EXPORTS_DATABASE_TIMEOUT_SECONDS"])
 BUSY_MACHINE_SECONDS = 5.0
 AT_ONCE = 8
+#: What a request may take in a crowd of two hundred: forty threads answer them, five after another in each, and each waits
+#: for a connection and then for the lock, three seconds for either.
+CROWD_SECONDS = 5 * (3 + 3)
+#: Who asks all the while the database is killed.
+CALLERS = 3
 
 
 def postgres(site: Site) -> PostgreSQL:
@@ -77,9 +83,61 @@ def test_restarted_under_exports_that_are_made(site: Site, case: OpenCase, end: 
     check_restarted(site, case, end, 1)
 
 
-@fault("F9", "F40", everyday=(), long=SERVED)
+@fault("F9", everyday=(), long=SERVED)
 def test_killed_twenty_times(site: Site, case: OpenCase) -> None:
     check_restarted(site, case, killed, 20)
+
+
+def keep_asking(one: Case, ended: threading.Event) -> None:
+    """Have one plan after another accepted, each asked for until it is, and the last one as well."""
+    while not ended.is_set():
+        plan = one.client.plan()
+        while (answer := one.client.execute(plan)) is None or answer.status_code != 202:
+            assert answer is None or answer.status_code == 503, answer.text
+            time.sleep(0.05)  # whoever is told `later` comes later
+
+
+def check_killed_under_load(site: Site, case: OpenCase, kills: int) -> None:
+    server = postgres(site)
+    with case() as one:
+        # Wake-ups that are sent again sooner than they can be taken are a load of their own.
+        site["worker"].start(stalled_seconds="10")
+        ended = threading.Event()
+
+        def accepted() -> set[str]:
+            calls = [*one.client.calls]
+            return {str(call.export_id) for call in calls if call.method == "POST" and call.status == 202}
+
+        with ThreadPoolExecutor(CALLERS) as threads:
+            callers = [threads.submit(keep_asking, one, ended) for _ in range(CALLERS)]
+            try:
+                for _ in range(kills):
+                    before = accepted()
+                    site.until(lambda these=before: accepted() - these, 120, "nothing is accepted")  # type: ignore[misc]
+                    server.kill()
+                    server.start()
+            finally:
+                ended.set()
+        for caller in callers:
+            caller.result()
+        struck = [call for call in one.client.calls if call.method == "POST" and call.status in {None, 503}]
+        assert len(struck) >= kills, "the kills struck nobody who asked"
+        exports = sorted(accepted())
+        one.note(f"exports accepted around {kills} kills", len(exports))
+        check_executed(one, exports)
+        assert len(one.states()) == len(exports)
+        assert site.deaths == []
+
+
+@fault("F40", everyday=(REDIS,), long=(RABBITMQ,), on="durable")
+def test_killed_five_times_while_callers_go_on(durable: Site, case: OpenCase) -> None:
+    """Every answer of 202 is of an export that is there, whatever was under way as the database was killed."""
+    check_killed_under_load(durable, case, 5)
+
+
+@fault("F40", everyday=(), long=SERVED, on="durable")
+def test_killed_twenty_times_while_callers_go_on(durable: Site, case: OpenCase) -> None:
+    check_killed_under_load(durable, case, 20)
 
 
 def terminate(site: Site) -> int:
@@ -173,7 +231,7 @@ def test_two_hundred_at_once_on_a_pool_that_is_exhausted(site: Site, case: OpenC
         site["web"].kill()
         site["web"].start(database_pool="2")
         first = one.accepted()
-        plans = [one.client.plan() for _ in range(4)]
+        plans, before = [one.client.plan() for _ in range(4)], len(one.client.calls)
         locked, released = threading.Event(), threading.Event()
 
         def lock() -> None:
@@ -190,6 +248,10 @@ def test_two_hundred_at_once_on_a_pool_that_is_exhausted(site: Site, case: OpenC
             finally:
                 released.set()
             holder.result(60)
+        seconds = [call.seconds for call in one.client.calls[before:]]
+        half, most = share(seconds, 0.5), share(seconds, 0.99)
+        one.note("200 requests at once: p50 and p99 in seconds", f"{half:.2f} {most:.2f}")
+        assert most <= CROWD_SECONDS * crowded()
         assert {None if answer is None else answer.status_code for answer in answers} <= {409, 503}
         assert 503 in {answer.status_code for answer in answers if answer is not None}
         exports = [first, *(one.accepted(plan) for plan in plans)]
