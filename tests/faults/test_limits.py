@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGTERM
 
+import httpx
 import pytest
 
-from pipeline import migrations
+from pipeline import migrations, readiness
 from pipeline.db import Database
 from pipeline.execution import STEPS
 from tests.conftest import Stack
-from tests.faults.case import open_case
+from tests.faults import impatient
+from tests.faults.bounds import crowded
+from tests.faults.case import Case, open_case
 from tests.faults.conftest import OpenCase
 from tests.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, STACKS, alone, fault
 from tests.faults.nursery import Nursery
@@ -24,6 +28,9 @@ from tests.faults.site import Site
 
 #: How long a program may take to end when it is told to, with one task at hand; `worker_soft_shutdown_timeout` and a while.
 END_SECONDS = 40.0
+#: How many exports wait for a worker, how late the watch may be on a busy machine, and how much slower a worker may be
+#: after nobody worked for a while than before, by chance.
+WAITING, LATE_SECONDS, SLOWER = 8, 15.0, 3
 #: No lease runs out because the machine is busy.
 UNHURRIED = {"lease_seconds": "10"}
 
@@ -174,13 +181,74 @@ def test_workers_are_replaced_one_after_another_under_load(site: Site, case: Ope
         assert one.states() == ["executed"] * 4
 
 
-@fault("F33", everyday=(RABBITMQ,), long=SERVED)
-def test_all_workers_gone_and_back(site: Site, case: OpenCase) -> None:
-    with case() as one:
-        site.start("worker")
+# All workers
+
+
+@contextmanager
+def watched(site: Site, patience_seconds: float) -> Iterator[None]:
+    """Have the API say that it is not ready when due work has lain for so long."""
+    web = site["web"]
+    command = web.command
+    web.kill()
+    web.command = command.replace("pipeline.web:app", f"{impatient.__name__}:app")
+    assert web.command != command
+    site.environment[impatient.PATIENCE] = f"{patience_seconds:g}"
+    try:
+        site.start("web")
+        yield
+    finally:
+        web.kill()
+        web.command = command
+        site.start("web")
+
+
+def not_ready(site: Site) -> list[str]:
+    """Return the parts that `/readyz` says are not ready."""
+    answer = httpx.get(f"{site.url}/readyz", timeout=30, trust_env=False)
+    assert answer.status_code in {200, 503}
+    return [part["name"] for part in answer.json().get("details", {}).get("parts", [])]
+
+
+def seconds_to_drain(one: Case, exports: list[str]) -> float:
+    """Start a worker, and return how long it takes to make all that lies there."""
+    began = time.monotonic()
+    # Wake-ups that are sent again sooner than they can be taken are a load of their own.
+    one.site["worker"].start(stalled_seconds="5")
+    one.settle(exports)
+    return time.monotonic() - began
+
+
+def check_gone(site: Site, case: OpenCase, patience_seconds: float) -> None:
+    with case() as one, watched(site, patience_seconds):
+        before = [one.accepted() for _ in range(WAITING)]
+        baseline = seconds_to_drain(one, before)
         site["worker"].kill()
-        exports = [one.accepted() for _ in range(5)]
-        site.start("worker")
-        one.settle(exports)
-        assert one.states() == ["executed"] * 5
+        assert not_ready(site) == []
+
+        began = time.monotonic()
+        exports = [one.accepted() for _ in range(WAITING)]
+        site.until(
+            lambda: not_ready(site) == ["sweep", "steps"],
+            patience_seconds + LATE_SECONDS * crowded(),
+            "it says it is ready",
+        )
+        red = time.monotonic() - began
+        drained = seconds_to_drain(one, exports)
+        one.note(f"red after, with a patience of {patience_seconds:g} s", f"{red:.1f}")
+        one.note(f"seconds to make {WAITING} exports, before and after", f"{baseline:.1f} {drained:.1f}")
+        assert red >= patience_seconds - 1
+        assert drained <= SLOWER * baseline
+        site.until(lambda: not_ready(site) == [], 300, "it does not say that it is ready again")
+        assert one.states() == ["executed"] * 2 * WAITING
         one.check(again=exports[:1])
+
+
+@fault("F33", everyday=(RABBITMQ,), long=(REDIS,))
+def test_all_workers_gone_and_back(site: Site, case: OpenCase) -> None:
+    """Who watches is told, and what has piled up is made as fast as ever once there is a worker."""
+    check_gone(site, case, 6)
+
+
+@fault("F33", everyday=(), long=SERVED)
+def test_all_workers_gone_for_more_than_a_minute(site: Site, case: OpenCase) -> None:
+    check_gone(site, case, readiness.PATIENCE_SECONDS)
