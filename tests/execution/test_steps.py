@@ -117,11 +117,11 @@ def test_many_workers_at_once_do_each_step_once(make_house: Callable[[str], Hous
 
 
 @alone("F18")
-def test_of_sixteen_who_claim_the_same_fifty_steps_at_once_each_step_has_one_holder(
+def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_one_holder(
     make_house: Callable[[str], House], database_url: str
 ) -> None:
     house = make_house(database_url)
-    export_id = house.accept(builders.plan(units=50)).export_id
+    export_id = house.accept(builders.plan(units=200)).export_id
     together = threading.Barrier(16)
     won: list[int] = []
 
@@ -129,7 +129,7 @@ def test_of_sixteen_who_claim_the_same_fifty_steps_at_once_each_step_has_one_hol
         together.wait()
         won.extend(
             unit_no
-            for unit_no in range(1, 51)
+            for unit_no in range(1, 201)
             if claim(house.runtime, export_id, unit_no, UNIT_STEPS[0], begins=True, among=SPECS) is not None
         )
 
@@ -138,7 +138,7 @@ def test_of_sixteen_who_claim_the_same_fifty_steps_at_once_each_step_has_one_hol
         racer.start()
     for racer in racers:
         racer.join()
-    assert sorted(won) == [*range(1, 51)]
+    assert sorted(won) == [*range(1, 201)]
 
 
 def test_export_with_steps_of_another_version_is_left_to_it(house: House) -> None:

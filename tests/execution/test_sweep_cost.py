@@ -1,0 +1,78 @@
+"""What a sweep and a wake-up cost: so many statements however much is due, and so many bytes however large the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+from kombu.serialization import dumps
+from sqlalchemy import event
+
+from config.celery import app
+from pipeline import dispatch, polling
+from pipeline.db import Database
+from pipeline.execution import STEPS, Wake, owed_again
+from tests import builders
+from tests.execution.conftest import House
+from tests.faults.matrix import alone
+
+#: In three transactions: what is begun apart from others, steps, deliveries; what is overdue; mailboxes and answers to ask for.
+#: Aimed at was one a second, and a worker sweeps every two: each finds its few rows by an index, so that six cost as little.
+STATEMENTS: Final = 6
+#: What begins a transaction, and says whose rows are seen in it.
+FRAME: Final = ("BEGIN", "SELECT set_config")
+#: Aimed at were 1,000: the handoff's message names the three tasks that follow it, each with an id and how long its sender
+#: waits, and each of them takes 330 bytes.
+MESSAGE_BYTES: Final = 1_300
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[str]]:
+    """Give what is asked of the database while the block runs."""
+    heard: list[str] = []
+
+    def hear(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if not statement.startswith(FRAME):
+            heard.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", hear)
+    try:
+        yield heard
+    finally:
+        event.remove(database.engine, "before_cursor_execute", hear)
+
+
+def sweep(house: House) -> tuple[list[str], list[Wake]]:
+    """Sweep as a worker does; return what it asked of the database, and what it woke."""
+    with statements(house.runtime.db) as heard:
+        woken = owed_again(house.runtime)
+        polling.due(house.runtime)
+    return heard, woken
+
+
+@alone("F32")
+def test_sweep_asks_as_little_of_the_database_however_much_is_due(house: House) -> None:
+    idle, woken = sweep(house)
+    assert woken == []
+    for number in range(3):
+        house.accept(builders.plan(units=10, batch=f"batch_{number}"))
+    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
+    busy, woken = sweep(house)
+    assert len(woken) == 30
+    assert len(busy) == len(idle) == STATEMENTS, idle
+
+
+@alone("F29")
+def test_wake_up_is_small_however_large_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It carries ids: of each step, and of those that are to follow it."""
+    bodies: dict[str, int] = {}
+
+    def take(_: Any, name: str, message: Any, **__: Any) -> None:
+        bodies[name] = len(dumps(message.body, "json")[2])
+
+    monkeypatch.setattr(app.amqp, "send_task_message", take)
+    dispatch.wake(Wake("exp_" + "0" * 26, 99_999, spec.name) for spec in STEPS)
+    assert bodies.keys() >= {f"exports.{spec.name}" for spec in STEPS}
+    assert max(bodies.values()) <= MESSAGE_BYTES, bodies
