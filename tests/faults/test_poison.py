@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -118,6 +120,13 @@ def take(runtime: Runtime, name: str) -> str:
     return accept(runtime, CALLER, ExecuteRequest.model_validate(body), raw_plan=plan, idempotency_key=None).export_id
 
 
+def launch(stack: Stack, export_id: str) -> None:
+    """Have the workers woken for a new export, as the API does; the embedded one has no message broker that others reach."""
+    if not stack.embedded:
+        sent = "import sys; from pipeline import dispatch; dispatch.launch(sys.argv[1], 1)"
+        subprocess.run([sys.executable, "-c", sent, export_id], env={**os.environ, **stack.environment}, check=True)
+
+
 def looked_at(runtime: Runtime, export_id: str) -> ExportView:
     with runtime.db.read() as session:
         return inspection.read(session, builders.ACCOUNT, export_id)
@@ -147,6 +156,7 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
         (dies,) = [each for each, reason in poisoned.items() if reason == REASONS[poison.DIES]]
         poll(lambda: at_rest(runtime, [dies]), SECONDS, "it was not set aside")
         following = take(runtime, "A9")
+        launch(stack, following)
         poll(lambda: at_rest(runtime, [*poisoned, *sound, following]), SECONDS, "they did not come to rest")
 
     views = {each: looked_at(runtime, each) for each in [*poisoned, *sound, following]}
