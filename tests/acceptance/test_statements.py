@@ -75,5 +75,6 @@ def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[st
 def test_number_of_statements_does_not_grow_with_the_plan(runtime: Runtime) -> None:
     small, large = statements(runtime, 3, 2), statements(runtime, 300, 400)
     assert {name: len(sent) for name, sent in small.items()} == {name: len(sent) for name, sent in large.items()}
-    # What is small must also be few: a step is a claim, its facts, its rows, its events and its end.
-    assert max(len(sent) for sent in small.values()) <= 40
+    # What is small must also be few: a step is a claim, its facts, its rows, its events and its end; the most are of the
+    # three steps that are made in one go.
+    assert max(len(sent) for sent in small.values()) <= 42
