@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import hypothesis
 import pytest
+import structlog
 from kombu.transport import memory
 
 from config.settings import Settings
@@ -40,6 +41,8 @@ def pytest_configure() -> None:
             del os.environ[name]
     Settings.model_config["env_file"] = None
     sys.addaudithook(_loopback_only)
+    # A thread that outlives its test must not write into what another test reads as a command's answer.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
     # How long one example takes says how busy the machine is, not whether the code is right.
     hypothesis.settings.register_profile("house", deadline=None, print_blob=True, derandomize="CI" in os.environ)
     hypothesis.settings.load_profile("house")

@@ -29,12 +29,13 @@ LEFT_OUT = "positive_data_acceptance"
 @pytest.fixture
 def address_and_key(database_url: str) -> Iterator[tuple[str, str]]:
     """The service on either database, and a key that may do everything."""
+    as_before = structlog.get_config()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with ExitStack() as opened:
         facts = {"database_url": database_url, "artifacts_url": "memory:", "rate_limit_per_minute": 1_000_000}
         runtime = open_runtime(Settings.model_validate(facts))
         opened.callback(runtime.close)
-        opened.callback(structlog.reset_defaults)
+        opened.callback(structlog.configure, **as_before)
         furnish(runtime)
         made = accounts.create_key(runtime, builders.ACCOUNT, "of a test", mode="live", roles=accounts.ROLES)
         yield opened.enter_context(served(runtime, Launches())), made.bearer
