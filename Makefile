@@ -40,7 +40,7 @@ test: setup ## Run the tests of all parts (servers that are not installed are sk
 coverage: setup ## Run the same with a count of the lines they reach; twice as slow
 	$(VENV)/bin/pytest $(PARTS) --cov --cov-report=term:skip-covered
 
-system: setup ## Run the tests of the whole: its processes on every stack, and through every fault; twenty minutes
+system: setup ## Run the tests of the whole: its processes on every stack, and through every fault; half an hour
 	$(VENV)/bin/pytest $(SYSTEM)
 
 kits: ## Install what the Node.js consumer kit needs, with npm (its tests are skipped without, unless CI is set)
