@@ -24,6 +24,9 @@ from pipeline.steps import StepContext
 
 Row = Mapping[str, Any]
 
+#: What a purge leaves of a document that lies in a row.
+PURGED: Final = "{}"
+
 _artifacts, _exports = table(Artifact).c, table(Export).c
 
 # One row stands for all of a hash, the first: equal documents may be many.

@@ -30,6 +30,7 @@ from pipeline.errors import (
     UnknownPartner,
 )
 from pipeline.ids import new_id
+from pipeline.keeping import PURGED
 from pipeline.models import Export, Partner, PlanSnapshot, Waiver
 from pipeline.partners import TO_BE_LIVE
 from pipeline.runtime import Runtime
@@ -212,7 +213,7 @@ def snapshot(kept: PlanSnapshot) -> ReadPlan:
 
     Raises InvalidState where it was purged, ValueError where the row is damaged, PlanHashMismatch where the plan is.
     """
-    if kept.document == _PURGED:
+    if kept.document == PURGED:
         raise InvalidState(
             f"the plan {kept.plan_hash} of batch {kept.batch_id} was purged when its retention ended; send it as `plan`",
             field="/batchId",
@@ -222,12 +223,9 @@ def snapshot(kept: PlanSnapshot) -> ReadPlan:
 
 _plans = table(PlanSnapshot).c
 
-#: What a purge leaves of a document.
-_PURGED: Final = "{}"
-
 # Locked, so that no purge takes it away between here and the export that is made of it.
 _KEPT: Final = (
-    select(_plans.id, (_plans.document == _PURGED).label("purged"))
+    select(_plans.id, (_plans.document == PURGED).label("purged"))
     .where(
         _plans.account_id == bindparam("of_account"),
         _plans.batch_id == bindparam("of_batch"),

@@ -9,13 +9,14 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
 from pipeline import migrations, tenancy
+from pipeline.claims import of_unended
 from pipeline.db import database_now
 from pipeline.errors import DatabaseBusy
 from pipeline.lanes import claimable, lane_is_free
 from pipeline.migrations import Standing
 from pipeline.models import Attempt, Delivery, Export, Step
 from pipeline.runtime import Runtime
-from pipeline.states import UNENDED, StepState
+from pipeline.states import StepState
 from pipeline.tenancy import EVERYBODY
 
 #: How long due work may lie while nothing moves before somebody should be woken.
@@ -111,7 +112,7 @@ def _owed_step() -> ColumnElement[bool]:
     return and_(
         col(Step.state) == StepState.OWED.value,
         or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
-        select(Export.id).where(col(Export.id) == col(Step.export_id), col(Export.state).in_(UNENDED)).exists(),
+        of_unended(col(Step.export_id)),
     )
 
 

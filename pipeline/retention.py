@@ -43,7 +43,6 @@ ACTOR: Final = "retention"
 #: Each comes with its plan, which may have megabytes.
 _IN_ONE_STRETCH: Final = 20
 _HASHES_IN_ONE_STRETCH: Final = 200
-_EMPTY: Final = "{}"
 
 _EXPORT: Final = col(Export.id)
 _PLAN: Final = col(PlanSnapshot.id)
@@ -183,7 +182,7 @@ def _plans_alone(registered_before: datetime) -> Select[*tuple[Any, ...]]:
         col(PlanSnapshot.document),
         _hold_of_plan(),
     ).where(
-        col(PlanSnapshot.document) != _EMPTY,
+        col(PlanSnapshot.document) != keeping.PURGED,
         col(PlanSnapshot.registered_at) < registered_before,
         ~_export_is_kept(_PLAN),
     )
@@ -274,8 +273,8 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
         # What a paused partner was not sent in all those years has no body any more.
         notifications.cancel_unsent(session, export_id)
         _clear(session, Export, col(Export.id) == export_id, purged_at=database_now(), findings=[], failure=None)
-        _clear(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=_EMPTY)
-        _clear(session, Notification, col(Notification.export_id) == export_id, data=_EMPTY)
+        _clear(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=keeping.PURGED)
+        _clear(session, Notification, col(Notification.export_id) == export_id, data=keeping.PURGED)
         _clear(session, Step, col(Step.export_id) == export_id, error=None)
         _clear(session, Delivery, col(Delivery.export_id) == export_id, error=None)
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
@@ -294,6 +293,7 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
         )
         for table in (Package, LineTreatment, IdempotencyRecord):
             session.execute(delete(table).where(col(table.export_id) == export_id))
+        _lock_plan(session, export.plan_id)
         _empty_plan(session, export.plan_id)
     return True
 
@@ -307,16 +307,15 @@ def _purged_plan(runtime: Runtime, plan_id: str) -> bool:
 
 
 def _empty_plan(session: Session, plan_id: str) -> bool:
-    """Take away the plan's payload unless an export of it is kept; tell whether it did."""
-    # Two statements: whoever is just making an export of it holds the row, and is seen once it was waited for.
-    _lock_plan(session, plan_id)
+    """Take away the locked plan's payload unless an export of it is kept; tell whether it did."""
     if session.scalar(select(_export_is_kept(plan_id))):
         return False
-    _clear(session, PlanSnapshot, col(PlanSnapshot.id) == plan_id, document=_EMPTY)
+    _clear(session, PlanSnapshot, col(PlanSnapshot.id) == plan_id, document=keeping.PURGED)
     return True
 
 
 def _lock_plan(session: Session, plan_id: str) -> None:
+    # A statement of its own: whoever is just making an export of it holds the row, and is seen once it was waited for.
     session.execute(select(_PLAN).where(col(PlanSnapshot.id) == plan_id).with_for_update())
 
 

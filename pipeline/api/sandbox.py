@@ -14,9 +14,10 @@ from pipeline.acknowledgements import Signer
 from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import READING, refusals
 from pipeline.channels.borderbuddy import SANDBOX_TOKEN
-from pipeline.channels.webhook import SIGNATURE_HEADERS, check_signature, unsigned
+from pipeline.channels.webhook import check_signature, unsigned
 from pipeline.errors import InvalidApiKey, NotReady
 from pipeline.runtime import Runtime
+from pipeline.schemas.envelope import SIGNATURE_HEADERS
 from pipeline.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.schemas.sandbox import SandboxPage
 from pipeline.tenancy import EVERYBODY
@@ -91,7 +92,7 @@ async def take_webhook(account_id: str, partner_id: str, request: Request, runti
     """Take a webhook that the partner's secret signs; answers to a handoff follow as acknowledgements."""
     secrets = await run_in_threadpool(_secrets, runtime, account_id, partner_id)
     headers = dict(request.headers.items())
-    if not (secrets and headers.keys() >= SIGNATURE_HEADERS):
+    if not (secrets and headers.keys() >= {*SIGNATURE_HEADERS}):
         raise unsigned()
     body = await _UNPROVEN.read(request, runtime.settings.max_body_bytes)
     await run_in_threadpool(_webhook, runtime, account_id, partner_id, secrets, body, headers)

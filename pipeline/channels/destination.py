@@ -19,15 +19,16 @@ _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 #: Blocks that this Python's own tables may call global: carriers of an IPv4 address to wherever it leads (6to4 and its
 #: relays, Teredo), protocol assignments, documentation.
 _NEVER = tuple(
-    ipaddress.ip_network(block) for block in ("192.0.0.0/24", "192.88.99.0/24", "2001::/32", "2002::/16", "3fff::/20")
-)
-
-#: Where clouds answer their own machines, with credentials among the rest, outside of link-local: Alibaba's, Azure's,
-#: Amazon's, Google's, Oracle's, Scaleway's, Akamai's, and Alibaba's once more. Azure's would pass for public, the others
-#: for private addresses.
-_METADATA = tuple(
     ipaddress.ip_network(block)
     for block in (
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "2001::/32",
+        "2002::/16",
+        "3fff::/20",
+        # Where clouds answer their own machines, with credentials among the rest, outside of link-local: Alibaba's, Azure's,
+        # Amazon's, Google's, Oracle's, Scaleway's, Akamai's, and Alibaba's once more. Azure's would pass for public, the
+        # others for private addresses.
         "100.100.100.200/32",
         "168.63.129.16/32",
         "fd00:ec2::/32",
@@ -66,7 +67,7 @@ def is_public(address: str) -> bool:
             return is_public(str(ip.ipv4_mapped))
         if ip not in _GLOBAL_UNICAST:
             return False
-    if any(ip in block for block in (*_NEVER, *_METADATA)):
+    if any(ip in block for block in _NEVER):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
@@ -76,7 +77,7 @@ def is_private(address: str) -> bool:
     ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip in _MAPPED and ip.ipv4_mapped is not None:
         return is_private(str(ip.ipv4_mapped))
-    return any(ip in block for block in _PRIVATE) and not any(ip in block for block in _METADATA)
+    return any(ip in block for block in _PRIVATE) and not any(ip in block for block in _NEVER)
 
 
 @cache

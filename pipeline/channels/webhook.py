@@ -21,9 +21,6 @@ from pipeline.channels.stages import Stage, run
 from pipeline.errors import ChannelRefused, InvalidApiKey
 from pipeline.schemas.channels import WebhookWay
 
-#: What Standard Webhooks sends beside the body.
-SIGNATURE_HEADERS: Final = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
-
 _JSON: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}
 _LONG_AGO: Final = timedelta(hours=1)
 

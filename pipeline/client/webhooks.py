@@ -10,10 +10,9 @@ from pydantic import BaseModel, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from pipeline.client.errors import InvalidWebhook
-from pipeline.schemas.envelope import CloudEventEnvelope
+from pipeline.schemas.envelope import SIGNATURE_HEADERS, CloudEventEnvelope
 from pipeline.schemas.messages import CONNECTION_TEST, MESSAGES, ConnectionTested
 
-_HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _MODELS: Final[Mapping[str, type[BaseModel]]] = {
     **{kind.value: model for kind, model in MESSAGES.items()},
     CONNECTION_TEST: ConnectionTested,
@@ -53,7 +52,7 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: str | Seque
     if not keys:
         raise ValueError("there is no secret to verify with; give the one that was shown for the partner")
     lower = {name.lower(): value for name, value in headers.items()}
-    missing = [name for name in _HEADERS if not lower.get(name)]
+    missing = [name for name in SIGNATURE_HEADERS if not lower.get(name)]
     if missing:
         raise InvalidWebhook(f"the request is not signed: {', '.join(missing)} is missing", status=401)
     reasons = [why for key in keys if (why := _why_not(key, body, lower)) is not None]

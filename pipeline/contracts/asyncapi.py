@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from config import queues
 from pipeline.contracts.examples import example
 from pipeline.contracts.published import PUBLISHED, Json, opened
-from pipeline.schemas.envelope import MEDIA_TYPE, CloudEventEnvelope
+from pipeline.schemas.envelope import MEDIA_TYPE, SIGNATURE_HEADERS, CloudEventEnvelope
 from pipeline.schemas.messages import CONNECTION_TEST, MessageType
 
 VERSION: Final = "3.0.0"
@@ -62,7 +62,6 @@ _RECIPIENTS: Final = {
     "operator": "the account's id",
 }
 
-_WEBHOOK_HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _ABOUT: Final = """\
 Messages about exports: to customs brokers, warehouses and operators, and commands and answers from upstream services and customs
 brokers. This document describes the service: it **sends** what others read, and **receives** what others write.
@@ -300,8 +299,8 @@ def _signature(which: str) -> Json:
     return {
         "type": "object",
         "description": f"The three headers of Standard Webhooks, {which}",
-        "required": list(_WEBHOOK_HEADERS),
-        "properties": {name: {"type": "string"} for name in _WEBHOOK_HEADERS},
+        "required": list(SIGNATURE_HEADERS),
+        "properties": {name: {"type": "string"} for name in SIGNATURE_HEADERS},
     }
 
 

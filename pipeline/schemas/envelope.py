@@ -11,6 +11,9 @@ from pydantic.json_schema import SkipJsonSchema
 
 MEDIA_TYPE = "application/cloudevents+json"
 
+#: What Standard Webhooks sends beside the body.
+SIGNATURE_HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
+
 _TRACE_PARENT: Final = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 

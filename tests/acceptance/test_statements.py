@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from config.settings import Settings
 from pipeline import accounts, inspection, partners
@@ -19,6 +16,7 @@ from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
 from tests import builders
+from tests.asked import asked_of
 
 CALLER = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "read"}))
 
@@ -38,34 +36,19 @@ def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
     opened.close()
 
 
-@contextmanager
-def counted(runtime: Runtime) -> Iterator[list[str]]:
-    """Give the statements that are sent to the database while the block runs; many rows in one statement are one."""
-    sent: list[str] = []
-
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        sent.append(statement.split("\n", 1)[0])
-
-    event.listen(runtime.db.engine, "before_cursor_execute", note)
-    try:
-        yield sent
-    finally:
-        event.remove(runtime.db.engine, "before_cursor_execute", note)
-
-
 def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[str]]:
     """Execute a plan of that size and return what each part of it sent to the database."""
     plan = builders.plan(1, lines, packages, batch=f"batch_{lines}")
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     parts: dict[str, list[str]] = {}
-    with counted(runtime) as parts["accept"]:
+    with asked_of(runtime.db) as parts["accept"]:
         export_id = accept(runtime, CALLER, request, raw_plan=plan, idempotency_key=f"key-{lines}").export_id
     made: list[str] = []
     for name in ("record_packages", "render_documents", *NOTIFY):
-        with counted(runtime) as parts[name]:
+        with asked_of(runtime.db) as parts[name]:
             made += advance(runtime, export_id, 0 if name in NOTIFY else 1, name).did
     assert made == [spec.name for spec in STEPS]
-    with counted(runtime) as parts["inspect"], runtime.db.read() as session:
+    with asked_of(runtime.db) as parts["inspect"], runtime.db.read() as session:
         view = inspection.read(session, builders.ACCOUNT, export_id)
     assert view.state == "executed"
     assert view.treatment.line_count == lines

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
 from kombu.serialization import dumps
-from sqlalchemy import event
 
 from config.celery import app
 from pipeline import dispatch, polling
-from pipeline.db import Database
 from pipeline.execution import STEPS, Wake, owed_again
 from tests import builders
+from tests.asked import asked_of
 from tests.execution.conftest import House
 from tests.faults.matrix import alone
 
@@ -28,28 +25,12 @@ FRAME: Final = ("BEGIN", "SELECT set_config")
 MESSAGE_BYTES: Final = 1_300
 
 
-@contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
-    """Give what is asked of the database while the block runs."""
-    heard: list[str] = []
-
-    def hear(_: Any, __: Any, statement: str, *___: Any) -> None:
-        if not statement.startswith(FRAME):
-            heard.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", hear)
-    try:
-        yield heard
-    finally:
-        event.remove(database.engine, "before_cursor_execute", hear)
-
-
 def sweep(house: House) -> tuple[list[str], list[Wake]]:
     """Sweep as a worker does; return what it asked of the database, and what it woke."""
-    with statements(house.runtime.db) as heard:
+    with asked_of(house.runtime.db) as heard:
         woken = owed_again(house.runtime)
         polling.due(house.runtime)
-    return heard, woken
+    return [statement for statement in heard if not statement.startswith(FRAME)], woken
 
 
 @alone("F32")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
@@ -17,6 +14,7 @@ from pipeline.errors import StepFailed
 from pipeline.models import Account, ExportUnit, Package
 from pipeline.packages import is_sscc, record
 from pipeline.steps import StepContext
+from tests.asked import asked_of
 from tests.builders import ACCOUNT, Json, changed, plan
 from tests.packages.accepted import accept, open_account
 
@@ -47,20 +45,6 @@ def counters(database: Database) -> tuple[int, int]:
     with database.read() as session:
         account = session.get_one(Account, ACCOUNT)
         return account.packages_numbered, account.ssccs_issued
-
-
-@contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
-    heard: list[str] = []
-
-    def hear(_: Any, __: Any, statement: str, *___: Any) -> None:
-        heard.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", hear)
-    try:
-        yield heard
-    finally:
-        event.remove(database.engine, "before_cursor_execute", hear)
 
 
 def test_a_package_is_recorded_as_the_plan_says(database: Database) -> None:
@@ -170,7 +154,7 @@ def test_the_number_of_statements_does_not_grow_with_the_packages(database: Data
 
     def count(packages: int) -> int:
         (context,) = accept(database, plan(1, 3, packages, batch=f"batch_{packages}"))
-        with statements(database) as heard:
+        with asked_of(database) as heard:
             recorded(database, context)
         return len(heard)
 
