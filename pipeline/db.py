@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +32,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, SQLModel
 
-from pipeline import tenancy
+from pipeline import patience, tenancy
 from pipeline.errors import DatabaseBusy
 
 _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
@@ -97,8 +97,10 @@ class Database:
         self.url = _with_driver(make_url(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._timeout_seconds = timeout_seconds
-        # SQLite takes one writer at a time. Queueing for it here is fair; its own busy loop is not.
-        self._writer = threading.Lock()
+        # SQLite takes one writer at a time, and PostgreSQL is given so many connections. Who queues for them queues here: the
+        # busy loop of the one is not fair, and the pool of the other has one and the same patience for everybody.
+        self._turns = 1 if self.is_sqlite else 2 * pool
+        self._open_queue()
         self.engine = (
             _sqlite(self.url, timeout_seconds, clock)
             if self.is_sqlite
@@ -113,7 +115,8 @@ class Database:
 
         Raises DatabaseBusy where the database does not answer in time.
         """
-        with translated(), Session(self._reading, expire_on_commit=False) as session:
+        turn = nullcontext() if self.is_sqlite else self._turn()
+        with turn, translated(), Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -134,21 +137,21 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[float]:
-        """Wait until nobody else in this process writes to SQLite, and give what is left of the timeout.
+        """Wait for the turn of this one in this process, and give what is left of the time that it may wait.
 
         Raises DatabaseBusy.
         """
-        if not self.is_sqlite:
-            yield self._timeout_seconds
-            return
-        writer, began = self._writer, time.monotonic()
-        if not writer.acquire(timeout=self._timeout_seconds):
-            raise DatabaseBusy(f"the database did not answer: others were writing for {self._timeout_seconds:g} s")
+        queue, began, most = self._queue, time.monotonic(), patience.seconds_left(self._timeout_seconds)
+        if not queue.acquire(timeout=most):
+            raise DatabaseBusy(f"the database did not answer: others kept it busy for {most:.1f} s")
         try:
-            # The rest alone: with the whole timeout once more for SQLite, this one would wait for the sum of both.
-            yield max(0.0, began + self._timeout_seconds - time.monotonic())
+            # The rest alone: with the whole once more for SQLite, this one would wait for the sum of both.
+            yield max(0.0, began + most - time.monotonic())
         finally:
-            writer.release()
+            queue.release()
+
+    def _open_queue(self) -> None:
+        self._queue = threading.Semaphore(self._turns)
 
     def dispose(self) -> None:
         """Close every connection."""
@@ -157,7 +160,7 @@ class Database:
     def forget(self) -> None:
         """Leave the connections to the process that opened them: after a fork they are not ours to use or to close."""
         self.engine.dispose(close=False)
-        self._writer = threading.Lock()
+        self._open_queue()
 
 
 def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
@@ -198,11 +201,11 @@ def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
 
 
 def _postgresql(url: URL, pool: int, timeout_seconds: float) -> Engine:
-    milliseconds = int(timeout_seconds * 1000)
+    milliseconds, lock_seconds = int(timeout_seconds * 1000), timeout_seconds / 2
     options = {
         "timezone": "UTC",
         "synchronous_commit": "on",
-        "lock_timeout": milliseconds // 2,
+        "lock_timeout": int(lock_seconds * 1000),
         "statement_timeout": milliseconds * 3,
         "idle_in_transaction_session_timeout": milliseconds * 3,
     }
@@ -234,7 +237,7 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float) -> Engine:
     def _begin(connection: Connection) -> None:
         # A reader sees one snapshot, as any transaction on SQLite does; by default each query would have one of its own.
         begin = "BEGIN ISOLATION LEVEL REPEATABLE READ" if connection.get_execution_options().get("reads") else "BEGIN"
-        connection.exec_driver_sql(begin + _seeing(tenancy.whose()))
+        connection.exec_driver_sql(begin + _seeing(tenancy.whose()) + _waiting(lock_seconds))
 
     return engine
 
@@ -243,6 +246,12 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float) -> Engine:
 def _seeing(whose: str) -> str:
     # No SELECT: that would take the reader's snapshot before its first query.
     return sql.SQL("; SET LOCAL exports.account = {}").format(whose).as_string().replace("%", "%%")
+
+
+def _waiting(lock_seconds: float) -> str:
+    if not patience.is_short():
+        return ""
+    return f"; SET LOCAL lock_timeout = {int(patience.seconds_left(lock_seconds) * 1000)}"
 
 
 def _with_driver(url: URL) -> URL:

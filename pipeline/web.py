@@ -25,7 +25,7 @@ from pipeline.api import (
     system,
     waivers,
 )
-from pipeline.api.bounds import BodyLimit, LoopbackOnly, RequestLimit
+from pipeline.api.bounds import BodyLimit, LoopbackOnly, Patience, RequestLimit
 from pipeline.api.contract import add_contract
 from pipeline.api.dependencies import Keys, Launcher
 from pipeline.api.envelope import Envelope, Measures
@@ -77,6 +77,7 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
     app.state.registry = registry
     # The last one added is the outermost.
     bounds = runtime.settings
+    app.add_middleware(Patience)
     app.add_middleware(BodyLimit, max_bytes=bounds.max_body_bytes, together=bounds.max_bodies_bytes)
     app.add_middleware(RequestLimit, most=bounds.max_requests)
     if bounds.failpoints:

@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from pipeline import patience
 from pipeline.db import Database
 from pipeline.errors import DatabaseBusy
 from tests.servers import PostgreSQL
@@ -78,6 +80,50 @@ def test_connection_that_leads_nowhere_any_more_ends(postgres_server: PostgreSQL
         "TCP_KEEPCNT": 4,
         "TCP_USER_TIMEOUT": 24_000,
     }
+    database.dispose()
+
+
+def test_who_may_wait_so_long_waits_no_longer_for_a_lock_nor_for_a_connection(bare_database_url: str) -> None:
+    """A request has its own patience, however long the database's is; the next one has its own again."""
+    other, database = Database(bare_database_url), Database(bare_database_url, pool=1, timeout_seconds=60)
+    change = text("UPDATE things SET number = number + 1")
+    with other.write() as session:
+        session.execute(text("CREATE TABLE things (number INTEGER)"))
+        session.execute(text("INSERT INTO things VALUES (1)"))
+
+    def impatient() -> float:
+        patience.wait_at_most(0.3)
+        began = time.monotonic()
+        with pytest.raises(DatabaseBusy, match="the database did not answer"), database.write() as late:
+            late.execute(change)
+        return time.monotonic() - began
+
+    with other.write() as session:
+        session.execute(change)
+        assert copy_context().run(impatient) < 20, "a lock"
+    with ExitStack() as turns:
+        for _ in range(1 if database.is_sqlite else 2):
+            turns.enter_context(database.write())
+        assert copy_context().run(impatient) < 20, "a connection"
+    with database.write() as session:
+        assert session.scalar(text("SELECT number FROM things")) == 2
+        session.execute(change)
+    for each in (other, database):
+        each.dispose()
+
+
+def test_who_has_waited_long_enough_takes_what_is_free(bare_database_url: str) -> None:
+    """A plan whose body took long to read is kept all the same."""
+    database = Database(bare_database_url)
+
+    def late() -> None:
+        patience.wait_at_most(0)
+        with database.write() as session:
+            session.execute(text("CREATE TABLE things (number INTEGER)"))
+        with database.read() as session:
+            assert session.scalar(text("SELECT count(*) FROM things")) == 0
+
+    copy_context().run(late)
     database.dispose()
 
 
@@ -149,13 +195,13 @@ def connection():
 before = connection()
 assert connection() is before, "a connection is kept"
 if database.is_sqlite:
-    database._writer.acquire()  # as another thread of the parent may have it
+    database._queue.acquire()  # as another thread of the parent may have it
 pid = os.fork()
 if not pid:
     os._exit(connection() is before)
 assert os.waitpid(pid, 0)[1] == 0, "the child used its parent's connection"
 if database.is_sqlite:
-    database._writer.release()
+    database._queue.release()
 assert connection() is before, "the child closed its parent's connection"
 """
 

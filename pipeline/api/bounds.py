@@ -1,4 +1,4 @@
-"""The bounds of what a process takes on: requests at a time, the bytes of one body and of all together, and from where."""
+"""The bounds of what a process takes on: requests at a time, how long each waits, the bytes of bodies, and from where."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.settings import is_loopback
+from pipeline import patience
 from pipeline.api.problems import problem
 from pipeline.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, Refused
 
@@ -15,6 +16,9 @@ from pipeline.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge,
 _ALWAYS: Final = frozenset({"/livez", "/readyz"})
 
 _STREAM: Final = "text/event-stream"
+
+#: With the work that is done besides, who calls hears within five seconds that the database is busy.
+PATIENCE_SECONDS: Final = 3.0
 
 
 class RequestLimit:
@@ -39,6 +43,26 @@ class RequestLimit:
             await self.app(scope, receive, send)
         finally:
             self._under_way[live] -= 1
+
+
+class Patience:
+    """Has a request wait for others no longer than PATIENCE_SECONDS in all, from the last that its caller sent."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def received() -> Message:
+            message = await receive()
+            patience.wait_at_most(PATIENCE_SECONDS)
+            return message
+
+        patience.wait_at_most(PATIENCE_SECONDS)
+        await self.app(scope, received, send)
 
 
 class LoopbackOnly:

@@ -13,9 +13,10 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import acceptance, amendments, inspection, interventions, plans
+from pipeline import acceptance, amendments, inspection, interventions, patience, plans
 from pipeline.accounts import Caller
 from pipeline.api.bodies import body_of, documented
+from pipeline.api.bounds import PATIENCE_SECONDS
 from pipeline.api.conditions import check_unchanged, conditional, etag_of, preferred_wait
 from pipeline.api.dependencies import Amender, Executor, Launcher, LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.refusals import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
@@ -268,6 +269,7 @@ async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
         if left <= 0:
             return False
         await anyio.sleep(min(pause, left))
+        patience.wait_at_most(PATIENCE_SECONDS)
         pause = min(pause * 1.5, 0.25)
     return True
 

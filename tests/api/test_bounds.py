@@ -1,4 +1,4 @@
-"""What a process takes on at a time: requests, live streams, and the bytes of all bodies together."""
+"""What a process takes on at a time: requests, live streams, the bytes of all bodies together; and how long a request waits."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import text
+from starlette.types import Message, Receive, Scope, Send
 
 from config.settings import Settings
-from pipeline import partners
+from pipeline import partners, patience
+from pipeline.api import bounds
+from pipeline.db import Database
 from pipeline.schemas.partners import NewPartner
 from tests import builders
-from tests.api.conftest import Desk, Open
+from tests.api.conftest import Desk, Open, execution
 from tests.servers import poll
 
 EXECUTE = "/api/exports/execute"
@@ -129,3 +134,45 @@ def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(o
 def test_a_bound_that_has_no_room_for_one_body_is_refused() -> None:
     with pytest.raises(ValidationError, match="EXPORTS_MAX_BODIES_BYTES has no room for one body"):
         Settings(max_body_bytes=100, max_bodies_bytes=99)
+
+
+def test_a_request_hears_that_the_database_is_busy_long_before_a_worker_would(
+    open_desk: Open, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "PATIENCE_SECONDS", 0.5)
+    desk = open_desk(database_url, database_timeout_seconds=60)
+    client = desk.client("execute")
+    body = execution(builders.plan())
+    other = Database(database_url)
+    with other.write() as session:
+        if not other.is_sqlite:
+            session.execute(text("LOCK TABLE exports IN SHARE ROW EXCLUSIVE MODE"))
+        response = client.post(EXECUTE, json=body)
+    other.dispose()
+    assert (response.status_code, response.headers.get("retry-after")) == (503, "2")
+    assert response.json()["message"] == "the database does not answer now; try again in 2 s"
+    assert client.post(EXECUTE, json=body).status_code == 202
+
+
+@pytest.mark.anyio
+async def test_patience_begins_anew_with_what_the_caller_sends() -> None:
+    """The time that a slow caller takes over a body is not the time that the request waits for others."""
+    left = []
+
+    async def app(_: Scope, receive: Receive, __: Send) -> None:
+        for _ in range(2):
+            await anyio.sleep(0.2)
+            left.append(patience.seconds_left(60))
+            await receive()
+            left.append(patience.seconds_left(60))
+
+    async def body() -> Message:
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    async def nowhere(_: Message) -> None:
+        raise AssertionError("nothing is answered")
+
+    await bounds.Patience(app)({"type": "http"}, body, nowhere)
+    before, after = left[::2], left[1::2]
+    assert max(before) <= bounds.PATIENCE_SECONDS - 0.2
+    assert min(after) > bounds.PATIENCE_SECONDS - 0.1

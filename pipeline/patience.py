@@ -1,0 +1,33 @@
+"""How long what is done in this context waits for others, in all: for a thread, a connection, a lock.
+
+Workers, sweeps and the command line have time: each wait is as long as the database's timeout says. Who calls over HTTP has
+not: a request has so many seconds, and has waited them, too, where those before it kept it from a thread. After that it still
+takes what is free, but waits for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextvars import ContextVar
+from typing import Final
+
+#: Not nothing: what is held for a moment is no reason to turn anybody away.
+SHORTEST_SECONDS: Final = 0.1
+
+_ends: ContextVar[float] = ContextVar("ends", default=math.inf)
+
+
+def wait_at_most(seconds: float) -> None:
+    """Have what follows in this context wait, from now on, no longer than this together."""
+    _ends.set(time.monotonic() + seconds)
+
+
+def is_short() -> bool:
+    """Tell whether anybody has said how long to wait."""
+    return _ends.get() < math.inf
+
+
+def seconds_left(most: float) -> float:
+    """Return how many seconds the next wait may take: what is left, `most` at the utmost."""
+    return min(most, max(SHORTEST_SECONDS, _ends.get() - time.monotonic()))
