@@ -208,7 +208,9 @@ class Settings(BaseSettings):
 
     # Database
     database_pool: Count = Field(10, description="Connections one process keeps to PostgreSQL")
-    database_timeout_seconds: Seconds = Field(10, description="How long a statement waits for a lock or a connection")
+    database_timeout_seconds: Seconds = Field(
+        10, description="How long a statement waits for a lock or a connection; a request waits three seconds in all"
+    )
 
     @model_validator(mode="after")
     def _known_schemes(self) -> Settings:

@@ -10,6 +10,9 @@ import structlog
 from celery.worker import consumer
 from kombu import Message
 
+from config.settings import get_settings
+from pipeline.channels.message_broker import RedisTransport
+
 log = structlog.get_logger(__name__)
 
 #: Headers by which Celery would put a task off or end it, and which none of ours has.
@@ -22,7 +25,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     """Celery's consumer, which goes on after three things that would end it.
 
     JSON of another kind than it expects ends it with its worker: whoever can write to the message broker could so end every
-    worker with one message each. It is dropped before Celery looks at it.
+    worker with one message each. It is dropped before Celery looks at it, and on Redis what is no message before kombu does.
 
     An acknowledgement that is cut off on its way is logged, and the message counts for ever among those that the worker has
     in hand. After as many as it may have, it asks for no more, while its connection is alive and its sweep goes on. Here the
@@ -57,7 +60,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 
     def connection_for_read(self, heartbeat: float | None = None) -> Any:
         """Return a connection that stands, but not yet with all that `connect` does to it."""
-        self._begun = super().connection_for_read(heartbeat)
+        transport = RedisTransport if get_settings().message_broker == "redis" else None
+        self._begun = self.ensure_connected(self.app.connection_for_read(heartbeat=heartbeat, transport=transport))
         return self._begun
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:

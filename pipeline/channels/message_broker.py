@@ -1,19 +1,24 @@
-"""Connections to the message broker: AMQP to an address that was judged, and Redis with a tag for every copy of a message."""
+"""Connections to the message broker: AMQP to an address that was judged; Redis with a tag a copy, and safe from foreign bytes."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 from uuid import uuid4
 
+import structlog
 from amqp.transport import SSLTransport, TCPTransport
 from httpcore import ConnectError, ConnectTimeout
 from kombu import Connection
 from kombu.transport import pyamqp
 from kombu.transport import redis as redis_transport
+from kombu.utils.json import loads
+from redis import Redis, RedisError
 
-from config.queues import tls_options, transport_options
+from config.queues import DEAD, tls_options, transport_options
 from config.settings import Settings
 from pipeline.channels.destination import judged
+
+log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS: Final = 2.0
 
@@ -79,26 +84,56 @@ class _JudgedTransport(pyamqp.Transport):
     Connection = _Amqp
 
 
-class _OneTagACopy(redis_transport.Channel):
-    """Gives each queue's copy of a message a tag of its own.
+class _Channel(redis_transport.Channel):
+    """Gives each queue's copy of a message a tag of its own, and sets aside what is no message.
 
     Kombu keeps what readers hold by that tag, for all queues together. Were it one for all copies, a reader that acknowledges
     its copy would strike out the other's, and what that one holds would be lost when it dies.
+
+    A list in Redis holds whatever was pushed. What kombu cannot read ends the reader, and is gone by then.
     """
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
         properties = message["properties"] | {"delivery_tag": str(uuid4())}
         super()._put(queue, message | {"properties": properties}, **options)  # type: ignore[no-untyped-call]
 
+    def _create_client(self, asynchronous: bool = False) -> Redis:  # noqa: FBT001, FBT002 - the library's signature
+        client: Redis = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
+        client.set_response_callback("BRPOP", self._popped)
+        return client
 
-class _RedisTransport(redis_transport.Transport):
+    def _popped(self, response: list[bytes] | None, **_: Any) -> list[bytes] | None:
+        """Return what was popped off a list, None where there was nothing or no message."""
+        if response is None or self._is_message(response[1]):
+            return response
+        queue, foreign = response[0].decode(errors="replace"), response[1]
+        kept = self.prepare_message(foreign, content_type="application/octet-stream", content_encoding="binary")  # type: ignore[no-untyped-call]
+        try:
+            self.basic_publish(kept, exchange="", routing_key=DEAD)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as error:
+            log.warning("message_lost", queue=queue, bytes=len(foreign), error=type(error).__name__)
+        else:
+            log.warning("message_unreadable", queue=queue, bytes=len(foreign), kept=DEAD)
+        return None
+
+    def _is_message(self, said: bytes) -> bool:
+        try:
+            message = self.Message(loads(said.decode()), channel=self)  # type: ignore[no-untyped-call]
+            where = message.delivery_info
+            names = (message.delivery_tag, where["exchange"], where["routing_key"])
+        except Exception:  # noqa: BLE001 - whatever foreign bytes make a decoder raise
+            return False
+        return isinstance(message.headers, dict) and all(isinstance(name, str) for name in names)
+
+
+class RedisTransport(redis_transport.Transport):
     """Kombu's way to Redis, over such channels."""
 
-    Channel = _OneTagACopy
+    Channel = _Channel
 
 
 #: kind of message broker -> what takes the place of kombu's own transport; the one inside the process needs nothing else
-_TRANSPORTS: Final = {"amqp": _JudgedTransport, "redis": _RedisTransport}
+_TRANSPORTS: Final = {"amqp": _JudgedTransport, "redis": RedisTransport}
 
 
 def connection(settings: Settings, *, producer_only: bool = False, **options: Any) -> Connection:

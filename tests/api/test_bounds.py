@@ -160,7 +160,7 @@ async def test_patience_begins_anew_with_what_the_caller_sends() -> None:
     left = []
 
     async def app(_: Scope, receive: Receive, __: Send) -> None:
-        for _ in range(2):
+        for _each in range(2):
             await anyio.sleep(0.2)
             left.append(patience.seconds_left(60))
             await receive()

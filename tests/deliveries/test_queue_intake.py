@@ -187,6 +187,45 @@ def test_what_a_message_says_beside_its_body_ends_nothing(desk: Desk) -> None:
     assert len(desk.rows(Export)) == 1
 
 
+def enveloped(**changes: Any) -> bytes:
+    """Return what kombu would push, but for the changes."""
+    properties = {"delivery_tag": "1", "body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": ""}}
+    return json.dumps({"body": "e30=", "headers": {}, "properties": properties} | changes).encode()
+
+
+#: What any client of Redis may push into a list.
+FOREIGN = {
+    "no text": b"\xff\xfe",
+    "no JSON": b"{",
+    "JSON of another kind": b"7",
+    "a command as it is": json.dumps(request()).encode(),
+    "headers of another kind": enveloped(headers="traceparent"),
+    "properties of another kind": enveloped(properties=[]),
+    "no place": enveloped(properties={"delivery_tag": "1", "body_encoding": "base64"}),
+    "a tag of another kind": enveloped(
+        properties={"delivery_tag": {}, "delivery_info": {"exchange": "", "routing_key": ""}}
+    ),
+    "a body in another encoding": enveloped(
+        properties={"delivery_tag": "1", "body_encoding": "7", "delivery_info": {"exchange": "", "routing_key": ""}}
+    ),
+    "a value that is none": enveloped(headers={"__type__": "decimal", "__value__": "much"}),
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("desk", [pytest.param("redis", marks=SERVERS)], indirect=True)
+def test_what_is_no_message_is_set_aside_and_what_follows_is_done(desk: Desk) -> None:
+    with Connection(desk.url) as connection:
+        for foreign in FOREIGN.values():
+            connection.default_channel.client.lpush(queues.EXECUTE, foreign)
+    desk.command(request(), reply_to="answers", correlation_id="c-1")
+    (answer,) = desk.taken("answers")
+    assert json.loads(answer.body)["state"] == "accepted"
+    dead = desk.taken(queues.DEAD, len(FOREIGN))
+    assert [bytes(each.body) for each in dead] == list(FOREIGN.values())
+    assert {each.content_type for each in dead} == {"application/octet-stream"}
+
+
 def test_an_answer_to_what_was_purged_is_answered_and_dropped_not_buried(desk: Desk) -> None:
     submission = desk.submission()
     exports.purge(desk.runtime, submission.export_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -267,6 +267,8 @@ BROKEN: dict[str, tuple[bytes, dict[str, Any]]] = {
     "another encoding": (b"\xff\xfe\x00", {"content_encoding": "utf-16"}),
     "five megabytes": (b'[["' + b"x" * 5_000_000 + b'", 1], {}, {}]', {}),
 }
+#: What any client of Redis may push into a list.
+FOREIGN: Final = (b"\xff\xfe", b"{", b"7", b'[["exp_1", 1], {}, {}]', b'{"body": "", "headers": {}, "properties": {}}')
 #: Those that look like a wake-up: they are taken, and wake nothing.
 IN_FORM = {"links of another kind", "too few arguments", "arguments of another kind", "five megabytes"}
 
@@ -282,11 +284,15 @@ def test_messages_that_are_none_are_dropped_and_the_worker_lives(site: Site, cas
             said: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8", "headers": HEADERS}
             for body, properties in BROKEN.values():
                 producer.publish(body, routing_key=queues.STEPS, exchange="", **said | properties)
+            foreign = FOREIGN if site.stack.broker_url.startswith("redis") else ()
+            for item in foreign:
+                connection.default_channel.client.lpush(queues.STEPS, item)
         exports.append(one.accepted())
         one.settle(exports)
         site.until(lambda: site.waiting(queues.STEPS) == 0, 60, "a message still lies there")
         dropped = len(BROKEN) - len(IN_FORM)
         site.until(lambda: site["worker"].count('"message_dropped"') == dropped, 60, "each is told once")
+        site.until(lambda: site["worker"].count('"message_unreadable"') == len(foreign), 60, "each is told once")
         assert site["worker"].running
         assert site.deaths == []
         assert one.states() == ["executed"] * 2
