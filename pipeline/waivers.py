@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, or_, select, update
 from sqlmodel import Session, col
 
 from pipeline.db import database_now
-from pipeline.errors import NotFound
+from pipeline.errors import InsufficientRole, NotFound
 from pipeline.ids import new_id
 from pipeline.models import Account, Waiver
 from pipeline.runtime import Runtime
@@ -29,8 +29,9 @@ _IN_FORCE: Final = (
 )
 
 
-def grant(runtime: Runtime, account_id: str, new: NewWaiver, *, waived_by: str) -> WaiverView:
-    """Put a waiver on record; raises NotFound where there is no such account."""
+def grant(runtime: Runtime, account_id: str, new: NewWaiver, *, waived_by: str, test_only: bool = False) -> WaiverView:
+    """Put a waiver on record; raises InsufficientRole where `test_only`, and NotFound where there is no such account."""
+    _refuse_test_keys(test_only=test_only)
     waiver_id = new_id("wvr")
     with runtime.db.write() as session:
         if session.get(Account, account_id) is None:
@@ -58,8 +59,14 @@ def listed(runtime: Runtime, account_id: str) -> list[WaiverView]:
         return [_shown(row) for row in rows]
 
 
-def revoke(runtime: Runtime, account_id: str, waiver_id: str, *, revoked_by: str) -> WaiverView:
-    """End a waiver now and return it; revoking it again changes nothing. Raises NotFound."""
+def revoke(
+    runtime: Runtime, account_id: str, waiver_id: str, *, revoked_by: str, test_only: bool = False
+) -> WaiverView:
+    """End a waiver now and return it; revoking it again changes nothing.
+
+    Raises InsufficientRole where `test_only`, and NotFound.
+    """
+    _refuse_test_keys(test_only=test_only)
     with runtime.db.write() as session:
         session.execute(
             update(Waiver)
@@ -96,6 +103,11 @@ def apply(
         used[waiver.id] = waiver
         marked.append(finding.model_copy(update={"waived_by": waiver.id}))
     return marked, list(used.values())
+
+
+def _refuse_test_keys(*, test_only: bool) -> None:
+    if test_only:
+        raise InsufficientRole("a waiver holds for live plans, and a test key must not change it; use a live key")
 
 
 def _covers(waiver: Waiver, finding: Finding) -> bool:

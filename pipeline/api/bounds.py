@@ -78,7 +78,10 @@ class LoopbackOnly:
         if scope["type"] != "http" or is_loopback((scope.get("server") or ("",))[0]):
             await self.app(scope, receive, send)
             return
-        refused = _busy("EXPORTS_FAILPOINTS is set here, which is for this machine alone")
+        refused = NotReady(
+            "EXPORTS_FAILPOINTS is set here, which is for this machine alone; call from it, or unset them",
+            headers={"Connection": "close"},
+        )
         await problem(scope, refused)(scope, receive, send)
 
 

@@ -26,7 +26,7 @@ async def waive(
     """Take a warning upon the account from now on; findings that block cannot be waived."""
 
     def grant() -> WaiverView:
-        return waivers.grant(runtime, caller.account_id, body.model, waived_by=caller.key_id)
+        return waivers.grant(runtime, caller.account_id, body.model, waived_by=caller.key_id, test_only=caller.test)
 
     made = await run_in_threadpool(grant)
     response.headers["Location"] = "/api/waivers"
@@ -42,4 +42,4 @@ def list_waivers(runtime: RuntimeDep, caller: Admin) -> WaiverList:
 @router.delete("/{id}", response_model=WaiverView, responses=LOOKING)
 def revoke_waiver(id: str, runtime: RuntimeDep, caller: Admin) -> WaiverView:  # noqa: A002 - the contract's name
     """End a waiver now; what was accepted under it stays accepted."""
-    return waivers.revoke(runtime, caller.account_id, id, revoked_by=caller.key_id)
+    return waivers.revoke(runtime, caller.account_id, id, revoked_by=caller.key_id, test_only=caller.test)

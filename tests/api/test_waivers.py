@@ -130,6 +130,18 @@ def test_only_an_administrator_waives_and_only_for_the_own_account(desk: Desk) -
     assert waived(desk.client()) == [made["id"]]
 
 
+def test_a_test_key_changes_no_waiver_because_it_holds_for_live_plans(desk: Desk) -> None:
+    made = waive(desk.client(), "V17")
+    trying = desk.client(mode="test")
+    for refused in (
+        trying.post("/api/waivers", json={"rule": "V16", "reason": "It is known."}),
+        trying.delete(f"/api/waivers/{made['id']}"),
+    ):
+        assert (refused.status_code, refused.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE")
+        assert refused.json()["message"].endswith("use a live key")
+    assert trying.get("/api/waivers").json()["items"] == [made]
+
+
 def test_a_waiver_says_why(desk: Desk) -> None:
     client = desk.client()
     for body in (
