@@ -29,6 +29,14 @@ class Room:
     slow_seconds: float = inf
 
 
+@dataclass(frozen=True, eq=False)
+class Place(Generic[K]):
+    """What one thread holds at a destination; no two are alike, because each is given back by who took it."""
+
+    destination: K
+    since: float
+
+
 #: The part of a try's time after which a destination is taken to ail.
 _SLOW: Final = 0.25
 
@@ -47,21 +55,20 @@ class Bulkhead(Generic[K, T]):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._clock = clock
-        self._busy: dict[K, list[float]] = {}  # since when each thread that is there waits for what it does now
+        self._busy: dict[K, list[Place[K]]] = {}
         self._known: set[K] = set()  # to ail, where one thread is and tries how it is now
         self._lines: dict[K, dict[T, None]] = {}
 
-    def enter(self, destination: K, room: Room, *, ails: bool = False) -> bool:
-        """Take a place, unless there is no room; who has entered must leave. `ails`: it is known to."""
+    def enter(self, destination: K, room: Room, *, ails: bool = False) -> Place[K] | None:
+        """Take a place and return it, None where there is no room; who has entered must leave. `ails`: it is known to."""
         with self._lock:
-            return self._entered(destination, room, ails=ails) is not None
+            return self._entered(destination, room, ails=ails)
 
-    def leave(self, destination: K) -> T | None:
+    def leave(self, place: Place[K]) -> T | None:
         """Give the place back; return the first that waits, taken out of the line: it is the caller's to pass on."""
         with self._lock:
-            # The newest: which thread it was is not known, and one that waits long must not look as if it had just come.
-            self._give_back(destination, self._busy[destination][-1])
-            return self._first(destination)
+            self._give_back(place)
+            return self._first(place.destination)
 
     def work(self, destination: K, item: T, room: Room, do: Callable[[T], R], *, ails: bool = False) -> list[R]:
         """Do the item, then what came to wait meanwhile, and return what each came to.
@@ -71,8 +78,8 @@ class Bulkhead(Generic[K, T]):
         What `do` raises ends the work; the line is kept for whoever comes next.
         """
         with self._lock:
-            since = self._entered(destination, room, ails=ails)
-            if since is None:
+            place = self._entered(destination, room, ails=ails)
+            if place is None:
                 if destination in self._busy and not ails:
                     self._lines.setdefault(destination, {})[item] = None
                 return []
@@ -83,16 +90,16 @@ class Bulkhead(Generic[K, T]):
                 done.append(do(following))
             except BaseException:
                 with self._lock:
-                    self._give_back(destination, since)
+                    self._give_back(place)
                 raise
             with self._lock:
                 slow = self._ails(destination, room)
                 # In the same moment, so that nothing lines up behind a thread that has looked already.
-                self._give_back(destination, since)
+                self._give_back(place)
                 alone = destination not in self._busy
                 following = self._first(destination) if alone or not slow else None
                 if following is not None:
-                    since = self._take(destination)
+                    place = self._take(destination)
         return done
 
     def waiting(self, destination: K) -> list[T]:
@@ -100,12 +107,12 @@ class Bulkhead(Generic[K, T]):
         with self._lock:
             return list(self._lines.get(destination, ()))
 
-    def _entered(self, destination: K, room: Room, *, ails: bool) -> float | None:
+    def _entered(self, destination: K, room: Room, *, ails: bool) -> Place[K] | None:
         here = len(self._busy.get(destination, ()))
         if here >= room.each:
             return None
         if ails or self._ails(destination, room):
-            taken = sum(len(begun) for each, begun in self._busy.items() if self._ails(each, room))
+            taken = sum(len(places) for each, places in self._busy.items() if self._ails(each, room))
             if here or taken >= room.ailing:
                 return None
         if ails:
@@ -113,19 +120,23 @@ class Bulkhead(Generic[K, T]):
         return self._take(destination)
 
     def _ails(self, destination: K, room: Room) -> bool:
-        begun = self._busy.get(destination)
-        return begun is not None and (destination in self._known or self._clock() - min(begun) > room.slow_seconds)
+        places = self._busy.get(destination)
+        if places is None:
+            return False
+        longest = self._clock() - min(place.since for place in places)
+        return destination in self._known or longest > room.slow_seconds
 
-    def _take(self, destination: K) -> float:
-        since = self._clock()
-        self._busy.setdefault(destination, []).append(since)
-        return since
+    def _take(self, destination: K) -> Place[K]:
+        place = Place(destination, self._clock())
+        self._busy.setdefault(destination, []).append(place)
+        return place
 
-    def _give_back(self, destination: K, since: float) -> None:
-        self._busy[destination].remove(since)
-        self._known.discard(destination)
-        if not self._busy[destination]:
-            del self._busy[destination]
+    def _give_back(self, place: Place[K]) -> None:
+        places = self._busy[place.destination]
+        places.remove(place)
+        self._known.discard(place.destination)
+        if not places:
+            del self._busy[place.destination]
 
     def _first(self, destination: K) -> T | None:
         line = self._lines.get(destination)

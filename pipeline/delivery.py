@@ -151,7 +151,8 @@ def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
 def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, ailing: bool) -> list[Lane]:
     where = destination(runtime.settings, account_id, lane)
     free = lane.channel == QUEUE
-    if not (free or SENDERS.enter(where, room_of(runtime.settings), ails=ailing)):
+    place = None if free else SENDERS.enter(where, room_of(runtime.settings), ails=ailing)
+    if place is None and not free:
         return [lane]
     left: list[Lane] = []
     try:
@@ -159,7 +160,7 @@ def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, ailing: bool) 
     except ExportsError as error:
         log.warning("telling_cut_off", partner_id=lane.partner_id, channel=lane.channel, reason=type(error).__name__)
     finally:
-        following = None if free else SENDERS.leave(where)
+        following = None if place is None else SENDERS.leave(place)
     return left if following is None else [*left, following]
 
 

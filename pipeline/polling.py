@@ -78,9 +78,10 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
             health = breaker.health_of(session, account_id, partner_id).get("sftp")
         if target is None:
             return Read()
-        place = (account_id, partner_id)
         room = replace(room_of(runtime.settings), each=1)
-        if not FOLDERS.enter(place, room, ails=health is not None and health.failures > 0):
+        ails = health is not None and health.failures > 0
+        place = FOLDERS.enter((account_id, partner_id), room, ails=ails)
+        if place is None:
             return Read()
         read = Read()
         try:

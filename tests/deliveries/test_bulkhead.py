@@ -116,17 +116,38 @@ def test_what_goes_through_a_server_of_the_installation_shares_its_places(channe
 def test_what_stands_in_line_is_done_in_order_and_once() -> None:
     bulkhead: Bulkhead[str, int] = Bulkhead()
     one = Room(each=1, ailing=1)
-    assert bulkhead.enter("there", one)
-    assert not bulkhead.enter("there", one)
+    there = bulkhead.enter("there", one)
+    assert there is not None
+    assert bulkhead.enter("there", one) is None
     done: list[int] = []
     for item in (1, 2, 1, 3):
         assert bulkhead.work("there", item, one, done.append) == []
     assert bulkhead.waiting("there") == [1, 2, 3]
     assert bulkhead.work("elsewhere", 9, one, done.append) == [None]
-    assert bulkhead.leave("there") == 1, "who leaves passes the first on"
+    assert bulkhead.leave(there) == 1, "who leaves passes the first on"
     assert len(bulkhead.work("there", 4, one, done.append)) == 3
     assert done == [9, 4, 2, 3]
-    assert (bulkhead.waiting("there"), bulkhead.enter("there", one)) == ([], True)
+    assert bulkhead.waiting("there") == []
+    assert bulkhead.enter("there", one) is not None, "every place was given back"
+
+
+def test_each_gives_back_its_own_place_whoever_came_first() -> None:
+    """One that takes a place of its own beside one that works: neither strikes out the other's."""
+    now = [0.0]
+    bulkhead: Bulkhead[str, int] = Bulkhead(lambda: now[0])
+    two = Room(each=2, ailing=1, slow_seconds=5)
+    first = bulkhead.enter("there", two)
+    assert first is not None
+    now[0] = 1
+
+    def do(_: int) -> int:
+        now[0] += 1
+        bulkhead.leave(first)
+        return 0
+
+    assert bulkhead.work("there", 1, two, do) == [0]
+    now[0] += 6
+    assert [bulkhead.enter("there", two) is not None for _ in range(3)] == [True, True, False], "nothing ails there"
 
 
 def test_what_raises_gives_its_place_back_and_keeps_the_line() -> None:
@@ -149,38 +170,46 @@ def test_those_that_ail_have_some_places_together_and_one_each_and_the_well_have
     now = [0.0]
     bulkhead: Bulkhead[str, int] = Bulkhead(lambda: now[0])
     room = Room(each=3, ailing=2, slow_seconds=5)
-    assert [bulkhead.enter("sick", room, ails=True) for _ in range(2)] == [True, False]
-    assert [bulkhead.enter("hangs", room) for _ in range(2)] == [True, True], "nobody knows it yet"
-    assert bulkhead.enter("ill", room, ails=True), "the second of those that are known to ail"
-    assert not bulkhead.enter("worse", room, ails=True)
+    sick, hangs, ill = (
+        bulkhead.enter("sick", room, ails=True),
+        bulkhead.enter("hangs", room),
+        bulkhead.enter("ill", room, ails=True),
+    )
+    assert sick is not None
+    assert hangs is not None
+    assert ill is not None, "the second of those that are known to ail"
+    assert bulkhead.enter("sick", room, ails=True) is None
+    assert bulkhead.enter("hangs", room) is not None, "nobody knows it yet"
+    assert bulkhead.enter("worse", room, ails=True) is None
     now[0] = 6.0
-    assert not bulkhead.enter("hangs", room), "it has kept two threads for longer than is well"
-    bulkhead.leave("sick")
-    bulkhead.leave("ill")
-    assert not bulkhead.enter("worse", room, ails=True), "it has both places that there are for those that ail"
-    assert [bulkhead.enter("well", room) for _ in range(4)] == [True, True, True, False]
-    bulkhead.leave("hangs")
-    assert bulkhead.enter("worse", room, ails=True)
+    assert bulkhead.enter("hangs", room) is None, "it has kept two threads for longer than is well"
+    bulkhead.leave(sick)
+    bulkhead.leave(ill)
+    assert bulkhead.enter("worse", room, ails=True) is None, "it has both places that there are for those that ail"
+    assert [bulkhead.enter("well", room) is not None for _ in range(4)] == [True, True, True, False]
+    bulkhead.leave(hangs)
+    assert bulkhead.enter("worse", room, ails=True) is not None
 
 
 def test_where_nobody_is_nothing_stands_in_line_and_one_that_is_slow_is_left_to_one_thread() -> None:
     now = [0.0]
     bulkhead: Bulkhead[str, str] = Bulkhead(lambda: now[0])
     room = Room(each=3, ailing=1, slow_seconds=5)
-    assert bulkhead.enter("sick", room, ails=True)
+    held = [bulkhead.enter("sick", room, ails=True)]
     assert bulkhead.work("ill", "left", room, str.upper, ails=True) == []
     assert bulkhead.waiting("ill") == [], "nobody would come to do it"
 
     def slowly(item: str) -> str:
         if item == "first":
             # Another thread is there too, and a third item comes while both take long.
-            assert bulkhead.enter("slow", room)
+            held.append(bulkhead.enter("slow", room))
             now[0] += 6
             assert bulkhead.work("slow", "third", room, slowly) == []
         return item
 
     assert bulkhead.work("slow", "first", room, slowly) == ["first"], "the other thread does what stands in line"
-    assert bulkhead.leave("slow") == "third"
+    assert held[1] is not None
+    assert bulkhead.leave(held[1]) == "third"
 
 
 def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_is_well(

@@ -83,12 +83,18 @@ def check_repeats(site: Site, case: OpenCase, point: str) -> None:
         one.settle([export_id])
         check_all_killed(one, (point,), 1)
         assert one.states() == ["executed"]
-        assert one.sink.repeated() == (1 if point in SENT_AND_NOT_RECORDED else 0)
+        check_repeated(one, 1 if point in SENT_AND_NOT_RECORDED else 0, deaths=1)
         history = one.check(again=[export_id])
         begun = {row["name"]: row["attempts"] for row in history.snapshot.tables["steps"]}
         assert max(begun.values()) <= 2
         # The embedded worker has several steps in hand, and they all end with it.
         assert sum(begun.values()) <= len(begun) + (len(NOTIFY) if site.embedded else 1)
+
+
+def check_repeated(one: Case, times: int, *, deaths: int) -> None:
+    """Hold what came again to what was sent and not recorded; the embedded worker sends to all partners beside each other."""
+    most = deaths * len(NOTIFY) if one.site.embedded else times
+    assert times <= one.sink.repeated() <= most
 
 
 @fault("F1", everyday=SERVED)
@@ -154,7 +160,7 @@ def test_delivery_that_kills_six_workers_is_still_made(site: Site, case: OpenCas
         export_id = one.accepted()
         one.settle([export_id])
         check_all_killed(one, ("delivery.between",), 6)
-        assert one.sink.repeated() == 6
+        check_repeated(one, 6, deaths=6)
         one.check()
 
 
