@@ -177,6 +177,9 @@ class EmbeddedWorker:
     def start(self, timeout_seconds: float = 60) -> None:
         """Begin to work, and return once messages are consumed; raises TimeoutError where that takes longer."""
         deadline = time.monotonic() + timeout_seconds
+        # The first of several that begin at once imports the tasks, and the others do not wait for it: the one that is to
+        # sweep and to take commands could begin before either is known, and would do without for as long as it lives.
+        app.loader.init_worker()
         for thread in self._threads:
             thread.start()
         for _ in self._threads:

@@ -1,8 +1,11 @@
-"""What `exports serve` says where it cannot begin."""
+"""How `exports serve` begins, and what it says where it cannot."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -11,6 +14,37 @@ from pipeline import serving
 from pipeline.dispatch import EmbeddedWorker
 from pipeline.runtime import open_runtime
 from pipeline.serving import NotServing, Service
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+BEGIN: Final = """
+from pipeline import dispatch
+
+class Worker:
+    def __init__(self, ready_callback, **_):
+        print(sorted(step.__name__ for step in dispatch.app.steps["worker"]), len(dispatch.app.tasks) > 9)
+        self._ready = ready_callback
+
+    def start(self):
+        self._ready(self)
+
+dispatch.WorkController = Worker
+dispatch.EmbeddedWorker(1).start()
+"""
+
+
+def test_every_embedded_worker_knows_what_it_is_to_do_before_it_begins() -> None:
+    """Left to Celery, those that begin while the first one imports the tasks have neither the sweep nor the intake."""
+    begun = subprocess.run(
+        [sys.executable, "-c", BEGIN],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (begun.returncode, begun.stderr) == (0, "")
+    assert begun.stdout.splitlines() == ["['Heed', 'IntakeBeside', 'Sweep'] True"] * 3
 
 
 def test_worker_that_does_not_start_in_time_is_told_in_a_sentence_and_everything_is_stopped(
