@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     )
     step_retry_seconds: Seconds = Field(2, description="Pause after the first failed attempt of a step; it doubles")
     sweep_seconds: Seconds = Field(2, description="How often each worker looks for what has stalled; +-20 % jitter")
-    sweep_limit: Count = Field(500, description="How many stalled rows one sweep owes again")
+    sweep_limit: Count = Field(100, description="How many wake-ups may wait in a queue before a sweep adds no more")
     stalled_seconds: Seconds = Field(
         10, description="How long a wake-up may be under way before the sweep sends another"
     )

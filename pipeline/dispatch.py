@@ -13,6 +13,7 @@ from celery import chain, group
 from celery.canvas import Signature
 from celery.exceptions import OperationalError as CeleryOperationalError
 from celery.worker import WorkController, state
+from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from config.celery import app
@@ -73,6 +74,32 @@ def wake_inquiries(inquiries: Iterable[Inquiry]) -> None:
             signature = _waking("exports.ask_for_answers", each.submission_id)
         if not _sent(signature):
             return
+
+
+def rooms(most: int, least: int, *places: Sequence[str]) -> list[int]:
+    """Return how many wake-ups may be sent to the queues of each place, so that no more than `most` lie there.
+
+    What lies there is owed, too, and put off for no longer than a message may be under way. Sent anew each time, it would be
+    more than workers get through, who look at each message before they leave it; they would come to nothing else. A queue
+    that is full may be full of others' work, so that `least` are sent all the same, and so where nobody knows how full it is.
+    """
+    errors: tuple[type[Exception], ...] = UNSENT
+    try:
+        with app.pool.acquire(block=True) as connection:
+            errors = (*UNSENT, *connection.connection_errors)
+            connection.ensure_connection(max_retries=1, interval_start=0)
+            return [max(least, most - sum(_lying(connection, name) for name in names)) for names in places]
+    except errors as error:  # of which the pool gives the connection up
+        log.warning("queues_not_asked", error=type(error).__name__)
+        return [least for _ in places]
+
+
+def _lying(connection: Connection, name: str) -> int:
+    with connection.channel() as channel:
+        try:
+            return int(channel.queue_declare(name, passive=True).message_count)
+        except connection.channel_errors:
+            return 0  # there is none yet, and on Redis none that is empty
 
 
 def follow(request: Any, outcome: Outcome) -> None:

@@ -311,8 +311,10 @@ def _of(lanes: Iterable[delivery.Lane]) -> list[Wake]:
     return [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
 
 
-def owed_again(runtime: Runtime) -> list[Wake]:
+def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[Wake]:
     """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep wakes them.
+
+    There are no more than `steps` and `lanes` of them, and than `sweep_limit`.
 
     On the way, what is overdue at the customs broker's is told to the operators, and a step that ended its worker as often
     as it may be begun is not woken again: its export is quarantined.
@@ -330,7 +332,7 @@ def owed_again(runtime: Runtime) -> list[Wake]:
             made_of(col(Step.export_id), [*SPECS], len(SPECS)),
         )
         .order_by(col(Step.due_at))
-        .limit(settings.sweep_limit)
+        .limit(settings.sweep_limit if steps is None else steps)
     )
     if not runtime.db.is_sqlite:
         due = due.with_for_update(skip_locked=True)
@@ -348,7 +350,7 @@ def owed_again(runtime: Runtime) -> list[Wake]:
             )
             .returning(col(Step.export_id), col(Step.unit_no), col(Step.name), col(Step.attempts))
         ).all()
-        lanes = delivery.due_lanes(session, settings)
+        found = delivery.due_lanes(session, settings, settings.sweep_limit if lanes is None else lanes)
         failpoint("sweep.mid")
     wakes: list[Wake] = []
     for row in rows:
@@ -357,4 +359,4 @@ def owed_again(runtime: Runtime) -> list[Wake]:
         else:
             # Its lease ran out in the last attempt: nothing of it is done here, it is only recorded.
             wakes += advance(runtime, row.export_id, row.unit_no, row.name).wakes
-    return wakes + _of([*lanes, *deadlines.overdue(runtime)])
+    return wakes + _of([*found, *deadlines.overdue(runtime)])

@@ -169,13 +169,11 @@ def lane_is_free() -> ColumnElement[bool]:
     return ~exists().where(*same, col(_another.state) == _PENDING, col(_another.lease_until) > database_now())
 
 
-def due_lanes(session: Session, settings: Settings) -> list[Lane]:
+def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:
     """Return lanes with something due that nobody holds, and put it off so that other sweeps leave it alone a while."""
     place = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
     due = and_(claimable(), col(Delivery.due_at) <= database_now())
-    lanes = (
-        select(*place).where(due).group_by(*place).order_by(func.min(col(Delivery.due_at))).limit(settings.sweep_limit)
-    )
+    lanes = select(*place).where(due).group_by(*place).order_by(func.min(col(Delivery.due_at))).limit(most)
     found = session.execute(
         update(Delivery)
         .where(tuple_(*place).in_(lanes), due)

@@ -11,6 +11,7 @@ from celery import bootsteps
 from celery.signals import worker_shutting_down
 
 from config.celery import app
+from config.queues import DELIVERIES, DOCUMENTS, STEPS
 from config.settings import get_settings
 from pipeline import dispatch, execution, polling, stopping
 from pipeline.errors import DatabaseBusy
@@ -18,6 +19,9 @@ from pipeline.failpoints import failpoint
 from pipeline.runtime import ensure_own_credentials, process_runtime
 
 log = structlog.get_logger(__name__)
+
+#: What a sweep owes again however many wake-ups wait: a tenth of a worker's time is gone with as many for nothing.
+LEAST_A_SECOND: Final = 5
 
 #: How long a worker that waits for messages may overlook that it was told to end.
 HEED_SECONDS: Final = 0.25
@@ -59,9 +63,12 @@ class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 def sweep() -> int:
     """Wake what is due and return how much that was; a database that does not answer is asked again next time."""
+    settings = get_settings()
     failpoint("sweep.before")
+    least = max(1, round(LEAST_A_SECOND * settings.sweep_seconds))
+    steps, lanes = dispatch.rooms(settings.sweep_limit, least, (STEPS, DOCUMENTS), (DELIVERIES,))
     try:
-        owed = execution.owed_again(process_runtime())
+        owed = execution.owed_again(process_runtime(), steps=steps, lanes=lanes)
         inquiries = polling.due(process_runtime())
     except DatabaseBusy as busy:
         log.warning("sweep_put_off", reason=str(busy))

@@ -51,7 +51,7 @@ def told(runtime: Runtime) -> list[dict[str, Any]]:
 
 def lanes(runtime: Runtime) -> list[notifications.Lane]:
     with runtime.db.write() as session:
-        return delivery.due_lanes(session, runtime.settings)
+        return delivery.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
 
 
 @pytest.mark.parametrize("rung", ["rejected", "query", "held"])

@@ -147,7 +147,7 @@ def deliver_lane(runtime: Runtime, export: exports.Ready) -> delivery.DeliveryRe
 
 def due(runtime: Runtime, made: list[exports.Ready]) -> list[str]:
     with runtime.db.write() as session:
-        lanes = delivery.due_lanes(session, runtime.settings)
+        lanes = delivery.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
     return [lane.export_id for lane in lanes if lane.channel == "webhook"]
 
 

@@ -38,7 +38,7 @@ def test_a_paused_partner_is_sent_nothing_and_woken_for_nothing(
 
 def due(runtime: Runtime) -> Sequence[Lane]:
     with runtime.db.write() as session:
-        return delivery.due_lanes(session, runtime.settings)
+        return delivery.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
 
 
 def test_many_sweeps_at_once_wake_a_lane_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:

@@ -1,0 +1,82 @@
+"""How many wake-ups a sweep adds to a queue: enough that nobody is idle, and never so many that nobody comes to anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from celery import Celery
+from kombu import Connection, Exchange, Producer, Queue
+from structlog.testing import capture_logs
+
+from config import queues
+from config.settings import Settings
+from pipeline import dispatch
+from pipeline.execution import owed_again
+from tests import builders
+from tests.conftest import SERVERS, OwnServer
+from tests.execution.conftest import House
+from tests.servers import RabbitMQ, Redis
+
+MOST, LEAST, QUEUE = 20, 3, ("exports.room",)
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """Each of the message brokers, without a queue declared."""
+    if request.param == "memory":
+        return "memory://of-its-own"
+    server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
+    return server.fresh_url()
+
+
+@pytest.fixture
+def sender(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    """An app on the message broker, in the place of the one that sweeps."""
+    with using(broker_url, monkeypatch) as app:
+        yield app
+
+
+def using(url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
+    app = Celery(broker=url, set_as_current=False)
+    app.conf.update(queues.celery_options(Settings.model_validate({"broker_url": url})))
+    monkeypatch.setattr(dispatch, "app", app)
+    return app
+
+
+def test_queue_is_filled_up_to_so_many_and_given_a_few_where_it_is_full(sender: Celery) -> None:
+    names = ("exports.room.steps", "exports.room.documents")
+    assert dispatch.rooms(MOST, LEAST, names) == [MOST], "a queue that is not there has room"
+    for name in names:
+        for _ in range(5):
+            sender.send_task("exports.nothing", args=["exp_1", 1], queue=name)
+    assert dispatch.rooms(MOST, LEAST, names, names[:1]) == [MOST - 10, MOST - 5]
+    assert dispatch.rooms(8, LEAST, names) == [LEAST], "what lies there may be others'"
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
+def test_where_nobody_knows_how_full_a_queue_is_a_few_are_sent_and_later_it_is_asked_again(
+    kind: type[Redis | RabbitMQ], own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = own_server(kind)
+    url = server.fresh_url()
+    with using(url, monkeypatch):
+        assert dispatch.rooms(MOST, LEAST, QUEUE) == [MOST]
+        server.kill()
+        with capture_logs() as logs:
+            assert dispatch.rooms(MOST, LEAST, QUEUE) == [LEAST]
+        assert [line["event"] for line in logs] == ["queues_not_asked"]
+        server.start()
+        with Connection(url) as connection:
+            queue = Queue(*QUEUE, Exchange(""), routing_key=QUEUE[0])
+            Producer(connection).publish("{}", exchange="", routing_key=queue.name, declare=[queue])
+        assert dispatch.rooms(MOST, LEAST, QUEUE) == [MOST - 1]
+
+
+def test_what_finds_no_room_is_not_put_off(house: House) -> None:
+    exports = [house.accept(builders.plan(batch=f"batch_{number}")).export_id for number in range(3)]
+    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
+    found = [owed_again(house.runtime, steps=2, lanes=0) for _ in range(3)]
+    assert [len(wakes) for wakes in found] == [2, 1, 0]
+    assert {wake.export_id for wakes in found for wake in wakes} == {*exports}
