@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.notifications import BROKER, told_digest
+from pipeline.notifications import told_digest
 from pipeline.rebuilding.history import History, Told
 from pipeline.rebuilding.tables import Row
 from pipeline.schemas.messages import MessageType
@@ -107,13 +107,15 @@ def _states(
         return (open_state, DeliveryState.PENDING)
     else:
         return (open_state,)
-    if settled is DeliveryState.DEAD and all(seq < dead for seq, _ in again):
-        return (settled,)
-    # Whether it was sent again since is told by time alone, and a replay does not name each message.
-    since = [seq for seq, at in again if last is None or at >= last.at]
+    # That it was dead is in the log, and what came after it; that it was taken is told by time alone.
+    if settled is DeliveryState.DEAD:
+        since = [seq for seq, _ in again if seq > dead]
+    else:
+        since = [seq for seq, at in again if last is None or at >= last.at]
     if not since:
         return (settled,)
-    # What is sent again after its export was given up is owed all the same.
+    # A replay does not name each message: it may be as it was. What is sent again after its export was given up is owed
+    # all the same.
     owed = (DeliveryState.PENDING,) if max(since) > given_up else ()
     return (settled, *owed, *((open_state,) if min(since) < given_up or not given_up else ()))
 
@@ -127,7 +129,7 @@ def _submission(told: History, sayings: Sayings, data: Mapping[str, Any]) -> Row
         if row.notification_id in handoffs and (row.partner_id, row.channel) == (data["partnerId"], data["channel"])
     ]
     taken = any(each.outcome == "delivered" for name in lane for each in sayings.attempts.get(name, ()))
-    dead = max((seq for seq, each in told.dead if _on_the_way(each, data)), default=0)
+    dead = max((seq for seq, each in told.dead if each["deliveryId"] in lane), default=0)
     again = any(seq > dead and each["partnerId"] == data["partnerId"] for seq, _, each in told.resent)
     states: tuple[SubmissionState, ...]
     # Once the customs broker has answered, the transport moves nothing any more.
@@ -141,8 +143,3 @@ def _submission(told: History, sayings: Sayings, data: Mapping[str, Any]) -> Row
     else:
         states = (SubmissionState.PENDING, SubmissionState.SENT)
     return Row(BrokerSubmission, {"id": data["submissionId"]}, may={"state": tuple(state.value for state in states)})
-
-
-def _on_the_way(dead: Mapping[str, Any], handed_off: Mapping[str, Any]) -> bool:
-    way = (BROKER, handed_off["partnerId"], handed_off["channel"])
-    return (dead["audience"], dead["partnerId"], dead["channel"]) == way

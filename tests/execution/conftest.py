@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -175,3 +176,22 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
 def house(make_house: Callable[[str], House], sqlite_url: str) -> House:
     """A house on SQLite."""
     return make_house(sqlite_url)
+
+
+Answers = Callable[[Exception], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """Has every queue answer so, for as long as it is said to."""
+
+    @contextmanager
+    def all_say(failure: Exception) -> Iterator[None]:
+        def send(*_: object) -> None:
+            raise failure
+
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.channels.queue.QueueChannel.send", send)
+            yield
+
+    return all_say

@@ -12,7 +12,7 @@ from sqlmodel import SQLModel, col, select
 
 from pipeline import acknowledgements, delivery, rebuilding, replays
 from pipeline.db import Instant, table
-from pipeline.errors import ChannelUnavailable
+from pipeline.errors import ChannelRefused, ChannelUnavailable
 from pipeline.execution import NOTIFY, STEPS
 from pipeline.interventions import cancel, retry
 from pipeline.models import (
@@ -33,7 +33,7 @@ from pipeline.rebuilding.checking import read_sayings
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.replays import ReplayRequest
 from tests import builders
-from tests.execution.conftest import House
+from tests.execution.conftest import Answers, House
 from tests.execution.revisions import amended, deliver_all, executed, owed
 from tests.execution.tampering import unguarded
 
@@ -153,7 +153,7 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: Ho
 
 
 def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_owed(
-    either: House, monkeypatch: pytest.MonkeyPatch
+    either: House, answers: Answers
 ) -> None:
     export_id = executed(either)
     deliver_all(either, export_id)
@@ -170,13 +170,38 @@ def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_owed
     delivery.resend(either.runtime, builders.ACCOUNT, told.id, "key_1")
     assert differences(either, export_id) == []
 
-    def down(*_: object) -> None:
-        raise ChannelUnavailable("nobody is there")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pipeline.channels.queue.QueueChannel.send", down)
+    with answers(ChannelUnavailable("nobody is there")):
         assert delivery.deliver(either.runtime, export_id, told.partner_id, told.channel).put_off
     assert [each.state for each in owed(either, export_id) if each.id == told.id] == ["pending"]
+    assert differences(either, export_id) == []
+
+
+def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_owed(either: House, answers: Answers) -> None:
+    with answers(ChannelRefused("not this one")):
+        export_id = executed(either)
+    dead = next(each for each in owed(either, export_id) if each.partner_id == builders.WAREHOUSE)
+    assert dead.state == "dead"
+    delivery.resend(either.runtime, builders.ACCOUNT, dead.id, "key_1")
+    assert differences(either, export_id) == []
+    with answers(ChannelUnavailable("nobody is there")):
+        assert delivery.deliver(either.runtime, export_id, dead.partner_id, dead.channel).put_off
+    assert [each.state for each in owed(either, export_id) if each.id == dead.id] == ["pending"]
+    assert differences(either, export_id) == []
+
+
+def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_told(
+    either: House, answers: Answers
+) -> None:
+    with answers(ChannelUnavailable("nobody is there")):
+        export_id = executed(either)
+    amended(either, export_id)
+    news = [each for each in owed(either, export_id) if each.audience == "customs_broker"][-1]
+    with answers(ChannelRefused("not this one")):
+        delivery.deliver(either.runtime, export_id, news.partner_id, news.channel)
+    assert [each.state for each in owed(either, export_id) if each.audience == "customs_broker"] == [
+        "cancelled",
+        "dead",
+    ]
     assert differences(either, export_id) == []
 
 
