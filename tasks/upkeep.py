@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from typing import Any, Final
@@ -65,7 +66,7 @@ def sweep() -> int:
     """Wake what is due and return how much that was; a database that does not answer is asked again next time."""
     settings = get_settings()
     failpoint("sweep.before")
-    least = max(1, round(LEAST_A_SECOND * settings.sweep_seconds))
+    least = math.ceil(LEAST_A_SECOND * settings.sweep_seconds)
     steps, lanes = dispatch.rooms(settings.sweep_limit, least, (STEPS, DOCUMENTS), (DELIVERIES,))
     try:
         owed = execution.owed_again(process_runtime(), steps=steps, lanes=lanes)
