@@ -23,6 +23,11 @@ def wait_at_most(seconds: float) -> None:
     _ends.set(time.monotonic() + seconds)
 
 
+def excuse(seconds: float) -> None:
+    """Have this time not count: it was spent on what no other request had a part in."""
+    _ends.set(_ends.get() + seconds)
+
+
 def is_short() -> bool:
     """Tell whether anybody has said how long to wait."""
     return _ends.get() < math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -46,7 +47,7 @@ class RequestLimit:
 
 
 class Patience:
-    """Has a request wait for others no longer than PATIENCE_SECONDS in all, from the last that its caller sent."""
+    """Has a request wait for others no longer than PATIENCE_SECONDS in all; what its caller took to send it does not count."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -57,8 +58,9 @@ class Patience:
             return
 
         async def received() -> Message:
+            asked = time.monotonic()
             message = await receive()
-            patience.wait_at_most(PATIENCE_SECONDS)
+            patience.excuse(time.monotonic() - asked)
             return message
 
         patience.wait_at_most(PATIENCE_SECONDS)
