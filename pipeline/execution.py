@@ -314,7 +314,7 @@ def _of(lanes: Iterable[delivery.Lane]) -> list[Wake]:
 def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[Wake]:
     """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep wakes them.
 
-    There are no more than `steps` and `lanes` of them, and than `sweep_limit`.
+    There are no more than `steps` and `lanes` of them; where that is not said, no more than `sweep_limit` of each.
 
     On the way, what is overdue at the customs broker's is told to the operators, and a step that ended its worker as often
     as it may be begun is not woken again: its export is quarantined.

@@ -18,7 +18,7 @@ _ALWAYS: Final = frozenset({"/livez", "/readyz"})
 
 _STREAM: Final = "text/event-stream"
 
-#: With the work that is done besides, who calls hears within five seconds that the database is busy.
+#: Who calls is to hear soon that the database is busy: the work that is done besides takes its time, too.
 PATIENCE_SECONDS: Final = 3.0
 
 
