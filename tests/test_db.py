@@ -6,8 +6,6 @@ import os
 import secrets
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from pipeline import patience
 from pipeline.db import Database
 from pipeline.errors import DatabaseBusy
+from tests.interpreter import interpreted
 from tests.servers import PostgreSQL
-
-ROOT: Final = Path(__file__).resolve().parents[1]
 
 
 def test_reader_sees_one_snapshot_while_others_write(bare_database_url: str) -> None:
@@ -207,16 +204,5 @@ assert connection() is before, "the child closed its parent's connection"
 
 
 def test_child_of_a_worker_pool_uses_no_connection_of_its_parent(database_url: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", FORKS],
-        env={
-            "PYTHONPATH": str(ROOT),
-            "EXPORTS_DATABASE_URL": database_url,
-            "EXPORTS_SECRET_KEY": secrets.token_hex(),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    ended = interpreted(FORKS, EXPORTS_DATABASE_URL=database_url, EXPORTS_SECRET_KEY=secrets.token_hex())
     assert (ended.returncode, ended.stderr) == (0, "")

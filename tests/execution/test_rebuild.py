@@ -167,13 +167,7 @@ def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_owed
             )
         ).first()
     assert told is not None
-    delivery.resend(either.runtime, builders.ACCOUNT, told.id, "key_1")
-    assert differences(either, export_id) == []
-
-    with answers(ChannelUnavailable("nobody is there")):
-        assert delivery.deliver(either.runtime, export_id, told.partner_id, told.channel).put_off
-    assert [each.state for each in owed(either, export_id) if each.id == told.id] == ["pending"]
-    assert differences(either, export_id) == []
+    check_sent_again_and_not_taken(either, answers, told)
 
 
 def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_owed(either: House, answers: Answers) -> None:
@@ -181,12 +175,16 @@ def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_owed(either: Ho
         export_id = executed(either)
     dead = next(each for each in owed(either, export_id) if each.partner_id == builders.WAREHOUSE)
     assert dead.state == "dead"
-    delivery.resend(either.runtime, builders.ACCOUNT, dead.id, "key_1")
-    assert differences(either, export_id) == []
+    check_sent_again_and_not_taken(either, answers, dead)
+
+
+def check_sent_again_and_not_taken(house: House, answers: Answers, row: Delivery) -> None:
+    delivery.resend(house.runtime, builders.ACCOUNT, row.id, "key_1")
+    assert differences(house, row.export_id) == []
     with answers(ChannelUnavailable("nobody is there")):
-        assert delivery.deliver(either.runtime, export_id, dead.partner_id, dead.channel).put_off
-    assert [each.state for each in owed(either, export_id) if each.id == dead.id] == ["pending"]
-    assert differences(either, export_id) == []
+        assert delivery.deliver(house.runtime, row.export_id, row.partner_id, row.channel).put_off
+    assert [each.state for each in owed(house, row.export_id) if each.id == row.id] == ["pending"]
+    assert differences(house, row.export_id) == []
 
 
 def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_told(

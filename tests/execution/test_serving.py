@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +12,7 @@ from pipeline import serving
 from pipeline.dispatch import EmbeddedWorker
 from pipeline.runtime import open_runtime
 from pipeline.serving import NotServing, Service
-
-ROOT: Final = Path(__file__).resolve().parents[2]
+from tests.interpreter import interpreted
 
 BEGIN: Final = """
 from pipeline import dispatch
@@ -35,14 +32,7 @@ dispatch.EmbeddedWorker(1).start()
 
 def test_every_embedded_worker_knows_what_it_is_to_do_before_it_begins() -> None:
     """Left to Celery, those that begin while the first one imports the tasks have neither the sweep nor the intake."""
-    begun = subprocess.run(
-        [sys.executable, "-c", BEGIN],
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    begun = interpreted(BEGIN)
     assert (begun.returncode, begun.stderr) == (0, "")
     assert begun.stdout.splitlines() == ["['Heed', 'IntakeBeside', 'Sweep'] True"] * 3
 

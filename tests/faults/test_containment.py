@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +17,7 @@ from pipeline.errors import RendererCrashed
 from tests.documents.invoice_samples import sample
 from tests.faults import poisoned_engine
 from tests.faults.matrix import alone
-from tests.faults.points import ROOT
+from tests.interpreter import interpreted
 
 WHOLE: Final[dict[str, Any]] = {
     "first": True,
@@ -102,15 +100,7 @@ print("never", flush=True)
 
 @alone("F28")
 def test_process_that_hangs_ends_itself_and_says_where_it_was(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", HANGS],
-        env={"PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    ended = interpreted(HANGS, tmp_path)
     assert ended.returncode == -signal.SIGALRM
     assert ended.stdout.splitlines() == ["in time", "not ended by a bound that was kept"]
     assert "in loop" in ended.stderr
