@@ -329,8 +329,13 @@ class Site:
         headers = {"authorization": f"Bearer {key.bearer}"}
         with ExitStack() as end:
             kept = end.enter_context(sink())
-            # Patient: two hundred callers share a hundred connections, and an API that waits for a lock.
-            http = end.enter_context(httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False))
+            # Patient: two hundred callers may ask an API that waits for a lock. A connection each: none of them waits for
+            # another, nor has httpx close as one too many what another thread has just taken ("Bad file descriptor").
+            http = end.enter_context(
+                httpx.Client(
+                    base_url=self.url, headers=headers, timeout=120, limits=ENOUGH_CONNECTIONS, trust_env=False
+                )
+            )
             for partner in PARTNERS:
                 channel: dict[str, Any] = {"channel": "queue"}
                 if partner["id"] not in by_queue:
@@ -340,6 +345,8 @@ class Site:
                 self.canaries += [secret for secret in (answer.json().get("secret"),) if secret]
             yield Client(name, http), kept
 
+
+ENOUGH_CONNECTIONS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 PARTNERS: Final[tuple[Mapping[str, Any], ...]] = (
     {"id": builders.BROKER, "kind": "customs_broker", "name": "Customs broker", "path": "byob"},

@@ -25,9 +25,9 @@ PATIENCE_SECONDS = 30.0
 TIMEOUT_SECONDS = float(HASTE["EXPORTS_DATABASE_TIMEOUT_SECONDS"])
 BUSY_MACHINE_SECONDS = 5.0
 AT_ONCE = 8
-#: What a request may take in a crowd of two hundred: forty threads answer them, five after another in each, and each waits
-#: for a connection and then for the lock, three seconds for either.
-CROWD_SECONDS = 5 * (3 + 3)
+#: What a request may take in a crowd of two hundred: each has three seconds for a thread, a connection and locks together,
+#: and the two processors have two hundred refusals to say; three times of what is aimed at.
+CROWD_SECONDS = 3 * 5
 #: Who asks all the while the database is killed.
 CALLERS = 3
 
