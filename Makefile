@@ -78,8 +78,8 @@ model: setup ## Lead two thousand random lives of exports through crashes and lo
 faults: setup ## Put the service through every fault on every stack, each by itself; takes an hour or two
 	$(VENV)/bin/pytest -m "long or not long" tests/faults
 
-soak: setup ## Load and break the whole service for MINUTES (30); an even SEED is on Redis, an odd one on RabbitMQ; writes var/soak
-	$(VENV)/bin/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+soak: setup ## Load and break the whole service for MINUTES (30); an even SEED is on Redis, an odd one on RabbitMQ; writes var/soak; PAUSE="3 6" is between two faults
+	$(VENV)/bin/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(PAUSE),--pause $(PAUSE))
 
 bench: setup ## Measure; prints ratios
 	$(VENV)/bin/python -m tests.benchmarks

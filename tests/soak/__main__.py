@@ -16,6 +16,7 @@ from rich.table import Table
 from tests.servers import MissingServer
 from tests.soak.course import Soaked, soak
 from tests.soak.figures import Targets, as_json
+from tests.soak.nemesis import PAUSE_SECONDS
 from tests.soak.record import Record
 
 _TOLD_SECONDS: Final = 30.0
@@ -46,9 +47,18 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=None, help="even: Redis, odd: RabbitMQ")
+    parser.add_argument(
+        "--pause",
+        type=float,
+        nargs=2,
+        default=PAUSE_SECONDS,
+        metavar=("LEAST", "MOST"),
+        help="seconds between two faults",
+    )
     parser.add_argument("--folder", type=Path, default=None, help="where history.jsonl, figures.json and soak.svg go")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    least, most = given.pause
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
     folder: Path = given.folder or Path("var/soak") / f"{time.strftime('%Y%m%d-%H%M%S')}-{seed}"
     folder = folder.resolve()
@@ -58,13 +68,14 @@ def main() -> int:
     share = min(given.minutes / 30, 1)
     targets = Targets(executions=int(Targets.executions * share), faults=int(Targets.faults * share))
     try:
-        found = soak(folder, given.minutes * 60, seed, targets, Narrator(console))
+        found = soak(folder, given.minutes * 60, seed, targets, Narrator(console), (least, most))
     except MissingServer as missing:
         console.print(f"[bold red]error[/] {missing}")
         return 2
     said = {
         "seed": seed,
         "minutes": given.minutes,
+        "pause_seconds": [least, most],
         "stack": found.stack,
         "figures": as_json(found.figures),
         **found.extras,

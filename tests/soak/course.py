@@ -33,7 +33,7 @@ from tests.soak.figures import LEASE_SECONDS, Figure, Targets, extras, figures
 from tests.soak.gauges import Gauges
 from tests.soak.load import Load
 from tests.soak.manners import Manners
-from tests.soak.nemesis import API, DELIVERIES, POOL, SPARED, WORKER, Nemesis
+from tests.soak.nemesis import API, DELIVERIES, PAUSE_SECONDS, POOL, SPARED, WORKER, Nemesis
 from tests.soak.picture import drawn
 from tests.soak.record import Record
 
@@ -70,8 +70,17 @@ class Soaked:
         return [figure for figure in self.figures if figure.reached is False]
 
 
-def soak(folder: Path, seconds: float, seed: int, targets: Targets, told: Callable[[Record], None]) -> Soaked:
+def soak(
+    folder: Path,
+    seconds: float,
+    seed: int,
+    targets: Targets,
+    told: Callable[[Record], None],
+    pause: tuple[float, float] = PAUSE_SECONDS,
+) -> Soaked:
     """Hold a soak and return how it went; `told` is called now and then. Its history is written into the folder.
+
+    Between two faults lies a pause of so many seconds, at least and at most.
 
     Raises MissingServer where a server is not installed. An even seed is on Redis, an odd one on RabbitMQ.
     """
@@ -92,7 +101,7 @@ def soak(folder: Path, seconds: float, seed: int, targets: Targets, told: Callab
         end.enter_context(second)
         both = [client, replace(client, http=second)]
         load = Load(both, record)
-        nemesis, gauges = Nemesis(site, record, shift, load.exports), Gauges(site, record)
+        nemesis, gauges = Nemesis(site, record, shift, load.exports, pause), Gauges(site, record)
         record.began, record.began_at = time.monotonic(), time.time()
         load.start()
         try:

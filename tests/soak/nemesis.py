@@ -31,7 +31,7 @@ from tests.soak.record import Fault, Record
 #: The programs that are killed, and those that are only frozen: what these pile up in the whole time can be seen.
 WORKER, POOL, DELIVERIES, API = "worker", "prefork", "deliveries", "web"
 SPARED: Final = ("worker-2", "web-2")
-#: Between the end of one fault and the next, at least and at most.
+#: Between the end of one fault and the next, at least and at most, where nobody says otherwise.
 PAUSE_SECONDS: Final = (1.0, 3.0)
 _CLOCKS: Final = ("+1h", "-1h", "-10m", "+0")
 _TOO_LARGE: Final = 1_000_000
@@ -52,13 +52,15 @@ def _nothing() -> None:
 class Nemesis:
     """One fault after the other, each with the same chance of its kind's weight; the thread that calls `tick` does it all."""
 
-    def __init__(self, site: Site, record: Record, shift: Path, exports: list[str]) -> None:
+    def __init__(
+        self, site: Site, record: Record, shift: Path, exports: list[str], pause: tuple[float, float] = PAUSE_SECONDS
+    ) -> None:
         assert site.database is not None
         assert site.message_broker is not None
         self.site, self.record = site, record
         self._database: PostgreSQL = site.database
         self._message_broker: Redis | RabbitMQ = site.message_broker
-        self._shift, self._exports = shift, exports
+        self._shift, self._exports, self._pause = shift, exports, pause
         self._chance = random.Random(f"{record.seed}/nemesis")
         self._due = 1.0
         self._owed: tuple[Fault, float, Mend] | None = None
@@ -117,7 +119,7 @@ class Nemesis:
         fault = Fault(rows, what, began, self.record.now(), outage, requests)
         self.record.faults.append(fault)
         lasts = self._chance.uniform(longest / 3, longest)
-        self._due = self.record.now() + lasts + self._chance.uniform(*PAUSE_SECONDS)
+        self._due = self.record.now() + lasts + self._chance.uniform(*self._pause)
         if mend is not _nothing:
             self._owed = fault, self.record.now() + lasts, mend
 
