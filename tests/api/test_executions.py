@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from sqlalchemy import event
 from sqlmodel import col, select, update
 
 from pipeline import inspection
@@ -16,6 +15,7 @@ from pipeline.models import Export
 from pipeline.schemas.execution import ExportView
 from tests import builders
 from tests.api.conftest import Desk, execution
+from tests.asked import asked_of
 
 PLAN = builders.plan()
 EXECUTE = "/api/exports/execute"
@@ -208,13 +208,9 @@ def test_an_executed_export_shows_all_of_itself(desk: Desk) -> None:
 
 def test_the_number_of_queries_does_not_grow_with_the_export(desk: Desk) -> None:
     def counted(export_id: str) -> int:
-        seen: list[str] = []
-        listener = lambda *arguments: seen.append(arguments[2])  # noqa: E731
-        event.listen(desk.runtime.db.engine, "before_cursor_execute", listener)
-        with desk.runtime.db.read() as session:
+        with asked_of(desk.runtime.db) as asked, desk.runtime.db.read() as session:
             inspection.read(session, builders.ACCOUNT, export_id)
-        event.remove(desk.runtime.db.engine, "before_cursor_execute", listener)
-        return len(seen)
+        return len(asked)
 
     small = desk.execute(builders.plan(batch="small", units=1, lines=1, packages=1))
     large = desk.execute(builders.plan(batch="large", units=4, lines=9, packages=9, invoice="B"))

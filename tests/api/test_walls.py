@@ -22,6 +22,7 @@ from pipeline.runtime import Runtime
 from pipeline.tenancy import EVERYBODY, NOBODY
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
+from tests.asked import asked_of
 from tests.conftest import OWNER
 from tests.servers import PostgreSQL
 
@@ -146,18 +147,13 @@ def test_whose_rows_are_seen_ends_with_the_transaction(desk: Desk) -> None:
 
 
 def test_whose_rows_are_seen_costs_no_message_of_its_own(desk: Desk) -> None:
-    sent: list[str] = []
-
-    def listen(_: object, __: object, statement: str, *___: object) -> None:
-        sent.append(statement)
-
-    sa.event.listen(desk.runtime.db.engine, "before_cursor_execute", listen)
-    try:
-        with tenancy.acting_for("acc_o'brien%"), desk.runtime.db.read() as session:
-            session.execute(sa.select(1))
-    finally:
-        sa.event.remove(desk.runtime.db.engine, "before_cursor_execute", listen)
-    assert sent == [
+    with (
+        asked_of(desk.runtime.db) as asked,
+        tenancy.acting_for("acc_o'brien%"),
+        desk.runtime.db.read() as session,
+    ):
+        session.execute(sa.select(1))
+    assert asked == [
         "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL exports.account = 'acc_o''brien%%'",
         "SELECT 1",
     ]

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
 from sqlmodel import col, select
 
 from pipeline import handoff, notifications
@@ -17,6 +16,7 @@ from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MESSAGES, MessageType
 from pipeline.states import DeliveryState
 from tests import builders
+from tests.asked import asked_of
 from tests.deliveries import exports
 
 FORBIDDEN = (
@@ -162,19 +162,9 @@ def test_message_id_differs_by_revision_audience_type_and_subject() -> None:
 
 
 def statements(runtime: Runtime, export: exports.Ready) -> int:
-    count = 0
-
-    def counted(*_: object) -> None:
-        nonlocal count
-        count += 1
-
-    engine: Engine = runtime.db.engine
-    event.listen(engine, "before_cursor_execute", counted)
-    try:
+    with asked_of(runtime.db) as asked:
         exports.hand_off(runtime, export)
-    finally:
-        event.remove(engine, "before_cursor_execute", counted)
-    return count
+    return len(asked)
 
 
 def test_10_000_packages_hand_off_with_as_many_statements_as_two(runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from pipeline import delivery, replays
@@ -18,6 +18,7 @@ from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MessageType
 from pipeline.schemas.replays import ReplayReport, ReplayRequest
 from tests import builders
+from tests.asked import asked_of
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.endpoint import Endpoint, Script
@@ -164,21 +165,14 @@ def test_pages_follow_each_other_with_one_update_each(
     monkeypatch.setattr(replays, "EXPORTS_A_PAGE", 2)
     runtime = furnished(opened(), endpoint(), endpoint())
     ids = [handed_off(runtime, f"batch_{n}") for n in range(5)]
-    updates: list[str] = []
-
-    def counted(*arguments: Any) -> None:
-        if arguments[2].startswith("UPDATE deliveries"):
-            updates.append(arguments[2])
-
-    event.listen(runtime.db.engine, "before_cursor_execute", counted)
-    pages = [replayed(runtime, WAREHOUSE)]
-    while (before := pages[-1][0]).next is not None:
-        pages.append(replayed(runtime, WAREHOUSE, until=before.until.isoformat(), after=before.next))
-    event.remove(runtime.db.engine, "before_cursor_execute", counted)
+    with asked_of(runtime.db) as asked:
+        pages = [replayed(runtime, WAREHOUSE)]
+        while (before := pages[-1][0]).next is not None:
+            pages.append(replayed(runtime, WAREHOUSE, until=before.until.isoformat(), after=before.next))
 
     assert [(page.messages, page.exports) for page, _ in pages] == [(4, 2), (4, 2), (2, 1)]
     assert [lane.export_id for _, lanes in pages for lane in lanes] == sorted(ids)
-    assert len(updates) == 3
+    assert sum(each.startswith("UPDATE deliveries") for each in asked) == 3
 
 
 def test_an_export_is_never_split_between_pages(
