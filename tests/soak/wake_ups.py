@@ -24,8 +24,9 @@ def _unreliable(*args: Any, **kwargs: Any) -> Any:
     if not (kwargs.get("headers") or {}).get("task"):
         return _publish(*args, **kwargs)
     # Each process has a chance of its own: one that is inherited would be the same in all of them.
-    chance = _chances.setdefault(os.getpid(), random.Random(f"{os.environ.get('SOAK_SEED')}/{os.getpid()}"))
-    if chance.random() < LOST:
+    if (pid := os.getpid()) not in _chances:
+        _chances[pid] = random.Random(f"{os.environ.get('SOAK_SEED')}/{pid}")
+    if _chances[pid].random() < LOST:
         return None
     _publish(*args, **kwargs)
     return _publish(*args, **kwargs)
