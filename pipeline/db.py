@@ -90,6 +90,24 @@ def _sqlite_now(element: database_now, compiler: Any, **kwargs: Any) -> str:
     return f"exports_now({compiler.process(element.clauses, **kwargs)})"
 
 
+class statement_now(database_now):  # noqa: N801
+    """The same clock as it stood when the statement began: what an index is searched by.
+
+    A moment that moves while a statement runs is no border in an index to PostgreSQL, which then reads all that the index
+    holds. It is older than `database_now` by what the statement waited for locks: claim and record by that.
+    """
+
+    inherit_cache = True
+
+
+@compiles(statement_now, "postgresql")
+def _postgresql_statement_now(element: statement_now, compiler: Any, **kwargs: Any) -> str:
+    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kwargs)}))"
+
+
+compiles(statement_now, "sqlite")(_sqlite_now)
+
+
 class Database:
     """An engine with our settings, and the sessions on it."""
 

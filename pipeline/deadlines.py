@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from pipeline import events, notifications
-from pipeline.db import database_now
+from pipeline.db import database_now, statement_now
 from pipeline.events import EventType, NewEvent
 from pipeline.models import BrokerSubmission, Export
 from pipeline.notifications import Lane, LateRung
@@ -29,7 +29,7 @@ def overdue(runtime: Runtime) -> list[Lane]:
         select(col(BrokerSubmission.id), col(BrokerSubmission.export_id))
         .join(Export, col(Export.id) == col(BrokerSubmission.export_id))
         .where(
-            col(BrokerSubmission.deadline_at) <= database_now(),
+            col(BrokerSubmission.deadline_at) <= statement_now(),
             col(BrokerSubmission.overdue_at).is_(None),
             col(Export.state) != ExportState.SUPERSEDED.value,
         )

@@ -28,7 +28,7 @@ from pipeline.claims import (
     still_holds,
 )
 from pipeline.customs import treatment
-from pipeline.db import changed, database_now, table
+from pipeline.db import changed, database_now, statement_now, table
 from pipeline.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
@@ -327,7 +327,7 @@ def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None 
         select(col(Step.export_id), col(Step.unit_no), col(Step.name))
         .where(
             col(Step.state) == StepState.OWED.value,
-            col(Step.due_at) <= database_now(),
+            col(Step.due_at) <= statement_now(),
             of_unended(col(Step.export_id)),
             made_of(col(Step.export_id), [*SPECS], len(SPECS)),
         )

@@ -21,7 +21,7 @@ from config.settings import Settings
 from pipeline import acknowledgements, breaker, letters, links, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import Attachment, OutgoingMessage, Target
-from pipeline.db import changed, database_now, utc_now
+from pipeline.db import changed, database_now, statement_now, utc_now
 from pipeline.leases import KEEPER, Lease
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner, PartnerChannel
 from pipeline.notifications import BROKER, Lane
@@ -172,7 +172,7 @@ def lane_is_free() -> ColumnElement[bool]:
 def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:
     """Return lanes with something due that nobody holds, and put it off so that other sweeps leave it alone a while."""
     place = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
-    due = and_(claimable(), col(Delivery.due_at) <= database_now())
+    due = and_(claimable(), col(Delivery.due_at) <= statement_now())
     lanes = select(*place).where(due).group_by(*place).order_by(func.min(col(Delivery.due_at))).limit(most)
     found = session.execute(
         update(Delivery)

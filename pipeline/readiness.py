@@ -10,7 +10,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from pipeline import migrations, tenancy
 from pipeline.claims import of_unended
-from pipeline.db import database_now
+from pipeline.db import database_now, statement_now
 from pipeline.errors import DatabaseBusy
 from pipeline.lanes import claimable, lane_is_free
 from pipeline.migrations import Standing
@@ -98,10 +98,10 @@ class _Watch:
 
     def _forgotten(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
         # What waits for a message is due again when that has been under way for as long as it may be.
-        return col(model.due_at) <= database_now(self.stalled - self.patience)
+        return col(model.due_at) <= statement_now(self.stalled - self.patience)
 
     def _put_off(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
-        lately = col(model.due_at) > database_now(self.stalled - self.patience)
+        lately = col(model.due_at) > statement_now(self.stalled - self.patience)
         return and_(col(model.stalled_since).is_not(None), lately)
 
     def _left_lying(self, model: type[Step | Delivery]) -> ColumnElement[bool]:

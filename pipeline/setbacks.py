@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline import events, notifications
 from pipeline.claims import at, of, of_unended
-from pipeline.db import database_now
+from pipeline.db import database_now, statement_now
 from pipeline.errors import DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.models import Export, Step
@@ -72,7 +72,7 @@ def space_out(session: Session, settings: Settings) -> None:
     """
     silent = (
         col(Step.state) == StepState.OWED.value,
-        col(Step.due_at) <= database_now(),
+        col(Step.due_at) <= statement_now(),
         col(Step.lease_until) <= database_now(),
         col(Step.error).is_(None),
         col(Step.attempts).between(2, settings.step_max_attempts - 1),
