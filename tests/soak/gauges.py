@@ -15,8 +15,11 @@ from tests.soak.record import Record, Sample
 EVERY_SECONDS: Final = 2.0
 #: What a process loads in its first minute it keeps.
 WARM_SECONDS: Final = 60.0
-#: A slope needs as many samples of warm processes as two minutes have.
+#: A level needs as many samples of warm processes as two minutes have.
 FEWEST: Final = 60
+#: A slope needs as many of one and the same process as five minutes have: until then a worker still comes by what it keeps,
+#: so that whoever is killed every few minutes would seem to grow for ever.
+FEWEST_OF_ONE: Final = 150
 _MEGABYTE: Final = 1_000_000
 
 
@@ -45,15 +48,15 @@ class Gauges:
 
 
 def megabytes_a_minute(samples: Sequence[Sample], program: str) -> float | None:
-    """Return how the program's resident memory grows, by least squares within each of its lives; None where they are short."""
+    """Return how the program's resident memory grows, by least squares within each of its lives; None where all are short."""
     lives: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.program == program and sample.age_seconds >= WARM_SECONDS:
             lives[sample.pid].append(sample)
-    if sum(map(len, lives.values())) < FEWEST:
-        return None
     above = below = 0.0
     for life in lives.values():
+        if len(life) < FEWEST_OF_ONE:
+            continue
         middle = sum(each.at for each in life) / len(life)
         level = sum(each.resident for each in life) / len(life)
         above += sum((each.at - middle) * (each.resident - level) for each in life)

@@ -30,7 +30,7 @@ def good() -> tuple[Record, list[dict[str, Any]]]:
     record = Record(1, began_at=1_000_000.0)
     record.faults.append(Fault("F9", "PostgreSQL ends", 100.0, 102.0, outage=True))
     record.acceptances += [Acceptance(10.0, 0.02), Acceptance(101.0, 9.0), Acceptance(200.0, 0.03)]
-    for number in range(100):
+    for number in range(200):
         age = WARM_SECONDS + 2 * number
         record.samples.append(Sample(age, "worker", 7, age, 200_000_000 + 1_000 * number, 40))
     return record, [export(10, 12), export(101, 160), export(200, 203)]
@@ -159,6 +159,20 @@ def test_process_that_starts_again_begins_at_its_own_level() -> None:
         ]
 
     assert told(restarts)["resident memory of worker, MB/min"].value == pytest.approx(0.03)
+
+
+def test_what_is_killed_every_few_minutes_does_not_grow() -> None:
+    """Each comes by what it keeps: five megabytes in its first minutes, as it was seen."""
+
+    def short_lives(record: Record, _: object) -> None:
+        record.samples = [
+            Sample(life * 300 + age, "worker", life, age, 278_000_000 + int(40_000 * age), 40)
+            for life in range(6)
+            for age in range(0, 240, 2)
+        ]
+
+    slope = told(short_lives)["resident memory of worker, MB/min"]
+    assert (slope.value, slope.reached) == (None, None)
 
 
 def test_outage_is_felt_a_little_longer_than_it_lasts() -> None:
