@@ -16,7 +16,7 @@ from pipeline.bulkhead import Bulkhead, Room, room_of
 from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answers
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.channels.channel import BORDERBUDDY, Target
-from pipeline.db import database_now
+from pipeline.db import database_now, statement_now
 from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, InvalidState, NotFound, Refused
 from pipeline.models import BrokerSubmission, Export, Partner, PartnerChannel
 from pipeline.runtime import Runtime
@@ -175,15 +175,14 @@ def _anything_open(settings: Settings, account_id: str, partner_id: str) -> Sele
 
 def _due_submissions(session: Session, settings: Settings) -> list[Inquiry]:
     often = col(BrokerSubmission.state).in_(UNANSWERED)
-    since = case(
-        (often, database_now(-settings.partner_poll_seconds)),
-        else_=database_now(-settings.partner_poll_seconds * _LESS_OFTEN),
-    )
+    lately = statement_now(-settings.partner_poll_seconds)
+    since = case((often, lately), else_=statement_now(-settings.partner_poll_seconds * _LESS_OFTEN))
     polled_at = col(BrokerSubmission.polled_at)
     ready = and_(
         col(BrokerSubmission.channel) == BORDERBUDDY,
         col(BrokerSubmission.handoff_id).is_not(None),
         polled_at <= since,
+        polled_at <= lately,  # nothing new, but an index can be searched by it
         polled_at > _long_ago(settings),
         _open(settings),
     )
@@ -211,8 +210,8 @@ def _open(settings: Settings) -> ColumnElement[bool]:
     )
 
 
-def _long_ago(settings: Settings) -> database_now:
-    return database_now(-settings.partner_poll_days * _DAY_SECONDS)
+def _long_ago(settings: Settings) -> statement_now:
+    return statement_now(-settings.partner_poll_days * _DAY_SECONDS)
 
 
 def _taken(runtime: Runtime, target: Target, folder: AnswerFolder, name: str, read: Read) -> Read:
