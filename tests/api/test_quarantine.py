@@ -10,6 +10,7 @@ from pipeline.execution import Wake, advance
 from tests import builders
 from tests.api.conftest import Desk, Open
 from tests.api.test_console import browser
+from tests.servers import poll
 
 REASON = "the PDF engine died of SIGSEGV at packing_list.typ"
 
@@ -53,7 +54,7 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: 
     assert Wake(broken, 1, "render_documents") in desk.launches.woken
     desk.run(broken)
     assert client.get(f"/api/exports/{broken}").json()["state"] == "executed"
-    assert "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text
+    poll(lambda: "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text, 30, "it counts as set aside")
 
 
 def test_value_that_is_neither_true_nor_false_is_refused_by_name(desk: Desk) -> None:

@@ -10,15 +10,18 @@ from typing import Any, Final
 import jsonschema
 import pytest
 from fastapi.routing import APIRoute
+from prometheus_client.core import GaugeMetricFamily
 from sqlmodel import col, update
 
 from pipeline import readiness
+from pipeline.api.gauges import Work
 from pipeline.contracts.published import PUBLISHED
 from pipeline.db import database_now
 from pipeline.models import Step
 from pipeline.web import ROUTERS
 from tests import builders
 from tests.api.conftest import Desk, execution
+from tests.asked import asked_of
 from tests.contracts.sent import FORMATS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -100,6 +103,34 @@ def test_work_and_requests_are_counted(desk: Desk) -> None:
     assert 'exports_http_requests_total{method="POST",route="/api/exports/execute",status="202"} 1.0' in text
     assert 'exports_http_requests_total{method="GET",route="/api/exports/{id}",status="404"} 1.0' in text
     assert "exp_none" not in text
+
+
+def test_work_is_counted_for_a_fifth_of_the_time_however_often_it_is_asked_for(desk: Desk) -> None:
+    hands = iter([0, 2, 9.9, 10, 11, 11])
+    work = Work(desk.runtime, lambda: next(hands))
+    with asked_of(desk.runtime.db) as asked:
+        first = work.collect()
+        once = len(asked)
+        assert first
+        assert work.collect() is first
+        assert len(asked) == once  # at 9.9, counted in the two seconds until 2
+        assert work.collect() is not first
+        assert len(asked) == 2 * once
+
+
+def test_who_asks_while_another_counts_is_told_the_last_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, within = Work(desk.runtime), []
+    last = work.collect()
+    monkeypatch.setattr(work, "_until", 0)
+    counted = work._count
+
+    def count() -> list[GaugeMetricFamily]:
+        within.append(work.collect())
+        return counted()
+
+    monkeypatch.setattr(work, "_count", count)
+    assert work.collect() is not last
+    assert within == [last]
 
 
 def test_counts_name_no_account_partner_or_export_and_no_key(desk: Desk) -> None:
