@@ -62,8 +62,8 @@ def data_name(message_type: str) -> str:
 
 
 def paper_name(attachment: Attachment) -> str:
-    """Return what a document is called among the attachments, which know no folders."""
-    return attachment.name.replace("/", "_")
+    """Return what a document is called among the attachments, which know no folders, and whose headers no line breaks."""
+    return "".join(each if each.isprintable() and each != "/" else "_" for each in attachment.name)
 
 
 class EmailChannel:

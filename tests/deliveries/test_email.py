@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
@@ -214,6 +214,7 @@ WORDS = st.text(st.characters(codec="utf-8"), max_size=300)
 
 
 @settings(max_examples=150)
+@example(subject="", text="", name="\x1e")  # a line break to Python, and to no mail server
 @given(subject=WORDS, text=WORDS, name=st.text(st.characters(codec="utf-8", exclude_characters="/"), max_size=60))
 def test_nothing_written_anywhere_adds_a_header_a_recipient_or_a_part(subject: str, text: str, name: str) -> None:
     message = replace(
@@ -225,7 +226,7 @@ def test_nothing_written_anywhere_adds_a_header_a_recipient_or_a_part(subject: s
     try:
         raw = channel(1)._composed(message, [DESK])
     except ChannelRefused:
-        assert not subject.isprintable() or not name.isprintable()
+        assert not subject.isprintable()
         return
     read = Mail("", [], raw).parsed
     expected = ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"]
