@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
 from pipeline import inspection, rendering, setbacks
+from pipeline.customs import treatment
 from pipeline.db import database_now, utc_now
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
@@ -205,6 +206,28 @@ def test_export_that_breaks_the_renderer_is_set_aside_after_five_tries(
     seen = view(house, export_id)
     assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {reason}")
     assert house.events(export_id).count("STEP_RETRIED") == TRIES - 1
+    assert failure(house, export_id)["attempts"] == TRIES
+
+
+def test_step_that_its_worker_goes_on_with_has_as_many_tries_as_any_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(_: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    export_id = house.accept().export_id
+    monkeypatch.setattr(treatment, "line_digests", break_off)
+    assert house.step(export_id, 1, "record_packages") == ("record_packages",)
+    house.finish(export_id)
+    with house.runtime.db.read() as session:
+        retried = session.scalars(
+            select(Event)
+            .where(col(Event.export_id) == export_id, col(Event.type) == "STEP_RETRIED")
+            .order_by(col(Event.seq))
+        ).all()
+    assert [(event.data["step"], event.data["attempt"]) for event in retried] == [
+        ("attach_customs", number) for number in range(1, TRIES)
+    ]
     assert failure(house, export_id)["attempts"] == TRIES
 
 
