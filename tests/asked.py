@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,3 +25,32 @@ def asked_of(database: Database) -> Iterator[list[str]]:
         yield heard
     finally:
         event.remove(database.engine, "before_cursor_execute", hear)
+
+
+@contextmanager
+def explained(database: Database) -> Iterator[list[str]]:
+    """Give how each statement is carried out, line by line, by an index wherever one can be: with few rows none would be."""
+    plans: list[str] = []
+
+    def explain(_: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
+        if not statement.startswith(("UPDATE", "SELECT")):
+            return
+        asks = cursor.connection.cursor()
+        if not database.is_sqlite:
+            asks.execute("SET LOCAL enable_seqscan = off")
+        asks.execute(f"EXPLAIN {'QUERY PLAN' if database.is_sqlite else ''} {statement}", parameters)
+        plans.extend(str(row[-1]) for row in asks.fetchall())
+
+    event.listen(database.engine, "before_cursor_execute", explain)
+    try:
+        yield plans
+    finally:
+        event.remove(database.engine, "before_cursor_execute", explain)
+
+
+def searches(plans: Sequence[str], index: str, border: str) -> bool:
+    """Tell whether an index is searched from or to a border (`due_at <=`), and not read whole."""
+    column, bound = border.split()
+    sqlite = rf"INDEX {index} \(.*{column}{bound[0]}\?"
+    postgresql = rf"\b{index}\b.*\n +Index Cond: .*\b{column} {bound} "
+    return re.search(f"{sqlite}|{postgresql}", "\n".join(plans)) is not None

@@ -131,6 +131,7 @@ class Attempt(SQLModel, table=True):
     """Each try of a delivery; only ever added to."""
 
     __tablename__ = "attempts"
+    __table_args__ = (Index("ix_attempts_at", "at"),)
 
     delivery_id: str = Field(primary_key=True, foreign_key="deliveries.id")
     number: int = Field(primary_key=True)

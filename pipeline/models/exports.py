@@ -103,6 +103,12 @@ class Step(SQLModel, table=True):
         Index(
             "ix_steps_due_at", "due_at", postgresql_where=text("state = 'owed'"), sqlite_where=text("state = 'owed'")
         ),
+        Index(
+            "ix_steps_finished_at",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+            sqlite_where=text("finished_at IS NOT NULL"),
+        ),
     )
 
     export_id: str = Field(primary_key=True, foreign_key="exports.id")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import update
 from sqlmodel import col
 
 from pipeline import delivery, partners, readiness
+from pipeline.db import database_now
 from pipeline.execution import Wake, advance, owed_again
-from pipeline.models import Delivery
+from pipeline.models import Delivery, Step
 from tests import builders
+from tests.asked import explained, searches
 from tests.execution.conftest import House
 from tests.faults.matrix import alone
 
@@ -41,6 +45,22 @@ def handed_off(house: House) -> str:
         ]
     advance(house.runtime, export_id, 0, "hand_off")
     return export_id
+
+
+def test_whether_anything_moved_lately_is_looked_up_and_not_read_through(
+    make_house: Callable[[str], House], database_url: str
+) -> None:
+    """It is asked while much waits, by whoever reaches the port, of tables that grow for years."""
+    house = make_house(database_url)
+    handed_off(house)
+    house.accept(builders.plan(batch="later"))
+    with house.runtime.db.write() as session:
+        for model in (Step, Delivery):
+            session.execute(update(model).where(col(model.due_at).is_not(None)).values(due_at=database_now(-3600)))
+    with explained(house.runtime.db) as plans:
+        failing(house)
+    assert searches(plans, "ix_steps_finished_at", "finished_at >"), plans
+    assert searches(plans, "ix_attempts_at", "at >"), plans
 
 
 def test_idle_service_is_ready_however_long_it_is_idle(house: House) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
 from kombu.serialization import dumps
-from sqlalchemy import event
 
 from config.celery import app
 from pipeline import dispatch, polling
-from pipeline.db import Database
 from pipeline.execution import STEPS, Wake, owed_again
 from tests import builders
-from tests.asked import asked_of
+from tests.asked import asked_of, explained, searches
 from tests.execution.conftest import House
 from tests.faults.matrix import alone
 
@@ -64,35 +60,10 @@ def test_sweep_looks_at_nothing_that_is_due_later(
 ) -> None:
     """A partner that is away may be owed a hundred thousand messages: an index is searched, and up to this moment alone."""
     house = make_house(database_url)
-    plans: list[str] = []
-    with explained(house.runtime.db, plans):
+    with explained(house.runtime.db) as plans:
         owed_again(house.runtime)
         polling.due(house.runtime)
-    found, index = "\n".join(plans), f"ix_{table}_{column}"
-    by = (
-        rf"{index} \(.*{column}<\?\)" if house.runtime.db.is_sqlite else rf"{index}\b.*\n +Index Cond: .*\b{column} <= "
-    )
-    assert re.search(by, found), found
-
-
-@contextmanager
-def explained(database: Database, plans: list[str]) -> Iterator[None]:
-    """Add how each statement is carried out, by an index wherever there is one for it: with few rows PostgreSQL takes none."""
-
-    def explain(_: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
-        if not statement.startswith(("UPDATE", "SELECT")):
-            return
-        asks = cursor.connection.cursor()
-        if not database.is_sqlite:
-            asks.execute("SET LOCAL enable_seqscan = off")
-        asks.execute(f"EXPLAIN {'QUERY PLAN' if database.is_sqlite else ''} {statement}", parameters)
-        plans.extend(str(row[-1]) for row in asks.fetchall())
-
-    event.listen(database.engine, "before_cursor_execute", explain)
-    try:
-        yield
-    finally:
-        event.remove(database.engine, "before_cursor_execute", explain)
+    assert searches(plans, f"ix_{table}_{column}", f"{column} <="), plans
 
 
 @alone("F29")
