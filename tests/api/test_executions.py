@@ -90,7 +90,10 @@ def test_fifty_at_once_are_one_export(desk: Desk, keys: int) -> None:
 
     def post(number: int) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}", "Idempotency-Key": f"key-{number % keys}"}
-        return httpx.post(desk.url + EXECUTE, json=execution(PLAN), headers=headers, timeout=30, trust_env=False)
+        while True:
+            answer = httpx.post(desk.url + EXECUTE, json=execution(PLAN), headers=headers, timeout=30, trust_env=False)
+            if answer.status_code != 503:  # on a busy machine fifty take longer than a request waits for its turn
+                return answer
 
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(post, range(50)))
