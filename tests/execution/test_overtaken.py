@@ -10,12 +10,13 @@ from sqlalchemy import update
 from sqlmodel import Session, col
 
 from pipeline import delivery, events, execution, setbacks
-from pipeline.claims import claim
+from pipeline.claims import claim, still_holds
 from pipeline.errors import InvalidState, Retryable, Terminal
 from pipeline.execution import SPECS, Wake
 from pipeline.interventions import cancel, retry
-from pipeline.models import Step
+from pipeline.models import Export, LineTreatment, Step
 from pipeline.schemas.messages import MessageType
+from pipeline.states import StepState
 from pipeline.steps import StepContext
 from tests import builders
 from tests.execution.conftest import House
@@ -131,3 +132,29 @@ def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_fa
     with house.runtime.db.read() as session:
         step = session.get_one(Step, (export_id, 2, "record_packages"))
         assert (step.state, step.lease_until, step.error) == ("owed", None, "nor can this")
+
+
+def test_step_is_its_callers_until_another_has_taken_it_or_it_is_done(house: House) -> None:
+    export_id = house.accept().export_id
+    first = claimed(house, export_id)
+    assert still_holds(house.runtime, first)
+    house.clock.pass_seconds(house.runtime.settings.lease_seconds + 1)
+    second = claimed(house, export_id)
+    assert (still_holds(house.runtime, first), still_holds(house.runtime, second)) == (False, True)
+    with house.runtime.db.write() as session:
+        session.execute(update(Step).where(col(Step.export_id) == export_id).values(state=StepState.DONE.value))
+    assert not still_holds(house.runtime, second)
+
+
+def test_facts_that_collide_with_what_is_recorded_end_the_export_and_say_so(house: House) -> None:
+    """Tried again they would collide again."""
+    export_id, other = house.accept().export_id, house.accept(builders.plan(batch="other")).export_id
+    house.step(other, 1, "record_packages")
+    with house.runtime.db.write() as session:
+        session.execute(update(LineTreatment).where(col(LineTreatment.export_id) == other).values(export_id=export_id))
+    assert house.step(export_id, 1, "record_packages") == ("record_packages",)
+    with house.runtime.db.read() as session:
+        failed = session.get_one(Export, export_id)
+    assert failed.state == "failed"
+    assert str(failed.failure).startswith("attach_customs: attach_customs collides with what is recorded: ")
+    assert house.events(export_id).count("STEP_RETRIED") == 0
