@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,11 +20,8 @@ def asked_of(database: Database) -> Iterator[list[str]]:
     def hear(_: Any, __: Any, statement: str, *___: Any) -> None:
         heard.append(statement)
 
-    event.listen(database.engine, "before_cursor_execute", hear)
-    try:
+    with _told_first(database, hear):
         yield heard
-    finally:
-        event.remove(database.engine, "before_cursor_execute", hear)
 
 
 @contextmanager
@@ -41,11 +38,17 @@ def explained(database: Database) -> Iterator[list[str]]:
         asks.execute(f"EXPLAIN {'QUERY PLAN' if database.is_sqlite else ''} {statement}", parameters)
         plans.extend(str(row[-1]) for row in asks.fetchall())
 
-    event.listen(database.engine, "before_cursor_execute", explain)
-    try:
+    with _told_first(database, explain):
         yield plans
+
+
+@contextmanager
+def _told_first(database: Database, listener: Callable[..., None]) -> Iterator[None]:
+    event.listen(database.engine, "before_cursor_execute", listener)
+    try:
+        yield
     finally:
-        event.remove(database.engine, "before_cursor_execute", explain)
+        event.remove(database.engine, "before_cursor_execute", listener)
 
 
 def searches(plans: Sequence[str], index: str, border: str) -> bool:

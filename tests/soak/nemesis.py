@@ -52,9 +52,7 @@ def _nothing() -> None:
 class Nemesis:
     """One fault after the other, each with the same chance of its kind's weight; the thread that calls `tick` does it all."""
 
-    def __init__(
-        self, site: Site, record: Record, shift: Path, exports: list[str], pause: tuple[float, float] = PAUSE_SECONDS
-    ) -> None:
+    def __init__(self, site: Site, record: Record, shift: Path, exports: list[str], pause: tuple[float, float]) -> None:
         assert site.database is not None
         assert site.message_broker is not None
         self.site, self.record = site, record
