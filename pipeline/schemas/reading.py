@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import SchemaValidator
 
 from pipeline.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
 from pipeline.schemas.problems import Issue
@@ -17,9 +19,16 @@ M = TypeVar("M", bound=BaseModel)
 
 #: Values in one body: JSON of two bytes a value grows a hundredfold in memory, so bytes alone are no bound.
 _MAX_VALUES: Final = 2_000_000
+#: Members of one object: no schema has a tenth of them, and each that is unknown would be an issue of its own.
+_MAX_MEMBERS: Final = 1_000
+#: Values up to which every issue is looked for, and how many are then named or counted. `{}` in a list can be a dozen of them,
+#: each of them two hundred bytes as it is found and a kilobyte once it is told.
+_ALL_ISSUES_WITHIN: Final = 20_000
+_MAX_COUNTED: Final = 1_000
 _MAX_ISSUES: Final = 100
 
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+# One that is not closed is one match, too: else each quote in it would begin another look at all the rest.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 # An escape that is not itself escaped.
 _ZERO = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _PREAMBLE = re.compile(r"^[A-Z][A-Za-z ]* should ")
@@ -61,15 +70,15 @@ def parse(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
     """Return the model that the JSON object `raw` is.
 
     Raises InvalidRequest where it is no JSON object, PayloadTooLarge where it is nested too deep or has too many
-    values, and ValidationFailed, naming every invalid field by JSON Pointer, where it does not fit the model.
+    values, and ValidationFailed, naming every invalid field by JSON Pointer, where it does not fit the model: of a
+    large body, or where more than a thousand are invalid, those of the first invalid entry of each list.
     """
-    check_shape(raw, max_depth)
+    values = check_shape(raw, max_depth)
     tree = load(raw)
     if not isinstance(tree, dict):
         raise InvalidRequest("the body must be a JSON object, such as {...}")
     try:
-        # Strict, and by the names of the contract alone: "yes" is no boolean, and a number no date.
-        parsed = Parsed(model.model_validate_json(raw, strict=True, by_alias=True, by_name=False), tree)
+        parsed = Parsed(_fitted(raw, model, values), tree)
     except ValidationError as error:
         raise refusal(error, tree) from None
     if has_zero_character(raw):
@@ -93,23 +102,29 @@ def _zeros(tree: object, here: str = "") -> Iterator[str]:
         yield from _zeros(inner, f"{here}/{pointer([name]).removeprefix('/')}")
 
 
-def check_shape(raw: bytes, max_depth: int) -> None:
-    """Raise PayloadTooLarge where JSON is nested too deep or has too many values; it need not be JSON."""
+def check_shape(raw: bytes, max_depth: int) -> int:
+    """Return about how many values JSON has, each object and list twice; it need not be JSON.
+
+    Raises PayloadTooLarge where it is nested too deep or has too many.
+    """
     outside = _STRING.sub(b"", raw)
     brackets = outside.translate(None, _NO_BRACKETS)
-    if outside.count(b",") + len(brackets) > _MAX_VALUES:
+    values = outside.count(b",") + len(brackets)
+    if values > _MAX_VALUES:
         raise PayloadTooLarge(f"the body holds more than {_MAX_VALUES} values; split the plan")
     depth = 0
     for bracket in brackets:
         depth += _DEPTH_CHANGE[bracket]
         if depth > max_depth:
             raise PayloadTooLarge(f"the body is nested deeper than {max_depth} levels; flatten it")
+    return values
 
 
 def load(raw: bytes) -> Any:  # JSON is any of its types
     """Return the JSON value; its depth must have been checked.
 
-    Raises InvalidRequest where it is no JSON, names a member twice, or holds a number that JSON does not have.
+    Raises InvalidRequest where it is no JSON, names a member twice, or holds a number that JSON does not have, and
+    PayloadTooLarge where an object has more members than any schema.
     """
     try:
         return json.loads(raw.decode(), object_pairs_hook=_members, parse_constant=_no_number)
@@ -120,6 +135,37 @@ def load(raw: bytes) -> Any:  # JSON is any of its types
         raise InvalidRequest(f"the body is not JSON at {where}: {error.msg[:1].lower()}{error.msg[1:]}") from None
     except ValueError:
         raise InvalidRequest("the body is not JSON: a number has too many digits; send decimals as strings") from None
+
+
+def _fitted(raw: bytes, model: type[M], values: int) -> M:
+    # Strict, and by the names of the contract alone: "yes" is no boolean, and a number no date.
+    if values <= _ALL_ISSUES_WITHIN:
+        try:
+            return model.model_validate_json(raw, strict=True, by_alias=True, by_name=False)
+        except ValidationError as error:
+            if error.error_count() <= _MAX_COUNTED:
+                raise
+    fitted: M = _hasty(model).validate_json(raw, strict=True, by_alias=True, by_name=False)
+    return fitted
+
+
+@cache
+def _hasty(model: type[BaseModel]) -> SchemaValidator:
+    """Return the validator of `model` that leaves each list at its first invalid entry.
+
+    Pydantic collects all issues before anybody can count them, and has no other bound than this one.
+    """
+    # Else the models inside would be validated by their own validators, whose lists go on to their ends.
+    return SchemaValidator(_left_early(model.__pydantic_core_schema__), _use_prebuilt=False)
+
+
+def _left_early(schema: Any) -> Any:  # a part of a core schema is of any type
+    if isinstance(schema, Mapping):
+        made = {name: _left_early(part) for name, part in schema.items()}
+        return made | {"fail_fast": True} if made.get("type") == "list" else made
+    if isinstance(schema, list | tuple):
+        return type(schema)(_left_early(part) for part in schema)
+    return schema
 
 
 def refusal(error: ValidationError, body: Any) -> ValidationFailed:
@@ -151,6 +197,10 @@ def pointer(way: Sequence[str | int]) -> str:
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > _MAX_MEMBERS:
+        raise PayloadTooLarge(
+            f"an object has more than {_MAX_MEMBERS} members; remove those that are not of the schema"
+        )
     members = dict(pairs)
     if len(members) != len(pairs):
         names = [name for name, _ in pairs]

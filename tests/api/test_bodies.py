@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.errors import InvalidRequest, PayloadTooLarge, Refused, ValidationFailed
+from pipeline.schemas import reading
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.reading import check_shape, load, parse
@@ -138,6 +139,48 @@ def test_a_hundred_issues_are_shown_and_the_rest_counted() -> None:
         parse(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refused.value.details is not None
     assert (len(refused.value.details["issues"]), refused.value.details["issuesLeftOut"]) == (100, 50)
+
+
+@pytest.mark.parametrize(("units", "lines"), [(1, 1_000), (100, 3_000), (1_000, 300)])
+def test_of_very_many_issues_those_of_the_first_entry_are_found_and_no_others(units: int, lines: int) -> None:
+    """Twelve kilobytes could be forty thousand issues, and a megabyte more of them than fit into memory."""
+    wrong = builders.plan() | {"units": [{"lines": [{}] * lines}] * units}
+    with pytest.raises(ValidationFailed) as refused:
+        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+    assert refused.value.details is not None
+    assert "issuesLeftOut" not in refused.value.details
+    paths = {issue["path"] for issue in refused.value.details["issues"]}
+    assert {"/units/0/unitRef", "/units/0/packages", "/units/0/lines/0/htsCode"} <= paths
+    assert not any(path.startswith(("/units/1", "/units/0/lines/1")) for path in paths)
+
+
+def test_a_large_plan_that_is_sound_is_read_as_a_small_one() -> None:
+    plan = builders.plan(lines=1_000, packages=10)
+    raw = json.dumps(plan).encode()
+    assert check_shape(raw, 32) > reading._ALL_ISSUES_WITHIN
+    assert parse(raw, Plan, max_depth=32).model == Plan.model_validate_json(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'"' + b'\\"' * 2_000_000,
+        b'{"a": "' + b'\\"' * 2_000_000,
+        b'"\\\\' * 1_000_000 + b"\\",
+        b"\\" * 2_000_000,
+    ],
+)
+def test_a_text_that_does_not_end_is_looked_through_once(raw: bytes) -> None:
+    """Were each quote in it the beginning of another look at all the rest, this would take hours."""
+    check_shape(raw, 32)
+
+
+def test_an_object_of_very_many_members_is_refused() -> None:
+    """No schema has so many, and each would be an issue of its own."""
+    many = {f"m{number}": 0 for number in range(1_000)}
+    load(json.dumps(many).encode())
+    with pytest.raises(PayloadTooLarge, match="more than 1000 members"):
+        load(json.dumps(many | {"more": 0}).encode())
 
 
 @pytest.mark.parametrize("raw", [b"{", b'{"a"}', b'{"a":1,}', b"\x00", b'{"a":"\x01"}', b'"\\ud800', b"{}{}", b"'a'"])
