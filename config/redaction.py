@@ -40,8 +40,8 @@ _BEFORE_A_VALUE: Final = (
     rf"""(?:{_ANY_NAME}[\w-]{{0,30}}{_NO_FACT}(?:[\\"']*+\s*+=|[\\"']++\s*+:)"""
     rf"""|(?<![a-z]){_ANY_NAME}s?(?:[_-][\w-]{{1,30}})?{_NO_FACT}\s*+:)\s*+"""
 )
-# In quotes up to the same quotes, which may be those of a text within a text; else up to a blank.
-_VALUE: Final = r"""(?:\[hidden\]|[bru]{0,2}(?:"(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?)|(?P<quotes>\\+["']).*?(?:(?P=quotes)|\Z)|\S++)"""
+# In quotes up to the same quotes, which may be those of a text within a text, six deep; else up to a blank.
+_VALUE: Final = r"""(?:\[hidden\]|[bru]{0,2}(?:"(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?)|(?P<quotes>\\{1,64}+["']).*?(?:(?P=quotes)|\Z)|\S++)"""
 
 
 def _without_credentials(found: re.Match[str]) -> str:

@@ -161,6 +161,7 @@ def test_what_cannot_be_printed_is_named_and_breaks_nothing() -> None:
         'password="' * 10_000,
         'password\\"' * 10_000,
         "secret=\\'x" * 10_000,
+        "token=" + "\\" * 40_000 + '"' + "\\" * 40_000,
         "token-" * 15_000,
         "bearer " + " " * 100_000,
         "http://a" * 10_000,
