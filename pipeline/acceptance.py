@@ -20,7 +20,6 @@ from pipeline.db import database_now, table, utc_now
 from pipeline.errors import (
     DatabaseBusy,
     IdempotencyInProgress,
-    IdempotencyKeyReused,
     InvalidAccountScope,
     PlanNotExecutable,
     RateLimited,
@@ -29,8 +28,9 @@ from pipeline.errors import (
 from pipeline.events import EventType, NewEvent, chained
 from pipeline.execution import first_steps
 from pipeline.failpoints import failpoint
+from pipeline.idempotency import Acceptance, Answer
 from pipeline.ids import new_id
-from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
+from pipeline.models import Event, Export, ExportUnit, PlanSnapshot, Step
 from pipeline.notifications import Lane
 from pipeline.plans import (
     UNHASHED,
@@ -68,60 +68,9 @@ _UNENDED: Final = select(func.count()).select_from(
 )
 _INTO: Final = tuple(insert(table(model)) for model in (Export, ExportUnit, Step, Event))
 
-_answers = table(IdempotencyRecord).c
-_ANSWERED: Final = select(_answers.fingerprint, _answers.export_id, _answers.status, _answers.body).where(
-    _answers.account_id == bindparam("of_account"), _answers.key == bindparam("of_key")
-)
-_ANSWER: Final = insert(table(IdempotencyRecord))
-
 
 class Overtaken(Exception):
     """Another request wrote what this one was about to write."""
-
-
-@dataclass(frozen=True)
-class Acceptance:
-    """The answer to a request to execute: `created` where this very request made the export, of so many `units`.
-
-    `lanes` are owed something new by it.
-    """
-
-    export_id: str
-    status: int
-    body: str
-    created: bool = False
-    replayed: bool = False
-    units: int = 0
-    lanes: tuple[Lane, ...] = ()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Where the answer to a request is kept, for whoever sends its idempotency key again."""
-
-    account_id: str
-    key: str | None
-    fingerprint: str
-
-    def known(self, session: Session) -> Acceptance | None:
-        """Return the answer that the key had before; raises IdempotencyKeyReused where that was to another request."""
-        if self.key is None:
-            return None
-        record = session.execute(_ANSWERED, {"of_account": self.account_id, "of_key": self.key}).first()
-        if record is None:
-            return None
-        if record.fingerprint != self.fingerprint:
-            raise IdempotencyKeyReused(
-                "this idempotency key was used with another body; take a new key for a new request",
-                field="Idempotency-Key",
-            )
-        return Acceptance(record.export_id, record.status, record.body, replayed=True)
-
-    def remember(self, session: Session, export_id: str, body: str) -> None:
-        """Write the answer down, if the request has a key."""
-        if self.key is not None:
-            row = {"account_id": self.account_id, "key": self.key, "fingerprint": self.fingerprint}
-            session.execute(_ANSWER, row | {"export_id": export_id, "status": 202, "body": body})
 
 
 @dataclass(frozen=True)
@@ -145,7 +94,7 @@ class NewExport:
         """Write it, and the answer; raises UnknownPartner."""
         rows = self.rows
         check_partners(session, caller, self.read.plan)
-        rows.export.plan_id, _ = keep(session, caller.account_id, self.read, self.document)
+        rows.export.plan_id, _ = keep(session, caller, self.read, self.document)
         for into, written in zip(_INTO, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [row.model_dump() for row in written])
         answer.remember(session, rows.export.id, self.body)
@@ -174,12 +123,12 @@ def accept(
     if request.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
     sent = sent_plan(request, raw_plan)
-    answer = Answer(caller.account_id, idempotency_key, fingerprint(request, sent))
+    answer = Answer.to(caller, idempotency_key, fingerprint(request, sent))
 
     def once() -> Acceptance:
         with runtime.db.read() as session:
             known = answer.known(session)
-            executed = executed_export(session, caller.account_id, request.batch_id)
+            executed = executed_export(session, caller, request.batch_id)
         if known is not None:
             return known
         wanted = wanted_plan(runtime, caller, request, sent)

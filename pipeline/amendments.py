@@ -10,9 +10,7 @@ from sqlmodel import Session, col
 
 from pipeline import events, inspection, withdrawals
 from pipeline.acceptance import (
-    Acceptance,
     Amended,
-    Answer,
     NewExport,
     Overtaken,
     fingerprint,
@@ -26,6 +24,7 @@ from pipeline.accounts import Caller
 from pipeline.errors import InsufficientRole, InvalidAccountScope, InvalidState, ValidationFailed
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
+from pipeline.idempotency import Acceptance, Answer
 from pipeline.interventions import Expects
 from pipeline.models import Export, ExportUnit, Package, Step
 from pipeline.moves import move
@@ -60,15 +59,15 @@ def amend(
     if request.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
     sent = sent_plan(request, raw_plan)
-    answer = Answer(caller.account_id, idempotency_key, fingerprint(request, sent, amends=export_or_batch_id))
+    answer = Answer.to(caller, idempotency_key, fingerprint(request, sent, amends=export_or_batch_id))
 
     def once() -> Acceptance:
         with runtime.db.read() as session:
             known = answer.known(session)
             if known is not None:
                 return known
-            old = inspection.find(session, caller.account_id, export_or_batch_id)
-            newest = executed_export(session, caller.account_id, old.batch_id) or old
+            old = inspection.find(session, caller.account_id, export_or_batch_id, test=caller.test)
+            newest = executed_export(session, caller, old.batch_id) or old
             if expects is not None:
                 expects(inspection.read(session, caller.account_id, old.id))
             amended = Amended(old, _package_numbers(session, old.id))

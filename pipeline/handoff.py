@@ -193,6 +193,7 @@ def _superseded(session: Session, context: StepContext) -> messages.SupersededHa
         .where(
             col(Export.account_id) == context.account_id,
             col(Export.batch_id) == context.batch_id,
+            col(Export.test) == context.test,
             col(Export.revision) < context.revision,
             col(BrokerSubmission.partner_id) == context.broker_id,
         )

@@ -13,7 +13,7 @@ from sqlmodel import Session, col
 from pipeline.models import Export, ExportUnit, Package
 from pipeline.schemas.plan import Plan, Unit
 from pipeline.schemas.problems import Finding
-from pipeline.steps import plan_unit
+from pipeline.steps import StepContext, plan_unit
 
 #: How many labels one query asks after: databases bound the parameters of a statement.
 _IN_ONE_QUERY: Final = 1_000
@@ -22,8 +22,8 @@ _IN_ONE_QUERY: Final = 1_000
 _Held = tuple[frozenset[tuple[str, str, Decimal]], frozenset[str]]
 
 
-def carried(session: Session, account_id: str, batch_id: str, revision: int, unit: Unit) -> dict[str, str]:
-    """Return the SSCCs, by packageRef, that packages of the unit keep from an earlier revision.
+def carried(session: Session, of: Export | StepContext, revision: int, unit: Unit) -> dict[str, str]:
+    """Return the SSCCs, by packageRef, that packages of the unit keep from revisions of the export before `revision`.
 
     Kept is what we issued, by the newest earlier revision that recorded the unit, to a package of the same name that holds
     the same goods and packages; not what the plan labels itself now, nor what another batch carries by now.
@@ -32,8 +32,9 @@ def carried(session: Session, account_id: str, batch_id: str, revision: int, uni
         select(ExportUnit)
         .join(Export, col(Export.id) == col(ExportUnit.export_id))
         .where(
-            col(Export.account_id) == account_id,
-            col(Export.batch_id) == batch_id,
+            col(Export.account_id) == of.account_id,
+            col(Export.batch_id) == of.batch_id,
+            col(Export.test) == of.test,
             col(Export.revision) < revision,
             col(ExportUnit.unit_ref) == unit.unit_ref,
             exists().where(
@@ -62,7 +63,7 @@ def carried(session: Session, account_id: str, batch_id: str, revision: int, uni
         for package in unit.packages
         if package.sscc is None and package.package_ref in issued and package.package_ref in same
     }
-    elsewhere = {sscc for sscc, _ in carriers(session, account_id, kept.values(), batch_id)}
+    elsewhere = {sscc for sscc, _ in carriers(session, of.account_id, kept.values(), of.batch_id)}
     return {ref: sscc for ref, sscc in kept.items() if sscc not in elsewhere}
 
 
@@ -90,7 +91,7 @@ def check_kept(session: Session, amends: Export, plan: Plan, places: Mapping[str
     for unit in plan.units:
         if unit.unit_ref not in issued:
             continue
-        kept = carried(session, amends.account_id, amends.batch_id, amends.revision + 1, unit)
+        kept = carried(session, amends, amends.revision + 1, unit)
         for ref, sscc in kept.items():
             if sscc in places:
                 yield Finding(
@@ -119,6 +120,7 @@ def _units_issued(session: Session, amends: Export, numbers: list[str]) -> set[s
                 .where(
                     col(Export.account_id) == amends.account_id,
                     col(Export.batch_id) == amends.batch_id,
+                    col(Export.test) == amends.test,
                     col(Package.sscc).in_(numbers[first : first + _IN_ONE_QUERY]),
                     col(Package.sscc_issued).is_(True),
                 )

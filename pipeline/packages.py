@@ -85,8 +85,7 @@ def check_recorded(session: Session, account_id: str, plan: Plan, amends: Export
             remedy="Give the package a label of its own, or cancel the other export.",
             source=_GS1,
         )
-        for sscc, export_id in labels.carriers(session, account_id, places)
-        if amends is None or export_id != amends.id
+        for sscc, export_id in labels.carriers(session, account_id, places, plan.batch_id)
     ]
     if amends is not None:
         found += labels.check_kept(session, amends, plan, places)
@@ -278,11 +277,7 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
     """
     row = unit_row(session, context)
     unit = plan_unit(row)
-    kept = (
-        labels.carried(session, context.account_id, context.batch_id, context.revision, unit)
-        if context.revision > 1
-        else {}
-    )
+    kept = labels.carried(session, context, context.revision, unit) if context.revision > 1 else {}
     unlabelled = sum(1 for package in unit.packages if package.sscc is None) - len(kept)
     # One statement takes every number that the unit needs: the account's row lock keeps them unique, and a rollback
     # gives them back.
@@ -311,7 +306,8 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
     except ValueError as error:
         raise StepFailed(f"no SSCC can be issued: {error}") from error
     rows = rows_of(unit, ssccs, export_id=context.export_id, unit_no=context.unit_no, account_id=context.account_id)
-    session.execute(insert(PackageRow), rows)
+    # A test's labels are its own affair: no live package is kept from carrying the same.
+    session.execute(insert(PackageRow), [row | {"released": context.test} for row in rows])
     places = {package.package_ref: place for place, package in enumerate(unit.packages, start=1)}
     data = {
         "unitNo": context.unit_no,

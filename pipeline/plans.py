@@ -141,7 +141,7 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
             check_partners(session, caller, read.plan)
         except UnknownPartner as unknown:
             refused.append(_refusal("A01", unknown))
-        executed = executed_export(session, caller.account_id, read.plan.batch_id)
+        executed = executed_export(session, caller, read.plan.batch_id)
         if executed is not None and executed.plan_hash != read.plan_hash:
             refused.append(_refusal("A03", executed_otherwise(executed)))
         # The labels of the batch's own export are no hindrance: a changed plan takes its place.
@@ -178,13 +178,13 @@ def register_plan(runtime: Runtime, caller: Caller, read: ReadPlan) -> Registere
     check_approval(read.plan, utc_now())
     document = canonical(read.raw)
     with runtime.db.write() as session:
-        executed = executed_export(session, caller.account_id, read.plan.batch_id)
+        executed = executed_export(session, caller, read.plan.batch_id)
         if executed is not None and executed.plan_hash != read.plan_hash:
             raise executed_otherwise(executed)
         if executed is not None and executed.purged_at is not None:
             # It is executed, and its time is over: sent again, it answers with that export, and nothing of it is kept.
             return RegisteredPlan(executed.plan_id, read.plan.batch_id, read.plan_hash, created=False)
-        plan_id, created = keep(session, caller.account_id, read, document)
+        plan_id, created = keep(session, caller, read, document)
     return RegisteredPlan(plan_id, read.plan.batch_id, read.plan_hash, created)
 
 
@@ -194,7 +194,9 @@ def registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> Pla
     Raises NotFound.
     """
     query = select(PlanSnapshot).where(
-        col(PlanSnapshot.account_id) == caller.account_id, col(PlanSnapshot.batch_id) == request.batch_id
+        col(PlanSnapshot.account_id) == caller.account_id,
+        col(PlanSnapshot.batch_id) == request.batch_id,
+        col(PlanSnapshot.test) == caller.test,
     )
     if request.plan_hash is not None:
         query = query.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
@@ -230,6 +232,7 @@ _KEPT: Final = (
         _plans.account_id == bindparam("of_account"),
         _plans.batch_id == bindparam("of_batch"),
         _plans.plan_hash == bindparam("of_hash"),
+        _plans.test == bindparam("of_test"),
     )
     .with_for_update()
 )
@@ -240,7 +243,11 @@ _KEEP_AGAIN: Final = (
 
 _EXECUTED: Final = (
     select(Export)
-    .where(col(Export.account_id) == bindparam("of_account"), col(Export.batch_id) == bindparam("of_batch"))
+    .where(
+        col(Export.account_id) == bindparam("of_account"),
+        col(Export.batch_id) == bindparam("of_batch"),
+        col(Export.test) == bindparam("of_test"),
+    )
     .order_by(col(Export.revision).desc())
     .limit(1)
 )
@@ -250,13 +257,12 @@ _PARTNERS: Final = select(Partner).where(
 )
 
 
-def keep(session: Session, account_id: str, read: ReadPlan, document: str) -> tuple[str, bool]:
+def keep(session: Session, caller: Caller, read: ReadPlan, document: str) -> tuple[str, bool]:
     """Write the plan's snapshot, its canonical JSON `document`, unless it is there; return its id and whether it is new.
 
     What was purged and is sent again is kept anew.
     """
-    batch_id = read.plan.batch_id
-    known = session.execute(_KEPT, {"of_account": account_id, "of_batch": batch_id, "of_hash": read.plan_hash}).first()
+    known = session.execute(_KEPT, _of(caller, read.plan.batch_id) | {"of_hash": read.plan_hash}).first()
     if known is not None:
         if known.purged:
             session.execute(_KEEP_AGAIN, {"of_plan": known.id, "sent": document})
@@ -266,18 +272,26 @@ def keep(session: Session, account_id: str, read: ReadPlan, document: str) -> tu
         _KEEP,
         {
             "id": plan_id,
-            "account_id": account_id,
-            "batch_id": batch_id,
+            "account_id": caller.account_id,
+            "batch_id": read.plan.batch_id,
             "plan_hash": read.plan_hash,
+            "test": caller.test,
             "document": document,
         },
     )
     return plan_id, True
 
 
-def executed_export(session: Session, account_id: str, batch_id: str) -> Export | None:
-    """Return the newest revision of the batch's export; None where it was never executed."""
-    return session.scalars(_EXECUTED, {"of_account": account_id, "of_batch": batch_id}).first()
+def executed_export(session: Session, caller: Caller, batch_id: str) -> Export | None:
+    """Return the newest revision of the batch's export; None where it was never executed.
+
+    What test keys execute and what live ones do are batches of their own, whatever they are called.
+    """
+    return session.scalars(_EXECUTED, _of(caller, batch_id)).first()
+
+
+def _of(caller: Caller, batch_id: str) -> dict[str, Any]:
+    return {"of_account": caller.account_id, "of_batch": batch_id, "of_test": caller.test}
 
 
 def executed_otherwise(executed: Export) -> AlreadyExecuted:

@@ -52,6 +52,7 @@ def cancelled(session: Session, export: Export) -> Told:
         .where(
             col(Export.account_id) == export.account_id,
             col(Export.batch_id) == export.batch_id,
+            col(Export.test) == export.test,
             col(Export.revision) < export.revision,
             col(Notification.event_type).in_(_SUPERSEDED),
         )

@@ -153,6 +153,41 @@ def test_partners_of_an_older_version_keep_their_address_and_their_secret(bare: 
     assert tuple(kept) == ("https://broker.example/in", "v1:sealed")
 
 
+def test_what_test_keys_executed_is_no_live_batch_and_carries_no_label(bare: Database) -> None:
+    migrations.upgrade(bare, "0016")
+    at = "2026-01-01 00:00:00"
+    exports = sa.text(
+        "INSERT INTO exports (id, account_id, batch_id, revision, plan_id, plan_hash, test, state, broker_id, warehouse_id,"
+        " ruleset_id, ruleset_as_of, units_total, units_closed, next_seq, treatment_digest, findings, quarantined,"
+        " accepted_at, updated_at) VALUES (:id, 'acc_1', :id, 1, :id, 'sha256:0', :test, 'executed', 'br_1', 'wh_1',"
+        " 'us', '2026-01-01', 1, 1, 2, '', '[]', false, :at, :at)"
+    )
+    with bare.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO accounts (id, name, packages_numbered, ssccs_issued, created_at) VALUES ('acc_1', 'A', 0, 0, :at)"
+            ),
+            {"at": at},
+        )
+        for name, test in (("live", False), ("test", True)):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO plans (id, account_id, batch_id, plan_hash, document, registered_at)"
+                    " VALUES (:id, 'acc_1', :id, 'sha256:0', '{}', :at)"
+                ),
+                {"id": name, "at": at},
+            )
+            connection.execute(exports, {"id": name, "test": test, "at": at})
+    migrations.upgrade(bare)
+    with bare.read() as session:
+        assert {each.id: each.test for each in session.scalars(sa.select(models.PlanSnapshot))} == {
+            "live": False,
+            "test": True,
+        }
+    migrations.downgrade(bare, "0016")
+    migrations.upgrade(bare)
+
+
 def test_of_partners_with_one_id_the_oldest_keeps_it_for_its_routing_name(bare: Database) -> None:
     migrations.upgrade(bare, "0010")
     rows = [

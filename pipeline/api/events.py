@@ -59,7 +59,7 @@ async def events(
 
     def first_look() -> tuple[str, inspection.Stretch]:
         with runtime.db.read() as session:
-            export = inspection.find(session, caller.account_id, id)
+            export = inspection.find(session, caller.account_id, id, test=caller.test)
             return export.id, inspection.log_after(session, export.id, seen, _STRETCH if live else limit)
 
     export_id, stretch = await run_in_threadpool(first_look)

@@ -22,6 +22,7 @@ from pipeline.api.dependencies import Amender, Executor, Launcher, LauncherDep, 
 from pipeline.api.refusals import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
 from pipeline.errors import InsufficientRole, Refused
 from pipeline.execution import Wake
+from pipeline.idempotency import Acceptance
 from pipeline.runtime import Runtime
 from pipeline.schemas.envelope import trace_parent
 from pipeline.schemas.execution import (
@@ -124,7 +125,7 @@ async def amend(
 
 
 async def _accepted(
-    request: Request, runtime: Runtime, launcher: Launcher, caller: Caller, accepted: acceptance.Acceptance
+    request: Request, runtime: Runtime, launcher: Launcher, caller: Caller, accepted: Acceptance
 ) -> Response:
     if accepted.created:
         launcher.launch(accepted.export_id, accepted.units)
@@ -137,7 +138,7 @@ async def _accepted(
         return Response(accepted.body, accepted.status, headers, JSON)
     headers["Preference-Applied"] = f"wait={wait:.0f}"
     ended = await _ended(runtime, accepted.export_id, wait)
-    content = await run_in_threadpool(_view, runtime, caller.account_id, accepted.export_id)
+    content = await run_in_threadpool(_view, runtime, caller, accepted.export_id)
     return Response(content, 200 if ended else 202, headers, JSON)
 
 
@@ -201,7 +202,7 @@ def list_exports(
 @router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **LOOKING})
 def inspect(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
     """Return an export, by its id or as the newest revision of a batch."""
-    return conditional(request, _view(runtime, caller.account_id, id), JSON)
+    return conditional(request, _view(runtime, caller, id), JSON)
 
 
 @router.post("/{id}/cancel", response_model=ExportView, responses=CHANGING)
@@ -234,7 +235,7 @@ def retry(
 
 def _to_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
     with runtime.db.read() as session:
-        export = inspection.find(session, caller.account_id, export_or_batch_id)
+        export = inspection.find(session, caller.account_id, export_or_batch_id, test=caller.test)
     if caller.test and not export.test:
         raise InsufficientRole(f"export {export.id} is a live export, which a test key must not change; use a live key")
     return export.id
@@ -246,13 +247,14 @@ def _expects(request: Request) -> Callable[[ExportView], None]:
 
 
 def _after(runtime: Runtime, caller: Caller, export_id: str, status: int) -> Response:
-    content = _view(runtime, caller.account_id, export_id)
+    content = _view(runtime, caller, export_id)
     return Response(content, status, {"ETag": etag_of(content), "Cache-Control": "no-store"}, JSON)
 
 
-def _view(runtime: Runtime, account_id: str, export_or_batch_id: str) -> bytes:
+def _view(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> bytes:
     with runtime.db.read() as session:
-        return inspection.read(session, account_id, export_or_batch_id).model_dump_json(by_alias=True).encode()
+        view = inspection.read(session, caller.account_id, export_or_batch_id, test=caller.test)
+    return view.model_dump_json(by_alias=True).encode()
 
 
 async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:

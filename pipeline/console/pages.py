@@ -112,7 +112,7 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
         return to_sign_in()
     try:
         with runtime.db.read() as session:
-            export = inspection.read(session, caller.account_id, id)
+            export = inspection.read(session, caller.account_id, id, test=caller.test)
     except NotFound as missing:
         return page(render("console/missing.html", account=caller.account_id, message=missing.message), 404)
     deliveries = delivery.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)

@@ -91,21 +91,22 @@ class Handed:
     broker_id: str
 
 
-def read(session: Session, account_id: str, export_or_batch_id: str) -> ExportView:
+def read(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> ExportView:
     """Return the view of an export, by its id or as the newest revision of the account's batch.
 
-    The number of queries is fixed. Raises NotFound, also for what belongs to another account.
+    Of a batch that was executed live and as a test, `test` says which. The number of queries is fixed. Raises NotFound,
+    also for what belongs to another account.
     """
-    return assemble(rows_of(session, find(session, account_id, export_or_batch_id)))
+    return assemble(rows_of(session, find(session, account_id, export_or_batch_id, test=test)))
 
 
-def find(session: Session, account_id: str, export_or_batch_id: str) -> Export:
-    """Return the export's row; raises NotFound, also for what belongs to another account."""
+def find(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> Export:
+    """Return the export's row, as `read` finds it; raises NotFound, also for what belongs to another account."""
     wanted = export_or_batch_id
     export = session.exec(
         select(Export)
         .where(col(Export.account_id) == account_id, or_(col(Export.id) == wanted, col(Export.batch_id) == wanted))
-        .order_by((col(Export.id) == wanted).desc(), col(Export.revision).desc())
+        .order_by((col(Export.id) == wanted).desc(), (col(Export.test) == test).desc(), col(Export.revision).desc())
         .limit(1)
     ).first()
     if export is None:

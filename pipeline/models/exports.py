@@ -15,12 +15,13 @@ class PlanSnapshot(SQLModel, table=True):
     """An approved plan as it was registered or sent, in canonical JSON; never changed, and `{}` once it is purged."""
 
     __tablename__ = "plans"
-    __table_args__ = (UniqueConstraint("account_id", "batch_id", "plan_hash"),)
+    __table_args__ = (UniqueConstraint("account_id", "batch_id", "plan_hash", "test"),)
 
     id: str = Field(primary_key=True)
     account_id: str = Field(foreign_key="accounts.id")
     batch_id: str
     plan_hash: str
+    test: bool = False  # what a test key sends is no plan of a live batch
     document: str = long_text()
     registered_at: datetime = written_at()
 
@@ -30,7 +31,7 @@ class Export(SQLModel, table=True):
 
     __tablename__ = "exports"
     __table_args__ = (
-        UniqueConstraint("account_id", "batch_id", "revision"),
+        UniqueConstraint("account_id", "batch_id", "test", "revision"),
         Index("ix_exports_account_id_id", "account_id", "id"),
         Index(
             "ix_exports_unended",
@@ -151,7 +152,7 @@ class Package(SQLModel, table=True):
     type: str
     sscc: str | None = None
     sscc_issued: bool = False
-    released: bool = False  # its export was given up, so that another may carry the same label
+    released: bool = False  # another may carry the same label: its export was given up, or is a test
     lpn: str | None = None
     parent_ref: str | None = None
     length_cm: str

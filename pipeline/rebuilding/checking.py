@@ -125,7 +125,11 @@ def read_sayings(session: Session, export_id: str) -> Sayings:
 def _known(session: Session, told: History, found: Rebuilt) -> Known:
     plan_hash, batch_id = told.accepted["planHash"], told.accepted["batchId"]
     export = session.get(Export, told.export_id)
-    query = select(PlanSnapshot).where(col(PlanSnapshot.plan_hash) == plan_hash, col(PlanSnapshot.batch_id) == batch_id)
+    query = select(PlanSnapshot).where(
+        col(PlanSnapshot.plan_hash) == plan_hash,
+        col(PlanSnapshot.batch_id) == batch_id,
+        col(PlanSnapshot.test) == told.accepted["test"],
+    )
     kept = session.scalars(query.where(col(PlanSnapshot.account_id) == export.account_id)).first() if export else None
     # Only where the export's own row is gone or names another account, all plans are searched.
     kept = kept or session.scalars(query).first()

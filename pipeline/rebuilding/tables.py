@@ -210,7 +210,7 @@ def _packages(known: Known, unit_no: int, recorded: Mapping[str, Any]) -> Iterat
         raise Untold("PACKAGES_RECORDED does not say which SSCCs were issued: an older version wrote it")
     kept = {unit.packages[place - 1].package_ref: sscc for place, sscc in recorded.get("keptAt", ())}
     ssccs = packages.labelled(unit, kept, recorded.get("ssccPrefix"), recorded.get("firstSerial", 0))
-    released = told.cancelled or told.superseded
+    released = told.cancelled or told.superseded or _said(known, "test")
     for row in packages.rows_of(unit, ssccs, export_id=told.export_id, unit_no=unit_no, account_id=known.account_id):
         yield _row(Package, ("export_id", "unit_no", "package_ref"), row | {"released": released})
 

@@ -15,12 +15,13 @@ from sqlmodel import SQLModel, col
 
 from config.settings import Settings
 from pipeline import accounts, partners
-from pipeline.acceptance import Acceptance, accept
+from pipeline.acceptance import accept
 from pipeline.accounts import Caller
 from pipeline.artifacts import ArtifactStore
 from pipeline.db import Database
 from pipeline.errors import StoreUnavailable
 from pipeline.execution import Wake, advance, owed_again
+from pipeline.idempotency import Acceptance
 from pipeline.models import Event, Export, Step
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
@@ -152,7 +153,6 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
                     "kind": "customs_broker",
                     "name": "Sandbox broker",
                     "path": "byob",
-                    "test": True,
                     "live": True,
                 }
             ),
@@ -161,10 +161,10 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
             runtime,
             builders.ACCOUNT,
             NewPartner.model_validate(
-                {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "test": True, "live": True}
+                {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "live": True}
             ),
         )
-        caller = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
+        caller = Caller(builders.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
         return House(runtime, clock, store, caller)
 
     yield make

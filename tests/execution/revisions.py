@@ -9,9 +9,9 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from pipeline import delivery, inspection
-from pipeline.acceptance import Acceptance
 from pipeline.amendments import amend
 from pipeline.execution import NOTIFY
+from pipeline.idempotency import Acceptance
 from pipeline.models import Delivery, Export, ExportUnit, Notification, Package, Step
 from pipeline.schemas.execution import ExecuteRequest, ExportView
 from pipeline.schemas.messages import MESSAGES, MessageType

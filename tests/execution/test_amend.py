@@ -293,9 +293,9 @@ def test_an_amended_plan_is_checked_like_any_other(house: House) -> None:
     assert refused.value.field == "/batchId"
     with pytest.raises(NotFound):
         amended(house, "exp_unknown")
-    live = house.caller.__class__(builders.ACCOUNT, "key_live", "live", house.caller.roles)
-    house.caller, test = live, house.caller
-    with pytest.raises(InsufficientRole, match="amend it with a test key"):
+    test = house.caller.__class__(builders.ACCOUNT, "key_test", "test", house.caller.roles)
+    house.caller, live = test, house.caller
+    with pytest.raises(InsufficientRole, match="amend it with a live key"):
         amended(house, old)
-    house.caller = test
+    house.caller = live
     assert (house.state(old), house.count(Export)) == ("executed", 1)

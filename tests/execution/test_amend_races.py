@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.acceptance import Acceptance
 from pipeline.errors import InvalidState, UnknownPartner
 from pipeline.execution import owed_again
+from pipeline.idempotency import Acceptance
 from pipeline.models import Export, Partner
 from tests import builders
 from tests.execution.conftest import House

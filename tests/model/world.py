@@ -151,7 +151,7 @@ def template(path: Path) -> None:
     accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for name, kind in ((builders.BROKER, "customs_broker"), (builders.WAREHOUSE, "warehouse")):
         path_of_broker = {"path": "byob"} if kind == "customs_broker" else {}
-        given = {"id": name, "kind": kind, "name": name, "test": True, "live": True, **path_of_broker}
+        given = {"id": name, "kind": kind, "name": name, "live": True, **path_of_broker}
         partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(given))
     runtime.close()
 
@@ -178,7 +178,7 @@ class World:
         self.endpoints = Endpoints()
         self.messages: list[Wake] = []
         self.hits: Counter[str] = Counter()
-        self.caller = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
+        self.caller = Caller(builders.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
         self.batches: dict[str, str] = {}  # batch -> the newest export that a caller was told of
         self.resent = 0
         self._states: dict[str, ExportState] = {}
