@@ -189,6 +189,9 @@ class Settings(BaseSettings):
     max_requests: Count = Field(
         500, description="Requests that a process answers at a time, and as many live streams beside them"
     )
+    max_account_requests: Count = Field(
+        250, description="Of these, requests of one account at a time, and as many live streams"
+    )
     max_open_exports: Count = Field(
         10_000, description="Exports of an account that may be under way at a time; more are put off"
     )

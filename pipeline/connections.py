@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -19,13 +21,43 @@ from pipeline.channels import open_channels
 from pipeline.channels.channel import QUEUE, OutgoingMessage, Target
 from pipeline.channels.stages import Stage
 from pipeline.db import database_now
-from pipeline.errors import ExportsError, InsufficientRole
+from pipeline.errors import ExportsError, InsufficientRole, RateLimited
 from pipeline.ids import new_id
 from pipeline.models import ConnectionTest
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.schemas.partners import PartnerTested, PartnerView
 from pipeline.schemas.plan import as_json
+
+#: How many partners a process tries at a time: each keeps one of its threads for as long as endpoints do not answer.
+AT_ONCE: Final = 4
+
+
+@dataclass
+class _Trying:
+    """The accounts for which a partner is being tried in this process."""
+
+    accounts: set[str] = field(default_factory=set)
+    lock: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def place(self, account_id: str) -> Iterator[None]:
+        """Keep one of the places for the account while the block runs; raises RateLimited."""
+        with self.lock:
+            if account_id in self.accounts or len(self.accounts) >= AT_ONCE:
+                whose = f"of account {account_id}" if account_id in self.accounts else "of other accounts"
+                raise RateLimited(
+                    f"connections {whose} are being tested; try again once that has ended", headers={"Retry-After": "5"}
+                )
+            self.accounts.add(account_id)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.accounts.discard(account_id)
+
+
+_TRYING: Final = _Trying()
 
 
 def examine(
@@ -34,8 +66,14 @@ def examine(
     """Try every way to the partner, all at once and within the settings' time, and return what came of each.
 
     A partner that is not live yet becomes verified where all of them passed, else testing. No transaction is open while
-    they are tried. Raises NotFound, and InsufficientRole where a test key asks for traffic to a live endpoint.
+    they are tried. Raises NotFound, InsufficientRole where a test key asks for traffic to a live endpoint, and RateLimited
+    where the account has one tried already, or the process as many as it may.
     """
+    with _TRYING.place(account_id):
+        return _examined(runtime, account_id, partner_id, tested_by, test_key=test_key)
+
+
+def _examined(runtime: Runtime, account_id: str, partner_id: str, tested_by: str, *, test_key: bool) -> PartnerTested:
     test_id = new_id("cnt")
     with runtime.db.read() as session:
         partner = partners.view(session, account_id, partner_id)

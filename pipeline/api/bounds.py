@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -11,24 +12,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from config.settings import is_loopback
 from pipeline import patience
 from pipeline.api.problems import problem
-from pipeline.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, Refused
+from pipeline.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
 
 #: Whether the process lives is asked most urgently when it has most to do.
 _ALWAYS: Final = frozenset({"/livez", "/readyz"})
 
 _STREAM: Final = "text/event-stream"
 
+#: Where the scope of a request holds what counts it for its account, which is known only once its key was read.
+COUNT: Final = "exports.count"
+
 #: Who calls is to hear soon that the database is busy: the work that is done besides takes its time, too.
 PATIENCE_SECONDS: Final = 3.0
 
 
 class RequestLimit:
-    """Answers so many requests at a time and no more, and follows as many live streams beside them."""
+    """Answers so many requests at a time and no more, and follows as many live streams beside them.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    One account has `each` of them at the most, so that there is room for others however long it waits for its own.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, each: int) -> None:
         self.app = app
         self.most = most
+        self.each = each
         self._under_way = {True: 0, False: 0}
+        self._of_accounts: Counter[tuple[bool, str]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _ALWAYS:
@@ -39,11 +48,23 @@ class RequestLimit:
             what = "live streams" if live else "requests"
             await problem(scope, _busy(f"this process has {self.most} {what} under way"))(scope, receive, send)
             return
+        counted: list[tuple[bool, str]] = []
+
+        def count(account_id: str) -> None:
+            if self._of_accounts[live, account_id] >= self.each:
+                what = "live streams" if live else "requests"
+                why = f"account {account_id} has {self.each} {what} under way here, as many as one may"
+                raise RateLimited(f"{why}; try again in 1 s", headers={"Retry-After": "1"})
+            self._of_accounts[live, account_id] += 1
+            counted.append((live, account_id))
+
+        scope[COUNT] = count
         self._under_way[live] += 1
         try:
             await self.app(scope, receive, send)
         finally:
             self._under_way[live] -= 1
+            self._of_accounts -= Counter(counted)
 
 
 class Patience:

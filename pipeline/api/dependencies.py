@@ -30,6 +30,7 @@ from pipeline.accounts import (
     key_id_of,
     note_use,
 )
+from pipeline.api.bounds import COUNT
 from pipeline.errors import InvalidApiKey, RateLimited
 from pipeline.execution import Wake
 from pipeline.runtime import Runtime
@@ -181,7 +182,10 @@ async def identify(request: Request, bearer: str) -> Caller:
 
 
 def spend(request: Request, caller: Caller) -> None:
-    """Count the request against the key, and have the answer say what is left; raises RateLimited."""
+    """Count the request against the key, and have the answer say what is left; raises RateLimited.
+
+    Also where the key's account has as many requests under way as it may.
+    """
     keys: Keys = request.app.state.keys
     left, wait = keys.spend(caller.key_id)
     headers: list[tuple[str, str]] = request.scope.setdefault("exports.headers", [])
@@ -189,6 +193,7 @@ def spend(request: Request, caller: Caller) -> None:
     headers.append(("RateLimit", f'"key";r={left};t={max(1, round(wait))}'))
     if wait:
         raise too_often(f"this key may make {keys.per_minute} requests in a minute", wait)
+    request.scope[COUNT](caller.account_id)
 
 
 def too_often(what: str, wait: float) -> RateLimited:

@@ -20,7 +20,7 @@ from pipeline.api import bounds
 from pipeline.db import Database
 from pipeline.schemas.partners import NewPartner
 from tests import builders
-from tests.api.conftest import Desk, Open, execution
+from tests.api.conftest import OTHER, Desk, Open, execution
 from tests.servers import poll
 
 EXECUTE = "/api/exports/execute"
@@ -58,6 +58,27 @@ def test_more_requests_at_a_time_than_are_taken_are_put_off_and_the_process_stil
             "this process has 2 requests under way; try again in 1 s"
         )
         assert client.get("/livez").status_code == 200
+    poll(lambda: client.get("/api/exports").status_code == 200, 20, "what had ended was still counted")
+
+
+def test_one_account_leaves_room_for_others(open_desk: Open) -> None:
+    desk = open_desk(max_requests=10, max_account_requests=2)
+    key = desk.key("execute", "read")
+    client, neighbour = desk.bearing(key.bearer), desk.client("read", account=OTHER)
+
+    def refused() -> bool:
+        answer = desk.client("read").get("/api/exports")
+        if answer.status_code != 429:
+            return False
+        assert (answer.json()["errorCode"], answer.headers["retry-after"]) == ("RATE_LIMITED", "1")
+        assert "has 2 requests under way here" in answer.json()["message"]
+        return True
+
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(unfinished(desk, {"Authorization": f"Bearer {key.bearer}"}, b"{"))
+        poll(refused, 20, "a third request of the account was answered")
+        assert neighbour.get("/api/exports").status_code == 200
     poll(lambda: client.get("/api/exports").status_code == 200, 20, "what had ended was still counted")
 
 
