@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", None, ""})
+from config.loopback import is_loopback
 
 _KNOWN_PASSWORDS: Final = frozenset(
     {
@@ -39,12 +39,18 @@ def everybody_knows(url: str) -> str | None:
 
 def _wrong(url: str) -> str | None:
     parts = urlsplit(url)
-    if parts.hostname in _LOOPBACK:
+    asked = parse_qs(parts.query)
+    host, user, password = parts.hostname, unquote(parts.username or ""), unquote(parts.password or "")
+    if parts.scheme.startswith("postgres"):
+        # What the query says wins, as libpq has it; a host that is a path is a socket of this machine.
+        host = ",".join(asked.get("host", []) + asked.get("hostaddr", [])) or host
+        host = "" if host is not None and host.startswith("/") else host
+        user, password = asked.get("user", [user])[-1], asked.get("password", [password])[-1]
+    if not host or is_loopback(host):
         return None
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if password and {password, password.lower()} & (_KNOWN_PASSWORDS | {user}):
         return f"signs in as {user or 'the default user'} with a password that everybody knows"
-    if parts.scheme in ("amqps", "rediss") and "ssl_certfile" in parse_qs(parts.query):
+    if parts.scheme in ("amqps", "rediss") and "ssl_certfile" in asked:
         return None
     if parts.scheme in ("amqp", "amqps") and user in ("", "guest"):
         return "signs in as guest, which every RabbitMQ has"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from config.credentials import everybody_knows
+from config.loopback import LOOPBACK, is_loopback
 
 #: The folder that holds the installed rooms: config/, pipeline/, tasks/, templates/.
 HOME = Path(__file__).resolve().parent.parent
@@ -23,16 +23,11 @@ _SMTP_URL = re.compile(
 _MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+"
 _MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
 
+#: What `secrets.token_urlsafe(24)` makes, and nobody tries.
+SECRET_KEY_CHARACTERS: Final = 32
+
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host, by name or address, is reached from its own machine alone."""
-    try:
-        return host == "localhost" or ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _bare(name: str) -> AliasChoices:
@@ -63,9 +58,9 @@ class Settings(BaseSettings):
         validation_alias=_bare("artifacts_url"),
         description="The artifact store: file:FOLDER, s3://BUCKET/PREFIX, gs:// or az://",
     )
-    host: str = Field("127.0.0.1", description="Address that `exports serve` listens on")
+    host: str = Field(LOOPBACK, description="Address that `exports serve` listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port that `exports serve` listens on; 0 takes a free one")
-    public_url: str = Field("http://127.0.0.1:8000", description="Address that callers and partners reach the API by")
+    public_url: str = Field(f"http://{LOOPBACK}:8000", description="Address that callers and partners reach the API by")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people")
 
@@ -79,7 +74,7 @@ class Settings(BaseSettings):
     )
 
     # What the command line talks to
-    api_url: str = Field("http://127.0.0.1:8000", description="The API that the `exports` command calls")
+    api_url: str = Field(f"http://{LOOPBACK}:8000", description="The API that the `exports` command calls")
     api_key: SecretStr | None = Field(None, description="The key that the `exports` command calls it with")
 
     # Execution
@@ -272,14 +267,24 @@ class Settings(BaseSettings):
         return self.message_broker == "memory"
 
     @property
-    def secret_key_is_public(self) -> bool:
-        """Whether secrets are sealed under the default, which everybody knows."""
-        return bool(self.secret_key == type(self).model_fields["secret_key"].default)
+    def weak_secret_key(self) -> str | None:
+        """What is wrong with a secret key that others could try: which setting, and why; None where nothing is."""
+        public = type(self).model_fields["secret_key"].default
+        named = [("EXPORTS_SECRET_KEY", self.secret_key)]
+        # What one of them seals and signs is believed, too.
+        named += [("EXPORTS_SECRET_KEYS_PREVIOUS", key) for key in self.secret_keys_previous]
+        for name, key in named:
+            if key == public:
+                return f"{name} is the one for development, which everybody knows"
+            if len(key) < SECRET_KEY_CHARACTERS:
+                return f"{name} has {len(key)} characters, which can be tried"
+        return None
 
     @property
     def needs_own_secret_key(self) -> bool:
-        """Whether this is more than one machine's own service: others can reach its database or message broker."""
-        return not self.embedded or not self.database_url.startswith("sqlite:")
+        """Whether others can reach this service, its database or its message broker."""
+        reached = (self.host, urlsplit(self.public_url).hostname)
+        return not self.embedded or not self.database_url.startswith("sqlite:") or not all(map(is_loopback, reached))
 
     @property
     def known_credentials(self) -> str | None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 
-from config.settings import Settings, get_settings
+from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
 from pipeline import failpoints
 from pipeline.artifacts import ArtifactStore
 from pipeline.db import Clock, Database, utc_now
@@ -54,11 +54,11 @@ def process_runtime() -> Runtime:
 
 
 def ensure_own_credentials(settings: Settings) -> None:
-    """Raise UnsafeSettings where others may come in by a credential that everybody knows, on more than one machine."""
+    """Raise UnsafeSettings where others may come in by a credential that everybody knows, or that can be tried."""
     if wrong := settings.known_credentials:
         raise UnsafeSettings(f"{wrong}; make a user of its own there, with a long random password")
-    if settings.needs_own_secret_key and settings.secret_key_is_public:
+    if settings.needs_own_secret_key and (wrong := settings.weak_secret_key):
         raise UnsafeSettings(
-            "the secret key is the one for development, which everybody knows; set EXPORTS_SECRET_KEY to 32 or more random"
-            " characters, the same on every machine"
+            f"{wrong}; set EXPORTS_SECRET_KEY to {SECRET_KEY_CHARACTERS} or more random characters, the same on every machine,"
+            " and let `exports secrets rotate` seal anew what an older one sealed"
         )

@@ -41,6 +41,10 @@ def test_message_broker_that_anybody_signs_in_to_is_refused(url: str) -> None:
         "postgres://exports:exports@db.example/exports",
         "postgresql+psycopg://exports:password@db.example/exports",
         "postgresql://maple:m%61ple@db.example/exports",
+        "postgresql:///exports?host=db.example&user=postgres&password=postgres",
+        "postgresql://localhost/exports?host=db.example&user=maple&password=maple",
+        "postgresql://postgres:long-and-random-8ac1@localhost/exports?hostaddr=10.0.0.4&password=secret",
+        "postgresql:///exports?host=127.0.0.1,db.example&user=postgres&password=postgres",
     ],
 )
 def test_database_that_anybody_signs_in_to_is_refused(url: str) -> None:
@@ -113,6 +117,45 @@ def test_message_broker_that_asks_for_no_password_is_refused_and_doctor_names_it
 )
 def test_other_ways_to_sign_in_than_a_password_are_left_alone(database_url: str, broker_url: str) -> None:
     ensure_own_credentials(settings(database_url=database_url, broker_url=broker_url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///exports?host=/run/postgresql&user=postgres&password=postgres",
+        "postgresql://db.example/exports?host=127.0.0.2&user=postgres&password=postgres",
+        "redis://127.0.0.2/0",
+        "amqp://guest:guest@[::1]//",
+    ],
+)
+def test_this_machine_is_known_however_it_is_called(url: str) -> None:
+    assert everybody_knows(url) is None
+
+
+@pytest.mark.parametrize("key", ["", "a", "changeme", "k" * 31])
+@pytest.mark.parametrize("name", ["EXPORTS_SECRET_KEY", "EXPORTS_SECRET_KEYS_PREVIOUS"])
+def test_a_secret_key_that_can_be_tried_is_refused_where_others_come(name: str, key: str) -> None:
+    keys = {"secret_key": key} if name == "EXPORTS_SECRET_KEY" else {"secret_keys_previous": ["k" * 32, key]}
+    shown = Settings.model_validate(OWN | keys | {"broker_url": "redis://127.0.0.1/0"})
+    with pytest.raises(UnsafeSettings, match=rf"^{name} has {len(key)} characters"):
+        ensure_own_credentials(shown)
+    (found,) = (check for check in examine(shown) if check.name == "secret key")
+    assert (found.ok, found.found) == (False, f"{name} has {len(key)} characters, which can be tried")
+
+
+def test_the_secret_key_of_everybody_opens_nothing_as_an_older_one_either() -> None:
+    public = Settings.model_fields["secret_key"].default
+    with pytest.raises(UnsafeSettings, match=r"^EXPORTS_SECRET_KEYS_PREVIOUS is the one for development"):
+        ensure_own_credentials(
+            Settings.model_validate(OWN | {"secret_keys_previous": [public], "broker_url": "redis://127.0.0.1/0"})
+        )
+
+
+@pytest.mark.parametrize("where", [{"host": "10.0.0.4"}, {"host": ""}, {"public_url": "https://exports.maple.example"}])
+def test_whoever_is_reached_from_elsewhere_has_a_secret_key_of_its_own(where: dict[str, str]) -> None:
+    with pytest.raises(UnsafeSettings, match="EXPORTS_SECRET_KEY is the one for development"):
+        ensure_own_credentials(Settings.model_validate(where))
+    ensure_own_credentials(Settings.model_validate(OWN | where))
 
 
 def test_the_secret_key_of_everybody_is_refused_on_one_machine_too_once_there_are_servers() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from config.settings import is_loopback
+from config.loopback import is_loopback
 from pipeline import patience
 from pipeline.api.problems import problem
 from pipeline.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused

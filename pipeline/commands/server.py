@@ -43,7 +43,7 @@ def serve(
 
     load_rules()  # bad rules stop the program, not a plan
     settings = get_settings()
-    ensure_own_credentials(settings)
+    ensure_own_credentials(settings.model_copy(update={"host": host or settings.host}))
     try:
         listener = serving.listen(host or settings.host, settings.port if port is None else port)
     except OSError as error:

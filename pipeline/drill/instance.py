@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
+from config.loopback import LOOPBACK
 from config.settings import Settings
 from pipeline import accounts, migrations, partners
 from pipeline.client import NO_RETRIES, Exports
 from pipeline.drill.place import Place
-from pipeline.drill.processes import LOOPBACK, DrillFailed, Process, commands, free_port
+from pipeline.drill.processes import DrillFailed, Process, commands, free_port
 from pipeline.receivers.endpoint import Came, Receiver
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.channels import WebhookWay

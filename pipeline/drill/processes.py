@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from config.loopback import LOOPBACK
 from config.queues import DELIVERIES, DOCUMENTS, STEPS
 from config.settings import HOME
 from pipeline.errors import ExportsError
 
-LOOPBACK: Final = "127.0.0.1"
 STOP_SECONDS: Final = 15.0
 _LOG_END: Final = 3000
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from config.loopback import LOOPBACK
 from pipeline.db import utc_now
-from pipeline.receivers.looped import LOOPBACK
 
 
 def self_signed(name: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:

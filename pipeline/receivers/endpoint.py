@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Literal, Self, get_args
 
+from config.loopback import LOOPBACK
 from pipeline.channels.webhook import check_signature
 from pipeline.errors import InvalidApiKey
 from pipeline.receivers.certificates import self_signed
-from pipeline.receivers.looped import LOOPBACK
 
 #: What a receiver does wrong.
 Fault = Literal[

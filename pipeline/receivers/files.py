@@ -9,7 +9,8 @@ from typing import Any, Final, Literal, get_args
 
 import asyncssh
 
-from pipeline.receivers.looped import LOOPBACK, Looped
+from config.loopback import LOOPBACK
+from pipeline.receivers.looped import Looped
 
 #: What a file receiver does wrong.
 FileFault = Literal[

@@ -6,9 +6,9 @@ import asyncio
 import socket
 import threading
 from abc import ABC, abstractmethod
-from typing import Final, Self
+from typing import Self
 
-LOOPBACK: Final = "127.0.0.1"
+from config.loopback import LOOPBACK
 
 
 class Looped(ABC):

@@ -10,8 +10,9 @@ from typing import Final, Literal, get_args
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from config.loopback import LOOPBACK
 from pipeline.receivers.certificates import self_signed
-from pipeline.receivers.looped import LOOPBACK, Looped
+from pipeline.receivers.looped import Looped
 
 #: What a mail receiver does wrong.
 MailFault = Literal[

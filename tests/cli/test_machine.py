@@ -335,6 +335,8 @@ def test_serving_more_than_one_machine_takes_a_secret_key_of_its_own(commands: C
     ):
         refused = commands("serve", "--port", "0", **{variable: url})
         assert (refused.exit_code, "EXPORTS_SECRET_KEY" in refused.stderr) == (1, True), refused.output
+    refused = commands("serve", "--port", "0", "--host", "::")
+    assert (refused.exit_code, "EXPORTS_SECRET_KEY" in refused.stderr) == (1, True), refused.output
 
 
 def test_external_message_broker_leaves_serve_the_api_alone(commands: Commands, tmp_path: Path) -> None:
