@@ -30,6 +30,17 @@ async def fields_of(request: Request) -> Mapping[str, str]:
     return {name: values[0].strip() for name, values in given.items()}
 
 
+def check_own_page(request: Request) -> None:
+    """Raise InsufficientRole where the browser says that another site's page sent the form.
+
+    For whoever is not signed in yet there is no sign; a stranger's page could sign them in with the stranger's key.
+    """
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        raise InsufficientRole(
+            "this form was sent by a page of another site; open this service's own page and sign in there"
+        )
+
+
 def check_sign(runtime: Runtime, request: Request, fields: Mapping[str, str]) -> None:
     """Raise InsufficientRole unless the form comes from a page of whoever is signed in.
 

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from pipeline import delivery, inspection, sandbox
 from pipeline.accounts import Caller, note_use
 from pipeline.console import facts, reach
-from pipeline.console.forms import fields_of
+from pipeline.console.forms import check_own_page, fields_of
 from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in
 from pipeline.documents.render import TEMPLATES, render
 from pipeline.errors import NotFound, Refused
@@ -46,8 +46,9 @@ def show_sign_in() -> Response:
 async def take_sign_in(request: Request) -> Response:
     """Take a key, and remember who holds it for a few hours; the key itself is not kept."""
     runtime = runtime_of(request)
-    given = (await fields_of(request)).get("key", "")
     try:
+        check_own_page(request)
+        given = (await fields_of(request)).get("key", "")
         cookie = await run_in_threadpool(sign_in, runtime, given)
     except Refused as refused:
         return page(render("console/sign_in.html", refusal=refused.message), refused.status)

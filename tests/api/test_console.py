@@ -38,6 +38,17 @@ def test_a_wrong_key_is_told_on_the_page_and_gets_no_cookie(desk: Desk) -> None:
         assert 'role="alert"' in response.text
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_nobody_is_signed_in_by_another_sites_page(desk: Desk, site: str) -> None:
+    form = {"key": desk.key("read").bearer}
+    refused = desk.bearing(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": site})
+    assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
+    assert "another site" in refused.text
+    for own in ("same-origin", "none"):
+        taken = desk.bearing(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": own})
+        assert taken.headers["location"] == "/console"
+
+
 def test_the_cookie_holds_no_secret_and_no_script_reads_it(desk: Desk) -> None:
     bearer = desk.key("read").bearer
     response = desk.bearing(None).post("/console/sign-in", data={"key": bearer})
