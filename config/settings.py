@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -28,6 +30,11 @@ SECRET_KEY_CHARACTERS: Final = 32
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+
+
+def variables(prefix: str, names: Iterable[str]) -> dict[str, str]:
+    """Return what the variables of somebody else's convention say, such as `AWS_PROXY_URL`: those of `names` that are set."""
+    return {name: os.environ[variable] for name in names if (variable := prefix + name.upper()) in os.environ}
 
 
 def _bare(name: str) -> AliasChoices:

@@ -4,20 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import os
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import obstore
 import structlog
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, MemoryStore, from_url
 
+from config.settings import variables
 from pipeline.errors import ArtifactConflict, StoreUnavailable
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ClientConfig, ObjectStore
 
 log = structlog.get_logger(__name__)
+
+#: How long one request to a store may take, how many more are made, and how long after the first the last may begin. All of
+#: them together stay below the half minute for which PostgreSQL lets a transaction idle: a purge deletes under its lock.
+ANSWER_SECONDS: Final = 15.0
+RETRIES: Final = 2
+RETRY_SECONDS: Final = 5.0
+
+#: What the providers' variables are called by, and those of them that say how a store is reached. Options that are given here
+#: would have the library leave all of them unread.
+_VARIABLES: Final = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+_REACHED: Final = (
+    "allow_http",
+    "allow_invalid_certificates",
+    "http1_only",
+    "http2_only",
+    "pool_idle_timeout",
+    "pool_max_idle_per_host",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+    "proxy_url",
+)
 
 
 class ArtifactStore:
@@ -34,7 +57,7 @@ class ArtifactStore:
         elif url.startswith("memory:"):
             self._store = MemoryStore()
         else:
-            self._store = from_url(url)
+            self._store = _opened(url)
 
     def put(self, body: bytes) -> str:
         """Keep `body` and return its SHA-256 in hex.
@@ -106,6 +129,16 @@ class ArtifactStore:
             return obstore.head(self._store, path)["size"]
         except (NotFoundError, FileNotFoundError):
             return None
+
+
+def _opened(url: str) -> ObjectStore:
+    given: dict[str, Any] = variables(_VARIABLES[url.partition(":")[0]], _REACHED)
+    times = {"timeout": timedelta(seconds=ANSWER_SECONDS), "connect_timeout": timedelta(seconds=ANSWER_SECONDS / 3)}
+    return from_url(
+        url,
+        client_options=cast("ClientConfig", given | times),
+        retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
+    )
 
 
 def _path(sha256: str) -> str:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from config.loopback import LOOPBACK
+from config.settings import Settings
+from pipeline import artifacts
 from pipeline.artifacts import ArtifactStore
-from pipeline.errors import ArtifactConflict
+from pipeline.errors import ArtifactConflict, StoreUnavailable
+from tests.servers import poll
 
 BODY = b"an invoice" * 1000
 
@@ -57,3 +67,104 @@ def test_whoever_finds_a_document_there_makes_it_last_all_the_same(
     flushed.clear()
     store.put(BODY)
     assert flushed == expected
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """As much of S3 as keeps documents."""
+
+    kept: dict[str, bytes]
+
+    def do_PUT(self) -> None:
+        self.kept[self.path] = self.rfile.read(int(self.headers["content-length"]))
+        self._answer(200)
+
+    def do_GET(self) -> None:
+        self._answer(200, self.kept[self.path]) if self.path in self.kept else self._answer(404)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:  # what deletes asks for many at a time
+        asked = self.rfile.read(int(self.headers["content-length"])).decode()
+        for path in [path for path in self.kept if path.partition("/bucket/")[2] in asked]:
+            del self.kept[path]
+        self._answer(200, b"<DeleteResult><Deleted><Key>one</Key></Deleted></DeleteResult>")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Thu, 26 Nov 2026 00:00:00 GMT")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Have the provider's variables lead to a port."""
+
+    def lead(port: int) -> None:
+        for name, value in {
+            "ACCESS_KEY_ID": "a",
+            "SECRET_ACCESS_KEY": "b",
+            "REGION": "us-east-1",
+            "ENDPOINT": f"http://{LOOPBACK}:{port}",
+            "ALLOW_HTTP": "true",
+        }.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+
+    return lead
+
+
+def test_bucket_keeps_documents_as_the_providers_variables_say(at: Callable[[int], None]) -> None:
+    """Bounds of our own leave them read: without `AWS_ALLOW_HTTP` this one would not be reached."""
+    Bucket.kept = {}
+    with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at(server.server_port)
+        store = ArtifactStore("s3://bucket/exports")
+        sha256 = store.put(BODY)
+        assert (store.put(BODY), store.get(sha256), store.has(sha256)) == (sha256, BODY, True)
+        store.delete(sha256)
+        assert not store.has(sha256)
+        server.shutdown()
+
+
+@contextmanager
+def silent() -> Iterator[tuple[int, list[socket.socket]]]:
+    """Listen on a port, take every connection, and say nothing."""
+    taken: list[socket.socket] = []
+    with socket.create_server((LOOPBACK, 0)) as listener:
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    taken.append(listener.accept()[0])
+
+        threading.Thread(target=take, daemon=True).start()
+        yield listener.getsockname()[1], taken
+        listener.shutdown(socket.SHUT_RDWR)
+    for each in taken:
+        each.close()
+
+
+def test_bucket_that_says_nothing_is_given_up(at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(artifacts, "RETRY_SECONDS", 0.3)
+    for ask in ("delete", "has", "get"):
+        with silent() as (port, taken):
+            at(port)
+            with pytest.raises(StoreUnavailable):
+                getattr(ArtifactStore("s3://bucket/exports"), ask)("0" * 64)
+            poll(partial(bool, taken), 20, "nobody was asked")
+            assert len(taken) <= 1 + artifacts.RETRIES
+
+
+def test_a_document_is_let_go_of_while_its_lock_holds() -> None:
+    """PostgreSQL ends what idles for three times the timeout of the database, and the lock with it."""
+    idle = 3 * Settings.model_fields["database_timeout_seconds"].default
+    assert idle > artifacts.RETRY_SECONDS + artifacts.ANSWER_SECONDS
