@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from pipeline import acknowledgements, tenancy
 from pipeline.accounts import OPERATE, Caller
 from pipeline.acknowledgements import Signer, Submission
-from pipeline.api.bodies import documented
+from pipeline.api.bodies import at_most, documented
 from pipeline.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
 from pipeline.api.refusals import refusals
 from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
@@ -37,7 +37,12 @@ async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> Acknowl
     the partner's secret.
     """
     caller = await caller_of(request) if "authorization" in request.headers else None
-    body = await bounded(request)
+    body = await at_most(request, MAX_BYTES)
+    if body is None:
+        # What is left of it is not read, so the connection cannot be used again.
+        raise PayloadTooLarge(
+            f"an answer has at most {MAX_BYTES} bytes; send fewer fields", headers={"Connection": "close"}
+        )
     headers = dict(request.headers.items())
     return await run_in_threadpool(_acknowledge, runtime, id, caller, body, headers)
 
@@ -85,13 +90,3 @@ def find(runtime: Runtime, submission_id: str) -> Submission:
     """Return whose the submission is; raises NotFound."""
     with runtime.db.read() as session:
         return acknowledgements.find(session, submission_id)
-
-
-async def bounded(request: Request) -> bytes:
-    """Return the body of a call that a partner may make without a key; raises PayloadTooLarge."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BYTES:
-            raise PayloadTooLarge(f"an answer has at most {MAX_BYTES} bytes; send fewer fields")
-    return body

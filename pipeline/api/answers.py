@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline import answers
 from pipeline.answers import Form, Handoff, Link, Said
+from pipeline.api.bodies import at_most
 from pipeline.api.dependencies import Keys, RuntimeDep, retry_after
 from pipeline.db import utc_now
 from pipeline.documents.render import TEMPLATES, render
@@ -79,11 +80,9 @@ def show(token: str, request: Request, runtime: RuntimeDep) -> Response:
 @router.post("/{token}")
 async def take(token: str, request: Request, runtime: RuntimeDep) -> Response:
     """Take the answer, once; a second one is told what the first said."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_FORM_BYTES:
-            return _plain("That is too long", "The answer is too long. Go back, shorten it, and send it again.", 413)
+    body = await at_most(request, MAX_FORM_BYTES)
+    if body is None:
+        return _plain("That is too long", "The answer is too long. Go back, shorten it, and send it again.", 413)
     return await run_in_threadpool(_take, token, request, runtime, body)
 
 

@@ -34,6 +34,16 @@ def body_of(model: type[M]) -> Any:  # what FastAPI's Depends returns is declare
     return Depends(read)
 
 
+async def at_most(request: Request, most: int) -> bytes | None:
+    """Return the body of a call that needs no key; None as soon as it is longer than `most` bytes."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            return None
+    return bytes(body)
+
+
 def documented(model: type[BaseModel]) -> dict[str, Any]:
     """Return what the OpenAPI document says of a body that `body_of` reads."""
     content = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}

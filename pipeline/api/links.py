@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from pipeline import inspection, links
 from pipeline.accounts import READ, Caller
-from pipeline.api.acknowledgements import bounded, find, signed_by
+from pipeline.api.acknowledgements import find, signed_by
+from pipeline.api.bodies import at_most
 from pipeline.api.conditions import download_headers
 from pipeline.api.dependencies import PARTNER, KeyHolder, Keys, RuntimeDep, caller_of, let_in, too_often
 from pipeline.api.refusals import LOOKING, refusals
@@ -54,7 +55,7 @@ async def renewed(id: str, request: Request, runtime: RuntimeDep) -> DocumentLin
     partner's secret over no bytes.
     """
     caller = await caller_of(request) if "authorization" in request.headers else None
-    if await bounded(request):
+    if await at_most(request, 0) is None:
         # Nor does the signature under an answer open anything.
         raise InvalidRequest("this call has no body; send it without one, and sign no bytes")
     return await run_in_threadpool(_renewed, runtime, id, caller, dict(request.headers.items()))
