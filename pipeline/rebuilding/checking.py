@@ -9,13 +9,14 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlmodel import Session, SQLModel, col
 
 from pipeline import audit
 from pipeline.chain import rows_digest
 from pipeline.db import table
 from pipeline.errors import InvalidState, PlanHashMismatch
+from pipeline.execution import NOTIFY
 from pipeline.models import (
     Acknowledgement,
     Artifact,
@@ -36,6 +37,7 @@ from pipeline.rebuilding import messages, tables
 from pipeline.rebuilding.history import History, Untold, history
 from pipeline.rebuilding.messages import Sayings, Stretch
 from pipeline.rebuilding.tables import Known, Row
+from pipeline.states import StepState
 
 Kind = Literal["missing", "changed", "added"]
 
@@ -83,9 +85,12 @@ def check(session: Session, export_id: str) -> Rebuilt:
     """Derive the tables of one export and compare them with what is there."""
     found = Rebuilt(export_id)
     log = session.scalars(select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq))).all()
-    chain = audit.Chain(export_id, len(log) + 1)
+    # A number that is too low comes back; one that is too high tells that the end of the log is gone.
+    given_out = session.scalar(select(col(Export.next_seq)).where(col(Export.id) == export_id)) or 1
+    chain = audit.Chain(export_id, max(given_out, len(log) + 1))
     for event in log:
         chain.follow(event.model_dump())
+    chain.end()
     if chain.fault is not None:
         found.refused = f"its log cannot be believed: event {chain.fault.seq} is {chain.fault.kind}"
         return found
@@ -99,7 +104,7 @@ def check(session: Session, export_id: str) -> Rebuilt:
     except Untold as untold:
         found.refused = f"its log does not say enough: {untold}"
         return found
-    _compare(session, found, _merged(derived), known)
+    _compare(session, found, _merged(derived), known, _tried(sayings))
     _compare_findings(session, found, told)
     _compare_sayings(found, told, sayings)
     return found
@@ -139,12 +144,16 @@ def _known(session: Session, told: History, found: Rebuilt) -> Known:
         message = "the plan that was accepted is not there any more; only a backup has it"
         kind: Kind = "missing" if kept is None else "changed"
         found.differs(Difference(table="plans", key=key, kind=kind, message=message, restorable=False))
+    notified = select(func.count()).where(
+        col(Step.export_id) == told.export_id, col(Step.name).in_(NOTIFY), col(Step.state) == StepState.DONE
+    )
+    all_notified = session.scalar(notified) == len(NOTIFY)
     if kept is not None and read is not None:
-        return Known(told, read.plan.account_id, kept.id, read)
+        return Known(told, read.plan.account_id, kept.id, read, all_notified)
     owner = export or kept
     if owner is None:
         raise Untold("neither the export's row nor its plan is there to say whose it is")
-    return Known(told, owner.account_id, None, None)
+    return Known(told, owner.account_id, None, None, all_notified)
 
 
 def _read(kept: PlanSnapshot, plan_hash: str) -> ReadPlan | None:
@@ -153,6 +162,12 @@ def _read(kept: PlanSnapshot, plan_hash: str) -> ReadPlan | None:
     except (ValidationError, PlanHashMismatch, InvalidState, ValueError):
         return None
     return read if read.plan_hash == plan_hash else None
+
+
+def _tried(sayings: Sayings) -> set[str]:
+    """Return the deliveries that were tried, and their messages: a try is never deleted, nor what it is of."""
+    tried = [delivery for delivery in sayings.deliveries if sayings.attempts.get(delivery.id)]
+    return {delivery.id for delivery in tried} | {delivery.notification_id for delivery in tried}
 
 
 def _merged(derived: Sequence[Row]) -> list[Row]:
@@ -165,7 +180,7 @@ def _merged(derived: Sequence[Row]) -> list[Row]:
     return list(merged.values())
 
 
-def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Known) -> None:
+def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Known, tried: set[str]) -> None:
     by_model: dict[type[SQLModel], list[Row]] = defaultdict(list)
     for row in derived:
         by_model[row.model].append(row)
@@ -200,6 +215,7 @@ def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Kn
                     key=dict(zip(names, key, strict=True)),
                     kind="added",
                     message="the log knows nothing of this row",
+                    restorable=not (model in (Notification, Delivery) and tried.intersection(key)),
                 ),
                 Row(model, dict(zip(names, key, strict=True))),
             )

@@ -36,10 +36,12 @@ def restore(runtime: Runtime, export_id: str) -> Rebuilt:
             events.lock(session, export_id)
             session.expire_all()
         found = check(session, export_id)
-        mends = [(difference, row) for difference, row in found.mends if row is not None]
         if found.refused is not None:
             return found
-        for difference, row in sorted(mends, key=lambda mend: mend[0].kind == "added"):
+        mends = [(difference, row) for difference, row in found.mends if row is not None]
+        # Rows come parents first; what is too much goes children first.
+        added = [mend for mend in reversed(mends) if mend[0].kind == "added"]
+        for difference, row in (*(mend for mend in mends if mend[0].kind != "added"), *added):
             _mend(session, runtime.settings, difference, row)
         if mends:
             _say(session, export_id, [difference for difference, _ in mends])

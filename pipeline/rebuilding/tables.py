@@ -68,6 +68,7 @@ class Known:
     account_id: str
     plan_id: str | None
     read: ReadPlan | None
+    all_notified: bool = False  # the three steps that end an export are all marked done
 
 
 def rows(known: Known) -> Iterator[Row]:
@@ -179,8 +180,9 @@ def _steps(known: Known) -> Iterator[Row]:
     yield _step(told, EXPORT_LEVEL, "hand_off", (state,))
     for name in NOTIFY:
         undone = _state(told, EXPORT_LEVEL, name, done=told.executed, opened=handed_off)
-        # Which of the three have ended is written when all have. To do one again sends nothing twice.
-        ended = handed_off and not told.executed
+        # Which of the three have ended is written when all have, by the last: all of them and not a word cannot be. To do
+        # one again sends nothing twice.
+        ended = handed_off and not told.executed and not known.all_notified
         yield _step(told, EXPORT_LEVEL, name, (undone, StepState.DONE) if ended else (undone,))
 
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
-from pipeline import acknowledgements, delivery, rebuilding, replays
+from pipeline import acknowledgements, audit, delivery, rebuilding, replays
 from pipeline.db import Instant, table
 from pipeline.errors import ChannelRefused, ChannelUnavailable
 from pipeline.execution import NOTIFY, STEPS
@@ -176,6 +176,10 @@ def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_owed(either: Ho
     dead = next(each for each in owed(either, export_id) if each.partner_id == builders.WAREHOUSE)
     assert dead.state == "dead"
     check_sent_again_and_not_taken(either, answers, dead)
+
+
+def deliver_lane(house: House, row: Delivery) -> None:
+    assert delivery.deliver(house.runtime, row.export_id, row.partner_id, row.channel).delivered
 
 
 def check_sent_again_and_not_taken(house: House, answers: Answers, row: Delivery) -> None:
@@ -353,6 +357,63 @@ def test_broken_log_restores_nothing(either: House) -> None:
     (one,) = rebuilding.survey(either.runtime, apply=True).damaged
     assert one.refused == "its log cannot be believed: event 2 is changed"
     assert content(either) == before
+
+
+@pytest.mark.parametrize("gone", ["BROKER_ACKNOWLEDGED", "EXPORT_EXECUTED", "HANDED_OFF"])
+def test_log_whose_end_is_cut_off_restores_nothing(either: House, gone: str) -> None:
+    export_id = lived(either)
+    last = either.events(export_id).index(gone)
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.delete(table(Event)).where(col(Event.seq) > last))
+    before = content(either)
+    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+    assert one.refused == f"its log cannot be believed: event {last + 1} is missing"
+    assert (content(either), len(either.events(export_id))) == (before, last)
+    assert not audit.survey(either.runtime).intact
+
+
+def test_number_that_is_too_low_comes_back(either: House) -> None:
+    export_id = lived(either)
+    events = len(either.events(export_id))
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.update(table(Export)).values(next_seq=3))
+    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+    assert [(d.table, d.columns) for d in one.differences] == [("exports", ["next_seq"])]
+    assert one.left is not None
+    assert one.left.intact
+    assert len(either.events(export_id)) == events + 1
+    assert audit.survey(either.runtime).intact
+
+
+def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: House) -> None:
+    """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
+    export_id = executed(either, builders.plan(), told=False)
+    (first, *_) = owed(either, export_id)
+    deliver_lane(either, first)
+    handed_off = either.events(export_id).index("HANDED_OFF") + 1
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))
+        connection.execute(sa.update(table(Export)).values(next_seq=handed_off))
+    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+    assert one.left is not None
+    assert {(d.table, d.kind, d.restorable) for d in one.left.differences} == {
+        ("notifications", "added", False),
+        ("deliveries", "added", False),
+    }
+    tried = [each for each in owed(either, export_id) if each.attempts]
+    assert [each.id for each in owed(either, export_id)] == [each.id for each in tried]
+    assert tried
+
+
+def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: House) -> None:
+    export_id = executed(either, told=False)
+    assert either.events(export_id)[-1] == "HANDED_OFF"
+    rebuilding.restore(either.runtime, export_id)
+    assert differences(either, export_id) == []
+    states = either.step_states(export_id)
+    assert {states[0, name] for name in NOTIFY} == {"owed"}
+    either.finish(export_id)
+    assert (either.state(export_id), either.events(export_id).count("EXPORT_EXECUTED")) == ("executed", 1)
 
 
 def test_what_only_the_plan_knows_is_left_alone_without_it(house: House) -> None:
