@@ -10,7 +10,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, literal, or_, select, update
-from sqlalchemy.orm import Mapped
+from sqlalchemy.orm import Mapped, aliased
 from sqlmodel import Session, SQLModel, col
 
 from pipeline import events, keeping, notifications
@@ -73,7 +73,7 @@ class Purge:
 
 
 def hold(runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str) -> LegalHold:
-    """Keep an export, or all of an account, whatever its age, until the hold is released; raises NotFound."""
+    """Keep an export with all of its batch, or all of an account, whatever its age, until released; raises NotFound."""
     made = LegalHold(id=new_id("hld"), account_id=account_id, export_id=export_id, reason=reason, placed_by=placed_by)
     with runtime.db.write() as session:
         if session.get(Account, account_id) is None:
@@ -189,26 +189,28 @@ def _plans_alone(registered_before: datetime) -> Select[*tuple[Any, ...]]:
 
 
 def _hold_of_export() -> ColumnElement[str | None]:
-    """Return the oldest legal hold, as a subquery on `exports`, that keeps the export."""
-    return _hold(col(Export.account_id), col(LegalHold.export_id) == _EXPORT)
+    """Return the oldest legal hold, as a subquery on `exports`, that keeps the export: what is of a batch belongs together."""
+    return _hold(Export)
 
 
 def _hold_of_plan() -> ColumnElement[str | None]:
-    """Return the same of a plan: what keeps an export of its batch keeps it too, for they belong together."""
-    of_batch = select(_EXPORT).where(
-        col(Export.account_id) == col(PlanSnapshot.account_id), col(Export.batch_id) == col(PlanSnapshot.batch_id)
+    """Return the same of a plan, as a subquery on `plans`."""
+    return _hold(PlanSnapshot)
+
+
+def _hold(table: type[Export | PlanSnapshot]) -> ColumnElement[str | None]:
+    held = aliased(Export)
+    of_batch = select(col(held.id)).where(
+        col(held.account_id) == col(table.account_id), col(held.batch_id) == col(table.batch_id)
     )
-    return _hold(col(PlanSnapshot.account_id), col(LegalHold.export_id).in_(of_batch.correlate(PlanSnapshot)))
-
-
-def _hold(account_id: Mapped[str], of_export: ColumnElement[bool]) -> ColumnElement[str | None]:
     return (
         select(func.min(col(LegalHold.id)))
         .where(
-            col(LegalHold.account_id) == account_id,
-            or_(col(LegalHold.export_id).is_(None), of_export),
+            col(LegalHold.account_id) == col(table.account_id),
+            or_(col(LegalHold.export_id).is_(None), col(LegalHold.export_id).in_(of_batch.correlate(table))),
             col(LegalHold.released_at).is_(None),
         )
+        .correlate(table)
         .scalar_subquery()
     )
 

@@ -237,7 +237,7 @@ class IdempotencyRecord(SQLModel, table=True):
 
 
 class LegalHold(SQLModel, table=True):
-    """Records that are kept whatever their age: one export's, or all of an account's; never deleted itself."""
+    """Records that are kept whatever their age: one export's with its batch, or all of an account's; never deleted itself."""
 
     __tablename__ = "legal_holds"
 

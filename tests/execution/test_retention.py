@@ -49,7 +49,10 @@ def plan(name: str, *, arrival: str | None = "2026-11-26T18:00:00Z", export_coun
 
 def executed(house: House, made: Json) -> str:
     """Have the plan executed, its messages sent."""
-    export_id = house.accept(made, key=f"key-{made['batchId']}").export_id
+    return ended(house, house.accept(made, key=f"key-{made['batchId']}").export_id)
+
+
+def ended(house: House, export_id: str) -> str:
     house.run([Wake(export_id, 1, "record_packages")])
     house.run([Wake(export_id, 1, "render_documents")])
     assert house.state(export_id) == "executed"
@@ -182,6 +185,28 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     assert (made.exports, made.plans) == (1, 2)
     assert not any(documents(house).values())
     assert due(house, date(2040, 1, 1)) == {}
+
+
+def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
+    make_house: Callable[[str], House], database_url: str
+) -> None:
+    house = make_house(database_url)
+    first, other = executed(house, plan("one")), executed(house, plan("two"))
+    changed = plan("one", arrival="2026-11-27T18:00:00Z")
+    request = ExecuteRequest.model_validate({"accountId": builders.ACCOUNT, "batchId": "one", "plan": changed})
+    second = ended(
+        house, amend(house.runtime, house.caller, first, request, raw_plan=changed, idempotency_key=None).export_id
+    )
+    for held_id in (first, second):
+        held = retention.hold(house.runtime, builders.ACCOUNT, export_id=held_id, reason="audit", placed_by="Legal")
+        found = due(house, date(2040, 1, 1))
+        assert (found[first][1], found[second][1]) == (held.id, held.id)
+        assert retention.purge(house.runtime, date(2040, 1, 1)).exports == (held_id == first)
+        assert (rows(house, Package, first) != [], rows(house, Package, second) != []) == (True, True)
+        assert sorted(documents(house).values()) == [False, True, True]
+        retention.release(house.runtime, held.id, released_by="Counsel")
+    assert rows(house, Package, other) == []
+    assert retention.purge(house.runtime, date(2040, 1, 1)).exports == 2
 
 
 def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
