@@ -78,7 +78,9 @@ def place(
     account: Annotated[str, typer.Option("--account", metavar="ID", help="Whose records.")],
     reason: Annotated[str, typer.Option(help="Why; it goes on record.")],
     by: By,
-    export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export's, with all of its batch.")] = None,
+    export: Annotated[
+        str | None, typer.Option("--export", metavar="ID", help="Only this export's, with all of its batch.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Keep records whatever their age, until the hold is released."""

@@ -183,6 +183,25 @@ def test_database_refuses_to_change_what_is_only_ever_added_to(either: House, mo
     assert audit.survey(either.runtime).intact
 
 
+@pytest.mark.parametrize("model", [Event, Attempt])
+def test_sqlite_refuses_to_replace_what_is_only_ever_added_to(house: House, model: type[SQLModel]) -> None:
+    executed(house)
+    name = model.__tablename__
+    others = [column.name for column in table(model).columns]
+    key = [column.name for column in table(model).primary_key]
+    same = ", ".join(others)
+    # Each way by which a row is known: its key, and the rowid that every table has.
+    moved = ", ".join({key[1]: f"{key[1]} + 900"}.get(column, column) for column in others)
+    for statement in (
+        f"INSERT OR REPLACE INTO {name} ({same}) SELECT {same} FROM {name} LIMIT 1",  # noqa: S608
+        f"REPLACE INTO {name} (rowid, {same}) SELECT rowid, {moved} FROM {name} LIMIT 1",  # noqa: S608
+        f"UPDATE OR REPLACE {name} SET {key[1]} = {key[1]} + 1",  # noqa: S608
+    ):
+        with pytest.raises(DBAPIError, match="append-only"), house.runtime.db.write() as session:
+            session.execute(sa.text(statement))
+    assert audit.survey(house.runtime).intact
+
+
 @pytest.mark.servers
 def test_role_of_the_service_can_add_to_the_log_and_no_more(
     make_house: Callable[[str], House], postgres_server: PostgreSQL, postgres_template: str

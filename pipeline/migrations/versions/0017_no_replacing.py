@@ -1,0 +1,34 @@
+"""Have SQLite refuse to replace what the log says: INSERT OR REPLACE takes the older row away, and no trigger sees it go."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0017"
+down_revision = "0016"
+branch_labels = None
+depends_on = None
+
+#: By what a row of each table is known; beside it every row has its rowid, by which it can be replaced as well.
+APPEND_ONLY = {"events": ("export_id", "seq"), "attempts": ("delivery_id", "number")}
+
+
+def upgrade() -> None:
+    """Apply."""
+    if op.get_bind().dialect.name != "sqlite":
+        return
+    for table, key in APPEND_ONLY.items():
+        same = " AND ".join(f"{column} = NEW.{column}" for column in key)
+        there = f"SELECT 1 FROM {table} WHERE ({same}) OR rowid = NEW.rowid"  # noqa: S608 - no word of a caller's
+        op.execute(
+            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN EXISTS ({there}) "
+            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        )
+
+
+def downgrade() -> None:
+    """Take back."""
+    if op.get_bind().dialect.name != "sqlite":
+        return
+    for table in APPEND_ONLY:
+        op.execute(f"DROP TRIGGER {table}_no_replace")
