@@ -18,6 +18,7 @@ from sqlmodel import col
 
 from config.settings import Settings
 from pipeline import signing
+from pipeline.cells import MALFORMED, UNREADABLE, cell, unreadable
 from pipeline.chain import canonical, event_hash, instant
 from pipeline.db import database_now, table
 from pipeline.errors import NotFound
@@ -50,7 +51,7 @@ class Chain:
     """The chain of one export, as far as it was followed; nothing is followed beyond its first fault."""
 
     export_id: str
-    next_seq: int
+    next_seq: int | None  # None where the export's own row does not say
     seq: int = 0
     hash: str | None = None
     fault: Fault | None = None
@@ -63,29 +64,42 @@ class Chain:
         if event["seq"] != expected:
             self._breaks(expected, "missing", f"event {expected} is not there; {event['seq']} follows {self.seq}")
             return
-        own, follows = event_hash(event) == event["hash"], event["prev_hash"] == self.hash
-        if not own and not follows:
+        own, follows = _own(event), event["prev_hash"] == self.hash
+        if damaged := unreadable(event):
+            self._breaks(expected, "changed", f"it cannot be read any more: its {', '.join(damaged)}")
+        elif not own and not follows:
             self._breaks(expected, "moved", "it is not what was written here, nor does it follow the event before it")
         elif not own:
             self._breaks(expected, "changed", "it is not as it was written: its hash is another's")
         elif not follows:
             self._breaks(expected, "replaced", "it does not follow the event before it")
-        elif expected >= self.next_seq:
+        elif self.next_seq is not None and expected >= self.next_seq:
             self._breaks(expected, "added", f"the export gave out numbers up to {self.next_seq - 1}")
         self.seq, self.hash = expected, event["hash"]
 
     def end(self) -> None:
         """Say that no event follows."""
-        if self.fault is None and self.seq + 1 < self.next_seq:
-            expected = self.seq + 1
-            self._breaks(
-                expected, "missing", f"the log ends at {self.seq}; numbers up to {self.next_seq - 1} were given out"
-            )
+        if self.fault is not None:
+            return
+        following = self.seq + 1
+        if self.next_seq is None:
+            told = f"the log ends at {self.seq}; how many numbers were given out cannot be read in the export's row"
+            self._breaks(following, "missing", told)
+        elif following < self.next_seq:
+            told = f"the log ends at {self.seq}; numbers up to {self.next_seq - 1} were given out"
+            self._breaks(following, "missing", told)
 
     def _breaks(
         self, seq: int, kind: Literal["changed", "moved", "replaced", "missing", "added"], message: str
     ) -> None:
         self.fault = Fault(export_id=self.export_id, seq=seq, kind=kind, message=message)
+
+
+def _own(event: Mapping[str, Any]) -> bool:
+    try:
+        return bool(event_hash(event) == event["hash"])
+    except MALFORMED:  # what never was an event of ours has no hash
+        return False
 
 
 @dataclass
@@ -136,9 +150,9 @@ def _chains(
     runtime: Runtime, export_id: str | None, account_id: str | None, until: datetime | None
 ) -> Iterator[tuple[Chain, Mapping[str, Any] | None, int]]:
     """Yield each export's chain, its newest event up to `until`, and how many events it has up to then."""
-    columns = [column for column in table(Event).c if column.name != "export_id"]
+    columns = [cell(column) for column in table(Event).c if column.name != "export_id"]
     query = (
-        select(col(Export.id).label("export_id"), col(Export.next_seq), *columns)
+        select(col(Export.id).label("export_id"), cell(table(Export).c.next_seq), *columns)
         .join(Event, col(Event.export_id) == col(Export.id), isouter=True)
         .order_by(col(Export.id), col(Event.seq))
     )
@@ -157,11 +171,12 @@ def _chains(
                 if chain is not None:
                     chain.end()
                     yield chain, last, count
-                chain, last, count = Chain(event["export_id"], event["next_seq"]), None, 0
+                given_out = None if event["next_seq"] is UNREADABLE else event["next_seq"]
+                chain, last, count = Chain(event["export_id"], given_out), None, 0
             if event["seq"] is None:
                 continue
             chain.follow(event)
-            if until is None or event["at"] <= until:
+            if until is None or (event["at"] is not UNREADABLE and event["at"] <= until):
                 last, count = event, count + 1
     if chain is not None:
         chain.end()

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, aliased
 from sqlmodel import Session, SQLModel, col
 
 from pipeline import events, keeping, notifications
+from pipeline.cells import MALFORMED
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
@@ -64,12 +65,22 @@ class Due:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A plan that is kept and cannot be read, so that nobody can say how long it must be; it is kept."""
+
+    export_id: str | None
+    plan_id: str
+    account_id: str
+
+
+@dataclass(frozen=True)
 class Purge:
     """What one purge came to."""
 
     exports: int
     plans: int  # of which no export was kept
     documents: int
+    unreadable: tuple[str, ...] = ()  # ids of plans that are kept, for nobody can say whether they are due
 
 
 def hold(runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str) -> LegalHold:
@@ -120,8 +131,8 @@ def holds(runtime: Runtime, account_id: str | None = None) -> list[LegalHold]:
     return found
 
 
-def due(runtime: Runtime, on: date) -> Iterator[Due]:
-    """Yield what need not be kept on the day `on`, the held among it, each oldest first.
+def due(runtime: Runtime, on: date) -> Iterator[Due | Unreadable]:
+    """Yield what need not be kept on the day `on`, the held among it, each oldest first, and what cannot be read.
 
     First come the exports that have ended, then the plans that were registered and of which no export is kept.
     """
@@ -135,7 +146,7 @@ def due(runtime: Runtime, on: date) -> Iterator[Due]:
         while True:
             with runtime.db.read() as session:
                 rows = session.execute(query.where(place > after).order_by(place).limit(_IN_ONE_STRETCH)).all()
-            yield from (each for row in rows if (each := _due(*row, years=years, on=on)) is not None)
+            yield from (each for row in rows if (each := _read(*row, years=years, on=on)) is not None)
             if len(rows) < _IN_ONE_STRETCH:
                 break
             after = rows[-1][0] or rows[-1][1]
@@ -147,14 +158,18 @@ def purge(runtime: Runtime, on: date) -> Purge:
     Hashes stay, and the log as it is: every chain is proven as before. What was broken off is done by the next purge.
     """
     exports = plans = 0
+    unreadable = []
     for each in due(runtime, on):
+        if isinstance(each, Unreadable):
+            unreadable.append(each.plan_id)
+            continue
         if each.held_by is not None:
             continue
         if each.export_id is None:
             plans += _purged_plan(runtime, each.plan_id)
         else:
             exports += _purged(runtime, each.export_id, each)
-    return Purge(exports, plans, _purge_documents(runtime))
+    return Purge(exports, plans, _purge_documents(runtime), tuple(unreadable))
 
 
 def _ended_exports(accepted_before: datetime) -> Select[*tuple[Any, ...]]:
@@ -217,6 +232,13 @@ def _hold(table: type[Export | PlanSnapshot]) -> ColumnElement[str | None]:
 
 def _export_is_kept(plan_id: Mapped[str] | str) -> ColumnElement[bool]:
     return exists().where(and_(col(Export.plan_id) == plan_id, col(Export.purged_at).is_(None)))
+
+
+def _read(export_id: str | None, plan_id: str, account_id: str, *said: Any, **law: Any) -> Due | Unreadable | None:
+    try:
+        return _due(export_id, plan_id, account_id, *said, **law)
+    except MALFORMED:
+        return Unreadable(export_id, plan_id, account_id)
 
 
 def _due(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from pipeline import retention
 from pipeline.commands.database import opened
-from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.db import utc_now
 from pipeline.errors import InvalidState, NotFound
 from pipeline.models import LegalHold
-from pipeline.retention import Due
+from pipeline.retention import Due, Unreadable
 
 app = typer.Typer(no_args_is_help=True, help="How long records are kept.")
 
@@ -41,7 +43,9 @@ def purge(
     today = utc_now().date() if on is None else on.date()
     with opened() as runtime:
         if dry_run:
-            _list(list(retention.due(runtime, today)), today, as_json=as_json)
+            found = list(retention.due(runtime, today))
+            _list([each for each in found if isinstance(each, Due)], today, as_json=as_json)
+            _kept_unread([each.plan_id for each in found if isinstance(each, Unreadable)])
             return
         made = retention.purge(runtime, today)
     if as_json:
@@ -50,6 +54,15 @@ def purge(
         out().print(
             f"[green]✓[/] {made.exports} exports and {made.plans} plans without one purged, {made.documents} documents deleted"
         )
+    _kept_unread(made.unreadable)
+
+
+def _kept_unread(plans: Sequence[str]) -> None:
+    for plan_id in plans:
+        why = "cannot be read, so that nobody can say whether it is due; it is kept. Only a backup has it as it was"
+        aside().print(f"[bold red]✗[/] plan {escape(plan_id)} {why}", soft_wrap=True)
+    if plans:
+        raise typer.Exit(int(ExitCode.REFUSED))
 
 
 def _list(found: list[Due], today: date, *, as_json: bool) -> None:

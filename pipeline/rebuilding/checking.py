@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlmodel import Session, SQLModel, col
 
-from pipeline import audit
+from pipeline import audit, cells
+from pipeline.cells import MALFORMED, UNREADABLE
 from pipeline.chain import rows_digest
 from pipeline.db import table
 from pipeline.errors import InvalidState, PlanHashMismatch
@@ -43,6 +44,14 @@ Kind = Literal["missing", "changed", "added"]
 
 #: The tables that only a plan can fill: without it they are left alone.
 _OF_THE_PLAN: Final = (ExportUnit, Package, LineTreatment)
+
+
+#: The columns that the log holds by their digest alone.
+_BY_DIGEST: Final = {
+    "exports": frozenset({"findings"}),
+    "notifications": frozenset({"audience", "event_type", "position", "data"}),
+    "deliveries": frozenset({"notification_id", "partner_id", "channel"}),
+}
 
 
 class Difference(BaseModel):
@@ -82,62 +91,81 @@ class Rebuilt:
 
 
 def check(session: Session, export_id: str) -> Rebuilt:
-    """Derive the tables of one export and compare them with what is there."""
+    """Derive the tables of one export and compare them with what is there; what cannot be read is a difference as well."""
     found = Rebuilt(export_id)
-    log = session.scalars(select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq))).all()
-    # A number that is too low comes back; one that is too high tells that the end of the log is gone.
-    given_out = session.scalar(select(col(Export.next_seq)).where(col(Export.id) == export_id)) or 1
-    chain = audit.Chain(export_id, max(given_out, len(log) + 1))
-    for event in log:
-        chain.follow(event.model_dump())
-    chain.end()
-    if chain.fault is not None:
-        found.refused = f"its log cannot be believed: event {chain.fault.seq} is {chain.fault.kind}"
-        return found
     try:
-        told = history(export_id, log)
-        if told.purged:
-            return found
-        known = _known(session, told, found)
-        sayings = read_sayings(session, export_id)
-        derived = [*tables.rows(known), *messages.rows(told, sayings, known.account_id)]
+        _check(session, found)
     except Untold as untold:
         found.refused = f"its log does not say enough: {untold}"
-        return found
-    _compare(session, found, _merged(derived), known, _tried(sayings))
-    _compare_findings(session, found, told)
-    _compare_sayings(found, told, sayings)
+    except MALFORMED as error:
+        # Every hash holds, but not what we write: one export that nobody foresaw stops no other.
+        found.refused = f"what is kept of it does not fit together ({type(error).__name__})"
     return found
 
 
+def _check(session: Session, found: Rebuilt) -> None:
+    export_id = found.export_id
+    log = cells.rows(session, Event, col(Event.export_id) == export_id, order_by=(col(Event.seq),))
+    export = _export(session, export_id)
+    # A number that is too low comes back; one that is too high tells that the end of the log is gone.
+    given_out = export.next_seq if export is not None and isinstance(export.next_seq, int) else 1
+    chain = audit.Chain(export_id, max(given_out, len(log) + 1))
+    for event in log:
+        chain.follow(cells.values(event))
+    chain.end()
+    if chain.fault is not None:
+        found.refused = f"its log cannot be believed: event {chain.fault.seq} is {chain.fault.kind}"
+        return
+    told = history(export_id, log)
+    if told.purged:
+        return
+    known = _known(session, told, export, found)
+    sayings = read_sayings(session, export_id)
+    derived = [*tables.rows(known), *messages.rows(told, sayings, known.account_id)]
+    _compare(session, found, _merged(derived), known, _tried(sayings))
+    _compare_findings(found, told, export)
+    _compare_sayings(found, told, sayings)
+
+
+def _export(session: Session, export_id: str) -> Export | None:
+    return next(iter(cells.rows(session, Export, col(Export.id) == export_id)), None)
+
+
 def read_sayings(session: Session, export_id: str) -> Sayings:
-    """Return the messages of an export, to whom they are owed, and the tries."""
-    notifications = session.scalars(
-        select(Notification).where(col(Notification.export_id) == export_id).order_by(col(Notification.position))
-    ).all()
-    deliveries = session.scalars(select(Delivery).where(col(Delivery.export_id) == export_id)).all()
+    """Return the messages of an export, to whom they are owed, and the tries.
+
+    Raises Untold where a try cannot be read: what became of a message is told by its tries.
+    """
+    of_export = (col(Notification.export_id) == export_id, col(Delivery.export_id) == export_id)
+    notifications = cells.rows(session, Notification, of_export[0], order_by=(col(Notification.position),))
+    deliveries = cells.rows(session, Delivery, of_export[1])
     attempts: dict[str, list[Attempt]] = defaultdict(list)
-    for attempt in session.scalars(
-        select(Attempt)
-        .join(Delivery, col(Delivery.id) == col(Attempt.delivery_id))
-        .where(col(Delivery.export_id) == export_id)
-        .order_by(col(Attempt.delivery_id), col(Attempt.number))
+    for attempt in cells.rows(
+        session,
+        Attempt,
+        col(Attempt.delivery_id).in_(select(col(Delivery.id)).where(of_export[1])),
+        order_by=(col(Attempt.delivery_id), col(Attempt.number)),
     ):
+        if damaged := cells.unreadable(cells.values(attempt)):
+            raise Untold(
+                f"{', '.join(damaged)} of try {attempt.number} of {attempt.delivery_id} cannot be read (attempts)"
+            )
         attempts[attempt.delivery_id].append(attempt)
     return Sayings(notifications, deliveries, attempts)
 
 
-def _known(session: Session, told: History, found: Rebuilt) -> Known:
+def _known(session: Session, told: History, export: Export | None, found: Rebuilt) -> Known:
     plan_hash, batch_id = told.accepted["planHash"], told.accepted["batchId"]
-    export = session.get(Export, told.export_id)
-    query = select(PlanSnapshot).where(
+    account_id = None if export is None or export.account_id is UNREADABLE else export.account_id
+    plans = cells.rows(
+        session,
+        PlanSnapshot,
         col(PlanSnapshot.plan_hash) == plan_hash,
         col(PlanSnapshot.batch_id) == batch_id,
         col(PlanSnapshot.test) == told.accepted["test"],
     )
-    kept = session.scalars(query.where(col(PlanSnapshot.account_id) == export.account_id)).first() if export else None
-    # Only where the export's own row is gone or names another account, all plans are searched.
-    kept = kept or session.scalars(query).first()
+    # Only where the export's own row is gone or names another account, the plan is whosever it is.
+    kept = next((plan for plan in plans if plan.account_id == account_id), plans[0] if plans else None)
     read = None if kept is None else _read(kept, plan_hash)
     if kept is None or read is None:
         key = {"batch_id": batch_id, "plan_hash": plan_hash}
@@ -150,16 +178,16 @@ def _known(session: Session, told: History, found: Rebuilt) -> Known:
     all_notified = session.scalar(notified) == len(NOTIFY)
     if kept is not None and read is not None:
         return Known(told, read.plan.account_id, kept.id, read, all_notified)
-    owner = export or kept
-    if owner is None:
+    owner = account_id or (kept.account_id if kept is not None else None)
+    if not isinstance(owner, str):
         raise Untold("neither the export's row nor its plan is there to say whose it is")
-    return Known(told, owner.account_id, None, None, all_notified)
+    return Known(told, owner, None, None, all_notified)
 
 
 def _read(kept: PlanSnapshot, plan_hash: str) -> ReadPlan | None:
     try:
         read = snapshot(kept)
-    except (ValidationError, PlanHashMismatch, InvalidState, ValueError):
+    except (PlanHashMismatch, InvalidState, *MALFORMED):
         return None
     return read if read.plan_hash == plan_hash else None
 
@@ -202,12 +230,12 @@ def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Kn
         names = [column.name for column in table(model).primary_key]
         there = {
             tuple(getattr(row, name) for name in names): row
-            for row in session.scalars(_of_export(model, known.history.export_id))
+            for row in cells.rows(session, model, _of_export(model, known.history.export_id))
         }
         for row in by_model[model]:
             actual = there.pop(tuple(row.key[name] for name in names), None)
             # A row that names another export is this one's all the same.
-            _compare_row(found, row, actual or session.get(model, tuple(row.key[name] for name in names)))
+            _compare_row(found, row, actual or _by_key(session, row))
         for key in there:
             found.differs(
                 Difference(
@@ -221,31 +249,57 @@ def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Kn
             )
 
 
-def _of_export(model: type[SQLModel], export_id: str) -> Any:
+def _of_export(model: type[SQLModel], export_id: str) -> ColumnElement[bool]:
     if model is Export:
-        return select(Export).where(col(Export.id) == export_id)
+        return col(Export.id) == export_id
     if model is Acknowledgement:
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
-        return select(Acknowledgement).where(col(Acknowledgement.submission_id).in_(submissions))
-    return select(model).where(table(model).c.export_id == export_id)
+        return col(Acknowledgement.submission_id).in_(submissions)
+    return table(model).c.export_id == export_id
+
+
+def _by_key(session: Session, row: Row) -> SQLModel | None:
+    columns = table(row.model).c
+    return next(
+        iter(cells.rows(session, row.model, *(columns[name] == value for name, value in row.key.items()))), None
+    )
 
 
 def _compare_row(found: Rebuilt, row: Row, actual: SQLModel | None) -> None:
     name = str(row.model.__tablename__)
+
+    def differs(kind: Kind, message: str, columns: Sequence[str] = (), *, restorable: bool = True) -> None:
+        found.differs(
+            Difference(
+                table=name,
+                key=dict(row.key),
+                kind=kind,
+                columns=list(columns),
+                message=message,
+                restorable=restorable,
+            ),
+            row,
+        )
+
     if actual is None:
-        message = "the log says that there is such a row"
-        found.differs(Difference(table=name, key=dict(row.key), kind="missing", message=message), row)
+        wanting = [column.name for column in table(row.model).c if not row.mends(column.name)]
+        kept = f", and not its {', '.join(wanting)}, which only a backup has" if wanting else ""
+        differs("missing", f"the log says that there is such a row{kept}", restorable=not wanting)
         return
-    changed = [column for column, value in row.holds.items() if getattr(actual, column) != value]
-    changed += [column for column, values in row.may.items() if getattr(actual, column) not in values]
+    held = cells.values(actual)
+    changed = [column for column, value in row.holds.items() if held[column] != value]
+    changed += [column for column, values in row.may.items() if held[column] not in values]
     if changed:
-        message = f"not as the log says: {', '.join(changed)}"
-        found.differs(Difference(table=name, key=dict(row.key), kind="changed", columns=changed, message=message), row)
+        differs("changed", f"not as the log says: {', '.join(changed)}", changed)
+    # What is told of by a digest is not told twice.
+    damaged = [each for each in cells.unreadable(held) if each not in row.derived | _BY_DIGEST.get(name, frozenset())]
+    for mends in (True, False):
+        if columns := [each for each in damaged if row.mends(each) is mends]:
+            differs("changed", f"cannot be read: {', '.join(columns)}", columns, restorable=mends)
 
 
-def _compare_findings(session: Session, found: Rebuilt, told: History) -> None:
-    export = session.get(Export, told.export_id)
-    if export is None or rows_digest(export.findings) == told.accepted.get("findingsDigest"):
+def _compare_findings(found: Rebuilt, told: History, export: Export | None) -> None:
+    if export is None or _digest(export.findings) == told.accepted.get("findingsDigest"):
         return
     found.differs(
         Difference(
@@ -257,6 +311,13 @@ def _compare_findings(session: Session, found: Rebuilt, told: History) -> None:
             restorable=False,
         )
     )
+
+
+def _digest(findings: Sequence[Any]) -> str | None:
+    try:
+        return rows_digest(findings)
+    except MALFORMED:
+        return None
 
 
 def _compare_sayings(found: Rebuilt, told: History, sayings: Sayings) -> None:

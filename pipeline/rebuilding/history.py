@@ -21,11 +21,13 @@ ANSWERS: Final = frozenset(
     }
 )
 
+_KNOWN: Final = frozenset(each.value for each in EventType)
+
 Data = Mapping[str, Any]
 
 
 class Untold(Exception):
-    """The log does not say what is asked of it: it was written by a version that left it out."""
+    """The log does not say what is asked of it: it was written by a version that left it out, or by a newer one."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,19 @@ class History:
 def history(export_id: str, log: Iterable[Event]) -> History:
     """Fold the log of one export, in the order of its numbers.
 
-    Raises Untold where a member is missing that every present version writes.
+    Raises Untold where a member is missing that every present version writes, or an event is none of this version's.
     """
     found = History(export_id)
     for event in log:
         found.events, found.at = event.seq, event.at
+        if event.type not in _KNOWN:
+            raise Untold(f"event {event.seq} is {event.type}, which this version does not know: a newer one wrote it")
         try:
             _fold(found, EventType(event.type), event.data, event)
+            if "toldDigest" in event.data:
+                found.told.append(Told(event.seq, event.data["notifications"], event.data["toldDigest"]))
         except KeyError as missing:
             raise Untold(f"event {event.seq}, {event.type}, does not say {missing.args[0]}") from missing
-        if "toldDigest" in event.data:
-            found.told.append(Told(event.seq, event.data["notifications"], event.data["toldDigest"]))
     if found.accepted_at is None:
         raise Untold("the log does not begin with EXPORT_ACCEPTED")
     return found

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.cells import MALFORMED, UNREADABLE, values
 from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import told_digest
 from pipeline.rebuilding.history import History, Told
@@ -36,8 +37,13 @@ class Stretch:
     @property
     def intact(self) -> bool:
         """Whether each message is as it was owed, and owed to whom it was."""
-        notifications = [row.model_dump() for row in self.notifications]
-        return told_digest(notifications, [row.model_dump() for row in self.deliveries]) == self.told.digest
+        try:
+            return (
+                told_digest(list(map(values, self.notifications)), list(map(values, self.deliveries)))
+                == self.told.digest
+            )
+        except MALFORMED:  # what cannot be read has no digest
+            return False
 
 
 def stretches(told: History, sayings: Sayings) -> list[Stretch]:
@@ -49,11 +55,17 @@ def stretches(told: History, sayings: Sayings) -> list[Stretch]:
     for each in told.told:
         following = first + each.notifications
         last = each is told.told[-1]
-        rows = [row for row in sayings.notifications if first <= row.position and (last or row.position < following)]
+        rows = [row for row in sayings.notifications if _between(row.position, first, None if last else following)]
         deliveries = [delivery for row in rows for delivery in by_notification[row.id]]
         found.append(Stretch(each, first, rows, deliveries))
         first = following
     return found
+
+
+def _between(position: Any, first: int, following: int | None) -> bool:
+    if not isinstance(position, int):  # it cannot be read: nor is it known of which stretch it is
+        return following is None
+    return bool(first <= position and (following is None or position < following))
 
 
 def rows(told: History, sayings: Sayings, account_id: str) -> Iterator[Row]:
@@ -73,10 +85,11 @@ def _delivery(
     tries = sayings.attempts.get(row.id, ())
     taken = [each for each in tries if each.outcome == "delivered"]
     states = _states(told, row, said.event_type, tries, owed_by)
+    holds = {"attempts": len(tries), "account_id": account_id, "audience": said.audience, "position": said.position}
     return Row(
         Delivery,
         {"id": row.id},
-        {"attempts": len(tries), "account_id": account_id, "audience": said.audience, "position": said.position},
+        {name: value for name, value in holds.items() if value is not UNREADABLE},
         {"state": tuple(state.value for state in states)},
         {"delivered_at": taken[-1].at if taken else None},
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, cast
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnDefault, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, events, handoff, notifications
+from pipeline.cells import MALFORMED
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.db import database_now, table
 from pipeline.events import EventType, NewEvent
@@ -31,12 +34,29 @@ def restore(runtime: Runtime, export_id: str) -> Rebuilt:
 
     Whatever is owed by a row that comes back is due at once. A log that is broken, or says too little, restores nothing.
     """
+    try:
+        found = _restored(runtime, export_id)
+    except IntegrityError as error:
+        found = Rebuilt(export_id, refused=f"the database takes no row back: {str(error.orig).splitlines()[0]}")
+    if found.refused is not None:
+        return found
+    if any(difference.table == "notifications" and difference.restorable for difference in found.differences):
+        # What is made of rows that cannot be read is not made.
+        with suppress(*MALFORMED):
+            _say_again(runtime, export_id)
+    with runtime.db.read() as session:
+        return check(session, export_id)
+
+
+def _restored(runtime: Runtime, export_id: str) -> Rebuilt:
     with runtime.db.write() as session:
-        if session.get(Export, export_id) is not None:
+        there = session.scalar(select(col(Export.id)).where(col(Export.id) == export_id)) is not None
+        if there:
             events.lock(session, export_id)
-            session.expire_all()
         found = check(session, export_id)
-        if found.refused is not None:
+        # Nothing can stand beneath a row that is gone for good.
+        comes_back = any(difference.table == "exports" and difference.restorable for difference in found.differences)
+        if found.refused is not None or not (there or comes_back):
             return found
         mends = [(difference, row) for difference, row in found.mends if row is not None]
         # Rows come parents first; what is too much goes children first.
@@ -45,10 +65,7 @@ def restore(runtime: Runtime, export_id: str) -> Rebuilt:
             _mend(session, runtime.settings, difference, row)
         if mends:
             _say(session, export_id, [difference for difference, _ in mends])
-    if any(difference.table == "notifications" and difference.restorable for difference in found.differences):
-        _say_again(runtime, export_id)
-    with runtime.db.read() as session:
-        return check(session, export_id)
+    return found
 
 
 def _mend(session: Session, settings: Settings, difference: Difference, row: Row) -> None:
@@ -62,9 +79,17 @@ def _mend(session: Session, settings: Settings, difference: Difference, row: Row
                 insert(table(row.model)).values(**(row.restored | _owed(settings, row.model, row.restored)))
             )
         case "changed":
-            values = {name: row.restored[name] for name in difference.columns}
-            owed = _owed(settings, row.model, row.restored) if "state" in values else {}
+            values = {name: row.restored.get(name, _anew(row.model, name)) for name in difference.columns}
+            owed = _owed(settings, row.model, row.restored) if {"state", "deadline_at"} & values.keys() else {}
             session.execute(update(table(row.model)).where(*here).values(**(values | owed)))
+
+
+def _anew(model: type[SQLModel], name: str) -> Any:
+    """Return how bookkeeping begins anew; what may be due is, for that makes nothing due that is not owed."""
+    default = table(model).c[name].default
+    if name == "due_at":
+        return database_now()
+    return None if default is None else cast(ColumnDefault, default).arg
 
 
 def _owed(settings: Settings, model: type[SQLModel], row: Mapping[str, Any]) -> dict[str, Any]:

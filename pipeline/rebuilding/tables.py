@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 from pipeline import packages
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.customs import treatment
+from pipeline.db import table
 from pipeline.execution import NOTIFY, STEPS
 from pipeline.letters import handoff_subject
 from pipeline.models import (
@@ -53,6 +54,16 @@ class Row:
             may={**self.may, **other.may},
             beside={**self.beside, **other.beside},
         )
+
+    @property
+    def derived(self) -> frozenset[str]:
+        """The columns that are held against what is there."""
+        return frozenset({*self.key, *self.holds, *self.may})
+
+    def mends(self, name: str) -> bool:
+        """Tell whether the column can be filled in again: it is derived, or bookkeeping that begins anew."""
+        column = table(self.model).c[name]
+        return name in self.restored or column.nullable or column.default is not None
 
     @property
     def restored(self) -> dict[str, Any]:

@@ -6,9 +6,17 @@ import json
 import re
 from pathlib import Path
 
+from sqlalchemy import update
+from sqlmodel import col, select
+
 from pipeline.commands.screen import ExitCode
+from pipeline.models import PlanSnapshot
 from tests import builders
 from tests.cli.conftest import Commands
+from tests.execution.conftest import House, house, make_house
+from tests.execution.revisions import executed
+
+__all__ = ["house", "make_house"]
 
 
 def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
@@ -37,8 +45,20 @@ def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
     assert "by Counsel" in service("retention", "holds", "--account", builders.ACCOUNT).stdout
 
     assert service("retention", "purge", "--on", "2032-11-27").exit_code == ExitCode.USAGE
-    assert service.json("retention", "purge") == {"exports": 0, "plans": 0, "documents": 0}
+    assert service.json("retention", "purge") == {"exports": 0, "plans": 0, "documents": 0, "unreadable": []}
     assert service.json("inspect", export_id)["purgedAt"] is None
+
+
+def test_plan_that_cannot_be_read_is_told_beside_what_is_due(house: House) -> None:
+    for name in ("one", "two"):
+        executed(house, builders.plan(batch=name))
+    with house.runtime.db.write() as session:
+        damaged = session.scalars(select(PlanSnapshot.id)).first()
+        session.execute(update(PlanSnapshot).where(col(PlanSnapshot.id) == damaged).values(document="garbage"))
+    commands = Commands({"DATABASE_URL": house.runtime.settings.database_url})
+    told = commands("retention", "purge", "--dry-run", "--on", "2040-01-01", "--json")
+    assert (told.exit_code, len(json.loads(told.stdout))) == (ExitCode.REFUSED, 1)
+    assert f"plan {damaged} cannot be read" in told.stderr
 
 
 def test_hold_of_nothing_is_refused(commands: Commands) -> None:

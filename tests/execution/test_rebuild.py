@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
-from pipeline import acknowledgements, audit, delivery, rebuilding, replays
+from pipeline import acknowledgements, delivery, rebuilding, replays
 from pipeline.db import Instant, table
 from pipeline.errors import ChannelRefused, ChannelUnavailable
 from pipeline.execution import NOTIFY, STEPS
@@ -20,13 +20,11 @@ from pipeline.models import (
     Artifact,
     BrokerSubmission,
     Delivery,
-    Event,
     Export,
     ExportUnit,
     LineTreatment,
     Notification,
     Package,
-    PlanSnapshot,
     Step,
 )
 from pipeline.rebuilding.checking import read_sayings
@@ -176,10 +174,6 @@ def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_owed(either: Ho
     dead = next(each for each in owed(either, export_id) if each.partner_id == builders.WAREHOUSE)
     assert dead.state == "dead"
     check_sent_again_and_not_taken(either, answers, dead)
-
-
-def deliver_lane(house: House, row: Delivery) -> None:
-    assert delivery.deliver(house.runtime, row.export_id, row.partner_id, row.channel).delivered
 
 
 def check_sent_again_and_not_taken(house: House, answers: Answers, row: Delivery) -> None:
@@ -334,117 +328,3 @@ def test_step_that_was_marked_done_but_never_made_is_owed_again(house: House) ->
     assert [(d.table, d.columns) for d in one.differences] == [("steps", ["state"])]
     house.finish(export_id)
     assert house.state(export_id) == "executed"
-
-
-# What cannot be proven is not touched
-
-
-def test_check_writes_nothing(house: House) -> None:
-    export_id = lived(house)
-    with house.runtime.db.write() as session:
-        session.execute(sa.update(Package).values(sscc=None))
-    before, log = content(house), house.events(export_id)
-    assert not rebuilding.survey(house.runtime).intact
-    assert (content(house), house.events(export_id)) == (before, log)
-
-
-def test_broken_log_restores_nothing(either: House) -> None:
-    lived(either)
-    with unguarded(either.runtime.db) as connection:
-        connection.execute(sa.update(table(Event)).where(col(Event.seq) == 2).values(actor="another"))
-        connection.execute(sa.update(table(Package)).values(type="PLT"))
-    before = content(either)
-    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
-    assert one.refused == "its log cannot be believed: event 2 is changed"
-    assert content(either) == before
-
-
-@pytest.mark.parametrize("gone", ["BROKER_ACKNOWLEDGED", "EXPORT_EXECUTED", "HANDED_OFF"])
-def test_log_whose_end_is_cut_off_restores_nothing(either: House, gone: str) -> None:
-    export_id = lived(either)
-    last = either.events(export_id).index(gone)
-    with unguarded(either.runtime.db) as connection:
-        connection.execute(sa.delete(table(Event)).where(col(Event.seq) > last))
-    before = content(either)
-    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
-    assert one.refused == f"its log cannot be believed: event {last + 1} is missing"
-    assert (content(either), len(either.events(export_id))) == (before, last)
-    assert not audit.survey(either.runtime).intact
-
-
-def test_number_that_is_too_low_comes_back(either: House) -> None:
-    export_id = lived(either)
-    events = len(either.events(export_id))
-    with unguarded(either.runtime.db) as connection:
-        connection.execute(sa.update(table(Export)).values(next_seq=3))
-    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
-    assert [(d.table, d.columns) for d in one.differences] == [("exports", ["next_seq"])]
-    assert one.left is not None
-    assert one.left.intact
-    assert len(either.events(export_id)) == events + 1
-    assert audit.survey(either.runtime).intact
-
-
-def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: House) -> None:
-    """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
-    export_id = executed(either, builders.plan(), told=False)
-    (first, *_) = owed(either, export_id)
-    deliver_lane(either, first)
-    handed_off = either.events(export_id).index("HANDED_OFF") + 1
-    with unguarded(either.runtime.db) as connection:
-        connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))
-        connection.execute(sa.update(table(Export)).values(next_seq=handed_off))
-    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
-    assert one.left is not None
-    assert {(d.table, d.kind, d.restorable) for d in one.left.differences} == {
-        ("notifications", "added", False),
-        ("deliveries", "added", False),
-    }
-    tried = [each for each in owed(either, export_id) if each.attempts]
-    assert [each.id for each in owed(either, export_id)] == [each.id for each in tried]
-    assert tried
-
-
-def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: House) -> None:
-    export_id = executed(either, told=False)
-    assert either.events(export_id)[-1] == "HANDED_OFF"
-    rebuilding.restore(either.runtime, export_id)
-    assert differences(either, export_id) == []
-    states = either.step_states(export_id)
-    assert {states[0, name] for name in NOTIFY} == {"owed"}
-    either.finish(export_id)
-    assert (either.state(export_id), either.events(export_id).count("EXPORT_EXECUTED")) == ("executed", 1)
-
-
-def test_what_only_the_plan_knows_is_left_alone_without_it(house: House) -> None:
-    export_id = lived(house)
-    with house.runtime.db.write() as session:
-        session.execute(sa.update(PlanSnapshot).values(document=sa.func.replace(PlanSnapshot.document, "CA", "MX")))
-        session.execute(sa.update(Artifact).values(size=1))
-        session.execute(sa.update(Package).values(type="PLT"))
-    found = rebuilding.restore(house.runtime, export_id)
-    assert [(d.table, d.kind, d.restorable) for d in found.differences] == [("plans", "changed", False)]
-    with house.runtime.db.read() as session:
-        assert set(session.scalars(select(Package.type))) == {"PLT"}
-        assert 1 not in set(session.scalars(select(Artifact.size)))
-
-
-def test_findings_are_held_to_their_digest(house: House) -> None:
-    export_id = lived(house)
-    with house.runtime.db.write() as session:
-        session.execute(sa.update(Export).values(findings=[{"rule": "V01"}]))
-    with house.runtime.db.read() as session:
-        (found,) = rebuilding.check(session, export_id).differences
-    assert (found.columns, found.restorable) == (["findings"], False)
-
-
-def test_restoring_is_in_the_log(house: House) -> None:
-    export_id = lived(house)
-    with house.runtime.db.write() as session:
-        session.execute(sa.update(Package).values(type="PLT"))
-        packages = session.scalar(sa.select(sa.func.count()).select_from(Package))
-    rebuilding.restore(house.runtime, export_id)
-    with house.runtime.db.read() as session:
-        event = session.scalars(select(Event).where(col(Event.type) == "ROWS_RESTORED")).one()
-    assert (event.actor, event.data) == ("rebuild", {"tables": {"packages": {"changed": packages}}})
-    assert differences(house, export_id) == []

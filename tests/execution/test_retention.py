@@ -62,7 +62,11 @@ def ended(house: House, export_id: str) -> str:
 def due(house: House, on: date) -> dict[str, tuple[str, str | None]]:
     """Return what is due by the id of its export, or of its plan where there is none."""
     found = list(retention.due(house.runtime, on))
-    return {each.export_id or each.plan_id: (each.jurisdiction, each.held_by) for each in found}
+    return {
+        each.export_id or each.plan_id: (each.jurisdiction, each.held_by)
+        for each in found
+        if isinstance(each, retention.Due)
+    }
 
 
 def rows(house: House, table: type[SQLModel], export_id: str) -> Sequence[SQLModel]:
@@ -341,6 +345,24 @@ def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(house: H
     for unknown in ({"account_id": "acc_none", "export_id": None}, {"account_id": "acc_none", "export_id": one}):
         with pytest.raises(NotFound):
             retention.hold(house.runtime, reason="r", placed_by="p", **unknown)
+
+
+def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(house: House, today: date) -> None:
+    exports = [executed(house, plan(name)) for name in ("one", "two", "three")]
+    with house.runtime.db.write() as session:
+        ids = [session.get_one(Export, export_id).plan_id for export_id in exports]
+        for plan_id, document in zip(ids, ("garbage", '{"units": []}'), strict=False):
+            session.execute(update(PlanSnapshot).where(col(PlanSnapshot.id) == plan_id).values(document=document))
+    day = date(2032, 11, 27)
+    found = list(retention.due(house.runtime, day))
+    assert [(type(each).__name__, each.export_id) for each in found] == [
+        ("Unreadable", exports[0]),
+        ("Unreadable", exports[1]),
+        ("Due", exports[2]),
+    ]
+    made = retention.purge(house.runtime, day)
+    assert (made.exports, made.unreadable) == (1, tuple(ids[:2]))
+    assert [len(rows(house, Package, export_id)) for export_id in exports] == [2, 2, 0]
 
 
 def test_purge_that_was_broken_off_deletes_its_documents_the_next_time(

@@ -1,0 +1,136 @@
+"""What cannot be proven is not touched: rebuilding believes no log that is broken, and says what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from pipeline import audit, delivery, rebuilding
+from pipeline.db import table
+from pipeline.execution import NOTIFY
+from pipeline.models import Artifact, Event, Export, Package, PlanSnapshot
+from tests import builders
+from tests.execution.conftest import House
+from tests.execution.revisions import executed, owed
+from tests.execution.tampering import unguarded
+from tests.execution.test_rebuild import content, differences, lived
+
+
+@pytest.fixture
+def either(make_house: Callable[[str], House], database_url: str) -> House:
+    """A house on each of the databases."""
+    return make_house(database_url)
+
+
+def test_check_writes_nothing(house: House) -> None:
+    export_id = lived(house)
+    with house.runtime.db.write() as session:
+        session.execute(sa.update(Package).values(sscc=None))
+    before, log = content(house), house.events(export_id)
+    assert not rebuilding.survey(house.runtime).intact
+    assert (content(house), house.events(export_id)) == (before, log)
+
+
+def test_broken_log_restores_nothing(either: House) -> None:
+    lived(either)
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.update(table(Event)).where(col(Event.seq) == 2).values(actor="another"))
+        connection.execute(sa.update(table(Package)).values(type="PLT"))
+    before = content(either)
+    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+    assert one.refused == "its log cannot be believed: event 2 is changed"
+    assert content(either) == before
+
+
+@pytest.mark.parametrize("gone", ["BROKER_ACKNOWLEDGED", "EXPORT_EXECUTED", "HANDED_OFF"])
+def test_log_whose_end_is_cut_off_restores_nothing(either: House, gone: str) -> None:
+    export_id = lived(either)
+    last = either.events(export_id).index(gone)
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.delete(table(Event)).where(col(Event.seq) > last))
+    before = content(either)
+    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+    assert one.refused == f"its log cannot be believed: event {last + 1} is missing"
+    assert (content(either), len(either.events(export_id))) == (before, last)
+    assert not audit.survey(either.runtime).intact
+
+
+def test_number_that_is_too_low_comes_back(either: House) -> None:
+    export_id = lived(either)
+    events = len(either.events(export_id))
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.update(table(Export)).values(next_seq=3))
+    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+    assert [(d.table, d.columns) for d in one.differences] == [("exports", ["next_seq"])]
+    assert one.left is not None
+    assert one.left.intact
+    assert len(either.events(export_id)) == events + 1
+    assert audit.survey(either.runtime).intact
+
+
+def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: House) -> None:
+    """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
+    export_id = executed(either, builders.plan(), told=False)
+    (first, *_) = owed(either, export_id)
+    assert delivery.deliver(either.runtime, export_id, first.partner_id, first.channel).delivered
+    handed_off = either.events(export_id).index("HANDED_OFF") + 1
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))
+        connection.execute(sa.update(table(Export)).values(next_seq=handed_off))
+    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+    assert one.left is not None
+    assert {(d.table, d.kind, d.restorable) for d in one.left.differences} == {
+        ("notifications", "added", False),
+        ("deliveries", "added", False),
+    }
+    tried = [each for each in owed(either, export_id) if each.attempts]
+    assert [each.id for each in owed(either, export_id)] == [each.id for each in tried]
+    assert tried
+
+
+def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: House) -> None:
+    export_id = executed(either, told=False)
+    assert either.events(export_id)[-1] == "HANDED_OFF"
+    rebuilding.restore(either.runtime, export_id)
+    assert differences(either, export_id) == []
+    states = either.step_states(export_id)
+    assert {states[0, name] for name in NOTIFY} == {"owed"}
+    either.finish(export_id)
+    assert (either.state(export_id), either.events(export_id).count("EXPORT_EXECUTED")) == ("executed", 1)
+
+
+def test_what_only_the_plan_knows_is_left_alone_without_it(house: House) -> None:
+    export_id = lived(house)
+    with house.runtime.db.write() as session:
+        session.execute(sa.update(PlanSnapshot).values(document=sa.func.replace(PlanSnapshot.document, "CA", "MX")))
+        session.execute(sa.update(Artifact).values(size=1))
+        session.execute(sa.update(Package).values(type="PLT"))
+    found = rebuilding.restore(house.runtime, export_id)
+    assert [(d.table, d.kind, d.restorable) for d in found.differences] == [("plans", "changed", False)]
+    with house.runtime.db.read() as session:
+        assert set(session.scalars(select(Package.type))) == {"PLT"}
+        assert 1 not in set(session.scalars(select(Artifact.size)))
+
+
+def test_findings_are_held_to_their_digest(house: House) -> None:
+    export_id = lived(house)
+    with house.runtime.db.write() as session:
+        session.execute(sa.update(Export).values(findings=[{"rule": "V01"}]))
+    with house.runtime.db.read() as session:
+        (found,) = rebuilding.check(session, export_id).differences
+    assert (found.columns, found.restorable) == (["findings"], False)
+
+
+def test_restoring_is_in_the_log(house: House) -> None:
+    export_id = lived(house)
+    with house.runtime.db.write() as session:
+        session.execute(sa.update(Package).values(type="PLT"))
+        packages = session.scalar(sa.select(sa.func.count()).select_from(Package))
+    rebuilding.restore(house.runtime, export_id)
+    with house.runtime.db.read() as session:
+        event = session.scalars(select(Event).where(col(Event.type) == "ROWS_RESTORED")).one()
+    assert (event.actor, event.data) == ("rebuild", {"tables": {"packages": {"changed": packages}}})
+    assert differences(house, export_id) == []
