@@ -87,10 +87,12 @@ def hold(runtime: Runtime, account_id: str, *, export_id: str | None, reason: st
     """Keep an export with all of its batch, or all of an account, whatever its age, until released; raises NotFound."""
     made = LegalHold(id=new_id("hld"), account_id=account_id, export_id=export_id, reason=reason, placed_by=placed_by)
     with runtime.db.write() as session:
-        if session.get(Account, account_id) is None:
+        # First the export, then the account, as a purge does: neither waits for the other for ever.
+        export = None if export_id is None else session.get(Export, export_id, with_for_update=True)
+        # A purge that is under way has locked the account as well: waited for, it is seen, or sees this hold.
+        if session.get(Account, account_id, with_for_update={"key_share": True}) is None:
             raise NotFound(f"there is no account {account_id}")
         if export_id is not None:
-            export = session.get(Export, export_id, with_for_update=True)
             if export is None or export.account_id != account_id:
                 raise NotFound(f"there is no export {export_id} in account {account_id}")
             if export.purged_at is not None:
@@ -166,7 +168,7 @@ def purge(runtime: Runtime, on: date) -> Purge:
         if each.held_by is not None:
             continue
         if each.export_id is None:
-            plans += _purged_plan(runtime, each.plan_id)
+            plans += _purged_plan(runtime, each)
         else:
             exports += _purged(runtime, each.export_id, each)
     return Purge(exports, plans, _purge_documents(runtime), tuple(unreadable))
@@ -284,6 +286,7 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
     with runtime.db.write() as session:
         events.lock(session, export_id)
         export = session.get_one(Export, export_id, populate_existing=True)
+        _lock_holds(session, each.account_id)
         # Looked for once more: a hold may have been placed since the export was found to be due.
         if export.purged_at is not None or session.scalar(select(_hold_of_export()).where(col(Export.id) == export_id)):
             return False
@@ -322,12 +325,18 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
     return True
 
 
-def _purged_plan(runtime: Runtime, plan_id: str) -> bool:
+def _purged_plan(runtime: Runtime, each: Due) -> bool:
     with runtime.db.write() as session:
-        _lock_plan(session, plan_id)
-        if session.scalar(select(_hold_of_plan()).where(col(PlanSnapshot.id) == plan_id)):
+        _lock_holds(session, each.account_id)
+        _lock_plan(session, each.plan_id)
+        if session.scalar(select(_hold_of_plan()).where(col(PlanSnapshot.id) == each.plan_id)):
             return False
-        return _empty_plan(session, plan_id)
+        return _empty_plan(session, each.plan_id)
+
+
+def _lock_holds(session: Session, account_id: str) -> None:
+    """Wait for whoever is just placing a hold on the account, and let nobody until the end of the transaction."""
+    session.execute(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update(read=True))
 
 
 def _empty_plan(session: Session, plan_id: str) -> bool:

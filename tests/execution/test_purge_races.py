@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from typing import Any
 
 import pytest
 from sqlmodel import col, select
@@ -15,9 +16,10 @@ from pipeline.claims import claim
 from pipeline.documents.document import Document
 from pipeline.errors import StoreUnavailable
 from pipeline.execution import SPECS
-from pipeline.models import Artifact, Export, PlanSnapshot
+from pipeline.models import Account, Artifact, Export, LegalHold, PlanSnapshot
 from pipeline.schemas.plan import Plan
 from pipeline.steps import StepContext, context_of
+from tests import builders
 from tests.execution.conftest import House
 from tests.execution.test_retention import executed, plan
 
@@ -106,3 +108,55 @@ def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatc
     with house.runtime.db.read() as session:
         assert session.get_one(Export, export_id).plan_id == registered.plan_id
         assert session.get_one(PlanSnapshot, registered.plan_id).document == plans.canonical(made)
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_purge_waits_for_a_hold_that_is_being_placed_on_the_account(house: House, *, registered: bool) -> None:
+    one = under_hold(house, registered=registered)
+    with purging(house) as thread, house.runtime.db.write() as session:
+        # As `retention.hold` does, before it has committed.
+        session.get(Account, builders.ACCOUNT, with_for_update={"key_share": True})
+        thread.join(0.5)
+        assert thread.is_alive(), "it has not waited"
+        session.add(LegalHold(id="hld_1", account_id=builders.ACCOUNT, reason="a dispute", placed_by="Legal"))
+    assert whole(house, one)
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_hold_on_an_account_waits_for_a_purge_under_way(
+    house: House, monkeypatch: pytest.MonkeyPatch, *, registered: bool
+) -> None:
+    one = under_hold(house, registered=registered)
+    placed: list[bool] = []
+
+    def emptied(*arguments: Any) -> bool:
+        holding.start()
+        holding.join(0.5)
+        placed.append(not holding.is_alive())
+        return original(*arguments)
+
+    def hold() -> None:
+        retention.hold(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+
+    holding, original = threading.Thread(target=hold), retention._empty_plan
+    monkeypatch.setattr(retention, "_empty_plan", emptied)
+    retention.purge(house.runtime, DAY)
+    holding.join(20)
+    assert (placed, len(retention.holds(house.runtime)), whole(house, one)) == ([False], 1, False)
+
+
+def under_hold(house: House, *, registered: bool) -> str:
+    """Return the plan of an export that is due, or that is registered alone."""
+    made = plan("one")
+    if registered:
+        return plans.register_plan(
+            house.runtime, house.caller, plans.read_plan(Plan.model_validate(made), made)
+        ).plan_id
+    export_id = executed(house, made)
+    with house.runtime.db.read() as session:
+        return session.get_one(Export, export_id).plan_id
+
+
+def whole(house: House, plan_id: str) -> bool:
+    with house.runtime.db.read() as session:
+        return session.get_one(PlanSnapshot, plan_id).document != keeping.PURGED
