@@ -7,13 +7,13 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from sqlalchemy import select
+from sqlalchemy import Integer, cast, exists, null, select
 from sqlmodel import col
 
 from config.settings import Settings
@@ -83,7 +83,7 @@ class Chain:
             return
         following = self.seq + 1
         if self.next_seq is None:
-            told = f"the log ends at {self.seq}; how many numbers were given out cannot be read in the export's row"
+            told = f"the log ends at {self.seq}; the export's row is not there, or does not say how many numbers were given out"
             self._breaks(following, "missing", told)
         elif following < self.next_seq:
             told = f"the log ends at {self.seq}; numbers up to {self.next_seq - 1} were given out"
@@ -150,23 +150,30 @@ def _chains(
     runtime: Runtime, export_id: str | None, account_id: str | None, until: datetime | None
 ) -> Iterator[tuple[Chain, Mapping[str, Any] | None, int]]:
     """Yield each export's chain, its newest event up to `until`, and how many events it has up to then."""
+    rows = select(col(Export.id).label("export_id"), cell(table(Export).c.next_seq))
+    # An export whose own row is gone is known by its log; whose it was is not.
+    rowless = select(col(Event.export_id), cast(null(), Integer)).where(
+        ~exists().where(col(Export.id) == col(Event.export_id))
+    )
+    if account_id is None:
+        exports = rows.union_all(rowless.distinct()).subquery().c
+    else:
+        exports = rows.where(col(Export.account_id) == account_id).subquery().c
     columns = [cell(column) for column in table(Event).c if column.name != "export_id"]
     query = (
-        select(col(Export.id).label("export_id"), cell(table(Export).c.next_seq), *columns)
-        .join(Event, col(Event.export_id) == col(Export.id), isouter=True)
-        .order_by(col(Export.id), col(Event.seq))
+        select(exports.export_id, exports.next_seq, *columns)
+        .join(Event, col(Event.export_id) == exports.export_id, isouter=True)
+        .order_by(exports.export_id, col(Event.seq))
     )
     if export_id is not None:
-        query = query.where(col(Export.id) == export_id)
-    if account_id is not None:
-        query = query.where(col(Export.account_id) == account_id)
+        query = query.where(exports.export_id == export_id)
     chain: Chain | None = None
     last: Mapping[str, Any] | None = None
     count = 0
     with runtime.db.read() as session:
         streamed = session.execute(query, execution_options={"stream_results": True, "yield_per": _IN_ONE_STRETCH})
         for row in streamed.mappings():
-            event = cast(Mapping[str, Any], row)
+            event: Mapping[str, Any] = dict(row)
             if chain is None or chain.export_id != event["export_id"]:
                 if chain is not None:
                     chain.end()

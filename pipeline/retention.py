@@ -296,10 +296,10 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
             "jurisdiction": each.jurisdiction,
             "years": each.years,
         }
-        events.append(session, export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
+        at = events.append(session, export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
         # What a paused partner was not sent in all those years has no body any more.
         notifications.cancel_unsent(session, export_id)
-        _clear(session, Export, col(Export.id) == export_id, purged_at=database_now(), findings=[], failure=None)
+        _clear(session, Export, col(Export.id) == export_id, purged_at=at, findings=[], failure=None)
         _clear(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=keeping.PURGED)
         _clear(session, Notification, col(Notification.export_id) == export_id, data=keeping.PURGED)
         _clear(session, Step, col(Step.export_id) == export_id, error=None)

@@ -18,6 +18,7 @@ from pipeline.chain import rows_digest
 from pipeline.db import table
 from pipeline.errors import InvalidState, PlanHashMismatch
 from pipeline.execution import NOTIFY
+from pipeline.keeping import PURGED
 from pipeline.models import (
     Acknowledgement,
     Artifact,
@@ -43,7 +44,7 @@ from pipeline.states import StepState
 Kind = Literal["missing", "changed", "added"]
 
 #: The tables that only a plan can fill: without it they are left alone.
-_OF_THE_PLAN: Final = (ExportUnit, Package, LineTreatment)
+_OF_THE_PLAN: Final = (Package, LineTreatment)
 
 
 #: The columns that the log holds by their digest alone.
@@ -117,13 +118,12 @@ def _check(session: Session, found: Rebuilt) -> None:
         found.refused = f"its log cannot be believed: event {chain.fault.seq} is {chain.fault.kind}"
         return
     told = history(export_id, log)
-    if told.purged:
-        return
     known = _known(session, told, export, found)
     sayings = read_sayings(session, export_id)
     derived = [*tables.rows(known), *messages.rows(told, sayings, known.account_id)]
     _compare(session, found, _merged(derived), known, _tried(sayings))
-    _compare_findings(found, told, export)
+    if not known.purged:
+        _compare_findings(found, told, export)
     _compare_sayings(found, told, sayings)
 
 
@@ -167,7 +167,8 @@ def _known(session: Session, told: History, export: Export | None, found: Rebuil
     # Only where the export's own row is gone or names another account, the plan is whosever it is.
     kept = next((plan for plan in plans if plan.account_id == account_id), plans[0] if plans else None)
     read = None if kept is None else _read(kept, plan_hash)
-    if kept is None or read is None:
+    purged = told.purged_at is not None and kept is not None and kept.document == PURGED
+    if read is None and not purged:
         key = {"batch_id": batch_id, "plan_hash": plan_hash}
         message = "the plan that was accepted is not there any more; only a backup has it"
         kind: Kind = "missing" if kept is None else "changed"
@@ -181,7 +182,7 @@ def _known(session: Session, told: History, export: Export | None, found: Rebuil
     owner = account_id or (kept.account_id if kept is not None else None)
     if not isinstance(owner, str):
         raise Untold("neither the export's row nor its plan is there to say whose it is")
-    return Known(told, owner, None, None, all_notified)
+    return Known(told, owner, None if kept is None else kept.id, None, all_notified)
 
 
 def _read(kept: PlanSnapshot, plan_hash: str) -> ReadPlan | None:
@@ -225,7 +226,7 @@ def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Kn
         Delivery,
     ]
     for model in models:
-        if known.read is None and model in _OF_THE_PLAN:
+        if known.read is None and model in _OF_THE_PLAN and not known.purged:
             continue
         names = [column.name for column in table(model).primary_key]
         there = {
@@ -334,6 +335,6 @@ def _compare_sayings(found: Rebuilt, told: History, sayings: Sayings) -> None:
                 kind="changed",
                 message=f"what event {stretch.told.seq} owed, or to whom, is not as it was: "
                 f"{len(stretch.notifications)} of {stretch.told.notifications} messages are there",
-                restorable=handed_off,
+                restorable=handed_off and not stretch.purged,
             )
         )

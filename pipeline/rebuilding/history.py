@@ -44,7 +44,7 @@ class UnitHistory:
     """What happened to one unit."""
 
     recorded: Data | None = None
-    treated: bool = False
+    treated: Data | None = None
     documents: list[tuple[datetime, Data]] = field(default_factory=list)
     rendered: bool = False  # by its own step; a broker's profile adds documents at the handoff
     closed: bool = False
@@ -70,7 +70,7 @@ class History:
     state: ExportState = ExportState.ACCEPTED
     failure: str | None = None
     quarantined: bool = False
-    purged: bool = False  # its payload is gone on purpose: the log is all there is to be held against
+    purged_at: datetime | None = None  # since when its payload is gone on purpose
     failed_step: tuple[int, str] | None = None
     cancelled: bool = False
     superseded: bool = False
@@ -114,7 +114,7 @@ def _fold(found: History, kind: EventType, data: Data, event: Event) -> None:
         case EventType.PACKAGES_RECORDED:
             found.unit(data).recorded = data
         case EventType.TREATMENT_ATTACHED:
-            found.unit(data).treated = True
+            found.unit(data).treated = data
         case EventType.CUSTOMS_ARTIFACT_GENERATED:
             unit = found.unit(data)
             unit.documents.append((event.at, data))
@@ -122,7 +122,8 @@ def _fold(found: History, kind: EventType, data: Data, event: Event) -> None:
         case EventType.CUSTOMS_PACKAGE_CLOSED:
             found.unit(data).closed = True
         case EventType.EXPORT_PURGED:
-            found.purged = True
+            # What was not sent is let go of with the rest.
+            found.purged_at, found.given_up_seq = event.at, event.seq
         case EventType.HANDED_OFF:
             found.handed_off, found.handed_off_seq, found.begun = data, event.seq, True
         case EventType.STEP_RETRIED:

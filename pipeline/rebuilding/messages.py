@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.cells import MALFORMED, UNREADABLE, values
+from pipeline.keeping import PURGED
 from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import told_digest
 from pipeline.rebuilding.history import History, Told
@@ -33,10 +34,13 @@ class Stretch:
     first: int  # position of its first message
     notifications: Sequence[Notification]
     deliveries: Sequence[Delivery]
+    purged: bool = False
 
     @property
     def intact(self) -> bool:
-        """Whether each message is as it was owed, and owed to whom it was."""
+        """Whether each message is as it was owed, and owed to whom it was; of purged ones, whether all are there."""
+        if self.purged:
+            return len(self.notifications) == self.told.notifications
         try:
             return (
                 told_digest(list(map(values, self.notifications)), list(map(values, self.deliveries)))
@@ -57,7 +61,7 @@ def stretches(told: History, sayings: Sayings) -> list[Stretch]:
         last = each is told.told[-1]
         rows = [row for row in sayings.notifications if _between(row.position, first, None if last else following)]
         deliveries = [delivery for row in rows for delivery in by_notification[row.id]]
-        found.append(Stretch(each, first, rows, deliveries))
+        found.append(Stretch(each, first, rows, deliveries, purged=told.purged_at is not None))
         first = following
     return found
 
@@ -72,7 +76,8 @@ def rows(told: History, sayings: Sayings, account_id: str) -> Iterator[Row]:
     """Yield whose each message is, and what state each delivery, and the submission to the customs broker, may be in."""
     for stretch in stretches(told, sayings):
         said = {row.id: row for row in stretch.notifications}
-        yield from (Row(Notification, {"id": name}, {"account_id": account_id}) for name in said)
+        purged = {"data": PURGED} if stretch.purged else {}
+        yield from (Row(Notification, {"id": name}, {"account_id": account_id, **purged}) for name in said)
         for delivery in stretch.deliveries:
             yield _delivery(told, delivery, said[delivery.notification_id], sayings, stretch.told, account_id)
     if told.handed_off is not None:

@@ -76,12 +76,12 @@ def _mend(session: Session, settings: Settings, difference: Difference, row: Row
             session.execute(delete(table(row.model)).where(*here))
         case "missing":
             session.execute(
-                insert(table(row.model)).values(**(row.restored | _owed(settings, row.model, row.restored)))
+                insert(table(row.model)).values(**(_owed(settings, row.model, row.restored) | row.restored))
             )
         case "changed":
             values = {name: row.restored.get(name, _anew(row.model, name)) for name in difference.columns}
             owed = _owed(settings, row.model, row.restored) if {"state", "deadline_at"} & values.keys() else {}
-            session.execute(update(table(row.model)).where(*here).values(**(values | owed)))
+            session.execute(update(table(row.model)).where(*here).values(**(owed | values)))
 
 
 def _anew(model: type[SQLModel], name: str) -> Any:
@@ -102,7 +102,8 @@ def _owed(settings: Settings, model: type[SQLModel], row: Mapping[str, Any]) -> 
         due = database_now() if state == DeliveryState.PENDING else None
         return {"lease_until": None, "due_at": due, "delivered_at": row.get("delivered_at")}
     if model is BrokerSubmission:
-        return {"deadline_at": acknowledgements.deadline(settings, SubmissionState(str(state))), "overdue_at": None}
+        until = acknowledgements.deadline(settings, SubmissionState(str(state)))
+        return {"deadline_at": row.get("deadline_at", until), "overdue_at": None}
     return {}
 
 

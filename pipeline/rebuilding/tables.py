@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from sqlmodel import SQLModel
@@ -14,6 +13,7 @@ from pipeline.claims import EXPORT_LEVEL
 from pipeline.customs import treatment
 from pipeline.db import table
 from pipeline.execution import NOTIFY, STEPS
+from pipeline.keeping import PURGED
 from pipeline.letters import handoff_subject
 from pipeline.models import (
     Acknowledgement,
@@ -73,13 +73,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Known:
-    """Everything that rows are derived from. Without `read` there is no plan, and only what the log says itself is derived."""
+    """Everything that rows are derived from. Without `read` there is no plan, and only what the log says itself is derived.
+
+    Of a purged export that is all, but for what was purged: of that it is derived that it is gone.
+    """
 
     history: History
     account_id: str
     plan_id: str | None
     read: ReadPlan | None
     all_notified: bool = False  # the three steps that end an export are all marked done
+
+    @property
+    def purged(self) -> bool:
+        """Whether the payload is gone on purpose."""
+        return self.history.purged_at is not None
 
 
 def rows(known: Known) -> Iterator[Row]:
@@ -88,17 +96,17 @@ def rows(known: Known) -> Iterator[Row]:
     Raises Untold where the log was written by a version that did not say enough.
     """
     yield _export(known)
-    if known.read is not None:
-        yield from _units(known, known.read)
+    yield from _units(known)
     yield from _steps(known)
     for unit_no, unit in sorted(known.history.units.items()):
-        if known.read is not None and unit.recorded is not None:
-            yield from _packages(known, unit_no, unit.recorded)
-        if known.read is not None and unit.treated:
-            yield from _treatments(known, unit_no)
+        if known.read is not None and not known.purged:
+            if unit.recorded is not None:
+                yield from _packages(known, unit_no, unit.recorded)
+            if unit.treated is not None:
+                yield from _treatments(known, unit_no)
         yield from _documents(known, unit_no, unit)
     yield from _submission(known)
-    yield from _answers(known.history)
+    yield from _answers(known)
 
 
 def _of_plan(known: Known, unit_no: int) -> Any:
@@ -128,15 +136,21 @@ def _export(known: Known) -> Row:
         "next_seq": told.events + 1,
         "trace_parent": told.accepted.get("traceParent"),
         "accepted_at": told.accepted_at,
-        "failure": told.failure,
+        "failure": None if known.purged else told.failure,
         "quarantined": told.quarantined,
-        "purged_at": None,  # of a purged export nothing is held against its log
+        "purged_at": told.purged_at,
     }
+    if known.purged:
+        holds["findings"] = []
+    if known.plan_id is not None:
+        holds["plan_id"] = known.plan_id
+    treated = [unit.treated for _, unit in sorted(told.units.items()) if unit.treated is not None]
+    if len(treated) == holds["units_total"]:
+        holds["treatment_digest"] = treatment.export_digest({data["unitRef"]: data["digest"] for data in treated})
     if known.read is not None:
         plan = known.read.plan
         digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
         holds |= {
-            "plan_id": known.plan_id,
             "broker_id": plan.broker.id,
             "warehouse_id": plan.warehouse.id,
             "ruleset_id": plan.ruleset.id,
@@ -157,21 +171,27 @@ def _export(known: Known) -> Row:
     )
 
 
-def _units(known: Known, read: ReadPlan) -> Iterator[Row]:
+def _units(known: Known) -> Iterator[Row]:
     told = known.history
     minted: Sequence[Mapping[str, str]] = _said(known, "customsPackages")
-    for unit_no, (unit, given) in enumerate(zip(read.plan.units, minted, strict=True), 1):
-        recorded = told.units.get(unit_no, UnitHistory()).recorded
-        number = given.get("packageNumber") if recorded is None else recorded["packageNumber"]
-        holds = {
+    for unit_no, given in enumerate(minted, 1):
+        unit = told.units.get(unit_no, UnitHistory())
+        recorded: Mapping[str, Any] = unit.recorded or {}
+        holds: dict[str, Any] = {
             "account_id": known.account_id,
-            "unit_ref": unit.unit_ref,
             "customs_package_id": given["id"],
-            "package_number": number,
+            "package_number": recorded.get("packageNumber", given.get("packageNumber")),
             "released": told.superseded,
-            "treatment_digest": treatment.unit_digest(treatment.line_digests(unit)),
-            "document": canonical(read.raw["units"][unit_no - 1]),
         }
+        if known.read is not None:
+            of_plan = _of_plan(known, unit_no)
+            holds["unit_ref"] = of_plan.unit_ref
+            holds["treatment_digest"] = treatment.unit_digest(treatment.line_digests(of_plan))
+            holds["document"] = canonical(known.read.raw["units"][unit_no - 1])
+        elif unit.treated is not None:
+            holds |= {"unit_ref": unit.treated["unitRef"], "treatment_digest": unit.treated["digest"]}
+        if known.purged:
+            holds["document"] = PURGED
         key = {"export_id": told.export_id, "unit_no": unit_no}
         yield Row(ExportUnit, key, holds, beside={"created_at": told.accepted_at})
 
@@ -180,7 +200,7 @@ def _steps(known: Known) -> Iterator[Row]:
     told = known.history
     for unit_no in range(1, _said(known, "units") + 1):
         unit = told.units.get(unit_no, UnitHistory())
-        done = [unit.recorded is not None, unit.treated, unit.rendered, unit.closed]
+        done = [unit.recorded is not None, unit.treated is not None, unit.rendered, unit.closed]
         opened = True
         for name, is_done in zip(_PER_UNIT, done, strict=True):
             yield _step(told, unit_no, name, (_state(told, unit_no, name, done=is_done, opened=opened),))
@@ -251,8 +271,9 @@ def _documents(known: Known, unit_no: int, unit: UnitHistory) -> Iterator[Row]:
             "template_version": data["templateVersion"],
             "size": data["size"],
             "sha256": data["sha256"],
-            "purged_at": None,
         }
+        if not known.purged:  # else its bytes go some time after the rest
+            holds["purged_at"] = None
         yield Row(Artifact, {"id": data["artifactId"]}, holds, beside={"generated_at": at})
 
 
@@ -268,25 +289,24 @@ def _submission(known: Known) -> Iterator[Row]:
         "path": data["path"],
         "channel": data["channel"],
     }
+    if known.purged:
+        holds |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}
     numbers = [] if known.read is None else [unit.invoice.number for unit in known.read.plan.units]
     subject = handoff_subject(_said(known, "batchId"), numbers)
     # Its rung hangs on what was sent as well: see messages.
-    yield Row(BrokerSubmission, {"id": data["submissionId"]}, holds, beside={"subject": subject})
-
-
-def _answers(told: History) -> Iterator[Row]:
-    for at, data in told.answers:
-        yield _answer(at, data)
-
-
-def _answer(at: datetime, data: Mapping[str, Any]) -> Row:
-    holds = {
-        "rung": data["rung"],
-        "reference": data.get("reference"),
-        "entry_number": data.get("entryNumber"),
-        "message": data.get("message"),
-        "fields": data.get("fields", []),
-    }
-    return Row(
-        Acknowledgement, {"submission_id": data["submissionId"], "id": data["id"]}, holds, beside={"received_at": at}
+    yield Row(
+        BrokerSubmission, {"id": data["submissionId"]}, holds, beside={} if known.purged else {"subject": subject}
     )
+
+
+def _answers(known: Known) -> Iterator[Row]:
+    for at, data in known.history.answers:
+        holds = {
+            "rung": data["rung"],
+            "reference": data.get("reference"),
+            "entry_number": data.get("entryNumber"),
+            "message": None if known.purged else data.get("message"),
+            "fields": [] if known.purged else data.get("fields", []),
+        }
+        key = {"submission_id": data["submissionId"], "id": data["id"]}
+        yield Row(Acknowledgement, key, holds, beside={"received_at": at})

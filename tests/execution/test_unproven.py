@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import col, select
+from sqlmodel import SQLModel, col, select
 
-from pipeline import audit, delivery, rebuilding
+from pipeline import audit, delivery, rebuilding, retention
 from pipeline.db import table
 from pipeline.execution import NOTIFY
-from pipeline.models import Artifact, Event, Export, Package, PlanSnapshot
+from pipeline.models import (
+    Acknowledgement,
+    Artifact,
+    BrokerSubmission,
+    Delivery,
+    Event,
+    Export,
+    ExportUnit,
+    LineTreatment,
+    Notification,
+    Package,
+    PlanSnapshot,
+)
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import executed, owed
@@ -134,3 +148,88 @@ def test_restoring_is_in_the_log(house: House) -> None:
         event = session.scalars(select(Event).where(col(Event.type) == "ROWS_RESTORED")).one()
     assert (event.actor, event.data) == ("rebuild", {"tables": {"packages": {"changed": packages}}})
     assert differences(house, export_id) == []
+
+
+# What a purge leaves
+
+
+def purged(house: House) -> str:
+    """Execute an export whose customs broker has answered, and purge it."""
+    export_id = lived(house)
+    made = retention.purge(house.runtime, date(2040, 1, 1))
+    assert (made.exports, made.documents > 0) == (1, True)
+    assert differences(house, export_id) == []
+    return export_id
+
+
+KEPT: tuple[tuple[type[SQLModel], str, Any], ...] = (
+    (Export, "purged_at", None),
+    (Export, "purged_at", datetime(2039, 1, 1, tzinfo=UTC)),
+    (Export, "state", "executing"),
+    (Export, "plan_hash", "sha256:0"),
+    (Export, "treatment_digest", "sha256:0"),
+    (Export, "findings", [{"rule": "V01"}]),
+    (ExportUnit, "treatment_digest", "sha256:0"),
+    (ExportUnit, "package_number", "CP-000099"),
+    (ExportUnit, "document", '{"unitRef": "1"}'),
+    (Artifact, "sha256", "0" * 64),
+    (Artifact, "size", 1),
+    (Acknowledgement, "entry_number", "ABC-0000000-0"),
+    (Acknowledgement, "message", "Which?"),
+    (BrokerSubmission, "recipient", "customs@broker.example"),
+    (Notification, "data", '{"said": 1}'),
+    (Delivery, "state", "pending"),
+)
+
+
+def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(either: House) -> None:
+    purged(either)
+    before = content(either)
+    for model, column, value in KEPT:
+        rows = table(model)
+        with unguarded(either.runtime.db) as connection:
+            first = connection.execute(sa.select(*rows.primary_key).order_by(*rows.primary_key)).first()
+            assert first is not None
+            here = [key == held for key, held in zip(rows.primary_key, first, strict=True)]
+            connection.execute(sa.update(rows).where(*here).values({column: value}))
+        (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+        assert (rows.name, [column]) in [(d.table, d.columns) for d in one.differences], column
+        assert one.left is not None
+        assert one.left.intact, (column, one.left)
+        assert content(either) == before, column
+
+
+def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(either: House) -> None:
+    treated: dict[str, Any] = {
+        "export_id": purged(either),
+        "unit_no": 1,
+        "line_ref": "1",
+        "position": 1,
+        "hts_code": "7326909000",
+        "country_of_origin": "CA",
+        "digest": "sha256:0",
+    } | {name: [] for name in ("chapter99", "section232", "pga")}
+    with unguarded(either.runtime.db) as connection:
+        gone = connection.execute(sa.delete(table(Artifact))).rowcount
+        connection.execute(sa.insert(table(LineTreatment)).values(treated))
+    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+    assert {(d.table, d.kind) for d in one.differences} == {("artifacts", "missing"), ("treatments", "added")}
+    assert len(one.differences) == gone + 1
+    assert one.left is not None
+    assert one.left.intact
+
+
+def test_export_whose_row_is_gone_is_missed_though_it_was_purged(either: House) -> None:
+    export_id = purged(either)
+    kept = executed(either, builders.plan(batch="batch_2"))
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.delete(table(Export)).where(col(Export.id) == export_id))
+    found = audit.survey(either.runtime)
+    (fault,) = found.faults
+    assert (found.exports, found.broken, fault.export_id, fault.kind) == (2, 1, export_id, "missing")
+    assert "the export's row is not there" in fault.message
+    (only,) = audit.survey(either.runtime, export_id=export_id).faults
+    assert only == fault
+    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+    (row,) = (d for d in one.differences if d.table == "exports")
+    assert (one.export_id, row.kind, row.restorable, kept != export_id) == (export_id, "missing", False, True)
