@@ -8,6 +8,7 @@ from pipeline.client.errors import (
     ApiUnreachable,
     ClientError,
     Corrupted,
+    InvalidArgument,
     InvalidWebhook,
     StillRunning,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Execution",
     "Exports",
     "File",
+    "InvalidArgument",
     "InvalidWebhook",
     "Message",
     "Retries",

@@ -12,7 +12,7 @@ import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import to_jsonable_python
 
-from pipeline.client.errors import ApiUnreachable
+from pipeline.client.errors import ApiUnreachable, InvalidArgument
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -114,7 +114,27 @@ def _revealed(value: Any) -> Any:
 
 
 def segment(value: str) -> str:
-    """Return `value` as one part of a path: an id that holds a slash must not become another path."""
+    """Return `value` as one part of a path: an id that holds a slash must not become another path.
+
+    Raises InvalidArgument where it is none.
+    """
     if not value.strip("."):
-        raise ValueError(f"{value!r} is no id")
-    return quote(value, safe="")
+        raise InvalidArgument("id", "is empty, or made of dots alone; give the whole id")
+    try:
+        return quote(value, safe="")
+    except UnicodeEncodeError:
+        raise InvalidArgument("id", "is not UTF-8 text") from None
+
+
+def header(argument: str, value: str) -> str:
+    """Return `value`, given as `argument`, for a header: printable ASCII without space around it (RFC 9110, 5.5).
+
+    Raises InvalidArgument where it is something else.
+    """
+    if value != value.strip():
+        raise InvalidArgument(
+            argument, "has a space or a line break around it; a file with Windows line ends leaves one"
+        )
+    if not (value.isascii() and value.isprintable()):
+        raise InvalidArgument(argument, "holds a character that no HTTP header may; write printable ASCII")
+    return value

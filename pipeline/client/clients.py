@@ -12,8 +12,8 @@ import anyio
 import httpx
 
 from pipeline.client import account_calls, export_calls
-from pipeline.client.calls import Call, Stretch
-from pipeline.client.errors import ApiProblem, ApiUnreachable
+from pipeline.client.calls import Call, Stretch, header
+from pipeline.client.errors import ApiProblem, ApiUnreachable, InvalidArgument
 from pipeline.client.following import Following
 from pipeline.client.retries import Retries, Tries
 from pipeline.client.saving import write
@@ -24,13 +24,15 @@ T = TypeVar("T")
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _BROKEN: Final = (httpx.RequestError, ApiProblem, ApiUnreachable)
-_READY_SECONDS: Final = 2.0
+_SCHEMES: Final = frozenset({"http", "https"})
+_LAST_PORT: Final = 65_535
 
 
 class Exports(Surface, Carrier):
     """The API at `url`, called with `key`; one connection pool, to be closed. Threads may share it.
 
-    Every call raises ApiProblem where the API refuses and ApiUnreachable where nobody answers in time.
+    Every call raises ApiProblem where the API refuses and ApiUnreachable where nobody answers in time. What cannot be sent,
+    also as `url` or `key`, raises InvalidArgument.
     """
 
     def __init__(
@@ -193,10 +195,23 @@ class AsyncExports(Surface, AsyncCarrier):
 
 
 def _settings(url: str, key: str | None) -> dict[str, Any]:
-    base = httpx.URL(url.rstrip("/") + "/")
+    base = _address(url)
     return {
         "base_url": base,
-        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        "headers": {"Authorization": f"Bearer {header('key', key)}"} if key else {},
         # A proxy of the environment cannot reach this machine's own addresses.
         "trust_env": base.host not in _LOOPBACK,
     }
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        found = httpx.URL(url.rstrip("/") + "/")
+    except httpx.InvalidURL:
+        found = httpx.URL()
+    if found.scheme not in _SCHEMES or not found.host or not 0 <= (found.port or 0) <= _LAST_PORT:
+        raise InvalidArgument("url", "is no address such as http://127.0.0.1:8000")
+    if found.userinfo:
+        # It would be sent in the key's place, and named wherever the address is.
+        raise InvalidArgument("url", "holds a user or a password; the key is all that the API asks for")
+    return found

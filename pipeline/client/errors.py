@@ -5,6 +5,7 @@ ClientError
 ├── ApiUnreachable   nobody answers, or something that is not our API: try again later
 ├── Corrupted        a document's bytes are not those that the export promises: do not use them
 ├── StillRunning     the time was up before what was waited for came: it goes on by itself
+├── InvalidArgument  something was given that cannot be sent: correct it
 └── InvalidWebhook   a webhook that is not from the service: answer it with `status` and do nothing
 """
 
@@ -46,6 +47,18 @@ class Corrupted(ClientError):
 
 class StillRunning(ClientError):
     """The time was up before what was waited for came."""
+
+
+class InvalidArgument(ClientError, ValueError):
+    """Something was given that cannot be sent, and nothing was: `argument` names it, `why` goes on from its name.
+
+    What was given is not repeated: it may be a secret.
+    """
+
+    def __init__(self, argument: str, why: str) -> None:
+        super().__init__(f"{argument} {why}")
+        self.argument = argument
+        self.why = why
 
 
 class InvalidWebhook(ClientError):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from pipeline.client.calls import Call, Repeat, Stretch, as_model, get, given, segment
+from pipeline.client.calls import Call, Repeat, Stretch, as_model, get, given, header, segment
 from pipeline.client.errors import Corrupted
 from pipeline.client.saving import safe_name
 from pipeline.schemas.execution import (
@@ -126,7 +126,9 @@ def inspect_if_changed(export: str, etag: str) -> Call[Version | None]:
         return None if response.status_code == _NOT_MODIFIED else _version(response)
 
     also = frozenset({_NOT_MODIFIED})
-    return Call("GET", _path(export), read, headers={"If-None-Match": etag}, repeat=Repeat.ALWAYS, also=also)
+    return Call(
+        "GET", _path(export), read, headers={"If-None-Match": header("etag", etag)}, repeat=Repeat.ALWAYS, also=also
+    )
 
 
 def export_page(
@@ -266,7 +268,7 @@ def _accepting(
 ) -> Call[Execution]:
     wanted = dict(headers or {})
     if key is not None:
-        wanted["Idempotency-Key"] = key
+        wanted["Idempotency-Key"] = header("idempotency_key", key)
     if wait_seconds is not None:
         wanted["Prefer"] = f"wait={wait_seconds:.0f}"
 
@@ -281,7 +283,7 @@ def _inline(plan: Plan) -> dict[str, Any]:
 
 
 def _matching(etag: str | None) -> dict[str, str]:
-    return {"If-Match": etag} if etag else {}
+    return {"If-Match": header("if_match", etag)} if etag else {}
 
 
 def _path(export: str) -> str:

@@ -89,7 +89,7 @@ class Listing(Generic[P, T]):
 
 
 class Surface:
-    """Everything that the API can be asked; `pipeline/client/exports.py` and its neighbours say what each call is."""
+    """Everything that the API can be asked; `pipeline/client/export_calls.py` and its neighbours say what each call is."""
 
     execute: Final = Operation(export_calls.execute)
     execute_registered: Final = Operation(export_calls.execute_registered)

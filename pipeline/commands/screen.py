@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.client import ApiProblem, ApiUnreachable
+from pipeline.client import ApiProblem, ApiUnreachable, InvalidArgument
 from pipeline.errors import ExportsError, NotFound, Refused, Retryable
 
 P = ParamSpec("P")
@@ -31,6 +31,9 @@ class ExitCode(IntEnum):
     UNREACHABLE = 4  # the API, the database or the message broker does not answer, or is not ready
     TIMED_OUT = 5  # it was not finished when the time was up; it goes on
 
+
+#: argument of the client -> option that it comes from; an id is an argument here, too
+_OPTIONS: Final = {"idempotency_key": "--key", "if_match": "--if-match"}
 
 INTERRUPTED: Final = 130  # what shells say of a command that Ctrl-C ended
 
@@ -89,6 +92,9 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except ApiUnreachable as error:
             remedy = "Start the service with `exports serve`, or name it by --api-url or EXPORTS_API_URL."
             _fail(ExitCode.UNREACHABLE, _envelope("UNREACHABLE", str(error), remedy), as_json)
+        except InvalidArgument as error:
+            named = _OPTIONS.get(error.argument, f"the {error.argument}")
+            _fail(ExitCode.USAGE, _envelope(ExitCode.USAGE.name, f"{named} {error.why}"), as_json)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except Failure as error:

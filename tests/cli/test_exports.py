@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PlanFile = Callable[..., str]
 
+NEVER_SHOWN = "exp_live_key1_secretofakey"
+
 
 @pytest.fixture
 def plan_file(tmp_path: Path, request: pytest.FixtureRequest) -> PlanFile:
@@ -112,6 +114,38 @@ def test_id_cannot_lead_to_another_path(service: Commands) -> None:
 
 def test_wrong_key_is_refused(service: Commands) -> None:
     assert service("inspect", "exp_nobody", "--api-key", "exp_test_wrong").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "named"),
+    [
+        ((), {"EXPORTS_API_KEY": f"{NEVER_SHOWN}\r"}, "EXPORTS_API_KEY has a space or a line break"),
+        ((), {"EXPORTS_API_KEY": f"{NEVER_SHOWN}\u00e9"}, "EXPORTS_API_KEY holds a character"),
+        (("--api-key", f"{NEVER_SHOWN}\u00e9"), {}, "--api-key holds a character"),
+        (("--api-key", f" {NEVER_SHOWN}"), {"EXPORTS_API_KEY": "good"}, "--api-key has a space"),
+        (("--api-url", f"http://[::1/{NEVER_SHOWN}"), {}, "--api-url is no address"),
+        (("--api-url", ""), {}, "--api-url is no address"),
+        (("--api-url", f"http://me:{NEVER_SHOWN}@127.0.0.1:9"), {}, "--api-url holds a user or a password"),
+        ((), {"EXPORTS_API_URL": f"nonsense{NEVER_SHOWN}"}, "EXPORTS_API_URL is no address"),
+        ((), {"EXPORTS_API_URL": f"http://{NEVER_SHOWN}:99999"}, "EXPORTS_API_URL is no address"),
+    ],
+)
+def test_what_cannot_be_sent_is_named_and_never_shown(
+    commands: Commands, arguments: tuple[str, ...], environment: dict[str, str], named: str
+) -> None:
+    for form in ((), ("--json",)):
+        result = commands("inspect", "b_3", *arguments, *form, **environment)
+        assert (result.exit_code, named in result.output, NEVER_SHOWN in result.output) == (2, True, False), (
+            result.output
+        )
+
+
+def test_key_of_a_repeat_and_tag_that_cannot_be_sent_are_named(service: Commands, plan_file: PlanFile) -> None:
+    result = service("execute", plan_file(), "--key", "K-\u00e9")
+    assert (result.exit_code, "--key holds a character" in result.stderr) == (2, True)
+    executed = service.json("execute", plan_file(), "--wait")
+    result = service("amend", executed["exportId"], plan_file(), "--if-match", '"1\u00e9"')
+    assert (result.exit_code, "--if-match holds a character" in result.stderr) == (2, True)
 
 
 def test_no_service_is_unreachable(commands: Commands) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, Retries, safe_name
+from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
 from pipeline.client.calls import Call, Repeat, segment
 from pipeline.client.retries import Tries, refusal_of
 from pipeline.contracts.examples import example
@@ -262,12 +262,33 @@ def test_name_from_outside_stays_in_its_folder(name: str, safe: str, tmp_path: P
     assert (tmp_path / safe_name(name)).resolve().parent == tmp_path.resolve()
 
 
-@pytest.mark.parametrize("wrong", ["", ".", ".."])
+@pytest.mark.parametrize("wrong", ["", ".", "..", "\udcff"])
 def test_what_is_no_id_asks_for_nothing_else(server: Scripted, wrong: str) -> None:
-    with Exports(server.url, "key") as api, pytest.raises(ValueError, match="is no id"):
+    with Exports(server.url, "key") as api, pytest.raises(InvalidArgument, match=r"^id is "):
         api.cancel(wrong)
     assert server.asked == []
     assert segment("a/../b?c") == "a%2F..%2Fb%3Fc"
+
+
+@pytest.mark.parametrize("value", ["k-7\r", "k-\u00e97", "k-\n7", " k-7", "k-\udcff7"])
+def test_what_no_header_may_hold_is_named_and_not_repeated(client: Client, server: Scripted, value: str) -> None:
+    calls: Mapping[str, Callable[[], Any]] = {
+        "key": lambda: client.one(server.url, "inspect", "exp_1", key=value),
+        "idempotency_key": lambda: client.one(server.url, "execute", PLAN, idempotency_key=value),
+        "if_match": lambda: client.one(server.url, "cancel", "exp_1", if_match=value),
+        "etag": lambda: client.one(server.url, "inspect_if_changed", "exp_1", value),
+    }
+    for argument, call in calls.items():
+        with pytest.raises(InvalidArgument) as raised:
+            call()
+        assert (raised.value.argument, value.strip() in str(raised.value)) == (argument, False)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://[::1", "ftp://host", "http://", "http://h:99999", "http://u:p@h"])
+def test_what_is_no_address_is_refused_before_anything_is_sent(client: Client, url: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"^url "):
+        client.one(url, "inspect", "exp_1")
 
 
 def test_both_clients_have_the_same_methods() -> None:
