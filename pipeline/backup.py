@@ -2,46 +2,111 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import select
+from sqlmodel import col
+
 from pipeline.artifacts import ArtifactStore
-from pipeline.errors import InvalidState
+from pipeline.errors import ArtifactConflict, InvalidState, StoreUnavailable
+from pipeline.models import Artifact, Export
 from pipeline.runtime import Runtime
 
 DATABASE: Final = "exports.db"
 DOCUMENTS: Final = "artifacts"
+_UNFINISHED: Final = f"{DATABASE}.part"
+#: A copy holds prices, addresses and sealed secrets: nobody but its owner reads it.
+_OWNER_ONLY: Final = 0o077
 
 
 @dataclass(frozen=True)
+class Uncopied:
+    """A document that the copy lacks: an export names it, and the store does not have it, or not as it was."""
+
+    export_id: str
+    filename: str
+    reason: str
+
+
+@dataclass
 class Backup:
-    """What a copy holds."""
+    """What a copy holds; `uncopied` is what it lacks, `purged` how many documents were purged while it was taken."""
 
     folder: Path
-    exports: int
-    documents: int
-    size: int
+    exports: int = 0
+    documents: int = 0
+    size: int = 0
+    purged: int = 0
+    uncopied: list[Uncopied] = field(default_factory=list)
 
 
 def take(runtime: Runtime, folder: Path) -> Backup:
     """Copy the SQLite database and every document that it names into `folder`, which is new or empty; writers go on meanwhile.
 
     The database is copied first, as of one instant. A document is in the store before any row names it, so that those of
-    the copy are all there to be copied after it, and each is proven by its hash.
+    the copy are all there to be copied after it, but for those that are purged meanwhile; each is proven by its hash, and
+    one that cannot be is told of in the result. Only the owner can read the copy.
 
-    Raises InvalidState where the database is none of SQLite's or the folder is not empty, and what the store raises.
+    Raises InvalidState where the database is none of SQLite's, the folder is not empty or does not take the copy, and
+    StoreUnavailable where the store does not answer. Nothing is left in the folder then.
     """
     source = runtime.db.url.database
     if not runtime.db.is_sqlite or source is None:
         raise InvalidState("only SQLite is backed up by this command; PostgreSQL has pg_dump, see docs/deployment.md")
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    with _owners_only():
+        is_new = _made(folder)
+        try:
+            return _copied(runtime, source, folder)
+        except BaseException as error:
+            _take_away(folder, whole=is_new)
+            if isinstance(error, OSError | sqlite3.Error):
+                raise InvalidState(f"the copy cannot be written to {folder}: {error}") from error
+            raise
+
+
+@contextmanager
+def _owners_only() -> Iterator[None]:
+    before = os.umask(_OWNER_ONLY)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _made(folder: Path) -> bool:
+    """Have an empty folder there, and tell whether it is new."""
+    try:
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        held = {each.name for each in folder.iterdir()}
+    except OSError as error:
+        raise InvalidState(f"{folder} cannot be made a folder of its own: {error.strerror}") from error
+    if _UNFINISHED in held:
+        raise InvalidState(f"{folder} holds a copy that was never finished; remove the folder, or give another")
+    if held:
         raise InvalidState(f"{folder} is not empty; a backup goes into a folder of its own")
-    unfinished = folder / f"{DATABASE}.part"
+    return is_new
+
+
+def _take_away(folder: Path, *, whole: bool) -> None:
+    shutil.rmtree(folder / DOCUMENTS, ignore_errors=True)
+    with suppress(OSError):
+        for left in (_UNFINISHED, f"{_UNFINISHED}-journal"):
+            (folder / left).unlink(missing_ok=True)
+        if whole:
+            folder.rmdir()
+
+
+def _copied(runtime: Runtime, source: str, folder: Path) -> Backup:
+    made = Backup(folder)
+    unfinished = folder / _UNFINISHED
     with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(unfinished)) as copy:
         # All pages in one go: a reader's snapshot, which in WAL mode stops no writer.
         live.backup(copy, pages=-1)
@@ -50,24 +115,46 @@ def take(runtime: Runtime, folder: Path) -> Backup:
         (sound,) = copy.execute("PRAGMA integrity_check").fetchone()
         if sound != "ok":
             raise InvalidState(f"the copy of the database is not whole: {sound}")
-        (exports,) = copy.execute("SELECT count(*) FROM exports").fetchone()
-        documents, size = _copy_documents(runtime.store, ArtifactStore(f"file:{folder / DOCUMENTS}"), copy)
+        (made.exports,) = copy.execute("SELECT count(*) FROM exports").fetchone()
+        target = ArtifactStore(f"file:{folder.resolve() / DOCUMENTS}")
+        for sha256 in _named(copy):
+            _copy_document(runtime, target, sha256, made)
     # Last: where this file has its name, the backup is whole.
     unfinished.replace(folder / DATABASE)
-    return Backup(folder, exports, documents, size)
-
-
-def _copy_documents(source: ArtifactStore, target: ArtifactStore, copy: sqlite3.Connection) -> tuple[int, int]:
-    documents = size = 0
-    for sha256 in _named(copy):
-        body = source.get(sha256)
-        target.put(body)
-        documents += 1
-        size += len(body)
-    return documents, size
+    return made
 
 
 def _named(copy: sqlite3.Connection) -> Iterator[str]:
     # Of what was purged the hashes are kept, and no bytes.
     for (sha256,) in copy.execute("SELECT DISTINCT sha256 FROM artifacts WHERE purged_at IS NULL ORDER BY sha256"):
         yield str(sha256)
+
+
+def _copy_document(runtime: Runtime, target: ArtifactStore, sha256: str, made: Backup) -> None:
+    try:
+        body = runtime.store.get(sha256)
+    except (StoreUnavailable, ArtifactConflict) as error:
+        # A store that does not answer at all says so here, and ends the copy: it lacks nothing by itself.
+        reason = str(error) if runtime.store.has(sha256) else f"document {sha256} is not in the store"
+        wanted = _wanted(runtime, sha256)
+        made.uncopied += [Uncopied(export_id, filename, reason) for export_id, filename in wanted]
+        made.purged += not wanted
+        return
+    try:
+        target.put(body)
+    except StoreUnavailable as error:
+        raise InvalidState(f"the copy cannot be written to {made.folder}: {error}") from error
+    made.documents += 1
+    made.size += len(body)
+
+
+def _wanted(runtime: Runtime, sha256: str) -> Sequence[tuple[str, str]]:
+    """Return which documents of which exports have those bytes as of now; none where all of them were purged."""
+    query = (
+        select(col(Artifact.export_id), col(Artifact.filename))
+        .join(Export, col(Export.id) == col(Artifact.export_id))
+        .where(col(Artifact.sha256) == sha256, col(Export.purged_at).is_(None))
+        .order_by(col(Artifact.id))
+    )
+    with runtime.db.read() as session:
+        return [(export_id, filename) for export_id, filename in session.execute(query)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +39,10 @@ _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
 #: An error names its statement; what was bound to it are addresses and prices, which no log may hold.
 HIDE_PARAMETERS: Final = True
+
+#: A new SQLite database, which holds addresses, prices and sealed secrets, is its owner's alone.
+_FOLDER_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
 
 Clock = Callable[[], datetime]
 
@@ -181,15 +185,30 @@ class Database:
         self._open_queue()
 
 
+def _file_of(url: URL) -> Path | None:
+    """Return where SQLite keeps the database; None of one in memory, and of a URI, which SQLite alone reads."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":memory:", "file:")):
+        return None
+    return Path(url.database)
+
+
 def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    file = _file_of(url)
+    if file is not None:
+        file.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     engine = create_engine(
         url, connect_args={"timeout": timeout_seconds, "check_same_thread": False}, hide_parameters=HIDE_PARAMETERS
     )
 
     def exports_now(seconds: float) -> str:
         return (clock().astimezone(UTC) + timedelta(seconds=seconds)).strftime(_SQLITE_FORMAT)
+
+    @event.listens_for(engine, "do_connect")
+    def _create(*_: Any) -> None:
+        # The driver would let others read a new one. Those beside it, of WAL, take its mode.
+        if file is not None and not file.exists():
+            with suppress(OSError):  # which the driver meets next, and says
+                file.touch(mode=_FILE_MODE)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:

@@ -11,10 +11,13 @@ from rich.markup import escape
 from pipeline import backup
 from pipeline.commands.database import opened
 from pipeline.commands.narration import kilobytes
-from pipeline.commands.screen import Failure, Json, out, print_json, reported
-from pipeline.errors import InvalidState
+from pipeline.commands.screen import ExitCode, Json, out, print_json, reported
+from pipeline.commands.view import table
 
 app = typer.Typer()
+
+#: How many documents that the copy lacks are shown; all are counted, and `--json` has them all.
+SHOWN = 20
 
 
 @app.command("backup")
@@ -25,17 +28,35 @@ def take(
 ) -> None:
     """Copy the SQLite database and all its documents into a folder, while the service works."""
     with opened() as runtime:
-        try:
-            made = backup.take(runtime, folder)
-        except InvalidState as error:
-            raise Failure(error.message) from error
+        made = backup.take(runtime, folder)
     if as_json:
-        print_json(
-            {"folder": str(made.folder), "exports": made.exports, "documents": made.documents, "bytes": made.size}
-        )
+        print_json(_as_json(made))
     else:
-        out().print(
-            f"[green]✓[/] {made.exports} exports and {made.documents} documents ({kilobytes(made.size)}) are in "
-            f"{escape(str(made.folder))}",
-            soft_wrap=True,
-        )
+        _show(made)
+    if made.uncopied:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _as_json(made: backup.Backup) -> dict[str, object]:
+    counts = {"exports": made.exports, "documents": made.documents, "bytes": made.size, "purged": made.purged}
+    lacking = [{"exportId": each.export_id, "filename": each.filename, "reason": each.reason} for each in made.uncopied]
+    return {"folder": str(made.folder)} | counts | {"uncopied": lacking}
+
+
+def _show(made: backup.Backup) -> None:
+    console = out()
+    if made.uncopied:
+        shown = table("export", "document", "is not in the copy because")
+        for each in made.uncopied[:SHOWN]:
+            shown.add_row(*map(escape, (each.export_id, each.filename, each.reason)))
+        if len(made.uncopied) > SHOWN:
+            shown.add_row("", "", f"and {len(made.uncopied) - SHOWN} more; --json has all")
+        console.print(shown)
+    mark = "[bold red]✗[/]" if made.uncopied else "[green]✓[/]"
+    lacking = f"; {len(made.uncopied)} that exports name could not be copied" if made.uncopied else ""
+    purged = f"; {made.purged} were purged meanwhile" if made.purged else ""
+    console.print(
+        f"{mark} {made.exports} exports and {made.documents} documents ({kilobytes(made.size)}) are in "
+        f"{escape(str(made.folder))}{lacking}{purged}",
+        soft_wrap=True,
+    )

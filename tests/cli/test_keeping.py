@@ -79,3 +79,24 @@ def test_running_service_is_backed_up(service: Commands, tmp_path: Path) -> None
     assert len(documents) == made["documents"] > 0
     again = service("backup", str(tmp_path / "copy"))
     assert (again.exit_code, "is not empty" in again.output) == (ExitCode.REFUSED, True)
+
+
+def test_backup_that_lacks_a_document_says_which_and_fails(service: Commands, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(builders.plan(batch="batch_to_lose")))
+    export = service.json("execute", str(plan), "--wait")
+    lost = export["artifacts"][0]
+    store = Path(service.environment["ARTIFACTS_URL"].removeprefix("file:"))
+    (file,) = store.rglob(lost["sha256"])
+    body = file.read_bytes()
+    file.unlink()
+    try:
+        told = service("backup", str(tmp_path / "copy"))
+        as_json = service("backup", str(tmp_path / "another"), "--json")
+    finally:
+        file.write_bytes(body)
+    assert (told.exit_code, as_json.exit_code) == (ExitCode.REFUSED, ExitCode.REFUSED)
+    assert lost["filename"] in told.stdout
+    assert export["exportId"] in told.stdout
+    (uncopied,) = json.loads(as_json.stdout)["uncopied"]
+    assert (uncopied["exportId"], uncopied["filename"]) == (export["exportId"], lost["filename"])

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlmodel import SQLModel, col
 
 from config.settings import Settings
 from pipeline import accounts, audit, backup, delivery, migrations, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
+from pipeline.artifacts import ArtifactStore
 from pipeline.claims import claim
-from pipeline.errors import Fenced, InvalidState
+from pipeline.db import Database
+from pipeline.errors import Fenced, InvalidState, StoreUnavailable
 from pipeline.execution import SPECS, Wake, advance, owed_again
 from pipeline.migrations import Standing
 from pipeline.models import Artifact, Delivery, Export, Notification
@@ -180,17 +184,106 @@ def test_copy_goes_nowhere_else_than_into_a_folder_of_its_own(house: House, tmp_
     assert (folder / backup.DATABASE).read_bytes() == before
 
 
-def test_copy_without_a_document_is_none(house: House, tmp_path: Path) -> None:
+def test_document_that_is_gone_or_rotten_is_named_and_all_else_is_copied(house: House, tmp_path: Path) -> None:
+    export_id, documents = rendered(house)
+    (lost, lost_file), (rotten, rotten_file), *sound = documents
+    stored(tmp_path, lost).unlink()
+    stored(tmp_path, rotten).write_bytes(b"not what was stored")
+    made = backup.take(house.runtime, tmp_path / "copy")
+    assert sorted(made.uncopied, key=lambda each: each.filename != lost_file) == [
+        backup.Uncopied(export_id, lost_file, f"document {lost} is not in the store"),
+        backup.Uncopied(export_id, rotten_file, f"document {rotten} is not what was stored"),
+    ]
+    copied = {path.name for path in (tmp_path / "copy" / backup.DOCUMENTS).rglob("*") if path.is_file()}
+    assert (copied, made.documents, made.purged) == ({sha256 for sha256, _ in sound}, len(sound), 0)
+    assert (tmp_path / "copy" / backup.DATABASE).exists()
+
+
+class Unanswering(ArtifactStore):
+    """A store that goes away after its first document, until it is told to come back."""
+
+    asked = 0
+    back = False
+
+    def get(self, sha256: str) -> bytes:
+        """Return a document, the first time."""
+        self.asked += 1
+        if self.asked > 1 and not self.back:
+            raise StoreUnavailable("it was told to be away")
+        return super().get(sha256)
+
+    def has(self, sha256: str) -> bool:
+        """Say that nothing can be said."""
+        raise StoreUnavailable("it was told to be away")
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new folder", "empty folder"])
+def test_copy_that_fails_leaves_nothing_so_that_it_can_be_taken_again(
+    house: House, tmp_path: Path, *, is_new: bool
+) -> None:
+    _, documents = rendered(house)
+    folder = tmp_path / "copy"
+    if not is_new:
+        folder.mkdir()
+    store = Unanswering(house.runtime.store.url)
+    runtime = replace(house.runtime, store=store)
+    with pytest.raises(StoreUnavailable):
+        backup.take(runtime, folder)
+    assert (folder.exists(), [*folder.glob("*")]) == (not is_new, [])
+    store.back = True
+    assert backup.take(runtime, folder).documents == len(documents)
+
+
+def test_copy_is_read_by_its_owner_alone(house: House, tmp_path: Path) -> None:
+    rendered(house)
+    before = os.umask(0o022)
+    try:
+        backup.take(house.runtime, tmp_path / "copy")
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    modes = {
+        (path.is_dir(), path.stat().st_mode & 0o777) for path in [tmp_path / "copy", *(tmp_path / "copy").rglob("*")]
+    }
+    assert modes == {(True, 0o700), (False, 0o600)}
+
+
+def test_database_is_read_by_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        database = Database(f"sqlite:///{tmp_path / 'var' / 'exports.db'}")
+        with database.write() as session:
+            session.execute(text("CREATE TABLE kept (id INTEGER)"))
+            files = {
+                path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "var", *(tmp_path / "var").iterdir()]
+            }
+        database.dispose()
+    finally:
+        os.umask(before)
+    names = ("exports.db", "exports.db-shm", "exports.db-wal")
+    assert files == {"var": 0o700} | dict.fromkeys(names, 0o600)
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 5000])
+def test_copy_into_what_can_be_no_folder_is_refused(house: House, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidState, match="cannot be made a folder of its own"):
+        backup.take(house.runtime, tmp_path / name)
+
+
+def rendered(house: House) -> tuple[str, Sequence[tuple[str, str]]]:
+    """Have documents made, and return the export with their hashes and file names."""
     export_id = house.accept().export_id
     house.step(export_id, 1, "record_packages")
     house.step(export_id, 1, "render_documents")
     with house.runtime.db.read() as session:
-        sha256 = session.scalars(select(col(Artifact.sha256))).first()
-    (lost,) = (tmp_path / "artifacts").rglob(str(sha256))
-    lost.unlink()
-    with pytest.raises(Exception, match=f"document {sha256} cannot be read"):
-        backup.take(house.runtime, tmp_path / "copy")
-    assert not (tmp_path / "copy" / backup.DATABASE).exists()
+        found = session.execute(select(col(Artifact.sha256), col(Artifact.filename)).order_by(col(Artifact.sha256)))
+        return export_id, [(sha256, filename) for sha256, filename in found]
+
+
+def stored(home: Path, sha256: str) -> Path:
+    (path,) = (home / "artifacts").rglob(sha256)
+    return path
 
 
 @SERVERS

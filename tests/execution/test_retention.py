@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sqlmodel import SQLModel, col
 from pipeline import audit, backup, bundle, delivery, inspection, lanes, partners, plans, rebuilding, retention
 from pipeline.acceptance import accept
 from pipeline.amendments import amend
+from pipeline.artifacts import ArtifactStore
 from pipeline.errors import InvalidState, NotFound
 from pipeline.execution import Wake, owed_again
 from pipeline.interventions import cancel
@@ -318,6 +320,29 @@ def test_backup_after_a_purge_copies_what_is_kept(house: House, today: date, tmp
     retention.purge(house.runtime, date(2032, 11, 27))
     made = backup.take(house.runtime, tmp_path / "copy")
     assert made.documents == len({row.sha256 for row in rows(house, Artifact, kept_id)})  # type: ignore[attr-defined]
+
+
+class PurgedWhenAsked(ArtifactStore):
+    """A store whose first document is asked for just when everything is purged."""
+
+    purge: Callable[[], object] | None = None
+
+    def get(self, sha256: str) -> bytes:
+        """Have the purge go first, and return what is left."""
+        purge, self.purge = self.purge, None
+        if purge is not None:
+            purge()
+        return super().get(sha256)
+
+
+def test_purge_while_a_backup_is_taken_is_no_loss(house: House, today: date, tmp_path: Path) -> None:
+    gone_id = executed(house, plan("gone"))
+    kept_id = executed(house, plan("kept", arrival="2026-12-20T12:00:00Z"))
+    kept, gone = ({row.sha256 for row in rows(house, Artifact, each)} for each in (kept_id, gone_id))  # type: ignore[attr-defined]
+    store = PurgedWhenAsked(house.runtime.store.url)
+    store.purge = lambda: retention.purge(house.runtime, date(2032, 11, 27))
+    made = backup.take(replace(house.runtime, store=store), tmp_path / "copy")
+    assert (made.documents, made.purged, made.uncopied) == (len(kept), len(gone - kept), [])
 
 
 def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(house: House, today: date) -> None:
