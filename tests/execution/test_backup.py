@@ -9,13 +9,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from sqlalchemy import select, text
 from sqlmodel import SQLModel, col
 
-from config.settings import Settings
+from config.settings import HOME, Settings
 from pipeline import accounts, audit, backup, delivery, migrations, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
@@ -30,7 +32,7 @@ from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
 from tests import builders
-from tests.conftest import SERVERS
+from tests.conftest import OWNER, SERVERS
 from tests.execution.conftest import House
 from tests.servers import PostgreSQL, poll
 
@@ -148,6 +150,7 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     exports = under_way(original)
     delivered = ids(original, Delivery, exports, "delivered")
     assert len(delivered) == 2
+    stated = audit.head(original, settled_seconds=0)
     over = threading.Event()
     late: list[str] = []
 
@@ -172,7 +175,19 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     shutil.copytree(tmp_path / "copy", home)
     restored = opened(f"sqlite:///{home / backup.DATABASE}", f"file:{home / backup.DOCUMENTS}")
     assert migrations.standing(restored.db) is Standing.CURRENT
+    assert audit.fits(stated, audit.survey(restored, until=datetime.fromisoformat(stated.until))) is None
     held_to_its_promises(original, restored, exports, delivered)
+
+
+def test_head_of_the_log_is_taken_before_the_copy_that_is_to_fit_it() -> None:
+    lines = (HOME / "docs" / "deployment.md").read_text(encoding="utf-8").splitlines()
+    steps = [
+        name
+        for line in lines
+        for name in ("audit head", "exports backup /", "pg_dump --enable")
+        if line.startswith("$ ") and name in line
+    ]
+    assert steps == ["audit head", "exports backup /", "audit head", "pg_dump --enable"]
 
 
 def test_copy_goes_nowhere_else_than_into_a_folder_of_its_own(house: House, tmp_path: Path) -> None:
@@ -286,26 +301,43 @@ def stored(home: Path, sha256: str) -> Path:
     return path
 
 
+def documented(beginning: str) -> str:
+    """Return the command of docs/deployment.md that begins so, without its comment."""
+    text = (HOME / "docs" / "deployment.md").read_text(encoding="utf-8")
+    (found,) = (line for line in text.splitlines() if line.startswith(f"$ {beginning}"))
+    return found.removeprefix("$ ").split("   ")[0]
+
+
 @SERVERS
 def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_dump(
     opened: Open, postgres_server: PostgreSQL, postgres_template: str, tmp_path: Path
 ) -> None:
-    url = postgres_server.fresh_url(postgres_template)
+    """As the role that owns the tables and is no superuser, by the very lines of docs/deployment.md."""
+    url = postgres_server.fresh_url(postgres_template, owner=OWNER)
     original = opened(url, f"file:{tmp_path / 'artifacts'}")
     exports = under_way(original)
     delivered = ids(original, Delivery, exports, "delivered")
     with pytest.raises(InvalidState, match="pg_dump"):
         backup.take(original, tmp_path / "copy")
 
-    programs = Path(postgres_server.program).parent
-    plain = url.replace("+psycopg", "")
-    dump = tmp_path / "exports.dump"
-    subprocess.run([programs / "pg_dump", "--format=custom", f"--file={dump}", f"--dbname={plain}"], check=True)
+    stated = audit.head(original, settled_seconds=0)
+
+    def run(line: str) -> str:
+        path = f"{Path(postgres_server.program).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {"PATH": path, "DATABASE_URL": url.replace("+psycopg", "")}
+        # No check: grep fails where it counts none.
+        ran = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=environment, stdout=PIPE, text=True, check=False)
+        return ran.stdout.strip()
+
+    dump, count, restore = (documented(line) for line in ("PGOPTIONS=", "pg_restore --data-only", "pg_restore --exit"))
+    run(dump.removeprefix('PGOPTIONS="-c exports.account=*" '))
+    assert run(count) == "0", "the warning"
+    run(dump)
     shutil.copytree(tmp_path / "artifacts", tmp_path / "copied")  # after the dump
-    back = postgres_server.fresh_url()
-    subprocess.run(
-        [programs / "pg_restore", "--exit-on-error", f"--dbname={back.replace('+psycopg', '')}", dump], check=True
-    )
+    assert run(count) == str(len(exports))
+    back = postgres_server.fresh_url(owner=OWNER)
+    run(restore.replace("postgresql://.../exports", back.replace("+psycopg", "")))
     restored = opened(back, f"file:{tmp_path / 'copied'}")
+    assert audit.fits(stated, audit.survey(restored, until=datetime.fromisoformat(stated.until))) is None
     assert migrations.standing(restored.db) is Standing.CURRENT
     held_to_its_promises(original, restored, exports, delivered)
