@@ -185,7 +185,7 @@ class Database:
         self._open_queue()
 
 
-def _file_of(url: URL) -> Path | None:
+def sqlite_file(url: URL) -> Path | None:
     """Return where SQLite keeps the database; None of one in memory, and of a URI, which SQLite alone reads."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":memory:", "file:")):
         return None
@@ -193,7 +193,7 @@ def _file_of(url: URL) -> Path | None:
 
 
 def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
-    file = _file_of(url)
+    file = sqlite_file(url)
     if file is not None:
         file.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     engine = create_engine(

@@ -33,7 +33,7 @@ def verify(
     if export is not None and head is not None:
         raise Failure("a head speaks of many exports; leave --export out", code=ExitCode.USAGE)
     stated = None if head is None else _read(head)
-    with opened() as runtime:
+    with opened(is_there=True) as runtime:
         if stated is None:
             found, misfit = audit.survey(runtime, export_id=export), None
         else:
@@ -67,7 +67,7 @@ def verify(
 @reported
 def state(account: Account = None, as_json: Json = False) -> None:
     """Print a signed head of the log as of five minutes ago; keep one a day where nobody who can change the database can reach it."""
-    with opened() as runtime:
+    with opened(is_there=True) as runtime:
         try:
             stated = audit.head(runtime, account)
         except audit.Broken as error:

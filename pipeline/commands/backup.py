@@ -27,7 +27,7 @@ def take(
     as_json: Json = False,
 ) -> None:
     """Copy the SQLite database and all its documents into a folder, while the service works."""
-    with opened() as runtime:
+    with opened(is_there=True) as runtime:
         made = backup.take(runtime, folder)
     if as_json:
         print_json(_as_json(made))

@@ -30,7 +30,7 @@ def rebuild(
     as_json: Json = False,
 ) -> None:
     """Derive every table from the log and the approved plan, and name each row that is missing, changed or added."""
-    with opened() as runtime:
+    with opened(is_there=True) as runtime:
         found = rebuilding.survey(runtime, export_id=export, apply=apply)
     left = sum(1 for one in found.damaged if one.left is None or not one.left.intact)
     if as_json:

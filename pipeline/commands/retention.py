@@ -41,7 +41,7 @@ def purge(
     if on is not None and not dry_run:
         raise Failure("--on goes with --dry-run: nothing is purged before its day", code=ExitCode.USAGE)
     today = utc_now().date() if on is None else on.date()
-    with opened() as runtime:
+    with opened(is_there=True) as runtime:
         if dry_run:
             found = list(retention.due(runtime, today))
             _list([each for each in found if isinstance(each, Due)], today, as_json=as_json)
@@ -99,7 +99,7 @@ def place(
     """Keep records whatever their age, until the hold is released."""
     if not (reason.strip() and by.strip()):
         raise Failure("a hold goes on record: give --reason and --by", code=ExitCode.USAGE)
-    with opened() as runtime:
+    with opened(is_there=True) as runtime:
         try:
             made = retention.hold(runtime, account, export_id=export, reason=reason, placed_by=by)
         except NotFound as error:
@@ -115,7 +115,7 @@ def end(
     hold: Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id.")], by: By, as_json: Json = False
 ) -> None:
     """End a hold; it stays on record."""
-    with opened() as runtime:
+    with opened(is_there=True) as runtime:
         try:
             made = retention.release(runtime, hold, released_by=by)
         except NotFound as error:
@@ -140,7 +140,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """List the holds, the released ones among them."""
-    with opened() as runtime:
+    with opened(is_there=True) as runtime:
         found = retention.holds(runtime, account)
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])

@@ -22,7 +22,7 @@ def rotate(as_json: Json = False) -> None:
     """Seal all secrets and credentials of partners under EXPORTS_SECRET_KEY that are still sealed under one before it."""
     resealed = 0
     unreadable: list[str] = []
-    with opened() as runtime:
+    with opened(is_there=True) as runtime:
         for stretch in signing.reseal(runtime):
             resealed += stretch.count
             unreadable += stretch.unreadable

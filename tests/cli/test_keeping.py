@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
@@ -61,9 +62,56 @@ def test_plan_that_cannot_be_read_is_told_beside_what_is_due(house: House) -> No
     assert f"plan {damaged} cannot be read" in told.stderr
 
 
+WHO = ("--reason", "a dispute", "--by", "Legal")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("backup", "copy"),
+        ("audit", "verify"),
+        ("audit", "head"),
+        ("rebuild", "--check"),
+        ("retention", "purge"),
+        ("retention", "purge", "--dry-run"),
+        ("retention", "hold", "--account", builders.ACCOUNT, *WHO),
+        ("retention", "release", "hld_none", "--by", "Legal"),
+        ("retention", "holds"),
+        ("secrets", "rotate"),
+    ],
+    ids=" ".join,
+)
+def test_database_that_is_not_there_is_no_good_one(
+    commands: Commands, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = commands(*command, DATABASE_URL="sqlite:///var/exports.db", ARTIFACTS_URL="file:var/artifacts")
+    assert (told.exit_code, told.stdout) == (ExitCode.NOT_FOUND, "")
+    assert f"there is no database {tmp_path / 'var' / 'exports.db'}" in told.stderr
+    assert "DATABASE_URL" in told.stderr
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "said"),
+    [
+        ("sqlite:nonsense", ExitCode.USAGE, "DATABASE_URL is no address of a database"),
+        ("sqlite:///{home}/text", ExitCode.USAGE, "text is no SQLite database"),
+        ("sqlite:///{home}/text/exports.db", ExitCode.UNREACHABLE, "cannot be read"),
+        ("sqlite:////proc/none/exports.db", ExitCode.UNREACHABLE, "cannot be made"),
+    ],
+)
+def test_what_can_be_no_database_is_named(
+    commands: Commands, tmp_path: Path, url: str, code: ExitCode, said: str
+) -> None:
+    (tmp_path / "text").write_text("what a person wrote")
+    told = commands("accounts", "list", DATABASE_URL=url.format(home=tmp_path))
+    assert (told.exit_code, said in told.stderr, "DATABASE_URL" in told.stderr) == (code, True, True), told.output
+
+
 def test_hold_of_nothing_is_refused(commands: Commands) -> None:
-    who = ("--reason", "a dispute", "--by", "Legal")
-    assert commands("retention", "hold", "--account", "acc_none", *who).exit_code == ExitCode.NOT_FOUND
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    assert commands("retention", "hold", "--account", "acc_none", *WHO).exit_code == ExitCode.NOT_FOUND
     assert commands("retention", "release", "hld_none", "--by", "Legal").exit_code == ExitCode.NOT_FOUND
     nameless = ("--reason", " ", "--by", "Legal")
     assert commands("retention", "hold", "--account", "acc_none", *nameless).exit_code == ExitCode.USAGE
