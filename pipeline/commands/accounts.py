@@ -95,7 +95,7 @@ def list_accounts(as_json: Json = False) -> None:
     made = table("account", "name", "GS1 prefix", "mail to", "opened")
     for row in rows:
         mail, opened_on = _mailed_to(row.mail_domains), f"{row.created_at:%Y-%m-%d}"
-        made.add_row(escape(row.id), escape(row.name), row.gs1_prefix or "", mail, opened_on)
+        made.add_row(*map(escape, (row.id, row.name, row.gs1_prefix or "", mail, opened_on)))
     out().print(made)
 
 

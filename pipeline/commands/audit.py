@@ -89,10 +89,10 @@ def _show(found: audit.Survey, misfit: str | None) -> None:
     if found.faults:
         shown = table("export", "event", "is", "because")
         for fault in found.faults:
-            shown.add_row(escape(fault.export_id), str(fault.seq), f"[bold red]{fault.kind}[/]", fault.message)
+            shown.add_row(escape(fault.export_id), str(fault.seq), f"[bold red]{fault.kind}[/]", escape(fault.message))
         console.print(shown)
     if misfit is not None:
-        console.print(f"[bold red]✗[/] {misfit}", soft_wrap=True)
+        console.print(f"[bold red]✗[/] {escape(misfit)}", soft_wrap=True)
     counted = f"{found.exports} exports, {found.events} events"
     if found.broken:
         console.print(f"[bold red]✗[/] {found.broken} chains are broken: {counted}", soft_wrap=True)

@@ -298,7 +298,9 @@ def mail_receiver(
         if as_json:
             print_json(json.dumps({"url": made.url, "certificate": str(made.certificate)}))
         else:
-            out().print(f"[green]{GOOD}[/] mails to [bold]{folder}[/]{f', and does wrong: {bad}' if bad else ''}")
+            out().print(
+                f"[green]{GOOD}[/] mails to [bold]{escape(str(folder))}[/]{f', and does wrong: {bad}' if bad else ''}"
+            )
             aside().print("[dim]  These settings of the service lead to it:[/]")
             out().print(f"EXPORTS_SMTP_URL={made.url}\nSSL_CERT_FILE={made.certificate}", soft_wrap=True, markup=False)
 

@@ -94,7 +94,7 @@ def _show(console: Console, rows: Sequence[Standing], report: PreflightReport, *
 def _table(rows: Sequence[Standing]) -> Table:
     made = table("unit", "line", "agency", "present", "missing", "needs a person")
     for row in rows:
-        person = ", ".join(row.person) + "".join(f" [dim]({escape(label)} waived)[/]" for label in row.waived)
+        person = escape(", ".join(row.person)) + "".join(f" [dim]({escape(label)} waived)[/]" for label in row.waived)
         made.add_row(
             escape(row.unit_ref),
             escape(row.line_ref),

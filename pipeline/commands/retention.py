@@ -73,7 +73,9 @@ def _list(found: list[Due], today: date, *, as_json: bool) -> None:
     for each in found:
         law = f"{each.jurisdiction}, {each.years} years"
         what = each.export_id or each.plan_id
-        made.add_row(what, each.account_id, str(each.entry_on), str(each.kept_until), law, each.held_by or "")
+        made.add_row(
+            what, escape(each.account_id), str(each.entry_on), str(each.kept_until), law, escape(each.held_by or "")
+        )
     if found:
         out().print(made)
     held = sum(each.held_by is not None for each in found)
@@ -148,12 +150,6 @@ def show(
     made = table("hold", "account", "export", "reason", "placed", "released")
     for each in found:
         released = "" if each.released_at is None else f"{each.released_at:%Y-%m-%d} by {each.released_by}"
-        made.add_row(
-            each.id,
-            each.account_id,
-            each.export_id or "all",
-            each.reason,
-            f"{each.placed_at:%Y-%m-%d} by {each.placed_by}",
-            released,
-        )
+        placed = f"{each.placed_at:%Y-%m-%d} by {each.placed_by}"
+        made.add_row(*map(escape, (each.id, each.account_id, each.export_id or "all", each.reason, placed, released)))
     out().print(made)

@@ -226,7 +226,7 @@ def check(
     if as_json:
         print_json({"id": rules.id, "as_of": rules.as_of.isoformat(), "content_hash": rules.content_hash} | counts)
         return
-    out().print(f"[green]ok[/] ruleset {rules.id} as of {rules.as_of}, {rules.content_hash}", soft_wrap=True)
+    out().print(f"[green]ok[/] ruleset {escape(rules.id)} as of {rules.as_of}, {rules.content_hash}", soft_wrap=True)
     out().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
 
 

@@ -74,5 +74,5 @@ def _show(report: verification.Report) -> None:
     failing = sum(check.failure is not None for check in report.checks) + (report.container is not None)
     verdict = "[green]✓[/] the bundle is whole" if report.intact else f"[bold red]✗[/] {failing} checks fail"
     console.print(f"{verdict}: batch {escape(str(report.batch_id))}", soft_wrap=True)
-    console.print(f"  plan      {report.plan_hash}", soft_wrap=True)
-    console.print(f"  treatment {report.treatment_digest}", soft_wrap=True)
+    console.print(f"  plan      {escape(str(report.plan_hash))}", soft_wrap=True)
+    console.print(f"  treatment {escape(str(report.treatment_digest))}", soft_wrap=True)

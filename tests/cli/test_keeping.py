@@ -109,6 +109,29 @@ def test_what_can_be_no_database_is_named(
     assert (told.exit_code, said in told.stderr, "DATABASE_URL" in told.stderr) == (code, True, True), told.output
 
 
+def test_what_people_say_is_shown_as_they_said_it(commands: Commands) -> None:
+    """Square brackets are the terminal's own markup: of these one vanished, and the other ended every later listing."""
+    said = "case [x] [/red] \\"
+    account = ("--account", builders.ACCOUNT)
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", said)
+    assert said in commands("accounts", "list").stdout
+    hold = commands.json("retention", "hold", *account, "--reason", said, "--by", f"{said} A")["id"]
+    commands.json("retention", "release", hold, "--by", f"{said} B")
+    shown = commands("retention", "holds").stdout
+    assert [mark for mark in (said, f"{said} A", f"{said} B") if mark not in shown] == []
+
+    commands.json("keys", "create", *account, "--name", said)
+    assert said in commands("keys", "list", *account).stdout
+
+    add = ("partners", "add", "wh_1", *account, "--kind", "warehouse", "--name", said)
+    assert commands(*add).exit_code == 0
+    assert said in commands("partners", "list", *account).stdout
+
+    waive = ("waivers", "add", "V17", *account, "--reason", said, "--by", said)
+    assert commands(*waive).exit_code == 0
+    assert commands("waivers", "list", *account).stdout.count(said) == 2
+
+
 def test_hold_of_nothing_is_refused(commands: Commands) -> None:
     commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
     assert commands("retention", "hold", "--account", "acc_none", *WHO).exit_code == ExitCode.NOT_FOUND
