@@ -52,12 +52,14 @@ def drill(
     if (database_url is None) != (broker_url is None):
         remedy = "Give both for PostgreSQL and a message broker, or neither for SQLite and the embedded one."
         raise Failure("--database-url and --broker-url go together", code=ExitCode.USAGE, remedy=remedy)
+    if svg is not None:
+        _ensure_writable(svg)
     signal.signal(signal.SIGTERM, _interrupted)
     chosen = (
         places.embedded() if database_url is None or broker_url is None else places.served(database_url, broker_url)
     )
-    folder = chosen.folder
-    console.print(f"[bold]{kills} kills[/], seed {seed}, on {chosen.stack}, in {escape(str(folder))}", soft_wrap=True)
+    where = escape(str(chosen.folder))
+    console.print(f"[bold]{kills} kills[/], seed {seed}, on {chosen.stack}, in {where}", soft_wrap=True)
 
     def tell(kill: Kill, number: int) -> None:
         console.print(
@@ -72,18 +74,39 @@ def drill(
         aside().print("\nstopped; nothing is left running")
         raise typer.Exit(INTERRUPTED) from None
     except DrillFailed as error:
-        raise Failure(str(error), remedy=f"Its database, documents and logs are kept in {folder}.") from error
-    if svg is not None:
-        svg.parent.mkdir(parents=True, exist_ok=True)
-        svg.write_text(drawn(report), encoding="utf-8")
+        raise Failure(str(error), remedy=chosen.kept) from error
     if as_json:
         print_json(report.figures())
     else:
         _show(out(), report)
-    if not report.judgement.sound:
-        console.print(f"Its database, documents and logs are kept in {escape(str(folder))}", soft_wrap=True)
+    if report.judgement.sound:
+        chosen.remove()
+    else:
+        console.print(escape(chosen.kept), soft_wrap=True)
+    is_drawn = svg is None or _draw(report, svg)
+    if not (report.judgement.sound and is_drawn):
         raise typer.Exit(int(ExitCode.REFUSED))
-    chosen.remove()
+
+
+def _ensure_writable(svg: Path) -> None:
+    try:
+        is_new = not svg.exists()
+        svg.parent.mkdir(parents=True, exist_ok=True)
+        svg.open("ab").close()
+        if is_new:
+            svg.unlink()
+    except OSError as error:
+        raise Failure(f"--svg {svg} cannot be written: {error.strerror}", code=ExitCode.USAGE) from error
+
+
+def _draw(report: Report, svg: Path) -> bool:
+    """Draw the report, and tell whether it could be written: by then the figures are told, and nothing may take them back."""
+    try:
+        svg.write_text(drawn(report), encoding="utf-8")
+    except OSError as error:
+        aside().print(f"[bold red]error[/] {escape(str(svg))} cannot be written: {error.strerror}", soft_wrap=True)
+        return False
+    return True
 
 
 def _interrupted(_: int, __: FrameType | None) -> None:

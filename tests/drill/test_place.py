@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from kombu import Connection
@@ -13,6 +14,7 @@ from pipeline.channels import scratch
 from pipeline.drill import place
 from pipeline.drill.processes import DrillFailed
 from pipeline.errors import MessageBrokerDown
+from tests.conftest import OWNER
 from tests.servers import PostgreSQL, RabbitMQ, Redis
 
 
@@ -63,6 +65,10 @@ NOWHERE = "postgresql://nobody@127.0.0.1:9/postgres"
 @pytest.mark.parametrize(
     ("database_url", "broker_url", "error", "says"),
     [
+        ("nonsense", "nonsense", DrillFailed, "--database-url names no PostgreSQL"),
+        ("postgresql://host:port/postgres", "redis://127.0.0.1:9/0", DrillFailed, "--database-url names no PostgreSQL"),
+        (NOWHERE, "redis://127.0.0.1:port/0", DrillFailed, "--broker-url names no message broker"),
+        (NOWHERE, "amqp://[", DrillFailed, "--broker-url names no message broker"),
         ("sqlite:///here.db", "redis://127.0.0.1:9/0", DrillFailed, "--database-url names no PostgreSQL"),
         (NOWHERE, "memory://", DrillFailed, "--broker-url names no message broker"),
         (NOWHERE, "kafka://127.0.0.1:9", DrillFailed, "--broker-url names no message broker"),
@@ -78,8 +84,25 @@ def test_address_that_is_none_is_refused(database_url: str, broker_url: str, err
 def test_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
     monkeypatch.setattr(scratch, "used", unused)
-    with pytest.raises(DrillFailed, match="PostgreSQL does not answer"):
-        place.served(NOWHERE, "redis://127.0.0.1:9/0")
+    for address in (NOWHERE, f"{NOWHERE}?nonsense=1"):
+        with pytest.raises(DrillFailed, match="PostgreSQL does not answer"):
+            place.served(address, "redis://127.0.0.1:9/0")
+
+
+def test_database_that_may_not_be_made_is_told(postgres_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
+    monkeypatch.setattr(scratch, "used", unused)
+    theirs = postgres_server.fresh_url(owner=OWNER)
+    with pytest.raises(DrillFailed, match="PostgreSQL makes no database: permission denied"):
+        place.served(theirs, "redis://127.0.0.1:9/0")
+
+
+def test_what_is_kept_is_said_to_be_where_it_is(tmp_path: Path) -> None:
+    here = place.Place(tmp_path, f"sqlite:///{tmp_path / 'exports.db'}")
+    assert here.kept == f"Its database, documents and logs are kept in {tmp_path}."
+    there = place.Place(tmp_path, "postgresql://me:canary@host/exports_drill_1", "redis://:canary@host/0")
+    assert "Its database exports_drill_1 is kept on the server" in there.kept
+    assert "canary" not in there.kept
 
 
 def test_embedded_place_needs_no_server() -> None:
