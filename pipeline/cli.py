@@ -50,6 +50,13 @@ _NOUNS: Final = {
 class _OnDemand(TyperGroup):
     """Loads a command's module when it is asked for: `exports inspect` need not wait for the database's libraries."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        for number, argument in enumerate(args, start=1):
+            if any("\ud800" <= character <= "\udfff" for character in argument):
+                # Not shown: it may be a key. Nothing that it could be compared with, sent to or printed on would take it.
+                raise typer.BadParameter(f"argument {number} is not UTF-8 text", ctx=ctx)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:
         return [*_COMMANDS, *_NOUNS]
 

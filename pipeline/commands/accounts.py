@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -17,6 +17,8 @@ from pipeline.db import utc_now
 
 app = typer.Typer(no_args_is_help=True, help="The merchants that exports belong to.")
 keys_app = typer.Typer(no_args_is_help=True, help="The bearer keys of an account.")
+
+_MOST_DAYS: Final = 36_500
 
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id, such as acc_demo.")]
 OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account that the key belongs to.")]
@@ -109,7 +111,9 @@ def create_key(
     ] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "command line",
     test: Annotated[bool, typer.Option("--test", help="A test key: its exports never reach a live partner.")] = False,
-    days: Annotated[int | None, typer.Option(min=1, help="After so many days it ends; without, it does not.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=_MOST_DAYS, help="After so many days it ends; without, it does not.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key and show it this once."""
@@ -189,7 +193,10 @@ def rotate_key(
     account: OfAccount,
     overlap_hours: Annotated[int, typer.Option(min=0, max=720, help="How long the older key still works.")] = 24,
     days: Annotated[
-        int | None, typer.Option(min=1, help="After so many days the new one ends; without, when the older one was to.")
+        int | None,
+        typer.Option(
+            min=1, max=_MOST_DAYS, help="After so many days the new one ends; without, when the older one was to."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

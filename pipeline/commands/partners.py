@@ -109,7 +109,10 @@ def _files(address: str, host_keys: list[str], credential: Path | None) -> SftpW
             "files on an SFTP server need a credential", code=ExitCode.USAGE, remedy="Give a file by --credential."
         )
     # A private key ends with its last line; a password's file may have one, which is no part of it.
-    text = _read(credential).decode().rstrip("\r\n")
+    try:
+        text = _read(credential).decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise Failure(f"--credential {credential} is not UTF-8 text", code=ExitCode.USAGE) from error
     if text.lstrip().startswith("-----BEGIN"):
         return SftpWay(address=address, host_keys=host_keys, private_key=SecretStr(text + "\n"))
     return SftpWay(address=address, host_keys=host_keys, password=SecretStr(text))

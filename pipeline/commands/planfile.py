@@ -11,16 +11,21 @@ from typing import Any, Final, cast
 
 import rfc8785
 
+from config.settings import get_settings
 from pipeline.commands.screen import ExitCode, Failure
+from pipeline.errors import PayloadTooLarge
+from pipeline.schemas.reading import check_shape
 
 #: A string, or a comment: whichever begins first, so that `//` inside a string is none.
 _STRING_OR_COMMENT: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+
+_HALF_A_PAIR: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_plan(path: Path) -> dict[str, Any]:
     """Return the plan in the file `path`, or on standard input where that is `-`.
 
-    Raises Failure where there is none, or where it is no JSON object; its fields are for the API to judge.
+    Raises Failure where there is none, or where it is no JSON object, or one nested too deep; its fields are for the API to judge.
     """
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
@@ -33,6 +38,11 @@ def read_plan(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise Failure(f"{path} is not JSON: {error.msg} at {where}", code=ExitCode.USAGE) from error
+    except PayloadTooLarge as error:
+        raise Failure(f"{path} cannot be sent: {error.message}", code=ExitCode.USAGE) from error
+    except UnicodeEncodeError as error:
+        remedy = "Such as \\ud800 are written in pairs."
+        raise Failure(f"{path} escapes half a character", code=ExitCode.USAGE, remedy=remedy) from error
     if not isinstance(plan, dict):
         raise Failure(f"{path} holds no JSON object", code=ExitCode.USAGE)
     return cast("dict[str, Any]", plan)
@@ -40,9 +50,17 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 def _loaded(text: str) -> object:
     try:
-        return json.loads(text)  # as most plans are; to look for comments first takes longer than to read
-    except json.JSONDecodeError:
-        return json.loads(without_comments(text))
+        plan = _read(text)  # as most plans are; to look for comments first takes longer than to read
+    except (json.JSONDecodeError, PayloadTooLarge):
+        plan = _read(without_comments(text))  # whose brackets and quotes count for nothing
+    if _HALF_A_PAIR.search(text):
+        json.dumps(plan, ensure_ascii=False).encode()
+    return plan
+
+
+def _read(text: str) -> object:
+    check_shape(text.encode(errors="surrogateescape"), get_settings().max_json_depth)
+    return json.loads(text)
 
 
 def without_comments(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -20,6 +20,8 @@ from pipeline.models import LegalHold
 from pipeline.retention import Due, Unreadable
 
 app = typer.Typer(no_args_is_help=True, help="How long records are kept.")
+
+_FIRST_YEAR: Final = 1970
 
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says so; it goes on record.")]
 
@@ -41,6 +43,8 @@ def purge(
     if on is not None and not dry_run:
         raise Failure("--on goes with --dry-run: nothing is purged before its day", code=ExitCode.USAGE)
     today = utc_now().date() if on is None else on.date()
+    if today.year < _FIRST_YEAR:
+        raise Failure(f"--on {today} is before any record; give a day such as 2032-11-27", code=ExitCode.USAGE)
     with opened(is_there=True) as runtime:
         if dry_run:
             found = list(retention.due(runtime, today))

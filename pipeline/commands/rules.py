@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
@@ -21,8 +21,8 @@ from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.facts import LineFacts, MetalFacts
 from pipeline.customs.reference import load_rules
 from pipeline.customs.rows import DatedRow, chapter99_rows, every_row
-from pipeline.customs.rules import CHAPTERS, Metal, Status, spoken
-from pipeline.customs.ruleset import MANIFEST, ruleset
+from pipeline.customs.rules import CHAPTERS, Data, Metal, Status, spoken
+from pipeline.customs.ruleset import MANIFEST, Ruleset, ruleset
 from pipeline.customs.ruleset_changes import (
     between_days,
     between_references,
@@ -198,7 +198,7 @@ def diff(
         rules, reference = load_rules()
         changes = (*between_days(rules, first, last), *reference_between_days(reference, first, last))
     else:
-        (older, beside), (newer, beside_newer) = load_rules(_manifest(before)), load_rules(_manifest(after))
+        (older, beside), (newer, beside_newer) = _rules_of(before), _rules_of(after)
         changes = (*between_rulesets(older, newer), *between_references(beside, beside_newer))
     if as_json:
         print_json([asdict(change) for change in changes])
@@ -220,7 +220,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Load the rules and say what is in them; everything that is wrong with them at once, with exit code 1."""
-    loaded = load_rules(_manifest(file)) if file else load_rules()
+    loaded = load_rules() if file is None else _rules_of(file)
     rules, rows = loaded[0], every_row(loaded)
     counts = {status: sum(1 for row in rows if row.status == status) for status in _STATUSES}
     if as_json:
@@ -230,10 +230,22 @@ def check(
     out().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
 
 
+def _rules_of(file: str) -> tuple[Ruleset, Mapping[str, Data]]:
+    path = _manifest(file)
+    try:
+        return load_rules(path)
+    except RecursionError as error:
+        raise Failure(f"{path}, or a file that it names, is nested too deep; flatten it") from error
+
+
 def _manifest(file: str) -> Path:
     path = Path(file)
-    path = path / MANIFEST if path.is_dir() else path
-    if not path.is_file():
+    try:
+        path = path / MANIFEST if path.is_dir() else path
+        is_there = path.is_file()
+    except OSError:  # of a name that is too long
+        is_there = False
+    if not is_there:
         raise Failure(
             f"there is no file {path}",
             code=ExitCode.NOT_FOUND,
