@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from pipeline import accounts
-from pipeline.commands.database import opened
+from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.db import utc_now
@@ -145,6 +145,7 @@ def _ends_at(days: int | None) -> datetime | None:
 def list_keys(account: OfAccount, as_json: Json = False) -> None:
     """List an account's keys; never their secrets, which nobody has."""
     with opened() as runtime:
+        ensure_account(runtime, account)
         known = accounts.list_keys(runtime, account)
     if as_json:
         print_json(

@@ -14,7 +14,9 @@ from config.settings import get_settings
 from pipeline import migrations
 from pipeline.commands.screen import ExitCode, Failure
 from pipeline.db import sqlite_file
+from pipeline.errors import NotFound
 from pipeline.migrations import Standing
+from pipeline.models import Account
 from pipeline.runtime import Runtime, open_runtime
 
 _REMEDY: Final = (
@@ -65,6 +67,13 @@ def _begins(file: Path) -> bytes:
         return b""
     except OSError as error:
         raise Failure(f"the database cannot be read: {error}", code=ExitCode.UNREACHABLE, remedy=_REMEDY) from error
+
+
+def ensure_account(runtime: Runtime, account: str) -> None:
+    """Raise NotFound where there is no such account: a misspelt one has nothing, which is no answer."""
+    with runtime.db.read() as session:
+        if session.get(Account, account) is None:
+            raise NotFound(f"there is no account {account}")
 
 
 def ensure_current(runtime: Runtime) -> None:

@@ -132,6 +132,10 @@ def replay(
             "An instant has its offset, such as 2026-11-24T15:00:00Z; only what is delivered or dead is sent again."
         )
         raise Failure(f"{first['loc'][0]}: {first['msg']}", code=ExitCode.USAGE, remedy=remedy) from error
+    if wanted.until is not None and wanted.until < wanted.since:
+        raise Failure(
+            f"--until {until} is before --since {since}", code=ExitCode.USAGE, remedy="Give the earlier first."
+        )
     with connect(api_url, api_key) as api:
         pages = [*api.replay(partner, wanted)]
     messages, exports = sum(page.messages for page in pages), sum(page.exports for page in pages)

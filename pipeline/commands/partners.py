@@ -13,11 +13,12 @@ from pydantic import SecretStr
 from rich.markup import escape
 
 from pipeline import connections, partners
-from pipeline.commands.database import opened
+from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.narration import BAD, GOOD
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.server import told_to_end
 from pipeline.commands.view import table
+from pipeline.errors import Refused
 from pipeline.receivers.endpoint import Came, Fault, Receiver
 from pipeline.receivers.files import FileFault, FileReceiver
 from pipeline.receivers.mail import MailFault, MailReceiver
@@ -78,6 +79,9 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Register a partner; its signing secret is shown this once."""
+    for option, given in (("--webhook", webhook), ("--sftp", sftp)):
+        if given == "":  # as of a variable that is not set: without it the partner would be reached by queue alone
+            raise Failure(f"{option} is empty", code=ExitCode.USAGE, remedy="Give an address, or leave it out.")
     channels: list[Way] = [BorderBuddyWay()] if path == "borderbuddy" else []
     channels += [QueueWay()] if queue else []
     channels += [WebhookWay(address=webhook)] if webhook else []
@@ -126,7 +130,11 @@ def _read(path: Path) -> bytes:
 
 
 def _profile(path: Path) -> BrokerProfile:
-    return parse(_read(path), BrokerProfile, max_depth=MAX_DEPTH).model
+    try:
+        return parse(_read(path), BrokerProfile, max_depth=MAX_DEPTH).model
+    except Refused as error:
+        error.message = f"--profile {path}: {error.message}"
+        raise
 
 
 @app.command("list")
@@ -134,6 +142,7 @@ def _profile(path: Path) -> BrokerProfile:
 def show(account: OfAccount, as_json: Json = False) -> None:
     """List an account's partners."""
     with opened() as runtime:
+        ensure_account(runtime, account)
         rows = partners.listed(runtime, account)
     if as_json:
         print_json([row.model_dump(mode="json", by_alias=True) for row in rows])

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from pipeline import retention
-from pipeline.commands.database import opened
+from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.db import utc_now
@@ -147,6 +147,8 @@ def show(
 ) -> None:
     """List the holds, the released ones among them."""
     with opened(is_there=True) as runtime:
+        if account is not None:
+            ensure_account(runtime, account)
         found = retention.holds(runtime, account)
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])

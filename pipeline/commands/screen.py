@@ -27,7 +27,7 @@ class ExitCode(IntEnum):
     OK = 0
     REFUSED = 1  # the service refused, a check failed, or the export failed
     USAGE = 2  # the command line or a setting is wrong
-    NOT_FOUND = 3  # no such export, artifact, key, database or file
+    NOT_FOUND = 3  # no such export, account, artifact, key, database or file
     UNREACHABLE = 4  # the API, the database or the message broker does not answer, or is not ready
     TIMED_OUT = 5  # it was not finished when the time was up; it goes on
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from pipeline import waivers
-from pipeline.commands.database import opened
+from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.db import utc_now
@@ -56,6 +56,7 @@ def add(
 def show(account: OfAccount, as_json: Json = False) -> None:
     """List an account's waivers, the revoked ones among them."""
     with opened() as runtime:
+        ensure_account(runtime, account)
         rows = waivers.listed(runtime, account)
     if as_json:
         print_json([row.model_dump(mode="json", by_alias=True) for row in rows])

@@ -84,6 +84,40 @@ def test_half_an_escaped_character_is_named(commands: Commands, tmp_path: Path) 
     assert commands("execute", str(path)).exit_code == ExitCode.UNREACHABLE
 
 
+@pytest.mark.parametrize("noun", ["keys", "partners", "waivers"])
+def test_account_that_is_not_there_has_no_empty_list(commands: Commands, noun: str) -> None:
+    told = commands(noun, "list", "--account", "acc_nope")
+    assert (told.exit_code, told.stdout) == (ExitCode.NOT_FOUND, "")
+    assert "there is no account acc_nope" in told.stderr
+
+
+def test_account_that_is_not_there_has_no_holds(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    assert commands("retention", "holds", "--account", "acc_nope").exit_code == ExitCode.NOT_FOUND
+    assert commands.json("retention", "holds", "--account", "acc_1") == []
+
+
+@pytest.mark.parametrize("option", ["--webhook", "--sftp", "--email"])
+def test_partner_with_an_empty_address_is_not_registered(commands: Commands, option: str) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    add = ("partners", "add", "wh_1", "--account", "acc_1", "--kind", "warehouse", "--name", "W")
+    assert commands(*add, option, "").exit_code == ExitCode.USAGE
+    assert commands.json("partners", "list", "--account", "acc_1") == []
+
+
+def test_replay_that_ends_before_it_begins_is_refused(commands: Commands) -> None:
+    span = ("--since", "2026-11-24T15:00:00Z", "--until", "2026-11-24T15:00:00+01:00")
+    told = commands("deliveries", "replay", "--partner", "br_1", *span)
+    assert (told.exit_code, "is before --since" in told.stderr) == (ExitCode.USAGE, True)
+
+
+def test_rules_of_no_name_are_not_the_shipped_ones(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert commands("rules", "check", "").exit_code == ExitCode.NOT_FOUND
+
+
 def test_password_that_is_no_text_is_named(commands: Commands, tmp_path: Path) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     (tmp_path / "password").write_bytes(b"\xff")

@@ -65,3 +65,4 @@ def test_what_is_no_profile_is_refused_in_a_sentence(desk: Commands, tmp_path: P
     path.write_text(body)
     refused = added(desk, path)
     assert (refused.exit_code, said in refused.stderr) == (1, True), refused.stderr
+    assert f"--profile {path}: " in refused.stderr
