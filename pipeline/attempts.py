@@ -17,7 +17,7 @@ from config.settings import Settings
 from pipeline import acknowledgements, breaker, events, notifications
 from pipeline.channels.channel import Receipt
 from pipeline.db import database_now, table
-from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced
+from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
 from pipeline.lanes import Claim, Owed
@@ -41,13 +41,16 @@ _TOLD: Final = {
 }
 
 
+Failure = ChannelUnavailable | ChannelRefused | WorkerDied
+
+
 @dataclass(frozen=True)
 class Sent:
     """What came of sending: the first `len(receipts)` were taken, then perhaps one was not, and the rest were not tried."""
 
     receipts: Sequence[Receipt]
     durations_ms: Sequence[int]
-    failure: ChannelUnavailable | ChannelRefused | None
+    failure: Failure | None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def _watch(session: Session, settings: Settings, claimed: Claim, sent: Sent) -> 
     failed = isinstance(sent.failure, ChannelUnavailable)
     if not (failed or claimed.watched):
         return
-    way = breaker.Way(claimed.target.account_id, claimed.lane.partner_id, claimed.lane.channel)
+    way = breaker.Way(claimed.account_id, claimed.lane.partner_id, claimed.lane.channel)
     health = breaker.record(session, way, settings, taken=len(sent.receipts), failed=failed)
     if health is not None and health.open_until is not None:
         log.warning("endpoint_rested", partner_id=way.partner_id, channel=way.channel, failures=health.failures)
@@ -169,10 +172,10 @@ def _guarded(session: Session, owed: Sequence[Owed], statement: ReturningUpdate[
             raise Fenced
 
 
-def _pause(settings: Settings, failing: Owed, failure: ChannelUnavailable | ChannelRefused) -> float | None:
+def _pause(settings: Settings, failing: Owed, failure: Failure) -> float | None:
     """Return the seconds until the next try, or None where there is none: full jitter over the schedule's pause."""
     schedule = settings.delivery_schedule_seconds
-    if isinstance(failure, ChannelRefused) or failing.tries >= len(schedule):
+    if isinstance(failure, Terminal) or failing.tries >= len(schedule):
         return None
     wish = failure.retry_after_seconds
     if wish is not None:
@@ -185,7 +188,7 @@ def _not_taken(
     settings: Settings,
     claimed: Claim,
     failing: Owed,
-    failure: ChannelUnavailable | ChannelRefused,
+    failure: Failure,
     pause: float | None,
 ) -> list[NewEvent]:
     reason = str(failure)
@@ -287,13 +290,14 @@ def _attempts(claimed: Claim, sent: Sent) -> list[dict[str, Any]]:
     ]
     if sent.failure is not None:
         failing = claimed.owed[len(rows)]
+        answered = None if isinstance(sent.failure, WorkerDied) else sent.failure
         rows.append(
             {
                 "delivery_id": failing.id,
                 "number": failing.attempts + 1,
                 "outcome": "refused" if isinstance(sent.failure, ChannelRefused) else "failed",
-                "status": sent.failure.status,
-                "answer": sent.failure.answer,
+                "status": type(sent.failure).__name__ if answered is None else answered.status,
+                "answer": None if answered is None else answered.answer,
                 "error_class": type(sent.failure).__name__,
                 "duration_ms": sent.durations_ms[-1],
             }

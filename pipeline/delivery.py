@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 from sqlalchemy import func, literal_column, select, update
 from sqlmodel import Session, col
 
-from config.settings import Settings
 from pipeline import acknowledgements, attempts, breaker, events, lanes, partners, stopping
-from pipeline.attempts import Sent
+from pipeline.attempts import Failure, Sent
 from pipeline.bulkhead import room_of
-from pipeline.channels import open_channels
 from pipeline.channels.channel import QUEUE, Receipt
 from pipeline.db import database_now
 from pipeline.errors import (
@@ -27,6 +25,7 @@ from pipeline.errors import (
     InsufficientRole,
     InvalidState,
     NotFound,
+    WorkerDied,
 )
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
@@ -106,7 +105,7 @@ def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
         while not put_off and not stopping.told() and (claimed := lanes.claim(runtime, lane)) is not None:
             failpoint("delivery.before")
             with lanes.held(runtime, claimed) as lease:
-                sent = _send(runtime.settings, claimed, lease)
+                sent = _send(runtime, claimed, lease)
             failpoint("delivery.sent")
             recorded = attempts.record(runtime, claimed, sent)
             failpoint("delivery.after")
@@ -164,7 +163,7 @@ def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, ailing: bool) 
     return left if following is None else [*left, following]
 
 
-def _send(settings: Settings, claimed: Claim, lease: Lease) -> Sent:
+def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
     """Send in order until a message is not taken, or the lease's time is over; no transaction is open meanwhile.
 
     Raises Fenced where another worker may hold the lane by now and nothing was sent here: nothing is sent then, either.
@@ -174,14 +173,12 @@ def _send(settings: Settings, claimed: Claim, lease: Lease) -> Sent:
         if not lease.runs():
             raise Fenced
 
-    channel = open_channels(settings)[claimed.lane.channel]
-    target = replace(claimed.target, still_ours=still_ours)
     receipts: list[Receipt] = []
     durations: list[int] = []
-    failure: ChannelUnavailable | ChannelRefused | None = None
+    failure: Failure | None = None
     began = before = time.monotonic()
     try:
-        sending = channel.send([each.message for each in claimed.owed], target)
+        sending = lanes.send(runtime, claimed, still_ours)
         # Asked before each message: a process that was stopped for long wakes up as the holder of nothing.
         while lease.runs() and (receipt := next(sending, None)) is not None:
             now = time.monotonic()
@@ -190,9 +187,9 @@ def _send(settings: Settings, claimed: Claim, lease: Lease) -> Sent:
             before = now
             failpoint("delivery.between")
             # What was taken is recorded before long: a crash would send it again.
-            if now - began > settings.lease_seconds or stopping.told():
+            if now - began > runtime.settings.lease_seconds or stopping.told():
                 break
-    except (ChannelUnavailable, ChannelRefused) as error:
+    except (ChannelUnavailable, ChannelRefused, WorkerDied) as error:
         failure = error
     except Fenced:
         if not receipts:
@@ -212,7 +209,7 @@ def _send(settings: Settings, claimed: Claim, lease: Lease) -> Sent:
 def _pause_gone(runtime: Runtime, claimed: Claim) -> None:
     # An endpoint that says 410 Gone wants nothing more, until its owner resumes it.
     with runtime.db.write() as session:
-        if partners.move(session, claimed.target.account_id, claimed.lane.partner_id, PartnerState.PAUSED):
+        if partners.move(session, claimed.account_id, claimed.lane.partner_id, PartnerState.PAUSED):
             log.warning("partner_paused_by_its_endpoint")
 
 

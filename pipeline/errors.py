@@ -9,7 +9,7 @@ ExportsError
 │   └── ChannelUnavailable   a partner's endpoint did not take a delivery
 ├── Terminal             stop: trying again cannot help, a person must look
 │   ├── StepFailed           a step met facts that it cannot work with
-│   ├── WorkerDied           a step ended its worker as often as it may be begun
+│   ├── WorkerDied           a step, or a message, ended its worker as often as it may be begun
 │   ├── ArtifactConflict     the same document came out with other bytes
 │   ├── RulesInvalid         the rules of customs contradict their schema or one another
 │   ├── ChannelRefused       a partner's endpoint said no for good
@@ -82,7 +82,7 @@ class StepFailed(Terminal):
 
 
 class WorkerDied(Terminal):
-    """Whoever began the step never came back, as often as it may be begun; `attempts` is how often that was."""
+    """Whoever began the step, or sent the message, never came back, as often as it may be begun: `attempts` times."""
 
     def __init__(self, message: str, attempts: int) -> None:
         super().__init__(message)

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
+import structlog
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, breaker, letters, links, recipients
 from pipeline.channels import open_channels
-from pipeline.channels.channel import Attachment, OutgoingMessage, Target
+from pipeline.channels.channel import Attachment, Channel, OutgoingMessage, Receipt
 from pipeline.db import changed, database_now, statement_now, utc_now
+from pipeline.errors import ChannelUnavailable, Terminal, WorkerDied
 from pipeline.leases import KEEPER, Lease
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner, PartnerChannel
 from pipeline.notifications import BROKER, Lane
+from pipeline.recipients import SealedTarget
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HandoffReady, MessageType
 from pipeline.states import DeliveryState, PartnerState, SubmissionState
 
+log = structlog.get_logger(__name__)
+
 _PENDING: Final = DeliveryState.PENDING.value
+
+#: What is said of a message whose sender came to an end, until something else came of it.
+CUT_OFF: Final = "its sender came to an end before it could say what came of it"
+
+#: How a try ended at which no partner was asked anything.
+UNREADABLE, NOT_MADE = "SecretUnreadable", "MessageNotMade"
 
 
 @dataclass(frozen=True)
@@ -37,13 +48,21 @@ class Owed:
     """One claimed delivery and what it says."""
 
     id: str
-    notification_id: str
-    event_type: str
     fence: int
     attempts: int
-    tries: int  # attempts since it was last resent
+    tries: int  # since it was last resent, with those that were cut off
     first_time: bool  # it was never delivered before
-    message: OutgoingMessage
+    said: Notification
+
+    @property
+    def notification_id(self) -> str:
+        """The id of the message."""
+        return self.said.id
+
+    @property
+    def event_type(self) -> str:
+        """The type of the message."""
+        return self.said.event_type
 
 
 @dataclass(frozen=True)
@@ -51,8 +70,10 @@ class Claim:
     """A stretch of a lane that this worker holds."""
 
     lane: Lane
+    account_id: str
     audience: str
-    target: Target
+    target: SealedTarget
+    trace_parent: str | None
     owed: Sequence[Owed]
     submission_id: str | None  # where this is the customs broker's primary channel
     since: float  # just before it was claimed, by this process's own clock
@@ -71,10 +92,25 @@ def _free() -> ColumnElement[bool]:
     return or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) <= database_now())
 
 
+def _cut_off(delivery: Any) -> ColumnElement[bool]:
+    # Whoever claims clears the error, and whoever writes what came of it gives it one, or lets go of the lease.
+    return and_(delivery.lease_until.is_not(None), or_(delivery.error.is_(None), delivery.error == CUT_OFF))
+
+
 _another = aliased(Delivery)
+_first_cut_off = (
+    select(func.min(col(_another.position)))
+    .where(*_in_lane(_another), col(_another.state) == _PENDING, _cut_off(_another))
+    .scalar_subquery()
+)
+# What was in hand when a sender came to an end is sent one by one: what ended it is found, and the others get on.
 _batch = (
     select(col(Delivery.id))
-    .where(*_in_lane(Delivery), col(Delivery.state) == _PENDING)
+    .where(
+        *_in_lane(Delivery),
+        col(Delivery.state) == _PENDING,
+        col(Delivery.position) <= func.coalesce(_first_cut_off, col(Delivery.position)),
+    )
     .order_by(col(Delivery.position))
     .limit(bindparam("most"))
 )
@@ -86,7 +122,15 @@ _lease_end = database_now(bindparam("lease_seconds"))
 _CLAIM: Final = (
     update(Delivery)
     .where(col(Delivery.id).in_(_batch), col(Delivery.state) == _PENDING, _free(), ~_held_by_another)
-    .values(fence=col(Delivery.fence) + 1, lease_until=_lease_end, due_at=_lease_end, stalled_since=None)
+    .values(
+        fence=col(Delivery.fence) + 1,
+        lease_until=_lease_end,
+        due_at=_lease_end,
+        stalled_since=None,
+        # A try that was cut off is one of those that the schedule has, though nobody can say that it was made.
+        attempts_forgiven=col(Delivery.attempts_forgiven) - case((_cut_off(Delivery), 1), else_=0),
+        error=case((_cut_off(Delivery), CUT_OFF)),
+    )
     .returning(Delivery)
     .execution_options(synchronize_session=False)
 )
@@ -101,8 +145,8 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
         export = session.get(Export, lane.export_id)
         if export is None or export.purged_at is not None:
             return None
-        target = recipients.target(
-            session, settings, export.account_id, lane.partner_id, lane.channel, test_export=export.test
+        target = recipients.sealed_target(
+            session, export.account_id, lane.partner_id, lane.channel, test_export=export.test
         )
         if target is None:
             return None
@@ -138,9 +182,11 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
             acknowledgements.climb(session, settings, submission_id, SubmissionState.SENT)
     return Claim(
         lane=lane,
+        account_id=export.account_id,
         audience=audience,
         target=target,
-        owed=[_owed(runtime, row, said[row.notification_id], target, export.trace_parent) for row in rows],
+        trace_parent=export.trace_parent,
+        owed=[_owed(row, said[row.notification_id]) for row in rows],
         submission_id=submission_id,
         since=since,
         watched=turn.watched,
@@ -187,30 +233,71 @@ def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:
     return [Lane(*row) for row in dict.fromkeys(tuple(row) for row in found)]
 
 
-def _owed(runtime: Runtime, row: Delivery, said: Notification, target: Target, trace_parent: str | None) -> Owed:
-    event = said.event_type.removeprefix("exports.")
-    channel = open_channels(runtime.settings)[row.channel]
-    now = utc_now()
-    attachments = _attachments(runtime, said, row.partner_id, now) if channel.carries_documents else []
+def _owed(row: Delivery, said: Notification) -> Owed:
     return Owed(
         id=row.id,
-        notification_id=said.id,
-        event_type=said.event_type,
         fence=row.fence,
         attempts=row.attempts,
         tries=row.attempts - row.attempts_forgiven,
         first_time=row.delivered_at is None,
-        message=OutgoingMessage(
-            id=said.id,
-            type=said.event_type,
-            routing_key=recipients.routing_key(
-                row.account_id, row.audience, target.routing_name or target.partner_id, event
-            ),
-            body=cloud_event(runtime.settings, said, trace_parent, holder=target.partner_id),
-            export_id=row.export_id,
-            attachments=attachments,
-            letter=letters.letter(runtime.settings, said, attachments, sent_at=now) if channel.read_by_people else None,
+        said=said,
+    )
+
+
+def send(runtime: Runtime, claimed: Claim, still_ours: Callable[[], None]) -> Iterator[Receipt]:
+    """Make the claimed messages and send them in order; yield and raise as Channel.send does.
+
+    Raises ChannelUnavailable as well where the target does not open, and, once what comes before it was taken, where a
+    message cannot be made; WorkerDied where the first has ended its sender as often as it may.
+    """
+    _check_bearable(runtime.settings, claimed.owed[0])
+    channel = open_channels(runtime.settings)[claimed.lane.channel]
+    try:
+        target = replace(claimed.target.opened(runtime.settings), still_ours=still_ours)
+    except Terminal as error:
+        raise ChannelUnavailable(str(error), status=UNREADABLE) from error
+    messages: list[OutgoingMessage] = []
+    unmade: ChannelUnavailable | None = None
+    for owed in claimed.owed:
+        try:
+            messages.append(_message(runtime, claimed, owed.said, channel))
+        except Exception as error:
+            log.exception("message_not_made", notification_id=owed.notification_id)
+            unmade = ChannelUnavailable(f"{type(error).__name__} as the message was made", status=NOT_MADE)
+            break
+    if messages:
+        yield from channel.send(messages, target)
+    if unmade is not None:
+        raise unmade
+
+
+def _check_bearable(settings: Settings, owed: Owed) -> None:
+    # One more than the schedule has: at the first end it was perhaps not this message that was being sent.
+    most = len(settings.delivery_schedule_seconds) + 2
+    if owed.tries >= most:
+        raise WorkerDied(
+            f"{CUT_OFF}, at the last of {owed.tries} tries: it was killed, crashed, ran out of memory, or could not write"
+            " what came of it; the logs of then say more",
+            owed.tries,
+        )
+
+
+def _message(runtime: Runtime, claimed: Claim, said: Notification, channel: Channel) -> OutgoingMessage:
+    target, now = claimed.target, utc_now()
+    attachments = _attachments(runtime, said, claimed.lane.partner_id, now) if channel.carries_documents else []
+    return OutgoingMessage(
+        id=said.id,
+        type=said.event_type,
+        routing_key=recipients.routing_key(
+            claimed.account_id,
+            claimed.audience,
+            target.routing_name or target.partner_id,
+            said.event_type.removeprefix("exports."),
         ),
+        body=cloud_event(runtime.settings, said, claimed.trace_parent, holder=target.partner_id),
+        export_id=said.export_id,
+        attachments=attachments,
+        letter=letters.letter(runtime.settings, said, attachments, sent_at=now) if channel.read_by_people else None,
     )
 
 

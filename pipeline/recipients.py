@@ -84,49 +84,87 @@ def operators(session: Session, account_id: str) -> list[Recipient]:
     return [Recipient(account_id, "operator", False, None, None, (QUEUE,))]
 
 
+@dataclass(frozen=True)
+class SealedTarget:
+    """Where to send, as it is kept: `way` is none where the partner has no such way, and what is secret is sealed."""
+
+    account_id: str
+    partner_id: str
+    test: bool
+    way: PartnerChannel | None = None
+    secrets: Sequence[str] = ()
+    routing_name: str | None = None
+
+    def opened(self, settings: Settings) -> Target:
+        """Return where to send; raises Terminal where what is sealed does not open."""
+        credential = None if self.way is None else self.way.credential
+
+        def unsealed(text: str) -> str:
+            return signing.unseal(settings, self.account_id, self.partner_id, text)
+
+        return Target(
+            account_id=self.account_id,
+            partner_id=self.partner_id,
+            test=self.test,
+            way=None if self.way is None else way_of(self.way),
+            secrets=[unsealed(each) for each in self.secrets],
+            credential=None if credential is None else unsealed(credential),
+            routing_name=self.routing_name,
+        )
+
+
 def target(
     session: Session, settings: Settings, account_id: str, partner_id: str, channel: str, *, test_export: bool
 ) -> Target | None:
+    """Return where `sealed_target` says, opened; raises Terminal where what is sealed does not open."""
+    found = sealed_target(session, account_id, partner_id, channel, test_export=test_export)
+    return None if found is None else found.opened(settings)
+
+
+def sealed_target(
+    session: Session, account_id: str, partner_id: str, channel: str, *, test_export: bool
+) -> SealedTarget | None:
     """Return where to send to the partner by the channel; None where nothing may be sent now.
 
-    That is while it is paused, and while the circuit breaker of the channel is open. The account's own operator, which
-    is no registered partner, is never paused. A way that the partner no longer has is returned without its address,
-    which the channel refuses.
+    That is while it is paused. The account's own operator, which is no registered partner, is never paused. A way that
+    the partner no longer has is returned without its address, which the channel refuses.
     """
     row = session.get(Partner, (account_id, partner_id))
     if row is None:
-        return Target(account_id, partner_id, test_export)
+        return SealedTarget(account_id, partner_id, test_export)
     if row.state == PartnerState.PAUSED.value:
         return None
     # A test export reaches a partner that is not marked test by nothing but the shared queue and the sandbox broker.
     if test_export and not row.test:
-        return Target(account_id, SANDBOX, test=True)
+        return SealedTarget(account_id, SANDBOX, test=True)
     reached = session.get(PartnerChannel, (account_id, partner_id, channel))
-    return _target(session, settings, row, reached, test=test_export or row.test)
+    return _sealed(session, row, channel, reached, test=test_export or row.test)
 
 
 def targets(session: Session, settings: Settings, account_id: str, partner_id: str) -> list[Target]:
-    """Return where every way to the partner leads, the primary one first, whether or not it is paused."""
+    """Return where every way to the partner leads, the primary one first, whether or not it is paused.
+
+    Raises Terminal where what is sealed of it does not open.
+    """
     row = session.get_one(Partner, (account_id, partner_id))
     ways = session.scalars(
         select(PartnerChannel)
         .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
         .order_by(col(PartnerChannel.position))
     )
-    found = [_target(session, settings, row, way, test=row.test) for way in ways]
+    found = [_sealed(session, row, way.channel, way, test=row.test).opened(settings) for way in ways]
     default = BorderBuddyWay() if default_way(row.kind, row.path) == BORDERBUDDY else QueueWay()
-    return found or [replace(_target(session, settings, row, None, test=row.test), way=default)]
+    return found or [replace(_sealed(session, row, default.channel, None, test=row.test).opened(settings), way=default)]
 
 
-def _target(session: Session, settings: Settings, row: Partner, way: PartnerChannel | None, *, test: bool) -> Target:
-    sealed = None if way is None else way.credential
-    return Target(
+def _sealed(session: Session, row: Partner, channel: str, way: PartnerChannel | None, *, test: bool) -> SealedTarget:
+    return SealedTarget(
         account_id=row.account_id,
         partner_id=row.id,
         test=test,
-        way=None if way is None else way_of(way),
-        secrets=signing.counting(session, settings, row.account_id, row.id),
-        credential=None if sealed is None else signing.unseal(settings, row.account_id, row.id, sealed),
+        way=way,
+        # What goes to a queue is signed by nobody: it must not wait for a secret that does not open.
+        secrets=() if channel == QUEUE else signing.sealed(session, row.account_id, row.id),
         routing_name=row.routing_name,
     )
 

@@ -30,6 +30,13 @@ _BY_STATUS: Final[Mapping[str, Mapping[str, str]]] = {
         "FileCorrupt": "the server keeps other bytes than it is sent: tell the partner",
     },
 }
+#: Where it came to no partner at all.
+_BY_OURSELVES: Final[Mapping[str, str]] = {
+    "SecretUnreadable": "give every process the key that the partner's secret was sealed under, by"
+    " EXPORTS_SECRET_KEYS_PREVIOUS; where it is lost, give the partner a new secret or set its channel again",
+    "MessageNotMade": "the log of the process that sends says why, at message_not_made; upgrade or report it, then send again",
+    "WorkerDied": "the logs of the process that sends say why it came to an end; mend that, then send the message again",
+}
 _BY_CHANNEL: Final[Mapping[str, str]] = {
     "queue": "see that the message broker runs (`exports doctor`), and that a queue is bound to what is meant for the partner",
     "email": "read what the mail server says; correct the partner's addresses, or EXPORTS_SMTP_URL",
@@ -38,7 +45,12 @@ _BY_CHANNEL: Final[Mapping[str, str]] = {
 
 def remedy(partner_id: str, channel: str, status: str | None) -> str:
     """Return what to do before the message is sent again, as one sentence."""
-    known = _BY_STATUS.get(channel, {}).get(status or "") or _BY_CHANNEL.get(channel) or _of_http(channel, status)
+    known = (
+        _BY_OURSELVES.get(status or "")
+        or _BY_STATUS.get(channel, {}).get(status or "")
+        or _BY_CHANNEL.get(channel)
+        or _of_http(channel, status)
+    )
     return known or f"run the connection test, which says what to mend: exports partners test {partner_id}"
 
 

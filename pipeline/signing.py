@@ -58,8 +58,16 @@ def retire(session: Session, account_id: str, partner_id: str, overlap_seconds: 
 
 
 def counting(session: Session, settings: Settings, account_id: str, partner_id: str) -> list[str]:
-    """Return the secrets that count now, the newest first; none where there is no such partner."""
-    sealed = session.scalars(
+    """Return the secrets that count now, the newest first; none where there is no such partner.
+
+    Raises Terminal where one does not open.
+    """
+    return [unseal(settings, account_id, partner_id, each) for each in sealed(session, account_id, partner_id)]
+
+
+def sealed(session: Session, account_id: str, partner_id: str) -> list[str]:
+    """Return the same as they are kept."""
+    found = session.scalars(
         select(col(PartnerSecret.sealed))
         .where(
             col(PartnerSecret.account_id) == account_id,
@@ -68,7 +76,7 @@ def counting(session: Session, settings: Settings, account_id: str, partner_id: 
         )
         .order_by(col(PartnerSecret.number).desc())
     )
-    return [unseal(settings, account_id, partner_id, each) for each in sealed]
+    return list(found)
 
 
 def box(settings: Settings) -> SecretBox:

@@ -118,7 +118,8 @@ class Delivery(SQLModel, table=True):
     state: str
     fence: int = 0
     attempts: int = 0
-    attempts_forgiven: int = 0  # of those, how many were made before a person resent it: the schedule begins anew
+    # Of those, how many were made before a person resent it, for the schedule begins anew; less the tries that were cut off.
+    attempts_forgiven: int = 0
     lease_until: datetime | None = instant(nullable=True)
     due_at: datetime | None = instant(nullable=True)
     stalled_since: datetime | None = instant(nullable=True)  # when a sweep first found it due; nobody has come since

@@ -183,7 +183,7 @@ def documents_are_true(history: History) -> Iterator[str]:
 
 
 def everybody_was_told(history: History) -> Iterator[str]:
-    """I5: what is owed was taken under its own id, or is a dead letter after all its tries; nothing else reached anybody."""
+    """I5: what is owed was taken under its own id, or is a dead letter that had its due; nothing else reached anybody."""
     taken = {_told(receipt) for receipt in history.receipts if receipt.taken}
     owed = {(row["notification_id"], row["partner_id"], row["channel"]): row for row in _rows(history, "deliveries")}
     attempts = defaultdict(list)
@@ -208,12 +208,15 @@ def everybody_was_told(history: History) -> Iterator[str]:
 def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]], most: int) -> bool:
     """Tell whether a dead letter had its due: it was refused for good, or tried as often as the schedule says.
 
-    What waited behind a message that was, in the same lane, is tried once more and no oftener.
+    What waited behind a message that was, in the same lane, is tried once more and no oftener. A try that was cut off leaves no
+    row: it is counted among those of the schedule.
     """
     if not tries or tries[-1]["outcome"] == "delivered":
         return False
     if tries[-1]["outcome"] == "refused" or len(tries) - max(row["attempts_forgiven"], 0) >= most:
         return True
+    if tries[-1].get("error_class") == "WorkerDied":
+        return bool(row["attempts"] - row["attempts_forgiven"] > most)
     return row["attempts_forgiven"] < 0 and _lane(row) in gave_up
 
 

@@ -64,6 +64,14 @@ def dead_after(*outcomes: str, forgiven: int = 0) -> History:
     return replace(with_rows(change), receipts=[])
 
 
+def dead_with_its_sender(*, cut_off: int) -> History:
+    """Return the history with a message that ended its sender so many times before it was given up."""
+    told = dead_after("failed", forgiven=-cut_off)
+    tables = {name: [dict(row) for row in rows] for name, rows in told.snapshot.tables.items()}
+    tables["attempts"][0]["error_class"] = "WorkerDied"
+    return replace(told, snapshot=replace(told.snapshot, tables=tables))
+
+
 def dead_beside(*outcomes: str) -> History:
     """Return the history of a message that was given up after one try, in a lane in which another had these."""
     told = dead_after("failed", forgiven=-1)
@@ -163,6 +171,7 @@ LIES: dict[str, list[tuple[str, History]]] = {
         ("given up before its tries were spent", dead_after("failed")),
         ("given up before they were since it was resent", dead_after("failed", "failed", "failed", forgiven=2)),
         ("given up behind one that was not", dead_beside("failed")),
+        ("given up at the first end of its sender", dead_with_its_sender(cut_off=1)),
     ],
     "I6": [
         ("more often than it was claimed", with_more(receipts=[RECEIPT, RECEIPT])),
@@ -222,6 +231,7 @@ def test_what_a_person_resent_may_come_again_after_it_was_delivered() -> None:
         pytest.param(dead_after("refused"), id="it was refused for good"),
         pytest.param(dead_after("delivered", "failed", "failed", forgiven=1), id="they are spent since it was resent"),
         pytest.param(dead_beside("failed", "failed"), id="those of one before it in its lane are"),
+        pytest.param(dead_with_its_sender(cut_off=3), id="it ended its sender as often as it may"),
     ],
 )
 def test_dead_letter_is_an_end(given_up: History) -> None:
