@@ -131,16 +131,27 @@ _DELIVERED: Final = _GUARDED.values(
     attempts=_once_more,
     lease_until=None,
     due_at=None,
+    stalled_since=None,
     delivered_at=database_now(),
     error=None,
 )
-_RELEASED: Final = _GUARDED.values(lease_until=None, due_at=_pause_end)
+# A sweep may have found them due while others of their lane were sent for long: they have not lain there.
+_RELEASED: Final = _GUARDED.values(lease_until=None, due_at=_pause_end, stalled_since=None)
 # The lease runs on until the next try, and with it the lane's: nothing overtakes the message that failed.
 _PUT_OFF: Final = _GUARDED.values(
-    attempts=_once_more, error=bindparam("reason"), lease_until=_pause_end, due_at=_pause_end
+    attempts=_once_more,
+    error=bindparam("reason"),
+    lease_until=_pause_end,
+    due_at=_pause_end,
+    stalled_since=None,
 )
 _DEAD: Final = _GUARDED.values(
-    state=DeliveryState.DEAD.value, attempts=_once_more, error=bindparam("reason"), lease_until=None, due_at=None
+    state=DeliveryState.DEAD.value,
+    attempts=_once_more,
+    error=bindparam("reason"),
+    lease_until=None,
+    due_at=None,
+    stalled_since=None,
 )
 
 #: What may follow what an export itself has to say: news of its own, which does not tell the end of the export again.

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from sqlalchemy import func, literal_column, select, update
+from sqlalchemy import func, literal_column, select
 from sqlmodel import Session, col
 
-from pipeline import acknowledgements, attempts, breaker, events, lanes, partners, stopping
+from pipeline import acknowledgements, attempts, breaker, events, lanes, notifications, partners, stopping
 from pipeline.attempts import Failure, Sent
 from pipeline.bulkhead import room_of
 from pipeline.channels.channel import QUEUE, Receipt
-from pipeline.db import database_now
 from pipeline.errors import (
     ChannelRefused,
     ChannelUnavailable,
@@ -296,19 +295,7 @@ def resend(
             raise InvalidState(
                 f"export {lane.export_id} was superseded by {newer}: what it said no longer holds; resend what {newer} says"
             )
-        moved = session.execute(
-            update(Delivery)
-            .where(col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE))
-            .values(
-                state=DeliveryState.PENDING.value,
-                attempts_forgiven=col(Delivery.attempts),
-                lease_until=None,
-                due_at=database_now(),
-            )
-            .returning(col(Delivery.id))
-            .execution_options(synchronize_session=False)
-        ).first()
-        if moved is None:
+        if not notifications.owe_again(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE)):
             raise InvalidState(f"the delivery is {view.state.value}; only a delivered or dead one can be resent")
         submission_id = session.scalar(
             select(col(BrokerSubmission.id)).where(

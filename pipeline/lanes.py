@@ -209,10 +209,13 @@ def claimable() -> ColumnElement[bool]:
     return and_(col(Delivery.state) == _PENDING, _free(), ~paused, ~resting)
 
 
-def lane_is_free() -> ColumnElement[bool]:
-    """Return the condition, on a row of `deliveries`, that no other message of its lane is being sent or put off."""
+def lane_is_free(seconds: float = 0) -> ColumnElement[bool]:
+    """Return the condition, on a row of `deliveries`, that no message of its lane is being sent or put off.
+
+    Nor was one in the last `seconds` that is still owed.
+    """
     same = (getattr(_another, name) == getattr(Delivery, name) for name in ("export_id", "partner_id", "channel"))
-    return ~exists().where(*same, col(_another.state) == _PENDING, col(_another.lease_until) > database_now())
+    return ~exists().where(*same, col(_another.state) == _PENDING, col(_another.lease_until) > database_now(-seconds))
 
 
 def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:

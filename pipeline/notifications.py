@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlmodel import Session, col
 
 from pipeline import recipients
@@ -165,6 +165,32 @@ def release(session: Session, export_id: str) -> list[Lane]:
         .returning(col(Delivery.partner_id), col(Delivery.channel))
     )
     return [Lane(export_id, partner_id, channel) for partner_id, channel in dict.fromkeys(tuple(row) for row in found)]
+
+
+class OwedAgain(NamedTuple):
+    """A delivery that is owed once more."""
+
+    export_id: str
+    channel: str
+    audience: str
+
+
+def owe_again(session: Session, *which: ColumnElement[bool]) -> list[OwedAgain]:
+    """Owe deliveries once more, at once and with a schedule begun anew; `which` leaves out what is owed or cancelled."""
+    found = session.execute(
+        update(Delivery)
+        .where(*which)
+        .values(
+            state=DeliveryState.PENDING.value,
+            attempts_forgiven=col(Delivery.attempts),
+            lease_until=None,
+            due_at=database_now(),
+            stalled_since=None,
+        )
+        .returning(col(Delivery.export_id), col(Delivery.channel), col(Delivery.audience))
+        .execution_options(synchronize_session=False)
+    )
+    return [OwedAgain(*row) for row in found]
 
 
 def cancel_unsent(session: Session, export_id: str) -> None:

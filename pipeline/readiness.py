@@ -64,7 +64,7 @@ class _Watch:
 
     def sweep(self, session: Session) -> Part:
         """Tell whether anybody looks for what has stalled."""
-        found = ((Step, _owed_step()), (Delivery, _owed_delivery()))
+        found = ((Step, _owed_step()), (Delivery, self._owed_delivery()))
         forgotten = sum(_count(session, model, owed, self._forgotten(model)) for model, owed in found)
         if forgotten and not any(_any(session, model, owed, self._put_off(model)) for model, owed in found):
             lain = f"{forgotten} steps and deliveries have been due for {self.patience:.0f} s and no worker has looked"
@@ -81,7 +81,7 @@ class _Watch:
 
     def deliveries(self, session: Session) -> Part:
         """Tell whether messages are sent, or at least tried."""
-        waiting = _count(session, Delivery, _owed_delivery(), self._left_lying(Delivery))
+        waiting = _count(session, Delivery, self._owed_delivery(), self._left_lying(Delivery))
         if waiting and not _any(session, Attempt, col(Attempt.at) > statement_now(-self.patience)):
             return self._stuck("deliveries", waiting, "a worker reads exports.deliveries")
         return Part("deliveries", ok=True, message="nothing is stuck")
@@ -89,6 +89,10 @@ class _Watch:
     def _stuck(self, name: str, waiting: int, remedy: str) -> Part:
         message = f"{waiting} have been due and nothing moved for {self.patience:.0f} s; check that {remedy}"
         return Part(name, ok=False, message=f"{message}, and that the message broker answers")
+
+    def _owed_delivery(self) -> ColumnElement[bool]:
+        # What waits behind a message that waits for its next try is late once nobody has come to that one for as long.
+        return and_(claimable(), lane_is_free(self.patience))
 
     def _forgotten(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
         # What waits for a message is due again when that has been under way for as long as it may be.
@@ -108,10 +112,6 @@ def _owed_step() -> ColumnElement[bool]:
         or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
         of_unended(col(Step.export_id)),
     )
-
-
-def _owed_delivery() -> ColumnElement[bool]:
-    return and_(claimable(), lane_is_free())
 
 
 def _count(session: Session, model: type[SQLModel], *conditions: ColumnElement[bool]) -> int:

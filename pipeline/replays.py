@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, case, exists, func, select, update
+from sqlalchemy import ColumnElement, case, exists, func, select
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, events
+from pipeline import acknowledgements, events, notifications
 from pipeline.db import database_now
 from pipeline.errors import NotFound
 from pipeline.events import EventType, NewEvent
@@ -50,21 +50,10 @@ def replay(
         session.execute(
             select(col(Export.id)).where(col(Export.id).in_(page)).order_by(col(Export.id)).with_for_update()
         )
-        owed = session.execute(
-            update(Delivery)
-            .where(*wanted, col(Delivery.export_id).in_(page))
-            .values(
-                state=DeliveryState.PENDING.value,
-                attempts_forgiven=col(Delivery.attempts),
-                lease_until=None,
-                due_at=database_now(),
-            )
-            .returning(col(Delivery.export_id), col(Delivery.channel), col(Delivery.audience))
-            .execution_options(synchronize_session=False)
-        ).all()
+        owed = notifications.owe_again(session, *wanted, col(Delivery.export_id).in_(page))
         counts: dict[str, int] = {}
-        for export_id, _, _ in owed:
-            counts[export_id] = counts.get(export_id, 0) + 1
+        for row in owed:
+            counts[row.export_id] = counts.get(row.export_id, 0) + 1
         _owe_handoffs(
             session,
             runtime.settings,
@@ -74,7 +63,7 @@ def replay(
         for export_id, count in sorted(counts.items()):
             data = {"partnerId": partner_id, "messages": count, "since": request.since.isoformat()}
             events.append(session, export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
-    lanes = [Lane(export_id, partner_id, channel) for export_id, channel in _distinct(owed)]
+    lanes = list(dict.fromkeys(Lane(row.export_id, partner_id, row.channel) for row in owed))
     report = ReplayReport(
         partner_id=partner_id,
         since=request.since,
@@ -139,7 +128,3 @@ def _owe_handoffs(session: Session, settings: Settings, partner_id: str, lanes: 
     for submission_id, export_id, channel in failed:
         if (export_id, channel) in lanes:
             acknowledgements.climb(session, settings, submission_id, SubmissionState.PENDING, error_message=None)
-
-
-def _distinct(owed: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((row[0], row[1]) for row in owed))

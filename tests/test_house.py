@@ -55,8 +55,6 @@ MACHINES = {
     "pipeline/handoff.py": "broker submissions",
     "pipeline/notifications.py": "deliveries",
     "pipeline/attempts.py": "deliveries: what came of sending",
-    "pipeline/delivery.py": "deliveries",
-    "pipeline/replays.py": "deliveries, at an operator's word",
     "pipeline/partners.py": "partners",
 }
 

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from sqlalchemy import update
 from sqlmodel import col
 
-from pipeline import delivery, partners, readiness
+from pipeline import attempts, delivery, lanes, partners, readiness
+from pipeline.channels.channel import Receipt
 from pipeline.db import database_now
+from pipeline.errors import ChannelUnavailable
 from pipeline.execution import Wake, advance, owed_again
 from pipeline.models import Delivery, Step
+from pipeline.notifications import Lane
 from tests import builders
 from tests.asked import explained, searches
 from tests.execution.conftest import House
@@ -123,3 +126,47 @@ def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
     sweep_for(house, 5 * PATIENCE)
     house.clock.pass_seconds(PATIENCE)
     assert failing(house) == []
+
+
+def put_off_after_it_was_found_due(house: House) -> None:
+    """Have a sweep find a lane due whose sender was held up, and the sender then say that the first message waits ten minutes."""
+    lane = Lane(handed_off(house), builders.WAREHOUSE, "queue")
+    with house.runtime.db.write() as session:
+        session.execute(update(Delivery).where(col(Delivery.partner_id) == builders.BROKER).values(state="cancelled"))
+    claimed = lanes.claim(house.runtime, lane)
+    assert claimed is not None
+    assert len(claimed.owed) == 2
+    sweep_for(house, 40)
+    later = ChannelUnavailable("no room", retry_after_seconds=600)
+    assert attempts.record(house.runtime, claimed, attempts.Sent([], [1], later)).put_off
+
+
+def test_what_waits_for_its_next_try_has_not_lain_meanwhile(house: House) -> None:
+    put_off_after_it_was_found_due(house)
+    house.clock.pass_seconds(601)
+    assert "deliveries" not in failing(house)
+    sweep_for(house, PATIENCE + 12)
+    assert "deliveries" in failing(house), "but nobody has come since"
+
+
+def test_what_came_to_wait_behind_it_has_not_lain_either(house: House) -> None:
+    put_off_after_it_was_found_due(house)
+    with house.runtime.db.write() as session:
+        behind = (col(Delivery.state) == "pending", col(Delivery.lease_until).is_(None))
+        session.execute(update(Delivery).where(*behind).values(due_at=database_now()))
+    sweep_for(house, 602)
+    assert "deliveries" not in failing(house)
+
+
+def test_what_was_sent_and_is_owed_again_has_not_lain_since_it_was_sent(house: House) -> None:
+    export_id = handed_off(house)
+    lane = Lane(export_id, builders.WAREHOUSE, "queue")
+    with house.runtime.db.write() as session:
+        session.execute(update(Delivery).where(col(Delivery.partner_id) == builders.BROKER).values(state="cancelled"))
+    claimed = lanes.claim(house.runtime, lane)
+    assert claimed is not None
+    sweep_for(house, 40)
+    attempts.record(house.runtime, claimed, attempts.Sent([Receipt("published")] * 2, [1, 1], None))
+    house.clock.pass_seconds(3600)
+    delivery.resend(house.runtime, builders.ACCOUNT, claimed.owed[0].id, "key_1")
+    assert "deliveries" not in failing(house)
