@@ -14,7 +14,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, breaker, events, notifications
+from pipeline import acknowledgements, breaker, events, notifications, partners
 from pipeline.channels.channel import Receipt
 from pipeline.db import database_now, table
 from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced, Terminal, WorkerDied
@@ -25,7 +25,7 @@ from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, Lane
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MessageType
-from pipeline.states import DeliveryState, SubmissionState
+from pipeline.states import DeliveryState, PartnerState, SubmissionState
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +96,7 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
             _guarded(session, untried, _RELEASED, pause=0)
         session.execute(insert(table(Attempt)), _attempts(claimed, sent))
         _watch(session, runtime.settings, claimed, sent)
+        _pause_gone(session, claimed, sent)
         events.append(session, lane.export_id, ACTOR, happened)
         failpoint("delivery.mid")
     return recorded
@@ -110,6 +111,13 @@ def _watch(session: Session, settings: Settings, claimed: Claim, sent: Sent) -> 
     health = breaker.record(session, way, settings, taken=len(sent.receipts), failed=failed)
     if health is not None and health.open_until is not None:
         log.warning("endpoint_rested", partner_id=way.partner_id, channel=way.channel, failures=health.failures)
+
+
+def _pause_gone(session: Session, claimed: Claim, sent: Sent) -> None:
+    # An endpoint that says 410 Gone wants nothing more, until its owner resumes it.
+    gone = isinstance(sent.failure, ChannelRefused) and sent.failure.gone
+    if gone and partners.move(session, claimed.account_id, claimed.lane.partner_id, PartnerState.PAUSED):
+        log.warning("partner_paused_by_its_endpoint")
 
 
 _deliveries = table(Delivery).c

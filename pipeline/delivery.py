@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import func, literal_column, select
 from sqlmodel import Session, col
 
-from pipeline import acknowledgements, attempts, breaker, events, lanes, notifications, partners, stopping
+from pipeline import acknowledgements, attempts, breaker, events, lanes, notifications, stopping
 from pipeline.attempts import Failure, Sent
 from pipeline.bulkhead import room_of
 from pipeline.channels.channel import QUEUE, Receipt
@@ -37,7 +37,7 @@ from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.schemas.partners import AttemptView, DeliveryPage, DeliveryView
 from pipeline.senders import FAILURES, SENDERS, ails, destination
-from pipeline.states import DELIVERY_MOVES, DeliveryState, PartnerState, SubmissionState, sources
+from pipeline.states import DELIVERY_MOVES, DeliveryState, SubmissionState, sources
 from pipeline.steps import StepContext
 
 __all__ = ["DeliveryReport", "Lane", "deliver", "due_lanes", "get", "listed", "of_notification", "resend", "tell"]
@@ -112,8 +112,6 @@ def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
             put_off += recorded.put_off
             dead += recorded.dead
             wakes += recorded.wakes
-            if isinstance(sent.failure, ChannelRefused) and sent.failure.gone:
-                _pause_gone(runtime, claimed)
         if delivered or put_off or dead:
             log.info("deliveries_attempted", delivered=delivered, put_off=put_off, dead=dead)
     return DeliveryReport(delivered, put_off, dead, tuple(dict.fromkeys(wakes)))
@@ -203,13 +201,6 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
     if failure is not None:
         durations.append(round((time.monotonic() - before) * 1000))
     return Sent(receipts, durations, failure)
-
-
-def _pause_gone(runtime: Runtime, claimed: Claim) -> None:
-    # An endpoint that says 410 Gone wants nothing more, until its owner resumes it.
-    with runtime.db.write() as session:
-        if partners.move(session, claimed.account_id, claimed.lane.partner_id, PartnerState.PAUSED):
-            log.warning("partner_paused_by_its_endpoint")
 
 
 def listed(

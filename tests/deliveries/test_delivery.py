@@ -196,6 +196,25 @@ def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened
     assert next(each.outcome for each in attempts(runtime)) == "refused"
 
 
+@alone("F19")
+def test_410_and_that_the_partner_is_paused_are_written_together(
+    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between, a process would leave a partner live that wants nothing more, and each message would end at it."""
+    runtime = opened()
+    export = hooked(runtime, endpoint(Script(410)).url)
+    written: list[tuple[str, str]] = []
+
+    def look(point: str) -> None:
+        if point == "delivery.after":
+            partner = partners.get(runtime, builders.ACCOUNT, lane_of(export).partner_id)
+            written.append((states(runtime, export)[0][0], partner.state))
+
+    monkeypatch.setattr(delivery, "failpoint", look)
+    deliver(runtime, export)
+    assert written == [("dead", "paused")]
+
+
 def test_a_worker_that_lost_its_lease_writes_nothing(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime, hook = opened(), endpoint()
     export = hooked(runtime, hook.url)
