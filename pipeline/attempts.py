@@ -66,7 +66,8 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
     """Write what came of sending.
 
     What was taken is delivered; what was not has its attempt and its next try, or is dead; what was not tried is as it
-    was. Raises Fenced where the lease was lost meanwhile: then nothing is written, and whoever holds it sends again.
+    was. Raises Fenced where the lease was lost meanwhile: then nothing is written, and whoever holds it sends again. So
+    does what was written already, and DatabaseBusy leaves open whether it was.
     """
     lane = claimed.lane
     taken = claimed.owed[: len(sent.receipts)]
@@ -127,6 +128,8 @@ _GUARDED: Final = (
     .where(
         _deliveries.id.in_(bindparam("ids", expanding=True)),
         _deliveries.fence == bindparam("held_fence"),
+        # Whoever hears nothing of its commit writes once more: what is written already is not written twice.
+        _deliveries.attempts == bindparam("held_attempts"),
         _deliveries.state == DeliveryState.PENDING.value,
     )
     .returning(_deliveries.id)
@@ -181,12 +184,13 @@ _OF_PARTNER: Final = (
 
 
 def _guarded(session: Session, owed: Sequence[Owed], statement: ReturningUpdate[Any], **parameters: object) -> None:
-    """Update the deliveries if this worker still holds them all; else raise Fenced."""
-    by_fence: dict[int, list[str]] = defaultdict(list)
+    """Update the deliveries if this worker still holds them all, as it claimed them; else raise Fenced."""
+    alike: dict[tuple[int, int], list[str]] = defaultdict(list)
     for each in owed:
-        by_fence[each.fence].append(each.id)
-    for fence, ids in by_fence.items():
-        found = session.execute(statement, {"ids": ids, "held_fence": fence, **parameters}).all()
+        alike[each.fence, each.attempts].append(each.id)
+    for (fence, attempts), ids in alike.items():
+        held = {"ids": ids, "held_fence": fence, "held_attempts": attempts}
+        found = session.execute(statement, held | parameters).all()
         if len(found) != len(ids):
             raise Fenced
 

@@ -13,12 +13,13 @@ from sqlalchemy import func, literal_column, select
 from sqlmodel import Session, col
 
 from pipeline import acknowledgements, attempts, breaker, events, lanes, notifications, stopping
-from pipeline.attempts import Failure, Sent
+from pipeline.attempts import Failure, Recorded, Sent
 from pipeline.bulkhead import room_of
 from pipeline.channels.channel import QUEUE, Receipt
 from pipeline.errors import (
     ChannelRefused,
     ChannelUnavailable,
+    DatabaseBusy,
     ExportsError,
     Fenced,
     InsufficientRole,
@@ -44,6 +45,7 @@ __all__ = ["DeliveryReport", "Lane", "deliver", "due_lanes", "get", "listed", "o
 
 log = structlog.get_logger(__name__)
 
+RECORDED_AGAIN_SECONDS = 0.5
 MAX_TRIES_SHOWN = 20
 #: Of one message alone: with resends there may be more than its schedule has.
 MAX_TRIES_TRACED = 200
@@ -65,7 +67,8 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
     Nothing is sent while this process is to end, while another worker holds the lane, while a failed message waits for
     its next try, or while the partner is paused. Where the destination keeps as many threads of this process as it may,
     one of those sends it in its turn; where it ails, and those that ail keep as many, it stays owed for the next sweep.
-    A failure is recorded and put off, never raised. Raises Fenced where the lease was lost.
+    A failure is recorded and put off, never raised. Raises Fenced where the lease was lost, and DatabaseBusy where it ran
+    out before the database took what came of sending.
     """
     lane = Lane(export_id, partner_id, channel)
     if channel == QUEUE:
@@ -106,7 +109,7 @@ def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
             with lanes.held(runtime, claimed) as lease:
                 sent = _send(runtime, claimed, lease)
             failpoint("delivery.sent")
-            recorded = attempts.record(runtime, claimed, sent)
+            recorded = _record(runtime, claimed, sent, lease)
             failpoint("delivery.after")
             delivered += len(sent.receipts)
             put_off += recorded.put_off
@@ -201,6 +204,18 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
     if failure is not None:
         durations.append(round((time.monotonic() - before) * 1000))
     return Sent(receipts, durations, failure)
+
+
+def _record(runtime: Runtime, claimed: Claim, sent: Sent, lease: Lease) -> Recorded:
+    # As long as nobody else can have it: what is not recorded is sent again.
+    while True:
+        try:
+            return attempts.record(runtime, claimed, sent)
+        except DatabaseBusy as busy:
+            if not lease.runs():
+                raise
+            log.warning("attempts_not_recorded", reason=str(busy))
+            time.sleep(RECORDED_AGAIN_SECONDS)
 
 
 def listed(
