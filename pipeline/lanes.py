@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, true, tuple_, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
@@ -214,16 +214,28 @@ def lane_is_free(seconds: float = 0) -> ColumnElement[bool]:
 
     Nor was one in the last `seconds` that is still owed.
     """
-    same = (getattr(_another, name) == getattr(Delivery, name) for name in ("export_id", "partner_id", "channel"))
-    return ~exists().where(*same, col(_another.state) == _PENDING, col(_another.lease_until) > database_now(-seconds))
+    held = col(_another.lease_until) > database_now(-seconds)
+    return ~exists().where(*_same_lane(Delivery), col(_another.state) == _PENDING, held)
+
+
+def _same_lane(lane: Any) -> tuple[ColumnElement[bool], ...]:
+    return tuple(getattr(_another, name) == getattr(lane, name) for name in ("export_id", "partner_id", "channel"))
 
 
 def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:
-    """Return lanes with something due that nobody holds, and put it off so that other sweeps leave it alone a while."""
+    """Return lanes with something due that nobody holds, and put it off so that other sweeps leave it alone a while.
+
+    What is due in a lane that somebody holds, or whose first message waits for its next try, is as it was.
+    """
     place = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
     due = and_(claimable(), col(Delivery.due_at) <= statement_now())
-    lanes = select(*place).where(due).group_by(*place).order_by(func.min(col(Delivery.due_at))).limit(most)
-    found = session.execute(
+    found = select(*place, func.min(col(Delivery.due_at)).label("since")).where(due).group_by(*place).subquery().c
+    # Asked of each lane, and not of each message as above: the answer takes a look at all that the lane has. Asked as one
+    # value, because PostgreSQL would answer NOT EXISTS from all that anybody is owed.
+    held_until = select(func.max(col(_another.lease_until))).where(*_same_lane(found), col(_another.state) == _PENDING)
+    free = func.coalesce(held_until.scalar_subquery() <= database_now(), true())
+    lanes = select(found.export_id, found.partner_id, found.channel).where(free).order_by(found.since).limit(most)
+    put_off = session.execute(
         update(Delivery)
         .where(tuple_(*place).in_(lanes), due)
         .values(
@@ -233,7 +245,7 @@ def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:
         .returning(*place)
         .execution_options(synchronize_session=False)
     )
-    return [Lane(*row) for row in dict.fromkeys(tuple(row) for row in found)]
+    return [Lane(*row) for row in dict.fromkeys(tuple(row) for row in put_off)]
 
 
 def _owed(row: Delivery, said: Notification) -> Owed:

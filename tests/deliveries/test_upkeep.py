@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from pipeline import delivery, notifications, partners
+from pipeline import delivery, lanes, notifications, partners
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
 from pipeline.models import BrokerSubmission, Delivery
@@ -68,6 +69,45 @@ def test_the_sweep_finds_a_due_lane_once_and_again_after_a_while(
     assert due(runtime) == []
     clock.pass_seconds(15)
     assert len(due(runtime)) == 2
+
+
+def due_instants(runtime: Runtime, export: exports.Ready) -> list[datetime | None]:
+    return [each.due_at for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)]
+
+
+def test_lane_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
+    opened: OpenRuntime, endpoint: Start, clock: Clock, database_url: str
+) -> None:
+    runtime = opened(database_url=database_url, delivery_batch=1, stalled_seconds=0.001)
+    export = hooked(runtime, endpoint().url)
+    clock.pass_seconds(1)
+    assert lane_of(export) in due(runtime)
+    clock.pass_seconds(1)
+    claimed = lanes.claim(runtime, lane_of(export))
+    assert claimed is not None
+    before = due_instants(runtime, export)
+    assert lane_of(export) not in due(runtime)
+    assert due_instants(runtime, export) == before, "and nothing of it is written"
+    with runtime.db.write() as session:
+        session.execute(
+            update(Delivery).values(lease_until=database_now(-1)).where(col(Delivery.lease_until) > before[1])
+        )
+    assert lane_of(export) in due(runtime), "its sender came to an end"
+
+
+def test_lane_whose_first_message_waits_for_its_next_try_is_left_alone_until_then(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime = opened(delivery_batch=1, stalled_seconds=15, delivery_schedule_seconds=(300,))
+    export = hooked(runtime, endpoint(Script(500), Script()).url)
+    assert deliver(runtime, export).put_off == 1
+    before = due_instants(runtime, export)
+    clock.pass_seconds(299)
+    assert lane_of(export) not in due(runtime)
+    assert due_instants(runtime, export) == before
+    clock.pass_seconds(1)
+    assert lane_of(export) in due(runtime)
+    assert deliver(runtime, export).delivered == 3
 
 
 def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtime) -> None:
