@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from psycopg.errors import LockNotAvailable
 from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
@@ -16,7 +15,7 @@ from pipeline import inspection
 from pipeline.accounts import Caller
 from pipeline.chain import rows_digest
 from pipeline.customs import treatment
-from pipeline.db import database_now, table, utc_now
+from pipeline.db import database_now, table, utc_now, waited_for_same
 from pipeline.errors import (
     DatabaseBusy,
     IdempotencyInProgress,
@@ -30,7 +29,7 @@ from pipeline.execution import first_steps
 from pipeline.failpoints import failpoint
 from pipeline.idempotency import Acceptance, Answer
 from pipeline.ids import new_id
-from pipeline.models import Event, Export, ExportUnit, PlanSnapshot, Step
+from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
 from pipeline.notifications import Lane
 from pipeline.plans import (
     UNHASHED,
@@ -142,14 +141,17 @@ def accept(
 
 
 def until_settled(once: Callable[[], Acceptance], request: ExecuteRequest, idempotency_key: str | None) -> Acceptance:
-    """Return what `once` returns, which starts over where another request wrote the same first."""
+    """Return what `once` returns, which starts over where another request wrote the same first.
+
+    Raises IdempotencyInProgress where it waited in vain for another's answer to this very key, else DatabaseBusy.
+    """
     for _ in range(RACES):
         try:
             return once()
         except (IntegrityError, Overtaken):
             continue  # another request wrote this key, this batch or this revision first: look again, it is there now
         except DatabaseBusy as busy:
-            if idempotency_key and isinstance(getattr(busy.__cause__, "orig", None), LockNotAvailable):
+            if waited_for_same(busy, IdempotencyRecord):
                 raise IdempotencyInProgress(
                     "a request with this idempotency key is being answered; repeat it in a moment",
                     field="Idempotency-Key",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import (
     ColumnElement,
     CursorResult,
@@ -306,6 +307,17 @@ def translated() -> Iterator[None]:
         raise DatabaseBusy(
             f"the database did not answer: {type(cause).__name__}: {str(cause).splitlines()[0]}"
         ) from error
+
+
+def waited_for_same(busy: DatabaseBusy, model: type[SQLModel]) -> bool:
+    """Tell whether what was waited for in vain is another's row of `model` under the very key that was to be written.
+
+    SQLite never says so: it has one lock for everything.
+    """
+    error = getattr(busy.__cause__, "orig", None)
+    # In whatever language it speaks, PostgreSQL names the index in which the other row stood.
+    named = (isinstance(error, LockNotAvailable) and error.diag.context) or ""
+    return f'"{table(model).primary_key.name}"' in named
 
 
 def table(model: type[SQLModel]) -> Table:

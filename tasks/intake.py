@@ -21,7 +21,7 @@ from pipeline import acknowledgements, dispatch, events, ids
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
 from pipeline.channels.message_broker import connection
-from pipeline.errors import InvalidRequest, InvalidState, Refused, Retryable, ValidationFailed
+from pipeline.errors import IdempotencyInProgress, InvalidRequest, InvalidState, Refused, Retryable, ValidationFailed
 from pipeline.failpoints import failpoint
 from pipeline.runtime import Runtime, process_runtime
 from pipeline.schemas.envelope import trace_parent
@@ -32,7 +32,7 @@ from pipeline.schemas.reading import parse
 
 log = structlog.get_logger(__name__)
 
-#: How long a message is left alone when the database does not answer.
+#: How long a message is left alone when the database does not answer, or answers another one with the same key.
 PAUSE_SECONDS = 1.0
 
 
@@ -120,7 +120,7 @@ class Intake(ConsumerProducerMixin):
             while True:
                 try:
                     answer = Answer("application/json", act(message, beside))
-                except Retryable as later:
+                except (Retryable, IdempotencyInProgress) as later:
                     # It stays with us: given back, RabbitMQ would count it as refused and bury it in the end.
                     log.warning("message_put_off", reason=str(later))
                     if self._ended.wait(PAUSE_SECONDS):

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import text
 from sqlmodel import col, insert, update
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
@@ -177,6 +178,23 @@ def test_a_key_that_is_being_answered_is_in_progress(
         response = client.post("/api/exports/execute", json=execution(PLAN), headers={"Idempotency-Key": "k"})
         refused(response, 409, "IDEMPOTENCY_IN_PROGRESS", "Idempotency-Key")
         assert response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("key", ["k", None])
+def test_a_lock_that_is_not_the_key_s_says_nothing_of_the_key(
+    open_desk: Open, postgres_server: PostgreSQL, postgres_template: str, key: str | None
+) -> None:
+    desk = open_desk(postgres_server.fresh_url(postgres_template), database_timeout_seconds=0.5)
+    before = desk.rows()
+    with desk.runtime.db.write() as session:
+        # As maintenance holds it, or another request with the same batch and a key of its own.
+        session.execute(text("LOCK TABLE exports IN SHARE ROW EXCLUSIVE MODE"))
+        response = desk.client().post(
+            "/api/exports/execute", json=execution(PLAN), headers={} if key is None else {"Idempotency-Key": key}
+        )
+        refused(response, 503, "NOT_READY")
+        assert response.headers["retry-after"]
+    assert desk.rows() == before
 
 
 def test_a_state_that_does_not_allow_it_is_told(desk: Desk) -> None:

@@ -17,7 +17,7 @@ from sqlmodel import select
 from config import queues
 from pipeline.acceptance import accept
 from pipeline.channels.webhook import signed
-from pipeline.errors import DatabaseBusy
+from pipeline.errors import DatabaseBusy, IdempotencyInProgress
 from pipeline.models import Acknowledgement, BrokerSubmission, Event, Export
 from pipeline.runtime import Runtime
 from tasks import intake
@@ -279,8 +279,9 @@ def test_poison_is_answered_and_what_follows_is_done(desk: Desk) -> None:
     assert len(desk.rows(Export)) == 1
 
 
-def test_a_command_stays_with_us_while_the_database_does_not_answer(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("passing", [DatabaseBusy, IdempotencyInProgress])
+def test_a_command_stays_with_us_while_the_database_does_not_answer_or_answers_its_like(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, passing: type[Exception]
 ) -> None:
     tries: list[int] = []
     real = accept
@@ -288,14 +289,14 @@ def test_a_command_stays_with_us_while_the_database_does_not_answer(
     def seldom(*arguments: Any, **named: Any) -> Any:
         tries.append(1)
         if len(tries) <= 15:  # more often than a quorum queue would give it out again
-            raise DatabaseBusy("away")
+            raise passing("away")
         return real(*arguments, **named)
 
     monkeypatch.setattr("tasks.intake.accept", seldom)
     desk.command(request(), reply_to="answers")
     assert len(desk.taken("answers")) == 1
     assert len(tries) == 16
-    assert desk.taken(queues.DEAD, seconds=0.3) == []
+    assert desk.taken(queues.DEAD, seconds=0.3) == desk.taken(queues.REFUSED, seconds=0.3) == []
 
 
 def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(desk: Desk) -> None:
