@@ -5,13 +5,15 @@ from __future__ import annotations
 import faulthandler
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from amqp.exceptions import MessageNacked
 from celery import bootsteps
-from kombu import Consumer, Message
+from kombu import Consumer, Message, Queue
+from kombu.exceptions import KombuError
 from kombu.mixins import ConsumerProducerMixin
 
 from config import queues
@@ -86,6 +88,9 @@ class Intake(ConsumerProducerMixin):
         self._queues = queues.contract_queues(settings)
         self._ours = {*queues.WAKE_UPS, *(queue.name for queue in self._queues)}
         self.connection = connection(settings)
+        # What it says no by: of a queue that is full, or that is not to be written to; on Redis, of a memory that is full.
+        self._untaken = (MessageNacked, *self.connection.channel_errors)
+        self._foreign = (*self._untaken, *self.connection.connection_errors, KombuError, OSError)
 
     def get_consumers(
         self, consumer: Callable[..., Consumer], channel: Any
@@ -185,11 +190,10 @@ class Intake(ConsumerProducerMixin):
         return answer
 
     def _refuse_command(self, _: Message, __: Refused, answer: Answer, beside: Beside) -> None:
-        for queue in self._queues:
-            if queue.name == queues.REFUSED:
-                # Each time: a Redis that was flushed has forgotten the binding, and would drop the answer without a word.
-                queue.bind(self.producer.channel).declare()
-        self._publish(answer, queues.exchange, queues.BINDINGS[queues.REFUSED][0], correlation_id=beside.correlation_id)
+        key = queues.BINDINGS[queues.REFUSED][0]
+        # Each time: a Redis that was flushed has forgotten the binding, and would drop the answer without a word.
+        bound = [queue for queue in self._queues if queue.name == queues.REFUSED]
+        self._publish(answer, queues.exchange, key, declared=bound, correlation_id=beside.correlation_id)
 
     def _bury(self, message: Message, refused: Refused, _: Answer, beside: Beside) -> None:
         if isinstance(refused, InvalidState):
@@ -208,18 +212,36 @@ class Intake(ConsumerProducerMixin):
             return
         self._publish(answer, "", beside.reply_to, correlation_id=beside.correlation_id)
 
-    def _publish(self, answer: Answer, exchange: Any, routing_key: str, **properties: Any) -> None:
-        self.producer.publish(
-            answer.body,
-            exchange=exchange,
-            routing_key=routing_key,
-            content_type=answer.content_type,
-            content_encoding="utf-8",
-            delivery_mode="persistent",
-            retry=True,
-            retry_policy={"max_retries": 1},
-            **properties,
-        )
+    def _publish(
+        self, answer: Answer, exchange: Any, routing_key: str, *, declared: Sequence[Queue] = (), **properties: Any
+    ) -> None:
+        """Send what is said to a message; what the message broker does not take is said by the log alone.
+
+        What the message came to is in the database, or nowhere, whoever hears of it: it must not come again, and again, for
+        a queue that is full. Raises ConnectionError where the message broker is not reached: then it does come again.
+        """
+        try:
+            for queue in declared:
+                queue.bind(self.producer.channel).declare()
+            self.producer.publish(
+                answer.body,
+                exchange=exchange,
+                routing_key=routing_key,
+                content_type=answer.content_type,
+                content_encoding="utf-8",
+                delivery_mode="persistent",
+                retry=True,
+                retry_policy={"max_retries": 1},
+                **properties,
+            )
+        except self._foreign as error:
+            # Kombu, which tried once more, calls all of them the same.
+            cause = error.__cause__ or error
+            self.on_consume_end(None, None)  # type: ignore[no-untyped-call]  # lets go of the producer's connection
+            if not isinstance(cause, self._untaken):
+                # Of no kind that would be taken for a pause between two messages.
+                raise ConnectionResetError(f"the message broker did not answer: {type(cause).__name__}") from error
+            log.warning("answer_not_taken", error=type(cause).__name__)
 
 
 def _raw(message: Message) -> bytes:

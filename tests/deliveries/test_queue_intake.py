@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -11,8 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from amqp.exceptions import MessageNacked
 from kombu import Connection, Consumer, Message, Producer, Queue
 from sqlmodel import select
+from structlog.testing import capture_logs
 
 from config import queues
 from pipeline.acceptance import accept
@@ -22,7 +25,7 @@ from pipeline.models import Acknowledgement, BrokerSubmission, Event, Export
 from pipeline.runtime import Runtime
 from tasks import intake
 from tests import builders
-from tests.conftest import SERVERS
+from tests.conftest import SERVERS, OwnServer
 from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime, empty_queues
 from tests.deliveries.endpoint import poll
@@ -257,6 +260,58 @@ def test_a_command_of_an_account_with_enough_under_way_is_refused_with_the_remed
     assert json.loads(refusal.body)["errorCode"] == "RATE_LIMITED"
     assert "try again once some have ended" in json.loads(refusal.body)["message"]
     assert len(desk.rows(Export)) == 1
+
+
+@pytest.mark.parametrize("desk", [pytest.param("rabbitmq", marks=SERVERS)], indirect=True)
+@pytest.mark.parametrize("key", ["k-1", None], ids=["accepted", "refused"])
+def test_a_reply_that_its_queue_does_not_take_is_not_given_and_the_next_command_is_done(
+    desk: Desk, key: str | None
+) -> None:
+    full = Queue("full", durable=True, queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    with Connection(desk.url, transport_options={"confirm_publish": True}) as connection:
+        full.bind(connection.default_channel).declare()
+        fill(Producer(connection.default_channel))
+    with capture_logs() as lines:
+        desk.command(request(idempotencyKey=key), reply_to="full")
+        desk.command(request(), reply_to="answers")
+        assert len(desk.taken("answers")) == 1
+    assert [line["error"] for line in lines if line["event"] == "answer_not_taken"] == ["MessageNacked"]
+    assert len(desk.taken(queues.REFUSED, seconds=0.3)) == (key is None)
+    assert desk.taken(queues.DEAD, seconds=0.3) == []
+    assert len(desk.rows(Export)) == 1
+
+
+def fill(producer: Producer) -> None:
+    """Publish to the queue `full` until it takes no more."""
+    with contextlib.suppress(MessageNacked):
+        for _ in range(10):  # a quorum queue takes a few more than it was told
+            producer.publish(b"full", exchange="", routing_key="full")
+        raise AssertionError("it takes whatever comes")
+
+
+def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_anew(
+    opened: OpenRuntime, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = own_server(Redis)
+    runtime = opened(broker_url=server.fresh_url())
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    desk = Desk(runtime, runtime.settings.broker_url.get_secret_value(), "")
+    noticed = threading.Event()
+    monkeypatch.setattr(intake.Intake, "on_connection_error", lambda *_: noticed.set())
+    monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: None)
+    desk.command(request(idempotencyKey=None))
+    with at_work(runtime):
+        assert len(desk.taken(queues.REFUSED)) == 1  # so that it has a connection for answers
+        monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: server.kill())
+        desk.command(request(), reply_to="answers")
+        assert noticed.wait(20)
+        server.start()
+        # A Redis that keeps nothing has lost it, and its sender asks again.
+        desk.command(request(), reply_to="answers")
+        (reply,) = desk.taken("answers", seconds=20)
+    (export,) = desk.rows(Export)
+    assert json.loads(reply.body)["exportId"] == export.id
 
 
 @pytest.mark.parametrize("own", [queues.DEAD, queues.OPERATOR])
