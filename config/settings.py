@@ -86,11 +86,11 @@ class Settings(BaseSettings):
 
     # Execution
     lease_seconds: Seconds = Field(30, description="How long a claimed step or delivery is held without a sign of life")
-    step_max_attempts: Count = Field(5, description="Attempts of one step before the export fails or is quarantined")
+    step_max_attempts: Count = Field(5, description="Attempts of one step before the export fails; an outage is none")
     step_timeout_seconds: Seconds = Field(
         600, description="How long a worker may work on one step that sends nothing; past it the worker ends itself"
     )
-    step_retry_seconds: Seconds = Field(2, description="Pause after the first failed attempt of a step; it doubles")
+    step_retry_seconds: Seconds = Field(2, description="Pause after a step failed; it doubles, up to a minute")
     sweep_seconds: Seconds = Field(2, description="How often each worker looks for what has stalled; +-20 % jitter")
     sweep_limit: Count = Field(100, description="How many wake-ups may wait in a queue before a sweep adds no more")
     stalled_seconds: Seconds = Field(

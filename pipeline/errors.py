@@ -23,7 +23,7 @@ ExportsError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from pipeline.schemas.problems import Finding, RuleCount
@@ -51,6 +51,10 @@ class StoreUnavailable(Retryable):
 
 class RendererCrashed(Retryable):
     """The document renderer died, or ran out of time or memory."""
+
+
+#: What a step needs is away, which is no fault of the step: it is tried again for as long as that lasts.
+OUTAGES: Final = (DatabaseBusy, MessageBrokerDown, StoreUnavailable)
 
 
 class ChannelUnavailable(Retryable):

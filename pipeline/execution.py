@@ -188,7 +188,8 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
     A step that is done, held by another worker, not yet opened or of an ended export is left alone: losing, doubling or
     reordering the message that led here changes nothing. A failure is recorded and put off; after as many attempts as
     the settings allow, or at once where trying again cannot help, the export fails. It is quarantined where what stopped
-    it is no known fault: it ended its worker or the renderer, or raised what nobody foresaw.
+    it is no known fault: it ended its worker or the renderer, or raised what nobody foresaw. An outage of the database or
+    of the document store is no attempt: the step is put off for as long as it lasts.
 
     Where this process is told to end, what is not begun or can be broken off is given back, without counting as an attempt.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -12,10 +13,10 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import events, notifications
+from pipeline import events, notifications, stopping
 from pipeline.claims import at, of, of_unended
 from pipeline.db import database_now, statement_now
-from pipeline.errors import DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
+from pipeline.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.models import Export, Step
 from pipeline.moves import move
@@ -30,38 +31,65 @@ log = structlog.get_logger(__name__)
 SILENT: Final = "its worker came to an end before it could say why"
 
 
+#: The longest pause before the next try, or the first one where that is longer: what is back is made use of within a minute.
+LONGEST_PAUSE_SECONDS: Final = 60
+
+#: How long a worker waits before it tries once more to write down why it failed.
+WRITE_AGAIN_SECONDS = 1.0
+
+
 def record(runtime: Runtime, context: StepContext, error: Exception) -> Sequence[Lane]:
     """Record a failed attempt: due again after a pause that doubles, or the end of the export; return the lanes to wake.
 
-    Nothing is recorded of a step that another worker took meanwhile, or that was cancelled; and where the export has ended
-    by another step, no more than why this one was not finished.
-    The export is quarantined where what ended it is no fault that we know of: see `_breaks`.
+    An outage of what the step needs does not count as an attempt, however long it lasts. Nothing is recorded of a step that
+    another worker took meanwhile, or that was cancelled; and where the export has ended by another step, no more than why
+    this one was not finished. The export is quarantined where what ended it is no fault that we know of: see `_breaks`.
+
+    While the database does not answer this waits, unless the process is told to end: what is not recorded would count as if
+    the step had ended its worker, and without a database there is nothing else to do.
     """
-    spent = context.attempt >= runtime.settings.step_max_attempts
     reason = str(error) if isinstance(error, ExportsError) else f"{type(error).__name__} in {context.step}"
     if isinstance(error, Retryable):
         log.warning("step_put_off", attempt=context.attempt, reason=reason)
     else:
         log.error("step_raised", attempt=context.attempt, exc_info=error)
-    pause = runtime.settings.step_retry_seconds * 2 ** (context.attempt - 1)
-    try:
-        with runtime.db.write() as session:
-            # The export's row first, as by every writer of its log: who waited for it sees what came of it meanwhile.
-            at = events.lock(session, context.export_id)
-            if not _holds(session, context):
-                return []
-            if session.scalar(select(col(Export.state)).where(col(Export.id) == context.export_id)) not in UNENDED:
-                _write(session, context, error=reason, lease_until=None, due_at=None)
-                return []
-            if spent or isinstance(error, Terminal):
-                return _fail(session, context, error, reason, at)
+    while True:
+        try:
+            return _record(runtime, context, error, reason)
+        except DatabaseBusy as busy:
+            log.warning("step_failure_not_recorded", reason=str(busy))
+            if stopping.told():
+                return []  # its lease runs out, and the sweep owes the step again
+            time.sleep(WRITE_AGAIN_SECONDS)
+
+
+def _record(runtime: Runtime, context: StepContext, error: Exception, reason: str) -> Sequence[Lane]:
+    outage = isinstance(error, OUTAGES)
+    spent = not outage and context.attempt >= runtime.settings.step_max_attempts
+    with runtime.db.write() as session:
+        # The export's row first, as by every writer of its log: who waited for it sees what came of it meanwhile.
+        at = events.lock(session, context.export_id)
+        if not _holds(session, context):
+            return []
+        if session.scalar(select(col(Export.state)).where(col(Export.id) == context.export_id)) not in UNENDED:
+            _write(session, context, error=reason, lease_until=None, due_at=None)
+            return []
+        if spent or isinstance(error, Terminal):
+            return _fail(session, context, error, reason, at)
+        # The fence counts all tries, also those that are not to count: of a long outage every second, fourth, eighth is told.
+        if not outage or context.fence.bit_count() == 1:
             fact = {"step": context.step, "unitNo": context.unit_no, "attempt": context.attempt, "reason": reason}
             events.append(session, context.export_id, context.step, [NewEvent(EventType.STEP_RETRIED, fact)], at=at)
-            _write(session, context, error=reason, lease_until=database_now(pause), due_at=database_now(pause))
-    except DatabaseBusy:
-        # Not even that could be written: the lease runs out and the sweep owes the step again.
-        log.warning("step_failure_not_recorded", export_id=context.export_id, step=context.step)
+        pause = _pause(runtime.settings, context.fence if outage else context.attempt)
+        attempts = context.attempt - 1 if outage else context.attempt
+        until = database_now(pause)
+        _write(session, context, error=reason, attempts=attempts, lease_until=until, due_at=until)
     return []
+
+
+def _pause(settings: Settings, tries: int) -> float:
+    first = settings.step_retry_seconds
+    return min(first * 2.0 ** min(tries - 1, 60), max(first, LONGEST_PAUSE_SECONDS))
 
 
 def space_out(session: Session, settings: Settings) -> None:

@@ -71,7 +71,7 @@ def _executing(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Ste
     sentence = f"{doing}: {export.units_closed} of {export.units_total} units are closed" if step.unit_no else doing
     if step.error:
         where = f" of {unit_refs[step.unit_no]}" if step.unit_no else ""
-        sentence += f"; attempt {step.attempts}{where} failed and is repeated: {step.error}"
+        sentence += f"; attempt {max(1, step.attempts)}{where} failed and is repeated: {step.error}"
     return sentence
 
 

@@ -18,6 +18,7 @@ from pipeline import breaker, tenancy
 from pipeline.errors import DatabaseBusy
 from pipeline.models import BrokerSubmission, Delivery, Export, PartnerChannel, Step
 from pipeline.runtime import Runtime
+from pipeline.states import StepState
 from pipeline.tenancy import EVERYBODY
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,13 @@ class Work(Collector):
                 aside = session.scalar(select(func.count()).select_from(Export).where(col(Export.quarantined)))
                 families.append(
                     GaugeMetricFamily("exports_quarantined", "Exports that broke what worked on them", aside)
+                )
+                put_off = select(func.count()).select_from(Step)
+                put_off = put_off.where(col(Step.state) == StepState.OWED.value, col(Step.error).is_not(None))
+                families.append(
+                    GaugeMetricFamily(
+                        "exports_steps_put_off", "Steps that failed and are repeated", session.scalar(put_off)
+                    )
                 )
                 resting = session.scalar(select(func.count()).select_from(PartnerChannel).where(breaker.resting()))
                 families.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import jsonschema
 import pytest
@@ -15,8 +15,11 @@ from sqlmodel import col, update
 
 from pipeline import readiness
 from pipeline.api.gauges import Work
+from pipeline.artifacts import ArtifactStore
 from pipeline.contracts.published import PUBLISHED
 from pipeline.db import database_now
+from pipeline.errors import StoreUnavailable
+from pipeline.execution import advance
 from pipeline.models import Step
 from pipeline.web import ROUTERS
 from tests import builders
@@ -131,6 +134,17 @@ def test_who_asks_while_another_counts_is_told_the_last_counts(desk: Desk, monke
     monkeypatch.setattr(work, "_count", count)
     assert work.collect() is not last
     assert within == [last]
+
+
+def test_what_an_outage_has_put_off_is_counted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> NoReturn:
+        raise StoreUnavailable("no room")
+
+    export_id = desk.execute(builders.plan())
+    monkeypatch.setattr(ArtifactStore, "put", away)
+    for name in ("record_packages", "render_documents"):
+        advance(desk.runtime, export_id, 1, name)
+    assert "exports_steps_put_off 1.0" in desk.bearing(None).get("/metrics").text
 
 
 def test_counts_name_no_account_partner_or_export_and_no_key(desk: Desk) -> None:

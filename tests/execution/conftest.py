@@ -44,14 +44,17 @@ class FakeClock:
 
 
 class UnsteadyStore(ArtifactStore):
-    """A store that refuses as many documents as it is told to, and then takes them."""
+    """A store that refuses as many documents as it is told to, and then takes them; or that breaks with each."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.refusals = 0
+        self.breaks_with: Exception | None = None
 
     def put(self, body: bytes) -> str:
-        """Keep `body`, unless a refusal is left."""
+        """Keep `body`, unless a refusal is left, or it is to break."""
+        if self.breaks_with is not None:
+            raise self.breaks_with
         if self.refusals:
             self.refusals -= 1
             raise StoreUnavailable("the artifact store did not take a document: it was told not to")

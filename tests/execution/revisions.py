@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from pipeline import delivery, inspection
 from pipeline.amendments import amend
+from pipeline.errors import RendererCrashed
 from pipeline.execution import NOTIFY
 from pipeline.idempotency import Acceptance
 from pipeline.models import Delivery, Export, ExportUnit, Notification, Package, Step
@@ -90,8 +91,8 @@ def read(house: House, name: str) -> ExportView:
 
 
 def fail(house: House, export_id: str) -> None:
-    house.store.refusals = 10**6
+    house.store.breaks_with = RendererCrashed("the PDF engine died")
     for _ in range(house.runtime.settings.step_max_attempts + 1):
         house.run(house.sweep())
-    house.store.refusals = 0
+    house.store.breaks_with = None
     assert house.state(export_id) == "failed"

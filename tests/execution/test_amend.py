@@ -15,6 +15,7 @@ from pipeline.errors import (
     PlanNotApproved,
     PlanNotExecutable,
     PreconditionFailed,
+    RendererCrashed,
     ValidationFailed,
 )
 from pipeline.interventions import cancel, retry
@@ -190,11 +191,11 @@ def test_a_revision_that_failed_before_its_handoff_is_no_link_for_the_broker(hou
 def test_a_failed_export_is_amended_and_its_steps_are_over(house: House) -> None:
     failed = house.accept(builders.plan(units=2)).export_id
     house.step(failed, 1, "record_packages")
-    house.store.refusals = 10**6
+    house.store.breaks_with = RendererCrashed("the PDF engine died")
     for _ in range(house.runtime.settings.step_max_attempts):
         house.clock.pass_seconds(3600)
         house.step(failed, 1, "render_documents")
-    house.store.refusals = 0
+    house.store.breaks_with = None
     new = amended(house, failed, builders.plan(units=2, lines=4)).export_id
     assert house.state(failed) == "superseded"
     assert set(house.step_states(failed).values()) == {"done", "failed", "cancelled"}

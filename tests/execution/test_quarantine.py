@@ -16,7 +16,7 @@ from pipeline.customs import treatment
 from pipeline.db import database_now, utc_now
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
-from pipeline.errors import RendererCrashed
+from pipeline.errors import ArtifactConflict, RendererCrashed
 from pipeline.execution import Wake, owed_again
 from pipeline.inspection import Filter
 from pipeline.interventions import retry
@@ -233,11 +233,11 @@ def test_step_that_its_worker_goes_on_with_has_as_many_tries_as_any_other(
 
 def test_known_fault_is_a_failure_and_no_quarantine(house: House) -> None:
     export_id = house.accept().export_id
-    house.store.refusals = 10**6
+    house.store.breaks_with = ArtifactConflict("it came out otherwise")
     house.finish(export_id)
     seen = view(house, export_id)
     assert (seen.state, seen.quarantined) == ("failed", False)
-    assert seen.status.startswith("Failed at render_documents of U1: the artifact store")
+    assert seen.status.startswith("Failed at render_documents of U1: it came out otherwise")
     assert failure(house, export_id)["quarantined"] is False
     assert listed(house, quarantined=True) == []
 

@@ -12,7 +12,7 @@ from sqlmodel import SQLModel, col, select
 
 from pipeline import acknowledgements, delivery, rebuilding, replays
 from pipeline.db import Instant, table
-from pipeline.errors import ChannelRefused, ChannelUnavailable
+from pipeline.errors import ChannelRefused, ChannelUnavailable, RendererCrashed
 from pipeline.execution import NOTIFY, STEPS
 from pipeline.interventions import cancel, retry
 from pipeline.models import (
@@ -203,13 +203,13 @@ def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_t
 
 def test_tables_hold_what_the_log_says_of_failure_and_retry(house: House) -> None:
     export_id = house.accept().export_id
-    house.store.refusals = 1_000
+    house.store.breaks_with = RendererCrashed("the PDF engine died")
     house.finish(export_id)
     assert house.state(export_id) == "failed"
     assert differences(house, export_id) == []
     retry(house.runtime, builders.ACCOUNT, export_id, "key_1")
     assert differences(house, export_id) == []
-    house.store.refusals = 0
+    house.store.breaks_with = None
     house.finish(export_id)
     assert house.state(export_id) == "executed"
     assert differences(house, export_id) == []

@@ -6,17 +6,27 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, select, update
 from sqlmodel import col
 
-from pipeline import readiness
+from pipeline import inspection, readiness, rebuilding, setbacks
 from pipeline.claims import claim
-from pipeline.errors import InvalidState, NotFound, PlanNotExecutable
+from pipeline.errors import (
+    DatabaseBusy,
+    ExportsError,
+    InvalidState,
+    NotFound,
+    PlanNotExecutable,
+    RendererCrashed,
+    StoreUnavailable,
+)
 from pipeline.execution import NOTIFY, SPECS, STEPS, Wake, advance, owed_again
 from pipeline.interventions import cancel, retry
 from pipeline.models import Artifact, BrokerSubmission, Delivery, Export, LineTreatment, Notification, Package, Step
+from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 from pipeline.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
 from tests import builders
 from tests.documents.invoice_samples import kinds_of
@@ -219,10 +229,71 @@ def test_a_failed_attempt_is_put_off_and_made_later(house: House) -> None:
     assert house.count(Artifact) == DOCUMENTS
 
 
+@pytest.mark.parametrize("outage", [StoreUnavailable("no room"), DatabaseBusy("away")])
+def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: ExportsError) -> None:
+    settings, tries = house.runtime.settings, 20
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    house.store.breaks_with = outage
+    assert house.step(export_id, 1, "render_documents") == ()
+    pauses: list[float] = []
+    for _ in range(tries):
+        began = house.clock.now
+        while not (due := [wake for wake in owed_again(house.runtime) if wake.step]):
+            house.clock.pass_seconds(1)
+        pauses.append((house.clock.now - began).total_seconds())
+        assert due == [Wake(export_id, 1, "render_documents")]
+        assert house.step(export_id, 1, "render_documents") == ()
+    first = settings.step_retry_seconds
+    assert pauses == [min(first * 2**number, LONGEST_PAUSE_SECONDS) for number in range(tries)]
+    with house.runtime.db.read() as session:
+        row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
+        view = inspection.read(session, builders.ACCOUNT, export_id)
+    assert (row.state, row.attempts, row.error) == ("owed", 0, str(outage))
+    assert (view.state, view.quarantined) == ("executing", False)
+    assert view.status.endswith(f"attempt 1 of U1 failed and is repeated: {outage}")
+    # A day of it is a thousand tries: the log tells of the 1st, 2nd, 4th, 8th, 16th.
+    assert house.events(export_id).count("STEP_RETRIED") == 5
+    with house.runtime.db.read() as session:
+        assert rebuilding.check(session, export_id).intact
+    house.store.breaks_with = RendererCrashed("the PDF engine died")
+    house.finish(export_id)
+    assert house.state(export_id) == "failed"
+    assert house.events(export_id).count("STEP_RETRIED") == 5 + settings.step_max_attempts - 1
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
+    house: House, monkeypatch: pytest.MonkeyPatch, *, told: bool
+) -> None:
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    house.store.refusals = 1
+    pauses: list[float] = []
+    real = setbacks.events.lock
+
+    def seldom(*arguments: Any) -> Any:
+        if len(pauses) < 7:
+            raise DatabaseBusy("away")
+        return real(*arguments)
+
+    monkeypatch.setattr(setbacks.time, "sleep", pauses.append)
+    with monkeypatch.context() as patched:
+        patched.setattr(setbacks.events, "lock", seldom)
+        patched.setattr(setbacks.stopping, "told", lambda: told)
+        assert house.step(export_id, 1, "render_documents") == ()
+    with house.runtime.db.read() as session:
+        row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
+    # Who is told to end does not wait; the sweep owes it then.
+    assert (len(pauses), row.attempts, row.error is None) == ((0, 1, True) if told else (7, 0, False))
+    house.finish(export_id)
+    assert house.state(export_id) == "executed"
+
+
 def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(house: House) -> None:
     export_id = house.accept(builders.plan(units=2)).export_id
     house.step(export_id, 1, "record_packages")
-    house.store.refusals = 10**6
+    house.store.breaks_with = RendererCrashed("the PDF engine died")
     for _ in range(house.runtime.settings.step_max_attempts):
         house.clock.pass_seconds(3600)
         house.step(export_id, 1, "render_documents")
@@ -240,11 +311,11 @@ def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(hous
 def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(house: House) -> None:
     export_id = house.accept(builders.plan(units=2)).export_id
     house.step(export_id, 1, "record_packages")
-    house.store.refusals = 10**6
+    house.store.breaks_with = RendererCrashed("the PDF engine died")
     for _ in range(house.runtime.settings.step_max_attempts):
         house.clock.pass_seconds(3600)
         house.step(export_id, 1, "render_documents")
-    house.store.refusals = 0
+    house.store.breaks_with = None
     wakes = retry(house.runtime, builders.ACCOUNT, export_id, "key_test")
     assert set(wakes) == {Wake(export_id, 1, "render_documents"), Wake(export_id, 2, "record_packages")}
     house.run(wakes)

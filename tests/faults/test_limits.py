@@ -77,12 +77,14 @@ needs_mount = pytest.mark.skipif(
 def test_no_room_for_documents(site: Site, case: OpenCase) -> None:
     """The step is put off and says why, no torn file stays, and it is made once there is room."""
     with small_disk(site.folder / "artifacts-small", 1024) as disk, case() as one:
-        site["worker"].start(artifacts_url=f"file:{disk}")
+        # As few tries as in earnest, each of which would count.
+        site["worker"].start(artifacts_url=f"file:{disk}", step_max_attempts="5")
         exports = [one.accepted()]
         one.settle(exports)
         with filled(disk):
             exports.append(one.accepted())
-            site.until(lambda: "STEP_RETRIED" in one.happened(), 300, "it was not put off")
+            # The 1st, 2nd, 4th and 8th put-off are told: more than a step has attempts.
+            site.until(lambda: one.happened().count("STEP_RETRIED") == 4, 300, "it was not put off")
             view = one.client.look(exports[1])
             assert view is not None
             assert view["state"] == "executing"

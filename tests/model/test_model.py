@@ -193,6 +193,11 @@ class Exports(RuleBasedStateMachine):
         """The store takes nothing, or takes documents again."""
         self.world.store.full = full
 
+    @rule(broken=st.booleans())
+    def renderer_breaks(self, *, broken: bool) -> None:
+        """What makes documents breaks with each, or makes them again."""
+        self.world.store.broken = broken
+
     # People
 
     @precondition(lambda self: self.world.batches)

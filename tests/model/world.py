@@ -19,7 +19,7 @@ from pipeline.artifacts import ArtifactStore
 from pipeline.channels.channel import OutgoingMessage, Receipt, Target
 from pipeline.db import Database
 from pipeline.documents.document import Document
-from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced, StoreUnavailable
+from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced, RendererCrashed, StoreUnavailable
 from pipeline.execution import SPECS, STEPS, Wake, advance, owed_again
 from pipeline.models import Artifact, Delivery, Event, Export, Notification
 from pipeline.runtime import Runtime
@@ -76,14 +76,17 @@ class Clock:
 
 
 class Store(ArtifactStore):
-    """Takes documents unless it is full."""
+    """Takes documents unless it is full, or what makes them breaks."""
 
     full = False
+    broken = False
 
     def put(self, body: bytes) -> str:
         """Keep the bytes."""
         if self.full:
             raise StoreUnavailable("the store is full")
+        if self.broken:
+            raise RendererCrashed("the PDF engine died")
         return super().put(body)
 
 
@@ -276,7 +279,7 @@ class World:
         """Mend everything, and let time pass until nothing moves any more."""
         self.disarm()
         self.endpoints.answers.clear()
-        self.store.full = False
+        self.store.full = self.store.broken = False
         for _ in range(60):
             self.clock.pass_seconds(DAY_SECONDS)
             self.sweep()
