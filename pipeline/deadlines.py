@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import structlog
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from pipeline import events, notifications
 from pipeline.db import database_now, statement_now
+from pipeline.errors import DatabaseBusy
 from pipeline.events import EventType, NewEvent
 from pipeline.models import BrokerSubmission, Export
 from pipeline.notifications import Lane, LateRung
 from pipeline.runtime import Runtime
 from pipeline.states import ExportState
+
+log = structlog.get_logger(__name__)
 
 ACTOR: Final = "deadlines"
 
@@ -22,6 +26,7 @@ ACTOR: Final = "deadlines"
 def overdue(runtime: Runtime) -> list[Lane]:
     """Tell the operators of every rung whose deadline has passed; return the lanes to wake.
 
+    Each is told by itself: one that cannot be told keeps none of the others, and is tried again by the next sweep.
     A rung is told once, by whichever sweep comes first; the next rung has a deadline of its own. A handoff that a newer
     revision took the place of is nobody's to answer.
     """
@@ -40,8 +45,14 @@ def overdue(runtime: Runtime) -> list[Lane]:
         found = session.execute(late).all()
     lanes: list[Lane] = []
     for submission_id, export_id in found:
-        with runtime.db.write() as session:
-            lanes += _say(session, submission_id, export_id)
+        try:
+            with runtime.db.write() as session:
+                lanes += _say(session, submission_id, export_id)
+        except DatabaseBusy as busy:
+            log.warning("overdue_not_told", submission_id=submission_id, reason=str(busy))
+            break  # the others would wait as long
+        except Exception:
+            log.exception("overdue_not_told", submission_id=submission_id)
     return lanes
 
 

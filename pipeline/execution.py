@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from pipeline import deadlines, delivery, events, handoff, notifications, packages, rendering, setbacks, stopping
+from pipeline import delivery, events, handoff, notifications, packages, rendering, setbacks, stopping
 from pipeline.claims import (
     EXPORT_LEVEL,
     THIS_STEP,
@@ -317,8 +317,8 @@ def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None 
 
     There are no more than `steps` and `lanes` of them; where that is not said, no more than `sweep_limit` of each.
 
-    On the way, what is overdue at the customs broker's is told to the operators, and a step that ended its worker as often
-    as it may be begun is not woken again: its export is quarantined.
+    A step that ended its worker as often as it may be begun is among them: whoever takes it does nothing of it, but
+    quarantines its export.
 
     Each is put off by `stalled_seconds` as it is returned, so that any number of sweeps at once does no harm. What another
     version of the service accepted, with other steps, is left to that version's.
@@ -349,15 +349,8 @@ def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None 
                 due_at=database_now(settings.stalled_seconds),
                 stalled_since=func.coalesce(col(Step.stalled_since), database_now()),
             )
-            .returning(col(Step.export_id), col(Step.unit_no), col(Step.name), col(Step.attempts))
+            .returning(col(Step.export_id), col(Step.unit_no), col(Step.name))
         ).all()
         found = delivery.due_lanes(session, settings, settings.sweep_limit if lanes is None else lanes)
         failpoint("sweep.mid")
-    wakes: list[Wake] = []
-    for row in rows:
-        if row.attempts < settings.step_max_attempts:
-            wakes.append(Wake(row.export_id, row.unit_no, row.name))
-        else:
-            # Its lease ran out in the last attempt: nothing of it is done here, it is only recorded.
-            wakes += advance(runtime, row.export_id, row.unit_no, row.name).wakes
-    return wakes + _of([*found, *deadlines.overdue(runtime)])
+    return [Wake(*row) for row in rows] + _of(found)

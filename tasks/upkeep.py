@@ -14,10 +14,10 @@ from celery.signals import worker_shutting_down
 from config.celery import app
 from config.queues import DELIVERIES, DOCUMENTS, STEPS
 from config.settings import get_settings
-from pipeline import dispatch, execution, polling, stopping
+from pipeline import deadlines, dispatch, execution, polling, stopping
 from pipeline.errors import DatabaseBusy
 from pipeline.failpoints import failpoint
-from pipeline.runtime import ensure_own_credentials, process_runtime
+from pipeline.runtime import Runtime, ensure_own_credentials, process_runtime
 
 log = structlog.get_logger(__name__)
 
@@ -63,23 +63,47 @@ class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def sweep() -> int:
-    """Wake what is due and return how much that was; a database that does not answer is asked again next time."""
-    settings = get_settings()
+    """Wake what is due and return how much that was; a database that does not answer is asked again next time.
+
+    What was put off is sent before anything else is looked for, and no part of it keeps another: what was returned and not
+    sent would be due again only after `stalled_seconds`.
+    """
     failpoint("sweep.before")
+    woken = 0
+    for look in (_wake_owed, _tell_overdue, _ask_brokers):
+        try:
+            woken += look(process_runtime())
+        except DatabaseBusy as busy:
+            log.warning("sweep_put_off", reason=str(busy))
+            break
+        except Exception:
+            # Every worker would come to the same end, and nobody to what comes after it.
+            log.exception("sweep_raised")
+    return woken
+
+
+def _wake_owed(runtime: Runtime) -> int:
+    settings = runtime.settings
     least = math.ceil(LEAST_A_SECOND * settings.sweep_seconds)
     steps, lanes = dispatch.rooms(settings.sweep_limit, least, (STEPS, DOCUMENTS), (DELIVERIES,))
-    try:
-        owed = execution.owed_again(process_runtime(), steps=steps, lanes=lanes)
-        inquiries = polling.due(process_runtime())
-    except DatabaseBusy as busy:
-        log.warning("sweep_put_off", reason=str(busy))
-        return 0
+    owed = execution.owed_again(runtime, steps=steps, lanes=lanes)
     failpoint("sweep.after")
     if owed:
         log.info("owed_again", count=len(owed))
         dispatch.wake(owed)
+    return len(owed)
+
+
+def _tell_overdue(runtime: Runtime) -> int:
+    lanes = deadlines.overdue(runtime)
+    dispatch.wake_lanes(lanes)
+    return len(lanes)
+
+
+def _ask_brokers(runtime: Runtime) -> int:
+    inquiries = polling.due(runtime)
     dispatch.wake_inquiries(inquiries)
-    return len(owed) + len(inquiries)
+    return len(inquiries)
 
 
 class Heed(bootsteps.StartStopStep):  # type: ignore[misc]

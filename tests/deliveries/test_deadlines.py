@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from pipeline import acknowledgements, deadlines, delivery, inspection, notifications
 from pipeline.db import database_now
@@ -37,6 +37,29 @@ def submission(runtime: Runtime) -> BrokerSubmission:
 def say(runtime: Runtime, rung: str) -> None:
     body = AcknowledgementBody.model_validate({"id": f"said:{rung}", "rung": rung})
     acknowledgements.answer(runtime, submission(runtime).id, body, "partner:br")
+
+
+def test_one_that_cannot_be_told_keeps_none_of_the_others(
+    runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports_late = [exports.ready(runtime, builders.plan(batch=f"batch_{n}", invoice=f"INV-{n}")) for n in range(3)]
+    for export in exports_late:
+        exports.hand_off(runtime, export)
+    clock.pass_seconds(15 * MINUTE)
+    bad, *good = [Lane(export.export_id, builders.ACCOUNT, "queue") for export in exports_late]
+    real = notifications.overdue
+
+    def told(session: Session, late: notifications.LateRung) -> notifications.Told:
+        if late.export_id == bad.export_id:
+            raise ValueError("this one cannot be told")
+        return real(session, late)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(notifications, "overdue", told)
+        assert sorted(lane.export_id for lane in deadlines.overdue(runtime)) == sorted(lane.export_id for lane in good)
+        assert deadlines.overdue(runtime) == []
+    assert deadlines.overdue(runtime) == [bad]
+    assert len(alarms(runtime)) == 3
 
 
 def alarms(runtime: Runtime) -> list[dict[str, str]]:

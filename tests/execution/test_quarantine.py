@@ -17,7 +17,7 @@ from pipeline.db import database_now, utc_now
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.errors import ArtifactConflict, RendererCrashed
-from pipeline.execution import Wake, owed_again
+from pipeline.execution import Wake, advance, owed_again
 from pipeline.inspection import Filter
 from pipeline.interventions import retry
 from pipeline.models import Event, Notification, Package, Step
@@ -90,7 +90,7 @@ def breaking(error: Exception) -> Callable[[Invoice], Iterator[Document]]:
     return render
 
 
-def test_export_that_ends_its_workers_is_set_aside_by_the_sweep_and_tried_by_nobody(house: House) -> None:
+def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_tried_by_nobody(house: House) -> None:
     export_id = house.accept().export_id
     house.step(export_id, 1, "record_packages")
     for tries in range(1, TRIES):
@@ -99,8 +99,11 @@ def test_export_that_ends_its_workers_is_set_aside_by_the_sweep_and_tried_by_nob
             assert house.sweep() == [], "it is begun again at a moment of its own"
         assert [wake.step for wake in house.sweep()] == ["render_documents"]
     die(house, export_id, "render_documents")
-    house.clock.pass_seconds(3600)
-    (wake,) = owed_again(house.runtime)
+    (due,) = house.sweep()
+    assert due == Wake(export_id, 1, "render_documents")
+    outcome = advance(house.runtime, export_id, due.unit_no, "render_documents")
+    assert outcome.did == ()
+    (wake,) = outcome.wakes
     assert wake == Wake(export_id, partner_id=builders.ACCOUNT, channel="queue"), "only the operators are woken"
 
     seen = view(house, export_id)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlmodel import col, select
 
 from config.settings import Settings
-from pipeline import accounts, delivery, failpoints, migrations, partners, rebuilding
+from pipeline import accounts, deadlines, delivery, failpoints, migrations, partners, rebuilding
 from pipeline.accounts import Caller
 from pipeline.artifacts import ArtifactStore
 from pipeline.channels.channel import OutgoingMessage, Receipt, Target
@@ -272,6 +272,10 @@ class World:
             owed = owed_again(self.runtime)
             failpoints.failpoint("sweep.after")
             self.messages += owed
+            self.messages += [
+                Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)
+                for lane in deadlines.overdue(self.runtime)
+            ]
 
         self.alive(look)
 

@@ -1,0 +1,116 @@
+"""What one part of a sweep comes to keeps nothing that another has found: what was put off is sent, whatever breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col
+from structlog.testing import capture_logs
+
+from pipeline import execution
+from pipeline.errors import DatabaseBusy
+from pipeline.execution import Wake, owed_again
+from pipeline.models import Step
+from pipeline.notifications import Lane
+from pipeline.polling import Inquiry
+from tasks import upkeep
+from tests import builders
+from tests.execution.conftest import House
+
+LATE = Lane("exp_late", builders.ACCOUNT, "queue")
+ASKED = Inquiry(builders.ACCOUNT, builders.BROKER)
+
+
+@dataclass
+class Sent:
+    """A message broker that remembers what it was sent."""
+
+    wakes: list[Wake] = field(default_factory=list)
+    lanes: list[Lane] = field(default_factory=list)
+    inquiries: list[Inquiry] = field(default_factory=list)
+
+    def rooms(self, most: int, _: int, *places: Iterable[str]) -> list[int]:
+        """There is room for everything."""
+        return [most for _ in places]
+
+
+@pytest.fixture
+def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """Sweeps are of the house, find a late rung and somebody to ask, and send nothing outwards."""
+    here = Sent()
+    monkeypatch.setattr(upkeep, "process_runtime", lambda: house.runtime)
+    monkeypatch.setattr(upkeep.dispatch, "rooms", here.rooms)
+    monkeypatch.setattr(upkeep.dispatch, "wake", here.wakes.extend)
+    monkeypatch.setattr(upkeep.dispatch, "wake_lanes", here.lanes.extend)
+    monkeypatch.setattr(upkeep.dispatch, "wake_inquiries", here.inquiries.extend)
+    monkeypatch.setattr(upkeep.deadlines, "overdue", lambda _: [LATE])
+    monkeypatch.setattr(upkeep.polling, "due", lambda _: [ASKED])
+    return here
+
+
+def breaking(error: Exception) -> Callable[..., NoReturn]:
+    def broken(*_: Any, **__: Any) -> NoReturn:
+        raise error
+
+    return broken
+
+
+def test_a_sweep_sends_what_each_of_its_parts_has_found(house: House, sent: Sent) -> None:
+    export_id = house.accept().export_id
+    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
+    assert upkeep.sweep() == 3
+    assert (sent.wakes, sent.lanes, sent.inquiries) == ([Wake(export_id, 1, "record_packages")], [LATE], [ASKED])
+
+
+@pytest.mark.parametrize(
+    ("part", "left"),
+    [("execution.owed_again", (0, 1, 1)), ("deadlines.overdue", (1, 0, 1)), ("polling.due", (1, 1, 0))],
+)
+def test_a_part_that_breaks_keeps_no_other(
+    house: House, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
+) -> None:
+    house.accept()
+    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
+    monkeypatch.setattr(f"tasks.upkeep.{part}", breaking(ValueError("this one cannot be told")))
+    with capture_logs() as lines:
+        assert upkeep.sweep() == 2
+    assert (len(sent.wakes), len(sent.lanes), len(sent.inquiries)) == left
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["sweep_raised"]
+
+
+@pytest.mark.parametrize(("part", "left"), [("deadlines.overdue", (1, 0, 0)), ("polling.due", (1, 1, 0))])
+def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
+    house: House, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
+) -> None:
+    house.accept()
+    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
+    monkeypatch.setattr(f"tasks.upkeep.{part}", breaking(DatabaseBusy("locked")))
+    with capture_logs() as lines:
+        assert upkeep.sweep() == sum(left)
+    assert (len(sent.wakes), len(sent.lanes), len(sent.inquiries)) == left
+    assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["sweep_put_off"]
+
+
+def test_a_sweep_waits_for_no_renderer_and_makes_no_step(house: House) -> None:
+    spent, sound = (house.accept(builders.plan(batch=name, invoice=name)).export_id for name in ("spent", "sound"))
+    house.step(spent, 1, "record_packages")
+    tries = house.runtime.settings.step_max_attempts
+    with house.runtime.db.write() as session:
+        session.execute(
+            update(Step)
+            .where(col(Step.export_id) == spent, col(Step.name) == "render_documents")
+            .values(attempts=tries, fence=tries)
+        )
+    house.clock.pass_seconds(3600)
+    # Another thread of this process renders.
+    with execution._RENDERER, ThreadPoolExecutor(1) as sweeper:
+        found = sweeper.submit(owed_again, house.runtime).result(timeout=30)
+    assert set(found) == {Wake(spent, 1, "render_documents"), Wake(sound, 1, "record_packages")}
+    assert house.state(spent) == "executing"
+    house.run(found)
+    assert house.state(spent) == "failed"
