@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import events, notifications, stopping
-from pipeline.claims import at, of, of_unended
-from pipeline.db import database_now, statement_now
+from pipeline.claims import THIS_STEP, of, of_unended, place
+from pipeline.db import database_now, statement_now, table
 from pipeline.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.models import Export, Step
@@ -26,6 +26,8 @@ from pipeline.states import UNENDED, ExportState, StepState
 from pipeline.steps import StepContext
 
 log = structlog.get_logger(__name__)
+
+_steps = table(Step).c
 
 #: What is said of a step whose worker came to an end, until it is begun again.
 SILENT: Final = "its worker came to an end before it could say why"
@@ -99,21 +101,27 @@ def space_out(session: Session, settings: Settings) -> None:
     together once more, and what only stood beside the poison would be taken for it.
     """
     silent = (
-        col(Step.state) == StepState.OWED.value,
-        col(Step.due_at) <= statement_now(),
-        col(Step.lease_until) <= database_now(),
-        col(Step.error).is_(None),
-        col(Step.attempts).between(2, settings.step_max_attempts - 1),
-        of_unended(col(Step.export_id)),
+        _steps.state == StepState.OWED.value,
+        _steps.due_at <= statement_now(),
+        _steps.lease_until <= database_now(),
+        _steps.error.is_(None),
+        _steps.attempts.between(2, settings.step_max_attempts - 1),
     )
-    found = select(col(Step.export_id), col(Step.unit_no), col(Step.name), col(Step.fence)).where(*silent)
-    for row in session.execute(found.limit(settings.sweep_limit)).all():
-        pause = random.uniform(0, settings.lease_seconds)  # noqa: S311 - keeps them apart, keeps no secret
+    found = select(_steps.export_id, _steps.unit_no, _steps.name, _steps.fence).where(*silent)
+    found = found.where(of_unended(_steps.export_id)).limit(settings.sweep_limit)
+    apart = [
+        place(*at) | {"held_fence": fence, "pause": random.uniform(0, settings.lease_seconds)}  # noqa: S311 - no secret
+        for *at, fence in session.execute(found).all()
+    ]
+    if apart:
+        later = database_now(bindparam("pause"))
         session.execute(
-            update(Step)
-            # All of it again: whoever was only slow may have renewed its lease meanwhile, or finished.
-            .where(*at(row.export_id, row.unit_no, row.name), col(Step.fence) == row.fence, *silent)
-            .values(error=SILENT, lease_until=database_now(pause), due_at=database_now(pause))
+            update(table(Step))
+            # All of it again: whoever was only slow may have renewed its lease meanwhile, or finished. Of an export that
+            # has ended meanwhile nothing is due.
+            .where(*THIS_STEP, _steps.fence == bindparam("held_fence"), *silent)
+            .values(error=SILENT, lease_until=later, due_at=later),
+            apart,
         )
 
 

@@ -7,16 +7,21 @@ from typing import Any, Final
 
 import pytest
 from kombu.serialization import dumps
+from sqlalchemy import update
+from sqlmodel import col
 
 from config.celery import app
-from pipeline import dispatch, polling
+from pipeline import deadlines, dispatch, polling
+from pipeline.db import database_now
 from pipeline.execution import STEPS, Wake, owed_again
+from pipeline.models import Step
 from tests import builders
 from tests.asked import asked_of, explained, searches
 from tests.execution.conftest import House
 from tests.faults.matrix import alone
 
 #: In three transactions: what is begun apart from others, steps, deliveries; what is overdue; mailboxes and answers to ask for.
+#: Where some are to be begun apart it is one more, however many these are, and each late rung is told by a transaction of its own.
 #: Aimed at was one a second, and a worker sweeps every two: each finds its few rows by an index, so that six cost as little.
 STATEMENTS: Final = 6
 #: What begins a transaction, and says whose rows are seen in it.
@@ -30,6 +35,7 @@ def sweep(house: House) -> tuple[list[str], list[Wake]]:
     """Sweep as a worker does; return what it asked of the database, and what it woke."""
     with asked_of(house.runtime.db) as heard:
         woken = owed_again(house.runtime)
+        deadlines.overdue(house.runtime)
         polling.due(house.runtime)
     return [statement for statement in heard if not statement.startswith(FRAME)], woken
 
@@ -44,6 +50,13 @@ def test_sweep_asks_as_little_of_the_database_however_much_is_due(house: House) 
     busy, woken = sweep(house)
     assert len(woken) == 30
     assert len(busy) == len(idle) == STATEMENTS, idle
+    # All of them were begun, and ended with their workers, twice.
+    with house.runtime.db.write() as session:
+        past = {"attempts": 2, "fence": 2, "due_at": database_now(-1), "lease_until": database_now(-1)}
+        session.execute(update(Step).where(col(Step.state) == "owed").values(past))
+    silent, woken = sweep(house)
+    assert woken == []
+    assert len(silent) == STATEMENTS + 1, silent
 
 
 @pytest.mark.parametrize(
@@ -61,8 +74,7 @@ def test_sweep_looks_at_nothing_that_is_due_later(
     """A partner that is away may be owed a hundred thousand messages: an index is searched, and up to this moment alone."""
     house = make_house(database_url)
     with explained(house.runtime.db) as plans:
-        owed_again(house.runtime)
-        polling.due(house.runtime)
+        sweep(house)
     assert searches(plans, f"ix_{table}_{column}", f"{column} <="), plans
 
 
