@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,6 +16,18 @@ STEPS: Final = "exports.steps"
 DOCUMENTS: Final = "exports.documents"
 DELIVERIES: Final = "exports.deliveries"
 WAKE_UPS: Final = (STEPS, DOCUMENTS, DELIVERIES)
+
+#: Where wake-ups go, by what they are for; all others go to STEPS.
+ELSEWHERE: Final[Mapping[str, str]] = {
+    "render_documents": DOCUMENTS,
+    "close_unit": DOCUMENTS,
+    "notify_broker": DELIVERIES,
+    "notify_warehouse": DELIVERIES,
+    "notify_operator": DELIVERIES,
+    "deliver": DELIVERIES,
+    "read_answers": DELIVERIES,
+    "ask_for_answers": DELIVERIES,
+}
 
 # The queues of the contract. Upstream services write to the first, customs brokers to the second; the others are read.
 EXECUTE: Final = "exports.execute"
@@ -136,16 +149,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             "interval_step": 0,
             "interval_max": 0,
         },
-        "task_routes": {
-            "exports.render_documents": {"queue": DOCUMENTS},
-            "exports.close_unit": {"queue": DOCUMENTS},
-            "exports.notify_broker": {"queue": DELIVERIES},
-            "exports.notify_warehouse": {"queue": DELIVERIES},
-            "exports.notify_operator": {"queue": DELIVERIES},
-            "exports.deliver": {"queue": DELIVERIES},
-            "exports.read_answers": {"queue": DELIVERIES},
-            "exports.ask_for_answers": {"queue": DELIVERIES},
-        },
+        "task_routes": {f"exports.{name}": {"queue": queue} for name, queue in ELSEWHERE.items()},
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "tasks.receiving:Consumer",
         "worker_max_memory_per_child": 400_000,

@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
+from config.queues import DELIVERIES, DOCUMENTS, ELSEWHERE, STEPS
 from pipeline import migrations, tenancy
 from pipeline.claims import of_unended
 from pipeline.db import database_now, statement_now
@@ -40,7 +41,8 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
             return [Part("database", ok=False, message="its tables are not this version's; run `exports migrate`")]
         # Red would take every process of the older version away before one of the newer is there.
         whose = "this version's" if stands is Standing.CURRENT else "a newer version's; replace this process"
-        watch = _Watch(patience_seconds, min(runtime.settings.stalled_seconds, patience_seconds / 2))
+        put_off = runtime.settings.stalled_seconds
+        watch = _Watch(patience_seconds, min(put_off, patience_seconds / 2), put_off)
         with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
             return [
                 Part("database", ok=True, message=f"answers, and its tables are {whose}"),
@@ -54,13 +56,14 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
 
 @dataclass(frozen=True)
 class _Watch:
-    """Looks for what has lain for `patience` seconds; what sweeps find due they put off by `stalled` each time.
+    """Looks for what has lain for `patience` seconds; what sweeps find due they put off by `put_off` each time.
 
-    A process that is alive is no evidence: only progress is, and only due work that lies shows its absence.
+    Of that `stalled` counts for nothing: a message may be under way for as long. A process that is alive is no evidence: only progress is, and only due work that lies shows its absence.
     """
 
     patience: float
     stalled: float
+    put_off: float
 
     def sweep(self, session: Session) -> Part:
         """Tell whether anybody looks for what has stalled."""
@@ -72,19 +75,27 @@ class _Watch:
         return Part("sweep", ok=True, message="nothing that is due was overlooked")
 
     def steps(self, session: Session) -> Part:
-        """Tell whether steps are made: launched, taken and finished."""
-        waiting = _count(session, Step, _owed_step(), self._left_lying(Step))
-        # A step that ended, and nothing else: any other fact about an export may be a sender's doing.
-        if waiting and not _any(session, Step, col(Step.finished_at) > statement_now(-self.patience)):
-            return self._stuck("steps", waiting, "a worker reads exports.steps and exports.documents")
+        """Tell whether steps are made: launched, taken and finished; by the readers of each queue, not of some other."""
+        stuck = {queue: waiting for queue in (STEPS, DOCUMENTS) if (waiting := self._steps_stuck(session, queue))}
+        if stuck:
+            return self._stuck("steps", sum(stuck.values()), f"a worker reads {' and '.join(stuck)}")
         return Part("steps", ok=True, message="nothing is stuck")
 
     def deliveries(self, session: Session) -> Part:
         """Tell whether messages are sent, or at least tried."""
         waiting = _count(session, Delivery, self._owed_delivery(), self._left_lying(Delivery))
+        waiting += self._steps_stuck(session, DELIVERIES)
         if waiting and not _any(session, Attempt, col(Attempt.at) > statement_now(-self.patience)):
-            return self._stuck("deliveries", waiting, "a worker reads exports.deliveries")
+            return self._stuck("deliveries", waiting, f"a worker reads {DELIVERIES}")
         return Part("deliveries", ok=True, message="nothing is stuck")
+
+    def _steps_stuck(self, session: Session, queue: str) -> int:
+        """Return how many steps are left lying whose wake-ups go to this queue; none where one of them ended lately."""
+        waiting = _count(session, Step, _owed_step(), _goes_to(queue), self._left_lying(Step))
+        # A step that ended, and nothing else: any other fact about an export may be a sender's doing.
+        if waiting and not _any(session, Step, _goes_to(queue), col(Step.finished_at) > statement_now(-self.patience)):
+            return waiting
+        return 0
 
     def _stuck(self, name: str, waiting: int, remedy: str) -> Part:
         message = f"{waiting} have been due and nothing moved for {self.patience:.0f} s; check that {remedy}"
@@ -100,10 +111,15 @@ class _Watch:
 
     def _put_off(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
         lately = col(model.due_at) > statement_now(self.stalled - self.patience)
-        return and_(col(model.stalled_since).is_not(None), lately)
+        return and_(self._within_reach(model), col(model.stalled_since).is_not(None), lately)
 
     def _left_lying(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
-        return or_(self._forgotten(model), col(model.stalled_since) <= database_now(self.stalled - self.patience))
+        long_since = col(model.stalled_since) <= database_now(self.stalled - self.patience)
+        return and_(self._within_reach(model), or_(self._forgotten(model), long_since))
+
+    def _within_reach(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
+        # What a sweep has found due it put off by so much: nothing that is due later matters here, and an index says so.
+        return col(model.due_at) <= statement_now(self.put_off)
 
 
 def _owed_step() -> ColumnElement[bool]:
@@ -112,6 +128,12 @@ def _owed_step() -> ColumnElement[bool]:
         or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
         of_unended(col(Step.export_id)),
     )
+
+
+def _goes_to(queue: str) -> ColumnElement[bool]:
+    if queue == STEPS:
+        return col(Step.name).not_in(ELSEWHERE)
+    return col(Step.name).in_([name for name, place in ELSEWHERE.items() if place == queue])
 
 
 def _count(session: Session, model: type[SQLModel], *conditions: ColumnElement[bool]) -> int:

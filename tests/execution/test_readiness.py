@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from sqlalchemy import update
@@ -66,6 +67,23 @@ def test_whether_anything_moved_lately_is_looked_up_and_not_read_through(
     assert searches(plans, "ix_attempts_at", "at >"), plans
 
 
+def test_what_is_due_later_is_not_read_either(make_house: Callable[[str], House], database_url: str) -> None:
+    house = make_house(database_url)
+    handed_off(house)
+    house.accept(builders.plan(batch="later"))
+    with house.runtime.db.write() as session:
+        for model in (Step, Delivery):
+            session.execute(update(model).where(col(model.due_at).is_not(None)).values(due_at=database_now(-3600)))
+    with explained(house.runtime.db) as plans:
+        assert "sweep" in failing(house)
+    for table in ("steps", "deliveries"):
+        assert searches(plans, f"ix_{table}_due_at", "due_at <="), plans
+        # Of the other deliveries of a lane, which have a name of their own there, the few are read that it has.
+        whole = rf"ix_{table}_due_at on {table}  .*\n(?! +Index Cond: .*due_at <=)"
+        read = rf"SCAN {table}|Seq Scan on {table}|{whole}"
+        assert not re.search(read, "\n".join(plans)), plans
+
+
 def test_idle_service_is_ready_however_long_it_is_idle(house: House) -> None:
     house.clock.pass_seconds(10**6)
     assert failing(house) == []
@@ -89,6 +107,28 @@ def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(house: Hou
     assert failing(house) == ["steps"]
     house.run(woken)
     assert failing(house) == []
+
+
+def test_queue_that_nobody_reads_is_named_while_others_move(house: House) -> None:
+    stuck = house.accept().export_id
+    house.step(stuck, 1, "record_packages")
+    sweep_for(house, PATIENCE + 12)
+    house.step(house.accept(builders.plan(batch="batch_2")).export_id, 1, "record_packages")
+    (part,) = [part for part in readiness.parts(house.runtime) if not part.ok]
+    assert (part.name, "reads exports.documents," in part.message) == ("steps", True), part
+    house.step(stuck, 1, "render_documents")
+    assert failing(house) == []
+
+
+def test_telling_that_nobody_begins_is_seen_while_documents_are_made(house: House) -> None:
+    handed_off(house)
+    with house.runtime.db.write() as session:
+        session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=None))
+    sweep_for(house, PATIENCE + 12)
+    other = house.accept(builders.plan(batch="batch_2")).export_id
+    for name in ("record_packages", "render_documents"):
+        house.step(other, 1, name)
+    assert failing(house) == ["deliveries"]
 
 
 def test_long_queue_that_moves_is_ready(house: House) -> None:
