@@ -269,7 +269,9 @@ def readers_go_forward(history: History) -> Iterator[str]:
 def nothing_is_open_meanwhile(history: History) -> Iterator[str]:
     """I8: no transaction of the service is open while it waits for anybody outside."""
     for receipt in history.receipts:
-        if receipt.open_transactions:
+        if receipt.open_transactions is None:
+            yield f"nobody knows what was open when {_told(receipt)} was sent"
+        elif receipt.open_transactions:
             yield f"{_told(receipt)} was sent with {receipt.open_transactions} transactions open"
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.customs.reference import load_rules
+from tests.faults import telltale
 from tests.servers import poll
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -137,6 +138,7 @@ def main(folder: Path) -> None:
     if "config.celery" in sys.modules:
         raise RuntimeError("the settings were read before there were any: take what read them out of LIBRARIES")
     load_rules()
+    telltale.begin()
     gc.freeze()  # what is never collected is never copied
     _say("ready")
     living: set[int] = set()

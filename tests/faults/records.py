@@ -38,7 +38,8 @@ class Receipt:
     """One message as it reached the sink, by `partner_id`'s `channel`.
 
     `at` is when it came, None where it lay in a queue before it was looked at. `taken` says whether the sink took it.
-    `open_transactions` counts those of the service that were open all the while the sink held it up; None: nobody looked.
+    `open_transactions` counts those that its sender had open as it sent (see `telltale`) or, if they are more, those of the
+    service that were open all the while the sink held it up and looked; None: nobody knows.
     """
 
     message_id: str

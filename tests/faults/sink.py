@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
+from tests.faults import telltale
 from tests.faults.records import Receipt
 from tests.servers import LOOPBACK
 
@@ -30,8 +31,8 @@ class Sink:
 
     `manners` return a status, or None to break the connection off; by default 204.
 
-    `open_transactions` is asked all through that pause for the names of what is open; what was open each time was so all
-    the while.
+    What its sender tells of open transactions is kept with each. `open_transactions` is asked all through that pause for the
+    names of what is open in the database, whoever's it is; what was open each time was so all the while.
     """
 
     url: str
@@ -64,7 +65,7 @@ def sink() -> Iterator[Sink]:
         def do_POST(self) -> None:
             at = datetime.now(UTC)
             body = self.rfile.read(int(self.headers["content-length"]))
-            still_open = self._pause()
+            still_open = self._still_open()
             status = kept.statuses.pop(0) if kept.statuses else kept.manners()
             kept.receipts.append(
                 Receipt(
@@ -86,13 +87,14 @@ def sink() -> Iterator[Sink]:
                 self.send_header("content-length", "0")
                 self.end_headers()
 
-        def _pause(self) -> int | None:
-            all_along = kept.open_transactions() if kept.open_transactions else None
+        def _still_open(self) -> int | None:
+            sender_has = telltale.told(dict(self.headers))
+            all_along = kept.open_transactions() if kept.open_transactions else set()
             for _ in range(_LOOKS):
                 time.sleep(kept.hold_seconds / _LOOKS)  # it is the fault itself: a partner that takes its time
                 if kept.open_transactions and all_along:
                     all_along &= kept.open_transactions()
-            return None if all_along is None else len(all_along)
+            return sender_has if sender_has is None else max(sender_has, len(all_along))
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -25,6 +25,7 @@ from pipeline.runtime import Runtime, open_runtime
 from tests import builders
 from tests.acceptance.programs import procfile
 from tests.conftest import Stack
+from tests.faults import telltale
 from tests.faults.client import Client
 from tests.faults.nursery import Child, Nursery
 from tests.faults.processes import left
@@ -367,4 +368,6 @@ def _from_queue(message: Any) -> tuple[str, Receipt]:
     segment, partner, *_ = message.delivery_info["routing_key"].split(".")
     # Each test's account has partners of the same ids: all but the first have theirs after the account's.
     partner_id = "op_demo" if segment == "operator" else partner.rpartition(":")[2]
-    return body["source"].removeprefix("/accounts/"), Receipt(body["id"], body["subject"], partner_id, "queue")
+    return body["source"].removeprefix("/accounts/"), Receipt(
+        body["id"], body["subject"], partner_id, "queue", open_transactions=telltale.told(message.headers)
+    )

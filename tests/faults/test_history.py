@@ -190,7 +190,10 @@ LIES: dict[str, list[tuple[str, History]]] = {
         ("fewer events", with_more(calls=[Call("GET", INSPECT, 200, export_id=EXPORT, state="executed", seq=7)])),
         ("an earlier state", with_more(calls=[Call("GET", INSPECT, 200, export_id=EXPORT, state="executing", seq=8)])),
     ],
-    "I8": [("a transaction open", with_more(receipts=[replace(RECEIPT, open_transactions=1)]))],
+    "I8": [
+        ("a transaction open", with_more(receipts=[replace(RECEIPT, open_transactions=1)])),
+        ("nobody looked", with_more(receipts=[replace(RECEIPT, open_transactions=None)])),
+    ],
     "I9": [
         ("a step held", setting("steps", lease_until=NOW)),
         ("a delivery held", setting("deliveries", lease_until=NOW)),
