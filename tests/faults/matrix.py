@@ -64,13 +64,24 @@ def rows_of(test: pytest.Item) -> tuple[str, ...]:
     return () if mark is None else mark.args
 
 
-def shown(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield every row that a test in the folder, or in a folder of it, says it shows, and the test."""
+def shown(folder: Path, *, everyday: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield every row that a test in the folder, or in a folder of it, says it shows, and the test; `everyday`: if it runs each day."""
     for path in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.FunctionDef):
+            if not isinstance(node, ast.FunctionDef) or (everyday and _is_long(node)):
                 continue
             for decorator in node.decorator_list:
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in {"fault", "alone"}:
                     for row in decorator.args:
                         yield ast.literal_eval(row), f"{path.name}::{node.name}"
+
+
+def _is_long(test: ast.FunctionDef) -> bool:
+    """Tell whether all cases of a test wait for the long form; tests of a stack say on which they run every day."""
+    for decorator in test.decorator_list:
+        if ast.unparse(decorator) == "pytest.mark.long":
+            return True
+        for keyword in decorator.keywords if isinstance(decorator, ast.Call) else ():
+            if keyword.arg == "everyday" and ast.unparse(keyword.value) == "()":
+                return True
+    return False

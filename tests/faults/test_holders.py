@@ -94,7 +94,7 @@ def wrong_clock(folder: Path, shift: Path, module: str = "tests.faults.nursery")
         yield parent
 
 
-@fault("F26", everyday=(), long=SERVED)
+@fault("F26", everyday=(REDIS,), long=SERVED)
 def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: OpenCase, tmp_path: Path) -> None:
     """Leases go by the database's clock, so that nobody takes what is held, and nothing waits for an hour."""
     shift = tmp_path / "shift"

@@ -25,6 +25,33 @@ def test_every_row_of_the_matrix_is_shown_and_nothing_else_is() -> None:
     assert {*rows} == {row for row, _ in shown(TESTS)}
 
 
+def test_every_row_is_shown_every_day() -> None:
+    """What waits for the long form alone is broken for weeks before anybody knows."""
+    rows = {f"F{number}" for number in range(1, ROWS + 1)}
+    assert rows - {row for row, _ in shown(TESTS, everyday=True)} == set()
+
+
+def test_what_is_long_alone_is_not_shown_every_day(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text(
+        """
+@fault("F1", everyday=(), long=STACKS)
+def test_a(): ...
+@alone("F2")
+@pytest.mark.long
+def test_b(): ...
+@fault("F3", "F4", everyday=(REDIS,))
+def test_c(): ...
+@fault("F5")
+def test_d(): ...
+@alone("F6")
+@pytest.mark.timeout(9)
+def test_e(): ...
+"""
+    )
+    assert {row for row, _ in shown(tmp_path)} == {f"F{number}" for number in range(1, 7)}
+    assert {row for row, _ in shown(tmp_path, everyday=True)} == {"F3", "F4", "F5", "F6"}
+
+
 def test_files_that_a_row_names_have_a_test_of_it() -> None:
     shows = {(row, test.split("::", 1)[0]) for row, test in shown(TESTS)}
     named = 0
