@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.schemas.messages import MessageType
 from pipeline.schemas.plan import Closed, Instant
@@ -21,6 +21,14 @@ class ReplayRequest(Closed):
     states: tuple[Again, ...] = Field(("delivered", "dead"), min_length=1, max_length=2)
     event_types: list[MessageType] | None = Field(None, min_length=1, max_length=20, description="All, where left out")
     after: str | None = Field(None, max_length=64, description="`next` of the page before")
+
+    @field_validator("until")
+    @classmethod
+    def _after_it_began(cls, until: datetime | None, info: ValidationInfo) -> datetime | None:
+        since = info.data.get("since")
+        if until is not None and since is not None and until < since:
+            raise ValueError("must not be before since; a span ends after it begins")
+        return until
 
 
 class ReplayReport(Closed):

@@ -163,3 +163,10 @@ def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(desk: De
     newest = client.get(address, params={"after": after}).json()["items"][-1]["seq"]
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(newest)}
     assert client.get(address, headers=headers).status_code == 204
+
+
+def test_a_span_that_ends_before_it_begins_is_refused(desk: Desk) -> None:
+    span = {"since": "2026-02-01T00:00:00Z", "until": "2026-01-31T23:59:59+00:00"}
+    answer = desk.client("operate").post(f"/api/partners/{builders.WAREHOUSE}/replay", json=span)
+    said = refused(answer, 400, "VALIDATION_ERROR", "/until")
+    assert said["message"] == "/until must not be before since; a span ends after it begins"
