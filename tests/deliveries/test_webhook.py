@@ -68,6 +68,23 @@ def test_another_secret_or_another_byte_does_not_verify() -> None:
             check_signature(body, given, [secret])
 
 
+def test_not_one_byte_of_what_is_signed_may_change() -> None:
+    body = b'{"id": "ntf_1", "data": {"exportId": "exp_1"}}'
+    headers = signed("ntf_1", body, SECRET)
+    check_signature(body, headers, [SECRET])
+    for place in range(len(body)):
+        for changed in (body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :], body[:place] + body[place + 1 :]):
+            with pytest.raises(InvalidApiKey):
+                check_signature(changed, headers, [SECRET])
+    for name, said in headers.items():
+        for place in range(len(said)):
+            flipped = said[:place] + chr(ord(said[place]) ^ 1) + said[place + 1 :]
+            if name == "webhook-signature" and place == len(said) - 2:
+                continue  # of the last character before the padding two bits are not read
+            with pytest.raises(InvalidApiKey):
+                check_signature(body, headers | {name: flipped}, [SECRET])
+
+
 @alone("F19")
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 502, 503])
 def test_what_is_not_2xx_is_a_failure_that_keeps_what_was_said(endpoint: Start, status: int) -> None:
