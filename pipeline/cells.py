@@ -65,7 +65,12 @@ class _Cell(TypeDecorator[Any]):
 
 def cell(column: Column[Any]) -> ColumnElement[Any]:
     """Return the column to be selected, which gives UNREADABLE where its type cannot be read; a key is given as it is."""
-    return column if column.primary_key else type_coerce(column, _Cell(column.type)).label(column.name)
+    return column if column.primary_key else readable(column).label(column.name)
+
+
+def readable(asked: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return what is asked for so that it gives UNREADABLE where its type cannot be read."""
+    return type_coerce(asked, _Cell(asked.type))
 
 
 def rows(session: Session, model: type[M], *where: ColumnElement[bool], order_by: tuple[Any, ...] = ()) -> list[M]:

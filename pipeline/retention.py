@@ -1,4 +1,4 @@
-"""How long records are kept: what is due to go, what a legal hold keeps, and the purge that leaves the hashes."""
+"""How long records are kept: what is due to go, and the purge that leaves the hashes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, literal, or_, select, update
-from sqlalchemy.orm import Mapped, aliased
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, literal, select, update
+from sqlalchemy.orm import Mapped
 from sqlmodel import Session, SQLModel, col
 
-from pipeline import events, keeping, notifications
-from pipeline.cells import MALFORMED
+from pipeline import events, holds, keeping, notifications
+from pipeline.cells import MALFORMED, readable
 from pipeline.customs.entry_rules import entry_rules
-from pipeline.db import database_now
-from pipeline.errors import InvalidState, NotFound
 from pipeline.events import EventType, NewEvent
-from pipeline.ids import new_id
 from pipeline.models import (
-    Account,
     Acknowledgement,
     Artifact,
     BrokerSubmission,
@@ -29,7 +25,6 @@ from pipeline.models import (
     Export,
     ExportUnit,
     IdempotencyRecord,
-    LegalHold,
     LineTreatment,
     Notification,
     Package,
@@ -38,12 +33,15 @@ from pipeline.models import (
     Step,
 )
 from pipeline.runtime import Runtime
-from pipeline.states import UNENDED
+from pipeline.states import UNENDED, SubmissionState
 
 ACTOR: Final = "retention"
 #: Each comes with its plan, which may have megabytes.
 _IN_ONE_STRETCH: Final = 20
 _HASHES_IN_ONE_STRETCH: Final = 200
+
+#: The rungs of which each says that customs have the entry.
+_ENTERED: Final = (SubmissionState.FILED.value, SubmissionState.RELEASED.value, SubmissionState.HELD.value)
 
 _EXPORT: Final = col(Export.id)
 _PLAN: Final = col(PlanSnapshot.id)
@@ -51,7 +49,11 @@ _PLAN: Final = col(PlanSnapshot.id)
 
 @dataclass(frozen=True)
 class Due:
-    """A plan that need not be kept any more, and the export that was made of it: from which day, for how long, by whose law."""
+    """A plan that need not be kept any more, and the export that was made of it: from which day, for how long, by whose law.
+
+    `entry_on` is the day that the plan says, or that on which the customs broker last said that it was filed, released or
+    held, whichever is later.
+    """
 
     export_id: str | None  # None of a plan that was registered and of which no export is kept
     plan_id: str
@@ -66,7 +68,7 @@ class Due:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A plan that is kept and cannot be read, so that nobody can say how long it must be; it is kept."""
+    """A plan that is kept and of which the day of entry cannot be read, so that nobody can say for how long; it is kept."""
 
     export_id: str | None
     plan_id: str
@@ -81,56 +83,6 @@ class Purge:
     plans: int  # of which no export was kept
     documents: int
     unreadable: tuple[str, ...] = ()  # ids of plans that are kept, for nobody can say whether they are due
-
-
-def hold(runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str) -> LegalHold:
-    """Keep an export with all of its batch, or all of an account, whatever its age, until released; raises NotFound."""
-    made = LegalHold(id=new_id("hld"), account_id=account_id, export_id=export_id, reason=reason, placed_by=placed_by)
-    with runtime.db.write() as session:
-        # First the export, then the account, as a purge does: neither waits for the other for ever.
-        export = None if export_id is None else session.get(Export, export_id, with_for_update=True)
-        # A purge that is under way has locked the account as well: waited for, it is seen, or sees this hold.
-        if session.get(Account, account_id, with_for_update={"key_share": True}) is None:
-            raise NotFound(f"there is no account {account_id}")
-        if export_id is not None:
-            if export is None or export.account_id != account_id:
-                raise NotFound(f"there is no export {export_id} in account {account_id}")
-            if export.purged_at is not None:
-                raise InvalidState(f"export {export_id} was purged already; nothing is left to be held")
-        session.add(made)
-        session.flush()
-        session.refresh(made)
-        session.expunge(made)
-    return made
-
-
-def release(runtime: Runtime, hold_id: str, *, released_by: str) -> LegalHold:
-    """End a hold and return it, on record for good; raises NotFound, and InvalidState where it has ended."""
-    with runtime.db.write() as session:
-        found = session.get(LegalHold, hold_id, with_for_update=True)
-        if found is None:
-            raise NotFound(f"there is no legal hold {hold_id}")
-        if found.released_at is not None:
-            raise InvalidState(f"legal hold {hold_id} was released by {found.released_by} already")
-        session.execute(
-            update(LegalHold)
-            .where(col(LegalHold.id) == hold_id)
-            .values(released_by=released_by, released_at=database_now())
-        )
-        session.refresh(found)
-        session.expunge(found)
-    return found
-
-
-def holds(runtime: Runtime, account_id: str | None = None) -> list[LegalHold]:
-    """Return the holds, oldest first, the released ones among them."""
-    query = select(LegalHold).order_by(col(LegalHold.id))
-    if account_id is not None:
-        query = query.where(col(LegalHold.account_id) == account_id)
-    with runtime.db.read() as session:
-        found = list(session.scalars(query))
-        session.expunge_all()
-    return found
 
 
 def due(runtime: Runtime, on: date) -> Iterator[Due | Unreadable]:
@@ -178,7 +130,13 @@ def _ended_exports(accepted_before: datetime) -> Select[*tuple[Any, ...]]:
     """Return the query of what `_due` is given of the exports that have ended, were accepted before, and are not purged."""
     return (
         select(
-            _EXPORT, _PLAN, col(Export.account_id), col(Export.batch_id), col(PlanSnapshot.document), _hold_of_export()
+            _EXPORT,
+            _PLAN,
+            col(Export.account_id),
+            col(Export.batch_id),
+            col(PlanSnapshot.document),
+            readable(_entered_at()),
+            holds.of_export(),
         )
         .join(PlanSnapshot, col(Export.plan_id) == _PLAN)
         .where(
@@ -197,7 +155,8 @@ def _plans_alone(registered_before: datetime) -> Select[*tuple[Any, ...]]:
         col(PlanSnapshot.account_id),
         col(PlanSnapshot.batch_id),
         col(PlanSnapshot.document),
-        _hold_of_plan(),
+        literal(None),  # no customs broker has answered
+        holds.of_plan(),
     ).where(
         col(PlanSnapshot.document) != keeping.PURGED,
         col(PlanSnapshot.registered_at) < registered_before,
@@ -205,29 +164,13 @@ def _plans_alone(registered_before: datetime) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _hold_of_export() -> ColumnElement[str | None]:
-    """Return the oldest legal hold, as a subquery on `exports`, that keeps the export: what is of a batch belongs together."""
-    return _hold(Export)
-
-
-def _hold_of_plan() -> ColumnElement[str | None]:
-    """Return the same of a plan, as a subquery on `plans`."""
-    return _hold(PlanSnapshot)
-
-
-def _hold(table: type[Export | PlanSnapshot]) -> ColumnElement[str | None]:
-    held = aliased(Export)
-    of_batch = select(col(held.id)).where(
-        col(held.account_id) == col(table.account_id), col(held.batch_id) == col(table.batch_id)
-    )
+def _entered_at() -> ColumnElement[datetime]:
+    """Return when the customs broker last said of the export, as a subquery on `exports`, that its entry is made."""
     return (
-        select(func.min(col(LegalHold.id)))
-        .where(
-            col(LegalHold.account_id) == col(table.account_id),
-            or_(col(LegalHold.export_id).is_(None), col(LegalHold.export_id).in_(of_batch.correlate(table))),
-            col(LegalHold.released_at).is_(None),
-        )
-        .correlate(table)
+        select(func.max(col(Acknowledgement.received_at)))
+        .join(BrokerSubmission, col(BrokerSubmission.id) == col(Acknowledgement.submission_id))
+        .where(col(BrokerSubmission.export_id) == _EXPORT, col(Acknowledgement.rung).in_(_ENTERED))
+        .correlate(Export)
         .scalar_subquery()
     )
 
@@ -249,6 +192,7 @@ def _due(
     account_id: str,
     batch_id: str,
     plan: str,
+    entered_at: datetime | None,
     held_by: str | None,
     *,
     years: Mapping[str, int],
@@ -257,6 +201,8 @@ def _due(
     # Read as it lies there: what was valid years ago need not be what a plan may say today.
     said: dict[str, Any] = json.loads(plan)
     entry_on = max(_entry_on(unit["entry"]) for unit in said["units"])
+    if entered_at is not None:
+        entry_on = max(entry_on, _day(entered_at))
     concerned = [country for country in (said["destinationCountry"], said["exportCountry"]) if country in years]
     if not concerned:
         return None
@@ -272,7 +218,11 @@ def _entry_on(entry: Mapping[str, Any]) -> date:
     arrival = entry.get("estimatedArrivalAt")
     if arrival is None:
         return date.fromisoformat(entry["exportDate"])
-    return datetime.fromisoformat(arrival).astimezone(ZoneInfo(entry_rules().clock.zone)).date()
+    return _day(datetime.fromisoformat(arrival))
+
+
+def _day(at: datetime) -> date:
+    return at.astimezone(ZoneInfo(entry_rules().clock.zone)).date()
 
 
 def _years_after(day: date, years: int) -> date:
@@ -286,9 +236,9 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
     with runtime.db.write() as session:
         events.lock(session, export_id)
         export = session.get_one(Export, export_id, populate_existing=True)
-        _lock_holds(session, each.account_id)
+        holds.lock(session, each.account_id)
         # Looked for once more: a hold may have been placed since the export was found to be due.
-        if export.purged_at is not None or session.scalar(select(_hold_of_export()).where(col(Export.id) == export_id)):
+        if export.purged_at is not None or session.scalar(select(holds.of_export()).where(col(Export.id) == export_id)):
             return False
         fact = {
             "planHash": export.plan_hash,
@@ -327,16 +277,11 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
 
 def _purged_plan(runtime: Runtime, each: Due) -> bool:
     with runtime.db.write() as session:
-        _lock_holds(session, each.account_id)
+        holds.lock(session, each.account_id)
         _lock_plan(session, each.plan_id)
-        if session.scalar(select(_hold_of_plan()).where(col(PlanSnapshot.id) == each.plan_id)):
+        if session.scalar(select(holds.of_plan()).where(col(PlanSnapshot.id) == each.plan_id)):
             return False
         return _empty_plan(session, each.plan_id)
-
-
-def _lock_holds(session: Session, account_id: str) -> None:
-    """Wait for whoever is just placing a hold on the account, and let nobody until the end of the transaction."""
-    session.execute(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update(read=True))
 
 
 def _empty_plan(session: Session, plan_id: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 
-from pipeline import retention
+from pipeline import holds, retention
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
@@ -107,7 +107,7 @@ def place(
         raise Failure("a hold goes on record: give --reason and --by", code=ExitCode.USAGE)
     with opened(is_there=True) as runtime:
         try:
-            made = retention.hold(runtime, account, export_id=export, reason=reason, placed_by=by)
+            made = holds.place(runtime, account, export_id=export, reason=reason, placed_by=by)
         except NotFound as error:
             raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
         except InvalidState as error:
@@ -123,7 +123,7 @@ def end(
     """End a hold; it stays on record."""
     with opened(is_there=True) as runtime:
         try:
-            made = retention.release(runtime, hold, released_by=by)
+            made = holds.release(runtime, hold, released_by=by)
         except NotFound as error:
             raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
         except InvalidState as error:
@@ -149,7 +149,7 @@ def show(
     with opened(is_there=True) as runtime:
         if account is not None:
             ensure_account(runtime, account)
-        found = retention.holds(runtime, account)
+        found = holds.listed(runtime, account)
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])
         return

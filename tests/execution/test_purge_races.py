@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from pipeline import acceptance, keeping, plans, retention
+from pipeline import acceptance, holds, keeping, plans, retention
 from pipeline.claims import claim
 from pipeline.documents.document import Document
 from pipeline.errors import StoreUnavailable
@@ -113,12 +113,15 @@ def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatc
 @pytest.mark.parametrize("registered", [False, True])
 def test_purge_waits_for_a_hold_that_is_being_placed_on_the_account(house: House, *, registered: bool) -> None:
     one = under_hold(house, registered=registered)
-    with purging(house) as thread, house.runtime.db.write() as session:
-        # As `retention.hold` does, before it has committed.
+    with house.runtime.db.write() as session:
+        # As `holds.place` does, before it has committed.
         session.get(Account, builders.ACCOUNT, with_for_update={"key_share": True})
-        thread.join(0.5)
-        assert thread.is_alive(), "it has not waited"
+        purge = threading.Thread(target=retention.purge, args=(house.runtime, DAY))
+        purge.start()
+        purge.join(0.5)
+        assert purge.is_alive(), "it has not waited"
         session.add(LegalHold(id="hld_1", account_id=builders.ACCOUNT, reason="a dispute", placed_by="Legal"))
+    purge.join(20)
     assert whole(house, one)
 
 
@@ -136,13 +139,13 @@ def test_hold_on_an_account_waits_for_a_purge_under_way(
         return original(*arguments)
 
     def hold() -> None:
-        retention.hold(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+        holds.place(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
 
     holding, original = threading.Thread(target=hold), retention._empty_plan
     monkeypatch.setattr(retention, "_empty_plan", emptied)
     retention.purge(house.runtime, DAY)
     holding.join(20)
-    assert (placed, len(retention.holds(house.runtime)), whole(house, one)) == ([False], 1, False)
+    assert (placed, len(holds.listed(house.runtime)), whole(house, one)) == ([False], 1, False)
 
 
 def under_hold(house: House, *, registered: bool) -> str:

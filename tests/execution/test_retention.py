@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import SQLModel, col
 
-from pipeline import audit, backup, bundle, delivery, inspection, lanes, partners, plans, rebuilding, retention
+from pipeline import audit, backup, bundle, delivery, holds, inspection, lanes, partners, plans, rebuilding, retention
 from pipeline.acceptance import accept
 from pipeline.amendments import amend
 from pipeline.artifacts import ArtifactStore
@@ -19,7 +19,9 @@ from pipeline.errors import InvalidState, NotFound
 from pipeline.execution import Wake, owed_again
 from pipeline.interventions import cancel
 from pipeline.models import (
+    Acknowledgement,
     Artifact,
+    BrokerSubmission,
     Delivery,
     Event,
     Export,
@@ -121,6 +123,31 @@ def test_leap_day_is_kept_to_the_last_of_february_and_no_day_less() -> None:
     assert retention._years_after(date(2026, 11, 26), 6) == date(2032, 11, 26)
 
 
+@pytest.mark.parametrize("rung", ["filed", "released", "held"])
+def test_shipment_that_comes_late_is_kept_from_the_day_on_which_its_entry_was_made(
+    make_house: Callable[[str], House], database_url: str, rung: str
+) -> None:
+    house = make_house(database_url)
+    late, other = executed(house, plan("late")), executed(house, plan("other"))
+    answered(house, late, rung, datetime(2027, 4, 6, 3, 0, tzinfo=UTC))  # the evening of the 5th, by the rules' clock
+    answered(house, other, "query", datetime(2027, 4, 6, 3, 0, tzinfo=UTC))
+    assert set(due(house, date(2033, 4, 5))) == {other}
+    (found,) = (each for each in retention.due(house.runtime, date(2033, 4, 6)) if each.export_id == late)
+    assert isinstance(found, retention.Due)
+    assert (found.entry_on, found.kept_until) == (date(2027, 4, 5), date(2033, 4, 5))
+    assert retention.purge(house.runtime, date(2033, 4, 5)).exports == 1
+    assert retention.purge(house.runtime, date(2033, 4, 6)).exports == 1
+
+
+def answered(house: House, export_id: str, rung: str, at: datetime) -> None:
+    """Have the customs broker say so at that time."""
+    with house.runtime.db.write() as session:
+        submission = session.scalars(
+            select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
+        ).one()
+        session.add(Acknowledgement(submission_id=submission, id="1", rung=rung, fields=[], received_at=at))
+
+
 def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
     make_house: Callable[[str], House], database_url: str, tmp_path: Path
 ) -> None:
@@ -172,7 +199,7 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     # Another plan of a batch that is executed is kept with it, while that is held.
     beside = registered(house, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
     export_id = executed(house, plan("batch"))
-    held = retention.hold(house.runtime, builders.ACCOUNT, export_id=export_id, reason="an audit", placed_by="Legal")
+    held = holds.place(house.runtime, builders.ACCOUNT, export_id=export_id, reason="an audit", placed_by="Legal")
     day = date(2031, 11, 27)
     assert due(house, date(2031, 11, 26)) == {}
     assert due(house, day) == {us5: ("US", None), beside: ("US", held.id)}
@@ -180,50 +207,17 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     kept = documents(house)
     assert (kept.pop(us5), all(kept.values())) == (False, True)
 
-    whole = retention.hold(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
-    retention.release(house.runtime, held.id, released_by="Counsel")
+    whole = holds.place(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+    holds.release(house.runtime, held.id, released_by="Counsel")
     assert due(house, date(2033, 1, 1)) == {each: (law, whole.id) for each, law in (
         (export_id, "CA"), (later, "CA"), (beside, "US"),
     )}  # fmt: skip
     assert retention.purge(house.runtime, date(2033, 1, 1)) == retention.Purge(0, 0, 0)
-    retention.release(house.runtime, whole.id, released_by="Counsel")
+    holds.release(house.runtime, whole.id, released_by="Counsel")
     made = retention.purge(house.runtime, date(2033, 1, 1))
     assert (made.exports, made.plans) == (1, 2)
     assert not any(documents(house).values())
     assert due(house, date(2040, 1, 1)) == {}
-
-
-def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
-    make_house: Callable[[str], House], database_url: str
-) -> None:
-    house = make_house(database_url)
-    first, other = executed(house, plan("one")), executed(house, plan("two"))
-    changed = plan("one", arrival="2026-11-27T18:00:00Z")
-    request = ExecuteRequest.model_validate({"accountId": builders.ACCOUNT, "batchId": "one", "plan": changed})
-    second = ended(
-        house, amend(house.runtime, house.caller, first, request, raw_plan=changed, idempotency_key=None).export_id
-    )
-    for held_id in (first, second):
-        held = retention.hold(house.runtime, builders.ACCOUNT, export_id=held_id, reason="audit", placed_by="Legal")
-        found = due(house, date(2040, 1, 1))
-        assert (found[first][1], found[second][1]) == (held.id, held.id)
-        assert retention.purge(house.runtime, date(2040, 1, 1)).exports == (held_id == first)
-        assert (rows(house, Package, first) != [], rows(house, Package, second) != []) == (True, True)
-        assert sorted(documents(house).values()) == [False, True, True]
-        retention.release(house.runtime, held.id, released_by="Counsel")
-    assert rows(house, Package, other) == []
-    assert retention.purge(house.runtime, date(2040, 1, 1)).exports == 2
-
-
-def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
-    house: House, today: date, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = registered(house, plan("one"))
-    found = list(retention.due(house.runtime, date(2032, 11, 27)))
-    retention.hold(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
-    monkeypatch.setattr(retention, "due", lambda *_: iter(found))
-    assert retention.purge(house.runtime, date(2032, 11, 27)).plans == 0
-    assert documents(house) == {one: True}
 
 
 def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_sent_again(
@@ -325,13 +319,11 @@ def test_backup_after_a_purge_copies_what_is_kept(house: House, today: date, tmp
 class PurgedWhenAsked(ArtifactStore):
     """A store whose first document is asked for just when everything is purged."""
 
-    purge: Callable[[], object] | None = None
+    purge: Callable[[], object] = staticmethod(lambda: None)
 
     def get(self, sha256: str) -> bytes:
-        """Have the purge go first, and return what is left."""
-        purge, self.purge = self.purge, None
-        if purge is not None:
-            purge()
+        purge, self.purge = self.purge, lambda: None
+        purge()
         return super().get(sha256)
 
 
@@ -343,33 +335,6 @@ def test_purge_while_a_backup_is_taken_is_no_loss(house: House, today: date, tmp
     store.purge = lambda: retention.purge(house.runtime, date(2032, 11, 27))
     made = backup.take(replace(house.runtime, store=store), tmp_path / "copy")
     assert (made.documents, made.purged, made.uncopied) == (len(kept), len(gone - kept), [])
-
-
-def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(house: House, today: date) -> None:
-    one, other = executed(house, plan("one")), executed(house, plan("two"))
-    day = date(2032, 11, 27)
-    held = retention.hold(house.runtime, builders.ACCOUNT, export_id=one, reason="audit of 2026", placed_by="Legal")
-    assert due(house, day) == {one: ("CA", held.id), other: ("CA", None)}
-    assert retention.purge(house.runtime, day).exports == 1
-    assert rows(house, Package, one)
-    with pytest.raises(InvalidState, match="nothing is left"):
-        retention.hold(house.runtime, builders.ACCOUNT, export_id=other, reason="too late", placed_by="Legal")
-
-    whole = retention.hold(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
-    retention.release(house.runtime, held.id, released_by="Counsel")
-    assert due(house, day) == {one: ("CA", whole.id)}
-    assert retention.purge(house.runtime, day).exports == 0
-    with pytest.raises(InvalidState, match="was released by Counsel already"):
-        retention.release(house.runtime, held.id, released_by="Somebody")
-    retention.release(house.runtime, whole.id, released_by="Counsel")
-    assert retention.purge(house.runtime, day).exports == 1
-    assert [(row.reason, row.placed_by, row.released_by) for row in retention.holds(house.runtime)] == [
-        ("audit of 2026", "Legal", "Counsel"),
-        ("a dispute", "Legal", "Counsel"),
-    ]
-    for unknown in ({"account_id": "acc_none", "export_id": None}, {"account_id": "acc_none", "export_id": one}):
-        with pytest.raises(NotFound):
-            retention.hold(house.runtime, reason="r", placed_by="p", **unknown)
 
 
 def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(house: House, today: date) -> None:

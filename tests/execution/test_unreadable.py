@@ -173,6 +173,6 @@ def test_row_that_only_a_backup_has_is_told_with_what_is_wanting(either: House) 
     (one,) = rebuilding.survey(either.runtime, apply=True).damaged
     wanting = next(d for d in one.differences if d.table == "exports")
     assert (one.export_id, wanting.kind, wanting.restorable) == (export_id, "missing", False)
-    assert "not its plan_id, broker_id, warehouse_id" in wanting.message
+    assert "not its broker_id, warehouse_id" in wanting.message
     assert one.left is not None
     assert not one.left.intact
