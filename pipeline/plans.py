@@ -17,6 +17,7 @@ from sqlmodel import Session, col
 from pipeline import packages, waivers
 from pipeline.accounts import Caller
 from pipeline.customs import checks
+from pipeline.customs.entries import entry_date
 from pipeline.db import table, utc_now
 from pipeline.errors import (
     AlreadyExecuted,
@@ -277,6 +278,7 @@ def keep(session: Session, caller: Caller, read: ReadPlan, document: str) -> tup
             "plan_hash": read.plan_hash,
             "test": caller.test,
             "document": document,
+            "entry_on": max(entry_date(unit) for unit in read.plan.units),
         },
     )
     return plan_id, True

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, literal, or_, select, update
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, SQLModel, col
 
@@ -93,9 +93,8 @@ def due(runtime: Runtime, on: date) -> Iterator[Due | Unreadable]:
     years = dict(runtime.settings.retention_years)
     if not years:
         return
-    # An entry may have been made before its plan came here, by days at most.
-    came_before = datetime(on.year - min(years.values()) + 1, on.month, min(on.day, 28), tzinfo=UTC)
-    for query, place in ((_ended_exports(came_before), _EXPORT), (_plans_alone(came_before), _PLAN)):
+    entered_by = _years_after(on, -min(years.values()))
+    for query, place in ((_ended_exports(entered_by), _EXPORT), (_plans_alone(entered_by), _PLAN)):
         after = ""
         while True:
             with runtime.db.read() as session:
@@ -126,8 +125,8 @@ def purge(runtime: Runtime, on: date) -> Purge:
     return Purge(exports, plans, _purge_documents(runtime), tuple(unreadable))
 
 
-def _ended_exports(accepted_before: datetime) -> Select[*tuple[Any, ...]]:
-    """Return the query of what `_due` is given of the exports that have ended, were accepted before, and are not purged."""
+def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
+    """Return the query of what `_due` is given of the exports that have ended, may be entered by then, and are not purged."""
     return (
         select(
             _EXPORT,
@@ -142,12 +141,12 @@ def _ended_exports(accepted_before: datetime) -> Select[*tuple[Any, ...]]:
         .where(
             col(Export.purged_at).is_(None),
             col(Export.state).not_in(UNENDED),
-            col(Export.accepted_at) < accepted_before,
+            _may_be_entered(entered_by),
         )
     )
 
 
-def _plans_alone(registered_before: datetime) -> Select[*tuple[Any, ...]]:
+def _plans_alone(entered_by: date) -> Select[*tuple[Any, ...]]:
     """Return the query of the same of the plans that are there and of which no export is kept."""
     return select(
         literal(None),
@@ -159,9 +158,14 @@ def _plans_alone(registered_before: datetime) -> Select[*tuple[Any, ...]]:
         holds.of_plan(),
     ).where(
         col(PlanSnapshot.document) != keeping.PURGED,
-        col(PlanSnapshot.registered_at) < registered_before,
+        _may_be_entered(entered_by),
         ~_export_is_kept(_PLAN),
     )
+
+
+def _may_be_entered(by: date) -> ColumnElement[bool]:
+    # So that only plans are read that can be due. Of those from before the column was there it is not known.
+    return or_(col(PlanSnapshot.entry_on).is_(None), col(PlanSnapshot.entry_on) <= by)
 
 
 def _entered_at() -> ColumnElement[datetime]:

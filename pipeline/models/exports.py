@@ -24,6 +24,7 @@ class PlanSnapshot(SQLModel, table=True):
     test: bool = False  # what a test key sends is no plan of a live batch
     document: str = long_text()
     registered_at: datetime = written_at()
+    entry_on: date | None = None  # of the last of its units; None of a plan that an older version wrote
 
 
 class Export(SQLModel, table=True):

@@ -139,6 +139,38 @@ def test_shipment_that_comes_late_is_kept_from_the_day_on_which_its_entry_was_ma
     assert retention.purge(house.runtime, date(2033, 4, 6)).exports == 1
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_plan_that_comes_long_after_its_entry_is_due_when_its_own_years_are_over(
+    make_house: Callable[[str], House], database_url: str, *, known: bool
+) -> None:
+    house = make_house(database_url)
+    old = registered(house, plan("old", arrival="2020-02-29T18:00:00Z", export_country="MX"))
+    registered(house, plan("new", export_country="MX"))
+    export_id = executed(house, plan("executed", export_country="MX"))
+    # As if it had been accepted long after it was entered; today nobody would.
+    with house.runtime.db.write() as session:
+        kept = session.scalars(select(PlanSnapshot).where(col(PlanSnapshot.batch_id) == "executed")).one()
+        kept.document = kept.document.replace("2026-11-26T18", "2020-02-28T18")
+        kept.entry_on = date(2020, 2, 28)
+        if not known:  # a plan of an older version
+            session.execute(update(PlanSnapshot).values(entry_on=None))
+    assert due(house, date(2025, 2, 28)) == {}
+    assert due(house, date(2025, 3, 1)) == {export_id: ("US", None)}
+    assert due(house, date(2025, 3, 2)) == {export_id: ("US", None), old: ("US", None)}
+    assert retention.purge(house.runtime, date(2025, 3, 2)) == retention.Purge(
+        1, 1, len(rows(house, Artifact, export_id))
+    )
+
+
+def test_only_plans_that_can_be_due_are_read(house: House) -> None:
+    for name in ("one", "two"):
+        registered(house, plan(name))
+    with house.runtime.db.write() as session:
+        session.execute(update(PlanSnapshot).values(document="garbage"))
+    assert list(retention.due(house.runtime, date(2031, 11, 25))) == []
+    assert len(list(retention.due(house.runtime, date(2031, 11, 26)))) == 2
+
+
 def answered(house: House, export_id: str, rung: str, at: datetime) -> None:
     """Have the customs broker say so at that time."""
     with house.runtime.db.write() as session:

@@ -1,7 +1,11 @@
-"""Have SQLite refuse to replace what the log says: INSERT OR REPLACE takes the older row away, and no trigger sees it go."""
+"""What counts as evidence: SQLite refuses to replace what the log says, and each plan bears the day that its years begin.
+
+INSERT OR REPLACE takes the older row away, and no trigger sees it go.
+"""
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0017"
@@ -15,6 +19,8 @@ APPEND_ONLY = {"events": ("export_id", "seq"), "attempts": ("delivery_id", "numb
 
 def upgrade() -> None:
     """Apply."""
+    # Of a plan from before it is not known without reading it: nothing is written there.
+    op.add_column("plans", sa.Column("entry_on", sa.Date(), nullable=True))
     if op.get_bind().dialect.name != "sqlite":
         return
     for table, key in APPEND_ONLY.items():
@@ -28,7 +34,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take back."""
-    if op.get_bind().dialect.name != "sqlite":
-        return
-    for table in APPEND_ONLY:
-        op.execute(f"DROP TRIGGER {table}_no_replace")
+    if op.get_bind().dialect.name == "sqlite":
+        for table in APPEND_ONLY:
+            op.execute(f"DROP TRIGGER {table}_no_replace")
+    with op.batch_alter_table("plans") as batch_op:
+        batch_op.drop_column("entry_on")
