@@ -66,7 +66,12 @@ def _show(found: Survey, left: int, *, applied: bool) -> None:
     if restored:
         console.print(f"[green]✓[/] restored: {restored} of {len(found.damaged)} damaged exports", soft_wrap=True)
     if left:
-        remedy = "only a backup has the rest" if applied else "`exports rebuild --apply` restores what can be"
+        restorable = any(
+            one.refused is None and any(each.restorable for each in one.differences) for one in found.damaged
+        )
+        remedy = "what is left cannot be made again from log and plan"
+        if not applied:
+            remedy = "`exports rebuild --apply` restores what can be" if restorable else "nothing of it can be restored"
         console.print(f"[bold red]✗[/] {left} of {found.exports} exports are damaged; {remedy}", soft_wrap=True)
 
 

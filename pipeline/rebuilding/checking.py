@@ -238,13 +238,15 @@ def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Kn
             # A row that names another export is this one's all the same.
             _compare_row(found, row, actual or _by_key(session, row))
         for key in there:
+            stays = model in (Notification, Delivery) and not tried.isdisjoint(key)
             found.differs(
                 Difference(
                     table=str(model.__tablename__),
                     key=dict(zip(names, key, strict=True)),
                     kind="added",
-                    message="the log knows nothing of this row",
-                    restorable=not (model in (Notification, Delivery) and tried.intersection(key)),
+                    message="the log knows nothing of this row"
+                    + ("; it was tried, and tries are kept" if stays else ""),
+                    restorable=not stays,
                 ),
                 Row(model, dict(zip(names, key, strict=True))),
             )
@@ -328,13 +330,21 @@ def _compare_sayings(found: Rebuilt, told: History, sayings: Sayings) -> None:
             found.handed_off = stretch
         if stretch.intact:
             continue
+        owed, there = stretch.told.notifications, len(stretch.notifications)
+        if there > owed:
+            message = (
+                f"event {stretch.told.seq} owed {owed} messages, and {there} are there: which were added cannot be told"
+            )
+        elif there < owed:
+            message = f"event {stretch.told.seq} owed {owed} messages, of which {there} are there"
+        else:
+            message = f"of what event {stretch.told.seq} owed a message, or whom it was owed, is not as it was"
         found.differs(
             Difference(
                 table="notifications",
                 key={"export_id": told.export_id, "event": stretch.told.seq},
                 kind="changed",
-                message=f"what event {stretch.told.seq} owed, or to whom, is not as it was: "
-                f"{len(stretch.notifications)} of {stretch.told.notifications} messages are there",
+                message=message,
                 restorable=handed_off and not stretch.purged,
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.cells import MALFORMED, UNREADABLE, values
@@ -51,7 +51,10 @@ class Stretch:
 
 
 def stretches(told: History, sayings: Sayings) -> list[Stretch]:
-    """Return the stretches of the log in order; what is beyond them is in the last, which then does not hold."""
+    """Return the stretches of the log in order; what is beyond them is in the last, which then does not hold.
+
+    A message is in none where a stretch has one too many and fits its digest without that one.
+    """
     by_notification: dict[str, list[Delivery]] = defaultdict(list)
     for row in sayings.deliveries:
         by_notification[row.notification_id].append(row)
@@ -61,8 +64,22 @@ def stretches(told: History, sayings: Sayings) -> list[Stretch]:
         last = each is told.told[-1]
         rows = [row for row in sayings.notifications if _between(row.position, first, None if last else following)]
         deliveries = [delivery for row in rows for delivery in by_notification[row.id]]
-        found.append(Stretch(each, first, rows, deliveries, purged=told.purged_at is not None))
+        found.append(_proven(Stretch(each, first, rows, deliveries, purged=told.purged_at is not None)))
         first = following
+    return found
+
+
+def _proven(found: Stretch) -> Stretch:
+    if found.purged or len(found.notifications) != found.told.notifications + 1:
+        return found
+    for added in found.notifications:
+        rest = replace(
+            found,
+            notifications=[row for row in found.notifications if row is not added],
+            deliveries=[row for row in found.deliveries if row.notification_id != added.id],
+        )
+        if rest.intact:
+            return rest
     return found
 
 

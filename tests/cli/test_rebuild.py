@@ -72,8 +72,17 @@ def test_damage_is_named_then_restored(damaged: Damaged) -> None:
 def test_what_cannot_be_restored_is_left_and_said(damaged: Damaged) -> None:
     executed(damaged.house)
     damaged.write(update(Export).values(findings=[{"rule": "V01"}]))
+    code, shown = damaged.run("--check")
+    assert (code, "nothing of it can be restored" in shown, "--apply" in shown) == (1, True, False)
     code, shown = damaged.run("--apply")
-    assert (code, "only a backup has the rest" in shown) == (1, True)
+    assert (code, "what is left cannot be made again" in shown, "only a backup has them" in shown) == (1, True, True)
+
+
+def test_what_is_refused_is_said_to_be_refused(damaged: Damaged) -> None:
+    executed(damaged.house)
+    damaged.write(update(Export).values(next_seq=1000))
+    code, shown = damaged.run("--check")
+    assert (code, "refused" in shown, "nothing of it can be restored" in shown) == (1, True, True)
 
 
 def test_no_such_export(damaged: Damaged) -> None:

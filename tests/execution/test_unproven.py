@@ -16,6 +16,7 @@ from pipeline.execution import NOTIFY
 from pipeline.models import (
     Acknowledgement,
     Artifact,
+    Attempt,
     BrokerSubmission,
     Delivery,
     Event,
@@ -148,6 +149,51 @@ def test_restoring_is_in_the_log(house: House) -> None:
         event = session.scalars(select(Event).where(col(Event.type) == "ROWS_RESTORED")).one()
     assert (event.actor, event.data) == ("rebuild", {"tables": {"packages": {"changed": packages}}})
     assert differences(house, export_id) == []
+
+
+def added(house: House, export_id: str, *, messages: int, tried: bool = False) -> None:
+    """Add messages that nobody owed, each to somebody to whom something is owed."""
+    with house.runtime.db.write() as session:
+        said = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).first()
+        owed_to = session.scalars(select(Delivery).where(col(Delivery.export_id) == export_id)).first()
+        assert said is not None
+        assert owed_to is not None
+        for place in range(messages):
+            name = f"msg_{place}"
+            session.add(Notification(**{**said.model_dump(), "id": name, "data": "{}"}))
+            session.flush()
+            of_it = {"id": f"dlv_{place}", "notification_id": name, "attempts": int(tried)}
+            session.add(Delivery(**{**owed_to.model_dump(), **of_it}))
+            session.flush()
+            if tried:
+                session.add(Attempt(delivery_id=f"dlv_{place}", number=1, outcome="delivered", duration_ms=1))
+
+
+@pytest.mark.parametrize("tried", [False, True])
+def test_message_that_was_added_is_told_by_the_digest_and_taken_away_unless_it_was_sent(
+    either: House, *, tried: bool
+) -> None:
+    export_id = lived(either)
+    before = content(either)
+    added(either, export_id, messages=1, tried=tried)
+    (one,) = rebuilding.survey(either.runtime, apply=True).damaged
+    assert {(d.table, d.kind, d.restorable) for d in one.differences} == {
+        ("notifications", "added", not tried),
+        ("deliveries", "added", not tried),
+    }
+    assert one.left is not None
+    assert one.left.intact != tried
+    assert (content(either) == before) != tried
+    assert all("it was tried, and tries are kept" in d.message for d in one.left.differences)
+
+
+def test_messages_of_which_it_cannot_be_told_which_were_added_are_left(house: House) -> None:
+    export_id = lived(house)
+    added(house, export_id, messages=2)
+    (one,) = rebuilding.survey(house.runtime, apply=True).damaged
+    assert one.left is not None
+    (left,) = (d for d in one.left.differences if d.table == "notifications")
+    assert "are there: which were added cannot be told" in left.message
 
 
 # What a purge leaves
