@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
 from config.logs import configure_logs
+from pipeline import readiness
 from pipeline.api import (
     acknowledgements,
     answers,
@@ -30,6 +31,7 @@ from pipeline.api.contract import add_contract
 from pipeline.api.dependencies import Keys, Launcher
 from pipeline.api.envelope import Envelope, Measures
 from pipeline.api.gauges import Work
+from pipeline.api.lately import Lately
 from pipeline.api.problems import add_problem_handlers
 from pipeline.console import pages, reference
 from pipeline.console import partners as partner_pages
@@ -75,6 +77,7 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
     app.state.keys = Keys(runtime.settings.rate_limit_per_minute)
     app.state.links = Keys(answers.REQUESTS_PER_MINUTE)
     app.state.registry = registry
+    app.state.parts = Lately(lambda: readiness.parts(runtime), most_seconds=system.READY_SECONDS)
     # The last one added is the outermost.
     bounds = runtime.settings
     app.add_middleware(Patience)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import structlog
 from prometheus_client.core import GaugeMetricFamily
@@ -15,6 +12,7 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from pipeline import breaker, tenancy
+from pipeline.api.lately import Lately
 from pipeline.errors import DatabaseBusy
 from pipeline.models import BrokerSubmission, Delivery, Export, PartnerChannel, Step
 from pipeline.runtime import Runtime
@@ -24,35 +22,25 @@ from pipeline.tenancy import EVERYBODY
 log = structlog.get_logger(__name__)
 
 
-#: Counting reads all rows, and whoever reaches the port may ask for it: what was counted is told again for so many times as
-#: long as counting took, so that it has a fifth of one connection's time at the most.
-KEPT_TIMES: Final = 4
-
-
 class Work(Collector):
     """Exports, steps and deliveries by state, endpoints that are rested, handoffs that are late."""
 
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
-        self._runtime, self._clock = runtime, clock
-        self._counting = threading.Lock()
-        self._counted: Sequence[GaugeMetricFamily] = ()
-        self._until = -math.inf
+        self._runtime = runtime
+        # Counting reads all rows, and whoever reaches the port may ask for it.
+        self._counts = Lately(self._count, clock=clock)
 
     def describe(self) -> Sequence[GaugeMetricFamily]:
         """Return nothing, so that registering asks no database."""
         return ()
 
     def collect(self) -> Sequence[GaugeMetricFamily]:
-        """Return the counts; without a database, none. Who asks while another has them counted is told the last ones."""
-        began = self._clock()
-        if began >= self._until and self._counting.acquire(blocking=False):
-            try:
-                self._counted = self._count()
-                ended = self._clock()
-                self._until = ended + KEPT_TIMES * (ended - began) if self._counted else -math.inf
-            finally:
-                self._counting.release()
-        return self._counted
+        """Return the counts; without a database, none."""
+        try:
+            return self._counts.told()
+        except DatabaseBusy:
+            log.warning("work_not_counted")
+            return ()
 
     def _count(self) -> list[GaugeMetricFamily]:
         counted = (
@@ -61,37 +49,29 @@ class Work(Collector):
             ("exports_deliveries", "Deliveries", Delivery.state),
         )
         families: list[GaugeMetricFamily] = []
-        try:
-            with tenancy.acting_for(EVERYBODY), self._runtime.db.read() as session:
-                for name, noun, state in counted:
-                    family = GaugeMetricFamily(name, f"{noun} by state", labels=["state"])
-                    for value, count in session.execute(select(state, func.count()).group_by(col(state))).all():
-                        family.add_metric([value], count)
-                    families.append(family)
-                aside = session.scalar(select(func.count()).select_from(Export).where(col(Export.quarantined)))
-                families.append(
-                    GaugeMetricFamily("exports_quarantined", "Exports that broke what worked on them", aside)
+        with tenancy.acting_for(EVERYBODY), self._runtime.db.read() as session:
+            for name, noun, state in counted:
+                family = GaugeMetricFamily(name, f"{noun} by state", labels=["state"])
+                for value, count in session.execute(select(state, func.count()).group_by(col(state))).all():
+                    family.add_metric([value], count)
+                families.append(family)
+            aside = session.scalar(select(func.count()).select_from(Export).where(col(Export.quarantined)))
+            families.append(GaugeMetricFamily("exports_quarantined", "Exports that broke what worked on them", aside))
+            put_off = select(func.count()).select_from(Step)
+            put_off = put_off.where(col(Step.state) == StepState.OWED.value, col(Step.error).is_not(None))
+            families.append(
+                GaugeMetricFamily(
+                    "exports_steps_put_off", "Steps that failed and are repeated", session.scalar(put_off)
                 )
-                put_off = select(func.count()).select_from(Step)
-                put_off = put_off.where(col(Step.state) == StepState.OWED.value, col(Step.error).is_not(None))
-                families.append(
-                    GaugeMetricFamily(
-                        "exports_steps_put_off", "Steps that failed and are repeated", session.scalar(put_off)
-                    )
-                )
-                resting = session.scalar(select(func.count()).select_from(PartnerChannel).where(breaker.resting()))
-                families.append(
-                    GaugeMetricFamily("exports_endpoints_resting", "Endpoints that the circuit breaker rests", resting)
-                )
-                late = (
-                    select(func.count())
-                    .select_from(BrokerSubmission)
-                    .where(col(BrokerSubmission.overdue_at).is_not(None))
-                )
-                families.append(
-                    GaugeMetricFamily("exports_handoffs_overdue", "Handoffs whose rung is late", session.scalar(late))
-                )
-        except DatabaseBusy:
-            log.warning("work_not_counted")
-            return []
+            )
+            resting = session.scalar(select(func.count()).select_from(PartnerChannel).where(breaker.resting()))
+            families.append(
+                GaugeMetricFamily("exports_endpoints_resting", "Endpoints that the circuit breaker rests", resting)
+            )
+            late = (
+                select(func.count()).select_from(BrokerSubmission).where(col(BrokerSubmission.overdue_at).is_not(None))
+            )
+            families.append(
+                GaugeMetricFamily("exports_handoffs_overdue", "Handoffs whose rung is late", session.scalar(late))
+            )
         return families

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,11 +11,16 @@ from starlette.responses import Response
 
 from pipeline import readiness
 from pipeline.api.dependencies import Reader, RuntimeDep
+from pipeline.api.lately import Lately
 from pipeline.api.refusals import refusals
 from pipeline.contracts import asyncapi
 from pipeline.contracts.published import PUBLISHED, json_schema
 from pipeline.errors import NotFound, NotReady
+from pipeline.readiness import Part
 from pipeline.schemas.health import Health, PartView
+
+#: For how long `/readyz`, which needs no key, may be answered with what was found before.
+READY_SECONDS: Final = 1.0
 
 router = APIRouter(tags=["system"])
 
@@ -27,9 +32,10 @@ async def alive() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=refusals())
-def ready(runtime: RuntimeDep) -> dict[str, str]:
+def ready(request: Request) -> dict[str, str]:
     """Answer whether work put here now is done: 503 names the part that fails."""
-    failing = [part for part in readiness.parts(runtime) if not part.ok]
+    parts: Lately[list[Part]] = request.app.state.parts
+    failing = [part for part in parts.told() if not part.ok]
     if failing:
         raise NotReady(
             "; ".join(f"{part.name}: {part.message}" for part in failing),
