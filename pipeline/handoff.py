@@ -207,16 +207,8 @@ def _superseded(session: Session, context: StepContext) -> messages.SupersededHa
 
 
 def _notices(context: StepContext, found: _Found, broker: Recipient, submission_id: str, base: str) -> Iterator[Notice]:
-    about: dict[str, Any] = {
-        "export_id": context.export_id,
-        "batch_id": context.batch_id,
-        "revision": context.revision,
-        "test": context.test,
-        "plan_hash": context.plan_hash,
-        "treatment_digest": context.treatment_digest,
-    }
     ready = messages.HandoffReady(
-        **about,
+        **notifications.about(context),
         submission_id=submission_id,
         supersedes=found.supersedes,
         acknowledgement_url=f"{base}/api/broker-submissions/{submission_id}/acknowledgements",
@@ -224,9 +216,9 @@ def _notices(context: StepContext, found: _Found, broker: Recipient, submission_
         units=[_handed_unit(row, unit, found, broker, base) for row, unit in found.units],
     )
     yield Notice(BROKER, MessageType.HANDOFF_READY, submission_id, ready)
-    yield from _package_notices(about, found)
+    yield from _package_notices(context, found)
     executed = messages.ExportExecuted(
-        **about,
+        **notifications.about(context),
         customs_packages=[
             messages.CustomsPackageRef(
                 unit_ref=row.unit_ref,
@@ -290,7 +282,7 @@ def _link(artifact: Artifact, base: str) -> messages.ArtifactLink:
     )
 
 
-def _package_notices(about: Mapping[str, Any], found: _Found) -> Iterator[Notice]:
+def _package_notices(context: StepContext, found: _Found) -> Iterator[Notice]:
     planned = {(row.unit_no, package.package_ref): package for row, unit in found.units for package in unit.packages}
     skus = {(row.unit_no, line.line_ref): line.sku for row, unit in found.units for line in unit.lines}
     rows = {row.unit_no: row for row, _ in found.units}
@@ -301,8 +293,8 @@ def _package_notices(about: Mapping[str, Any], found: _Found) -> Iterator[Notice
     for unit_no, package_ref, sscc in found.packages:
         row, package = rows[unit_no], planned[unit_no, package_ref]
         message = messages.PackageRecorded(
-            **about,
-            version=about["revision"],
+            **notifications.about(context),
+            version=context.revision,
             unit_ref=row.unit_ref,
             customs_package_id=row.customs_package_id,
             customs_package_number=_number(row),

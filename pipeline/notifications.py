@@ -206,15 +206,22 @@ def cancel_unsent(session: Session, export_id: str) -> None:
     )
 
 
+def about(of: Export | StepContext) -> dict[str, Any]:
+    """Return what every message says of its export: the fields of AboutExport."""
+    return {
+        "export_id": of.id if isinstance(of, Export) else of.export_id,
+        "batch_id": of.batch_id,
+        "revision": of.revision,
+        "test": of.test,
+        "plan_hash": of.plan_hash,
+        "treatment_digest": of.treatment_digest,
+    }
+
+
 def failed(session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool) -> Told:
     """Owe the operators that the export has failed, in the transaction that says so."""
     message = ExportFailed(
-        export_id=context.export_id,
-        batch_id=context.batch_id,
-        revision=context.revision,
-        test=context.test,
-        plan_hash=context.plan_hash,
-        treatment_digest=context.treatment_digest,
+        **about(context),
         step=context.step,
         reason=failure,
         attempts=attempts,
@@ -251,12 +258,7 @@ def dead(session: Session, lane: Lane, given_up: Sequence[DeadDelivery]) -> Told
             MessageType.DELIVERY_DEAD,
             f"{each.delivery_id}/{each.attempts}",
             DeliveryDead(
-                export_id=export.id,
-                batch_id=export.batch_id,
-                revision=export.revision,
-                test=export.test,
-                plan_hash=export.plan_hash,
-                treatment_digest=export.treatment_digest,
+                **about(export),
                 delivery_id=each.delivery_id,
                 notification_id=each.notification_id,
                 audience=each.audience,
@@ -290,12 +292,7 @@ def overdue(session: Session, late: LateRung) -> Told:
     """Owe the operators that the customs broker has not said in time what it has to say."""
     export = session.get_one(Export, late.export_id)
     message = HandoffOverdue(
-        export_id=export.id,
-        batch_id=export.batch_id,
-        revision=export.revision,
-        test=export.test,
-        plan_hash=export.plan_hash,
-        treatment_digest=export.treatment_digest,
+        **about(export),
         submission_id=late.submission_id,
         partner_id=late.partner_id,
         channel=late.channel,
@@ -317,12 +314,7 @@ def answered(session: Session, submission: BrokerSubmission, answer: Acknowledge
     """
     export = session.get_one(Export, submission.export_id)
     message = HandoffAnswered(
-        export_id=export.id,
-        batch_id=export.batch_id,
-        revision=export.revision,
-        test=export.test,
-        plan_hash=export.plan_hash,
-        treatment_digest=export.treatment_digest,
+        **about(export),
         submission_id=submission.id,
         partner_id=submission.partner_id,
         channel=submission.channel,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import or_, select, update
 from sqlmodel import Session, col
@@ -63,7 +63,7 @@ def cancelled(session: Session, export: Export) -> Told:
         partners.setdefault(audience, set()).add(partner_id)
     before = None if export.supersedes_id is None else session.get_one(Export, export.supersedes_id)
     message = messages.ExportCancelled(
-        **_about(export),
+        **notifications.about(export),
         supersedes=None if before is None else messages.RevisionRef(export_id=before.id, revision=before.revision),
         inspect=f"/api/exports/{export.id}",
     )
@@ -112,7 +112,7 @@ def _handoffs(session: Session, old: Export, by: messages.RevisionRef, told: _He
         select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == old.id)
     ):
         message = messages.HandoffSuperseded(
-            **_about(old),
+            **notifications.about(old),
             submission_id=submission_id,
             notification_ids=sorted(told.messages[BROKER]),
             customs_packages=list(units.values()),
@@ -126,7 +126,6 @@ def _packages(
 ) -> Iterator[Notice]:
     if not told.messages[WAREHOUSE]:
         return
-    about = _about(old)
     units = _units(session, old.id)
     for unit_no, package_ref, sscc, lpn in session.execute(
         select(col(Package.unit_no), col(Package.package_ref), col(Package.sscc), col(Package.lpn))
@@ -139,7 +138,7 @@ def _packages(
         if recorded not in told.messages[WAREHOUSE]:
             continue
         message = messages.PackageSuperseded(
-            **about,
+            **notifications.about(old),
             version=old.revision,
             notification_ids=[recorded],
             unit_ref=unit.unit_ref,
@@ -168,15 +167,4 @@ def _units(session: Session, export_id: str) -> dict[int, messages.CustomsPackag
     return {
         unit_no: messages.CustomsPackageRef(unit_ref=ref, customs_package_id=package_id, package_number=number)
         for unit_no, ref, package_id, number in rows
-    }
-
-
-def _about(export: Export) -> dict[str, Any]:
-    return {
-        "export_id": export.id,
-        "batch_id": export.batch_id,
-        "revision": export.revision,
-        "test": export.test,
-        "plan_hash": export.plan_hash,
-        "treatment_digest": export.treatment_digest,
     }
