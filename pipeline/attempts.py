@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
@@ -91,7 +91,9 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
                 happened[-1] = replace(happened[-1], data={**happened[-1].data, **told.fact})
             recorded = Recorded(put_off=pause is not None, dead=pause is None, wakes=tuple(told.lanes))
             _guarded(session, untried, _RELEASED, pause=pause or 0)
-            if pause is None and isinstance(sent.failure, ChannelUnavailable):
+            if pause is not None:
+                _put_off_behind(session, claimed, pause)
+            elif isinstance(sent.failure, ChannelUnavailable):
                 _last_tries(session, lane, runtime.settings)
         else:
             _guarded(session, untried, _RELEASED, pause=0)
@@ -234,18 +236,33 @@ def _not_taken(
     return [*happened, NewEvent(EventType.DELIVERY_DEAD, fact)]
 
 
+def _put_off_behind(session: Session, claimed: Claim, pause: float) -> None:
+    """Put off what waits in the lane beyond what was claimed: sweeps would look at all of it until the next try."""
+    beyond = col(Delivery.id).not_in([each.id for each in claimed.owed])
+    session.execute(
+        update(Delivery)
+        .where(*_waiting_in(claimed.lane), beyond, col(Delivery.due_at) < database_now(pause))
+        .values(due_at=database_now(pause), stalled_since=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def _last_tries(session: Session, lane: Lane, settings: Settings) -> None:
     """Leave what waits in the lane one try each: the endpoint has had the whole schedule, and would have it again for each."""
     session.execute(
         update(Delivery)
-        .where(
-            col(Delivery.export_id) == lane.export_id,
-            col(Delivery.partner_id) == lane.partner_id,
-            col(Delivery.channel) == lane.channel,
-            col(Delivery.state) == DeliveryState.PENDING.value,
-        )
+        .where(*_waiting_in(lane))
         .values(attempts_forgiven=col(Delivery.attempts) - len(settings.delivery_schedule_seconds))
         .execution_options(synchronize_session=False)
+    )
+
+
+def _waiting_in(lane: Lane) -> tuple[ColumnElement[bool], ...]:
+    return (
+        col(Delivery.export_id) == lane.export_id,
+        col(Delivery.partner_id) == lane.partner_id,
+        col(Delivery.channel) == lane.channel,
+        col(Delivery.state) == DeliveryState.PENDING.value,
     )
 
 

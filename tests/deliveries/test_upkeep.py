@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import update
@@ -102,6 +102,7 @@ def test_lane_whose_first_message_waits_for_its_next_try_is_left_alone_until_the
     export = hooked(runtime, endpoint(Script(500), Script()).url)
     assert deliver(runtime, export).put_off == 1
     before = due_instants(runtime, export)
+    assert before == [clock.now + timedelta(seconds=300)] * 3, "no sweep need look at what waits behind it"
     clock.pass_seconds(299)
     assert lane_of(export) not in due(runtime)
     assert due_instants(runtime, export) == before
