@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from pipeline import patience
 from pipeline.errors import DatabaseBusy
 
 log = structlog.get_logger(__name__)
@@ -93,7 +94,11 @@ class Keeper:
 
     def _run(self) -> None:
         while True:
-            for lease in self._due():
+            due = self._due()
+            # They are renewed one after another: those that have to wait for a lock wait no longer than this together, so
+            # that none of the others runs out meanwhile.
+            patience.wait_at_most(min(lease.seconds for lease in due) / 3)
+            for lease in due:
                 lease.renew_unless_ended()
 
     def _due(self) -> list[Lease]:

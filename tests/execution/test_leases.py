@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 
+from pipeline import patience
 from pipeline.errors import DatabaseBusy
 from pipeline.leases import Keeper
 
@@ -69,6 +71,30 @@ def test_renewal_that_fails_is_tried_again_and_stops_no_other() -> None:
     )
     with keeper.kept(SECONDS, busy), keeper.kept(SECONDS, broken), keeper.kept(SECONDS, sound):
         assert all(each.wait_for(2) for each in (busy, broken, sound))
+
+
+class Locked(Renewals):
+    """Waits for a lock on its row for as long as it may."""
+
+    def __init__(self) -> None:
+        super().__init__(DatabaseBusy("another has the lock"))
+        self.released = threading.Event()
+
+    def __call__(self) -> bool:
+        self.released.wait(patience.seconds_left(LONG))
+        return super().__call__()
+
+
+def test_renewal_that_waits_for_a_lock_holds_up_no_other_past_its_lease() -> None:
+    keeper, sound = Keeper(), Renewals()
+    several = [Locked() for _ in range(3)]
+    with ExitStack() as held:
+        for locked in several:
+            held.enter_context(keeper.kept(SECONDS, locked))
+            held.callback(locked.released.set)
+        lease = held.enter_context(keeper.kept(SECONDS, sound))
+        assert sound.wait_for(3)
+        assert not lease.lost
 
 
 def test_one_thread_keeps_every_lease() -> None:
