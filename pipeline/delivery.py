@@ -352,7 +352,12 @@ def _views(
     tries: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in session.scalars(
         select(Attempt)
-        .where(col(Attempt.delivery_id).in_([row.id for row, _ in rows]))
+        .join(Delivery, col(Delivery.id) == col(Attempt.delivery_id))
+        # They are numbered as they are counted: of a message that was resent again and again none but the newest is read.
+        .where(
+            col(Delivery.id).in_([row.id for row, _ in rows]),
+            col(Attempt.number) > col(Delivery.attempts) - most_tries,
+        )
         .order_by(col(Attempt.delivery_id), col(Attempt.number).desc())
     ):
         tries[attempt.delivery_id].append(attempt)
@@ -382,7 +387,7 @@ def _views(
                     duration_ms=each.duration_ms,
                     at=each.at,
                 )
-                for each in tries[row.id][:most_tries]
+                for each in tries[row.id]
             ],
         )
         for row, event_type in rows

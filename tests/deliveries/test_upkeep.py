@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 from sqlmodel import col, select
 
 from pipeline import delivery, lanes, notifications, partners
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
-from pipeline.models import BrokerSubmission, Delivery
+from pipeline.models import Attempt, BrokerSubmission, Delivery
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from tests import builders
@@ -199,6 +199,29 @@ def test_the_list_pages_through_every_delivery_once(opened: OpenRuntime, endpoin
     assert len(seen) == len(set(seen)) == 7
     assert seen == sorted(seen, reverse=True)
     assert delivery.listed(runtime, "acc_other").items == []
+
+
+def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime = opened()
+    export = hooked(runtime, endpoint().url, packages=2)
+    deliver(runtime, export)
+    (first, second) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    for _ in range(22):
+        delivery.resend(runtime, builders.ACCOUNT, first.id, "key_1")
+        deliver(runtime, export)
+    read: list[int] = []
+
+    def loaded(attempt: Attempt, _: object) -> None:
+        read.append(attempt.number)
+
+    event.listen(Attempt, "load", loaded)
+    try:
+        page = delivery.listed(runtime, builders.ACCOUNT, partner_id=lane_of(export).partner_id)
+    finally:
+        event.remove(Attempt, "load", loaded)
+    shown = {each.id: [tried.number for tried in each.tries] for each in page.items}
+    assert shown == {first.id: [*range(23, 3, -1)], second.id: [1]}
+    assert len(read) == 21
 
 
 def test_a_cancelled_delivery_is_not_sent(opened: OpenRuntime, endpoint: Start) -> None:
