@@ -20,8 +20,8 @@ from config.celery import app
 from config.queues import ANSWER_SECONDS, WAKE_UPS
 from pipeline import stopping
 from pipeline.claims import EXPORT_LEVEL
-from pipeline.delivery import Lane
 from pipeline.execution import NOTIFY, SPECS, STEPS, Outcome, Wake
+from pipeline.notifications import Lane
 from pipeline.polling import Inquiry
 
 log = structlog.get_logger(__name__)

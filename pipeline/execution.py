@@ -32,6 +32,7 @@ from pipeline.db import changed, database_now, statement_now, table
 from pipeline.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
+from pipeline.lanes import due_lanes
 from pipeline.models import Export, Step
 from pipeline.moves import move
 from pipeline.notifications import Lane
@@ -308,7 +309,7 @@ def _released(session: Session, export_id: str) -> list[Wake]:
     return _of(notifications.release(session, export_id))
 
 
-def _of(lanes: Iterable[delivery.Lane]) -> list[Wake]:
+def _of(lanes: Iterable[Lane]) -> list[Wake]:
     return [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
 
 
@@ -351,6 +352,6 @@ def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None 
             )
             .returning(col(Step.export_id), col(Step.unit_no), col(Step.name))
         ).all()
-        found = delivery.due_lanes(session, settings, settings.sweep_limit if lanes is None else lanes)
+        found = due_lanes(session, settings, settings.sweep_limit if lanes is None else lanes)
         failpoint("sweep.mid")
     return [Wake(*row) for row in rows] + _of(found)

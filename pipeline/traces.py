@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from pipeline import delivery, inspection, lanes, sandbox
+from pipeline import inspection, lanes, sandbox
 from pipeline.errors import NotFound
+from pipeline.inspection import deliveries
 from pipeline.models import Export, Notification
 from pipeline.runtime import Runtime
 from pipeline.schemas.envelope import CloudEventEnvelope
@@ -45,7 +46,7 @@ def read(runtime: Runtime, account_id: str, notification_id: str) -> Notificatio
             event=CloudEventEnvelope.model_validate(
                 json.loads(lanes.cloud_event(runtime.settings, said, export.trace_parent))
             ),
-            deliveries=delivery.of_notification(session, said),
+            deliveries=deliveries.of_notification(session, said),
             sandbox=sandbox.received_as(session, account_id, said.id),
             broker_submission=submission,
         )

@@ -69,7 +69,7 @@ def test_bandit_sees_what_it_should(tmp_path: Path) -> None:
 #: What may be handed a statement that is no literal, and why it holds no text of a caller.
 COMPOSED: Final = {
     "pipeline/db.py": "BEGIN, and whose rows are seen, quoted by psycopg",
-    "pipeline/delivery.py": "a state of our own, written out for an index",
+    "pipeline/inspection/deliveries.py": "a state of our own, written out for an index",
     "pipeline/migrations/walls.py": "names of our own tables, from the models",
 }
 

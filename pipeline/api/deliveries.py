@@ -12,6 +12,7 @@ from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
 from pipeline.execution import Wake
+from pipeline.inspection import deliveries
 from pipeline.schemas.partners import DeliveryPage, DeliveryView
 from pipeline.schemas.reading import Parsed
 from pipeline.schemas.replays import ReplayReport, ReplayRequest
@@ -31,7 +32,7 @@ def list_deliveries(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> DeliveryPage:
     """List the account's deliveries, newest first, each with its latest tries."""
-    return delivery.listed(
+    return deliveries.listed(
         runtime,
         caller.account_id,
         state=state,
@@ -45,7 +46,7 @@ def list_deliveries(
 @router.get("/api/deliveries/{id}", response_model=DeliveryView, responses=LOOKING)
 def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:  # noqa: A002 - the contract's name
     """Return one delivery with its latest tries."""
-    return delivery.get(runtime, caller.account_id, id)
+    return deliveries.get(runtime, caller.account_id, id)
 
 
 @router.post("/api/deliveries/{id}/resend", status_code=202, response_model=DeliveryView, responses=refusals(404, 409))

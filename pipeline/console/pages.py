@@ -9,14 +9,14 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline import delivery, inspection, sandbox
+from pipeline import inspection, sandbox
 from pipeline.accounts import Caller, note_use
 from pipeline.console import facts, reach
 from pipeline.console.forms import check_own_page, fields_of
 from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in
 from pipeline.documents.render import TEMPLATES, render
 from pipeline.errors import NotFound, Refused
-from pipeline.inspection import Filter
+from pipeline.inspection import Filter, deliveries
 from pipeline.runtime import Runtime
 from pipeline.states import ExportState
 
@@ -116,15 +116,15 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
             export = inspection.read(session, caller.account_id, id, test=caller.test)
     except NotFound as missing:
         return page(render("console/missing.html", account=caller.account_id, message=missing.message), 404)
-    deliveries = delivery.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
+    owed = deliveries.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
     return page(
         render(
             "console/export.html",
             account=caller.account_id,
             export=export,
             page=facts.page(export),
-            deliveries=[reach.delivery(each) for each in deliveries.items],
-            more_deliveries=deliveries.next_cursor is not None,
+            deliveries=[reach.delivery(each) for each in owed.items],
+            more_deliveries=owed.next_cursor is not None,
         )
     )
 

@@ -19,6 +19,7 @@ from pipeline.console.session import COOKIE, token_of
 from pipeline.documents.render import render
 from pipeline.errors import Refused
 from pipeline.execution import Wake
+from pipeline.inspection import deliveries
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from pipeline.schemas.replays import ReplayRequest
@@ -51,7 +52,7 @@ def show_partners(request: Request) -> Response:
     runtime, caller = runtime_of(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
-    dead = delivery.dead_letters(runtime, caller.account_id)
+    dead = deliveries.dead_letters(runtime, caller.account_id)
     rows = [reach.row(each, dead.get(each.id, 0)) for each in partners.listed(runtime, caller.account_id)]
     return page(render("console/partners.html", account=caller.account_id, partners=rows))
 
@@ -89,7 +90,7 @@ def show_deliveries(
     runtime, caller = runtime_of(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
-    found = delivery.listed(runtime, caller.account_id, state=state, partner_id=partner, after=cursor, limit=_PAGE)
+    found = deliveries.listed(runtime, caller.account_id, state=state, partner_id=partner, after=cursor, limit=_PAGE)
     return page(
         render(
             "console/deliveries.html",
@@ -183,7 +184,7 @@ def _partner(
     shown = partners.get(runtime, caller.account_id, partner_id)
     with runtime.db.read() as session:
         health = breaker.health_of(session, caller.account_id, partner_id)
-    dead = delivery.listed(runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE)
+    dead = deliveries.listed(runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE)
     html = render(
         "console/partner.html",
         account=caller.account_id,
@@ -202,7 +203,7 @@ def _partner(
 def _delivery(
     runtime: Runtime, request: Request, caller: Caller, delivery_id: str, *, refusal: Refused | None = None
 ) -> Response:
-    shown = reach.delivery(delivery.get(runtime, caller.account_id, delivery_id))
+    shown = reach.delivery(deliveries.get(runtime, caller.account_id, delivery_id))
     html = render(
         "console/delivery.html",
         account=caller.account_id,

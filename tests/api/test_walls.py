@@ -13,9 +13,10 @@ from sqlalchemy.exc import ProgrammingError
 from sqlmodel import SQLModel
 
 from config.settings import Settings
-from pipeline import accounts, delivery, doctor, inspection, migrations, partners, sandbox, tenancy, waivers
+from pipeline import accounts, doctor, inspection, migrations, partners, sandbox, tenancy, waivers
 from pipeline.channels.webhook import signed
 from pipeline.db import Database, changed
+from pipeline.inspection import deliveries
 from pipeline.migrations import walls
 from pipeline.models import LegalHold, SandboxHandoff, Waiver
 from pipeline.runtime import Runtime
@@ -199,7 +200,7 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
 
     asked: list[Callable[[str], object]] = [
         exports,
-        lambda whose: delivery.listed(runtime, whose, limit=50).items,
+        lambda whose: deliveries.listed(runtime, whose, limit=50).items,
         lambda whose: sandbox.received(runtime, whose).items,
         lambda whose: partners.listed(runtime, whose),
         lambda whose: waivers.listed(runtime, whose),

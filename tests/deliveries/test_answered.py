@@ -9,6 +9,7 @@ import pytest
 from sqlmodel import col, select
 
 from pipeline import acknowledgements, delivery, inspection, notifications
+from pipeline.lanes import due_lanes
 from pipeline.models import BrokerSubmission, Delivery, Notification
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody
@@ -51,7 +52,7 @@ def told(runtime: Runtime) -> list[dict[str, Any]]:
 
 def lanes(runtime: Runtime) -> list[notifications.Lane]:
     with runtime.db.write() as session:
-        return delivery.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
+        return due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
 
 
 @pytest.mark.parametrize("rung", ["rejected", "query", "held"])

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from pipeline import delivery
 from pipeline.breaker import Health, Limits, after
+from pipeline.lanes import due_lanes
 from pipeline.models import PartnerChannel
 from pipeline.runtime import Runtime
 from tests import builders
@@ -147,7 +148,7 @@ def deliver_lane(runtime: Runtime, export: exports.Ready) -> delivery.DeliveryRe
 
 def due(runtime: Runtime, made: list[exports.Ready]) -> list[str]:
     with runtime.db.write() as session:
-        lanes = delivery.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
+        lanes = due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
     return [lane.export_id for lane in lanes if lane.channel == "webhook"]
 
 

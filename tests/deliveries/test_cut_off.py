@@ -17,6 +17,7 @@ from sqlmodel import col, select
 from pipeline import delivery, lanes, notifications
 from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.db import database_now
+from pipeline.inspection import deliveries
 from pipeline.models import Delivery, Notification
 from pipeline.runtime import Runtime
 from tests import builders
@@ -49,7 +50,7 @@ def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(opened:
     assert states(runtime, export) == [("pending", 1), ("pending", 0), ("pending", 0)]
     assert [(each.outcome, each.status) for each in attempts(runtime)] == [("failed", "SecretUnreadable")]
     (first, *_) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
-    view = delivery.get(runtime, builders.ACCOUNT, first.id)
+    view = deliveries.get(runtime, builders.ACCOUNT, first.id)
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.error)
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.remedy)
 
@@ -109,7 +110,7 @@ def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_
     clock.pass_seconds(1)
     assert deliver(runtime, export).dead == 1
     assert states(runtime, export) == [("delivered", 1), ("dead", 3), ("delivered", 1)]
-    tried = delivery.get(runtime, builders.ACCOUNT, bad.id)
+    tried = deliveries.get(runtime, builders.ACCOUNT, bad.id)
     assert [(each.outcome, each.status) for each in tried.tries] == [("failed", "MessageNotMade")] * 3
     assert tried.error == "RuntimeError as the message was made", "what it says may be a fact of the plan"
 
@@ -186,7 +187,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
         for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
         if each.state == "dead"
     )
-    view = delivery.get(runtime, builders.ACCOUNT, given_up.id)
+    view = deliveries.get(runtime, builders.ACCOUNT, given_up.id)
     assert str(view.error).startswith(f"{lanes.CUT_OFF}, at the last of 4 tries: it was killed, crashed")
     assert [(each.outcome, each.error_class) for each in view.tries] == [("failed", "WorkerDied")]
     assert str(view.remedy).startswith("the logs of the process that sends")

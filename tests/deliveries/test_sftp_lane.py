@@ -11,6 +11,7 @@ import pytest
 from sqlmodel import select
 
 from pipeline import delivery, notifications
+from pipeline.inspection import deliveries
 from pipeline.models import BrokerSubmission
 from pipeline.runtime import Runtime
 from tests import builders
@@ -69,7 +70,7 @@ def test_a_full_disk_puts_the_lane_off_and_nothing_overtakes(
     delivery.tell(runtime, export.context, notifications.WAREHOUSE)
     assert states(runtime, export) == [("pending", 1), ("pending", 0)]
     (failed, _) = exports.deliveries(runtime, export.export_id, builders.WAREHOUSE)
-    (tried,) = delivery.get(runtime, builders.ACCOUNT, failed.id).tries
+    (tried,) = deliveries.get(runtime, builders.ACCOUNT, failed.id).tries
     assert (tried.outcome, tried.status, tried.answer) == ("failed", "SFTPFailure", "no space left on device")
     assert server.files() == {}
     server.faults.write = None

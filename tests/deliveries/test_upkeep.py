@@ -13,6 +13,7 @@ from sqlmodel import col, select
 from pipeline import delivery, lanes, notifications, partners
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
+from pipeline.inspection import deliveries
 from pipeline.models import Attempt, BrokerSubmission, Delivery
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
@@ -39,7 +40,7 @@ def test_a_paused_partner_is_sent_nothing_and_woken_for_nothing(
 
 def due(runtime: Runtime) -> Sequence[Lane]:
     with runtime.db.write() as session:
-        return delivery.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
+        return lanes.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
 
 
 def test_many_sweeps_at_once_wake_a_lane_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
@@ -191,14 +192,14 @@ def test_the_list_pages_through_every_delivery_once(opened: OpenRuntime, endpoin
     seen: list[str] = []
     after = None
     while True:
-        page = delivery.listed(runtime, builders.ACCOUNT, export_id=export.export_id, after=after, limit=2)
+        page = deliveries.listed(runtime, builders.ACCOUNT, export_id=export.export_id, after=after, limit=2)
         seen += [each.id for each in page.items]
         after = page.next_cursor
         if after is None:
             break
     assert len(seen) == len(set(seen)) == 7
     assert seen == sorted(seen, reverse=True)
-    assert delivery.listed(runtime, "acc_other").items == []
+    assert deliveries.listed(runtime, "acc_other").items == []
 
 
 def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoint: Start) -> None:
@@ -216,7 +217,7 @@ def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoin
 
     event.listen(Attempt, "load", loaded)
     try:
-        page = delivery.listed(runtime, builders.ACCOUNT, partner_id=lane_of(export).partner_id)
+        page = deliveries.listed(runtime, builders.ACCOUNT, partner_id=lane_of(export).partner_id)
     finally:
         event.remove(Attempt, "load", loaded)
     shown = {each.id: [tried.number for tried in each.tries] for each in page.items}

@@ -17,6 +17,7 @@ from pipeline.amendments import amend
 from pipeline.artifacts import ArtifactStore
 from pipeline.errors import InvalidState, NotFound
 from pipeline.execution import Wake, owed_again
+from pipeline.inspection import deliveries
 from pipeline.interventions import cancel
 from pipeline.models import (
     Acknowledgement,
@@ -313,7 +314,7 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
     export_id = executed(house, plan("gone"))
     (artifact, *_) = rows(house, Artifact, export_id)
     with house.runtime.db.read() as session:
-        delivery_id = delivery.listed(house.runtime, builders.ACCOUNT, export_id=export_id).items[0].id
+        delivery_id = deliveries.listed(house.runtime, builders.ACCOUNT, export_id=export_id).items[0].id
     retention.purge(house.runtime, date(2032, 11, 27))
     with house.runtime.db.read() as session:
         view = inspection.read(session, builders.ACCOUNT, export_id)
