@@ -95,7 +95,10 @@ def _walls(settings: Settings) -> str:
             return "SQLite has none; every query names the account"
         with translated(), database.engine.connect() as connection:
             if gone := walls.missing(connection):
-                raise Ailing(f"row-level security is not as it should be on {', '.join(gone)}")
+                raise Ailing(
+                    f"row-level security is not as it should be on {', '.join(gone)}: run `exports migrate`, and drop every"
+                    f" policy there but {walls.POLICY}"
+                )
             if walls.passes_through(connection):
                 return "up, but this role is a superuser or has BYPASSRLS, and walks through them"
     return "row-level security holds this role"

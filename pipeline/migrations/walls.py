@@ -6,7 +6,9 @@ table without a way to an account stops the migration until somebody has said wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
@@ -29,6 +31,20 @@ SHARED: Final[frozenset[str]] = frozenset()
 _NOW: Final = f"current_setting('{SETTING}', true)"
 
 
+#: Every policy of the tables on which row-level security holds, owners among those that it holds.
+_STANDING: Final = """
+SELECT c.relname, p.polname, coalesce(pg_get_expr(p.polqual, p.polrelid), ''),
+       p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}' AND p.polwithcheck IS NULL
+FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+WHERE c.relrowsecurity AND c.relforcerowsecurity AND c.relnamespace = to_regnamespace(current_schema())
+"""
+_OURS: Final = """
+SELECT c.relname FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+WHERE p.polname = :policy AND c.relnamespace = to_regnamespace(current_schema())
+"""
+_ADDED: Final = re.compile(r"::(?:text|character varying)|[()\s]")
+
+
 def walled() -> Iterator[tuple[str, str]]:
     """Yield every table of an account's rows, with the condition under which a row is seen and written."""
     for name, table in sorted(SQLModel.metadata.tables.items()):
@@ -37,16 +53,17 @@ def walled() -> Iterator[tuple[str, str]]:
 
 
 def raise_walls(connection: Connection) -> None:
-    """Put up every wall that is not there yet, or is another than the models say; FORCE has the owner stand behind it, too."""
-    standing = _standing(connection)
+    """Put up every wall that is not there yet, or is another than the models say; FORCE has the owner stand behind it, too.
+
+    A policy that is not ours is left: somebody else made it, and `missing` names its table until he takes it away.
+    """
+    ailing = set(missing(connection))
     for name, condition in walled():
-        if standing.get(name) == condition:
+        if name not in ailing:
             continue
         for statement in (
             f"DROP POLICY IF EXISTS {POLICY} ON {name}",
             f"CREATE POLICY {POLICY} ON {name} USING ({condition})",
-            # What PostgreSQL keeps of a condition is spelt in its own way; this is how we know ours again.
-            f"COMMENT ON POLICY {POLICY} ON {name} IS {_quoted(condition)}",
             f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
         ):
             connection.exec_driver_sql(statement.replace("%", "%%"))
@@ -55,16 +72,21 @@ def raise_walls(connection: Connection) -> None:
 
 def lower_walls(connection: Connection) -> None:
     """Take every wall down."""
-    for name in _standing(connection):
+    for name in connection.scalars(sa.text(_OURS), {"policy": POLICY}).all():
         connection.exec_driver_sql(f"DROP POLICY {POLICY} ON {name}")
         connection.exec_driver_sql(f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY")
     connection.commit()
 
 
 def missing(connection: Connection) -> list[str]:
-    """Return the tables whose wall is not there, or is another than the models say."""
-    standing = _standing(connection)
-    return [name for name, condition in walled() if standing.get(name) != condition]
+    """Return the tables whose wall is not there, is another than the models say, or has another policy beside it.
+
+    A row is seen that any one policy lets through: one too many is a hole.
+    """
+    standing: dict[str, list[_Policy]] = {}
+    for name, policy, condition, of_all in connection.execute(sa.text(_STANDING)):
+        standing.setdefault(name, []).append(_Policy(policy, _spelt(condition), of_all))
+    return [name for name, condition in walled() if standing.get(name) != [_Policy(POLICY, _spelt(condition))]]
 
 
 def passes_through(connection: Connection) -> bool:
@@ -73,23 +95,20 @@ def passes_through(connection: Connection) -> bool:
     return bool(connection.exec_driver_sql(asked).scalar_one())
 
 
-def _standing(connection: Connection) -> dict[str, str]:
-    rows = connection.execute(
-        sa.text(
-            "SELECT c.relname, obj_description(p.oid, 'pg_policy') FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid"
-            " WHERE p.polname = :policy AND c.relrowsecurity AND c.relforcerowsecurity"
-            " AND c.relnamespace = to_regnamespace(current_schema())"
-        ),
-        {"policy": POLICY},
-    )
-    return {name: said or "" for name, said in rows}
+@dataclass(frozen=True)
+class _Policy:
+    """A policy as PostgreSQL keeps it; ours is for everybody, for whatever is done, and the same for what is written."""
+
+    name: str
+    condition: str
+    of_all: bool = True
 
 
 def _condition(table: sa.Table) -> str:
     if table.name == "accounts":
-        return f"{_NOW} IN ('{EVERYBODY}', id)"
+        return f"{_NOW} = '{EVERYBODY}' OR {_NOW} = id"
     if "account_id" in table.columns:
-        return f"{_NOW} IN ('{EVERYBODY}', account_id)"
+        return f"{_NOW} = '{EVERYBODY}' OR {_NOW} = account_id"
     joined, owner = _owner(table)
     # Nothing is looked up for those who see everything.
     return (
@@ -112,5 +131,6 @@ def _owner(table: sa.Table) -> tuple[str, str]:
     )
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def _spelt(condition: str) -> str:
+    """Return the condition without what PostgreSQL adds to its spelling: casts of text, parentheses and room."""
+    return _ADDED.sub("", condition)

@@ -187,7 +187,10 @@ def test_doctor_tells_whether_the_walls_are_up_and_hold(own_url: str, postgres_s
     with database.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE plans NO FORCE ROW LEVEL SECURITY"))
     database.dispose()
-    assert found(own_url) == (False, "row-level security is not as it should be on plans")
+    assert found(own_url) == (
+        False,
+        "row-level security is not as it should be on plans: run `exports migrate`, and drop every policy there but own_rows",
+    )
 
 
 def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> None:
@@ -225,6 +228,32 @@ def test_walls_that_are_gone_are_found_and_put_up_again(own_url: str) -> None:
     migrations.upgrade(database)
     with database.engine.connect() as connection:
         assert walls.missing(connection) == []
+    database.dispose()
+
+
+@pytest.mark.parametrize(
+    ("statements", "mends_itself"),
+    [
+        # The comment that a policy had when it was ours stays on it.
+        (("ALTER POLICY own_rows ON {table} USING (true)",), True),
+        (("ALTER POLICY own_rows ON {table} WITH CHECK (true)",), True),
+        (("ALTER POLICY own_rows ON {table} TO pg_monitor",), True),
+        (("DROP POLICY own_rows ON {table}", "CREATE POLICY own_rows ON {table} FOR SELECT USING (true)"), True),
+        (("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY",), True),
+        (("CREATE POLICY another ON {table} USING (true)",), False),
+    ],
+)
+def test_wall_with_a_hole_in_it_is_none(own_url: str, statements: tuple[str, ...], *, mends_itself: bool) -> None:
+    database = Database(own_url)
+    with database.engine.begin() as connection:
+        for table in ("exports", "steps"):
+            for statement in statements:
+                connection.execute(sa.text(statement.format(table=table)))
+    with database.engine.connect() as connection:
+        assert walls.missing(connection) == ["exports", "steps"]
+    migrations.upgrade(database)
+    with database.engine.connect() as connection:
+        assert (walls.missing(connection) == []) == mends_itself
     database.dispose()
 
 

@@ -13,8 +13,11 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
-#: By what a row of each table is known; beside it every row has its rowid, by which it can be replaced as well.
-APPEND_ONLY = {"events": ("export_id", "seq"), "attempts": ("delivery_id", "number")}
+#: By what a row of each table can be replaced: its key, and the rowid that every row has.
+SAME = {
+    "events": "SELECT 1 FROM events WHERE (export_id = NEW.export_id AND seq = NEW.seq) OR rowid = NEW.rowid",
+    "attempts": "SELECT 1 FROM attempts WHERE (delivery_id = NEW.delivery_id AND number = NEW.number) OR rowid = NEW.rowid",
+}
 
 
 def upgrade() -> None:
@@ -23,11 +26,9 @@ def upgrade() -> None:
     op.add_column("plans", sa.Column("entry_on", sa.Date(), nullable=True))
     if op.get_bind().dialect.name != "sqlite":
         return
-    for table, key in APPEND_ONLY.items():
-        same = " AND ".join(f"{column} = NEW.{column}" for column in key)
-        there = f"SELECT 1 FROM {table} WHERE ({same}) OR rowid = NEW.rowid"  # noqa: S608 - no word of a caller's
+    for table, same in SAME.items():
         op.execute(
-            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN EXISTS ({there}) "
+            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN EXISTS ({same}) "
             f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
         )
 
@@ -35,7 +36,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take back."""
     if op.get_bind().dialect.name == "sqlite":
-        for table in APPEND_ONLY:
+        for table in SAME:
             op.execute(f"DROP TRIGGER {table}_no_replace")
     with op.batch_alter_table("plans") as batch_op:
         batch_op.drop_column("entry_on")
