@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from datetime import timedelta
@@ -18,6 +19,10 @@ from pipeline.errors import ArtifactConflict, StoreUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
+
+#: How long it may take to look whether a document is there: whoever looks holds a transaction open, on SQLite the only one.
+#: Other requests may take all of the time that is given below.
+LOOK_SECONDS: Final = 3
 
 log = structlog.get_logger(__name__)
 
@@ -92,11 +97,17 @@ class ArtifactStore:
         return body
 
     def has(self, sha256: str) -> bool:
-        """Tell whether the bytes whose SHA-256 is `sha256` are there, without reading them. Raises StoreUnavailable."""
+        """Tell whether the bytes whose SHA-256 is `sha256` are there, without reading them.
+
+        Raises StoreUnavailable, also where the store does not say so within LOOK_SECONDS.
+        """
         try:
-            return self._size(_path(sha256)) is not None
+            asyncio.run(self._looked_for(_path(sha256)))
+        except (NotFoundError, FileNotFoundError):
+            return False
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"document {sha256} cannot be looked for: {type(error).__name__}") from error
+        return True
 
     def delete(self, sha256: str) -> None:
         """Let go of the bytes whose SHA-256 is `sha256`; harmless where they are gone. Raises StoreUnavailable."""
@@ -123,6 +134,9 @@ class ArtifactStore:
         if size is not None:
             log.error("document_written_anew", path=path, size=size, expected=len(body))
         return False
+
+    async def _looked_for(self, path: str) -> None:
+        await asyncio.wait_for(obstore.head_async(self._store, path), LOOK_SECONDS)
 
     def _size(self, path: str) -> int | None:
         try:

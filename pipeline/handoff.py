@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlmodel import Session, col
 
-from pipeline import acknowledgements, keeping, money, notifications, recipients
+from pipeline import acknowledgements, keeping, money, notifications, recipients, stopping
 from pipeline.artifacts import ArtifactStore
 from pipeline.db import database_now
 from pipeline.documents import profile as profiles
@@ -61,7 +61,8 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
     """Read what the export has come to, decide path and channels, and write down who is told what.
 
     The number of queries does not depend on the size of the export, but for a broker with a profile, whose file is made
-    unit by unit. Raises StepFailed where a partner is not registered, or its profile names what there is no more.
+    unit by unit. Raises StepFailed where a partner is not registered, or its profile names what there is no more; and, of
+    such a file, StoreUnavailable and Stopped.
     """
     with runtime.db.read() as session:
         partner_ids = [context.broker_id, context.warehouse_id]
@@ -133,6 +134,7 @@ def _in_its_own_words(runtime: Runtime, context: StepContext, found: _Found, bro
                 f"the profile of {broker.partner_id} does not fit: {error.message}; change it, then retry the export"
             ) from error
         made.append(keeping.keep(runtime, context, row.unit_no, document))
+        stopping.check()
     return made
 
 

@@ -73,6 +73,8 @@ def record(session: Session, store: ArtifactStore, rows: Sequence[Row]) -> list[
     """
     if rows:
         same = session.execute(_LOCK_TO_RECORD, {"hashes": [row["sha256"] for row in rows]}).all()
+        # Only under the lock can no purge follow that deletes them. It is a look of some seconds at the most, where equal
+        # bytes were ever purged, and no other step reaches outside in its transaction.
         for sha256 in {each.sha256 for each in same if each.purged}:
             if not store.has(sha256):
                 raise StoreUnavailable(f"document {sha256} was purged with another export just now")

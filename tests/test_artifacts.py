@@ -28,6 +28,19 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(f"file:{tmp_path / 'artifacts'}")
 
 
+@pytest.mark.timeout(60)
+def test_a_look_at_a_store_that_does_not_answer_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks holds a transaction open. Left to itself, a store tries again for three minutes."""
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{LOOPBACK}:{silent.getsockname()[1]}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "of-a-test")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        store = ArtifactStore("s3://bucket/exports")
+        with pytest.raises(StoreUnavailable, match="cannot be looked for"):
+            store.has("0" * 64)
+
+
 def file_of(tmp_path: Path) -> Path:
     (path,) = [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
     return path

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import delivery, rendering, stopping
+from pipeline import delivery, handoff, rendering, stopping
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.execution import Wake, advance
-from pipeline.models import Artifact, Step
+from pipeline.models import Artifact, Partner, Step
 from pipeline.schemas.invoice import Invoice
 from tests import builders
 from tests.execution.conftest import House
@@ -64,6 +64,31 @@ def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
     stopping.forget()
     assert "render_documents" in house.step(export_id, 1, "render_documents")
     assert step(house, export_id, "render_documents").attempts == 1
+
+
+def test_a_broker_s_files_are_broken_off_between_two_units(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {
+        "name": "Demo",
+        "filename": "a.csv",
+        "format": "csv",
+        "columns": [{"header": "a", "field": "invoice_no"}],
+    }
+    with house.runtime.db.write() as session:
+        session.get_one(Partner, (builders.ACCOUNT, builders.BROKER)).profile = words
+    export_id = house.accept(builders.plan(units=2)).export_id
+    for unit_no, name in ((1, "record_packages"), (1, "render_documents"), (2, "record_packages")):
+        house.step(export_id, unit_no, name)
+    made: list[str] = []
+
+    def profile_document(*_: object) -> Document:
+        made.append("a.csv")
+        stopping.tell()
+        return Document("broker_profile", "a.csv", "text/csv", "1", b"a")
+
+    monkeypatch.setattr(handoff.profiles, "profile_document", profile_document)
+    outcome = advance(house.runtime, export_id, 2, "render_documents")
+    assert (len(made), outcome.did) == (1, ("render_documents", "close_unit"))
+    assert outcome.wakes == (Wake(export_id, 0, "hand_off"),)
 
 
 def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
