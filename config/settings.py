@@ -92,7 +92,10 @@ class Settings(BaseSettings):
     )
     step_retry_seconds: Seconds = Field(2, description="Pause after a step failed; it doubles, up to a minute")
     sweep_seconds: Seconds = Field(2, description="How often each worker looks for what has stalled; +-20 % jitter")
-    sweep_limit: Count = Field(100, description="How many wake-ups may wait in a queue before a sweep adds no more")
+    sweep_limit: Count = Field(
+        100,
+        description="How full of wake-ups a sweep makes a queue; to a full one it adds five a second, at most as many",
+    )
     stalled_seconds: Seconds = Field(
         10, description="How long a wake-up may be under way before the sweep sends another"
     )

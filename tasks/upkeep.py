@@ -21,7 +21,8 @@ from pipeline.runtime import Runtime, ensure_own_credentials, process_runtime
 
 log = structlog.get_logger(__name__)
 
-#: What a sweep owes again however many wake-ups wait: a tenth of a worker's time is gone with as many for nothing.
+#: What a sweep owes again however many wake-ups wait, up to its limit: a tenth of a worker's time is gone with as many for
+#: nothing.
 LEAST_A_SECOND: Final = 5
 
 #: How long a worker that waits for messages may overlook that it was told to end.
@@ -84,7 +85,7 @@ def sweep() -> int:
 
 def _wake_owed(runtime: Runtime) -> int:
     settings = runtime.settings
-    least = math.ceil(LEAST_A_SECOND * settings.sweep_seconds)
+    least = min(settings.sweep_limit, math.ceil(LEAST_A_SECOND * settings.sweep_seconds))
     steps, lanes = dispatch.rooms(settings.sweep_limit, least, (STEPS, DOCUMENTS), (DELIVERIES,))
     owed = execution.owed_again(runtime, steps=steps, lanes=lanes)
     failpoint("sweep.after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import pytest
@@ -94,6 +94,25 @@ def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
         assert upkeep.sweep() == sum(left)
     assert (len(sent.wakes), len(sent.lanes), len(sent.inquiries)) == left
     assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["sweep_put_off"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds", "least"), [(100, 2, 10), (100, 0.25, 2), (9, 2, 9), (100, 60, 100), (1, 0.1, 1)]
+)
+def test_a_sweep_never_adds_more_to_a_full_queue_than_its_limit(
+    house: House, sent: Sent, monkeypatch: pytest.MonkeyPatch, limit: int, seconds: float, least: int
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def rooms(most: int, at_least: int, *places: Iterable[str]) -> list[int]:
+        asked.append((most, at_least))
+        return [at_least for _ in places]
+
+    monkeypatch.setattr(upkeep.dispatch, "rooms", rooms)
+    changed = house.runtime.settings.model_copy(update={"sweep_limit": limit, "sweep_seconds": seconds})
+    monkeypatch.setattr(upkeep, "process_runtime", lambda: replace(house.runtime, settings=changed))
+    upkeep.sweep()
+    assert asked == [(limit, least)]
 
 
 def test_a_sweep_waits_for_no_renderer_and_makes_no_step(house: House) -> None:
