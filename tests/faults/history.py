@@ -186,23 +186,29 @@ def everybody_was_told(history: History) -> Iterator[str]:
     """I5: what is owed was taken under its own id, or is a dead letter that had its due; nothing else reached anybody."""
     taken = {_told(receipt) for receipt in history.receipts if receipt.taken}
     owed = {(row["notification_id"], row["partner_id"], row["channel"]): row for row in _rows(history, "deliveries")}
-    attempts = defaultdict(list)
-    for attempt in _rows(history, "attempts"):
-        attempts[attempt["delivery_id"]].append(attempt)
     failed = {row["id"] for row in _rows(history, "exports") if row["state"] == "failed"}
-    gave_up = {_lane(row) for row in owed.values() if len(attempts[row["id"]]) >= history.tries}
     for which, row in owed.items():
-        tries = sorted(attempts[row["id"]], key=lambda each: int(each["number"]))
         # What was to be said of a failed export once it is executed waits for whoever retries it.
         if row["state"] not in AT_REST and not (row["state"] == "waiting" and row["export_id"] in failed):
             yield f"{which} is still {row['state']}"
         if row["state"] == "delivered" and which not in taken:
             yield f"{which} is delivered and nobody has it"
-        if row["state"] == "dead" and not _given_up(row, tries, gave_up, history.tries):
-            yield f"{which} is dead after {len(tries)} tries"
+    for row, tries in dead_too_soon([*owed.values()], _rows(history, "attempts"), history.tries):
+        yield f"{(row['notification_id'], row['partner_id'], row['channel'])} is dead after {tries} tries"
     for receipt in history.receipts:
         if _told(receipt) not in owed:
             yield f"{_told(receipt)} came and is owed by nobody"
+
+
+def dead_too_soon(deliveries: Sequence[Row], attempts: Sequence[Row], most: int) -> Iterator[tuple[Row, int]]:
+    """Yield each dead letter that did not have its due, and how often it was tried; `most` is how often the schedule says."""
+    tries = defaultdict(list)
+    for attempt in sorted(attempts, key=lambda each: int(each["number"])):
+        tries[attempt["delivery_id"]].append(attempt)
+    gave_up = {_lane(row) for row in deliveries if len(tries[row["id"]]) >= most}
+    for row in deliveries:
+        if row["state"] == "dead" and not _given_up(row, tries[row["id"]], gave_up, most):
+            yield row, len(tries[row["id"]])
 
 
 def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]], most: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 import tempfile
@@ -27,6 +26,7 @@ from pipeline import acknowledgements, delivery, replays
 from pipeline.acceptance import accept
 from pipeline.amendments import amend
 from pipeline.errors import AlreadyExecuted, InvalidState
+from pipeline.events import EventType
 from pipeline.execution import STEPS, Wake
 from pipeline.interventions import cancel, retry
 from pipeline.models import BrokerSubmission, Delivery, Export
@@ -36,6 +36,7 @@ from pipeline.schemas.replays import ReplayRequest
 from pipeline.states import ExportState
 from tests import builders
 from tests.faults.points import ACCEPT_POINTS, AMEND_POINTS, DELIVERY_POINTS, STEP_POINTS, SWEEP_POINTS
+from tests.model.endpoints import Keeper
 from tests.model.world import World, documents, ids, template
 
 BATCHES = ("batch_1", "batch_2", "batch_3")
@@ -49,7 +50,7 @@ POINTS = st.one_of(
 #: Where a worker can be held up: no transaction is open there, which would hold up everybody else as well.
 PAUSES = st.one_of(
     st.sampled_from([point for point in STEP_POINTS if point.endswith(".before")]),
-    st.sampled_from(("delivery.before", "delivery.sent")),
+    st.sampled_from(("delivery.before", "delivery.between", "delivery.sent")),
 )
 
 FOLDER: list[Path] = []
@@ -203,10 +204,20 @@ class Exports(RuleBasedStateMachine):
     @precondition(lambda self: self.world.batches)
     @rule(data=st.data(), what=st.sampled_from((cancel, retry)))
     def intervene(self, data: st.DataObject, what: Any) -> None:
-        """An operator cancels or retries."""
+        """An operator cancels or retries, and is refused where there is nothing to cancel or retry, and nowhere else."""
         export_id = data.draw(st.sampled_from(sorted(self.world.batches.values())))
-        with contextlib.suppress(InvalidState):
+        state, happened = self.world.told_of(export_id)
+        if what is retry:
+            allowed = state is ExportState.FAILED
+        else:
+            stoppable = {ExportState.ACCEPTED, ExportState.EXECUTING, ExportState.FAILED}
+            allowed = state in stoppable and EventType.HANDED_OFF.value not in happened
+        refused = False
+        try:
             self.world.messages += what(self.world.runtime, self.account, export_id, "key_test")
+        except InvalidState:
+            refused = True
+        assert refused != allowed, (what, state, happened)
 
     @rule(data=st.data())
     def resend(self, data: st.DataObject) -> None:
@@ -215,9 +226,11 @@ class Exports(RuleBasedStateMachine):
             found = session.scalars(select(Delivery.id).where(col(Delivery.state).in_(delivery.RESENDABLE))).all()
         if not found:
             return
+        chosen = data.draw(st.sampled_from(sorted(found)))
         try:
-            delivery.resend(self.world.runtime, self.account, data.draw(st.sampled_from(sorted(found))), "key_test")
+            delivery.resend(self.world.runtime, self.account, chosen, "key_test")
         except InvalidState:
+            assert self._is_replaced(chosen), "what it says holds"
             return
         self.world.resent += 1
 
@@ -260,6 +273,11 @@ class Exports(RuleBasedStateMachine):
     def _place(self, data: st.DataObject) -> int:
         return data.draw(st.integers(0, len(self.world.messages) - 1))
 
+    def _is_replaced(self, delivery_id: str) -> bool:
+        with self.world.runtime.db.read() as session:
+            of = session.get_one(Delivery, delivery_id).export_id
+            return session.scalars(select(Export.id).where(col(Export.supersedes_id) == of)).first() is not None
+
     def _newest(self, batch: str) -> Export | None:
         with self.world.runtime.db.read() as session:
             return session.scalars(
@@ -275,9 +293,16 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("pipeline.ids.time", ids)
     monkeypatch.setattr("pipeline.rendering.render_documents", documents)
     monkeypatch.setattr("pipeline.delivery.open_channels", lambda _: _Everything())
+    keeper = Keeper(_now)
+    monkeypatch.setattr("pipeline.lanes.KEEPER", keeper)
+    monkeypatch.setattr("pipeline.lanes.time", keeper)
     FOLDER.append(tmp_path)
     yield
     FOLDER.pop()
+
+
+def _now() -> float:
+    return _CURRENT[-1].clock.now.timestamp()
 
 
 class _Everything(dict[Any, Any]):

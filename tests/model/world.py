@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlmodel import col, select
+from sqlmodel import SQLModel, col, select
 
 from config.settings import Settings
 from pipeline import accounts, deadlines, delivery, failpoints, migrations, partners, rebuilding
 from pipeline.accounts import Caller
 from pipeline.artifacts import ArtifactStore
-from pipeline.channels.channel import OutgoingMessage, Receipt, Target
 from pipeline.db import Database
 from pipeline.documents.document import Document
-from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced, RendererCrashed, StoreUnavailable
+from pipeline.errors import Fenced, RendererCrashed, StoreUnavailable
 from pipeline.execution import SPECS, STEPS, Wake, advance, owed_again
-from pipeline.models import Artifact, Delivery, Event, Export, Notification
+from pipeline.models import Artifact, Attempt, Delivery, Event, Export, Notification
 from pipeline.runtime import Runtime
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.partners import NewPartner
 from pipeline.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
 from tests import builders
+from tests.faults.history import dead_too_soon
+from tests.model.endpoints import Endpoints
 
 PER_UNIT: Final = [spec.name for spec in STEPS if spec.per_unit]
 #: What may happen once an export, or once a unit of it.
@@ -34,9 +35,11 @@ ONCE: Final = frozenset(
     {"EXPORT_ACCEPTED", "PACKAGES_RECORDED", "TREATMENT_ATTACHED", "CUSTOMS_PACKAGE_CLOSED", "HANDED_OFF"}
     | {"EXPORT_EXECUTED", "EXPORT_CANCELLED"}
 )
-#: Where a crash, or losing the lease, leaves it open whether a message was taken: it is sent again.
-IN_FLIGHT: Final = frozenset({"delivery.before", "delivery.between", "delivery.sent", "delivery.mid"})
+#: Where a message has left and is not recorded: it is sent again after a crash, and after its sender lost the lease.
+IN_FLIGHT: Final = frozenset({"delivery.between", "delivery.sent", "delivery.mid"})
 LEASE_SECONDS: Final = 30.0
+#: Short, so that messages die of it in a life.
+SCHEDULE_SECONDS: Final = (5.0, 300.0)
 DAY_SECONDS: Final = 86_400.0
 
 
@@ -90,33 +93,6 @@ class Store(ArtifactStore):
         return super().put(body)
 
 
-@dataclass
-class Endpoints:
-    """Every partner's end: what each answers, and what each has taken."""
-
-    answers: dict[str, str] = field(default_factory=dict)
-    taken: Counter[tuple[str, str]] = field(default_factory=Counter)
-    order: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-
-    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
-        """Take the messages, or not."""
-        for place, message in enumerate(messages):
-            match self.answers.get(target.partner_id, "takes"):
-                case "down":
-                    raise ChannelUnavailable("nobody answers", status="503")
-                case "refuses":
-                    raise ChannelRefused("not this one", status="400")
-                case "stumbles" if place == 1:
-                    raise ChannelUnavailable("it broke off", status="500")
-            self.taken[target.partner_id, message.id] += 1
-            self.order.setdefault((target.partner_id, message.export_id), []).append(message.id)
-            yield Receipt(status="200")
-
-    def test(self, message: OutgoingMessage, target: Target) -> Iterator[Any]:
-        """Nobody tests here."""
-        raise AssertionError("nobody tests here")
-
-
 class Ids:
     """Makes each id greater than the one before it, and every life the same ones: what fails can be led again."""
 
@@ -166,6 +142,7 @@ def _runtime(path: Path, clock: Clock) -> Runtime:
             "artifacts_url": f"file:{path.parent / 'artifacts'}",
             "lease_seconds": LEASE_SECONDS,
             "delivery_batch": 2,
+            "delivery_schedule_seconds": SCHEDULE_SECONDS,
         }
     )
     return Runtime(settings, Database(settings.database_url, clock=clock), Store(settings.artifacts_url))
@@ -178,7 +155,7 @@ class World:
         shutil.copy(made, folder / "world.db")
         self.clock = Clock()
         self.runtime = _runtime(folder / "world.db", self.clock)
-        self.endpoints = Endpoints()
+        self.endpoints = Endpoints(self.runtime)
         self.messages: list[Wake] = []
         self.hits: Counter[str] = Counter()
         self.caller = Caller(builders.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
@@ -293,6 +270,14 @@ class World:
                 self.deliver(0)
         raise AssertionError("it does not come to rest")
 
+    # What is known
+
+    def told_of(self, export_id: str) -> tuple[ExportState, set[str]]:
+        """Return the state of an export, and the kinds of events that its log has."""
+        with self.runtime.db.read() as session:
+            happened = session.scalars(select(Event.type).where(col(Event.export_id) == export_id)).all()
+            return ExportState(session.get_one(Export, export_id).state), {*happened}
+
     # What must hold
 
     def check(self) -> None:
@@ -327,6 +312,10 @@ class World:
                     )
                 )
             ]
+            # I5: what is dead had its due.
+            deliveries, attempts = session.scalars(select(Delivery)), session.scalars(select(Attempt))
+            too_soon = [*dead_too_soon(_rows(deliveries), _rows(attempts), len(SCHEDULE_SECONDS) + 1)]
+            assert not too_soon, too_soon
         self._check_told(said, delivered)
 
     def _check_export(self, export: Export, log: Sequence[Event]) -> None:
@@ -341,6 +330,7 @@ class World:
         self._states[export.id] = state
 
     def _check_told(self, said: set[str], delivered: Sequence[tuple[str, str]]) -> None:
+        assert not self.endpoints.broken, self.endpoints.broken
         # I5: what counts as delivered was taken, and nothing was taken that nobody said.
         assert {message for _, message in self.endpoints.taken} <= said
         missing = [told for told in delivered if self.endpoints.taken[told] == 0]
@@ -360,6 +350,10 @@ class World:
         assert not [name for name, state in states.items() if state.value in UNENDED], states
         assert not owed
         return states
+
+
+def _rows(found: Iterable[SQLModel]) -> list[dict[str, Any]]:
+    return [row.model_dump() for row in found]
 
 
 def _next_link(wake: Wake, done: str) -> list[Wake]:
