@@ -318,12 +318,8 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
     retention.purge(house.runtime, date(2032, 11, 27))
     with house.runtime.db.read() as session:
         view = inspection.read(session, builders.ACCOUNT, export_id)
-        assert (view.state, view.purged_at is not None, view.treatment.lines, view.findings) == (
-            "executed",
-            True,
-            [],
-            [],
-        )
+        assert (view.state, view.treatment.lines, view.findings) == ("executed", [], [])
+        assert view.purged_at is not None
         assert len(view.artifacts) > 0
         with pytest.raises(NotFound, match=f"its SHA-256 was {artifact.sha256}"):  # type: ignore[attr-defined]
             inspection.find_artifact(session, builders.ACCOUNT, artifact.id)  # type: ignore[attr-defined]

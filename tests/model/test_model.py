@@ -292,7 +292,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("pipeline.ids.secrets", ids)
     monkeypatch.setattr("pipeline.ids.time", ids)
     monkeypatch.setattr("pipeline.rendering.render_documents", documents)
-    monkeypatch.setattr("pipeline.delivery.open_channels", lambda _: _Everything())
+    monkeypatch.setattr("pipeline.lanes.open_channels", lambda _: _Everything())
     keeper = Keeper(_now)
     monkeypatch.setattr("pipeline.lanes.KEEPER", keeper)
     monkeypatch.setattr("pipeline.lanes.time", keeper)
