@@ -18,7 +18,7 @@ from sqlmodel import col
 
 from config.settings import Settings
 from pipeline import signing
-from pipeline.cells import MALFORMED, UNREADABLE, cell, unreadable
+from pipeline.cells import MALFORMED, UNREADABLE, any_text, cell, unreadable
 from pipeline.chain import canonical, event_hash, instant
 from pipeline.db import database_now, table
 from pipeline.errors import NotFound
@@ -170,7 +170,7 @@ def _chains(
     chain: Chain | None = None
     last: Mapping[str, Any] | None = None
     count = 0
-    with runtime.db.read() as session:
+    with runtime.db.read() as session, any_text(session):
         streamed = session.execute(query, execution_options={"stream_results": True, "yield_per": _IN_ONE_STRETCH})
         for row in streamed.mappings():
             event: Mapping[str, Any] = dict(row)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any, Final, TypeVar
 
@@ -75,8 +76,30 @@ def readable(asked: ColumnElement[Any]) -> ColumnElement[Any]:
 
 def rows(session: Session, model: type[M], *where: ColumnElement[bool], order_by: tuple[Any, ...] = ()) -> list[M]:
     """Return the rows as objects of no session."""
-    found = session.execute(select(*map(cell, table(model).columns)).where(*where).order_by(*order_by)).mappings()
-    return [model(**row) for row in found]
+    asked = select(*map(cell, table(model).columns)).where(*where).order_by(*order_by)
+    with any_text(session):
+        return [model(**row) for row in session.execute(asked).mappings()]
+
+
+@contextmanager
+def any_text(session: Session) -> Iterator[None]:
+    """Have text that is no UTF-8, which SQLite keeps as well, read as bytes in the block: else it ends the whole query."""
+    driver: Any = session.connection().connection.driver_connection
+    if session.get_bind().dialect.name != "sqlite":
+        yield
+        return
+    driver.text_factory = _text
+    try:
+        yield
+    finally:
+        driver.text_factory = str
+
+
+def _text(held: bytes) -> str | bytes:
+    try:
+        return held.decode()
+    except UnicodeDecodeError:
+        return held
 
 
 def values(row: SQLModel) -> dict[str, Any]:

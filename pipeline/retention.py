@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped
 from sqlmodel import Session, SQLModel, col
 
 from pipeline import events, holds, keeping, notifications
-from pipeline.cells import MALFORMED, readable
+from pipeline.cells import MALFORMED, any_text, readable
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.events import EventType, NewEvent
 from pipeline.models import (
@@ -97,7 +97,7 @@ def due(runtime: Runtime, on: date) -> Iterator[Due | Unreadable]:
     for query, place in ((_ended_exports(entered_by), _EXPORT), (_plans_alone(entered_by), _PLAN)):
         after = ""
         while True:
-            with runtime.db.read() as session:
+            with runtime.db.read() as session, any_text(session):
                 rows = session.execute(query.where(place > after).order_by(place).limit(_IN_ONE_STRETCH)).all()
             yield from (each for row in rows if (each := _read(*row, years=years, on=on)) is not None)
             if len(rows) < _IN_ONE_STRETCH:

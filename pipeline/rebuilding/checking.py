@@ -242,7 +242,10 @@ def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Kn
             found.differs(
                 Difference(
                     table=str(model.__tablename__),
-                    key=dict(zip(names, key, strict=True)),
+                    key={
+                        name: held if isinstance(held, str | int) else repr(held)
+                        for name, held in zip(names, key, strict=True)
+                    },
                     kind="added",
                     message="the log knows nothing of this row"
                     + ("; it was tried, and tries are kept" if stays else ""),

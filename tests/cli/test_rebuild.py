@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from pipeline.models import Export, Package
 from tests.cli.conftest import Commands
 from tests.execution.conftest import House, make_house
 from tests.execution.revisions import executed
+from tests.execution.tampering import unguarded
 
 __all__ = ["make_house"]
 
@@ -83,6 +84,17 @@ def test_what_is_refused_is_said_to_be_refused(damaged: Damaged) -> None:
     damaged.write(update(Export).values(next_seq=1000))
     code, shown = damaged.run("--check")
     assert (code, "refused" in shown, "nothing of it can be restored" in shown) == (1, True, True)
+
+
+def test_key_that_is_no_text_is_shown_all_the_same(damaged: Damaged) -> None:
+    executed(damaged.house)
+    # Whoever opens the file for himself is asked nothing about foreign keys.
+    with unguarded(damaged.house.runtime.db) as connection:
+        connection.execute(text("UPDATE packages SET package_ref = x'ff' WHERE rowid = 1"))
+    code, found = damaged.report("--check")
+    keys = [each["key"]["package_ref"] for each in found["damaged"][0]["differences"]]
+    assert (code, len(keys), "b'\\xff'" in keys) == (1, 2, True)
+    assert damaged.report("--apply")[0] == 0
 
 
 def test_no_such_export(damaged: Damaged) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlmodel import SQLModel, col
 
 from pipeline import audit, backup, bundle, delivery, holds, inspection, lanes, partners, plans, rebuilding, retention
@@ -370,7 +370,7 @@ def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(house: Hou
     exports = [executed(house, plan(name)) for name in ("one", "two", "three")]
     with house.runtime.db.write() as session:
         ids = [session.get_one(Export, export_id).plan_id for export_id in exports]
-        for plan_id, document in zip(ids, ("garbage", '{"units": []}'), strict=False):
+        for plan_id, document in zip(ids, (text("CAST(x'ff' AS TEXT)"), '{"units": []}'), strict=False):
             session.execute(update(PlanSnapshot).where(col(PlanSnapshot.id) == plan_id).values(document=document))
     day = date(2032, 11, 27)
     found = list(retention.due(house.runtime, day))

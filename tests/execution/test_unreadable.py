@@ -28,9 +28,15 @@ def either(make_house: Callable[[str], House], database_url: str) -> House:
     return make_house(database_url)
 
 
+#: As text, bytes that are no UTF-8.
+NO_TEXT = sa.text("CAST(x'ff' AS TEXT)")
+
 #: SQLite keeps in a cell whatever it is handed. Each is made again from the log and the plan, or begins anew.
 MENDED = (
     ("packages", "contents", "garbage"),
+    ("packages", "type", NO_TEXT),
+    ("packages", "contents", NO_TEXT),
+    ("exports", "accepted_at", NO_TEXT),
     ("treatments", "section232", "{"),
     ("exports", "accepted_at", "never"),
     ("exports", "finished_at", "never"),
@@ -65,9 +71,14 @@ def spoil(house: House, export_id: str, name: str, column: str, value: Any) -> N
         "acknowledgements": "submission_id IN (SELECT id FROM broker_submissions WHERE export_id = :export_id) AND id ",
     }.get(name, "export_id")
     which = f"{here} = :export_id" if here in {"exports", "id", "export_id"} else f"{here} != ''"
+    given = ":value" if value is not NO_TEXT else str(NO_TEXT)
+    statement = f"UPDATE {name} SET {column} = {given} WHERE rowid = (SELECT min(rowid) FROM {name} WHERE {which})"  # noqa: S608
     with unguarded(house.runtime.db) as connection:
-        statement = f"UPDATE {name} SET {column} = :value WHERE rowid = (SELECT min(rowid) FROM {name} WHERE {which})"  # noqa: S608
-        assert connection.execute(sa.text(statement), {"value": value, "export_id": export_id}).rowcount == 1
+        done = connection.execute(
+            sa.text(statement),
+            {"export_id": export_id} | ({} if value is NO_TEXT else {"value": value}),
+        )
+        assert done.rowcount == 1
 
 
 def test_cell_that_cannot_be_read_is_named_and_comes_back(house: House) -> None:
@@ -93,6 +104,7 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(house: House) -> None:
         ("exports", "findings", "{", "exports", False),
         ("exports", "findings", "5", "exports", False),
         ("plans", "document", "garbage", "plans", False),
+        ("plans", "document", NO_TEXT, "plans", False),
         ("notifications", "data", b"\xff", "notifications", True),
         ("notifications", "position", "first", "notifications", False),
         ("deliveries", "partner_id", b"\xff", "notifications", True),
@@ -119,7 +131,9 @@ def handed_off(house: House) -> str:
     return export_id
 
 
-@pytest.mark.parametrize(("column", "value"), [("data", "{"), ("at", "never"), ("data", "NaN"), ("type", b"\xff")])
+@pytest.mark.parametrize(
+    ("column", "value"), [("data", "{"), ("at", "never"), ("data", "NaN"), ("type", b"\xff"), ("actor", NO_TEXT)]
+)
 def test_event_that_cannot_be_read_refuses_its_export_and_no_other(house: House, column: str, value: Any) -> None:
     export_id, other = executed(house), executed(house, builders.plan(batch="batch_2"))
     spoil(house, export_id, "events", column, value)
