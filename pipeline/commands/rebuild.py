@@ -44,7 +44,7 @@ def rebuild(
 def _as_json(one: Rebuilt) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "exportId": one.export_id,
-        "refused": one.refused,
+        "refused": one.why_refused,
         "differences": [each.model_dump(by_alias=True) for each in one.differences],
     }
     if one.left is not None:
@@ -76,8 +76,8 @@ def _show(found: Survey, left: int, *, applied: bool) -> None:
 
 
 def _rows(shown: Any, one: Rebuilt) -> None:
-    if one.refused is not None:
-        shown.add_row(escape(one.export_id), "", "", "[bold red]refused[/]", escape(one.refused))
+    if one.why_refused is not None:
+        shown.add_row(escape(one.export_id), "", "", "[bold red]refused[/]", escape(one.why_refused))
     for each in one.differences[:SHOWN]:
         key = ", ".join(str(value) for name, value in each.key.items() if name != "export_id")
         why = each.message if each.restorable else f"{each.message} (cannot be restored)"

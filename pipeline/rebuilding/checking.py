@@ -80,6 +80,11 @@ class Rebuilt:
     left: Rebuilt | None = None  # what differed still once it was restored
 
     @property
+    def why_refused(self) -> str | None:
+        """Why nothing of it was restored, as it was found or once it was tried."""
+        return self.refused or (None if self.left is None else self.left.refused)
+
+    @property
     def intact(self) -> bool:
         """Whether every table holds what the log says."""
         return not self.differences and self.refused is None

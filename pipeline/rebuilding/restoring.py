@@ -59,9 +59,9 @@ def _restored(runtime: Runtime, export_id: str) -> Rebuilt:
         if found.refused is not None or not (there or comes_back):
             return found
         mends = [(difference, row) for difference, row in found.mends if row is not None]
-        # Rows come parents first; what is too much goes children first.
+        # What is too much goes first, for it may hold what belongs to a row that comes back, and children first.
         added = [mend for mend in reversed(mends) if mend[0].kind == "added"]
-        for difference, row in (*(mend for mend in mends if mend[0].kind != "added"), *added):
+        for difference, row in (*added, *(mend for mend in mends if mend[0].kind != "added")):
             _mend(session, runtime.settings, difference, row)
         if mends:
             _say(session, export_id, [difference for difference, _ in mends])

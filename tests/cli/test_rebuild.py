@@ -94,7 +94,22 @@ def test_key_that_is_no_text_is_shown_all_the_same(damaged: Damaged) -> None:
     code, found = damaged.report("--check")
     keys = [each["key"]["package_ref"] for each in found["damaged"][0]["differences"]]
     assert (code, len(keys), "b'\\xff'" in keys) == (1, 2, True)
-    assert damaged.report("--apply")[0] == 0
+    code, found = damaged.report("--apply")
+    assert (code, found["damaged"][0]["left"]) == (0, [])
+
+
+def test_rows_that_the_database_does_not_take_back_are_refused(damaged: Damaged) -> None:
+    export_id = executed(damaged.house)
+    # Another row has what belongs to a row that is gone.
+    with unguarded(damaged.house.runtime.db) as connection:
+        connection.execute(text("UPDATE packages SET export_id = 'exp_other' WHERE rowid = 1"))
+    code, found = damaged.report("--apply", "--export", export_id)
+    (one,) = found["damaged"]
+    assert (code, one["refused"]) == (
+        1,
+        "the database takes no row back: UNIQUE constraint failed: packages.account_id, packages.sscc",
+    )
+    assert [(each["table"], each["kind"]) for each in one["differences"]] == [("packages", "missing")]
 
 
 def test_no_such_export(damaged: Damaged) -> None:
