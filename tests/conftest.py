@@ -18,6 +18,7 @@ from kombu.transport import memory
 
 from config.settings import Settings
 from pipeline import migrations, tenancy
+from pipeline.channels.destination import GuardedNetwork
 from pipeline.db import Database
 from tests.contracts import sent
 from tests.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
@@ -256,3 +257,9 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Stack:
     # As an installation has it: no superuser, who would walk through the walls between accounts.
     database_url = postgres.fresh_url(request.getfixturevalue("postgres_template"), owner=OWNER)
     return Stack(request.param, database_url, message_broker.fresh_url(), artifacts_url)
+
+
+@pytest.fixture
+def on_the_internet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the endpoints of this machine for ones of the internet, of whose answers something is kept."""
+    monkeypatch.setattr(GuardedNetwork, "inside", False)

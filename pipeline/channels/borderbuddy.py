@@ -49,7 +49,7 @@ class BorderBuddyChannel:
             for message in messages:
                 own = headers | {"idempotency-key": message.id}
                 answer = poster.post(url, message.body, own, before=target.still_ours)
-                yield Receipt(str(answer.status), excerpt(answer.body), _handoff(answer.body))
+                yield Receipt(str(answer.status), answer.said, _handoff(answer.body))
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
         """Make the stages of a connection test; see Channel. An event with another token must be refused."""
@@ -92,7 +92,7 @@ class BorderBuddyChannel:
 
     def _poster(self) -> AbstractContextManager[Poster]:
         # The address comes from whoever runs the installation, not from a tenant: it may lie in a private network.
-        return open_poster(private=True, seconds=self._settings.delivery_timeout_seconds)
+        return open_poster(private=True, seconds=self._settings.delivery_timeout_seconds, own=True)
 
     def _token(self, *, test: bool) -> str | None:
         if test and self._settings.borderbuddy_sandbox_url is None:

@@ -98,6 +98,12 @@ class GuardedNetwork(NetworkBackend):
         self._ports = ports
         self._inner = httpcore.SyncBackend()
         self._until = 0.0
+        self._reached: str | None = None
+
+    @property
+    def inside(self) -> bool:
+        """Whether the address that was connected to last is none of the internet."""
+        return self._reached is not None and not is_public(self._reached)
 
     def begin(self, seconds: float) -> None:
         """Give everything from now on `seconds` in total, however many reads it takes."""
@@ -124,6 +130,7 @@ class GuardedNetwork(NetworkBackend):
         """Connect to a judged address of `host`."""
         addresses = judged(host, port, self.remaining(), private=self._private, ports=self._ports)
         stream = self._inner.connect_tcp(addresses[0], port, self.remaining(), local_address, socket_options)
+        self._reached = addresses[0]
         return _WithinDeadline(stream, self)
 
 

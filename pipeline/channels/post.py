@@ -22,19 +22,27 @@ _GONE = 410
 
 @dataclass(frozen=True)
 class Answer:
-    """What the endpoint said with a 2xx."""
+    """What the endpoint said with a 2xx; `said` is the beginning of it that may be shown."""
 
     status: int
     body: bytes
+    said: str | None = None
 
 
 class Poster:
-    """Posts one message after another over a connection that stays open in between; for one thread."""
+    """Posts one message after another over a connection that stays open in between; for one thread.
 
-    def __init__(self, network: GuardedNetwork, pool: httpcore.ConnectionPool, seconds: float) -> None:
+    Unless the address is `own`, named by whoever runs the installation, nothing is kept of what is said inside a private
+    network: whoever registers an address there could read the network by it.
+    """
+
+    def __init__(
+        self, network: GuardedNetwork, pool: httpcore.ConnectionPool, seconds: float, *, own: bool = False
+    ) -> None:
         self._network = network
         self._pool = pool
         self._seconds = seconds
+        self._own = own
 
     def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, before: Callable[[], None] = nobody_else
@@ -63,7 +71,8 @@ class Poster:
             with self._pool.stream(
                 method, url, headers=list(sent.items()), content=body, extensions={"trace": follow}
             ) as response:
-                answer = Answer(response.status, _beginning(response))
+                said = _beginning(response)
+                answer = Answer(response.status, said, excerpt(said) if self._shows else None)
                 names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         except (
             httpcore.TimeoutException,
@@ -74,23 +83,28 @@ class Poster:
             UnicodeError,
             ValueError,
         ) as error:
-            raise ChannelUnavailable(f"{type(error).__name__}: {error}", status=type(error).__name__) from error
+            name = type(error).__name__
+            # What is no HTTP is quoted in the error.
+            raise ChannelUnavailable(f"{name}: {error}" if self._shows else name, status=name) from error
         if 200 <= answer.status < 300:
             return answer
-        said = excerpt(answer.body)
         if answer.status == _GONE:
-            raise ChannelRefused("the endpoint answered 410 Gone", status="410", answer=said, gone=True)
+            raise ChannelRefused("the endpoint answered 410 Gone", status="410", answer=answer.said, gone=True)
         raise ChannelUnavailable(
             f"the endpoint answered {answer.status}",
             status=str(answer.status),
-            answer=said,
+            answer=answer.said,
             retry_after_seconds=_seconds(names.get("retry-after")) if answer.status in (429, 503) else None,
         )
 
+    @property
+    def _shows(self) -> bool:
+        return self._own or not self._network.inside
+
 
 @contextmanager
-def open_poster(*, private: bool, seconds: float, ports: Collection[int] = ()) -> Iterator[Poster]:
-    """Give a poster whose every post has `seconds` in total.
+def open_poster(*, private: bool, seconds: float, ports: Collection[int] = (), own: bool = False) -> Iterator[Poster]:
+    """Give a poster whose every post has `seconds` in total; `own` as of Poster.
 
     `private` allows loopback and private addresses, and any port; else only `ports` are reached, if any are given.
     """
@@ -98,7 +112,7 @@ def open_poster(*, private: bool, seconds: float, ports: Collection[int] = ()) -
     with httpcore.ConnectionPool(
         ssl_context=trusted_certificates(), max_connections=1, network_backend=network, retries=0
     ) as pool:
-        yield Poster(network, pool, seconds)
+        yield Poster(network, pool, seconds, own=own)
 
 
 def _beginning(response: httpcore.Response) -> bytes:

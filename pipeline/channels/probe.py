@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from httpcore import ConnectError, ConnectTimeout
 
-from pipeline.channels.channel import excerpt
 from pipeline.channels.destination import ForbiddenDestination, is_public, judged, trusted_certificates
 from pipeline.channels.post import Poster
 from pipeline.channels.stages import StageFailed
@@ -146,7 +145,7 @@ def ask(poster: Poster, url: str, body: bytes, headers: Mapping[str, str]) -> Sa
             late = error.status is not None and "Timeout" in error.status
             return Said(None, "it did not answer in time" if late else "it broke off without an answer")
         return Said(int(error.status), _sentence(error.status, error.answer))
-    return Said(answer.status, _sentence(str(answer.status), excerpt(answer.body)))
+    return Said(answer.status, _sentence(str(answer.status), answer.said))
 
 
 def taken(said: Said, unbelieved: str) -> str:

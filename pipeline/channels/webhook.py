@@ -15,7 +15,7 @@ from typing import Final
 from standardwebhooks import Webhook
 
 from config.settings import Settings
-from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target, excerpt
+from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target
 from pipeline.channels.post import Poster, open_poster
 from pipeline.channels.probe import Probe, Said, ask, refused, taken
 from pipeline.channels.stages import Stage, run
@@ -50,7 +50,7 @@ class WebhookChannel:
             for message in messages:
                 headers = _JSON | signed(message.id, message.body, *target.secrets)
                 answer = poster.post(target.way.address, message.body, headers, before=target.still_ours)
-                yield Receipt(str(answer.status), excerpt(answer.body))
+                yield Receipt(str(answer.status), answer.said)
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
         """Make the stages of a connection test; see Channel. An event that is not signed as it should be must be refused."""

@@ -105,6 +105,7 @@ def test_a_stage_that_fails_is_shown_with_what_to_do(hooked: Desk) -> None:
     assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == "testing"
 
 
+@pytest.mark.usefixtures("on_the_internet")
 def test_a_dead_letter_is_listed_explained_and_resent(hooked: Desk, endpoint: Any) -> None:
     hook = endpoint(Script(404, b"no such path"), Script(404, b"no such path"), Script(204))
     register(hooked, hook.url)
@@ -183,6 +184,7 @@ def test_what_cannot_be_done_is_said_on_the_page(hooked: Desk) -> None:
     assert client.get("/console/partners/none").status_code == 404
 
 
+@pytest.mark.usefixtures("on_the_internet")
 def test_nothing_that_a_partner_says_becomes_markup(hooked: Desk, endpoint: Any) -> None:
     hostile = "<script>alert(1)</script>"
     hook = endpoint(Script(500, hostile.encode()))

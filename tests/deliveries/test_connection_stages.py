@@ -24,6 +24,7 @@ from pipeline.schemas.channels import WebhookWay
 from pipeline.schemas.messages import CONNECTION_TEST
 from pipeline.signing import new_secret
 from tests.deliveries.authority import Authority
+from tests.deliveries.endpoint import Endpoint, Script
 from tests.servers import free_port
 
 SECRET, OLDER = new_secret(), new_secret()
@@ -155,6 +156,17 @@ def test_where_a_name_leads_in_a_private_network_is_not_told(monkeypatch: pytest
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
     (stage,) = tried("https://inside.example/hook", allow_private_destinations=False)
     assert "10.11.12.13" not in f"{stage.found} {stage.remedy}"
+
+
+def test_what_an_endpoint_in_a_private_network_says_is_not_told(endpoint: Callable[..., Endpoint]) -> None:
+    stages = tried(endpoint(Script(200, b"the admin page")).url)
+    assert stages[3].found == "it answered 200"
+
+
+@pytest.mark.usefixtures("on_the_internet")
+def test_what_one_on_the_internet_says_is_told(endpoint: Callable[..., Endpoint]) -> None:
+    stages = tried(endpoint(Script(200, b"welcome")).url)
+    assert stages[3].found == "it answered 200: welcome"
 
 
 def test_a_port_that_nobody_listens_at_fails_at_connect() -> None:

@@ -61,6 +61,7 @@ def test_of_16_claims_at_once_one_wins(opened: OpenRuntime, endpoint: Start, dat
     assert [len(each.owed) for each in won] == [3]
 
 
+@pytest.mark.usefixtures("on_the_internet")
 def test_a_message_that_is_not_taken_stops_the_lane_and_leaves_the_rest_untouched(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:

@@ -60,6 +60,7 @@ def without_links(told: Any) -> Any:
     return [without_links(each) for each in told] if isinstance(told, list) else told
 
 
+@pytest.mark.usefixtures("on_the_internet")
 def test_every_channel_try_and_answer_of_a_message_is_told(desk: Desk, three_ways: Any) -> None:
     export, endpoint = three_ways
     message = handoff_of(desk, export)
@@ -126,6 +127,7 @@ def command(desk: Desk, *arguments: str) -> Any:
     return CliRunner().invoke(app, ["trace", *arguments, "--api-url", desk.url, "--api-key", key])
 
 
+@pytest.mark.usefixtures("on_the_internet")
 def test_command_shows_it_to_people_and_to_programs(desk: Desk, three_ways: Any) -> None:
     message = handoff_of(desk, three_ways[0])
     shown = command(desk, message)

@@ -13,10 +13,12 @@ import pytest
 
 from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt, Target
+from pipeline.channels.post import open_poster
 from pipeline.channels.webhook import WebhookChannel
-from pipeline.errors import ChannelUnavailable
+from pipeline.errors import ChannelRefused, ChannelUnavailable
 from pipeline.schemas.channels import WebhookWay
 from pipeline.signing import new_secret
+from tests.deliveries.endpoint import Endpoint, Script
 from tests.faults.matrix import alone
 
 MESSAGE = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh.package.recorded.v1", b'{"id": "m"}')
@@ -26,6 +28,7 @@ STEP_SECONDS, STEPS = 0.1, 600
 
 Speak = Callable[[socket.socket], None]
 Serve = Callable[..., str]
+Start = Callable[..., Endpoint]
 
 
 @pytest.fixture
@@ -150,3 +153,36 @@ def test_the_time_is_for_the_whole_and_not_for_each_read(raw: Serve, speak: Spea
     with pytest.raises(ChannelUnavailable):
         send(raw(speak, early=scheme == "https").replace("http:", f"{scheme}:"), 0.5)
     assert time.monotonic() - began < STEPS * STEP_SECONDS / 2
+
+
+@pytest.mark.parametrize("status", [200, 410, 500])
+def test_what_is_said_inside_a_private_network_is_kept_nowhere(endpoint: Start, status: int) -> None:
+    """Whoever registers an address there could read by it what no stranger is to see."""
+    hook = endpoint(Script(status, b"the admin page"))
+    if status == 200:
+        (receipt,) = send(hook.url, 5)
+        assert (receipt.status, receipt.answer) == ("200", None)
+        return
+    with pytest.raises((ChannelUnavailable, ChannelRefused)) as caught:
+        send(hook.url, 5)
+    assert isinstance(caught.value, ChannelUnavailable | ChannelRefused)
+    assert (caught.value.status, caught.value.answer) == (str(status), None)
+    assert "admin" not in str(caught.value)
+
+
+def test_what_speaks_no_http_there_is_not_quoted(raw: Serve) -> None:
+    with pytest.raises(ChannelUnavailable) as caught:
+        send(raw(say(b"-ERR the admin page\r\n\r\n")), 5)
+    assert (str(caught.value), caught.value.status) == ("RemoteProtocolError", "RemoteProtocolError")
+
+
+@pytest.mark.usefixtures("on_the_internet")
+def test_what_speaks_no_http_on_the_internet_is_quoted(raw: Serve) -> None:
+    with pytest.raises(ChannelUnavailable) as caught:
+        send(raw(say(b"-ERR the front page\r\n\r\n")), 5)
+    assert "the front page" in str(caught.value)
+
+
+def test_what_the_installations_own_endpoint_says_is_kept_wherever_it_is(endpoint: Start) -> None:
+    with open_poster(private=True, seconds=5, own=True) as poster:
+        assert poster.post(endpoint(Script(200, b"thanks")).url, b"", {}).said == "thanks"
