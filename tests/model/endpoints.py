@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlmodel import col, select
 
@@ -25,6 +25,10 @@ class Endpoints:
 
     That is only noted here: whoever sends takes any error for one of the channel's.
     """
+
+    carries_documents: ClassVar[bool] = False
+    read_by_people: ClassVar[bool] = False
+    shared: ClassVar[bool] = False
 
     runtime: Runtime
     answers: dict[str, str] = field(default_factory=dict)
