@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlmodel import col
 
-from pipeline import inspection, readiness, rebuilding, setbacks
+from pipeline import events, inspection, readiness, rebuilding, stopping
 from pipeline.claims import claim
 from pipeline.errors import (
     DatabaseBusy,
@@ -270,17 +270,17 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
     house.step(export_id, 1, "record_packages")
     house.store.refusals = 1
     pauses: list[float] = []
-    real = setbacks.events.lock
+    real = events.lock
 
     def seldom(*arguments: Any) -> Any:
         if len(pauses) < 7:
             raise DatabaseBusy("away")
         return real(*arguments)
 
-    monkeypatch.setattr(setbacks.time, "sleep", pauses.append)
+    monkeypatch.setattr("pipeline.setbacks.time.sleep", pauses.append)
     with monkeypatch.context() as patched:
-        patched.setattr(setbacks.events, "lock", seldom)
-        patched.setattr(setbacks.stopping, "told", lambda: told)
+        patched.setattr(events, "lock", seldom)
+        patched.setattr(stopping, "told", lambda: told)
         assert house.step(export_id, 1, "render_documents") == ()
     with house.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()

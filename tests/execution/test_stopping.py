@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import delivery, handoff, rendering, stopping
+from pipeline import delivery, rendering, stopping
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.execution import Wake, advance
@@ -85,7 +85,7 @@ def test_a_broker_s_files_are_broken_off_between_two_units(house: House, monkeyp
         stopping.tell()
         return Document("broker_profile", "a.csv", "text/csv", "1", b"a")
 
-    monkeypatch.setattr(handoff.profiles, "profile_document", profile_document)
+    monkeypatch.setattr("pipeline.handoff.profiles.profile_document", profile_document)
     outcome = advance(house.runtime, export_id, 2, "render_documents")
     assert (len(made), outcome.did) == (1, ("render_documents", "close_unit"))
     assert outcome.wakes == (Wake(export_id, 0, "hand_off"),)

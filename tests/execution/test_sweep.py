@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlmodel import col
 from structlog.testing import capture_logs
 
-from pipeline import execution
+from pipeline import deadlines, dispatch, execution, polling
 from pipeline.errors import DatabaseBusy
 from pipeline.execution import Wake, owed_again
 from pipeline.models import Step
@@ -44,12 +44,12 @@ def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
     """Sweeps are of the house, find a late rung and somebody to ask, and send nothing outwards."""
     here = Sent()
     monkeypatch.setattr(upkeep, "process_runtime", lambda: house.runtime)
-    monkeypatch.setattr(upkeep.dispatch, "rooms", here.rooms)
-    monkeypatch.setattr(upkeep.dispatch, "wake", here.wakes.extend)
-    monkeypatch.setattr(upkeep.dispatch, "wake_lanes", here.lanes.extend)
-    monkeypatch.setattr(upkeep.dispatch, "wake_inquiries", here.inquiries.extend)
-    monkeypatch.setattr(upkeep.deadlines, "overdue", lambda _: [LATE])
-    monkeypatch.setattr(upkeep.polling, "due", lambda _: [ASKED])
+    monkeypatch.setattr(dispatch, "rooms", here.rooms)
+    monkeypatch.setattr(dispatch, "wake", here.wakes.extend)
+    monkeypatch.setattr(dispatch, "wake_lanes", here.lanes.extend)
+    monkeypatch.setattr(dispatch, "wake_inquiries", here.inquiries.extend)
+    monkeypatch.setattr(deadlines, "overdue", lambda _: [LATE])
+    monkeypatch.setattr(polling, "due", lambda _: [ASKED])
     return here
 
 
@@ -108,7 +108,7 @@ def test_a_sweep_never_adds_more_to_a_full_queue_than_its_limit(
         asked.append((most, at_least))
         return [at_least for _ in places]
 
-    monkeypatch.setattr(upkeep.dispatch, "rooms", rooms)
+    monkeypatch.setattr(dispatch, "rooms", rooms)
     changed = house.runtime.settings.model_copy(update={"sweep_limit": limit, "sweep_seconds": seconds})
     monkeypatch.setattr(upkeep, "process_runtime", lambda: replace(house.runtime, settings=changed))
     upkeep.sweep()
