@@ -13,7 +13,7 @@ from pipeline.execution import NOTIFY, STEPS
 from pipeline.models import LineTreatment, Package
 from tests import builders
 from tests.faults.case import Case
-from tests.faults.client import export_id_of
+from tests.faults.client import Json, export_id_of
 from tests.faults.conftest import OpenCase
 from tests.faults.matrix import RABBITMQ, REDIS, SERVED, STACKS, fault
 from tests.faults.points import (
@@ -309,9 +309,9 @@ def test_api_killed_while_it_amends_makes_one_revision(site: Site, case: OpenCas
 # The intake
 
 
-def command(one: Case) -> None:
+def command(one: Case, plan: Json | None = None) -> None:
     """Have a plan executed by queue."""
-    plan = one.client.plan()
+    plan = plan or one.client.plan()
     batch = plan["batchId"]
     body = {"accountId": one.client.account, "batchId": batch, "idempotencyKey": f"command-{batch}", "plan": plan}
     with Connection(one.site.stack.broker_url) as connection:

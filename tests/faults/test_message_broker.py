@@ -22,6 +22,7 @@ from tests.faults.conftest import OpenCase
 from tests.faults.matrix import RABBITMQ, REDIS, SERVED, fault
 from tests.faults.proxy import Proxy, proxy
 from tests.faults.site import Site
+from tests.faults.test_crashes import command
 from tests.servers import LOOPBACK, RabbitMQ, Redis
 
 #: What a request may take while the message broker does not answer: half of them what is aimed at for 99 %, and 99 % what a
@@ -110,6 +111,36 @@ def check_down(site: Site, case: OpenCase, down: Callable[[], None], up: Callabl
 def test_killed_and_started_again(site: Site, case: OpenCase) -> None:
     server = message_broker(site)
     check_down(site, case, server.kill, server.start, 0)  # type: ignore[arg-type]
+
+
+@fault("F6", everyday=SERVED)
+def test_killed_with_a_command_in_the_intakes_hands_and_others_in_its_queue(site: Site, case: OpenCase) -> None:
+    """It is away as the command is done. Who has no answer sends its command again, as Redis may have lost it."""
+    server = message_broker(site)
+    with case() as one:
+        site.start("worker")
+        first = one.accepted()
+        one.settle(
+            [first]
+        )  # so that the queues are there: one that is being made as it is killed is RabbitMQ's own trouble
+        plans = [one.client.plan() for _ in range(3)]
+        one.arm("intake", "intake.mid=sleep:2000")
+        for plan in plans:
+            command(one, plan)
+        site.until(one.fired, 120, "no command was taken")
+        server.kill()
+        time.sleep(4)  # it is the fault itself: it lasts longer than the command
+        server.start()
+        one.mended()
+        for plan in plans:
+            command(one, plan)
+        site.until(lambda: len(one.states()) == 1 + len(plans), 300, "a command was not accepted")
+        one.settle([first])
+        site.until(lambda: site.waiting(queues.EXECUTE) == 0, 300, "a command still lies there")
+        assert site["intake"].running
+        assert site.deaths == []
+        assert one.states() == ["executed"] * (1 + len(plans))
+        one.check()
 
 
 @fault("F7", everyday=(RABBITMQ,), long=(REDIS,))
