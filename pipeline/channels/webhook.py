@@ -121,9 +121,10 @@ def signed(message_id: str, body: bytes, *secrets: str, at: datetime | None = No
 
 
 def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], *, timely: bool = True) -> None:
-    """Raise InvalidApiKey unless the three headers sign `body` with one of the secrets, at most five minutes ago.
+    """Raise InvalidApiKey unless the three headers sign `body` with one of the secrets, at most five minutes from now.
 
-    What waited in a queue or a folder may be older: it is checked without `timely`.
+    What waited in a queue or a folder may be older: it is checked without `timely`. Whoever has the secret and another clock
+    is told that it is the clock.
     """
     # The library takes 1764000000.5 for 1764000000: one signature would have as many spellings, and a digest for each.
     if not _SECONDS.fullmatch(headers.get("webhook-timestamp", "")):
@@ -138,6 +139,12 @@ def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[s
             expected = signed(headers["webhook-id"], body, secret, at=moment)["webhook-signature"]
             if any(hmac.compare_digest(expected, given) for given in headers["webhook-signature"].split()):
                 return
+    if timely:
+        check_signature(body, headers, secrets, timely=False)
+        raise InvalidApiKey(
+            f"webhook-timestamp {headers['webhook-timestamp']} is more than five minutes from now, "
+            f"{int(datetime.now(UTC).timestamp())}; set your clock, and sign each request as it is sent"
+        )
     raise unsigned()
 
 

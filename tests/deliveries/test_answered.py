@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from sqlmodel import col, select
 
-from pipeline import acknowledgements, delivery, inspection, notifications
+from pipeline import acknowledgements, delivery, inspection, notifications, signing
+from pipeline.channels import webhook
 from pipeline.lanes import due_lanes
 from pipeline.models import BrokerSubmission, Delivery, Notification
 from pipeline.runtime import Runtime
@@ -18,6 +21,7 @@ from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.desk import Desk, handed_off
 from tests.deliveries.test_queue import received
+from tests.faults.matrix import alone
 
 FIELDS = [
     {"pointer": "/units/0/lines/0/htsCode", "message": "The code does not fit the description."},
@@ -114,6 +118,32 @@ def test_a_forged_answer_is_told_to_nobody(desk: Desk) -> None:
     forged = {"webhook-id": "a", "webhook-timestamp": "1764000000", "webhook-signature": "v1,AAAA"}
     assert desk.stranger().post(address, json={"id": "a", "rung": "rejected"}, headers=forged).status_code == 401
     assert told(desk.runtime) == []
+
+
+@alone("F26")
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(desk: Desk, minutes: int) -> None:
+    export, _ = handed_off(desk)
+    submission = desk.submission(export)
+    with desk.runtime.db.read() as session:
+        (secret, *_) = signing.counting(session, desk.runtime.settings, submission.account_id, submission.partner_id)
+    body = json.dumps({"id": "a", "rung": "rejected"}).encode()
+
+    def said(secret: str, at: datetime) -> httpx.Response:
+        headers = webhook.signed("a", body, secret, at=at) | {"content-type": "application/json"}
+        address = f"/api/broker-submissions/{submission.id}/acknowledgements"
+        return desk.stranger().post(address, content=body, headers=headers)
+
+    now = datetime.now(UTC)
+    wrong = now + timedelta(minutes=minutes)
+    late, forged = said(secret, wrong), said("whsec_Zm9yZWlnbiB0byB1cw==", wrong)
+    assert (late.status_code, late.json()["errorCode"]) == (401, "INVALID_API_KEY")
+    assert str(int(wrong.timestamp())) in late.json()["detail"]
+    assert "set your clock" in late.json()["detail"]
+    # Who cannot sign learns nothing of clocks.
+    assert "clock" not in forged.json()["detail"]
+    assert told(desk.runtime) == []
+    assert said(secret, now).status_code == 200
 
 
 def test_news_neither_tells_the_end_of_the_export_again_nor_keeps_it_from_being_told(opened: OpenRuntime) -> None:
