@@ -14,7 +14,7 @@ from config.settings import Settings
 from pipeline import events, notifications, signing, tenancy
 from pipeline.channels.webhook import check_signature, digest_of
 from pipeline.db import database_now
-from pipeline.errors import InvalidApiKey, InvalidState, NotFound
+from pipeline.errors import InvalidApiKey, NotFound, Purged
 from pipeline.events import EventType, NewEvent
 from pipeline.models import Acknowledgement, BrokerSubmission, Export, UsedSignature
 from pipeline.runtime import Runtime
@@ -130,16 +130,14 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
 def answer(runtime: Runtime, submission_id: str, body: AcknowledgementBody, actor: str) -> AcknowledgementReceipt:
     """Record an answer that came from outside, in one transaction; the same id again is harmless.
 
-    Raises NotFound, and InvalidState where the export was purged: nothing of the answer is kept.
+    Raises NotFound, and Purged: nothing of the answer is kept then.
     """
     with runtime.db.write() as session:
         submission = find(session, submission_id)
         # Taken first, as by every other writer: it is what keeps the log gapless and two same answers apart.
         events.append(session, submission.export_id, actor, [])
         if session.scalar(select(col(Export.purged_at)).where(col(Export.id) == submission.export_id)) is not None:
-            raise InvalidState(
-                f"export {submission.export_id} was purged when its retention ended; the answer was not kept"
-            )
+            raise Purged.export(submission.export_id, "the answer was not kept")
         happened = record(session, runtime.settings, submission_id, body)
         events.append(session, submission.export_id, actor, happened)
         rung = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))

@@ -21,7 +21,7 @@ from pipeline.acceptance import (
     wanted_plan,
 )
 from pipeline.accounts import Caller
-from pipeline.errors import InsufficientRole, InvalidAccountScope, InvalidState, ValidationFailed
+from pipeline.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
 from pipeline.idempotency import Acceptance, Answer
@@ -110,7 +110,7 @@ def _check_amendable(old: Export, newest: Export) -> None:
             f"export {old.id} is {old.state}; wait until it has ended, or cancel it and give the plan a batch id of its own"
         )
     if old.purged_at is not None:
-        raise InvalidState(f"export {old.id} was purged when its retention ended; give the plan a batch id of its own")
+        raise Purged.export(old.id, "give the plan a batch id of its own")
     if old.state not in _AMENDABLE:
         raise InvalidState(f"export {old.id} is {old.state}: nothing follows it; give the plan a batch id of its own")
 

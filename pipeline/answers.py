@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from config.settings import Settings
 from pipeline import acknowledgements, lasting, signing, tenancy
-from pipeline.errors import InvalidState, NotFound, ValidationFailed
+from pipeline.errors import NotFound, Purged, ValidationFailed
 from pipeline.models import Acknowledgement, BrokerSubmission, Export, Notification
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import (
@@ -110,7 +110,7 @@ class Handoff:
 
 
 def read(runtime: Runtime, given: Link) -> Handoff:
-    """Return the handoff that the link is for; raises NotFound, and InvalidState where it was purged."""
+    """Return the handoff that the link is for; raises NotFound, and Purged."""
     # The link is the credential, and speaks for the one notification.
     with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
         row = session.get(Notification, given.notification_id)
@@ -118,9 +118,7 @@ def read(runtime: Runtime, given: Link) -> Handoff:
             raise NotFound("there is no such handoff")
         export = session.get_one(Export, row.export_id)
         if export.purged_at is not None:
-            raise InvalidState(
-                f"export {export.id} was purged when its retention ended; nothing is left to be answered"
-            )
+            raise Purged.export(export.id, "nothing is left to be answered")
         message = HandoffReady.model_validate_json(row.data)
         submission = session.get(BrokerSubmission, message.submission_id)
         if submission is None:
@@ -159,7 +157,7 @@ class Form:
 def answer(runtime: Runtime, given: Link, handoff: Handoff, form: Form) -> AcknowledgementReceipt:
     """Record what the form says, in the name of the partner; `recorded` is false where the link had been used before.
 
-    Raises ValidationFailed, with a sentence for whoever filled it in, and InvalidState where the handoff was purged meanwhile.
+    Raises ValidationFailed, with a sentence for whoever filled it in, and Purged where the handoff was meanwhile.
     """
     body = _body(given, handoff, form)
     with tenancy.acting_for(handoff.account_id):

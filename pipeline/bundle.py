@@ -13,7 +13,7 @@ from config.settings import Settings
 from pipeline.artifacts import ArtifactStore
 from pipeline.documents import bundled
 from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN, Member, safe
-from pipeline.errors import InvalidState
+from pipeline.errors import InvalidState, Purged
 from pipeline.lanes import cloud_event
 from pipeline.models import Artifact, Export, ExportUnit, Notification, PlanSnapshot
 from pipeline.notifications import BROKER
@@ -41,9 +41,7 @@ def gathered(session: Session, settings: Settings, export: Export) -> Bundle:
     Raises InvalidState until every customs package is closed and the handoff is written.
     """
     if export.purged_at is not None:
-        raise InvalidState(
-            f"export {export.id} was purged when its retention ended; its hashes are kept, its bundle is not"
-        )
+        raise Purged.export(export.id, "its hashes are kept, its bundle is not")
     if export.units_closed < export.units_total:
         raise InvalidState(
             f"{export.units_closed} of {export.units_total} customs packages are closed; the bundle is whole when all are"

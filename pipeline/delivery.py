@@ -22,6 +22,7 @@ from pipeline.errors import (
     Fenced,
     InsufficientRole,
     InvalidState,
+    Purged,
     WorkerDied,
 )
 from pipeline.events import EventType, NewEvent
@@ -225,7 +226,7 @@ def resend(
         events.lock(session, lane.export_id)
         export = session.get_one(Export, lane.export_id)
         if export.purged_at is not None:
-            raise InvalidState(f"export {export.id} was purged when its retention ended; what it said is gone")
+            raise Purged.export(export.id, "what it said is gone")
         if test_only and not export.test:
             raise InsufficientRole(f"delivery {delivery_id} is of a live export; resend it with a live key")
         newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == lane.export_id))

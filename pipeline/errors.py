@@ -23,7 +23,7 @@ ExportsError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 if TYPE_CHECKING:
     from pipeline.schemas.problems import Finding, RuleCount
@@ -207,6 +207,15 @@ class InvalidState(Refused):
     """The export or partner is not in a state that allows the call."""
 
     code, status, title = "INVALID_STATE", 409, "The state does not allow it"
+
+
+class Purged(InvalidState):
+    """The export's payload went when its retention ended; its hashes and its log are kept."""
+
+    @classmethod
+    def export(cls, export_id: str, so: str) -> Self:
+        """Return the refusal that names the export; `so` is what follows from it."""
+        return cls(f"export {export_id} was purged when its retention ended; {so}")
 
 
 class PreconditionFailed(Refused):

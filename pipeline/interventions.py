@@ -10,7 +10,7 @@ from sqlmodel import Session, col
 from pipeline import events, inspection, withdrawals
 from pipeline.claims import EXPORT_LEVEL, at
 from pipeline.db import database_now
-from pipeline.errors import InvalidState, NotFound
+from pipeline.errors import InvalidState, NotFound, Purged
 from pipeline.events import EventType, NewEvent
 from pipeline.execution import Wake
 from pipeline.models import Export, Package, Step
@@ -90,7 +90,7 @@ def _locked(session: Session, account_id: str, export_id: str, expects: Expects 
     if export is None or export.account_id != account_id:
         raise NotFound(f"there is no export {export_id}")
     if export.purged_at is not None:
-        raise InvalidState(f"export {export_id} was purged when its retention ended; nothing more can be done with it")
+        raise Purged.export(export_id, "nothing more can be done with it")
     if expects is not None:
         expects(inspection.read(session, account_id, export_id))
     return export

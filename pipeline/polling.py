@@ -17,7 +17,7 @@ from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answer
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.channels.channel import BORDERBUDDY, Target
 from pipeline.db import database_now, statement_now
-from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, InvalidState, NotFound, Refused
+from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, Purged, Refused
 from pipeline.models import BrokerSubmission, Export, Partner, PartnerChannel
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import SentAcknowledgement
@@ -129,7 +129,7 @@ def _asked(runtime: Runtime, submission_id: str) -> Read:
             return Read()
         try:
             receipts = [acknowledgements.answer(runtime, row.id, each, f"partner:{row.partner_id}") for each in answers]
-        except InvalidState as purged:
+        except Purged as purged:
             log.warning("answers_dropped", reason=str(purged))
             return Read()
     recorded = sum(receipt.recorded for receipt in receipts)

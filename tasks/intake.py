@@ -23,7 +23,14 @@ from pipeline import acknowledgements, dispatch, events, ids
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
 from pipeline.channels.message_broker import connection
-from pipeline.errors import IdempotencyInProgress, InvalidRequest, InvalidState, Refused, Retryable, ValidationFailed
+from pipeline.errors import (
+    IdempotencyInProgress,
+    InvalidRequest,
+    Purged,
+    Refused,
+    Retryable,
+    ValidationFailed,
+)
 from pipeline.failpoints import failpoint
 from pipeline.runtime import Runtime, process_runtime
 from pipeline.schemas.envelope import trace_parent
@@ -196,7 +203,7 @@ class Intake(ConsumerProducerMixin):
         self._publish(answer, queues.exchange, key, declared=bound, correlation_id=beside.correlation_id)
 
     def _bury(self, message: Message, refused: Refused, _: Answer, beside: Beside) -> None:
-        if isinstance(refused, InvalidState):
+        if isinstance(refused, Purged):
             # Its export was purged: among the dead letters its text would be kept all the same.
             log.warning("acknowledgement_dropped", reason=str(refused))
             return

@@ -18,7 +18,7 @@ from pipeline.api.bodies import at_most
 from pipeline.api.dependencies import Keys, RuntimeDep, retry_after
 from pipeline.db import utc_now
 from pipeline.documents.render import TEMPLATES, render
-from pipeline.errors import InvalidState, NotFound, ValidationFailed
+from pipeline.errors import NotFound, Purged, ValidationFailed
 from pipeline.runtime import Runtime
 
 router = APIRouter(prefix="/answers", include_in_schema=False)
@@ -98,7 +98,7 @@ def _take(token: str, request: Request, runtime: Runtime, body: bytes) -> Respon
         receipt = answers.answer(runtime, given, handoff, form)
     except ValidationFailed as refused:
         return _page(handoff, form, refusal=refused.message, status=400)
-    except InvalidState:
+    except Purged:
         return _purged()
     if not receipt.recorded and form.rung != "received":
         return _page(answers.read(runtime, given), form, status=409)
@@ -121,7 +121,7 @@ def _found(request: Request, runtime: Runtime, token: str) -> tuple[Link, Handof
                 410,
             )
         return given, answers.read(runtime, given)
-    except InvalidState:
+    except Purged:
         return _purged()
     except NotFound:
         return _plain(
