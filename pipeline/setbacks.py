@@ -47,20 +47,21 @@ def record(runtime: Runtime, context: StepContext, error: Exception) -> Sequence
     another worker took meanwhile, or that was cancelled; and where the export has ended by another step, no more than why
     this one was not finished. The export is quarantined where what ended it is no fault that we know of: see `_breaks`.
 
-    While the database does not answer this waits, unless the process is told to end: what is not recorded would count as if
-    the step had ended its worker, and without a database there is nothing else to do.
+    While the database does not answer this waits, unless the process is told to end, for as long as a step may take: what
+    is not recorded would count as if the step had ended its worker, and without a database there is nothing else to do.
     """
     reason = str(error) if isinstance(error, ExportsError) else f"{type(error).__name__} in {context.step}"
     if isinstance(error, Retryable):
         log.warning("step_put_off", attempt=context.attempt, reason=reason)
     else:
         log.error("step_raised", attempt=context.attempt, exc_info=error)
+    until = time.monotonic() + runtime.settings.step_timeout_seconds
     while True:
         try:
             return _record(runtime, context, error, reason)
         except DatabaseBusy as busy:
             log.warning("step_failure_not_recorded", reason=str(busy))
-            if stopping.told():
+            if stopping.told() or time.monotonic() > until:
                 return []  # its lease runs out, and the sweep owes the step again
             time.sleep(WRITE_AGAIN_SECONDS)
 
