@@ -13,6 +13,7 @@ from pipeline.commands.narration import counted
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.schemas.messages import MessageType
+from pipeline.schemas.reading import said
 from pipeline.schemas.replays import ReplayRequest
 from pipeline.states import DeliveryState
 
@@ -131,11 +132,7 @@ def replay(
         remedy = (
             "An instant has its offset, such as 2026-11-24T15:00:00Z; only what is delivered or dead is sent again."
         )
-        raise Failure(f"{first['loc'][0]}: {first['msg']}", code=ExitCode.USAGE, remedy=remedy) from error
-    if wanted.until is not None and wanted.until < wanted.since:
-        raise Failure(
-            f"--until {until} is before --since {since}", code=ExitCode.USAGE, remedy="Give the earlier first."
-        )
+        raise Failure(f"--{first['loc'][0]} {said(first['msg'])}", code=ExitCode.USAGE, remedy=remedy) from error
     with connect(api_url, api_key) as api:
         pages = [*api.replay(partner, wanted)]
     messages, exports = sum(page.messages for page in pages), sum(page.exports for page in pages)
