@@ -12,7 +12,7 @@ from pipeline import attempts, delivery, lanes, partners, readiness
 from pipeline.channels.channel import Receipt
 from pipeline.db import database_now
 from pipeline.errors import ChannelUnavailable
-from pipeline.execution import Wake, advance, owed_again
+from pipeline.execution import NOTIFY, Wake, advance, owed_again
 from pipeline.models import Delivery, Step
 from pipeline.notifications import Lane
 from tests import builders
@@ -48,6 +48,15 @@ def handed_off(house: House) -> str:
             each for each in wakes if each.step in {"record_packages", "render_documents", "close_unit", "hand_off"}
         ]
     advance(house.runtime, export_id, 0, "hand_off")
+    return export_id
+
+
+def owing_the_warehouse_alone(house: House) -> str:
+    """Return such an export that has nothing else left to be done, whose steps have ended."""
+    export_id = handed_off(house)
+    with house.runtime.db.write() as session:
+        session.execute(update(Step).where(col(Step.name).in_(NOTIFY)).values(state="done", due_at=None))
+        session.execute(update(Delivery).where(col(Delivery.partner_id) == builders.BROKER).values(state="cancelled"))
     return export_id
 
 
@@ -170,9 +179,7 @@ def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
 
 def put_off_after_it_was_found_due(house: House) -> None:
     """Have a sweep find a lane due whose sender was held up, and the sender then say that the first message waits ten minutes."""
-    lane = Lane(handed_off(house), builders.WAREHOUSE, "queue")
-    with house.runtime.db.write() as session:
-        session.execute(update(Delivery).where(col(Delivery.partner_id) == builders.BROKER).values(state="cancelled"))
+    lane = Lane(owing_the_warehouse_alone(house), builders.WAREHOUSE, "queue")
     claimed = lanes.claim(house.runtime, lane)
     assert claimed is not None
     assert len(claimed.owed) == 2
@@ -199,10 +206,7 @@ def test_what_came_to_wait_behind_it_has_not_lain_either(house: House) -> None:
 
 
 def test_what_was_sent_and_is_owed_again_has_not_lain_since_it_was_sent(house: House) -> None:
-    export_id = handed_off(house)
-    lane = Lane(export_id, builders.WAREHOUSE, "queue")
-    with house.runtime.db.write() as session:
-        session.execute(update(Delivery).where(col(Delivery.partner_id) == builders.BROKER).values(state="cancelled"))
+    lane = Lane(owing_the_warehouse_alone(house), builders.WAREHOUSE, "queue")
     claimed = lanes.claim(house.runtime, lane)
     assert claimed is not None
     sweep_for(house, 40)
