@@ -194,6 +194,7 @@ class Settings(BaseSettings):
     max_requests: Count = Field(
         500, description="Requests that a process answers at a time, and as many live streams beside them"
     )
+    docs: bool = Field(True, description="Whether /docs, /openapi.json and /asyncapi.json are served")
     max_account_requests: Count = Field(
         250, description="Of these, requests of one account at a time, and as many live streams"
     )

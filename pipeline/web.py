@@ -52,10 +52,14 @@ ROUTERS = (
     waivers.router,
     sandbox.router,
     system.router,
+    system.contract,
     pages.router,
     partner_pages.router,
     reference.router,
 )
+
+#: What tells of the contract, and of nothing else; served with /openapi.json or not at all.
+_CONTRACT = (system.contract, reference.router)
 
 
 def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
@@ -69,7 +73,14 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
         finally:
             await run_in_threadpool(publisher.stop)
 
-    app = FastAPI(title="Exports", version=version("exports"), lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Exports",
+        version=version("exports"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if runtime.settings.docs else None,
+    )
     registry = CollectorRegistry()
     registry.register(Work(runtime))
     app.state.runtime = runtime
@@ -87,9 +98,10 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
         app.add_middleware(LoopbackOnly)
     app.add_middleware(Envelope, measures=Measures(registry))
     add_problem_handlers(app)
-    for router in ROUTERS:
+    routers = [router for router in ROUTERS if runtime.settings.docs or router not in _CONTRACT]
+    for router in routers:
         app.include_router(router)
-    add_contract(app, ROUTERS)
+    add_contract(app, routers)
     return app
 
 

@@ -23,6 +23,7 @@ from pipeline.schemas.health import Health, PartView
 READY_SECONDS: Final = 1.0
 
 router = APIRouter(tags=["system"])
+contract = APIRouter(tags=["system"])
 
 
 @router.get("/livez", include_in_schema=False)
@@ -70,7 +71,7 @@ def schema(name: str) -> dict[str, Any]:
     return json_schema(name)
 
 
-@router.get("/asyncapi.json")
+@contract.get("/asyncapi.json")
 def asynchronous() -> dict[str, Any]:
     """Return the AsyncAPI 3.0 document: every queue, webhook and message, in and out."""
     return asyncapi.document(version("exports"))

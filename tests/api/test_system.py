@@ -56,6 +56,14 @@ def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(desk: De
         assert f"`{address}" in told
 
 
+def test_the_contract_is_closed_where_it_is_not_to_be_read(open_desk: Open) -> None:
+    desk = open_desk(docs=False)
+    for reader in (desk.bearing(None), desk.client()):
+        assert [reader.get(path).status_code for path in ("/docs", "/openapi.json", "/asyncapi.json")] == [404] * 3
+    assert desk.bearing(None).get("/api/schemas/plan.json").status_code == 200, "messages name their schemas"
+    assert desk.execute(builders.plan())
+
+
 def test_health_needs_a_key_and_names_every_part(desk: Desk) -> None:
     health = desk.client("read").get("/api/system/health").json()
     assert (health["status"], [part["name"] for part in health["parts"]]) == (
