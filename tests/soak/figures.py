@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tests.faults.history import Violation
 from tests.faults.records import Row
-from tests.soak.gauges import megabytes_a_minute, open_files
+from tests.soak.gauges import megabytes_a_minute, most_of, open_files
 from tests.soak.record import Record
 
 LEASE_SECONDS: Final = 3.0
@@ -23,6 +23,8 @@ class Targets:
     executions: int = 5_000
     faults: int = 300
     resident_megabytes_a_minute: float = 1.0
+    resident_megabytes: float = 450.0
+    files: int = 150
     more_files: int = 5
     accept_p95_seconds: float = 0.1
     terminal_p99_seconds: float = LEASE_SECONDS + 15
@@ -66,13 +68,18 @@ def figures(
         _at_most("time to terminal p99 outside outages, s", _share(calm, 0.99), targets.terminal_p99_seconds),
         _at_most("all terminal after the last heal, s", rest_seconds, targets.rest_seconds),
     ]
+    megabytes, files = most_of(record.samples)
+    made += [
+        _at_most("most resident memory of a process, MB", megabytes, targets.resident_megabytes),
+        _at_most("most open files of a process", files, targets.files),
+    ]
     for program in dict.fromkeys(sample.program for sample in record.samples):
         slope = megabytes_a_minute(record.samples, program)
         limit = targets.resident_megabytes_a_minute
         made.append(_at_most(f"resident memory of {program}, MB/min", slope, limit))
-        files = open_files(record.samples, program)
-        if files is not None:
-            first, last = files
+        thirds = open_files(record.samples, program)
+        if thirds is not None:
+            first, last = thirds
             flat = last <= first + targets.more_files
             made.append(Figure(f"open files of {program}, first and last third", f"{first} {last}", "flat", flat))
     return made

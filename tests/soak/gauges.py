@@ -43,8 +43,11 @@ class Gauges:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(program.child.pid)
                 since = self._seen.setdefault(process.pid, now)
-                resident = sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
-                self._record.samples.append(Sample(now, name, process.pid, now - since, resident, process.num_fds()))
+                all_of_it = (process, *process.children(recursive=True))
+                resident = sum(each.memory_info().rss for each in all_of_it)
+                self._record.samples.append(
+                    Sample(now, name, process.pid, now - since, resident, process.num_fds(), len(all_of_it))
+                )
 
 
 def megabytes_a_minute(samples: Sequence[Sample], program: str) -> float | None:
@@ -62,6 +65,14 @@ def megabytes_a_minute(samples: Sequence[Sample], program: str) -> float | None:
         above += sum((each.at - middle) * (each.resident - level) for each in life)
         below += sum((each.at - middle) ** 2 for each in life)
     return above / below * 60 / _MEGABYTE if below else None
+
+
+def most_of(samples: Sequence[Sample]) -> tuple[float, int]:
+    """Return the most memory that a process had at any time, in megabytes, and the most open files."""
+    return (
+        max((each.resident / each.processes / _MEGABYTE for each in samples), default=0.0),
+        max((each.files for each in samples), default=0),
+    )
 
 
 def open_files(samples: Sequence[Sample], program: str) -> tuple[int, int] | None:

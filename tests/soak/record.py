@@ -40,7 +40,7 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at a process: its resident memory with its children's in bytes, and its open files."""
+    """One look at a process: its resident memory with its children's in bytes, its open files, and how many processes that is."""
 
     at: float
     program: str
@@ -48,6 +48,7 @@ class Sample:
     age_seconds: float
     resident: int
     files: int
+    processes: int = 1
 
 
 @dataclass

@@ -100,6 +100,8 @@ def test_every_target_is_reached_where_nothing_is_wrong_and_outages_do_not_count
         "accept p95 outside outages, s": 0.03,
         "time to terminal p99 outside outages, s": 3.0,
         "all terminal after the last heal, s": 5.0,
+        "most resident memory of a process, MB": pytest.approx(200.2, abs=0.01),
+        "most open files of a process": 40,
         "resident memory of worker, MB/min": pytest.approx(0.03),
         "open files of worker, first and last third": "40 40",
     }
@@ -126,8 +128,23 @@ MISSED: dict[str, tuple[Callable[[Record, list[dict[str, Any]]], object], set[st
         lambda record, _: record.acceptances.append(Acceptance(300.0, 0.2)),
         {"accept p95 outside outages, s"},
     ),
+    "much memory": (
+        lambda record, _: record.samples.append(Sample(5.0, "prefork", 9, 5.0, 1_500_000_000, 40, 3)),
+        {"most resident memory of a process, MB"},
+    ),
+    "many files": (
+        lambda record, _: record.samples.append(Sample(5.0, "worker", 7, 5.0, 1_000_000, 200)),
+        {"most open files of a process"},
+    ),
     "slow exports": (lambda _, exports: exports.append(export(300, 330)), {"time to terminal p99 outside outages, s"}),
-    "leaks": (leaks, {"resident memory of worker, MB/min", "open files of worker, first and last third"}),
+    "leaks": (
+        leaks,
+        {
+            "resident memory of worker, MB/min",
+            "open files of worker, first and last third",
+            "most open files of a process",
+        },
+    ),
 }
 
 
