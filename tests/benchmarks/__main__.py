@@ -18,13 +18,13 @@ from rich.table import Table
 
 from config.logs import configure_logs
 from config.settings import Settings
-from tests.benchmarks import accepting, executing, large, statements
+from tests.benchmarks import accepting, dawdling, executing, large, statements
 from tests.benchmarks.figures import Figure, Skipped
 from tests.benchmarks.large import Large
 from tests.benchmarks.places import EMBEDDED, RABBITMQ, REDIS, Places
 from tests.servers import MissingServer
 
-PARTS: Final = ("statements", "accept", "exports", "steps", "large")
+PARTS: Final = ("statements", "accept", "exports", "steps", "dawdling", "large")
 FEW_LINES, MANY_LINES = 3, 300
 LIBRARIES: Final = ("celery", "kombu", "sqlalchemy", "sqlmodel", "psycopg", "fastapi", "uvicorn", "pydantic", "typst")
 
@@ -38,12 +38,13 @@ class Extent:
     seconds: float = 2.0
     exports: int = 16
     short_exports: int = 24  # those without documents
+    told: int = 60  # those whose partner is told beside one that dawdles
     lines: int = 5_000
     packages: int = 10_000
 
 
 #: Enough to see that every part still runs: one short round, without a server.
-QUICK: Final = Extent((EMBEDDED,), rounds=1, seconds=0.3, exports=2, short_exports=2, lines=100, packages=200)
+QUICK: Final = Extent((EMBEDDED,), rounds=1, seconds=0.3, exports=2, short_exports=2, told=4, lines=100, packages=200)
 
 
 class Report:
@@ -136,6 +137,11 @@ def run(extent: Extent, parts: list[str], report: Report) -> None:
                     executing.measure_steps, places, name, rounds=extent.rounds, exports=extent.short_exports
                 )
                 report.compare(f"steps, {name}", measure)
+        if "dawdling" in parts:
+            # Message brokers have no part in it.
+            for name in extent.stacks[:2]:
+                measure = partial(dawdling.measure, places, name, rounds=extent.rounds, exports=extent.told)
+                report.compare(f"dawdling, {name}", measure)
         if "large" in parts:
             report.measure_large(places, extent)
 

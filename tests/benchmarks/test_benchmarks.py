@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The parts that reach deepest into the product; all of them take longer than an everyday test may.
-PARTS = ("statements", "exports")
+PARTS = ("statements", "exports", "dawdling")
 
 
 @pytest.mark.timeout(300)  # seconds on a machine that is busy with other tests as well
@@ -27,7 +27,10 @@ def test_quick_round_measures_every_side() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
-    sides = product(("bare loop", "as built", "a hop a step"), ("exports/s", "processor ms"))
-    assert [(figure["side"], figure["measure"]) for figure in found["figures"]] == list(sides)
+    sides = [
+        *product(("bare loop", "as built", "a hop a step"), ("exports/s", "processor ms")),
+        *product(("nobody dawdles", "one dawdles"), ("p50 ms", "p95 ms")),
+    ]
+    assert [(figure["side"], figure["measure"]) for figure in found["figures"]] == sides
     assert all(figure["median"] > 0 for figure in found["figures"])
     assert all(row["statementsFew"] == row["statementsMany"] for row in found["statements"])
