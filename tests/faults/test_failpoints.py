@@ -178,7 +178,12 @@ def test_serve_refuses_them_at_an_address_that_its_command_line_gives(
     given: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, value in {**given, "EXPORTS_FAILPOINTS": "hand_off.mid=kill", "EXPORTS_LOG_LEVEL": "ERROR"}.items():
+    alike = {
+        "EXPORTS_FAILPOINTS": "hand_off.mid=kill",
+        "EXPORTS_LOG_LEVEL": "ERROR",
+        "EXPORTS_SECRET_KEY": "k" * 32,  # whoever is reached from elsewhere needs one of its own
+    }
+    for name, value in (given | alike).items():
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()
     try:
