@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
@@ -20,7 +20,7 @@ from pipeline.db import database_now, table
 from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
-from pipeline.lanes import Claim, Owed
+from pipeline.lanes import Claim, Owed, waiting_in
 from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, Lane
 from pipeline.runtime import Runtime
@@ -134,6 +134,8 @@ _GUARDED: Final = (
         _deliveries.attempts == bindparam("held_attempts"),
         _deliveries.state == DeliveryState.PENDING.value,
     )
+    # A sweep may have found them due while others of their lane were sent for long: they have not lain there.
+    .values(stalled_since=None)
     .returning(_deliveries.id)
 )
 _once_more = _deliveries.attempts + 1
@@ -144,19 +146,16 @@ _DELIVERED: Final = _GUARDED.values(
     attempts=_once_more,
     lease_until=None,
     due_at=None,
-    stalled_since=None,
     delivered_at=database_now(),
     error=None,
 )
-# A sweep may have found them due while others of their lane were sent for long: they have not lain there.
-_RELEASED: Final = _GUARDED.values(lease_until=None, due_at=_pause_end, stalled_since=None)
+_RELEASED: Final = _GUARDED.values(lease_until=None, due_at=_pause_end)
 # The lease runs on until the next try, and with it the lane's: nothing overtakes the message that failed.
 _PUT_OFF: Final = _GUARDED.values(
     attempts=_once_more,
     error=bindparam("reason"),
     lease_until=_pause_end,
     due_at=_pause_end,
-    stalled_since=None,
 )
 _DEAD: Final = _GUARDED.values(
     state=DeliveryState.DEAD.value,
@@ -164,7 +163,6 @@ _DEAD: Final = _GUARDED.values(
     error=bindparam("reason"),
     lease_until=None,
     due_at=None,
-    stalled_since=None,
 )
 
 #: What may follow what an export itself has to say: news of its own, which does not tell the end of the export again.
@@ -241,7 +239,7 @@ def _put_off_behind(session: Session, claimed: Claim, pause: float) -> None:
     beyond = col(Delivery.id).not_in([each.id for each in claimed.owed])
     session.execute(
         update(Delivery)
-        .where(*_waiting_in(claimed.lane), beyond, col(Delivery.due_at) < database_now(pause))
+        .where(*waiting_in(claimed.lane), beyond, col(Delivery.due_at) < database_now(pause))
         .values(due_at=database_now(pause), stalled_since=None)
         .execution_options(synchronize_session=False)
     )
@@ -251,18 +249,9 @@ def _last_tries(session: Session, lane: Lane, settings: Settings) -> None:
     """Leave what waits in the lane one try each: the endpoint has had the whole schedule, and would have it again for each."""
     session.execute(
         update(Delivery)
-        .where(*_waiting_in(lane))
+        .where(*waiting_in(lane))
         .values(attempts_forgiven=col(Delivery.attempts) - len(settings.delivery_schedule_seconds))
         .execution_options(synchronize_session=False)
-    )
-
-
-def _waiting_in(lane: Lane) -> tuple[ColumnElement[bool], ...]:
-    return (
-        col(Delivery.export_id) == lane.export_id,
-        col(Delivery.partner_id) == lane.partner_id,
-        col(Delivery.channel) == lane.channel,
-        col(Delivery.state) == DeliveryState.PENDING.value,
     )
 
 

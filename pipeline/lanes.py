@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final
 
 import structlog
@@ -80,12 +81,20 @@ class Claim:
     watched: bool = False  # the way failed lately, so that its success is news
 
 
-def _in_lane(deliveries: Any) -> tuple[ColumnElement[bool], ...]:
+def waiting_in(lane: Any, deliveries: Any = Delivery) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions, on a row of `deliveries`, that it is owed in the lane: a Lane, or what has columns like one."""
     return (
-        deliveries.export_id == bindparam("of_export"),
-        deliveries.partner_id == bindparam("of_partner"),
-        deliveries.channel == bindparam("of_channel"),
+        deliveries.export_id == lane.export_id,
+        deliveries.partner_id == lane.partner_id,
+        deliveries.channel == lane.channel,
+        deliveries.state == _PENDING,
     )
+
+
+#: The lane that a statement is given by its parameters.
+_GIVEN: Final = SimpleNamespace(
+    export_id=bindparam("of_export"), partner_id=bindparam("of_partner"), channel=bindparam("of_channel")
+)
 
 
 def _free() -> ColumnElement[bool]:
@@ -99,24 +108,19 @@ def _cut_off(delivery: Any) -> ColumnElement[bool]:
 
 _another = aliased(Delivery)
 _first_cut_off = (
-    select(func.min(col(_another.position)))
-    .where(*_in_lane(_another), col(_another.state) == _PENDING, _cut_off(_another))
-    .scalar_subquery()
+    select(func.min(col(_another.position))).where(*waiting_in(_GIVEN, _another), _cut_off(_another)).scalar_subquery()
 )
 # What was in hand when a sender came to an end is sent one by one: what ended it is found, and the others get on.
 _batch = (
     select(col(Delivery.id))
     .where(
-        *_in_lane(Delivery),
-        col(Delivery.state) == _PENDING,
+        *waiting_in(_GIVEN),
         col(Delivery.position) <= func.coalesce(_first_cut_off, col(Delivery.position)),
     )
     .order_by(col(Delivery.position))
     .limit(bindparam("most"))
 )
-_held_by_another = exists().where(
-    *_in_lane(_another), col(_another.state) == _PENDING, col(_another.lease_until) > database_now()
-)
+_held_by_another = exists().where(*waiting_in(_GIVEN, _another), col(_another.lease_until) > database_now())
 _lease_end = database_now(bindparam("lease_seconds"))
 
 _CLAIM: Final = (
@@ -215,11 +219,7 @@ def lane_is_free(seconds: float = 0) -> ColumnElement[bool]:
     Nor was one in the last `seconds` that is still owed.
     """
     held = col(_another.lease_until) > database_now(-seconds)
-    return ~exists().where(*_same_lane(Delivery), col(_another.state) == _PENDING, held)
-
-
-def _same_lane(lane: Any) -> tuple[ColumnElement[bool], ...]:
-    return tuple(getattr(_another, name) == getattr(lane, name) for name in ("export_id", "partner_id", "channel"))
+    return ~exists().where(*waiting_in(Delivery, _another), held)
 
 
 def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:
@@ -232,7 +232,7 @@ def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:
     found = select(*place, func.min(col(Delivery.due_at)).label("since")).where(due).group_by(*place).subquery().c
     # Asked of each lane, and not of each message as above: the answer takes a look at all that the lane has. Asked as one
     # value, because PostgreSQL would answer NOT EXISTS from all that anybody is owed.
-    held_until = select(func.max(col(_another.lease_until))).where(*_same_lane(found), col(_another.state) == _PENDING)
+    held_until = select(func.max(col(_another.lease_until))).where(*waiting_in(found, _another))
     free = func.coalesce(held_until.scalar_subquery() <= database_now(), true())
     lanes = select(found.export_id, found.partner_id, found.channel).where(free).order_by(found.since).limit(most)
     put_off = session.execute(
