@@ -137,10 +137,10 @@ def accept(
             raise executed_otherwise(executed)
         return same_again(runtime, executed, answer)
 
-    return until_settled(once, request, idempotency_key)
+    return until_settled(once, request)
 
 
-def until_settled(once: Callable[[], Acceptance], request: ExecuteRequest, idempotency_key: str | None) -> Acceptance:
+def until_settled(once: Callable[[], Acceptance], request: ExecuteRequest) -> Acceptance:
     """Return what `once` returns, which starts over where another request wrote the same first.
 
     Raises IdempotencyInProgress where it waited in vain for another's answer to this very key, else DatabaseBusy.

@@ -85,7 +85,7 @@ def amend(
         failpoint("amend.after")
         return new.acceptance(lanes)
 
-    return until_settled(once, request, idempotency_key)
+    return until_settled(once, request)
 
 
 def _check_belongs(caller: Caller, request: ExecuteRequest, old: Export) -> None:
