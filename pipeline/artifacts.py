@@ -20,10 +20,6 @@ from pipeline.errors import ArtifactConflict, StoreUnavailable
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
 
-#: How long it may take to look whether a document is there: whoever looks holds a transaction open, on SQLite the only one.
-#: Other requests may take all of the time that is given below.
-LOOK_SECONDS: Final = 3
-
 log = structlog.get_logger(__name__)
 
 #: How long one request to a store may take, how many more are made, and how long after the first the last may begin. All of
@@ -31,6 +27,9 @@ log = structlog.get_logger(__name__)
 ANSWER_SECONDS: Final = 15.0
 RETRIES: Final = 2
 RETRY_SECONDS: Final = 5.0
+#: How long of that it may take to look whether a document is there: whoever looks holds a transaction open, on SQLite the only
+#: one.
+LOOK_SECONDS: Final = 3
 
 #: What the providers' variables are called by, and those of them that say how a store is reached. Options that are given here
 #: would have the library leave all of them unread.

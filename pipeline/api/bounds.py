@@ -44,15 +44,14 @@ class RequestLimit:
             await self.app(scope, receive, send)
             return
         live = _STREAM in Headers(scope=scope).get("accept", "")
+        what = "live streams" if live else "requests"
         if self._under_way[live] >= self.most:
-            what = "live streams" if live else "requests"
             await problem(scope, _busy(f"this process has {self.most} {what} under way"))(scope, receive, send)
             return
         counted: list[tuple[bool, str]] = []
 
         def count(account_id: str) -> None:
             if self._of_accounts[live, account_id] >= self.each:
-                what = "live streams" if live else "requests"
                 why = f"account {account_id} has {self.each} {what} under way here, as many as one may"
                 raise RateLimited(f"{why}; try again in 1 s", headers={"Retry-After": "1"})
             self._of_accounts[live, account_id] += 1
