@@ -60,16 +60,21 @@ def owing_the_warehouse_alone(house: House) -> str:
     return export_id
 
 
-def test_whether_anything_moved_lately_is_looked_up_and_not_read_through(
-    make_house: Callable[[str], House], database_url: str
-) -> None:
-    """It is asked while much waits, by whoever reaches the port, of tables that grow for years."""
-    house = make_house(database_url)
+def owing_for_an_hour(house: House) -> None:
+    """Have steps and deliveries that have been due for an hour."""
     handed_off(house)
     house.accept(builders.plan(batch="later"))
     with house.runtime.db.write() as session:
         for model in (Step, Delivery):
             session.execute(update(model).where(col(model.due_at).is_not(None)).values(due_at=database_now(-3600)))
+
+
+def test_whether_anything_moved_lately_is_looked_up_and_not_read_through(
+    make_house: Callable[[str], House], database_url: str
+) -> None:
+    """It is asked while much waits, by whoever reaches the port, of tables that grow for years."""
+    house = make_house(database_url)
+    owing_for_an_hour(house)
     with explained(house.runtime.db) as plans:
         failing(house)
     assert searches(plans, "ix_steps_finished_at", "finished_at >"), plans
@@ -78,11 +83,7 @@ def test_whether_anything_moved_lately_is_looked_up_and_not_read_through(
 
 def test_what_is_due_later_is_not_read_either(make_house: Callable[[str], House], database_url: str) -> None:
     house = make_house(database_url)
-    handed_off(house)
-    house.accept(builders.plan(batch="later"))
-    with house.runtime.db.write() as session:
-        for model in (Step, Delivery):
-            session.execute(update(model).where(col(model.due_at).is_not(None)).values(due_at=database_now(-3600)))
+    owing_for_an_hour(house)
     with explained(house.runtime.db) as plans:
         assert "sweep" in failing(house)
     for table in ("steps", "deliveries"):
