@@ -205,7 +205,7 @@ def dead_too_soon(deliveries: Sequence[Row], attempts: Sequence[Row], most: int)
     tries = defaultdict(list)
     for attempt in sorted(attempts, key=lambda each: int(each["number"])):
         tries[attempt["delivery_id"]].append(attempt)
-    gave_up = {_lane(row) for row in deliveries if len(tries[row["id"]]) >= most}
+    gave_up = {_lane(row) for row in deliveries if _claims_in_vain(row, tries[row["id"]]) >= most}
     for row in deliveries:
         if row["state"] == "dead" and not _given_up(row, tries[row["id"]], gave_up, most):
             yield row, len(tries[row["id"]])
@@ -215,15 +215,20 @@ def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]]
     """Tell whether a dead letter had its due: it was refused for good, or tried as often as the schedule says.
 
     What waited behind a message that was, in the same lane, is tried once more and no oftener. A try that was cut off leaves no
-    row: it is counted among those of the schedule.
+    row: it is counted among those of the schedule, and only a claim can have been.
     """
     if not tries or tries[-1]["outcome"] == "delivered":
         return False
-    if tries[-1]["outcome"] == "refused" or len(tries) - max(row["attempts_forgiven"], 0) >= most:
+    if tries[-1]["outcome"] == "refused":
         return True
+    counted = len(tries) - row["attempts_forgiven"]
     if tries[-1].get("error_class") == "WorkerDied":
-        return bool(row["attempts"] - row["attempts_forgiven"] > most)
-    return row["attempts_forgiven"] < 0 and _lane(row) in gave_up
+        return bool(counted > most)
+    return counted >= most and _lane(row) in gave_up
+
+
+def _claims_in_vain(row: Row, tries: Sequence[Row]) -> int:
+    return int(row["fence"]) - len([attempt for attempt in tries if attempt["outcome"] == "delivered"])
 
 
 def _lane(row: Row) -> tuple[str, str, str]:

@@ -49,12 +49,16 @@ def setting(table: str, **values: object) -> History:
     return with_rows(change)
 
 
-def dead_after(*outcomes: str, forgiven: int = 0) -> History:
-    """Return the history with a message that was given up after these tries."""
+def dead_after(*outcomes: str, forgiven: int = 0, cut_off: int = 0) -> History:
+    """Return the history with a message that was given up after these tries, and so many claims that left none."""
 
     def change(tables: Rows) -> None:
         tables["deliveries"][0].update(
-            state="dead", delivered_at=None, attempts=len(outcomes), attempts_forgiven=forgiven
+            state="dead",
+            delivered_at=None,
+            fence=len(outcomes) + cut_off,
+            attempts=len(outcomes),
+            attempts_forgiven=forgiven,
         )
         tables["attempts"] = [
             {"delivery_id": "del_1", "number": number, "outcome": outcome}
@@ -66,7 +70,7 @@ def dead_after(*outcomes: str, forgiven: int = 0) -> History:
 
 def dead_with_its_sender(*, cut_off: int) -> History:
     """Return the history with a message that ended its sender so many times before it was given up."""
-    told = dead_after("failed", forgiven=-cut_off)
+    told = dead_after("failed", forgiven=-cut_off, cut_off=cut_off)
     tables = {name: [dict(row) for row in rows] for name, rows in told.snapshot.tables.items()}
     tables["attempts"][0]["error_class"] = "WorkerDied"
     return replace(told, snapshot=replace(told.snapshot, tables=tables))
@@ -82,6 +86,7 @@ def dead_beside(*outcomes: str) -> History:
             **tables["deliveries"][0],
             "id": "del_2",
             "notification_id": "msg_2",
+            "fence": len(outcomes),
             "attempts": len(outcomes),
             "attempts_forgiven": 0,
         }
@@ -171,6 +176,7 @@ LIES: dict[str, list[tuple[str, History]]] = {
         ("given up before its tries were spent", dead_after("failed")),
         ("given up before they were since it was resent", dead_after("failed", "failed", "failed", forgiven=2)),
         ("given up behind one that was not", dead_beside("failed")),
+        ("said to have been cut off, and was not", dead_after("failed", forgiven=-1)),
         ("given up at the first end of its sender", dead_with_its_sender(cut_off=1)),
     ],
     "I6": [
@@ -233,6 +239,7 @@ def test_what_a_person_resent_may_come_again_after_it_was_delivered() -> None:
         pytest.param(dead_after("failed", "failed"), id="its tries are spent"),
         pytest.param(dead_after("refused"), id="it was refused for good"),
         pytest.param(dead_after("delivered", "failed", "failed", forgiven=1), id="they are spent since it was resent"),
+        pytest.param(dead_after("failed", forgiven=-1, cut_off=1), id="they are, with one that was cut off"),
         pytest.param(dead_beside("failed", "failed"), id="those of one before it in its lane are"),
         pytest.param(dead_with_its_sender(cut_off=3), id="it ended its sender as often as it may"),
     ],
