@@ -18,12 +18,13 @@ from sqlalchemy import insert, select
 from config.settings import Settings
 from pipeline import partners, recipients
 from pipeline.channels import open_channels
-from pipeline.channels.channel import QUEUE, OutgoingMessage, Target
+from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.stages import Stage
 from pipeline.db import database_now
-from pipeline.errors import ExportsError, InsufficientRole, RateLimited
+from pipeline.errors import ExportsError, InsufficientRole, RateLimited, Terminal
 from pipeline.ids import new_id
 from pipeline.models import ConnectionTest
+from pipeline.recipients import SealedTarget
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.schemas.partners import PartnerTested, PartnerView
@@ -79,7 +80,7 @@ def _examined(runtime: Runtime, account_id: str, partner_id: str, tested_by: str
         partner = partners.view(session, account_id, partner_id)
         if test_key and not partner.test:
             raise InsufficientRole(f"{partner_id} is not marked test, and a test key must not reach it; use a live key")
-        targets = recipients.targets(session, runtime.settings, account_id, partner_id)
+        targets = recipients.sealed_targets(session, account_id, partner_id)
         began = session.execute(select(database_now())).scalar_one()
     message = _message(runtime.settings, account_id, partner, test_id, began)
     with ThreadPoolExecutor(len(targets), thread_name_prefix="connection-test") as pool:
@@ -146,16 +147,21 @@ class _WayTried:
         return {"channel": self.channel, "passed": self.passed, "stages": stages}
 
 
-def _tried(settings: Settings, message: OutgoingMessage, target: Target) -> _WayTried:
-    channel = target.way.channel if target.way is not None else QUEUE
-    return _WayTried(channel, tuple(_within(settings, channel, message, target)))
+def _tried(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> _WayTried:
+    return _WayTried(target.channel, tuple(_within(settings, message, target)))
 
 
-def _within(settings: Settings, channel: str, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
+def _within(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> Iterator[Stage]:
     """Yield the stages of the channel's test until its time is over, or one does not pass."""
     began = time.monotonic()
     try:
-        for stage in open_channels(settings)[channel].test(message, target):
+        opened = target.opened(settings)
+    except Terminal as error:
+        remedy = "give this process that key, or rotate the partner's secret and set its credential again"
+        yield Stage("settings", passed=False, duration_ms=0, found=str(error), remedy=remedy)
+        return
+    try:
+        for stage in open_channels(settings)[target.channel].test(message, opened):
             yield stage
             if stage.passed and time.monotonic() - began > settings.connection_test_seconds:
                 yield Stage(

@@ -17,7 +17,7 @@ from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answer
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.channels.channel import BORDERBUDDY, Target
 from pipeline.db import database_now, statement_now
-from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, Purged, Refused
+from pipeline.errors import ChannelUnavailable, InvalidRequest, NotFound, Purged, Refused, Terminal
 from pipeline.models import BrokerSubmission, Export, Partner, PartnerChannel
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import SentAcknowledgement
@@ -74,9 +74,9 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
     """
     with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel="sftp"):
         with runtime.db.read() as session:
-            target = recipients.target(session, runtime.settings, account_id, partner_id, "sftp", test_export=False)
+            sealed = recipients.sealed_target(session, account_id, partner_id, "sftp", test_export=False)
             health = breaker.health_of(session, account_id, partner_id).get("sftp")
-        if target is None:
+        if sealed is None:
             return Read()
         room = replace(room_of(runtime.settings), each=1)
         ails = health is not None and health.failures > 0
@@ -85,12 +85,13 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
             return Read()
         read = Read()
         try:
+            target = sealed.opened(runtime.settings)
             with open_answers(runtime.settings, target) as folder:
                 listed = folder.listed()
                 read = Read(left=listed.left)
                 for name in listed.names:
                     read = _taken(runtime, target, folder, name, read)
-        except (ChannelUnavailable, ChannelRefused) as error:
+        except (ChannelUnavailable, Terminal) as error:
             log.warning("answers_not_read", reason=str(error))
         finally:
             FOLDERS.leave(place)
@@ -116,15 +117,13 @@ def _asked(runtime: Runtime, submission_id: str) -> Read:
         export = None if row is None else session.get(Export, row.export_id)
         if row is None or export is None or row.handoff_id is None:
             return Read()
-        target = recipients.target(
-            session, runtime.settings, row.account_id, row.partner_id, row.channel, test_export=export.test
-        )
-    if target is None:
+        sealed = recipients.sealed_target(session, row.account_id, row.partner_id, row.channel, test_export=export.test)
+    if sealed is None:
         return Read()
     with structlog.contextvars.bound_contextvars(submission_id=submission_id, partner_id=row.partner_id):
         try:
-            answers = BorderBuddyChannel(runtime.settings).answers(row.handoff_id, target)
-        except (ChannelUnavailable, ChannelRefused) as error:
+            answers = BorderBuddyChannel(runtime.settings).answers(row.handoff_id, sealed.opened(runtime.settings))
+        except (ChannelUnavailable, Terminal) as error:
             log.warning("answers_not_read", reason=str(error))
             return Read()
         try:

@@ -86,7 +86,10 @@ def operators(session: Session, account_id: str) -> list[Recipient]:
 
 @dataclass(frozen=True)
 class SealedTarget:
-    """Where to send, as it is kept: `way` is none where the partner has no such way, and what is secret is sealed."""
+    """Where to send, as it is kept: `way` is none where the partner has no such way, and what is secret is sealed.
+
+    `default` is how a partner is reached that has no way at all.
+    """
 
     account_id: str
     partner_id: str
@@ -94,6 +97,13 @@ class SealedTarget:
     way: PartnerChannel | None = None
     secrets: Sequence[str] = ()
     routing_name: str | None = None
+    default: Way | None = None
+
+    @property
+    def channel(self) -> str:
+        """The channel of the way, or of the default."""
+        found = self.way or self.default
+        return QUEUE if found is None else found.channel
 
     def opened(self, settings: Settings) -> Target:
         """Return where to send; raises Terminal where what is sealed does not open."""
@@ -106,19 +116,11 @@ class SealedTarget:
             account_id=self.account_id,
             partner_id=self.partner_id,
             test=self.test,
-            way=None if self.way is None else way_of(self.way),
+            way=self.default if self.way is None else way_of(self.way),
             secrets=[unsealed(each) for each in self.secrets],
             credential=None if credential is None else unsealed(credential),
             routing_name=self.routing_name,
         )
-
-
-def target(
-    session: Session, settings: Settings, account_id: str, partner_id: str, channel: str, *, test_export: bool
-) -> Target | None:
-    """Return where `sealed_target` says, opened; raises Terminal where what is sealed does not open."""
-    found = sealed_target(session, account_id, partner_id, channel, test_export=test_export)
-    return None if found is None else found.opened(settings)
 
 
 def sealed_target(
@@ -141,20 +143,17 @@ def sealed_target(
     return _sealed(session, row, channel, reached, test=test_export or row.test)
 
 
-def targets(session: Session, settings: Settings, account_id: str, partner_id: str) -> list[Target]:
-    """Return where every way to the partner leads, the primary one first, whether or not it is paused.
-
-    Raises Terminal where what is sealed of it does not open.
-    """
+def sealed_targets(session: Session, account_id: str, partner_id: str) -> list[SealedTarget]:
+    """Return where every way to the partner leads, the primary one first, whether or not it is paused."""
     row = session.get_one(Partner, (account_id, partner_id))
     ways = session.scalars(
         select(PartnerChannel)
         .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
         .order_by(col(PartnerChannel.position))
     )
-    found = [_sealed(session, row, way.channel, way, test=row.test).opened(settings) for way in ways]
+    found = [_sealed(session, row, way.channel, way, test=row.test) for way in ways]
     default = BorderBuddyWay() if default_way(row.kind, row.path) == BORDERBUDDY else QueueWay()
-    return found or [replace(_sealed(session, row, default.channel, None, test=row.test).opened(settings), way=default)]
+    return found or [replace(_sealed(session, row, default.channel, None, test=row.test), default=default)]
 
 
 def _sealed(session: Session, row: Partner, channel: str, way: PartnerChannel | None, *, test: bool) -> SealedTarget:

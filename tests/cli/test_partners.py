@@ -132,7 +132,8 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
     )
     settings = Settings(database_url=there.environment["DATABASE_URL"])
     with closing(open_runtime(settings)) as runtime, runtime.db.read() as session:
-        _, target = recipients.targets(session, settings, "acc_1", "br_1")
+        _, way = recipients.sealed_targets(session, "acc_1", "br_1")
+    target = way.opened(settings)
     assert target.credential is not None
     assert target.credential.strip() == file.read_text().strip()
 

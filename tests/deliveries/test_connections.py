@@ -101,6 +101,18 @@ def test_one_way_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_s
         partners.activate(runtime, builders.ACCOUNT, NAME)
 
 
+def test_a_secret_that_does_not_open_is_found_at_the_way_that_needs_it(
+    opened: OpenRuntime, runtime: Runtime, receiver: Start
+) -> None:
+    drafted(runtime, receiver("none").url)
+    made = examined(opened(secret_key="lost"))
+    assert [(way.channel, way.passed, way.stages[-1].name) for way in made.ways] == [
+        ("queue", True, "test event"),
+        ("webhook", False, "settings"),
+    ]
+    assert "EXPORTS_SECRET_KEYS_PREVIOUS" in made.ways[1].stages[-1].found
+
+
 def test_a_draft_is_not_activated(runtime: Runtime) -> None:
     drafted(runtime)
     with pytest.raises(InvalidState, match="is draft; run its connection test"):

@@ -102,6 +102,17 @@ def test_a_handoff_goes_out_with_its_documents_and_its_answer_comes_back(runtime
     assert (event.actor, event.data["entryNumber"]) == (f"partner:{builders.BROKER}", "ABC-1234567-8")
 
 
+def test_a_folder_whose_credential_does_not_open_is_read_once_it_does(
+    runtime: Runtime, opened: OpenRuntime, server: SftpServer
+) -> None:
+    sent = handed_over(runtime)
+    leave(server, "a1.json", answer(sent.id))
+    with capture_logs() as logs:
+        assert read(opened(secret_key="lost")) == Read()
+    assert [(line["event"], "EXPORTS_SECRET_KEY " in line["reason"]) for line in logs] == [("answers_not_read", True)]
+    assert read(runtime) == Read(recorded=1)
+
+
 def test_an_answer_to_what_was_purged_is_put_aside_with_the_reason_and_not_recorded(
     runtime: Runtime, server: SftpServer
 ) -> None:

@@ -130,9 +130,9 @@ def test_rotation_seals_every_secret_and_credential_under_the_newest_key_and_twi
     assert all(text.startswith(SecretBox(TWO).prefix) for text in sealed(both))
     assert opened_secrets(new) == made
     with new.db.read() as session:
-        target = recipients.target(session, new.settings, builders.ACCOUNT, "wh_3", "sftp", test_export=False)
+        target = recipients.sealed_target(session, builders.ACCOUNT, "wh_3", "sftp", test_export=False)
     assert target is not None
-    assert target.credential == "letmein"
+    assert target.opened(new.settings).credential == "letmein"
     before = sealed(new)
     assert list(signing.reseal(new)) == []
     assert sealed(new) == before
