@@ -21,7 +21,7 @@ from pipeline.channels import open_channels
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.stages import Stage
 from pipeline.db import database_now
-from pipeline.errors import ExportsError, InsufficientRole, RateLimited, Terminal
+from pipeline.errors import ExportsError, InsufficientRole, RateLimited, SecretUnreadable
 from pipeline.ids import new_id
 from pipeline.models import ConnectionTest
 from pipeline.recipients import SealedTarget
@@ -156,7 +156,7 @@ def _within(settings: Settings, message: OutgoingMessage, target: SealedTarget) 
     began = time.monotonic()
     try:
         opened = target.opened(settings)
-    except Terminal as error:
+    except SecretUnreadable as error:
         remedy = "give this process that key, or rotate the partner's secret and set its credential again"
         yield Stage("settings", passed=False, duration_ms=0, found=str(error), remedy=remedy)
         return

@@ -13,6 +13,7 @@ ExportsError
 │   ├── ArtifactConflict     the same document came out with other bytes
 │   ├── RulesInvalid         the rules of customs contradict their schema or one another
 │   ├── ChannelRefused       a partner's endpoint said no for good
+│   ├── SecretUnreadable     a secret was sealed under a key that this process was not given
 │   └── UnsafeSettings       the settings are such that no process may serve by them
 ├── Fenced               stop at once: somebody else holds this step now
 ├── Stopped              stop at once: this process was told to end, and gives back what it holds
@@ -115,6 +116,10 @@ class ChannelRefused(Terminal):
         self.status = status
         self.answer = answer
         self.gone = gone
+
+
+class SecretUnreadable(Terminal):
+    """A partner's secret or credential was sealed under a key that this process was not given."""
 
 
 class UnsafeSettings(Terminal):

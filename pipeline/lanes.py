@@ -24,7 +24,7 @@ from pipeline import acknowledgements, breaker, letters, links, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import Attachment, Channel, OutgoingMessage, Receipt
 from pipeline.db import changed, database_now, statement_now, utc_now
-from pipeline.errors import ChannelUnavailable, Terminal, WorkerDied
+from pipeline.errors import ChannelUnavailable, SecretUnreadable, WorkerDied
 from pipeline.leases import KEEPER, Lease
 from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner, PartnerChannel
 from pipeline.notifications import BROKER, Lane
@@ -40,8 +40,8 @@ _PENDING: Final = DeliveryState.PENDING.value
 #: What is said of a message whose sender came to an end, until something else came of it.
 CUT_OFF: Final = "its sender came to an end before it could say what came of it"
 
-#: How a try ended at which no partner was asked anything.
-UNREADABLE, NOT_MADE = "SecretUnreadable", "MessageNotMade"
+#: How a try ended at which no partner was asked anything, as it does where a secret is unreadable.
+NOT_MADE: Final = "MessageNotMade"
 
 
 @dataclass(frozen=True)
@@ -269,8 +269,8 @@ def send(runtime: Runtime, claimed: Claim, still_ours: Callable[[], None]) -> It
     channel = open_channels(runtime.settings)[claimed.lane.channel]
     try:
         target = replace(claimed.target.opened(runtime.settings), still_ours=still_ours)
-    except Terminal as error:
-        raise ChannelUnavailable(str(error), status=UNREADABLE) from error
+    except SecretUnreadable as error:
+        raise ChannelUnavailable(str(error), status=SecretUnreadable.__name__) from error
     messages: list[OutgoingMessage] = []
     unmade: ChannelUnavailable | None = None
     for owed in claimed.owed:

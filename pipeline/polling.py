@@ -17,7 +17,15 @@ from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answer
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.channels.channel import BORDERBUDDY, Target
 from pipeline.db import database_now, statement_now
-from pipeline.errors import ChannelUnavailable, InvalidRequest, NotFound, Purged, Refused, Terminal
+from pipeline.errors import (
+    ChannelRefused,
+    ChannelUnavailable,
+    InvalidRequest,
+    NotFound,
+    Purged,
+    Refused,
+    SecretUnreadable,
+)
 from pipeline.models import BrokerSubmission, Export, Partner, PartnerChannel
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import SentAcknowledgement
@@ -91,7 +99,7 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
                 read = Read(left=listed.left)
                 for name in listed.names:
                     read = _taken(runtime, target, folder, name, read)
-        except (ChannelUnavailable, Terminal) as error:
+        except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
             log.warning("answers_not_read", reason=str(error))
         finally:
             FOLDERS.leave(place)
@@ -123,7 +131,7 @@ def _asked(runtime: Runtime, submission_id: str) -> Read:
     with structlog.contextvars.bound_contextvars(submission_id=submission_id, partner_id=row.partner_id):
         try:
             answers = BorderBuddyChannel(runtime.settings).answers(row.handoff_id, sealed.opened(runtime.settings))
-        except (ChannelUnavailable, Terminal) as error:
+        except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
             log.warning("answers_not_read", reason=str(error))
             return Read()
         try:

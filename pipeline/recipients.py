@@ -106,7 +106,7 @@ class SealedTarget:
         return QUEUE if found is None else found.channel
 
     def opened(self, settings: Settings) -> Target:
-        """Return where to send; raises Terminal where what is sealed does not open."""
+        """Return where to send; raises SecretUnreadable where what is sealed does not open."""
         credential = None if self.way is None else self.way.credential
 
         def unsealed(text: str) -> str:

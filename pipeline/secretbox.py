@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
-from pipeline.errors import Terminal
+from pipeline.errors import SecretUnreadable
 
 #: `v2:KEY ID:BASE64`. Sealed texts of the first version, `v1:BASE64`, name no key.
 _VERSION = "v2"
@@ -53,7 +53,7 @@ class SecretBox:
     def open(self, sealed: str, owner: str) -> str:
         """Return the text that was sealed.
 
-        Raises Terminal where it was sealed under a key that is not here, or for another owner.
+        Raises SecretUnreadable where it was sealed under a key that is not here, or for another owner.
         """
         version, _, rest = sealed.partition(":")
         key_id, _, text = rest.rpartition(":")
@@ -67,7 +67,7 @@ class SecretBox:
                 return key.cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], owner.encode()).decode()
             except (InvalidTag, Error, ValueError):
                 continue
-        raise Terminal(
+        raise SecretUnreadable(
             "a partner's secret does not open: the key that it was sealed under is neither EXPORTS_SECRET_KEY nor one of"
             " EXPORTS_SECRET_KEYS_PREVIOUS"
         )

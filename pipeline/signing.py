@@ -14,7 +14,7 @@ from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
 from pipeline.db import changed, database_now
-from pipeline.errors import Terminal
+from pipeline.errors import SecretUnreadable
 from pipeline.models import PartnerChannel, PartnerSecret
 from pipeline.runtime import Runtime
 from pipeline.secretbox import SecretBox
@@ -60,7 +60,7 @@ def retire(session: Session, account_id: str, partner_id: str, overlap_seconds: 
 def counting(session: Session, settings: Settings, account_id: str, partner_id: str) -> list[str]:
     """Return the secrets that count now, the newest first; none where there is no such partner.
 
-    Raises Terminal where one does not open.
+    Raises SecretUnreadable where one does not open.
     """
     return [unseal(settings, account_id, partner_id, each) for each in sealed(session, account_id, partner_id)]
 
@@ -90,7 +90,7 @@ def seal(settings: Settings, account_id: str, partner_id: str, secret: str) -> s
 
 
 def unseal(settings: Settings, account_id: str, partner_id: str, sealed: str) -> str:
-    """Return a secret of the partner that was kept; raises Terminal where it does not open."""
+    """Return a secret of the partner that was kept; raises SecretUnreadable where it does not open."""
     return box(settings).open(sealed, _owner(account_id, partner_id))
 
 
@@ -129,7 +129,7 @@ def _resealed(runtime: Runtime, model: type[SQLModel], text: Any, batch: int) ->
                 owner = _owner(key[0], key[1])
                 try:
                     anew = sealing.seal(sealing.open(sealed, owner), owner)
-                except Terminal:
+                except SecretUnreadable:
                     unreadable.append(owner)
                     continue
                 # Another run, or somebody who changes the partner, may have been here since.

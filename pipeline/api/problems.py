@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -22,6 +22,7 @@ from pipeline.errors import (
     PayloadTooLarge,
     Refused,
     Retryable,
+    SecretUnreadable,
     StoreUnavailable,
 )
 from pipeline.schemas.problems import Issue, problem_of
@@ -59,6 +60,12 @@ def problem(scope: Scope, refused: Refused) -> Response:
     )
 
 
+_SEALED: Final = (
+    "a secret that this takes was sealed under a key that the service was not given; whoever runs it finds more in its log."
+    " Try again later"
+)
+
+
 def internal_error() -> InternalError:
     """Return what is told of a fault of ours: nothing but where to look."""
     return InternalError("the request failed on our side; try again, and give the requestId if it goes on failing")
@@ -75,6 +82,8 @@ def refusal_of(error: Exception) -> Refused:
     if isinstance(error, Retryable):
         part = {DatabaseBusy: "the database", StoreUnavailable: "the artifact store"}.get(type(error), "a part of it")
         return NotReady(f"{part} does not answer now; try again in 2 s", headers={"Retry-After": "2"})
+    if isinstance(error, SecretUnreadable):
+        return NotReady(_SEALED, headers={"Retry-After": "60"})
     return internal_error()
 
 
@@ -89,7 +98,7 @@ def add_problem_handlers(app: FastAPI) -> None:
             log.warning("request_put_off", error=type(error).__name__, reason=str(error))
         return problem(request.scope, refused)
 
-    for kind in (Refused, Retryable, HTTPException, RequestValidationError):
+    for kind in (Refused, Retryable, SecretUnreadable, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer)
 
     async def conflict(request: Request, error: Exception) -> Response:

@@ -12,10 +12,12 @@ from sqlmodel import col, select
 
 from pipeline import acknowledgements, delivery, inspection, notifications, signing
 from pipeline.channels import webhook
+from pipeline.errors import SecretUnreadable
 from pipeline.lanes import due_lanes
 from pipeline.models import BrokerSubmission, Delivery, Notification
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody
+from pipeline.secretbox import SecretBox
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -144,6 +146,24 @@ def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(
     assert "clock" not in forged.json()["detail"]
     assert told(desk.runtime) == []
     assert said(secret, now).status_code == 200
+
+
+def test_an_answer_that_cannot_be_verified_without_a_lost_key_is_to_come_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export, _ = handed_off(desk)
+    submission = desk.submission(export)
+
+    def lost(*_: object) -> str:
+        raise SecretUnreadable("sealed under another EXPORTS_SECRET_KEY")
+
+    monkeypatch.setattr(SecretBox, "open", lost)
+    headers = webhook.signed("a", b"{}", "whsec_Zm9yZWlnbiB0byB1cw==", at=datetime.now(UTC))
+    address = f"/api/broker-submissions/{submission.id}/acknowledgements"
+    answer = desk.stranger().post(address, content=b"{}", headers=headers | {"content-type": "application/json"})
+    assert (answer.status_code, answer.headers["retry-after"], answer.json()["errorCode"]) == (503, "60", "NOT_READY")
+    assert "EXPORTS_" not in answer.text
+    assert told(desk.runtime) == []
 
 
 def test_news_neither_tells_the_end_of_the_export_again_nor_keeps_it_from_being_told(opened: OpenRuntime) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline import recipients, signing
-from pipeline.errors import Terminal
+from pipeline.errors import SecretUnreadable
 from pipeline.models import PartnerChannel, PartnerSecret
 from pipeline.runtime import Runtime
 from pipeline.secretbox import SecretBox
@@ -39,13 +39,13 @@ def test_what_was_sealed_opens_for_its_owner_under_its_key_alone() -> None:
     sealed = box.seal("whsec_abc", "acc/br")
     assert SecretBox(ONE).open(sealed, "acc/br") == "whsec_abc"
     for other, owner in ((box, "acc/wh"), (SecretBox(TWO), "acc/br")):
-        with pytest.raises(Terminal):
+        with pytest.raises(SecretUnreadable):
             other.open(sealed, owner)
 
 
 @pytest.mark.parametrize("sealed", ["", "v1:", "v2:", "v3:a:b", "v1:!", "v2:0:AAAA", "plain text"])
 def test_what_is_no_sealed_text_does_not_open(sealed: str) -> None:
-    with pytest.raises(Terminal):
+    with pytest.raises(SecretUnreadable):
         SecretBox(ONE).open(sealed, "acc/br")
 
 
@@ -56,7 +56,7 @@ def test_a_changed_character_does_not_open() -> None:
         for other in "ABCgw":
             if sealed[at] == other:
                 continue
-            with pytest.raises(Terminal):
+            with pytest.raises(SecretUnreadable):
                 SecretBox(ONE).open(sealed[:at] + other + sealed[at + 1 :], "acc/br")
 
 
@@ -78,7 +78,7 @@ def test_texts_of_the_first_version_still_open_under_any_key_that_is_here() -> N
     sealed = of_first_version(ONE, "whsec_abc", "acc/br")
     assert SecretBox(ONE).open(sealed, "acc/br") == "whsec_abc"
     assert SecretBox(TWO, ONE).open(sealed, "acc/br") == "whsec_abc"
-    with pytest.raises(Terminal):
+    with pytest.raises(SecretUnreadable):
         SecretBox(TWO).open(sealed, "acc/br")
 
 
