@@ -5,10 +5,11 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import Request
 
+from config.settings import Settings
 from pipeline.console.session import COOKIE, token_of
 from pipeline.errors import InsufficientRole
 from pipeline.runtime import Runtime
@@ -30,12 +31,19 @@ async def fields_of(request: Request) -> Mapping[str, str]:
     return {name: values[0].strip() for name, values in given.items()}
 
 
-def check_own_page(request: Request) -> None:
+def check_own_page(settings: Settings, request: Request) -> None:
     """Raise InsufficientRole where the browser says that another site's page sent the form.
 
-    For whoever is not signed in yet there is no sign; a stranger's page could sign them in with the stranger's key.
+    For whoever is not signed in yet there is no sign; a stranger's page could sign them in with the stranger's key. A
+    browser that is old, or is here without TLS, says only whose page it was; a program says nothing.
     """
-    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        own = site in {"same-origin", "none"}
+    else:
+        here = {request.headers.get("host"), urlsplit(settings.public_url).netloc}
+        own = origin is None or origin.partition("://")[2] in here
+    if not own:
         raise InsufficientRole(
             "this form was sent by a page of another site; open this service's own page and sign in there"
         )

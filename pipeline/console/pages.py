@@ -39,7 +39,15 @@ def style() -> Response:
 @router.get("/sign-in")
 def show_sign_in() -> Response:
     """Ask for a key."""
-    return page(render("console/sign_in.html", refusal=None))
+    return _sign_in_page(None)
+
+
+def _sign_in_page(refused: Refused | None) -> Response:
+    message, status = (None, 200) if refused is None else (refused.message, refused.status)
+    response = page(render("console/sign_in.html", refusal=message), status)
+    # Without a referrer at all a browser would not say either that the form came from here.
+    response.headers["Referrer-Policy"] = "same-origin"
+    return response
 
 
 @router.post("/sign-in")
@@ -47,11 +55,11 @@ async def take_sign_in(request: Request) -> Response:
     """Take a key, and remember who holds it for a few hours; the key itself is not kept."""
     runtime = runtime_of(request)
     try:
-        check_own_page(request)
+        check_own_page(runtime.settings, request)
         given = (await fields_of(request)).get("key", "")
         cookie = await run_in_threadpool(sign_in, runtime, given)
     except Refused as refused:
-        return page(render("console/sign_in.html", refusal=refused.message), refused.status)
+        return _sign_in_page(refused)
     response = RedirectResponse("/console", 303, HEADERS)
     secure = runtime.settings.public_url.startswith("https:")
     response.set_cookie(

@@ -49,6 +49,16 @@ def test_nobody_is_signed_in_by_another_sites_page(desk: Desk, site: str) -> Non
         assert taken.headers["location"] == "/console"
 
 
+@pytest.mark.parametrize("origin", ["https://stranger.example", "http://testserver.stranger.example", "null", "http://["])
+def test_a_browser_that_only_says_whose_page_it_was_is_refused_as_well(desk: Desk, origin: str) -> None:
+    form, client = {"key": desk.key("read").bearer}, desk.bearing(None)
+    refused = client.post("/console/sign-in", data=form, headers={"Origin": origin})
+    assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
+    assert refused.headers["referrer-policy"] == client.get("/console/sign-in").headers["referrer-policy"]
+    for own in (str(client.base_url).rstrip("/"), desk.runtime.settings.public_url):
+        assert client.post("/console/sign-in", data=form, headers={"Origin": own}).headers["location"] == "/console"
+
+
 def test_the_cookie_holds_no_secret_and_no_script_reads_it(desk: Desk) -> None:
     bearer = desk.key("read").bearer
     response = desk.bearing(None).post("/console/sign-in", data={"key": bearer})
