@@ -49,7 +49,9 @@ def test_nobody_is_signed_in_by_another_sites_page(desk: Desk, site: str) -> Non
         assert taken.headers["location"] == "/console"
 
 
-@pytest.mark.parametrize("origin", ["https://stranger.example", "http://testserver.stranger.example", "null", "http://["])
+@pytest.mark.parametrize(
+    "origin", ["https://stranger.example", "http://testserver.stranger.example", "null", "http://["]
+)
 def test_a_browser_that_only_says_whose_page_it_was_is_refused_as_well(desk: Desk, origin: str) -> None:
     form, client = {"key": desk.key("read").bearer}, desk.bearing(None)
     refused = client.post("/console/sign-in", data=form, headers={"Origin": origin})
