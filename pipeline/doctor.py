@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 
 from config.credentials import everybody_knows
 from config.settings import Settings
-from pipeline import migrations
+from pipeline import migrations, signing
 from pipeline.artifacts import ArtifactStore
 from pipeline.channels import inbox
 from pipeline.channels.email import EmailChannel
@@ -46,8 +46,9 @@ def examine(settings: Settings) -> Iterator[Check]:
     """Yield the outcome of every check, in an order in which the first failure explains the later ones."""
     failed: set[str] = set()
     for name, check, remedy in CHECKS:
-        if "database" in failed and name in NEED_THE_DATABASE:
-            yield Check(name, ok=False, found="cannot be told without the database", seconds=0)
+        if (needed := NEEDS.get(name)) in failed:
+            failed.add(name)
+            yield Check(name, ok=False, found=f"cannot be told without the {needed}", seconds=0)
             continue
         began = time.monotonic()
         try:
@@ -102,6 +103,14 @@ def _walls(settings: Settings) -> str:
             if walls.passes_through(connection):
                 return "up, but this role is a superuser or has BYPASSRLS, and walks through them"
     return "row-level security holds this role"
+
+
+def _partner_secrets(settings: Settings) -> str:
+    with _opened(settings) as database, database.read() as session:
+        tried = signing.try_all(session, settings)
+    if tried.unreadable:
+        raise Ailing(f"{len(tried.unreadable)} of {tried.count} do not open, such as of {tried.unreadable[0]}")
+    return f"{tried.count} open"
 
 
 def _message_broker(settings: Settings) -> str:
@@ -170,6 +179,11 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     ("migrations", _migrations, "Run `exports migrate`; `exports serve` does it by itself on SQLite."),
     ("walls between accounts", _walls, "Run `exports migrate` as the role that owns the tables."),
     (
+        "partner secrets",
+        _partner_secrets,
+        "Give the key that they are sealed under in EXPORTS_SECRET_KEYS_PREVIOUS, or rotate their secrets and credentials.",
+    ),
+    (
         "message broker",
         _message_broker,
         "Check BROKER_URL: address, user, password, and that the server runs. What is owed waits in the database.",
@@ -184,4 +198,9 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     ("customs rules", _rules, "Run `exports rules check`: it says all that is wrong with config/rules, and where."),
     ("clock", _clock, "Set this machine's clock by NTP: signatures carry its time."),
 )
-NEED_THE_DATABASE: Final = frozenset({"migrations", "walls between accounts", "clock"})
+NEEDS: Final[Mapping[str, str]] = {
+    "migrations": "database",
+    "walls between accounts": "database",
+    "partner secrets": "migrations",
+    "clock": "database",
+}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, insert, inspect, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, func, insert, inspect, or_, select, true, tuple_, update
 from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
@@ -21,6 +21,12 @@ from pipeline.secretbox import SecretBox
 
 SECRET_BYTES: Final = 32
 RESEALED_AT_ONCE: Final = 200
+
+#: Where texts are kept that are sealed.
+_SEALED: Final[Sequence[tuple[type[SQLModel], Any]]] = (
+    (PartnerSecret, col(PartnerSecret.sealed)),
+    (PartnerChannel, col(PartnerChannel.credential)),
+)
 
 
 def new_secret() -> str:
@@ -65,6 +71,35 @@ def counting(session: Session, settings: Settings, account_id: str, partner_id: 
     return [unseal(settings, account_id, partner_id, each) for each in sealed(session, account_id, partner_id)]
 
 
+@dataclass(frozen=True)
+class Opening:
+    """How many secrets and credentials count now, and whose do not open under the keys that are here, one each."""
+
+    count: int
+    unreadable: Sequence[str]
+
+
+def try_all(session: Session, settings: Settings) -> Opening:
+    """Try to open every secret and credential that counts now; a stretch of them is in memory at a time."""
+    opening, count, unreadable = box(settings), 0, []
+    for model, text in _SEALED:
+        counts = _counts() if model is PartnerSecret else true()
+        owners = [column for column in inspect(model).primary_key if column.key in ("account_id", "partner_id")]
+        wanted = select(*owners, text).where(text.is_not(None), counts)
+        for account_id, partner_id, each in session.execute(wanted.execution_options(yield_per=RESEALED_AT_ONCE)):
+            count += 1
+            owner = _owner(account_id, partner_id)
+            try:
+                opening.open(each, owner)
+            except SecretUnreadable:
+                unreadable.append(owner)
+    return Opening(count, unreadable)
+
+
+def _counts() -> ColumnElement[bool]:
+    return or_(col(PartnerSecret.ends_at).is_(None), col(PartnerSecret.ends_at) > database_now())
+
+
 def sealed(session: Session, account_id: str, partner_id: str) -> list[str]:
     """Return the same as they are kept."""
     found = session.scalars(
@@ -72,7 +107,7 @@ def sealed(session: Session, account_id: str, partner_id: str) -> list[str]:
         .where(
             col(PartnerSecret.account_id) == account_id,
             col(PartnerSecret.partner_id) == partner_id,
-            or_(col(PartnerSecret.ends_at).is_(None), col(PartnerSecret.ends_at) > database_now()),
+            _counts(),
         )
         .order_by(col(PartnerSecret.number).desc())
     )
@@ -111,7 +146,7 @@ def reseal(runtime: Runtime, *, batch: int = RESEALED_AT_ONCE) -> Iterator[Resea
 
     What is done stays done: ended at any point, or run twice at a time, the next run goes on with what is left.
     """
-    for model, text in ((PartnerSecret, col(PartnerSecret.sealed)), (PartnerChannel, col(PartnerChannel.credential))):
+    for model, text in _SEALED:
         yield from _resealed(runtime, model, text, batch)
 
 

@@ -128,7 +128,7 @@ def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
     code, checks = outcomes(commands)
     assert code == 0
     assert list(checks) == [
-        "secret key", "database", "migrations", "walls between accounts", "message broker", "artifact store", "mail server", "fonts", "customs rules", "clock"
+        "secret key", "database", "migrations", "walls between accounts", "partner secrets", "message broker", "artifact store", "mail server", "fonts", "customs rules", "clock"
     ]  # fmt: skip
     assert all(check["ok"] and check["remedy"] is None for check in checks.values())
 
@@ -136,7 +136,7 @@ def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
 def test_doctor_tells_what_is_behind(commands: Commands) -> None:
     code, checks = outcomes(commands)
     assert code == 1
-    assert [name for name, check in checks.items() if not check["ok"]] == ["migrations"]
+    assert [name for name, check in checks.items() if not check["ok"]] == ["migrations", "partner secrets"]
     assert "exports migrate" in checks["migrations"]["remedy"]
 
 
@@ -154,6 +154,21 @@ def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tm
         assert checks[name]["remedy"]
     assert checks["clock"]["found"] == "cannot be told without the database"
     assert "canary" not in json.dumps(checks)
+
+
+def test_doctor_names_whose_secrets_do_not_open(commands: Commands) -> None:
+    commands.json("migrate")
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    partner = ("--account", "acc_1", "--kind", "warehouse", "--name", "Warehouse")
+    for name in ("wh_1", "wh_2"):
+        commands.json("partners", "add", name, *partner, EXPORTS_SECRET_KEY="an older one of thirty-two characters")
+    commands.json("partners", "add", "wh_3", *partner)
+    code, checks = outcomes(commands)
+    assert (code, checks["partner secrets"]["found"]) == (1, "2 of 3 do not open, such as of acc_1/wh_1")
+    assert "EXPORTS_SECRET_KEYS_PREVIOUS" in checks["partner secrets"]["remedy"]
+    both = json.dumps(["an older one of thirty-two characters"])
+    code, checks = outcomes(commands, EXPORTS_SECRET_KEYS_PREVIOUS=both)
+    assert (code, checks["partner secrets"]["found"]) == (0, "3 open")
 
 
 def test_doctor_speaks_to_people_too(commands: Commands) -> None:
