@@ -155,13 +155,7 @@ def _within(settings: Settings, message: OutgoingMessage, target: SealedTarget) 
     """Yield the stages of the channel's test until its time is over, or one does not pass."""
     began = time.monotonic()
     try:
-        opened = target.opened(settings)
-    except SecretUnreadable as error:
-        remedy = "give this process that key, or rotate the partner's secret and set its credential again"
-        yield Stage("settings", passed=False, duration_ms=0, found=str(error), remedy=remedy)
-        return
-    try:
-        for stage in open_channels(settings)[target.channel].test(message, opened):
+        for stage in open_channels(settings)[target.channel].test(message, target.opened(settings)):
             yield stage
             if stage.passed and time.monotonic() - began > settings.connection_test_seconds:
                 yield Stage(
@@ -173,4 +167,7 @@ def _within(settings: Settings, message: OutgoingMessage, target: SealedTarget) 
                 )
                 return
     except ExportsError as error:
-        yield Stage("settings", passed=False, duration_ms=0, found=str(error), remedy="set the partner's channel again")
+        remedy = "set the partner's channel again"
+        if isinstance(error, SecretUnreadable):
+            remedy = "give this process that key, or rotate the partner's secret and set its credential again"
+        yield Stage("settings", passed=False, duration_ms=0, found=str(error), remedy=remedy)

@@ -84,11 +84,10 @@ def try_all(session: Session, settings: Settings) -> Opening:
     opening, count, unreadable = box(settings), 0, []
     for model, text in _SEALED:
         counts = _counts() if model is PartnerSecret else true()
-        owners = [column for column in inspect(model).primary_key if column.key in ("account_id", "partner_id")]
-        wanted = select(*owners, text).where(text.is_not(None), counts)
-        for account_id, partner_id, each in session.execute(wanted.execution_options(yield_per=RESEALED_AT_ONCE)):
+        wanted = select(*inspect(model).primary_key, text).where(text.is_not(None), counts)
+        for *key, each in session.execute(wanted.execution_options(yield_per=RESEALED_AT_ONCE)):
             count += 1
-            owner = _owner(account_id, partner_id)
+            owner = _owner(key[0], key[1])
             try:
                 opening.open(each, owner)
             except SecretUnreadable:
