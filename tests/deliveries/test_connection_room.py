@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import accounts, connections, partners
 from pipeline.errors import RateLimited
-from pipeline.schemas.partners import NewPartner
+from pipeline.schemas.partners import NewPartner, PartnerTested
 from tests.deliveries.conftest import OpenRuntime
 
 ACCOUNTS = [f"acc_{number}" for number in range(connections.AT_ONCE + 1)]
@@ -31,8 +31,8 @@ def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
         assert done.wait(60)
         return tried(*of)
 
-    def examined(account: str) -> bool:
-        return connections.examine(runtime, account, NAME, tested_by="key_1").passed
+    def examined(account: str) -> PartnerTested:
+        return connections.examine(runtime, account, NAME, tested_by="key_1")
 
     monkeypatch.setattr(connections, "_tried", held)
     *first, beyond = ACCOUNTS
@@ -44,5 +44,6 @@ def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
             with pytest.raises(RateLimited, match=f"connections {whose} are being tested"):
                 examined(account)
         done.set()
-        assert all(each.result() for each in under_way)
-    assert examined(beyond)
+        made = [each.result() for each in under_way]
+    made.append(examined(beyond))
+    assert all(each.passed for each in made), made
