@@ -33,7 +33,7 @@ _when: Final = case(
 def replay(
     runtime: Runtime, account_id: str, partner_id: str, request: ReplayRequest, actor: str, *, test_only: bool = False
 ) -> tuple[ReplayReport, list[Lane]]:
-    """Owe one page of a partner's messages again, each with the id and the body that it had; return the lanes to wake.
+    """Owe one page of a partner's messages again, each with the id and the body that it had; return the lanes to wake, by export.
 
     What a newer revision has replaced is left out: the partner hears of it by what superseded it. `test_only` leaves out
     live exports. Raises NotFound.
@@ -63,7 +63,8 @@ def replay(
         for export_id, count in sorted(counts.items()):
             data = {"partnerId": partner_id, "messages": count, "since": request.since.isoformat()}
             events.append(session, export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
-    lanes = list(dict.fromkeys(Lane(row.export_id, partner_id, row.channel) for row in owed))
+    # The rows come in any order.
+    lanes = [Lane(of, partner_id, way) for of, way in sorted({(row.export_id, row.channel) for row in owed})]
     report = ReplayReport(
         partner_id=partner_id,
         since=request.since,
