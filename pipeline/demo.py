@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import SecretStr
 
 from config.queues import CUSTOMS_BROKER, OPERATOR, WAREHOUSE
-from config.settings import HOME, Settings
-from pipeline import accounts, migrations, partners
+from config.settings import Settings
+from pipeline import accounts, examples, migrations, partners
 from pipeline.channels import inbox
 from pipeline.channels.inbox import Received
 from pipeline.client import Exports
@@ -24,7 +24,6 @@ from pipeline.schemas.execution import EventView, ExportView
 from pipeline.schemas.partners import NewPartner
 from pipeline.states import UNANSWERED, UNENDED
 
-PLANS: Final = HOME / "examples" / "plans"
 QUEUES: Final = (CUSTOMS_BROKER, WAREHOUSE, OPERATOR)
 ACCOUNT: Final = "acc_demo"
 #: The GS1 company prefix of the examples in GS1's own documents.
@@ -94,22 +93,18 @@ def prepare(runtime: Runtime) -> str:
     return accounts.create_key(runtime, ACCOUNT, "demo", mode="test", roles=[accounts.ADMIN]).bearer
 
 
-def plans(run: str, folder: Path = PLANS) -> list[ExamplePlan]:
-    """Return the bundled plans, smallest first; `run` makes their batches unlike those of every other run.
+def plans(now: datetime) -> list[ExamplePlan]:
+    """Return the bundled plans, smallest first, dated by `now`, which also makes their batches unlike those of other runs.
 
-    Raises DemoFailed where there are none.
+    Raises DemoFailed if there are none.
     """
     found = []
-    for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_size):
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        plan["batchId"] = f"{plan['batchId']}.{run}"
-        for unit in plan["units"]:
-            for package in unit["packages"]:
-                # A label number is never used twice: these come from the account's own range instead.
-                package["sscc"] = None
-        found.append(ExamplePlan(path.stem, plan))
+    for name in examples.names():
+        plan = examples.plan(name, now.date())
+        plan["batchId"] = f"{plan['batchId']}.{now:%y%m%d%H%M%S}"
+        found.append(ExamplePlan(name, plan))
     if not found:
-        raise DemoFailed(f"there are no example plans in {folder}; run the demo from a copy of the repository")
+        raise DemoFailed(f"there are no example plans in {examples.PLANS}; run the demo from a copy of the repository")
     return found
 
 

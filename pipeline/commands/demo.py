@@ -98,7 +98,7 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
     began = time.monotonic()
     stack.enter_context(serving.Service(runtime, listener, worker=True))
     api = stack.enter_context(Exports(settings.public_url, key))
-    played = [play.post(api, plan) for plan in play.plans(f"{utc_now():%y%m%d%H%M%S}")]
+    played = [play.post(api, plan) for plan in play.plans(utc_now())]
     narrators = {each.name: Narrator(each.export) for each in played}
     width = max(len(name) for name in narrators)
     for each, event in play.watch(api, played, TIMEOUT_SECONDS):

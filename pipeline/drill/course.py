@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-from config.settings import HOME
+from pipeline import examples
+from pipeline.db import utc_now
 from pipeline.drill import stored
 from pipeline.drill.callers import Callers, Log
 from pipeline.drill.history import History, Kill
 from pipeline.drill.instance import ACCOUNT, Instance, running
 from pipeline.drill.judge import judge
 from pipeline.drill.place import Place
-from pipeline.drill.processes import DrillFailed
 from pipeline.drill.report import Report
 from pipeline.errors import DatabaseBusy
 
@@ -40,7 +38,7 @@ def hold(
     chance = random.Random(seed)  # noqa: S311 - repeatable, not unguessable
     log = Log()
     done: list[Kill] = []
-    plans = example_plans()
+    plans = [examples.plan(name, utc_now().date()) | {"accountId": ACCOUNT} for name in PLANS]
     with running(place, lease_seconds, chance, log.seen) as instance:
         callers = Callers(instance.api, plans, log, seed)
         log.begin_now()
@@ -58,22 +56,6 @@ def hold(
         found = stored.read(instance.runtime)
         history = History(log.submissions, [*log.receipts], done, found, inspected, seconds)
     return Report(place.stack, seed, lease_seconds, history, judge(history))
-
-
-def example_plans(folder: Path = HOME / "examples" / "plans") -> Sequence[Mapping[str, Any]]:
-    """Return the bundled plans that are executed; raises DrillFailed where they are not there."""
-    found = []
-    for name in PLANS:
-        path = folder / f"{name}.json"
-        if not path.exists():
-            raise DrillFailed(f"there is no {path}; hold the drill from a copy of the repository")
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        plan["accountId"] = ACCOUNT
-        for unit in plan["units"]:
-            for package in unit["packages"]:
-                package["sscc"] = None  # a label number is never used twice: these come from the account's own range
-        found.append(plan)
-    return found
 
 
 def _kill(
