@@ -15,7 +15,7 @@ from pipeline import inspection
 from pipeline.accounts import Caller
 from pipeline.chain import rows_digest
 from pipeline.customs import treatment
-from pipeline.db import database_now, table, utc_now, waited_for_same
+from pipeline.db import database_now, table, waited_for_same
 from pipeline.errors import (
     DatabaseBusy,
     IdempotencyInProgress,
@@ -211,7 +211,8 @@ def prepared(
     the account has enough under way.
     """
     read = wanted if isinstance(wanted, ReadPlan) else snapshot(wanted)
-    check_approval(read.plan, utc_now())
+    checked_at = runtime.clock()
+    check_approval(read.plan, checked_at)
     most = runtime.settings.max_open_exports
     with runtime.db.read() as session:
         # Those that are accepted meanwhile are not seen: the bound keeps one account from taking all, to a few.
@@ -221,7 +222,8 @@ def prepared(
                 f"account {caller.account_id} has {most} exports under way, as many as it may; try again once some have ended",
                 headers={"Retry-After": "30"},
             )
-        found = findings_of(session, caller.account_id, read.plan, None if amends is None else amends.export)
+        replaced = None if amends is None else amends.export
+        found = findings_of(session, caller.account_id, read.plan, on=checked_at.date(), amends=replaced)
         now = session.execute(_NOW).scalar_one()
     if found.blocking:
         raise PlanNotExecutable(foremost(found.all), counted(found.all))

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 import rfc8785
@@ -18,7 +18,7 @@ from pipeline import packages, waivers
 from pipeline.accounts import Caller
 from pipeline.customs import checks
 from pipeline.customs.entries import entry_date
-from pipeline.db import table, utc_now
+from pipeline.db import table
 from pipeline.errors import (
     AlreadyExecuted,
     InvalidAccountScope,
@@ -102,19 +102,18 @@ class Findings:
         return any(finding.severity == "block" for finding in self.all)
 
 
-def findings_of(session: Session, account_id: str, plan: Plan, amends: Export | None = None) -> Findings:
-    """Return everything that a person should know about the plan, as of its entries' dates.
+def findings_of(session: Session, account_id: str, plan: Plan, *, on: date, amends: Export | None = None) -> Findings:
+    """Return everything that a person should know about the plan: the rules go by its entries' dates, waivers by `on`.
 
-    `amends` is the export whose place it is to take.
+    `on` is the day of the check. `amends` is the export that the plan is to replace.
     """
-    today = utc_now().date()
-    found = [*checked(plan), *packages.check_recorded(session, account_id, plan, amends)]
-    return Findings(*waivers.apply(session, account_id, plan, found, on=today))
+    found = [*checked(plan, on=on), *packages.check_recorded(session, account_id, plan, amends)]
+    return Findings(*waivers.apply(session, account_id, plan, found, on=on))
 
 
-def checked(plan: Plan) -> list[Finding]:
-    """Return what the plan alone tells, without its account: of its packages, then of customs."""
-    return [*packages.check_plan(plan), *checks.check_plan(plan, on=utc_now().date())]
+def checked(plan: Plan, *, on: date) -> list[Finding]:
+    """Return what the plan alone tells on the day `on`, without its account: of its packages, then of customs."""
+    return [*packages.check_plan(plan), *checks.check_plan(plan, on=on)]
 
 
 def report(read: ReadPlan, findings: Sequence[Finding]) -> PreflightReport:
@@ -136,7 +135,8 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
     """
     check_account(caller, read.plan)
     # What concerns the whole plan comes first: of very many findings the last are not listed.
-    refused = unapproved(read.plan, utc_now())
+    now = runtime.clock()
+    refused = unapproved(read.plan, now)
     with runtime.db.read() as session:
         try:
             check_partners(session, caller, read.plan)
@@ -146,7 +146,8 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
         if executed is not None and executed.plan_hash != read.plan_hash:
             refused.append(_refusal("A03", executed_otherwise(executed)))
         # The labels of the batch's own export are no hindrance: a changed plan takes its place.
-        return [*refused, *findings_of(session, caller.account_id, read.plan, executed).all]
+        found = findings_of(session, caller.account_id, read.plan, on=now.date(), amends=executed)
+        return [*refused, *found.all]
 
 
 def unapproved(plan: Plan, now: datetime) -> list[Finding]:
@@ -176,7 +177,7 @@ def register_plan(runtime: Runtime, caller: Caller, read: ReadPlan) -> Registere
     Raises PlanNotApproved and PlanExpired, and AlreadyExecuted where its batch was executed with another plan.
     """
     check_account(caller, read.plan)
-    check_approval(read.plan, utc_now())
+    check_approval(read.plan, runtime.clock())
     document = canonical(read.raw)
     with runtime.db.write() as session:
         executed = executed_export(session, caller, read.plan.batch_id)

@@ -20,6 +20,8 @@ class Runtime:
     settings: Settings
     db: Database
     store: ArtifactStore
+    #: Plans, approvals and waivers are judged by this clock. Leases and schedules go by the database's clock.
+    clock: Clock = utc_now
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -34,7 +36,7 @@ def open_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
         timeout_seconds=settings.database_timeout_seconds,
         clock=clock,
     )
-    return Runtime(settings, database, ArtifactStore(settings.artifacts_url))
+    return Runtime(settings, database, ArtifactStore(settings.artifacts_url), clock)
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from typing import Any, cast
+from datetime import UTC, date, datetime
+from typing import Any, Final, cast
 
 import rfc8785
 
@@ -12,6 +13,10 @@ ACCOUNT = "acc_demo"
 BROKER = "br_sandbox"
 WAREHOUSE = "wh_demo"
 BATCH = "batch_2026_1124_01"
+
+#: The moment at which the plans are checked: they are approved by then, and their entries are two days ahead.
+NOW: Final = datetime(2026, 11, 24, 16, tzinfo=UTC)
+TODAY: Final[date] = NOW.date()
 
 PIECES = 4
 NET_GRAMS = 900

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,7 +17,7 @@ from config.settings import get_settings
 from pipeline import plans
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.planfile import read_plan
-from pipeline.commands.screen import ExitCode, Json, finding_lines, out, print_json, reported
+from pipeline.commands.screen import ExitCode, Failure, Json, finding_lines, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.customs.overview import Standing, overview
 from pipeline.db import utc_now
@@ -45,16 +46,23 @@ def preflight(
     everything: Annotated[
         bool, typer.Option("--all", help="Show the rows that are complete, too, however many.")
     ] = False,
+    on: Annotated[
+        datetime | None,
+        typer.Option("--on", formats=["%Y-%m-%d"], help="With --offline: check as of this day instead of today, UTC."),
+    ] = None,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
     """Check a plan as execution would, without any effect: what is present, what is missing, what needs a person."""
+    if on is not None and not offline:
+        raise Failure("--on goes with --offline: the service checks as of today", code=ExitCode.USAGE)
     body = read_plan(plan)
     if offline:
+        now = utc_now() if on is None else on.replace(tzinfo=UTC)
         parsed = parse(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
         read = plans.read_plan(parsed.model, parsed.raw)
-        report = plans.report(read, [*plans.unapproved(read.plan, utc_now()), *plans.checked(read.plan)])
+        report = plans.report(read, [*plans.unapproved(read.plan, now), *plans.checked(read.plan, on=now.date())])
     else:
         read = None
         with connect(api_url, api_key) as api:

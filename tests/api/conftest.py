@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -156,6 +156,8 @@ def open_desk(sqlite_url: str) -> Iterator[Open]:
         def start(database_url: str = sqlite_url, **settings: Any) -> Desk:
             urls = {"database_url": database_url, "artifacts_url": "memory:", "broker_url": "memory://"}
             runtime = open_runtime(Settings.model_validate(urls | settings))
+            # The database keeps its own clock; plans are judged on the day for which the builders made them.
+            runtime = replace(runtime, clock=lambda: builders.NOW)
             opened.callback(runtime.close)
             furnish(runtime)
             launches = Launches()

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 
-from pipeline.db import utc_now
 from tests import builders
 from tests.api.conftest import OTHER, Desk, execution
 from tests.builders import changed, plan
@@ -94,7 +93,7 @@ def test_a_waiver_holds_in_its_scope_alone(desk: Desk) -> None:
 
 def test_a_waiver_ends_on_its_day_and_when_it_is_revoked(desk: Desk) -> None:
     client = desk.client()
-    today = utc_now().date()
+    today = desk.runtime.clock().date()
     waive(client, "V17", endsOn=str(today - timedelta(days=1)))
     assert waived(client) == [None]
     last = waive(client, "V17", endsOn=str(today + timedelta(days=1)))

@@ -12,6 +12,9 @@ from tests import builders
 from tests.cli.conftest import Commands
 from tests.growth import times_dearer
 
+#: The plan alone, as of the day for which the builders made it.
+OFFLINE = ("preflight", "--offline", "--on", str(builders.TODAY))
+
 OPEN = builders.changed(
     builders.changed(builders.plan(), "/units/0/lines/0/treatment/section232/0/countryOfMeltAndPour", None),
     "/units/0/invoice/charges/0/code",
@@ -26,7 +29,7 @@ def written(folder: Path, plan: dict[str, Any]) -> str:
 
 
 def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_path: Path) -> None:
-    shown = commands("preflight", "--offline", written(tmp_path, builders.plan()))
+    shown = commands(*OFFLINE, written(tmp_path, builders.plan()))
     assert shown.exit_code == 0, shown.output
     for told in ("executable, 0 findings", "10 of 10 rows are complete", "FD1 FOO disclaimed A", "Not asked: partners"):
         assert told in shown.stdout
@@ -34,7 +37,7 @@ def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_pat
 
 
 def test_the_table_says_what_is_missing_and_what_needs_a_person(commands: Commands, tmp_path: Path) -> None:
-    shown = commands("preflight", "--offline", written(tmp_path, OPEN))
+    shown = commands(*OFFLINE, written(tmp_path, OPEN))
     assert shown.exit_code == 1
     rows = {tuple(line.split()[:2]): line for line in shown.stdout.splitlines() if line.startswith("U1")}
     assert "V17 charges" in rows["U1", "CBP"]
@@ -45,15 +48,17 @@ def test_the_table_says_what_is_missing_and_what_needs_a_person(commands: Comman
 def test_with_json_the_report_is_the_services_own(service: Commands, tmp_path: Path) -> None:
     path = written(tmp_path, builders.plan())
     assert service.json("preflight", path) == service.json("preflight", "--offline", path)
-    blocked = service("preflight", written(tmp_path, OPEN), "--json")
-    report = json.loads(blocked.stdout)
-    assert (blocked.exit_code, report["executable"]) == (1, False)
+    path = written(tmp_path, OPEN)
+    blocked, offline = service("preflight", path, "--json"), service("preflight", "--offline", path, "--json")
+    assert (blocked.exit_code, blocked.stdout) == (1, offline.stdout)
+    report = json.loads(service(*OFFLINE, path, "--json").stdout)
+    assert report["executable"] is False
     assert [(each["rule"], each["severity"]) for each in report["rules"]] == [("V09", "block"), ("V17", "warn")]
-    assert "V09 country of melt and pour" in service("preflight", written(tmp_path, OPEN)).stdout
+    assert "V09 country of melt and pour" in service("preflight", path).stdout
 
 
 def test_with_json_the_table_is_there_as_data(commands: Commands, tmp_path: Path) -> None:
-    report = json.loads(commands("preflight", "--offline", written(tmp_path, OPEN), "--json").stdout)
+    report = json.loads(commands(*OFFLINE, written(tmp_path, OPEN), "--json").stdout)
     rows = {(row["unitRef"], row["lineRef"], row["agency"]): row for row in report["standings"]}
     assert len(rows) == 10
     assert rows["U1", "L1", "CBP ch. 99"]["missing"] == ["V09 country of melt and pour"]
@@ -89,11 +94,12 @@ def test_an_approval_that_is_not_there_or_ran_out_is_told_of(
     service: Commands, tmp_path: Path, approval: object, pointer: str, message: str, label: str
 ) -> None:
     path = written(tmp_path, builders.plan(approval=approval))
-    for where in ((), ("--offline",)):
-        shown = service("preflight", *where, path, "--json")
+    for command in (("preflight",), OFFLINE):
+        shown = service(*command, path, "--json")
         report = json.loads(shown.stdout)
         assert (shown.exit_code, report["executable"]) == (1, False)
-        (found,) = report["findings"]
+        # The service checks as of the real day, which may be past the day of entry.
+        (found,) = [each for each in report["findings"] if each["rule"] != "V26"]
         assert (found["rule"], found["severity"], found["pointer"]) == ("A02", "block", pointer)
         assert found["message"] == message
         assert found["remedy"].startswith("Have ")
@@ -105,11 +111,11 @@ def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tm
     long = builders.plan(lines=60, packages=60)
     long["units"][0]["lines"][40]["netWeightKg"] = "0"
     path = written(tmp_path, long)
-    shown = commands("preflight", "--offline", path).stdout
+    shown = commands(*OFFLINE, path).stdout
     assert "L41" in shown
     assert "L40" not in shown
     assert "rows are complete; --all shows them" in shown
-    assert "L40" in commands("preflight", "--offline", "--all", path).stdout
+    assert "L40" in commands(*OFFLINE, "--all", path).stdout
 
 
 @pytest.mark.parametrize(
@@ -118,23 +124,23 @@ def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tm
 )
 def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, pointer: str, value: object) -> None:
     path = written(tmp_path, builders.changed(builders.plan(), pointer, value))
-    shown = commands("preflight", "--offline", path, "--json")
+    shown = commands(*OFFLINE, path, "--json")
     problem = json.loads(shown.stdout)
     assert (shown.exit_code, problem["errorCode"], problem["field"]) == (1, "VALIDATION_ERROR", pointer)
-    assert commands("preflight", "--offline", path).exit_code == 1
+    assert commands(*OFFLINE, path).exit_code == 1
 
 
 def test_markup_in_a_plan_is_text_in_the_table(commands: Commands, tmp_path: Path) -> None:
     hostile = builders.changed(builders.plan(), "/units/0/lines/0/sku", "[red]x[/red][link=file:///etc]y")
     hostile = builders.changed(hostile, "/units/0/invoice/number", "[bold]1")
-    shown = commands("preflight", "--offline", written(tmp_path, hostile))
+    shown = commands(*OFFLINE, written(tmp_path, hostile))
     assert shown.exit_code == 1
     assert "[bold]1" in shown.stdout
 
 
 def test_ten_times_the_lines_cost_about_ten_times_as_much(commands: Commands, tmp_path: Path) -> None:
     def check(lines: int) -> None:
-        shown = commands("preflight", "--offline", str(tmp_path / f"{lines}.json"))
+        shown = commands(*OFFLINE, str(tmp_path / f"{lines}.json"))
         assert (shown.exit_code, f"{rows[lines]} of {rows[lines]} rows are complete" in shown.stdout) == (0, True)
 
     rows = {1_000: 2_669, 10_000: 26_669}
@@ -143,3 +149,23 @@ def test_ten_times_the_lines_cost_about_ten_times_as_much(commands: Commands, tm
         made = builders.plan(lines=lines, packages=lines)
         (tmp_path / f"{lines}.json").write_text(json.dumps(made), encoding="utf-8")
     assert times_dearer(check, 1_000, 10_000) < 40
+
+
+def test_a_day_of_the_check_is_for_plans_checked_here(commands: Commands, tmp_path: Path) -> None:
+    path = written(tmp_path, builders.plan())
+    late = commands("preflight", "--offline", "--on", "2026-11-27", path, "--json")
+    (found,) = json.loads(late.stdout)["findings"]
+    assert (found["rule"], found["severity"]) == ("V26", "warn")
+    expiring = builders.plan(
+        approval={
+            "approvedBy": "ops@maple.example",
+            "approvedAt": "2026-11-20T00:00:00Z",
+            "expiresAt": "2026-11-25T00:00:00Z",
+        }
+    )
+    path = written(tmp_path, expiring)
+    for day, code in (("2026-11-24", 0), ("2026-11-26", 1)):
+        assert commands("preflight", "--offline", "--on", day, path).exit_code == code
+    asked = commands("preflight", "--on", "2026-11-24", path)
+    assert (asked.exit_code, asked.stdout) == (2, "")
+    assert "--on goes with --offline" in asked.stderr

@@ -7,6 +7,7 @@ lane for so long alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ class Crash(BaseException):
 def with_another_key(runtime: Runtime) -> Runtime:
     """The runtime of a process that was given another secret key, and not the one before it."""
     changed = runtime.settings.model_copy(update={"secret_key": SecretStr("another secret key, of forty characters")})
-    return Runtime(changed, runtime.db, runtime.store)
+    return replace(runtime, settings=changed)
 
 
 def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(opened: OpenRuntime, endpoint: Start) -> None:

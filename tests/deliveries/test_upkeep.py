@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -46,7 +47,7 @@ def due(runtime: Runtime) -> Sequence[Lane]:
 def test_many_sweeps_at_once_wake_a_lane_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
     runtime = opened(database_url=database_url, stalled_seconds=0.001)
     hooked(runtime, endpoint().url)
-    patient = Runtime(runtime.settings.model_copy(update={"stalled_seconds": 60.0}), runtime.db, runtime.store)
+    patient = replace(runtime, settings=runtime.settings.model_copy(update={"stalled_seconds": 60.0}))
     with runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=database_now(-1)))
     found: list[Lane] = []

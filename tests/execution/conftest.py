@@ -144,7 +144,7 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
             }
         )
         store = UnsteadyStore(settings.artifacts_url)
-        runtime = Runtime(settings, Database(database_url, clock=clock), store)
+        runtime = Runtime(settings, Database(database_url, clock=clock), store, clock)
         opened.append(runtime)
         accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
         partners.create(

@@ -18,7 +18,7 @@ from pipeline.errors import PlanNotExecutable, Refused, ValidationFailed
 from pipeline.models import Artifact, Event, Export, PlanSnapshot, Step
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.reading import parse
-from tests.builders import at, changed
+from tests.builders import TODAY, at, changed
 from tests.execution.conftest import House
 from tests.hostile import BREAKING, DECEIVING, EVERYTHING, FORBIDDEN, ODD, texts_of, whole_plan
 
@@ -50,7 +50,7 @@ def judged(made: dict[str, Any], place: str) -> None:
     except Refused:
         return  # no JSON: half a character has no UTF-8
     else:
-        found = plans.checked(plan)
+        found = plans.checked(plan, on=TODAY)
         assert all(len(finding.message) < 2_000 for finding in found)
         assert overview(plan, found)
         report = plans.report(plans.read_plan(plan, made), found)

@@ -145,7 +145,7 @@ def _runtime(path: Path, clock: Clock) -> Runtime:
             "delivery_schedule_seconds": SCHEDULE_SECONDS,
         }
     )
-    return Runtime(settings, Database(settings.database_url, clock=clock), Store(settings.artifacts_url))
+    return Runtime(settings, Database(settings.database_url, clock=clock), Store(settings.artifacts_url), clock)
 
 
 class World:
