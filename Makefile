@@ -23,7 +23,7 @@ PARTS  := $(SYSTEM:%=--ignore=%)
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
 QUIETLY := --metrics=off --disable-version-check
 
-.PHONY: help setup demo kits test coverage system lint fix semgrep sbom fuzz contracts money model faults soak bench ci clean
+.PHONY: help setup demo kits test calendar coverage system lint fix semgrep sbom fuzz contracts money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -36,6 +36,11 @@ demo: setup ## Run three example plans through every part, on this machine, and 
 
 test: setup ## Run the tests of all parts (servers that are not installed are skipped, unless CI is set)
 	$(VENV)/bin/pytest $(PARTS)
+
+# The tests that read the clock, on a leap day, and over the end of a year where it ends last.
+calendar: setup ## Run the tests that read the clock as if it were two other days
+	$(VENV)/bin/python -m tests.on_day 2028-02-29T12:00 UTC $(PARTS) -m "clock and not servers"
+	$(VENV)/bin/python -m tests.on_day 2027-12-31T23:59 Etc/GMT+12 $(PARTS) -m "clock and not servers"
 
 coverage: setup ## Run the same with a count of the lines they reach; twice as slow
 	$(VENV)/bin/pytest $(PARTS) --cov --cov-report=term:skip-covered

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
@@ -27,6 +29,9 @@ S = TypeVar("S", bound=Server)
 
 SERVER_FIXTURES: Final = frozenset({"redis_server", "rabbitmq_server", "postgres_server", "own_server"})
 SERVERS = pytest.mark.servers
+
+#: A module of tests that reads the machine's clock by itself. What reads it by the code under test is marked there.
+_CLOCK: Final = re.compile(r"\b(datetime\.now|utc_now|time\.time)\(")
 
 #: The role that owns the tables of a stack.
 OWNER: Final = "exports"
@@ -58,9 +63,16 @@ def _loopback_only(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what needs a server, so that `-m "not servers"` leaves it out."""
+    """Mark what needs a server and what reads the clock, so that `-m "not servers"` and `-m clock` find it."""
     if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
         item.add_marker(SERVERS)
+    if _reads_the_clock(item.path):
+        item.add_marker(pytest.mark.clock)
+
+
+@cache
+def _reads_the_clock(path: Path) -> bool:
+    return _CLOCK.search(path.read_text(encoding="utf-8")) is not None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

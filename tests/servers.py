@@ -24,6 +24,8 @@ import psycopg
 import redis
 from psycopg import sql
 
+from tests.on_day import inherited
+
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -161,7 +163,13 @@ class Server(ABC):
             return subprocess.Popen(
                 [*self.wrapper(), *command],
                 cwd=self.folder,
-                env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8", **environment},
+                env={
+                    "PATH": os.environ["PATH"],
+                    "HOME": str(self.folder),
+                    "LANG": "C.UTF-8",
+                    **inherited(),
+                    **environment,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -18,6 +18,8 @@ from tests import builders
 from tests.api.conftest import Desk, execution
 from tests.asked import asked_of
 
+pytestmark = pytest.mark.clock
+
 PLAN = builders.plan()
 EXECUTE = "/api/exports/execute"
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests import builders
 from tests.api.conftest import Desk
+
+pytestmark = pytest.mark.clock
 
 
 def test_a_plan_of_an_older_ruleset_is_flagged_and_accepted_as_it_is(desk: Desk) -> None:

@@ -6,10 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import pytest
 
 from tests import builders
 from tests.api.conftest import OTHER, Desk, execution
 from tests.builders import changed, plan
+
+pytestmark = pytest.mark.clock
 
 #: One warning, V17, at this place.
 FREIGHT = "/units/0/invoice/charges"

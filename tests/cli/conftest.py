@@ -18,6 +18,7 @@ from config.settings import get_settings
 from pipeline.cli import app
 from tests import builders
 from tests.contracts.sent import check_told_of
+from tests.on_day import inherited
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +33,7 @@ def exports(arguments: Sequence[str], environment: Mapping[str, str], folder: Pa
             "HOME": str(folder),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
+            **inherited(),
             **environment,
         },
         stdin=subprocess.DEVNULL,

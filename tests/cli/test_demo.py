@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.cli.conftest import exports
 from tests.contracts.sent import check
 from tests.servers import poll
+
+pytestmark = pytest.mark.clock
 
 #: The environment of somebody whose settings point elsewhere: the demo must not go there.
 ELSEWHERE = {

@@ -12,6 +12,8 @@ from tests import builders
 from tests.cli.conftest import Commands
 from tests.growth import times_dearer
 
+pytestmark = pytest.mark.clock
+
 #: The plan alone, as of the day for which the builders made it.
 OFFLINE = ("preflight", "--offline", "--on", str(builders.TODAY))
 

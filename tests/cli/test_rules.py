@@ -11,6 +11,8 @@ from pipeline.commands.screen import ExitCode
 from pipeline.customs.ruleset import ruleset
 from tests.cli.conftest import Commands
 
+pytestmark = pytest.mark.clock
+
 RULES = Path(__file__).parents[2] / "config" / "rules"
 WHY = ("rules", "why", "7323.93.0045", "--origin", "CA", "--on", "2026-11-24")
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests import builders
 from tests.cli.conftest import Commands
+
+pytestmark = pytest.mark.clock
 
 WAIVED = ("V17", "--account", builders.ACCOUNT, "--reason", "Our carrier bills the buyer.", "--by", "Export desk")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from tests.faults.conftest import OpenCase
 from tests.faults.matrix import RABBITMQ, REDIS, SERVED, STACKS, fault
 from tests.faults.nursery import Nursery, nursery
 from tests.faults.site import Site
+from tests.on_day import library
 
 #: So many partners' messages one process holds at once: of each of two exports the customs broker's and the warehouse's.
 LANES = 4
@@ -79,13 +79,10 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
 @contextmanager
 def wrong_clock(folder: Path, shift: Path, module: str = "tests.faults.nursery") -> Iterator[Nursery]:
     """Give the parent of processes whose wall clock is off by what stands in the file; their monotonic clock is right."""
-    (package,) = (
-        importlib.util.find_spec("libfaketime") or pytest.fail("libfaketime")
-    ).submodule_search_locations or []
     with nursery(
         folder,
         module=module,
-        LD_PRELOAD=str(Path(package) / "vendor/libfaketime/src/libfaketime.so.1"),
+        LD_PRELOAD=library(),
         FAKETIME_TIMESTAMP_FILE=str(shift),
         # Looked at each second: at each question for the time it would take a third of a processor.
         FAKETIME_CACHE_DURATION="1",

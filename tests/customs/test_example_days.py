@@ -1,0 +1,61 @@
+"""The example plans are about to cross the border on whichever day somebody uses them."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import examples, packages
+from pipeline.commands.planfile import without_comments
+from pipeline.customs.checks import check_plan
+from pipeline.customs.entries import entry_date
+from pipeline.errors import NotFound
+from pipeline.schemas.plan import Plan
+
+#: The day after the plans were written for, ends of years and of daylight saving, leap days, and the last day of a month.
+DAYS = [
+    date(2026, 11, 27),
+    date(2026, 12, 31),
+    date(2027, 1, 31),
+    date(2027, 3, 14),
+    date(2027, 11, 7),
+    date(2027, 11, 27),
+    date(2028, 2, 28),
+    date(2028, 2, 29),
+    date(2028, 12, 31),
+]
+
+
+def plans(today: date) -> dict[str, dict[str, Any]]:
+    commented = json.loads(without_comments(examples.text_of(examples.COMMENTED, today)))
+    return {name: examples.plan(name, today) for name in examples.names()} | {"commented": commented}
+
+
+@pytest.mark.parametrize("today", DAYS, ids=str)
+def test_an_example_was_approved_yesterday_and_is_entered_from_tomorrow_on(today: date) -> None:
+    for name, made in plans(today).items():
+        plan = Plan.model_validate(made)
+        assert plan.approval is not None
+        assert plan.approval.approved_at.date() == today - timedelta(days=1), name
+        for unit in plan.units:
+            assert today < unit.entry.export_date <= today + timedelta(days=3), name
+            assert today < entry_date(unit) <= today + timedelta(days=3), name
+        assert plan.ruleset == Plan.model_validate(plans(DAYS[0])[name]).ruleset, (
+            "a plan names the rules it was made by"
+        )
+
+
+@pytest.mark.parametrize("today", DAYS, ids=str)
+def test_an_example_has_no_finding_on_the_day_of_its_use(today: date) -> None:
+    for name, made in plans(today).items():
+        plan = Plan.model_validate(made)
+        assert check_plan(plan, on=today) + packages.check_plan(plan) == [], name
+
+
+def test_an_example_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"none\.jsonc cannot be read"):
+        examples.text_of(tmp_path / "none.jsonc", DAYS[0])

@@ -1,0 +1,54 @@
+"""Run pytest as if it were another day: `python -m tests.on_day 2027-12-31T23:59 Etc/GMT-14 -m clock`.
+
+The instant is local time of the zone. The processes that the tests start share the clock, and it goes on from there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+_CLOCK: Final = ("LD_PRELOAD", "FAKETIME", "DONT_FAKE_MONOTONIC", "TZ")
+
+
+def inherited() -> Mapping[str, str]:
+    """Return what gives a child process the clock of this one; empty if this one has the machine's."""
+    return {name: os.environ[name] for name in _CLOCK if name in os.environ}
+
+
+def library() -> str:
+    """Return the path of the library that answers for the clock; ImportError if its package is not installed."""
+    found = importlib.util.find_spec("libfaketime")
+    if found is None or not found.submodule_search_locations:
+        raise ImportError("libfaketime is not installed; run make setup")
+    return str(Path(found.submodule_search_locations[0]) / "vendor/libfaketime/src/libfaketime.so.1")
+
+
+def clock_of(instant: datetime) -> Mapping[str, str]:
+    """Return what a process needs in its environment so that it starts at the instant."""
+    # An offset, not an instant: each process would begin at the instant again.
+    seconds = round((instant - datetime.now(UTC)).total_seconds())
+    return {
+        "LD_PRELOAD": library(),
+        "FAKETIME": f"{seconds:+d}",
+        # Waits are measured by the monotonic clock, which must stay right.
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def main(instant: str, zone: str, *arguments: str) -> None:
+    """Become pytest on that day."""
+    moment = datetime.fromisoformat(instant).replace(tzinfo=ZoneInfo(zone))
+    environment = {**os.environ, **clock_of(moment), "TZ": zone}
+    print(f"pytest as of {moment.isoformat()} ({zone})", flush=True)  # noqa: T201 - says which of the runs follows
+    os.execve(sys.executable, [sys.executable, "-m", "pytest", *arguments], environment)  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
