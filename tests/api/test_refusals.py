@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -232,7 +232,7 @@ def test_a_plan_needs_an_approval_that_still_holds(desk: Desk, address: str) -> 
     before = desk.rows()
     client = desk.client()
     unapproved = builders.plan(approval=None)
-    expired = builders.changed(PLAN, "/approval/expiresAt", (datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+    expired = builders.changed(PLAN, "/approval/expiresAt", (desk.runtime.clock() - timedelta(seconds=1)).isoformat())
 
     def body(plan: builders.Json) -> builders.Json:
         return execution(plan) if address.endswith("execute") else plan
