@@ -24,7 +24,7 @@ import psycopg
 import redis
 from psycopg import sql
 
-from tests.on_day import inherited
+from tests.on_day import on_same_clock
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
@@ -75,6 +75,10 @@ class Server(ABC):
     def environment(self) -> Mapping[str, str]:
         """What the program finds in its environment beside PATH and HOME."""
         return {}
+
+    def wrapped(self, command: Sequence[str]) -> Sequence[str]:
+        """The command, run as the server's user; a server whose clock matters overrides it."""
+        return [*self.wrapper(), *command]
 
     def start(self) -> Self:
         """Start the server and return once it answers and its socket is shown to be this process's own."""
@@ -161,15 +165,9 @@ class Server(ABC):
         """Start a program as the server's user, so that it ends with the tests even if they are killed."""
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
-                [*self.wrapper(), *command],
+                self.wrapped(command),
                 cwd=self.folder,
-                env={
-                    "PATH": os.environ["PATH"],
-                    "HOME": str(self.folder),
-                    "LANG": "C.UTF-8",
-                    **inherited(),
-                    **environment,
-                },
+                env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8", **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -240,6 +238,10 @@ class PostgreSQL(Server):
         super().__init__()
         self.url = self.database_url("postgres")
         self.names = count(1)
+
+    def wrapped(self, command: Sequence[str]) -> Sequence[str]:
+        # Leases and schedules go by this server's clock, so it must be the tests' own.
+        return on_same_clock(self.wrapper(), command)
 
     def start(self) -> Self:
         if not (self.folder / "data" / "PG_VERSION").exists():
