@@ -12,7 +12,7 @@ from functools import lru_cache
 from pipeline.customs.facts import LineFacts
 from pipeline.customs.headings import HeadingRow, MetalFrom, When, within
 from pipeline.customs.hts_lists import Listed
-from pipeline.customs.rules import Metal, spoken
+from pipeline.customs.rules import Metal, evidence_of, spoken
 from pipeline.customs.ruleset import Ruleset
 from pipeline.money import decimal, plain, times
 
@@ -213,7 +213,7 @@ def _lists(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
 
 
 def _membership(listed: Listed) -> str:
-    return f"{listed.code} is on list {listed.list.id} ({listed.version.status}: {listed.version.source})"
+    return f"{listed.code} is on list {listed.list.id} ({evidence_of(listed.placed).cited})"
 
 
 def _holds(metal: Metal, facts: LineFacts) -> Reason:

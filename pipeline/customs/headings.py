@@ -12,7 +12,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.customs.rules import Chapter, Data, Figure, Metal, Row
 from pipeline.money import plain
-from pipeline.schemas.problems import Severity
 
 _HEADING = re.compile(r"^99\d{2}\.\d{2}\.\d{2}$")
 
@@ -232,11 +231,13 @@ class HeadingSheet(Data):
 
 
 class Missing(Data):
-    """By which rule, and how loud, it is said that a line lacks a heading; `undecided` where facts are wanting."""
+    """By which rule it is said that a line lacks a heading.
+
+    `one_applies`: to goods on its lists one of its headings applies, also where the plan's facts do not say which.
+    """
 
     rule: Literal["V11", "V13"]
-    severity: Severity
-    undecided: Severity = "note"
+    one_applies: bool = False
 
 
 class Program(Data):

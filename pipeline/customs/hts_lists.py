@@ -77,21 +77,26 @@ class ListFile(Data):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A list that a code is on, by which of its provisions, and the version that says so."""
+    """A list that a code is on, by which of its provisions, the version in force, and the version that put the code there."""
 
     list: HtsList
     version: ListVersion
     code: str
+    placed: ListVersion
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A version with what it holds once its changes are applied: digits -> dotted code, and the digits that fall out."""
+    """A version with what it holds once its changes are applied: digits -> dotted code, and the digits that fall out.
+
+    `placed` gives, by dotted code, the version that put it on the list: a later version that leaves it there proves nothing of it.
+    """
 
     list: HtsList
     version: ListVersion
     codes: Mapping[str, str]
     excepted: frozenset[str]
+    placed: Mapping[str, ListVersion]
 
     def match(self, hts_code: str) -> str | None:
         """Return the longest listed provision that the ten digits begin with, or None."""
@@ -128,7 +133,8 @@ def held_versions(lists: tuple[HtsList, ...]) -> tuple[tuple[Held, ...], list[tu
             if version.codes:
                 codes = MappingProxyType({digits(code): code for code in version.codes})
                 excepted = frozenset(digits(code) for code in version.except_codes)
-                versions.append(Held(listed, version, codes, excepted))
+                placed = MappingProxyType(dict.fromkeys(version.codes, version))
+                versions.append(Held(listed, version, codes, excepted, placed))
             elif before is None:
                 wrong.append((listed.id, "begins with changes, to nothing. Give its first version all its codes."))
             else:
@@ -156,13 +162,14 @@ def _changed(before: Held, version: ListVersion, held: Mapping[str, list[Held]],
         else:
             wrong.append((name, f"takes in list {other}, which is not defined. Define it, or correct the name."))
     excepted = before.excepted | {digits(code) for code in version.except_codes}
-    return Held(before.list, version, MappingProxyType(codes), excepted)
+    placed = {code: before.placed.get(code, version) for code in codes.values()} | dict.fromkeys(version.add, version)
+    return Held(before.list, version, MappingProxyType(codes), excepted, MappingProxyType(placed))
 
 
 def lists_of(held: tuple[Held, ...], hts_code: str, on: date) -> tuple[Listed, ...]:
     """Return the lists that the ten digits are on on the day, the longest matching code first."""
     found = [
-        Listed(version.list, version.version, code)
+        Listed(version.list, version.version, code, version.placed[code])
         for version in held
         if version.version.holds(on) and (code := version.match(hts_code)) is not None
     ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,6 +23,7 @@ from pipeline.schemas.problems import Severity
 RULES: Final = Path(str(files("config") / "rules"))
 
 Status = Literal["confirmed", "probable", "check"]
+_DOUBT: Final = get_args(Status)  # from the surest on
 Metal = Literal["steel", "aluminum", "copper"]
 
 
@@ -107,6 +109,29 @@ class Row(Data):
     def severity(self) -> Severity:
         """Say how loud a breach is: what was only heard of never refuses a plan."""
         return "warn" if self.status == "check" else "block"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a finding of chapter 99 rests on: how sure the rules are, and where they say it."""
+
+    status: Status
+    source: str
+
+    @property
+    def severity(self) -> Severity:
+        """Say how loud the finding is: only law that was read at first hand blocks."""
+        return "block" if self.status == "confirmed" else "warn"
+
+    @property
+    def cited(self) -> str:
+        """The source, with how sure it is."""
+        return f"{self.status}: {self.source}"
+
+
+def evidence_of(*rows: Row) -> Evidence:
+    """Return what the rows prove together: they are as sure as the least sure of them, and the first names the source."""
+    return Evidence(max((row.status for row in rows), key=_DOUBT.index), rows[0].source)
 
 
 def digits(code: str) -> str:

@@ -12,8 +12,8 @@ from pipeline.customs.conditions import Beside, Judged, Verdict, judge, prospect
 from pipeline.customs.facts import LineFacts
 from pipeline.customs.headings import HeadingRow, Program, within
 from pipeline.customs.hts_lists import Listed
+from pipeline.customs.rules import Evidence, evidence_of
 from pipeline.customs.ruleset import Ruleset, ruleset
-from pipeline.schemas.problems import Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,13 @@ class Choice:
         """The row that applies unless one before it is claimed."""
         last = self.candidates[-1] if self.candidates else None
         return last.row if last is not None and last.verdict is Verdict.YES else None
+
+    @property
+    def demanded(self) -> HeadingRow | None:
+        """The row that a line without any heading of the program lacks: the certain one, or the last of those of which one applies."""
+        if self.certain is None and self.listed and self.program.missing.one_applies:
+            return self.candidates[-1].row
+        return self.certain
 
     @property
     def listed(self) -> bool:
@@ -158,8 +165,7 @@ def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice]) -> Besi
         elif certain is not None:
             here = {certain.heading}
             decided |= here
-        elif choice.listed and choice.program.missing.undecided == "warn":
-            # Of headings that a person chooses from one applies; of those whose lists are not known, perhaps none.
+        elif choice.listed and choice.program.missing.one_applies:
             if any(item.verdict is Verdict.ASKS for item in choice.candidates):
                 choices.append(frozenset(possible))
         else:
@@ -212,8 +218,7 @@ def _reasons(stack: Stack) -> Iterator[Reason]:
             )
 
 
-def evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Severity:
-    """Say how loud a difference from the row may be: it refuses a plan only where row and lists were read at first hand."""
+def evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Evidence:
+    """Return how sure it is that the row is right for the line: no surer than that the code is on the row's lists."""
     lists = rules.lists_of(facts.hts_code, facts.on)
-    read = [listed.version.status for listed in lists if listed.list.id in row.when.lists]
-    return "block" if row.status == "confirmed" and all(status == "confirmed" for status in read) else "warn"
+    return evidence_of(row, *(listed.placed for listed in lists if listed.list.id in row.when.lists))

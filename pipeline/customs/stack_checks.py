@@ -9,7 +9,7 @@ from datetime import date
 from pipeline.customs.conditions import Verdict, why_not
 from pipeline.customs.facts import LineFacts, facts_of
 from pipeline.customs.headings import HeadingRow, Program, within
-from pipeline.customs.rules import Row, spoken
+from pipeline.customs.rules import Evidence, Row, evidence_of, spoken
 from pipeline.customs.ruleset import Ruleset, ruleset
 from pipeline.customs.stack import Choice, Stack, decide, evidence
 from pipeline.money import plain
@@ -18,9 +18,9 @@ from pipeline.schemas.problems import Finding, Severity
 
 #: How it is said that a line lacks headings: for certain, by facts of the line, or by lists that were not read.
 _CERTAIN = "carries no {}"
+_ONE_OF = "carries none of {}; facts that the plan does not give decide which one applies"
 _FACTS = "may need {}, by facts that the plan does not give"
 _LISTS = "may need {}, by lists that these rules do not hold"
-_LOUDNESS: tuple[Severity, ...] = ("note", "warn", "block")
 
 
 def check_plan(plan: Plan) -> Iterator[Finding]:
@@ -69,6 +69,9 @@ class _Checked:
     headings: tuple[str, ...]
     contested: set[int] = field(default_factory=set)
 
+    def _differs(self, place: int, said: str, remedy: str, evidence: Evidence) -> Finding:
+        return self._carries(place, said, remedy, severity=evidence.severity, source=evidence.cited)
+
     def _carries(self, place: int, said: str, remedy: str, *, severity: Severity, source: str) -> Finding:
         self.contested.add(place)
         return Finding(
@@ -94,7 +97,7 @@ class _Checked:
                 named = spoken(headings[place] for place in places)
                 said = f"{named}, but no more than one of {_to(rule.headings)} may apply"
                 remedy = "Keep the one heading that fits the metal, its weight and its origin."
-                yield self._carries(places[1], said, remedy, severity=rule.severity, source=rule.source)
+                yield self._differs(places[1], said, remedy, evidence_of(rule))
                 self.contested.update(places)
         for place, heading in enumerate(headings):
             ended = self._ended(heading)
@@ -103,14 +106,14 @@ class _Checked:
                 until = f" to {row.effective_to}" if row.effective_to else ""
                 said = f"{heading} ({name}), which could be claimed from {row.effective_from}{until}, not on {on}"
                 remedy = "Take the heading off the line."
-                yield self._carries(place, said, remedy, severity=row.severity, source=row.source)
+                yield self._differs(place, said, remedy, evidence_of(row))
         for pair in self.rules.companions:
             for place, heading in enumerate(headings):
                 fits = within(heading, pair.headings) and not any(within(other, pair.needs) for other in headings)
                 if fits and pair.holds(on) and place not in self.contested:
                     said = f"{heading}, which may only be claimed with {_to(pair.needs)}"
                     remedy = "Take it off the line, or add the heading that it goes with."
-                    yield self._carries(place, said, remedy, severity=pair.severity, source=pair.source)
+                    yield self._differs(place, said, remedy, evidence_of(pair))
 
     def _ended(self, heading: str) -> tuple[Row, str] | None:
         on = self.facts.on
@@ -143,10 +146,12 @@ class _Checked:
                 self.contested.add(place)
                 continue
             said = f"{heading}, which does not apply: {self._why_not(row, choice)}"
-            loud: Severity = "warn"
-            if choice is not None and choice.certain is not None and row.status == "confirmed":
-                loud = evidence(self.rules, choice.certain, self.facts)
-            yield self._carries(place, said, _instead(choice), severity=loud, source=_source(choice, row))
+            demanded = choice.demanded if choice is not None else None
+            if demanded is not None and row.status == "confirmed":
+                yield self._differs(place, said, _instead(choice), evidence(self.rules, demanded, self.facts))
+            else:
+                cited = evidence_of(demanded or row).cited
+                yield self._carries(place, said, _instead(choice), severity="warn", source=cited)
 
     def _weighed(self, row: HeadingRow, choice: Choice | None) -> bool:
         # V10 says it, with the weights: a duty heading below the weight test, or its heading above.
@@ -180,43 +185,46 @@ class _Checked:
                         message=f"Line {self.line.line_ref} carries {item.row.heading}, for articles of which "
                         f"{least} % of the metal is of the United States, but does not give that share.",
                         remedy="Give usMetalPercent of every listed metal, or use the heading without it.",
-                        source=item.row.source,
+                        source=evidence_of(item.row).cited,
                     )
 
     def missing(self, stack: Stack) -> Iterator[Finding]:
         """Yield, by rule, the headings that the line should carry, and those of which it may need one."""
-        lacking: dict[tuple[str, str], list[tuple[Severity, str, str]]] = {}
+        lacking: dict[tuple[str, str, Severity], list[tuple[str, str]]] = {}
         looked_at: set[str] = set()
+        # A heading that these rules do not know may be a newer one that stands for what seems to lack.
+        unknown = any(self.rules.program(heading) is None for heading in self.headings)
         for choice in stack.choices:
             program = choice.program
             if not choice.candidates or any(self.rules.program(heading) is program for heading in self.headings):
                 continue
-            certain = choice.certain
+            certain, demanded = choice.certain, choice.demanded
             if certain is not None or choice.listed:
                 looked_at.update(name for item in choice.candidates for name in item.row.when.lists)
+            found = evidence(self.rules, demanded or choice.candidates[-1].row, self.facts)
+            loud: Severity = "warn" if unknown else found.severity
             if certain is not None and certain.rate_percent is not None:
-                loud = min(program.missing.severity, _cap(certain), key=_LOUDNESS.index)
-                said = f"{certain.heading} ({certain.description}, {plain(certain.rate_percent)} %)"
-                lacking.setdefault((program.missing.rule, _CERTAIN), []).append((loud, said, certain.source))
+                said, sentence = f"{certain.heading} ({certain.description}, {plain(certain.rate_percent)} %)", _CERTAIN
             elif choice.listed or choice.unlisted:
-                offered = [item.row for item in choice.candidates]
-                said = " or ".join(dict.fromkeys(row.heading for row in offered))
-                loud = program.missing.undecided if choice.listed else "note"
-                why = _LISTS if choice.unlisted else _FACTS
-                found = (loud, f"{said} ({program.name})", offered[-1].source)
-                lacking.setdefault((program.missing.rule, why), []).append(found)
+                offered = " or ".join(dict.fromkeys(item.row.heading for item in choice.candidates))
+                said = f"{offered} ({program.name})"
+                sentence = _LISTS if choice.unlisted else _ONE_OF if demanded is not None else _FACTS
+                loud = loud if demanded is not None else "note"
+            else:
+                continue
+            lacking.setdefault((program.missing.rule, sentence, loud), []).append((said, found.cited))
         where = f"{self.line.hts_code} of {self.facts.origin}"
         lists = [item.list.id for item in stack.lists if item.list.id in looked_at]
         where += f" (on list {spoken(dict.fromkeys(lists))})" if lists else ""
-        for (rule, sentence), found_ones in lacking.items():
-            named = spoken(said for _, said, _ in found_ones)
+        for (rule, sentence, loud), found_ones in lacking.items():
+            named = spoken(said for said, _ in found_ones)
             yield Finding(
                 rule=rule,
-                severity=max((loud for loud, _, _ in found_ones), key=_LOUDNESS.index),
+                severity=loud,
                 pointer=f"{self.pointer}/chapter99",
                 message=f"Line {self.line.line_ref}: {where} {sentence.format(named)}.",
                 remedy="Add the heading, or one that the rules allow instead; `exports rules why` shows them all.",
-                source="; ".join(dict.fromkeys(source for _, _, source in found_ones)),
+                source="; ".join(dict.fromkeys(cited for _, cited in found_ones)),
             )
 
     def order(self) -> Iterator[Finding]:
@@ -232,7 +240,8 @@ class _Checked:
             if last is not None and program.rank < last.rank:
                 said = f"{heading} ({program.name}) behind a heading of {last.name}, which is reported after it"
                 remedy = f"Put the headings in the order of reporting: {self.rules.reported_order}."
-                yield self._carries(place, said, remedy, severity="warn", source=reporting.source)
+                cited = evidence_of(reporting).cited
+                yield self._carries(place, said, remedy, severity="warn", source=cited)
                 return
             last = program
 
@@ -250,16 +259,18 @@ class _Checked:
                     message=f"Line {self.line.line_ref} expects {plain(carried.rate_percent)} % under {row.heading}; "
                     f"on {self.facts.on} its rate is {plain(row.rate_percent)} %.",
                     remedy="Correct the rate, or the heading.",
-                    source=row.source,
+                    source=evidence_of(row).cited,
                 )
 
     def bans(self, pointer: str) -> Iterator[Finding]:
         """Yield goods whose import is excluded."""
         facts = self.facts
+        lists = {listed.list.id: listed.placed for listed in self.rules.lists_of(facts.hts_code, facts.on)}
         for ban in self.rules.bans_of(facts.hts_code, facts.origin, facts.on):
+            found = evidence_of(ban, lists[ban.list])
             yield Finding(
                 rule="V13",
-                severity="warn" if ban.unless else ban.severity,
+                severity="warn" if ban.unless else found.severity,
                 pointer=pointer,
                 message=f"Line {self.line.line_ref}: {ban.what} of {facts.origin} ({facts.hts_code}) "
                 f"are excluded from import since {ban.effective_from}"
@@ -267,12 +278,8 @@ class _Checked:
                 remedy="Take the line out of the export."
                 if ban.unless is None
                 else "Take the line out of the export, or have the broker confirm that the exception holds.",
-                source=ban.source,
+                source=found.cited,
             )
-
-
-def _cap(row: HeadingRow) -> Severity:
-    return "warn" if row.status == "check" else "block"
 
 
 def _to(ranges: tuple[str, ...]) -> str:
@@ -286,8 +293,3 @@ def _instead(choice: Choice | None) -> str:
     offered = [certain] if certain is not None else [item.row for item in choice.candidates]
     headings = " or ".join(dict.fromkeys(row.heading for row in offered))
     return f"Use {headings}, or correct the code, the origin, the special program or the metals."
-
-
-def _source(choice: Choice | None, row: HeadingRow) -> str:
-    certain = choice.certain if choice is not None else None
-    return certain.source if certain is not None else row.source

@@ -164,7 +164,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
     ),
     "V11 a listed code with no metals heading": (
         [(f"{PAN}/treatment/chapter99", [])],
-        [("V11", "warn", f"{PAN}/treatment/chapter99")],
+        [("V11", "block", f"{PAN}/treatment/chapter99"), ("V11", "warn", f"{PAN}/treatment/chapter99")],
     ),
     "V12 a claim without a certification": (
         [(f"{SHIRT}/usmcaCertificateRef", None)],

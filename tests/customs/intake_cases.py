@@ -68,7 +68,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
             ("V07", "block", f"{BAG}/countryOfOrigin"),
             ("V11", "warn", f"{BAG}/treatment/chapter99/0/heading"),
             ("V11", "warn", f"{BAG}/treatment/chapter99/1/heading"),
-            ("V13", "block", f"{BAG}/treatment/chapter99"),
+            ("V13", "warn", f"{BAG}/treatment/chapter99"),
         ],
     ),
     "V08 no such chapter": (

@@ -40,7 +40,7 @@ FREE, TEN = heading("9903.05.90", "0"), heading("9903.05.29", "10")
 BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     "V11 the tier of another list": (
         [(f"{STACK}/1", heading("9903.82.02", "50"))],
-        [("V11", "warn", f"{STACK}/1/heading")],
+        [("V11", "block", f"{STACK}/1/heading")],
     ),
     "V11 the lower tier on an article of steel, read at first hand": (
         of("7208390015", FREE, heading("9903.82.09"), metals=[steel()]),
@@ -52,7 +52,7 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     ),
     "V11 a British heading on Canadian goods": (
         [(f"{STACK}/1", heading("9903.82.05", "15"))],
-        [("V11", "warn", f"{STACK}/1/heading")],
+        [("V11", "block", f"{STACK}/1/heading")],
     ),
     "V11 forced labor of another country": (
         [(f"{BAG}/treatment/chapter99/1", heading("9903.05.29", "10"))],
@@ -64,15 +64,15 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     ),
     "V11 China's list is missing": (
         [(f"{BAG}/treatment/chapter99", [heading("9903.05.31", "12.5")])],
-        [("V11", "warn", f"{BAG}/treatment/chapter99")],
+        [("V11", "block", f"{BAG}/treatment/chapter99")],
     ),
     "V11 an exclusion after its end": (
         [(f"{BAG}/treatment/chapter99/0", heading("9903.88.69", "0"))],
-        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")],
+        [("V11", "warn", f"{BAG}/treatment/chapter99/0/heading")],
     ),
     "V11 a metals heading of before April": (
         [(f"{STACK}/1", heading("9903.81.91", "50"))],
-        [("V11", "block", f"{STACK}/1/heading"), ("V11", "warn", STACK)],
+        [("V11", "block", f"{STACK}/1/heading"), ("V11", "block", STACK)],
     ),
     "V11 232 before 301": (
         [(STACK, [heading("9903.82.09"), FREE])],
@@ -88,11 +88,11 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     ),
     "V11 338's carve-out without dairy": (
         of("9403200075", FREE, heading("9903.03.15", "0"), heading("9903.82.09"), metals=[steel()]),
-        [("V11", "block", f"{STACK}/1/heading")],
+        [("V11", "warn", f"{STACK}/1/heading")],
     ),
-    "V11 one of two that may apply is missing": (
+    "V11 one of two is missing, and one applies": (
         of("8428700000", FREE, metals=[steel()]),
-        [("V11", "warn", STACK)],
+        [("V11", "block", STACK)],
     ),
     "V11 the content of a loader twice": (
         [
@@ -115,11 +115,11 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     ),
     "V11 two headings of pharmaceuticals": (
         of("3004909276", TEN, heading("9903.04.67", "0"), heading("9903.04.69", "0")),
-        [("V11", "block", f"{STACK}/2/heading")],
+        [("V11", "warn", f"{STACK}/2/heading")],
     ),
     "V11 certified parts of a chapter of metals, and the metals forgotten": (
         of("7318155000", FREE, heading("9903.94.07"), metals=[steel()]),
-        [("V11", "warn", f"{STACK}/1/heading"), ("V11", "warn", STACK)],
+        [("V11", "warn", f"{STACK}/1/heading"), ("V11", "block", STACK)],
     ),
     "V11 certified parts that are on the list of parts": (
         of("8708305040", FREE, heading("9903.94.07"), heading("9903.74.11", "0")),
@@ -135,19 +135,19 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     ),
     "V13 a listed candle without 338": (
         of("3406000000", TEN),
-        [("V13", "block", STACK)],
+        [("V13", "warn", STACK)],
     ),
     "V13 a mattress that came on the list in September": (
         of("9404210013", TEN),
-        [("V13", "block", STACK)],
+        [("V13", "warn", STACK)],
     ),
     "V13 whey": (
         of("0404101100", TEN, heading("9903.03.13", "50")),
-        [("V13", "block", f"{PAN}/htsCode")],
+        [("V13", "warn", f"{PAN}/htsCode")],
     ),
     "V13 a large motorcycle": (
         of("8711500060", TEN, heading("9903.03.14", "50")),
-        [("V13", "block", f"{PAN}/htsCode")],
+        [("V13", "warn", f"{PAN}/htsCode")],
     ),
     "V13 beer, if it is packaged": (
         of("2203000030", TEN, heading("9903.03.12", "50")),
@@ -177,6 +177,52 @@ RULES = ("V09", "V10", "V11", "V13")
 def chapter99(made: Json) -> list[tuple[str, str, str]]:
     """What is said of metals and chapter 99 alone: other goods under the pan's words break other rules."""
     return [item for item in said(made) if item[0] in RULES]
+
+
+LISTED_METALS: dict[str, tuple[str, Json]] = {
+    "9903.82.02 (Articles of aluminum, steel": ("7208390015", steel()),
+    "9903.82.09 (Derivatives": ("7323930045", steel()),
+    "9903.82.02 (Articles of aluminum, steel and copper": ("7411101030", metal_row("copper", "3.2")),
+    "9903.82.02 (Articles of aluminum": (
+        "7604210010",
+        metal_row("aluminum", "3.2", primaryCountryOfSmelt="CA", countryOfCast="CA"),
+    ),
+}
+
+
+@pytest.mark.parametrize("lacked", LISTED_METALS)
+def test_a_listed_metal_without_its_heading_is_refused_and_usmca_is_no_relief(lacked: str) -> None:
+    code, metal = LISTED_METALS[lacked]
+    claimed = [(f"{PAN}/spi", "S"), (f"{PAN}/usmcaCertificateRef", "C1")]
+    free = heading("9903.05.93", "0")
+    made = with_changes(*of(code, free, metals=[metal]), *claimed)
+    (found,) = [each for each in findings(made) if each.rule == "V11" and each.severity == "block"]
+    assert found.pointer == STACK
+    assert f"carries no {lacked}" in found.message
+    assert (found.source or "").startswith("confirmed: HTSUS 2026 Revision 6")
+
+
+def test_a_metal_that_a_transcription_put_on_the_list_is_a_warning() -> None:
+    rack = of("9403200075", FREE, heading("9903.03.14", "50"), metals=[steel()])
+    (found,) = [each for each in findings(with_changes(*rack)) if each.rule == "V11"]
+    assert (found.severity, found.pointer) == ("warn", STACK)
+    assert "carries no 9903.82.09" in found.message
+    assert (found.source or "").startswith("probable: ")
+
+
+def test_every_finding_of_chapter_99_says_how_sure_its_source_is() -> None:
+    said_first = {
+        (found.source or "").split(": ", 1)[0]
+        for changes, _ in BREACHES.values()
+        for found in findings(with_changes(*changes))
+        if found.rule in ("V11", "V13") and "do not know" not in found.message
+    }
+    assert said_first == {"confirmed", "probable"}
+
+
+def test_a_heading_that_nobody_knows_may_stand_for_the_one_that_lacks() -> None:
+    lacking = with_changes((STACK, [FREE, heading("9903.99.99")]))
+    assert chapter99(lacking) == [("V11", "note", f"{STACK}/1/heading"), ("V11", "warn", STACK)]
 
 
 ALLOWED: dict[str, Changes] = {
