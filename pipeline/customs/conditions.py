@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from pipeline.customs.facts import LineFacts
-from pipeline.customs.headings import HeadingRow, MetalFrom, When, within
+from pipeline.customs.headings import Goods, HeadingRow, MetalFrom, When, within
 from pipeline.customs.hts_lists import Listed
 from pipeline.customs.rules import Metal, evidence_of, spoken
 from pipeline.customs.ruleset import Ruleset
@@ -78,11 +78,16 @@ def _possible(when: When, facts: LineFacts, names: AbstractSet[str]) -> bool:
     return (
         (not when.origins or facts.origin in when.origins)
         and facts.origin not in when.not_origins
+        and _excepted(when, facts, names) is None
         and (not when.spi or facts.spi in when.spi)
         and (not when.chapters or facts.chapter in when.chapters)
         and facts.chapter not in when.not_chapters
         and (when.unlisted or not _asks_for_a_list(when) or _on_one_of(when, names) or _may_certify(when, facts, names))
     )
+
+
+def _excepted(when: When, facts: LineFacts, names: AbstractSet[str]) -> Goods | None:
+    return next((goods for goods in when.not_goods if facts.origin in goods.origins and names & set(goods.lists)), None)
 
 
 def _asks_for_a_list(when: When) -> bool:
@@ -173,11 +178,16 @@ def _varying(rules: Ruleset, when: When, facts: LineFacts, beside: Beside) -> It
         yield _beside(when, beside)
 
 
-def _origins(_: Ruleset, when: When, facts: LineFacts) -> Reason | None:
+def _origins(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
     if when.origins and facts.origin not in when.origins:
         return Verdict.NO, f"it is for goods of {spoken(sorted(when.origins))}, not of {facts.origin}"
     if facts.origin in when.not_origins:
         return Verdict.NO, f"it is not for goods of {facts.origin}"
+    if when.not_goods:
+        names = {listed.list.id for listed in rules.lists_of(facts.hts_code, facts.on)}
+        excepted = _excepted(when, facts, names)
+        if excepted is not None:
+            return Verdict.NO, f"it is not for {excepted.words}"
     return (Verdict.YES, f"the goods are of {facts.origin}") if when.origins or when.not_origins else None
 
 

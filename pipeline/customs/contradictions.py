@@ -91,6 +91,7 @@ def _names(parts: Parts) -> Iterator[str]:
             *row.when.lists,
             *row.when.perhaps_lists,
             *(row.when.certified.not_lists if row.when.certified else ()),
+            *(name for goods in row.when.not_goods for name in goods.lists),
         )
         unknown += [f"list {name}" for name in named if name not in lists]
         unknown += _groups(row, head)

@@ -108,6 +108,18 @@ class Certified(Data):
         return f"the importer certifies that {self.what}" + (f" ({', '.join(limits)})" if limits else "")
 
 
+class Goods(Data):
+    """Goods of the countries that are on one of the lists."""
+
+    origins: frozenset[Country]
+    lists: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """The goods in words."""
+        return f"goods of {_either(sorted(self.origins))} on list {_either(self.lists)}"
+
+
 class When(Data):
     """What must hold, all of it, for a heading to apply; `asks` is a fact that only a person knows.
 
@@ -121,6 +133,7 @@ class When(Data):
     certified: Certified | None = None
     origins: frozenset[Origin] = frozenset()
     not_origins: frozenset[Origin] = frozenset()
+    not_goods: tuple[Goods, ...] = ()
     chapters: frozenset[Chapter] = frozenset()
     not_chapters: frozenset[Chapter] = frozenset()
     spi: frozenset[str] = frozenset()
@@ -156,6 +169,7 @@ class When(Data):
         ):
             if names:
                 yield f"{said} {_either(sorted(names))}"
+        yield from (f"not {goods.words}" for goods in self.not_goods)
         yield from self._metal_words()
         if self.beside:
             yield f"beside one of {', '.join(self.beside)}"
