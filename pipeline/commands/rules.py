@@ -30,7 +30,7 @@ from pipeline.customs.ruleset_changes import (
     reference_between_days,
 )
 from pipeline.customs.section232 import data_needed
-from pipeline.customs.stack import Reason, decide, explain
+from pipeline.customs.stack import Choice, Reason, decide, explain
 from pipeline.db import utc_now
 from pipeline.money import ZERO, decimal, plain, total
 
@@ -41,6 +41,7 @@ _METALS: Final = get_args(Metal)
 _DAY: Final = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 _HUNDRED: Final = decimal("100")
 _UNKNOWN: Final = "OTH"
+_ANSWERS: Final = "Answer by --metal, --net, --us-percent and --metal-country, or by --claim HEADING."
 _COLOURS: Final = {"yes": "green", "no": "dim", "asks": "cyan", "unknown": "yellow"}
 
 On = Annotated[str | None, typer.Option("--on", metavar="DAY", help="The day of entry, such as 2026-11-24; today.")]
@@ -132,7 +133,10 @@ def why(
     claim: Annotated[list[str] | None, typer.Option("--claim", help="A heading that the line carries.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say which headings a line takes and why, rule by rule, with the source of each."""
+    """Say which headings a line takes and why, rule by rule, with the source of each.
+
+    A heading that hangs on a fact which was not given is not taken: what each value of the fact leads to is said instead.
+    """
     code, origin = _code(hts), _country(origin)
     spi = spi.upper() if spi else None
     share = _figure(us_percent, _HUNDRED) if us_percent is not None else None
@@ -150,7 +154,7 @@ def why(
         raise Failure(
             "the metal weighs more than the goods", code=ExitCode.USAGE, remedy="Both are for the whole line."
         )
-    stack = decide(facts)
+    stack = decide(facts, only_given=True)
     bans = ruleset().bans_of(code, origin, facts.on)
     steps = explain(facts)
     if as_json:
@@ -161,7 +165,11 @@ def why(
                 "on": facts.on.isoformat(),
                 "ruleset": ruleset().id,
                 "lists": [{"list": found.list.id, "code": found.code} for found in stack.lists],
-                "headings": [row.heading for row in stack.certain],
+                "headings": [row.heading for row in stack.decided],
+                "undecided": [
+                    {"program": choice.program.id, "outcomes": [_json(asdict(each)) for each in choice.outcomes]}
+                    for choice in stack.undecided
+                ],
                 "excluded": [ban.model_dump(mode="json") for ban in bans],
                 "data": [_json(asdict(need)) for need in data_needed(code, origin, facts.on)],
                 "steps": [_json(asdict(step)) for step in steps],
@@ -177,8 +185,14 @@ def why(
         unless = f", unless {ban.unless}" if ban.unless else ""
         out().print(f"[bold red]excluded[/] {escape(ban.what + unless)}, since {ban.effective_from}", soft_wrap=True)
         out().print(f"      [dim]{ban.status}: {escape(ban.source)}[/]", soft_wrap=True)
-    taken = " ".join(row.heading for row in stack.certain)
-    out().print(f"[bold]{code} of {origin} on {facts.on}:[/] {taken or 'no heading of chapter 99'}")
+    for choice in stack.undecided:
+        _undecided(choice)
+    taken = " ".join(row.heading for row in stack.decided)
+    none = "no heading is decided" if stack.undecided else "no heading of chapter 99"
+    out().print(f"[bold]{code} of {origin} on {facts.on}:[/] {taken or none}")
+    if stack.undecided:
+        names = "; ".join(choice.program.name for choice in stack.undecided)
+        out().print(f"[yellow]not decided:[/] {escape(names)}. {_ANSWERS}", soft_wrap=True)
     if taken:
         out().print(f"[dim]in the order of reporting; the value stands on {ruleset().reporting.value_on}[/]")
 
@@ -329,6 +343,14 @@ def _step(step: Reason) -> None:
         out().print(f"      {escape(reason)}", soft_wrap=True)
     if step.source and step.verdict != "no":
         out().print(f"      [dim]{step.status}: {escape(step.source)}[/]", soft_wrap=True)
+
+
+def _undecided(choice: Choice) -> None:
+    out().print(f"[yellow]depends[/] {escape(choice.program.name)}", soft_wrap=True)
+    for each in choice.outcomes:
+        rate = "" if each.rate_percent is None else f" ({plain(each.rate_percent)} %)"
+        condition = "otherwise" if each.applies_if is None else f"if {each.applies_if}"
+        out().print(f"      {each.heading}{rate} {escape(condition)}", soft_wrap=True)
 
 
 def _table(rows: Sequence[DatedRow]) -> None:

@@ -32,13 +32,14 @@ class Verdict(StrEnum):
 class Judged:
     """A heading's row against a line: the verdict, and the reasons for it as parts of a sentence.
 
-    `listed`: the line's code is on a list of the row.
+    `listed`: the line's code is on a list of the row. `hangs_on`: the conditions that nobody has answered yet.
     """
 
     row: HeadingRow
     verdict: Verdict
     reasons: tuple[str, ...]
     listed: bool = False
+    hangs_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,10 @@ class Beside:
     choices: tuple[AbstractSet[str], ...] = ()
 
 
-Reason = tuple[Verdict, str]
+#: What is known of a condition, why, and the condition itself in words.
+Reason = tuple[Verdict, str, str]
+#: The first two of them.
+Known = tuple[Verdict, str]
 
 
 @lru_cache(maxsize=20_000)
@@ -114,12 +118,13 @@ def judge(rules: Ruleset, prospect: Judged, facts: LineFacts, beside: Beside) ->
     if varying.verdict is Verdict.NO:
         return varying
     verdict = min(prospect.verdict, varying.verdict, key=_STRENGTH.__getitem__)
-    return Judged(prospect.row, verdict, (*prospect.reasons, *varying.reasons), prospect.listed)
+    reasons, hangs_on = (*prospect.reasons, *varying.reasons), (*prospect.hangs_on, *varying.hangs_on)
+    return Judged(prospect.row, verdict, reasons, prospect.listed, hangs_on)
 
 
 def why_not(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> str | None:
     """Return why the row does not apply to the line, or None where nothing rules it out."""
-    for found, reason in (
+    for found, reason, _ in (
         *_standing(rules, row.when, facts),
         *_varying(rules, row.when, facts, Beside(facts.claimed, facts.claimed)),
     ):
@@ -130,14 +135,17 @@ def why_not(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> str | None:
 
 def _judged(row: HeadingRow, reasons: Iterator[Reason], *, listed: bool) -> Judged:
     said: list[str] = []
+    hangs_on: list[str] = []
     verdict = Verdict.YES
-    for found, reason in reasons:
+    for found, reason, condition in reasons:
         if found is Verdict.NO:
             return Judged(row, found, (reason,), listed)
         said.append(reason)
+        if found is not Verdict.YES:
+            hangs_on.append(condition)
         if _STRENGTH[found] < _STRENGTH[verdict]:
             verdict = found
-    return Judged(row, verdict, tuple(said), listed)
+    return Judged(row, verdict, tuple(said), listed, tuple(hangs_on))
 
 
 _STRENGTH = {verdict: place for place, verdict in enumerate(Verdict)}
@@ -160,49 +168,58 @@ def _standing(rules: Ruleset, when: When, facts: LineFacts) -> Iterator[Reason]:
         if found is not None:
             yield found
     if when.asks is not None:
-        yield Verdict.ASKS, f"for a person to say: {when.asks}"
+        yield Verdict.ASKS, f"for a person to say: {when.asks}", when.asks
 
 
 def _varying(rules: Ruleset, when: When, facts: LineFacts, beside: Beside) -> Iterator[Reason]:
     if when.holds is not None:
-        yield _holds(when.holds, facts)
+        yield *_holds(when.holds, facts), f"there is {when.holds} in it"
     if when.no_metal:
-        yield _no_metal(facts)
+        yield *_no_metal(facts), "there is no aluminum, steel or copper in it"
     if when.light:
-        yield _light(rules, facts)
+        yield (
+            *_light(rules, facts),
+            f"its {spoken(listed_metals(rules, facts))} weighs less than {_share(rules, facts)}",
+        )
     if when.metal_from is not None:
-        yield _metal_from(when.metal_from, rules, facts)
+        yield *_metal_from(when.metal_from, rules, facts), when.metal_from.words_of_metal
     if when.us_metal_percent is not None:
-        yield _us_metal(when, rules, facts)
+        share = f"at least {plain(when.us_metal_percent)} % of its listed metal is of the United States"
+        yield *_us_metal(when, rules, facts), share
     if when.beside:
         yield _beside(when, beside)
 
 
+def _share(rules: Ruleset, facts: LineFacts) -> str:
+    test = rules.metals.weight_test(facts.on)
+    return f"{plain(test.least_percent)} % of the net weight" if test is not None else "a test by weight asks"
+
+
 def _origins(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
     if when.origins and facts.origin not in when.origins:
-        return Verdict.NO, f"it is for goods of {spoken(sorted(when.origins))}, not of {facts.origin}"
+        return Verdict.NO, f"it is for goods of {spoken(sorted(when.origins))}, not of {facts.origin}", ""
     if facts.origin in when.not_origins:
-        return Verdict.NO, f"it is not for goods of {facts.origin}"
+        return Verdict.NO, f"it is not for goods of {facts.origin}", ""
     if when.not_goods:
         names = {listed.list.id for listed in rules.lists_of(facts.hts_code, facts.on)}
         excepted = _excepted(when, facts, names)
         if excepted is not None:
-            return Verdict.NO, f"it is not for {excepted.words}"
-    return (Verdict.YES, f"the goods are of {facts.origin}") if when.origins or when.not_origins else None
+            return Verdict.NO, f"it is not for {excepted.words}", ""
+    return (Verdict.YES, f"the goods are of {facts.origin}", "") if when.origins or when.not_origins else None
 
 
 def _chapters(_: Ruleset, when: When, facts: LineFacts) -> Reason | None:
     if (when.chapters and facts.chapter not in when.chapters) or facts.chapter in when.not_chapters:
-        return Verdict.NO, f"it is not for chapter {facts.chapter}"
-    return (Verdict.YES, f"it is for chapter {facts.chapter}") if when.chapters or when.not_chapters else None
+        return Verdict.NO, f"it is not for chapter {facts.chapter}", ""
+    return (Verdict.YES, f"it is for chapter {facts.chapter}", "") if when.chapters or when.not_chapters else None
 
 
 def _spi(_: Ruleset, when: When, facts: LineFacts) -> Reason | None:
     if not when.spi:
         return None
     if facts.spi in when.spi:
-        return Verdict.YES, f"the line claims special program {facts.spi}"
-    return Verdict.NO, f"the line does not claim special program {' or '.join(sorted(when.spi))}"
+        return Verdict.YES, f"the line claims special program {facts.spi}", ""
+    return Verdict.NO, f"the line does not claim special program {' or '.join(sorted(when.spi))}", ""
 
 
 def _lists(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
@@ -212,21 +229,23 @@ def _lists(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
     for names, verdict in ((when.lists, Verdict.YES), (when.perhaps_lists, Verdict.UNKNOWN)):
         for listed in found:
             if listed.list.id in names:
-                return verdict, _membership(listed)
+                return verdict, _membership(listed), f"the goods were on list {listed.list.id}"
     if when.certified is not None and _may_certify(when, facts, {listed.list.id for listed in found}):
-        return Verdict.ASKS, f"for the importer to certify: {when.certified.what}"
+        what = when.certified.what
+        return Verdict.ASKS, f"for the importer to certify: {what}", f"the importer certifies that {what}"
     if when.unlisted:
-        return Verdict.UNKNOWN, f"whether {facts.hts_code} was on a list of it is not known here"
+        reason = f"whether {facts.hts_code} was on a list of it is not known here"
+        return Verdict.UNKNOWN, reason, "the goods were on its list"
     if when.lists or when.perhaps_lists:
-        return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join((*when.lists, *when.perhaps_lists))}"
-    return Verdict.NO, f"{facts.hts_code} is of a chapter or on a list of which nothing can be certified"
+        return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join((*when.lists, *when.perhaps_lists))}", ""
+    return Verdict.NO, f"{facts.hts_code} is of a chapter or on a list of which nothing can be certified", ""
 
 
 def _membership(listed: Listed) -> str:
     return f"{listed.code} is on list {listed.list.id} ({evidence_of(listed.placed).cited})"
 
 
-def _holds(metal: Metal, facts: LineFacts) -> Reason:
+def _holds(metal: Metal, facts: LineFacts) -> Known:
     weight = facts.weight_of((metal,))
     if weight is None:
         return Verdict.UNKNOWN, f"whether the article holds {metal} is not given"
@@ -235,7 +254,7 @@ def _holds(metal: Metal, facts: LineFacts) -> Reason:
     return Verdict.NO, f"the article holds no {metal}"
 
 
-def _no_metal(facts: LineFacts) -> Reason:
+def _no_metal(facts: LineFacts) -> Known:
     weight = facts.weight_of(("aluminum", "steel", "copper"))
     if weight is None:
         return Verdict.UNKNOWN, "whether the article holds aluminum, steel or copper is not given"
@@ -244,7 +263,7 @@ def _no_metal(facts: LineFacts) -> Reason:
     return Verdict.YES, "the article holds no aluminum, steel or copper"
 
 
-def _light(rules: Ruleset, facts: LineFacts) -> Reason:
+def _light(rules: Ruleset, facts: LineFacts) -> Known:
     test = rules.metals.weight_test(facts.on)
     if test is None:
         return Verdict.NO, f"no test by weight was in force on {facts.on}"
@@ -261,7 +280,7 @@ def _light(rules: Ruleset, facts: LineFacts) -> Reason:
     return Verdict.NO, f"{share} is {test.least_percent} % or more"
 
 
-def _metal_from(wanted: MetalFrom, rules: Ruleset, facts: LineFacts) -> Reason:
+def _metal_from(wanted: MetalFrom, rules: Ruleset, facts: LineFacts) -> Known:
     where = spoken(sorted(wanted.countries))
     if wanted.or_origin and facts.origin in wanted.countries:
         return Verdict.YES, f"the goods are of {where}"
@@ -269,9 +288,10 @@ def _metal_from(wanted: MetalFrom, rules: Ruleset, facts: LineFacts) -> Reason:
     known = facts.of_metals(metals)
     said = spoken(metals)
     if wanted.share == "any":
-        # Metal of which nothing is known is not taken for metal of such a country; V09 asks for what is missing.
         if any(country in wanted.countries for fact in known for country in fact.countries):
             return Verdict.YES, f"{said} in it is of {where}"
+        if facts.metals is None or not all(fact.countries for fact in known):
+            return Verdict.UNKNOWN, f"whether {said} in it is of {where} is not given"
         return Verdict.NO, f"no {said} in it is said to be of {where}"
     there = [wanted.countries.intersection(fact.countries) for fact in known]
     if wanted.share == "most" and any(there):
@@ -285,7 +305,7 @@ def _metal_from(wanted: MetalFrom, rules: Ruleset, facts: LineFacts) -> Reason:
     return Verdict.NO, f"its {said} is not all of {where}"
 
 
-def _us_metal(when: When, rules: Ruleset, facts: LineFacts) -> Reason:
+def _us_metal(when: When, rules: Ruleset, facts: LineFacts) -> Known:
     known = facts.of_metals(listed_metals(rules, facts))
     shares = [fact.us_percent for fact in known]
     if any(share is not None and share < (when.us_metal_percent or share) for share in shares):
@@ -298,13 +318,15 @@ def _us_metal(when: When, rules: Ruleset, facts: LineFacts) -> Reason:
 def _beside(when: When, beside: Beside) -> Reason:
     claimed = sorted(heading for heading in beside.claimed if within(heading, when.beside))
     decided = sorted(heading for heading in beside.decided if within(heading, when.beside))
-    for choice in beside.choices:
+    for choice in beside.choices if not decided else ():
         brings = sorted(heading for heading in choice if within(heading, when.beside))
         if 0 < len(brings) < len(choice):
-            return Verdict.UNKNOWN, f"whether {' or '.join(brings)} is on the line is in question"
+            named = " or ".join(brings)
+            return Verdict.UNKNOWN, f"whether {named} is on the line is in question", f"{named} is on the line"
         decided += [" or ".join(brings)] if brings else []
     if bool(claimed) != bool(decided):
-        return Verdict.UNKNOWN, f"whether {spoken(claimed or decided)} is on the line is in question"
+        named = spoken(claimed or decided)
+        return Verdict.UNKNOWN, f"whether {named} is on the line is in question", f"{named} is on the line"
     if claimed:
-        return Verdict.YES, f"{spoken(decided)} {'is' if len(decided) == 1 else 'are'} on the line"
-    return Verdict.NO, "no heading that would bring it about is on the line"
+        return Verdict.YES, f"{spoken(decided)} {'is' if len(decided) == 1 else 'are'} on the line", ""
+    return Verdict.NO, "no heading that would bring it about is on the line", ""

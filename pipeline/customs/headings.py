@@ -75,7 +75,7 @@ def _ends(text: str) -> tuple[str, str]:
 class MetalFrom(Data):
     """Where listed metal was melted and poured, smelted or cast: in the countries `any`, `most` or `all` of it.
 
-    `any` takes metal of which nothing is said for metal of elsewhere. `most` is of one metal, either smelted or cast there.
+    Where `any` of it may be, metal of which nothing is said decides nothing. `most` is of one metal, either smelted or cast there.
     """
 
     metals: tuple[Metal, ...]
@@ -88,6 +88,11 @@ class MetalFrom(Data):
         """The condition in words."""
         goods = ", or the goods are" if self.or_origin else ""
         return f"{self.share} of its {_either(self.metals)} is{goods} of {_either(sorted(self.countries))}"
+
+    @property
+    def words_of_metal(self) -> str:
+        """The condition in words, of the metal alone."""
+        return f"{self.share} of its {_either(self.metals)} is of {_either(sorted(self.countries))}"
 
 
 class Certified(Data):

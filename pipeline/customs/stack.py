@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
@@ -20,19 +20,38 @@ from pipeline.customs.ruleset import Ruleset, ruleset
 class Choice:
     """What a program has for a line: the rows that may apply, in their order, the last of them for certain if any is.
 
-    `yields` names the headings on the line that keep the program off it.
+    `yields` names the headings on the line that keep the program off it, `claimed` those by which a person has answered.
     """
 
     program: Program
     judged: tuple[Judged, ...]
     candidates: tuple[Judged, ...]
     yields: tuple[str, ...] = ()
+    claimed: frozenset[str] = frozenset()
 
     @property
     def certain(self) -> HeadingRow | None:
         """The row that applies unless one before it is claimed."""
         last = self.candidates[-1] if self.candidates else None
         return last.row if last is not None and last.verdict is Verdict.YES else None
+
+    @property
+    def decided(self) -> HeadingRow | None:
+        """The row that applies whatever the facts are that were not given; None where one of them decides."""
+        for item in self.candidates:
+            if item.row.heading in self.claimed and item.verdict is not Verdict.UNKNOWN:
+                return item.row
+        return None if any(item.verdict is Verdict.UNKNOWN for item in self.candidates) else self.certain
+
+    @property
+    def undecided(self) -> tuple[Judged, ...]:
+        """The candidates of which facts that were not given choose; none where the heading is decided.
+
+        What only the importer can certify, of goods on no list, is left out.
+        """
+        if self.decided is not None:
+            return ()
+        return tuple(item for item in self.candidates if item.listed or item.row.when.certified is None)
 
     @property
     def demanded(self) -> HeadingRow | None:
@@ -50,6 +69,24 @@ class Choice:
     def unlisted(self) -> bool:
         """Tell whether the program may look at the line though it is on none of its lists, which are not known whole."""
         return any(item.row.when.unlisted for item in self.candidates)
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What each value of the facts that were not given leads to, in the order of deciding; none where it is decided.
+
+        Of a program whose last row applies otherwise, the exceptions that a person has to claim are left out.
+        """
+        certain = self.certain
+        return tuple(
+            Outcome(
+                item.row.heading,
+                item.row.description,
+                item.row.rate_percent,
+                None if item.verdict is Verdict.YES else " and ".join(item.hangs_on),
+            )
+            for item in self.undecided
+            if certain is None or item.verdict is not Verdict.ASKS
+        )
 
     def candidate(self, heading: str) -> Judged | None:
         """Return the candidate of the heading."""
@@ -70,9 +107,30 @@ class Stack:
         found = [(choice.program.rank, choice.certain) for choice in self.choices]
         return tuple(row for _, row in sorted(found, key=lambda item: item[0]) if row is not None)
 
+    @property
+    def decided(self) -> tuple[HeadingRow, ...]:
+        """The rows that apply whatever the facts are that were not given, in the order of reporting."""
+        found = [(choice.program.rank, choice.decided) for choice in self.choices]
+        return tuple(row for _, row in sorted(found, key=lambda item: item[0]) if row is not None)
+
+    @property
+    def undecided(self) -> tuple[Choice, ...]:
+        """The choices that hang on facts that were not given, in the order of reporting."""
+        return tuple(sorted((each for each in self.choices if each.undecided), key=lambda each: each.program.rank))
+
     def choice(self, program: str) -> Choice | None:
         """Return the choice of the program, if it looks at the line."""
         return next((choice for choice in self.choices if choice.program.id == program), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a fact that was not given would lead to: a heading, and when it applies; None where nothing before it does."""
+
+    heading: str
+    description: str
+    rate_percent: Decimal | None
+    applies_if: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +149,16 @@ class Reason:
     status: str
 
 
-def decide(facts: LineFacts, rules: Ruleset | None = None) -> Stack:
-    """Return the headings of a line by the rules in force on its day."""
+def decide(facts: LineFacts, rules: Ruleset | None = None, *, only_given: bool = False) -> Stack:
+    """Return the headings of a line by the rules in force on its day.
+
+    With `only_given` a program whose heading hangs on a fact that was not given decides nothing of the programs beside it.
+    """
     rules = rules or ruleset()
     choices: dict[str, Choice] = {}
     for program, rows, alone in _turns(rules, facts.hts_code, facts.origin, facts.spi, facts.on):
-        choices[program.id] = alone or _choose(rules, program, rows, facts, choices)
+        choice = alone or _choose(rules, program, rows, facts, choices, only_given=only_given)
+        choices[program.id] = replace(choice, claimed=facts.claimed) if only_given else choice
     return Stack(facts, rules.lists_of(facts.hts_code, facts.on), tuple(choices.values()))
 
 
@@ -121,9 +183,15 @@ def _turns(
 
 
 def _choose(
-    rules: Ruleset, program: Program, rows: tuple[Judged, ...], facts: LineFacts, before: dict[str, Choice]
+    rules: Ruleset,
+    program: Program,
+    rows: tuple[Judged, ...],
+    facts: LineFacts,
+    before: dict[str, Choice],
+    *,
+    only_given: bool,
 ) -> Choice:
-    beside = _beside(rules, facts, before)
+    beside = _beside(rules, facts, before, only_given=only_given)
     if program.yields_to:
         carried = {heading for heading in facts.claimed if _may_stand(rules, heading, facts, before)}
         yields = tuple(sorted(heading for heading in carried | beside.decided if within(heading, program.yields_to)))
@@ -150,7 +218,7 @@ def _candidates(judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
     return tuple(candidates)
 
 
-def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice]) -> Beside:
+def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice], *, only_given: bool) -> Beside:
     claimed = set(facts.claimed)
     decided: set[str] = set()
     choices: list[frozenset[str]] = []
@@ -162,6 +230,8 @@ def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice]) -> Besi
         if own & possible:
             here = own & possible
             decided |= here
+        elif only_given and choice.undecided:
+            choices.append(frozenset(possible))
         elif certain is not None:
             here = {certain.heading}
             decided |= here
@@ -176,13 +246,15 @@ def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice]) -> Besi
 
 
 def explain(facts: LineFacts, rules: Ruleset | None = None) -> tuple[Reason, ...]:
-    """Return the decision rule by rule: every heading that was looked at, whether it applies, why, and its source."""
-    return tuple(_reasons(decide(facts, rules)))
+    """Return the decision rule by rule: every heading that was looked at, whether it applies, why, and its source.
+
+    No heading applies that hangs on a fact which was not given.
+    """
+    return tuple(_reasons(decide(facts, rules, only_given=True)))
 
 
 def _reasons(stack: Stack) -> Iterator[Reason]:
     for choice in sorted(stack.choices, key=lambda choice: choice.program.rank):
-        certain = choice.certain
         for item in choice.judged:
             row = item.row
             if row.when.certified is not None and not item.listed and row.heading not in stack.facts.claimed:
@@ -197,7 +269,7 @@ def _reasons(stack: Stack) -> Iterator[Reason]:
                 rate_percent=row.rate_percent,
                 basis=row.basis,
                 verdict=verdict.value,
-                applies=row is certain,
+                applies=row is choice.decided,
                 reasons=reasons,
                 source=row.source,
                 status=row.status,

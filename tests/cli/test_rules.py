@@ -29,15 +29,63 @@ def test_why_says_the_headings_in_their_order_with_reasons_and_sources(commands:
 
 
 def test_why_is_read_by_people(commands: Commands) -> None:
-    shown = commands(*WHY, "--metal", "steel=0.8", "--net", "1").stdout
+    shown = commands(*WHY, "--metal", "steel=0.8", "--net", "1", "--us-percent", "0").stdout
     assert "takes 9903.82.09 Derivatives and copper wire (S232_METALS)" in shown
     assert "chapter 73 is outside the weight test" in shown
     assert "7323930045 of CA on 2026-11-24: 9903.05.90 9903.82.09" in shown
+    assert "depends" not in shown
+
+
+def test_why_decides_nothing_on_metals_that_were_not_given(commands: Commands) -> None:
+    shown = commands(*WHY).stdout
+    assert "takes" not in shown
+    assert "7323930045 of CA on 2026-11-24: no heading is decided" in shown
+    assert (
+        "depends Section 232, metals\n"
+        "      9903.82.01 (0 %) if there is no aluminum, steel or copper in it\n"
+        "      9903.82.06 (10 %) if at least 85 % of its listed metal is of the United States\n"
+        "      9903.82.09 (25 %) otherwise\n"
+    ) in shown
+    assert "9903.05.90 (0 %) if 9903.82.06 or 9903.82.09 is on the line\n      9903.05.29 (10 %) otherwise" in shown
+    assert "not decided: Section 301, forced labor; Section 232, metals. Answer by --metal" in shown
+
+
+def test_why_says_in_json_what_each_value_of_a_fact_leads_to(commands: Commands) -> None:
+    said = commands.json("rules", "why", "8703.23.0140", "--origin", "JP", "--on", "2026-11-24")
+    assert said["headings"] == []
+    assert not any(step["applies"] for step in said["steps"])
+    vehicles = {each["program"]: each["outcomes"] for each in said["undecided"]}["S232_AUTOS"]
+    assert [(each["heading"], each["rate_percent"]) for each in vehicles] == [
+        ("9903.94.02", "0"),
+        ("9903.94.04", "0"),
+        ("9903.94.40", "0"),
+        ("9903.94.41", "15"),
+    ]
+    assert vehicles[-1]["applies_if"] == "the column 1 rate is below 15 %"
+
+
+def test_why_takes_the_heading_that_a_person_has_claimed(commands: Commands) -> None:
+    claimed = ("--claim", "9903.94.41")
+    said = commands.json("rules", "why", "8703.23.0140", "--origin", "JP", "--on", "2026-11-24", *claimed)
+    assert said["headings"] == ["9903.05.90", "9903.94.41"]
+    assert said["undecided"] == []
+
+
+def test_why_asks_of_aluminum_whether_it_is_russian(commands: Commands) -> None:
+    pot = ("rules", "why", "7615.10.7180", "--origin", "CA", "--on", "2026-11-24", "--us-percent", "0")
+    said = commands.json(*pot, "--metal", "aluminum=0.8", "--net", "1")
+    metals = said["undecided"][-1]
+    assert [(each["heading"], each["applies_if"]) for each in metals["outcomes"]] == [
+        ("9903.85.68", "any of its aluminum is of RU"),
+        ("9903.82.09", None),
+    ]
+    told = commands.json(*pot, "--metal", "aluminum=0.8", "--net", "1", "--metal-country", "CA")
+    assert (told["headings"], told["undecided"]) == (["9903.05.90", "9903.82.09"], [])
 
 
 def test_why_hears_what_the_line_claims(commands: Commands) -> None:
     said = commands.json("rules", "why", "8708106000", "--origin", "VN", "--on", "2026-11-24", "--claim", "9903.94.05")
-    assert said["headings"] == ["9903.05.90"]
+    assert said["headings"] == ["9903.05.90", "9903.94.05"]
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,11 @@ SLIPS = {
         "headings/section232-other.yaml: heading 9903.94.06 from 2025-05-03 names list 33(z), which is not defined. "
         "Define it, or correct the name.",
     ),
+    "excepted goods of a list that is not defined": Slip(
+        "headings/section232-other.yaml", 'origins: [GB], lists: ["33(j)"]}]', 'origins: [GB], lists: ["33(z)"]}]',
+        "headings/section232-other.yaml: heading 9903.94.05 from 2025-06-30 names list 33(z), which is not defined. "
+        "Define it, or correct the name.",
+    ),
     "a row without a first day": Slip(
         CANADA, "      effective_from: 2026-08-22\n", "",
         f"{CANADA}: heading 9903.03.16 has no first day. Give its effective_from.",
