@@ -19,9 +19,10 @@ def test_a_plan_comes_back_as_it_was_sent() -> None:
 
 def test_what_came_later_is_said_where_it_was_sent_and_nowhere_else() -> None:
     sent = builders.plan()
-    assert not {"valuationBasis", "rebates", "assistItems"} & {*sent["units"][0]["invoice"]}
+    assert not {"valuationBasis", "usmcaStatement", "rebates", "assistItems"} & {*sent["units"][0]["invoice"]}
     sent["units"][0]["invoice"] |= {
         "valuationBasis": "Price of a like sale",
+        "usmcaStatement": "The goods originate under USMCA.",
         "rebates": [{"name": "Excise refunded on export", "amount": "3.20"}],
         "assists": "declared",
         "assistItems": [{"name": "Die lent by the buyer", "amount": None}],

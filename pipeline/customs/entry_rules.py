@@ -169,6 +169,12 @@ class Usmca(Row):
     programs: frozenset[str]
 
 
+class UsmcaLowValue(Row):
+    """The most that goods which claim USMCA may be worth without a certification."""
+
+    limit_usd: Figure
+
+
 class ForeignWords(Data):
     """Small words that tell a description of another language from one in English."""
 
@@ -241,6 +247,8 @@ class EntryRules(Data):
     consignee: Consignee
     incoterms: Incoterms
     usmca: Usmca
+    usmca_low_value: UsmcaLowValue
+    usmca_statement: Row
     usmca_elements: UsmcaElements
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from pipeline.customs.attributes import check_attributes
 from pipeline.customs.descriptions import check_description
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.pga_parties import UnitParties
-from pipeline.customs.usmca import check_claim
+from pipeline.customs.usmca import check_claim, claimed_usd
 from pipeline.money import EXACT, decimal, fits, minor_units, plain, rounded, times
 from pipeline.schemas.plan import REFERENCES, InvoiceHeader, Line, Manufacturer, Unit
 from pipeline.schemas.problems import Finding
@@ -21,7 +21,7 @@ _ONE, _TWO = decimal("1"), decimal("2")
 def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with the unit's lines, entered on the day, in the order of the invoice."""
     makers = {manufacturer.ref: manufacturer for manufacturer in unit.parties.manufacturers}
-    certificates = {certificate.ref: certificate for certificate in unit.usmca_certificates}
+    claimed = claimed_usd(unit)
     parties = UnitParties(unit)
     seen: set[str] = set()
     alike: dict[object, str] = {}
@@ -34,7 +34,7 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         yield from _origin(line, here, makers)
         yield from _value(line, here, unit.invoice)
         yield from _weights(line, here)
-        yield from check_claim(line, here, on, certificates)
+        yield from check_claim(line, here, on, unit, claimed)
         yield from check_attributes(line, here, on)
         yield from _undetermined(line, here)
         yield from stack_checks.check_line(line, here, on)

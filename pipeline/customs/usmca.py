@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date
+from decimal import Decimal
 
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
+from pipeline.money import decimal, times, total
 from pipeline.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
 from pipeline.schemas.problems import Finding
 
 
-def check_claim(line: Line, here: str, on: date, certificates: Mapping[str, UsmcaCertificate]) -> Iterator[Finding]:
-    """Yield what is wrong with the line's claim, entered on the day (V12)."""
+def claimed_usd(unit: Unit) -> Decimal | None:
+    """Return what the unit's lines that claim USMCA are worth in US dollars, or None where the invoice has no rate."""
+    rate = unit.invoice.exchange_rate if unit.invoice.currency != "USD" else decimal("1")
+    claimed = total(line.line_value for line in unit.lines if line.spi in entry_rules().usmca.programs)
+    return None if rate is None else times(claimed, rate)
+
+
+def check_claim(line: Line, here: str, on: date, unit: Unit, claimed: Decimal | None) -> Iterator[Finding]:
+    """Yield what is wrong with the line's claim, entered on the day (V12); `claimed` is what `claimed_usd` returned."""
     usmca = entry_rules().usmca
+    certificates = {certificate.ref: certificate for certificate in unit.usmca_certificates}
     ref = line.usmca_certificate_ref
     pointer = f"{here}/usmcaCertificateRef"
     if ref is not None and ref not in certificates:
@@ -32,15 +42,12 @@ def check_claim(line: Line, here: str, on: date, certificates: Mapping[str, Usmc
             )
         return
     certificate = certificates.get(ref or "")
-    if certificate is None or not _in_force(certificate, on):
-        message = f"Line {line.line_ref}: USMCA claimed, but no certification covers {line.sku} on {on}."
-        yield _claim(pointer, message, "Name a certification that is in force on the day of entry, or drop the claim.")
-    elif certificate.goods and not any(line.hts_code.startswith(goods.hs_code) for goods in certificate.goods):
-        message = (
-            f"Line {line.line_ref}: USMCA claimed, but certification {certificate.ref} covers no goods of "
-            f"{line.hts_code[:4]}.{line.hts_code[4:6]}."
-        )
-        yield _claim(pointer, message, "Name a certification that covers the goods, or drop the claim.")
+    if not _covers(certificate, line, on):
+        low = entry_rules().usmca_low_value
+        if claimed is not None and low.holds(on) and claimed <= low.limit_usd:
+            yield from _statement(line, pointer, unit, claimed)
+        else:
+            yield _uncovered(line, pointer, certificate, on)
     if line.country_of_origin not in usmca.countries:
         message = (
             f"Line {line.line_ref}: USMCA claimed for goods of {line.country_of_origin}; "
@@ -53,6 +60,39 @@ def _claim(pointer: str, message: str, remedy: str) -> Finding:
     usmca = entry_rules().usmca
     return Finding(
         rule="V12", severity=usmca.severity, pointer=pointer, message=message, remedy=remedy, source=usmca.source
+    )
+
+
+def _uncovered(line: Line, pointer: str, certificate: UsmcaCertificate | None, on: date) -> Finding:
+    if certificate is None or not _in_force(certificate, on):
+        message = f"Line {line.line_ref}: USMCA claimed, but no certification covers {line.sku} on {on}."
+        return _claim(pointer, message, "Name a certification that is in force on the day of entry, or drop the claim.")
+    message = (
+        f"Line {line.line_ref}: USMCA claimed, but certification {certificate.ref} covers no goods of "
+        f"{line.hts_code[:4]}.{line.hts_code[4:6]}."
+    )
+    return _claim(pointer, message, "Name a certification that covers the goods, or drop the claim.")
+
+
+def _covers(certificate: UsmcaCertificate | None, line: Line, on: date) -> bool:
+    if certificate is None or not _in_force(certificate, on):
+        return False
+    return not certificate.goods or any(line.hts_code.startswith(goods.hs_code) for goods in certificate.goods)
+
+
+def _statement(line: Line, pointer: str, unit: Unit, claimed: Decimal) -> Iterator[Finding]:
+    # The service never makes up the words: the person who signs them answers for them.
+    if unit.invoice.usmca_statement is not None:
+        return
+    rules, low = entry_rules().usmca_statement, entry_rules().usmca_low_value
+    yield Finding(
+        rule="V12",
+        severity=rules.severity,
+        pointer=pointer,
+        message=f"Line {line.line_ref}: USMCA is claimed for goods of ${claimed:,.2f} without a certification. Up to "
+        f"${low.limit_usd:,} none is needed, but the invoice carries no signed statement that the goods originate.",
+        remedy="Give the signed statement as invoice.usmcaStatement, or name a certification that covers the goods.",
+        source=f"{low.source}; {rules.source}",
     )
 
 

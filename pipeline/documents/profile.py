@@ -60,6 +60,7 @@ _INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "reason_for_export": lambda invoice: invoice.header.reason_for_export.exact,
     "payment_terms": lambda invoice: invoice.header.payment_terms,
     "valuation_basis": lambda invoice: invoice.header.valuation_basis,
+    "usmca_statement": lambda invoice: invoice.header.usmca_statement,
     "assists": lambda invoice: invoice.header.assists.exact,
     "importer_number": lambda invoice: invoice.parties.importer_of_record.importer_number,
     "declarant_name": lambda invoice: invoice.declaration.name,

@@ -139,6 +139,7 @@ def _header(header: plan.InvoiceHeader) -> out.Header:
         sale_place=header.sale_place,
         reason_for_export=words.code(header.reason_for_export),
         valuation_basis=header.valuation_basis,
+        usmca_statement=header.usmca_statement,
         related_parties=header.related_parties,
         payment_terms=header.payment_terms,
         purchase_order=header.purchase_order,

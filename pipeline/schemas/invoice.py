@@ -48,6 +48,7 @@ class Header(Fact):
     sale_place: str | None
     reason_for_export: Value
     valuation_basis: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    usmca_statement: str | None = Field(default=None, exclude_if=lambda value: value is None)
     related_parties: bool
     payment_terms: str | None
     purchase_order: str | None

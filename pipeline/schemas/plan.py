@@ -210,6 +210,11 @@ class InvoiceHeader(Closed):
         exclude_if=lambda value: value is None,
         description="What the values rest on, of goods that are not sold, such as the price of a like sale",
     )
+    usmca_statement: LongText | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="The signed statement that goods of little value originate under USMCA, as the invoice prints it",
+    )
     related_parties: bool
     payment_terms: Text | None = None
     purchase_order: Text | None = None

@@ -24,6 +24,14 @@ FOREIGN = {
 }
 
 
+#: The shirts at $2,800: above $2,500 a claim of USMCA needs a certification.
+DEAR: list[tuple[str, Any]] = [
+    (f"{SHIRT}/unitPrice", "700.00"),
+    (f"{SHIRT}/lineValue", "2800.00"),
+    (f"{UNIT}/invoice/total", "2977.00"),
+]
+
+
 def findings(made: Json, on: date = TODAY) -> list[Finding]:
     return check_plan(Plan.model_validate(made), on=on)
 
@@ -167,7 +175,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [("V11", "block", f"{PAN}/treatment/chapter99"), ("V11", "warn", f"{PAN}/treatment/chapter99")],
     ),
     "V12 a claim without a certification": (
-        [(f"{SHIRT}/usmcaCertificateRef", None)],
+        [*DEAR, (f"{SHIRT}/usmcaCertificateRef", None)],
         [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
     ),
     "V12 a certification that the unit does not carry": (
@@ -175,7 +183,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
     ),
     "V12 a certification that ran out": (
-        [(f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")],
+        [*DEAR, (f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")],
         [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
     ),
     "V12 a claim for goods of another country": (

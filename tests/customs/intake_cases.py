@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.customs.cases import BAG, FOREIGN, PAN, SHIRT, UNIT, heading
+from tests.customs.cases import BAG, DEAR, FOREIGN, PAN, SHIRT, UNIT, heading
 
 CERTIFICATE = f"{UNIT}/usmcaCertificates/0"
 MAKER = f"{UNIT}/parties/manufacturers"
@@ -80,11 +80,11 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [("V08", "warn", f"{BAG}/htsCode"), ("V11", "warn", f"{BAG}/treatment/chapter99/0/heading")],
     ),
     "V12 a certification that is signed after the entry": (
-        [(f"{CERTIFICATE}/signedOn", "2026-11-27")],
+        [*DEAR, (f"{CERTIFICATE}/signedOn", "2026-11-27")],
         [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
     ),
     "V12 a certification of other goods": (
-        [(f"{CERTIFICATE}/goods/0/hsCode", "610610")],
+        [*DEAR, (f"{CERTIFICATE}/goods/0/hsCode", "610610")],
         [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
     ),
     "V15 no commercial value": (

@@ -11,7 +11,20 @@ from pipeline.customs.checks import check_plan
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Finding
 from tests.builders import changed, plan
-from tests.customs.cases import BAG, BREACHES, PAN, SHIRT, TODAY, UNIT, findings, heading, pga_row, said, with_changes
+from tests.customs.cases import (
+    BAG,
+    BREACHES,
+    DEAR,
+    PAN,
+    SHIRT,
+    TODAY,
+    UNIT,
+    findings,
+    heading,
+    pga_row,
+    said,
+    with_changes,
+)
 from tests.growth import times_dearer
 
 
@@ -129,7 +142,7 @@ def test_a_day_begins_at_midnight_in_the_east_wherever_the_goods_arrive(arrival:
 
 def test_without_an_arrival_the_day_of_export_counts() -> None:
     late = with_changes(
-        (f"{UNIT}/entry/estimatedArrivalAt", None), (f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")
+        *DEAR, (f"{UNIT}/entry/estimatedArrivalAt", None), (f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")
     )
     assert said(late) == [("V12", "block", f"{SHIRT}/usmcaCertificateRef")]
 

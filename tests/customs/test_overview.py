@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.customs.overview import CBP, DUTIES, PLAN, USMCA, overview
 from pipeline.schemas.plan import Plan
 from tests.builders import plan
-from tests.customs.cases import PAN, SHIRT, UNIT, findings, pga_row, with_changes
+from tests.customs.cases import DEAR, PAN, SHIRT, UNIT, findings, pga_row, with_changes
 from tests.growth import times_dearer
 
 
@@ -45,7 +45,7 @@ def test_a_good_plan_is_complete_with_every_agency_of_every_line() -> None:
 
 def test_what_blocks_is_missing_with_the_agency_that_asks() -> None:
     rows = standings(
-        (f"{PAN}/treatment/section232/0/countryOfMeltAndPour", None), (f"{SHIRT}/usmcaCertificateRef", None)
+        *DEAR, (f"{PAN}/treatment/section232/0/countryOfMeltAndPour", None), (f"{SHIRT}/usmcaCertificateRef", None)
     )
     assert rows["L1", DUTIES][1] == ["V09 country of melt and pour"]
     assert rows["L2", USMCA][1] == ["V12 usmca certificate ref"]

@@ -71,7 +71,7 @@ def filled(data: dict[str, Any]) -> None:
     data["lines"][0]["treatment"]["undetermined"] = "x"
     data["lines"][0]["treatment"]["pga"][0]["data"]["lots"] = ["x", "x"]
     data["parties"]["exporterContact"]["phone"] = "555"
-    data["invoice"].update(valuationBasis="x", rebates=[{"name": "x", "amount": "1.00"}])
+    data["invoice"].update(valuationBasis="x", usmcaStatement="x", rebates=[{"name": "x", "amount": "1.00"}])
     data["invoice"].update(assists="declared", assistItems=[{"name": "x", "amount": "1.00"}])
     data["usmcaCertificates"][0] |= {
         "certifierAddress": copy.deepcopy(data["parties"]["seller"]["address"]),

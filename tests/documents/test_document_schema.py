@@ -31,6 +31,7 @@ def unsold(data: dict[str, Any]) -> None:
     data["invoice"] |= {
         "reasonForExport": "sample",
         "valuationBasis": "Price of a like sale, invoice INV-10001",
+        "usmcaStatement": "The goods of this invoice originate under USMCA.",
         "rebates": [{"name": "Excise refunded on export", "amount": "3.20"}],
         "assists": "declared",
         "assistItems": [{"name": "Die lent by the buyer", "amount": "350.00"}, {"name": "Drawings"}],
