@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import case, insert, update
 from sqlmodel import Session, col
@@ -21,6 +21,8 @@ from pipeline.schemas.problems import Finding
 from pipeline.steps import StepContext, plan_unit, unit_row
 
 _GS1 = "GS1 General Specifications, SSCC"
+#: So many packages are named in one finding; a line may lie in thousands.
+_NAMED: Final = 4
 _PACKING = "19 CFR 141.86(e): a packing list states what each package holds"
 
 
@@ -241,22 +243,30 @@ def _nested_weights(unit: Unit, base: str) -> Iterator[Finding]:
 
 
 def _conservation(unit: Unit, base: str) -> Iterator[Finding]:
-    packed: dict[str, list[Decimal]] = defaultdict(list)
+    packed: dict[str, list[tuple[str, Decimal]]] = defaultdict(list)
     for package in unit.packages:
         for content in package.contents:
-            packed[content.line_ref].append(content.quantity)
+            packed[content.line_ref].append((package.package_ref, content.quantity))
     for place, line in enumerate(unit.lines):
-        in_packages = total(packed.get(line.line_ref, ()))
+        held = packed.get(line.line_ref, [])
+        in_packages = total(quantity for _, quantity in held)
         if in_packages != line.quantity:
             yield Finding(
                 rule="P10",
                 severity="block",
                 pointer=f"{base}/lines/{place}/quantity",
                 message=f"Line {line.line_ref} invoices {plain(line.quantity)} {line.unit} of {line.sku}, "
-                f"but the packages hold {plain(in_packages)}.",
+                f"but the packages hold {plain(in_packages)}: {_holders(held)}.",
                 remedy="Correct the line's quantity or the contents of the packages: they must agree exactly.",
                 source=_PACKING,
             )
+
+
+def _holders(held: Sequence[tuple[str, Decimal]]) -> str:
+    if not held:
+        return "no package names the line"
+    named = [f"{package} holds {plain(quantity)}" for package, quantity in held[:_NAMED]]
+    return ", ".join(named) + (f", and {len(held) - _NAMED} more packages hold the rest" if len(held) > _NAMED else "")
 
 
 def _twice(kind: str, number: str, package: Package, pointer: str) -> Finding:

@@ -117,7 +117,25 @@ def test_pointers_lead_into_the_unit_that_is_looked_at() -> None:
     unit = Plan.model_validate(with_changes((f"{P}/0/contents/0/quantity", "3"))).units[0]
     (finding,) = check_packages(unit, 7)
     assert finding.pointer == "/units/7/lines/0/quantity"
-    assert finding.message == "Line L1 invoices 4 NO of PAN-00001, but the packages hold 3."
+    assert finding.message == "Line L1 invoices 4 NO of PAN-00001, but the packages hold 3: P1 holds 3."
+
+
+def test_quantities_that_differ_name_the_packages_that_hold_the_line() -> None:
+    made = plan(1, 1, 7)
+    for package in made["units"][0]["packages"]:
+        package["contents"] = [{"lineRef": "L1", "quantity": "1"}]
+    (finding,) = [each for each in check_plan(Plan.model_validate(made)) if each.rule == "P10"]
+    refs = [package["packageRef"] for package in made["units"][0]["packages"]]
+    named = ", ".join(f"{ref} holds 1" for ref in refs[:4])
+    assert finding.message.endswith(f"but the packages hold 7: {named}, and 3 more packages hold the rest.")
+
+
+def test_a_line_that_lies_in_no_package_is_said_to_lie_in_none() -> None:
+    made = plan(1, 2)
+    for package in made["units"][0]["packages"]:
+        package["contents"] = [held for held in package["contents"] if held["lineRef"] != "L1"]
+    (finding,) = [each for each in check_plan(Plan.model_validate(made)) if each.rule == "P10"]
+    assert finding.message.endswith("but the packages hold 0: no package names the line.")
 
 
 def test_ten_times_the_packages_cost_about_ten_times_as_much() -> None:
