@@ -16,8 +16,16 @@ _LETTERS = re.compile(r"[A-Z]+")
 _HYPHEN = re.compile(r"\s*[-\u2010-\u2015]\s*")
 # Between digits punctuation is passed over, and what remains is one number: 12-34-56 is 123456. A space parts numbers.
 _BETWEEN_DIGITS = re.compile(r"(?<=[0-9])[^\w\s]+(?=[0-9])")
-# A number that runs into letters names a street (250th), not a house.
-_NUMBER = re.compile(r"(?<![A-Z0-9])[0-9]+(?![A-Z0-9])")
+# 250th names a street, not a house; in French so does 250e before Rue and its like.
+_ORDINAL = re.compile(
+    r"(?<![A-Z0-9])[0-9]+(?:(?:ST|ND|RD|TH|ER|RE|EME|IEME)(?![A-Z0-9])|E(?=\s+(?:RUE|AVENUE|AV|RANG|ETAGE|BOULEVARD|BOUL)\b))"
+)
+# The postal codes of Canada and of the United Kingdom hold digits that number nothing.
+_POSTAL_CODE = re.compile(
+    r"(?<![A-Z0-9])(?:[A-Z][0-9][A-Z] ?[0-9][A-Z][0-9]|[A-Z]{1,2}[0-9][A-Z0-9]? [0-9][A-Z]{2})(?![A-Z0-9])"
+)
+_NUMBER = re.compile(r"[0-9]+")
+_NUMBER_ALONE = re.compile(r"(?<![A-Z0-9])[0-9]+(?![A-Z0-9])")
 
 
 def check_unit(unit: Unit, pointer: str) -> Iterator[Finding]:
@@ -60,13 +68,15 @@ def _check(manufacturer: Manufacturer, here: str, origins: set[str], *, exactly:
         )
         return
     if expected is not None and mid != expected:
+        # Which number counts beside a letter is general knowledge: the other reading refuses nobody.
+        unsure = mid == derive(name, manufacturer.address, alone=True)
         yield Finding(
             rule="V01",
-            severity=severity,
+            severity="warn" if unsure else severity,
             pointer=here,
             message=f"MID {mid} does not match manufacturer {name}; its name and address give {expected}.",
             remedy=f"Use {expected}."
-            if exactly
+            if exactly and not unsure
             else f"Use {expected}, unless customs has registered the manufacturer under the other.",
             source=source,
         )
@@ -90,18 +100,19 @@ def _check(manufacturer: Manufacturer, here: str, origins: set[str], *, exactly:
         )
 
 
-def derive(name: str, address: Address) -> str | None:
+def derive(name: str, address: Address, *, alone: bool = False) -> str | None:
     """Return the code that the regulation builds, or None where the address says too little to build one.
 
     Two letters for the country (a Canadian province has its own), up to six from the name, up to four digits of the
-    largest number in the street line, three letters of the city.
+    largest number in the street line, three letters of the city. The number of 120A is 120; with `alone` a number that
+    touches a letter does not count: the regulation speaks of neither.
     """
     country = country_code(address)
     named = _name_part(name, address.country)
     city = _city_part(address)
     if country is None or not named or not city:
         return None
-    return f"{country}{named}{_number_part(address)}{city}"[: mid_rules().longest]
+    return f"{country}{named}{_number_part(address, alone=alone)}{city}"[: mid_rules().longest]
 
 
 def country_code(address: Address) -> str | None:
@@ -143,9 +154,14 @@ def _words(name: str) -> list[str]:
     return [*words, initials] if initials else words
 
 
-def _number_part(address: Address) -> str:
+def _number_part(address: Address, *, alone: bool) -> str:
     street = f"{address.line1} {address.line2 or ''}"
-    numbers = _NUMBER.findall(_BETWEEN_DIGITS.sub("", _plain(street)))
+    # A fraction such as one half is no part of the number before it.
+    whole = "".join(" " if unicodedata.category(c) == "No" else c for c in street)
+    joined = _BETWEEN_DIGITS.sub("", _plain(whole))
+    numbers = (
+        _NUMBER_ALONE.findall(joined) if alone else _NUMBER.findall(_ORDINAL.sub(" ", _POSTAL_CODE.sub(" ", joined)))
+    )
     return str(max(numbers, key=int))[:4] if numbers else ""
 
 

@@ -6,6 +6,9 @@ import pytest
 
 from pipeline.customs.mid import country_of, derive
 from pipeline.schemas.plan import Address
+from tests.customs.cases import SHIRT, UNIT, said, with_changes
+
+MAKER = f"{UNIT}/parties/manufacturers/0"
 
 
 def address(line1: str, city: str, country: str = "US", region: str | None = None, line2: str | None = None) -> Address:
@@ -96,11 +99,48 @@ def test_the_city_gives_three_letters(city: str, part: str) -> None:
         ("Apt. 509 2727 Cleveland St.", None, "2727"),
         ("13 Elliot, 111 Court", None, "111"),
         ("Harbour House", "Unit 14", "14"),
+        ("120A King St W", None, "120"),
+        ("120A King St W, Unit 9", None, "120"),
+        ("9 King St W", "Unit 14B", "14"),
+        ("120E King St", None, "120"),
+        ("9 King St", "Suite 120E", "120"),
+        ("N120 Main Road", None, "120"),
+        ("12-14 King St", None, "1214"),
+        ("12A-14A King St", None, "14"),
+        ("120 1/2 King St", None, "120"),
+        ("120\u00bd King St", None, "120"),
+        ("5 1st Avenue", None, "5"),
+        ("5 22nd Street", None, "5"),
+        ("5 3rd Street", None, "5"),
+        ("12, 250e Rue", None, "12"),
+        ("12 1re Avenue", None, "12"),
+        ("12 250i\u00e8me Rue", None, "12"),
+        ("8 Main Street", "Toronto ON M5V 9A9", "8"),
+        ("8 Main Street", "Leeds LS9 8AG", "8"),
+        ("250th Street", None, ""),
         ("Harbour House", None, ""),
     ],
 )
 def test_the_number_has_at_most_four_digits_and_is_no_street_name(line1: str, line2: str | None, number: str) -> None:
     assert derive("Bergstrom", address(line1, "Erlanger", line2=line2)) == f"USBER{number}ERL"
+
+
+def knitted(mid: str) -> list[tuple[str, str, str]]:
+    """What is said of the MID of a mill at 120A King St W that knits a shirt."""
+    made = with_changes(
+        (f"{MAKER}/name", "Maple Goods Ltd"),
+        (f"{MAKER}/address/line1", "120A King St W"),
+        (f"{MAKER}/address/line2", None),
+        (f"{MAKER}/mid", mid),
+        (f"{SHIRT}/manufacturerRef", "M1"),
+    )
+    return [each for each in said(made) if each[0] == "V01"]
+
+
+def test_a_mill_at_120a_is_right_with_its_number_and_not_refused_without() -> None:
+    assert knitted("XOMAPGOO120TOR") == []
+    assert knitted("XOMAPGOOTOR") == [("V01", "warn", f"{MAKER}/mid")]
+    assert knitted("XOMAPGOO121TOR") == [("V01", "block", f"{MAKER}/mid")]
 
 
 @pytest.mark.parametrize(
