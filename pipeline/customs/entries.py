@@ -66,7 +66,7 @@ def _type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
             pointer=here,
             message=f"Line {case.line_ref} is under an antidumping or countervailing duty case, "
             f"but the entry is of type {unit.entry.type}.",
-            remedy="Use entry type 03, or ask the broker.",
+            remedy=f"Use an entry type for such goods ({spoken(sorted(cases.entry_types))}), or ask the broker.",
             source=cases.source,
         )
     yield from _informal(unit, here)

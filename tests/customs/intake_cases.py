@@ -137,6 +137,10 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{PAN}/attributes", {"adCvdCase": "A570930000"})],
         [("V22", "warn", f"{UNIT}/entry/type")],
     ),
+    "V22 a dumping case on a withdrawal that is for none": (
+        [(f"{UNIT}/entry/type", "31"), (f"{PAN}/attributes", {"adCvdCase": "A570930000"})],
+        [("V22", "warn", f"{UNIT}/entry/type")],
+    ),
     "V23 a shirt of who knows what for whom": (
         [(f"{SHIRT}/description", "Polo shirt for daily outdoor life")],
         [("V23", "warn", f"{SHIRT}/attributes")] * 3,
@@ -308,6 +312,15 @@ SPOKEN: dict[str, list[tuple[str, Any]]] = {
     ],
     "a dumping case on its own type": [
         (f"{UNIT}/entry/type", "03"),
+        (f"{PAN}/attributes", {"adCvdCase": "A570930000"}),
+    ],
+    "a withdrawal from a warehouse under a quota": [(f"{UNIT}/entry/type", "32")],
+    "a dumping case on a withdrawal for such goods": [
+        (f"{UNIT}/entry/type", "34"),
+        (f"{PAN}/attributes", {"adCvdCase": "A570930000"}),
+    ],
+    "a dumping case on a withdrawal for such goods under a quota": [
+        (f"{UNIT}/entry/type", "38"),
         (f"{PAN}/attributes", {"adCvdCase": "A570930000"}),
     ],
     "a manifest that weighs the same": [(f"{UNIT}/entry/manifestGrossWeightKg", "12.100")],
