@@ -145,7 +145,12 @@ def _rules(_: Settings) -> str:
         rules, _others = load_rules()
     except RulesInvalid as error:
         raise Ailing(f"{len(error.errors)} wrong, the first: {error.errors[0]}") from error
-    return f"ruleset {rules.id} as of {rules.as_of}"
+    today = utc_now().date()
+    age = f"ruleset {rules.id} as of {rules.as_of}, {(today - rules.as_of).days} days old"
+    late = rules.too_old_by(today)
+    return (
+        age if not late else f"{age}: look for changes of the law; they are trusted for {rules.review.within_days} days"
+    )
 
 
 def _clock(settings: Settings) -> str:

@@ -60,6 +60,7 @@ def _dated(parts: Parts, files: dict[str, str]) -> Iterator[tuple[str, str, Row]
     yield from ((parts.manifest, f"exclusive {_named(rule.headings)}", rule) for rule in head.exclusive)
     yield from ((parts.manifest, f"companions {_named(rule.headings)}", rule) for rule in head.companions)
     yield parts.manifest, "reporting", head.reporting
+    yield parts.manifest, "review", head.review
     if parts.metals is not None:
         yield from ((head.metals, f"weight test {test.heading}", test) for test in parts.metals.weight_tests)
         yield from ((head.metals, f"metal {needs.metal}", needs) for needs in parts.metals.metals)

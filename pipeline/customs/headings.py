@@ -300,6 +300,12 @@ class Reporting(Row):
     value_on: str
 
 
+class Review(Row):
+    """How long after their day the rules may be trusted, before somebody has to read the law again."""
+
+    within_days: Annotated[int, Field(ge=1)]
+
+
 class CountryGroup(Row):
     """A name for countries that rows speak of together; a row that uses it holds in the group's time alone."""
 
@@ -321,6 +327,7 @@ class Manifest(Data):
     country_groups: tuple[CountryGroup, ...]
     programs: tuple[Program, ...]
     reporting: Reporting
+    review: Review
     exclusive: tuple[Exclusive, ...]
     companions: tuple[Companions, ...]
     families: tuple[Family, ...]

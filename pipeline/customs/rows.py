@@ -75,6 +75,7 @@ def _chapter99(rules: Ruleset) -> Iterator[DatedRow]:
     yield _row(
         "reporting", "order", f"{rules.reported_order}; the value on {rules.reporting.value_on}", rules.reporting
     )
+    yield _row("review", "age", f"the rules are trusted for {rules.review.within_days} days", rules.review)
 
 
 def _row(kind: str, name: str, says: str, row: Any, program: str | None = None) -> DatedRow:

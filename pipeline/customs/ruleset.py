@@ -22,6 +22,7 @@ from pipeline.customs.headings import (
     Manifest,
     Program,
     Reporting,
+    Review,
     When,
     within,
 )
@@ -50,6 +51,7 @@ class Ruleset:
     held: tuple[Held, ...]
     metals: MetalRules
     reporting: Reporting
+    review: Review
     exclusive: tuple[Exclusive, ...]
     companions: tuple[Companions, ...]
     families: tuple[Family, ...]
@@ -86,6 +88,10 @@ class Ruleset:
     def row(self, heading: str, on: date) -> HeadingRow | None:
         """Return the row of the heading that is in force on the day."""
         return next((row for row in self.by_heading.get(heading, ()) if row.holds(on)), None)
+
+    def too_old_by(self, on: date) -> int:
+        """Return by how many days the rules are too old for an entry on the day; 0 where they are not."""
+        return max((on - self.as_of).days - self.review.within_days, 0)
 
     def family(self, heading: str) -> Family | None:
         """Return the family that the heading belongs to."""
@@ -160,6 +166,7 @@ def load_ruleset(manifest: Path) -> Ruleset:
         held=held,
         metals=metals,
         reporting=head.reporting,
+        review=head.review,
         exclusive=head.exclusive,
         companions=head.companions,
         families=head.families,

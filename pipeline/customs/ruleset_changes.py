@@ -174,6 +174,7 @@ def _other_rows(rules: Ruleset, on: date | None = None) -> Others:
         *((kind, name, row, said) for (kind, name), (row, said) in found.items()),
         *(("group", group.name, group, ", ".join(group.countries)) for group in rules.country_groups),
         ("reporting", "order", rules.reporting, rules.reported_order),
+        ("review", "age", rules.review, f"{rules.review.within_days} days"),
         *(
             ("metal data", f"not of {spoken(sorted(row.origins))}", row, spoken(sorted(row.metals)))
             for row in metals.untold

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from pipeline.customs.conditions import Verdict, why_not
+from pipeline.customs.entries import entry_date
 from pipeline.customs.facts import LineFacts, facts_of
 from pipeline.customs.headings import HeadingRow, Program, within
 from pipeline.customs.rules import Evidence, Row, evidence_of, spoken
@@ -24,23 +25,45 @@ _LISTS = "may need {}, by lists that these rules do not hold"
 
 
 def check_plan(plan: Plan) -> Iterator[Finding]:
-    """Yield R01 (ruleset_outdated) where the plan was decided by another state of the rules than is in force here."""
+    """Yield R01 where the plan was decided by another state of the rules than is in force here, R02 where these are old."""
     rules = ruleset()
+    yield from _made_by(plan, rules)
+    yield from _old(plan, rules)
+
+
+def _made_by(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
     made = plan.ruleset
     if (made.id, made.as_of) == (rules.id, rules.as_of):
         return
     newer = made.as_of > rules.as_of and made.id not in rules.predecessors
+    here = f"{rules.id} as of {rules.as_of}"
     yield Finding(
         rule="R01",
-        severity="note" if newer else "warn",
+        severity="warn",
         pointer="/ruleset/asOf",
-        message=f"The plan was made by ruleset {made.id} as of {made.as_of}; it is checked here by {rules.id} "
-        f"as of {rules.as_of}" + ("." if newer else ": ruleset_outdated."),
-        remedy="Bring the rules of this installation up to date."
+        message=f"The plan was made by ruleset {made.id} as of {made.as_of}, which is newer than the rules of this service: "
+        f"they are {here}, and know nothing of what changed since."
+        if newer
+        else f"The plan was made by ruleset {made.id} as of {made.as_of}; it is checked here by {here}: ruleset_outdated.",
+        remedy="Bring the rules of this installation up to date before the plan is executed."
         if newer
         else "Have the plan made and approved again by the newer rules; until then its treatment is carried as it is.",
         source=f"ruleset {rules.id}, {rules.content_hash}",
     )
+
+
+def _old(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
+    entered_on, unit_ref = max((entry_date(unit), unit.unit_ref) for unit in plan.units)
+    if rules.too_old_by(entered_on):
+        yield Finding(
+            rule="R02",
+            severity="warn",
+            pointer="/ruleset/asOf",
+            message=f"Unit {unit_ref} is expected to be entered on {entered_on}, {(entered_on - rules.as_of).days} days "
+            f"after the day of the rules of this service ({rules.as_of}). They may miss what changed since.",
+            remedy="Bring the rules of this installation up to date, or ask the broker what has changed.",
+            source=f"ruleset {rules.id}; {rules.review.source}",
+        )
 
 
 def check_line(line: Line, pointer: str, on: date) -> Iterator[Finding]:

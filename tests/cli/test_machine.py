@@ -18,6 +18,7 @@ from config.settings import Settings
 from pipeline.cli import app
 from pipeline.commands.configuration import HIDDEN
 from pipeline.commands.server import WORKERS
+from pipeline.customs.ruleset import ruleset
 from pipeline.schemas.plan import Plan
 from tests.cli.conftest import Commands, exports
 
@@ -131,6 +132,8 @@ def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
         "secret key", "database", "migrations", "walls between accounts", "partner secrets", "message broker", "artifact store", "mail server", "fonts", "customs rules", "clock"
     ]  # fmt: skip
     assert all(check["ok"] and check["remedy"] is None for check in checks.values())
+    age = (datetime.now(UTC).date() - ruleset().as_of).days
+    assert f"as of {ruleset().as_of}, {age} days old" in checks["customs rules"]["found"]
 
 
 def test_doctor_tells_what_is_behind(commands: Commands) -> None:

@@ -197,7 +197,7 @@ def test_diff_tells_of_the_entry_and_the_agencies_too(commands: Commands, tmp_pa
     other = Path(shutil.copytree(RULES, tmp_path / "rules"))
     entry = other / "entry.yaml"
     written = entry.read_text().replace("effective_from: 2026-11-30", "effective_from: 2027-01-31", 1)
-    entry.write_text(written.replace('limit_usd: "2500"', 'limit_usd: "5000"'))
+    entry.write_text(written.replace('limit_usd: "2500"', 'limit_usd: "5000"', 1))
     assert commands.json("rules", "diff", str(RULES), str(other)) == [
         {"kind": "entry", "name": name, "what": "changed", "details": details}
         for name, details in (

@@ -13,6 +13,7 @@ from pipeline import examples, packages
 from pipeline.commands.planfile import without_comments
 from pipeline.customs.checks import check_plan
 from pipeline.customs.entries import entry_date
+from pipeline.customs.ruleset import ruleset
 from pipeline.errors import NotFound
 from pipeline.schemas.plan import Plan
 
@@ -50,10 +51,13 @@ def test_an_example_was_approved_yesterday_and_is_entered_from_tomorrow_on(today
 
 
 @pytest.mark.parametrize("today", DAYS, ids=str)
-def test_an_example_has_no_finding_on_the_day_of_its_use(today: date) -> None:
+def test_an_example_has_no_finding_on_the_day_of_its_use_but_that_the_rules_are_old(today: date) -> None:
     for name, made in plans(today).items():
         plan = Plan.model_validate(made)
-        assert check_plan(plan, on=today) + packages.check_plan(plan) == [], name
+        entered_on = max(entry_date(unit) for unit in plan.units)
+        old = [("R02", "warn")] if ruleset().too_old_by(entered_on) else []
+        found = check_plan(plan, on=today) + packages.check_plan(plan)
+        assert [(each.rule, each.severity) for each in found] == old, name
 
 
 def test_an_example_that_is_missing_is_named(tmp_path: Path) -> None:
