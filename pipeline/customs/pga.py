@@ -9,7 +9,7 @@ from datetime import date
 from pipeline.customs.pga_answers import USE, USE_TEXT, Answer, answers
 from pipeline.customs.pga_layouts import record_rules
 from pipeline.customs.pga_parties import UnitParties
-from pipeline.customs.pga_records import line_records
+from pipeline.customs.pga_records import LineRecords, line_records
 from pipeline.customs.pga_rules import Flag, PgaRules, pga_rules
 from pipeline.customs.rules import Row, spoken
 from pipeline.schemas.plan import Line, Unit
@@ -22,7 +22,7 @@ _CODES = frozenset({"program", "processing", "disclaimer", USE})
 def check_line(unit: Unit, line: Line, parties: UnitParties, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with the agency answers of a line that is entered on the day (V14 and its kin).
 
-    V14-RECORD tells what of them the message-set records cannot take as it stands.
+    V14-RECORD tells what of them the message-set records cannot take as it stands, V14-HAND what has no known place there.
     """
     if not line.treatment.pga:
         return
@@ -63,7 +63,9 @@ def _checked(about: _About, entry_type: str, on: date) -> Iterator[Finding]:
 def _unfit(line: Line, told: list[Answer], parties: UnitParties, pointer: str) -> Iterator[Finding]:
     # A datum of another shape than it should have has its finding already.
     misshapen = {(answer.place, asked.key) for answer in told for asked in answer.data if asked.shape is not None}
-    for one in line_records(line, told, parties).told:
+    made = line_records(line, told, parties)
+    yield from _by_hand(line, told, made, pointer)
+    for one in made.told:
         if not one.unfit or (one.place, one.key) in misshapen:
             continue
         here, named = f"{pointer}/treatment/pga/{one.place}", "agency records"
@@ -84,6 +86,22 @@ def _unfit(line: Line, told: list[Answer], parties: UnitParties, pointer: str) -
             remedy="Write it so that the message set can carry it, or have the filer key it.",
             source=record_rules().source,
         )
+
+
+def _by_hand(line: Line, told: list[Answer], made: LineRecords, pointer: str) -> Iterator[Finding]:
+    for answer in told:
+        keys = {one.key for one in made.told if one.by_hand and one.place == answer.place}
+        labels = [asked.label for asked in answer.data if asked.key in keys]
+        if labels:
+            yield Finding(
+                rule="V14-HAND",
+                severity="note",
+                pointer=f"{pointer}/treatment/pga/{answer.place}",
+                message=f"Line {line.line_ref}, {answer.row.agency} {answer.row.flag}: the agency records leave out "
+                f"{spoken(labels)}, for which no place in them is known.",
+                remedy="Have the filer key it; pga_records.txt and pga_worksheet.pdf name it with its value.",
+                source=record_rules().source,
+            )
 
 
 @dataclass(frozen=True)

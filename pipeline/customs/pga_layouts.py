@@ -71,6 +71,14 @@ class Place(Data):
     agencies: frozenset[str] = frozenset()
     role: str | None = None
     contact: bool = False
+    codes: Mapping[str, str] = Member(default_factory=dict)
+    filer: str | None = None
+
+    def coded(self, value: str) -> str | None:
+        """Return what the record carries for the value; None where it has codes, and none for this."""
+        if not self.codes:
+            return value
+        return {word.casefold(): code for word, code in self.codes.items()}.get(value.strip().casefold())
 
 
 class EntityId(Data):
@@ -90,7 +98,7 @@ class RecordRules(Row):
     unknown: Annotated[str, Member(pattern=r"^[ -~]$")]
     layouts: Mapping[str, Mapping[str, Annotated[str, Member(pattern=_FIELD)]]]
     order: tuple[str, ...]
-    pairs: tuple[tuple[str, str], ...]
+    together: tuple[tuple[str, ...], ...]
     overflow: Mapping[str, Mapping[str, str]]
     shortened: Mapping[str, tuple[str, ...]]
     most: Mapping[str, int]
@@ -110,9 +118,9 @@ class RecordRules(Row):
         ]
         named += [(place.record, name) for place in self.elements.values() for name in place.others]
         named += [(place.record, place.field) for place in self.elements.values() if place.field is not None]
-        for one, other in self.pairs:
+        for one, other in (pair for records in self.together for pair in pairwise(records)):
             if (one, other) not in pairwise(self.order):
-                raise ValueError(f"{one} and {other} are a pair, but do not follow one another in the order")
+                raise ValueError(f"{one} and {other} go together, but do not follow one another in the order")
         for record, name in [*named, *((record, None) for record in (*self.order, *self.most))]:
             if record not in self.layouts or (name is not None and name not in self.layouts[record]):
                 raise ValueError(f"{record} {name or ''} is named, but has no layout")

@@ -19,16 +19,21 @@ _LEVEL = re.compile(r"^(?:(?P<quantity>[0-9]+(?:\.[0-9]+)?) +)?(?P<unit>[A-Za-z0
 _HEAD = {USE: "intended_use", USE_TEXT: "intended_use_text"}
 _READ_INTO = {"party": "name", "quantities": "level", "instant": "date"}
 _TRIO = ("PG19", "PG20", "PG21")
+_BY_HAND = "no place in the records is known for it: key it by hand"
 
 
 @dataclass(frozen=True)
 class Told:
-    """What the filer must be told of a datum's way into the records; `unfit` where they cannot take it as the plan has it."""
+    """What the filer must know of a datum's way into the records.
+
+    `unfit` where they cannot take it as the plan has it; `by_hand` where no place in them is known.
+    """
 
     place: int | None
     key: str
     note: str
     unfit: bool
+    by_hand: bool = False
 
 
 @dataclass
@@ -59,6 +64,7 @@ def line_records(line: Line, answers: Iterable[Answer], parties: UnitParties) ->
     out = LineRecords()
     by_agency: dict[str, list[Answer]] = {}
     for answer in answers:
+        out.told += _unsent(answer)
         if answer.answered:
             by_agency.setdefault(answer.row.agency, []).append(answer)
     if not by_agency:
@@ -68,6 +74,18 @@ def line_records(line: Line, answers: Iterable[Answer], parties: UnitParties) ->
         for number, answer in enumerate(told, start=1):
             _Writer(rules, out, line, answer, parties).write(number)
     return out
+
+
+def _unsent(answer: Answer) -> Iterator[Told]:
+    # A disclaimer is sent with PG01 alone; an answer with neither disclaimer nor data is not sent.
+    row = answer.row
+    if row.disclaimer is not None:
+        for key in sorted(row.data):
+            yield Told(answer.place, key, "not sent: the flag is disclaimed", unfit=False)
+    elif not row.data:
+        given = {"program": row.program, "processing": row.processing, USE: row.intended_use}
+        for key in (key for key, value in given.items() if value is not None):
+            yield Told(answer.place, key, "not sent: the answer has neither data nor a disclaimer", unfit=False)
 
 
 def place_of(key: str, agency: str) -> str | None:
@@ -103,6 +121,7 @@ class _Writer:
                 ("program", answer.program_code),
                 ("processing", row.processing),
                 ("disclaimer", row.disclaimer),
+                ("intended_use", row.intended_use),
             )
             if value
         }
@@ -113,16 +132,22 @@ class _Writer:
                     head.values[name] = asked.values[0]
                     head.keys[name] = asked.key
                     self._stands(asked, "PG01", name)
+                    self._only_one(asked)
                 elif asked.values:
                     self._datum(asked)
         self._put(head)
-        seconds = dict(self._rules.pairs)
+        groups = {records[0]: records for records in self._rules.together}
+        later = {record for records in self._rules.together for record in records[1:]}
         for record in self._rules.order:
             if record == "PG19":
                 self._put_entities()
-            elif record not in _TRIO and record not in seconds.values():
-                paired = zip_longest(self._sent(record), self._sent(seconds[record]) if record in seconds else ())
-                for draft in (draft for pair in paired for draft in pair if draft is not None):
+            elif record not in _TRIO and record not in later:
+                rows = zip_longest(*(self._sent(each) for each in groups.get(record, (record,))))
+                for draft in (draft for row in rows for draft in row if draft is not None):
+                    self._put(draft)
+            if record == "PG22":
+                # Who certifies has no address: PG22 names the role, and PG21 follows it.
+                for draft in self._sent("PG21"):
                     self._put(draft)
 
     def _sent(self, record: str) -> list[_Draft]:
@@ -131,12 +156,15 @@ class _Writer:
         if len(drafts) > most:
             times = "once" if most == 1 else f"{most} times"
             note = f"{record} is sent {times} at most; the further values are left to the filer"
-            self._tell(drafts[0].key, note, unfit=True)
+            left = {key: None for draft in drafts[most:] for key in (draft.key, *draft.keys.values())}
+            for key in left:
+                self._tell(key, note, unfit=True)
         return drafts[:most]
 
     def _datum(self, asked: Asked) -> None:
         place = _place(self._rules, asked.key, self._answer.row.agency)
         if place is None:
+            self._out.told.append(Told(self._answer.place, asked.key, _BY_HAND, unfit=False, by_hand=True))
             return
         self._stands(asked, place.record, place.field or _READ_INTO[place.reading])
         match place.reading:
@@ -147,9 +175,14 @@ class _Writer:
             case "instant":
                 self._instant(asked, place)
             case _:
-                for at, value in enumerate(asked.values):
+                coded = [(value, place.coded(value)) for value in asked.values]
+                for value in (value for value, code in coded if code is None):
+                    self._tell(asked.key, f"{value}: left out; give one of {', '.join(place.codes)}", unfit=True)
+                for at, code in enumerate(code for _, code in coded if code is not None):
+                    if at == 0 and place.filer is not None:
+                        self._tell(asked.key, place.filer)
                     draft = self._draft(asked, place, at)
-                    draft.values[place.field or ""] = value
+                    draft.values[place.field or ""] = code
                     draft.keys[place.field or ""] = asked.key
 
     def _draft(self, asked: Asked, place: Place, at: int) -> _Draft:
@@ -181,7 +214,12 @@ class _Writer:
                 continue
             self._draft(asked, place, at).values.update(level=str(at + 1), quantity=quantity, unit=found["unit"])
 
+    def _only_one(self, asked: Asked) -> None:
+        if len(asked.values) > 1:
+            self._tell(asked.key, "one value is sent; the further values are left to the filer", unfit=True)
+
     def _instant(self, asked: Asked, place: Place) -> None:
+        self._only_one(asked)
         try:
             instant = datetime.fromisoformat(asked.values[0])
         except ValueError:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
-from pipeline.customs.pga_answers import Answer, Asked, answers
+from pipeline.customs.pga_answers import USE, Answer, Asked, answers
 from pipeline.customs.pga_layouts import record_rules
 from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.pga_records import LineRecords, Told, line_records, place_of
@@ -70,15 +70,16 @@ def _answer(rules: PgaRules, unit: Unit, answer: Answer, made: LineRecords, on: 
     due = flag is not None and flag.asked(on, unit.entry.type)
     if row.disclaimer is not None:
         outcome: str | None = f"Disclaimed {row.disclaimer}"
-        data = tuple(_disclaimed(rules, answer, told, unit.entry.type))
+        data = (*_disclaimed(rules, answer, told, unit.entry.type), *_unsent(rules, answer, told))
     elif row.data:
         outcome = None if flag is not None else "flag not known for this agency"
         data = (*_codes(answer, told), *(_datum(answer, asked, made, told) for asked in answer.data))
     elif flag is None or (due and not flag.silent):
         outcome = "Not answered"
-        data = (_unanswered(answer),)
+        data = (_unanswered(answer), *_unsent(rules, answer, told))
     else:
-        outcome, data = ("Nothing to say" if due else "Not asked on the day of entry"), ()
+        outcome = "Nothing to say" if due else "Not asked on the day of entry"
+        data = tuple(_unsent(rules, answer, told))
     states = {datum.state for datum in data}
     by = program or flag
     return AgencyAnswer(
@@ -109,6 +110,22 @@ def _unanswered(answer: Answer) -> Datum:
     elif choices:
         note = f"data, or disclaimer {choices}"
     return _made("answer", "Answer to the flag", "missing" if sure else "person", (), None, note)
+
+
+def _unsent(rules: PgaRules, answer: Answer, told: list[Told]) -> Iterator[Datum]:
+    # What the plan gives beside a disclaimer, or in an answer that is not sent.
+    row = answer.row
+    codes = {"program": ("Program", row.program), "processing": ("Processing code", row.processing)}
+    codes[USE] = ("Intended use", row.intended_use)
+    for one in told:
+        label, value = codes.get(one.key, (None, None))
+        if one.key in row.data:
+            given = row.data[one.key]
+            known = rules.elements.get(one.key)
+            label = one.key if known is None else known.label
+            yield _made(one.key, label, "person", (given,) if isinstance(given, str) else tuple(given), None, one.note)
+        elif label is not None and value is not None and not answer.answered:
+            yield _made(one.key, label, "person", (value,), None, one.note)
 
 
 def _disclaimed(rules: PgaRules, answer: Answer, told: list[Told], entry_type: str) -> Iterator[Datum]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.pga import PgaWorksheet
+from pipeline.schemas.pga import Datum, PgaWorksheet
 
-VERSION = "1"
+VERSION = "2"
 
 WIDTH = 80
 
@@ -19,7 +20,7 @@ def pga_records(invoice: Invoice) -> bytes:
     """Return the records in ASCII, each line of 80 columns and CRLF.
 
     A line that begins with an asterisk is a remark, for people: where the records come from, which line of the invoice
-    those below it belong to, and what of them is missing or needs a person. A program leaves it out.
+    those below it belong to, what is missing, and what a person must look at or key, with its value. A program skips it.
     """
     if invoice.worksheet is None:
         raise ValueError("an invoice without a worksheet has no agency records")
@@ -40,15 +41,24 @@ def _lines(invoice: Invoice, worksheet: PgaWorksheet) -> Iterator[str]:
         for note in line.notes:
             yield from _remark(note)
         for answer in line.answers:
+            about = f"{answer.agency} {answer.flag}"
+            codes = " ".join(code for code in (answer.program, answer.processing) if code is not None)
+            yield from _remark(", ".join(said for said in (about, codes, answer.outcome) if said))
             for datum in answer.data:
                 if datum.state != "present":
-                    state = "missing" if datum.state == "missing" else "needs a person"
-                    yield from _remark(f"{answer.agency} {answer.flag} {datum.label}: {state}")
+                    yield from _remark(f"{about} {_said(datum)}")
         yield from line.records
+
+
+def _said(datum: Datum) -> str:
+    if datum.state == "missing":
+        return f"{datum.label}: missing"
+    values = f"; the plan says: {' | '.join(datum.values)}" if datum.values else ""
+    return f"{datum.label}: needs a person: {datum.note or 'look at it'}{values}"
 
 
 def _remark(text: str) -> Iterator[str]:
     # Wording is for people, and the file for programs that know ASCII alone; a long remark goes on in the next line.
     plain = text.encode("ascii", "replace").decode()
-    for start in range(0, len(plain), WIDTH - 2):
-        yield f"{REMARK} {plain[start : start + WIDTH - 2]}"
+    for part in wrap(plain, WIDTH - 2, break_on_hyphens=False):
+        yield f"{REMARK} {part}"

@@ -9,7 +9,7 @@ from pipeline.documents.typeset import ENGINE, Template, cuts, typeset
 from pipeline.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.schemas.pga import PgaWorksheet, WorksheetLine
 
-VERSION = f"3/{ENGINE}"
+VERSION = f"4/{ENGINE}"
 
 #: What a line, an answer and a datum take besides their wording, in characters.
 LINE_CHARACTERS, ANSWER_CHARACTERS, DATUM_CHARACTERS = 300, 150, 60

@@ -17,6 +17,11 @@ from pipeline.schemas.plan import Plan, as_json
 FOLDER = Path(__file__).parents[2] / "examples" / "plans"
 NAMES = ("cookware", "consolidated-truck", "three-units")
 
+#: The toys name their certifier, for whose id no place in the agency's records is known.
+BY_HAND = {
+    "three-units": [("V14-HAND", "note", f"/units/1/lines/{line}/treatment/pga/0") for line in (0, 1)],
+}
+
 
 def document(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
@@ -32,9 +37,10 @@ def test_every_example_is_named_here() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_has_no_finding_at_all(name: str) -> None:
+def test_an_example_has_no_finding_but_what_the_filer_keys_by_hand(name: str) -> None:
     plan = example(name)
-    assert check_plan(plan, on=date(2026, 11, 24)) + packages.check_plan(plan) == []
+    found = check_plan(plan, on=date(2026, 11, 24)) + packages.check_plan(plan)
+    assert [(one.rule, one.severity, one.pointer) for one in found] == BY_HAND.get(name, [])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -154,7 +154,7 @@ def test_every_datum_that_has_a_place_is_one_that_agencies_ask_for() -> None:
         ("elements", {"genus": {"record": "PG05", "field": "genius"}}, "PG05 genius is named"),
         ("elements", {"genus": {"record": "PG99"}}, "does not name each of them once"),
         ("overflow", {"PG19": {"nickname": "ENA"}}, "PG19 nickname is named"),
-        ("pairs", [["PG06", "PG05"]], "PG06 and PG05 are a pair, but do not follow one another"),
+        ("together", [["PG06", "PG05"]], "PG06 and PG05 go together, but do not follow one another"),
         ("elements", {"genus": {"record": "PG34", "field": "number"}}, "does not name each of them once"),
     ],
 )
