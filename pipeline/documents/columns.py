@@ -20,6 +20,14 @@ LONGEST_LIST = 32_000
 # A spreadsheet takes text that begins with one of these, full-width forms included, for a formula.
 _FORMULA_SIGNS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 
+# A telephone number and an article number begin with a sign as well: `+1 (416) 555-0100`, `-24-PAN`. An import program
+# needs them as they are. A formula that begins with plus or minus reaches nothing but its own sheet unless it calls a
+# function, or names another program, book or sheet: `name(`, `|`, `!`, `[`, `#`, quotes. So a text that begins with plus
+# or minus stays as it is if it has only letters, digits and the marks below, and no name before a parenthesis. A person
+# who opens it may see #NAME? or a sum there; nothing is run.
+_HARMLESS = re.compile(r"[+\-\uff0b\uff0d][\w .+\-/()\uff0b\uff0d]*")
+_CALL = re.compile(r"[^\W\d][\w.]*\s*\(")
+
 #: Signs at which a spreadsheet begins a new cell where its own delimiter is not that of the file: `;` in much of Europe.
 CELL_SIGNS = ";"
 
@@ -117,18 +125,30 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
         }
 
 
-def defused(text: str, cell_signs: str = CELL_SIGNS) -> str:
-    """Return `text` with an apostrophe before whatever a spreadsheet would take for the beginning of a formula.
+def defused(text: str, cell_signs: str = CELL_SIGNS, *, first: bool = False) -> str:
+    """Return `text` with an apostrophe before whatever a spreadsheet would run as a formula.
 
-    That is at its own beginning, and behind one of `cell_signs`. Where apostrophes stand before such a sign already there
-    is one more, so that `undefused` gives every text back.
+    That is at its own beginning, and before any formula sign behind one of `cell_signs`. Where apostrophes stand there
+    already there is one more, so that `undefused` gives every text back. `first` is for the first column, from which
+    a spreadsheet that cuts elsewhere reads on into the others: every sign counts there.
     """
-    return _beginnings(cell_signs).sub(r"\1'\2", text)
+    return _beginnings(cell_signs).sub(
+        lambda found: f"{found[1]}'{found[2]}" if first or _counts(found) else found[0], text
+    )
 
 
-def undefused(text: str, cell_signs: str = CELL_SIGNS) -> str:
-    """Return the text that `defused` made a cell of."""
-    return _beginnings(cell_signs).sub(lambda found: found[1] + found[2][1:], text)
+def undefused(text: str, cell_signs: str = CELL_SIGNS, *, first: bool = False) -> str:
+    """Return the text that `defused` made a cell of; `first` also reads tables of older releases, which marked every sign."""
+    return _beginnings(cell_signs).sub(
+        lambda found: found[1] + found[2][1:] if first or _counts(found) else found[0], text
+    )
+
+
+def _counts(found: re.Match[str]) -> bool:
+    if found[1]:
+        return True
+    cell = found.string[found.end() :]
+    return _HARMLESS.fullmatch(cell) is None or _CALL.search(cell) is not None
 
 
 @cache

@@ -11,26 +11,26 @@ from pipeline.documents.columns import Cell, defused, rows
 from pipeline.money import plain
 from pipeline.schemas.invoice import Invoice
 
-VERSION = "4"
+VERSION = "5"
 
 
 def invoice_csv(invoice: Invoice) -> bytes:
-    """Return the table; text that a spreadsheet would take for a formula has an apostrophe before it."""
+    """Return the table; text that a spreadsheet would run as a formula has an apostrophe before it."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     for number, row in enumerate(rows(invoice)):
         if number == 0:
             writer.writerow(row)
-        writer.writerow([_written(cell) for cell in row.values()])
+        writer.writerow([_written(cell, first=place == 0) for place, cell in enumerate(row.values())])
     # Excel reads UTF-8 only after a byte order mark; import mappers skip it.
     return out.getvalue().encode("utf-8-sig")
 
 
-def _written(cell: Cell) -> str:
+def _written(cell: Cell, *, first: bool) -> str:
     if cell is None:
         return ""
     if isinstance(cell, Decimal):
         return plain(cell)
     if isinstance(cell, date):
         return cell.isoformat()
-    return defused(cell) if isinstance(cell, str) else str(cell)
+    return defused(cell, first=first) if isinstance(cell, str) else str(cell)

@@ -14,7 +14,7 @@ from pipeline.schemas.invoice import FOR_PEOPLE, Certificate, Invoice, PartyBloc
 __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 
 #: The writer and the compressor are part of what decides the bytes.
-VERSION = f"8/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"9/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
     "address": 34, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
@@ -24,7 +24,7 @@ from pipeline.schemas.profiles import BrokerProfile, ProfileColumn
 from pipeline.schemas.reading import failed
 
 ARTIFACT_TYPE: Final = "broker_profile"
-VERSION: Final = "2"
+VERSION: Final = "3"
 
 _MEDIA_TYPES: Final = {
     "csv": "text/csv; charset=utf-8",
@@ -156,10 +156,17 @@ def _csv(profile: BrokerProfile, invoice: Invoice) -> bytes:
     # The delimiter of the file itself is quoted in a text; a spreadsheet that goes by another one cuts there.
     others = ";,".replace(profile.delimiter, "")
     if profile.header_row:
-        writer.writerow([defused(column.header, others) for column in profile.columns])
+        writer.writerow(_defused([column.header for column in profile.columns], others))
     for row in _rows(profile, invoice):
-        writer.writerow([defused(cell, others) if isinstance(cell, str) else _text(cell) for cell in row])
+        writer.writerow(_defused(row, others))
     return out.getvalue().encode("utf-8-sig" if profile.byte_order_mark else "utf-8")
+
+
+def _defused(row: Sequence[Cell], others: str) -> list[str]:
+    return [
+        defused(cell, others, first=place == 0) if isinstance(cell, str) else _text(cell)
+        for place, cell in enumerate(row)
+    ]
 
 
 def _xlsx(profile: BrokerProfile, invoice: Invoice) -> bytes:

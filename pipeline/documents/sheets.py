@@ -49,6 +49,8 @@ class Book:
         self._head = self._book.add_format(_HEAD)
         self._numbers: dict[int, Format] = {}
         self._day = self._book.add_format({"num_format": _DAY, "align": "left"})
+        # A cell of text is never run. This keeps it text if a person opens it for editing and leaves it again.
+        self._quoted = self._book.add_format({"quote_prefix": True})
 
     def add_sheet(
         self, name: str, table: Iterable[Sequence[Cell]], widths: Mapping[str, int], frozen_columns: int = 0
@@ -88,9 +90,10 @@ class Book:
             case None:
                 pass
             case str():
-                text = defused(cell)
+                if style is None and defused(cell) != cell:
+                    style = self._quoted
                 # The writer drops a text that is too long for a cell without a word.
-                sheet.write_string(row, column, text if len(text) <= LONGEST_TEXT else TOO_LONG, style)
+                sheet.write_string(row, column, cell if len(cell) <= LONGEST_TEXT else TOO_LONG, style)
             case date():
                 sheet.write_datetime(row, column, datetime.combine(cell, datetime.min.time()), self._day)
             case Decimal() if len(cell.as_tuple().digits) > EXACT_DIGITS:

@@ -76,7 +76,8 @@ def csv_lines(body: bytes) -> Iterator[CarriedLine]:
     try:
         table = csv.DictReader(StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
         for row in table:
-            yield _flat({name: undefused(cell or "") for name, cell in row.items() if isinstance(name, str)})
+            cells = {name: cell or "" for name, cell in row.items() if isinstance(name, str)}
+            yield _flat(cells, undefused)
     except UnicodeDecodeError as error:
         raise Unreadable(f"it is not UTF-8 at byte {error.start}") from error
     except csv.Error as error:
@@ -88,7 +89,7 @@ def xlsx_lines(body: bytes) -> Iterator[CarriedLine]:
     table = workbook.rows(body, "Lines")
     names = next(table, {})
     for row in table:
-        yield _flat({name: undefused(row.get(column, "")) for column, name in names.items()})
+        yield _flat({name: row.get(column, "") for column, name in names.items()}, str)
 
 
 def ubl_lines(body: bytes) -> Iterator[CarriedLine]:
@@ -159,7 +160,16 @@ def _classified(line: Element) -> tuple[str | None, str | None]:
     return code, line.findtext(f".//{_AGGREGATE}OriginCountry/{_BASIC}IdentificationCode")
 
 
-def _flat(row: Mapping[str, str]) -> CarriedLine:
+def _flat(cells: Mapping[str, str], read: Callable[[str], str]) -> CarriedLine:
+    line = _line({name: read(cell) for name, cell in cells.items()})
+    if line.recomputed == line.stated:
+        return line
+    # A bundle of an older release has more apostrophes in its tables.
+    older = _line({name: undefused(cell, first=True) for name, cell in cells.items()})
+    return older if older.recomputed == older.stated else line
+
+
+def _line(row: Mapping[str, str]) -> CarriedLine:
     where = row.get("line_ref") or "without a line_ref"
     stated = row.get("treatment_digest") or None
     if TOO_LONG in row.values():

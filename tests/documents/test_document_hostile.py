@@ -141,7 +141,7 @@ def test_hostile_text_is_text_in_every_format(clean: dict[str, bytes], trick: st
     assert {cell.data_type for cell in cells} <= {"s", "n", "d"}
     assert all(cell.hyperlink is None for cell in cells)
     # Excel reads _x005F_ as an underscore; openpyxl leaves that to us where a text stands in its cell.
-    assert any(str(cell.value).replace("_x005F_", "_") == defused(text) for cell in cells)
+    assert any(str(cell.value).replace("_x005F_", "_") == text for cell in cells)
 
     tree, tree_clean = (etree.fromstring(each["cci_ubl"]) for each in (bodies, clean))
     assert [each.tag for each in tree.iter()] == [each.tag for each in tree_clean.iter()]

@@ -86,8 +86,12 @@ def test_a_defused_text_is_no_formula_and_comes_back(text: str, cell_signs: str)
     made = defused(text, cell_signs)
     assert undefused(made, cell_signs) == text
     first, *others = re.split(f"[{cell_signs}]", made)
-    begins = [first[:1], *(cell.strip(' "\t')[:1] for cell in others)]
-    assert not set(begins) & set("=+-@\t")
+    assert first[:1] not in {"=", "@", "\t"}
+    assert not first.startswith(("+", "-")) or not set(made) & set("=@'\t,;\"")
+    assert not {cell.strip(' "\t')[:1] for cell in others} & set("=+-@\t")
+    marked = defused(text, cell_signs, first=True)
+    assert undefused(marked, cell_signs, first=True) == text
+    assert marked[:1] not in set("=+-@\t")
 
 
 @pytest.mark.parametrize(
