@@ -189,7 +189,7 @@ def _package(unit: HandedUnit) -> Section:
     rows = [
         ("Invoice", f"{invoice.number} of {invoice.date}"),
         ("Total", f"{plain(totals.invoice_total)} {invoice.currency}, {invoice.incoterm} {invoice.incoterm_place}"),
-        ("Importer of record", f"{importer.name or unit.parties.buyer.name}, {importer.importer_number}"),
+        ("Importer of record", f"{importer.name or unit.parties.buyer.name}, {importer.shown_number}"),
         ("Entry", f"type {entry.type}, port {entry.port_of_entry}, by {entry.mode_of_transport}"),
         ("Carrier, shipment", ", ".join(each for each in carrier if each)),
         ("Leaves on", str(entry.export_date)),

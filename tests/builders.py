@@ -245,7 +245,7 @@ PARTIES: Json = {
         "identifiers": {},
     },
     "importerOfRecord": {"importerNumber": "12-345678900", "name": None, "address": None, "contact": None},
-    "exporterContact": _contact("Export desk", "export@maple.example", "+1 416 555 0100", "Customs clerk"),
+    "exporterContact": _contact("Demo Employee", "export@maple.example", "+1 416 555 0100", "Customs clerk"),
     "manufacturers": [
         {
             "ref": "M1",

@@ -8,10 +8,12 @@ from datetime import date
 from pipeline.customs import lines, mid, stack_checks
 from pipeline.customs.characters import check_characters
 from pipeline.customs.countries import check_countries, country_finding
+from pipeline.customs.descriptions import check_names
 from pipeline.customs.entries import check_entry, entry_date
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.manifest import check_carriage
 from pipeline.customs.parties import check_parties
+from pipeline.customs.people import check_people
 from pipeline.customs.terms import check_terms
 from pipeline.customs.usmca import check_certificates
 from pipeline.schemas.plan import REFERENCES, Plan, Unit
@@ -73,8 +75,10 @@ def _unit(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     yield from check_entry(unit, pointer, on)
     yield from check_countries(unit, pointer)
     yield from check_parties(unit, pointer)
+    yield from check_people(unit, pointer)
     yield from mid.check_unit(unit, pointer)
     yield from check_terms(unit, pointer)
+    yield from check_names(unit, pointer)
     yield from check_certificates(unit, pointer)
     yield from lines.check_lines(unit, pointer, entered_on)
     yield from check_carriage(unit, pointer)

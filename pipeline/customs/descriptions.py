@@ -1,13 +1,13 @@
-"""Whether a description says what the goods are, in the language that customs reads."""
+"""Whether a description says what the goods are, and an invoice its charges, in the language that customs reads."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.customs.entry_rules import ForeignWords, vague
-from pipeline.schemas.plan import Line
+from pipeline.schemas.plan import Line, Unit
 from pipeline.schemas.problems import Finding
 
 _WORD = re.compile(r"[^\W_]+")
@@ -39,6 +39,32 @@ def check_description(line: Line, here: str) -> Iterator[Finding]:
             remedy="Say what it is, what it is made of and what it is for.",
             source=rules.source,
         )
+
+
+def check_names(unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield which charge, discount, rebate or assist of the unit's invoice is named in no English (V34)."""
+    invoice = unit.invoice
+    kinds: dict[str, tuple[str, Sequence[str | None]]] = {
+        "charges": ("charge", [row.name for row in invoice.charges]),
+        "discounts": ("discount", [row.name for row in invoice.discounts]),
+        "rebates": ("rebate", [row.name for row in invoice.rebates]),
+        "assistItems": ("assist", [row.name for row in invoice.assist_items]),
+    }
+    for member, (said, names) in kinds.items():
+        for place, name in enumerate(names):
+            if name is not None and _foreign_name(name):
+                yield Finding(
+                    rule="V34",
+                    severity="warn",
+                    pointer=f"{pointer}/invoice/{member}/{place}/name",
+                    message=f"The name of a {said} of invoice {invoice.number} is not in English: {name[:_SHOWN]}.",
+                    remedy="Name it in English, such as Launch discount.",
+                    source="19 CFR 141.86(d)",
+                )
+
+
+def _foreign_name(name: str) -> bool:
+    return _foreign(name) or _other_language(_WORD.findall(name.lower()), vague().names)
 
 
 def _other_language(words: list[str], foreign: ForeignWords) -> bool:

@@ -191,6 +191,7 @@ class Vague(Row):
     fewest_telling: int
     words: frozenset[str]
     foreign: ForeignWords
+    names: ForeignWords
 
 
 class Attribute(Row):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.documents.render import render
 from pipeline.schemas.invoice import Invoice
 
-VERSION = "4"
+VERSION = "5"
 
 
 def invoice_html(invoice: Invoice) -> bytes:

@@ -8,7 +8,7 @@ from pipeline.documents.invoice_json import invoice_json
 from pipeline.documents.typeset import ENGINE, Template, cuts, typeset
 from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
 
-VERSION = f"4/{ENGINE}"
+VERSION = f"5/{ENGINE}"
 
 #: What a line takes besides its wording, in characters.
 LINE_CHARACTERS = 500

@@ -50,7 +50,8 @@ def _party_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
     parties = invoice.parties
     for role in ("seller", "buyer", "ship_to"):
         yield *_party(role, getattr(parties, role)), None, None
-    yield *_party("importer_of_record", parties.importer_of_record), parties.importer_of_record.importer_number, None
+    importer = parties.importer_of_record
+    yield *_party("importer_of_record", importer), importer.importer_number.exact, None
     for maker in parties.manufacturers:
         where = maker.address
         yield (
@@ -69,7 +70,7 @@ def _party(role: str, party: PartyBlock) -> tuple[Cell, ...]:
         (where.line1, where.line2, where.city, where.region, where.postal_code, where.country) if where else (None,) * 6
     )
     contact = (who.name, who.title, who.email, who.phone) if who else (None,) * 4
-    known_by = "; ".join(f"{pair.name} {pair.value}" for pair in party.identifiers)
+    known_by = "; ".join(f"{each.name} {each.value.exact}" for each in party.identifiers)
     return (role, party.name, *address, *contact, known_by or None)
 
 

@@ -62,7 +62,7 @@ _INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "valuation_basis": lambda invoice: invoice.header.valuation_basis,
     "usmca_statement": lambda invoice: invoice.header.usmca_statement,
     "assists": lambda invoice: invoice.header.assists.exact,
-    "importer_number": lambda invoice: invoice.parties.importer_of_record.importer_number,
+    "importer_number": lambda invoice: invoice.parties.importer_of_record.importer_number.exact,
     "declarant_name": lambda invoice: invoice.declaration.name,
     "declarant_email": lambda invoice: invoice.declaration.email,
     "declarant_phone": lambda invoice: invoice.declaration.phone,

@@ -8,7 +8,7 @@ from pipeline.documents.typeset import ENGINE, Template, cuts, typeset
 from pipeline.schemas.declared import MetalRow
 from pipeline.schemas.invoice import FOR_PEOPLE, Invoice
 
-VERSION = f"3/{ENGINE}"
+VERSION = f"4/{ENGINE}"
 
 #: What a metal takes besides its wording, in characters.
 ROW_CHARACTERS = 420

@@ -14,8 +14,9 @@ from pipeline.invoices.certificates import certificate_rows
 from pipeline.invoices.consolidation import consolidated
 from pipeline.schemas import declared, plan
 from pipeline.schemas import invoice as out
-from pipeline.schemas.invoice import Printed
+from pipeline.schemas.invoice import Identifier, Printed
 from pipeline.schemas.problems import Finding
+from pipeline.schemas.written import shown_number
 
 STATEMENT = (
     "I declare that the facts on this invoice are true and complete to the best of my knowledge: {values}, the origin, "
@@ -178,7 +179,9 @@ def _parties(unit: plan.Unit) -> out.PartyBlocks:
         seller=_named(parties.seller),
         buyer=_named(parties.buyer),
         ship_to=_named(parties.ship_to),
-        importer_of_record=out.ImporterBlock(**dict(shown), importer_number=importer.importer_number),
+        importer_of_record=out.ImporterBlock(
+            **dict(shown), importer_number=Printed(importer.importer_number, importer.shown_number)
+        ),
         manufacturers=tuple(
             out.ManufacturerBlock(
                 ref=maker.ref,
@@ -207,7 +210,10 @@ def _party(
         address_lines=words.address_lines(address),
         contact=contact,
         contact_lines=tuple(answer for answer in answers if answer),
-        identifiers=words.pairs(identifiers),
+        identifiers=tuple(
+            Identifier(name=name, value=Printed(value, shown_number(value)))
+            for name, value in sorted(identifiers.items())
+        ),
     )
 
 

@@ -42,8 +42,15 @@ class Fact(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True)
 
 
+class Identifier(Fact):
+    """A number that a party is known by."""
+
+    name: str
+    value: Value
+
+
 class Pair(Fact):
-    """A named value: an identifier of a party, an attribute of a line."""
+    """A named value, such as an attribute of a line."""
 
     name: str
     value: str

@@ -11,12 +11,13 @@ from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema as Wording
 
 from pipeline.schemas.declared import Certificate, Consolidation, FindingRow, MetalRow, MetalTotal
-from pipeline.schemas.facts import FOR_PEOPLE, Fact, Pair, Printed, Value
+from pipeline.schemas.facts import FOR_PEOPLE, Fact, Identifier, Pair, Printed, Value
 from pipeline.schemas.pga import Beside
 from pipeline.schemas.plan import Address, Contact, Treatment
 
 __all__ = [
-    "FOR_PEOPLE", "Certificate", "Consolidation", "Fact", "FindingRow", "MetalRow", "MetalTotal", "Pair", "Printed", "Value",
+    "FOR_PEOPLE", "Certificate", "Consolidation", "Fact", "FindingRow", "Identifier", "MetalRow", "MetalTotal", "Pair",
+    "Printed", "Value",
 ]  # fmt: skip
 
 
@@ -77,13 +78,13 @@ class PartyBlock(Fact):
     address_lines: Wording[tuple[str, ...]]
     contact: Contact | None
     contact_lines: Wording[tuple[str, ...]]
-    identifiers: tuple[Pair, ...]
+    identifiers: tuple[Identifier, ...]
 
 
 class ImporterBlock(PartyBlock):
     """The importer of record; name and address are the buyer's where the plan gives no others."""
 
-    importer_number: str
+    importer_number: Value
 
 
 class ManufacturerBlock(Fact):

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from pipeline.money import plain
-from pipeline.schemas.written import NUMBER, as_day, as_decimal, as_instant, currency, printable
+from pipeline.schemas.written import NUMBER, as_day, as_decimal, as_instant, currency, printable, shown_number
 
 MAX_UNITS = 1_000
 MAX_LINES = 10_000
@@ -141,6 +141,11 @@ class Importer(Closed):
     name: Text | None = None
     address: Address | None = None
     contact: Contact | None = None
+
+    @property
+    def shown_number(self) -> str:
+        """The number as people are shown it."""
+        return shown_number(self.importer_number)
 
 
 class Manufacturer(Closed):

@@ -16,6 +16,8 @@ from pipeline.money import CURRENCIES, decimal
 NUMBER = re.compile(r"^(-(?=.*[1-9]))?(0|[1-9][0-9]*)(\.[0-9]+)?$")
 _DAY = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+# Three, two and four digits, parted: no IRS number (12-3456789AB), DUNS number or number of CBP's has that form.
+_SOCIAL_SECURITY = re.compile(r"\s*[0-9]{3}[-.\s\u2010-\u2015][0-9]{2}[-.\s\u2010-\u2015]([0-9]{4})\s*")
 _INSTANT = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 
 
@@ -51,6 +53,17 @@ def as_instant(value: object) -> object:
     except ValueError:
         said = "must be an instant written as ISO 8601 has it, with its offset, such as 2026-11-24T15:04:05Z"
         raise ValueError(said) from None  # the library's own words repeat the value
+
+
+def is_social_security_number(number: str) -> bool:
+    """Tell whether `number` has the form of a Social Security number."""
+    return _SOCIAL_SECURITY.fullmatch(number) is not None
+
+
+def shown_number(number: str) -> str:
+    """Return a party's number as people are shown it: of a Social Security number the last four digits alone."""
+    found = _SOCIAL_SECURITY.fullmatch(number)
+    return number if found is None else f"XXX-XX-{found[1]}"
 
 
 def currency(value: str) -> str:

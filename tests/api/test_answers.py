@@ -77,6 +77,19 @@ def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent
     assert sent.inspected() == before
 
 
+def test_the_page_shows_the_last_four_digits_of_a_social_security_number(desk: Desk) -> None:
+    register(desk)
+    made = builders.plan(broker=BROKER)
+    made["units"][0]["parties"]["importerOfRecord"]["importerNumber"] = "123-45-6789"
+    export = exports.ready(desk.runtime, made)
+    exports.hand_off(desk.runtime, export)
+    with desk.runtime.db.read() as session:
+        told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
+    page = desk.bearing(None).get(f"/answers/{answers.link(desk.runtime.settings, told).token}").text
+    assert "XXX-XX-6789" in page
+    assert "123-45-6789" not in page
+
+
 def test_the_page_is_kept_to_itself(sent: Sent) -> None:
     for page in (sent.look(), sent.look("x" * 48)):
         headers = page.headers

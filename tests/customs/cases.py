@@ -248,7 +248,11 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
                 ),
             ),
         ],
-        [("V14-PROCESSING", "warn", f"{PAN}/treatment/pga/1/processing")],
+        [
+            ("V14-PROCESSING", "warn", f"{PAN}/treatment/pga/1/processing"),
+            ("V14-HAND", "note", f"{PAN}/treatment/pga/0"),
+            ("V14-HAND", "note", f"{PAN}/treatment/pga/1"),
+        ],
     ),
     "V14 a program that is not known": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="ZZZ", data={"fdaProductCode": "53L--04"}))],

@@ -279,6 +279,29 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{PAN}/description", "Poêle en acier inoxydable pour la cuisine, 24 cm")],
         [("V34", "warn", f"{PAN}/description")],
     ),
+    "V34 a discount in French": (
+        [(f"{UNIT}/invoice/discounts/-", {"name": "Remise de lancement", "amount": "0"})],
+        [("V34", "warn", f"{UNIT}/invoice/discounts/1/name")],
+    ),
+    "V34 a charge in Spanish, another in Chinese": (
+        [
+            (f"{UNIT}/invoice/charges/-", {"code": "other", "name": "Flete terrestre", "amount": "0"}),
+            (f"{UNIT}/invoice/charges/-", {"code": "other", "name": "Toll", "amount": "0"}),
+            (f"{UNIT}/invoice/charges/-", {"code": "other", "name": "\u8fd0\u8d39", "amount": "0"}),
+        ],
+        [("V34", "warn", f"{UNIT}/invoice/charges/1/name"), ("V34", "warn", f"{UNIT}/invoice/charges/3/name")],
+    ),
+    "V34 a rebate and an assist in French": (
+        [
+            (f"{UNIT}/invoice/rebates", [{"name": "Ristourne fiscale", "amount": "1.00"}]),
+            (f"{UNIT}/invoice/assists", "declared"),
+            (f"{UNIT}/invoice/assistItems", [{"name": "Outillage pour emboutissage", "amount": "1.00"}]),
+        ],
+        [
+            ("V34", "warn", f"{UNIT}/invoice/rebates/0/name"),
+            ("V34", "warn", f"{UNIT}/invoice/assistItems/0/name"),
+        ],
+    ),
     "D02 a name that reads backwards": (
         [(f"{UNIT}/parties/buyer/name", "Demo \u202egnp.exe\u202c Inc")],
         [("D02", "block", f"{UNIT}/parties/buyer/name")],
@@ -290,6 +313,18 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
 }
 
 SPOKEN: dict[str, list[tuple[str, Any]]] = {
+    "discounts and charges in English, with names of places and brands": [
+        (f"{UNIT}/invoice/discounts/-", {"name": name, "amount": "0"})
+        for name in (
+            "Volume discount",
+            "Launch discount",
+            "La Salle bridge toll",
+            "Los Angeles terminal fee",
+            "Carte Blanche loyalty discount",
+            "Early payment",
+            "Remise de lancement (launch discount)",
+        )
+    ],
     "a foreign name of English goods": [(f"{PAN}/description", "Poêle de la Mer pan, stainless steel, for cooking")],
     "attributes say what the description does not": [
         *goods("6403996075", "Hiking shoes, waterproof, ankle high", upper="cowhide", sole="rubber"),

@@ -86,7 +86,6 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
         (f"{UNIT}/entry/type", "11"),
         (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
     ],
-    "a Social Security number": [(f"{UNIT}/parties/importerOfRecord/importerNumber", "123-45-6789")],
     "a foreign importer on formal entry": [(f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345")],
     "a disclaimer of warehouse entry on warehouse entry": [
         (f"{UNIT}/entry/type", "21"),

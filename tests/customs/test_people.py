@@ -1,0 +1,58 @@
+"""Who answers for an invoice is a person, and an importer's Social Security number is told of without being repeated."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.customs.cases import UNIT, findings, said, with_changes
+
+NAME = f"{UNIT}/parties/exporterContact/name"
+NUMBER = f"{UNIT}/parties/importerOfRecord/importerNumber"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Export desk",
+        "Customs clerk",
+        "Customs",
+        "Trade compliance",
+        "Service des exportations",
+        "Departamento de aduanas",
+        "Maple Goods Ltd",
+        "Shipping & Receiving",
+        "The logistics team",
+        "Shipping Manager",
+        "24/7",
+    ],
+)
+def test_a_desk_is_no_responsible_employee(name: str) -> None:
+    assert said(with_changes((NAME, name))) == [("V19-NAME", "warn", NAME)]
+
+
+@pytest.mark.parametrize("name", ["Demo Employee", "D. Employee", "王小明", "Ng", "Demo Sales"])
+def test_a_name_of_a_person_is_left_alone(name: str) -> None:
+    assert "V19-NAME" not in {rule for rule, _, _ in said(with_changes((NAME, name)))}
+
+
+def test_the_finding_says_whom_to_name() -> None:
+    (finding,) = findings(with_changes((NAME, "Export desk")))
+    assert finding.message == "The responsible employee of unit U1 is Export desk, which reads like a desk."
+    assert finding.remedy == "Name the employee of the exporter who knows the sale; keep the desk as the title."
+    assert finding.source == "19 CFR 141.86(j)"
+
+
+def test_a_social_security_number_is_told_of_and_not_repeated() -> None:
+    (finding,) = findings(with_changes((NUMBER, "123-45-6789")))
+    assert (finding.rule, finding.severity, finding.pointer) == ("V20-SSN", "warn", NUMBER)
+    assert "6789" not in finding.message + finding.remedy
+    assert "form 5106" in finding.remedy
+
+
+@pytest.mark.parametrize("number", ["12-345678900", "12-3456789AB"])
+def test_an_irs_number_has_no_finding(number: str) -> None:
+    assert said(with_changes((NUMBER, number))) == []
+
+
+def test_a_number_of_cbp_is_not_taken_for_a_social_security_number() -> None:
+    assert "V20-SSN" not in {rule for rule, _, _ in said(with_changes((NUMBER, "261127-12345")))}

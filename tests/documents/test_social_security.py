@@ -1,0 +1,88 @@
+"""A Social Security number as importer's number: whole in the broker's data, its last four digits on all that is read."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+from openpyxl import load_workbook
+from pypdf import PdfReader
+
+from pipeline.documents.kinds import render_documents
+from pipeline.documents.profile import profile_document
+from pipeline.schemas.invoice import Invoice
+from pipeline.schemas.profiles import BrokerProfile
+from pipeline.schemas.written import shown_number
+from tests.documents.invoice_samples import sample
+
+NUMBER, SHOWN = "123-45-6789", "XXX-XX-6789"
+
+PRINTED = {
+    "cci_pdf": "Importer number",
+    "cci_human_readable": "Importer number",
+    "section_232_statement": "Importer number",
+    "pga_worksheet": "IMPORTER NUMBER",
+}
+DATA = {"cci_json", "cci_ubl", "cci_xlsx"}
+
+
+def importer(number: str) -> Invoice:
+    def change(data: dict[str, Any]) -> None:
+        data["parties"]["importerOfRecord"]["importerNumber"] = number
+        data["parties"]["buyer"]["identifiers"] = {"ssn": number, "duns": "123456789", "ein": "12-3456789"}
+
+    return sample(1, change=change)
+
+
+def text_of(kind: str, body: bytes) -> str:
+    if kind in {"cci_pdf", "section_232_statement", "pga_worksheet", "packing_list_pdf"}:
+        return "\n".join(page.extract_text() for page in PdfReader(BytesIO(body)).pages)
+    if kind == "cci_xlsx":
+        book = load_workbook(BytesIO(body))
+        return "\n".join(str(cell.value) for sheet in book for row in sheet.iter_rows() for cell in row)
+    return body.decode()
+
+
+def test_printed_documents_show_the_last_four_digits_and_data_the_whole_number() -> None:
+    seen = {
+        document.artifact_type: text_of(document.artifact_type, document.body)
+        for document in render_documents(importer(NUMBER))
+    }
+    assert {kind for kind, text in seen.items() if NUMBER in text} == DATA
+    for kind, label in PRINTED.items():
+        assert label in seen[kind], kind
+        assert SHOWN in seen[kind], kind
+    for kind in ("cci_pdf", "cci_human_readable"):
+        assert "123456789" in seen[kind]
+        assert "12-3456789" in seen[kind]
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx", "json"])
+def test_the_brokers_own_file_has_the_whole_number(form: str) -> None:
+    profile = {
+        "name": "Entry import",
+        "filename": f"entry.{form}",
+        "format": form,
+        "columns": [{"header": "IOR", "field": "importer_number"}],
+    }
+    body = profile_document(BrokerProfile.model_validate(profile), importer(NUMBER)).body
+    assert NUMBER in text_of("cci_xlsx" if form == "xlsx" else "", body)
+
+
+@pytest.mark.parametrize(
+    "number", ["12-3456789AB", "12-345678900", "261127-12345", "12-3456789", "123456789", "1-2-3", ""]
+)
+def test_other_numbers_are_shown_whole(number: str) -> None:
+    assert shown_number(number) == number
+
+
+@pytest.mark.parametrize("number", [NUMBER, "123 45 6789", " 123-45-6789 ", "123.45.6789", "123\u201345\u20136789"])
+def test_a_social_security_number_is_masked_however_it_is_parted(number: str) -> None:
+    assert shown_number(number) == SHOWN
+
+
+@pytest.mark.parametrize("kind", PRINTED)
+def test_an_irs_number_is_printed_whole(kind: str) -> None:
+    bodies = {document.artifact_type: document.body for document in render_documents(importer("12-3456789AB"))}
+    assert "12-3456789AB" in text_of(kind, bodies[kind])
