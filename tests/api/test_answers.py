@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from pipeline import answers, partners
+from pipeline import answers, letters, partners
 from pipeline.api.answers import MAX_FORM_BYTES, REQUESTS_PER_MINUTE
 from pipeline.models import Acknowledgement, Export, Notification
 from pipeline.schemas.partners import NewPartner
@@ -77,7 +77,7 @@ def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent
     assert sent.inspected() == before
 
 
-def test_the_page_shows_the_last_four_digits_of_a_social_security_number(desk: Desk) -> None:
+def test_page_and_letter_show_the_last_four_digits_of_a_social_security_number(desk: Desk) -> None:
     register(desk)
     made = builders.plan(broker=BROKER)
     made["units"][0]["parties"]["importerOfRecord"]["importerNumber"] = "123-45-6789"
@@ -86,8 +86,10 @@ def test_the_page_shows_the_last_four_digits_of_a_social_security_number(desk: D
     with desk.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
     page = desk.bearing(None).get(f"/answers/{answers.link(desk.runtime.settings, told).token}").text
-    assert "XXX-XX-6789" in page
-    assert "123-45-6789" not in page
+    letter = letters.letter(desk.runtime.settings, told, [])
+    for text in (page, letter.text, letter.html):
+        assert "XXX-XX-6789" in text
+        assert "123-45-6789" not in text
 
 
 def test_the_page_is_kept_to_itself(sent: Sent) -> None:

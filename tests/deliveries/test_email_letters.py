@@ -154,15 +154,6 @@ def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mailing:
         assert "TEST" not in text
 
 
-def test_a_letter_shows_the_last_four_digits_of_a_social_security_number(mailing: Runtime) -> None:
-    made = builders.plan()
-    made["units"][0]["parties"]["importerOfRecord"]["importerNumber"] = "123-45-6789"
-    letter = letters.letter(mailing.settings, handed_off(mailing, made), documents(1))
-    for text in (letter.text, letter.html):
-        assert "Demo Housewares Inc, XXX-XX-6789" in text
-        assert "123-45-6789" not in text
-
-
 def test_a_letter_is_the_same_at_every_call(mailing: Runtime) -> None:
     told = handed_off(mailing, builders.plan())
     assert len({letters.letter(mailing.settings, told, documents(1)) for _ in range(3)}) == 1

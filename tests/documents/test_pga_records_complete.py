@@ -49,7 +49,6 @@ SHAPED: Json = {
 #: What of these stands in the records in another form, by hand from the layouts.
 CARRIED: Json = {
     "arrivalDatetime": "112720261305",
-    "percentRecycled": "0125000",
     "plantQuantity": "000000007725",
     "quantityBaseUom": "1000000001000CTN",
     "tscaCertification": "EP4",
@@ -216,15 +215,14 @@ def test_plant_material_stands_with_its_species_and_country_of_harvest() -> None
         "harvestCountry": ["CA", "US"],
         "plantQuantity": ["1.5", "20"],
         "plantUom": ["M3", "KG"],
-        "percentRecycled": ["0", "12.5"],
         "value": "1200",
     }
     records, _ = text_of(pga_row("AL2", "APH", program="APL", data=data))
     assert [record.rstrip() for record in records.splitlines()[2:]] == [
-        "PG04".ljust(56) + "000000000150M3   0000000",
+        "PG04".ljust(56) + "000000000150M3",
         "PG05ACER                  SACCHARUM",
         "PG06HRVCA",
-        "PG04".ljust(56) + "000000002000KG   0125000",
+        "PG04".ljust(56) + "000000002000KG",
         "PG05QUERCUS               RUBRA",
         "PG06HRVUS",
         "PG25".ljust(56) + "000000001200",
