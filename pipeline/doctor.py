@@ -19,6 +19,7 @@ from pipeline.channels.email import EmailChannel
 from pipeline.customs.reference import load_rules
 from pipeline.db import Database, database_now, translated, utc_now
 from pipeline.documents import fonts
+from pipeline.documents.renderer import Renderer
 from pipeline.errors import ExportsError, RulesInvalid
 from pipeline.migrations import Standing, walls
 
@@ -140,6 +141,15 @@ def _fonts(_: Settings) -> str:
     return f"{len(files)} files, {len(fonts.printable())} characters"
 
 
+def _pdf_engine(_: Settings) -> str:
+    renderer = Renderer()
+    try:
+        renderer.start()
+    finally:
+        renderer.close()
+    return "set a page"
+
+
 def _rules(_: Settings) -> str:
     try:
         rules, _others = load_rules()
@@ -200,6 +210,11 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         "Check EXPORTS_SMTP_URL: address, user, password, and that its certificate is for its name.",
     ),
     ("fonts", _fonts, "Restore templates/fonts/ from the release: documents are set in these alone."),
+    (
+        "PDF engine",
+        _pdf_engine,
+        "Raise the limits of this process (see `ulimit -a`) and let it write to /tmp. Documents wait until then.",
+    ),
     ("customs rules", _rules, "Run `exports rules check`: it says all that is wrong with config/rules, and where."),
     ("clock", _clock, "Set this machine's clock by NTP: signatures carry its time."),
 )

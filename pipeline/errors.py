@@ -5,6 +5,7 @@ ExportsError
 │   ├── DatabaseBusy         the database did not answer in time
 │   ├── MessageBrokerDown    the message broker did not take a message
 │   ├── StoreUnavailable     the artifact store did not answer
+│   ├── RendererUnavailable  the document renderer does not start, or its machine lacks what it needs
 │   ├── RendererCrashed      the document renderer died or ran out of time or memory
 │   └── ChannelUnavailable   a partner's endpoint did not take a delivery
 ├── Terminal             stop: trying again cannot help, a person must look
@@ -50,12 +51,16 @@ class StoreUnavailable(Retryable):
     """The artifact store did not answer."""
 
 
+class RendererUnavailable(Retryable):
+    """The document renderer does not start, or its machine lacks what it needs; no document is to blame."""
+
+
 class RendererCrashed(Retryable):
     """The document renderer died, or ran out of time or memory."""
 
 
 #: What a step needs is away, which is no fault of the step: it is tried again for as long as that lasts.
-OUTAGES: Final = (DatabaseBusy, MessageBrokerDown, StoreUnavailable)
+OUTAGES: Final = (DatabaseBusy, MessageBrokerDown, StoreUnavailable, RendererUnavailable)
 
 
 class ChannelUnavailable(Retryable):

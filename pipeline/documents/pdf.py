@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from io import BytesIO
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, cast
 
@@ -33,6 +33,13 @@ STANDARD: Final = "a-3b"
 
 #: Address space of the process; Typst reserves far more than it touches.
 ADDRESS_SPACE_BYTES = 3 * 1024**3
+
+#: What the largest part of a document takes (330 MB were measured) beside what the process may hold already (220 MB), with
+#: room to spare. With less it would start, and each large document would seem to break it.
+LEAST_MEMORY_BYTES = 640 * 1024**2
+
+#: What is set before anything is asked: it needs fonts, memory, threads and a folder for temporary files, as all documents do.
+_TRIAL: Final = b'#set text(font: "Inter")\nA page'
 
 #: Where memory is short the system ends this process before any other, and not the worker that waits for it.
 _ENDED_FIRST = "1000"
@@ -58,6 +65,10 @@ class Engine:
             case task:
                 raise RuntimeError(f"the PDF engine does not know the task {task!r}")
 
+    def try_out(self) -> None:
+        """Set one page of no document; raises RuntimeError or OSError where this machine does not let it."""
+        _compiled(self._compiler_of(_TRIAL, {}), 0, STANDARD)
+
     def _set(self, asked: Message) -> Message:
         compiler = self._compiler(asked)
         try:
@@ -71,20 +82,25 @@ class Engine:
 
     def _compiler(self, asked: Message) -> typst.Compiler:
         folder = TEMPLATES / "documents"
+        inputs = {
+            "facts": asked.bodies[0].decode(),
+            "part": json.dumps(asked.head["part"]),
+            **({"attached": asked.bodies[1].decode()} if len(asked.bodies) > 1 else {}),
+        }
+        source = b"\n".join((folder / name).read_bytes() for name in ("page.typ", asked.head["template"]))
+        return self._compiler_of(source, inputs)
+
+    def _compiler_of(self, source: bytes, inputs: dict[str, str]) -> typst.Compiler:
         # The root is taken away again at once: there is nothing in it that a document could read.
         with tempfile.TemporaryDirectory() as root:
             return typst.Compiler(
-                input=b"\n".join((folder / name).read_bytes() for name in ("page.typ", asked.head["template"])),
+                input=source,
                 root=root,
                 font_paths=self._fonts,
                 ignore_system_fonts=True,
                 package_path=root,
                 package_cache_path=root,
-                sys_inputs={
-                    "facts": asked.bodies[0].decode(),
-                    "part": json.dumps(asked.head["part"]),
-                    **({"attached": asked.bodies[1].decode()} if len(asked.bodies) > 1 else {}),
-                },
+                sys_inputs=inputs,
             )
 
 
@@ -121,7 +137,11 @@ def _joined(asked: Message) -> Message:
 
 
 def serve(stdin: BinaryIO, stdout: BinaryIO, engine: Engine) -> None:
-    """Answer requests until stdin ends; a document that cannot be set is answered with `error`."""
+    """Answer requests until stdin ends.
+
+    A document that cannot be set is answered with `error`, and `unavailable` says what the machine did not give. `spent`
+    says that the next document would not have all the processor's time that it may take.
+    """
     while (asked := read_message(stdin)) is not None:
         # Should the parent die while Typst works, nobody is left to stop this process but itself.
         signal.setitimer(signal.ITIMER_REAL, asked.head["seconds"])
@@ -130,8 +150,13 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, engine: Engine) -> None:
             answer = engine.answer(asked)
         except RuntimeError as error:  # typst.TypstError is one
             answer = Message({"error": str(error)})
+        except (
+            OSError
+        ) as error:  # no document names a file: a template is gone, or there is no room for temporary files
+            answer = Message({"unavailable": str(error)})
         signal.setitimer(signal.ITIMER_REAL, 0)
-        write_message(stdout, Message({**answer.head, "resident_bytes": resident_bytes()}, answer.bodies))
+        state = {"resident_bytes": resident_bytes(), "spent": _cpu_left() < asked.head["cpu_seconds"]}
+        write_message(stdout, Message({**answer.head, **state}, answer.bodies))
 
 
 def resident_bytes() -> int:
@@ -146,30 +171,63 @@ def resident_bytes() -> int:
 
 def _allow_cpu(seconds: int) -> None:
     """Allow this process so much more of the processor's time; beyond it the system ends it, whatever it is doing."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    wanted = ceil(used.ru_utime + used.ru_stime) + seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+    resource.setrlimit(resource.RLIMIT_CPU, (_at_most(_cpu_used() + seconds, most), most))
+
+
+def _cpu_used() -> int:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return ceil(used.ru_utime + used.ru_stime)
+
+
+def _cpu_left() -> float:
+    """Return how many seconds of the processor's time this process may still be allowed."""
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    return inf if most == resource.RLIM_INFINITY else most - _cpu_used()
+
+
+def _at_most(wanted: int, most: int) -> int:
+    # Only root may go beyond a hard limit, and whoever set it meant it for root as well.
+    return wanted if most == resource.RLIM_INFINITY else min(wanted, most)
 
 
 def confine() -> None:
-    """Bound what this process may take, and leave no image of its memory behind, which holds invoices."""
+    """Bound what this process may take, and leave no image of its memory behind, which holds invoices.
+
+    Raises RuntimeError where it was started with less memory than a document may take.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        space = _at_most(ADDRESS_SPACE_BYTES, most)
+        data, _ = resource.getrlimit(resource.RLIMIT_DATA)
+        for name, given in (("address space (RLIMIT_AS)", space), ("data (RLIMIT_DATA)", data)):
+            if given != resource.RLIM_INFINITY and given < LEAST_MEMORY_BYTES:
+                raise RuntimeError(
+                    f"this process may have {given // 1024**2} MB of {name}, and a document may take"
+                    f" {LEAST_MEMORY_BYTES // 1024**2} MB; raise the limit"
+                )
+        resource.setrlimit(resource.RLIMIT_AS, (space, space))
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(_ENDED_FIRST)
 
 
 def main(make: Callable[[], Engine] = Engine) -> None:
-    """Serve on stdin and stdout, within bounds."""
-    confine()
+    """Serve on stdin and stdout, within bounds, once a page could be set; the first message says so, or why not."""
     # Ctrl-C reaches the whole foreground group: the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Whatever a library prints must not end up between two frames.
     stdout = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, stdout, make())
+    try:
+        confine()
+        engine = make()
+        engine.try_out()
+    except (OSError, RuntimeError, ValueError, MemoryError) as error:
+        write_message(stdout, Message({"unavailable": str(error) or type(error).__name__}))
+        return
+    write_message(stdout, Message({}))
+    serve(sys.stdin.buffer, stdout, engine)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pipeline.documents.frames import Message, read_message, write_message
-from pipeline.errors import RendererCrashed, StepFailed
+from pipeline.errors import RendererCrashed, RendererUnavailable, StepFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,8 +26,10 @@ class Limits:
 
     Typst keeps what it has laid out and never gives it back, so a process is renewed once it holds `resident_bytes`
     or has done `requests`; one that takes longer than `seconds` for a request, or works `cpu_seconds` on it, is killed.
+    So is one that is not ready `start_seconds` after its start, which takes it half a second on an idle machine.
     """
 
+    start_seconds: float = 30.0
     seconds: float = 60.0
     cpu_seconds: int = 30
     resident_bytes: int = 220 * 1024**2
@@ -56,7 +58,8 @@ class Renderer:
 
         `attached` (UTF-8) is the file that the template puts into the PDF.
 
-        Raises RendererCrashed where the process died or was too slow, StepFailed where Typst refuses the document.
+        Raises RendererCrashed where the process died or was too slow, StepFailed where Typst refuses the document, and
+        RendererUnavailable where the process does not start, or its machine lacks what it needs.
         """
         asked = {"task": "set", "template": template, "part": part, "timestamp": timestamp}
         return self._ask(Message(asked, [facts] if attached is None else [facts, attached])).bodies[0]
@@ -74,43 +77,67 @@ class Renderer:
         with self._lock:
             self._stop()
 
+    def start(self) -> None:
+        """Have the process run, which sets a page of no document first; raises RendererUnavailable where it does not."""
+        with self._lock:
+            self._running()
+
     def _ask(self, asked: Message) -> Message:
         with self._lock:
             process = self._running()
-            late = threading.Event()
-
-            def end() -> None:
-                late.set()
-                process.kill()
-
-            # A process that hangs cannot be interrupted, only killed; its end then ends the read below.
-            watch = threading.Timer(self._limits.seconds, end)
-            watch.daemon = True
-            watch.start()
-            try:
-                bounds = {"seconds": self._limits.seconds, "cpu_seconds": self._limits.cpu_seconds}
-                limited = Message({**asked.head, **bounds}, asked.bodies)
-                write_message(cast(BinaryIO, process.stdin), limited)
-                answer = read_message(cast(BinaryIO, process.stdout))
-            except OSError:
-                answer = None
-            finally:
-                watch.cancel()
+            bounds = {"seconds": self._limits.seconds, "cpu_seconds": self._limits.cpu_seconds}
+            limited = Message({**asked.head, **bounds}, asked.bodies)
+            answer, late = self._answer(process, self._limits.seconds, limited)
             if answer is None:
                 self._stop()
                 document = asked.head.get("template", "a document of several parts")
-                raise RendererCrashed(f"the PDF engine {self._end_of(process, late=late.is_set())} at {document}")
+                raise RendererCrashed(
+                    f"the PDF engine {self._end_of(process, self._limits.seconds, late=late)} at {document}"
+                )
             self._requests += 1
-            if answer.head["resident_bytes"] > self._limits.resident_bytes or self._requests >= self._limits.requests:
+            full = answer.head["resident_bytes"] > self._limits.resident_bytes or answer.head["spent"]
+            if full or self._requests >= self._limits.requests:
                 self._stop()
+        if "unavailable" in answer.head:
+            raise RendererUnavailable(_unavailable(answer.head["unavailable"]))
         if "error" in answer.head:
             raise StepFailed(f"A document cannot be set: {answer.head['error']}")
         return answer
 
-    def _end_of(self, process: subprocess.Popen[bytes], *, late: bool) -> str:
+    def _answer(
+        self, process: subprocess.Popen[bytes], seconds: float, asked: Message | None
+    ) -> tuple[Message | None, bool]:
+        """Return the next message of the process, after `asked` where that is something; None where it ended.
+
+        Beside it, whether it was killed because it took longer than `seconds`.
+        """
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        # A process that hangs cannot be interrupted, only killed; its end then ends the read below.
+        watch = threading.Timer(seconds, end)
+        watch.daemon = True
+        try:
+            watch.start()
+        except RuntimeError as error:  # this process may have no more threads
+            raise RendererUnavailable(_unavailable(str(error))) from error
+        try:
+            if asked is not None:
+                write_message(cast(BinaryIO, process.stdin), asked)
+            answer = read_message(cast(BinaryIO, process.stdout))
+        except OSError:
+            answer = None
+        finally:
+            watch.cancel()
+        return answer, late.is_set()
+
+    def _end_of(self, process: subprocess.Popen[bytes], seconds: float, *, late: bool) -> str:
         code = process.returncode
         if late or code == -signal.SIGALRM:
-            return f"took longer than {self._limits.seconds:g} s and was ended"
+            return f"took longer than {seconds:g} s and was ended"
         if code == -signal.SIGXCPU:
             return f"worked longer than {self._limits.cpu_seconds} s and was ended"
         if code < 0:
@@ -122,13 +149,27 @@ class Renderer:
             return self._process
         self._stop()
         # It gets none of our environment: neither secrets nor settings concern it.
-        self._process = subprocess.Popen(  # noqa: S603 - our own Python, and a module of ours
-            [sys.executable, "-m", self._engine],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PATH": os.defpath},
-        )
-        return self._process
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own Python, and a module of ours
+                [sys.executable, "-m", self._engine],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PATH": os.defpath},
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise RendererUnavailable(_unavailable(str(error))) from error
+        self._process = process
+        # No document is in its hands yet: what ends it now is no fault of any.
+        ready, late = self._answer(process, self._limits.start_seconds, None)
+        if ready is None or "unavailable" in ready.head:
+            self._stop()
+            reason = (
+                ready.head["unavailable"]
+                if ready
+                else f"it {self._end_of(process, self._limits.start_seconds, late=late)}"
+            )
+            raise RendererUnavailable(_unavailable(reason))
+        return process
 
     def _stop(self) -> None:
         process, self._process, self._requests = self._process, None, 0
@@ -150,6 +191,10 @@ class Renderer:
         """Leave the process to the parent that started it: after a fork it is not ours to talk to or to end."""
         self._lock = threading.Lock()
         self._process = None
+
+
+def _unavailable(reason: str) -> str:
+    return f"the PDF engine cannot work on this machine: {reason}; run `exports doctor` here, within the same limits"
 
 
 #: The one of this operating system process.

@@ -23,10 +23,12 @@ from tests.on_day import inherited
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def exports(arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> subprocess.Popen[str]:
-    """Start the real command in a process of its own."""
+def exports(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, limit: str | None = None
+) -> subprocess.Popen[str]:
+    """Start the real command in a process of its own, under a limit that is an option of prlimit where there is one."""
     return subprocess.Popen(
-        [str(Path(sys.executable).with_name("exports")), *arguments],
+        [*(["prlimit", limit] if limit else []), str(Path(sys.executable).with_name("exports")), *arguments],
         cwd=folder,
         env={
             "PATH": os.environ["PATH"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 from contextlib import closing
@@ -129,7 +130,7 @@ def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
     code, checks = outcomes(commands)
     assert code == 0
     assert list(checks) == [
-        "secret key", "database", "migrations", "walls between accounts", "partner secrets", "message broker", "artifact store", "mail server", "fonts", "customs rules", "clock"
+        "secret key", "database", "migrations", "walls between accounts", "partner secrets", "message broker", "artifact store", "mail server", "fonts", "PDF engine", "customs rules", "clock"
     ]  # fmt: skip
     assert all(check["ok"] and check["remedy"] is None for check in checks.values())
     age = (datetime.now(UTC).date() - ruleset().as_of).days
@@ -152,7 +153,12 @@ def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tm
         ARTIFACTS_URL=f"file:{tmp_path / 'file' / 'artifacts'}",
     )
     assert code == 1
-    assert [name for name, check in checks.items() if check["ok"]] == ["mail server", "fonts", "customs rules"]
+    assert [name for name, check in checks.items() if check["ok"]] == [
+        "mail server",
+        "fonts",
+        "PDF engine",
+        "customs rules",
+    ]
     for name in ("secret key", "database", "message broker", "artifact store"):
         assert checks[name]["remedy"]
     assert checks["clock"]["found"] == "cannot be told without the database"
@@ -172,6 +178,23 @@ def test_doctor_names_whose_secrets_do_not_open(commands: Commands) -> None:
     both = json.dumps(["an older one of thirty-two characters"])
     code, checks = outcomes(commands, EXPORTS_SECRET_KEYS_PREVIOUS=both)
     assert (code, checks["partner secrets"]["found"]) == (0, "3 open")
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="util-linux sets the limits")
+def test_doctor_sets_a_page_under_the_limits_of_its_process(commands: Commands, tmp_path: Path) -> None:
+    commands.json("migrate")
+
+    def examined(limit: str) -> tuple[int, dict[str, Any]]:
+        process = exports(["doctor", "--json"], commands.environment, tmp_path, f"--as={limit}")
+        said, _ = process.communicate(timeout=120)
+        return process.returncode, {check["name"]: check for check in json.loads(said)}
+
+    code, checks = examined("2900000000")
+    assert (code, checks["PDF engine"]["found"]) == (0, "set a page")
+    code, checks = examined("600000000")
+    assert (code, [name for name, check in checks.items() if not check["ok"]]) == (1, ["PDF engine"])
+    assert "may have 572 MB of address space (RLIMIT_AS)" in checks["PDF engine"]["found"]
+    assert "ulimit -a" in checks["PDF engine"]["remedy"]
 
 
 def test_doctor_speaks_to_people_too(commands: Commands) -> None:

@@ -21,6 +21,7 @@ from pipeline.errors import (
     NotFound,
     PlanNotExecutable,
     RendererCrashed,
+    RendererUnavailable,
     StoreUnavailable,
 )
 from pipeline.execution import NOTIFY, SPECS, STEPS, Wake, advance, owed_again
@@ -229,7 +230,9 @@ def test_a_failed_attempt_is_put_off_and_made_later(house: House) -> None:
     assert house.count(Artifact) == DOCUMENTS
 
 
-@pytest.mark.parametrize("outage", [StoreUnavailable("no room"), DatabaseBusy("away")])
+@pytest.mark.parametrize(
+    "outage", [StoreUnavailable("no room"), DatabaseBusy("away"), RendererUnavailable("it does not start")]
+)
 def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: ExportsError) -> None:
     settings, tries = house.runtime.settings, 20
     export_id = house.accept().export_id
