@@ -17,6 +17,7 @@ from pipeline.lanes import claimable, lane_is_free
 from pipeline.migrations import Standing
 from pipeline.models import Attempt, Delivery, Step
 from pipeline.runtime import Runtime
+from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 from pipeline.states import StepState
 from pipeline.tenancy import EVERYBODY
 
@@ -43,12 +44,14 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
         whose = "this version's" if stands is Standing.CURRENT else "a newer version's; replace this process"
         put_off = runtime.settings.stalled_seconds
         watch = _Watch(patience_seconds, min(put_off, patience_seconds / 2), put_off)
+        longest_pause = max(runtime.settings.step_retry_seconds, LONGEST_PAUSE_SECONDS)
         with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
             return [
                 Part("database", ok=True, message=f"answers, and its tables are {whose}"),
                 watch.sweep(session),
                 watch.steps(session),
                 watch.deliveries(session),
+                _outage(session, patience_seconds, longest_pause),
             ]
     except DatabaseBusy as busy:
         return [Part("database", ok=False, message=f"{busy}; check DATABASE_URL and the server")]
@@ -120,6 +123,27 @@ class _Watch:
     def _within_reach(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
         # What a sweep has found due it put off by so much: nothing that is due later matters here, and an index says so.
         return col(model.due_at) <= statement_now(self.put_off)
+
+
+def _outage(session: Session, patience: float, longest_pause: float) -> Part:
+    """Tell whether steps wait for something that is away, and no step of their name was finished for `patience` seconds."""
+    put_off = (
+        # A try that an outage ended does not count, and nothing else puts a step off without one that counts.
+        col(Step.state) == StepState.OWED.value,
+        col(Step.attempts) == 0,
+        col(Step.error).is_not(None),
+        col(Step.started_at) <= statement_now(-patience),
+        col(Step.due_at) <= statement_now(longest_pause),
+        of_unended(col(Step.export_id)),
+    )
+    counted = session.execute(select(col(Step.name), func.count()).where(*put_off).group_by(col(Step.name))).all()
+    lately = col(Step.finished_at) > statement_now(-patience)
+    stuck = {name: count for name, count in counted if not _any(session, Step, col(Step.name) == name, lately)}
+    if not stuck:
+        return Part("outage", ok=True, message="no step waits for something that is away")
+    waiting = f"{sum(stuck.values())} steps ({', '.join(sorted(stuck))}) were put off for {patience:.0f} s"
+    remedy = "run `exports doctor` where the workers run: it tries the artifact store and the PDF engine"
+    return Part("outage", ok=False, message=f"{waiting} because something that they need is away; {remedy}")
 
 
 def _owed_step() -> ColumnElement[bool]:

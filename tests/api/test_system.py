@@ -68,7 +68,7 @@ def test_health_needs_a_key_and_names_every_part(desk: Desk) -> None:
     health = desk.client("read").get("/api/system/health").json()
     assert (health["status"], [part["name"] for part in health["parts"]]) == (
         "ok",
-        ["database", "sweep", "steps", "deliveries"],
+        ["database", "sweep", "steps", "deliveries", "outage"],
     )
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sqlalchemy import update
+import pytest
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from pipeline import attempts, delivery, lanes, partners, readiness
 from pipeline.channels.channel import Receipt
 from pipeline.db import database_now
-from pipeline.errors import ChannelUnavailable
+from pipeline.documents.renderer import RENDERER
+from pipeline.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
 from pipeline.execution import NOTIFY, Wake, advance, owed_again
 from pipeline.models import Delivery, Step
 from pipeline.notifications import Lane
+from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 from tests import builders
 from tests.asked import explained, searches
 from tests.execution.conftest import House
@@ -215,3 +218,61 @@ def test_what_was_sent_and_is_owed_again_has_not_lain_since_it_was_sent(house: H
     house.clock.pass_seconds(3600)
     delivery.resend(house.runtime, builders.ACCOUNT, claimed.owed[0].id, "key_1")
     assert "deliveries" not in failing(house)
+
+
+def documents_waiting(house: House) -> str:
+    """Return an export of which the documents are to be made next."""
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    return export_id
+
+
+def attempts_of_documents(house: House) -> int:
+    with house.runtime.db.read() as session:
+        return session.scalars(select(col(Step.attempts)).where(col(Step.name) == "render_documents")).one()
+
+
+def test_engine_that_does_not_start_is_an_outage_that_is_seen(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_id = documents_waiting(house)
+    RENDERER.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(RENDERER, "_engine", "pipeline.documents.none")
+        assert house.step(export_id, 1, "render_documents") == ()
+        assert failing(house) == [], "it may be back at once"
+        for _ in range(house.runtime.settings.step_max_attempts):
+            house.clock.pass_seconds(LONGEST_PAUSE_SECONDS)
+            assert house.step(export_id, 1, "render_documents") == ()
+        (part,) = [part for part in readiness.parts(house.runtime) if not part.ok]
+    assert part.name == "outage"
+    assert part.message == (
+        "1 steps (render_documents) were put off for 60 s because something that they need is away; run `exports doctor`"
+        " where the workers run: it tries the artifact store and the PDF engine"
+    )
+    assert (attempts_of_documents(house), house.state(export_id)) == (0, "executing")
+    house.finish(export_id)
+    assert (house.state(export_id), failing(house)) == ("executed", [])
+
+
+def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(house: House) -> None:
+    export_id = documents_waiting(house)
+    house.store.breaks_with = StoreUnavailable("no room")
+    assert house.step(export_id, 1, "render_documents") == ()
+    house.clock.pass_seconds(PATIENCE)
+    assert house.step(export_id, 1, "render_documents") == ()
+    assert failing(house) == ["outage"]
+    house.store.breaks_with = None
+    other = house.accept(builders.plan(batch="batch_2")).export_id
+    for name in ("record_packages", "render_documents"):
+        house.step(other, 1, name)
+    assert failing(house) == [], "another worker reaches it"
+
+
+def test_plan_that_breaks_the_engine_is_no_outage(house: House) -> None:
+    export_id = documents_waiting(house)
+    house.store.breaks_with = RendererCrashed("the PDF engine died of SIGSEGV")
+    for _ in range(house.runtime.settings.step_max_attempts - 1):
+        assert house.step(export_id, 1, "render_documents") == ()
+        assert failing(house) == []
+        house.clock.pass_seconds(LONGEST_PAUSE_SECONDS)
+    assert house.step(export_id, 1, "render_documents") == ()
+    assert (house.state(export_id), failing(house)) == ("failed", [])
