@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections.abc import Callable
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -47,21 +49,51 @@ _REACHED: Final = (
 )
 
 
-class ArtifactStore:
-    """A content-addressed store: what was put once is never changed, and putting it twice is harmless."""
+class Condition(StrEnum):
+    """How the bytes of a document are in the store: there and proven by their hash, gone, or other bytes."""
 
-    def __init__(self, url: str) -> None:
+    SOUND = "sound"
+    MISSING = "missing"
+    DAMAGED = "damaged"
+
+
+class ArtifactStore:
+    """A content-addressed store: what was put once is never changed, and putting it twice is harmless.
+
+    A local folder is made when the first document is put. `may_make_folder` is asked whether it is the first: a folder that
+    is missing although it had documents may be a disk that is not mounted, and must not be made again.
+    """
+
+    def __init__(self, url: str, *, may_make_folder: Callable[[], bool] = lambda: True) -> None:
         self.url = url
         self._folder: Path | None = None
-        self._store: ObjectStore
+        self._may_make_folder = may_make_folder
+        self._backend: ObjectStore | None = None
         if url.startswith("file:"):
             # Relative to the working directory unless it begins with a slash: file:var/artifacts, file:///srv/artifacts.
             self._folder = Path(url.removeprefix("file:").replace("//", "", 1) if "//" in url else url[5:]).resolve()
-            self._store = LocalStore(self._folder, mkdir=True)
         elif url.startswith("memory:"):
-            self._store = MemoryStore()
+            self._backend = MemoryStore()
         else:
-            self._store = _opened(url)
+            self._backend = _opened(url)
+
+    @property
+    def _store(self) -> ObjectStore:
+        """The store to ask; raises StoreUnavailable where its folder is missing."""
+        # Looked for each time: a write would make every folder on its way, also that of a disk that was just unmounted.
+        if self._folder is not None and not self._folder.is_dir():
+            raise StoreUnavailable(
+                f"the artifact store's folder {self._folder} is missing; mount its disk, or put it back from a backup, or"
+                " make it empty and run `exports artifacts restore`"
+            )
+        if self._backend is None:
+            self._backend = LocalStore(self._folder)
+        return self._backend
+
+    def _make_folder(self) -> None:
+        """Make the folder of a store that has no document yet; raises OSError."""
+        if self._folder is not None and not self._folder.is_dir() and self._may_make_folder():
+            self._folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, body: bytes) -> str:
         """Keep `body` and return its SHA-256 in hex.
@@ -72,6 +104,7 @@ class ArtifactStore:
         sha256 = hashlib.sha256(body).hexdigest()
         path = _path(sha256)
         try:
+            self._make_folder()
             if not self._keeps(path, body):
                 obstore.put(self._store, path, body)
             if self._folder is not None:
@@ -94,6 +127,18 @@ class ArtifactStore:
         if hashlib.sha256(body).hexdigest() != sha256:
             raise ArtifactConflict(f"document {sha256} is not what was stored")
         return body
+
+    def condition(self, sha256: str) -> Condition:
+        """Return how the bytes whose SHA-256 is `sha256` are, read in pieces; raises StoreUnavailable where none can tell."""
+        found = hashlib.sha256()
+        try:
+            for piece in obstore.get(self._store, _path(sha256)):
+                found.update(piece)
+        except (NotFoundError, FileNotFoundError):
+            return Condition.MISSING
+        except (BaseError, OSError) as error:
+            raise StoreUnavailable(f"document {sha256} cannot be read: {type(error).__name__}") from error
+        return Condition.SOUND if found.hexdigest() == sha256 else Condition.DAMAGED
 
     def has(self, sha256: str) -> bool:
         """Tell whether the bytes whose SHA-256 is `sha256` are there, without reading them.
@@ -120,6 +165,7 @@ class ArtifactStore:
     def check(self) -> None:
         """Write, read and delete a small object; raises StoreUnavailable where one of them fails."""
         try:
+            self._make_folder()
             obstore.put(self._store, ".check", b"check")
             obstore.get(self._store, ".check").bytes()
             obstore.delete(self._store, ".check")

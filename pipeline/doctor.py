@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import select, text
+from sqlmodel import col
 
 from config.credentials import everybody_knows
 from config.settings import Settings
 from pipeline import migrations, signing
-from pipeline.artifacts import ArtifactStore
 from pipeline.channels import inbox
 from pipeline.channels.email import EmailChannel
 from pipeline.customs.reference import load_rules
@@ -22,6 +22,8 @@ from pipeline.documents import fonts
 from pipeline.documents.renderer import Renderer
 from pipeline.errors import ExportsError, RulesInvalid
 from pipeline.migrations import Standing, walls
+from pipeline.models import Artifact
+from pipeline.runtime import open_store
 
 #: Beyond it leases and signatures are misjudged.
 MAX_SKEW_SECONDS: Final = 5.0
@@ -124,8 +126,26 @@ def _message_broker(settings: Settings) -> str:
 
 
 def _artifact_store(settings: Settings) -> str:
-    ArtifactStore(settings.artifacts_url).check()
+    with _opened(settings) as database:
+        open_store(settings, database).check()
     return "wrote, read and deleted an object"
+
+
+def _documents(settings: Settings) -> str:
+    newest = (
+        select(col(Artifact.sha256), col(Artifact.filename), col(Artifact.export_id))
+        .where(col(Artifact.purged_at).is_(None))
+        .order_by(col(Artifact.id).desc())
+        .limit(1)
+    )
+    with _opened(settings) as database:
+        with database.read() as session:
+            row = session.execute(newest).first()
+        if row is None:
+            return "no export has one yet"
+        if not open_store(settings, database).has(row.sha256):
+            raise Ailing(f"{row.filename} of {row.export_id}, the newest, is not in the artifact store")
+    return "the newest is in the artifact store"
 
 
 def _mail_server(settings: Settings) -> str:
@@ -205,6 +225,11 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     ),
     ("artifact store", _artifact_store, "Check ARTIFACTS_URL: that the folder or bucket exists and may be written."),
     (
+        "documents",
+        _documents,
+        "Check ARTIFACTS_URL. `exports artifacts check` names all that is gone, `exports artifacts restore` makes it again.",
+    ),
+    (
         "mail server",
         _mail_server,
         "Check EXPORTS_SMTP_URL: address, user, password, and that its certificate is for its name.",
@@ -222,5 +247,6 @@ NEEDS: Final[Mapping[str, str]] = {
     "migrations": "database",
     "walls between accounts": "database",
     "partner secrets": "migrations",
+    "documents": "migrations",
     "clock": "database",
 }

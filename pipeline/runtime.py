@@ -6,11 +6,16 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 
+from sqlalchemy import inspect, select
+from sqlmodel import col
+
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
-from pipeline import failpoints
+from pipeline import failpoints, tenancy
 from pipeline.artifacts import ArtifactStore
-from pipeline.db import Clock, Database, utc_now
+from pipeline.db import Clock, Database, table, translated, utc_now
 from pipeline.errors import UnsafeSettings
+from pipeline.models import Artifact
+from pipeline.tenancy import EVERYBODY
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,22 @@ def open_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
         timeout_seconds=settings.database_timeout_seconds,
         clock=clock,
     )
-    return Runtime(settings, database, ArtifactStore(settings.artifacts_url), clock)
+    return Runtime(settings, database, open_store(settings, database), clock)
+
+
+def open_store(settings: Settings, database: Database) -> ArtifactStore:
+    """Return the artifact store that `settings` name; its folder is made only while `database` records no document."""
+    return ArtifactStore(settings.artifacts_url, may_make_folder=lambda: not records_documents(database))
+
+
+def records_documents(database: Database) -> bool:
+    """Tell whether an export has a document that was not purged; raises DatabaseBusy."""
+    with tenancy.acting_for(EVERYBODY), translated(), database.engine.connect() as connection:
+        # A new database has no tables yet.
+        if not inspect(connection).has_table(table(Artifact).name):
+            return False
+        found = select(col(Artifact.id)).where(col(Artifact.purged_at).is_(None)).limit(1)
+        return connection.scalar(found) is not None
 
 
 @lru_cache(maxsize=1)
