@@ -22,7 +22,6 @@ _COMMANDS: Final = {
     "preflight": "preflight",
     "inspect": "exports",
     "events": "exports",
-    "artifacts": "exports",
     "consume": "consume",
     "trace": "trace",
     "verify": "verify",
@@ -33,6 +32,7 @@ _COMMANDS: Final = {
 }
 #: noun -> module of pipeline.commands and the name of the group in it
 _NOUNS: Final = {
+    "artifacts": ("artifacts", "app"),
     "plans": ("plans", "app"),
     "rules": ("rules", "app"),
     "deliveries": ("deliveries", "app"),

@@ -107,13 +107,8 @@ def let_go(runtime: Runtime, sha256: str) -> bool:
         session.execute(_LOCK_TO_LET_GO, {"hashes": [sha256]})
         # Asked anew: whoever was waited for may have recorded it.
         of_it = col(Artifact.sha256) == sha256
-        kept = session.scalar(
-            select(col(Artifact.id))
-            .join(Export, col(Export.id) == col(Artifact.export_id))
-            .where(of_it, col(Export.purged_at).is_(None))
-            .limit(1)
-        )
-        if kept is None:
+        kept = _is_kept(session, sha256)
+        if not kept:
             runtime.store.delete(sha256)
         of_purged = select(col(Export.id)).where(col(Export.purged_at).is_not(None))
         session.execute(
@@ -122,4 +117,28 @@ def let_go(runtime: Runtime, sha256: str) -> bool:
             .values(purged_at=database_now())
             .execution_options(synchronize_session=False)
         )
-    return kept is None
+    return not kept
+
+
+def put_back(runtime: Runtime, sha256: str, body: bytes) -> bool:
+    """Put a recorded document into the store again, and tell whether it was: not where all exports that had it are purged.
+
+    `body` are the bytes whose SHA-256 is `sha256`. Raises StoreUnavailable.
+    """
+    with runtime.db.write() as session:
+        # Only under the lock can no purge follow that knows nothing of these bytes.
+        session.execute(_LOCK_TO_RECORD, {"hashes": [sha256]})
+        kept = _is_kept(session, sha256)
+        if kept:
+            runtime.store.put(body)
+    return kept
+
+
+def _is_kept(session: Session, sha256: str) -> bool:
+    of_an_export = (
+        select(col(Artifact.id))
+        .join(Export, col(Export.id) == col(Artifact.export_id))
+        .where(col(Artifact.sha256) == sha256, col(Export.purged_at).is_(None))
+        .limit(1)
+    )
+    return session.scalar(of_an_export) is not None

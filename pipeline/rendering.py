@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session
@@ -11,6 +11,7 @@ from pipeline import keeping, stopping
 from pipeline.artifacts import ArtifactStore
 from pipeline.customs.entries import entry_date
 from pipeline.customs.pga_worksheet import worksheet
+from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.events import NewEvent
 from pipeline.invoices.recorded import recorded_invoice
@@ -32,16 +33,24 @@ class Rendered:
 def prepare(runtime: Runtime, context: StepContext) -> Rendered:
     """Render the unit's documents one after another into the store.
 
-    Raises RendererCrashed and StoreUnavailable, which are worth another try, and Stopped.
+    Raises RendererCrashed, RendererUnavailable and StoreUnavailable, which are worth another try, and Stopped.
+    """
+    kept = []
+    for document in documents(runtime, context):
+        kept.append(keeping.keep(runtime, context, context.unit_no, document))
+        stopping.check()
+    return Rendered(runtime.store, kept)
+
+
+def documents(runtime: Runtime, context: StepContext) -> Iterator[Document]:
+    """Yield the documents of the context's unit, made from its records, one at a time; nothing is kept.
+
+    Raises RendererCrashed, RendererUnavailable and StepFailed.
     """
     invoice = recorded_invoice(runtime, context)
     if any(line.treatment.pga for line in invoice.lines):
         invoice = invoice.model_copy(update={"worksheet": _worksheet(runtime, context, invoice)})
-    kept = []
-    for document in render_documents(invoice):
-        kept.append(keeping.keep(runtime, context, context.unit_no, document))
-        stopping.check()
-    return Rendered(runtime.store, kept)
+    yield from render_documents(invoice)
 
 
 def write(session: Session, context: StepContext, rendered: Rendered) -> list[NewEvent]:

@@ -204,7 +204,6 @@ def events(
                 out().print(view.event_line(event), soft_wrap=True)
 
 
-@app.command()
 @reported
 def artifacts(
     export: ExportId,

@@ -1,17 +1,19 @@
-"""`exports retention` and `exports backup`: what is kept, held, purged and copied on the command line."""
+"""`exports retention`, `backup` and `artifacts check`: what is kept, held, purged, copied and found again by command."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
+from typer.testing import Result
 
 from pipeline.commands.screen import ExitCode
-from pipeline.models import PlanSnapshot
+from pipeline.models import Artifact, PlanSnapshot
 from tests import builders
 from tests.cli.conftest import Commands
 from tests.execution.conftest import House, house, make_house
@@ -72,6 +74,8 @@ WHO = ("--reason", "a dispute", "--by", "Legal")
         ("audit", "verify"),
         ("audit", "head"),
         ("rebuild", "--check"),
+        ("artifacts", "check"),
+        ("artifacts", "restore"),
         ("retention", "purge"),
         ("retention", "purge", "--dry-run"),
         ("retention", "hold", "--account", builders.ACCOUNT, *WHO),
@@ -171,3 +175,87 @@ def test_backup_that_lacks_a_document_says_which_and_fails(service: Commands, tm
     assert export["exportId"] in told.stdout
     (uncopied,) = json.loads(as_json.stdout)["uncopied"]
     assert (uncopied["exportId"], uncopied["filename"]) == (export["exportId"], lost["filename"])
+
+
+# The store
+
+
+def documents_of(house: House) -> tuple[Commands, dict[str, Path]]:
+    """Return the command line beside an executed export, and its documents in the store by their file's name."""
+    export_id = executed(house, builders.plan())
+    settings = house.runtime.settings
+    commands = Commands({"DATABASE_URL": settings.database_url, "ARTIFACTS_URL": settings.artifacts_url})
+    folder = Path(settings.artifacts_url.removeprefix("file:"))
+    with house.runtime.db.read() as session:
+        rows = session.exec(select(Artifact).where(col(Artifact.export_id) == export_id)).all()
+        return commands, {row.filename: next(folder.rglob(row.sha256)) for row in rows}
+
+
+def told(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_store_that_lost_documents_is_checked_and_restored(house: House) -> None:
+    commands, files = documents_of(house)
+    sound = commands("artifacts", "check")
+    assert (sound.exit_code, f"✓ {len(files)} documents" in sound.stdout) == (ExitCode.OK, True)
+    before = files["packing_list.pdf"].read_bytes()
+    files["packing_list.pdf"].unlink()
+    files["manifest.json"].write_bytes(b"")
+
+    shown = commands("artifacts", "check")
+    assert shown.exit_code == ExitCode.REFUSED
+    assert re.search(r"packing_list\.pdf +missing", shown.stdout)
+    assert re.search(r"manifest\.json +damaged", shown.stdout)
+    assert f"2 of {len(files)} documents" in shown.stdout
+    assert "`exports artifacts restore`" in shown.stdout
+    as_json = commands("artifacts", "check", "--json")
+    *bad, counts = told(as_json)
+    assert as_json.exit_code == ExitCode.REFUSED
+    assert [(each["filename"], each["condition"], each["restored"]) for each in bad] == [
+        ("manifest.json", "damaged", False),
+        ("packing_list.pdf", "missing", False),
+    ]
+    assert {name: counts[name] for name in ("documents", "missing", "damaged", "unreadable", "restored", "left")} == {
+        "documents": len(files), "missing": 1, "damaged": 1, "unreadable": 0, "restored": 0, "left": 2
+    }  # fmt: skip
+
+    restored = commands("artifacts", "restore")
+    assert restored.exit_code == ExitCode.OK
+    assert "2 documents are restored, each with its recorded hash" in restored.stdout
+    assert files["packing_list.pdf"].read_bytes() == before
+    assert told(commands("artifacts", "restore", "--json"))[-1]["left"] == 0
+    assert commands("artifacts", "check", "--export", "exp_none").exit_code == ExitCode.NOT_FOUND
+
+
+def test_missing_folder_of_the_store_is_an_error_of_doctor_and_of_the_check(house: House) -> None:
+    commands, files = documents_of(house)
+    folder = Path(house.runtime.settings.artifacts_url.removeprefix("file:"))
+    shutil.move(folder, folder.with_name("unmounted"))
+    for command in ("check", "restore"):
+        ended = commands("artifacts", command, "--json")
+        assert (ended.exit_code, json.loads(ended.stdout)["errorCode"]) == (ExitCode.UNREACHABLE, "UNREACHABLE")
+    ailing = commands("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(ailing.stdout)}
+    assert ailing.exit_code == ExitCode.REFUSED
+    assert [name for name, check in checks.items() if not check["ok"]] == ["artifact store", "documents"]
+    for name in ("artifact store", "documents"):
+        assert f"the artifact store's folder {folder} is missing; mount its disk" in checks[name]["found"]
+    assert not folder.exists()
+
+    folder.mkdir()  # the empty place where a disk was mounted
+    checks = {check["name"]: check for check in json.loads(commands("doctor", "--json").stdout)}
+    assert [name for name, check in checks.items() if not check["ok"]] == ["documents"]
+    assert "the newest, is not in the artifact store" in checks["documents"]["found"]
+    assert "exports artifacts restore" in checks["documents"]["remedy"]
+    assert commands("artifacts", "restore").exit_code == ExitCode.OK
+    assert commands("doctor").exit_code == ExitCode.OK
+    assert all(path.is_file() for path in files.values())
+
+
+def test_id_is_taken_for_an_export_unless_it_is_a_command(commands: Commands) -> None:
+    for arguments in (("exp_1",), ("list", "check"), ("list", "exp_1", "--out", "x"), ("--json", "exp_1")):
+        assert commands("artifacts", *arguments).exit_code == ExitCode.UNREACHABLE, "no service is there to ask"
+    assert commands("artifacts").exit_code == ExitCode.USAGE
+    for pair in (("check", "exp_1"), ("exp_1", "exp_2")):
+        assert commands("artifacts", *pair).exit_code == ExitCode.USAGE
