@@ -8,7 +8,7 @@ from pipeline.documents.packing_list import SHOWN
 from pipeline.documents.typeset import ENGINE, Template, cuts, typeset
 from pipeline.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
 
-VERSION = f"4/{ENGINE}"
+VERSION = f"5/{ENGINE}"
 
 #: What a package takes besides its contents, and what each of those takes, in characters.
 PACKAGE_CHARACTERS, CONTENT_CHARACTERS = 250, 100

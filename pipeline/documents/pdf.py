@@ -67,17 +67,17 @@ class Engine:
 
     def try_out(self) -> None:
         """Set one page of no document; raises RuntimeError or OSError where this machine does not let it."""
-        _compiled(self._compiler_of(_TRIAL, {}), 0, STANDARD)
+        _compiled(self._compiler_of(_TRIAL, {}), 0, STANDARD, tagged=True)
 
     def _set(self, asked: Message) -> Message:
         compiler = self._compiler(asked)
         try:
-            body = _compiled(compiler, asked.head["timestamp"], STANDARD)
+            body = _compiled(compiler, asked.head["timestamp"], STANDARD, tagged=asked.head["tagged"])
         except typst.TypstError as error:
             if "PDF/A" not in str(error):
                 raise
             # A sign that no font can draw in its place: a page with an empty box is better than none.
-            body = _compiled(compiler, asked.head["timestamp"], "1.7")
+            body = _compiled(compiler, asked.head["timestamp"], "1.7", tagged=asked.head["tagged"])
         return Message({}, [body])
 
     def _compiler(self, asked: Message) -> typst.Compiler:
@@ -104,9 +104,8 @@ class Engine:
             )
 
 
-def _compiled(compiler: typst.Compiler, timestamp: int, standard: Literal["a-3b", "1.7"]) -> bytes:
-    # Tags make the file about ten times as large, past what carriers take; the web page is the accessible form.
-    body = compiler.compile(format="pdf", timestamp=timestamp, pdf_tags=False, pdf_standards=standard)
+def _compiled(compiler: typst.Compiler, timestamp: int, standard: Literal["a-3b", "1.7"], *, tagged: bool) -> bytes:
+    body = compiler.compile(format="pdf", timestamp=timestamp, pdf_tags=tagged, pdf_standards=standard)
     if not isinstance(body, bytes):
         raise RuntimeError("the PDF engine gave no single document")
     return body

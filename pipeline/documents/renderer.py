@@ -52,16 +52,24 @@ class Renderer:
         return None if self._process is None else self._process.pid
 
     def set(
-        self, template: str, facts: bytes, part: Mapping[str, Any], timestamp: int, attached: bytes | None = None
+        self,
+        template: str,
+        facts: bytes,
+        part: Mapping[str, Any],
+        timestamp: int,
+        attached: bytes | None = None,
+        *,
+        tagged: bool = False,
     ) -> bytes:
         """Return the PDF of `template` with `facts` (JSON); `timestamp` (seconds since 1970) is the document's date.
 
-        `attached` (UTF-8) is the file that the template puts into the PDF.
+        `attached` (UTF-8) is the file that the template puts into the PDF. A `tagged` one tells programs that read it aloud
+        what is a heading, a table and a cell.
 
         Raises RendererCrashed where the process died or was too slow, StepFailed where Typst refuses the document, and
         RendererUnavailable where the process does not start, or its machine lacks what it needs.
         """
-        asked = {"task": "set", "template": template, "part": part, "timestamp": timestamp}
+        asked = {"task": "set", "template": template, "part": part, "timestamp": timestamp, "tagged": tagged}
         return self._ask(Message(asked, [facts] if attached is None else [facts, attached])).bodies[0]
 
     def count(self, template: str, facts: bytes, part: Mapping[str, Any]) -> int:

@@ -13,7 +13,8 @@ from pipeline.documents import invoice_pdf as invoice_kind
 from pipeline.documents.invoice_json import invoice_json
 from pipeline.documents.invoice_pdf import invoice_pdf
 from pipeline.documents.packing_list_pdf import packing_list_pdf
-from pipeline.documents.typeset import cuts, typeset
+from pipeline.documents.section_232_statement import section_232_statement
+from pipeline.documents.typeset import TAGGED_ROWS, cuts, typeset
 from pipeline.schemas.invoice import Invoice
 from tests.documents.invoice_samples import sample
 
@@ -56,6 +57,49 @@ def assert_archivable(body: bytes) -> None:
 @pytest.mark.parametrize("print_it", [invoice_pdf, packing_list_pdf, in_parts])
 def test_printed_documents_can_be_archived(print_it: Any) -> None:
     assert_archivable(print_it(sample(30)))
+
+
+def is_tagged(body: bytes) -> bool:
+    """Tell whether the file says of all that is on its pages what it is: a heading, a table, a cell."""
+    root: Any = PdfReader(BytesIO(body)).trailer["/Root"].get_object()
+    marked = root.get("/MarkInfo", {}).get("/Marked", False)
+    assert bool(marked) == ("/StructTreeRoot" in root)
+    return bool(marked)
+
+
+def kinds_of(body: bytes) -> set[str]:
+    """Return the kinds of everything that the file's tags name."""
+    kinds: set[str] = set()
+    catalogue: Any = PdfReader(BytesIO(body)).trailer["/Root"].get_object()
+    waiting = [catalogue["/StructTreeRoot"].get_object()]
+    while waiting:
+        node = waiting.pop()
+        kinds.add(str(node.get("/S", "")))
+        children = node.get("/K", [])
+        for child in children if isinstance(children, list) else [children]:
+            found = child.get_object()
+            if isinstance(found, dict) and "/K" in found:
+                waiting.append(found)
+    return kinds
+
+
+@pytest.mark.parametrize("print_it", [invoice_pdf, packing_list_pdf, section_232_statement])
+def test_short_documents_can_be_read_aloud_and_come_out_the_same_each_time(print_it: Any) -> None:
+    body = print_it(sample(3))
+    assert is_tagged(body)
+    assert {"/Document", "/Table", "/TR", "/TH", "/TD"} <= kinds_of(body)
+    assert_archivable(body)
+    assert print_it(sample(3)) == body
+
+
+def test_documents_of_more_rows_than_tags_are_worth_have_none() -> None:
+    assert is_tagged(invoice_pdf(sample(TAGGED_ROWS)))
+    assert not is_tagged(invoice_pdf(sample(TAGGED_ROWS + 1)))
+    assert not is_tagged(in_parts(sample(30))), "the tags of parts cannot be joined"
+
+
+def test_tags_cost_an_invoice_less_than_half_a_megabyte() -> None:
+    assert len(invoice_pdf(sample(TAGGED_ROWS))) < 500_000
 
 
 @pytest.mark.parametrize("print_it", [invoice_pdf, in_parts])

@@ -175,6 +175,12 @@ def test_the_same_invoice_gives_the_same_bytes() -> None:
     assert pga_worksheet(one) == pga_worksheet(other)
 
 
+def test_the_worksheet_can_be_read_aloud() -> None:
+    root: Any = PdfReader(BytesIO(pga_worksheet(answered(food(), lines=4)))).trailer["/Root"].get_object()
+    assert root["/MarkInfo"]["/Marked"]
+    assert "/StructTreeRoot" in root
+
+
 def test_the_worksheet_is_no_part_of_the_published_invoice() -> None:
     invoice = answered(food())
     assert "worksheet" not in invoice.model_dump_json()
