@@ -20,6 +20,7 @@ _COMMANDS: Final = {
     "cancel": "exports",
     "retry": "exports",
     "preflight": "preflight",
+    "list": "exports",
     "inspect": "exports",
     "events": "exports",
     "consume": "consume",

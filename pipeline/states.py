@@ -69,6 +69,37 @@ UNANSWERED: Final = (
 )
 
 
+class Outcome(StrEnum):
+    """What became of an export, for a person: derived from its state, its handoff and its dead letters; never stored."""
+
+    IN_PROGRESS = "in_progress"  # accepted or executing
+    NEEDS_ATTENTION = "needs_attention"  # it failed, or is quarantined
+    WITH_BROKER = "with_broker"  # executed; the customs broker has yet to look at it, within its deadline
+    ACCEPTED = "accepted"  # the customs broker accepts it
+    FILED = "filed"  # the entry is filed
+    RELEASED = "released"  # customs released the goods
+    REJECTED = "rejected"  # the customs broker names what is wrong
+    QUERY = "query"  # the customs broker asks
+    HELD = "held"  # customs holds the goods
+    OVERDUE = "overdue"  # the next answer did not come before its deadline
+    UNDELIVERABLE = "undeliverable"  # the handoff, or a message to the warehouse, was given up
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+#: The outcomes that wait for a person.
+NEEDS_PERSON: Final = frozenset(
+    {
+        Outcome.NEEDS_ATTENTION,
+        Outcome.REJECTED,
+        Outcome.QUERY,
+        Outcome.HELD,
+        Outcome.OVERDUE,
+        Outcome.UNDELIVERABLE,
+    }
+)
+
+
 class PartnerState(StrEnum):
     """The life of a partner: whether it is known to be reached, and whether it is sent anything."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import Final
 
 from pipeline.models import BrokerSubmission, Export, Step
@@ -33,6 +34,16 @@ _ANSWER: Final = {
     SubmissionState.FAILED: "the handoff could not be delivered to {partner}",
 }
 
+#: What did not come before its deadline, by the rung that it was missed on.
+_LATE: Final = {
+    SubmissionState.PENDING: "the handoff to {partner} was not delivered",
+    SubmissionState.SENT: "the handoff to {partner} was not delivered",
+    SubmissionState.DELIVERED: "{partner} did not answer",
+    SubmissionState.RECEIVED: "{partner} could read it, and did not answer",
+    SubmissionState.ACCEPTED: "{partner} accepted it, and did not file the entry",
+    SubmissionState.FILED: "{partner} filed the entry, and customs did not release the goods",
+}
+
 
 def describe(
     export: Export,
@@ -54,11 +65,20 @@ def describe(
         return "Cancelled before it was handed off"
     if state is ExportState.SUPERSEDED:
         return "Superseded by a newer revision"
-    answers = [_ANSWER[SubmissionState(row.state)].format(partner=row.partner_id) for row in submissions]
+    answers = [_answer(row) for row in submissions]
     given_up = [
         f"{count} {_messages(count)} to {partner} could not be delivered" for partner, count in undelivered.items()
     ]
     return "; ".join(["Executed", *answers, *given_up])
+
+
+def _answer(row: BrokerSubmission) -> str:
+    rung = SubmissionState(row.state)
+    late = None if row.overdue_at is None or row.deadline_at is None else _LATE.get(rung)
+    if late is None or row.deadline_at is None:
+        return _ANSWER[rung].format(partner=row.partner_id)
+    deadline = row.deadline_at.astimezone(UTC)
+    return f"overdue: {late.format(partner=row.partner_id)} by {deadline:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _executing(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Step]) -> str:

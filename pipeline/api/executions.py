@@ -35,7 +35,7 @@ from pipeline.schemas.execution import (
 from pipeline.schemas.plan import Instant, Plan
 from pipeline.schemas.problems import Issue
 from pipeline.schemas.reading import Parsed, failed
-from pipeline.states import UNENDED, ExportState
+from pipeline.states import UNENDED, ExportState, Outcome
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
@@ -185,6 +185,10 @@ def list_exports(
     runtime: RuntimeDep,
     caller: Reader,
     state: Annotated[ExportState | None, Query()] = None,
+    outcome: Annotated[
+        list[Outcome],
+        Query(max_length=len(Outcome), description="What became of it; any of them, where it is given again"),
+    ] = [],  # noqa: B006 - never changed
     broker: Annotated[str | None, Query(max_length=64, description="Id of the customs broker")] = None,
     warehouse: Annotated[str | None, Query(max_length=64, description="Id of the warehouse")] = None,
     accepted_after: Annotated[Instant | None, Query(alias="acceptedAfter", description="With its offset")] = None,
@@ -194,7 +198,7 @@ def list_exports(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExportPage:
     """List the account's exports, newest first."""
-    wanted = inspection.Filter(state, broker, warehouse, accepted_after, accepted_before, quarantined)
+    wanted = inspection.Filter(state, broker, warehouse, accepted_after, accepted_before, quarantined, outcome)
     with runtime.db.read() as session:
         return inspection.listed(session, caller.account_id, wanted, cursor=cursor, limit=limit)
 

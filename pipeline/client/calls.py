@@ -37,7 +37,7 @@ class Call(Generic[T]):
     method: str
     path: str
     read: Callable[[httpx.Response], T]
-    params: Mapping[str, str | int] = field(default_factory=dict)
+    params: Mapping[str, str | int | list[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
     repeat: Repeat = Repeat.UNSENT
@@ -90,12 +90,12 @@ def as_model(model: type[M]) -> Callable[[httpx.Response], M]:
     return read
 
 
-def get(path: str, read: Callable[[httpx.Response], T], **params: str | int | None) -> Call[T]:
+def get(path: str, read: Callable[[httpx.Response], T], **params: str | int | list[str] | None) -> Call[T]:
     """Return a call that only looks; a parameter that is None is left out."""
     return Call("GET", path, read, params=given(**params), repeat=Repeat.ALWAYS)
 
 
-def given(**params: str | int | None) -> dict[str, str | int]:
+def given(**params: str | int | list[str] | None) -> dict[str, str | int | list[str]]:
     """Return the parameters that are not None."""
     return {name: value for name, value in params.items() if value is not None}
 

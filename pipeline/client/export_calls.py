@@ -134,6 +134,7 @@ def inspect_if_changed(export: str, etag: str) -> Call[Version | None]:
 def export_page(
     *,
     state: str | None = None,
+    outcomes: Sequence[str] = (),
     broker: str | None = None,
     warehouse: str | None = None,
     accepted_after: datetime | None = None,
@@ -147,6 +148,7 @@ def export_page(
         "api/exports",
         as_model(ExportPage),
         state=state,
+        outcome=list(outcomes) or None,
         broker=broker,
         warehouse=warehouse,
         acceptedAfter=None if accepted_after is None else accepted_after.isoformat(),
@@ -160,6 +162,7 @@ def export_page(
 def exports(
     *,
     state: str | None = None,
+    outcomes: Sequence[str] = (),
     broker: str | None = None,
     warehouse: str | None = None,
     accepted_after: datetime | None = None,
@@ -172,6 +175,7 @@ def exports(
     def page(cursor: str | None) -> Call[Stretch[ExportSummary]]:
         call = export_page(
             state=state,
+            outcomes=outcomes,
             broker=broker,
             warehouse=warehouse,
             accepted_after=accepted_after,

@@ -1,4 +1,4 @@
-"""The commands about exports: execute, amend, cancel, retry, inspect, events, artifacts."""
+"""The commands about exports: execute, amend, cancel, retry, list, inspect, events, artifacts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.commands.narration import ENDS, Narrator
 from pipeline.commands.planfile import key_of, read_plan
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.schemas.execution import EventView, ExportView
-from pipeline.states import ExportState
+from pipeline.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
 
 app = typer.Typer()
 
@@ -31,7 +31,10 @@ ExportId = Annotated[str, typer.Argument(metavar="ID", help="The export's id, or
 def execute(
     plan: PlanFile,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Show each step as it happens, until the export has ended.")
+        bool,
+        typer.Option(
+            "--wait", help="Show each step as it happens, until the export has ended and the handoff was delivered."
+        ),
     ] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300,
     key: Annotated[
@@ -55,7 +58,11 @@ def amend(
     export: ExportId,
     plan: PlanFile,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Show each step as it happens, until the new revision has ended.")
+        bool,
+        typer.Option(
+            "--wait",
+            help="Show each step as it happens, until the new revision has ended and its handoff was delivered.",
+        ),
     ] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300,
     key: Annotated[
@@ -98,6 +105,8 @@ def _shown(api: Exports, execution: Execution, timeout: float | None, *, as_json
             aside().print(f"[dim]exports events {escape(export.export_id)} --follow   shows what happens[/]")
     if timeout is not None and export.state is not ExportState.EXECUTED:
         raise typer.Exit(int(ExitCode.REFUSED))
+    if timeout is not None and export.outcome in NEEDS_PERSON:
+        raise typer.Exit(int(ExitCode.NEEDS_PERSON))
 
 
 @app.command()
@@ -124,24 +133,38 @@ def _changed(export: ExportView, *, as_json: bool) -> None:
 
 
 def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
-    """Show what happens until the export has ended, and return it as it is then.
+    """Show what happens until the export has ended and its handoff was delivered or given up; return it as it is then.
 
-    Raises Failure with TIMED_OUT where it has not ended in time; it goes on all the same.
+    Raises Failure with TIMED_OUT where that has not happened in time; it goes on all the same.
     """
     narrator = Narrator(export)
     console = aside()
+    ended = False
     try:
         with _spinner(console.is_terminal and not quiet, export):
             for event in api.follow(export.export_id, timeout_seconds=timeout_seconds):
                 for line in narrator.tell([event]):
                     if not quiet:
                         console.print(line.styled, soft_wrap=True)
-                if event.type in ENDS:
-                    break
+                ended = ended or event.type in ENDS
+                if ended and not _being_sent(export := api.inspect(export.export_id)):
+                    return export
     except StillRunning as error:
+        export = api.inspect(export.export_id)
+        if ended and not _being_sent(export):
+            return export
+        said = f"{export.export_id} is executed, but its handoff was not delivered in {timeout_seconds:g} s"
         remedy = f"It goes on by itself. `exports inspect {export.export_id}` says how far it is."
-        raise Failure(str(error), code=ExitCode.TIMED_OUT, remedy=remedy) from error
+        raise Failure(said if ended else str(error), code=ExitCode.TIMED_OUT, remedy=remedy) from error
     return api.inspect(export.export_id)
+
+
+def _being_sent(export: ExportView) -> bool:
+    """Return whether an executed export's handoff is neither delivered nor given up; an overdue one is known to be late."""
+    return export.state is ExportState.EXECUTED and any(
+        handoff.rung in (SubmissionState.PENDING, SubmissionState.SENT) and handoff.overdue_at is None
+        for handoff in export.broker_submissions
+    )
 
 
 @contextmanager
@@ -151,6 +174,33 @@ def _spinner(shown: bool, export: ExportView) -> Iterator[None]:
         return
     with aside().status(f"executing {escape(export.batch_id)}"):
         yield
+
+
+@app.command("list")
+@reported
+def show(
+    outcome: Annotated[
+        list[Outcome] | None, typer.Option(help="Only what has become so. May be repeated: any of them.")
+    ] = None,
+    needs_person: Annotated[
+        bool, typer.Option("--needs-person", help="Only what waits for a person, whatever the reason.")
+    ] = False,
+    broker: Annotated[str | None, typer.Option("--broker", metavar="ID", help="Only of this customs broker.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 50,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """List exports, newest first: what became of each, and how far it is."""
+    wanted = {*(outcome or ()), *(NEEDS_PERSON if needs_person else ())}
+    with connect(api_url, api_key) as api:
+        page = api.export_page(outcomes=sorted(wanted), broker=broker, limit=limit)
+    if as_json:
+        print_json(page.model_dump_json(by_alias=True, indent=2))
+        return
+    out().print(view.exports_table(page.items))
+    if page.next_cursor:
+        aside().print("[dim]There are more; narrow it by --outcome or --broker, or raise --limit.[/]")
 
 
 @app.command()

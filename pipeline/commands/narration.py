@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from pipeline.schemas.execution import EventView, ExportView
-from pipeline.states import ExportState
+from pipeline.states import ExportState, SubmissionState
 
 GOOD, BAD, NEUTRAL, ATTENTION = "✓", "✗", "·", "!"
 _STYLES: Final = {GOOD: "green", BAD: "bold red", NEUTRAL: "dim", ATTENTION: "yellow"}
@@ -86,6 +86,8 @@ class Narrator:
 
 def _sentence(event: EventView) -> tuple[str, str]:
     mark, words = _SENTENCES.get(event.type, (NEUTRAL, event.type.replace("_", " ").lower()))
+    if event.data.get("rung") == SubmissionState.HELD.value:
+        mark = ATTENTION
     text = words if isinstance(words, str) else words(event.data)
     return mark, text if callable(words) else text + _said(event.data)
 

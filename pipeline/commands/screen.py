@@ -30,6 +30,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 3  # no such export, account, artifact, key, database or file
     UNREACHABLE = 4  # the API, the database or the message broker does not answer, or is not ready
     TIMED_OUT = 5  # it was not finished when the time was up; it goes on
+    NEEDS_PERSON = 6  # executed, but rejected, queried, held, overdue or not delivered
 
 
 #: argument of the client -> option that it comes from; an id is an argument here, too

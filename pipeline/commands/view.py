@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from rich.console import RenderableType
@@ -11,26 +11,56 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.commands.narration import BAD, GOOD, NEUTRAL, kilobytes
-from pipeline.schemas.execution import BrokerSubmissionView, EventView, ExportView, StepView
-from pipeline.states import ExportState, StepState
+from pipeline.commands.narration import ATTENTION, BAD, GOOD, NEUTRAL, kilobytes
+from pipeline.schemas.execution import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
+from pipeline.states import ExportState, Outcome, StepState
 
-_STATE: Final = {
-    ExportState.EXECUTED: (GOOD, "green"),
-    ExportState.FAILED: (BAD, "bold red"),
-    ExportState.CANCELLED: (BAD, "yellow"),
-    ExportState.SUPERSEDED: (NEUTRAL, "yellow"),
+_OUTCOME: Final = {
+    Outcome.IN_PROGRESS: (NEUTRAL, "cyan"),
+    Outcome.WITH_BROKER: (NEUTRAL, "cyan"),
+    Outcome.ACCEPTED: (GOOD, "green"),
+    Outcome.FILED: (GOOD, "green"),
+    Outcome.RELEASED: (GOOD, "green"),
+    Outcome.QUERY: (ATTENTION, "bold yellow"),
+    Outcome.HELD: (ATTENTION, "bold yellow"),
+    Outcome.OVERDUE: (ATTENTION, "bold yellow"),
+    Outcome.NEEDS_ATTENTION: (BAD, "bold red"),
+    Outcome.REJECTED: (BAD, "bold red"),
+    Outcome.UNDELIVERABLE: (BAD, "bold red"),
+    Outcome.CANCELLED: (BAD, "yellow"),
+    Outcome.SUPERSEDED: (NEUTRAL, "yellow"),
 }
 
 
 def headline(export: ExportView) -> Text:
-    """Return the one line that matters: mark, state, batch, id, and what it is doing."""
-    mark, style = _STATE.get(export.state, (NEUTRAL, "cyan"))
-    aside = ", quarantined" if export.quarantined else ""
+    """Return the one line that matters: mark, state and outcome, batch, id, and what it is doing."""
+    marked = _marked(export.state, export.outcome, quarantined=export.quarantined)
     return Text.from_markup(
-        f"[{style}]{mark} {export.state}{aside}[/]  [bold]{escape(export.batch_id)}[/]  {escape(export.export_id)}\n"
-        f"  {escape(export.status)}"
+        f"{marked}  [bold]{escape(export.batch_id)}[/]  {escape(export.export_id)}\n  {escape(export.status)}"
     )
+
+
+def _marked(state: ExportState, outcome: Outcome, *, quarantined: bool) -> str:
+    mark, style = _OUTCOME[outcome]
+    # Of an export that was not executed, its state says it all.
+    words = [state.value, *([outcome.value.replace("_", " ")] if state is ExportState.EXECUTED else [])]
+    return f"[{style}]{mark} {', '.join([*words, *(['quarantined'] if quarantined else [])])}[/]"
+
+
+def exports_table(found: Iterable[ExportSummary]) -> Table:
+    """Return exports, one a row: batch, outcome, units, partners, acceptance and id."""
+    made = table("batch", "outcome", "units", "customs broker", "warehouse", "accepted", "export")
+    for each in found:
+        made.add_row(
+            escape(each.batch_id) + (" [dim]test[/]" if each.test else ""),
+            _marked(each.state, each.outcome, quarantined=each.quarantined),
+            f"{each.units_closed}/{each.units_total}",
+            escape(each.broker_id),
+            escape(each.warehouse_id),
+            f"{each.accepted_at:%Y-%m-%d %H:%M:%S}",
+            each.export_id,
+        )
+    return made
 
 
 def whole(export: ExportView) -> Iterator[RenderableType]:
@@ -122,6 +152,10 @@ def submission_text(submission: BrokerSubmissionView) -> Text:
     """Return the handoff to the customs broker and its answers."""
     way = f"path {submission.path}, by {submission.channel}"
     lines = [f"customs broker [bold]{escape(submission.partner_id)}[/], {way}: [bold]{submission.rung}[/]"]
+    if submission.overdue_at is not None and submission.deadline_at is not None:
+        lines.append(f"  [bold yellow]{ATTENTION} overdue since {submission.deadline_at:%Y-%m-%d %H:%M:%S} UTC[/]")
+    elif submission.deadline_at is not None:
+        lines.append(f"  the next answer is due by {submission.deadline_at:%Y-%m-%d %H:%M:%S} UTC")
     if submission.error_message:
         lines.append(f"  {escape(submission.error_message)}")
     for answer in submission.acknowledgements:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlencode
 
 from pipeline.bundle import safe
-from pipeline.schemas.execution import ArtifactView, ExportSummary, ExportView, StepView
+from pipeline.schemas.execution import ArtifactView, BrokerSubmissionView, ExportSummary, ExportView, StepView
 from pipeline.schemas.sandbox import SandboxHandoffView
-from pipeline.states import ExportState
+from pipeline.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
 
-__all__ = ["handoff", "moment", "page", "row", "safe", "state_links"]
+__all__ = ["asked_for", "handoff", "moment", "outcome_links", "page", "row", "safe", "state_links"]
+
+_GOOD: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
+_BAD_RUNGS: Final = frozenset(
+    {SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD, SubmissionState.FAILED}
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,8 @@ class Row:
     batch_id: str
     export_id: str
     state: str
+    outcome: str
+    outcome_mark: str
     units: str
     broker: str
     warehouse: str
@@ -52,6 +62,7 @@ class ShownHandoff:
     asked_for: str
     said: str
     rung: str
+    mark: str
     received: str
 
 
@@ -99,10 +110,31 @@ class ShownEvent:
 
 
 @dataclass(frozen=True)
+class ShownDeadline:
+    """When the customs broker must have answered, and whether that has passed."""
+
+    label: str
+    at: str
+    overdue: bool
+
+
+@dataclass(frozen=True)
+class ShownSubmission:
+    """The handoff to the customs broker: the rung, and the class of its colour; the deadline where one runs."""
+
+    of: BrokerSubmissionView
+    mark: str
+    deadline: ShownDeadline | None
+
+
+@dataclass(frozen=True)
 class Page:
     """An export's page; `refresh` asks the browser to look again."""
 
     refresh: bool
+    outcome: str
+    outcome_mark: str
+    submissions: list[ShownSubmission]
     accepted: str
     updated: str
     units: list[ShownUnit]
@@ -110,11 +142,23 @@ class Page:
     events: list[ShownEvent]
 
 
-def state_links(chosen: ExportState | None, *, quarantined: bool) -> list[StateLink]:
-    """Return the filters of the list."""
-    everything = StateLink("all", "/console", chosen is None and not quarantined)
+def outcome_links(chosen: Collection[Outcome], *, filtered: bool) -> list[StateLink]:
+    """Return the filters of the list by outcome; `filtered` where it is filtered by something."""
     return [
-        everything,
+        StateLink("all", "/console", chosen=not filtered),
+        StateLink("waits for a person", f"/console?{asked_for(NEEDS_PERSON)}", {*chosen} == NEEDS_PERSON),
+        *(StateLink(_words(each), f"/console?{asked_for([each])}", {*chosen} == {each}) for each in Outcome),
+    ]
+
+
+def asked_for(outcomes: Collection[Outcome]) -> str:
+    """Return what of an address asks for these outcomes."""
+    return urlencode([("outcome", each.value) for each in sorted(outcomes)])
+
+
+def state_links(chosen: ExportState | None, *, quarantined: bool) -> list[StateLink]:
+    """Return the filters of the list by state."""
+    return [
         *(StateLink(state.value, f"/console?state={state.value}", state is chosen) for state in ExportState),
         StateLink("quarantined", "/console?quarantined=true", quarantined),
     ]
@@ -127,6 +171,8 @@ def row(export: ExportSummary) -> Row:
         batch_id=export.batch_id,
         export_id=export.export_id,
         state=export.state.value,
+        outcome=_words(export.outcome),
+        outcome_mark=_mark(export.outcome),
         units=f"{export.units_closed} of {export.units_total}",
         broker=export.broker_id,
         warehouse=export.warehouse_id,
@@ -145,6 +191,11 @@ def page(export: ExportView) -> Page:
     packages = {package.id: package for package in export.customs_packages}
     return Page(
         refresh=export.state in {ExportState.ACCEPTED, ExportState.EXECUTING},
+        outcome=_words(export.outcome),
+        outcome_mark=_mark(export.outcome),
+        submissions=[
+            ShownSubmission(each, _rung_mark(each.rung), _deadline(each)) for each in export.broker_submissions
+        ],
         accepted=moment(export.accepted_at),
         updated=moment(export.updated_at),
         units=[
@@ -175,8 +226,35 @@ def handoff(item: SandboxHandoffView) -> ShownHandoff:
         asked_for="no answer" if item.outcome == "none" else item.outcome,
         said="nothing" if item.answer is None else item.answer.message or item.answer.status,
         rung=item.rung.value,
+        mark=_rung_mark(item.rung),
         received=moment(item.received_at),
     )
+
+
+def _words(outcome: Outcome) -> str:
+    return outcome.value.replace("_", " ")
+
+
+def _mark(outcome: Outcome) -> str:
+    if outcome in _GOOD:
+        return "good"
+    if outcome in NEEDS_PERSON:
+        return "bad"
+    return "busy" if outcome in (Outcome.IN_PROGRESS, Outcome.WITH_BROKER) else "over"
+
+
+def _rung_mark(rung: SubmissionState) -> str:
+    if rung in _BAD_RUNGS:
+        return "bad"
+    return "good" if rung.value in _GOOD else "busy"
+
+
+def _deadline(submission: BrokerSubmissionView) -> ShownDeadline | None:
+    if submission.deadline_at is None:
+        return None
+    overdue = submission.overdue_at is not None
+    label = "Overdue since" if overdue else "Deadline of the next answer"
+    return ShownDeadline(label, moment(submission.deadline_at), overdue)
 
 
 def _step(step: StepView) -> ShownStep:

@@ -18,7 +18,7 @@ from pipeline.documents.render import TEMPLATES, render
 from pipeline.errors import NotFound, Refused
 from pipeline.inspection import Filter, deliveries
 from pipeline.runtime import Runtime
-from pipeline.states import ExportState
+from pipeline.states import ExportState, Outcome
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -86,6 +86,7 @@ def sign_out() -> Response:
 def show_exports(
     request: Request,
     state: Annotated[ExportState | None, Query()] = None,
+    outcome: Annotated[list[Outcome], Query(max_length=len(Outcome))] = [],  # noqa: B006 - never changed
     quarantined: Annotated[bool, Query()] = False,  # noqa: FBT002 - a filter that is on or off
     cursor: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
@@ -95,16 +96,18 @@ def show_exports(
     if caller is None:
         return to_sign_in()
     with runtime.db.read() as session:
-        wanted = Filter(state=state, quarantined=quarantined or None)
+        wanted = Filter(state=state, quarantined=quarantined or None, outcomes=outcome)
         found = inspection.listed(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
     following = None
     if found.next_cursor is not None:
         following = f"/console?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
         following += "&quarantined=true" if quarantined else ""
+        following += f"&{facts.asked_for(outcome)}" if outcome else ""
     return page(
         render(
             "console/exports.html",
             account=caller.account_id,
+            outcomes=facts.outcome_links(outcome, filtered=bool(state or outcome or quarantined)),
             states=facts.state_links(state, quarantined=quarantined),
             exports=[facts.row(item) for item in found.items],
             following=following,

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from pipeline.errors import NotFound
+from pipeline.inspection.outcomes import DEAD
 from pipeline.models import Attempt, Delivery, Notification
 from pipeline.remedies import remedy
 from pipeline.runtime import Runtime
@@ -19,9 +20,6 @@ from pipeline.states import DeliveryState
 MAX_TRIES_SHOWN: Final = 20
 #: Of one message alone: with resends there may be more than its schedule has.
 MAX_TRIES_TRACED: Final = 200
-
-#: Written out, so that both databases see that their index of dead letters fits.
-_DEAD: Final = col(Delivery.state) == literal_column(f"'{DeliveryState.DEAD.value}'")
 
 
 def listed(
@@ -42,7 +40,7 @@ def listed(
         (col(Delivery.partner_id), partner_id),
     ):
         if value is not None:
-            wanted.append(_DEAD if value is DeliveryState.DEAD else column == str(value))
+            wanted.append(DEAD if value is DeliveryState.DEAD else column == str(value))
     if after is not None:
         wanted.append(col(Delivery.id) < after)
     with runtime.db.read() as session:
@@ -62,7 +60,7 @@ def dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
     with runtime.db.read() as session:
         found = session.execute(
             select(col(Delivery.partner_id), func.count())
-            .where(col(Delivery.account_id) == account_id, _DEAD)
+            .where(col(Delivery.account_id) == account_id, DEAD)
             .group_by(col(Delivery.partner_id))
         )
         return {row[0]: row[1] for row in found}

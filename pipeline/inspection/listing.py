@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlmodel import Session, col, select
+from sqlalchemy import not_, select
+from sqlmodel import Session, col
 
-from pipeline.models import Export
+from pipeline.inspection.outcomes import HANDOFF, SET_ASIDE, outcome, set_aside
+from pipeline.models import BrokerSubmission, Delivery, Export
 from pipeline.schemas.execution import ExportPage, ExportSummary
 from pipeline.schemas.problems import Issue
 from pipeline.schemas.reading import failed
-from pipeline.states import ExportState
+from pipeline.states import ExportState, Outcome
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which exports are wanted; what is None does not matter."""
+    """Which exports are wanted; what is None, or no outcome at all, does not matter."""
 
     state: ExportState | None = None
     broker_id: str | None = None
@@ -25,6 +28,7 @@ class Filter:
     accepted_after: datetime | None = None
     accepted_before: datetime | None = None
     quarantined: bool | None = None
+    outcomes: Collection[Outcome] = ()
 
 
 def listed(session: Session, account_id: str, wanted: Filter, *, cursor: str | None, limit: int) -> ExportPage:
@@ -32,11 +36,16 @@ def listed(session: Session, account_id: str, wanted: Filter, *, cursor: str | N
 
     Raises ValidationFailed where that is no cursor, or a time has no offset.
     """
-    query = select(Export).where(col(Export.account_id) == account_id)
+    became = outcome(col(Delivery.account_id) == account_id)
+    query = (
+        select(Export, became).join(BrokerSubmission, HANDOFF, isouter=True).where(col(Export.account_id) == account_id)
+    )
+    if wanted.outcomes:
+        query = query.where(became.in_([each.value for each in wanted.outcomes]))
     if wanted.state is not None:
         query = query.where(col(Export.state) == wanted.state.value)
     if wanted.quarantined is not None:
-        query = query.where(col(Export.quarantined).is_(wanted.quarantined))
+        query = query.where(SET_ASIDE if wanted.quarantined else not_(SET_ASIDE))
     if wanted.broker_id is not None:
         query = query.where(col(Export.broker_id) == wanted.broker_id)
     if wanted.warehouse_id is not None:
@@ -48,18 +57,19 @@ def listed(session: Session, account_id: str, wanted: Filter, *, cursor: str | N
     if cursor is not None:
         # Ids are ordered by time, so the id alone is the key of the page.
         query = query.where(col(Export.id) < _id_of(cursor))
-    rows = session.exec(query.order_by(col(Export.id).desc()).limit(limit + 1)).all()
+    rows = session.execute(query.order_by(col(Export.id).desc()).limit(limit + 1)).all()
     return ExportPage(
-        items=[_summary(row) for row in rows[:limit]],
-        next_cursor=_cursor_of(rows[limit - 1].id) if len(rows) > limit else None,
+        items=[_summary(row, Outcome(said)) for row, said in rows[:limit]],
+        next_cursor=_cursor_of(rows[limit - 1][0].id) if len(rows) > limit else None,
     )
 
 
-def _summary(row: Export) -> ExportSummary:
+def _summary(row: Export, said: Outcome) -> ExportSummary:
     return ExportSummary(
         export_id=row.id,
         batch_id=row.batch_id,
         state=ExportState(row.state),
+        outcome=said,
         plan_hash=row.plan_hash,
         revision=row.revision,
         test=row.test,
@@ -68,7 +78,7 @@ def _summary(row: Export) -> ExportSummary:
         units_total=row.units_total,
         units_closed=row.units_closed,
         failure=row.failure,
-        quarantined=row.quarantined,
+        quarantined=set_aside(row),
         accepted_at=row.accepted_at,
         updated_at=row.updated_at,
         link=f"/api/exports/{row.id}",

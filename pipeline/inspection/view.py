@@ -13,6 +13,7 @@ from sqlmodel import Session, col, or_, select
 
 from pipeline.errors import NotFound
 from pipeline.inspection.log import event_view
+from pipeline.inspection.outcomes import HANDOFF, outcome, set_aside
 from pipeline.inspection.submissions import submission_views
 from pipeline.models import (
     Acknowledgement,
@@ -45,7 +46,7 @@ from pipeline.schemas.execution import (
     UnitView,
 )
 from pipeline.schemas.problems import Finding
-from pipeline.states import ExportState, StepState
+from pipeline.states import ExportState, Outcome, StepState
 from pipeline.status import describe
 
 
@@ -81,6 +82,7 @@ class ExportRows:
     treatments: Sequence[LineTreatment] = ()
     treatment_count: int = 0
     superseded_by: str | None = None
+    outcome: Outcome = Outcome.IN_PROGRESS
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,14 @@ def rows_of(session: Session, export: Export) -> ExportRows:
         superseded_by=session.exec(select(Export.id).where(col(Export.supersedes_id) == export_id)).first()
         if export.state == ExportState.SUPERSEDED.value
         else None,
+        outcome=Outcome(
+            session.execute(
+                select(outcome(col(Delivery.export_id) == export_id))
+                .select_from(Export)
+                .join(BrokerSubmission, HANDOFF, isouter=True)
+                .where(col(Export.id) == export_id)
+            ).scalar_one()
+        ),
     )
 
 
@@ -195,6 +205,7 @@ def assemble(rows: ExportRows) -> ExportView:
         export_id=export.id,
         batch_id=export.batch_id,
         state=ExportState(export.state),
+        outcome=rows.outcome,
         status=describe(
             export,
             unit_refs={unit.unit_no: unit.unit_ref for unit in rows.units},
@@ -205,7 +216,7 @@ def assemble(rows: ExportRows) -> ExportView:
         plan_hash=export.plan_hash,
         revision=export.revision,
         failure=export.failure,
-        quarantined=export.quarantined,
+        quarantined=set_aside(export),
         purged_at=export.purged_at,
         supersedes=export.supersedes_id,
         superseded_by=rows.superseded_by,

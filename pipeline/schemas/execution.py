@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.schemas.plan import AccountId, BatchId, Closed, Plan, Sha256
 from pipeline.schemas.problems import Finding, RuleCount
-from pipeline.states import ExportState, StepState, SubmissionState
+from pipeline.states import ExportState, Outcome, StepState, SubmissionState
 
 #: How much of what may be long an export's view holds; the rest lies behind `links`.
 MAX_EVENTS_SHOWN = 1_000
@@ -231,6 +231,11 @@ class ExportView(View):
     export_id: str = Field(alias="exportId")
     batch_id: str
     state: ExportState
+    outcome: Outcome = Field(
+        Outcome.IN_PROGRESS,
+        description="What became of it, for a person: the state, the customs broker's answer, a missed deadline or what was"
+        " not delivered, in one word",
+    )
     status: str = Field(description="One plain sentence: what it is doing, or waiting for")
     plan_hash: str = Field(alias="planHash")
     revision: int
@@ -265,6 +270,7 @@ class ExportSummary(View):
     export_id: str = Field(alias="exportId")
     batch_id: str
     state: ExportState
+    outcome: Outcome = Field(description="What became of it, as the export itself says it")
     plan_hash: str = Field(alias="planHash")
     revision: int
     test: bool

@@ -9,10 +9,13 @@ import httpx
 import pytest
 
 from pipeline import accounts
+from pipeline.console import pages
 from pipeline.console.session import COOKIE, sign_in, signed_in
 from pipeline.errors import InvalidApiKey
+from pipeline.states import NEEDS_PERSON, SubmissionState
 from tests import builders
 from tests.api.conftest import OTHER, Desk
+from tests.deliveries.test_outcomes import shape
 
 
 def browser(desk: Desk, *roles: str, account: str = builders.ACCOUNT) -> httpx.Client:
@@ -110,6 +113,61 @@ def test_a_list_is_filtered_by_state(desk: Desk) -> None:
     export_id = desk.execute(builders.plan())
     assert export_id in client.get("/console", params={"state": "accepted"}).text
     assert export_id not in client.get("/console", params={"state": "failed"}).text
+
+
+@pytest.mark.parametrize(
+    ("rung", "mark", "outcome"),
+    [
+        (SubmissionState.REJECTED, "bad", "rejected"),
+        (SubmissionState.FAILED, "bad", "undeliverable"),
+        (SubmissionState.DELIVERED, "bad", "overdue"),
+        (SubmissionState.DELIVERED, "busy", "with broker"),
+        (SubmissionState.RELEASED, "good", "released"),
+    ],
+)
+def test_what_became_of_an_export_is_shown_found_and_never_painted_green(
+    desk: Desk, rung: SubmissionState, mark: str, outcome: str
+) -> None:
+    client = browser(desk, "read")
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    overdue = outcome == "overdue"
+    shape(desk.runtime, export_id, rung=rung, overdue=overdue)
+
+    pill = f'<span class="pill {mark}">{outcome}</span>'
+    page = client.get(f"/console/exports/{export_id}").text
+    assert pill in page
+    assert pill in client.get("/console").text
+    assert ("<dt>Overdue since</dt>" in page, "2026-11-24 16:00:00 UTC" in page) == (overdue, overdue)
+    asked = outcome.replace(" ", "_")
+    for answer, found in (
+        (client.get("/console", params={"outcome": asked}).text, True),
+        (client.get("/console", params={"outcome": "held"}).text, False),
+        (client.get("/console", params={"outcome": [each.value for each in NEEDS_PERSON]}).text, mark == "bad"),
+        (desk.client().get("/api/exports", params={"outcome": asked}).text, True),
+        (desk.client().get("/api/exports", params={"outcome": ["held", "query"]}).text, False),
+    ):
+        assert (export_id in answer) is found
+    refused = desk.client().get("/api/exports?outcome=lost")
+    assert (refused.status_code, refused.json()["details"]["issues"][0]["path"]) == (400, "/query/outcome/0")
+
+
+def test_a_deadline_that_runs_is_on_the_page(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    due = datetime.fromisoformat(
+        desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]["deadline_at"]
+    )
+    page = browser(desk, "read").get(f"/console/exports/{export_id}").text
+    assert f"<dt>Deadline of the next answer</dt><dd>{due:%Y-%m-%d %H:%M:%S} UTC</dd>" in page
+
+
+def test_a_filter_by_outcome_goes_on_on_the_next_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_PAGE", 1)
+    for batch in ("one", "two"):
+        desk.execute(builders.plan(batch=batch))
+    page = browser(desk, "read").get("/console?outcome=in_progress&outcome=held").text
+    assert re.search(r'href="/console\?cursor=[^"&]+&amp;outcome=held&amp;outcome=in_progress"', page)
 
 
 def test_another_account_sees_nothing(desk: Desk) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import builders
+from tests.deliveries.endpoint import Endpoint, Script
 from tests.documents.invoice_samples import kinds_of
 from tests.servers import poll
 
@@ -47,7 +48,7 @@ def test_execute_shows_each_step_and_then_the_state(service: Commands, plan_file
 
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[0].startswith(
-        "✓ executed  batch-test_execute_shows_each_step_and_then_the_state  exp_"
+        "✓ executed, accepted  batch-test_execute_shows_each_step_and_then_the_state  exp_"
     )
     told = [line.split("s  ", 1)[1] for line in result.stderr.splitlines() if " s  " in line]
     assert told[0] == "· accepted"
@@ -56,7 +57,7 @@ def test_execute_shows_each_step_and_then_the_state(service: Commands, plan_file
     documents = len(kinds_of(builders.plan()["units"][0]))
     assert told[3].startswith(f"✓ {documents} documents rendered, ")
     assert told[4:6] == ["✓ customs package closed", "✓ handed off to br_sandbox"]
-    assert told[-1] == "✓ executed"
+    assert "✓ executed" in told
 
 
 def test_json_is_all_there_is_on_standard_output(executed: dict[str, Any]) -> None:
@@ -99,6 +100,49 @@ def test_waiting_in_vain_ends_with_its_own_code(service: Commands, plan_file: Pl
     result = service("execute", plan_file(), "--wait", "--timeout", "0")
     assert result.exit_code == 5
     assert "It goes on by itself." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("invoice", "code", "headline"),
+    [
+        ("P", 0, "· executed, with broker"),
+        ("R", 6, "✗ executed, rejected"),
+        ("Q", 6, "! executed, query"),
+    ],
+)
+def test_waiting_ends_with_the_code_of_what_is_known_of_the_customs_brokers_answer(
+    service: Commands, tmp_path: Path, invoice: str, code: int, headline: str
+) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(builders.plan(batch=f"batch-answered-{invoice}", invoice=f"{invoice}0")))
+
+    result = service("execute", str(path), "--wait", "--timeout", "60")
+
+    assert (result.exit_code, result.stdout.splitlines()[0].split("  ")[0]) == (code, headline), result.output
+    outcome = service.json("inspect", f"batch-answered-{invoice}")["outcome"]
+    assert headline.endswith(outcome.replace("_", " "))
+    listed = service.json("list", "--outcome", outcome)["items"]
+    assert f"batch-answered-{invoice}" in [each["batch_id"] for each in listed]
+    assert {each["outcome"] for each in listed} == {outcome}
+    waiting = service("list", "--needs-person", "--limit", "200")
+    assert (f"batch-answered-{invoice}" in waiting.stdout, waiting.exit_code) == (code == 6, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [(410, 6, "✗ executed, undeliverable"), (503, 5, "its handoff was not delivered in 8 s")],
+)
+def test_waiting_goes_on_until_the_handoff_is_delivered_or_given_up(
+    service: Commands, tmp_path: Path, status: int, code: int, said: str
+) -> None:
+    broker = f"br_answers_{status}"
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(builders.plan(batch=f"batch-{status}", invoice=f"N{status}", broker=broker)))
+    with Endpoint([Script(status=status)] * 9) as endpoint:
+        service.json("partners", "add", broker, "--account", builders.ACCOUNT, "--kind", "customs_broker",
+                     "--name", "Customs broker", "--webhook", endpoint.url, "--test", "--live")  # fmt: skip
+        result = service("execute", str(path), "--wait", "--timeout", "8")
+    assert (result.exit_code, said in result.output) == (code, True), result.output
 
 
 def test_unknown_export_is_not_found(service: Commands) -> None:

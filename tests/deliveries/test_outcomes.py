@@ -1,0 +1,168 @@
+"""The outcome of an export: one word that is the same in the list, by its filter and on the export itself."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import Session, col
+
+from pipeline import inspection
+from pipeline.inspection import Filter
+from pipeline.models import BrokerSubmission, Delivery, Export
+from pipeline.runtime import Runtime
+from pipeline.schemas.execution import ExportSummary
+from pipeline.states import DeliveryState, ExportState, Outcome, SubmissionState
+from tests import builders
+from tests.asked import asked_of, explained
+from tests.deliveries import exports
+from tests.deliveries.conftest import OpenRuntime
+
+LATE = datetime(2026, 11, 24, 16, 0, tzinfo=UTC)
+RUNGS = {
+    SubmissionState.PENDING: Outcome.WITH_BROKER,
+    SubmissionState.SENT: Outcome.WITH_BROKER,
+    SubmissionState.DELIVERED: Outcome.WITH_BROKER,
+    SubmissionState.RECEIVED: Outcome.WITH_BROKER,
+    SubmissionState.ACCEPTED: Outcome.ACCEPTED,
+    SubmissionState.REJECTED: Outcome.REJECTED,
+    SubmissionState.QUERY: Outcome.QUERY,
+    SubmissionState.FILED: Outcome.FILED,
+    SubmissionState.RELEASED: Outcome.RELEASED,
+    SubmissionState.HELD: Outcome.HELD,
+    SubmissionState.FAILED: Outcome.UNDELIVERABLE,
+}
+STATES = {
+    ExportState.ACCEPTED: Outcome.IN_PROGRESS,
+    ExportState.EXECUTING: Outcome.IN_PROGRESS,
+    ExportState.FAILED: Outcome.NEEDS_ATTENTION,
+    ExportState.CANCELLED: Outcome.CANCELLED,
+    ExportState.SUPERSEDED: Outcome.SUPERSEDED,
+}
+
+
+@pytest.fixture
+def runtime(opened: OpenRuntime, database_url: str) -> Runtime:
+    """The runtime on each database, with the partners of the builders' plans."""
+    runtime = opened(database_url=database_url)
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, "op_1", "operator")
+    return runtime
+
+
+def shape(
+    runtime: Runtime,
+    export_id: str,
+    state: ExportState = ExportState.EXECUTED,
+    rung: SubmissionState = SubmissionState.DELIVERED,
+    *,
+    overdue: bool = False,
+    dead: str | None = None,
+) -> None:
+    """Give the rows of an export that was handed off these states; `dead` is whose messages were given up."""
+    late = LATE if overdue else None
+    with runtime.db.write() as session:
+        session.execute(update(Export).where(col(Export.id) == export_id).values(state=state.value))
+        session.execute(
+            update(BrokerSubmission)
+            .where(col(BrokerSubmission.export_id) == export_id)
+            .values(state=rung.value, overdue_at=late, deadline_at=late)
+        )
+        here = update(Delivery).where(col(Delivery.export_id) == export_id)
+        session.execute(here.values(state=DeliveryState.DELIVERED.value))
+        if dead:
+            session.execute(here.where(col(Delivery.audience) == dead).values(state=DeliveryState.DEAD.value))
+
+
+def shown(runtime: Runtime, export_id: str) -> Outcome:
+    """Return the outcome of the export; the list, every filter of the list and the export itself agree on it."""
+    with runtime.db.read() as session:
+        said = inspection.read(session, builders.ACCOUNT, export_id).outcome
+        listed = {each.export_id: each.outcome for each in of(session)}
+        found = [outcome for outcome in Outcome if export_id in {each.export_id for each in of(session, outcome)}]
+    assert listed[export_id] is said
+    assert found == [said]
+    return said
+
+
+def of(session: Session, *outcomes: Outcome) -> list[ExportSummary]:
+    return inspection.listed(session, builders.ACCOUNT, Filter(outcomes=outcomes), cursor=None, limit=9).items
+
+
+def handed_off(runtime: Runtime, batch: str = builders.BATCH) -> str:
+    export = exports.ready(runtime, builders.plan(batch=batch, invoice=batch))
+    exports.hand_off(runtime, export)
+    return export.export_id
+
+
+def test_each_state_and_each_rung_has_its_outcome(runtime: Runtime) -> None:
+    handed_off(runtime, "another")
+    export_id = handed_off(runtime)
+    for state, outcome in STATES.items():
+        shape(runtime, export_id, state, SubmissionState.REJECTED, overdue=True, dead="warehouse")
+        assert shown(runtime, export_id) is outcome, state
+    for rung, outcome in RUNGS.items():
+        shape(runtime, export_id, rung=rung)
+        assert shown(runtime, export_id) is outcome, rung
+
+
+def test_an_answer_that_is_late_is_overdue_and_an_answer_that_needs_a_person_is_itself(runtime: Runtime) -> None:
+    export_id = handed_off(runtime)
+    for rung in (SubmissionState.PENDING, SubmissionState.DELIVERED, SubmissionState.ACCEPTED, SubmissionState.FILED):
+        shape(runtime, export_id, rung=rung, overdue=True)
+        assert shown(runtime, export_id) is Outcome.OVERDUE, rung
+    for rung in (SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD):
+        shape(runtime, export_id, rung=rung, overdue=True, dead="warehouse")
+        assert shown(runtime, export_id) is RUNGS[rung]
+
+
+def test_what_the_warehouse_did_not_get_is_undeliverable_and_a_copy_is_not(runtime: Runtime) -> None:
+    export_id = handed_off(runtime)
+    shape(runtime, export_id, rung=SubmissionState.RELEASED, dead="warehouse")
+    assert shown(runtime, export_id) is Outcome.UNDELIVERABLE
+    for audience in ("operator", "customs_broker"):
+        shape(runtime, export_id, rung=SubmissionState.RELEASED, dead=audience)
+        assert shown(runtime, export_id) is Outcome.RELEASED, audience
+
+
+def test_several_outcomes_are_found_at_once(runtime: Runtime) -> None:
+    rejected, held, released = (handed_off(runtime, batch) for batch in ("A", "B", "C"))
+    shape(runtime, rejected, rung=SubmissionState.REJECTED)
+    shape(runtime, held, rung=SubmissionState.HELD)
+    shape(runtime, released, rung=SubmissionState.RELEASED)
+    with runtime.db.read() as session:
+        found = of(session, Outcome.REJECTED, Outcome.HELD)
+    assert [each.export_id for each in found] == [held, rejected]
+
+
+@pytest.mark.parametrize(
+    ("rung", "said"),
+    [
+        (SubmissionState.PENDING, "overdue: the handoff to br_1 was not delivered by 2026-11-24 16:00:00 UTC"),
+        (SubmissionState.DELIVERED, "overdue: br_1 did not answer by 2026-11-24 16:00:00 UTC"),
+        (SubmissionState.FILED, "overdue: br_1 filed the entry, and customs did not release the goods by 2026-11-24"),
+    ],
+)
+def test_the_status_sentence_says_what_is_late_and_since_when(
+    runtime: Runtime, rung: SubmissionState, said: str
+) -> None:
+    export_id = handed_off(runtime)
+    shape(runtime, export_id, rung=rung, overdue=True)
+    with runtime.db.read() as session:
+        status = inspection.read(session, builders.ACCOUNT, export_id).status
+    assert said.replace("br_1", builders.BROKER) in status
+
+
+def test_a_list_is_one_statement_that_walks_its_index_whatever_it_is_filtered_by(runtime: Runtime) -> None:
+    handed_off(runtime)
+    for outcomes in ((), (Outcome.UNDELIVERABLE,), tuple(Outcome)):
+        wanted = Filter(outcomes=outcomes)
+        with asked_of(runtime.db) as asked, explained(runtime.db) as plans, runtime.db.read() as session:
+            inspection.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50)
+        assert len([each for each in asked if each.startswith("SELECT")]) == 1
+        assert [step for step in plans if re.match(r"SCAN|USE TEMP|.*Seq Scan|.*Sort", step)] == []
+        for index in ("ix_exports_account_id_id", "ix_deliveries_dead"):
+            assert any(index in step for step in plans), plans
