@@ -14,6 +14,7 @@ from sqlmodel import col, select
 from pipeline import breaker, tenancy
 from pipeline.api.lately import Lately
 from pipeline.errors import DatabaseBusy
+from pipeline.inspection import SET_ASIDE
 from pipeline.models import BrokerSubmission, Delivery, Export, PartnerChannel, Step
 from pipeline.runtime import Runtime
 from pipeline.states import StepState
@@ -55,8 +56,8 @@ class Work(Collector):
                 for value, count in session.execute(select(state, func.count()).group_by(col(state))).all():
                     family.add_metric([value], count)
                 families.append(family)
-            aside = session.scalar(select(func.count()).select_from(Export).where(col(Export.quarantined)))
-            families.append(GaugeMetricFamily("exports_quarantined", "Exports that broke what worked on them", aside))
+            aside = session.scalar(select(func.count()).select_from(Export).where(SET_ASIDE))
+            families.append(GaugeMetricFamily("exports_quarantined", "Exports that are quarantined now", aside))
             put_off = select(func.count()).select_from(Step)
             put_off = put_off.where(col(Step.state) == StepState.OWED.value, col(Step.error).is_not(None))
             families.append(

@@ -8,7 +8,7 @@ from pipeline import rendering
 from pipeline.errors import RendererCrashed
 from pipeline.execution import Wake, advance
 from tests import builders
-from tests.api.conftest import Desk, Open
+from tests.api.conftest import Desk, Open, execution
 from tests.api.test_console import browser
 from tests.servers import poll
 
@@ -55,6 +55,37 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: 
     desk.run(broken)
     assert client.get(f"/api/exports/{broken}").json()["state"] == "executed"
     poll(lambda: "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text, 30, "it counts as set aside")
+
+
+def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up, replaced = desk.execute(builders.plan(batch="given_up")), desk.execute(builders.plan())
+    client, looker = desk.client(), browser(desk, "read")
+
+    def render(_: object) -> None:
+        raise RendererCrashed(REASON)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rendering, "render_documents", render)
+        for export_id in (given_up, replaced):
+            for step in ("record_packages", "render_documents"):
+                advance(desk.runtime, export_id, 1, step)
+    assert "exports_quarantined 2.0" in desk.bearing(None).get("/metrics").text
+
+    assert client.post(f"/api/exports/{given_up}/cancel").status_code == 200
+    amended = client.post(f"/api/exports/{replaced}/amend", json=execution(builders.plan(invoice="INV-2")))
+    assert amended.status_code == 202, amended.text
+
+    poll(lambda: "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text, 30, "one counts as set aside")
+    assert client.get("/api/exports?quarantined=true").json()["items"] == []
+    found = {each["exportId"]: each for each in client.get("/api/exports?quarantined=false").json()["items"]}
+    for export_id, outcome in ((given_up, "cancelled"), (replaced, "superseded")):
+        assert (found[export_id]["outcome"], found[export_id]["quarantined"]) == (outcome, False)
+        view = client.get(f"/api/exports/{export_id}").json()
+        assert (view["outcome"], view["quarantined"]) == (outcome, False)
+        assert ">quarantined<" not in looker.get(f"/console/exports/{export_id}").text
+    assert '<span class="pill failed">quarantined</span>' not in looker.get("/console").text
 
 
 def test_value_that_is_neither_true_nor_false_is_refused_by_name(desk: Desk) -> None:
