@@ -90,7 +90,7 @@ class NewExport:
     document: str
 
     def write(self, session: Session, caller: Caller, answer: Answer) -> None:
-        """Write it, and the answer; raises UnknownPartner."""
+        """Write it, and the answer; raises UnknownPartner and PartnerNotLive."""
         rows = self.rows
         check_partners(session, caller, self.read.plan)
         rows.export.plan_id, _ = keep(session, caller, self.read, self.document)

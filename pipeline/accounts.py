@@ -87,8 +87,16 @@ class Caller:
         if not any(self.may(role) for role in roles):
             raise InsufficientRole(
                 f"this call needs a key with the role {' or '.join(roles)};"
-                f" this key has {', '.join(sorted(self.roles)) or 'none'}"
+                f" this key has {', '.join(sorted(self.roles)) or 'none'}. {self.to_get(roles[0])}"
             )
+
+    def to_get(self, role: str) -> str:
+        """Return how a key with the role is made."""
+        partner_id = role.removeprefix("partner:")
+        command = f"exports keys create --account {self.account_id} --role {role}"
+        if partner_id != role:
+            command = f"exports keys create --account {self.account_id} --partner {partner_id}"
+        return f"Make one: `{command}{' --test' if self.test else ''}`"
 
 
 @dataclass(frozen=True)

@@ -280,9 +280,15 @@ class PlanNotExecutable(Refused):
 
 
 class UnknownPartner(Refused):
-    """The plan names a broker or warehouse that is not registered, or is paused."""
+    """The plan names a broker or warehouse that is not registered, or that this key must not reach."""
 
     code, status, title = "UNKNOWN_PARTNER", 422, "A partner is not registered"
+
+
+class PartnerNotLive(Refused):
+    """The plan names a broker or warehouse that is registered, and is not live: a draft, in testing, verified or paused."""
+
+    code, status, title = "PARTNER_NOT_LIVE", 422, "A partner is not live"
 
 
 class RateLimited(Refused):

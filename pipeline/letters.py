@@ -276,7 +276,7 @@ def _dead(message: DeliveryDead, page: tuple[str, str]) -> Content:
         ],
         asked=[
             "Find out with the partner why it was not taken, or give the partner another channel.",
-            f"Then send it again: POST {message.resend}, or on the command line: exports deliveries resend {message.delivery_id}",
+            f"Then send it again: POST {message.resend}, or on the command line: `exports deliveries resend {message.delivery_id}`",
         ],
         page=page,
     )

@@ -109,7 +109,9 @@ def may_read(caller: Caller, broker_id: str, missing: str) -> None:
         return
     if caller.partner_ids:
         raise NotFound(missing)
-    raise InsufficientRole(f"this call needs a key with the role {READ}, or the role of the partner it was handed to")
+    raise InsufficientRole(
+        f"this call needs a key with the role {READ}, or the role of the partner it was handed to. {caller.to_get(READ)}"
+    )
 
 
 def for_key(settings: Settings, caller: Caller, row: Artifact, now: datetime) -> DocumentLink:

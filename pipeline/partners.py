@@ -39,11 +39,27 @@ _EMPTIED = frozenset({"artifactTypes", "profile"})
 #: What to do so that live exports reach a partner, by where it stands.
 TO_BE_LIVE: Final[Mapping[PartnerState, str]] = {
     PartnerState.DRAFT: "run its connection test, and activate it once that has passed",
-    PartnerState.TESTING: "mend what its last connection test says, test it again, and activate it",
+    PartnerState.TESTING: "correct what its last connection test says, test it again, and activate it",
     PartnerState.VERIFIED: "activate it first",
     PartnerState.LIVE: "there is nothing to do",
     PartnerState.PAUSED: "resume it first",
 }
+
+_TEST: Final = "`exports partners test {partner} --account {account}`"
+_ACTIVATE: Final = "`exports partners activate {partner} --account {account}`"
+_RESUME: Final = "`exports partners resume {partner} --account {account}`"
+_TO_BE_LIVE_BY: Final[Mapping[PartnerState, str]] = {
+    PartnerState.DRAFT: f": {_TEST}, then {_ACTIVATE}",
+    PartnerState.TESTING: f": {_TEST}, then {_ACTIVATE}",
+    PartnerState.VERIFIED: f": {_ACTIVATE}",
+    PartnerState.LIVE: "",
+    PartnerState.PAUSED: f": {_RESUME}",
+}
+
+
+def to_be_live(account_id: str, partner_id: str, state: PartnerState) -> str:
+    """Return what makes a partner in this state live, with the commands that do it."""
+    return TO_BE_LIVE[state] + _TO_BE_LIVE_BY[state].format(partner=partner_id, account=account_id)
 
 
 def create(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: bool = False) -> CreatedPartner:
@@ -164,7 +180,9 @@ def activate(runtime: Runtime, account_id: str, partner_id: str, *, test_only: b
     with runtime.db.write() as session:
         row = _locked(session, account_id, partner_id, test_only=test_only)
         if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.VERIFIED):
-            raise InvalidState(f"{partner_id} is {row.state}; {TO_BE_LIVE[PartnerState(row.state)]}")
+            raise InvalidState(
+                f"{partner_id} is {row.state}; {to_be_live(account_id, partner_id, PartnerState(row.state))}"
+            )
         session.expire_all()
         return view(session, account_id, partner_id)
 

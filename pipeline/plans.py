@@ -24,6 +24,7 @@ from pipeline.errors import (
     InvalidAccountScope,
     InvalidState,
     NotFound,
+    PartnerNotLive,
     PlanExpired,
     PlanHashMismatch,
     PlanNotApproved,
@@ -33,7 +34,7 @@ from pipeline.errors import (
 from pipeline.ids import new_id
 from pipeline.keeping import PURGED
 from pipeline.models import Export, Partner, PlanSnapshot, Waiver
-from pipeline.partners import TO_BE_LIVE
+from pipeline.partners import to_be_live
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest, PreflightReport
 from pipeline.schemas.plan import Plan
@@ -140,8 +141,8 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
     with runtime.db.read() as session:
         try:
             check_partners(session, caller, read.plan)
-        except UnknownPartner as unknown:
-            refused.append(_refusal("A01", unknown))
+        except (UnknownPartner, PartnerNotLive) as unreached:
+            refused.append(_refusal("A01", unreached))
         executed = executed_export(session, caller, read.plan.batch_id)
         if executed is not None and executed.plan_hash != read.plan_hash:
             refused.append(_refusal("A03", executed_otherwise(executed)))
@@ -326,7 +327,7 @@ def check_approval(plan: Plan, now: datetime) -> None:
 
 
 def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
-    """Raise UnknownPartner where the plan names a partner that this caller cannot reach."""
+    """Raise UnknownPartner or PartnerNotLive where the plan names a partner that this caller cannot reach."""
     wanted = (
         ("customs_broker", plan.broker.id, "/plan/broker/id"),
         ("warehouse", plan.warehouse.id, "/plan/warehouse/id"),
@@ -346,7 +347,8 @@ def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
         # What is marked test may be tried out before it is live.
         tried_out = caller.mode == "test" and partner.test and state is not PartnerState.PAUSED
         if state is not PartnerState.LIVE and not tried_out:
-            raise UnknownPartner(f"the {noun} {partner_id} is {state}; {TO_BE_LIVE[state]}", field=field)
+            remedy = to_be_live(caller.account_id, partner_id, state)
+            raise PartnerNotLive(f"the {noun} {partner_id} is {state}; {remedy}", field=field)
         if caller.mode == "test" and not partner.test:
             raise UnknownPartner(
                 f"the {noun} {partner_id} is live and a test key must not reach it; name one that is marked test",

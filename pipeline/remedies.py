@@ -43,7 +43,7 @@ _BY_CHANNEL: Final[Mapping[str, str]] = {
 }
 
 
-def remedy(partner_id: str, channel: str, status: str | None) -> str:
+def remedy(account_id: str, partner_id: str, channel: str, status: str | None) -> str:
     """Return what to do before the message is sent again, as one sentence."""
     known = (
         _BY_OURSELVES.get(status or "")
@@ -51,7 +51,8 @@ def remedy(partner_id: str, channel: str, status: str | None) -> str:
         or _BY_CHANNEL.get(channel)
         or _of_http(channel, status)
     )
-    return known or f"run the connection test, which says what to mend: exports partners test {partner_id}"
+    test = f"`exports partners test {partner_id} --account {account_id}`"
+    return known or f"run the connection test, which says what to correct: {test}"
 
 
 def _of_http(channel: str, status: str | None) -> str | None:

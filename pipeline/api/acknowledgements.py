@@ -63,7 +63,8 @@ def _allowed(runtime: Runtime, submission_id: str, caller: Caller) -> str:
     if submission.account_id != caller.account_id:
         raise NotFound(f"there is no broker submission {submission_id}")
     if submission.partner_id not in caller.partner_ids and not caller.may(OPERATE):
-        raise InsufficientRole(f"answering this needs a key with the role partner:{submission.partner_id} or operate")
+        role = f"partner:{submission.partner_id}"
+        raise InsufficientRole(f"answering this needs a key with the role {role} or operate. {caller.to_get(role)}")
     if caller.test and not _is_test(runtime, submission.export_id):
         raise InsufficientRole("this is of a live export; answer it with a live key")
     return caller.key_id

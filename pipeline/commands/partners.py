@@ -103,8 +103,8 @@ def add(
         out().print(f"  a queue of its own is bound with {escape(made.queue_binding)}", soft_wrap=True)
     aside().print("[dim]  Give the secret to the partner now: it is not shown again.[/]")
     if made.state == PartnerState.DRAFT:
-        named = f"{escape(made.id)} --account {escape(account)}"
-        aside().print(f"[dim]  It is a draft: `exports partners test {named}`, then `activate`.[/]", soft_wrap=True)
+        steps = partners.to_be_live(account, made.id, made.state)
+        aside().print(f"[dim]  It is a draft; {escape(steps)}.[/]", soft_wrap=True)
 
 
 def _files(address: str, host_keys: list[str], credential: Path | None) -> SftpWay:

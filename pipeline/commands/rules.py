@@ -282,7 +282,9 @@ def _code(text: str) -> str:
         remedy = "Lists name some provisions by their last digits: all ten are needed to decide."
         raise Failure(f"{text} is no tariff number of ten digits", code=ExitCode.USAGE, remedy=remedy)
     if code[:2] not in CHAPTERS:
-        remedy = "Give the number of the goods themselves; `exports rules show` tells of headings of chapter 99."
+        remedy = (
+            "Give the number of the goods themselves; `exports rules show HEADING` tells of headings of chapter 99."
+        )
         raise Failure(f"there are no goods of chapter {code[:2]}", code=ExitCode.USAGE, remedy=remedy)
     return code
 

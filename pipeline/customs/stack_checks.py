@@ -246,7 +246,8 @@ class _Checked:
                 severity=loud,
                 pointer=f"{self.pointer}/chapter99",
                 message=f"Line {self.line.line_ref}: {where} {sentence.format(named)}.",
-                remedy="Add the heading, or one that the rules allow instead; `exports rules why` shows them all.",
+                remedy="Add the heading, or one that the rules allow instead;"
+                f" `exports rules why {self.line.hts_code} --origin {self.facts.origin}` shows them all.",
                 source="; ".join(dict.fromkeys(cited for _, cited in found_ones)),
             )
 

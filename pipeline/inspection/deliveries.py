@@ -97,7 +97,7 @@ def view(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
 def _remedy(row: Delivery, tries: Sequence[Attempt]) -> str | None:
     if row.error is None or not tries:
         return None
-    return remedy(row.partner_id, row.channel, tries[0].status)
+    return remedy(row.account_id, row.partner_id, row.channel, tries[0].status)
 
 
 def _views(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -30,6 +31,13 @@ class ExecuteRequest(Closed):
         pattern=r"^[\x21-\x7e]+$",
         description="The Idempotency-Key header wins over it",
     )
+
+    @staticmethod
+    def mistaken(body: Mapping[str, Any]) -> str | None:
+        """Return what to say of a body that is a plan without the request around it; None of any other."""
+        if "plan" in body or "units" not in body:
+            return None
+        return 'is a plan itself; send it inside a request: {"accountId": ..., "batchId": ..., "plan": {...}}'
 
 
 class View(BaseModel):

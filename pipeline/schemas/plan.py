@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date as calendar_date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -373,6 +374,13 @@ class Plan(Closed):
     broker: PartnerRef
     ruleset: RulesetRef
     units: list[Unit] = Field(min_length=1, max_length=MAX_UNITS)
+
+    @staticmethod
+    def mistaken(body: Mapping[str, Any]) -> str | None:
+        """Return what to say of a body that is a request with a plan inside; None of any other."""
+        if "units" in body or not isinstance(body.get("plan"), dict):
+            return None
+        return "is a request with a plan inside; send the object in its member plan alone"
 
 
 def as_json(model: BaseModel) -> dict[str, Any]:

@@ -80,6 +80,9 @@ def parse(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
     try:
         parsed = Parsed(_fitted(raw, model, values), tree)
     except ValidationError as error:
+        mistaken = getattr(model, "mistaken", None)
+        if mistaken is not None and (said := mistaken(tree)) is not None:
+            raise failed([Issue(path="", message=said, code="mistaken")]) from None
         raise refusal(error, tree) from None
     if has_zero_character(raw):
         message = "holds a zero character, which no text may; leave it out"
@@ -183,7 +186,7 @@ def refusal(error: ValidationError, body: Any) -> ValidationFailed:
 def failed(issues: Sequence[Issue]) -> ValidationFailed:
     """Return the refusal that lists `issues`."""
     first = issues[0]
-    more = f" and {len(issues) - 1} more" if len(issues) > 1 else ""
+    more = f" (the first of {len(issues)} issues)" if len(issues) > 1 else ""
     shown = [issue.model_dump() for issue in issues[:_MAX_ISSUES]]
     left_out = {"issuesLeftOut": len(issues) - _MAX_ISSUES} if len(issues) > _MAX_ISSUES else {}
     return ValidationFailed(

@@ -87,7 +87,7 @@ def test_invalid_fields_are_all_named_with_their_remedies(desk: Desk) -> None:
             "code": "string_pattern_mismatch",
         },
     ]
-    assert body["message"] == "/plan/units/0/invoice/relatedParties must be true or false and 3 more"
+    assert body["message"] == "/plan/units/0/invoice/relatedParties must be true or false (the first of 4 issues)"
     assert desk.rows() == before
 
 
@@ -114,7 +114,10 @@ def test_a_key_without_the_role_is_told_which_one_it_needs(desk: Desk) -> None:
     before = desk.rows()
     response = desk.client("read").post("/api/exports/execute", json=execution(PLAN))
     body = refused(response, 403, "INSUFFICIENT_ROLE")
-    assert body["message"] == "this call needs a key with the role execute; this key has read"
+    assert body["message"] == (
+        "this call needs a key with the role execute; this key has read."
+        f" Make one: `exports keys create --account {builders.ACCOUNT} --role execute`"
+    )
     assert desk.rows() == before
 
 
@@ -265,6 +268,42 @@ def _first_pointer(plan: builders.Json, desk: Desk) -> str:
     return next(str(each["pointer"]) for each in report["findings"] if each["severity"] == "block")
 
 
+def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_told_apart(desk: Desk) -> None:
+    before = desk.rows()
+    client = desk.client()
+    for address in ("/api/exports/execute", "/api/exports/exp_1/amend"):
+        body = refused(client.post(address, json=PLAN), 400, "VALIDATION_ERROR", "")
+        assert body["message"] == (
+            'the body is a plan itself; send it inside a request: {"accountId": ..., "batchId": ..., "plan": {...}}'
+        )
+        assert len(body["details"]["issues"]) == 1
+    for address in ("/api/exports/plans", "/api/exports/preflight"):
+        body = refused(client.post(address, json=execution(PLAN)), 400, "VALIDATION_ERROR", "")
+        assert body["message"] == "the body is a request with a plan inside; send the object in its member plan alone"
+    assert desk.rows() == before
+
+
+@pytest.mark.parametrize("state", ["draft", "testing", "verified"])
+def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_way_on(desk: Desk, state: str) -> None:
+    before = desk.rows()
+    with desk.runtime.db.write() as session:
+        session.execute(update(Partner).where(col(Partner.id) == builders.BROKER).values(state=state))
+    client = desk.client()
+    body = refused(
+        client.post("/api/exports/execute", json=execution(PLAN)), 422, "PARTNER_NOT_LIVE", "/plan/broker/id"
+    )
+    assert body["message"].startswith(f"the customs broker {builders.BROKER} is {state}; ")
+    assert f"`exports partners activate {builders.BROKER} --account {builders.ACCOUNT}`" in body["message"]
+    (finding,) = [
+        each for each in client.post("/api/exports/preflight", json=PLAN).json()["findings"] if each["rule"] == "A01"
+    ]
+    assert (finding["pointer"], finding["message"]) == (
+        "/broker/id",
+        f"The customs broker {builders.BROKER} is {state}.",
+    )
+    assert desk.rows() == before
+
+
 def test_partners_must_be_registered_live_and_of_the_keys_mode(desk: Desk) -> None:
     before = desk.rows()
     client = desk.client()
@@ -274,7 +313,8 @@ def test_partners_must_be_registered_live_and_of_the_keys_mode(desk: Desk) -> No
     refused(client.post("/api/exports/execute", json=swapped), 422, "UNKNOWN_PARTNER", "/plan/warehouse/id")
     with desk.runtime.db.write() as session:
         session.execute(update(Partner).where(col(Partner.id) == "wh_demo").values(state="paused"))
-    refused(client.post("/api/exports/execute", json=execution(PLAN)), 422, "UNKNOWN_PARTNER", "/plan/warehouse/id")
+    paused = client.post("/api/exports/execute", json=execution(PLAN))
+    refused(paused, 422, "PARTNER_NOT_LIVE", "/plan/warehouse/id")
     test = desk.client(mode="test")
     refused(test.post("/api/exports/execute", json=execution(PLAN)), 422, "UNKNOWN_PARTNER", "/plan/broker/id")
     assert desk.rows() == before

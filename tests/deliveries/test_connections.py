@@ -16,7 +16,7 @@ from pipeline import connections, delivery, partners, plans, signing
 from pipeline.accounts import Caller
 from pipeline.channels import inbox
 from pipeline.channels.webhook import check_signature
-from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, UnknownPartner
+from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, PartnerNotLive
 from pipeline.models import ConnectionTest, Partner
 from pipeline.receivers.endpoint import Came, Receiver
 from pipeline.runtime import Runtime
@@ -34,6 +34,10 @@ from tests.servers import LOOPBACK
 
 Start = Callable[..., Receiver]
 NAME = "wh_new"
+ACTIVATE = (
+    " `exports partners test wh_new --account acc_demo`, then `exports partners activate wh_new --account acc_demo`"
+)
+RESUME = "is paused; resume it first: `exports partners resume wh_new --account acc_demo`"
 MODES: tuple[Literal["live", "test"], ...] = ("live", "test")
 
 
@@ -97,7 +101,7 @@ def test_one_way_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_s
         ("queue", True, "test event"),
         ("webhook", False, "signed event"),
     ]
-    with pytest.raises(InvalidState, match="is testing; mend what its last connection test says"):
+    with pytest.raises(InvalidState, match="is testing; correct what its last connection test says"):
         partners.activate(runtime, builders.ACCOUNT, NAME)
 
 
@@ -304,11 +308,19 @@ def test_a_partner_that_is_not_is_not_found(runtime: Runtime) -> None:
 @pytest.mark.parametrize(
     ("stands", "live", "test"),
     [
-        ("draft", "is draft; run its connection test, and activate it once that has passed", None),
-        ("testing", "is testing; mend what its last connection test says, test it again, and activate it", None),
-        ("verified", "is verified; activate it first", None),
+        (
+            "draft",
+            "is draft; run its connection test, and activate it once that has passed:" + ACTIVATE,
+            None,
+        ),
+        (
+            "testing",
+            "is testing; correct what its last connection test says, test it again, and activate it:" + ACTIVATE,
+            None,
+        ),
+        ("verified", "is verified; activate it first: `exports partners activate wh_new --account acc_demo`", None),
         ("live", None, None),
-        ("paused", "is paused; resume it first", "is paused; resume it first"),
+        ("paused", RESUME, RESUME),
     ],
 )
 def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_test(
@@ -327,7 +339,7 @@ def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_tes
             if said is None:
                 plans.check_partners(session, caller, plan)
                 continue
-            with pytest.raises(UnknownPartner) as refused:
+            with pytest.raises(PartnerNotLive) as refused:
                 plans.check_partners(session, caller, plan)
         assert (refused.value.message, refused.value.field) == (f"the warehouse {NAME} {said}", "/plan/warehouse/id")
 
