@@ -24,6 +24,7 @@ _BY_STATUS: Final[Mapping[str, Mapping[str, str]]] = {
     "sftp": {
         "HostKeyNotVerifiable": "ask the partner for its host key; if the new one is theirs, pin it in the partner's channel",
         "PermissionDenied": "ask the partner for user and credential, and set the partner's channel again",
+        "NoSftpSession": "ask the partner to look into the log of its server: chroot folder, subsystem sftp",
         "SFTPNoSpaceOnFilesystem": "ask the partner to make room on its server",
         "SFTPQuotaExceeded": "ask the partner to make room on its server",
         "SFTPPermissionDenied": "ask the partner for all rights in out/",

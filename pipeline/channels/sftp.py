@@ -10,7 +10,7 @@ from asyncssh import SFTPClient
 from config.settings import Settings
 from pipeline.channels.answer_files import DONE, INBOX, REFUSED, AnswerFolder
 from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target
-from pipeline.channels.ssh import Server, Visit, named, server_of
+from pipeline.channels.ssh import NO_SESSION, Server, Visit, named, server_of
 from pipeline.channels.stages import Stage, StageFailed, run
 from pipeline.channels.upload import OUTBOX, ensure_folder, put, taken, write_whole
 from pipeline.errors import ChannelRefused, ChannelUnavailable
@@ -51,6 +51,11 @@ class SftpChannel:
 
 CHANNEL: Final[Opens] = SftpChannel
 
+_NO_SESSION: Final = (
+    "ask the partner to look into the log of its server; the usual causes are owner and mode of the chroot folder,"
+    " and a subsystem sftp that is not configured"
+)
+
 
 def _failing(found: str, remedy: str) -> Callable[[], str]:
     def fail() -> str:
@@ -88,7 +93,7 @@ class _Trial:
                 return stage()
             except (ChannelUnavailable, ChannelRefused) as error:
                 said = f"; it says: {error.answer}" if error.answer else ""
-                raise StageFailed(f"{error}{said}", remedy) from error
+                raise StageFailed(f"{error}{said}", _NO_SESSION if error.status == NO_SESSION else remedy) from error
 
         return make
 

@@ -27,6 +27,9 @@ T = TypeVar("T")
 DEFAULT_PORT: Final = 22
 _FAREWELL_SECONDS: Final = 1.0
 
+#: The status of a visit whose credential was right and that got no session all the same.
+NO_SESSION: Final = "NoSftpSession"
+
 
 @dataclass(frozen=True)
 class Server:
@@ -193,7 +196,15 @@ class Visit:
                 "ask the partner, and pin the new key if it is theirs",
                 status="HostKeyNotVerifiable",
             ) from error
-        return await self._connection.start_sftp_client()
+        try:
+            return await self._connection.start_sftp_client()
+        except asyncssh.Error as error:
+            # The credential was right. A server that refuses a chroot folder ends the session just here.
+            raise ChannelUnavailable(
+                "signed in, but the server gave no sftp session: its log says why (chroot, subsystem)",
+                status=NO_SESSION,
+                answer=excerpt(error.reason.encode()),
+            ) from error
 
     def _host_key_algorithms(self) -> list[str]:
         # Those of the pinned keys first, so that a server with keys of several kinds shows the one that is pinned.

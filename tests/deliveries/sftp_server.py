@@ -30,6 +30,7 @@ class Faults:
     read: Fault | None = None
     write_seconds: float = 0
     dies_at_write: int | None = None
+    session: str | None = None  # as it starts: sessions are `refused`, or the connection `dropped` after each sign-in
     lies: bool = False  # it keeps other bytes than it was sent
     names: list[bytes] = field(default_factory=list)  # what it lists besides what there is
 
@@ -90,6 +91,13 @@ class SftpServer:
         outer = self
 
         class Door(asyncssh.SSHServer):
+            def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+                self._connection = conn
+
+            def auth_completed(self) -> None:
+                if outer.faults.session == "dropped":
+                    self._connection.abort()
+
             def begin_auth(self, username: str) -> bool:
                 return True
 
@@ -114,7 +122,7 @@ class SftpServer:
             0,
             server_factory=Door,
             server_host_keys=[self.host_key],
-            sftp_factory=lambda channel: _Files(channel, self),
+            sftp_factory=None if self.faults.session == "refused" else lambda channel: _Files(channel, self),
         )
         self.port = self._acceptor.get_port()
 

@@ -14,6 +14,8 @@ from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Target
 from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.stages import Stage
+from pipeline.errors import ChannelUnavailable
+from pipeline.remedies import remedy
 from tests.deliveries.sftp_server import SftpServer
 
 STAGES = (
@@ -112,6 +114,27 @@ def test_each_stage_can_fail_ends_the_test_and_says_what_to_do(
     assert [each.passed for each in stages] == [True] * (len(stages) - 1) + [False]
     assert stages[-1].remedy
     assert stages[-1].found
+
+
+@pytest.mark.parametrize("fault", ["refused", "dropped"])
+def test_a_server_that_gives_no_session_after_the_sign_in_is_not_called_a_wrong_credential(
+    tmp_path: Path, fault: str
+) -> None:
+    server = SftpServer(tmp_path)
+    server.faults.session = fault
+    with server:
+        stage = trial(server.target())[-1]
+        with pytest.raises(ChannelUnavailable) as caught:
+            list(SftpChannel(Settings(allow_private_destinations=True)).send([MESSAGE], server.target()))
+    assert (stage.name, stage.passed, server.sign_ins) == ("sign in", False, 2)
+    assert stage.found.startswith(
+        "signed in, but the server gave no sftp session: its log says why (chroot, subsystem)"
+    )
+    assert "chroot" in (stage.remedy or "")
+    assert "credential" not in (stage.remedy or "")
+    assert caught.value.status == "NoSftpSession"
+    assert "chroot" in remedy("acc_1", "br_1", "sftp", caught.value.status)
+    assert server.files() == {}
 
 
 def test_a_private_address_ends_the_test_at_its_first_stage(server: SftpServer) -> None:
