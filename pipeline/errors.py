@@ -268,7 +268,7 @@ class PlanNotExecutable(Refused):
         blocking = [finding for finding in findings if finding.severity == "block"]
         number = sum(each.findings for each in rules if each.severity == "block") or len(blocking)
         first = blocking[0]
-        more = f" and {number - 1} more" if number > 1 else ""
+        more = f" (the first of {number} findings that block)" if number > 1 else ""
         super().__init__(
             f"{first.message}{more}",
             field=first.pointer,

@@ -175,5 +175,5 @@ def test_all_that_blocks_is_listed_and_more_warnings_than_anybody_reads_are_coun
     body = response.json()
     assert body["errorCode"] == "PLAN_NOT_EXECUTABLE"
     assert body["details"]["findings"] == report["findings"]
-    assert body["message"].endswith(f" and {blocking - 1} more")
+    assert body["message"].endswith(f" (the first of {blocking} findings that block)")
     assert body["details"]["rules"] == report["rules"]
