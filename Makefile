@@ -48,8 +48,9 @@ coverage: setup ## Run the same with a count of the lines they reach; twice as s
 system: setup ## Run the tests of the whole: its processes on every stack, and through every fault; half an hour
 	$(VENV)/bin/pytest $(SYSTEM)
 
-kits: ## Install what the Node.js consumer kit needs, with npm (its tests are skipped without, unless CI is set)
+kits: ## Install what the tests in Node.js need, with npm (they are skipped without, unless CI is set)
 	cd examples/consumers/node && npm ci --ignore-scripts
+	cd tests/contracts/javascript && npm ci --ignore-scripts
 
 lint: setup ## Check format, lint, types and import contracts
 	$(VENV)/bin/ruff format --check .
@@ -93,7 +94,7 @@ ci: ## Run all that must pass before a change lands (installs servers with apt w
 	.ci/run
 
 clean: ## Remove what the targets above made
-	rm -rf examples/consumers/node/node_modules .venv .venv-* .uv .semgrep sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf examples/consumers/node/node_modules tests/contracts/javascript/node_modules .venv .venv-* .uv .semgrep sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)

@@ -63,7 +63,7 @@ MetalCountry = Annotated[
 Currency = Annotated[str, AfterValidator(currency), Field(min_length=3, max_length=3, description="ISO 4217")]
 HtsCode = Annotated[str, Field(pattern=r"^[0-9]{10}$", description="HTSUS, 10 digits without dots")]
 Email = Annotated[
-    str, Field(max_length=254, pattern=r"^[^\s@,;<>\"]+@[^\s@,;<>\"]+\.[^\s@,;<>\".]+$"), AfterValidator(printable)
+    str, Field(max_length=254, pattern=r'^[^\s@,;<>"]+@[^\s@,;<>"]+\.[^\s@,;<>".]+$'), AfterValidator(printable)
 ]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 AccountId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
