@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
+from celery.loaders.app import AppLoader
 from celery.signals import setup_logging
 
 from config.logs import configure_logs
 from config.queues import celery_options
 from config.settings import get_settings
 
-app = Celery("exports", include=["tasks.exports", "tasks.deliveries", "tasks.intake", "tasks.upkeep"])
+
+class _OwnModules(AppLoader):  # type: ignore[misc]
+    """Imports our modules; Celery's own looks first in the folder that the process was started in, which may have a tasks.py."""
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
+        return self.import_module(module, package=package)
+
+
+app = Celery(
+    "exports", loader=_OwnModules, include=["tasks.exports", "tasks.deliveries", "tasks.intake", "tasks.upkeep"]
+)
 app.conf.update(celery_options(get_settings()))
 # Celery's current app is one a thread; the embedded worker's thread, too, must publish through this one.
 app.set_default()

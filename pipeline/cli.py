@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import Any, Final
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -13,6 +16,9 @@ from typer.main import get_group
 _COMMANDS: Final = {
     "demo": "demo",
     "serve": "server",
+    "web": "roles",
+    "worker": "roles",
+    "intake": "roles",
     "migrate": "server",
     "doctor": "server",
     "execute": "exports",
@@ -85,11 +91,24 @@ app = typer.Typer(
 )
 
 
+def _print_version(*, asked: bool) -> None:
+    if asked:
+        typer.echo(f"exports {version('exports')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _exports() -> None:
+def _exports(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
     """Make an approved export plan real: packages, customs documents, handoff and messages, exactly once."""
 
 
 def main() -> None:
     """Run the command line."""
+    # First, before anything of ours is imported: PYTHONPATH may name a folder that has a `config` or `tasks` of its own.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     app()

@@ -104,7 +104,7 @@ def plans(now: datetime) -> list[ExamplePlan]:
         plan["batchId"] = f"{plan['batchId']}.{now:%y%m%d%H%M%S}"
         found.append(ExamplePlan(name, plan))
     if not found:
-        raise DemoFailed(f"there are no example plans in {examples.PLANS}; run the demo from a copy of the repository")
+        raise DemoFailed(f"there are no example plans in {examples.PLANS}; install the service again")
     return found
 
 

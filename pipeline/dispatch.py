@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -16,6 +17,7 @@ from celery.worker import WorkController, state
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
+from config import queues
 from config.celery import app
 from config.queues import ANSWER_SECONDS, WAKE_UPS
 from pipeline import stopping
@@ -27,6 +29,15 @@ from pipeline.polling import Inquiry
 log = structlog.get_logger(__name__)
 
 _PATIENCE: Final = {"timeout": ANSWER_SECONDS, "confirm_timeout": ANSWER_SECONDS}
+
+#: role -> the options of its Celery worker.
+WORKERS: Final[Mapping[str, Sequence[str]]] = {
+    "worker": ("-P", "solo", "-Q", f"{queues.STEPS},{queues.DOCUMENTS}"),
+    # Apart from the steps, and sixteen at once: a slow partner holds up nothing else.
+    "deliveries": ("-P", "threads", "-c", "16", "-Q", queues.DELIVERIES),
+}
+#: Workers agree through the database, not with each other.
+_ALONE: Final = ("--without-heartbeat", "--without-mingle", "--without-gossip")
 
 #: Everything that says "the message broker did not take it"; the sweep owes what was not sent.
 UNSENT: Final = (OperationalError, CeleryOperationalError, ConnectionError, TimeoutError, OSError)
@@ -188,6 +199,15 @@ class Publisher:
             except Exception:
                 # A thread that ends here would silence every later launch.
                 log.exception("publisher_raised")
+
+
+def run_worker(role: str, options: Sequence[str] = ()) -> None:
+    """Run a Celery worker of the role, one of WORKERS, until it is told to end; `options` are Celery's and come last."""
+    from celery.bin.celery import celery  # noqa: PLC0415 - a second of imports that no other process needs
+
+    name = f"{role}-{os.getpid()}@%h"
+    arguments = ["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_ALONE, *options]
+    celery(arguments, prog_name="celery", auto_envvar_prefix="CELERY")
 
 
 class EmbeddedWorker:

@@ -11,7 +11,9 @@ from typing import Any, Final
 from config.settings import HOME
 from pipeline.errors import NotFound
 
-PLANS: Final = HOME / "examples" / "plans"
+_INSTALLED: Final = HOME / "templates" / "plans" / "examples"
+#: Where the plans lie: the wheel keeps them beside the templates.
+PLANS: Final = _INSTALLED if _INSTALLED.is_dir() else HOME / "examples" / "plans"
 #: One plan with a comment on every part.
 COMMENTED: Final = HOME / "templates" / "plans" / "plan.jsonc"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
 import uvicorn
 
+from config.settings import HOME
 from pipeline import web
 from pipeline.dispatch import EmbeddedWorker, Publisher
 from pipeline.errors import ExportsError
@@ -19,9 +21,19 @@ from pipeline.runtime import Runtime
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 1.5
 
+#: How uvicorn serves the API as a process of its own.
+WEB_OPTIONS: Final = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "5")
+
 
 class NotServing(ExportsError):
     """The API did not begin to answer, or the worker to work."""
+
+
+def run_web(host: str, port: int, options: Sequence[str] = ()) -> None:
+    """Serve the API until the process is told to end; `options` are uvicorn's and come after our own."""
+    # Without the folder uvicorn would look for modules where it was started first.
+    listening = ("--app-dir", str(HOME), "--host", host, "--port", str(port))
+    uvicorn.main(["--factory", *listening, *WEB_OPTIONS, *options, "pipeline.web:app"], prog_name="exports web")
 
 
 def listen(host: str, port: int) -> socket.socket:

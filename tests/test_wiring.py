@@ -20,6 +20,7 @@ from config import queues
 from config.celery import app
 from config.settings import Settings
 from pipeline import states
+from pipeline.dispatch import WORKERS
 from pipeline.execution import SPECS, STEPS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,10 +98,10 @@ def procfile() -> dict[str, list[str]]:
 
 
 def consumed() -> set[str]:
-    """The queues that some process of the Procfile names after -Q, or that the intake consumes."""
+    """The queues that a worker of the Procfile names after -Q."""
     found: set[str] = set()
-    for command in procfile().values():
-        for option, value in pairwise(command):
+    for _, role, *_ in procfile().values():
+        for option, value in pairwise(WORKERS.get(role, ())):
             if option in {"-Q", "--queues"}:
                 found |= set(value.split(","))
     assert found, "no process of the Procfile consumes anything"

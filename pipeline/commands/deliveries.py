@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.narration import counted
+from pipeline.commands.roles import run_worker
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.schemas.messages import MessageType
@@ -17,7 +18,20 @@ from pipeline.schemas.reading import said
 from pipeline.schemas.replays import ReplayRequest
 from pipeline.states import DeliveryState
 
-app = typer.Typer(no_args_is_help=True, help="The messages to partners, each with its tries.")
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True)
+@reported
+def deliveries(
+    context: typer.Context,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", min=1, help="Messages that the process sends at once.")
+    ] = None,
+) -> None:
+    """Show the messages to partners and send them again; without a command, run the process that sends them."""
+    if context.invoked_subcommand is None:
+        run_worker("deliveries", [] if concurrency is None else ["-c", str(concurrency)])
 
 
 @app.command("list")

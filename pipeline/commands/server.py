@@ -24,11 +24,7 @@ from pipeline.runtime import ensure_own_credentials, process_runtime
 app = typer.Typer()
 
 #: What an external message broker needs beside `exports serve`: the processes of the Procfile.
-WORKERS = (
-    "celery -A config.celery worker -P solo -Q exports.steps,exports.documents",
-    "celery -A config.celery worker -P threads -Q exports.deliveries",
-    "python -m tasks.intake",
-)
+WORKERS = ("exports worker", "exports deliveries", "exports intake")
 
 
 @app.command()

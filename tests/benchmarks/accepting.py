@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from functools import partial
 from itertools import count
 from typing import Final
 
+from pipeline.serving import WEB_OPTIONS
 from tests import builders
-from tests.acceptance.programs import Program, procfile
+from tests.acceptance.programs import Program
 from tests.benchmarks.figures import Figure, compare
 from tests.benchmarks.floor import PATH
 from tests.benchmarks.places import EMBEDDED, Places, bearer
@@ -85,7 +87,9 @@ def measure(places: Places, name: str, *, rounds: int, seconds: float) -> list[F
         "HOST": LOOPBACK,
         "PORT": str(port),
     }
-    command = procfile()["web"].replace("pipeline.web:app", "tests.benchmarks.floor:app")
+    command = shlex.join(
+        ["uvicorn", "--factory", "tests.benchmarks.floor:app", "--host", LOOPBACK, "--port", str(port), *WEB_OPTIONS]
+    )
     api = Program("api", command, environment, places.room())
     api.start()
     try:

@@ -1,7 +1,7 @@
 """The chain as it is built, and what it is measured against: every step a hop of its own, and either without documents.
 
 A build is picked by the environment, for the worker as for whoever launches. It changes the table of the steps in its
-own process alone: what runs is the same `advance` over the same tables.
+own process alone: what runs is the same `advance` over the same tables. Run as a module it is the `exports` command of the build.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import Any, Final
 
 from celery import chain
 
-from config.celery import app
-from pipeline import dispatch, execution
+from pipeline import cli, dispatch, execution
 from pipeline.events import NewEvent
 
-__all__ = ["HOPS", "VARIABLE", "WITHOUT_DOCUMENTS", "app", "launch"]
+__all__ = ["HOPS", "VARIABLE", "WITHOUT_DOCUMENTS", "launch"]
 
 VARIABLE: Final = "EXPORTS_BENCHMARK_BUILD"
 HOPS: Final = "hops"
@@ -45,3 +44,6 @@ for _name, _spec in execution.SPECS.items():
     if WITHOUT_DOCUMENTS in _BUILD and _name == "render_documents":
         _spec = replace(_spec, prepare=None, write=_no_documents)
     execution.SPECS[_name] = _spec
+
+if __name__ == "__main__":
+    cli.main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
@@ -62,7 +63,7 @@ def _chain(running: ExitStack, places: Places, name: str, exports: int, build: s
 def _start_workers(running: ExitStack, places: Places, stack: Stack, build: str) -> None:
     commands = procfile()
     for worker in WORKERS:
-        command = commands[worker].replace("config.celery", "tests.benchmarks.builds")
+        command = commands[worker].replace("exports", f"{sys.executable} -m tests.benchmarks.builds", 1)
         program = Program(worker, command, {**stack.environment, VARIABLE: build}, places.room())
         program.start()
         running.callback(program.stop)

@@ -13,7 +13,6 @@ import gc
 import importlib
 import json
 import os
-import runpy
 import select
 import shlex
 import shutil
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline import cli
 from pipeline.customs.reference import load_rules
 from tests.faults import telltale
 from tests.servers import poll
@@ -33,13 +33,6 @@ from tests.servers import poll
 ROOT: Final = Path(__file__).resolve().parents[2]
 _DEATHSIG: Final = 1  # PR_SET_PDEATHSIG
 _LOOK_SECONDS: Final = 0.02
-
-#: What the console scripts of these names call.
-PROGRAMS: Final = {
-    "celery": ("celery.__main__", "main"),
-    "uvicorn": ("uvicorn.main", "main"),
-    "exports": ("pipeline.cli", "main"),
-}
 
 #: What takes long to import and reads no settings: those are a child's own.
 LIBRARIES: Final = """
@@ -90,7 +83,7 @@ class Nursery:
         self._folder = folder
 
     def fork(self, command: str, environment: Mapping[str, str], cwd: Path, log: Path) -> Child:
-        """Start a command of the Procfile, or `exports ...`, in a process group of its own."""
+        """Start an `exports` command, such as those of the Procfile, in a process group of its own."""
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
         asked = {"argv": shlex.split(command), "environment": dict(environment), "cwd": str(cwd), "log": str(log)}
@@ -188,15 +181,8 @@ def _become(asked: Mapping[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(asked["environment"])
     os.chdir(asked["cwd"])
-    program, *rest = asked["argv"]
     sys.argv = asked["argv"]
-    if program == "python":
-        _, module = rest
-        sys.argv = [module]
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    else:
-        module, function = PROGRAMS[program]
-        getattr(importlib.import_module(module), function)()
+    cli.main()
 
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import re
 import secrets
 import sqlite3
 import time
@@ -51,9 +49,6 @@ HASTE: Final[Mapping[str, str]] = {
     "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true",
 }
 
-_numbers = itertools.count(1)
-_VARIABLE: Final = re.compile(r"\$\{(\w+):-[^}]*\}")
-
 
 class Program:
     """One process of the service; its log goes on from start to start."""
@@ -79,8 +74,7 @@ class Program:
     def start_again(self) -> None:
         """Start it as it was started before."""
         environment = {**self._site.environment, **self._changes}
-        command = _VARIABLE.sub(lambda match: environment[match[1]], self.command).replace("$$", str(next(_numbers)))
-        self.child, self.told = self.nursery.fork(command, environment, self._site.folder, self.log_file), False
+        self.child, self.told = self.nursery.fork(self.command, environment, self._site.folder, self.log_file), False
         self.sessions.append(self.child.pid)
 
     @property
@@ -176,14 +170,14 @@ class Site:
             **{f"EXPORTS_{name.upper()}": value for name, value in changes.items()},
         }
         commands = procfile()
-        everything = commands["worker"].replace(f"{queues.STEPS},{queues.DOCUMENTS}", ",".join(queues.WAKE_UPS))
+        everything = f"{commands['worker']} -Q {','.join(queues.WAKE_UPS)}"
         self.programs = {
             "serve": Program(self, "serve", f"exports serve --port {self.port}"),
             "web": Program(self, "web", commands["web"]),
             "worker": Program(self, "worker", everything),
             "worker-2": Program(self, "worker-2", everything),
             "worker-3": Program(self, "worker-3", everything),
-            "prefork": Program(self, "prefork", everything.replace("-P solo", "-P prefork -c 2")),
+            "prefork": Program(self, "prefork", everything + " -P prefork -c 2"),
             # As they are in earnest: one makes the steps, and of those that tell partners each has sixteen threads.
             "steps": Program(self, "steps", commands["worker"]),
             "deliveries": Program(self, "deliveries", commands["deliveries"]),

@@ -15,6 +15,7 @@ from typing import Final
 
 import pytest
 
+from config import queues
 from pipeline import accounts, inspection, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
@@ -82,8 +83,9 @@ def workers(stack: Stack, folder: Path, *, takes_poison: bool, **settings: str) 
         module = poison.__name__ if takes_poison else "pipeline.cli"
         command = f'{sys.executable} -c "from pipeline.cli import main; import {module}; main()" serve --port 0'
         return [Program("serve", command, environment, folder)]
-    app = poison.__name__ if takes_poison else "config.celery"
-    command = procfile()["worker"].replace("config.celery", app).replace("-Q ", "-Q exports.deliveries,")
+    command = f"{procfile()['worker']} -Q {','.join(queues.WAKE_UPS)}"
+    if takes_poison:
+        command = command.replace("exports", f"{sys.executable} -m {poison.__name__}", 1)
     return [Program(f"worker-{number}", command, environment, folder) for number in (1, 2)]
 
 

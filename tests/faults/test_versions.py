@@ -104,7 +104,7 @@ def test_upgrade_of_one_process_after_another(apart: Site, newer: Nursery, tmp_p
         one.settle(olds)
 
         # Both, and each takes what comes.
-        web = beside(site, newer, "web", site["web"].command.replace("${PORT:-8000}", str(port)))
+        web = beside(site, newer, "web", f"{site['web'].command} --port {port}")
         url = f"http://{LOOPBACK}:{port}"
         poll(lambda: answers(url), START_SECONDS, f"the newer API did not start\n{web.log()}")
         worker = beside(site, newer, "worker", site["worker"].command)

@@ -172,10 +172,10 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     site = Site(stack, folder, parent, message_broker=message_broker, database=database, **UNHURRIED)
     end.callback(site.close)
     port = free_port()
-    command = procfile()["web"].replace("${PORT:-8000}", str(port))
+    command = f"{procfile()['web']} --port {port}"
     site.programs[SPARED[1]] = Program(site, SPARED[1], command)
     site.programs[WORKER].nursery = elsewhen
-    site.programs[POOL].command = site.programs["steps"].command.replace("-P solo", "-P prefork -c 2")
+    site.programs[POOL].command = site.programs["steps"].command + " -P prefork -c 2"
     site.start(API, SPARED[1], WORKER, SPARED[0], POOL, DELIVERIES)
     return site
 
