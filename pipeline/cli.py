@@ -15,6 +15,7 @@ from typer.main import get_group
 #: command -> module of pipeline.commands
 _COMMANDS: Final = {
     "demo": "demo",
+    "init": "init",
     "serve": "server",
     "web": "roles",
     "worker": "roles",

@@ -111,6 +111,7 @@ _FOUND: Final = {
 def migrate(as_json: Json = False) -> None:
     """Bring the database to this version's tables; repeating it changes nothing."""
     settings = get_settings()
+    ensure_own_credentials(settings)  # no process would start on the database that is made here
     database = Database(settings.database_url, timeout_seconds=settings.database_timeout_seconds)
     try:
         before = migrations.upgrade(database)
