@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 FENCE: Final = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 #: What is another one in every run: ids, instants, addresses, digests of files and of documents that hold such.
@@ -38,6 +40,11 @@ class Box:
     text: str
     line: int
 
+    @property
+    def commands(self) -> str:
+        """What is typed: the text, without the prompts of a console."""
+        return re.sub(r"^\$ ", "", self.text, flags=re.MULTILINE) if self.language == "console" else self.text
+
 
 def boxes(page: str) -> list[Box]:
     """Return the boxes of a page in their order; every fence of it must be one."""
@@ -57,10 +64,12 @@ def boxes(page: str) -> list[Box]:
 class Follower:
     """Somebody who does what a page says, box by box, in one folder: what a shell exports, the next box finds."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, path: str | None = None) -> None:
+        """The programs of this environment are found first, unless another `path` is given."""
         self._folder = folder
         self._environment = {"HOME": str(folder), "LANG": "C.UTF-8", **environment}
-        self._environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        ours = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        self._environment["PATH"] = ours if path is None else path
         self._exported = folder / "exported.sh"
         self._exported.touch()
         self._running: list[subprocess.Popen[bytes]] = []
@@ -72,7 +81,7 @@ class Follower:
             script.write_text(box.text, encoding="utf-8")
             command = f". {self._exported}\nexec python {script}"
         else:
-            command = f". {self._exported}\n{box.text}\nexport -p > {self._exported}"
+            command = f". {self._exported}\n{box.commands}\nexport -p > {self._exported}"
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self._folder,
@@ -91,7 +100,7 @@ class Follower:
         output = self._folder / f"box_{box.line}.log"
         with output.open("wb") as log:
             process = subprocess.Popen(
-                ["bash", "-euo", "pipefail", "-c", f". {self._exported}\n{box.text}"],
+                ["bash", "-euo", "pipefail", "-c", f". {self._exported}\n{box.commands}"],
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -101,6 +110,17 @@ class Follower:
             )
         self._running.append(process)
         return output
+
+    def stop(self, seconds: float) -> None:
+        """Tell what keeps running to end, and return once all of it has ended; fails if some of it has not in time."""
+        for process in self._running:
+            programs = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, signal.SIGTERM)
+            _, alive = psutil.wait_procs(programs, seconds)
+            for each in alive:
+                each.kill()
+            assert alive == []
+            process.wait(seconds)
 
     def end(self) -> None:
         """End what keeps running."""
