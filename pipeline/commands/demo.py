@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -172,9 +174,16 @@ def _tell_messages(console: Console, messages: Sequence[Received], file: Path) -
 
 def _tell_what_next(console: Console, home: Path, seconds: float) -> None:
     console.print(f"\n[green]✓[/] done in {seconds:.1f} s")
-    console.print("  again             make demo")
-    console.print("  leave it serving  .venv/bin/exports demo --serve")
+    console.print("  batch ids         end in the time of the run: each run makes exports of its own")
+    console.print(f"  again             {escape(_called())} demo", soft_wrap=True)
+    console.print(f"  leave it serving  {escape(_called())} demo --serve", soft_wrap=True)
     console.print(f"  its log           {escape(str(home / 'demo.log'))}", soft_wrap=True)
+
+
+def _called() -> str:
+    """Return how this command was called, so that it can be called again."""
+    called = Path(sys.argv[0])
+    return "exports" if called.name != "exports" or shutil.which("exports") == str(called) else str(called)
 
 
 def _summary(

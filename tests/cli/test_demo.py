@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,9 @@ def test_demo_plays_three_plans_and_the_next_one_tells_it_step_by_step(tmp_path:
     assert output.count("✓ executed") >= 6
     assert "customs broker  accepted" in output
     assert "exports.package.recorded.v1, such as" in output
+    called = Path(sys.executable).with_name("exports")
+    assert f"  again             {called} demo\n" in output
+    assert "batch ids         end in the time of the run" in output
 
 
 def test_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
