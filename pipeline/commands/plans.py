@@ -10,7 +10,7 @@ import typer
 
 from pipeline import examples
 from pipeline.commands.planfile import without_comments
-from pipeline.commands.screen import Json, print_json, reported
+from pipeline.commands.screen import ExitCode, Failure, Json, print_json, reported
 from pipeline.db import utc_now
 
 app = typer.Typer(no_args_is_help=True, help="Export plans.")
@@ -42,6 +42,19 @@ def new(
         print_json(json.loads(without_comments(text)))
     else:
         typer.echo(text, nl=not text.endswith("\n"))
+
+
+@app.command()
+@reported
+def example(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One of: " + ", ".join(examples.names()) + ".")],
+    _as_json: Json = False,
+) -> None:
+    """Print an example plan of the demo's account, dated so that its goods cross the border from tomorrow on."""
+    if name not in examples.names():
+        known = ", ".join(examples.names())
+        raise Failure(f"there is no example plan {name}", code=ExitCode.NOT_FOUND, remedy=f"Name one of: {known}.")
+    print_json(examples.plan(name, utc_now().date()))
 
 
 def _filled(text: str, field: str, value: str | None) -> str:

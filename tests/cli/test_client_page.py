@@ -27,15 +27,8 @@ def test_every_snippet_runs_one_after_another(
     for name, value in {**service.environment, "OLD_SECRET": old, "NEW_SECRET": new}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "examples" / "plans"
-    folder.mkdir(parents=True)
-    plan = json.loads((ROOT / "examples" / "plans" / "cookware.json").read_text())
-    plan["batchId"] = "batch_of_the_client_page"
-    for unit in plan["units"]:
-        for package in unit["packages"]:
-            # The label of another test's export may be in use.
-            package["sscc"] = None
-    (folder / "cookware.json").write_text(json.dumps(plan))
+    plan = json.loads(service("plans", "example", "cookware").stdout) | {"batchId": "batch_of_the_client_page"}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
     space: dict[str, Any] = {}
     for snippet in SNIPPETS:
         exec(compile(snippet, "docs/client.md", "exec"), space)  # noqa: S102 - our own page

@@ -16,10 +16,12 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from config.settings import Settings
+from pipeline import examples
 from pipeline.cli import app
 from pipeline.commands.configuration import HIDDEN
 from pipeline.commands.server import WORKERS
 from pipeline.customs.ruleset import ruleset
+from pipeline.db import utc_now
 from pipeline.schemas.plan import Plan
 from tests.cli.conftest import Commands, exports
 
@@ -317,6 +319,15 @@ def test_partner_is_registered_with_its_channels(commands: Commands) -> None:
 def test_example_plan_is_a_plan_with_and_without_comments(commands: Commands) -> None:
     Plan.model_validate(commands.json("plans", "new"))
     assert commands("plans", "new").stdout.lstrip().startswith("//")
+
+
+def test_example_plans_are_printed_as_of_today(commands: Commands) -> None:
+    for name in examples.names():
+        printed = Plan.model_validate_json(commands("plans", "example", name).stdout)
+        assert printed.units[0].entry.export_date > utc_now().date(), name
+    unknown = commands("plans", "example", "cookwear")
+    assert (unknown.exit_code, unknown.stdout) == (3, "")
+    assert "Name one of: cookware" in unknown.stderr
 
 
 @pytest.mark.parametrize(
