@@ -263,7 +263,8 @@ def test_what_the_rules_allow_is_left_alone(allowed: str) -> None:
     ("ruleset_id", "as_of", "severity"),
     [
         ("us-ca-2026-04-06", "2026-04-06", "warn"),
-        ("us-ca-2026-10-07", "2026-10-06", "warn"),
+        ("us-ca-2026-10-07", "2026-10-07", "warn"),
+        ("us-ca-2026-11-27", "2026-10-06", "warn"),
         ("of-my-own", "2026-10-07", "warn"),
         ("us-ca-2027-01-01", "2027-01-01", "warn"),
     ],
