@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -119,6 +119,8 @@ class Database:
     def __init__(self, url: str, *, pool: int = 10, timeout_seconds: float = 10, clock: Clock = utc_now) -> None:
         self.url = _with_driver(make_url(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        #: The settings that every transaction asks PostgreSQL for; SQLite has none.
+        self.asked = {} if self.is_sqlite else _asked(timeout_seconds)
         self._timeout_seconds = timeout_seconds
         # SQLite takes one writer at a time, and PostgreSQL is given so many connections. Who queues for them queues here: the
         # busy loop of the one is not fair, and the pool of the other has one and the same patience for everybody.
@@ -127,7 +129,7 @@ class Database:
         self.engine = (
             _sqlite(self.url, timeout_seconds, clock)
             if self.is_sqlite
-            else _postgresql(self.url, pool, timeout_seconds)
+            else _postgresql(self.url, pool, timeout_seconds, self.asked)
         )
         self._reading = self.engine.execution_options(reads=True)
         self._writing = self.engine.execution_options(writes=True)
@@ -238,15 +240,21 @@ def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
     return engine
 
 
-def _postgresql(url: URL, pool: int, timeout_seconds: float) -> Engine:
-    milliseconds, lock_seconds = int(timeout_seconds * 1000), timeout_seconds / 2
-    options = {
-        "timezone": "UTC",
+def _asked(timeout_seconds: float) -> Mapping[str, str]:
+    """Return the settings that every transaction on PostgreSQL begins with, as `pg_settings` writes them."""
+    milliseconds = int(timeout_seconds * 1000)
+    return {
+        "TimeZone": "UTC",
         "synchronous_commit": "on",
-        "lock_timeout": int(lock_seconds * 1000),
-        "statement_timeout": milliseconds * 3,
-        "idle_in_transaction_session_timeout": milliseconds * 3,
+        "lock_timeout": str(milliseconds // 2),
+        "statement_timeout": str(milliseconds * 3),
+        "idle_in_transaction_session_timeout": str(milliseconds * 3),
     }
+
+
+def _postgresql(url: URL, pool: int, timeout_seconds: float, asked: Mapping[str, str]) -> Engine:
+    milliseconds, lock_seconds = int(timeout_seconds * 1000), timeout_seconds / 2
+    settings = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in asked.items())
     engine = create_engine(
         url,
         pool_size=pool,
@@ -262,22 +270,32 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float) -> Engine:
             "keepalives_interval": max(1, int(timeout_seconds / 4)),
             "keepalives_count": 4,
             "tcp_user_timeout": milliseconds * 3,
-            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         },
     )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
-        # We say BEGIN ourselves here, too: whose rows the transaction sees is said in the same message, and costs no other.
+        # We say BEGIN ourselves here, too. The same message says whose rows the transaction sees and what bounds it, and
+        # costs no other. Nothing may be set for the session: a pooler of transactions refuses options at the start of a
+        # connection, and gives the next transaction another connection.
         connection.autocommit = True
+        if is_pooled(connection):
+            # Another transaction may get a connection on which this statement was never prepared, or another was by its name.
+            connection.prepare_threshold = None
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         # A reader sees one snapshot, as any transaction on SQLite does; by default each query would have one of its own.
         begin = "BEGIN ISOLATION LEVEL REPEATABLE READ" if connection.get_execution_options().get("reads") else "BEGIN"
-        connection.exec_driver_sql(begin + _seeing(tenancy.whose()) + _waiting(lock_seconds))
+        connection.exec_driver_sql(begin + settings + _seeing(tenancy.whose()) + _waiting(lock_seconds))
 
     return engine
+
+
+def is_pooled(connection: Any) -> bool:
+    """Tell whether a connection of psycopg leads to a pooler: to clients it names a process that is not the server's."""
+    (process,) = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return bool(process != connection.info.backend_pid)
 
 
 @lru_cache(maxsize=4096)

@@ -17,7 +17,7 @@ from pipeline import migrations, signing
 from pipeline.channels import inbox
 from pipeline.channels.email import EmailChannel
 from pipeline.customs.reference import load_rules
-from pipeline.db import Database, database_now, translated, utc_now
+from pipeline.db import Database, database_now, is_pooled, translated, utc_now
 from pipeline.documents import fonts
 from pipeline.documents.renderer import Renderer
 from pipeline.errors import ExportsError, RulesInvalid
@@ -81,6 +81,22 @@ def _database(settings: Settings) -> str:
             return f"SQLite {version}, {database.url.database}"
         version = str(session.scalar(text("show server_version"))).split(" ", 1)[0]
         return f"PostgreSQL {version}, {database.url.host}/{database.url.database}"
+
+
+def _database_settings(settings: Settings) -> str:
+    with _opened(settings) as database, database.read() as session:
+        if database.is_sqlite:
+            return "SQLite keeps its own"
+        asked = {**database.asked, "transaction_isolation": "repeatable read"}
+        rows = session.execute(
+            text("select name, setting from pg_settings where name = any(:names)"), {"names": list(asked)}
+        )
+        in_force = {row.name: row.setting for row in rows}
+        pooled = is_pooled(session.connection().connection.driver_connection)
+    if lost := [name for name in asked if in_force.get(name) != asked[name]]:
+        found = ", ".join(f"{name} is {in_force.get(name)} and should be {asked[name]}" for name in lost)
+        raise Ailing(f"in a transaction, {found}")
+    return f"{len(asked)} hold in each transaction, {'through a pooler' if pooled else 'without a pooler'}"
 
 
 def _migrations(settings: Settings) -> str:
@@ -211,6 +227,11 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         _database,
         "Check DATABASE_URL: the address, the password, and that the server runs or the folder may be written.",
     ),
+    (
+        "database settings",
+        _database_settings,
+        "Let the pooler give a transaction one connection from BEGIN to COMMIT, and pass each SET LOCAL on to it.",
+    ),
     ("migrations", _migrations, "Run `exports migrate`; `exports serve` does it by itself on SQLite."),
     ("walls between accounts", _walls, "Run `exports migrate` as the role that owns the tables."),
     (
@@ -244,6 +265,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     ("clock", _clock, "Set this machine's clock by NTP: signatures carry its time."),
 )
 NEEDS: Final[Mapping[str, str]] = {
+    "database settings": "database",
     "migrations": "database",
     "walls between accounts": "database",
     "partner secrets": "migrations",

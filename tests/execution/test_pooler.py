@@ -1,0 +1,255 @@
+"""The service behind a pooler of transactions, PgBouncer with its default settings: each promise to a transaction holds."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import event, func, select, text, update
+from sqlmodel import SQLModel, col
+
+from config.settings import Settings
+from pipeline import accounts, doctor, migrations, tenancy
+from pipeline.claims import claim
+from pipeline.db import Database
+from pipeline.errors import DatabaseBusy
+from pipeline.execution import NOTIFY, SPECS, owed_again
+from pipeline.migrations import Standing, walls
+from pipeline.models import Account, Export, Package, Step
+from tests import builders
+from tests.conftest import OWNER, OwnServer
+from tests.execution.conftest import House
+from tests.execution.revisions import amended, executed, packages
+from tests.pooler import PgBouncer
+from tests.servers import PostgreSQL
+
+pytestmark = pytest.mark.servers
+
+IN_FORCE = text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)")
+
+
+@pytest.fixture
+def pooled_url(pgbouncer_server: PgBouncer, postgres_server: PostgreSQL, postgres_template: str) -> str:
+    """A migrated, empty database, by way of the pooler; its owner is no superuser."""
+    return pgbouncer_server.through(postgres_server.fresh_url(postgres_template, owner=OWNER))
+
+
+@pytest.fixture
+def pooled(make_house: Callable[[str], House], pooled_url: str) -> House:
+    """A house that reaches its database by way of the pooler."""
+    return make_house(pooled_url)
+
+
+def settings_of(url: str) -> Settings:
+    return Settings.model_validate({"database_url": url, "artifacts_url": "memory:"})
+
+
+def in_force(database: Database) -> dict[str, str]:
+    with database.read() as session:
+        rows = session.execute(IN_FORCE, {"names": list(database.asked)})
+        return {row.name: row.setting for row in rows}
+
+
+def together(work: Callable[[int], None], threads: int = 8) -> None:
+    """Do the work in so many threads at once, and raise what one of them raised."""
+    barrier = threading.Barrier(threads)
+
+    def begin(number: int) -> None:
+        barrier.wait()
+        work(number)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(begin, range(threads)))
+
+
+def test_migrations_run_through_the_pooler(pgbouncer_server: PgBouncer, postgres_server: PostgreSQL) -> None:
+    database = Database(pgbouncer_server.through(postgres_server.fresh_url(owner=OWNER)))
+    assert migrations.upgrade(database) is Standing.BEHIND
+    assert migrations.standing(database) is Standing.CURRENT
+    with database.engine.connect() as connection:
+        assert (walls.missing(connection), walls.passes_through(connection)) == ([], False)
+    database.dispose()
+
+
+def test_settings_hold_in_each_transaction_on_whatever_connection(pooled_url: str) -> None:
+    database = Database(pooled_url, timeout_seconds=8)
+    assert database.asked == {
+        "TimeZone": "UTC",
+        "synchronous_commit": "on",
+        "lock_timeout": "4000",
+        "statement_timeout": "24000",
+        "idle_in_transaction_session_timeout": "24000",
+    }
+
+    def look(_: int) -> None:
+        for _ in range(10):
+            assert in_force(database) == database.asked
+
+    together(look)
+    with database.engine.connect() as connection:
+        raw: Any = connection.connection.driver_connection
+        left = dict(raw.execute("SELECT name, setting FROM pg_settings WHERE name LIKE '%_timeout'").fetchall())
+    assert {left[name] for name in database.asked if name.endswith("_timeout")} == {"0"}, "nothing is left of them"
+    database.dispose()
+
+
+def test_waits_are_bounded_through_the_pooler(pooled_url: str) -> None:
+    first, second = Database(pooled_url), Database(pooled_url, timeout_seconds=0.4)
+    with first.write() as session:
+        session.add(Account(id=builders.ACCOUNT, name="Maple Goods Ltd"))
+    with first.write() as holder:
+        holder.execute(update(Account).values(name="held"))
+        with pytest.raises(DatabaseBusy, match="LockNotAvailable"), second.write() as late:
+            late.execute(update(Account).values(name="late"))
+    with pytest.raises(DatabaseBusy, match="QueryCanceled"), second.read() as slow:
+        slow.execute(text("SELECT pg_sleep(600)"))
+    with first.read() as session:
+        assert session.scalars(select(col(Account.name))).all() == ["held"]
+    for database in (first, second):
+        database.dispose()
+
+
+def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections(pooled: House) -> None:
+    """One that its predecessor on a connection left the account to would see rows of another."""
+    others = [f"acc_{number}" for number in range(7)]
+    for other in others:
+        accounts.create_account(pooled.runtime, other, "Another Ltd")
+    pooled.accept()
+    seen = {builders.ACCOUNT: 1} | dict.fromkeys(others, 0)
+
+    def look(number: int) -> None:
+        account = [builders.ACCOUNT, *others][number]
+        for _ in range(25):
+            with tenancy.acting_for(account), pooled.runtime.db.read() as session:
+                assert session.scalars(select(col(Account.id))).all() == [account]
+                assert session.scalar(select(func.count()).select_from(Export)) == seen[account]
+
+    together(look)
+    with tenancy.acting_for(tenancy.NOBODY), pooled.runtime.db.read() as session:
+        for table in SQLModel.metadata.tables.values():
+            assert session.scalar(select(func.count()).select_from(table)) == 0, table.name
+
+
+def test_many_workers_at_once_execute_an_export_once(pooled: House) -> None:
+    export_id = pooled.accept(builders.plan(units=4)).export_id
+    did: list[tuple[int, str]] = []
+
+    def work(_: int) -> None:
+        for unit_no in (1, 2, 3, 4):
+            for name in ("record_packages", "attach_customs", "render_documents", "close_unit"):
+                did.extend((unit_no, step) for step in pooled.step(export_id, unit_no, name))
+        for name in ("hand_off", *NOTIFY):
+            did.extend((0, step) for step in pooled.step(export_id, 0, name))
+
+    together(work)
+    for name in ("hand_off", *NOTIFY):
+        pooled.step(export_id, 0, name)
+    assert pooled.state(export_id) == "executed"
+    assert [step for step, count in Counter(did).items() if count > 1] == []
+    assert pooled.count(Package) == 8
+    assert Counter(pooled.events(export_id))["EXPORT_EXECUTED"] == 1
+
+
+def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(pooled: House) -> None:
+    export_id = pooled.accept(builders.plan(units=20)).export_id
+    won: list[int] = []
+
+    def race(_: int) -> None:
+        won.extend(
+            unit_no
+            for unit_no in range(1, 21)
+            if claim(pooled.runtime, export_id, unit_no, "record_packages", begins=True, among=SPECS) is not None
+        )
+
+    together(race)
+    assert sorted(won) == [*range(1, 21)]
+
+
+def test_what_stalled_is_found_by_one_of_the_sweeps_and_amended_later(pooled: House) -> None:
+    export_id = pooled.accept(builders.plan(units=3)).export_id
+    with pooled.runtime.db.write() as session:
+        session.execute(update(Step).where(col(Step.due_at).is_not(None)).values(due_at=pooled.clock()))
+    found: list[tuple[str, int, str | None]] = []
+    together(lambda _: found.extend((w.export_id, w.unit_no, w.step) for w in owed_again(pooled.runtime)))
+    assert sorted(found) == [(export_id, unit_no, "record_packages") for unit_no in (1, 2, 3)]
+    other = executed(pooled, builders.plan(batch="batch_2"))
+    new = amended(pooled, other, builders.plan(batch="batch_2", lines=4)).export_id
+    pooled.step(new, 1, "record_packages")
+    assert packages(pooled, new).keys() == packages(pooled, other).keys()
+
+
+def test_statements_are_prepared_only_where_no_pooler_takes_them_elsewhere(
+    own_server: OwnServer, postgres_server: PostgreSQL
+) -> None:
+    """A pooler that knows nothing of them leads a transaction to a connection where nobody prepared its statement."""
+    pooler = own_server(PgBouncer, postgres_server, max_prepared_statements=0)
+    url = postgres_server.fresh_url(owner=OWNER)
+    direct, pooled = Database(url), Database(pooler.through(url))
+
+    def ask(number: int) -> None:
+        for round_ in range(40):
+            with pooled.write() as session:
+                asked = text("SELECT CAST(:number AS integer), pg_sleep(0.001)")
+                assert session.execute(asked, {"number": number * 100 + round_}).one()[0] == number * 100 + round_
+
+    together(ask)
+    for database, threshold in ((direct, 5), (pooled, None)):
+        with database.engine.connect() as connection:
+            raw: Any = connection.connection.driver_connection
+            assert raw.prepare_threshold == threshold
+        database.dispose()
+
+
+def test_pooler_without_a_free_connection_is_a_busy_database(
+    own_server: OwnServer, postgres_server: PostgreSQL
+) -> None:
+    pooler = own_server(PgBouncer, postgres_server, default_pool_size=1, query_wait_timeout=1)
+    url = pooler.through(postgres_server.fresh_url(owner=OWNER))
+    first, second = Database(url), Database(url)
+    with second.read() as session:
+        assert session.scalar(text("SELECT 1")) == 1
+    with first.write() as holder:
+        assert holder.scalar(text("SELECT 1")) == 1
+        with pytest.raises(DatabaseBusy, match="query_wait_timeout"), second.read() as late:
+            late.scalar(text("SELECT 1"))
+    with second.read() as session:
+        assert session.scalar(text("SELECT 1")) == 1
+    for database in (first, second):
+        database.dispose()
+
+
+@contextmanager
+def forgetting(setting: str) -> Iterator[None]:
+    """Have one setting never reach the server, as behind a pooler that drops it."""
+    said = Database.__init__
+
+    def opened(self: Database, *arguments: Any, **options: Any) -> None:
+        said(self, *arguments, **options)
+
+        @event.listens_for(self.engine, "before_cursor_execute", retval=True)
+        def _drop(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:
+            kept = [part for part in statement.split("; ") if not part.startswith(f"SET LOCAL {setting} ")]
+            return "; ".join(kept), parameters
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "__init__", opened)
+        yield
+
+
+def test_doctor_compares_what_is_in_force_with_what_was_asked_for(
+    pooled_url: str, pgbouncer_server: PgBouncer, postgres_server: PostgreSQL
+) -> None:
+    def found(url: str) -> tuple[bool, str]:
+        checks = {check.name: check for check in doctor.examine(settings_of(url))}
+        return checks["database settings"].ok, checks["database settings"].found
+
+    direct = pooled_url.replace(f":{pgbouncer_server.port}/", f":{postgres_server.port}/")
+    assert found(pooled_url) == (True, "6 hold in each transaction, through a pooler")
+    assert found(direct) == (True, "6 hold in each transaction, without a pooler")
+    with forgetting("statement_timeout"):
+        assert found(pooled_url) == (False, "in a transaction, statement_timeout is 0 and should be 15000")
