@@ -51,6 +51,11 @@ def issue_sscc(gs1_prefix: str, serial: int, extension: int = 0) -> str:
     return body + sscc_check_digit(body)
 
 
+def package_number(serial: int) -> str:
+    """Return the account's customs package number of this serial."""
+    return f"CP-{serial:06d}"
+
+
 def check_plan(plan: Plan) -> list[Finding]:
     """Return what is wrong with how the plan packs its goods, unit by unit and across them."""
     findings = [finding for index, unit in enumerate(plan.units) for finding in check_packages(unit, index)]
@@ -303,12 +308,12 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
         )
         .returning(col(Account.packages_numbered), col(Account.ssccs_issued), col(Account.gs1_prefix))
     ).one()
-    package_number = row.package_number or f"CP-{taken.packages_numbered:06d}"
+    number = row.package_number or package_number(taken.packages_numbered)
     if row.package_number is None:
         session.execute(
             update(ExportUnit)
             .where(col(ExportUnit.export_id) == context.export_id, col(ExportUnit.unit_no) == context.unit_no)
-            .values(package_number=package_number)
+            .values(package_number=number)
         )
     first_serial = taken.ssccs_issued - unlabelled + 1
     try:
@@ -323,7 +328,7 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
         "unitNo": context.unit_no,
         "unitRef": row.unit_ref,
         "customsPackageId": row.customs_package_id,
-        "packageNumber": package_number,
+        "packageNumber": number,
         "packages": len(rows),
         "ssccsIssued": unlabelled if taken.gs1_prefix else 0,
         **({"ssccPrefix": taken.gs1_prefix, "firstSerial": first_serial} if taken.gs1_prefix and unlabelled else {}),

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 
-from pipeline import accounts
+from pipeline import accounts, numbers
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
@@ -78,6 +78,36 @@ def mail_domains(
 
 def _mailed_to(domains: list[str] | None) -> str:
     return "any domain" if domains is None else ", ".join(domains) or "nobody"
+
+
+@app.command("skip-numbers")
+@reported
+def skip_numbers(
+    account: AccountId,
+    packages: Annotated[
+        int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many customs package numbers to leave out.")
+    ] = 0,
+    ssccs: Annotated[int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many SSCC serials to leave out.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Leave out numbers that were given but lost, by a restore or a failover; it cannot be taken back."""
+    with opened(is_there=True) as runtime:
+        following = numbers.skip_numbers(runtime, account, packages=packages, ssccs=ssccs)
+    if as_json:
+        print_json(
+            {
+                "id": account,
+                "packagesSkipped": packages,
+                "ssccsSkipped": ssccs,
+                "nextPackageNumber": following.package_number,
+                "nextSscc": following.sscc,
+            }
+        )
+        return
+    sscc = f", the next SSCC {following.sscc}" if following.sscc else ""
+    out().print(
+        f"[green]✓[/] account [bold]{escape(account)}[/]: the next package number is {following.package_number}{sscc}"
+    )
 
 
 @app.command("list")

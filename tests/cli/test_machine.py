@@ -231,6 +231,23 @@ def test_key_is_shown_once_and_listed_without_its_secret(commands: Commands) -> 
     assert commands.json("accounts", "list")[0]["gs1Prefix"] == "0614141"
 
 
+def test_numbers_that_a_restore_lost_are_skipped(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd", "--gs1-prefix", "0614141")
+    assert commands.json("accounts", "skip-numbers", "acc_1", "--packages", "40", "--ssccs", "100") == {
+        "id": "acc_1",
+        "packagesSkipped": 40,
+        "ssccsSkipped": 100,
+        "nextPackageNumber": "CP-000041",
+        "nextSscc": "006141410000001019",
+    }
+    shown = commands("accounts", "skip-numbers", "acc_1", "--ssccs", "1").stdout
+    assert "account acc_1: the next package number is CP-000041, the next SSCC 006141410000001026" in shown
+    refused = commands("accounts", "skip-numbers", "acc_1")
+    assert (refused.exit_code, "nothing is to be skipped" in refused.stderr) == (1, True)
+    assert commands("accounts", "skip-numbers", "acc_1", "--packages", "-1").exit_code == 2
+    assert commands("accounts", "skip-numbers", "acc_2", "--packages", "1").exit_code == 3
+
+
 def test_an_account_is_told_where_its_mail_may_go(commands: Commands) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     assert commands.json("accounts", "list")[0]["mailDomains"] is None

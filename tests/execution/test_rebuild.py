@@ -10,12 +10,13 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
-from pipeline import acknowledgements, delivery, rebuilding, replays
+from pipeline import acknowledgements, audit, delivery, rebuilding, replays
 from pipeline.db import Instant, table
 from pipeline.errors import ChannelRefused, ChannelUnavailable, RendererCrashed
 from pipeline.execution import NOTIFY, STEPS
 from pipeline.interventions import cancel, retry
 from pipeline.models import (
+    Account,
     Acknowledgement,
     Artifact,
     BrokerSubmission,
@@ -27,6 +28,7 @@ from pipeline.models import (
     Package,
     Step,
 )
+from pipeline.numbers import skip_numbers
 from pipeline.rebuilding.checking import read_sayings
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.replays import ReplayRequest
@@ -281,6 +283,26 @@ def test_every_row_that_is_gone_is_named_and_comes_back(model: type[SQLModel], e
     assert one.left is not None
     assert one.left.intact
     assert content(either) == before
+
+
+def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(house: House) -> None:
+    def counters() -> tuple[int, int]:
+        with house.runtime.db.read() as session:
+            account = session.get_one(Account, builders.ACCOUNT)
+            return account.packages_numbered, account.ssccs_issued
+
+    lived(house)
+    numbered, issued = counters()
+    skip_numbers(house.runtime, builders.ACCOUNT, packages=7, ssccs=11)
+    executed(house, builders.plan(batch="batch_2"))
+    before, after = content(house), counters()
+    assert after == (numbered + 7 + 1, issued + 11 + 2)
+    with unguarded(house.runtime.db) as connection:
+        connection.execute(sa.delete(table(Package)))
+    assert rebuilding.survey(house.runtime, apply=True).damaged
+    assert (content(house), counters()) == (before, after)
+    assert rebuilding.survey(house.runtime).damaged == []
+    assert audit.survey(house.runtime).intact
 
 
 def test_row_that_the_log_does_not_know_is_named_and_taken_away(either: House) -> None:

@@ -1,0 +1,81 @@
+"""Numbers that an account gives once: how many are left out after a restore or a failover, so that none is given twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from pipeline.errors import NotFound, ValidationFailed
+from pipeline.models import Account
+from pipeline.packages import issue_sscc, package_number
+from pipeline.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+#: A mistyped number must not use up what cannot be given back.
+MAX_SKIPPED: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class NextNumbers:
+    """The numbers that an account gives next; `sscc` is None where it issues none."""
+
+    package_number: str
+    sscc: str | None
+
+
+def skip_numbers(runtime: Runtime, account_id: str, *, packages: int = 0, ssccs: int = 0) -> NextNumbers:
+    """Leave out the account's next `packages` customs package numbers and `ssccs` SSCC serials; return what it gives next.
+
+    Workers may run meanwhile. Raises NotFound, and ValidationFailed where a number is out of range, both are 0, or the
+    account's GS1 company prefix would have no serial left.
+    """
+    for field, count in (("/packages", packages), ("/ssccs", ssccs)):
+        if not 0 <= count <= MAX_SKIPPED:
+            raise ValidationFailed(f"{count} cannot be skipped; give 0 to {MAX_SKIPPED}", field=field)
+    if not packages and not ssccs:
+        raise ValidationFailed("nothing is to be skipped; give a number of packages or SSCCs", field="/packages")
+    with runtime.db.write() as session:
+        # The lock has a worker wait, so that the number checked here is still the last one given when it is raised.
+        account = session.scalars(select(Account).where(col(Account.id) == account_id).with_for_update()).one_or_none()
+        if account is None:
+            raise NotFound(f"there is no account {account_id}", field="/accountId")
+        if ssccs:
+            _check_room(account, ssccs)
+        taken = session.execute(
+            update(Account)
+            .where(col(Account.id) == account_id)
+            .values(
+                packages_numbered=col(Account.packages_numbered) + packages,
+                ssccs_issued=col(Account.ssccs_issued) + ssccs,
+            )
+            .returning(col(Account.packages_numbered), col(Account.ssccs_issued), col(Account.gs1_prefix))
+        ).one()
+    log.info("numbers_skipped", account_id=account_id, packages=packages, ssccs=ssccs)
+    return NextNumbers(package_number(taken.packages_numbered + 1), _sscc(taken.gs1_prefix, taken.ssccs_issued + 1))
+
+
+def _check_room(account: Account, ssccs: int) -> None:
+    """Raise ValidationFailed unless the account has an SSCC to give after `ssccs` were skipped."""
+    if _sscc(account.gs1_prefix, account.ssccs_issued + ssccs + 1) is not None:
+        return
+    has = f"the GS1 company prefix {account.gs1_prefix}" if account.gs1_prefix else "no GS1 company prefix"
+    raise ValidationFailed(
+        f"{ssccs} SSCCs cannot be skipped: account {account.id} has {has}, has issued {account.ssccs_issued} SSCCs,"
+        " and could issue none afterwards; skip fewer, or packages alone",
+        field="/ssccs",
+    )
+
+
+def _sscc(gs1_prefix: str | None, serial: int) -> str | None:
+    """Return the SSCC of the serial; None where the account issues none, or its prefix has no such serial."""
+    if gs1_prefix is None:
+        return None
+    try:
+        return issue_sscc(gs1_prefix, serial)
+    except ValueError:
+        return None

@@ -1,0 +1,120 @@
+"""Numbers that are left out after a restore: none is given twice, and rebuilding from the log gives none back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlmodel import col, select
+
+from config.settings import Settings
+from pipeline.errors import NotFound, ValidationFailed
+from pipeline.models import Account, ExportUnit, Package
+from pipeline.numbers import MAX_SKIPPED, NextNumbers, skip_numbers
+from pipeline.packages import record
+from pipeline.runtime import Runtime, open_runtime
+from pipeline.steps import StepContext
+from tests.builders import ACCOUNT, plan
+from tests.packages.accepted import accept, open_account
+
+PREFIX = "0614141"
+
+
+@pytest.fixture
+def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
+    settings = Settings.model_validate({"database_url": database_url, "artifacts_url": f"file:{tmp_path}"})
+    opened = open_runtime(settings)
+    yield opened
+    opened.close()
+
+
+def counters(runtime: Runtime) -> tuple[int, int]:
+    with runtime.db.read() as session:
+        account = session.get_one(Account, ACCOUNT)
+        return account.packages_numbered, account.ssccs_issued
+
+
+def number(runtime: Runtime, context: StepContext) -> None:
+    with runtime.db.write() as session:
+        record(session, context)
+
+
+def given(runtime: Runtime) -> tuple[list[str | None], list[str | None]]:
+    with runtime.db.read() as session:
+        numbers = session.scalars(select(ExportUnit.package_number).order_by(col(ExportUnit.package_number))).all()
+        return list(numbers), list(session.scalars(select(Package.sscc).order_by(col(Package.sscc))).all())
+
+
+def test_next_numbers_are_those_that_the_next_export_gets(runtime: Runtime) -> None:
+    open_account(runtime.db, ACCOUNT, PREFIX)
+    open_account(runtime.db, "acc_other", PREFIX)
+    (before,) = accept(runtime.db, plan(batch="batch_1"))
+    number(runtime, before)
+    following = skip_numbers(runtime, ACCOUNT, packages=40, ssccs=100)
+    assert following == NextNumbers("CP-000042", "006141410000001033")
+    assert counters(runtime) == (41, 102)
+    (after,) = accept(runtime.db, plan(batch="batch_2"))
+    number(runtime, after)
+    assert given(runtime) == (
+        ["CP-000001", "CP-000042"],
+        ["006141410000000012", "006141410000000029", "006141410000001033", "006141410000001040"],
+    )
+    with runtime.db.read() as session:
+        assert session.get_one(Account, "acc_other").packages_numbered == 0
+
+
+def test_no_number_is_given_twice_while_workers_run(runtime: Runtime) -> None:
+    open_account(runtime.db, ACCOUNT, PREFIX)
+    contexts = [context for batch in range(3) for context in accept(runtime.db, plan(4, batch=f"batch_{batch}"))]
+    with ThreadPoolExecutor(6) as pool:
+        skipping = [pool.submit(skip_numbers, runtime, ACCOUNT, packages=10, ssccs=10) for _ in range(6)]
+        list(pool.map(lambda context: number(runtime, context), contexts))
+    said = [each.result() for each in skipping]
+    numbers, ssccs = given(runtime)
+    assert (len(set(numbers)), len(set(ssccs))) == (12, 24)
+    assert counters(runtime) == (12 + 60, 24 + 60)
+    assert len({each.package_number for each in said}) == 6
+
+
+@pytest.mark.parametrize(
+    ("packages", "ssccs", "field", "why"),
+    [
+        (0, 0, "/packages", "nothing is to be skipped"),
+        (-1, 0, "/packages", "-1 cannot be skipped; give 0 to 1000000"),
+        (1, -1, "/ssccs", "-1 cannot be skipped"),
+        (MAX_SKIPPED + 1, 0, "/packages", "1000001 cannot be skipped"),
+        (1, 3, "/ssccs", "has issued 999996 SSCCs, and could issue none afterwards"),
+    ],
+)
+def test_nonsense_is_refused_and_skips_nothing(
+    runtime: Runtime, packages: int, ssccs: int, field: str, why: str
+) -> None:
+    open_account(runtime.db, ACCOUNT, "0614141000")
+    with runtime.db.write() as session:
+        session.get_one(Account, ACCOUNT).ssccs_issued = 999_996
+    with pytest.raises(ValidationFailed, match=why) as refused:
+        skip_numbers(runtime, ACCOUNT, packages=packages, ssccs=ssccs)
+    assert refused.value.field == field
+    assert counters(runtime) == (0, 999_996)
+
+
+def test_last_serial_may_be_the_next(runtime: Runtime) -> None:
+    open_account(runtime.db, ACCOUNT, "0614141000")
+    with runtime.db.write() as session:
+        session.get_one(Account, ACCOUNT).ssccs_issued = 999_996
+    assert skip_numbers(runtime, ACCOUNT, ssccs=2) == NextNumbers("CP-000001", "006141410009999997")
+
+
+def test_account_that_issues_no_ssccs_skips_packages_alone(runtime: Runtime) -> None:
+    open_account(runtime.db, ACCOUNT)
+    with pytest.raises(ValidationFailed, match="has no GS1 company prefix"):
+        skip_numbers(runtime, ACCOUNT, packages=1, ssccs=1)
+    assert skip_numbers(runtime, ACCOUNT, packages=1) == NextNumbers("CP-000002", None)
+    assert counters(runtime) == (1, 0)
+
+
+def test_unknown_account_is_not_found(runtime: Runtime) -> None:
+    with pytest.raises(NotFound, match="there is no account acc_nobody"):
+        skip_numbers(runtime, "acc_nobody", packages=1)
