@@ -22,6 +22,8 @@ from pipeline.db import database_now, utc_now
 from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
 from pipeline.models import Account, ApiKey, PartnerChannel
 from pipeline.runtime import Runtime
+from pipeline.schemas.readable import readable
+from pipeline.schemas.written import printable
 from pipeline.tenancy import EVERYBODY
 from pipeline.ways import domain_of
 
@@ -134,11 +136,20 @@ def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: 
         )
     if gs1_prefix is not None and not _GS1_PREFIX.fullmatch(gs1_prefix):
         raise ValidationFailed("a GS1 company prefix has 4 to 12 digits", field="/gs1Prefix")
+    _check_name(name)
     try:
         with runtime.db.write() as session:
             session.add(Account(id=account_id, name=name, gs1_prefix=gs1_prefix))
     except IntegrityError as error:
         raise ValidationFailed(f"the account {account_id} exists already", field="/accountId") from error
+
+
+def _check_name(name: str) -> None:
+    """Raise ValidationFailed where people would read another name than systems do."""
+    try:
+        readable(printable(name))
+    except ValueError as error:
+        raise ValidationFailed(f"the name {error}", field="/name") from error
 
 
 def set_mail_domains(runtime: Runtime, account_id: str, domains: Sequence[str] | None) -> list[str] | None:

@@ -16,6 +16,7 @@ from pipeline.channels.destination import is_public, listed
 from pipeline.errors import ValidationFailed
 from pipeline.models import Account, PartnerChannel
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
+from pipeline.schemas.readable import readable
 
 #: Where an address names no port.
 _PORTS: Final = {"https": 443, "sftp": 22}
@@ -74,6 +75,10 @@ def _check_address(settings: Settings, address: str, field: str) -> None:
         parts = urlsplit(address)
     except ValueError as error:
         raise ValidationFailed("no address: what stands in brackets is no IPv6 address", field=field) from error
+    try:
+        readable(address)
+    except ValueError as error:
+        raise ValidationFailed(f"the address {error}", field=field) from error
     if settings.allow_private_destinations:
         return
     if parts.scheme == "http":

@@ -15,6 +15,10 @@ DECEIVING = {
     "isolated": "a \u2067b c\u2069 d",
     "zero width": "stain\u200bless \ufeffsteel\u2060",
     "soft hyphen": "alu\u00admin\u00adium",
+    "piled accents": "Za\u0300\u0301\u0302\u0303\u0304\u0305lgo e\u0301",
+    "separator characters": "a\u2028b\u2029c\u0085d",
+    "tags": "pan\U000e0041\U000e0042",
+    "Hangul filler": "a\u3164b\u115fc\uffa0d",
 }
 #: What tricks programs: markup, formulas, templates, paths, queries, formats.
 BREAKING = {
@@ -36,11 +40,10 @@ BREAKING = {
 ODD = {
     "emoji": "pan \U0001f373\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e8\U0001f1e6",
     "long word": "W" * 240,
+    "joined scripts": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u0915\u094d\u200d\u0937 Vi\u1ec7t Nam",
     "scripts": "\u4e0d\u9508\u94a2\u714e\u9505 \u041a\u043e\u0444\u0435 \u0639\u0631\u0628\u064a \u0e01\u0e32",
-    "piled accents": "Za\u0300\u0301\u0302\u0303\u0304\u0305lgo e\u0301",
     "beyond the plane": "\U00012000 \U000f0000 \U0001d54f",
     "full width": "\uff1d\uff33\uff35\uff2d\uff08\uff11\uff09",
-    "separator characters": "a\u2028b\u2029c\u0085d",
     "looks like other letters": "\u0430\u0440\u0440le",
 }
 #: What no plan may hold.

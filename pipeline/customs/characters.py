@@ -2,66 +2,61 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
-from typing import Final
+
+from pydantic import BaseModel
 
 from pipeline.documents.fonts import unsupported_characters
-from pipeline.schemas.plan import Unit, as_json
+from pipeline.schemas.plan import as_json
 from pipeline.schemas.problems import Finding
-
-#: They turn the direction of what follows, so that a reader sees other words than a machine reads.
-_TURNING: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-#: Joiners within a word are part of some scripts and of emoji.
-_JOINERS: Final = frozenset("\u200c\u200d\ufe0e\ufe0f")
+from pipeline.schemas.readable import named, piled, turning, unseen
 
 
-def check_characters(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield the texts that hold characters which turn, hide or cannot be printed."""
-    if unit.model_dump_json().isascii():
+def check_characters(part: BaseModel, pointer: str) -> Iterator[Finding]:
+    """Yield the texts of a part of the plan that hold characters which turn, hide, pile up or cannot be printed."""
+    if part.model_dump_json().isascii():
         return  # as most are; to ask that of the whole costs a tenth of asking it of every text
-    for here, text in _texts(as_json(unit), pointer):
-        if text.isascii():
-            continue
-        if turning := sorted(_TURNING.intersection(text)):
+    for here, text in _texts(as_json(part), pointer):
+        if not text.isascii():
+            yield from _findings(text, here)
+
+
+def _findings(text: str, here: str) -> Iterator[Finding]:
+    turns, hides, piles = turning(text), unseen(text), piled(text)
+    for characters, why, remedy in (
+        (
+            turns,
+            "so that people read other words than systems do",
+            "Type the text again, without characters that change the direction of writing.",
+        ),
+        (
+            hides,
+            "which nobody sees but systems compare",
+            "Type the text again: a copied text may hold characters that are not seen.",
+        ),
+        (
+            piles,
+            "piled on one letter, so that they are printed over other fields",
+            "Type the text again, with the accents that the language has.",
+        ),
+    ):
+        if characters:
             yield Finding(
                 rule="D02",
                 severity="block",
                 pointer=here,
-                message=f"The text holds {_named(turning)}, so that people read other words than systems do.",
-                remedy="Type the text anew, without characters that change the direction of writing.",
+                message=f"The text holds {named(characters)}, {why}.",
+                remedy=remedy,
             )
-        hidden = sorted({c for c in text if _is_hidden(c)})
-        if hidden:
-            yield Finding(
-                rule="D02",
-                severity="warn",
-                pointer=here,
-                message=f"The text holds {_named(hidden)}, which nobody sees but systems compare.",
-                remedy="Type the text anew.",
-            )
-        lacking = unsupported_characters("".join(c for c in text if c not in _TURNING and not _is_hidden(c)))
-        if lacking:
-            yield Finding(
-                rule="D01",
-                severity="warn",
-                pointer=here,
-                message=f"The fonts of the PDF documents lack {' '.join(lacking)}; a reader will see an empty box.",
-                remedy="Write the name in Latin letters too, or install a font that has the characters.",
-            )
-
-
-def _is_hidden(character: str) -> bool:
-    return (
-        unicodedata.category(character) in ("Cf", "Cc", "Zl", "Zp")
-        and character not in _TURNING
-        and character not in _JOINERS
-    )
-
-
-def _named(characters: list[str]) -> str:
-    named = [f"U+{ord(c):04X} ({unicodedata.name(c, 'unnamed').lower()})" for c in characters[:4]]
-    return ", ".join(named) + (f" and {len(characters) - 4} more" if len(characters) > 4 else "")
+    lacking = unsupported_characters("".join(c for c in text if c not in turns and c not in hides))
+    if lacking:
+        yield Finding(
+            rule="D01",
+            severity="warn",
+            pointer=here,
+            message=f"The fonts of the PDF documents lack {named(lacking)}; a reader will see an empty box.",
+            remedy="Write the name in Latin letters too, or install a font that has the characters.",
+        )
 
 
 def _texts(value: object, here: str) -> Iterator[tuple[str, str]]:

@@ -43,6 +43,9 @@ def _plan(plan: Plan, on: date) -> Iterator[Finding]:
     if plan.export_country not in entry_rules().countries.codes:
         yield country_finding("/exportCountry", plan.export_country)
     yield from stack_checks.check_plan(plan)
+    for pointer, part in (("/approval", plan.approval), ("/ruleset", plan.ruleset)):
+        if part is not None:
+            yield from check_characters(part, pointer)
     refs: set[str] = set()
     numbers: set[str] = set()
     for index, unit in enumerate(plan.units):

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.schemas.channels import Way, Ways
-from pipeline.schemas.plan import Closed, PartnerId, Text
+from pipeline.schemas.plan import Closed, PartnerId, ShownText
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.states import DeliveryState, PartnerState
 
@@ -21,7 +21,7 @@ class NewPartner(Closed):
 
     id: PartnerId
     kind: PartnerKind
-    name: Text
+    name: ShownText
     test: bool = Field(False, description="Whether test exports may reach it")
     path: HandoffPath | None = Field(None, description="Of a customs broker: by default byob")
     artifact_types: list[str] | None = Field(None, max_length=20, description="Which documents it is told of; all")
@@ -33,7 +33,7 @@ class NewPartner(Closed):
 class PartnerChanges(Closed):
     """What is to change; what is left out stays."""
 
-    name: Text | None = None
+    name: ShownText | None = None
     test: bool | None = None
     path: HandoffPath | None = None
     artifact_types: list[str] | None = Field(None, max_length=20)

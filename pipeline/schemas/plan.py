@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from pipeline.money import plain
+from pipeline.schemas.readable import readable
 from pipeline.schemas.written import NUMBER, as_day, as_decimal, as_instant, currency, printable, shown_number
 
 MAX_UNITS = 1_000
@@ -55,6 +56,9 @@ Percent = Annotated[Number, Field(ge=0, le=1000, max_digits=9, decimal_places=6)
 
 Text = Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=256)]
 LongText = Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=1000)]
+#: Texts outside a plan, of which no finding can say what is wrong.
+ShownText = Annotated[Text, AfterValidator(readable)]
+LongShownText = Annotated[LongText, AfterValidator(readable)]
 Ref = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 MetalCountry = Annotated[

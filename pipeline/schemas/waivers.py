@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.schemas.plan import Closed, Day, LongText, PartnerId
+from pipeline.schemas.plan import Closed, Day, LongShownText, PartnerId
 
 RuleId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{1,39}$", description="Such as V17")]
 Scope = Annotated[
@@ -26,7 +26,7 @@ class NewWaiver(Closed):
     rule: RuleId
     pointer: Scope | None = Field(None, description="Only there; without it everywhere")
     partner_id: PartnerId | None = Field(None, description="Only for this customs broker or warehouse")
-    reason: LongText
+    reason: LongShownText
     ends_on: Day | None = Field(None, description="The last day, UTC; without it until it is revoked")
 
 

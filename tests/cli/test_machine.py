@@ -231,6 +231,13 @@ def test_key_is_shown_once_and_listed_without_its_secret(commands: Commands) -> 
     assert commands.json("accounts", "list")[0]["gs1Prefix"] == "0614141"
 
 
+def test_account_whose_name_reads_otherwise_than_it_is_is_not_opened(commands: Commands) -> None:
+    refused = commands("accounts", "create", "acc_1", "--name", "Maple \u202eelpaM")
+    assert refused.exit_code == 1
+    assert "the name holds U+202E (right-to-left override), which turns the direction of writing" in refused.stderr
+    assert commands.json("accounts", "list") == []
+
+
 def test_numbers_that_a_restore_lost_are_skipped(commands: Commands) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd", "--gs1-prefix", "0614141")
     assert commands.json("accounts", "skip-numbers", "acc_1", "--packages", "40", "--ssccs", "100") == {

@@ -308,7 +308,19 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     ),
     "D02 a space that nobody sees": (
         [(f"{PAN}/attributes", {"material": "stainless\u200b steel"})],
-        [("D02", "warn", f"{PAN}/attributes/material")],
+        [("D02", "block", f"{PAN}/attributes/material")],
+    ),
+    "D02 a filler that nobody sees": (
+        [(f"{UNIT}/parties/buyer/address/city", "Buffalo\u3164")],
+        [("D02", "block", f"{UNIT}/parties/buyer/address/city")],
+    ),
+    "D02 marks piled on a letter": (
+        [(f"{PAN}/sku", "PAN-Z" + "\u0300\u0301" * 20)],
+        [("D02", "block", f"{PAN}/sku")],
+    ),
+    "D02 an approver who reads backwards": (
+        [("/approval/approvedBy", "ops\u202e moc.elpam")],
+        [("D02", "block", "/approval/approvedBy")],
     ),
 }
 

@@ -133,7 +133,7 @@ def test_what_may_be_said_is_executed_whole(house: House, text: str) -> None:
     assert [line["sku"] for line in invoice["lines"]] == [line["sku"] for line in made["units"][0]["lines"]]
 
 
-@pytest.mark.parametrize("trick", ["turned around", "isolated"])
+@pytest.mark.parametrize("trick", DECEIVING)
 def test_what_reads_otherwise_than_it_is_refuses_the_plan_and_writes_nothing(house: House, trick: str) -> None:
     with pytest.raises(PlanNotExecutable) as refused:
         house.accept(poisoned(DECEIVING[trick]))

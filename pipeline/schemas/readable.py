@@ -1,0 +1,90 @@
+"""Characters that make people read something else than systems do: they turn the writing, are not seen, or pile up."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+#: They turn the direction of what follows (Unicode property Bidi_Control).
+TURNING: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+#: Nothing is drawn for them (Unicode property Default_Ignorable_Code_Point, without TURNING), or only room: BRAILLE PATTERN
+#: BLANK, the line and paragraph separators, C1 controls and interlinear annotation.
+_UNSEEN: Final = re.compile(
+    "[\u0080-\u009f\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200d\u2028\u2029\u2060-\u2065\u206a-\u206f"
+    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+#: Words of some scripts, and emoji, are spelt with these between two letters.
+_JOINERS: Final = frozenset("\u200c\u200d")
+#: They choose a shape of the character before them: of Mongolian letters, of emoji, of ideographs as names have them.
+_SHAPES: Final = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+#: Letters of these have one shape, and no joiner between them has a meaning.
+_PLAIN: Final = ("LATIN ", "GREEK ", "CYRILLIC ", "COMBINING ")
+_NEVER_JOINED: Final = (*_PLAIN, "CJK ", "HANGUL ", "HIRAGANA ", "KATAKANA ", "FULLWIDTH ")
+
+#: Unicode Technical Standard #39, 5.4: more than four nonspacing marks in a row are no spelling.
+_MOST_MARKS: Final = 4
+#: Scripts whose letters stack, such as Burmese and Tibetan, write them with marks of combining class 0.
+_MOST_OF_CLASS_0: Final = 8
+_NAMED: Final = 4
+
+
+def turning(text: str) -> list[str]:
+    """Return the characters of `text` that turn the direction of writing, each once, sorted."""
+    return [] if text.isascii() else sorted(TURNING.intersection(text))
+
+
+def unseen(text: str) -> list[str]:
+    """Return the characters of `text` that nobody sees and that no script needs there, each once, sorted."""
+    if text.isascii():
+        return []
+    return sorted({found[0] for found in _UNSEEN.finditer(text) if not _is_spelling(text, found.start())})
+
+
+def piled(text: str) -> list[str]:
+    """Return the marks of `text` that stand in a pile which no script writes, each once, sorted."""
+    if text.isascii():
+        return []
+    found: set[str] = set()
+    run: list[str] = []
+    # A letter and its accent are one character where Unicode has it.
+    for character in f"{unicodedata.normalize('NFC', text)} ":
+        if unicodedata.category(character) in ("Mn", "Me"):
+            run.append(character)
+            continue
+        if len(run) > _MOST_OF_CLASS_0 or sum(1 for mark in run if unicodedata.combining(mark)) > _MOST_MARKS:
+            found.update(run)
+        run = []
+    return sorted(found)
+
+
+def named(characters: list[str]) -> str:
+    """Return the characters by code point and Unicode name, the first four of many."""
+    shown = [f"U+{ord(c):04X} ({unicodedata.name(c, 'unnamed').lower()})" for c in characters[:_NAMED]]
+    return ", ".join(shown) + (f" and {len(characters) - _NAMED} more" if len(characters) > _NAMED else "")
+
+
+def readable(value: str) -> str:
+    """Return text in which people read what systems read; raises ValueError that names the character."""
+    for characters, why in (
+        (turning(value), "which turns the direction of writing"),
+        (unseen(value), "which nobody sees"),
+        (piled(value), "marks piled on one letter"),
+    ):
+        if characters:
+            raise ValueError(f"holds {named(characters)}, {why}; type the text again without")
+    return value
+
+
+def _is_spelling(text: str, place: int) -> bool:
+    """Tell whether an unseen character belongs to how its word is spelt."""
+    character, before = text[place], text[place - 1 : place]
+    if not before or unicodedata.category(before)[0] not in "LMNPS":
+        return False
+    name = unicodedata.name(before, "")
+    if character in _JOINERS:
+        return not before.isascii() and not name.startswith(_NEVER_JOINED)
+    if not _SHAPES.match(character) or _UNSEEN.match(before):
+        return False
+    return before.isdigit() if before.isascii() else not name.startswith(_PLAIN)

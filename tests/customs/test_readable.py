@@ -1,0 +1,86 @@
+"""What people read is what systems read: characters that deceive are named, and no language is refused its spelling."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.schemas.readable import named, piled, readable, turning, unseen
+from tests.hostile import BREAKING, DECEIVING, ODD
+
+#: Spelt with joiners, marks or shapes that the language needs.
+SPELLINGS = {
+    "Persian": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    "Hindi half letter": "\u0915\u094d\u200d\u0937 \u0930\u094d\u200d\u092f",
+    "Malayalam chillu": "\u0d28\u0d4d\u200d",
+    "Sinhala": "\u0dc1\u0dca\u200d\u0dbb\u0dd3",
+    "Bengali": "\u09b0\u200d\u09cd\u09af\u09be\u09ac",
+    "Vietnamese": "Vi\u1ec7t Nam, \u0110\u00e0 N\u1eb5ng",
+    "Vietnamese written apart": "Vie\u0323\u0302t Nam \u0110a\u0300 Na\u0306\u0303ng",
+    "Hebrew with points": "\u05e9\u05c1\u05b8\u05bc\u05dc\u05d5\u05b9\u05dd",
+    "Arabic with marks": "\u0645\u064f\u062d\u064e\u0645\u0651\u064e\u062f\u064c",
+    "Thai": "\u0e17\u0e35\u0e48\u0e19\u0e31\u0e49\u0e19 \u0e19\u0e49\u0e33",
+    "Burmese": "\u1009\u103d\u103e\u102d\u102f\u1037",
+    "Tibetan": "\u0f66\u0f92\u0fb2\u0f74\u0f56",
+    "Khmer": "\u1780\u17d2\u1793\u17bb\u17c6",
+    "Mongolian": "\u1820\u180b\u1821",
+    "a Japanese name": "\u845b\U000e0100\u57ce",
+    "French": "Caf\u00e9 \u00ab\u00a0\u00c9rable\u00a0\u00bb",
+    "French written apart": "Cafe\u0301 E\u0301rable",
+    "Yoruba": "e\u0323\u0301 o\u0323\u0300",
+    "emoji": "\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f 1\ufe0f\u20e3 \U0001f3f3\ufe0f\u200d\U0001f308",
+}
+
+
+@pytest.mark.parametrize("language", SPELLINGS)
+def test_no_language_is_refused_its_spelling(language: str) -> None:
+    assert readable(SPELLINGS[language]) == SPELLINGS[language]
+
+
+@pytest.mark.parametrize("text", [*ODD.values(), *BREAKING.values()])
+def test_what_is_odd_but_meant_is_readable(text: str) -> None:
+    assert readable(text) == text
+
+
+@pytest.mark.parametrize("trick", DECEIVING)
+def test_what_deceives_is_refused(trick: str) -> None:
+    with pytest.raises(ValueError, match=r"^holds U\+[0-9A-F]{4,5} \("):
+        readable(DECEIVING[trick])
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a\u202eb", "holds U+202E (right-to-left override), which turns the direction of writing"),
+        ("\u200ba", "holds U+200B (zero width space), which nobody sees"),
+        ("stain\u200cless", "holds U+200C (zero width non-joiner), which nobody sees"),
+        ("e\u0301\u200ds", "holds U+200D (zero width joiner), which nobody sees"),
+        ("\u200d\u0915", "holds U+200D (zero width joiner), which nobody sees"),
+        ("\u4e0d\u200d\u9508", "holds U+200D (zero width joiner), which nobody sees"),
+        ("a\ufe0fb", "holds U+FE0F (variation selector-16), which nobody sees"),
+        ("\u845b\U000e0100\U000e0101", "holds U+E0101 (variation selector-18), which nobody sees"),
+        ("a\u3164", "holds U+3164 (hangul filler), which nobody sees"),
+        ("a\u2800", "holds U+2800 (braille pattern blank), which nobody sees"),
+        ("a\u0085b", "holds U+0085 (unnamed), which nobody sees"),
+        ("pan\U000e0041", "holds U+E0041 (tag latin capital letter a), which nobody sees"),
+        ("a" + "\u0301" * 6, "holds U+0301 (combining acute accent), marks piled on one letter"),
+        ("\u0e2a" + "\u0e47" * 9, "holds U+0E47 (thai character maitaikhu), marks piled on one letter"),
+    ],
+)
+def test_refusal_names_the_character_and_the_reason(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match="type the text again without") as refused:
+        readable(text)
+    assert str(refused.value).startswith(why)
+
+
+def test_of_many_characters_four_are_named() -> None:
+    assert named(unseen("".join(map(chr, range(0xE0041, 0xE004B))))).endswith("tag latin capital letter d) and 6 more")
+
+
+@given(text=st.text(max_size=60))
+def test_what_is_named_stands_in_the_text(text: str) -> None:
+    for found in (turning(text), unseen(text)):
+        assert set(found) <= set(text)
+        assert found == sorted(set(found))
+    assert piled(text) == [] or len(text) > 4
