@@ -38,6 +38,10 @@ WAREHOUSE: Final = "exports.warehouse"
 OPERATOR: Final = "exports.operator"
 DEAD: Final = "exports.dead"
 
+#: The intake sends itself messages through the exchange to this one: it proves that commands and answers reach the intake.
+HEARTBEAT: Final = "exports.heartbeat"
+HEARTBEAT_KEY: Final = "heartbeat"
+
 #: How long RabbitMQ may take to read what is sent to it, to confirm it, and to answer. While an alarm of its memory or disk
 #: is on it reads nothing: whoever waited for the end of that would take nothing either, nor end when it is told to.
 ANSWER_SECONDS: Final = 5.0
@@ -81,6 +85,12 @@ def contract_queues(settings: Settings) -> list[Queue]:
         # Only RabbitMQ dead-letters by itself; elsewhere a consumer publishes there by the queue's name.
         queues.append(Queue(DEAD, exchange, routing_key=DEAD, durable=True))
     return queues
+
+
+def heartbeat_queue(settings: Settings) -> Queue:
+    """Return the queue of heartbeats, bound to the topic exchange as the queues of commands and answers are."""
+    arguments = {"x-queue-type": "quorum"} if settings.message_broker == "amqp" else {}
+    return Queue(HEARTBEAT, exchange, routing_key=HEARTBEAT_KEY, durable=True, queue_arguments=arguments)
 
 
 def transport_options(settings: Settings, *, producer_only: bool = False) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
 from config.queues import DELIVERIES, DOCUMENTS, ELSEWHERE, STEPS
-from pipeline import migrations, tenancy
+from pipeline import heartbeats, migrations, tenancy
 from pipeline.claims import of_unended
 from pipeline.db import database_now, statement_now
 from pipeline.errors import DatabaseBusy
@@ -52,6 +52,7 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
                 watch.steps(session),
                 watch.deliveries(session),
                 _outage(session, patience_seconds, longest_pause),
+                *([] if runtime.settings.embedded else [watch.intake(session)]),
             ]
     except DatabaseBusy as busy:
         return [Part("database", ok=False, message=f"{busy}; check DATABASE_URL and the server")]
@@ -91,6 +92,17 @@ class _Watch:
         if waiting and not _any(session, Attempt, col(Attempt.at) > statement_now(-self.patience)):
             return self._stuck("deliveries", waiting, f"a worker reads {DELIVERIES}")
         return Part("deliveries", ok=True, message="nothing is stuck")
+
+    def intake(self, session: Session) -> Part:
+        """Tell whether commands and answers by queue reach the intake, where there is one; by its heartbeats."""
+        if heartbeats.missed(session, heartbeats.INTAKE, self.patience):
+            message = (
+                f"no heartbeat has come through the message broker for {self.patience:.0f} s; check that `intake` runs"
+            )
+            return Part(
+                "intake", ok=False, message=f"{message}, and that the message broker answers and takes messages"
+            )
+        return Part("intake", ok=True, message="nothing is missed")
 
     def _steps_stuck(self, session: Session, queue: str) -> int:
         """Return how many steps are left lying whose wake-ups go to this queue; none where one of them ended lately."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import faulthandler
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from amqp.exceptions import MessageNacked
@@ -19,11 +21,15 @@ from kombu.mixins import ConsumerProducerMixin
 from config import queues
 from config.celery import app
 from config.logs import configure_logs
-from pipeline import acknowledgements, dispatch, events, ids
+from pipeline import acknowledgements, dispatch, events, heartbeats, ids
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
+from pipeline.channels.channel import OutgoingMessage, Target
 from pipeline.channels.message_broker import connection
+from pipeline.channels.queue import QueueChannel
 from pipeline.errors import (
+    ChannelUnavailable,
+    DatabaseBusy,
     IdempotencyInProgress,
     InvalidRequest,
     Purged,
@@ -43,6 +49,13 @@ log = structlog.get_logger(__name__)
 
 #: How long a message is left alone when the database does not answer, or answers another one with the same key.
 PAUSE_SECONDS = 1.0
+
+#: How often the queues are declared again and a heartbeat is sent. What is sent to a Redis that lost a binding is lost for as
+#: long.
+HEARTBEAT_SECONDS: Final = 2.0
+
+#: How long no heartbeat is sent after one that the message broker did not take: each such try keeps a command waiting.
+UNTAKEN_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True)
@@ -93,23 +106,53 @@ class Intake(ConsumerProducerMixin):
         self._runtime = runtime
         self._ended = threading.Event()
         self._queues = queues.contract_queues(settings)
-        self._ours = {*queues.WAKE_UPS, *(queue.name for queue in self._queues)}
+        self._heartbeats = queues.heartbeat_queue(settings)
+        self._sender = QueueChannel(settings)
+        self._ours = {*queues.WAKE_UPS, queues.HEARTBEAT, *(queue.name for queue in self._queues)}
+        self._heartbeat_at = 0.0
+        self._channel: Any = None
         self.connection = connection(settings)
         # What it says no by: of a queue that is full, or that is not to be written to; on Redis, of a memory that is full.
         self._untaken = (MessageNacked, *self.connection.channel_errors)
         self._foreign = (*self._untaken, *self.connection.connection_errors, KombuError, OSError)
 
+    def run(self, *_: Any, **__: Any) -> None:
+        """Take messages until `end`; then nobody waits for this one's heartbeats."""
+        super().run()  # type: ignore[no-untyped-call]
+        if self._runtime.settings.embedded:
+            return
+        try:
+            heartbeats.forget(self._runtime, heartbeats.INTAKE)
+        except DatabaseBusy as busy:
+            log.warning("heartbeat_not_forgotten", reason=str(busy))
+
     def get_consumers(
         self, consumer: Callable[..., Consumer], channel: Any
     ) -> list[Consumer]:  # kombu's channels have no type
         """Consume commands and acknowledgements; messages come as they are, whatever they claim to be."""
-        for queue in self._queues:
-            queue.bind(channel).declare()
-        duties = ((queues.EXECUTE, self.receive_command), (queues.ACKNOWLEDGEMENTS, self.receive_acknowledgement))
+        self._channel = channel
+        self._declare()
+        duties = [(queues.EXECUTE, self.receive_command), (queues.ACKNOWLEDGEMENTS, self.receive_acknowledgement)]
+        if not self._runtime.settings.embedded:
+            duties.append((queues.HEARTBEAT, self.receive_heartbeat))
         return [
-            consumer(queues=[queue for queue in self._queues if queue.name == name], on_message=duty, prefetch_count=10)
+            consumer(
+                queues=[queue for queue in (*self._queues, self._heartbeats) if queue.name == name],
+                on_message=duty,
+                prefetch_count=10,
+            )
             for name, duty in duties
         ]
+
+    def on_iteration(self) -> None:
+        """Declare the queues again every few seconds, and send a heartbeat through the exchange to the queue beside them.
+
+        A Redis that lost the bindings while connections live takes what is published and drops it without an error.
+        """
+        if self._runtime.settings.embedded or time.monotonic() < self._heartbeat_at:
+            return
+        taken = self._declare_again() and self._send_heartbeat()
+        self._heartbeat_at = time.monotonic() + (HEARTBEAT_SECONDS if taken else UNTAKEN_SECONDS)
 
     def receive_command(self, message: Message) -> None:
         """Accept one command, or answer why not on the queue of refusals."""
@@ -119,10 +162,44 @@ class Intake(ConsumerProducerMixin):
         """Record one answer of a customs broker, or put it among the dead letters, or drop it where its export was purged."""
         self._receive(message, self._acknowledge, self._bury)
 
+    def receive_heartbeat(self, message: Message) -> None:
+        """Record that a heartbeat went all the way, as a command would."""
+        try:
+            heartbeats.record(self._runtime, heartbeats.INTAKE)
+        except DatabaseBusy as busy:
+            log.warning("heartbeat_not_recorded", reason=str(busy))
+        message.ack()
+
     def end(self) -> None:
         """Stop after the message at hand."""
         self._ended.set()
         self.should_stop = True
+
+    def _declare(self) -> None:
+        for queue in (*self._queues, self._heartbeats):
+            queue.bind(self._channel).declare()
+
+    def _declare_again(self) -> bool:
+        try:
+            self._declare()
+        except self._untaken as error:
+            if self._runtime.settings.message_broker == "amqp":
+                raise  # RabbitMQ has closed the channel with it
+            log.warning("queues_not_declared", error=type(error).__name__)
+            return False
+        return True
+
+    def _send_heartbeat(self) -> bool:
+        """Send one where none lies unread, so that they do not pile up, and return whether the message broker took it."""
+        if self._heartbeats.bind(self._channel).queue_declare().message_count:
+            return True
+        heartbeat = OutgoingMessage(ids.new_id("hrt"), queues.HEARTBEAT, queues.HEARTBEAT_KEY, b"{}")
+        try:
+            deque(self._sender.send([heartbeat], Target("", heartbeats.INTAKE, test=False)), maxlen=0)
+        except ChannelUnavailable as error:
+            log.warning("heartbeat_not_sent", error=error.status)
+            return False
+        return True
 
     def _receive(self, message: Message, act: Act, refuse: Refuse) -> None:
         beside = Beside.of(message)
@@ -292,7 +369,7 @@ def main() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    intake.run()  # type: ignore[no-untyped-call]
+    intake.run()
 
 
 app.steps["worker"].add(IntakeBeside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
@@ -13,9 +14,10 @@ from celery.signals import worker_shutting_down
 
 from config.celery import app
 from config.queues import DELIVERIES, DOCUMENTS, STEPS
-from config.settings import get_settings
+from config.settings import Settings, get_settings
 from pipeline import deadlines, dispatch, execution, polling, stopping
-from pipeline.errors import DatabaseBusy
+from pipeline.channels.queue import QueueChannel
+from pipeline.errors import ChannelUnavailable, DatabaseBusy
 from pipeline.failpoints import failpoint
 from pipeline.runtime import Runtime, ensure_own_credentials, process_runtime
 
@@ -24,6 +26,9 @@ log = structlog.get_logger(__name__)
 #: What a sweep owes again however many wake-ups wait, up to its limit: a tenth of a worker's time is gone with as many for
 #: nothing.
 LEAST_A_SECOND: Final = 5
+
+#: How long a sweep waits for one of the connections that send to queues.
+CONNECTION_SECONDS: Final = 1.0
 
 #: How long a worker that waits for messages may overlook that it was told to end.
 HEED_SECONDS: Final = 0.25
@@ -71,7 +76,7 @@ def sweep() -> int:
     """
     failpoint("sweep.before")
     woken = 0
-    for look in (_wake_owed, _tell_overdue, _ask_brokers):
+    for look in (_declare_queues, _wake_owed, _tell_overdue, _ask_brokers):
         try:
             woken += look(process_runtime())
         except DatabaseBusy as busy:
@@ -81,6 +86,21 @@ def sweep() -> int:
             # Every worker would come to the same end, and nobody to what comes after it.
             log.exception("sweep_raised")
     return woken
+
+
+def _declare_queues(runtime: Runtime) -> int:
+    """Bind the queues of the contract again where Redis lost that: a command waits there, with or without an intake."""
+    if runtime.settings.message_broker == "redis":
+        try:
+            _queue_channel(runtime.settings).declare(patience_seconds=CONNECTION_SECONDS)
+        except ChannelUnavailable as error:
+            log.warning("queues_not_declared", error=error.status)
+    return 0
+
+
+@lru_cache(maxsize=1)
+def _queue_channel(settings: Settings) -> QueueChannel:
+    return QueueChannel(settings)
 
 
 def _wake_owed(runtime: Runtime) -> int:

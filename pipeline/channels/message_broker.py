@@ -91,7 +91,18 @@ class _Channel(redis_transport.Channel):
     its copy would strike out the other's, and what that one holds would be lost when it dies.
 
     A list in Redis holds whatever was pushed. What kombu cannot read ends the reader, and is gone by then.
+
+    Redis may lose a binding while the connection lives. Kombu binds a queue once a connection, and would not bind it again.
     """
+
+    def queue_bind(
+        self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **options: Any
+    ) -> None:
+        if not self.state.has_binding(queue, exchange, routing_key):
+            super().queue_bind(queue, exchange, routing_key, arguments, **options)  # type: ignore[no-untyped-call]
+            return
+        binding = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)  # type: ignore[no-untyped-call]
+        self._queue_bind(exchange, *binding)  # type: ignore[no-untyped-call]
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
         properties = message["properties"] | {"delivery_tag": str(uuid4())}

@@ -29,10 +29,6 @@ _CONNECT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "int
 _AT_ONCE_SECONDS = 0.4
 
 
-class _Forgotten(KombuError):
-    """The message broker has lost the queues that this connection had declared."""
-
-
 class QueueChannel:
     """Publishes to the topic exchange through the process's one pool of producers."""
 
@@ -79,12 +75,7 @@ class QueueChannel:
             return "it is in this process" if self._embedded else "it answers"
 
         def declare() -> str:
-            with producers[self._connection].acquire(block=True, timeout=self._seconds) as producer:
-                try:
-                    self._declare(producer)
-                except self._foreign:
-                    _let_go(producer)
-                    raise
+            self._declare_by(self._seconds)
             return f"the exchange {queues.EXCHANGE_NAME} and its queues are there"
 
         def event() -> str:
@@ -92,6 +83,24 @@ class QueueChannel:
             return f"{receipt.status} with the routing key {message.routing_key}; it lies in {self._reached(message)}"
 
         yield from run([("connect", self._told(connect)), ("declare", self._told(declare)), ("test event", event)])
+
+    def declare(self, *, patience_seconds: float) -> None:
+        """Declare the queues of the contract, where they are not there; `patience_seconds` is how long a connection may be busy.
+
+        Raises ChannelUnavailable.
+        """
+        try:
+            self._declare_by(patience_seconds)
+        except self._foreign as error:
+            raise _unavailable(error) from error
+
+    def _declare_by(self, patience_seconds: float) -> None:
+        with producers[self._connection].acquire(block=True, timeout=patience_seconds) as producer:
+            try:
+                self._declare(producer)
+            except self._foreign:
+                _let_go(producer)
+                raise
 
     def _told(self, stage: Callable[[], str]) -> Callable[[], str]:
         def made() -> str:
@@ -145,15 +154,14 @@ class QueueChannel:
         Redis and the in-process transport drop a message without a word when no queue is bound.
         """
         channel: Any = producer.channel
-        if not self._amqp:
-            bound = {row[2] for row in _bindings(channel)}
-            if {queue.name for queue in self._queues} <= bound:
-                return
-            if producer.connection.declared_entities:
-                # This connection takes them for bound and would not bind them again: only a new one does.
-                raise _Forgotten
-        for queue in self._queues:
-            producer.maybe_declare(queue)
+        if self._amqp:
+            for queue in self._queues:
+                producer.maybe_declare(queue)
+            return
+        bound = {row[2] for row in _bindings(channel)}
+        if not {queue.name for queue in self._queues} <= bound:
+            for queue in self._queues:
+                queue.bind(channel).declare()
 
 
 CHANNEL: Final[Opens] = QueueChannel

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from kombu.exceptions import KombuError
 
-from config.queues import BINDINGS, DEAD, WAKE_UPS
+from config.queues import BINDINGS, DEAD, HEARTBEAT, WAKE_UPS
 from config.settings import Settings
 from pipeline.channels.message_broker import connection
 from pipeline.errors import MessageBrokerDown
 
-_OURS: Final = (*WAKE_UPS, *BINDINGS, DEAD)
+_OURS: Final = (*WAKE_UPS, *BINDINGS, DEAD, HEARTBEAT)
 
 
 def used(settings: Settings) -> bool:

@@ -26,7 +26,7 @@ POLICY: Final = "own_rows"
 _WITHOUT_A_KEY: Final[Mapping[str, tuple[str, str]]] = {"sandbox_handoffs": ("submission_id", "broker_submissions")}
 
 #: Tables whose rows are nobody's, and therefore everybody's to see.
-SHARED: Final[frozenset[str]] = frozenset()
+SHARED: Final[frozenset[str]] = frozenset({"heartbeats"})
 
 _NOW: Final = f"current_setting('{SETTING}', true)"
 

@@ -22,6 +22,7 @@ from pipeline.models.exports import (
     PlanSnapshot,
     Step,
 )
+from pipeline.models.heartbeats import Heartbeat
 from pipeline.models.parties import (
     Account,
     ApiKey,
@@ -45,6 +46,7 @@ __all__ = [
     "Event",
     "Export",
     "ExportUnit",
+    "Heartbeat",
     "IdempotencyRecord",
     "LegalHold",
     "LineTreatment",

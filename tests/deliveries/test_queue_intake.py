@@ -48,6 +48,7 @@ def desk(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytes
         url = server.fresh_url()
     monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: None)
     monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
     runtime = opened(broker_url=url)
     secret = exports.register(runtime, builders.BROKER, "customs_broker").secret
     exports.register(runtime, builders.WAREHOUSE, "warehouse")
@@ -74,14 +75,15 @@ class Desk:
     def __init__(self, runtime: Runtime, url: str, secret: str) -> None:
         self.runtime, self.url, self.secret = runtime, url, secret
 
-    def send(self, routing_key: str, body: bytes, *, headers: Json | None = None, **properties: Any) -> None:
-        """Publish one message to the exchange of the contract, and have somewhere for its answer."""
+    def send(
+        self, routing_key: str, body: bytes, *, headers: Json | None = None, declare: bool = True, **properties: Any
+    ) -> None:
+        """Publish one message to the exchange; without `declare` the sender knows no queue that is bound to it."""
+        answers = Queue("answers", durable=True, queue_arguments=queues.queue_arguments(self.runtime.settings))
         with Connection(self.url) as connection:
             channel = connection.channel()
-            for queue in (
-                *queues.contract_queues(self.runtime.settings),
-                Queue("answers", durable=True, queue_arguments=queues.queue_arguments(self.runtime.settings)),
-            ):
+            queues.exchange(channel).declare()
+            for queue in (*(queues.contract_queues(self.runtime.settings) if declare else ()), answers):
                 queue.bind(channel).declare()
             Producer(channel).publish(
                 body,
@@ -97,10 +99,12 @@ class Desk:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send("execute", raw, **properties)
 
-    def acknowledge(self, body: Json, *, secret: str | None = None, at: datetime | None = None) -> None:
+    def acknowledge(
+        self, body: Json, *, secret: str | None = None, at: datetime | None = None, declare: bool = True
+    ) -> None:
         raw = json.dumps(body).encode()
         headers: Json = dict(signed("msg-1", raw, secret or self.secret, at=at))
-        self.send("acknowledgement", raw, headers=headers, reply_to="answers", correlation_id="c-1")
+        self.send("acknowledgement", raw, headers=headers, declare=declare, reply_to="answers", correlation_id="c-1")
 
     def taken(self, queue: str, count: int = 1, seconds: float = 10) -> list[Message]:
         """Take `count` messages from the queue, or as many as come in time."""

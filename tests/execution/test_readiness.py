@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline import attempts, delivery, lanes, partners, readiness
+from pipeline import attempts, delivery, heartbeats, lanes, partners, readiness
 from pipeline.channels.channel import Receipt
 from pipeline.db import database_now
 from pipeline.documents.renderer import RENDERER
@@ -276,3 +278,23 @@ def test_plan_that_breaks_the_engine_is_no_outage(house: House) -> None:
         house.clock.pass_seconds(LONGEST_PAUSE_SECONDS)
     assert house.step(export_id, 1, "render_documents") == ()
     assert (house.state(export_id), failing(house)) == ("failed", [])
+
+
+def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_as_it_was_told(house: House) -> None:
+    settings = house.runtime.settings.model_copy(update={"broker_url": SecretStr("amqp://127.0.0.1:1//")})
+    runtime = replace(house.runtime, settings=settings)
+    (part,) = [part for part in readiness.parts(runtime) if part.name == "intake"]
+    assert (part.ok, part.message) == (True, "nothing is missed"), "an installation may run none"
+    heartbeats.record(runtime, heartbeats.INTAKE)
+    house.clock.pass_seconds(PATIENCE - 1)
+    assert [part for part in readiness.parts(runtime) if not part.ok] == []
+    house.clock.pass_seconds(1)
+    (part,) = [part for part in readiness.parts(runtime) if not part.ok]
+    assert part.name == "intake"
+    assert "no heartbeat has come through the message broker for 60 s; check that `intake` runs" in part.message
+    assert failing(house) == [], "the one process that is everything has no intake beside it"
+    heartbeats.record(runtime, heartbeats.INTAKE)
+    assert [part for part in readiness.parts(runtime) if not part.ok] == []
+    house.clock.pass_seconds(PATIENCE)
+    heartbeats.forget(runtime, heartbeats.INTAKE)
+    assert [part for part in readiness.parts(runtime) if not part.ok] == []

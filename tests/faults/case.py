@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from pipeline import heartbeats
 from pipeline.errors import DatabaseBusy
 from tests.contracts.sent import check_told
 from tests.faults.bounds import RECOVERY_TARGETS, Recovery, recoveries
@@ -160,6 +161,8 @@ def open_case(
     site.deaths.clear()
     try:
         site.start("web")
+        # An intake that a test before killed is missed by nobody.
+        heartbeats.forget(site.runtime, heartbeats.INTAKE)
         with site.account(by_queue=by_queue) as (client, kept):
             try:
                 yield Case(site, client, kept, folder / "marks", by_queue, rows, note)

@@ -23,6 +23,7 @@ from tests.faults.matrix import RABBITMQ, REDIS, SERVED, fault
 from tests.faults.proxy import Proxy, proxy
 from tests.faults.site import Site
 from tests.faults.test_crashes import command
+from tests.faults.upstream import check_heard, heartbeat
 from tests.servers import LOOPBACK, RabbitMQ, Redis
 
 #: What a request may take while the message broker does not answer: half of them what is aimed at for 99 %, and 99 % what a
@@ -61,6 +62,8 @@ def check_quick(one: Case, how: str, seconds: list[float]) -> None:
 
 def check_flushed(site: Site, case: OpenCase, count: int) -> None:
     with case() as one:
+        site.start("intake")
+        site.until(lambda: heartbeat(site), 60, "no heartbeat reaches the intake")
         exports = accepted_at_once(one, count)
         site.until(lambda: site.waiting(queues.STEPS) >= count, 60, "the launches were not published")
         server = message_broker(site)
@@ -72,6 +75,7 @@ def check_flushed(site: Site, case: OpenCase, count: int) -> None:
         site.start("worker")
         one.mended()
         check_executed(one, exports)
+        check_heard(one)
 
 
 @fault("F5", everyday=SERVED)
@@ -87,7 +91,7 @@ def test_flushed_with_a_hundred_queued(site: Site, case: OpenCase) -> None:
 def check_down(site: Site, case: OpenCase, down: Callable[[], None], up: Callable[[], None], seconds: float) -> None:
     """Accept before, while and after the message broker does not answer, for as long as it takes and at least `seconds`."""
     with case() as one:
-        site.start("worker")
+        site.start("worker", "intake")
         exports = accepted_at_once(one, 2)
         down()
         try:
@@ -105,6 +109,7 @@ def check_down(site: Site, case: OpenCase, down: Callable[[], None], up: Callabl
         one.mended()
         exports += accepted_at_once(one, 1)
         check_executed(one, exports)
+        check_heard(one)
 
 
 @fault("F6", everyday=SERVED)
@@ -199,7 +204,7 @@ def test_network_between_us_and_it(site: Site, case: OpenCase, harm: Callable[[P
     port = server.port
     with proxy(port) as between, case() as one:
         url = site.stack.broker_url.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{between.port}")
-        for role in ("web", "worker"):
+        for role in ("web", "worker", "intake"):
             site[role].kill()
             site[role].start(broker_url=url)
         exports = [one.accepted() for _ in range(2)]
@@ -209,6 +214,7 @@ def test_network_between_us_and_it(site: Site, case: OpenCase, harm: Callable[[P
             between.blackhole = between.refuse = False
         one.mended()
         check_executed(one, exports)
+        check_heard(one)
         assert between.cuts == between.cuts_left or between.cut_on is None
 
 

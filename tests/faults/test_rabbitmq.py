@@ -17,6 +17,7 @@ from tests.faults.conftest import OpenCase
 from tests.faults.matrix import RABBITMQ, fault
 from tests.faults.site import PARTNERS, Site
 from tests.faults.test_limits import END_SECONDS
+from tests.faults.upstream import check_heard
 from tests.servers import RabbitMQ, poll
 
 #: RabbitMQ gives a message up that came back more often; where nobody says otherwise it is twenty times.
@@ -105,6 +106,7 @@ def test_worker_goes_on_and_ends_in_time_while_rabbitmq_reads_no_more(site: Site
     """Its alarm is on: what is queued is given out, and whoever publishes is not heard."""
     server = rabbitmq(site)
     with case() as one:
+        site.start("intake")
         exports = queued(one, 2)
         set_alarm(server, on=True)
         try:
@@ -122,11 +124,12 @@ def test_worker_goes_on_and_ends_in_time_while_rabbitmq_reads_no_more(site: Site
         history = one.check(again=exports[:1])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
         assert one.states() == ["executed"] * len(exports)
+        check_heard(one)
 
 
 def check_confirmed(site: Site, case: OpenCase, kills: int, packages: int) -> None:
     with case(by_queue=tuple(str(partner["id"]) for partner in PARTNERS)) as one:
-        site.start("worker")
+        site.start("worker", "intake")
         exports: list[str] = []
         for _ in range(kills):
             newest = [one.accepted(one.client.plan(lines=2, packages=packages)) for _ in range(3)]
@@ -138,6 +141,7 @@ def check_confirmed(site: Site, case: OpenCase, kills: int, packages: int) -> No
         one.settle(exports)
         assert one.states() == ["executed"] * len(exports)
         one.check()
+        check_heard(one)
 
 
 def deliveries(one: Case, exports: Collection[str]) -> set[str]:

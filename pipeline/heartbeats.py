@@ -1,0 +1,38 @@
+"""Heartbeats: when a message last went through the message broker to a process that only the message broker knows."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col
+
+from pipeline.db import changed, database_now, statement_now, table
+from pipeline.models import Heartbeat
+from pipeline.runtime import Runtime
+
+#: The processes that take commands and answers from queues.
+INTAKE: Final = "intake"
+
+
+def record(runtime: Runtime, name: str) -> None:
+    """Note that a heartbeat arrived at a process of this name; raises DatabaseBusy."""
+    # Where two processes write the first one at once, one of them is enough.
+    with suppress(IntegrityError), runtime.db.write() as session:
+        arrived = update(Heartbeat).where(col(Heartbeat.name) == name).values(arrived_at=database_now())
+        if not changed(session.execute(arrived)):
+            session.execute(insert(table(Heartbeat)).values(name=name))
+
+
+def forget(runtime: Runtime, name: str) -> None:
+    """Note that a process of this name ended because it was told to: nobody waits for its heartbeats; raises DatabaseBusy."""
+    with runtime.db.write() as session:
+        session.execute(delete(Heartbeat).where(col(Heartbeat.name) == name))
+
+
+def missed(session: Session, name: str, seconds: float) -> bool:
+    """Tell whether processes of this name should run, and no heartbeat has arrived at any for so many seconds."""
+    late = (col(Heartbeat.name) == name, col(Heartbeat.arrived_at) <= statement_now(-seconds))
+    return session.scalar(select(1).where(*late)) is not None

@@ -1,0 +1,18 @@
+"""What the service keeps of its own processes, for all accounts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlmodel import Field, SQLModel
+
+from pipeline.models.columns import written_at
+
+
+class Heartbeat(SQLModel, table=True):
+    """When a heartbeat last reached the processes of this name; such a process that ends as it is told takes the row away."""
+
+    __tablename__ = "heartbeats"
+
+    name: str = Field(primary_key=True)  # intake
+    arrived_at: datetime = written_at()
