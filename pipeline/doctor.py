@@ -13,8 +13,8 @@ from sqlmodel import col
 
 from config.credentials import everybody_knows
 from config.settings import Settings
-from pipeline import migrations, signing
-from pipeline.channels import inbox
+from pipeline import migrations, recipients, signing
+from pipeline.channels import durability, inbox
 from pipeline.channels.email import EmailChannel
 from pipeline.customs.reference import load_rules
 from pipeline.db import Database, database_now, is_pooled, translated, utc_now
@@ -141,6 +141,17 @@ def _message_broker(settings: Settings) -> str:
     return f"{settings.message_broker} answers"
 
 
+def _queues(settings: Settings) -> str:
+    if settings.message_broker != "redis":
+        return "in this process" if settings.embedded else "RabbitMQ keeps what lies in them"
+    with _opened(settings) as database, database.read() as session:
+        read = recipients.told_by_queue(session)
+    kept = durability.ask(settings)
+    if kept.danger is not None and read:
+        raise Ailing(kept.danger)
+    return kept.found if read else f"{kept.found}; no partner is told by queue"
+
+
 def _artifact_store(settings: Settings) -> str:
     with _opened(settings) as database:
         open_store(settings, database).check()
@@ -244,6 +255,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         _message_broker,
         "Check BROKER_URL: address, user, password, and that the server runs. What is owed waits in the database.",
     ),
+    ("messages in queues", _queues, f"{durability.REMEDY[0].upper()}{durability.REMEDY[1:]}."),
     ("artifact store", _artifact_store, "Check ARTIFACTS_URL: that the folder or bucket exists and may be written."),
     (
         "documents",

@@ -9,10 +9,11 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
 from config.queues import DELIVERIES, DOCUMENTS, ELSEWHERE, STEPS
-from pipeline import heartbeats, migrations, tenancy
+from pipeline import heartbeats, migrations, recipients, tenancy
+from pipeline.channels import durability
 from pipeline.claims import of_unended
 from pipeline.db import database_now, statement_now
-from pipeline.errors import DatabaseBusy
+from pipeline.errors import DatabaseBusy, MessageBrokerDown
 from pipeline.lanes import claimable, lane_is_free
 from pipeline.migrations import Standing
 from pipeline.models import Attempt, Delivery, Step
@@ -45,8 +46,10 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
         put_off = runtime.settings.stalled_seconds
         watch = _Watch(patience_seconds, min(put_off, patience_seconds / 2), put_off)
         longest_pause = max(runtime.settings.step_retry_seconds, LONGEST_PAUSE_SECONDS)
+        on_redis = runtime.settings.message_broker == "redis"
         with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
-            return [
+            by_queue = on_redis and recipients.told_by_queue(session)
+            found = [
                 Part("database", ok=True, message=f"answers, and its tables are {whose}"),
                 watch.sweep(session),
                 watch.steps(session),
@@ -56,6 +59,19 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
             ]
     except DatabaseBusy as busy:
         return [Part("database", ok=False, message=f"{busy}; check DATABASE_URL and the server")]
+    # No transaction is open while Redis is asked.
+    return [*found, _queues(runtime)] if by_queue else found
+
+
+def _queues(runtime: Runtime) -> Part:
+    """Tell whether Redis may remove messages that no partner has read; where it is not known, that is no reason to be red."""
+    try:
+        kept = durability.ask(runtime.settings)
+    except MessageBrokerDown as down:
+        return Part("queues", ok=True, message=f"{down}")
+    if kept.danger is not None:
+        return Part("queues", ok=False, message=f"{kept.danger}; {durability.REMEDY}")
+    return Part("queues", ok=True, message=kept.found)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import select
+from sqlalchemy import and_, exists, func, or_, select
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -82,6 +82,23 @@ def operators(session: Session, account_id: str) -> list[Recipient]:
     if rows:
         return list(_recipients(session, account_id, rows).values())
     return [Recipient(account_id, "operator", False, None, None, (QUEUE,))]
+
+
+def told_by_queue(session: Session) -> bool:
+    """Tell whether any partner, of all accounts whose rows are seen, is told what it is told by queue."""
+    of_partner = (
+        col(PartnerChannel.account_id) == col(Partner.account_id),
+        col(PartnerChannel.partner_id) == col(Partner.id),
+    )
+    has_default = and_(
+        ~exists().where(*of_partner),
+        or_(col(Partner.kind) != "customs_broker", func.coalesce(col(Partner.path), "") != BORDERBUDDY),
+    )
+    found = select(1).where(
+        col(Partner.state).in_([PartnerState.LIVE.value, PartnerState.PAUSED.value]),
+        or_(exists().where(*of_partner, col(PartnerChannel.channel) == QUEUE), has_default),
+    )
+    return session.scalar(found.limit(1)) is not None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from kombu.pools import producers
 
 from config import queues
 from config.settings import Settings
+from pipeline.channels import durability
 from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target
 from pipeline.channels.message_broker import connection
 from pipeline.channels.stages import Stage, StageFailed, run
@@ -37,6 +38,7 @@ class QueueChannel:
     shared = False
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._embedded = settings.embedded
         self._amqp = settings.message_broker == "amqp"
         self._seconds = settings.delivery_timeout_seconds
@@ -82,7 +84,16 @@ class QueueChannel:
             (receipt,) = self.send([message], target)
             return f"{receipt.status} with the routing key {message.routing_key}; it lies in {self._reached(message)}"
 
-        yield from run([("connect", self._told(connect)), ("declare", self._told(declare)), ("test event", event)])
+        stages = [("connect", self._told(connect)), ("declare", self._told(declare)), ("test event", event)]
+        if self._settings.message_broker == "redis":
+            stages.insert(2, ("keep", self._kept))
+        yield from run(stages)
+
+    def _kept(self) -> str:
+        kept = durability.ask(self._settings)
+        if kept.danger is not None:
+            raise StageFailed(kept.danger, durability.REMEDY)
+        return kept.found
 
     def declare(self, *, patience_seconds: float) -> None:
         """Declare the queues of the contract, where they are not there; `patience_seconds` is how long a connection may be busy.

@@ -1,0 +1,54 @@
+"""Whether Redis keeps the messages that lie in its queues, as far as it lets itself be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.exceptions import KombuError, OperationalError
+from redis import RedisError, ResponseError
+
+from config.settings import Settings
+from pipeline.channels.message_broker import connection
+from pipeline.errors import MessageBrokerDown
+
+REMEDY = "set `maxmemory-policy noeviction` in Redis, or reach partners by RabbitMQ or by webhook"
+
+
+@dataclass(frozen=True)
+class Durability:
+    """What was found; `danger` says how messages are lost while Redis runs, and is None if they are not, or nobody knows."""
+
+    found: str
+    danger: str | None = None
+
+
+def ask(settings: Settings) -> Durability:
+    """Return what Redis says of its memory and its persistence; raises MessageBrokerDown where it does not answer."""
+    try:
+        with connection(settings, producer_only=True) as opened:
+            opened.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+            client: Any = opened.channel().client
+            return judge({**client.info("memory"), **client.info("persistence")})
+    except ResponseError as error:
+        # A user without the right, or a hosted Redis that has renamed the command.
+        return Durability(
+            f"Redis refused INFO ({type(error).__name__}), so that nobody knows whether it keeps messages; give its user `+info`"
+        )
+    except (RedisError, KombuError, OperationalError, OSError) as error:
+        raise MessageBrokerDown(f"Redis did not answer: {type(error.__cause__ or error).__name__}") from error
+
+
+def judge(info: Mapping[str, Any]) -> Durability:
+    """Return what follows from Redis's answer to INFO."""
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    if policy.startswith("allkeys-"):
+        danger = f"maxmemory-policy {policy} lets Redis remove queues with messages that nobody has read"
+        return Durability(danger, danger)
+    if not info.get("aof_enabled"):
+        return Durability(
+            f"maxmemory-policy {policy}; but Redis has no append-only file (`appendonly yes`): a restart loses messages that"
+            " nobody has read, all of them or those since its last snapshot"
+        )
+    return Durability(f"maxmemory-policy {policy}, and the append-only file is on")
