@@ -69,19 +69,20 @@ def reached(session: Session, account_id: str, partner_ids: Sequence[str], *, te
 
 
 def operators(session: Session, account_id: str) -> list[Recipient]:
-    """Return the account's live operators; an account without one is its own operator, at the queue."""
+    """Return the operators that the account has activated; none where it has none, and then no operator is sent anything.
+
+    A paused one is among them: what it is owed stays owed.
+    """
     rows = session.scalars(
         select(Partner)
         .where(
             col(Partner.account_id) == account_id,
             col(Partner.kind) == "operator",
-            col(Partner.state) == PartnerState.LIVE.value,
+            col(Partner.state).in_([PartnerState.LIVE.value, PartnerState.PAUSED.value]),
         )
         .order_by(col(Partner.id))
     ).all()
-    if rows:
-        return list(_recipients(session, account_id, rows).values())
-    return [Recipient(account_id, "operator", False, None, None, (QUEUE,))]
+    return list(_recipients(session, account_id, rows).values()) if rows else []
 
 
 def told_by_queue(session: Session) -> bool:
@@ -145,8 +146,8 @@ def sealed_target(
 ) -> SealedTarget | None:
     """Return where to send to the partner by the channel; None where nothing may be sent now.
 
-    That is while it is paused. The account's own operator, which is no registered partner, is never paused. A way that
-    the partner no longer has is returned without its address, which the channel refuses.
+    That is while it is paused. An older version owed messages to accounts without an operator, by the account's id: they
+    are never paused. A way that the partner no longer has is returned without its address, which the channel refuses.
     """
     row = session.get(Partner, (account_id, partner_id))
     if row is None:

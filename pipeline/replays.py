@@ -39,7 +39,7 @@ def replay(
     live exports. Raises NotFound.
     """
     with runtime.db.write() as session:
-        # The account is its own operator where it has registered none.
+        # An older version told an account that had no operator, by the account's id.
         if partner_id != account_id and session.get(Partner, (account_id, partner_id)) is None:
             raise NotFound(f"there is no partner {partner_id} in this account")
         until = request.until or session.execute(select(database_now())).scalar_one()

@@ -17,7 +17,7 @@ from pipeline.notifications import Lane
 #: Destinations that do not answer hold up no more than some of the senders, one by one and together.
 SENDERS: Final[Bulkhead[Way, Lane]] = Bulkhead()
 
-#: Failures of a way in a row; the account's own operator, which is no partner, has none.
+#: Failures of a way in a row; what an older version owes to an account itself has none.
 FAILURES: Final = func.coalesce(col(PartnerChannel.failures), 0)
 
 

@@ -12,6 +12,7 @@ import rfc8785
 ACCOUNT = "acc_demo"
 BROKER = "br_sandbox"
 WAREHOUSE = "wh_demo"
+OPERATOR = "op_demo"
 BATCH = "batch_2026_1124_01"
 
 #: The moment at which the plans are checked: they are approved by then, and their entries are two days ahead.

@@ -131,7 +131,7 @@ def served(runtime: Runtime, launches: Launches, keys: Keys | None = None) -> It
 
 
 def furnish(runtime: Runtime) -> None:
-    """Open two accounts; the first has a customs broker and a warehouse, live ones and ones for tests."""
+    """Open two accounts; the first has an operator, and a customs broker and a warehouse, live ones and ones for tests."""
     for account in (builders.ACCOUNT, OTHER):
         accounts.create_account(runtime, account, "Maple Goods Ltd")
     with runtime.db.write() as session:
@@ -140,6 +140,7 @@ def furnish(runtime: Runtime) -> None:
             (builders.WAREHOUSE, "warehouse", False),
             ("br_test", "customs_broker", True),
             ("wh_test", "warehouse", True),
+            (builders.OPERATOR, "operator", False),
         ):
             session.add(
                 Partner(

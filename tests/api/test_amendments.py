@@ -98,7 +98,7 @@ def test_while_it_runs_the_remedy_is_to_wait_or_cancel(desk: Desk) -> None:
     body = refused(amend(client, export_id), 409, "INVALID_STATE")
     assert "wait until it has ended, or cancel it" in body["message"]
     assert client.post(f"/api/exports/{export_id}/cancel").json()["state"] == "cancelled"
-    assert desk.launches.woken == [Wake(export_id, partner_id=builders.ACCOUNT, channel="queue")]
+    assert desk.launches.woken == [Wake(export_id, partner_id=builders.OPERATOR, channel="queue")]
     refused(amend(client, export_id), 409, "INVALID_STATE")
 
 

@@ -69,7 +69,8 @@ def furnish(runtime: Runtime) -> None:
     accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     broker = NewPartner(id=builders.BROKER, kind="customs_broker", name="Demo broker", path="byob", live=True)
     warehouse = NewPartner(id=builders.WAREHOUSE, kind="warehouse", name="Demo warehouse", live=True)
-    for partner in (broker, warehouse):
+    operator = NewPartner(id=builders.OPERATOR, kind="operator", name="Export desk", live=True)
+    for partner in (broker, warehouse, operator):
         partners.create(runtime, builders.ACCOUNT, partner)
 
 

@@ -97,6 +97,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
                "--name", "Sandbox broker", "--path", "borderbuddy", "--queue", "--test", "--live")  # fmt: skip
     there.json("partners", "add", builders.WAREHOUSE, "--account", builders.ACCOUNT, "--kind", "warehouse",
                "--name", "Demo warehouse", "--test", "--live")  # fmt: skip
+    there.json("partners", "add", builders.OPERATOR, "--account", builders.ACCOUNT, "--kind", "operator",
+               "--name", "Export desk", "--test", "--live")  # fmt: skip
     key = there.json("keys", "create", "--account", builders.ACCOUNT, "--role", "admin", "--test")["key"]
     process = exports(["serve", "--port", "0", "--json"], environment, home)
     try:

@@ -72,10 +72,11 @@ def opened(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[OpenRuntim
 
 @pytest.fixture
 def runtime(opened: OpenRuntime) -> Runtime:
-    """The runtime, with the partners of the builders' plans at their queues."""
+    """The runtime, with the partners of the builders' plans and an operator at their queues."""
     runtime = opened()
     exports.register(runtime, builders.BROKER, "customs_broker")
     exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, builders.OPERATOR, "operator")
     return runtime
 
 

@@ -86,6 +86,7 @@ def serving(runtime: Runtime, port: int) -> Iterator[Desk]:
     try:
         poll(lambda: server.started, 10)
         exports.register(runtime, builders.WAREHOUSE, "warehouse")
+        exports.register(runtime, builders.OPERATOR, "operator")
         accounts.create_account(runtime, OTHER, "Demo Housewares Inc")
         with ExitStack() as clients:
             yield Desk(f"http://{LOOPBACK}:{port}", runtime, launches, clients)

@@ -16,6 +16,7 @@ def hooked(runtime: Runtime, url: str, *, packages: int = 3, batch: str = builde
     """Hand off an export whose warehouse takes webhooks at the URL."""
     if partner_is_new(runtime):
         exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register_once(runtime, builders.OPERATOR, "operator")
     name = f"wh_{batch}"
     exports.register(runtime, name, "warehouse", channels=[{"channel": "webhook", "address": url}])
     export = exports.ready(runtime, builders.plan(packages=packages, warehouse=name, batch=batch))

@@ -67,7 +67,7 @@ def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
 ) -> None:
     export = ready(runtime)
     assert say(runtime, "a-1", rung, reference="REF-9", message="See the fields.", fields=FIELDS)
-    lane = notifications.Lane(export.export_id, builders.ACCOUNT, "queue")
+    lane = notifications.Lane(export.export_id, builders.OPERATOR, "queue")
     assert lane in lanes(runtime), "the next sweep wakes it"
     assert delivery.deliver(runtime, lane.export_id, lane.partner_id, lane.channel).delivered == 1
     (message,) = received("memory://", "exports.operator", 1)
@@ -170,8 +170,9 @@ def test_news_neither_tells_the_end_of_the_export_again_nor_keeps_it_from_being_
     runtime = opened(delivery_batch=1)
     exports.register(runtime, builders.BROKER, "customs_broker")
     exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, builders.OPERATOR, "operator")
     export = ready(runtime)
-    lane = (export.export_id, builders.ACCOUNT, "queue")
+    lane = (export.export_id, builders.OPERATOR, "queue")
     say(runtime, "a-1", "query", message="What is it made of?")
     assert delivery.deliver(runtime, *lane).delivered == 1
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "BROKER_QUERIED"]

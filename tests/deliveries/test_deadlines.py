@@ -46,7 +46,7 @@ def test_one_that_cannot_be_told_keeps_none_of_the_others(
     for export in exports_late:
         exports.hand_off(runtime, export)
     clock.pass_seconds(15 * MINUTE)
-    bad, *good = [Lane(export.export_id, builders.ACCOUNT, "queue") for export in exports_late]
+    bad, *good = [Lane(export.export_id, builders.OPERATOR, "queue") for export in exports_late]
     real = notifications.overdue
 
     def told(session: Session, late: notifications.LateRung) -> notifications.Told:
@@ -78,7 +78,7 @@ def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtim
     clock.pass_seconds(15 * MINUTE - 1)
     assert deadlines.overdue(runtime) == []
     clock.pass_seconds(1)
-    assert deadlines.overdue(runtime) == [Lane(export.export_id, builders.ACCOUNT, "queue")]
+    assert deadlines.overdue(runtime) == [Lane(export.export_id, builders.OPERATOR, "queue")]
     clock.pass_seconds(DAY)
     assert deadlines.overdue(runtime) == []
     (alarm,) = alarms(runtime)

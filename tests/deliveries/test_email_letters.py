@@ -349,8 +349,8 @@ def mailed(opened: OpenRuntime, room: Mailroom, **broker: Any) -> tuple[Runtime,
     way = {"channel": "email", "addresses": [DESK, CLERK]}
     exports.register(runtime, builders.BROKER, "customs_broker", channels=[way], **broker)
     exports.register(runtime, builders.WAREHOUSE, "warehouse")
-    export = exports.ready(runtime)
-    exports.hand_off(runtime, export)
+    exports.register(runtime, builders.OPERATOR, "operator")
+    exports.hand_off(runtime, export := exports.ready(runtime))
     return runtime, export
 
 

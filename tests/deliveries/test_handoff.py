@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlmodel import col, select
 
-from pipeline import handoff, notifications
+from config import queues
+from pipeline import delivery, handoff, notifications, partners
+from pipeline.channels import inbox
 from pipeline.errors import StepFailed
 from pipeline.models import BrokerSubmission, Notification, Partner, PartnerSecret
 from pipeline.runtime import Runtime
@@ -18,6 +21,7 @@ from pipeline.states import DeliveryState
 from tests import builders
 from tests.asked import asked_of
 from tests.deliveries import exports
+from tests.deliveries.conftest import OpenRuntime
 
 FORBIDDEN = (
     "price",
@@ -63,7 +67,7 @@ def test_handoff_owes_the_broker_one_message_the_warehouse_one_a_package_and_the
     assert [(each.audience, each.partner_id, each.channel, each.state) for each in owed] == [
         ("customs_broker", builders.BROKER, "queue", DeliveryState.PENDING),
         *[("warehouse", builders.WAREHOUSE, "queue", DeliveryState.PENDING)] * 6,
-        ("operator", builders.ACCOUNT, "queue", DeliveryState.WAITING),
+        ("operator", builders.OPERATOR, "queue", DeliveryState.WAITING),
     ]
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF"]
     with runtime.db.read() as session:
@@ -193,8 +197,15 @@ def test_every_partner_is_told_by_each_of_its_channels_in_order(runtime: Runtime
     assert (submission.path, submission.channel) == ("borderbuddy", "borderbuddy")
 
 
-def test_live_operators_are_told_in_the_accounts_place(runtime: Runtime) -> None:
+def test_every_operator_that_was_activated_is_told_and_what_a_paused_one_is_owed_waits(
+    opened: OpenRuntime,
+) -> None:
+    runtime = opened()
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, "op_0", "operator", live=False)
     exports.register(runtime, "op_1", "operator")
+    partners.pause(runtime, builders.ACCOUNT, "op_1")
     exports.register(
         runtime, "op_2", "operator", channels=[{"channel": "webhook", "address": "https://ops.example/hook"}]
     )
@@ -202,6 +213,25 @@ def test_live_operators_are_told_in_the_accounts_place(runtime: Runtime) -> None
     exports.hand_off(runtime, export)
     owed = [each for each in exports.deliveries(runtime, export.export_id) if each.audience == "operator"]
     assert [(each.partner_id, each.channel) for each in owed] == [("op_1", "queue"), ("op_2", "webhook")]
+
+
+def test_nothing_is_sent_to_operators_where_none_was_activated(opened: OpenRuntime) -> None:
+    runtime = opened()
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, "op_0", "operator", live=False)
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    with runtime.db.write() as session:
+        told = notifications.failed(
+            session, replace(export.context, step="hand_off"), "it broke", attempts=1, quarantined=False
+        )
+        assert notifications.release(session, export.export_id) == []
+    assert (list(told.lanes), told.fact["notifications"], told.fact["deliveries"]) == ([], 1, 0)
+    assert {each.audience for each in exports.deliveries(runtime, export.export_id)} == {"customs_broker", "warehouse"}
+    for partner_id in (builders.BROKER, builders.WAREHOUSE):
+        assert delivery.deliver(runtime, export.export_id, partner_id, "queue").delivered >= 1
+    assert list(inbox.read(runtime.settings, [queues.OPERATOR])) == []
 
 
 def test_a_test_export_reaches_no_live_endpoint_of_a_partner(runtime: Runtime) -> None:

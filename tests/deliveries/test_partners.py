@@ -127,7 +127,7 @@ def test_a_partner_that_cannot_be_reached_is_refused_and_nothing_is_written(
         "VALIDATION_ERROR",
         field,
     )
-    assert [each["id"] for each in api.get("/api/partners").json()["items"]] == [builders.WAREHOUSE]
+    assert [each["id"] for each in api.get("/api/partners").json()["items"]] == [builders.OPERATOR, builders.WAREHOUSE]
 
 
 def test_writing_partners_takes_the_role_admin_and_other_accounts_see_nothing(desk: Desk) -> None:

@@ -116,7 +116,7 @@ def test_lane_whose_first_message_waits_for_its_next_try_is_left_alone_until_the
 def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtime) -> None:
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
-    operator = (export.export_id, builders.ACCOUNT, "queue")
+    operator = (export.export_id, builders.OPERATOR, "queue")
     assert delivery.deliver(runtime, *operator).delivered == 0
     with runtime.db.write() as session:
         assert notifications.release(session, export.export_id) == [Lane(*operator)]

@@ -167,6 +167,13 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
                 {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "live": True}
             ),
         )
+        partners.create(
+            runtime,
+            builders.ACCOUNT,
+            NewPartner.model_validate(
+                {"id": builders.OPERATOR, "kind": "operator", "name": "Export desk", "live": True}
+            ),
+        )
         caller = Caller(builders.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
         return House(runtime, clock, store, caller)
 

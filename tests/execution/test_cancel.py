@@ -29,7 +29,7 @@ def test_operators_hear_of_it_and_nobody_else_was_told_anything(house: House) ->
     export_id = house.accept().export_id
     house.step(export_id, 1, "record_packages")
     wakes = cancelled(house, export_id)
-    assert wakes == [Wake(export_id, partner_id=builders.ACCOUNT, channel="queue")]
+    assert wakes == [Wake(export_id, partner_id=builders.OPERATOR, channel="queue")]
     assert [(each.audience, each.state) for each in owed(house, export_id)] == [("operator", "pending")]
     (told,) = said(house, export_id, MessageType.EXPORT_CANCELLED)
     assert (told["exportId"], told["revision"], told["supersedes"]) == (export_id, 1, None)
@@ -50,14 +50,14 @@ def test_whoever_was_promised_the_revision_hears_that_nothing_follows(house: Hou
     new = amended(house, old).export_id
     house.step(new, 1, "record_packages")
     wakes = cancelled(house, new)
-    assert {wake.partner_id for wake in wakes} == {builders.BROKER, builders.WAREHOUSE, builders.ACCOUNT}
+    assert {wake.partner_id for wake in wakes} == {builders.BROKER, builders.WAREHOUSE, builders.OPERATOR}
     told = said(house, new, MessageType.EXPORT_CANCELLED)
     assert len({each["id"] for each in told}) == 3
     assert [each["supersedes"] for each in told] == [{"exportId": old, "revision": 1}] * 3
     assert {(each.audience, each.partner_id) for each in owed(house, new)} == {
         ("customs_broker", builders.BROKER),
         ("warehouse", builders.WAREHOUSE),
-        ("operator", builders.ACCOUNT),
+        ("operator", builders.OPERATOR),
     }
     deliver_all(house, new)
     assert {each.state for each in owed(house, new)} == {"delivered"}

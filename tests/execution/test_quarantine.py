@@ -104,7 +104,7 @@ def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_
     outcome = advance(house.runtime, export_id, due.unit_no, "render_documents")
     assert outcome.did == ()
     (wake,) = outcome.wakes
-    assert wake == Wake(export_id, partner_id=builders.ACCOUNT, channel="queue"), "only the operators are woken"
+    assert wake == Wake(export_id, partner_id=builders.OPERATOR, channel="queue"), "only the operators are woken"
 
     seen = view(house, export_id)
     assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {DIED}")

@@ -22,7 +22,7 @@ from tasks import upkeep
 from tests import builders
 from tests.execution.conftest import House
 
-LATE = Lane("exp_late", builders.ACCOUNT, "queue")
+LATE = Lane("exp_late", builders.OPERATOR, "queue")
 ASKED = Inquiry(builders.ACCOUNT, builders.BROKER)
 
 

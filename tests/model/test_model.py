@@ -182,7 +182,7 @@ class Exports(RuleBasedStateMachine):
         self.world.work_until_hit()
 
     @rule(
-        partner=st.sampled_from((builders.BROKER, builders.WAREHOUSE, builders.ACCOUNT)),
+        partner=st.sampled_from((builders.BROKER, builders.WAREHOUSE, builders.OPERATOR)),
         answer=st.sampled_from(("takes", "down", "refuses", "stumbles")),
     )
     def endpoint_answers(self, partner: str, answer: str) -> None:

@@ -128,7 +128,8 @@ def template(path: Path) -> None:
     runtime = _runtime(path, Clock())
     migrations.upgrade(runtime.db)
     accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
-    for name, kind in ((builders.BROKER, "customs_broker"), (builders.WAREHOUSE, "warehouse")):
+    of_everybody = {builders.BROKER: "customs_broker", builders.WAREHOUSE: "warehouse", builders.OPERATOR: "operator"}
+    for name, kind in of_everybody.items():
         path_of_broker = {"path": "byob"} if kind == "customs_broker" else {}
         given = {"id": name, "kind": kind, "name": name, "live": True, **path_of_broker}
         partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(given))

@@ -38,6 +38,7 @@ def desk(database_url: str, folder: Path, broker: builders.Json | None = None, *
     for partner in (
         {"id": builders.BROKER, "kind": "customs_broker", "name": "Demo customs broker", **(broker or {})},
         {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse"},
+        {"id": builders.OPERATOR, "kind": "operator", "name": "Export desk"},
     ):
         partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(partner | {"live": True}))
     return runtime
