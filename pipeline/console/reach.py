@@ -14,6 +14,7 @@ from pipeline.errors import ValidationFailed
 from pipeline.partners import TO_BE_LIVE
 from pipeline.schemas.channels import QueueWay, Way
 from pipeline.schemas.partners import ConnectionTestView, DeliveryView, PartnerView
+from pipeline.schemas.written import in_our_times
 from pipeline.states import DeliveryState, PartnerState
 
 _AGAIN: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})
@@ -220,7 +221,7 @@ def deliveries_link(state: DeliveryState | None, partner_id: str | None, cursor:
 def instant(typed: str) -> datetime:
     """Return the instant that was typed into a form, in UTC; raises ValidationFailed where it is none."""
     try:
-        at = datetime.fromisoformat(typed)
+        at = in_our_times(datetime.fromisoformat(typed))
     except ValueError as error:
         raise ValidationFailed("give an instant in UTC, such as 2026-11-24T15:00", field="since") from error
     return at if at.tzinfo else at.replace(tzinfo=UTC)

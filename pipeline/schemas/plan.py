@@ -21,7 +21,16 @@ from pydantic.alias_generators import to_camel
 
 from pipeline.money import plain
 from pipeline.schemas.readable import readable
-from pipeline.schemas.written import NUMBER, as_day, as_decimal, as_instant, currency, printable, shown_number
+from pipeline.schemas.written import (
+    NUMBER,
+    as_day,
+    as_decimal,
+    as_instant,
+    currency,
+    in_our_times,
+    printable,
+    shown_number,
+)
 
 MAX_UNITS = 1_000
 MAX_LINES = 10_000
@@ -39,8 +48,8 @@ class Closed(BaseModel):
     )
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(as_instant)]
-Day = Annotated[calendar_date, BeforeValidator(as_day)]
+Instant = Annotated[AwareDatetime, BeforeValidator(as_instant), AfterValidator(in_our_times)]
+Day = Annotated[calendar_date, BeforeValidator(as_day), AfterValidator(in_our_times)]
 
 Number = Annotated[
     Decimal,

@@ -9,11 +9,19 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Final, TypeVar
 
 from pipeline.money import CURRENCIES, decimal
 
 #: The one way to write a number, so that its digits can be hashed by anybody: no bare point, leading or negative zero.
 NUMBER = re.compile(r"^(-(?=.*[1-9]))?(0|[1-9][0-9]*)(\.[0-9]+)?$")
+#: The years that a day or an instant may lie in: at the ends of time an offset leads out of the calendar. A date of year 1
+#: or 9999 is what a program writes that was given none.
+FIRST_YEAR: Final = 1970
+LAST_YEAR: Final = 2199
+
+Moment = TypeVar("Moment", date, datetime)
+
 _DAY = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 # Three, two and four digits, parted: no IRS number (12-3456789AB), DUNS number or number of CBP's has that form.
@@ -64,6 +72,13 @@ def shown_number(number: str) -> str:
     """Return a party's number as people are shown it: of a Social Security number the last four digits alone."""
     found = _SOCIAL_SECURITY.fullmatch(number)
     return number if found is None else f"XXX-XX-{found[1]}"
+
+
+def in_our_times(value: Moment) -> Moment:
+    """Return the day or instant; raises ValueError where its year is before FIRST_YEAR or after LAST_YEAR."""
+    if not FIRST_YEAR <= value.year <= LAST_YEAR:
+        raise ValueError(f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}; give the real one, or leave it out")
+    return value
 
 
 def currency(value: str) -> str:
