@@ -21,6 +21,10 @@ M = TypeVar("M", bound=BaseModel)
 _MAX_VALUES: Final = 2_000_000
 #: Members of one object: no schema has a tenth of them, and each that is unknown would be an issue of its own.
 _MAX_MEMBERS: Final = 1_000
+#: Bytes of one text, as it is written: no schema takes a hundredth of them.
+_MAX_TEXT: Final = 1_000_000
+#: Bytes of a body with characters beyond U+FFFF, such as emoji: read as one text, it takes four times as many.
+_MAX_BEYOND: Final = 16 * 1024 * 1024
 #: Values up to which every issue is looked for, and how many are then named or counted. `{}` in a list can be a dozen of them,
 #: each of them two hundred bytes as it is found and a kilobyte once it is told.
 _ALL_ISSUES_WITHIN: Final = 20_000
@@ -29,11 +33,18 @@ _MAX_ISSUES: Final = 100
 
 # One that is not closed is one match, too: else each quote in it would begin another look at all the rest.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+# Some strings and what stands between them; no stretch ends within a string.
+_STRETCH = re.compile(rb'(?:[^"]{1,4096}+|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)){1,256}+', re.DOTALL)
 # An escape that is not itself escaped.
 _ZERO = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _PREAMBLE = re.compile(r"^[A-Z][A-Za-z ]* should ")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_DEPTH_CHANGE = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_MARKS = bytes(set(range(256)) - set(b"[]{}:"))
+_OPENING = frozenset(b"[{")
+_COLON = ord(":")
+# A character that has Python keep all the text around it with four bytes each.
+_BEYOND = re.compile(rb"[\xf0-\xf4]")
+# Half of a character: JSON can write it, and no text may hold it.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _REMEDIES: Final = {
     "missing": "is required; add it",
@@ -44,6 +55,7 @@ _REMEDIES: Final = {
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "list_type": "must be a list",
+    "tuple_type": "must be a list",
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "too_short": "must have at least {min_length} entries",
@@ -77,8 +89,10 @@ def parse(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
     tree = load(raw)
     if not isinstance(tree, dict):
         raise InvalidRequest("the body must be a JSON object, such as {...}")
+    if _SURROGATE.search(raw):
+        _check_whole(tree)
     try:
-        parsed = Parsed(_fitted(raw, model, values), tree)
+        parsed = Parsed(_fitted(tree, model, values), tree)
     except ValidationError as error:
         mistaken = getattr(model, "mistaken", None)
         if mistaken is not None and (said := mistaken(tree)) is not None:
@@ -88,6 +102,16 @@ def parse(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
         message = "holds a zero character, which no text may; leave it out"
         raise failed([Issue(path=place, message=message, code="zero_character") for place in _zeros(tree)])
     return parsed
+
+
+def _check_whole(tree: object) -> None:
+    """Raise InvalidRequest where a text holds half of a character, which nothing can write down."""
+    try:
+        json.dumps(tree, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(
+            "a text of the body holds half of a character, such as \\ud83d alone; give both halves, or neither"
+        ) from None
 
 
 def has_zero_character(raw: bytes) -> bool:
@@ -110,17 +134,38 @@ def check_shape(raw: bytes, max_depth: int) -> int:
 
     Raises PayloadTooLarge where it is nested too deep or has too many.
     """
-    outside = _STRING.sub(b"", raw)
-    brackets = outside.translate(None, _NO_BRACKETS)
-    values = outside.count(b",") + len(brackets)
-    if values > _MAX_VALUES:
-        raise PayloadTooLarge(f"the body holds more than {_MAX_VALUES} values; split the plan")
-    depth = 0
-    for bracket in brackets:
-        depth += _DEPTH_CHANGE[bracket]
-        if depth > max_depth:
-            raise PayloadTooLarge(f"the body is nested deeper than {max_depth} levels; flatten it")
+    values = strings = 0
+    members: list[int] = []  # of each object and list that is open
+    # By stretches: what is cut out of all at once becomes a list of millions of pieces, before anything is counted.
+    for stretch in _STRETCH.finditer(raw):
+        outside, cut = _STRING.subn(b"", stretch.group())
+        if stretch.end() - stretch.start() > _MAX_TEXT and any(
+            len(text.group()) > _MAX_TEXT for text in _STRING.finditer(stretch.group())
+        ):
+            raise PayloadTooLarge(f"the body holds a text of more than {_MAX_TEXT} bytes; shorten it")
+        marks = outside.translate(None, _NO_MARKS)
+        values += outside.count(b",") + len(marks) - marks.count(b":")
+        strings += cut
+        if max(values, strings // 2) > _MAX_VALUES:
+            raise PayloadTooLarge(f"the body holds more than {_MAX_VALUES} values; split the plan")
+        _count_members(marks, members, max_depth)
     return values
+
+
+def _count_members(marks: bytes, members: list[int], max_depth: int) -> None:
+    for mark in marks:
+        if mark in _OPENING:
+            members.append(0)
+            if len(members) > max_depth:
+                raise PayloadTooLarge(f"the body is nested deeper than {max_depth} levels; flatten it")
+        elif not members:
+            continue  # it is no JSON, which is for the parser to say
+        elif mark == _COLON:
+            members[-1] += 1
+            if members[-1] > _MAX_MEMBERS:
+                raise _too_many_members()
+        else:
+            members.pop()
 
 
 def load(raw: bytes) -> Any:  # JSON is any of its types
@@ -129,6 +174,10 @@ def load(raw: bytes) -> Any:  # JSON is any of its types
     Raises InvalidRequest where it is no JSON, names a member twice, or holds a number that JSON does not have, and
     PayloadTooLarge where an object has more members than any schema.
     """
+    if len(raw) > _MAX_BEYOND and _BEYOND.search(raw):
+        raise PayloadTooLarge(
+            f"the body is larger than {_MAX_BEYOND} bytes and holds a character such as an emoji; leave such out, or split the plan"
+        )
     try:
         return json.loads(raw.decode(), object_pairs_hook=_members, parse_constant=_no_number)
     except UnicodeDecodeError as error:
@@ -140,35 +189,50 @@ def load(raw: bytes) -> Any:  # JSON is any of its types
         raise InvalidRequest("the body is not JSON: a number has too many digits; send decimals as strings") from None
 
 
-def _fitted(raw: bytes, model: type[M], values: int) -> M:
-    # Strict, and by the names of the contract alone: "yes" is no boolean, and a number no date.
+def _fitted(tree: Mapping[str, Any], model: type[M], values: int) -> M:
+    # Strict, and by the names of the contract alone: "yes" is no boolean, and a number no date. Of the tree, not of the
+    # bytes: of these, each field that is missing has pydantic copy everything around it.
     if values <= _ALL_ISSUES_WITHIN:
         try:
-            return model.model_validate_json(raw, strict=True, by_alias=True, by_name=False)
+            return _validated(tree, model, hasty=False)
         except ValidationError as error:
             if error.error_count() <= _MAX_COUNTED:
                 raise
-    fitted: M = _hasty(model).validate_json(raw, strict=True, by_alias=True, by_name=False)
+    return _validated(tree, model, hasty=True)
+
+
+def _validated(tree: Mapping[str, Any], model: type[M], *, hasty: bool) -> M:
+    fitted: M = _validator(model, hasty=hasty).validate_python(tree, by_alias=True, by_name=False)
     return fitted
 
 
 @cache
-def _hasty(model: type[BaseModel]) -> SchemaValidator:
-    """Return the validator of `model` that leaves each list at its first invalid entry.
+def _validator(model: type[BaseModel], *, hasty: bool) -> SchemaValidator:
+    """Return the validator of `model` for what JSON was read into; `hasty` leaves each list at its first invalid entry.
 
     Pydantic collects all issues before anybody can count them, and has no other bound than this one.
     """
     # Else the models inside would be validated by their own validators, whose lists go on to their ends.
-    return SchemaValidator(_left_early(model.__pydantic_core_schema__), _use_prebuilt=False)
+    return SchemaValidator(
+        _for_json(model.__pydantic_core_schema__, {"fail_fast": True} if hasty else {}), _use_prebuilt=False
+    )
 
 
-def _left_early(schema: Any) -> Any:  # a part of a core schema is of any type
-    if isinstance(schema, Mapping):
-        made = {name: _left_early(part) for name, part in schema.items()}
-        return made | {"fail_fast": True} if made.get("type") == "list" else made
+def _for_json(schema: Any, of_lists: dict[str, Any]) -> Any:  # a part of a core schema is of any type
     if isinstance(schema, list | tuple):
-        return type(schema)(_left_early(part) for part in schema)
-    return schema
+        return type(schema)(_for_json(part, of_lists) for part in schema)
+    if not isinstance(schema, Mapping):
+        return schema
+    made = {name: _for_json(part, of_lists) for name, part in schema.items()}
+    match made.get("type"):
+        case "list":
+            return made | of_lists
+        case "tuple" | "enum":
+            return made | {"strict": False}  # JSON has neither: strictly, none could be given
+        case "model":
+            return made | {"config": made.get("config", {}) | {"strict": True}}
+        case _:
+            return made
 
 
 def refusal(error: ValidationError, body: Any) -> ValidationFailed:
@@ -201,15 +265,17 @@ def pointer(way: Sequence[str | int]) -> str:
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > _MAX_MEMBERS:
-        raise PayloadTooLarge(
-            f"an object has more than {_MAX_MEMBERS} members; remove those that are not of the schema"
-        )
+        raise _too_many_members()
     members = dict(pairs)
     if len(members) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidRequest(f"the member {twice[:64]!r} is given twice in one object; remove one")
     return members
+
+
+def _too_many_members() -> PayloadTooLarge:
+    return PayloadTooLarge(f"an object has more than {_MAX_MEMBERS} members; remove those that are not of the schema")
 
 
 def _no_number(name: str) -> NoReturn:

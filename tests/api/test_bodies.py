@@ -6,10 +6,11 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from pipeline.errors import InvalidRequest, PayloadTooLarge, Refused, ValidationFailed
+from pipeline.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
 from pipeline.schemas import reading
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.plan import Plan
@@ -172,7 +173,27 @@ def test_a_large_plan_that_is_sound_is_read_as_a_small_one() -> None:
 )
 def test_a_text_that_does_not_end_is_looked_through_once(raw: bytes) -> None:
     """Were each quote in it the beginning of another look at all the rest, this would take hours."""
-    check_shape(raw, 32)
+    with suppress(PayloadTooLarge):
+        check_shape(raw, 32)
+
+
+def test_a_text_that_is_longer_than_any_schema_takes_is_refused_before_it_is_read() -> None:
+    check_shape(b'{"a":"' + b"a" * 999_998 + b'"}', 32)
+    with pytest.raises(PayloadTooLarge, match="a text of more than 1000000 bytes; shorten it"):
+        check_shape(b'{"a":"' + b"a" * 999_999 + b'"}', 32)
+
+
+def test_a_large_body_with_a_character_that_takes_four_bytes_is_refused_and_a_small_one_read() -> None:
+    emoji = '{"a":"😀",'.encode()
+    assert load(emoji + b'"b":""}') == {"a": "😀", "b": ""}
+    with pytest.raises(PayloadTooLarge, match="such as an emoji; leave such out, or split the plan"):
+        load(emoji + b" " * 16 * 1024 * 1024 + b'"b":""}')
+
+
+def test_an_object_of_very_many_members_is_refused_before_it_is_read() -> None:
+    check_shape(b'{"a":{' + b'"b":[],' * 999 + b'"b":1},"c":{"d":1}}', 32)
+    with pytest.raises(PayloadTooLarge, match="more than 1000 members"):
+        check_shape(b'{"a":{' + b'"b":[],' * 1_000 + b'"b":1}}', 32)
 
 
 def test_an_object_of_very_many_members_is_refused() -> None:
@@ -189,9 +210,15 @@ def test_whatever_is_no_json_is_refused_in_words(raw: bytes) -> None:
         load(raw)
 
 
-def test_a_lone_surrogate_gets_nowhere() -> None:
-    with pytest.raises(Refused):
-        parse(b'{"accountId":"\\ud800","batchId":"b"}', ExecuteRequest, max_depth=32)
+@pytest.mark.parametrize("member", [b'"accountId":"\\ud800"', b'"\\udfff":1', b'"idempotencyKey":"\\uD83D x \\ude00"'])
+def test_a_lone_surrogate_gets_nowhere(member: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="half of a character"):
+        parse(b'{"batchId":"b",' + member + b"}", ExecuteRequest, max_depth=32)
+
+
+def test_a_character_of_two_escapes_is_whole() -> None:
+    with pytest.raises(ValidationFailed):
+        parse(b'{"batchId":"\\ud83d\\ude00"}', ExecuteRequest, max_depth=32)
 
 
 @alone("F29")

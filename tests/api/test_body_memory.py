@@ -1,0 +1,110 @@
+"""What reading one body may take of the memory: no shape of JSON grows a process by more than thrice its own size."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from pipeline.errors import Refused
+from pipeline.schemas.plan import Plan
+from pipeline.schemas.reading import parse
+
+LARGEST: Final = 32 * 1024 * 1024
+MOST_TIMES: Final = 3.0
+#: What Python itself may take beside, such as the module of a codec.
+ASIDE: Final = 4 * 1024 * 1024
+
+#: The same of a body that has as many values as any plan may: each of them becomes an object of Python.
+MOST_TIMES_OF_VALUES: Final = 6.0
+
+
+def many(begin: bytes, each: bytes, end: bytes) -> Callable[[], bytes]:
+    """Return what makes a body of LARGEST bytes, of `each` as often as it fits."""
+    return lambda: begin + each * ((LARGEST - len(begin) - len(end)) // len(each)) + end
+
+
+def numbered(begin: bytes, each: bytes, end: bytes) -> Callable[[], bytes]:
+    """Return what makes a body of LARGEST bytes, of `each` with another number in the place of %d every time."""
+
+    def made() -> bytes:
+        count = LARGEST // (len(each) + 6)
+        return begin + b"".join(each % (1_000_000 + number) for number in range(count)) + end
+
+    return made
+
+
+BODIES: Final[dict[str, Callable[[], bytes]]] = {
+    "small objects": many(b'{"units":[', b'{"a":1},', b'{"a":1}]}'),
+    "one member again and again": many(b"{", b'"a":0,', b'"a":0}'),
+    "one long member again and again": many(b"{", b'"aaaaaaaaaaa":0,', b'"a":0}'),
+    "members of many names": numbered(b"{", b'"long_name_%d":0,', b'"a":0}'),
+    "objects of many names": numbered(b'{"units":[', b'{"long_name_%d":"x"},', b"1]}"),
+    "empty texts": many(b'{"units":[', b'"",', b'""]}'),
+    "short texts": many(b'{"units":[', b'"a",', b'"a"]}'),
+    "texts of a few letters": numbered(b'{"units":[', b'"text %d",', b'""]}'),
+    "one long text": many(b'{"units":"', b"a", b'"}'),
+    "one long text with one character beyond": many('{"units":"😀'.encode(), b"a", b'"}'),
+    "texts with one character beyond": many('{"units":["😀",'.encode(), b'"aaaaaaaaaaaaaaaaaaa",', b'""]}'),
+    "one long text of another script": many(b'{"units":"', "装".encode(), b'"}'),
+    "one text of escapes": many(b'{"units":"', b'\\"', b'"}'),
+    "one text of escaped letters": many(b'{"units":"', b"\\u0041", b'"}'),
+    "texts of escapes": many(b'{"units":[', b'"\\"\\\\",', b'""]}'),
+    "a text of escaped quotes that does not end": many(b'{"units":"', b'\\"', b""),
+    "quotes alone": many(b"", b'"', b""),
+    "numbers": many(b'{"units":[', b"1,", b"1]}"),
+    "long numbers": numbered(b'{"units":[', b"%d1234567,", b"1]}"),
+    "empty lists": many(b'{"units":[', b"[],", b"[]]}"),
+    "empty objects": many(b'{"units":[', b"{},", b"{}]}"),
+    "deep lists": many(b'{"units":[', b"[" * 28 + b"]" * 28 + b",", b"[]]}"),
+    "deep objects": many(b'{"units":[', b'{"a":' * 28 + b"1" + b"}" * 28 + b",", b"1]}"),
+    "too deep": many(b"", b"[", b""),
+    "spaces": many(b"{", b" ", b"}"),
+    "colons": many(b"{", b":", b"}"),
+}
+
+
+def grown(body: bytes) -> int:
+    """Return by how many bytes a process grows at most that reads `body` as a plan."""
+    there, here = os.pipe()
+    child = os.fork()
+    if child == 0:
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
+        before = _kilobytes("VmRSS")
+        try:
+            with suppress(Refused):
+                parse(body, Plan, max_depth=32)
+        except BaseException:  # noqa: BLE001 - whatever it was, this process must not go on as a second test run
+            os._exit(1)
+        os.write(here, str((_kilobytes("VmHWM") - before) * 1024).encode())
+        os._exit(0)
+    os.close(here)
+    with os.fdopen(there, "rb") as said:
+        answer = said.read()
+    assert os.waitpid(child, 0)[1] == 0, "reading it failed, instead of refusing it"
+    return int(answer)
+
+
+def _kilobytes(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_of_any_shape_takes_no_more_than_thrice_its_size(name: str) -> None:
+    body = BODIES[name]()
+    assert len(body) > 0.9 * LARGEST
+    assert grown(body) <= MOST_TIMES * len(body) + ASIDE
+
+
+def test_as_many_texts_as_a_plan_may_have_values_take_no_more_than_what_they_are_read_into() -> None:
+    body = b'{"units":[' + b",".join(b'"text %07d"' % number for number in range(1_999_000)) + b"]}"
+    assert grown(body) <= MOST_TIMES_OF_VALUES * LARGEST
