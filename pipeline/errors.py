@@ -228,6 +228,12 @@ class Purged(InvalidState):
         return cls(f"export {export_id} was purged when its retention ended; {so}")
 
 
+class BodyTooSlow(Refused):
+    """The body did not arrive in time."""
+
+    code, status, title = "REQUEST_TIMEOUT", 408, "The body did not arrive in time"
+
+
 class PreconditionFailed(Refused):
     """`If-Match` names a version that is no longer the newest."""
 
@@ -238,6 +244,12 @@ class PayloadTooLarge(Refused):
     """The body is larger, deeper or longer than the service takes."""
 
     code, status, title = "PAYLOAD_TOO_LARGE", 413, "The body is too large"
+
+
+class HeadTooLarge(Refused):
+    """The request line and headers are larger than the service takes."""
+
+    code, status, title = "HEADERS_TOO_LARGE", 431, "The request line and headers are too large"
 
 
 class IdempotencyKeyReused(Refused):

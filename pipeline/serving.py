@@ -10,19 +10,30 @@ from types import TracebackType
 from typing import Final, Self
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from config.settings import HOME
-from pipeline import web
+from pipeline import ids, web
 from pipeline.dispatch import EmbeddedWorker, Publisher
-from pipeline.errors import ExportsError
+from pipeline.errors import ExportsError, HeadTooLarge
 from pipeline.runtime import Runtime
+from pipeline.schemas.problems import problem_of
 
 #: Long, because a machine that has to start everything at once is slow: who gave up here would only be started again.
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 1.5
 
 #: How uvicorn serves the API as a process of its own.
-WEB_OPTIONS: Final = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "5")
+WEB_OPTIONS: Final = (
+    "--http",
+    "pipeline.serving:BoundedHead",
+    "--no-access-log",
+    "--no-server-header",
+    "--timeout-graceful-shutdown",
+    "5",
+)
+#: Bytes of a request line and its headers, or of the trailers behind a body; what arrives in one piece may be more by that piece.
+MAX_HEAD_BYTES: Final = 64 * 1024
 
 
 class NotServing(ExportsError):
@@ -34,6 +45,53 @@ def run_web(host: str, port: int, options: Sequence[str] = ()) -> None:
     # Without the folder uvicorn would look for modules where it was started first.
     listening = ("--app-dir", str(HOME), "--host", host, "--port", str(port))
     uvicorn.main(["--factory", *listening, *WEB_OPTIONS, *options, "pipeline.web:app"], prog_name="exports web")
+
+
+class BoundedHead(HttpToolsProtocol):
+    """The protocol of uvicorn, which ends a connection that sends more than MAX_HEAD_BYTES of anything but a body.
+
+    The parser keeps a header until it ends, and copies what it has with each piece that arrives: without a bound, one
+    connection takes the time of all others.
+    """
+
+    _unfinished = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._unfinished += len(data)
+        super().data_received(data)
+        if self._unfinished > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse()
+
+    def on_headers_complete(self) -> None:
+        self._unfinished = 0
+        super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Note that a piece of a body begins, of which the last is empty."""
+        self._unfinished = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._unfinished = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unfinished = 0
+        super().on_message_complete()
+
+    def _refuse(self) -> None:
+        # While another request of the connection is answered, this would stand in the midst of that answer.
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # None before the first
+            refused = HeadTooLarge(f"the request line and headers have more than {MAX_HEAD_BYTES} bytes; send fewer")
+            told = (
+                problem_of(refused, ids.request_id("", "req"))
+                .model_dump_json(by_alias=True, exclude_none=True)
+                .encode()
+            )
+            head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
+                told
+            )
+            self.transport.write(STATUS_LINE[refused.status] + head + told)
+        self.transport.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -49,6 +107,7 @@ class Service:
         publisher = Publisher(runtime.settings.publish_backlog)
         config = uvicorn.Config(
             web.create_app(runtime, publisher),
+            http=BoundedHead,
             log_config=None,
             access_log=False,
             server_header=False,

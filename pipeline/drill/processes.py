@@ -52,6 +52,8 @@ def commands(port: int, *, embedded: bool) -> Mapping[str, Sequence[str]]:
             "uvicorn",
             "--factory",
             "pipeline.web:app",
+            "--http",
+            "pipeline.serving:BoundedHead",
             "--host",
             LOOPBACK,
             "--port",

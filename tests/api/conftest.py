@@ -21,6 +21,7 @@ from pipeline.api.dependencies import Keys
 from pipeline.execution import Wake, advance
 from pipeline.models import Partner, Step
 from pipeline.runtime import Runtime, open_runtime
+from pipeline.serving import BoundedHead
 from pipeline.states import StepState
 from pipeline.web import create_app
 from tests import builders
@@ -117,7 +118,13 @@ def served(runtime: Runtime, launches: Launches, keys: Keys | None = None) -> It
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         config = uvicorn.Config(
-            app, log_config=None, ws="none", server_header=False, timeout_graceful_shutdown=1, lifespan="on"
+            app,
+            http=BoundedHead,
+            log_config=None,
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            lifespan="on",
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
