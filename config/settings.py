@@ -191,19 +191,21 @@ class Settings(BaseSettings):
     max_bodies_bytes: Count = Field(
         128 * 1024 * 1024, description="Bytes of request bodies that a process holds at a time, all callers together"
     )
+    max_body_seconds: Seconds = Field(60, description="Longest time that a request body may take to arrive")
     max_requests: Count = Field(
-        500, description="Requests that a process answers at a time, and as many live streams beside them"
+        500,
+        description="Requests with a key that a process answers at a time, as many live streams, and a twentieth without a key",
     )
     docs: bool = Field(True, description="Whether /docs, /openapi.json and /asyncapi.json are served")
     max_account_requests: Count = Field(
-        250, description="Of these, requests of one account at a time, and as many live streams"
+        250, description="Of these, requests of one account at a time, and as many live streams; counted per process"
     )
     max_open_exports: Count = Field(
         10_000, description="Exports of an account that may be under way at a time; more are put off"
     )
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
     max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
-    rate_limit_per_minute: Count = Field(6000, description="Requests a key may make in a minute")
+    rate_limit_per_minute: Count = Field(6000, description="Requests that a key may make in a minute, per process")
     publish_backlog: Count = Field(
         10_000, description="Launches the API holds for publishing; beyond it the sweep owes them"
     )

@@ -92,7 +92,12 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
     # The last one added is the outermost.
     bounds = runtime.settings
     app.add_middleware(Patience)
-    app.add_middleware(BodyLimit, max_bytes=bounds.max_body_bytes, together=bounds.max_bodies_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=bounds.max_body_bytes,
+        together=bounds.max_bodies_bytes,
+        seconds=bounds.max_body_seconds,
+    )
     app.add_middleware(RequestLimit, most=bounds.max_requests, each=bounds.max_account_requests)
     if bounds.failpoints:
         app.add_middleware(LoopbackOnly)

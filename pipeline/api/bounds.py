@@ -6,18 +6,26 @@ import time
 from collections import Counter
 from typing import Final
 
+import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.loopback import is_loopback
 from pipeline import patience
 from pipeline.api.problems import problem
-from pipeline.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
+from pipeline.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
 
 #: Whether the process lives is asked most urgently when it has most to do.
 _ALWAYS: Final = frozenset({"/livez", "/readyz"})
 
 _STREAM: Final = "text/event-stream"
+
+#: The part of all requests that those without a key may be, beside them: a twentieth, and at least four.
+_KEYLESS_PART: Final = 20
+_KEYLESS_LEAST: Final = 4
+#: Where a key, or the sandbox's token, is looked at before a body is read or more is answered than that it is wrong.
+_KEYED: Final = ("/api/", "/sandbox/borderbuddy/", "/sandbox/handoffs")
+_KEYLESS: Final = "/api/schemas/"
 
 #: Where the scope of a request holds what counts it for its account, which is known only once its key was read.
 COUNT: Final = "exports.count"
@@ -29,41 +37,56 @@ PATIENCE_SECONDS: Final = 3.0
 class RequestLimit:
     """Answers so many requests at a time and no more, and follows as many live streams beside them.
 
-    One account has `each` of them at the most, so that there is room for others however long it waits for its own.
+    One account has `each` of them at the most, so that there is room for others however long it waits for its own. Requests
+    that bring no key have a small room of their own: strangers cannot take that of callers with keys.
     """
 
     def __init__(self, app: ASGIApp, most: int, each: int) -> None:
         self.app = app
         self.most = most
         self.each = each
-        self._under_way = {True: 0, False: 0}
+        self.keyless = max(_KEYLESS_LEAST, most // _KEYLESS_PART)
+        self._under_way = {"requests": 0, "live streams": 0, "requests without a key": 0}
         self._of_accounts: Counter[tuple[bool, str]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _ALWAYS:
             await self.app(scope, receive, send)
             return
-        live = _STREAM in Headers(scope=scope).get("accept", "")
-        what = "live streams" if live else "requests"
-        if self._under_way[live] >= self.most:
-            await problem(scope, _busy(f"this process has {self.most} {what} under way"))(scope, receive, send)
+        headers = Headers(scope=scope)
+        live = _STREAM in headers.get("accept", "")
+        keyed = _brings_key(scope, headers)
+        what = "requests without a key" if not keyed else "live streams" if live else "requests"
+        most = self.most if keyed else self.keyless
+        if self._under_way[what] >= most:
+            await problem(scope, _busy(f"this process has {most} {what} under way"))(scope, receive, send)
             return
         counted: list[tuple[bool, str]] = []
 
         def count(account_id: str) -> None:
             if self._of_accounts[live, account_id] >= self.each:
-                why = f"account {account_id} has {self.each} {what} under way here, as many as one may"
+                kind = "live streams" if live else "requests"
+                why = f"account {account_id} has {self.each} {kind} under way here, as many as one may"
                 raise RateLimited(f"{why}; try again in 1 s", headers={"Retry-After": "1"})
             self._of_accounts[live, account_id] += 1
             counted.append((live, account_id))
 
         scope[COUNT] = count
-        self._under_way[live] += 1
+        self._under_way[what] += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self._under_way[live] -= 1
+            self._under_way[what] -= 1
             self._of_accounts -= Counter(counted)
+
+
+def _brings_key(scope: Scope, headers: Headers) -> bool:
+    """Tell whether a key is brought to where it is looked at first: a wrong one holds its place for a moment only."""
+    path = scope["path"]
+    if path.startswith("/console"):
+        # A page for nobody is short; a form is read before it is known whose it is.
+        return scope["method"] == "GET" and "cookie" in headers
+    return path.startswith(_KEYED) and not path.startswith(_KEYLESS) and "authorization" in headers
 
 
 class Patience:
@@ -111,10 +134,12 @@ class BodyLimit:
     """Counts bodies while they stream, whatever Content-Length says; takes no compressed one, and no zero characters.
 
     `together` bounds the bytes of all that are held at one time: what many callers send at once must fit into memory, too.
+    A body that has not arrived `seconds` after it was first waited for is cut off.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, together: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, together: int, seconds: float) -> None:
         self.app = app
+        self.seconds = seconds
         self.max_bytes = max_bytes
         self.together = together
         self._held = 0
@@ -129,10 +154,15 @@ class BodyLimit:
             return
         size = 0
         broken: Refused | None = None
+        in_time = _in_time(receive, self.seconds)
 
         async def counted() -> Message:
             nonlocal size, broken
-            message = await receive()
+            try:
+                message = await in_time()
+            except BodyTooSlow as slow:
+                broken = slow
+                raise
             if message["type"] == "http.request":
                 size += len(message.get("body", b""))
                 self._held += len(message.get("body", b""))
@@ -174,6 +204,30 @@ class BodyLimit:
 
     def _too_many(self) -> NotReady:
         return _busy("this process holds as many bytes of bodies as it may")
+
+
+def _in_time(receive: Receive, seconds: float) -> Receive:
+    """Return what receives a body; it raises BodyTooSlow where that has not arrived `seconds` after it was first waited for."""
+    until: float | None = None
+    arrived = False
+
+    async def received() -> Message:
+        nonlocal until, arrived
+        if arrived:
+            return await receive()  # when the caller leaves, which has no deadline
+        until = until or time.monotonic() + seconds
+        try:
+            with anyio.fail_after(until - time.monotonic()):
+                message = await receive()
+        except TimeoutError:
+            raise BodyTooSlow(
+                f"the body did not arrive within {seconds:g} s; send it faster, or split the plan",
+                headers={"Connection": "close"},
+            ) from None
+        arrived = not message.get("more_body", False)
+        return message
+
+    return received
 
 
 def _busy(why: str) -> NotReady:

@@ -15,6 +15,7 @@ _CODES: Final = {
     401: "INVALID_API_KEY",
     403: "INVALID_ACCOUNT_SCOPE, INSUFFICIENT_ROLE",
     404: "NOT_FOUND",
+    408: "REQUEST_TIMEOUT",
     409: "PLAN_HASH_MISMATCH, EXPORT_ALREADY_EXECUTED, IDEMPOTENCY_IN_PROGRESS, INVALID_STATE",
     412: "PRECONDITION_FAILED",
     413: "PAYLOAD_TOO_LARGE",
@@ -31,7 +32,11 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
 
 
 def refusals(*statuses: int) -> Responses:
-    """Return what the OpenAPI document says of these statuses, and of those that every call with a key may answer."""
+    """Return what the OpenAPI document says of these statuses, and of those that every call with a key may answer.
+
+    A call that has a body, and so a largest one, has also one that is too slow.
+    """
+    slow = {408} if 413 in statuses else set[int]()
     return {
         status: {
             "description": f"`errorCode` is {_CODES[status].replace(', ', ' or ')}",
@@ -42,7 +47,7 @@ def refusals(*statuses: int) -> Responses:
                 }
             },
         }
-        for status in sorted({*statuses, 401, 403, 429, 503})
+        for status in sorted({*statuses, *slow, 401, 403, 429, 503})
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,14 +29,14 @@ AS_JSON = {"Content-Type": "application/json"}
 
 
 @contextmanager
-def unfinished(desk: Desk, headers: Mapping[str, str], body: bytes, path: str = EXECUTE) -> Iterator[None]:
-    """Hold a request open whose body has begun with `body` and does not end."""
+def unfinished(desk: Desk, headers: Mapping[str, str], body: bytes, path: str = EXECUTE) -> Iterator[socket.socket]:
+    """Hold a request open whose body has begun with `body` and does not end; an empty one has not begun."""
     address = urlsplit(desk.url)
     said = {"Host": address.netloc, "Content-Type": "application/json", "Transfer-Encoding": "chunked", **headers}
     head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in said.items()) + "\r\n"
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
-        connection.sendall(head.encode() + f"{len(body):x}\r\n".encode() + body + b"\r\n")
-        yield
+        connection.sendall(head.encode() + (f"{len(body):x}\r\n".encode() + body + b"\r\n" if body else b""))
+        yield connection
 
 
 def busy(response: httpx.Response) -> bool:
@@ -84,6 +85,60 @@ def test_one_account_leaves_room_for_others(open_desk: Open) -> None:
         poll(filled, 60, "a third request of the account was answered")
         assert neighbour.get("/api/exports").status_code == 200
     poll(lambda: client.get("/api/exports").status_code == 200, 20, "what had ended was still counted")
+
+
+#: What a stranger holds open: a body that is read before it is known whose it is, or is not looked at at all.
+STRANGERS = [
+    ("/api/broker-submissions/sub_0/acknowledgements", {}),
+    ("/api/broker-submissions/sub_0/links", {}),
+    ("/answers/none", {"Authorization": "Bearer none"}),
+    ("/console/sign-in", {"Authorization": "Bearer none", "Cookie": "exports_console=none"}),
+    ("/console/deliveries/none/resend", {"Cookie": "exports_console=none"}),
+]
+
+
+@pytest.mark.parametrize(("path", "headers"), STRANGERS)
+def test_who_brings_no_key_takes_no_room_of_those_who_do(open_desk: Open, path: str, headers: dict[str, str]) -> None:
+    desk = open_desk(max_requests=5)
+    stranger, reader = desk.bearing(None), desk.client("read")
+    with ExitStack() as held:
+
+        def filled() -> bool:
+            held.enter_context(unfinished(desk, headers, b"", path))
+            return busy(stranger.get("/console/sign-in"))
+
+        poll(filled, 60, "there was no end to the room of those without a key")
+        said = stranger.get("/console/sign-in").json()["message"]
+        assert said == "this process has 4 requests without a key under way; try again in 1 s"
+        assert reader.get("/api/exports").status_code == 200
+        assert stranger.get("/livez").status_code == stranger.get("/readyz").status_code == 200
+        cookie = {"Cookie": "exports_console=none"}
+        assert stranger.get("/console", headers=cookie).headers["location"] == "/console/sign-in"
+    poll(lambda: stranger.get("/console/sign-in").status_code == 200, 20, "what had ended was still counted")
+
+
+@pytest.mark.parametrize(
+    ("path", "roles"),
+    [(EXECUTE, ["execute"]), ("/api/broker-submissions/sub_0/acknowledgements", []), ("/console/sign-in", [])],
+)
+def test_a_body_that_does_not_arrive_in_time_is_cut_off(open_desk: Open, path: str, roles: list[str]) -> None:
+    desk = open_desk(max_body_seconds=0.5)
+    headers = {"Authorization": f"Bearer {desk.key(*roles).bearer}"} if roles else {}
+    before = desk.rows()
+    with unfinished(desk, headers, b"{", path) as connection:
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nconnection: close" in head.lower()
+    assert json.loads(body)["errorCode"] == "REQUEST_TIMEOUT"
+    assert json.loads(body)["message"] == "the body did not arrive within 0.5 s; send it faster, or split the plan"
+    assert desk.rows() == before
+
+
+def test_a_body_that_has_arrived_may_be_worked_on_for_longer_than_a_body_may_take(open_desk: Open) -> None:
+    desk = open_desk(max_body_seconds=0.1)
+    answer = desk.client("execute").post(EXECUTE, json=execution(builders.plan()), headers={"Prefer": "wait=1"})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
 
 
 def test_live_streams_are_counted_by_themselves(open_desk: Open) -> None:
