@@ -29,11 +29,14 @@ def cancel(
     """Stop an export that has not been handed off, and owe that to whoever must know; return what to wake.
 
     The operators are told always; customs broker and warehouse where an earlier revision had been handed off, because
-    they were promised this one. Raises NotFound, what `expects` raises, and InvalidState where it has ended or was handed
-    off.
+    they were promised this one. Where it is cancelled already nothing is done, so that a caller whose answer was lost may
+    ask again. Raises NotFound, what `expects` raises, and InvalidState where it has ended otherwise or was handed off.
     """
     with runtime.db.write() as session:
-        export = _locked(session, account_id, export_id, expects)
+        export = _locked(session, account_id, export_id, None)
+        if export.state == ExportState.CANCELLED.value:
+            return []
+        _expect(session, export, expects)
         handed_off = session.scalar(select(col(Step.state)).where(*at(export_id, EXPORT_LEVEL, "hand_off")))
         if handed_off == StepState.DONE.value:
             raise InvalidState("the export was handed off already; it can no longer be cancelled, but amended")
@@ -91,6 +94,10 @@ def _locked(session: Session, account_id: str, export_id: str, expects: Expects 
         raise NotFound(f"there is no export {export_id}")
     if export.purged_at is not None:
         raise Purged.export(export_id, "nothing more can be done with it")
-    if expects is not None:
-        expects(inspection.read(session, account_id, export_id))
+    _expect(session, export, expects)
     return export
+
+
+def _expect(session: Session, export: Export, expects: Expects | None) -> None:
+    if expects is not None:
+        expects(inspection.read(session, export.account_id, export.id))

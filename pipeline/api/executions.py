@@ -217,7 +217,7 @@ def cancel(
     launcher: LauncherDep,
     caller: Operator,
 ) -> Response:
-    """Stop an export that was not handed off yet, and tell whoever must know."""
+    """Stop an export that was not handed off yet, and tell whoever must know; a repeat gets the same answer."""
     export_id = _to_change(runtime, caller, id)
     launcher.wake(interventions.cancel(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request)))
     return _after(runtime, caller, export_id, 200)

@@ -75,6 +75,19 @@ def test_a_broker_that_was_never_told_of_the_old_revision_hears_nothing_of_its_e
     assert {each.audience for each in owed(house, new)} == {"operator"}
 
 
+def test_cancelling_twice_is_cancelling_once_and_is_answered_alike(house: House) -> None:
+    export_id = house.accept().export_id
+    cancelled(house, export_id)
+    before = house.events(export_id)
+    assert cancelled(house, export_id) == []
+
+    def unexpected(_: ExportView) -> None:
+        raise PreconditionFailed("it is another version by now")
+
+    assert cancel(house.runtime, builders.ACCOUNT, export_id, "key_test", expects=unexpected) == []
+    assert house.events(export_id) == before
+
+
 def test_a_handed_off_export_is_amended_not_cancelled(house: House) -> None:
     export_id = executed(house)
     with pytest.raises(InvalidState, match="but amended"):
