@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 from urllib.parse import quote
 
@@ -12,8 +13,8 @@ from starlette.responses import RedirectResponse, Response
 from pipeline import inspection, sandbox
 from pipeline.accounts import Caller, note_use
 from pipeline.console import facts, reach
-from pipeline.console.forms import check_own_page, fields_of
-from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in
+from pipeline.console.forms import check_own_page, check_sign, fields_of
+from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in, token_of
 from pipeline.documents.render import TEMPLATES, render
 from pipeline.errors import NotFound, Refused
 from pipeline.inspection import Filter, deliveries
@@ -75,11 +76,28 @@ async def take_sign_in(request: Request) -> Response:
 
 
 @router.post("/sign-out")
-def sign_out() -> Response:
-    """Forget who looked."""
+async def sign_out(request: Request) -> Response:
+    """Forget who looked, where a page of theirs asks for it."""
+    return await run_in_threadpool(_signed_out, request, await fields_of(request))
+
+
+def _signed_out(request: Request, fields: Mapping[str, str]) -> Response:
+    caller = caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    try:
+        check_sign(runtime_of(request), request, fields)
+    except Refused as refused:
+        return page(render("console/missing.html", **who(request, caller), message=refused.message), refused.status)
     response = RedirectResponse("/console/sign-in", 303, HEADERS)
     response.delete_cookie(COOKIE, path="/console", httponly=True, samesite="strict")
     return response
+
+
+@router.get("/")
+def show_start() -> Response:
+    """Lead to the first page; relative, because the host is what the caller calls it."""
+    return RedirectResponse("/console", 308, HEADERS)
 
 
 @router.get("")
@@ -106,7 +124,7 @@ def show_exports(
     return page(
         render(
             "console/exports.html",
-            account=caller.account_id,
+            **who(request, caller),
             outcomes=facts.outcome_links(outcome, filtered=bool(state or outcome or quarantined)),
             states=facts.state_links(state, quarantined=quarantined),
             exports=[facts.row(item) for item in found.items],
@@ -126,12 +144,12 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
         with runtime.db.read() as session:
             export = inspection.read(session, caller.account_id, id, test=caller.test)
     except NotFound as missing:
-        return page(render("console/missing.html", account=caller.account_id, message=missing.message), 404)
+        return page(render("console/missing.html", **who(request, caller), message=missing.message), 404)
     owed = deliveries.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
     return page(
         render(
             "console/export.html",
-            account=caller.account_id,
+            **who(request, caller),
             export=export,
             page=facts.page(export),
             deliveries=[reach.delivery(each) for each in owed.items],
@@ -151,7 +169,7 @@ def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_lengt
     return page(
         render(
             "console/sandbox.html",
-            account=caller.account_id,
+            **who(request, caller),
             handoffs=[facts.handoff(item) for item in found.items],
             following=None if found.next_cursor is None else f"/console/sandbox?cursor={quote(found.next_cursor)}",
         )
@@ -190,6 +208,12 @@ def caller_or_none(request: Request) -> Caller | None:
     if request.app.state.keys.to_be_noted(caller.key_id):
         note_use(runtime_of(request), caller)
     return caller
+
+
+def who(request: Request, caller: Caller) -> dict[str, str]:
+    """Return what every page shows of who looks: the account, and the sign that its forms carry."""
+    sign = token_of(runtime_of(request), request.cookies.get(COOKIE, ""))
+    return {"account": caller.account_id, "sign": sign}
 
 
 def to_sign_in() -> Response:

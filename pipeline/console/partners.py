@@ -14,8 +14,7 @@ from pipeline import breaker, connections, delivery, partners, replays
 from pipeline.accounts import ADMIN, OPERATE, Caller
 from pipeline.console import reach
 from pipeline.console.forms import check_sign, fields_of
-from pipeline.console.pages import HEADERS, caller_or_none, page, runtime_of, to_sign_in
-from pipeline.console.session import COOKIE, token_of
+from pipeline.console.pages import HEADERS, caller_or_none, page, runtime_of, to_sign_in, who
 from pipeline.documents.render import render
 from pipeline.errors import Refused
 from pipeline.execution import Wake
@@ -54,7 +53,7 @@ def show_partners(request: Request) -> Response:
         return to_sign_in()
     dead = deliveries.dead_letters(runtime, caller.account_id)
     rows = [reach.row(each, dead.get(each.id, 0)) for each in partners.listed(runtime, caller.account_id)]
-    return page(render("console/partners.html", account=caller.account_id, partners=rows))
+    return page(render("console/partners.html", **who(request, caller), partners=rows))
 
 
 @router.get("/partners/{id}")
@@ -70,7 +69,7 @@ def show_partner(
     try:
         return _partner(runtime, request, caller, id, said=None if owed is None else f"{owed} messages are owed again.")
     except Refused as refused:
-        return _missing(caller, refused)
+        return _missing(request, caller, refused)
 
 
 @router.post("/partners/{id}/{action}")
@@ -94,7 +93,7 @@ def show_deliveries(
     return page(
         render(
             "console/deliveries.html",
-            account=caller.account_id,
+            **who(request, caller),
             partner=partner,
             states=reach.state_links(state, partner),
             deliveries=[reach.delivery(each) for each in found.items],
@@ -112,7 +111,7 @@ def show_delivery(id: str, request: Request) -> Response:  # noqa: A002 - the co
     try:
         return _delivery(runtime, request, caller, id)
     except Refused as refused:
-        return _missing(caller, refused)
+        return _missing(request, caller, refused)
 
 
 @router.post("/deliveries/{id}/resend")
@@ -127,7 +126,7 @@ def _acted(request: Request, fields: Mapping[str, str], partner_id: str, action:
     if caller is None:
         return to_sign_in()
     if action not in {*_ACTIONS, "replay"}:
-        return page(render("console/missing.html", account=caller.account_id, message="there is no such page"), 404)
+        return page(render("console/missing.html", **who(request, caller), message="there is no such page"), 404)
     address = f"/console/partners/{quote(partner_id)}"
     try:
         check_sign(runtime, request, fields)
@@ -153,7 +152,7 @@ def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Re
         try:
             return _delivery(runtime, request, caller, delivery_id, refusal=refused)
         except Refused as missing:
-            return _missing(caller, missing)
+            return _missing(request, caller, missing)
     _wake(request, [lane])
     return _to(f"/console/deliveries/{quote(delivery_id)}")
 
@@ -187,11 +186,10 @@ def _partner(
     dead = deliveries.listed(runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE)
     html = render(
         "console/partner.html",
-        account=caller.account_id,
+        **who(request, caller),
         partner=reach.partner(shown, health),
         administers=caller.may(ADMIN),
         operates=caller.may(OPERATE),
-        sign=token_of(runtime, request.cookies.get(COOKIE, "")),
         dead=[reach.delivery(each) for each in dead.items],
         more=reach.deliveries_link(DeliveryState.DEAD, partner_id, None) if dead.next_cursor else None,
         said=said,
@@ -206,10 +204,9 @@ def _delivery(
     shown = reach.delivery(deliveries.get(runtime, caller.account_id, delivery_id))
     html = render(
         "console/delivery.html",
-        account=caller.account_id,
+        **who(request, caller),
         delivery=shown,
         resendable=shown.again and caller.may(OPERATE),
-        sign=token_of(runtime, request.cookies.get(COOKIE, "")),
         refusal=None if refusal is None else refusal.message,
     )
     return page(html, 200 if refusal is None else refusal.status)
@@ -219,11 +216,11 @@ def _refused(runtime: Runtime, request: Request, caller: Caller, partner_id: str
     try:
         return _partner(runtime, request, caller, partner_id, refusal=refused)
     except Refused as missing:
-        return _missing(caller, missing)
+        return _missing(request, caller, missing)
 
 
-def _missing(caller: Caller, refused: Refused) -> Response:
-    return page(render("console/missing.html", account=caller.account_id, message=refused.message), refused.status)
+def _missing(request: Request, caller: Caller, refused: Refused) -> Response:
+    return page(render("console/missing.html", **who(request, caller), message=refused.message), refused.status)
 
 
 def _wake(request: Request, lanes: list[Lane]) -> None:

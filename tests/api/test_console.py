@@ -197,9 +197,38 @@ def test_nothing_typed_becomes_markup_and_nothing_is_loaded_from_elsewhere(desk:
 def test_signing_out_forgets_who_looked(desk: Desk) -> None:
     client = browser(desk, "read")
     assert COOKIE in client.cookies
-    client.post("/console/sign-out")
+    found = re.search(
+        r'action="/console/sign-out"><input type="hidden" name="sign" value="([0-9a-f]{64})">',
+        client.get("/console").text,
+    )
+    assert found
+    client.post("/console/sign-out", data={"sign": found[1]})
     assert COOKIE not in client.cookies
     assert client.get("/console").status_code == 303
+
+
+@pytest.mark.parametrize("sign", [None, "0" * 64])
+def test_a_page_of_another_site_signs_nobody_out(desk: Desk, sign: str | None) -> None:
+    client = browser(desk, "read")
+    refused = client.post("/console/sign-out", data={} if sign is None else {"sign": sign})
+    assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
+    assert "this form is not of a page that you have open" in refused.text
+    assert client.get("/console").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "address", ["", "/partners", "/partners/br_sandbox", "/deliveries", "/sandbox", "/exports/none", "/partners/none"]
+)
+def test_every_page_can_be_signed_out_of(desk: Desk, address: str) -> None:
+    assert re.search(
+        r'action="/console/sign-out"><input type="hidden" name="sign" value="[0-9a-f]{64}">',
+        browser(desk, "read").get(f"/console{address}").text,
+    )
+
+
+def test_the_first_page_is_found_with_a_slash_too_and_by_no_host_that_a_caller_names(desk: Desk) -> None:
+    response = desk.bearing(None).get("/console/", headers={"Host": "evil.example"})
+    assert (response.status_code, response.headers["location"]) == (308, "/console")
 
 
 def test_the_reference_names_every_call(desk: Desk) -> None:
