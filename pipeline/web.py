@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
@@ -32,6 +32,7 @@ from pipeline.api.dependencies import Keys, Launcher
 from pipeline.api.envelope import Envelope, Measures
 from pipeline.api.gauges import Work
 from pipeline.api.lately import Lately
+from pipeline.api.parameters import check_query
 from pipeline.api.problems import add_problem_handlers
 from pipeline.console import pages, reference
 from pipeline.console import partners as partner_pages
@@ -80,6 +81,9 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if runtime.settings.docs else None,
+        # It would name the host that the caller calls itself, and http where a proxy speaks TLS.
+        redirect_slashes=False,
+        dependencies=[Depends(check_query)],
     )
     registry = CollectorRegistry()
     registry.register(Work(runtime))

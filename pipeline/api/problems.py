@@ -92,8 +92,10 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def answer(request: Request, error: Exception) -> Response:
         refused = refusal_of(error)
-        if refused.status == 405:
+        if refused.status == 405 or (refused.status == 404 and _is_named_otherwise(request)):
             refused = _of_all_routes(request)
+        elif isinstance(error, HTTPException) and refused.status == 404 and request.url.path.endswith("/"):
+            refused = NotFound("there is nothing at this address; write it without the slash at its end")
         if refused.status >= 500:
             log.warning("request_put_off", error=type(error).__name__, reason=str(error))
         return problem(request.scope, refused)
@@ -106,6 +108,12 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem(request.scope, internal_error())
 
     app.add_exception_handler(ArtifactConflict, conflict)
+
+
+def _is_named_otherwise(request: Request) -> bool:
+    """Tell whether the address is a name of its own, such as plans, that was looked for as if it were an id."""
+    named = request.app.openapi()["paths"].get(request.url.path)
+    return named is not None and request.method.lower() not in named
 
 
 def _of_all_routes(request: Request) -> MethodNotAllowed:

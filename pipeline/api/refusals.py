@@ -32,8 +32,9 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
 
 
 def refusals(*statuses: int) -> Responses:
-    """Return what the OpenAPI document says of these statuses, and of those that every call with a key may answer.
+    """Return what the OpenAPI document says of these statuses, and of those that every call may answer.
 
+    Each refuses parameters that it does not know.
     A call that has a body, and so a largest one, has also one that is too slow.
     """
     slow = {408} if 413 in statuses else set[int]()
@@ -47,7 +48,7 @@ def refusals(*statuses: int) -> Responses:
                 }
             },
         }
-        for status in sorted({*statuses, *slow, 401, 403, 429, 503})
+        for status in sorted({*statuses, *slow, 400, 401, 403, 429, 503})
     }
 
 

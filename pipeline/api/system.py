@@ -63,7 +63,7 @@ def metrics(request: Request) -> Response:
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/api/schemas/{name}.json", responses={404: refusals(404)[404]})
+@router.get("/api/schemas/{name}.json", responses={status: refusals(404)[status] for status in (400, 404)})
 def schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema of a document, for its senders and readers."""
     if name not in PUBLISHED:
@@ -71,7 +71,7 @@ def schema(name: str) -> dict[str, Any]:
     return json_schema(name)
 
 
-@contract.get("/asyncapi.json")
+@contract.get("/asyncapi.json", responses={400: refusals()[400]})
 def asynchronous() -> dict[str, Any]:
     """Return the AsyncAPI 3.0 document: every queue, webhook and message, in and out."""
     return asyncapi.document(version("exports"))

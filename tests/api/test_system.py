@@ -204,7 +204,20 @@ def test_the_openapi_document_is_whole(desk: Desk) -> None:
     for reference in _references(document):
         assert reference.removeprefix("#/components/schemas/") in schemas
     execute = document["paths"]["/api/exports/execute"]["post"]
-    assert set(execute["responses"]) == {"200", "202", "400", "401", "403", "404", "409", "413", "422", "429", "503"}
+    assert set(execute["responses"]) == {
+        "200",
+        "202",
+        "400",
+        "401",
+        "403",
+        "404",
+        "408",
+        "409",
+        "413",
+        "422",
+        "429",
+        "503",
+    }
     assert "HTTPValidationError" not in schemas
 
 

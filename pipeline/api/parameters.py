@@ -1,0 +1,47 @@
+"""The parameters of a call's address: one that it does not know is refused, because a filter that is not applied shows too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Final
+
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from pipeline.schemas.problems import Issue
+from pipeline.schemas.reading import failed
+
+#: Links in e-mails: a mail program may add parameters of its own.
+_MAILED: Final = ("/answers/", "/documents/")
+
+
+async def check_query(request: Request) -> None:
+    """Raise ValidationFailed where the address has a parameter that the call does not know."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or request.url.path.startswith(_MAILED):
+        return
+    known = list(_parameters(route.dependant))
+    issues = [
+        Issue(path=f"/query/{name[:64]}", message=_remedy(name, known), code="unknown_parameter")
+        for name in dict.fromkeys(request.query_params)
+        if name not in known
+    ]
+    if issues:
+        raise failed(issues)
+
+
+def _parameters(of: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in of.query_params)
+    for each in of.dependencies:
+        yield from _parameters(each)
+
+
+def _remedy(name: str, known: Sequence[str]) -> str:
+    folded = {each.lower(): each for each in known}
+    meant = get_close_matches(name[:64].lower(), folded, 1)
+    if meant:
+        return f"is not a parameter of this call; did you mean {folded[meant[0]]}?"
+    takes = f"it takes {', '.join(known)}" if known else "it takes none"
+    return f"is not a parameter of this call; {takes}"
