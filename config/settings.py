@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from config.credentials import everybody_knows
 from config.loopback import LOOPBACK, is_loopback
@@ -24,6 +25,10 @@ _SMTP_URL = re.compile(
 )
 _MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+"
 _MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
+
+_PREFIX: Final = "EXPORTS_"
+#: What the example programs of partners read, which may run beside the service.
+_OF_OTHERS: Final = frozenset({"EXPORTS_WEBHOOK_SECRETS"})
 
 #: What `secrets.token_urlsafe(24)` makes, and nobody tries.
 SECRET_KEY_CHARACTERS: Final = 32
@@ -46,7 +51,12 @@ class Settings(BaseSettings):
     """The settings, from the environment or a `.env` file; `EXPORTS_` before the name except where a bare name is said."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EXPORTS_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix=_PREFIX,
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # a traceback would print the secrets among it
     )
 
     # Where things are
@@ -222,6 +232,23 @@ class Settings(BaseSettings):
     database_timeout_seconds: Seconds = Field(
         10, description="How long a statement waits for a lock or a connection; a request waits three seconds in all"
     )
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Settings:
+        kind = type(self)
+        known = {name.upper() for name in kind.model_fields}
+        given = {*EnvSettingsSource(kind).env_vars, *DotEnvSettingsSource(kind).env_vars}
+        for name in sorted(map(str.upper, given)):
+            bare = name.removeprefix(_PREFIX)
+            if name.startswith(_PREFIX) and bare not in known and name not in _OF_OTHERS:
+                meant = get_close_matches(bare, known, 1)
+                remedy = (
+                    f"did you mean {_PREFIX}{meant[0]}?"
+                    if meant
+                    else "unset it; docs/configuration.md has every setting"
+                )
+                raise ValueError(f"{name} is not a setting; {remedy}")
+        return self
 
     @model_validator(mode="after")
     def _known_schemes(self) -> Settings:

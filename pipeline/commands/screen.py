@@ -114,7 +114,10 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except ExportsError as error:
             _fail(ExitCode.REFUSED, _envelope("REFUSED", str(error)), as_json)
         except ValidationError as error:
-            issues = [{"path": _setting_or_field(item["loc"]), "message": item["msg"]} for item in error.errors()]
+            issues = [
+                {"path": _setting_or_field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")}
+                for item in error.errors()
+            ]
             problem = _envelope(
                 "USAGE", f"invalid {error.title}", "Correct or unset it: docs/configuration.md has every setting."
             )

@@ -18,7 +18,7 @@ from pipeline.events import NewEvent
 
 __all__ = ["HOPS", "VARIABLE", "WITHOUT_DOCUMENTS", "launch"]
 
-VARIABLE: Final = "EXPORTS_BENCHMARK_BUILD"
+VARIABLE: Final = "BENCHMARK_BUILD"
 HOPS: Final = "hops"
 WITHOUT_DOCUMENTS: Final = "without-documents"
 

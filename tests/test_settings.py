@@ -1,0 +1,66 @@
+"""Names of settings: one that is misspelt is refused, wherever it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from config.settings import Settings
+from tests.cli.conftest import Commands, commands
+
+__all__ = ["commands"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(Settings.model_config, "env_file", ".env")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("EXPORTS_LEASE_SECOND", "did you mean EXPORTS_LEASE_SECONDS[?]"),
+        ("exports_lease_second", "EXPORTS_LEASE_SECOND is not a setting; did you mean EXPORTS_LEASE_SECONDS[?]"),
+        ("EXPORTS_SECRETKEY", "did you mean EXPORTS_SECRET_KEY[?]"),
+        ("EXPORTS_DATABASE_URI", "did you mean EXPORTS_DATABASE_URL[?]"),
+        ("EXPORTS_XYZ", "EXPORTS_XYZ is not a setting; unset it; docs/configuration.md has every setting"),
+    ],
+)
+def test_a_setting_that_there_is_not_is_refused_with_the_one_that_was_meant(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str
+) -> None:
+    monkeypatch.setenv(name, "5")
+    with pytest.raises(ValidationError, match=says):
+        Settings()
+    monkeypatch.delenv(name)
+    (folder / ".env").write_text(f"{name}=5\n")
+    with pytest.raises(ValidationError, match=says):
+        Settings()
+
+
+def test_names_of_settings_and_of_other_programs_are_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text(
+        "EXPORTS_DATABASE_URL=sqlite:///x.db\nDATABASE_POOL=3\nEXPORTS_WEBHOOK_SECRETS=whsec_x\n"
+    )
+    monkeypatch.setenv("exports_port", "9000")
+    monkeypatch.setenv("NOT_EXPORTS_LEASE_SECOND", "5")
+    taken = Settings()
+    assert (taken.database_url, taken.port, taken.database_pool) == ("sqlite:///x.db", 9000, 10)
+
+
+def test_no_refusal_of_a_setting_repeats_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORTS_SECRET_KEY", "canary")
+    monkeypatch.setenv("EXPORTS_XYZ", "canary")
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert "canary" not in str(refused.value)
+
+
+def test_a_command_says_it_in_words(commands: Commands) -> None:
+    result = commands("accounts", "list", EXPORTS_LEASE_SECOND="5")
+    assert result.exit_code == 2
+    assert "/: EXPORTS_LEASE_SECOND is not a setting; did you mean EXPORTS_LEASE_SECONDS?" in result.stderr
