@@ -12,6 +12,7 @@ from sqlalchemy import select, text
 from sqlmodel import col
 
 from config.credentials import everybody_knows
+from config.loopback import is_loopback
 from config.settings import Settings
 from pipeline import migrations, recipients, signing
 from pipeline.channels import durability, inbox
@@ -28,6 +29,8 @@ from pipeline.runtime import open_store
 #: Beyond it leases and signatures are misjudged.
 MAX_SKEW_SECONDS: Final = 5.0
 MIN_FONTS: Final = 4
+#: What libpq calls a connection on which the server's certificate is checked; `require` encrypts, and takes any.
+_PROVEN: Final = frozenset({"verify-ca", "verify-full"})
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,19 @@ def _database(settings: Settings) -> str:
             version = session.scalar(text("select sqlite_version()"))
             return f"SQLite {version}, {database.url.database}"
         version = str(session.scalar(text("show server_version"))).split(" ", 1)[0]
-        return f"PostgreSQL {version}, {database.url.host}/{database.url.database}"
+        line = session.connection().connection.driver_connection
+        unproven = "" if line is None else _unproven_line(line.info.host, line.info.get_parameters())
+        return f"PostgreSQL {version}, {database.url.host}/{database.url.database}{unproven}"
+
+
+def _unproven_line(host: str, given: Mapping[str, str]) -> str:
+    """Return what to say of a connection over the network that checks no certificate; nothing of another."""
+    if host.startswith("/") or is_loopback(given.get("hostaddr") or host) or given.get("sslmode") in _PROVEN:
+        return ""
+    return (
+        "; but the server's certificate is not checked, and others could read the line or answer in its place: add"
+        " sslmode=verify-full and sslrootcert=system (or the file of your authority) to DATABASE_URL"
+    )
 
 
 def _database_settings(settings: Settings) -> str:
