@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pipeline.serving import MAX_HEAD_BYTES
+from pipeline.serving import MAX_HEAD_BYTES, WEB_OPTIONS
 from tests.api.conftest import Desk
 from tests.test_wiring import procfile
 
@@ -79,6 +79,7 @@ def test_many_requests_of_one_connection_and_a_body_in_many_pieces_are_no_long_h
     assert answer.json()["errorCode"] == "INVALID_REQUEST"
 
 
-def test_the_procfile_starts_the_server_with_that_bound() -> None:
-    web = procfile()["web"]
+def test_the_web_process_starts_with_that_bound() -> None:
+    assert procfile()["web"] == ["exports", "web"]
+    web = WEB_OPTIONS
     assert web[web.index("--http") + 1] == "pipeline.serving:BoundedHead"
