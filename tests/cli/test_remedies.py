@@ -70,8 +70,9 @@ def printed() -> dict[str, bool]:
 
 
 def real(command: str) -> str:
-    """Return the command with a role that there is."""
-    return command.replace(f"--role {FILLED_IN}", "--role read")
+    """Return the command with a role that there is, and without the file that the shell writes its output to."""
+    command, _, _ = command.partition(" > ")
+    return command.replace(f"--role {FILLED_IN}", "--role read").replace(f"--test {FILLED_IN}", "--test --role read")
 
 
 def parse(command: str) -> None:
@@ -81,6 +82,8 @@ def parse(command: str) -> None:
     context = at.make_context("exports", arguments)
     while hasattr(at, "resolve_command"):
         arguments = [*context._protected_args, *context.args]
+        if not arguments and at.invoke_without_command:
+            return
         name, at, arguments = at.resolve_command(context, arguments)
         context = at.make_context(name, arguments, parent=context)
 
