@@ -24,6 +24,8 @@ CALLER = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "rea
 @pytest.fixture
 def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
     """A migrated database with an account and its partners, all reached by the queue."""
+    # The first document of all makes the folder, and asks the database whether it is the first.
+    (tmp_path / "artifacts").mkdir()
     settings = Settings.model_validate(
         {"database_url": database_url, "artifacts_url": f"file:{tmp_path / 'artifacts'}"}
     )
