@@ -25,6 +25,7 @@ import redis
 from psycopg import sql
 
 from tests.on_day import on_same_clock
+from tests.ports import accepts, listens
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
@@ -383,22 +384,6 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))
             return port
-
-
-def accepts(port: int) -> bool:
-    """Whether anybody accepts a connection on a loopback port."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((LOOPBACK, port)) == 0
-
-
-def listens(pid: int, port: int) -> bool:
-    """Whether the process itself, not another one, holds the listening socket of a port."""
-    try:
-        connections = psutil.Process(pid).net_connections("tcp")
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
-    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections)
 
 
 def poll(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:

@@ -32,11 +32,9 @@ from pipeline.schemas.written import (
     shown_number,
 )
 
-MAX_UNITS = 1_000
-MAX_LINES = 10_000
-MAX_PACKAGES = 20_000
+MAX_UNITS, MAX_LINES, MAX_PACKAGES = 1_000, 10_000, 20_000
 
-#: What findings name as the source where two things of a plan have one name, or a name has no thing.
+#: The source of findings about two things of one name, or a name without a thing.
 REFERENCES = "Export plan, schema version 1: a reference names one thing of its unit, a unitRef one of the plan"
 
 

@@ -52,6 +52,8 @@ class OpenRuntime(Protocol):
 @pytest.fixture
 def opened(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[OpenRuntime]:
     """Runtimes on the test's SQLite database and the message broker in this process."""
+    # The rows of documents are written here without their bytes, after which no folder would be made.
+    (tmp_path / "artifacts").mkdir()
     with ExitStack() as open_now:
 
         def open_one(**changes: Any) -> Runtime:

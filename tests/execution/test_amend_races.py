@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.errors import InvalidState, UnknownPartner
+from pipeline.errors import InvalidState, PartnerNotLive
 from pipeline.execution import owed_again
 from pipeline.idempotency import Acceptance
 from pipeline.models import Export, Partner
@@ -66,7 +66,7 @@ def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
     with house.runtime.db.write() as session:
         session.get_one(Partner, (builders.ACCOUNT, builders.WAREHOUSE)).state = "paused"
     # The partners are looked at once everything that ends the old export is written.
-    with pytest.raises(UnknownPartner):
+    with pytest.raises(PartnerNotLive):
         amended(house, old)
     assert (house.state(old), house.count(Export), house.events(old)) == ("executed", 1, log)
     assert (units(house, old), packages(house, old)) == (numbers, labels)

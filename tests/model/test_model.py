@@ -207,14 +207,17 @@ class Exports(RuleBasedStateMachine):
         """An operator cancels or retries, and is refused where there is nothing to cancel or retry, and nowhere else."""
         export_id = data.draw(st.sampled_from(sorted(self.world.batches.values())))
         state, happened = self.world.told_of(export_id)
+        repeated = what is cancel and state is ExportState.CANCELLED
         if what is retry:
             allowed = state is ExportState.FAILED
         else:
             stoppable = {ExportState.ACCEPTED, ExportState.EXECUTING, ExportState.FAILED}
-            allowed = state in stoppable and EventType.HANDED_OFF.value not in happened
+            allowed = repeated or (state in stoppable and EventType.HANDED_OFF.value not in happened)
         refused = False
         try:
-            self.world.messages += what(self.world.runtime, self.account, export_id, "key_test")
+            woken = what(self.world.runtime, self.account, export_id, "key_test")
+            assert not (repeated and woken), "an export was cancelled twice"
+            self.world.messages += woken
         except InvalidState:
             refused = True
         assert refused != allowed, (what, state, happened)
