@@ -1,18 +1,18 @@
-"""The API with a watch that is less patient than in earnest: what lies for so many seconds is told, and not for a minute."""
+"""A watch that is less patient than in earnest: a process tells what has been due for so many seconds, and not for a minute."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import Final
 
-from pipeline import readiness, web
+from pipeline import readiness
 
 PATIENCE: Final = "TEST_PATIENCE_SECONDS"
 
 
-def app() -> Any:
-    """Return the API; after how many seconds its watch is worried, the environment says."""
-    defaults = readiness.parts.__kwdefaults__
-    assert defaults is not None
-    defaults["patience_seconds"] = float(os.environ[PATIENCE])
-    return web.app()
+def shorten() -> None:
+    """Have this process wait only as long as the environment says, if it says so, before it calls anything overdue."""
+    if PATIENCE in os.environ:
+        defaults = readiness.parts.__kwdefaults__
+        assert defaults is not None
+        defaults["patience_seconds"] = float(os.environ[PATIENCE])

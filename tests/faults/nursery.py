@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from pipeline import cli
 from pipeline.customs.reference import load_rules
-from tests.faults import telltale
+from tests.faults import impatient, telltale
 from tests.servers import poll
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -182,6 +182,7 @@ def _become(asked: Mapping[str, Any]) -> None:
     os.environ.update(asked["environment"])
     os.chdir(asked["cwd"])
     sys.argv = asked["argv"]
+    impatient.shorten()
     cli.main()
 
 
