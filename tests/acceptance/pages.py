@@ -23,6 +23,7 @@ VOLATILE: Final = (
     (re.compile(r"\b(exp|sub|cpk|art|cmd|req|pln)_[0-9a-z]{20,}"), r"\1_*"),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "uuid"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "instant"),
+    (re.compile(r"^\d{4}-\d\d-\d\d$"), "day"),  # the example plans are dated by the day of the run
     (re.compile(r"https?://[A-Za-z0-9.-]+(:\d+)?"), "address"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "digest"),
     (re.compile(r"\b00614141\d{10}\b|\b0061414100\d{8}\b"), "sscc"),

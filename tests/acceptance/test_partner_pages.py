@@ -115,6 +115,8 @@ def test_what_a_page_shows_is_held_to_what_came() -> None:
     assert differences('{"more": {"b": "x", "...": "..."}, "...": "..."}', came)
     assert differences("command-0 is done", "command-1 is done")
     assert differences("at 2026-11-25T10:22:19Z\n", "at 2026-11-24T09:00:00.5Z\n") == []
+    assert differences('{"date": "2026-11-24"}', '{"date": "2027-03-01"}') == []
+    assert differences('{"date": "2026-11-24"}', '{"date": "24 November"}')
 
 
 def test_every_fence_of_a_page_is_a_box() -> None:

@@ -117,7 +117,7 @@ def test_goods_from_a_zone_need_no_certificate_yet() -> None:
     zone = (f"{UNIT}/entry/type", "06")
     assert said(answered(pga_row("CP1", "CPS"), zone)) == []
     later = (f"{UNIT}/entry/estimatedArrivalAt", "2027-01-08T12:00:00Z")
-    assert said(answered(pga_row("CP1", "CPS"), zone, later))[0][:2] == ("V14", "warn")
+    assert ("V14", "warn") in [each[:2] for each in said(answered(pga_row("CP1", "CPS"), zone, later))]
 
 
 def test_the_small_plant_disclaimer_is_for_the_lacey_act_alone() -> None:
