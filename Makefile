@@ -23,7 +23,7 @@ PARTS  := $(SYSTEM:%=--ignore=%)
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
 QUIETLY := --metrics=off --disable-version-check
 
-.PHONY: help setup demo kits test calendar coverage system lint fix semgrep sbom fuzz contracts money model faults soak bench ci clean
+.PHONY: help setup demo kits test calendar leap-day last-minute coverage system lint fix semgrep sbom fuzz contracts money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -41,8 +41,12 @@ test: setup ## Run the tests of all parts (servers that are not installed are sk
 # is does not depend on the day.
 CALENDAR := $(PARTS) -m "clock and not servers" -k "not times_as_much"
 
-calendar: setup ## Run the tests that read the clock as if it were two other days
+calendar: leap-day last-minute ## Run the tests that read the clock as if it were two other days; -j2 runs both at once
+
+leap-day: setup
 	$(VENV)/bin/python -m tests.on_day 2028-02-29T12:00 UTC $(CALENDAR)
+
+last-minute: setup
 	$(VENV)/bin/python -m tests.on_day 2027-12-31T23:59 Etc/GMT+12 $(CALENDAR)
 
 coverage: setup ## Run the same with a count of the lines they reach; twice as slow
