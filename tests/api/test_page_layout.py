@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
 from pipeline.models import Delivery
 from pipeline.states import SubmissionState
 from tests import builders
-from tests.api.browsing import BROWSER, measured
+from tests.api.browsing import measured
 from tests.api.conftest import Desk
 from tests.api.test_console import browser
 from tests.deliveries.test_outcomes import shape
@@ -63,7 +62,6 @@ def pages(desk: Desk) -> dict[str, str]:
     }
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium: apt-get install chromium")
 def test_no_page_breaks_a_word_or_is_wider_than_its_window(desk: Desk, tmp_path: Path) -> None:
     style = desk.bearing(None).get("/console/style.css").text
     made = pages(desk)
@@ -74,7 +72,6 @@ def test_no_page_breaks_a_word_or_is_wider_than_its_window(desk: Desk, tmp_path:
     assert [name for name, said in found.items() if said["wide"] > int(name.rsplit(" ", 1)[1])] == []
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium: apt-get install chromium")
 def test_a_word_that_is_broken_and_a_page_that_is_too_wide_are_seen(tmp_path: Path) -> None:
     narrow = '<p style="width: 3ch; overflow-wrap: anywhere">EXPORT_EXECUTED</p>'
     wide = '<p style="width: 900px">This is wider than the window.</p>'
