@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -154,6 +155,15 @@ def furnish(runtime: Runtime) -> None:
                     account_id=builders.ACCOUNT, id=partner_id, kind=kind, name="of a test", state="live", test=test
                 )
             )
+
+
+def post_until_not_busy(url: str, body: builders.Json, headers: Mapping[str, str]) -> httpx.Response:
+    """Return the first answer that is not 503: on a slow machine, many requests at once exceed the time of one to wait."""
+    while True:
+        answer = httpx.post(url, json=body, headers=headers, timeout=30, trust_env=False)
+        if answer.status_code != 503:
+            return answer
+        time.sleep(int(answer.headers["retry-after"]))
 
 
 @pytest.fixture

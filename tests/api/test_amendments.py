@@ -11,7 +11,7 @@ from pipeline import delivery
 from pipeline.execution import Wake
 from pipeline.schemas.execution import ExportView
 from tests import builders
-from tests.api.conftest import Desk, Open, execution
+from tests.api.conftest import Desk, Open, execution, post_until_not_busy
 from tests.api.test_console import browser
 from tests.api.test_refusals import refused
 
@@ -70,9 +70,7 @@ def test_twenty_at_once_with_one_tag_are_one_revision(open_desk: Open, database_
     def post(number: int) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}", "If-Match": tag}
         body = execution(builders.plan(lines=4 + number % 5))
-        return httpx.post(
-            f"{desk.url}/api/exports/{old}/amend", json=body, headers=headers, timeout=30, trust_env=False
-        )
+        return post_until_not_busy(f"{desk.url}/api/exports/{old}/amend", body, headers)
 
     with ThreadPoolExecutor(20) as pool:
         codes = [answer.status_code for answer in pool.map(post, range(20))]

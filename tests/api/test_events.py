@@ -151,13 +151,13 @@ def test_many_streams_leave_threads_for_others(desk: Desk) -> None:
     def hold() -> str:
         with client.stream("GET", f"{address}/events", headers=LIVE) as response:
             line = next(response.iter_lines())
-            all_open.wait(20)
-            done.wait(20)
+            all_open.wait(60)
+            done.wait(60)
             return line
 
     with ThreadPoolExecutor(readers) as pool:
         held = [pool.submit(hold) for _ in range(readers)]
-        all_open.wait(20)
-        assert desk.client("read").get(address, timeout=5).status_code == 200
+        all_open.wait(60)
+        assert desk.client("read").get(address, timeout=30).status_code == 200
         done.set()
-        assert {each.result(timeout=20) for each in held} == {": the log of an export"}
+        assert {each.result(timeout=60) for each in held} == {": the log of an export"}

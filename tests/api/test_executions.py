@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,7 +14,7 @@ from pipeline import inspection
 from pipeline.models import Export
 from pipeline.schemas.execution import ExportView
 from tests import builders
-from tests.api.conftest import Desk, execution
+from tests.api.conftest import Desk, execution, post_until_not_busy
 from tests.asked import asked_of
 
 pytestmark = pytest.mark.clock
@@ -93,11 +92,7 @@ def test_fifty_at_once_are_one_export(desk: Desk, keys: int) -> None:
 
     def post(number: int) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}", "Idempotency-Key": f"key-{number % keys}"}
-        while True:
-            answer = httpx.post(desk.url + EXECUTE, json=execution(PLAN), headers=headers, timeout=30, trust_env=False)
-            if answer.status_code != 503:  # on a busy machine fifty take longer than a request waits for its turn
-                return answer
-            time.sleep(int(answer.headers["retry-after"]))
+        return post_until_not_busy(desk.url + EXECUTE, execution(PLAN), headers)
 
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(post, range(50)))
