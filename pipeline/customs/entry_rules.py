@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from functools import cache
 from itertools import combinations
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.customs.rules import Chapter, Data, Figure, Row, load
+from pipeline.customs.rules import Chapter, Data, Figure, Row, load, loaded_once
 
 #: A regular expression; one that cannot be read is an error of loading. Case never matters in what people write.
 Pattern = re.Pattern[str]
@@ -287,25 +286,25 @@ class MidRules(Row):
         return next((code for code, names in self.provinces.items() if region in names), None)
 
 
-@cache
+@loaded_once
 def entry_rules() -> EntryRules:
     """Return the rules of the entry and the invoice."""
     return load(EntryRules, "entry.yaml")
 
 
-@cache
+@loaded_once
 def mid_rules() -> MidRules:
     """Return the rules of manufacturer identification codes."""
     return load(MidRules, "mid.yaml")
 
 
-@cache
+@loaded_once
 def vague() -> Vague:
     """Return when a description says too little."""
     return load(Vague, "descriptions.yaml")
 
 
-@cache
+@loaded_once
 def attribute_rules() -> AttributeRules:
     """Return what invoices must say of goods of certain tariff numbers."""
     return load(AttributeRules, "attributes.yaml")

@@ -7,14 +7,14 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field as Member
 from pydantic import model_validator
 
-from pipeline.customs.rules import Data, Row, load
+from pipeline.customs.rules import Data, Row, load, loaded_once
 from pipeline.money import EXACT, ZERO, decimal, plain
 
 _FIELD = re.compile(r"^(?P<first>[0-9]+)-(?P<last>[0-9]+) (?P<kind>A|AN|X|N)(?P<decimals>[0-9]?) (?P<need>[MC])$")
@@ -220,7 +220,7 @@ def _number(value: str, field: Field) -> tuple[str, tuple[Fault, ...]]:
     return ("", ("long",)) if len(digits) > field.width else (digits.zfill(field.width), _NONE)
 
 
-@cache
+@loaded_once
 def record_rules() -> RecordRules:
     """Return the layouts of the message-set records."""
     return load(RecordRules, "pga_records.yaml")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.customs.rules import Data, Row, Status, load
+from pipeline.customs.rules import Data, Row, Status, load, loaded_once
 from pipeline.schemas.problems import Severity
 
 #: What of a plan stands in for a datum that the PGA row itself does not repeat.
@@ -236,7 +236,7 @@ def _one_at_a_time(kind: str, rows: Iterable[Row], keys: Iterable[tuple[str, ...
             raise ValueError(f"{kind} {' '.join(key)} has two rows for {begins}")
 
 
-@cache
+@loaded_once
 def pga_rules() -> PgaRules:
     """Return the rules of partner government agencies."""
     return load(PgaRules, "pga.yaml")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import cache, wraps
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar, get_args
@@ -147,6 +149,22 @@ def spoken(names: Iterable[str]) -> str:
 
 
 Loaded = TypeVar("Loaded", bound=Data)
+Once = TypeVar("Once")
+
+
+def loaded_once(load_rules: Callable[[], Once]) -> Callable[[], Once]:
+    """Return the function with its answer kept; threads that call it at once wait for the one that loads.
+
+    `functools.cache` would let each of them load a copy, and what is decided with one copy does not fit another.
+    """
+    kept, loading = cache(load_rules), threading.Lock()
+
+    @wraps(load_rules)
+    def loaded() -> Once:
+        with loading:
+            return kept()
+
+    return loaded
 
 
 def load(model: type[Loaded], name: str) -> Loaded:

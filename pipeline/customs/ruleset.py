@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -29,7 +29,7 @@ from pipeline.customs.headings import (
 from pipeline.customs.hts_lists import Held, HtsList, Listed, ListFile, held_versions, lists_of
 from pipeline.customs.metals import MetalRules
 from pipeline.customs.reading import Reader
-from pipeline.customs.rules import RULES
+from pipeline.customs.rules import RULES, loaded_once
 from pipeline.errors import RulesInvalid
 
 MANIFEST: Final = "ruleset.yaml"
@@ -37,7 +37,10 @@ MANIFEST: Final = "ruleset.yaml"
 
 @dataclass(frozen=True, eq=False)
 class Ruleset:
-    """The rules as loaded: immutable, named by `id`, and known by the content of its files."""
+    """The rules as loaded: immutable, named by `id`, and known by the content of its files.
+
+    What is found is kept by ruleset. Two that were loaded from the same files share nothing: each has programs of its own.
+    """
 
     id: str
     as_of: date
@@ -55,14 +58,6 @@ class Ruleset:
     exclusive: tuple[Exclusive, ...]
     companions: tuple[Companions, ...]
     families: tuple[Family, ...]
-
-    # What is found is remembered by its ruleset. Threads that begin at once load it once each: to compare the copies row
-    # by row, at every look into those memories, was measured to take 0.2 s a plan.
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ruleset) and other.content_hash == self.content_hash
-
-    def __hash__(self) -> int:
-        return hash(self.content_hash)
 
     @cached_property
     def by_heading(self) -> Mapping[str, tuple[HeadingRow, ...]]:
@@ -124,7 +119,7 @@ def _lists_of(rules: Ruleset, hts_code: str, on: date) -> tuple[Listed, ...]:
     return lists_of(rules.held, hts_code, on)
 
 
-@cache
+@loaded_once
 def ruleset() -> Ruleset:
     """Return the ruleset of config/rules."""
     return load_ruleset(RULES / MANIFEST)
