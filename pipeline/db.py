@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -35,6 +34,7 @@ from sqlmodel import Session, SQLModel
 
 from pipeline import patience, tenancy
 from pipeline.errors import DatabaseBusy
+from pipeline.turns import Turns
 
 _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
@@ -124,7 +124,7 @@ class Database:
         self._timeout_seconds = timeout_seconds
         # SQLite takes one writer at a time, and PostgreSQL is given so many connections. Who queues for them queues here: the
         # busy loop of the one is not fair, and the pool of the other has one and the same patience for everybody.
-        self._turns = 1 if self.is_sqlite else 2 * pool
+        self._turns_at_once = 1 if self.is_sqlite else 2 * pool
         self._open_queue()
         self.engine = (
             _sqlite(self.url, timeout_seconds, clock)
@@ -166,17 +166,17 @@ class Database:
 
         Raises DatabaseBusy.
         """
-        queue, began, most = self._queue, time.monotonic(), patience.seconds_left(self._timeout_seconds)
-        if not queue.acquire(timeout=most):
+        turns, began, most = self._turns, time.monotonic(), patience.seconds_left(self._timeout_seconds)
+        if not turns.acquire(most):
             raise DatabaseBusy(f"the database did not answer: others kept it busy for {most:.1f} s")
         try:
             # The rest alone: with the whole once more for SQLite, this one would wait for the sum of both.
             yield max(0.0, began + most - time.monotonic())
         finally:
-            queue.release()
+            turns.release()
 
     def _open_queue(self) -> None:
-        self._queue = threading.Semaphore(self._turns)
+        self._turns = Turns(self._turns_at_once)
 
     def dispose(self) -> None:
         """Close every connection."""
