@@ -94,7 +94,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         refused = refusal_of(error)
         if refused.status == 405 or (refused.status == 404 and _is_named_otherwise(request)):
             refused = _of_all_routes(request)
-        elif isinstance(error, HTTPException) and refused.status == 404 and request.url.path.endswith("/"):
+        elif isinstance(error, HTTPException) and refused.status == 404 and _has_a_slash_too_many(request.url.path):
             refused = NotFound("there is nothing at this address; write it without the slash at its end")
         if refused.status >= 500:
             log.warning("request_put_off", error=type(error).__name__, reason=str(error))
@@ -108,6 +108,10 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem(request.scope, internal_error())
 
     app.add_exception_handler(ArtifactConflict, conflict)
+
+
+def _has_a_slash_too_many(path: str) -> bool:
+    return path.endswith("/") and path != "/"
 
 
 def _is_named_otherwise(request: Request) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.api import parameters
 from tests import builders
 from tests.api.conftest import Desk
 
@@ -51,9 +52,31 @@ def test_every_call_of_the_contract_refuses_a_parameter_that_it_does_not_know(de
     assert desk.rows() == before
 
 
-@pytest.mark.parametrize("address", ["/answers/none", "/documents/none"])
-def test_a_link_in_an_email_may_have_what_a_mail_program_adds(desk: Desk, address: str) -> None:
-    assert desk.bearing(None).get(f"{address}?utm_source=mail").status_code == 404
+def test_of_thousands_of_unknown_names_few_are_looked_at(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are read before the key is: a stranger may send as many as an address has room for."""
+    looked_at: list[str] = []
+
+    def close(name: str, *_: object) -> list[str]:
+        looked_at.append(name)
+        return []
+
+    monkeypatch.setattr(parameters, "get_close_matches", close)
+    names = [f"a{number}" for number in range(9_000)]
+    answer = desk.bearing(None).get(f"/api/exports?{'&'.join(names)}")
+    assert answer.status_code == 400
+    assert [issue["path"] for issue in answer.json()["details"]["issues"]] == [f"/query/{name}" for name in looked_at]
+    assert looked_at == names[:10]
+
+
+@pytest.mark.parametrize(
+    ("address", "status"), [("/answers/none", 404), ("/documents/none", 404), ("/console/exports/none", 303)]
+)
+def test_a_link_in_an_email_may_have_what_a_mail_program_adds(desk: Desk, address: str, status: int) -> None:
+    assert desk.bearing(None).get(f"{address}?utm_source=mail", follow_redirects=False).status_code == status
+
+
+def test_the_root_leads_to_the_calls(desk: Desk) -> None:
+    assert desk.client().get("/").json()["message"] == "there is nothing at this address; /docs lists the calls"
 
 
 @pytest.mark.parametrize("address", ["/api/exports/", "/api/partners/br_1/", "/openapi.json/"])
