@@ -88,7 +88,7 @@ app = typer.Typer(
     cls=_OnDemand,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 usage, 3 not found, 4 unreachable or not ready, 5 timed out.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 usage, 3 not found, 4 unreachable or not ready, 5 timed out, 6 needs a person.",
 )
 
 

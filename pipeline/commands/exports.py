@@ -18,7 +18,7 @@ from pipeline.commands.narration import ENDS, Narrator
 from pipeline.commands.planfile import key_of, read_plan
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.schemas.execution import EventView, ExportView
-from pipeline.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
+from pipeline.states import NEEDS_PERSON, UNENDED, ExportState, Outcome, SubmissionState
 
 app = typer.Typer()
 
@@ -146,8 +146,11 @@ def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bo
                 for line in narrator.tell([event]):
                     if not quiet:
                         console.print(line.styled, soft_wrap=True)
-                ended = ended or event.type in ENDS
-                if ended and not _being_sent(export := api.inspect(export.export_id)):
+                if not ended and event.type not in ENDS:
+                    continue
+                export = api.inspect(export.export_id)
+                ended = export.state not in UNENDED  # an end of before may have been followed by a retry
+                if ended and not _being_sent(export):
                     return export
     except StillRunning as error:
         export = api.inspect(export.export_id)
