@@ -5,13 +5,11 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 import typer
 from pydantic import SecretStr
 from rich.markup import escape
 
-from config.loopback import is_loopback
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
 from pipeline import accounts, demo, partners
 from pipeline.commands.database import opened
@@ -29,7 +27,6 @@ _HEAD: Final = """\
 """
 _COMMENTS: Final = {
     "secret_key": "# The secrets of partners are encrypted with this key. Keep a copy.\n",
-    "allow_private_destinations": "# The sandbox broker answers on this machine. Remove the line before partners of others are notified.\n",
 }
 
 
@@ -53,11 +50,16 @@ def init(
             # What is sealed under the key of before could not be opened with another.
             own.pop("secret_key", None)
             ensure_own_credentials(settings.model_copy(update=own))
-        made = _make_account(runtime, account, name or account, gs1_prefix)
-    if first:
-        # Before anything is sealed under the secret key that it keeps.
-        _create(own)
-        get_settings.cache_clear()
+        if first:
+            # Before anything is made: a second run takes accounts for a sign that a secret key is in use.
+            _create(own)
+        try:
+            made = _make_account(runtime, account, name or account, gs1_prefix)
+        except BaseException:
+            if first:
+                ENV_FILE.unlink(missing_ok=True)
+            raise
+    get_settings.cache_clear()
     with opened() as runtime:
         made += _make_partners(runtime, account)
         key = accounts.create_key(runtime, account, "exports init", mode="test", roles=ROLES).bearer if first else None
@@ -75,8 +77,6 @@ def _own_settings(settings: Settings) -> dict[str, Any]:
     given = settings.model_fields_set
     if "secret_key" not in given:
         own["secret_key"] = SecretStr(secrets.token_urlsafe(SECRET_KEY_CHARACTERS))
-    if is_loopback(urlsplit(settings.public_url).hostname) and "allow_private_destinations" not in given:
-        own["allow_private_destinations"] = True
     return own
 
 

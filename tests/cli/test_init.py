@@ -55,7 +55,7 @@ def test_init_makes_all_that_an_export_needs_and_shows_the_key_once(commands: Co
 
     assert result.exit_code == 0, result.output
     env = written(folder)
-    assert list(env) == ["EXPORTS_SECRET_KEY", "EXPORTS_ALLOW_PRIVATE_DESTINATIONS", "EXPORTS_API_KEY"]
+    assert list(env) == ["EXPORTS_SECRET_KEY", "EXPORTS_API_KEY"]
     assert len(env["EXPORTS_SECRET_KEY"]) >= 32
     assert env["EXPORTS_API_KEY"] in result.stdout
     assert env["EXPORTS_SECRET_KEY"] not in result.output
@@ -123,6 +123,18 @@ def test_init_with_a_wrong_value_says_so_and_can_be_repeated(
     assert not (folder / ".env").exists()
     assert kept(commands) == {"accounts": [], "partners": [], "keys": []}
     assert commands("init").exit_code == 0
+
+
+def test_init_that_cannot_write_env_makes_nothing(
+    commands: Commands, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.commands.init.ENV_FILE", folder / "none" / ".env")
+        result = commands("init")
+    assert (result.exit_code, ".env cannot be made" in result.stderr) == (1, True), result.output
+    assert kept(commands) == {"accounts": [], "partners": [], "keys": []}
+    assert commands("init").exit_code == 0
+    assert len(written(folder)["EXPORTS_SECRET_KEY"]) >= 32
 
 
 def test_init_under_a_weak_secret_key_makes_nothing(commands: Commands, folder: Path) -> None:
