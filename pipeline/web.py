@@ -115,7 +115,7 @@ def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
 
 
 def app() -> FastAPI:
-    """Return the app of this process: `uvicorn --factory pipeline.web:app`."""
+    """Return the app of this process, which `exports web` serves."""
     load_rules()  # bad rules stop the program, not a plan
     runtime = process_runtime()
     configure_logs(runtime.settings)
