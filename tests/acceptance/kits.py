@@ -22,7 +22,7 @@ from tests.conftest import lacking
 from tests.servers import poll
 
 KITS = Path(__file__).resolve().parents[2] / "examples" / "consumers"
-SECONDS = 30.0
+SECONDS = 120.0
 
 NOT_ABOUT_EXPORTS = ("exports.connection.test.v1", "answered")
 

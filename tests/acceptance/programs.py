@@ -16,7 +16,7 @@ import psutil
 from tests.servers import poll
 
 ROOT = Path(__file__).resolve().parents[2]
-STOP_SECONDS = 15.0
+STOP_SECONDS = 30.0
 
 
 def procfile() -> dict[str, str]:

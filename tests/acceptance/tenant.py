@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 UNENDED = {"accepted", "executing"}
 UNANSWERED = {"pending", "sent", "delivered", "received"}
-SECONDS = 60.0
+SECONDS = 180.0
 
 #: A test export goes to the sandbox broker; partners that are marked test are reached for real.
 PARTNERS: tuple[Json, ...] = (

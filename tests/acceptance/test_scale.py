@@ -69,7 +69,7 @@ def test_twenty_units_are_made_in_one_process(tenant: Tenant, embedded: Embedded
 def test_large_plan_is_executed_in_bounded_memory(
     tenant: Tenant, service: Service, record_property: Callable[[str, object], None]
 ) -> None:
-    record_property("megabytes", check_large(tenant, service, 2_000, 1_000, 90, LARGE_RESIDENT))
+    record_property("megabytes", check_large(tenant, service, 2_000, 1_000, 240, LARGE_RESIDENT))
 
 
 @alone("F30")
@@ -119,7 +119,7 @@ def overlapping(view: Json) -> int:
     for unit in view["units"]:
         (step,) = [step for step in unit["steps"] if step["name"] == "render_documents"]
         began, ended = (datetime.fromisoformat(step[name]) for name in ("startedAt", "finishedAt"))
-        assert ended - began < timedelta(seconds=30)
+        assert ended - began < timedelta(seconds=120)
         moments += [(began, 1), (ended, -1)]
     most = now = 0
     for _, change in sorted(moments):
