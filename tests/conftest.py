@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -49,6 +50,8 @@ def pytest_configure() -> None:
         if name.startswith("EXPORTS_") or name in {"DATABASE_URL", "BROKER_URL", "ARTIFACTS_URL"}:
             del os.environ[name]
     Settings.model_config["env_file"] = None
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and every process that they start as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.addaudithook(_loopback_only)
     # A thread that outlives its test must not write into what another test reads as a command's answer.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))

@@ -212,7 +212,7 @@ class Redis(Server):
 
     def client(self) -> redis.Redis:
         """A client of database 0."""
-        return redis.Redis.from_url(self.url, socket_timeout=2)
+        return redis.Redis.from_url(self.url, socket_timeout=20)
 
     def fresh_url(self) -> str:
         """The URL of a database number that nobody has used yet."""
@@ -270,7 +270,7 @@ class PostgreSQL(Server):
 
     def connection(self) -> psycopg.Connection[tuple[str]]:
         """An administrator's connection, each statement its own transaction."""
-        return psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True, connect_timeout=2)
+        return psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True, connect_timeout=20)
 
     def database_url(self, name: str, role: str = "postgres") -> str:
         """The SQLAlchemy URL of a database of this cluster."""

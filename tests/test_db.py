@@ -124,7 +124,7 @@ def test_who_has_waited_long_enough_takes_what_is_free(bare_database_url: str) -
     database.dispose()
 
 
-TIMEOUT_SECONDS: Final = 2.0
+TIMEOUT_SECONDS: Final = 5.0
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def test_no_writer_waits_longer_than_the_timeout_however_many_wait(tmp_path: Pat
         with locked(tmp_path / "exports.db"):
             waits = list(threads.map(waited, range(5)))
         assert min(waits) > TIMEOUT_SECONDS * 0.9
-        assert max(waits) < TIMEOUT_SECONDS * 1.5
+        assert max(waits) < TIMEOUT_SECONDS * 1.9
         list(threads.map(write, range(5)))
     with database.read() as session:
         assert session.scalars(text("SELECT number FROM things ORDER BY number")).all() == [*range(5)]

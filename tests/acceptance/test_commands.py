@@ -80,9 +80,9 @@ def test_commands_held_by_an_intake_that_is_stopped_are_taken_by_the_next(
     distributed.intake.stop()
     for number, plan in enumerate(plans):
         tenant.service.files.post(command(tenant, plan, f"command-{number}"))
-    poll(lambda: distributed.waiting("exports.execute") == 10, 10, "the commands were not published")
+    poll(lambda: distributed.waiting("exports.execute") == 10, 60, "the commands were not published")
     distributed.intake.start()
-    poll(lambda: bool(tenant.get("/api/exports")["items"]), 20, "no command was taken")
+    poll(lambda: bool(tenant.get("/api/exports")["items"]), 60, "no command was taken")
     distributed.intake.stop()
     distributed.start()
     exports = {export_of(tenant, plan["batchId"]) for plan in plans}

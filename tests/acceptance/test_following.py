@@ -52,9 +52,9 @@ def test_stream_breaks_and_goes_on_where_it_was(tenant: Tenant) -> None:
 
 
 def test_answer_may_be_waited_for(tenant: Tenant) -> None:
-    answer = tenant.execute(tenant.plan(), Prefer="wait=20")
+    answer = tenant.execute(tenant.plan(), Prefer="wait=30")
     assert answer.status_code == 200
-    assert answer.headers["preference-applied"] == "wait=20"
+    assert answer.headers["preference-applied"] == "wait=30"
     view = answer.json()
     assert view["state"] == "executed"
     assert answer.headers["location"] == view["links"]["self"]

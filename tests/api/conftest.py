@@ -18,6 +18,7 @@ from sqlmodel import col, func, select
 from config.settings import Settings
 from pipeline import accounts, delivery, models
 from pipeline.accounts import Mode
+from pipeline.api import bounds, events, executions
 from pipeline.api.dependencies import Keys
 from pipeline.execution import Wake, advance
 from pipeline.models import Partner, Step
@@ -73,7 +74,7 @@ class Desk:
     def bearing(self, bearer: str | None) -> httpx.Client:
         """Return a client with this key."""
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        client = httpx.Client(base_url=self.url, headers=headers, timeout=20, trust_env=False)
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
         return self.clients.enter_context(client)
 
     def execute(self, plan: builders.Json, *, mode: Mode = "live") -> str:
@@ -160,15 +161,17 @@ def furnish(runtime: Runtime) -> None:
 def post_until_not_busy(url: str, body: builders.Json, headers: Mapping[str, str]) -> httpx.Response:
     """Return the first answer that is not 503: on a slow machine, many requests at once exceed the time of one to wait."""
     while True:
-        answer = httpx.post(url, json=body, headers=headers, timeout=30, trust_env=False)
+        answer = httpx.post(url, json=body, headers=headers, timeout=120, trust_env=False)
         if answer.status_code != 503:
             return answer
         time.sleep(int(answer.headers["retry-after"]))
 
 
 @pytest.fixture
-def open_desk(sqlite_url: str) -> Iterator[Open]:
-    """Start an API with settings of the test's own."""
+def open_desk(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Start an API with settings of the test's own; its requests wait for their turn on the slowest machine."""
+    for module in (bounds, events, executions):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", 60.0)
     with ExitStack() as opened:
 
         def start(database_url: str = sqlite_url, **settings: Any) -> Desk:

@@ -14,6 +14,7 @@ from tests import builders
 from tests.api.conftest import Desk, Open, execution, post_until_not_busy
 from tests.api.test_console import browser
 from tests.api.test_refusals import refused
+from tests.servers import poll
 
 PLAN = builders.plan()
 CHANGED = builders.plan(lines=4)
@@ -84,10 +85,10 @@ def test_prefer_wait_answers_when_the_new_revision_has_ended(desk: Desk) -> None
     old, client = executed(desk), desk.client()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(amend, client, old, Prefer="wait=20")
-        while len(desk.launches.launched) < 2:
-            assert not waiting.done(), waiting.result().text
+        poll(lambda: len(desk.launches.launched) == 2 or waiting.done(), 60, "nothing was launched")
+        assert not waiting.done(), waiting.result().text
         desk.run(desk.launches.launched[-1][0])
-        response = waiting.result(timeout=20)
+        response = waiting.result(timeout=60)
     assert (response.status_code, response.json()["state"], response.json()["revision"]) == (200, "executed", 2)
 
 

@@ -322,9 +322,11 @@ def test_a_form_is_bounded_and_a_broken_one_is_no_answer(sent: Sent) -> None:
 
 
 def test_one_link_is_answered_a_bounded_number_of_times_a_minute(sent: Sent) -> None:
-    pages = [sent.look() for _ in range(REQUESTS_PER_MINUTE + 5)]
-    assert {page.status_code for page in pages} == {200, 429}
-    assert int(pages[-1].headers["retry-after"]) >= 1
+    # The room grows again meanwhile, and on a slow machine by several.
+    pages = (sent.look() for _ in range(10 * REQUESTS_PER_MINUTE))
+    refused = next(page for page in pages if page.status_code != 200)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
 
 
 def test_from_the_plan_to_the_mail_to_the_answer(open_desk: Open) -> None:

@@ -97,7 +97,7 @@ def test_a_stream_tells_what_was_and_what_happens_and_ends(desk: Desk) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(follow)
-        assert first.wait(10)
+        assert first.wait(60)
         desk.run(export_id)
         answered(desk, export_id)
         heard = following.result(timeout=20)

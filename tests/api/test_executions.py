@@ -16,6 +16,7 @@ from pipeline.schemas.execution import ExportView
 from tests import builders
 from tests.api.conftest import Desk, execution, post_until_not_busy
 from tests.asked import asked_of
+from tests.servers import poll
 
 pytestmark = pytest.mark.clock
 
@@ -118,10 +119,10 @@ def test_prefer_wait_answers_200_as_soon_as_it_has_ended(desk: Desk) -> None:
     client = desk.client("execute")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.post, EXECUTE, json=execution(PLAN), headers={"Prefer": "wait=9999"})
-        while not desk.launches.launched:
-            assert not waiting.done(), waiting.result().text
+        poll(lambda: bool(desk.launches.launched) or waiting.done(), 60, "nothing was launched")
+        assert not waiting.done(), waiting.result().text
         desk.run(desk.launches.launched[0][0])
-        response = waiting.result(timeout=20)
+        response = waiting.result(timeout=60)
     assert (response.status_code, response.headers["preference-applied"]) == (200, "wait=30")
     assert response.json()["state"] == "executed"
 

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from pipeline import errors
 from pipeline.api.envelope import Envelope, Measures
 from pipeline.api.problems import problem
+from pipeline.db import Database
 from pipeline.errors import PlanNotExecutable, Refused
 from pipeline.models import Export, IdempotencyRecord, Partner
 from pipeline.schemas.problems import Finding, Problem
@@ -171,25 +172,29 @@ def test_a_batch_takes_one_plan(desk: Desk) -> None:
 def test_a_key_that_is_being_answered_is_in_progress(
     open_desk: Open, postgres_server: PostgreSQL, postgres_template: str
 ) -> None:
-    desk = open_desk(postgres_server.fresh_url(postgres_template), database_timeout_seconds=0.5)
+    url = postgres_server.fresh_url(postgres_template)
+    desk = open_desk(url, database_timeout_seconds=0.5)
     client = desk.client()
     done = client.post("/api/exports/execute", json=execution(builders.plan(batch="batch_done"))).json()
     record = {"account_id": builders.ACCOUNT, "key": "k", "fingerprint": "f", "export_id": done["exportId"]}
-    with desk.runtime.db.write() as session:
+    other = Database(url)
+    with other.write() as session:
         # As another process would hold it, just before its commit.
         session.execute(insert(IdempotencyRecord), [record | {"status": 202, "body": "{}"}])
         response = client.post("/api/exports/execute", json=execution(PLAN), headers={"Idempotency-Key": "k"})
         refused(response, 409, "IDEMPOTENCY_IN_PROGRESS", "Idempotency-Key")
         assert response.headers["retry-after"] == "1"
+    other.dispose()
 
 
 @pytest.mark.parametrize("key", ["k", None])
 def test_a_lock_that_is_not_the_key_s_says_nothing_of_the_key(
     open_desk: Open, postgres_server: PostgreSQL, postgres_template: str, key: str | None
 ) -> None:
-    desk = open_desk(postgres_server.fresh_url(postgres_template), database_timeout_seconds=0.5)
-    before = desk.rows()
-    with desk.runtime.db.write() as session:
+    url = postgres_server.fresh_url(postgres_template)
+    desk = open_desk(url, database_timeout_seconds=0.5)
+    before, other = desk.rows(), Database(url)
+    with other.write() as session:
         # As maintenance holds it, or another request with the same batch and a key of its own.
         session.execute(text("LOCK TABLE exports IN SHARE ROW EXCLUSIVE MODE"))
         response = desk.client().post(
@@ -197,6 +202,7 @@ def test_a_lock_that_is_not_the_key_s_says_nothing_of_the_key(
         )
         refused(response, 503, "NOT_READY")
         assert response.headers["retry-after"]
+    other.dispose()
     assert desk.rows() == before
 
 

@@ -62,7 +62,7 @@ def left(url: str, name: str = queues.WAREHOUSE) -> int:
 
 def settles(url: str, count: int) -> None:
     """Wait until the queue holds so many: what is handed back is there a moment later."""
-    poll(lambda: left(url) == count, 10, f"not {count} messages but {left(url)}")
+    poll(lambda: left(url) == count, 60, f"not {count} messages but {left(url)}")
 
 
 class Consume:
@@ -174,7 +174,7 @@ def test_command_that_is_ended_has_lost_nothing(
     assert json.loads(process.stdout.readline())["id"] == "m-1"
     settles(broker_url, 0)
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == (130 if number is signal.SIGINT else -number)
     send(broker_url, "m-2")
     # A message that was shown and not yet taken when the end came is there again.

@@ -129,11 +129,11 @@ def test_waiting_ends_with_the_code_of_what_is_known_of_the_customs_brokers_answ
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "said"),
-    [(410, 6, "✗ executed, undeliverable"), (503, 5, "its handoff was not delivered in 8 s")],
+    ("status", "code", "timeout", "said"),
+    [(410, 6, "60", "✗ executed, undeliverable"), (503, 5, "20", "its handoff was not delivered in 20 s")],
 )
 def test_waiting_goes_on_until_the_handoff_is_delivered_or_given_up(
-    service: Commands, tmp_path: Path, status: int, code: int, said: str
+    service: Commands, tmp_path: Path, status: int, code: int, timeout: str, said: str
 ) -> None:
     broker = f"br_answers_{status}"
     path = tmp_path / "plan.json"
@@ -141,7 +141,7 @@ def test_waiting_goes_on_until_the_handoff_is_delivered_or_given_up(
     with Endpoint([Script(status=status)] * 9) as endpoint:
         service.json("partners", "add", broker, "--account", builders.ACCOUNT, "--kind", "customs_broker",
                      "--name", "Customs broker", "--webhook", endpoint.url, "--test", "--live")  # fmt: skip
-        result = service("execute", str(path), "--wait", "--timeout", "8")
+        result = service("execute", str(path), "--wait", "--timeout", timeout)
     assert (result.exit_code, said in result.output) == (code, True), result.output
 
 

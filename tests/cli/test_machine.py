@@ -203,8 +203,10 @@ def test_a_key_for_a_month_is_rotated_into_one_for_what_is_left_of_it_or_for_as_
     new = commands.json("keys", "rotate", old["id"], "--account", "acc_1")
     listed = {each["id"]: each for each in commands.json("keys", "list", "--account", "acc_1")}
     assert listed[new["id"]]["expiresAt"] == new["expiresAt"] == kept["expiresAt"]
+    before = datetime.now(UTC)
     longer = commands("keys", "rotate", new["id"], "--account", "acc_1", "--days", "90")
-    assert f"ends on {datetime.now(UTC) + timedelta(days=90):%Y-%m-%d}" in longer.stderr
+    ends = {f"ends on {each + timedelta(days=90):%Y-%m-%d}" for each in (before, datetime.now(UTC))}
+    assert any(end in longer.stderr for end in ends)
 
 
 def test_nobody_has_keys_of_an_account_that_is_not(commands: Commands) -> None:
@@ -324,7 +326,7 @@ def test_external_message_broker_leaves_serve_the_api_alone(commands: Commands, 
     assert process.stdout is not None
     said = [process.stdout.readline().strip() for _ in range(5)]
     process.terminate()
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 0
     assert said[1].startswith("The message broker is a server of its own")
     assert said[2:] == list(WORKERS)

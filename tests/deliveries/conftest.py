@@ -62,7 +62,7 @@ def opened(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[OpenRuntim
                 "broker_url": "memory://",
                 "artifacts_url": f"file:{tmp_path / 'artifacts'}",
                 "allow_private_destinations": True,
-                "delivery_timeout_seconds": 2,
+                "delivery_timeout_seconds": 20,
             }
             runtime = open_runtime(Settings.model_validate(given | changes), clock=clock)
             open_now.callback(runtime.close)

@@ -56,7 +56,7 @@ class Desk:
 
     def stranger(self) -> httpx.Client:
         """Return a client without a key."""
-        return self.clients.enter_context(httpx.Client(base_url=self.url, trust_env=False, timeout=10))
+        return self.clients.enter_context(httpx.Client(base_url=self.url, trust_env=False, timeout=60))
 
     def client(self, *roles: str, account: str = builders.ACCOUNT) -> httpx.Client:
         """Return a client whose key has the roles."""
@@ -84,7 +84,7 @@ def serving(runtime: Runtime, port: int) -> Iterator[Desk]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        poll(lambda: server.started, 10)
+        poll(lambda: server.started, 60)
         exports.register(runtime, builders.WAREHOUSE, "warehouse")
         exports.register(runtime, builders.OPERATOR, "operator")
         accounts.create_account(runtime, OTHER, "Demo Housewares Inc")

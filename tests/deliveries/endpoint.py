@@ -93,7 +93,7 @@ class Endpoint:
         self._server.server_close()
 
 
-def poll(condition: object, seconds: float = 5) -> None:
+def poll(condition: object, seconds: float = 30) -> None:
     """Return as soon as the callable holds; TimeoutError where it does not in time."""
     assert callable(condition)
     until = time.monotonic() + seconds

@@ -41,7 +41,7 @@ def channel(port: int, scheme: str = "smtp", trusted: ssl.SSLContext | None = No
         "smtp_url": f"{scheme}://{signing_in}{LOOPBACK}:{port}",
         "mail_from": "Export desk, Montréal <exports@maple.example>",
         "public_url": "https://exports.maple.example",
-        "delivery_timeout_seconds": 2,
+        "delivery_timeout_seconds": 20,
     }
     made = Settings.model_validate(given | changes)
     return EmailChannel(made) if trusted is None else EmailChannel(made, trusted=lambda: trusted)

@@ -16,6 +16,7 @@ from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.endpoint import Endpoint, Script
 from tests.deliveries.hooks import attempts, lane_of
+from tests.servers import poll
 
 Start = Callable[..., Endpoint]
 
@@ -100,7 +101,8 @@ def test_an_endpoint_that_takes_messages_again_is_forgiven_at_once(
 
 
 def test_after_a_failure_one_sender_tries_and_the_others_leave_it(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime, hook = opened(), endpoint(Script(500), Script(drip_seconds=0.5, status=200, body=b"x"))
+    others_left = threading.Event()
+    runtime, hook = opened(), endpoint(Script(500), Script(status=200, until=others_left))
     made = [handed_off(runtime, hook.url, number) for number in range(4)]
     deliver_lane(runtime, made[0])
     reports: list[delivery.DeliveryReport] = []
@@ -109,6 +111,8 @@ def test_after_a_failure_one_sender_tries_and_the_others_leave_it(opened: OpenRu
     ]
     for thread in threads:
         thread.start()
+    poll(lambda: len(reports) == 2, 20, "two senders wait for the one that tries")
+    others_left.set()
     for thread in threads:
         thread.join()
     assert sorted(each.delivered for each in reports) == [0, 0, 2]

@@ -47,7 +47,7 @@ def receiver() -> Iterator[Start]:
 
 
 def tried(url: str, *secrets: str, **settings: Any) -> list[Stage]:
-    given = {"allow_private_destinations": True, "delivery_timeout_seconds": 2} | settings
+    given = {"allow_private_destinations": True, "delivery_timeout_seconds": 20} | settings
     channel = WebhookChannel(Settings.model_validate(given))
     way = WebhookWay(address=url)
     return list(channel.test(MESSAGE, Target("acc_1", "wh_1", test=False, way=way, secrets=secrets or (SECRET,))))

@@ -65,7 +65,7 @@ def at_work(runtime: Runtime) -> Iterator[None]:
         yield
     finally:
         working.end()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -106,7 +106,7 @@ class Desk:
         headers: Json = dict(signed("msg-1", raw, secret or self.secret, at=at))
         self.send("acknowledgement", raw, headers=headers, declare=declare, reply_to="answers", correlation_id="c-1")
 
-    def taken(self, queue: str, count: int = 1, seconds: float = 10) -> list[Message]:
+    def taken(self, queue: str, count: int = 1, seconds: float = 30) -> list[Message]:
         """Take `count` messages from the queue, or as many as come in time."""
         found: list[Message] = []
 
@@ -395,6 +395,6 @@ def test_a_forged_acknowledgement_does_no_harm_and_the_true_one_after_it_counts(
     desk.acknowledge(said | {"rung": "rejected"}, secret="whsec_" + "AAAA" * 10)
     desk.send("acknowledgement", json.dumps(said).encode())
     desk.acknowledge(said)
-    poll(lambda: len(desk.rows(Acknowledgement)) == 1, 10)
+    poll(lambda: len(desk.rows(Acknowledgement)) == 1, 60)
     assert [each.rung for each in desk.rows(Acknowledgement)] == ["accepted"]
     assert len(desk.taken(queues.DEAD, 2)) == 2

@@ -56,7 +56,7 @@ def opened() -> Iterator[Open]:
     runtimes: list[Runtime] = []
 
     def start(database_url: str, artifacts_url: str) -> Runtime:
-        settings = {"lease_seconds": 0.3, "stalled_seconds": 0.05, "step_retry_seconds": 0.05}
+        settings = {"lease_seconds": 3, "stalled_seconds": 0.05, "step_retry_seconds": 0.05}
         urls = {"database_url": database_url, "artifacts_url": artifacts_url, "secret_key": "of the tests alone"}
         runtimes.append(open_runtime(Settings.model_validate(urls | settings)))
         return runtimes[-1]
@@ -108,7 +108,7 @@ def finish(runtime: Runtime, exports: Sequence[str]) -> None:
                     delivery.deliver(runtime, wake.export_id, wake.partner_id, wake.channel)
         return all(state(runtime, each) == "executed" for each in exports) and not owed(runtime)
 
-    poll(swept, 60, "they did not end")
+    poll(swept, 200, "they did not end")
 
 
 def owed(runtime: Runtime) -> int:

@@ -130,19 +130,19 @@ def test_holder_waits_for_a_renewal_that_is_under_way() -> None:
 
     def renew() -> bool:
         begun.set()
-        assert released.wait(10)
+        assert released.wait(60)
         happened.append("renewed")
         return True
 
     def hold() -> None:
         with keeper.kept(SECONDS, renew):
-            assert begun.wait(10)
+            assert begun.wait(60)
         happened.append("ended")
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     released.set()
-    holder.join(10)
+    holder.join(60)
     assert happened[-1] == "ended"
     assert set(happened) == {"renewed", "ended"}

@@ -68,7 +68,7 @@ def test_where_nobody_knows_how_full_a_queue_is_a_few_are_sent_and_later_it_is_a
             assert dispatch.rooms(MOST, LEAST, QUEUE) == [LEAST]
         assert [line["event"] for line in logs] == ["queues_not_asked"]
         server.start()
-        with Connection(url) as connection:
+        with Connection(url, transport_options={"confirm_publish": True}) as connection:
             queue = Queue(*QUEUE, Exchange(""), routing_key=QUEUE[0])
             Producer(connection).publish("{}", exchange="", routing_key=queue.name, declare=[queue])
         assert dispatch.rooms(MOST, LEAST, QUEUE) == [MOST - 1]

@@ -88,9 +88,9 @@ import threading, time
 from pipeline.timeouts import TIMEOUTS
 from tests.faults.poisoned_engine import loop
 with TIMEOUTS.within(3600):
-    with TIMEOUTS.within(0.3):
+    with TIMEOUTS.within(3):
         print("in time", flush=True)
-    time.sleep(0.6)
+    time.sleep(3.5)
     print("not ended by a bound that was kept", flush=True)
     with TIMEOUTS.within(0.3):
         loop()

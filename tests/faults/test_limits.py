@@ -136,7 +136,7 @@ def test_no_room_for_the_database(
 @fault("F20", everyday=(REDIS, EMBEDDED), long=STACKS)
 def test_nothing_is_open_while_a_partner_dawdles(site: Site, case: OpenCase) -> None:
     with case() as one:
-        one.sink.hold_seconds, one.sink.open_transactions = 0.5, site.open_transactions
+        one.sink.hold_seconds, one.sink.open_transactions = 2, site.open_transactions
         site.start("worker")
         export_id = one.accepted()
         one.settle([export_id])
@@ -236,7 +236,7 @@ def check_gone(site: Site, case: OpenCase, patience_seconds: float) -> None:
         one.note(f"red after, with a patience of {patience_seconds:g} s", f"{red:.1f}")
         one.note(f"seconds to make {WAITING} exports, before and after", f"{baseline:.1f} {drained:.1f}")
         assert red >= patience_seconds - 1
-        assert drained <= SLOWER * baseline
+        assert drained <= SLOWER * baseline * crowded()
         site.until(lambda: not_ready(site) == [], 300, "it does not say that it is ready again")
         assert one.states() == ["executed"] * 2 * WAITING
         one.check(again=exports[:1])

@@ -18,6 +18,7 @@ from config.queues import EXECUTE
 from pipeline.runtime import Runtime
 from tests.acceptance.programs import Program, procfile
 from tests.conftest import SERVERS, Stack
+from tests.faults.bounds import crowded
 from tests.faults.case import Case
 from tests.faults.conftest import OpenCase
 from tests.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, fault
@@ -80,7 +81,7 @@ def test_processes_end_when_they_are_told_to_though_they_are_idle(
         for program in programs:
             program.running().send_signal(signal.SIGTERM)
         ended = {program.name: program.wait(60) for program in programs}
-        assert (ended, time.monotonic() - began < BOUND_SECONDS) == (dict.fromkeys(ended, 0), True)
+        assert (ended, time.monotonic() - began < BOUND_SECONDS * crowded()) == (dict.fromkeys(ended, 0), True)
     finally:
         for program in programs:
             if program.process is not None:
@@ -110,7 +111,7 @@ def test_process_for_deliveries_ends_though_its_partners_hang(site: Site, case: 
         site["deliveries"].start(**UNHURRIED)
         exports = [one.accepted(one.client.plan(packages=3)) for _ in range(3)]
         site.until(lambda: len({row["partner_id"] for row in waited_for(one)}) == 2, 300, "nobody is waited for")
-        assert site["deliveries"].ended(SIGTERM, TRY_SECONDS + BOUND_SECONDS) == 0
+        assert site["deliveries"].ended(SIGTERM, TRY_SECONDS + BOUND_SECONDS * crowded()) == 0
         assert held(one) == []
         one.sink.hold_seconds = 0
         site["deliveries"].start(**UNHURRIED)
@@ -133,7 +134,7 @@ def test_process_for_deliveries_told_to_end_between_messages_sends_none_twice(si
         site["deliveries"].start(**UNHURRIED)
         exports = [one.accepted(one.client.plan(packages=6)) for _ in range(2)]
         site.until(lambda: len(one.sink.receipts) >= 3, 300, "nothing was sent")
-        assert site["deliveries"].ended(SIGTERM, TRY_SECONDS + BOUND_SECONDS) == 0
+        assert site["deliveries"].ended(SIGTERM, TRY_SECONDS + BOUND_SECONDS * crowded()) == 0
         assert held(one) == []
         assert one.unsettled(), "there was nothing left to send"
         one.sink.hold_seconds = 0
@@ -169,7 +170,7 @@ def test_api_ends_with_a_request_under_way_and_launches_that_nobody_takes(
         if ends:
             threading.Timer(1.0, opened.touch).start()
         # Once all is done, uvicorn ends itself by the signal that it was told to end with.
-        assert site["web"].ended(SIGTERM, WEB_SECONDS + BOUND_SECONDS) == -SIGTERM
+        assert site["web"].ended(SIGTERM, WEB_SECONDS + BOUND_SECONDS * crowded()) == -SIGTERM
         answer = asked.result(60)
         assert answer is not None
         assert (answer.status_code, answer.headers.get("retry-after")) == ((202, None) if ends else (503, "1"))
@@ -189,7 +190,7 @@ def test_intake_ends_after_the_command_in_its_hands(site: Site, case: OpenCase, 
         one.arm("intake", f"{point}=sleep:2000")
         command(one)
         site.until(one.fired, 300, "it was not taken")
-        assert site["intake"].ended(SIGTERM, 2.0 + BOUND_SECONDS) == 0
+        assert site["intake"].ended(SIGTERM, 2.0 + BOUND_SECONDS * crowded()) == 0
         check_commands_done_once(site, one, 1)
 
 
@@ -211,7 +212,7 @@ def test_intake_gives_back_a_command_that_the_database_does_not_take(site: Site,
         command(one)
         site.until(lambda: one.fired() == {"intake.before": 2}, 300, "it was not taken")
         time.sleep(1)  # it is the fault itself: it waits for the database
-        ended = site["intake"].ended(SIGTERM, INTAKE_SECONDS + BOUND_SECONDS)
+        ended = site["intake"].ended(SIGTERM, INTAKE_SECONDS + BOUND_SECONDS * crowded())
         assert ended == (0 if harm == "refuse" else -SIGALRM)
         assert len(one.states()) == 1
         between.refuse = between.blackhole = False
@@ -236,7 +237,7 @@ def test_embedded_service_ends_in_the_middle_of_a_step(site: Site, case: OpenCas
         site.until(site.answers, 120, "it did not start")
         export_id = one.accepted()
         site.until(one.fired, 300, "the step was not begun")
-        assert site["serve"].ended(SIGTERM, SERVE_SECONDS + BOUND_SECONDS) == 0
+        assert site["serve"].ended(SIGTERM, SERVE_SECONDS + BOUND_SECONDS * crowded()) == 0
         site["serve"].start()
         one.settle([export_id])
         assert one.states() == ["executed"]

@@ -47,8 +47,8 @@ def published(**headers: str) -> Any:
 
 @pytest.fixture
 def opened(database_url: str) -> Iterator[Database]:
-    """A database whose lock is not waited for."""
-    made = Database(database_url, timeout_seconds=0.1)
+    """A migrated database."""
+    made = Database(database_url, timeout_seconds=5)
     yield made
     made.dispose()
 

@@ -19,6 +19,9 @@ from tests.faults.nursery import ROOT, Nursery, nursery
 from tests.faults.site import START_SECONDS, Program, Site, answers
 from tests.servers import LOOPBACK, free_port, poll
 
+#: No lease runs out because the machine is busy.
+UNHURRIED = {"lease_seconds": "20"}
+
 #: The step that the newer version has beside those of this one, in the middle of a unit's chain.
 NEW = "screen_parties"
 
@@ -89,7 +92,7 @@ def test_upgrade_of_one_process_after_another(apart: Site, newer: Nursery, tmp_p
     site = apart
     port = free_port()
     with open_case(site, tmp_path) as one:
-        site.start("worker")
+        site["worker"].start(**UNHURRIED)
         olds = [one.accepted()]
         one.settle(olds)
 
@@ -107,7 +110,7 @@ def test_upgrade_of_one_process_after_another(apart: Site, newer: Nursery, tmp_p
         web = beside(site, newer, "web", f"{site['web'].command} --port {port}")
         url = f"http://{LOOPBACK}:{port}"
         poll(lambda: answers(url), START_SECONDS, f"the newer API did not start\n{web.log()}")
-        worker = beside(site, newer, "worker", site["worker"].command)
+        worker = beside(site, newer, "worker", site["worker"].command, **UNHURRIED)
         theirs = replace(
             one.client, http=httpx.Client(base_url=url, headers=one.client.http.headers, timeout=120, trust_env=False)
         )
