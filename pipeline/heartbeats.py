@@ -1,4 +1,4 @@
-"""Heartbeats: when a message last went through the message broker to a process that only the message broker knows."""
+"""Heartbeats: since when a process that only the message broker knows waits for a message through the message broker."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ from pipeline.runtime import Runtime
 INTAKE: Final = "intake"
 
 
+def expect(runtime: Runtime, name: str) -> None:
+    """Note that a process of this name waits for a heartbeat from now on, if none waits already; raises DatabaseBusy."""
+    with runtime.db.read() as session:
+        if session.get(Heartbeat, name) is not None:
+            return
+    # Where two processes write it at once, one of them is enough.
+    with suppress(IntegrityError), runtime.db.write() as session:
+        session.execute(insert(table(Heartbeat)).values(name=name))
+
+
 def record(runtime: Runtime, name: str) -> None:
     """Note that a heartbeat arrived at a process of this name; raises DatabaseBusy."""
     # Where two processes write the first one at once, one of them is enough.
@@ -33,6 +43,6 @@ def forget(runtime: Runtime, name: str) -> None:
 
 
 def missed(session: Session, name: str, seconds: float) -> bool:
-    """Tell whether processes of this name should run, and no heartbeat has arrived at any for so many seconds."""
+    """Tell whether processes of this name should run, and have waited for a heartbeat for so many seconds."""
     late = (col(Heartbeat.name) == name, col(Heartbeat.arrived_at) <= statement_now(-seconds))
     return session.scalar(select(1).where(*late)) is not None

@@ -7,14 +7,15 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from amqp.exceptions import MessageNacked
 from celery import bootsteps
-from kombu import Consumer, Message, Queue
+from kombu import Connection, Consumer, Message, Queue
 from kombu.exceptions import KombuError
 from kombu.mixins import ConsumerProducerMixin
 
@@ -93,6 +94,10 @@ Act = Callable[[Message, Beside], bytes]
 Refuse = Callable[[Message, Refused, Answer, Beside], None]
 
 
+class _Ended(Exception):
+    """The intake is to end while it waits for a connection."""
+
+
 class Intake(ConsumerProducerMixin):
     """Takes one message after another: done and then acknowledged, or answered with a refusal, or kept until it can be done.
 
@@ -118,13 +123,17 @@ class Intake(ConsumerProducerMixin):
 
     def run(self, *_: Any, **__: Any) -> None:
         """Take messages until `end`; then nobody waits for this one's heartbeats."""
-        super().run()  # type: ignore[no-untyped-call]
-        if self._runtime.settings.embedded:
-            return
-        try:
-            heartbeats.forget(self._runtime, heartbeats.INTAKE)
-        except DatabaseBusy as busy:
-            log.warning("heartbeat_not_forgotten", reason=str(busy))
+        self._note(heartbeats.expect)
+        with suppress(_Ended):
+            super().run()  # type: ignore[no-untyped-call]
+        self._note(heartbeats.forget)
+
+    @contextmanager
+    def establish_connection(self) -> Iterator[Connection]:
+        """Connect, however long it takes; until then heartbeats are missed, and `end` is heard every second."""
+        with self.connection.clone() as opened:
+            opened.ensure_connection(self.on_connection_error, callback=self._while_unconnected)
+            yield opened
 
     def get_consumers(
         self, consumer: Callable[..., Consumer], channel: Any
@@ -151,6 +160,8 @@ class Intake(ConsumerProducerMixin):
         """
         if self._runtime.settings.embedded or time.monotonic() < self._heartbeat_at:
             return
+        # Another intake that ended has noted that nobody waits.
+        self._note(heartbeats.expect)
         taken = self._declare_again() and self._send_heartbeat()
         self._heartbeat_at = time.monotonic() + (HEARTBEAT_SECONDS if taken else UNTAKEN_SECONDS)
 
@@ -164,16 +175,27 @@ class Intake(ConsumerProducerMixin):
 
     def receive_heartbeat(self, message: Message) -> None:
         """Record that a heartbeat went all the way, as a command would."""
-        try:
-            heartbeats.record(self._runtime, heartbeats.INTAKE)
-        except DatabaseBusy as busy:
-            log.warning("heartbeat_not_recorded", reason=str(busy))
+        self._note(heartbeats.record)
         message.ack()
 
     def end(self) -> None:
         """Stop after the message at hand."""
         self._ended.set()
         self.should_stop = True
+
+    def _while_unconnected(self) -> None:
+        if self._ended.is_set():
+            raise _Ended
+        self._note(heartbeats.expect)
+
+    def _note(self, note: Callable[[Runtime, str], None]) -> None:
+        """Write down how it is with heartbeats; where the database does not answer, the work comes first."""
+        if self._runtime.settings.embedded:
+            return
+        try:
+            note(self._runtime, heartbeats.INTAKE)
+        except DatabaseBusy as busy:
+            log.warning("heartbeat_not_noted", note=note.__name__, reason=str(busy))
 
     def _declare(self) -> None:
         for queue in (*self._queues, self._heartbeats):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from kombu import Connection, Producer, Queue
 
 from config import queues
 from pipeline import heartbeats, readiness
+from pipeline.errors import DatabaseBusy
 from pipeline.models import Acknowledgement, Export, Heartbeat
 from pipeline.runtime import Runtime
 from tasks import intake, upkeep
@@ -28,8 +28,40 @@ from tests.servers import RabbitMQ, Redis, poll
 BINDINGS = f"_kombu.binding.{queues.EXCHANGE_NAME}"
 
 
+#: Where nobody answers.
+DEAD = ("redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
+
+
+class Ward(Desk):
+    """A desk that counts the heartbeats which arrived: the row alone says only since when one is waited for."""
+
+    arrived: int = 0
+
+    def await_heartbeats(self, count: int = 1) -> None:
+        """Return once so many more have arrived and are recorded."""
+        until = self.arrived + count
+        poll(lambda: self.arrived >= until, 60, "no heartbeat arrives")
+
+    def deafen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let no heartbeat be sent any more, and return once those that were under way are recorded."""
+        lost: list[bool] = []
+
+        def lose(_: intake.Intake) -> bool:
+            lost.append(True)
+            return True
+
+        def more() -> Callable[[], bool]:
+            until = len(lost) + 2
+            return lambda: len(lost) >= until
+
+        monkeypatch.setattr(intake.Intake, "_send_heartbeat", lose)
+        poll(more(), 20, "none is sent any more")
+        poll(lambda: waiting(self) == 0, 20, "it is not read")
+        poll(more(), 20, "none is sent any more")  # the thread that sends has recorded what it had read
+
+
 @pytest.fixture(params=[pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
-def idle(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def idle(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> Ward:
     """A desk on a message broker of its own, where no intake is at work yet; launches go nowhere."""
     server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
     monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: None)
@@ -37,14 +69,22 @@ def idle(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytes
     runtime = opened(broker_url=server.fresh_url())
     secret = exports.register(runtime, builders.BROKER, "customs_broker").secret
     exports.register(runtime, builders.WAREHOUSE, "warehouse")
-    return Desk(runtime, runtime.settings.broker_url.get_secret_value(), secret)
+    ward = Ward(runtime, runtime.settings.broker_url.get_secret_value(), secret)
+    receive = intake.Intake.receive_heartbeat
+
+    def counted(self: intake.Intake, message: Any) -> None:
+        receive(self, message)
+        ward.arrived += 1
+
+    monkeypatch.setattr(intake.Intake, "receive_heartbeat", counted)
+    return ward
 
 
 @pytest.fixture
-def busy(idle: Desk) -> Iterator[Desk]:
+def busy(idle: Ward) -> Iterator[Ward]:
     """The same with an intake at work, which has had its first heartbeat."""
     with at_work(idle.runtime):
-        poll(lambda: bool(idle.rows(Heartbeat)), 20, "no heartbeat arrived")
+        idle.await_heartbeats()
         yield idle
 
 
@@ -136,6 +176,11 @@ def test_a_worker_s_sweep_binds_the_queues_again_so_that_a_command_waits_for_the
         poll(lambda: len(idle.rows(Export)) == 1, 20, "the command was not taken")
 
 
+def expected(runtime: Runtime) -> bool:
+    with runtime.db.read() as session:
+        return session.get(Heartbeat, heartbeats.INTAKE) is not None
+
+
 def intake_is_ready(runtime: Runtime) -> bool:
     (part,) = [part for part in readiness.parts(runtime) if part.name == "intake"]
     return part.ok
@@ -143,21 +188,72 @@ def intake_is_ready(runtime: Runtime) -> bool:
 
 @alone("F5")
 def test_an_intake_that_no_heartbeat_reaches_is_not_ready_within_a_minute_and_ready_once_one_does(
-    idle: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    busy: Ward, clock: Clock
 ) -> None:
-    runtime = idle.runtime
-    send = intake.Intake._send_heartbeat
+    with pytest.MonkeyPatch.context() as patch:
+        busy.deafen(patch)
+        clock.pass_seconds(readiness.PATIENCE_SECONDS - 1)
+        assert intake_is_ready(busy.runtime)
+        clock.pass_seconds(1)
+        assert not intake_is_ready(busy.runtime)
+    poll(lambda: intake_is_ready(busy.runtime), 20, "it stays red")
+
+
+@pytest.mark.parametrize("url", DEAD)
+def test_an_intake_that_never_reached_the_message_broker_is_not_ready_after_a_minute(
+    opened: OpenRuntime, clock: Clock, url: str
+) -> None:
+    runtime = opened(broker_url=url)
     with at_work(runtime):
-        poll(lambda: bool(idle.rows(Heartbeat)), 20, "no heartbeat arrived")
-        lost = itertools.count(1)
-        monkeypatch.setattr(intake.Intake, "_send_heartbeat", lambda _: next(lost))
-        poll(lambda: next(lost) > 3, 20, "none is sent any more")
+        poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
         clock.pass_seconds(readiness.PATIENCE_SECONDS - 1)
         assert intake_is_ready(runtime)
         clock.pass_seconds(1)
         assert not intake_is_ready(runtime)
-        monkeypatch.setattr(intake.Intake, "_send_heartbeat", send)
-        poll(lambda: intake_is_ready(runtime), 20, "it stays red")
+    assert not expected(runtime), "it ended as it was told"
+
+
+def test_an_intake_that_ends_does_not_excuse_another_that_hears_nothing(
+    busy: Ward, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy.deafen(monkeypatch)
+    with at_work(busy.runtime):
+        pass
+    poll(lambda: expected(busy.runtime), 20, "nobody waits for a heartbeat")
+    clock.pass_seconds(readiness.PATIENCE_SECONDS)
+    assert not intake_is_ready(busy.runtime)
+
+
+@pytest.mark.parametrize("url", DEAD)
+def test_an_intake_that_ends_does_not_excuse_another_that_is_not_connected(
+    opened: OpenRuntime, clock: Clock, url: str
+) -> None:
+    runtime = opened(broker_url=url)
+    with at_work(runtime):
+        poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
+        with at_work(runtime):
+            pass
+        poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
+        clock.pass_seconds(readiness.PATIENCE_SECONDS)
+        assert not intake_is_ready(runtime)
+
+
+def test_an_intake_whose_database_does_not_answer_at_its_start_waits_for_heartbeats_all_the_same(
+    idle: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Runtime] = []
+    expect = heartbeats.expect
+
+    def busy_once(runtime: Runtime, name: str) -> None:
+        asked.append(runtime)
+        if len(asked) == 1:
+            raise DatabaseBusy("the database did not answer")
+        expect(runtime, name)
+
+    monkeypatch.setattr(heartbeats, "expect", busy_once)
+    monkeypatch.setattr(intake.Intake, "_send_heartbeat", lambda _: True)
+    with at_work(idle.runtime):
+        poll(lambda: expected(idle.runtime), 20, "nobody waits for a heartbeat")
 
 
 @on_redis
@@ -172,29 +268,19 @@ def test_an_intake_whose_bindings_cannot_come_back_is_not_ready(
     poll(lambda: not intake_is_ready(busy.runtime), 20, "it is ready and hears nothing")
 
 
-def test_no_heartbeat_is_kept_of_an_intake_that_has_ended(idle: Desk, clock: Clock) -> None:
+def test_no_heartbeat_is_kept_of_an_intake_that_has_ended(idle: Ward, clock: Clock) -> None:
     with at_work(idle.runtime):
-        poll(lambda: bool(idle.rows(Heartbeat)), 20, "no heartbeat arrived")
+        idle.await_heartbeats()
     assert idle.rows(Heartbeat) == []
     clock.pass_seconds(3600)
     assert intake_is_ready(idle.runtime)
 
 
-def test_two_intakes_at_once_leave_no_heartbeats_behind(busy: Desk) -> None:
-    taken: list[int] = []
-    receive = intake.Intake.receive_heartbeat
-
-    def counted(self: intake.Intake, message: Any) -> None:
-        receive(self, message)
-        taken.append(id(self))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intake.Intake, "receive_heartbeat", counted)
-        with at_work(busy.runtime), at_work(busy.runtime):
-            poll(lambda: len(taken) > 10, 60, "no heartbeat arrives")
-            assert len({*taken}) >= 1
-            assert [row.name for row in busy.rows(Heartbeat)] == [heartbeats.INTAKE]
-    assert waiting(busy) <= 3
+def test_two_intakes_at_once_leave_no_heartbeats_behind(idle: Ward) -> None:
+    with at_work(idle.runtime), at_work(idle.runtime):
+        idle.await_heartbeats(10)
+        assert [row.name for row in idle.rows(Heartbeat)] == [heartbeats.INTAKE]
+    assert waiting(idle) <= 2
 
 
 def waiting(desk: Desk) -> int:

@@ -23,7 +23,7 @@ from tests.faults.matrix import RABBITMQ, REDIS, SERVED, fault
 from tests.faults.proxy import Proxy, proxy
 from tests.faults.site import Site
 from tests.faults.test_crashes import command
-from tests.faults.upstream import check_heard, heartbeat
+from tests.faults.upstream import await_heartbeat, check_heard
 from tests.servers import LOOPBACK, RabbitMQ, Redis
 
 #: What a request may take while the message broker does not answer: half of them what is aimed at for 99 %, and 99 % what a
@@ -63,7 +63,7 @@ def check_quick(one: Case, how: str, seconds: list[float]) -> None:
 def check_flushed(site: Site, case: OpenCase, count: int) -> None:
     with case() as one:
         site.start("intake")
-        site.until(lambda: heartbeat(site), 60, "no heartbeat reaches the intake")
+        await_heartbeat(site, 60)
         exports = accepted_at_once(one, count)
         site.until(lambda: site.waiting(queues.STEPS) >= count, 60, "the launches were not published")
         server = message_broker(site)

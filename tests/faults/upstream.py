@@ -24,8 +24,7 @@ TAKEN_SECONDS = 60.0
 def check_heard(one: Case) -> None:
     """Assert that the intake has a heartbeat again, and that a command and an answer that are sent then are taken."""
     site, plan = one.site, one.client.plan()
-    before = heartbeat(site)
-    site.until(lambda: heartbeat(site) != before, SETTLE_SECONDS, "no heartbeat reaches the intake")
+    await_heartbeat(site, SETTLE_SECONDS)
     batch = plan["batchId"]
     command = {"accountId": one.client.account, "batchId": batch, "idempotencyKey": f"command-{batch}", "plan": plan}
     send(site, "execute", json.dumps(command).encode())
@@ -37,8 +36,15 @@ def check_heard(one: Case) -> None:
     site.until(lambda: answered(one, submission_id), TAKEN_SECONDS, "the answer was not taken")
 
 
+def await_heartbeat(site: Site, seconds: float) -> None:
+    """Return once a heartbeat has reached the intake: the row alone says only since when one is waited for."""
+    site.until(lambda: heartbeat(site) is not None, seconds, "no intake waits for heartbeats")
+    before = heartbeat(site)
+    site.until(lambda: heartbeat(site) != before, seconds, "no heartbeat reaches the intake")
+
+
 def heartbeat(site: Site) -> datetime | None:
-    """Return when the intake had its last heartbeat."""
+    """Return when the intake had its last heartbeat, or began to wait for its first."""
     with site.runtime.db.read() as session:
         return session.scalar(select(Heartbeat.arrived_at).where(col(Heartbeat.name) == heartbeats.INTAKE))
 
