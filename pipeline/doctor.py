@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +21,7 @@ from pipeline.customs.reference import load_rules
 from pipeline.db import Database, database_now, is_pooled, translated, utc_now
 from pipeline.documents import fonts
 from pipeline.documents.renderer import Renderer
-from pipeline.errors import ExportsError, RulesInvalid
+from pipeline.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
 from pipeline.migrations import Standing, walls
 from pipeline.models import Artifact
 from pipeline.runtime import open_store
@@ -51,19 +51,36 @@ class Ailing(Exception):
 def examine(settings: Settings) -> Iterator[Check]:
     """Yield the outcome of every check, in an order in which the first failure explains the later ones."""
     failed: set[str] = set()
-    for name, check, remedy in CHECKS:
-        if (needed := NEEDS.get(name)) in failed:
+    needs = {**NEEDS, **(NEEDS_ON_REDIS if settings.message_broker == "redis" else {})}
+    remedies = {name: remedy for name, _, remedy in CHECKS}
+    for name, check, _ in CHECKS:
+        if needed := next((each for each in needs.get(name, ()) if each in failed), None):
             failed.add(name)
-            yield Check(name, ok=False, found=f"cannot be told without the {needed}", seconds=0)
+            yield Check(name, ok=False, found=_cannot_tell(needed), seconds=0)
             continue
         began = time.monotonic()
         try:
-            found, ok = check(settings), True
+            found, remedy = check(settings), None
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is what the doctor is there to say
             said = str(error).splitlines()[0] if str(error) else ""
-            found, ok = said if isinstance(error, ExportsError | Ailing) else f"{type(error).__name__}: {said}", False
+            found = said if isinstance(error, ExportsError | Ailing) else f"{type(error).__name__}: {said}"
+            silent = _silent_part(error) or name
+            remedy = remedies[silent]
+            if silent != name:
+                found = f"{_cannot_tell(silent)}: {found}"
             failed.add(name)
-        yield Check(name, ok, found, seconds=time.monotonic() - began, remedy=None if ok else remedy)
+        yield Check(name, remedy is None, found, seconds=time.monotonic() - began, remedy=remedy)
+
+
+def _cannot_tell(needed: str) -> str:
+    return f"cannot be told without the {needed}"
+
+
+def _silent_part(error: Exception) -> str | None:
+    """Return the check of what did not answer, whichever check asked it."""
+    if isinstance(error, DatabaseBusy):
+        return "database"
+    return "message broker" if isinstance(error, MessageBrokerDown) else None
 
 
 def _secret_key(settings: Settings) -> str:
@@ -291,11 +308,13 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     ("customs rules", _rules, "Run `exports rules check`: it says all that is wrong with config/rules, and where."),
     ("clock", _clock, "Set this machine's clock by NTP: signatures carry its time."),
 )
-NEEDS: Final[Mapping[str, str]] = {
-    "database settings": "database",
-    "migrations": "database",
-    "walls between accounts": "database",
-    "partner secrets": "migrations",
-    "documents": "migrations",
-    "clock": "database",
+NEEDS: Final[Mapping[str, Sequence[str]]] = {
+    "database settings": ["database"],
+    "migrations": ["database"],
+    "walls between accounts": ["database"],
+    "partner secrets": ["migrations"],
+    "documents": ["migrations"],
+    "clock": ["database"],
 }
+#: Elsewhere nothing is asked.
+NEEDS_ON_REDIS: Final[Mapping[str, Sequence[str]]] = {"messages in queues": ["migrations", "message broker"]}

@@ -62,6 +62,36 @@ def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tm
     assert "canary" not in json.dumps(checks)
 
 
+def test_doctor_gives_no_remedy_for_redis_or_the_store_where_another_part_is_the_cause(
+    commands: Commands, tmp_path: Path
+) -> None:
+    dead = {"BROKER_URL": "redis://:canary@127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
+    _, checks = outcomes(commands, **dead)
+    assert checks["messages in queues"]["found"] == "cannot be told without the migrations"
+    commands.json("migrate")
+    _, checks = outcomes(commands, **dead)
+    assert [name for name, check in checks.items() if not check["ok"]] == ["message broker", "messages in queues"]
+    assert checks["messages in queues"]["found"] == "cannot be told without the message broker"
+    _, checks = outcomes(
+        commands,
+        **dead,
+        DATABASE_URL="postgresql://nobody:long-and-random@127.0.0.1:9/none",
+        ARTIFACTS_URL=f"file:{tmp_path / 'none yet'}",
+    )
+    assert checks["messages in queues"]["found"] == "cannot be told without the migrations"
+    assert checks["artifact store"]["found"].startswith("cannot be told without the database: the database did not")
+    assert checks["artifact store"]["remedy"] == checks["database"]["remedy"]
+    assert not any("noeviction" in (check["remedy"] or "") for check in checks.values())
+
+
+def test_doctor_needs_only_redis_to_tell_of_messages_in_queues(commands: Commands) -> None:
+    _, checks = outcomes(
+        commands, BROKER_URL="amqp://exports:long-and-random@127.0.0.1:9//", EXPORTS_SECRET_KEY="k" * 32
+    )
+    assert not checks["message broker"]["ok"]
+    assert checks["messages in queues"]["found"] == "RabbitMQ keeps what lies in them"
+
+
 def test_doctor_names_whose_secrets_do_not_open(commands: Commands) -> None:
     commands.json("migrate")
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")

@@ -123,7 +123,7 @@ def test_a_redis_that_does_not_answer_is_another_part_s_matter(opened: OpenRunti
         durability.ask(runtime.settings)
     part, check = parts(runtime)["queues"], examined(runtime)
     assert (part.ok, part.message) == (True, "Redis did not answer: ConnectionError")
-    assert not check.ok
+    assert (check.ok, check.remedy) == (False, None)
 
 
 @pytest.mark.parametrize(
