@@ -31,6 +31,8 @@ _READERS: Final = 8
 #: After so many in a row that the store does not give, it is the store that does not answer.
 _UNREADABLE_IN_A_ROW: Final = 3
 
+_PROFILE_OF_THEN: Final = "give the broker the profile of then, and restore again"
+
 
 @dataclass(frozen=True)
 class Bad:
@@ -203,6 +205,10 @@ def _restored(runtime: Runtime, export_id: str, unit_no: int, wrong: Sequence[tu
         raise
     except (ExportsError, ValidationError, NoResultFound) as error:
         why = f"its unit cannot be made again: {str(error).splitlines()[0]}; `exports rebuild --check` says more"
+    else:
+        if profiles.ARTIFACT_TYPE in owed:
+            _, bad = owed.pop(profiles.ARTIFACT_TYPE)
+            yield replace(bad, reason=f"the broker has no profile any more; {_PROFILE_OF_THEN}")
     yield from (replace(bad, reason=why) for _, bad in owed.values())
 
 
@@ -235,8 +241,8 @@ def _differs(row: _Row, document: Document, made: str) -> str:
         return f"it comes out as {made}: rules, fonts or records were changed since"
     if row.artifact_type == profiles.ARTIFACT_TYPE:
         return (
-            f"profile {row.template_version} made it, and the broker's is now {document.template_version}; give the broker"
-            " the profile of then, and restore again"
+            f"profile {row.template_version} made it, and the broker's is now {document.template_version};"
+            f" {_PROFILE_OF_THEN}"
         )
     return (
         f"template {row.template_version} made it, and this version has {document.template_version}; restore it with the"

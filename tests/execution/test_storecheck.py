@@ -242,6 +242,25 @@ def test_other_bytes_than_the_recorded_are_never_written(house: House) -> None:
     assert files(house) == before
 
 
+@pytest.mark.parametrize("also", [[], ["cci_csv"]], ids=["alone", "with another"])
+def test_a_lost_file_of_a_profile_that_was_taken_away_comes_back_with_that_profile(
+    house: House, also: list[str]
+) -> None:
+    with_profile(house)
+    export_id = executed(house)
+    before = files(house)
+    with_profile(house, None)
+    for artifact_type in ("broker_profile", *also):
+        place(house, rows(house)[export_id, 1, artifact_type]).unlink()
+    survey, bad = look(house.runtime, restore=True)
+    assert (survey.left, survey.restored) == (1, len(also))
+    reason = bad[export_id, 1, "broker_profile"].reason
+    assert reason == "the broker has no profile any more; give the broker the profile of then, and restore again"
+    with_profile(house)
+    survey, _ = look(house.runtime, restore=True)
+    assert (survey.left, files(house)) == (0, before)
+
+
 def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
