@@ -43,12 +43,16 @@ def ask(settings: Settings) -> Durability:
 def judge(info: Mapping[str, Any]) -> Durability:
     """Return what follows from Redis's answer to INFO."""
     policy = str(info.get("maxmemory_policy", "unknown"))
+    kept = f"maxmemory-policy {policy}"
     if policy.startswith("allkeys-"):
-        danger = f"maxmemory-policy {policy} lets Redis remove queues with messages that nobody has read"
-        return Durability(danger, danger)
+        # Without a limit there is nothing to make room for. Who does not say the limit may have one.
+        if info.get("maxmemory") != 0:
+            danger = f"{kept} lets Redis remove queues with messages that nobody has read"
+            return Durability(danger, danger)
+        kept += " (it removes nothing while maxmemory is 0)"
     if not info.get("aof_enabled"):
         return Durability(
-            f"maxmemory-policy {policy}; but Redis has no append-only file (`appendonly yes`): a restart loses messages that"
+            f"{kept}; but Redis has no append-only file (`appendonly yes`): a restart loses messages that"
             " nobody has read, all of them or those since its last snapshot"
         )
-    return Durability(f"maxmemory-policy {policy}, and the append-only file is on")
+    return Durability(f"{kept}, and the append-only file is on")

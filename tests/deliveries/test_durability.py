@@ -25,6 +25,15 @@ WEBHOOK = [{"channel": "webhook", "address": f"http://{LOOPBACK}:9/hook"}]
 def test_a_policy_that_removes_any_key_is_a_danger_and_its_name_is_told(policy: str) -> None:
     said = f"maxmemory-policy {policy} lets Redis remove queues with messages that nobody has read"
     assert judge({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(said, said)
+    assert judge({"maxmemory_policy": policy, "maxmemory": 1, "aof_enabled": 1}) == Durability(said, said)
+
+
+def test_a_policy_that_removes_any_key_is_only_named_where_memory_has_no_limit() -> None:
+    info = {"maxmemory_policy": "allkeys-lru", "maxmemory": 0}
+    said = "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is 0)"
+    assert judge(info | {"aof_enabled": 1}) == Durability(f"{said}, and the append-only file is on")
+    kept = judge(info | {"aof_enabled": 0})
+    assert (kept.danger, kept.found.startswith(f"{said}; but Redis has no append-only file")) == (None, True)
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
@@ -76,6 +85,10 @@ def test_a_redis_that_may_remove_messages_is_told_by_each_who_looks_and_only_whe
     with server.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("appendonly", "yes")
+        assert examined(on_redis).found.startswith(
+            "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is"
+        )
+        client.config_set("maxmemory", "1gb")
         assert "queues" not in parts(on_redis), "nobody reads queues"
         assert examined(on_redis).ok
         assert examined(on_redis).found.endswith("allkeys-lru lets Redis remove queues with messages that nobody has"
