@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from config.settings import get_settings
+from config.settings import Settings, get_settings
 from pipeline.commands.screen import ExitCode, Failure, reported
 from pipeline.runtime import ensure_own_credentials
 
@@ -26,7 +26,7 @@ def web(
     """Run the API alone; further options are those of uvicorn."""
     from pipeline import serving  # noqa: PLC0415 - what it imports reads the settings
 
-    ensure_own_credentials(get_settings().model_copy(update={"host": host}))
+    _ensure_message_broker(get_settings().model_copy(update={"host": host}))
     serving.run_web(host, port, context.args)
 
 
@@ -41,21 +41,21 @@ def worker(context: typer.Context) -> None:
 @reported
 def intake() -> None:
     """Run the process that takes commands and answers from the queues."""
-    _ensure_message_broker()
+    _ensure_message_broker(get_settings())
     # By its name: the carriers stand above the pipeline.
     import_module("tasks.intake").main()
 
 
 def run_worker(role: str, options: list[str]) -> None:
     """Run a Celery worker of the role until it is told to end; `options` come after the role's own."""
-    _ensure_message_broker()
+    _ensure_message_broker(get_settings())
     from pipeline import dispatch  # noqa: PLC0415 - what it imports reads the settings
 
     dispatch.run_worker(role, options)
 
 
-def _ensure_message_broker() -> None:
-    settings = get_settings()
+def _ensure_message_broker(settings: Settings) -> None:
+    """Refuse what a process alone cannot do: what it puts into memory:// reaches no other."""
     ensure_own_credentials(settings)
     if settings.embedded:
         raise Failure(

@@ -27,9 +27,9 @@ def test_version_is_that_of_the_distribution(commands: Commands) -> None:
     assert (result.exit_code, result.stdout) == (0, f"exports {version('exports')}\n")
 
 
-@pytest.mark.parametrize("role", ["worker", "deliveries", "intake"])
-def test_a_worker_needs_a_message_broker_of_its_own(commands: Commands, run: list[Any], role: str) -> None:
-    result = commands(role)
+@pytest.mark.parametrize("role", ["web", "worker", "deliveries", "intake"])
+def test_a_process_alone_needs_a_message_broker_of_its_own(commands: Commands, run: list[Any], role: str) -> None:
+    result = commands(role, HOST="127.0.0.1")
     assert result.exit_code == 2
     assert "BROKER_URL is memory://" in result.stderr
     assert "exports serve" in result.stderr

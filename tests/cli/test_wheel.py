@@ -126,12 +126,17 @@ def test_the_demo_of_the_wheel_runs_beside_other_modules_of_the_same_names(insta
         assert all((folder / path).read_bytes().startswith(b"%PDF-") for path in export["invoices"])
 
 
+def nowhere() -> dict[str, str]:
+    """The settings of a process alone, whose message broker does not answer."""
+    return {"BROKER_URL": f"redis://{LOOPBACK}:{free_port()}/0", "EXPORTS_SECRET_KEY": "k" * 32}
+
+
 @pytest.mark.parametrize("searched", [False, True], ids=["beside", "on PYTHONPATH"])
 def test_the_api_of_the_wheel_serves_where_it_is_told_to_and_ends(
     installed: Path, folder: Path, *, searched: bool
 ) -> None:
     port = free_port()
-    environment = {"HOST": LOOPBACK, "PORT": str(port)} | ({"PYTHONPATH": str(folder)} if searched else {})
+    environment = nowhere() | {"HOST": LOOPBACK, "PORT": str(port)} | ({"PYTHONPATH": str(folder)} if searched else {})
     with started([installed, "web"], folder, **environment) as process:
         poll(lambda: accepts(port) or process.poll() is not None, SECONDS, "it does not listen")
         process.send_signal(signal.SIGTERM)
@@ -144,8 +149,7 @@ def test_the_api_of_the_wheel_serves_where_it_is_told_to_and_ends(
 def test_a_worker_of_the_wheel_starts_beside_other_modules_of_the_same_names(
     installed: Path, folder: Path, role: str
 ) -> None:
-    nowhere = {"BROKER_URL": f"redis://{LOOPBACK}:{free_port()}/0", "EXPORTS_SECRET_KEY": "k" * 32}
-    with started([installed, role], folder, **nowhere) as process:
+    with started([installed, role], folder, **nowhere()) as process:
         poll(lambda: "refused" in said(folder) or process.poll() is not None, SECONDS, "it does not look for messages")
         assert process.poll() is None, said(folder)
     assert "a module of the folder" not in said(folder)
