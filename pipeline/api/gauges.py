@@ -14,7 +14,7 @@ from sqlmodel import col, select
 from pipeline import breaker, tenancy
 from pipeline.api.lately import Lately
 from pipeline.errors import DatabaseBusy
-from pipeline.inspection import SET_ASIDE
+from pipeline.inspection import LATE, SET_ASIDE
 from pipeline.models import BrokerSubmission, Delivery, Export, PartnerChannel, Step
 from pipeline.runtime import Runtime
 from pipeline.states import StepState
@@ -69,9 +69,7 @@ class Work(Collector):
             families.append(
                 GaugeMetricFamily("exports_endpoints_resting", "Endpoints that the circuit breaker rests", resting)
             )
-            late = (
-                select(func.count()).select_from(BrokerSubmission).where(col(BrokerSubmission.overdue_at).is_not(None))
-            )
+            late = select(func.count()).select_from(BrokerSubmission).where(LATE)
             families.append(
                 GaugeMetricFamily("exports_handoffs_overdue", "Handoffs whose rung is late", session.scalar(late))
             )

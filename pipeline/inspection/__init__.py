@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.inspection.listing import Filter, listed
 from pipeline.inspection.log import Stretch, event_view, log_after
-from pipeline.inspection.outcomes import SET_ASIDE
+from pipeline.inspection.outcomes import LATE, SET_ASIDE
 from pipeline.inspection.submissions import read_submission
 from pipeline.inspection.view import (
     DeliveryTally,
@@ -20,6 +20,7 @@ from pipeline.inspection.view import (
 )
 
 __all__ = [
+    "LATE",
     "SET_ASIDE",
     "DeliveryTally",
     "ExportRows",

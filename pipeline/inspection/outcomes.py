@@ -22,6 +22,9 @@ HANDOFF: Final = and_(
 #: Quarantined, and neither retried, cancelled nor superseded since.
 SET_ASIDE: Final = and_(col(Export.quarantined).is_(True), col(Export.state) == ExportState.FAILED.value)
 
+#: An answer is late and still waited for: an amendment and a purge take the deadline away, and leave when it was late.
+LATE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerSubmission.deadline_at).is_not(None))
+
 #: The answers of the customs broker that are outcomes by the same name: those that need a person, and the others.
 _ASKING: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value, SubmissionState.HELD.value)
 _AGREED: Final = (SubmissionState.ACCEPTED.value, SubmissionState.FILED.value, SubmissionState.RELEASED.value)
@@ -44,7 +47,7 @@ def outcome(*whose: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
         (rung.in_(_ASKING), rung),
         (rung == SubmissionState.FAILED.value, Outcome.UNDELIVERABLE.value),
         (col(Export.id).in_(undelivered), Outcome.UNDELIVERABLE.value),
-        (col(BrokerSubmission.overdue_at).is_not(None), Outcome.OVERDUE.value),
+        (LATE, Outcome.OVERDUE.value),
         (rung.in_(_AGREED), rung),
         else_=Outcome.WITH_BROKER.value,
     )
