@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from decimal import Decimal
 from functools import cache
 from zoneinfo import ZoneInfo
 
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
 from pipeline.money import decimal, times, total
-from pipeline.schemas.plan import Unit
+from pipeline.schemas.plan import InvoiceHeader, Unit
 from pipeline.schemas.problems import Finding
+
+_ONE = decimal("1")
 
 
 def entry_date(unit: Unit) -> date:
@@ -21,6 +24,12 @@ def entry_date(unit: Unit) -> date:
     """
     arrival = unit.entry.estimated_arrival_at
     return unit.entry.export_date if arrival is None else arrival.astimezone(_eastern()).date()
+
+
+def in_usd(amount: Decimal, invoice: InvoiceHeader) -> Decimal | None:
+    """Return the invoice's amount in US dollars, or None where the invoice has no rate."""
+    rate = invoice.exchange_rate if invoice.currency != "USD" else _ONE
+    return None if rate is None else times(amount, rate)
 
 
 @cache
@@ -74,11 +83,10 @@ def _type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
 
 def _informal(unit: Unit, here: str) -> Iterator[Finding]:
     informal = entry_rules().informal
-    rate = unit.invoice.exchange_rate if unit.invoice.currency != "USD" else decimal("1")
-    if unit.entry.type != informal.type or rate is None:
+    if unit.entry.type != informal.type:
         return
-    usd = times(total(line.line_value for line in unit.lines), rate)
-    if usd > informal.limit_usd:
+    usd = in_usd(total(line.line_value for line in unit.lines), unit.invoice)
+    if usd is not None and usd > informal.limit_usd:
         yield Finding(
             rule="V27",
             severity=informal.severity,

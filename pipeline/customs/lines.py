@@ -8,20 +8,21 @@ from datetime import date
 from pipeline.customs import pga, section232, stack_checks
 from pipeline.customs.attributes import check_attributes
 from pipeline.customs.descriptions import check_description
+from pipeline.customs.entries import in_usd
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.pga_parties import UnitParties
-from pipeline.customs.usmca import check_claim, claimed_usd
+from pipeline.customs.usmca import check_claim, claims_of
 from pipeline.money import EXACT, decimal, fits, minor_units, plain, rounded, times
 from pipeline.schemas.plan import REFERENCES, InvoiceHeader, Line, Manufacturer, Unit
 from pipeline.schemas.problems import Finding
 
-_ONE, _TWO = decimal("1"), decimal("2")
+_TWO = decimal("2")
 
 
 def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with the unit's lines, entered on the day, in the order of the invoice."""
     makers = {manufacturer.ref: manufacturer for manufacturer in unit.parties.manufacturers}
-    claimed = claimed_usd(unit)
+    claims = claims_of(unit)
     parties = UnitParties(unit)
     seen: set[str] = set()
     alike: dict[object, str] = {}
@@ -34,7 +35,7 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         yield from _origin(line, here, makers)
         yield from _value(line, here, unit.invoice)
         yield from _weights(line, here)
-        yield from check_claim(line, here, on, unit, claimed)
+        yield from check_claim(line, here, on, claims)
         yield from check_attributes(line, here, on)
         yield from _undetermined(line, here)
         yield from stack_checks.check_line(line, here, on)
@@ -163,8 +164,8 @@ def _little(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
             remedy="Leave it to the line value, and give there what a buyer would pay; samples too need a fair value.",
             source=rules.source,
         )
-    rate = invoice.exchange_rate if invoice.currency != "USD" else _ONE
-    if line.unit == "KG" and rate is not None and times(line.unit_price, rate) < rules.least_usd_per_kg:
+    price = in_usd(line.unit_price, invoice) if line.unit == "KG" else None
+    if price is not None and price < rules.least_usd_per_kg:
         yield Finding(
             rule="V15",
             severity=rules.severity,

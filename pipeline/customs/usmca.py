@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from pipeline.customs.entries import in_usd
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
-from pipeline.money import decimal, times, total
+from pipeline.money import total
 from pipeline.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
 from pipeline.schemas.problems import Finding
 
 
-def claimed_usd(unit: Unit) -> Decimal | None:
-    """Return what the unit's lines that claim USMCA are worth in US dollars, or None where the invoice has no rate."""
-    rate = unit.invoice.exchange_rate if unit.invoice.currency != "USD" else decimal("1")
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a unit has for its claims of USMCA: certifications by ref, a statement, and what the claiming lines are worth."""
+
+    certificates: Mapping[str, UsmcaCertificate]
+    stated: bool
+    worth_usd: Decimal | None
+
+
+def claims_of(unit: Unit) -> Claims:
+    """Return what the unit has for its claims; it is read once, as a unit has thousands of lines and of certifications."""
     claimed = total(line.line_value for line in unit.lines if line.spi in entry_rules().usmca.programs)
-    return None if rate is None else times(claimed, rate)
+    return Claims(
+        certificates={certificate.ref: certificate for certificate in unit.usmca_certificates},
+        stated=unit.invoice.usmca_statement is not None,
+        worth_usd=in_usd(claimed, unit.invoice),
+    )
 
 
-def check_claim(line: Line, here: str, on: date, unit: Unit, claimed: Decimal | None) -> Iterator[Finding]:
-    """Yield what is wrong with the line's claim, entered on the day (V12); `claimed` is what `claimed_usd` returned."""
+def check_claim(line: Line, here: str, on: date, claims: Claims) -> Iterator[Finding]:
+    """Yield what is wrong with the line's claim, entered on the day (V12)."""
     usmca = entry_rules().usmca
-    certificates = {certificate.ref: certificate for certificate in unit.usmca_certificates}
     ref = line.usmca_certificate_ref
     pointer = f"{here}/usmcaCertificateRef"
-    if ref is not None and ref not in certificates:
+    if ref is not None and ref not in claims.certificates:
         message = f"Line {line.line_ref} names USMCA certification {ref}, which the unit does not carry."
         yield _claim(pointer, message, "Add the certification to usmcaCertificates, or correct the reference.")
         return
@@ -41,11 +54,13 @@ def check_claim(line: Line, here: str, on: date, unit: Unit, claimed: Decimal | 
                 source=usmca.source,
             )
         return
-    certificate = certificates.get(ref or "")
+    certificate = claims.certificates.get(ref or "")
     if not _covers(certificate, line, on):
-        low = entry_rules().usmca_low_value
-        if claimed is not None and low.holds(on) and claimed <= low.limit_usd:
-            yield from _statement(line, pointer, unit, claimed)
+        low, worth = entry_rules().usmca_low_value, claims.worth_usd
+        if worth is not None and low.holds(on) and worth <= low.limit_usd:
+            # The service never makes up the words: the person who signs them answers for them.
+            if not claims.stated:
+                yield _unstated(line, pointer, worth)
         else:
             yield _uncovered(line, pointer, certificate, on)
     if line.country_of_origin not in usmca.countries:
@@ -80,16 +95,13 @@ def _covers(certificate: UsmcaCertificate | None, line: Line, on: date) -> bool:
     return not certificate.goods or any(line.hts_code.startswith(goods.hs_code) for goods in certificate.goods)
 
 
-def _statement(line: Line, pointer: str, unit: Unit, claimed: Decimal) -> Iterator[Finding]:
-    # The service never makes up the words: the person who signs them answers for them.
-    if unit.invoice.usmca_statement is not None:
-        return
+def _unstated(line: Line, pointer: str, worth: Decimal) -> Finding:
     rules, low = entry_rules().usmca_statement, entry_rules().usmca_low_value
-    yield Finding(
+    return Finding(
         rule="V12",
         severity=rules.severity,
         pointer=pointer,
-        message=f"Line {line.line_ref}: USMCA is claimed for goods of ${claimed:,.2f} without a certification. Up to "
+        message=f"Line {line.line_ref}: USMCA is claimed for goods of ${worth:,.2f} without a certification. Up to "
         f"${low.limit_usd:,} none is needed, but the invoice carries no signed statement that the goods originate.",
         remedy="Give the signed statement as invoice.usmcaStatement, or name a certification that covers the goods.",
         source=f"{low.source}; {rules.source}",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
 import pytest
 
 from pipeline.customs.entry_rules import entry_rules
+from pipeline.customs.lines import check_lines
 from pipeline.documents.kinds import KINDS
 from pipeline.schemas.invoice import Invoice
+from pipeline.schemas.plan import Plan, UsmcaCertificate
 from tests.customs.cases import SHIRT, UNIT, findings, said, with_changes
 from tests.documents.invoice_samples import sample
 from tests.documents.printed import read_paper
@@ -75,6 +78,24 @@ def test_a_certification_that_the_unit_does_not_carry_is_refused_at_any_value() 
 def test_before_the_rule_a_certification_was_needed_at_any_value() -> None:
     assert not entry_rules().usmca_low_value.holds(date(2021, 7, 5))
     assert entry_rules().usmca_low_value.holds(date(2021, 7, 6))
+
+
+class Counted(list[UsmcaCertificate]):
+    """Certifications that count how often somebody walks through them."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[UsmcaCertificate]:
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_the_certifications_of_a_unit_are_read_once_however_many_lines_it_has() -> None:
+    unit = Plan.model_validate(with_changes()).units[0]
+    certificates = Counted(unit.usmca_certificates)
+    many = unit.model_copy(update={"lines": unit.lines * 20, "usmca_certificates": certificates})
+    assert list(check_lines(many, UNIT, date(2026, 11, 24)))
+    assert certificates.walks == 1
 
 
 @pytest.mark.parametrize("kind", ["cci_pdf", "cci_human_readable", "cci_json", "cci_ubl"])
