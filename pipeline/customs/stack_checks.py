@@ -35,19 +35,29 @@ def _made_by(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
     made = plan.ruleset
     if (made.id, made.as_of) == (rules.id, rules.as_of):
         return
-    newer = made.as_of > rules.as_of and made.id not in rules.predecessors
+    known = made.id == rules.id or made.id in rules.predecessors
     here = f"{rules.id} as of {rules.as_of}"
+    by = f"The plan was made by ruleset {made.id} as of {made.as_of}"
+    if made.id not in rules.predecessors and made.as_of > rules.as_of:
+        message = f"{by}, which is newer than the rules of this service: they are {here}, and know nothing of what changed since."
+        remedy = "Bring the rules of this installation up to date before the plan is executed."
+    elif not known and made.as_of == rules.as_of:
+        # A correction keeps the day, so that the day does not say which of the two was corrected.
+        message = (
+            f"{by}, which this service does not know. It may be newer than the rules of this service: they are {here}."
+        )
+        remedy = "Bring the rules of this installation up to date; if they are, have the plan made and approved again by them."
+    else:
+        message = f"{by}; it is checked here by {here}: ruleset_outdated."
+        remedy = (
+            "Have the plan made and approved again by the newer rules; until then its treatment is carried as it is."
+        )
     yield Finding(
         rule="R01",
         severity="warn",
         pointer="/ruleset/asOf",
-        message=f"The plan was made by ruleset {made.id} as of {made.as_of}, which is newer than the rules of this service: "
-        f"they are {here}, and know nothing of what changed since."
-        if newer
-        else f"The plan was made by ruleset {made.id} as of {made.as_of}; it is checked here by {here}: ruleset_outdated.",
-        remedy="Bring the rules of this installation up to date before the plan is executed."
-        if newer
-        else "Have the plan made and approved again by the newer rules; until then its treatment is carried as it is.",
+        message=message,
+        remedy=remedy,
         source=f"ruleset {rules.id}, {rules.content_hash}",
     )
 

@@ -47,6 +47,10 @@ def with_changes(*changes: tuple[str, Any]) -> Json:
     return made
 
 
+def entered(on: str) -> list[tuple[str, Any]]:
+    return [(f"{UNIT}/entry/exportDate", on), (f"{UNIT}/entry/estimatedArrivalAt", f"{on}T18:00:00Z")]
+
+
 def heading(code: str, rate: str = "25") -> Json:
     return {"heading": code, "program": "S232_METALS", "ratePercent": rate, "basis": "full_value"}
 

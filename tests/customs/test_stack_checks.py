@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import pytest
 
-from pipeline.customs.ruleset import ruleset
 from pipeline.customs.section232 import data_needed
 from tests.builders import Json
-from tests.customs.cases import BAG, PAN, SHIRT, UNIT, findings, heading, metal_row, said, with_changes
+from tests.customs.cases import BAG, PAN, SHIRT, entered, findings, heading, metal_row, said, with_changes
 
 STACK = f"{PAN}/treatment/chapter99"
 Changes = list[tuple[str, Any]]
@@ -29,10 +28,6 @@ def of(hts_code: str, *headings: Json, metals: list[Json] | None = None, origin:
 
 def steel(weight: str = "3.200", **other: Any) -> Json:
     return metal_row("steel", weight, countryOfMeltAndPour="CA") | other
-
-
-def entered(on: str) -> Changes:
-    return [(f"{UNIT}/entry/exportDate", on), (f"{UNIT}/entry/estimatedArrivalAt", f"{on}T18:00:00Z")]
 
 
 FREE, TEN = heading("9903.05.90", "0"), heading("9903.05.29", "10")
@@ -257,42 +252,6 @@ ALLOWED: dict[str, Changes] = {
 @pytest.mark.parametrize("allowed", ALLOWED)
 def test_what_the_rules_allow_is_left_alone(allowed: str) -> None:
     assert chapter99(with_changes(*ALLOWED[allowed])) == []
-
-
-@pytest.mark.parametrize(
-    ("ruleset_id", "as_of", "severity"),
-    [
-        ("us-ca-2026-04-06", "2026-04-06", "warn"),
-        ("us-ca-2026-10-07", "2026-10-07", "warn"),
-        ("us-ca-2026-11-27", "2026-10-06", "warn"),
-        ("of-my-own", "2026-10-07", "warn"),
-        ("us-ca-2027-01-01", "2027-01-01", "warn"),
-    ],
-)
-def test_a_plan_of_another_ruleset_is_flagged_and_its_treatment_kept(
-    ruleset_id: str, as_of: str, severity: str
-) -> None:
-    made = with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of}))
-    assert said(made) == [("R01", severity, "/ruleset/asOf")]
-    (finding,) = findings(made)
-    assert ruleset_id in finding.message
-    assert finding.source == f"ruleset {ruleset().id}, {ruleset().content_hash}"
-
-
-def test_a_service_with_older_rules_than_the_plan_says_that_it_is_the_one_behind() -> None:
-    (finding,) = findings(with_changes(("/ruleset", {"id": "us-ca-2027-04-01", "asOf": "2027-04-01"})))
-    assert "us-ca-2027-04-01 as of 2027-04-01, which is newer than the rules of this service" in finding.message
-    assert "ruleset_outdated" not in finding.message
-    assert finding.remedy == "Bring the rules of this installation up to date before the plan is executed."
-
-
-@pytest.mark.parametrize(("days", "found"), [(60, []), (61, ["R02"]), (603, ["R02"])])
-def test_rules_that_are_old_on_the_day_of_entry_are_named_once(days: int, found: list[str]) -> None:
-    entered_on = ruleset().as_of + timedelta(days=days)
-    made = with_changes(*entered(entered_on.isoformat()))
-    of_rules = [each for each in findings(made) if each.rule.startswith("R")]
-    assert [each.rule for each in of_rules] == found
-    assert all(each.severity == "warn" and f"{days} days after" in each.message for each in of_rules)
 
 
 MARCH, SUMMER = "2026-03-02", "2025-08-15"
