@@ -202,10 +202,10 @@ def _choose(
 
 
 def _may_stand(rules: Ruleset, heading: str, facts: LineFacts, before: dict[str, Choice]) -> bool:
-    # A heading that the rules rule out for the line keeps no other off it; one of which they have no row may.
+    # A heading that the rules rule out for the line, or do not know, keeps no other off it.
     row = rules.row(heading, facts.on)
     choice = before.get(row.program) if row is not None else None
-    return row is None or (choice is not None and choice.candidate(heading) is not None)
+    return choice is not None and choice.candidate(heading) is not None
 
 
 def _candidates(judged: tuple[Judged, ...]) -> tuple[Judged, ...]:

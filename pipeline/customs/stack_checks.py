@@ -225,8 +225,6 @@ class _Checked:
         """Yield, by rule, the headings that the line should carry, and those of which it may need one."""
         lacking: dict[tuple[str, str, Severity], list[tuple[str, str]]] = {}
         looked_at: set[str] = set()
-        # A heading that these rules do not know may be a newer one that stands for what seems to lack.
-        unknown = any(self.rules.program(heading) is None for heading in self.headings)
         for choice in stack.choices:
             program = choice.program
             if not choice.candidates or any(self.rules.program(heading) is program for heading in self.headings):
@@ -235,7 +233,7 @@ class _Checked:
             if certain is not None or choice.listed:
                 looked_at.update(name for item in choice.candidates for name in item.row.when.lists)
             found = evidence(self.rules, demanded or choice.candidates[-1].row, self.facts)
-            loud: Severity = "warn" if unknown else found.severity
+            loud: Severity = "warn" if self._may_stand_for(choice) else found.severity
             if certain is not None and certain.rate_percent is not None:
                 said, sentence = f"{certain.heading} ({certain.description}, {plain(certain.rate_percent)} %)", _CERTAIN
             elif choice.listed or choice.unlisted:
@@ -260,6 +258,16 @@ class _Checked:
                 f" `exports rules why {self.line.hts_code} --origin {self.facts.origin}` shows them all.",
                 source="; ".join(dict.fromkeys(cited for _, cited in found_ones)),
             )
+
+    def _may_stand_for(self, choice: Choice) -> bool:
+        # A heading that these rules do not know may be a newer one for what seems to lack, or one that keeps it off. Only
+        # one of these ranges may: else any heading of chapter 99 would turn a refusal off.
+        ranges = {_range(item.row.heading) for item in choice.candidates}
+        return any(
+            _range(heading) in ranges or within(heading, choice.program.yields_to)
+            for heading in self.headings
+            if self.rules.program(heading) is None
+        )
 
     def order(self) -> Iterator[Finding]:
         """Yield the first heading that stands behind one that is reported after it."""
@@ -314,6 +322,10 @@ class _Checked:
                 else "Take the line out of the export, or have the broker confirm that the exception holds.",
                 source=found.cited,
             )
+
+
+def _range(heading: str) -> str:
+    return heading[:7]  # 9903.82 of 9903.82.09
 
 
 def _to(ranges: tuple[str, ...]) -> str:

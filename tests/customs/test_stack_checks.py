@@ -215,9 +215,19 @@ def test_every_finding_of_chapter_99_says_how_sure_its_source_is() -> None:
     assert said_first == {"confirmed", "probable"}
 
 
-def test_a_heading_that_nobody_knows_may_stand_for_the_one_that_lacks() -> None:
-    lacking = with_changes((STACK, [FREE, heading("9903.99.99")]))
-    assert chapter99(lacking) == [("V11", "note", f"{STACK}/1/heading"), ("V11", "warn", STACK)]
+@pytest.mark.parametrize(
+    ("unknown", "severity"),
+    [
+        ("9903.82.27", "warn"),
+        ("9903.94.35", "warn"),  # metals yield to headings of vehicles
+        ("9903.99.99", "block"),
+        ("9903.88.71", "block"),
+        ("9902.12.34", "block"),
+    ],
+)
+def test_a_heading_that_nobody_knows_may_stand_for_one_of_its_own_range(unknown: str, severity: str) -> None:
+    lacking = with_changes((STACK, [FREE, heading(unknown)]))
+    assert chapter99(lacking) == [("V11", "note", f"{STACK}/1/heading"), ("V11", severity, STACK)]
 
 
 ALLOWED: dict[str, Changes] = {
