@@ -133,6 +133,7 @@ class _Checked:
                 yield self._differs(places[1], said, remedy, evidence_of(rule))
                 self.contested.update(places)
         for place, heading in enumerate(headings):
+            # An end that was transcribed may have been put off since: it is as sure as its own row, and no surer.
             ended = self._ended(heading)
             if ended is not None:
                 row, name = ended
@@ -180,11 +181,14 @@ class _Checked:
                 continue
             said = f"{heading}, which does not apply: {self._why_not(row, choice)}"
             demanded = choice.demanded if choice is not None else None
-            if demanded is not None and row.status == "confirmed":
-                yield self._differs(place, said, _instead(choice), evidence(self.rules, demanded, self.facts))
-            else:
-                cited = evidence_of(demanded or row).cited
-                yield self._carries(place, said, _instead(choice), severity="warn", source=cited)
+            found = evidence(self.rules, demanded or row, self.facts)
+            # Law that demands another heading refuses as it would with none. Else the heading is one too many.
+            refuses = demanded is not None and (row.status == "confirmed" or not self._met(choice))
+            severity = found.severity if refuses else "warn"
+            yield self._carries(place, said, _instead(choice), severity=severity, source=found.cited)
+
+    def _met(self, choice: Choice | None) -> bool:
+        return choice is not None and any(choice.candidate(heading) is not None for heading in self.headings)
 
     def _weighed(self, row: HeadingRow, choice: Choice | None) -> bool:
         # V10 says it, with the weights: a duty heading below the weight test, or its heading above.
@@ -227,7 +231,7 @@ class _Checked:
         looked_at: set[str] = set()
         for choice in stack.choices:
             program = choice.program
-            if not choice.candidates or any(self.rules.program(heading) is program for heading in self.headings):
+            if not choice.candidates or self._met(choice) or self._contests(program):
                 continue
             certain, demanded = choice.certain, choice.demanded
             if certain is not None or choice.listed:
@@ -259,14 +263,18 @@ class _Checked:
                 source="; ".join(dict.fromkeys(cited for _, cited in found_ones)),
             )
 
+    def _contests(self, program: Program) -> bool:
+        # What is wrong with a heading of the program was said: one mistake is said once.
+        return any(self.rules.program(self.headings[place]) is program for place in self.contested)
+
     def _may_stand_for(self, choice: Choice) -> bool:
-        # A heading that these rules do not know may be a newer one for what seems to lack, or one that keeps it off. Only
-        # one of these ranges may: else any heading of chapter 99 would turn a refusal off.
+        # A heading without a row may be a newer one for what seems to lack, or one that keeps it off. Only one of these
+        # ranges may: else any heading of chapter 99 would turn a refusal off.
         ranges = {_range(item.row.heading) for item in choice.candidates}
         return any(
             _range(heading) in ranges or within(heading, choice.program.yields_to)
             for heading in self.headings
-            if self.rules.program(heading) is None
+            if heading not in self.rules.by_heading
         )
 
     def order(self) -> Iterator[Finding]:

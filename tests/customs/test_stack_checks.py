@@ -41,6 +41,34 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         of("7208390015", FREE, heading("9903.82.09"), metals=[steel()]),
         [("V11", "block", f"{STACK}/1/heading")],
     ),
+    "V11 no metal at all, on a pan of steel": (
+        [(f"{STACK}/1", heading("9903.82.01", "0"))],
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 equipment of partners, transcribed, for what confirmed law demands": (
+        [(f"{STACK}/1", heading("9903.82.22", "15"))],
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 parts for equipment, heard of, for what confirmed law demands": (
+        [(f"{STACK}/1", heading("9903.82.25", "15"))],
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 Russian aluminum on a pan of Canadian steel": (
+        [(f"{STACK}/1", heading("9903.85.68", "200"))],
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 no metal at all, beside the heading that is demanded": (
+        [(STACK, [FREE, heading("9903.82.01", "0"), heading("9903.82.09")])],
+        [("V11", "warn", f"{STACK}/1/heading")],
+    ),
+    "V11 no metal at all, where a transcription put the goods on the list": (
+        of("9403200075", FREE, heading("9903.03.14", "50"), heading("9903.82.01", "0"), metals=[steel()]),
+        [("V11", "warn", f"{STACK}/2/heading")],
+    ),
+    "V11 an exclusion without a row for China's list": (
+        [(f"{BAG}/treatment/chapter99/0", heading("9903.88.67", "0"))],
+        [("V11", "warn", f"{BAG}/treatment/chapter99")],
+    ),
     "V11 a metals heading on a code of no list": (
         [(f"{SHIRT}/treatment/chapter99/-", heading("9903.82.09"))],
         [("V11", "warn", f"{SHIRT}/treatment/chapter99/1/heading")],
@@ -232,6 +260,10 @@ def test_a_heading_that_nobody_knows_may_stand_for_one_of_its_own_range(unknown:
 
 ALLOWED: dict[str, Changes] = {
     "a candle with 338 and the relief from forced labor missed": of("3406000000", TEN, heading("9903.03.14", "50")),
+    "no metal at all, on a listed pan without any": [
+        (STACK, [heading("9903.05.29", "10"), heading("9903.82.01", "0")]),
+        (f"{PAN}/treatment/section232", [metal_row("steel", "0")]),
+    ],
     "US metal with its share": [
         (f"{STACK}/1", heading("9903.82.06", "10")),
         (f"{PAN}/treatment/section232/0/usMetalPercent", "85"),
