@@ -44,7 +44,7 @@ def wrong_with(manifest: Path) -> list[str]:
 def test_the_rules_load_once_and_cannot_be_changed() -> None:
     rules = ruleset()
     assert ruleset() is rules
-    assert (rules.id, rules.as_of) == ("us-ca-2026-11-27", date(2026, 10, 7))
+    assert (rules.id, rules.as_of) == ("us-ca-2026-11-27.2", date(2026, 10, 7))
     with pytest.raises(AttributeError):
         rules.id = "another"  # type: ignore[misc]
     for mapping in (rules.by_heading, rules.program_of_id, *(held.codes for held in rules.held)):

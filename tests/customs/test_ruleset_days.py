@@ -15,7 +15,8 @@ from tests.customs.cases import entered, findings, said, with_changes
     [
         ("us-ca-2026-04-06", "2026-04-06", "warn"),
         ("us-ca-2026-10-07", "2026-10-07", "warn"),
-        ("us-ca-2026-11-27", "2026-10-06", "warn"),
+        ("us-ca-2026-11-27", "2026-10-07", "warn"),
+        ("us-ca-2026-11-27.2", "2026-10-06", "warn"),
         ("of-my-own", "2026-10-07", "warn"),
         ("us-ca-2027-01-01", "2027-01-01", "warn"),
     ],
@@ -48,7 +49,12 @@ def test_a_correction_that_this_service_does_not_know_is_not_called_old(ruleset_
 
 @pytest.mark.parametrize(
     ("ruleset_id", "as_of"),
-    [("us-ca-2026-10-07", "2026-10-07"), ("us-ca-2026-11-27", "2026-10-06"), ("of-my-own", "2026-10-06")],
+    [
+        ("us-ca-2026-10-07", "2026-10-07"),
+        ("us-ca-2026-11-27", "2026-10-07"),
+        ("us-ca-2026-11-27.2", "2026-10-06"),
+        ("of-my-own", "2026-10-06"),
+    ],
 )
 def test_a_plan_of_older_rules_is_called_old(ruleset_id: str, as_of: str) -> None:
     (finding,) = findings(with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of})))
