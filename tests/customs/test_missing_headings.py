@@ -36,3 +36,30 @@ def test_a_vehicle_without_any_heading_of_its_list_is_refused(vehicle: str) -> N
 )
 def test_a_truck_takes_the_heading_that_a_person_says(beside: Json, carried: Json) -> None:
     assert of_chapter_99(TRUCK, beside, carried) == []
+
+
+@pytest.mark.parametrize(
+    ("hts_code", "severity", "offered"),
+    [
+        ("8707905080", "block", "9903.74.11 or 9903.74.08"),  # parts of trucks
+        ("8471500150", "block", "9903.79.02 or "),  # machines that may hold chips
+        ("8708304000", "warn", "9903.94.06 or 9903.94.05"),  # parts of cars: their row is transcribed since May 2026
+    ],
+)
+def test_goods_of_a_list_need_one_of_its_headings_whatever_they_are_for(
+    hts_code: str, severity: str, offered: str
+) -> None:
+    (found,) = [each for each in of_chapter_99(hts_code, MEXICO) if offered in each.message]
+    assert (found.severity, found.pointer) == (severity, f"{PAN}/treatment/chapter99")
+    assert f"carries none of {offered}" in found.message
+
+
+def test_parts_that_are_none_of_a_vehicle_carry_the_headings_that_say_so() -> None:
+    server = [heading(f"9903.{code}", "0") for code in ("79.02", "94.06")]
+    assert of_chapter_99("8471500150", MEXICO, *server) == []
+
+
+def test_parts_of_drones_are_noted_as_no_row_takes_those_of_light_ones() -> None:
+    (found,) = of_chapter_99("8807300015", MEXICO)
+    assert found.severity == "note"
+    assert "may need 9903.08.20" in found.message

@@ -130,7 +130,7 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     ),
     "V11 a part that may be one of a vehicle": (
         of("8708304000", TEN),
-        [("V11", "note", STACK)],
+        [("V11", "warn", STACK)],
     ),
     "V11 a medicament that may be a patented one": (
         of("3004909276", TEN),
