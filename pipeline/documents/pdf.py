@@ -139,7 +139,7 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, engine: Engine) -> None:
     """Answer requests until stdin ends.
 
     A document that cannot be set is answered with `error`, and `unavailable` says what the machine did not give. `spent`
-    says that the next document would not have all the processor's time that it may take.
+    says that the next document would not have all the processor's time that it may take. `number` is the request's own.
     """
     while (asked := read_message(stdin)) is not None:
         # Should the parent die while Typst works, nobody is left to stop this process but itself.
@@ -154,7 +154,8 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, engine: Engine) -> None:
         ) as error:  # no document names a file: a template is gone, or there is no room for temporary files
             answer = Message({"unavailable": str(error)})
         signal.setitimer(signal.ITIMER_REAL, 0)
-        state = {"resident_bytes": resident_bytes(), "spent": _cpu_left() < asked.head["cpu_seconds"]}
+        spent = _cpu_left() < asked.head["cpu_seconds"]
+        state = {"number": asked.head.get("number"), "resident_bytes": resident_bytes(), "spent": spent}
         write_message(stdout, Message({**answer.head, **state}, answer.bodies))
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -45,6 +46,7 @@ class Renderer:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = 0
+        self._numbers = count(1)
 
     @property
     def pid(self) -> int | None:
@@ -93,14 +95,21 @@ class Renderer:
     def _ask(self, asked: Message) -> Message:
         with self._lock:
             process = self._running()
+            number = next(self._numbers)
             bounds = {"seconds": self._limits.seconds, "cpu_seconds": self._limits.cpu_seconds}
-            limited = Message({**asked.head, **bounds}, asked.bodies)
+            limited = Message({**asked.head, **bounds, "number": number}, asked.bodies)
             answer, late = self._answer(process, self._limits.seconds, limited)
+            document = asked.head.get("template", "a document of several parts")
             if answer is None:
                 self._stop()
-                document = asked.head.get("template", "a document of several parts")
                 raise RendererCrashed(
                     f"the PDF engine {self._end_of(process, self._limits.seconds, late=late)} at {document}"
+                )
+            answered = answer.head.get("number")
+            if answered != number:  # its document may be another account's
+                self._stop()
+                raise RendererCrashed(
+                    f"the PDF engine answered request {number} with number {answered} and was ended at {document}"
                 )
             self._requests += 1
             full = answer.head["resident_bytes"] > self._limits.resident_bytes or answer.head["spent"]
@@ -117,8 +126,21 @@ class Renderer:
     ) -> tuple[Message | None, bool]:
         """Return the next message of the process, after `asked` where that is something; None where it ended.
 
-        Beside it, whether it was killed because it took longer than `seconds`.
+        Beside it, whether it was killed because it took longer than `seconds`. Whatever is raised meanwhile ends the process.
         """
+        try:
+            return self._exchanged(process, seconds, asked)
+        except BaseException:
+            # What was not read still comes. The next request would take it for its own answer.
+            process.kill()
+            self._process, self._requests = None, 0
+            _end(process)
+            raise
+
+    @staticmethod
+    def _exchanged(
+        process: subprocess.Popen[bytes], seconds: float, asked: Message | None
+    ) -> tuple[Message | None, bool]:
         late = threading.Event()
 
         def end() -> None:
@@ -166,39 +188,42 @@ class Renderer:
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise RendererUnavailable(_unavailable(str(error))) from error
-        self._process = process
         # No document is in its hands yet: what ends it now is no fault of any.
         ready, late = self._answer(process, self._limits.start_seconds, None)
         if ready is None or "unavailable" in ready.head:
-            self._stop()
+            _end(process)
             reason = (
                 ready.head["unavailable"]
                 if ready
                 else f"it {self._end_of(process, self._limits.start_seconds, late=late)}"
             )
             raise RendererUnavailable(_unavailable(reason))
+        self._process = process
         return process
 
     def _stop(self) -> None:
         process, self._process, self._requests = self._process, None, 0
-        if process is None:
-            return
-        if process.stdin is not None:
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-        # Without its stdin it ends by itself, and says how; if not, it is made to.
-        try:
-            process.wait(1)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        if process is not None:
+            _end(process)
 
     def forget(self) -> None:
         """Leave the process to the parent that started it: after a fork it is not ours to talk to or to end."""
         self._lock = threading.Lock()
         self._process = None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+    # Without its stdin it ends by itself, and says how; if not, it is made to.
+    try:
+        process.wait(1)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _unavailable(reason: str) -> str:

@@ -7,7 +7,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import threading
 from io import BytesIO
 from typing import Any, Final
 
@@ -124,26 +123,13 @@ def test_a_program_that_is_not_there_is_an_outage(monkeypatch: pytest.MonkeyPatc
         Renderer().count("packing_list.typ", b"{}", {})
 
 
-def test_a_thread_that_cannot_be_started_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    renderer = Renderer()
-    monkeypatch.setattr(threading.Timer, "start", refuse)
-    try:
-        with pytest.raises(RendererUnavailable, match="can't start new thread"):
-            renderer.start()
-    finally:
-        renderer.close()
-
-
 def test_what_the_machine_does_not_give_while_a_document_is_set_is_no_fault_of_it() -> None:
     class Roomless(Engine):
         def answer(self, asked: Message) -> Message:
             raise OSError(28, "No space left on device")
 
     asked, answered = BytesIO(), BytesIO()
-    write_message(asked, Message({"task": "set", "seconds": 60, "cpu_seconds": 30}, [b"{}"]))
+    write_message(asked, Message({"task": "set", "number": 1, "seconds": 60, "cpu_seconds": 30}, [b"{}"]))
     asked.seek(0)
     limits = resource.getrlimit(resource.RLIMIT_CPU)
     try:

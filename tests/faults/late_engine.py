@@ -1,0 +1,14 @@
+"""A PDF engine that is one answer late: what it gives was made for the request before."""
+
+from __future__ import annotations
+
+import sys
+
+from pipeline.documents.frames import Message, read_message, write_message
+
+if __name__ == "__main__":
+    stdout = sys.stdout.buffer
+    write_message(stdout, Message({}))
+    while (asked := read_message(sys.stdin.buffer)) is not None:
+        state = {"number": asked.head["number"] - 1, "resident_bytes": 0, "spent": False}
+        write_message(stdout, Message(state, [b"another account's document"]))
