@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import MAXYEAR, date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -230,6 +230,8 @@ def _day(at: datetime) -> date:
 
 
 def _years_after(day: date, years: int) -> date:
+    if day.year + years > MAXYEAR:  # an older version took such a plan
+        return date.max
     try:
         return day.replace(year=day.year + years)
     except ValueError:  # the 29th of February

@@ -32,9 +32,10 @@ from pipeline.schemas.execution import (
     PlanReceipt,
     PreflightReport,
 )
-from pipeline.schemas.plan import Instant, Plan
+from pipeline.schemas.plan import Plan
 from pipeline.schemas.problems import Issue
 from pipeline.schemas.reading import Parsed, failed
+from pipeline.schemas.written import BoundedInstant
 from pipeline.states import UNENDED, ExportState, Outcome
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
@@ -191,8 +192,12 @@ def list_exports(
     ] = [],  # noqa: B006 - never changed
     broker: Annotated[str | None, Query(max_length=64, description="Id of the customs broker")] = None,
     warehouse: Annotated[str | None, Query(max_length=64, description="Id of the warehouse")] = None,
-    accepted_after: Annotated[Instant | None, Query(alias="acceptedAfter", description="With its offset")] = None,
-    accepted_before: Annotated[Instant | None, Query(alias="acceptedBefore", description="With its offset")] = None,
+    accepted_after: Annotated[
+        BoundedInstant | None, Query(alias="acceptedAfter", description="With its offset")
+    ] = None,
+    accepted_before: Annotated[
+        BoundedInstant | None, Query(alias="acceptedBefore", description="With its offset")
+    ] = None,
     quarantined: Annotated[bool | None, Query(description="Whether it was set aside for breaking its workers")] = None,
     cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,

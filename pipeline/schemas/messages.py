@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from pipeline.schemas import plan
-from pipeline.schemas.plan import Closed, Instant
+from pipeline.schemas.plan import Closed
+from pipeline.schemas.written import BoundedInstant
 
 #: Longest invoice data, in lines of all units together, that a handoff carries itself; beyond it links lead to it.
 MAX_INLINE_LINES: Final = 500
@@ -333,7 +334,7 @@ class AcknowledgementBody(Closed):
 
     id: AnswerId = Field(description="The broker's id of this answer: sent again, it counts once")
     rung: Literal["received", "accepted", "rejected", "query", "filed", "released", "held"]
-    at: Instant | None = Field(None, description="When the broker decided")
+    at: BoundedInstant | None = Field(None, description="When the broker decided")
     reference: AnswerId | None = None
     entry_number: AnswerId | None = None
     message: AnswerText | None = None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date as calendar_date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,16 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from pipeline.money import plain
 from pipeline.schemas.readable import readable
-from pipeline.schemas.written import (
-    NUMBER,
-    as_day,
-    as_decimal,
-    as_instant,
-    currency,
-    in_our_times,
-    printable,
-    shown_number,
-)
+from pipeline.schemas.written import NUMBER, Day, Instant, as_decimal, currency, printable, shown_number
 
 MAX_UNITS, MAX_LINES, MAX_PACKAGES = 1_000, 10_000, 20_000
 
@@ -45,9 +34,6 @@ class Closed(BaseModel):
         alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True, str_strip_whitespace=False
     )
 
-
-Instant = Annotated[AwareDatetime, BeforeValidator(as_instant), AfterValidator(in_our_times)]
-Day = Annotated[calendar_date, BeforeValidator(as_day), AfterValidator(in_our_times)]
 
 Number = Annotated[
     Decimal,

@@ -14,6 +14,7 @@ from pydantic_core import SchemaValidator
 
 from pipeline.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
 from pipeline.schemas.problems import Issue
+from pipeline.schemas.written import ARRIVING
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -202,7 +203,7 @@ def _fitted(tree: Mapping[str, Any], model: type[M], values: int) -> M:
 
 
 def _validated(tree: Mapping[str, Any], model: type[M], *, hasty: bool) -> M:
-    fitted: M = _validator(model, hasty=hasty).validate_python(tree, by_alias=True, by_name=False)
+    fitted: M = _validator(model, hasty=hasty).validate_python(tree, context=ARRIVING, by_alias=True, by_name=False)
     return fitted
 
 

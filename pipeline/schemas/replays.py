@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.schemas.messages import MessageType
-from pipeline.schemas.plan import Closed, Instant
+from pipeline.schemas.plan import Closed
+from pipeline.schemas.written import BoundedInstant
 
 Again = Literal["delivered", "dead"]
 
@@ -16,8 +17,8 @@ Again = Literal["delivered", "dead"]
 class ReplayRequest(Closed):
     """Which of a partner's messages are to be sent again: what was delivered, or owed and given up, in a span of time."""
 
-    since: Instant = Field(description="From this instant on, with its offset")
-    until: Instant | None = Field(None, description="Up to this instant; without it now")
+    since: BoundedInstant = Field(description="From this instant on, with its offset")
+    until: BoundedInstant | None = Field(None, description="Up to this instant; without it now")
     states: tuple[Again, ...] = Field(("delivered", "dead"), min_length=1, max_length=2)
     event_types: list[MessageType] | None = Field(None, min_length=1, max_length=20, description="All, where left out")
     after: str | None = Field(None, max_length=64, description="`next` of the page before")

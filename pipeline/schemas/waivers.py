@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.schemas.plan import Closed, Day, LongShownText, PartnerId
+from pipeline.schemas.plan import Closed, LongShownText, PartnerId
+from pipeline.schemas.written import BoundedDay, Day
 
 RuleId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{1,39}$", description="Such as V17")]
 Scope = Annotated[
@@ -27,7 +28,7 @@ class NewWaiver(Closed):
     pointer: Scope | None = Field(None, description="Only there; without it everywhere")
     partner_id: PartnerId | None = Field(None, description="Only for this customs broker or warehouse")
     reason: LongShownText
-    ends_on: Day | None = Field(None, description="The last day, UTC; without it until it is revoked")
+    ends_on: BoundedDay | None = Field(None, description="The last day, UTC; without it until it is revoked")
 
 
 class WaiverView(Closed):

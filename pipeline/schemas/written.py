@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ValidationInfo
 
 from pipeline.money import CURRENCIES, decimal
 
@@ -19,6 +21,9 @@ NUMBER = re.compile(r"^(-(?=.*[1-9]))?(0|[1-9][0-9]*)(\.[0-9]+)?$")
 #: or 9999 is what a program writes that was given none.
 FIRST_YEAR: Final = 1970
 LAST_YEAR: Final = 2199
+
+#: The validation context of what arrives now. What is kept is read without it: it was good when it came.
+ARRIVING: Final[dict[str, Any]] = {"arriving": True}
 
 Moment = TypeVar("Moment", date, datetime)
 
@@ -81,6 +86,11 @@ def in_our_times(value: Moment) -> Moment:
     return value
 
 
+def in_our_times_as_it_arrives(value: Moment, info: ValidationInfo) -> Moment:
+    """Return the day or instant; raises ValueError as `in_our_times` does where the context is ARRIVING."""
+    return in_our_times(value) if info.context == ARRIVING else value
+
+
 def currency(value: str) -> str:
     """Return the code of a currency; raises ValueError where there is none of it."""
     if value not in CURRENCIES:
@@ -96,3 +106,11 @@ def printable(value: str) -> str:
     if value != value.strip():
         raise ValueError("begins or ends with a space")
     return value
+
+
+#: Plans are kept, and an older version took any year: only what arrives is bounded.
+Instant = Annotated[AwareDatetime, BeforeValidator(as_instant), AfterValidator(in_our_times_as_it_arrives)]
+Day = Annotated[date, BeforeValidator(as_day), AfterValidator(in_our_times_as_it_arrives)]
+#: Of what is not kept as it came. It may also be made without a parser.
+BoundedInstant = Annotated[Instant, AfterValidator(in_our_times)]
+BoundedDay = Annotated[Day, AfterValidator(in_our_times)]

@@ -1,0 +1,95 @@
+"""Plans with a day or an instant that today is refused: what an older version took is carried to its end and stays readable."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from pipeline import letters, plans, rebuilding, retention, storecheck
+from pipeline.errors import ValidationFailed
+from pipeline.models import Notification
+from pipeline.schemas.execution import ExecuteRequest
+from pipeline.schemas.messages import MessageType
+from pipeline.schemas.plan import Plan, Unit
+from pipeline.schemas.reading import parse
+from pipeline.verification import verify
+from tests import builders
+from tests.execution.conftest import House
+from tests.execution.revisions import executed, read
+from tests.verification.bundles import packed
+
+DAYS: Final = (
+    *("/ruleset/asOf", "/units/0/entry/exportDate", "/units/0/invoice/date", "/units/0/invoice/saleDate"),
+    *(f"/units/0/usmcaCertificates/0/{name}" for name in ("blanketFrom", "blanketTo", "signedOn")),
+)
+#: What an older version took at each of these places.
+TAKEN: Final = {
+    "first": dict.fromkeys(DAYS, "0001-01-01") | {"/approval/approvedAt": "0001-01-01T00:00:00+14:00"},
+    "last": dict.fromkeys(DAYS, "9999-12-31")
+    | dict.fromkeys(("/approval/approvedAt", "/approval/expiresAt"), "9999-12-31T23:59:59-12:00")
+    | {"/units/0/entry/estimatedArrivalAt": "9999-12-31T23:59:59Z"},
+}
+
+
+def old_plan(end: str) -> builders.Json:
+    made = builders.plan()
+    for pointer, value in TAKEN[end].items():
+        made = builders.changed(made, pointer, value)
+    return made
+
+
+@pytest.mark.parametrize("end", TAKEN)
+def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
+    house: House, tmp_path: Path, end: str
+) -> None:
+    export_id = executed(house, old_plan(end))
+    raw = packed(house.runtime, export_id)
+    bundle = tmp_path / "bundle.zip"
+    bundle.write_bytes(raw)
+    assert [check.failure for check in verify(bundle).checks if check.failure is not None] == []
+    assert rebuilding.survey(house.runtime, export_id=export_id).intact
+    assert read(house, export_id).state == "executed"
+    for each in Path(house.runtime.settings.artifacts_url.removeprefix("file:")).rglob("*"):
+        if each.is_file():
+            each.unlink()
+    survey = storecheck.look_through(house.runtime, lambda _: None, lambda _: None, export_id=export_id, restore=True)
+    assert survey.documents == survey.restored > 0
+    assert packed(house.runtime, export_id) == raw
+
+
+def test_what_is_entered_in_the_last_year_is_never_due(house: House) -> None:
+    executed(house, old_plan("last"))
+    assert list(retention.due(house.runtime, date(9999, 12, 31))) == []
+
+
+@pytest.mark.parametrize("end", TAKEN)
+def test_what_is_said_of_it_can_be_written_as_a_letter(house: House, end: str) -> None:
+    export_id = executed(house, old_plan(end))
+    with house.runtime.db.read() as session:
+        rows = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
+    assert {MessageType.HANDOFF_READY.value} < {row.event_type for row in rows}
+    for row in rows:
+        assert letters.letter(house.runtime.settings, row, ()).text
+
+
+def test_a_registered_plan_of_an_older_version_is_read(house: House) -> None:
+    made = old_plan("last")
+    request = ExecuteRequest.model_validate({"accountId": made["accountId"], "batchId": made["batchId"]})
+    plans.register_plan(house.runtime, house.caller, plans.read_plan(Plan.model_validate(made), made))
+    kept = plans.snapshot(plans.registered(house.runtime, house.caller, request))
+    assert kept.raw == made
+    assert Unit.model_validate_json(json.dumps(made["units"][0])) == kept.plan.units[0]
+
+
+@pytest.mark.parametrize(("pointer", "value"), [place for taken in TAKEN.values() for place in taken.items()])
+def test_the_same_is_refused_by_its_name_as_it_arrives(pointer: str, value: str) -> None:
+    wrong = builders.changed(builders.plan(), pointer, value)
+    with pytest.raises(ValidationFailed) as refusal:
+        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+    assert refusal.value.field == pointer
