@@ -19,6 +19,18 @@ _UNSEEN: Final = re.compile(
 _JOINERS: Final = frozenset("\u200c\u200d")
 #: They choose a shape of the character before them: of Mongolian letters, of emoji, of ideographs as names have them.
 _SHAPES: Final = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_ZWJ: Final = "\u200d"
+#: Of an emoji, whether it is drawn as a picture or as text.
+_EMOJI_SHAPES: Final = frozenset("\ufe0e\ufe0f")
+#: Signs that are emoji, too, and stand among punctuation, letters and signs of Latin-1.
+_OLD_EMOJI: Final = frozenset("\u00a9\u00ae\u203c\u2049\u2139\u3030")
+_KEYS: Final = frozenset("0123456789#*")
+_KEYCAP: Final = "\u20e3"
+#: Below it signs are no pictures: degrees, daggers, dashes. Below _FIRST_JOINED no emoji is joined to another.
+_FIRST_PICTURE: Final = "\u2100"
+_FIRST_JOINED: Final = "\u2600"
+#: The combining class of the marks that take a letter's vowel away.
+_VIRAMA: Final = 9
 #: Letters of these have one shape, and no joiner between them has a meaning.
 _PLAIN: Final = ("LATIN ", "GREEK ", "CYRILLIC ", "COMBINING ")
 _NEVER_JOINED: Final = (*_PLAIN, "CJK ", "HANGUL ", "HIRAGANA ", "KATAKANA ", "FULLWIDTH ")
@@ -79,12 +91,39 @@ def readable(value: str) -> str:
 
 def _is_spelling(text: str, place: int) -> bool:
     """Tell whether an unseen character belongs to how its word is spelt."""
-    character, before = text[place], text[place - 1 : place]
+    character, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]
     if not before or unicodedata.category(before)[0] not in "LMNPS":
         return False
-    name = unicodedata.name(before, "")
     if character in _JOINERS:
-        return not before.isascii() and not name.startswith(_NEVER_JOINED)
+        if _UNSEEN.match(before) and not _is_spelling(text, place - 1):
+            return False
+        return _joins(character, _SHAPES.sub("", text[max(place - 2, 0) : place])[-1:], after)
     if not _SHAPES.match(character) or _UNSEEN.match(before):
         return False
-    return before.isdigit() if before.isascii() else not name.startswith(_PLAIN)
+    if before.isascii():
+        return before in _KEYS and character == "\ufe0f" and after == _KEYCAP
+    if character in _EMOJI_SHAPES:
+        return before in _OLD_EMOJI or _is_picture(before)
+    return _is_written_so(before) or (before >= _FIRST_PICTURE and unicodedata.category(before)[0] in "PS")
+
+
+def _joins(joiner: str, before: str, after: str) -> bool:
+    """Tell whether a joiner has a meaning between the two characters; `after` is empty at the end of the text."""
+    if _is_picture(before):
+        return joiner == _ZWJ and before >= _FIRST_JOINED and after != "" and _is_picture(after)
+    if not before or before.isascii() or unicodedata.name(before, "").startswith(_NEVER_JOINED):
+        return False
+    kind = unicodedata.category(before)
+    if after and unicodedata.category(after)[0] in "LM" and not _UNSEEN.match(after):
+        return (kind[0] in "LM" or kind == "Nd") and not unicodedata.name(after, "").startswith(_NEVER_JOINED)
+    # A word may end in a letter as it is within a word, or in a visible virama.
+    ends = not after or unicodedata.category(after)[0] in "PZ"
+    return ends and kind[0] in "LM" and (joiner == _ZWJ or unicodedata.combining(before) == _VIRAMA)
+
+
+def _is_written_so(letter: str) -> bool:
+    return unicodedata.category(letter)[0] in "LMN" and not unicodedata.name(letter, "").startswith(_PLAIN)
+
+
+def _is_picture(character: str) -> bool:
+    return character >= _FIRST_PICTURE and unicodedata.category(character) in ("So", "Sm", "Sk")
