@@ -56,7 +56,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     for name, check, _ in CHECKS:
         if needed := next((each for each in needs.get(name, ()) if each in failed), None):
             failed.add(name)
-            yield Check(name, ok=False, found=_cannot_tell(needed), seconds=0)
+            yield Check(name, ok=False, found=_cannot_check(needed), seconds=0)
             continue
         began = time.monotonic()
         try:
@@ -67,13 +67,13 @@ def examine(settings: Settings) -> Iterator[Check]:
             silent = _silent_part(error) or name
             remedy = remedies[silent]
             if silent != name:
-                found = f"{_cannot_tell(silent)}: {found}"
+                found = f"{_cannot_check(silent)}: {found}"
             failed.add(name)
         yield Check(name, remedy is None, found, seconds=time.monotonic() - began, remedy=remedy)
 
 
-def _cannot_tell(needed: str) -> str:
-    return f"cannot be told without the {needed}"
+def _cannot_check(needed: str) -> str:
+    return f"cannot be checked without the {needed}"
 
 
 def _silent_part(error: Exception) -> str | None:

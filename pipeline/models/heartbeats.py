@@ -12,7 +12,7 @@ from pipeline.models.columns import written_at
 class Heartbeat(SQLModel, table=True):
     """When a heartbeat last reached the processes of this name, or since when they wait for the first.
 
-    A process that ends as it is told takes the row away; others of its name write it again.
+    A process that ends by SIGTERM takes the row away; others of its name write it again.
     """
 
     __tablename__ = "heartbeats"

@@ -58,7 +58,7 @@ def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tm
     ]
     for name in ("secret key", "database", "message broker", "artifact store"):
         assert checks[name]["remedy"]
-    assert checks["clock"]["found"] == "cannot be told without the database"
+    assert checks["clock"]["found"] == "cannot be checked without the database"
     assert "canary" not in json.dumps(checks)
 
 
@@ -67,19 +67,19 @@ def test_doctor_gives_no_remedy_for_redis_or_the_store_where_another_part_is_the
 ) -> None:
     dead = {"BROKER_URL": "redis://:canary@127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
     _, checks = outcomes(commands, **dead)
-    assert checks["messages in queues"]["found"] == "cannot be told without the migrations"
+    assert checks["messages in queues"]["found"] == "cannot be checked without the migrations"
     commands.json("migrate")
     _, checks = outcomes(commands, **dead)
     assert [name for name, check in checks.items() if not check["ok"]] == ["message broker", "messages in queues"]
-    assert checks["messages in queues"]["found"] == "cannot be told without the message broker"
+    assert checks["messages in queues"]["found"] == "cannot be checked without the message broker"
     _, checks = outcomes(
         commands,
         **dead,
         DATABASE_URL="postgresql://nobody:long-and-random@127.0.0.1:9/none",
         ARTIFACTS_URL=f"file:{tmp_path / 'none yet'}",
     )
-    assert checks["messages in queues"]["found"] == "cannot be told without the migrations"
-    assert checks["artifact store"]["found"].startswith("cannot be told without the database: the database did not")
+    assert checks["messages in queues"]["found"] == "cannot be checked without the migrations"
+    assert checks["artifact store"]["found"].startswith("cannot be checked without the database: the database did not")
     assert checks["artifact store"]["remedy"] == checks["database"]["remedy"]
     assert not any("noeviction" in (check["remedy"] or "") for check in checks.values())
 

@@ -210,7 +210,7 @@ def test_an_intake_that_never_reached_the_message_broker_is_not_ready_after_a_mi
         assert intake_is_ready(runtime)
         clock.pass_seconds(1)
         assert not intake_is_ready(runtime)
-    assert not expected(runtime), "it ended as it was told"
+    assert not expected(runtime), "it was asked to end"
 
 
 def test_an_intake_that_ends_does_not_excuse_another_that_hears_nothing(
