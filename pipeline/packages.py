@@ -40,10 +40,10 @@ def is_sscc(text: str) -> bool:
 def issue_sscc(gs1_prefix: str, serial: int, extension: int = 0) -> str:
     """Return the SSCC of the company's `serial`: extension digit, company prefix, serial reference, check digit.
 
-    Raises ValueError where the prefix is not 7 to 10 digits, or has no room left for the serial.
+    Raises ValueError where the prefix is not 4 to 12 digits, or has no room left for the serial.
     """
-    if not (7 <= len(gs1_prefix) <= 10 and gs1_prefix.isascii() and gs1_prefix.isdigit()):
-        raise ValueError(f"a GS1 company prefix has 7 to 10 digits, not {gs1_prefix!r}")
+    if not (4 <= len(gs1_prefix) <= 12 and gs1_prefix.isascii() and gs1_prefix.isdigit()):
+        raise ValueError(f"a GS1 company prefix has 4 to 12 digits, not {gs1_prefix!r}")
     room = 16 - len(gs1_prefix)
     if not 0 <= serial < 10**room:
         raise ValueError(f"the GS1 company prefix {gs1_prefix} has no serial {serial}: it has {room} digits for it")
