@@ -27,6 +27,8 @@ STOP_SECONDS: Final = 1.5
 WEB_OPTIONS: Final = (
     "--http",
     "pipeline.serving:BoundedHead",
+    "--ws",
+    "none",
     "--no-access-log",
     "--no-server-header",
     "--timeout-graceful-shutdown",
@@ -108,6 +110,7 @@ class Service:
         config = uvicorn.Config(
             web.create_app(runtime, publisher),
             http=BoundedHead,
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
