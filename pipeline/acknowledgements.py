@@ -20,6 +20,7 @@ from pipeline.models import Acknowledgement, BrokerSubmission, Export, UsedSigna
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.schemas.plan import as_json
+from pipeline.schemas.readable import legible
 from pipeline.states import SUBMISSION_MOVES, SubmissionState, sources
 from pipeline.tenancy import EVERYBODY
 
@@ -97,7 +98,10 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
 
     An answer that comes late, or out of order, is kept and moves nothing. A rejection, a query and a hold are owed to the
     operators. The caller holds the export's row.
+
+    Its words are recorded as people may be shown them. Refused for a character, the answer would be lost.
     """
+    answer = _legible(answer)
     known = session.scalar(
         select(col(Acknowledgement.id)).where(
             col(Acknowledgement.submission_id) == submission_id, col(Acknowledgement.id) == answer.id
@@ -125,6 +129,17 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
         told = notifications.answered(session, row, answer)
     said = {name: value for name, value in carried.items() if value not in (None, [])} | dict(told.fact)
     return [NewEvent(_EVENTS[rung], {"submissionId": submission_id, "moved": moved} | said)]
+
+
+def _legible(answer: AcknowledgementBody) -> AcknowledgementBody:
+    fields = [
+        field.model_copy(
+            update={"pointer": legible(field.pointer).replace("\n", " "), "message": legible(field.message)}
+        )
+        for field in answer.fields
+    ]
+    message = None if answer.message is None else legible(answer.message)
+    return answer.model_copy(update={"message": message, "fields": fields})
 
 
 def answer(runtime: Runtime, submission_id: str, body: AcknowledgementBody, actor: str) -> AcknowledgementReceipt:

@@ -27,6 +27,7 @@ from pipeline.schemas.messages import (
     HandoffReady,
     MessageType,
 )
+from pipeline.schemas.readable import legible
 from pipeline.states import ExportState
 from pipeline.tenancy import EVERYBODY
 
@@ -168,7 +169,7 @@ def _body(given: Link, handoff: Handoff, form: Form) -> AcknowledgementBody:
     if form.rung not in RUNGS:
         raise ValidationFailed("Choose one of the answers.")
     # What does not go with the answer may be left over from another choice, and out of sight.
-    message = _clean(form.message)
+    message = legible(form.message).strip()
     entry_number = form.entry_number.strip() if form.rung == "accepted" else ""
     fields = _fields(handoff, form) if form.rung in ("rejected", "query") else []
     if len(message) > MAX_MESSAGE:
@@ -189,7 +190,7 @@ def _body(given: Link, handoff: Handoff, form: Form) -> AcknowledgementBody:
 def _fields(handoff: Handoff, form: Form) -> list[FieldAnswer]:
     places = handoff.places
     fields = []
-    for place, said in ((place.strip(), _clean(said)) for place, said in form.fields):
+    for place, said in ((place.strip(), legible(said).strip()) for place, said in form.fields):
         if not place and not said:
             continue
         if not place:
@@ -266,9 +267,3 @@ def _said(row: Acknowledgement) -> Said:
         entry_number=row.entry_number,
         fields=[FieldAnswer.model_validate(each) for each in row.fields],
     )
-
-
-def _clean(text: str) -> str:
-    """Return the text with one kind of line break and no other control character."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c if c == "\n" or c.isprintable() else " " for c in lines).strip()

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pipeline.commands.narration import ATTENTION, BAD, GOOD, NEUTRAL, kilobytes
 from pipeline.schemas.execution import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
+from pipeline.schemas.readable import legible
 from pipeline.states import ExportState, Outcome, StepState
 
 _OUTCOME: Final = {
@@ -161,11 +162,9 @@ def submission_text(submission: BrokerSubmissionView) -> Text:
     for answer in submission.acknowledgements:
         entry = f"entry {answer.entry_number}" if answer.entry_number else None
         said = "  ".join(each for each in (entry, answer.message or answer.reference) if each)
-        lines.append(f"  {answer.rung}  {escape(said)}")
-        lines += [
-            f"    {escape(str(field.get('pointer', '')))} {escape(str(field.get('message', '')))}"
-            for field in answer.fields
-        ]
+        lines.append(f"  {answer.rung}  {escape(legible(said))}")
+        told = (f"{field.get('pointer', '')} {field.get('message', '')}" for field in answer.fields)
+        lines += [f"    {escape(legible(each))}" for each in told]
     return Text.from_markup("\n".join(lines))
 
 
@@ -173,7 +172,7 @@ def event_line(event: EventView) -> Text:
     """Return an event: its number, its time, its type, who and the facts."""
     facts = "  ".join(f"{key}={value}" for key, value in event.data.items())
     return Text.from_markup(
-        f"[dim]{event.seq:>5}  {event.at:%H:%M:%S.%f}[/]  [bold]{event.type}[/]  [dim]{escape(event.actor)}[/]  {escape(facts)}"
+        f"[dim]{event.seq:>5}  {event.at:%H:%M:%S.%f}[/]  [bold]{event.type}[/]  [dim]{escape(event.actor)}[/]  {escape(legible(facts))}"
     )
 
 

@@ -89,6 +89,23 @@ def readable(value: str) -> str:
     return value
 
 
+def legible(text: str) -> str:
+    """Return text from outside as people may be shown it: what deceives them, and each control character, is a space.
+
+    Lines end in one way. The text gets no longer, and is not empty where it was not.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    if marks := frozenset(piled(lines)):
+        lines = "".join(" " if unicodedata.normalize("NFD", each)[0] in marks else each for each in lines)
+    return "".join(each if _is_legible(lines, place) else " " for place, each in enumerate(lines))
+
+
+def _is_legible(text: str, place: int) -> bool:
+    if _UNSEEN.match(text[place]):
+        return _is_spelling(text, place)
+    return text[place] == "\n" or text[place].isprintable()
+
+
 def _is_spelling(text: str, place: int) -> bool:
     """Tell whether an unseen character belongs to how its word is spelt."""
     character, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schemas.readable import named, piled, readable, turning, unseen
+from pipeline.schemas.readable import legible, named, piled, readable, turning, unseen
 from tests.hostile import BREAKING, DECEIVING, ODD
 
 #: Spelt with joiners, marks or shapes that the language needs.
@@ -113,3 +113,24 @@ def test_what_is_named_stands_in_the_text(text: str) -> None:
         assert set(found) <= set(text)
         assert found == sorted(set(found))
     assert piled(text) == [] or len(text) > 4
+
+
+@given(
+    text=st.text(max_size=60)
+    | st.text("a\u0645\u0915\u094d\u00b0\U0001f468\u0301\u0344\u200c\u200d\ufe0f\u202e\u200b", max_size=30)
+)
+def test_what_is_made_legible_deceives_nobody_and_is_as_long(text: str) -> None:
+    shown = legible(text)
+    assert readable(shown) == shown
+    assert all(each == "\n" or each.isprintable() or each in "\u200c\u200d" for each in shown)
+    assert len(shown) == len(text.replace("\r\n", "\n"))
+
+
+@pytest.mark.parametrize("language", SPELLINGS)
+def test_what_is_made_legible_keeps_the_spelling_of_every_language(language: str) -> None:
+    assert legible(SPELLINGS[language]).replace(" ", "") == SPELLINGS[language].replace(" ", "").replace("\u00a0", "")
+
+
+@pytest.mark.parametrize("trick", DECEIVING)
+def test_what_deceives_is_a_space(trick: str) -> None:
+    assert " " in legible(DECEIVING[trick])
