@@ -109,7 +109,7 @@ class QueueChannel:
         with producers[self._connection].acquire(block=True, timeout=patience_seconds) as producer:
             try:
                 self._declare(producer)
-            except BaseException:
+            except self._foreign:
                 _let_go(producer)
                 raise
 
@@ -155,9 +155,7 @@ class QueueChannel:
                         confirm_timeout=self._seconds,
                     )
                     yield Receipt("confirmed" if self._amqp else "published")
-            except GeneratorExit:
-                raise  # between two messages nothing is under way
-            except BaseException:
+            except self._foreign:
                 _let_go(producer)
                 raise
 
@@ -181,8 +179,8 @@ CHANNEL: Final[Opens] = QueueChannel
 
 
 def _let_go(producer: Producer) -> None:
-    # Its state is unknown: a confirm may still be under way on it, and the next message would take it for its own. Let go
-    # of it without the farewells that a message broker which hangs would never answer; the next send opens another.
+    # Its state is unknown: a confirm may still be under way on it. Let go of it without the farewells that a message
+    # broker which hangs would never answer; the next send opens another.
     connection: Any = producer.__connection__
     connection.collect(socket_timeout=0.1)
 

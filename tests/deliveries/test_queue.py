@@ -74,29 +74,6 @@ def test_messages_lie_in_their_queue_in_order_before_anybody_listens(broker_url:
     assert ids(taken) == [f"msg-{number}" for number in range(5)]
 
 
-@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
-def test_connection_is_not_used_again_after_any_error_in_the_middle_of_a_message(
-    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
-) -> None:
-    """The confirm of the message that was cut off would be taken for that of the next."""
-    empty_queues()
-    channel, let_go = channel_to("memory://"), list[object]()
-
-    def cut_off(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr("pipeline.channels.queue._let_go", let_go.append)
-    with monkeypatch.context() as patched:
-        patched.setattr("kombu.Producer.publish", cut_off)
-        with pytest.raises(error):
-            send(channel, message(0))
-    assert len(let_go) == 1
-    sending = channel.send([message(1), message(2)], TARGET)
-    assert next(iter(sending)).status == "published"
-    del sending  # the sender lost its lease after the first message
-    assert len(let_go) == 1
-
-
 def test_a_message_says_what_it_is_and_its_bytes_are_what_was_sent(broker_url: str) -> None:
     sent = message(1)
     send(channel_to(broker_url), sent)
