@@ -221,4 +221,5 @@ def test_a_rejection_names_its_fields_on_the_page_of_the_export(hooked: Desk) ->
     }
     hooked.client("operate").post(f"/api/broker-submissions/{submission}/acknowledgements", json=said)
     page = browser(hooked, "read").get(f"/console/exports/{export_id}").text
-    assert '<code>/units/0/lines/0/htsCode</code></td><td class="text">Not this one.</td>' in page
+    pointer, message = "<bdi>/units/0/lines/0/htsCode</bdi>", "<bdi>Not this one.</bdi>"
+    assert f'<code>{pointer}</code></td><td class="text">{message}</td>' in page
