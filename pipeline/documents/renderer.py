@@ -85,7 +85,8 @@ class Renderer:
     def close(self) -> None:
         """End the process; the next request starts another."""
         with self._lock:
-            self._stop()
+            if self._process is not None:
+                self._stop(self._process)
 
     def start(self) -> None:
         """Have the process run, which sets a page of no document first; raises RendererUnavailable where it does not."""
@@ -101,20 +102,20 @@ class Renderer:
             answer, late = self._answer(process, self._limits.seconds, limited)
             document = asked.head.get("template", "a document of several parts")
             if answer is None:
-                self._stop()
+                self._stop(process)
                 raise RendererCrashed(
                     f"the PDF engine {self._end_of(process, self._limits.seconds, late=late)} at {document}"
                 )
             answered = answer.head.get("number")
             if answered != number:  # its document may be another account's
-                self._stop()
+                self._stop(process)
                 raise RendererCrashed(
                     f"the PDF engine answered request {number} with number {answered} and was ended at {document}"
                 )
             self._requests += 1
             full = answer.head["resident_bytes"] > self._limits.resident_bytes or answer.head["spent"]
             if full or self._requests >= self._limits.requests:
-                self._stop()
+                self._stop(process)
         if "unavailable" in answer.head:
             raise RendererUnavailable(_unavailable(answer.head["unavailable"]))
         if "error" in answer.head:
@@ -133,8 +134,7 @@ class Renderer:
         except BaseException:
             # What was not read still comes. The next request would take it for its own answer.
             process.kill()
-            self._process, self._requests = None, 0
-            _end(process)
+            self._stop(process)
             raise
 
     @staticmethod
@@ -175,9 +175,10 @@ class Renderer:
         return f"died with code {code}"
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is None:
-            return self._process
-        self._stop()
+        if self._process is not None:
+            if self._process.poll() is None:
+                return self._process
+            self._stop(self._process)
         # It gets none of our environment: neither secrets nor settings concern it.
         try:
             process = subprocess.Popen(  # noqa: S603 - our own Python, and a module of ours
@@ -191,7 +192,7 @@ class Renderer:
         # No document is in its hands yet: what ends it now is no fault of any.
         ready, late = self._answer(process, self._limits.start_seconds, None)
         if ready is None or "unavailable" in ready.head:
-            _end(process)
+            self._stop(process)
             reason = (
                 ready.head["unavailable"]
                 if ready
@@ -201,29 +202,24 @@ class Renderer:
         self._process = process
         return process
 
-    def _stop(self) -> None:
-        process, self._process, self._requests = self._process, None, 0
-        if process is not None:
-            _end(process)
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+        self._process, self._requests = None, 0
+        if process.stdin is not None:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+        # Without its stdin it ends by itself, and says how; if not, it is made to.
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
     def forget(self) -> None:
         """Leave the process to the parent that started it: after a fork it is not ours to talk to or to end."""
         self._lock = threading.Lock()
         self._process = None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.stdin is not None:
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-    # Without its stdin it ends by itself, and says how; if not, it is made to.
-    try:
-        process.wait(1)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 def _unavailable(reason: str) -> str:
