@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from pipeline.customs.entries import entry_date
 from pipeline.customs.pga_worksheet import worksheet
@@ -20,6 +20,18 @@ GOODS = (
     ("POT-05", "Stock pot with lid, stainless steel, 5 litres, for household cooking", "7323930060", "41.50", "2.4"),
     ("SPAT-1", "Spatula, nylon, for household cooking", "3924102000", "4.25", "0.1"),
 )
+
+#: What the invoice's template is told of its part where the document is set in one.
+WHOLE: Final[Mapping[str, Any]] = {
+    "first": True,
+    "last": True,
+    "first_page": 1,
+    "total_pages": None,
+    "tall": [],
+    "summary": False,
+    "merged": False,
+    "makers": True,
+}
 
 
 def digest(text: str) -> str:

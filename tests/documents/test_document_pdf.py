@@ -24,18 +24,7 @@ from pipeline.documents.packing_list_pdf import packing_list_pdf
 from pipeline.documents.renderer import Limits, Renderer
 from pipeline.documents.typeset import cuts, typeset
 from pipeline.errors import RendererCrashed, StepFailed
-from tests.documents.invoice_samples import sample
-
-WHOLE: dict[str, Any] = {
-    "first": True,
-    "last": True,
-    "first_page": 1,
-    "total_pages": None,
-    "tall": [],
-    "summary": False,
-    "merged": False,
-    "makers": True,
-}
+from tests.documents.invoice_samples import WHOLE, sample
 
 
 @pytest.fixture

@@ -13,19 +13,8 @@ from pipeline.documents.frames import Message, write_message
 from pipeline.documents.invoice_pdf import TEMPLATE
 from pipeline.documents.renderer import Renderer
 from pipeline.errors import RendererCrashed, RendererUnavailable
-from tests.documents.invoice_samples import sample
+from tests.documents.invoice_samples import WHOLE, sample
 from tests.faults import late_engine
-
-WHOLE: dict[str, Any] = {
-    "first": True,
-    "last": True,
-    "first_page": 1,
-    "total_pages": None,
-    "tall": [],
-    "summary": False,
-    "merged": False,
-    "makers": True,
-}
 
 
 @pytest.fixture
@@ -50,6 +39,12 @@ def own() -> dict[int, bytes]:
         undisturbed.close()
 
 
+def check_in_step(renderer: Renderer, own: dict[int, bytes]) -> None:
+    """The engine was ended, and whatever is asked of the next one is answered with its own document."""
+    assert renderer.pid is None
+    assert {lines: made(renderer, lines) for lines in own} == own
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_after_a_thread_could_not_be_started_each_gets_its_own_document(
     renderer: Renderer, own: dict[int, bytes], monkeypatch: pytest.MonkeyPatch, *, begun: bool
@@ -63,8 +58,7 @@ def test_after_a_thread_could_not_be_started_each_gets_its_own_document(
         few.setattr(threading.Timer, "start", refuse)
         with pytest.raises(RendererUnavailable, match="can't start new thread"):
             made(renderer, 3)
-    assert renderer.pid is None
-    assert {lines: made(renderer, lines) for lines in own} == own
+    check_in_step(renderer, own)
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -86,8 +80,7 @@ def test_after_an_answer_was_not_read_each_gets_its_own_document(
         broken.setattr(keeper, "read_message", fail)
         with pytest.raises(error):
             made(renderer, 3)
-    assert renderer.pid is None
-    assert {lines: made(renderer, lines) for lines in own} == own
+    check_in_step(renderer, own)
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -106,8 +99,7 @@ def test_after_a_request_was_not_written_whole_each_gets_its_own_document(
         broken.setattr(keeper, "write_message", fail)
         with pytest.raises(MemoryError):
             made(renderer, 3)
-    assert renderer.pid is None
-    assert {lines: made(renderer, lines) for lines in own} == own
+    check_in_step(renderer, own)
 
 
 def test_an_answer_to_another_request_is_given_to_nobody() -> None:

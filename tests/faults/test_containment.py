@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 import pytest
@@ -14,21 +14,10 @@ from pipeline.documents.invoice_pdf import TEMPLATE
 from pipeline.documents.pdf import ADDRESS_SPACE_BYTES
 from pipeline.documents.renderer import Limits, Renderer
 from pipeline.errors import RendererCrashed
-from tests.documents.invoice_samples import sample
+from tests.documents.invoice_samples import WHOLE, sample
 from tests.faults import poisoned_engine
 from tests.faults.matrix import alone
 from tests.interpreter import interpreted
-
-WHOLE: Final[dict[str, Any]] = {
-    "first": True,
-    "last": True,
-    "first_page": 1,
-    "total_pages": None,
-    "tall": [],
-    "summary": False,
-    "merged": False,
-    "makers": True,
-}
 
 
 @pytest.fixture
