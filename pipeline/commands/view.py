@@ -163,8 +163,8 @@ def submission_text(submission: BrokerSubmissionView) -> Text:
         entry = f"entry {answer.entry_number}" if answer.entry_number else None
         said = "  ".join(each for each in (entry, answer.message or answer.reference) if each)
         lines.append(f"  {answer.rung}  {escape(legible(said))}")
-        told = (f"{field.get('pointer', '')} {field.get('message', '')}" for field in answer.fields)
-        lines += [f"    {escape(legible(each))}" for each in told]
+        fields = (f"{field.get('pointer', '')} {field.get('message', '')}" for field in answer.fields)
+        lines += [f"    {escape(legible(each))}" for each in fields]
     return Text.from_markup("\n".join(lines))
 
 

@@ -39,7 +39,7 @@ def answered(desk: Desk) -> str:
     return export_id
 
 
-def test_it_is_recorded_told_and_logged_as_people_may_be_shown_it(desk: Desk) -> None:
+def test_it_is_recorded_sent_and_logged_as_people_may_be_shown_it(desk: Desk) -> None:
     export_id = answered(desk)
     client = desk.client()
     fields = [{"pointer": SHOWN_POINTER, "message": " "}]
@@ -47,12 +47,12 @@ def test_it_is_recorded_told_and_logged_as_people_may_be_shown_it(desk: Desk) ->
     (found,) = (each for each in acknowledgements if each["id"] == "a-1")
     assert (found["message"], found["fields"]) == (SHOWN, fields)
     with desk.runtime.db.read() as session:
-        told = session.scalars(
+        recorded = session.scalars(
             select(Notification.data).where(
                 col(Notification.export_id) == export_id, col(Notification.event_type) == "exports.handoff.answered.v1"
             )
         ).all()
-    said = [json.loads(each) for each in told]
+    said = [json.loads(each) for each in recorded]
     assert [(each["message"], each["fields"]) for each in said if each["answerId"] == "a-1"] == [(SHOWN, fields)]
     events = client.get(f"/api/exports/{export_id}/events").json()["items"]
     (event,) = (each for each in events if each["data"].get("id") == "a-1")

@@ -1,4 +1,4 @@
-"""What `--wait` does with an export whose log holds an end that is no longer one."""
+"""`--wait` after a retry: the log still holds the failure before it."""
 
 from __future__ import annotations
 
