@@ -199,18 +199,23 @@ def test_intake_ends_after_the_command_in_its_hands(site: Site, case: OpenCase, 
 def test_intake_gives_back_a_command_that_the_database_does_not_take(site: Site, case: OpenCase, harm: str) -> None:
     port = postgres(site).port
     with proxy(port) as between, case() as one:
+        opened = one.marks / "open"
         one.arm(
             "intake",
-            "intake.before=sleep:1*2",
+            f"intake.before=barrier:{opened}*2",
             database_url=site.stack.database_url.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{between.port}"),
         )
+        opened.touch()
         command(one)
         site.until(lambda: len(one.states()) == 1, 300, "the first was not accepted")
+        opened.unlink()
+        command(one)
+        # It holds the command before the database goes: what it notes between two commands would wait as well.
+        site.until(lambda: one.fired() == {"intake.before": 2}, 300, "it was not taken")
         between.blackhole, between.refuse = harm == "blackhole", harm == "refuse"
         if between.refuse:
             between.reset_all()
-        command(one)
-        site.until(lambda: one.fired() == {"intake.before": 2}, 300, "it was not taken")
+        opened.touch()
         time.sleep(1)  # it is the fault itself: it waits for the database
         ended = site["intake"].ended(SIGTERM, INTAKE_SECONDS + BOUND_SECONDS * crowded())
         assert ended == (0 if harm == "refuse" else -SIGALRM)
