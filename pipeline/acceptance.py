@@ -11,7 +11,6 @@ from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from pipeline import inspection
 from pipeline.accounts import Caller
 from pipeline.chain import rows_digest
 from pipeline.customs import treatment
@@ -25,34 +24,30 @@ from pipeline.errors import (
     ValidationFailed,
 )
 from pipeline.events import EventType, NewEvent, chained
-from pipeline.execution import first_steps
 from pipeline.failpoints import failpoint
+from pipeline.findings import counted, foremost
 from pipeline.idempotency import Acceptance, Answer
 from pipeline.ids import new_id
-from pipeline.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
+from pipeline.inspection import view
+from pipeline.models.exports import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
 from pipeline.notifications import Lane
 from pipeline.plans import (
-    UNHASHED,
     Findings,
-    ReadPlan,
-    canonical,
     check_account,
     check_approval,
     check_partners,
     executed_export,
     executed_otherwise,
     findings_of,
-    hash_mismatch,
-    hash_of,
     keep,
-    read_plan,
     registered,
     snapshot,
 )
+from pipeline.read_plans import UNHASHED, ReadPlan, canonical, hash_mismatch, hash_of, read_plan
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
-from pipeline.schemas.problems import counted, foremost
 from pipeline.states import ExportState
+from pipeline.step_table import first_steps
 
 #: How often acceptance starts over when another request wrote the same key or batch first.
 RACES: Final = 5
@@ -85,7 +80,7 @@ class NewExport:
     """Everything that acceptance writes, made before its transaction."""
 
     read: ReadPlan
-    rows: inspection.ExportRows
+    rows: view.ExportRows
     body: str
     document: str
 
@@ -229,7 +224,7 @@ def prepared(
         raise PlanNotExecutable(foremost(found.all), counted(found.all))
     # Digests, canonical texts and the answer are made before the transaction: SQLite has one writer, who is waited for.
     rows = _rows(caller, read, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
-    body = inspection.assemble(rows).model_dump_json(by_alias=True)
+    body = view.assemble(rows).model_dump_json(by_alias=True)
     return NewExport(read, rows, body, canonical(read.raw))
 
 
@@ -241,7 +236,7 @@ def _rows(
     now: datetime,
     stalled_seconds: float,
     amends: Amended | None,
-) -> inspection.ExportRows:
+) -> view.ExportRows:
     """Return the rows of a new export; `plan_id` is left open until the snapshot is written."""
     plan = read.plan
     numbers = {} if amends is None else amends.package_numbers
@@ -305,7 +300,7 @@ def _rows(
     # The launch is sent at once; the sweep owes it from this moment on.
     due_at = now + timedelta(seconds=stalled_seconds)
     steps = [Step(**row) for row in first_steps(export.id, [unit.unit_no for unit in units], due_at)]
-    return inspection.ExportRows(export=export, units=units, steps=steps, events=log)
+    return view.ExportRows(export=export, units=units, steps=steps, events=log)
 
 
 def _minted(unit: ExportUnit) -> dict[str, str]:
@@ -329,7 +324,7 @@ def _on_record(found: Findings) -> dict[str, Any]:
 def same_again(runtime: Runtime, executed: Export, answer: Answer) -> Acceptance:
     """Return the export that is there, as the answer to a request that asks for just that."""
     with runtime.db.read() as session:
-        body = inspection.read(session, executed.account_id, executed.id).model_dump_json(by_alias=True)
+        body = view.read(session, executed.account_id, executed.id).model_dump_json(by_alias=True)
     if answer.key is not None:
         with runtime.db.write() as session:
             answer.remember(session, executed.id, body)

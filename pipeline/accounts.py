@@ -13,19 +13,16 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, cast
 
 import structlog
-from sqlalchemy import null, or_, update
-from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select
+from sqlalchemy import or_, update
+from sqlmodel import col, select
 
 from pipeline import tenancy
 from pipeline.db import database_now, utc_now
 from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
-from pipeline.models import Account, ApiKey, PartnerChannel
+from pipeline.models.exports import Account
+from pipeline.models.parties import ApiKey
 from pipeline.runtime import Runtime
-from pipeline.schemas.readable import readable
-from pipeline.schemas.written import printable
 from pipeline.tenancy import EVERYBODY
-from pipeline.ways import domain_of
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +41,6 @@ ROLES: Final = (EXECUTE, READ, OPERATE, ADMIN)
 _IMPLIED: Final = {EXECUTE: {READ}, OPERATE: {READ}, ADMIN: {EXECUTE, READ, OPERATE}}
 
 _PARTNER_ROLE = re.compile(r"^partner:[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
-_ACCOUNT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
-_DOMAIN = re.compile(r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$")
-_GS1_PREFIX = re.compile(r"^[0-9]{4,12}$")
 
 # Bitcoin's base 58: no character that is read as another.
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -123,75 +117,6 @@ class KnownKey:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None  # to the minute
-
-
-def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: str | None = None) -> None:
-    """Open an account; `gs1_prefix` is the GS1 company prefix that SSCCs are issued from.
-
-    Raises ValidationFailed where the id or the prefix is malformed, or the account exists.
-    """
-    if not _ACCOUNT_ID.fullmatch(account_id):
-        raise ValidationFailed(
-            "an account id has up to 64 letters, digits, _ and -, such as acc_demo", field="/accountId"
-        )
-    if gs1_prefix is not None and not _GS1_PREFIX.fullmatch(gs1_prefix):
-        raise ValidationFailed("a GS1 company prefix has 4 to 12 digits", field="/gs1Prefix")
-    _check_name(name)
-    try:
-        with runtime.db.write() as session:
-            session.add(Account(id=account_id, name=name, gs1_prefix=gs1_prefix))
-    except IntegrityError as error:
-        raise ValidationFailed(f"the account {account_id} exists already", field="/accountId") from error
-
-
-def _check_name(name: str) -> None:
-    """Raise ValidationFailed where people would read another name than systems do."""
-    try:
-        readable(printable(name))
-    except ValueError as error:
-        raise ValidationFailed(f"the name {error}", field="/name") from error
-
-
-def set_mail_domains(runtime: Runtime, account_id: str, domains: Sequence[str] | None) -> list[str] | None:
-    """Have the account send mail to mailboxes of these domains alone, None to any; return them as they are kept.
-
-    A domain does not bring along those below it. Raises NotFound, and ValidationFailed where one is none, or where a
-    partner of the account has a mailbox elsewhere.
-    """
-    kept = None if domains is None else sorted({domain.lower() for domain in domains})
-    for domain in kept or ():
-        if not _DOMAIN.fullmatch(domain):
-            raise ValidationFailed(f"{domain} is no domain; give one as in broker.example", field="/mailDomains")
-    with runtime.db.write() as session:
-        if session.scalar(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update()) is None:
-            raise NotFound(f"there is no account {account_id}", field="/accountId")
-        if kept is not None:
-            _check_nobody_elsewhere(session, account_id, kept)
-        session.execute(
-            update(Account).where(col(Account.id) == account_id).values(mail_domains=null() if kept is None else kept)
-        )
-    return kept
-
-
-def _check_nobody_elsewhere(session: Session, account_id: str, domains: Collection[str]) -> None:
-    ways = session.execute(
-        select(col(PartnerChannel.partner_id), col(PartnerChannel.way)).where(
-            col(PartnerChannel.account_id) == account_id, col(PartnerChannel.channel) == "email"
-        )
-    )
-    for partner_id, way in ways:
-        elsewhere = [mailbox for mailbox in way["addresses"] if domain_of(mailbox) not in domains]
-        if elsewhere:
-            raise ValidationFailed(
-                f"partner {partner_id} is reached at {', '.join(elsewhere)}; give it other addresses first",
-                field="/mailDomains",
-            )
-
-
-def find_account(runtime: Runtime, account_id: str) -> Account | None:
-    """Return the account, or None."""
-    with runtime.db.read() as session:
-        return session.get(Account, account_id)
 
 
 def create_key(
@@ -337,11 +262,6 @@ def key_id_of(bearer: str) -> str:
     if match is None or not hmac.compare_digest(_checksum(bearer[:-_CHECK]), match[4]):
         raise InvalidApiKey("this is not an API key of this service; keys begin with exp_live_ or exp_test_")
     return match[2]
-
-
-def accounts(session: Session) -> Sequence[Account]:
-    """Return every account, by id."""
-    return session.exec(select(Account).order_by(col(Account.id))).all()
 
 
 def _caller(row: ApiKey, moment: datetime) -> Caller:

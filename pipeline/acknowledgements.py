@@ -16,7 +16,9 @@ from pipeline.channels.webhook import check_signature, digest_of
 from pipeline.db import database_now
 from pipeline.errors import InvalidApiKey, NotFound, Purged
 from pipeline.events import EventType, NewEvent
-from pipeline.models import Acknowledgement, BrokerSubmission, Export, UsedSignature
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
+from pipeline.models.exports import Export
+from pipeline.models.parties import UsedSignature
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.schemas.plan import as_json

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline import events, inspection, withdrawals
+from pipeline import events, withdrawals
 from pipeline.acceptance import (
     Amended,
     NewExport,
@@ -25,8 +25,9 @@ from pipeline.errors import InsufficientRole, InvalidAccountScope, InvalidState,
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
 from pipeline.idempotency import Acceptance, Answer
+from pipeline.inspection import log, view
 from pipeline.interventions import Expects
-from pipeline.models import Export, ExportUnit, Package, Step
+from pipeline.models.exports import Export, ExportUnit, Package, Step
 from pipeline.moves import move
 from pipeline.notifications import Lane
 from pipeline.plans import executed_export
@@ -66,10 +67,10 @@ def amend(
             known = answer.known(session)
             if known is not None:
                 return known
-            old = inspection.find(session, caller.account_id, export_or_batch_id, test=caller.test)
+            old = log.find(session, caller.account_id, export_or_batch_id, test=caller.test)
             newest = executed_export(session, caller, old.batch_id) or old
             if expects is not None:
-                expects(inspection.read(session, caller.account_id, old.id))
+                expects(view.read(session, caller.account_id, old.id))
             amended = Amended(old, _package_numbers(session, old.id))
         _check_belongs(caller, request, old)
         wanted = wanted_plan(runtime, caller, request, sent)
@@ -132,7 +133,7 @@ def _take_place(
     if not as_before or _package_numbers(session, old.id) != amended.package_numbers:
         raise Overtaken
     if expects is not None:
-        expects(inspection.read(session, caller.account_id, old.id))
+        expects(view.read(session, caller.account_id, old.id))
     move(session, old.id, ExportState.SUPERSEDED)
     session.execute(
         update(Step)

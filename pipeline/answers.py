@@ -17,7 +17,8 @@ from sqlmodel import col
 from config.settings import Settings
 from pipeline import acknowledgements, lasting, signing, tenancy
 from pipeline.errors import NotFound, Purged, ValidationFailed
-from pipeline.models import Acknowledgement, BrokerSubmission, Export, Notification
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Notification
+from pipeline.models.exports import Export
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import (
     AcknowledgementBody,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,31 +16,27 @@ from config.settings import Settings
 from pipeline import acknowledgements, breaker, events, notifications, partners
 from pipeline.channels.channel import Receipt
 from pipeline.db import database_now, table
-from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced, Terminal, WorkerDied
+from pipeline.errors import ChannelRefused, ChannelUnavailable, Fenced, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
 from pipeline.lanes import Claim, Owed, waiting_in
-from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.models.deliveries import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, Lane
+from pipeline.partner_states import PartnerState
+from pipeline.retry_policy import Failure, retry_pause
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MessageType
-from pipeline.states import DeliveryState, PartnerState, SubmissionState
+from pipeline.states import DeliveryState, SubmissionState
 
 log = structlog.get_logger(__name__)
 
 ACTOR: Final = "delivery"
-
-#: Bounds on what an endpoint may wish for with Retry-After.
-MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 86_400.0
 
 _TOLD: Final = {
     BROKER: EventType.BROKER_NOTIFIED,
     WAREHOUSE: EventType.WAREHOUSE_NOTIFIED,
     OPERATOR: EventType.OPERATOR_NOTIFIED,
 }
-
-
-Failure = ChannelUnavailable | ChannelRefused | WorkerDied
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,7 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
         untried = claimed.owed[len(taken) :]
         if sent.failure is not None:
             failing, untried = untried[0], untried[1:]
-            pause = _pause(runtime.settings, failing, sent.failure)
+            pause = retry_pause(runtime.settings, failing, sent.failure)
             happened += _not_taken(session, runtime.settings, claimed, failing, sent.failure, pause)
             told = notifications.Told()
             if pause is None:
@@ -193,17 +188,6 @@ def _guarded(session: Session, owed: Sequence[Owed], statement: ReturningUpdate[
         found = session.execute(statement, held | parameters).all()
         if len(found) != len(ids):
             raise Fenced
-
-
-def _pause(settings: Settings, failing: Owed, failure: Failure) -> float | None:
-    """Return the seconds until the next try, or None where there is none: full jitter over the schedule's pause."""
-    schedule = settings.delivery_schedule_seconds
-    if isinstance(failure, Terminal) or failing.tries >= len(schedule):
-        return None
-    wish = failure.retry_after_seconds
-    if wish is not None:
-        return min(max(wish, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)
-    return random.uniform(0, schedule[failing.tries])  # noqa: S311 - spreads load, keeps no secret
 
 
 def _not_taken(

@@ -22,7 +22,7 @@ from pipeline.cells import MALFORMED, UNREADABLE, any_text, cell, unreadable
 from pipeline.chain import canonical, event_hash, instant
 from pipeline.db import database_now, table
 from pipeline.errors import NotFound
-from pipeline.models import Account, Event, Export
+from pipeline.models.exports import Account, Event, Export
 from pipeline.runtime import Runtime
 
 #: A head speaks of what happened so long ago that no transaction of then is still under way.

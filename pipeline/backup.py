@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.errors import ArtifactConflict, InvalidState, StoreUnavailable
-from pipeline.models import Artifact, Export
+from pipeline.models.exports import Artifact, Export
 from pipeline.runtime import Runtime
 
 DATABASE: Final = "exports.db"

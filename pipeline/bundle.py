@@ -14,8 +14,9 @@ from pipeline.artifacts import ArtifactStore
 from pipeline.documents import bundled
 from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN, Member, safe
 from pipeline.errors import InvalidState, Purged
-from pipeline.lanes import cloud_event
-from pipeline.models import Artifact, Export, ExportUnit, Notification, PlanSnapshot
+from pipeline.lane_messages import cloud_event
+from pipeline.models.deliveries import Notification
+from pipeline.models.exports import Artifact, Export, ExportUnit, PlanSnapshot
 from pipeline.notifications import BROKER
 from pipeline.schemas.messages import MessageType
 

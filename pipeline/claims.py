@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from pipeline.db import changed, database_now, table
 from pipeline.leases import KEEPER, Lease
-from pipeline.models import Export, Step
+from pipeline.models.exports import Export, Step
 from pipeline.runtime import Runtime
 from pipeline.states import UNENDED, ExportState, StepState
 from pipeline.steps import StepContext, context_of

@@ -23,7 +23,7 @@ from pipeline.channels.stages import Stage
 from pipeline.db import database_now
 from pipeline.errors import ExportsError, InsufficientRole, RateLimited, SecretUnreadable
 from pipeline.ids import new_id
-from pipeline.models import ConnectionTest
+from pipeline.models.parties import ConnectionTest
 from pipeline.recipients import SealedTarget
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested

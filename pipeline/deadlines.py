@@ -13,7 +13,8 @@ from pipeline import events, notifications
 from pipeline.db import database_now, statement_now
 from pipeline.errors import DatabaseBusy
 from pipeline.events import EventType, NewEvent
-from pipeline.models import BrokerSubmission, Export
+from pipeline.models.deliveries import BrokerSubmission
+from pipeline.models.exports import Export
 from pipeline.notifications import Lane, LateRung
 from pipeline.runtime import Runtime
 from pipeline.states import ExportState

@@ -10,10 +10,10 @@ import structlog
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline import acknowledgements, attempts, breaker, events, lanes, notifications, stopping
-from pipeline.attempts import Failure, Recorded, Sent
+from pipeline import acknowledgements, attempts, breaker, events, lane_messages, lanes, notifications, stopping
+from pipeline.attempts import Recorded, Sent
 from pipeline.bulkhead import room_of
-from pipeline.channels.channel import QUEUE, Receipt
+from pipeline.channels.channel import Receipt
 from pipeline.errors import (
     ChannelRefused,
     ChannelUnavailable,
@@ -30,8 +30,12 @@ from pipeline.failpoints import failpoint
 from pipeline.inspection import deliveries
 from pipeline.lanes import Claim
 from pipeline.leases import Lease
-from pipeline.models import BrokerSubmission, Delivery, Export, PartnerChannel
+from pipeline.models.deliveries import BrokerSubmission, Delivery
+from pipeline.models.exports import Export
+from pipeline.models.parties import PartnerChannel
 from pipeline.notifications import Lane
+from pipeline.recipients import QUEUE
+from pipeline.retry_policy import Failure
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.schemas.partners import DeliveryView
@@ -171,7 +175,7 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
     failure: Failure | None = None
     began = before = time.monotonic()
     try:
-        sending = lanes.send(runtime, claimed, still_ours)
+        sending = lane_messages.send(runtime, claimed, still_ours)
         # Asked before each message: a process that was stopped for long wakes up as the holder of nothing.
         while lease.runs() and (receipt := next(sending, None)) is not None:
             now = time.monotonic()

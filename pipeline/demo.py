@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from config.queues import CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings
-from pipeline import accounts, examples, migrations, partners
+from pipeline import account_service, accounts, examples, migrations, partners
 from pipeline.channels import inbox
 from pipeline.channels.inbox import Received
 from pipeline.client import Exports
@@ -84,8 +84,8 @@ def settings_of(home: Path, host: str, port: int) -> Settings:
 def prepare(runtime: Runtime) -> str:
     """Bring the database up to date, see to the demo's account and partners, and return a new key of the account."""
     migrations.upgrade(runtime.db)
-    if accounts.find_account(runtime, ACCOUNT) is None:
-        accounts.create_account(runtime, ACCOUNT, "Maple Goods Ltd", gs1_prefix=GS1_PREFIX)
+    if account_service.find_account(runtime, ACCOUNT) is None:
+        account_service.create_account(runtime, ACCOUNT, "Maple Goods Ltd", gs1_prefix=GS1_PREFIX)
     known = {partner.id for partner in partners.listed(runtime, ACCOUNT)}
     for partner in PARTNERS:
         if partner.id not in known:

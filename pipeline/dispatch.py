@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,18 +10,16 @@ import structlog
 from celery import chain, group
 from celery.canvas import Signature
 from celery.exceptions import OperationalError as CeleryOperationalError
-from celery.worker import WorkController, state
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from config import queues
 from config.celery import app
-from config.queues import ANSWER_SECONDS, WAKE_UPS
-from pipeline import stopping
+from config.queues import ANSWER_SECONDS
 from pipeline.claims import EXPORT_LEVEL
-from pipeline.execution import NOTIFY, SPECS, STEPS, Outcome, Wake
 from pipeline.notifications import Lane
 from pipeline.polling import Inquiry
+from pipeline.step_table import NOTIFY, SPECS, STEPS, Outcome, Wake
 
 log = structlog.get_logger(__name__)
 
@@ -46,12 +41,12 @@ UNSENT: Final = (OperationalError, CeleryOperationalError, ConnectionError, Time
 def unit_chain(export_id: str, unit_no: int, first: str = STEPS[0].name) -> Signature:
     """Return the chain of a unit's steps, from `first` on: one task a step, each told only ids."""
     names = [spec.name for spec in STEPS if spec.per_unit]
-    return chain(*(_step(name, export_id, unit_no) for name in names[names.index(first) :]))
+    return chain(*(step(name, export_id, unit_no) for name in names[names.index(first) :]))
 
 
 def handoff_chain(export_id: str) -> Signature:
     """Return the end of an export: the handoff, then everybody is told at once; no chord, the database counts."""
-    return chain(_step("hand_off", export_id, EXPORT_LEVEL), group(_step(n, export_id, EXPORT_LEVEL) for n in NOTIFY))
+    return chain(step("hand_off", export_id, EXPORT_LEVEL), group(step(n, export_id, EXPORT_LEVEL) for n in NOTIFY))
 
 
 def launch(export_id: str, units: int) -> None:
@@ -67,7 +62,7 @@ def first_wakes(export_id: str, units: int) -> list[Wake]:
 def wake(wakes: Iterable[Wake]) -> None:
     """Send a message for each thing that is owed, until one cannot be sent."""
     for owed in wakes:
-        if not _sent(_signature(owed)):
+        if not sent(_signature(owed)):
             return
 
 
@@ -83,7 +78,7 @@ def wake_inquiries(inquiries: Iterable[Inquiry]) -> None:
             signature = _waking("exports.read_answers", each.account_id, each.partner_id)
         else:
             signature = _waking("exports.ask_for_answers", each.submission_id)
-        if not _sent(signature):
+        if not sent(signature):
             return
 
 
@@ -136,10 +131,11 @@ def _signature(owed: Wake) -> Signature:
         return unit_chain(owed.export_id, owed.unit_no, owed.step)
     if owed.step == "hand_off":
         return handoff_chain(owed.export_id)
-    return _step(owed.step, owed.export_id, EXPORT_LEVEL)
+    return step(owed.step, owed.export_id, EXPORT_LEVEL)
 
 
-def _step(name: str, export_id: str, unit_no: int) -> Signature:
+def step(name: str, export_id: str, unit_no: int) -> Signature:
+    """Return the message that makes a step."""
     return _waking(f"exports.{name}", export_id, unit_no)
 
 
@@ -148,57 +144,14 @@ def _waking(task: str, *arguments: Any) -> Signature:
     return app.signature(task, args=arguments, immutable=True, options=_PATIENCE)
 
 
-def _sent(signature: Signature) -> bool:
+def sent(signature: Signature) -> bool:
+    """Send a message, and tell whether the message broker took it."""
     try:
         signature.apply_async()
     except UNSENT as error:
         log.warning("wake_up_not_sent", task=signature.get("task"), error=type(error).__name__)
         return False
     return True
-
-
-class Publisher:
-    """Sends launches from a thread of its own, so that no request waits for the message broker.
-
-    What does not fit its backlog is dropped: the sweep owes the launch of every accepted export anyway.
-    """
-
-    def __init__(self, backlog: int) -> None:
-        self._backlog: queue.Queue[Sequence[Wake] | None] = queue.Queue(backlog)
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-
-    def start(self) -> None:
-        """Begin to send."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Send what is held, for at most five seconds, and end."""
-        try:
-            self._backlog.put(None, timeout=1)
-        except queue.Full:
-            return
-        self._thread.join(timeout=5)
-
-    def launch(self, export_id: str, units: int) -> None:
-        """Have a new export launched soon."""
-        self.wake(first_wakes(export_id, units))
-
-    def wake(self, wakes: Sequence[Wake]) -> None:
-        """Have messages sent soon for what is owed."""
-        if not wakes:
-            return
-        try:
-            self._backlog.put_nowait(wakes)
-        except queue.Full:
-            log.warning("publish_backlog_full")
-
-    def _run(self) -> None:
-        while (wakes := self._backlog.get()) is not None:
-            try:
-                wake(wakes)
-            except Exception:
-                # A thread that ends here would silence every later launch.
-                log.exception("publisher_raised")
 
 
 def run_worker(role: str, options: Sequence[str] = ()) -> None:
@@ -208,60 +161,3 @@ def run_worker(role: str, options: Sequence[str] = ()) -> None:
     name = f"{role}-{os.getpid()}@%h"
     arguments = ["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_ALONE, *options]
     celery(arguments, prog_name="celery", auto_envvar_prefix="CELERY")
-
-
-class EmbeddedWorker:
-    """Workers inside this process, for the message broker inside this process: threads that may be left behind.
-
-    Each takes whatever comes: which queues are consumed is one choice for all workers of a process.
-    """
-
-    def __init__(self, senders: int) -> None:
-        """There are two more than the `senders` that destinations may keep which do not answer, for everything else."""
-        self._ready = threading.Semaphore(0)
-        self._threads = [self._thread(number) for number in range(1, senders + 3)]
-
-    def start(self, timeout_seconds: float = 60) -> None:
-        """Begin to work, and return once messages are consumed; raises TimeoutError where that takes longer."""
-        deadline = time.monotonic() + timeout_seconds
-        # The first of several that begin at once imports the tasks, and the others do not wait for it: the one that is to
-        # sweep and to take commands could begin before either is known, and would do without for as long as it lives.
-        app.loader.init_worker()
-        for thread in self._threads:
-            thread.start()
-        for _ in self._threads:
-            if not self._ready.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                raise TimeoutError("the embedded worker did not start")
-
-    def stop(self, timeout_seconds: float = 5) -> None:
-        """End after the tasks at hand; what was not begun stays owed in the database."""
-        stopping.tell()
-        state.should_stop = 0
-        # Their loops look up only when a message comes, else every two seconds: these are about no export.
-        deadline = time.monotonic() + timeout_seconds
-        while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
-            for _ in alive:
-                _sent(_step(STEPS[0].name, "", EXPORT_LEVEL))
-            alive[0].join(0.05)
-        state.should_stop = None
-        stopping.forget()
-
-    def _thread(self, number: int) -> threading.Thread:
-        first = number == 1
-
-        def run() -> None:
-            WorkController(
-                app=app,
-                hostname=f"embedded-{number}@localhost",
-                pool_cls="solo",
-                concurrency=1,
-                queues=list(WAKE_UPS),
-                without_heartbeat=True,
-                without_mingle=True,
-                without_gossip=True,
-                ready_callback=lambda _: self._ready.release(),
-                intake=first,
-                sweep=first,
-            ).start()
-
-        return threading.Thread(target=run, name=f"worker-{number}", daemon=True)

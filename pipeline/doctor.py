@@ -23,7 +23,7 @@ from pipeline.documents import fonts
 from pipeline.documents.renderer import Renderer
 from pipeline.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
 from pipeline.migrations import Standing, walls
-from pipeline.models import Artifact
+from pipeline.models.exports import Artifact
 from pipeline.runtime import open_store
 
 #: Beyond it leases and signatures are misjudged.

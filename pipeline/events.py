@@ -15,7 +15,7 @@ from sqlmodel import Session
 
 from pipeline.chain import event_hash
 from pipeline.db import Instant, database_now, table
-from pipeline.models import Event, Export
+from pipeline.models.exports import Event, Export
 
 
 class EventType(StrEnum):

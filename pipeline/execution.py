@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col
+from sqlmodel import Session
 
-from pipeline import delivery, events, handoff, notifications, packages, rendering, setbacks, stopping
+from pipeline import events, notifications, setbacks, stopping
 from pipeline.claims import (
     EXPORT_LEVEL,
     THIS_STEP,
@@ -22,57 +19,25 @@ from pipeline.claims import (
     claim_opened,
     give_back,
     held,
-    made_of,
-    of_unended,
     place,
     still_holds,
 )
-from pipeline.customs import treatment
-from pipeline.db import changed, database_now, statement_now, table
+from pipeline.db import changed, database_now, table
 from pipeline.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
 from pipeline.failpoints import failpoint
-from pipeline.lanes import due_lanes
-from pipeline.models import Export, Step
+from pipeline.models.exports import Export, Step
 from pipeline.moves import move
-from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from pipeline.states import ExportState, StepState
+from pipeline.step_table import NOTIFY, SPECS, STEPS, Outcome, StepSpec, Wake, of_export, wakes_of
 from pipeline.steps import StepContext
 from pipeline.timeouts import TIMEOUTS
 
 log = structlog.get_logger(__name__)
 
-Prepare = Callable[[Runtime, StepContext], Any]
-Write = Callable[[Session, StepContext, Any], Sequence[NewEvent]]
-
-
-@dataclass(frozen=True)
-class StepSpec:
-    """One row of the pipeline.
-
-    `prepare` does what is slow or reaches outside, in no transaction, and may run more than once; `write` puts its
-    result into the database in the one transaction that also marks the step done, and so takes effect exactly once.
-    `opens` names the steps that may begin then. The worker that finished a step carries on with the first of them
-    itself where `carries_on` says that this is cheaper than another message. What `renders` needs the process's renderer.
-    """
-
-    name: str
-    per_unit: bool
-    write: Write
-    prepare: Prepare | None = None
-    opens: tuple[str, ...] = ()
-    carries_on: bool = False
-    renders: bool = False
-
-
-NOTIFY: Final = ("notify_broker", "notify_warehouse", "notify_operator")
-
 _exports, _steps = table(Export).c, table(Step).c
-_of_export = _exports.id == bindparam("of_export")
-
-_CLOSE_UNIT: Final = update(table(Export)).where(_of_export).values(units_closed=_exports.units_closed + 1)
-_UNITS_OPEN: Final = select(_exports.units_total - _exports.units_closed).where(_of_export)
+_UNITS_OPEN: Final = select(_exports.units_total - _exports.units_closed).where(of_export)
 
 _DONE: Final = (
     update(table(Step))
@@ -95,92 +60,7 @@ _UNTOLD: Final = (
     .where(_steps.export_id == bindparam("of_export"), _steps.name.in_(NOTIFY), _steps.state != StepState.DONE.value)
 )
 
-
-def _nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
-    return ()
-
-
-def _tell(audience: str) -> Prepare:
-    def tell(runtime: Runtime, context: StepContext) -> list[Lane]:
-        return delivery.tell(runtime, context, audience)
-
-    return tell
-
-
-def _close_unit(session: Session, context: StepContext, _: Any) -> Sequence[NewEvent]:
-    session.execute(_CLOSE_UNIT, {"of_export": context.export_id})
-    return (NewEvent(EventType.CUSTOMS_PACKAGE_CLOSED, {"unitNo": context.unit_no}),)
-
-
-STEPS: Final[tuple[StepSpec, ...]] = (
-    StepSpec("record_packages", True, packages.record, opens=("attach_customs",), carries_on=True),
-    StepSpec("attach_customs", True, treatment.attach, opens=("render_documents",)),
-    StepSpec(
-        "render_documents",
-        True,
-        rendering.write,
-        prepare=rendering.prepare,
-        opens=("close_unit",),
-        carries_on=True,
-        renders=True,
-    ),
-    # The last unit to close opens the handoff; which one that is, the database counts.
-    StepSpec("close_unit", True, _close_unit, opens=("hand_off",), carries_on=True),
-    StepSpec("hand_off", False, handoff.write, prepare=handoff.prepare, opens=NOTIFY),
-    StepSpec("notify_broker", False, _nothing, prepare=_tell("customs_broker")),
-    StepSpec("notify_warehouse", False, _nothing, prepare=_tell("warehouse")),
-    # The operator hears that the export is executed once it is: the last of the three releases what is owed to them.
-    StepSpec("notify_operator", False, _nothing),
-)
-SPECS: Final = {spec.name: spec for spec in STEPS}
-
 _RENDERER: Final = threading.RLock()
-
-
-@dataclass(frozen=True)
-class Wake:
-    """Something that became owed and wants a message: a step, or the deliveries to one recipient by one channel."""
-
-    export_id: str
-    unit_no: int = EXPORT_LEVEL
-    step: str | None = None
-    partner_id: str | None = None
-    channel: str | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one call of advance() came to.
-
-    `did` are the steps made here, in order; `wakes` what they opened beyond the caller's own chain; `stopped` tells
-    that the next step is not to be tried now.
-    """
-
-    did: tuple[str, ...] = ()
-    wakes: tuple[Wake, ...] = ()
-    stopped: bool = False
-
-
-def first_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> list[dict[str, Any]]:
-    """Return the rows of every step of a new export: the first of each unit is owed from `due_at`, the rest wait."""
-    rows = []
-    per_unit = [spec for spec in STEPS if spec.per_unit]
-    for unit_no in (*unit_nos, EXPORT_LEVEL):
-        for position, spec in enumerate(STEPS):
-            if spec.per_unit == (unit_no == EXPORT_LEVEL):
-                continue
-            owed = spec is per_unit[0]
-            rows.append(
-                {
-                    "export_id": export_id,
-                    "unit_no": unit_no,
-                    "name": spec.name,
-                    "position": position,
-                    "state": (StepState.OWED if owed else StepState.WAITING).value,
-                    "due_at": due_at if owed else None,
-                }
-            )
-    return rows
 
 
 def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcome:
@@ -215,7 +95,7 @@ def _advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outco
                 _give_back(runtime, held_step)
                 return Outcome(tuple(did), (*wakes, Wake(export_id, held_step.unit_no, held_step.step)), stopped=True)
             except Exception as error:  # noqa: BLE001 - whatever a step raises is recorded against it
-                wakes += _of(setbacks.record(runtime, held_step, error))
+                wakes += wakes_of(setbacks.record(runtime, held_step, error))
                 return Outcome(tuple(did), tuple(wakes), stopped=True)
         did.append(held_step.step)
         wakes += opened
@@ -306,52 +186,4 @@ def _complete_if_last(session: Session, context: StepContext) -> list[Wake]:
 
 
 def _released(session: Session, export_id: str) -> list[Wake]:
-    return _of(notifications.release(session, export_id))
-
-
-def _of(lanes: Iterable[Lane]) -> list[Wake]:
-    return [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
-
-
-def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[Wake]:
-    """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep wakes them.
-
-    There are no more than `steps` and `lanes` of them; where that is not said, no more than `sweep_limit` of each.
-
-    A step that ended its worker as often as it may be begun is among them: whoever takes it does nothing of it, but
-    quarantines its export.
-
-    Each is put off by `stalled_seconds` as it is returned, so that any number of sweeps at once does no harm. What another
-    version of the service accepted, with other steps, is left to that version's.
-    """
-    settings = runtime.settings
-    due = (
-        select(col(Step.export_id), col(Step.unit_no), col(Step.name))
-        .where(
-            col(Step.state) == StepState.OWED.value,
-            col(Step.due_at) <= statement_now(),
-            of_unended(col(Step.export_id)),
-            made_of(col(Step.export_id), [*SPECS], len(SPECS)),
-        )
-        .order_by(col(Step.due_at))
-        .limit(settings.sweep_limit if steps is None else steps)
-    )
-    if not runtime.db.is_sqlite:
-        due = due.with_for_update(skip_locked=True)
-    with runtime.db.write() as session:
-        setbacks.space_out(session, settings)
-        rows = session.execute(
-            update(Step)
-            .where(
-                tuple_(col(Step.export_id), col(Step.unit_no), col(Step.name)).in_(due),
-                col(Step.state) == StepState.OWED.value,
-            )
-            .values(
-                due_at=database_now(settings.stalled_seconds),
-                stalled_since=func.coalesce(col(Step.stalled_since), database_now()),
-            )
-            .returning(col(Step.export_id), col(Step.unit_no), col(Step.name))
-        ).all()
-        found = due_lanes(session, settings, settings.sweep_limit if lanes is None else lanes)
-        failpoint("sweep.mid")
-    return [Wake(*row) for row in rows] + _of(found)
+    return wakes_of(notifications.release(session, export_id))

@@ -20,7 +20,8 @@ from pipeline.events import EventType, NewEvent
 from pipeline.invoices.recorded import recorded_invoice
 from pipeline.keeping import Row
 from pipeline.letters import handoff_subject
-from pipeline.models import Artifact, BrokerSubmission, Export, ExportUnit, LineTreatment, Notification, Package
+from pipeline.models.deliveries import BrokerSubmission, Notification
+from pipeline.models.exports import Artifact, Export, ExportUnit, LineTreatment, Package
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
 from pipeline.recipients import Recipient
 from pipeline.runtime import Runtime

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from pipeline.db import changed, database_now, statement_now, table
-from pipeline.models import Heartbeat
+from pipeline.models.heartbeats import Heartbeat
 from pipeline.runtime import Runtime
 
 #: The processes that take commands and answers from queues.

@@ -9,7 +9,7 @@ from sqlmodel import Session, col
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
 from pipeline.ids import new_id
-from pipeline.models import Account, Export, LegalHold, PlanSnapshot
+from pipeline.models.exports import Account, Export, LegalHold, PlanSnapshot
 from pipeline.runtime import Runtime
 
 

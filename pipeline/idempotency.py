@@ -11,7 +11,7 @@ from sqlmodel import Session
 from pipeline.accounts import Caller
 from pipeline.db import table
 from pipeline.errors import IdempotencyKeyReused
-from pipeline.models import IdempotencyRecord
+from pipeline.models.exports import IdempotencyRecord
 from pipeline.notifications import Lane
 
 _answers = table(IdempotencyRecord).c

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline import events, inspection, withdrawals
+from pipeline import events, withdrawals
 from pipeline.claims import EXPORT_LEVEL, at
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound, Purged
 from pipeline.events import EventType, NewEvent
-from pipeline.execution import Wake
-from pipeline.models import Export, Package, Step
+from pipeline.inspection import view
+from pipeline.models.exports import Export, Package, Step
 from pipeline.moves import move
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExportView
 from pipeline.states import STEP_MOVES, ExportState, StepState, sources
+from pipeline.step_table import Wake
 
 #: Raises PreconditionFailed where the export is not as the caller saw it last.
 Expects = Callable[[ExportView], None]
@@ -100,4 +101,4 @@ def _locked(session: Session, account_id: str, export_id: str, expects: Expects 
 
 def _expect(session: Session, export: Export, expects: Expects | None) -> None:
     if expects is not None:
-        expects(inspection.read(session, export.account_id, export.id))
+        expects(view.read(session, export.account_id, export.id))

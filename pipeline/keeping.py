@@ -7,18 +7,20 @@ and is about to record. Both lock a row of the hash first: whoever comes second 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import bindparam, func, insert, or_, select, update
 from sqlmodel import Session, col
+from sqlmodel import select as sqlmodel_select
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.db import database_now, table
 from pipeline.documents.document import Document
-from pipeline.errors import StoreUnavailable
+from pipeline.errors import NotFound, StoreUnavailable
 from pipeline.events import EventType, NewEvent
 from pipeline.ids import new_id
-from pipeline.models import Artifact, Export
+from pipeline.models.exports import Artifact, Export
 from pipeline.runtime import Runtime
 from pipeline.steps import StepContext
 
@@ -142,3 +144,25 @@ def _is_kept(session: Session, sha256: str) -> bool:
         .limit(1)
     )
     return session.scalar(of_an_export) is not None
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A document, and the customs broker that it is made for."""
+
+    artifact: Artifact
+    broker_id: str
+
+
+def find_artifact(session: Session, account_id: str, artifact_id: str) -> Handed:
+    """Return the document's row; raises NotFound, also for what belongs to another account."""
+    found = session.execute(
+        sqlmodel_select(Artifact, Export.broker_id, col(Export.purged_at))
+        .join(Export, col(Export.id) == col(Artifact.export_id))
+        .where(col(Artifact.id) == artifact_id, col(Artifact.account_id) == account_id)
+    ).first()
+    if found is None:
+        raise NotFound(f"there is no artifact {artifact_id} in this account")
+    if found[2] is not None:
+        raise NotFound(f"artifact {artifact_id} was purged when its retention ended; its SHA-256 was {found[0].sha256}")
+    return Handed(found[0], found[1])

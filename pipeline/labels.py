@@ -10,9 +10,9 @@ from typing import Final
 from sqlalchemy import exists, select, text
 from sqlmodel import Session, col
 
-from pipeline.models import Export, ExportUnit, Package
+from pipeline.findings import Finding
+from pipeline.models.exports import Export, ExportUnit, Package
 from pipeline.schemas.plan import Plan, Unit
-from pipeline.schemas.problems import Finding
 from pipeline.steps import StepContext, plan_unit
 
 #: How many labels one query asks after: databases bound the parameters of a statement.
@@ -156,3 +156,28 @@ def _held(unit: Unit) -> dict[str, _Held]:
         )
         for package in unit.packages
     }
+
+
+def sscc_check_digit(body: str) -> str:
+    """Return the check digit of the first 17 digits of an SSCC: modulo 10, weights 3 and 1 from the right."""
+    weighed = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(body)))
+    return str(-weighed % 10)
+
+
+def is_sscc(text: str) -> bool:
+    """Tell whether `text` is 18 digits of which the last is the check digit of the others."""
+    return len(text) == 18 and text.isascii() and text.isdigit() and text[17] == sscc_check_digit(text[:17])
+
+
+def issue_sscc(gs1_prefix: str, serial: int, extension: int = 0) -> str:
+    """Return the SSCC of the company's `serial`: extension digit, company prefix, serial reference, check digit.
+
+    Raises ValueError where the prefix is not 4 to 12 digits, or has no room left for the serial.
+    """
+    if not (4 <= len(gs1_prefix) <= 12 and gs1_prefix.isascii() and gs1_prefix.isdigit()):
+        raise ValueError(f"a GS1 company prefix has 4 to 12 digits, not {gs1_prefix!r}")
+    room = 16 - len(gs1_prefix)
+    if not 0 <= serial < 10**room:
+        raise ValueError(f"the GS1 company prefix {gs1_prefix} has no serial {serial}: it has {room} digits for it")
+    body = f"{extension:d}{gs1_prefix}{serial:0{room}d}"
+    return body + sscc_check_digit(body)

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import partial
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final
 
 import structlog
-from cloudevents.core.formats.json import JSONFormat
-from cloudevents.core.v1.event import CloudEvent
 from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, true, tuple_, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, breaker, letters, links, recipients
-from pipeline.channels import open_channels
-from pipeline.channels.channel import Attachment, Channel, OutgoingMessage, Receipt
-from pipeline.db import changed, database_now, statement_now, utc_now
-from pipeline.errors import ChannelUnavailable, SecretUnreadable, WorkerDied
+from pipeline import acknowledgements, breaker, recipients
+from pipeline.db import changed, database_now, statement_now
+from pipeline.errors import InvalidState
 from pipeline.leases import KEEPER, Lease
-from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner, PartnerChannel
+from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Export
+from pipeline.models.parties import Partner, PartnerChannel
 from pipeline.notifications import BROKER, Lane
+from pipeline.partner_states import PartnerState
+from pipeline.partners import locked, move, view
 from pipeline.recipients import SealedTarget
 from pipeline.runtime import Runtime
-from pipeline.schemas.messages import HandoffReady, MessageType
-from pipeline.states import DeliveryState, PartnerState, SubmissionState
+from pipeline.schemas.messages import MessageType
+from pipeline.schemas.partners import PartnerView
+from pipeline.states import DeliveryState, SubmissionState
 
 log = structlog.get_logger(__name__)
 
@@ -39,9 +37,6 @@ _PENDING: Final = DeliveryState.PENDING.value
 
 #: What is said of a message whose sender came to an end, until something else came of it.
 CUT_OFF: Final = "its sender came to an end before it could say what came of it"
-
-#: How a try ended at which no partner was asked anything, as it does where a secret is unreadable.
-NOT_MADE: Final = "MessageNotMade"
 
 
 @dataclass(frozen=True)
@@ -259,107 +254,6 @@ def _owed(row: Delivery, said: Notification) -> Owed:
     )
 
 
-def send(runtime: Runtime, claimed: Claim, still_ours: Callable[[], None]) -> Iterator[Receipt]:
-    """Make the claimed messages and send them in order; yield and raise as Channel.send does.
-
-    Raises ChannelUnavailable as well where the target does not open, and, once what comes before it was taken, where a
-    message cannot be made; WorkerDied where the first has ended its sender as often as it may.
-    """
-    _check_bearable(runtime.settings, claimed.owed[0])
-    channel = open_channels(runtime.settings)[claimed.lane.channel]
-    try:
-        target = replace(claimed.target.opened(runtime.settings), still_ours=still_ours)
-    except SecretUnreadable as error:
-        raise ChannelUnavailable(str(error), status=SecretUnreadable.__name__) from error
-    messages: list[OutgoingMessage] = []
-    unmade: ChannelUnavailable | None = None
-    for owed in claimed.owed:
-        try:
-            messages.append(_message(runtime, claimed, owed.said, channel))
-        except Exception as error:
-            log.exception("message_not_made", notification_id=owed.notification_id)
-            unmade = ChannelUnavailable(f"{type(error).__name__} as the message was made", status=NOT_MADE)
-            break
-    if messages:
-        yield from channel.send(messages, target)
-    if unmade is not None:
-        raise unmade
-
-
-def _check_bearable(settings: Settings, owed: Owed) -> None:
-    # One more than the schedule has: at the first end it was perhaps not this message that was being sent.
-    most = len(settings.delivery_schedule_seconds) + 2
-    if owed.tries >= most:
-        raise WorkerDied(
-            f"{CUT_OFF}, at the last of {owed.tries} tries: it was killed, crashed, ran out of memory, or could not write"
-            " what came of it; the logs of then say more",
-            owed.tries,
-        )
-
-
-def _message(runtime: Runtime, claimed: Claim, said: Notification, channel: Channel) -> OutgoingMessage:
-    target, now = claimed.target, utc_now()
-    attachments = _attachments(runtime, said, claimed.lane.partner_id, now) if channel.carries_documents else []
-    return OutgoingMessage(
-        id=said.id,
-        type=said.event_type,
-        routing_key=recipients.routing_key(
-            claimed.account_id,
-            claimed.audience,
-            target.routing_name or target.partner_id,
-            said.event_type.removeprefix("exports."),
-        ),
-        body=cloud_event(runtime.settings, said, claimed.trace_parent, holder=target.partner_id),
-        export_id=said.export_id,
-        attachments=attachments,
-        letter=letters.letter(runtime.settings, said, attachments, sent_at=now) if channel.read_by_people else None,
-    )
-
-
-def _attachments(runtime: Runtime, said: Notification, partner_id: str, now: datetime) -> list[Attachment]:
-    """Return the documents that the message links to; a handoff links to those that its recipient wants."""
-    settings, holder = runtime.settings, links.of_partner(partner_id)
-    until = links.mailed(settings, said, now)
-    if said.event_type != MessageType.HANDOFF_READY:
-        return []
-    ready = HandoffReady.model_validate_json(said.data)
-    return [
-        Attachment(
-            name=f"{unit.package_number}/{link.filename}",
-            media_type=link.media_type,
-            size=link.size,
-            sha256=link.sha256,
-            download_url=links.address(settings, said.account_id, link.id, holder, until),
-            read=partial(runtime.store.get, link.sha256),
-        )
-        for unit in ready.units
-        for link in unit.artifacts
-    ]
-
-
-def cloud_event(settings: Settings, row: Notification, trace_parent: str | None, *, holder: str | None = None) -> bytes:
-    """Return the notification as a CloudEvent 1.0 in structured JSON: the same bytes at every call.
-
-    With `holder`, the partner that it goes to, it carries links to its documents that work without a key.
-    """
-    data: dict[str, Any] = json.loads(row.data)
-    if holder is not None and row.event_type == MessageType.HANDOFF_READY:
-        data = links.signed(settings, row, holder, data)
-    attributes: dict[str, Any] = {
-        "id": row.id,
-        "source": f"/accounts/{row.account_id}",
-        "type": row.event_type,
-        "specversion": "1.0",
-        "subject": row.export_id,
-        "time": row.created_at,
-        "datacontenttype": "application/json",
-        "dataschema": f"{settings.public_url.rstrip('/')}/api/schemas/{row.event_type}.json",
-    }
-    if trace_parent is not None:
-        attributes["traceparent"] = trace_parent
-    return JSONFormat().write(CloudEvent(attributes, data))
-
-
 def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[Lease]:
     """Renew the lease while the block sends, so that a slow endpoint is not taken for a dead worker."""
     lease = runtime.settings.lease_seconds
@@ -378,3 +272,22 @@ def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[Lease]:
             return changed(renewed) == 1
 
     return KEEPER.kept(lease, renew, since=claimed.since, delivery_id=first.id)
+
+
+def resume(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
+    """Send the partner what it is owed, from now on. Raises NotFound, InvalidState where it is not paused."""
+    with runtime.db.write() as session:
+        locked(session, account_id, partner_id, test_only=test_only)
+        if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.PAUSED):
+            raise InvalidState(f"{partner_id} is not paused")
+        session.execute(
+            update(Delivery)
+            .where(
+                col(Delivery.account_id) == account_id,
+                col(Delivery.partner_id) == partner_id,
+                col(Delivery.state) == DeliveryState.PENDING.value,
+            )
+            .values(due_at=database_now())
+        )
+        session.expire_all()
+        return view(session, account_id, partner_id)

@@ -13,7 +13,7 @@ from pipeline import answers, links
 from pipeline.channels.channel import Attachment, Letter
 from pipeline.channels.email import data_name, enclosed
 from pipeline.documents.render import render
-from pipeline.models import Notification
+from pipeline.models.deliveries import Notification
 from pipeline.money import plain
 from pipeline.notifications import OPERATOR
 from pipeline.papers import Papers, named

@@ -15,11 +15,13 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import accounts, inspection, lasting, signing, tenancy
+from pipeline import accounts, keeping, lasting, signing, tenancy
 from pipeline.accounts import READ, Caller
 from pipeline.acknowledgements import Submission
 from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound
-from pipeline.models import Artifact, Notification
+from pipeline.inspection import log
+from pipeline.models.deliveries import Notification
+from pipeline.models.exports import Artifact
 from pipeline.runtime import Runtime
 from pipeline.schemas.links import DocumentLink
 from pipeline.schemas.messages import ArtifactLink, HandoffReady, MessageType
@@ -86,7 +88,7 @@ def document(runtime: Runtime, claim: Claim) -> Artifact:
     try:
         with tenancy.acting_for(claim.account_id):
             with runtime.db.read() as session:
-                handed = inspection.find_artifact(session, claim.account_id, claim.artifact_id)
+                handed = keeping.find_artifact(session, claim.account_id, claim.artifact_id)
             kind, _, holder = claim.holder.partition(":")
             if kind == "partner":
                 caller = Caller(claim.account_id, "", "live", frozenset({claim.holder}))
@@ -129,7 +131,7 @@ def of_handoff(
             col(Notification.event_type) == MessageType.HANDOFF_READY.value,
         )
     ).first()
-    export = inspection.find(session, submission.account_id, submission.export_id)
+    export = log.find(session, submission.account_id, submission.export_id)
     if said is None or export.purged_at is not None:
         raise NotFound(f"the documents of broker submission {submission.id} were purged when their retention ended")
     ready = HandoffReady.model_validate_json(said)

@@ -9,7 +9,7 @@ from sqlmodel import Session, col
 
 from pipeline.db import changed, database_now
 from pipeline.errors import InvalidState
-from pipeline.models import Export
+from pipeline.models.exports import Export
 from pipeline.states import EXPORT_MOVES, ExportState, sources
 
 

@@ -17,7 +17,8 @@ from pipeline import recipients
 from pipeline.chain import rows_digest
 from pipeline.db import database_now
 from pipeline.ids import new_id
-from pipeline.models import BrokerSubmission, Delivery, Export, Notification
+from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Export
 from pipeline.recipients import Recipient
 from pipeline.schemas.messages import (
     AboutExport,

@@ -10,8 +10,9 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from pipeline.errors import NotFound, ValidationFailed
-from pipeline.models import Account
-from pipeline.packages import issue_sscc, package_number
+from pipeline.labels import issue_sscc
+from pipeline.models.exports import Account
+from pipeline.packages import package_number
 from pipeline.runtime import Runtime
 
 log = structlog.get_logger(__name__)

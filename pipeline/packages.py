@@ -13,42 +13,18 @@ from sqlmodel import Session, col
 from pipeline import labels
 from pipeline.errors import StepFailed
 from pipeline.events import EventType, NewEvent
-from pipeline.models import Account, Export, ExportUnit
-from pipeline.models import Package as PackageRow
+from pipeline.findings import Finding
+from pipeline.labels import is_sscc, issue_sscc, sscc_check_digit
+from pipeline.models.exports import Account, Export, ExportUnit
+from pipeline.models.exports import Package as PackageRow
 from pipeline.money import plain, total
 from pipeline.schemas.plan import Package, Plan, Unit
-from pipeline.schemas.problems import Finding
 from pipeline.steps import StepContext, plan_unit, unit_row
 
 _GS1 = "GS1 General Specifications, SSCC"
 #: So many packages are named in one finding; a line may lie in thousands.
 _NAMED: Final = 4
 _PACKING = "19 CFR 141.86(e): a packing list states what each package holds"
-
-
-def sscc_check_digit(body: str) -> str:
-    """Return the check digit of the first 17 digits of an SSCC: modulo 10, weights 3 and 1 from the right."""
-    weighed = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(body)))
-    return str(-weighed % 10)
-
-
-def is_sscc(text: str) -> bool:
-    """Tell whether `text` is 18 digits of which the last is the check digit of the others."""
-    return len(text) == 18 and text.isascii() and text.isdigit() and text[17] == sscc_check_digit(text[:17])
-
-
-def issue_sscc(gs1_prefix: str, serial: int, extension: int = 0) -> str:
-    """Return the SSCC of the company's `serial`: extension digit, company prefix, serial reference, check digit.
-
-    Raises ValueError where the prefix is not 4 to 12 digits, or has no room left for the serial.
-    """
-    if not (4 <= len(gs1_prefix) <= 12 and gs1_prefix.isascii() and gs1_prefix.isdigit()):
-        raise ValueError(f"a GS1 company prefix has 4 to 12 digits, not {gs1_prefix!r}")
-    room = 16 - len(gs1_prefix)
-    if not 0 <= serial < 10**room:
-        raise ValueError(f"the GS1 company prefix {gs1_prefix} has no serial {serial}: it has {room} digits for it")
-    body = f"{extension:d}{gs1_prefix}{serial:0{room}d}"
-    return body + sscc_check_digit(body)
 
 
 def package_number(serial: int) -> str:

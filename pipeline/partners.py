@@ -14,7 +14,8 @@ from pipeline.db import changed, database_now
 from pipeline.documents import profile as profiles
 from pipeline.documents.kinds import ARTIFACT_TYPES
 from pipeline.errors import InsufficientRole, InvalidState, NotFound, ValidationFailed
-from pipeline.models import ConnectionTest, Delivery, Partner, PartnerChannel
+from pipeline.models.parties import ConnectionTest, Partner, PartnerChannel
+from pipeline.partner_states import PARTNER_MOVES, PartnerState
 from pipeline.recipients import SANDBOX, default_way, routing_key
 from pipeline.runtime import Runtime
 from pipeline.schemas.partners import (
@@ -30,7 +31,7 @@ from pipeline.schemas.plan import as_json
 from pipeline.schemas.problems import Issue
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.schemas.reading import failed
-from pipeline.states import PARTNER_MOVES, DeliveryState, PartnerState, sources
+from pipeline.states import sources
 
 #: What of a change has another name in the table, and what may be taken away by saying null.
 _COLUMNS = {"artifactTypes": "artifact_types"}
@@ -145,7 +146,7 @@ def change(
     it is not marked test, or would not be any more.
     """
     with runtime.db.write() as session:
-        row = _locked(session, account_id, partner_id, test_only=test_only)
+        row = locked(session, account_id, partner_id, test_only=test_only)
         if test_only and changes.test is False:
             raise InsufficientRole("a test key must not take the mark test away; use a live key", field="/test")
         path = changes.path or row.path
@@ -178,7 +179,7 @@ def activate(runtime: Runtime, account_id: str, partner_id: str, *, test_only: b
     marked test; so do `pause` and `resume`.
     """
     with runtime.db.write() as session:
-        row = _locked(session, account_id, partner_id, test_only=test_only)
+        row = locked(session, account_id, partner_id, test_only=test_only)
         if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.VERIFIED):
             raise InvalidState(
                 f"{partner_id} is {row.state}; {to_be_live(account_id, partner_id, PartnerState(row.state))}"
@@ -193,28 +194,9 @@ def pause(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool
     Raises NotFound, and InvalidState where it was never live.
     """
     with runtime.db.write() as session:
-        row = _locked(session, account_id, partner_id, test_only=test_only)
+        row = locked(session, account_id, partner_id, test_only=test_only)
         if not move(session, account_id, partner_id, PartnerState.PAUSED) and row.state != PartnerState.PAUSED.value:
             raise InvalidState(f"{partner_id} is {row.state} and not live, so there is nothing to pause")
-        session.expire_all()
-        return view(session, account_id, partner_id)
-
-
-def resume(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
-    """Send the partner what it is owed, from now on. Raises NotFound, InvalidState where it is not paused."""
-    with runtime.db.write() as session:
-        _locked(session, account_id, partner_id, test_only=test_only)
-        if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.PAUSED):
-            raise InvalidState(f"{partner_id} is not paused")
-        session.execute(
-            update(Delivery)
-            .where(
-                col(Delivery.account_id) == account_id,
-                col(Delivery.partner_id) == partner_id,
-                col(Delivery.state) == DeliveryState.PENDING.value,
-            )
-            .values(due_at=database_now())
-        )
         session.expire_all()
         return view(session, account_id, partner_id)
 
@@ -246,7 +228,7 @@ def rotate_secret(
     """
     secret = signing.new_secret()
     with runtime.db.write() as session:
-        _locked(session, account_id, partner_id, test_only=test_only)
+        locked(session, account_id, partner_id, test_only=test_only)
         ends_at = signing.retire(session, account_id, partner_id, overlap_hours * 3600)
         signing.keep(session, runtime.settings, account_id, partner_id, secret)
     return RotatedSecret(partner_id=partner_id, secret=secret, previous_ends_at=ends_at)
@@ -257,7 +239,7 @@ def tested(session: Session, account_id: str, partner_id: str, test_id: str) -> 
 
     What is live or paused stays so. A test that another has overtaken, or a change of the ways, moves nothing.
     """
-    row = _locked(session, account_id, partner_id)
+    row = locked(session, account_id, partner_id)
     made = _test_view(session.get_one(ConnectionTest, test_id), row)
     if not made.outdated and _tests(session, account_id, [row])[partner_id].id == test_id:
         move(session, account_id, partner_id, PartnerState.VERIFIED if made.passed else PartnerState.TESTING)
@@ -285,7 +267,8 @@ def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: B
     profiles.check(profile, "/profile")
 
 
-def _locked(session: Session, account_id: str, partner_id: str, *, test_only: bool = False) -> Partner:
+def locked(session: Session, account_id: str, partner_id: str, *, test_only: bool = False) -> Partner:
+    """Return the partner, locked; raises NotFound, and InsufficientRole where `test_only` and it is a live one."""
     row = session.get(Partner, (account_id, partner_id), with_for_update=True)
     if row is None:
         raise NotFound(f"there is no partner {partner_id} in this account")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
-import rfc8785
 from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
 from pipeline import packages, waivers
 from pipeline.accounts import Caller
 from pipeline.customs import checks
-from pipeline.customs.entries import entry_date
+from pipeline.customs.facts import entry_date
 from pipeline.db import table
 from pipeline.errors import (
     AlreadyExecuted,
@@ -26,68 +23,22 @@ from pipeline.errors import (
     NotFound,
     PartnerNotLive,
     PlanExpired,
-    PlanHashMismatch,
     PlanNotApproved,
     Refused,
     UnknownPartner,
 )
+from pipeline.findings import Finding, counted, foremost
 from pipeline.ids import new_id
 from pipeline.keeping import PURGED
-from pipeline.models import Export, Partner, PlanSnapshot, Waiver
+from pipeline.models.exports import Export, PlanSnapshot
+from pipeline.models.parties import Partner
+from pipeline.models.waivers import Waiver
+from pipeline.partner_states import PartnerState
 from pipeline.partners import to_be_live
+from pipeline.read_plans import ReadPlan, RegisteredPlan, canonical, read_plan
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest, PreflightReport
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import Finding, counted, foremost
-from pipeline.states import PartnerState
-
-#: What the plan hash leaves out: the approval is given to a hash, and the hash cannot contain itself.
-UNHASHED: Final = ("approval", "planHash")
-
-_BEYOND_THE_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
-
-
-@dataclass(frozen=True)
-class ReadPlan:
-    """A plan that fits the schema, with its hash, and as it was sent."""
-
-    plan: Plan
-    plan_hash: str
-    raw: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class RegisteredPlan:
-    """A plan that is kept for a later execution."""
-
-    plan_id: str
-    batch_id: str
-    plan_hash: str
-    created: bool
-
-
-def read_plan(plan: Plan, raw: Mapping[str, Any]) -> ReadPlan:
-    """Return `plan` with its hash, which is taken over the JSON as it was sent: `raw` is what `plan` was read from.
-
-    Raises PlanHashMismatch where its `planHash` is another's.
-    """
-    plan_hash = hash_of({key: value for key, value in raw.items() if key not in UNHASHED})
-    if plan.plan_hash is not None and plan.plan_hash != plan_hash:
-        raise hash_mismatch("/plan/planHash", plan.plan_hash, plan_hash)
-    return ReadPlan(plan, plan_hash, raw)
-
-
-def hash_of(value: Mapping[str, Any]) -> str:
-    """Return `sha256:` and the hash of the value's RFC 8785 canonical JSON."""
-    return "sha256:" + hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def canonical(value: Mapping[str, Any]) -> str:
-    """Return the RFC 8785 form of JSON that holds no numbers, as no plan does."""
-    # What RFC 8785 asks for beyond sorted keys concerns numbers, and keys that UTF-16 sorts otherwise. Without either
-    # the encoder in C writes the same text in a twentieth of the time.
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return rfc8785.dumps(dict(value)).decode() if _BEYOND_THE_BASIC_PLANE.search(text) else text
 
 
 @dataclass(frozen=True)
@@ -354,12 +305,3 @@ def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
                 f"the {noun} {partner_id} is live and a test key must not reach it; name one that is marked test",
                 field=field,
             )
-
-
-def hash_mismatch(field: str, given: str, actual: str) -> PlanHashMismatch:
-    """Return the refusal of a plan whose hash is not the one that was said."""
-    return PlanHashMismatch(
-        f"planHash says {given}, the plan's own is {actual}; send the plan that was approved, unchanged",
-        field=field,
-        details={"given": given, "actual": actual},
-    )

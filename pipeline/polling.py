@@ -15,7 +15,6 @@ from pipeline import acknowledgements, breaker, recipients
 from pipeline.bulkhead import Bulkhead, Room, room_of
 from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answers
 from pipeline.channels.borderbuddy import BorderBuddyChannel
-from pipeline.channels.channel import BORDERBUDDY, Target
 from pipeline.db import database_now, statement_now
 from pipeline.errors import (
     ChannelRefused,
@@ -26,11 +25,15 @@ from pipeline.errors import (
     Refused,
     SecretUnreadable,
 )
-from pipeline.models import BrokerSubmission, Export, Partner, PartnerChannel
+from pipeline.models.deliveries import BrokerSubmission
+from pipeline.models.exports import Export
+from pipeline.models.parties import Partner, PartnerChannel
+from pipeline.partner_states import PartnerState
+from pipeline.recipients import BORDERBUDDY, Target
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import SentAcknowledgement
 from pipeline.schemas.reading import parse
-from pipeline.states import UNANSWERED, PartnerState, SubmissionState
+from pipeline.states import UNANSWERED, SubmissionState
 
 log = structlog.get_logger(__name__)
 

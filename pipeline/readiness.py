@@ -16,7 +16,8 @@ from pipeline.db import database_now, statement_now
 from pipeline.errors import DatabaseBusy, MessageBrokerDown
 from pipeline.lanes import claimable, lane_is_free
 from pipeline.migrations import Standing
-from pipeline.models import Attempt, Delivery, Step
+from pipeline.models.deliveries import Attempt, Delivery
+from pipeline.models.exports import Step
 from pipeline.runtime import Runtime
 from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 from pipeline.states import StepState

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -12,11 +12,37 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import signing
-from pipeline.channels.channel import BORDERBUDDY, QUEUE, Target
-from pipeline.models import Partner, PartnerChannel
+from pipeline.models.parties import Partner, PartnerChannel
+from pipeline.partner_states import PartnerState
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
 from pipeline.schemas.profiles import BrokerProfile
-from pipeline.states import PartnerState
+
+QUEUE: Final = "queue"
+BORDERBUDDY: Final = "borderbuddy"
+
+
+def nobody_else() -> None:
+    """Find nothing in the way of a message: nobody else can have taken it."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom the messages go to; `test` keeps them away from live endpoints.
+
+    `secrets` sign what goes out, the newest first; `way` is how the partner is reached, without its `credential`.
+    `routing_name` is what routing keys call it where that is not its id. A channel calls `still_ours` just before a message
+    leaves, once it is connected and all is ready; it raises Fenced where another worker may have the message by now.
+    """
+
+    account_id: str
+    partner_id: str
+    test: bool
+    way: Way | None = None
+    secrets: Sequence[str] = field(default=(), repr=False)
+    credential: str | None = field(default=None, repr=False)
+    routing_name: str | None = None
+    still_ours: Callable[[], None] = field(default=nobody_else, repr=False, compare=False)
+
 
 #: The first word of a routing key, by who is told.
 _FIRST_WORD: Final = {"customs_broker": "broker", "warehouse": "warehouse", "operator": "operator"}

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from pipeline import keeping, stopping
 from pipeline.artifacts import ArtifactStore
-from pipeline.customs.entries import entry_date
+from pipeline.customs.facts import entry_date
 from pipeline.customs.pga_worksheet import worksheet
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents

@@ -13,7 +13,9 @@ from pipeline import acknowledgements, events, notifications
 from pipeline.db import database_now
 from pipeline.errors import NotFound
 from pipeline.events import EventType, NewEvent
-from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Partner
+from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Export
+from pipeline.models.parties import Partner
 from pipeline.notifications import BROKER, Lane
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED

@@ -17,19 +17,15 @@ from pipeline import events, holds, keeping, notifications
 from pipeline.cells import MALFORMED, any_text, readable
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.events import EventType, NewEvent
-from pipeline.models import (
-    Acknowledgement,
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification, SandboxHandoff
+from pipeline.models.exports import (
     Artifact,
-    BrokerSubmission,
-    Delivery,
     Export,
     ExportUnit,
     IdempotencyRecord,
     LineTreatment,
-    Notification,
     Package,
     PlanSnapshot,
-    SandboxHandoff,
     Step,
 )
 from pipeline.runtime import Runtime

@@ -23,7 +23,7 @@ from pipeline.channels.post import open_poster
 from pipeline.channels.webhook import signed
 from pipeline.db import Instant, database_now
 from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, NotReady
-from pipeline.models import BrokerSubmission, SandboxHandoff
+from pipeline.models.deliveries import BrokerSubmission, SandboxHandoff
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import (
     AcknowledgementBody,

@@ -11,7 +11,7 @@ from config.settings import Settings
 from pipeline.breaker import Way
 from pipeline.bulkhead import Bulkhead
 from pipeline.channels import open_channels
-from pipeline.models import PartnerChannel
+from pipeline.models.parties import PartnerChannel
 from pipeline.notifications import Lane
 
 #: Destinations that do not answer hold up no more than some of the senders, one by one and together.

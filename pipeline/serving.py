@@ -14,8 +14,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from config.settings import HOME
 from pipeline import ids, web
-from pipeline.dispatch import EmbeddedWorker, Publisher
 from pipeline.errors import ExportsError, HeadTooLarge
+from pipeline.publisher import EmbeddedWorker, Publisher
 from pipeline.runtime import Runtime
 from pipeline.schemas.problems import problem_of
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import events, notifications, stopping
-from pipeline.claims import THIS_STEP, of, of_unended, place
-from pipeline.db import database_now, statement_now, table
+from pipeline.claims import of
+from pipeline.db import database_now, table
 from pipeline.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
 from pipeline.events import EventType, NewEvent
-from pipeline.models import Export, Step
+from pipeline.models.exports import Export, Step
 from pipeline.moves import move
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
@@ -93,37 +92,6 @@ def _record(runtime: Runtime, context: StepContext, error: Exception, reason: st
 def _pause(settings: Settings, tries: int) -> float:
     first = settings.step_retry_seconds
     return min(first * 2.0 ** min(tries - 1, 60), max(first, LONGEST_PAUSE_SECONDS))
-
-
-def space_out(session: Session, settings: Settings) -> None:
-    """Have each step that came to an end without a word, twice or more, begun again at a moment of its own.
-
-    Whatever a process works on ends with it, and all of it is due again at once: begun together once more, it would end
-    together once more, and what only stood beside the poison would be taken for it.
-    """
-    silent = (
-        _steps.state == StepState.OWED.value,
-        _steps.due_at <= statement_now(),
-        _steps.lease_until <= database_now(),
-        _steps.error.is_(None),
-        _steps.attempts.between(2, settings.step_max_attempts - 1),
-    )
-    found = select(_steps.export_id, _steps.unit_no, _steps.name, _steps.fence).where(*silent)
-    found = found.where(of_unended(_steps.export_id)).limit(settings.sweep_limit)
-    apart = [
-        place(*at) | {"held_fence": fence, "pause": random.uniform(0, settings.lease_seconds)}  # noqa: S311 - no secret
-        for *at, fence in session.execute(found).all()
-    ]
-    if apart:
-        later = database_now(bindparam("pause"))
-        session.execute(
-            update(table(Step))
-            # All of it again: whoever was only slow may have renewed its lease meanwhile, or finished. Of an export that
-            # has ended meanwhile nothing is due.
-            .where(*THIS_STEP, _steps.fence == bindparam("held_fence"), *silent)
-            .values(error=SILENT, lease_until=later, due_at=later),
-            apart,
-        )
 
 
 def _holds(session: Session, context: StepContext) -> bool:

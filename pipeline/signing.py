@@ -15,7 +15,7 @@ from sqlmodel import Session, SQLModel, col
 from config.settings import Settings
 from pipeline.db import changed, database_now
 from pipeline.errors import SecretUnreadable
-from pipeline.models import PartnerChannel, PartnerSecret
+from pipeline.models.parties import PartnerChannel, PartnerSecret
 from pipeline.runtime import Runtime
 from pipeline.secretbox import SecretBox
 

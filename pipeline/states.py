@@ -100,16 +100,6 @@ NEEDS_PERSON: Final = frozenset(
 )
 
 
-class PartnerState(StrEnum):
-    """The life of a partner: whether it is known to be reached, and whether it is sent anything."""
-
-    DRAFT = "draft"  # registered; no way to it has been tried
-    TESTING = "testing"  # of its ways, one did not pass its connection test or was changed since
-    VERIFIED = "verified"  # every way passed its connection test
-    LIVE = "live"  # live exports reach it
-    PAUSED = "paused"  # it is sent nothing; what it is owed stays owed
-
-
 EXPORT_MOVES: Final[Mapping[ExportState, frozenset[ExportState]]] = {
     ExportState.ACCEPTED: frozenset({ExportState.EXECUTING, ExportState.FAILED, ExportState.CANCELLED}),
     ExportState.EXECUTING: frozenset({ExportState.EXECUTED, ExportState.FAILED, ExportState.CANCELLED}),
@@ -133,14 +123,6 @@ DELIVERY_MOVES: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
     DeliveryState.DELIVERED: frozenset({DeliveryState.PENDING}),
     DeliveryState.DEAD: frozenset({DeliveryState.PENDING}),
     DeliveryState.CANCELLED: frozenset(),
-}
-
-PARTNER_MOVES: Final[Mapping[PartnerState, frozenset[PartnerState]]] = {
-    PartnerState.DRAFT: frozenset({PartnerState.TESTING, PartnerState.VERIFIED}),
-    PartnerState.TESTING: frozenset({PartnerState.VERIFIED}),
-    PartnerState.VERIFIED: frozenset({PartnerState.TESTING, PartnerState.LIVE}),
-    PartnerState.LIVE: frozenset({PartnerState.PAUSED}),
-    PartnerState.PAUSED: frozenset({PartnerState.LIVE}),
 }
 
 _ANSWERS = frozenset(

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Final
 
-from pipeline.models import BrokerSubmission, Export, Step
+from pipeline.models.deliveries import BrokerSubmission
+from pipeline.models.exports import Export, Step
 from pipeline.states import ExportState, StepState, SubmissionState
 
 _DOING: Final = {

@@ -7,7 +7,7 @@ from datetime import date
 
 from sqlmodel import Session, col, select
 
-from pipeline.models import Export, ExportUnit
+from pipeline.models.exports import Export, ExportUnit
 from pipeline.schemas.plan import Unit
 
 

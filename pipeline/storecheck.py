@@ -20,7 +20,7 @@ from pipeline.documents import profile as profiles
 from pipeline.documents.document import Document
 from pipeline.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
 from pipeline.invoices.recorded import recorded_invoice
-from pipeline.models import Artifact, Export
+from pipeline.models.exports import Artifact, Export
 from pipeline.runtime import Runtime
 from pipeline.steps import StepContext, context_of
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
-from pipeline import inspection, lanes, sandbox
+from pipeline import lane_messages, sandbox
 from pipeline.errors import NotFound
-from pipeline.inspection import deliveries
-from pipeline.models import Export, Notification
+from pipeline.inspection import deliveries, submissions
+from pipeline.models.deliveries import Notification
+from pipeline.models.exports import Export
 from pipeline.runtime import Runtime
 from pipeline.schemas.envelope import CloudEventEnvelope
 from pipeline.schemas.messages import HandoffReady, MessageType
@@ -33,7 +34,7 @@ def read(runtime: Runtime, account_id: str, notification_id: str) -> Notificatio
         # Only a handoff is answered; other messages about it are beside the ladder.
         if said.event_type == MessageType.HANDOFF_READY:
             submission_id = HandoffReady.model_validate_json(said.data).submission_id
-            submission = inspection.read_submission(session, account_id, submission_id)
+            submission = submissions.read_submission(session, account_id, submission_id)
         return NotificationTrace(
             id=said.id,
             event_type=said.event_type,
@@ -44,7 +45,7 @@ def read(runtime: Runtime, account_id: str, notification_id: str) -> Notificatio
             test=export.test,
             created_at=said.created_at,
             event=CloudEventEnvelope.model_validate(
-                json.loads(lanes.cloud_event(runtime.settings, said, export.trace_parent))
+                json.loads(lane_messages.cloud_event(runtime.settings, said, export.trace_parent))
             ),
             deliveries=deliveries.of_notification(session, said),
             sandbox=sandbox.received_as(session, account_id, said.id),

@@ -11,11 +11,12 @@ from sqlmodel import Session, col
 
 from pipeline.db import database_now
 from pipeline.errors import InsufficientRole, NotFound
+from pipeline.findings import Finding
 from pipeline.ids import new_id
-from pipeline.models import Account, Waiver
+from pipeline.models.exports import Account
+from pipeline.models.waivers import Waiver
 from pipeline.runtime import Runtime
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import Finding
 from pipeline.schemas.waivers import NewWaiver, WaiverView
 
 _IN_FORCE: Final = (

@@ -11,10 +11,11 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import signing
-from pipeline.channels.channel import BORDERBUDDY
 from pipeline.channels.destination import is_public, listed
 from pipeline.errors import ValidationFailed
-from pipeline.models import Account, PartnerChannel
+from pipeline.models.exports import Account
+from pipeline.models.parties import PartnerChannel
+from pipeline.recipients import BORDERBUDDY
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
 from pipeline.schemas.readable import readable
 

@@ -25,7 +25,7 @@ from config.logs import configure_logs
 from pipeline import acknowledgements, dispatch, events, heartbeats, ids
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
-from pipeline.channels.channel import OutgoingMessage, Target
+from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.message_broker import connection
 from pipeline.channels.queue import QueueChannel
 from pipeline.errors import (
@@ -39,6 +39,7 @@ from pipeline.errors import (
     ValidationFailed,
 )
 from pipeline.failpoints import failpoint
+from pipeline.recipients import Target
 from pipeline.runtime import Runtime, process_runtime
 from pipeline.schemas.envelope import trace_parent
 from pipeline.schemas.execution import ExecuteRequest

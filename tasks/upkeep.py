@@ -15,7 +15,7 @@ from celery.signals import worker_shutting_down
 from config.celery import app
 from config.queues import DELIVERIES, DOCUMENTS, STEPS
 from config.settings import Settings, get_settings
-from pipeline import deadlines, dispatch, execution, polling, stopping
+from pipeline import deadlines, dispatch, polling, stopping, sweeper
 from pipeline.channels.queue import QueueChannel
 from pipeline.errors import ChannelUnavailable, DatabaseBusy
 from pipeline.failpoints import failpoint
@@ -107,7 +107,7 @@ def _wake_owed(runtime: Runtime) -> int:
     settings = runtime.settings
     least = min(settings.sweep_limit, math.ceil(LEAST_A_SECOND * settings.sweep_seconds))
     steps, lanes = dispatch.rooms(settings.sweep_limit, least, (STEPS, DOCUMENTS), (DELIVERIES,))
-    owed = execution.owed_again(runtime, steps=steps, lanes=lanes)
+    owed = sweeper.owed_again(runtime, steps=steps, lanes=lanes)
     failpoint("sweep.after")
     if owed:
         log.info("owed_again", count=len(owed))

@@ -19,9 +19,9 @@ from pydantic import AliasChoices
 from config import queues
 from config.celery import app
 from config.settings import Settings
-from pipeline import states
+from pipeline import partner_states, states
 from pipeline.dispatch import WORKERS
-from pipeline.execution import SPECS, STEPS
+from pipeline.step_table import SPECS, STEPS
 
 ROOT = Path(__file__).resolve().parent.parent
 BROKER_URLS = ("memory://", "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
@@ -167,7 +167,7 @@ MACHINES: list[tuple[type[StrEnum], Mapping[Any, frozenset[Any]], StrEnum, set[S
         states.SubmissionState.PENDING,
         {states.SubmissionState.RELEASED},
     ),
-    (states.PartnerState, states.PARTNER_MOVES, states.PartnerState.DRAFT, set()),
+    (partner_states.PartnerState, partner_states.PARTNER_MOVES, partner_states.PartnerState.DRAFT, set()),
 ]
 
 

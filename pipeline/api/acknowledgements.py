@@ -14,7 +14,7 @@ from pipeline.api.bodies import at_most, documented
 from pipeline.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
 from pipeline.api.refusals import refusals
 from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
-from pipeline.models import Export
+from pipeline.models.exports import Export
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.schemas.reading import parse

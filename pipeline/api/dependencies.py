@@ -32,8 +32,8 @@ from pipeline.accounts import (
 )
 from pipeline.api.bounds import COUNT
 from pipeline.errors import InvalidApiKey, RateLimited
-from pipeline.execution import Wake
 from pipeline.runtime import Runtime
+from pipeline.step_table import Wake
 
 #: How long a key that was found good is believed; a revoked one works no longer than this.
 _BELIEVED_SECONDS: Final = 1.0

@@ -12,10 +12,11 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import inspection, patience
+from pipeline import patience
 from pipeline.api.bounds import PATIENCE_SECONDS
 from pipeline.api.dependencies import Reader, RuntimeDep, still_let_in
 from pipeline.api.refusals import refusals
+from pipeline.inspection import listing, log
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import EventPage
 
@@ -57,10 +58,10 @@ async def events(
     live = EVENT_STREAM in request.headers.get("accept", "")
     seen = last_event_id if live and last_event_id is not None else after
 
-    def first_look() -> tuple[str, inspection.Stretch]:
+    def first_look() -> tuple[str, listing.Stretch]:
         with runtime.db.read() as session:
-            export = inspection.find(session, caller.account_id, id, test=caller.test)
-            return export.id, inspection.log_after(session, export.id, seen, _STRETCH if live else limit)
+            export = log.find(session, caller.account_id, id, test=caller.test)
+            return export.id, listing.log_after(session, export.id, seen, _STRETCH if live else limit)
 
     export_id, stretch = await run_in_threadpool(first_look)
     if not live:
@@ -77,13 +78,13 @@ async def events(
 
 
 async def _follow(
-    request: Request, runtime: Runtime, export_id: str, seen: int, stretch: inspection.Stretch
+    request: Request, runtime: Runtime, export_id: str, seen: int, stretch: listing.Stretch
 ) -> AsyncIterator[bytes]:
     """Yield what happens, for as long as the key is good; between looks neither a thread nor a connection is held."""
 
-    def look() -> inspection.Stretch:
+    def look() -> listing.Stretch:
         with runtime.db.read() as session:
-            return inspection.log_after(session, export_id, seen, _STRETCH)
+            return listing.log_after(session, export_id, seen, _STRETCH)
 
     yield b": the log of an export\n\n"
     pause = _SHORTEST_PAUSE

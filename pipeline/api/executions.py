@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import acceptance, amendments, inspection, interventions, patience, plans
+from pipeline import acceptance, amendments, interventions, patience, plans, read_plans
 from pipeline.accounts import Caller
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.bounds import PATIENCE_SECONDS
@@ -21,8 +21,9 @@ from pipeline.api.conditions import check_unchanged, conditional, etag_of, prefe
 from pipeline.api.dependencies import Amender, Executor, Launcher, LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.refusals import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
 from pipeline.errors import InsufficientRole, Refused
-from pipeline.execution import Wake
 from pipeline.idempotency import Acceptance
+from pipeline.inspection import listing, log
+from pipeline.inspection import view as inspection_view
 from pipeline.runtime import Runtime
 from pipeline.schemas.envelope import trace_parent
 from pipeline.schemas.execution import (
@@ -37,6 +38,7 @@ from pipeline.schemas.problems import Issue
 from pipeline.schemas.reading import Parsed, failed
 from pipeline.schemas.written import BoundedInstant
 from pipeline.states import UNENDED, ExportState, Outcome
+from pipeline.step_table import Wake
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
@@ -155,9 +157,9 @@ async def register_plan(
 ) -> PlanReceipt:
     """Keep an approved plan for a later execution; it is never changed, and registering it again is harmless."""
 
-    def register() -> plans.RegisteredPlan:
+    def register() -> read_plans.RegisteredPlan:
         with _plan_is_the_body():
-            return plans.register_plan(runtime, caller, plans.read_plan(body.model, body.raw))
+            return plans.register_plan(runtime, caller, read_plans.read_plan(body.model, body.raw))
 
     kept = await run_in_threadpool(register)
     response.status_code = 201 if kept.created else 200
@@ -174,7 +176,7 @@ async def preflight(
 
     def check() -> PreflightReport:
         with _plan_is_the_body():
-            read = plans.read_plan(body.model, body.raw)
+            read = read_plans.read_plan(body.model, body.raw)
             findings = plans.preflight(runtime, caller, read)
         return plans.report(read, findings)
 
@@ -203,9 +205,9 @@ def list_exports(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExportPage:
     """List the account's exports, newest first."""
-    wanted = inspection.Filter(state, broker, warehouse, accepted_after, accepted_before, quarantined, outcome)
+    wanted = listing.Filter(state, broker, warehouse, accepted_after, accepted_before, quarantined, outcome)
     with runtime.db.read() as session:
-        return inspection.listed(session, caller.account_id, wanted, cursor=cursor, limit=limit)
+        return listing.listed(session, caller.account_id, wanted, cursor=cursor, limit=limit)
 
 
 @router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **LOOKING})
@@ -244,7 +246,7 @@ def retry(
 
 def _to_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
     with runtime.db.read() as session:
-        export = inspection.find(session, caller.account_id, export_or_batch_id, test=caller.test)
+        export = log.find(session, caller.account_id, export_or_batch_id, test=caller.test)
     if caller.test and not export.test:
         raise InsufficientRole(f"export {export.id} is a live export, which a test key must not change; use a live key")
     return export.id
@@ -262,7 +264,7 @@ def _after(runtime: Runtime, caller: Caller, export_id: str, status: int) -> Res
 
 def _view(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> bytes:
     with runtime.db.read() as session:
-        view = inspection.read(session, caller.account_id, export_or_batch_id, test=caller.test)
+        view = inspection_view.read(session, caller.account_id, export_or_batch_id, test=caller.test)
     return view.model_dump_json(by_alias=True).encode()
 
 
@@ -271,7 +273,7 @@ async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
 
     def ended() -> bool:
         with runtime.db.read() as session:
-            return inspection.state_of(session, export_id) not in UNENDED
+            return log.state_of(session, export_id) not in UNENDED
 
     until = time.monotonic() + seconds
     pause = 0.02

@@ -14,8 +14,10 @@ from sqlmodel import col, select
 from pipeline import breaker, tenancy
 from pipeline.api.lately import Lately
 from pipeline.errors import DatabaseBusy
-from pipeline.inspection import LATE, SET_ASIDE
-from pipeline.models import BrokerSubmission, Delivery, Export, PartnerChannel, Step
+from pipeline.inspection.outcomes import LATE, SET_ASIDE
+from pipeline.models.deliveries import BrokerSubmission, Delivery
+from pipeline.models.exports import Export, Step
+from pipeline.models.parties import PartnerChannel
 from pipeline.runtime import Runtime
 from pipeline.states import StepState
 from pipeline.tenancy import EVERYBODY

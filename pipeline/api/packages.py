@@ -7,10 +7,12 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from pipeline import bundle, inspection, links
+from pipeline import bundle, keeping, links
 from pipeline.api.conditions import conditional, download_headers, has_already
 from pipeline.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, Responses, refusals
+from pipeline.inspection import log
+from pipeline.inspection import view as inspection_view
 from pipeline.schemas.execution import CustomsPackageView
 
 router = APIRouter(prefix="/api", tags=["packages"])
@@ -22,7 +24,7 @@ _NOT_CHANGED: Final[Responses] = {304: {"description": "Not changed"}}
 def customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
     """Return a customs package: its documents, its handling units and its treatment, all of them."""
     with runtime.db.read() as session:
-        view = inspection.read_customs_package(session, caller.account_id, id)
+        view = inspection_view.read_customs_package(session, caller.account_id, id)
     return conditional(request, view.model_dump_json(by_alias=True).encode(), "application/json")
 
 
@@ -34,7 +36,7 @@ def customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Read
 def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read what was handed to it."""
     with runtime.db.read() as session:
-        handed = inspection.find_artifact(session, caller.account_id, id)
+        handed = keeping.find_artifact(session, caller.account_id, id)
     links.may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
     row = handed.artifact
     etag = f'"{row.sha256}"'
@@ -56,7 +58,7 @@ def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) 
 def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return plan, broker message and all documents of an export as one zip; the same export, the same bytes."""
     with runtime.db.read() as session:
-        export = inspection.find(session, caller.account_id, id, test=caller.test)
+        export = log.find(session, caller.account_id, id, test=caller.test)
         links.may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
         packed = bundle.gathered(session, runtime.settings, export)
     etag = f'"{packed.digest}"'

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import connections, partners
+from pipeline import connections, lanes, partners
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import Admin, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
@@ -112,4 +112,4 @@ def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  
 @router.post("/{id}/resume", response_model=PartnerView, responses=refusals(404, 409))
 def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner what it is owed, from now on."""
-    return partners.resume(runtime, caller.account_id, id, test_only=caller.test)
+    return lanes.resume(runtime, caller.account_id, id, test_only=caller.test)

@@ -11,11 +11,12 @@ from urllib.parse import quote
 from pydantic import BaseModel, ValidationError
 
 from config.settings import Settings
-from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target, excerpt
+from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, excerpt
 from pipeline.channels.post import Poster, open_poster
 from pipeline.channels.probe import Probe, Said, ask, refused, taken
 from pipeline.channels.stages import Stage, run
 from pipeline.errors import ChannelUnavailable
+from pipeline.recipients import Target
 from pipeline.schemas.messages import AcknowledgementBody, HandoffAnswer, HandoffStatus
 from pipeline.schemas.reading import has_zero_character
 from pipeline.secretbox import SecretBox

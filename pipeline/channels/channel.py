@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from config.settings import Settings
 from pipeline.channels.stages import Stage
-from pipeline.schemas.channels import Way
+from pipeline.recipients import Target
 from pipeline.schemas.messages import HandoffAnswer
 
 #: How much of an endpoint's answer is kept with the attempt.
 ANSWER_CHARACTERS = 500
-
-#: The channels that are chosen where nobody named one.
-QUEUE: Final = "queue"
-BORDERBUDDY: Final = "borderbuddy"
 
 
 @dataclass(frozen=True)
@@ -55,29 +51,6 @@ class OutgoingMessage:
     export_id: str = ""
     attachments: Sequence[Attachment] = ()  # for the channels that carry documents themselves
     letter: Letter | None = None  # for the channels that people read
-
-
-def nobody_else() -> None:
-    """Find nothing in the way of a message: nobody else can have taken it."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """Whom the messages go to; `test` keeps them away from live endpoints.
-
-    `secrets` sign what goes out, the newest first; `way` is how the partner is reached, without its `credential`.
-    `routing_name` is what routing keys call it where that is not its id. A channel calls `still_ours` just before a message
-    leaves, once it is connected and all is ready; it raises Fenced where another worker may have the message by now.
-    """
-
-    account_id: str
-    partner_id: str
-    test: bool
-    way: Way | None = None
-    secrets: Sequence[str] = field(default=(), repr=False)
-    credential: str | None = field(default=None, repr=False)
-    routing_name: str | None = None
-    still_ours: Callable[[], None] = field(default=nobody_else, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

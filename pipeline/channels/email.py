@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 
 from config.settings import Settings
 from pipeline.channels import stages
-from pipeline.channels.channel import Attachment, Letter, Opens, OutgoingMessage, Receipt, Target, excerpt
+from pipeline.channels.channel import Attachment, Letter, Opens, OutgoingMessage, Receipt, excerpt
 from pipeline.channels.destination import trusted_certificates
 from pipeline.channels.smtp import MailServer, MailSession, mail_server
 from pipeline.channels.stages import Stage, StageFailed
 from pipeline.errors import ArtifactConflict, ChannelRefused, ChannelUnavailable, ExportsError, StoreUnavailable
+from pipeline.recipients import Target
 from pipeline.schemas.channels import EmailWay
 
 #: Seven bits whatever is written: every mail server on the way takes it.

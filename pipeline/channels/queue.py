@@ -15,10 +15,11 @@ from kombu.pools import producers
 from config import queues
 from config.settings import Settings
 from pipeline.channels import durability
-from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target
+from pipeline.channels.channel import Opens, OutgoingMessage, Receipt
 from pipeline.channels.message_broker import connection
 from pipeline.channels.stages import Stage, StageFailed, run
 from pipeline.errors import ChannelUnavailable
+from pipeline.recipients import Target
 
 PERSISTENT = 2
 CONTENT_TYPE = "application/cloudevents+json"

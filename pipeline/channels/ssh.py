@@ -17,9 +17,10 @@ from asyncssh.public_key import get_default_public_key_algs
 from httpcore import ConnectError, ConnectTimeout
 
 from config.settings import Settings
-from pipeline.channels.channel import Target, excerpt
+from pipeline.channels.channel import excerpt
 from pipeline.channels.destination import judged
 from pipeline.errors import ChannelRefused, ChannelUnavailable
+from pipeline.recipients import Target
 from pipeline.schemas.channels import SftpWay
 
 T = TypeVar("T")

@@ -17,8 +17,9 @@ from typing import Any, Final, cast
 import asyncssh
 from asyncssh import SFTPClient, SFTPError, SFTPNoSuchFile, SFTPOpUnsupported
 
-from pipeline.channels.channel import Attachment, OutgoingMessage, Receipt, excerpt, nobody_else
+from pipeline.channels.channel import Attachment, OutgoingMessage, Receipt, excerpt
 from pipeline.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
+from pipeline.recipients import nobody_else
 from pipeline.schemas.files import DeliveredFile, FileManifest
 
 OUTBOX: Final = "out"

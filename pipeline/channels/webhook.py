@@ -15,11 +15,12 @@ from typing import Final
 from standardwebhooks import Webhook
 
 from config.settings import Settings
-from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, Target
+from pipeline.channels.channel import Opens, OutgoingMessage, Receipt
 from pipeline.channels.post import Poster, open_poster
 from pipeline.channels.probe import Probe, Said, ask, refused, taken
 from pipeline.channels.stages import Stage, run
 from pipeline.errors import ChannelRefused, InvalidApiKey
+from pipeline.recipients import Target
 from pipeline.schemas.channels import WebhookWay
 
 _JSON: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}

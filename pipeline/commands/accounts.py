@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 
-from pipeline import accounts, numbers
+from pipeline import account_service, accounts, numbers
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
@@ -45,7 +45,7 @@ def create_account(
 ) -> None:
     """Open an account."""
     with opened() as runtime:
-        accounts.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
+        account_service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
     if as_json:
         print_json({"id": account, "name": name, "gs1Prefix": gs1_prefix})
     else:
@@ -69,7 +69,7 @@ def mail_domains(
             "--any names every domain already", code=ExitCode.USAGE, remedy="Leave out --any, or the domains."
         )
     with opened() as runtime:
-        kept = accounts.set_mail_domains(runtime, account, None if any_domain else domains or [])
+        kept = account_service.set_mail_domains(runtime, account, None if any_domain else domains or [])
     if as_json:
         print_json({"id": account, "mailDomains": kept})
     else:
@@ -115,7 +115,7 @@ def skip_numbers(
 def list_accounts(as_json: Json = False) -> None:
     """List the accounts."""
     with opened() as runtime, runtime.db.read() as session:
-        rows = accounts.accounts(session)
+        rows = account_service.accounts(session)
     if as_json:
         print_json(
             [

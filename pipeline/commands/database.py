@@ -16,7 +16,7 @@ from pipeline.commands.screen import ExitCode, Failure
 from pipeline.db import sqlite_file
 from pipeline.errors import NotFound
 from pipeline.migrations import Standing
-from pipeline.models import Account
+from pipeline.models.exports import Account
 from pipeline.runtime import Runtime, open_runtime
 
 _REMEDY: Final = (

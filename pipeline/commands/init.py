@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from rich.markup import escape
 
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
-from pipeline import accounts, demo, partners
+from pipeline import account_service, accounts, demo, partners
 from pipeline.commands.database import opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.runtime import Runtime, ensure_own_credentials
@@ -82,14 +82,14 @@ def _own_settings(settings: Settings) -> dict[str, Any]:
 
 def _has_accounts(runtime: Runtime) -> bool:
     with runtime.db.read() as session:
-        return bool(accounts.accounts(session))
+        return bool(account_service.accounts(session))
 
 
 def _make_account(runtime: Runtime, account: str, name: str, gs1_prefix: str | None) -> list[str]:
     """Make the account unless it is there; return what was made."""
-    if accounts.find_account(runtime, account) is not None:
+    if account_service.find_account(runtime, account) is not None:
         return []
-    accounts.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
+    account_service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
     return [f"account {account}"]
 
 

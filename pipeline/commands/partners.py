@@ -12,13 +12,14 @@ import typer
 from pydantic import SecretStr
 from rich.markup import escape
 
-from pipeline import connections, partners
+from pipeline import connections, lanes, partners
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.narration import BAD, GOOD
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.server import told_to_end
 from pipeline.commands.view import table
 from pipeline.errors import Refused
+from pipeline.partner_states import PartnerState
 from pipeline.receivers.endpoint import Came, Fault, Receiver
 from pipeline.receivers.files import FileFault, FileReceiver
 from pipeline.receivers.mail import MailFault, MailReceiver
@@ -26,7 +27,6 @@ from pipeline.schemas.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWa
 from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind, PartnerView
 from pipeline.schemas.profiles import BrokerProfile
 from pipeline.schemas.reading import parse
-from pipeline.states import PartnerState
 
 app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses and operators of an account.")
 
@@ -208,7 +208,7 @@ def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
 def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a paused partner what it is owed, from now on."""
     with opened() as runtime:
-        _said(partners.resume(runtime, account, partner), as_json=as_json)
+        _said(lanes.resume(runtime, account, partner), as_json=as_json)
 
 
 def _said(made: PartnerView, *, as_json: bool) -> None:

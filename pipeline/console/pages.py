@@ -10,14 +10,15 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline import inspection, sandbox
+from pipeline import keeping, sandbox
 from pipeline.accounts import Caller, note_use
 from pipeline.console import facts, reach
 from pipeline.console.forms import check_own_page, check_sign, fields_of
 from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in, token_of
 from pipeline.documents.render import TEMPLATES, render
 from pipeline.errors import NotFound, Refused
-from pipeline.inspection import Filter, deliveries
+from pipeline.inspection import deliveries, listing, view
+from pipeline.inspection.listing import Filter
 from pipeline.runtime import Runtime
 from pipeline.states import ExportState, Outcome
 
@@ -115,7 +116,7 @@ def show_exports(
         return to_sign_in()
     with runtime.db.read() as session:
         wanted = Filter(state=state, quarantined=quarantined or None, outcomes=outcome)
-        found = inspection.listed(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
+        found = listing.listed(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
     following = None
     if found.next_cursor is not None:
         following = f"/console?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
@@ -142,7 +143,7 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
         return to_sign_in()
     try:
         with runtime.db.read() as session:
-            export = inspection.read(session, caller.account_id, id, test=caller.test)
+            export = view.read(session, caller.account_id, id, test=caller.test)
     except NotFound as missing:
         return page(render("console/missing.html", **who(request, caller), message=missing.message), 404)
     owed = deliveries.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
@@ -184,7 +185,7 @@ def download(id: str, request: Request) -> Response:  # noqa: A002 - the contrac
     if caller is None:
         return to_sign_in()
     with runtime.db.read() as session:
-        row = inspection.find_artifact(session, caller.account_id, id).artifact
+        row = keeping.find_artifact(session, caller.account_id, id).artifact
     headers = {
         "Content-Disposition": f'attachment; filename="{facts.safe(row.filename)}"',
         "Content-Security-Policy": "sandbox; default-src 'none'",

@@ -10,19 +10,19 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline import breaker, connections, delivery, partners, replays
+from pipeline import breaker, connections, delivery, lanes, partners, replays
 from pipeline.accounts import ADMIN, OPERATE, Caller
 from pipeline.console import reach
 from pipeline.console.forms import check_sign, fields_of
 from pipeline.console.pages import HEADERS, caller_or_none, page, runtime_of, to_sign_in, who
 from pipeline.documents.render import render
 from pipeline.errors import Refused
-from pipeline.execution import Wake
 from pipeline.inspection import deliveries
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from pipeline.schemas.replays import ReplayRequest
 from pipeline.states import DeliveryState
+from pipeline.step_table import Wake
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -39,9 +39,7 @@ _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
     "pause": lambda runtime, caller, partner: partners.pause(
         runtime, caller.account_id, partner, test_only=caller.test
     ),
-    "resume": lambda runtime, caller, partner: partners.resume(
-        runtime, caller.account_id, partner, test_only=caller.test
-    ),
+    "resume": lambda runtime, caller, partner: lanes.resume(runtime, caller.account_id, partner, test_only=caller.test),
 }
 
 

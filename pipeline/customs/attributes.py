@@ -7,8 +7,8 @@ from datetime import date
 from functools import lru_cache
 
 from pipeline.customs.entry_rules import Attribute, attribute_rules
+from pipeline.findings import Finding
 from pipeline.schemas.plan import Line
-from pipeline.schemas.problems import Finding
 
 
 def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:

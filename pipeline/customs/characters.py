@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from pipeline.documents.fonts import unsupported_characters
+from pipeline.findings import Finding
 from pipeline.schemas.plan import as_json
-from pipeline.schemas.problems import Finding
 from pipeline.schemas.readable import named, piled, turning, unseen
 
 

@@ -9,15 +9,16 @@ from pipeline.customs import lines, mid, stack_checks
 from pipeline.customs.characters import check_characters
 from pipeline.customs.countries import check_countries, country_finding
 from pipeline.customs.descriptions import check_names
-from pipeline.customs.entries import check_entry, entry_date
+from pipeline.customs.entries import check_entry
 from pipeline.customs.entry_rules import entry_rules
+from pipeline.customs.facts import entry_date
 from pipeline.customs.manifest import check_carriage
 from pipeline.customs.parties import check_parties
 from pipeline.customs.people import check_people
 from pipeline.customs.terms import check_terms
 from pipeline.customs.usmca import check_certificates
+from pipeline.findings import Finding
 from pipeline.schemas.plan import REFERENCES, Plan, Unit
-from pipeline.schemas.problems import Finding
 
 
 def check_plan(plan: Plan, *, on: date) -> list[Finding]:

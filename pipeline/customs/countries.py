@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.customs.entry_rules import entry_rules, mid_rules
+from pipeline.findings import Finding
 from pipeline.schemas.plan import Address, Line, Unit
-from pipeline.schemas.problems import Finding
 
 _METAL_COUNTRIES = (
     ("countryOfMeltAndPour", "country_of_melt_and_pour"),

@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from pipeline.customs.entry_rules import ForeignWords, vague
+from pipeline.findings import Finding
 from pipeline.schemas.plan import Line, Unit
-from pipeline.schemas.problems import Finding
 
 _WORD = re.compile(r"[^\W_]+")
 _SHOWN = 80

@@ -5,36 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
-from functools import cache
-from zoneinfo import ZoneInfo
 
 from pipeline.customs.entry_rules import entry_rules
+from pipeline.customs.facts import entry_date
 from pipeline.customs.rules import spoken
+from pipeline.findings import Finding
 from pipeline.money import decimal, times, total
 from pipeline.schemas.plan import InvoiceHeader, Unit
-from pipeline.schemas.problems import Finding
 
 _ONE = decimal("1")
-
-
-def entry_date(unit: Unit) -> date:
-    """Return the day that the unit is expected to be entered: its arrival where that is known, else its export.
-
-    The day is the one of the clock that the rules go by, whichever offset the plan writes the arrival in.
-    """
-    arrival = unit.entry.estimated_arrival_at
-    return unit.entry.export_date if arrival is None else arrival.astimezone(_eastern()).date()
 
 
 def in_usd(amount: Decimal, invoice: InvoiceHeader) -> Decimal | None:
     """Return the invoice's amount in US dollars, or None where the invoice has no rate."""
     rate = invoice.exchange_rate if invoice.currency != "USD" else _ONE
     return None if rate is None else times(amount, rate)
-
-
-@cache
-def _eastern() -> ZoneInfo:
-    return ZoneInfo(entry_rules().clock.zone)
 
 
 def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:

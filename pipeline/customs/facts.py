@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import cache
+from zoneinfo import ZoneInfo
 
+from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import Metal
 from pipeline.money import total
-from pipeline.schemas.plan import Line, Section232
+from pipeline.schemas.plan import Line, Section232, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +86,17 @@ def _metal(row: Section232) -> MetalFacts:
         cast=row.country_of_cast,
         us_percent=row.us_metal_percent,
     )
+
+
+def entry_date(unit: Unit) -> date:
+    """Return the day that the unit is expected to be entered: its arrival where that is known, else its export.
+
+    The day is the one of the clock that the rules go by, whichever offset the plan writes the arrival in.
+    """
+    arrival = unit.entry.estimated_arrival_at
+    return unit.entry.export_date if arrival is None else arrival.astimezone(_eastern()).date()
+
+
+@cache
+def _eastern() -> ZoneInfo:
+    return ZoneInfo(entry_rules().clock.zone)

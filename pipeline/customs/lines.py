@@ -12,9 +12,9 @@ from pipeline.customs.entries import in_usd
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.usmca import check_claim, claims_of
+from pipeline.findings import Finding
 from pipeline.money import EXACT, decimal, fits, minor_units, plain, rounded, times
 from pipeline.schemas.plan import REFERENCES, InvoiceHeader, Line, Manufacturer, Unit
-from pipeline.schemas.problems import Finding
 
 _TWO = decimal("2")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from pipeline.customs.entry_rules import entry_rules
+from pipeline.findings import Finding
 from pipeline.money import EXACT, ZERO, decimal, plain, times, total
 from pipeline.schemas.plan import Package, Unit
-from pipeline.schemas.problems import Finding
 
 _HUNDRED = decimal("100")
 

@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Iterator
 
 from pipeline.customs.entry_rules import mid_rules
+from pipeline.findings import Finding
 from pipeline.schemas.plan import Address, Manufacturer, Unit
-from pipeline.schemas.problems import Finding
 
 _LETTERS_OR_DIGITS = re.compile(r"[A-Z0-9]+")
 _LETTERS = re.compile(r"[A-Z]+")

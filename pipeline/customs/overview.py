@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pipeline.customs.pga_rules import pga_rules
+from pipeline.findings import Finding
 from pipeline.money import plain
 from pipeline.schemas.plan import Line, Plan, Section232, Unit
-from pipeline.schemas.problems import Finding
 
 PLAN: Final = "plan"
 CBP: Final = "CBP"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.customs.entry_rules import entry_rules
+from pipeline.findings import Finding
 from pipeline.schemas.plan import REFERENCES, Unit
-from pipeline.schemas.problems import Finding
 
 
 def check_parties(unit: Unit, pointer: str) -> Iterator[Finding]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from pipeline.customs.entry_rules import entry_rules
+from pipeline.findings import Finding
 from pipeline.schemas.plan import Unit
-from pipeline.schemas.problems import Finding
 from pipeline.schemas.written import is_social_security_number
 
 _WORD: Final = re.compile(r"[^\W\d_]+")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.customs.rules import Data, Row, Status, load, loaded_once
-from pipeline.schemas.problems import Severity
+from pipeline.findings import Severity
 
 #: What of a plan stands in for a datum that the PGA row itself does not repeat.
 Carried = Literal["arrival", "port_of_entry", "country_of_origin", "quantity"]

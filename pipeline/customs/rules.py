@@ -18,8 +18,8 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.customs.reading import Reader
 from pipeline.errors import RulesInvalid
+from pipeline.findings import Severity
 from pipeline.money import decimal
-from pipeline.schemas.problems import Severity
 
 #: Where the rules of this version are.
 RULES: Final = Path(str(files("config") / "rules"))

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from pipeline.customs.conditions import Verdict, why_not
-from pipeline.customs.entries import entry_date
-from pipeline.customs.facts import LineFacts, facts_of
+from pipeline.customs.facts import LineFacts, entry_date, facts_of
 from pipeline.customs.headings import HeadingRow, Program, within
 from pipeline.customs.rules import Evidence, Row, evidence_of, spoken
 from pipeline.customs.ruleset import Ruleset, ruleset
 from pipeline.customs.stack import Choice, Stack, decide, evidence
+from pipeline.findings import Finding, Severity
 from pipeline.money import plain
 from pipeline.schemas.plan import Line, Plan
-from pipeline.schemas.problems import Finding, Severity
 
 #: How it is said that a line lacks headings: for certain, by facts of the line, or by lists that were not read.
 _CERTAIN = "carries no {}"

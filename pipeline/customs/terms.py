@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
+from pipeline.findings import Finding
 from pipeline.money import EXACT, decimal, fits, plain, total
 from pipeline.schemas.plan import Unit
-from pipeline.schemas.problems import Finding
 
 _ONE = decimal("1")
 

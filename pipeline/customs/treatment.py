@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from pipeline.errors import StepFailed
 from pipeline.events import EventType, NewEvent
-from pipeline.models import LineTreatment
+from pipeline.models.exports import LineTreatment
 from pipeline.schemas.plan import Line, Treatment, Unit, as_json
 from pipeline.steps import StepContext, plan_unit, unit_row
 

@@ -10,9 +10,9 @@ from decimal import Decimal
 from pipeline.customs.entries import in_usd
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
+from pipeline.findings import Finding
 from pipeline.money import total
 from pipeline.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
-from pipeline.schemas.problems import Finding
 
 
 @dataclass(frozen=True, slots=True)

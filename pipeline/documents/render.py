@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.money import plain
-from pipeline.schemas.invoice import Printed
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
@@ -19,9 +19,9 @@ def _escapes(name: str | None) -> bool:
     return name is None or not name.endswith(".txt")
 
 
-def _exact(value: Printed | Decimal | None) -> str | None:
+def _exact(value: object) -> Any:
     """Return the digits of a value as they came, for documents that machines read."""
-    exact = value.exact if isinstance(value, Printed) else value
+    exact = getattr(value, "exact", value)  # of a Printed
     return plain(exact) if isinstance(exact, Decimal) else exact
 
 

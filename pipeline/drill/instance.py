@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from config.loopback import LOOPBACK
 from config.settings import Settings
-from pipeline import accounts, migrations, partners
+from pipeline import account_service, accounts, migrations, partners
 from pipeline.client import NO_RETRIES, Exports
 from pipeline.drill.place import Place
 from pipeline.drill.processes import DrillFailed, Process, commands, free_port
@@ -122,7 +122,7 @@ def _settings(values: Mapping[str, Any]) -> Settings:
 def _prepared(runtime: Runtime, end: ExitStack, seen: Callable[[Came], None]) -> str:
     """Make the tables, the account and its partners, each with an endpoint here; return a key of the account."""
     migrations.upgrade(runtime.db)
-    accounts.create_account(runtime, ACCOUNT, "Drill", gs1_prefix=_GS1_PREFIX)
+    account_service.create_account(runtime, ACCOUNT, "Drill", gs1_prefix=_GS1_PREFIX)
     for partner_id, kind in PARTNERS.items():
         known: list[str] = []
         receiver = end.enter_context(Receiver(known, seen=seen))

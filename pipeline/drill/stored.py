@@ -9,7 +9,8 @@ from sqlmodel import col
 
 from pipeline.drill.history import Owed, Stored, StoredDocument, StoredEvent, StoredExport
 from pipeline.errors import ArtifactConflict, StoreUnavailable
-from pipeline.models import Artifact, Delivery, Event, Export
+from pipeline.models.deliveries import Delivery
+from pipeline.models.exports import Artifact, Event, Export
 from pipeline.runtime import Runtime
 from pipeline.states import UNENDED, DeliveryState
 

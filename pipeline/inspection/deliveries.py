@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from pipeline.errors import NotFound
 from pipeline.inspection.outcomes import DEAD
-from pipeline.models import Attempt, Delivery, Notification
+from pipeline.models.deliveries import Attempt, Delivery, Notification
 from pipeline.remedies import remedy
 from pipeline.runtime import Runtime
 from pipeline.schemas.partners import AttemptView, DeliveryPage, DeliveryView

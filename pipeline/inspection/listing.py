@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import not_, select
+from sqlalchemy import exists, not_, select
 from sqlmodel import Session, col
+from sqlmodel import select as sqlmodel_select
 
+from pipeline.inspection.log import event_view
 from pipeline.inspection.outcomes import HANDOFF, SET_ASIDE, outcome, set_aside
-from pipeline.models import BrokerSubmission, Delivery, Export
-from pipeline.schemas.execution import ExportPage, ExportSummary
+from pipeline.models.deliveries import BrokerSubmission, Delivery
+from pipeline.models.exports import Event, Export
+from pipeline.schemas.execution import EventView, ExportPage, ExportSummary
 from pipeline.schemas.problems import Issue
 from pipeline.schemas.reading import failed
-from pipeline.states import ExportState, Outcome
+from pipeline.states import UNANSWERED, UNENDED, DeliveryState, ExportState, Outcome
 
 
 @dataclass(frozen=True)
@@ -105,3 +109,43 @@ def _aware(given: datetime, name: str) -> datetime:
         message = "must say its offset, such as 2026-11-24T15:04:05Z"
         raise failed([Issue(path=f"/query/{name}", message=message, code="timezone_aware")])
     return given
+
+
+_UNTOLD: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Events in order; `settled` where there are none and none are to come unless somebody intervenes."""
+
+    events: Sequence[EventView]
+    settled: bool
+
+
+def log_after(session: Session, export_id: str, seq: int, limit: int) -> Stretch:
+    """Return the events after the number `seq`, at most `limit`."""
+    rows = session.exec(
+        sqlmodel_select(Event)
+        .where(col(Event.export_id) == export_id, col(Event.seq) > seq)
+        .order_by(col(Event.seq))
+        .limit(limit)
+    ).all()
+    return Stretch([event_view(row) for row in rows], not rows and _settled(session, export_id))
+
+
+def _settled(session: Session, export_id: str) -> bool:
+    unended = sqlmodel_select(Export.id).where(col(Export.id) == export_id, col(Export.state).in_(UNENDED))
+    untold = (
+        sqlmodel_select(Delivery.id)
+        .where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNTOLD))
+        .limit(1)
+    )
+    # Nobody waits for an answer to what a newer revision has replaced.
+    superseded = exists().where(col(Export.id) == export_id, col(Export.state) == ExportState.SUPERSEDED.value)
+    unanswered = sqlmodel_select(BrokerSubmission.id).where(
+        ~superseded,
+        col(BrokerSubmission.export_id) == export_id,
+        col(BrokerSubmission.state).in_(UNANSWERED),
+        col(BrokerSubmission.overdue_at).is_(None),
+    )
+    return not any(session.scalar(query) is not None for query in (unended, untold, unanswered))

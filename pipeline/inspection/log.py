@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from sqlmodel import Session, col, or_, select
 
-from sqlalchemy import exists
-from sqlmodel import Session, col, select
-
-from pipeline.models import BrokerSubmission, Delivery, Event, Export
+from pipeline.errors import NotFound
+from pipeline.models.exports import Event, Export
 from pipeline.schemas.execution import EventView
-from pipeline.states import UNANSWERED, UNENDED, DeliveryState, ExportState
-
-_UNTOLD: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Events in order; `settled` where there are none and none are to come unless somebody intervenes."""
-
-    events: Sequence[EventView]
-    settled: bool
-
-
-def log_after(session: Session, export_id: str, seq: int, limit: int) -> Stretch:
-    """Return the events after the number `seq`, at most `limit`."""
-    rows = session.exec(
-        select(Event)
-        .where(col(Event.export_id) == export_id, col(Event.seq) > seq)
-        .order_by(col(Event.seq))
-        .limit(limit)
-    ).all()
-    return Stretch([event_view(row) for row in rows], not rows and _settled(session, export_id))
+from pipeline.states import ExportState
 
 
 def event_view(event: Event) -> EventView:
@@ -47,15 +22,20 @@ def event_view(event: Event) -> EventView:
     )
 
 
-def _settled(session: Session, export_id: str) -> bool:
-    unended = select(Export.id).where(col(Export.id) == export_id, col(Export.state).in_(UNENDED))
-    untold = select(Delivery.id).where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNTOLD)).limit(1)
-    # Nobody waits for an answer to what a newer revision has replaced.
-    superseded = exists().where(col(Export.id) == export_id, col(Export.state) == ExportState.SUPERSEDED.value)
-    unanswered = select(BrokerSubmission.id).where(
-        ~superseded,
-        col(BrokerSubmission.export_id) == export_id,
-        col(BrokerSubmission.state).in_(UNANSWERED),
-        col(BrokerSubmission.overdue_at).is_(None),
-    )
-    return not any(session.scalar(query) is not None for query in (unended, untold, unanswered))
+def find(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> Export:
+    """Return the export's row, as `read` finds it; raises NotFound, also for what belongs to another account."""
+    wanted = export_or_batch_id
+    export = session.exec(
+        select(Export)
+        .where(col(Export.account_id) == account_id, or_(col(Export.id) == wanted, col(Export.batch_id) == wanted))
+        .order_by((col(Export.id) == wanted).desc(), (col(Export.test) == test).desc(), col(Export.revision).desc())
+        .limit(1)
+    ).first()
+    if export is None:
+        raise NotFound(f"there is no export or batch {wanted} in this account")
+    return export
+
+
+def state_of(session: Session, export_id: str) -> ExportState:
+    """Return the state of an export that is there, and nothing else."""
+    return ExportState(session.exec(select(Export.state).where(col(Export.id) == export_id)).one())

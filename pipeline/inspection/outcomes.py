@@ -7,7 +7,8 @@ from typing import Final
 from sqlalchemy import ColumnElement, ColumnExpressionArgument, and_, case, literal_column, select
 from sqlmodel import col
 
-from pipeline.models import BrokerSubmission, Delivery, Export
+from pipeline.models.deliveries import BrokerSubmission, Delivery
+from pipeline.models.exports import Export
 from pipeline.notifications import WAREHOUSE
 from pipeline.states import UNENDED, DeliveryState, ExportState, Outcome, SubmissionState
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlmodel import Session, col, select
 
-from pipeline.models import Acknowledgement, BrokerSubmission
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
 from pipeline.schemas.execution import AcknowledgementView, BrokerSubmissionView
 from pipeline.states import SubmissionState
 

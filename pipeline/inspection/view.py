@@ -9,25 +9,15 @@ from datetime import datetime
 
 from sqlalchemy import func
 from sqlalchemy.orm import defer
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, select
 
 from pipeline.errors import NotFound
-from pipeline.inspection.log import event_view
+from pipeline.findings import Finding
+from pipeline.inspection.log import event_view, find
 from pipeline.inspection.outcomes import HANDOFF, outcome, set_aside
 from pipeline.inspection.submissions import submission_views
-from pipeline.models import (
-    Acknowledgement,
-    Artifact,
-    BrokerSubmission,
-    Delivery,
-    Event,
-    Export,
-    ExportUnit,
-    LineTreatment,
-    Notification,
-    Package,
-    Step,
-)
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Artifact, Event, Export, ExportUnit, LineTreatment, Package, Step
 from pipeline.schemas.execution import (
     MAX_EVENTS_SHOWN,
     MAX_LINES_SHOWN,
@@ -45,7 +35,6 @@ from pipeline.schemas.execution import (
     TreatmentView,
     UnitView,
 )
-from pipeline.schemas.problems import Finding
 from pipeline.states import ExportState, Outcome, StepState
 from pipeline.status import describe
 
@@ -85,14 +74,6 @@ class ExportRows:
     outcome: Outcome = Outcome.IN_PROGRESS
 
 
-@dataclass(frozen=True)
-class Handed:
-    """A document, and the customs broker that it is made for."""
-
-    artifact: Artifact
-    broker_id: str
-
-
 def read(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> ExportView:
     """Return the view of an export, by its id or as the newest revision of the account's batch.
 
@@ -100,39 +81,6 @@ def read(session: Session, account_id: str, export_or_batch_id: str, *, test: bo
     also for what belongs to another account.
     """
     return assemble(rows_of(session, find(session, account_id, export_or_batch_id, test=test)))
-
-
-def find(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> Export:
-    """Return the export's row, as `read` finds it; raises NotFound, also for what belongs to another account."""
-    wanted = export_or_batch_id
-    export = session.exec(
-        select(Export)
-        .where(col(Export.account_id) == account_id, or_(col(Export.id) == wanted, col(Export.batch_id) == wanted))
-        .order_by((col(Export.id) == wanted).desc(), (col(Export.test) == test).desc(), col(Export.revision).desc())
-        .limit(1)
-    ).first()
-    if export is None:
-        raise NotFound(f"there is no export or batch {wanted} in this account")
-    return export
-
-
-def find_artifact(session: Session, account_id: str, artifact_id: str) -> Handed:
-    """Return the document's row; raises NotFound, also for what belongs to another account."""
-    found = session.execute(
-        select(Artifact, Export.broker_id, col(Export.purged_at))
-        .join(Export, col(Export.id) == col(Artifact.export_id))
-        .where(col(Artifact.id) == artifact_id, col(Artifact.account_id) == account_id)
-    ).first()
-    if found is None:
-        raise NotFound(f"there is no artifact {artifact_id} in this account")
-    if found[2] is not None:
-        raise NotFound(f"artifact {artifact_id} was purged when its retention ended; its SHA-256 was {found[0].sha256}")
-    return Handed(found[0], found[1])
-
-
-def state_of(session: Session, export_id: str) -> ExportState:
-    """Return the state of an export that is there, and nothing else."""
-    return ExportState(session.exec(select(Export.state).where(col(Export.id) == export_id)).one())
 
 
 def rows_of(session: Session, export: Export) -> ExportRows:

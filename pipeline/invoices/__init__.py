@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date
 
 from pipeline import money
+from pipeline.findings import Finding
 from pipeline.invoices import lines as rows
 from pipeline.invoices import metals, words
 from pipeline.invoices import packages as boxes
@@ -15,7 +16,6 @@ from pipeline.invoices.consolidation import consolidated
 from pipeline.schemas import declared, plan
 from pipeline.schemas import invoice as out
 from pipeline.schemas.invoice import Identifier, Printed
-from pipeline.schemas.problems import Finding
 from pipeline.schemas.written import shown_number
 
 STATEMENT = (

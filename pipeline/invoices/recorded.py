@@ -6,11 +6,11 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline.errors import StepFailed
+from pipeline.findings import Finding
 from pipeline.invoices import Facts, build_invoice
-from pipeline.models import Export, LineTreatment, Package
+from pipeline.models.exports import Export, LineTreatment, Package
 from pipeline.runtime import Runtime
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.problems import Finding
 from pipeline.steps import StepContext, plan_unit, unit_row
 
 

@@ -9,8 +9,8 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlmodel import AutoString, SQLModel
 
-from pipeline import models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.db import Instant
+from pipeline.models import deliveries, exports, heartbeats, parties, waivers  # noqa: F401 - importing them is what fills the metadata
 
 
 def _rendered(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:

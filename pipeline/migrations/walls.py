@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlmodel import SQLModel
 
-from pipeline import models  # noqa: F401 - importing them is what fills the metadata
+from pipeline.models import deliveries, exports, heartbeats, parties, waivers  # noqa: F401 - importing them is what fills the metadata
 from pipeline.tenancy import EVERYBODY
 
 #: What a transaction says of whose rows it may see; see pipeline/db.py.

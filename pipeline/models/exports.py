@@ -11,6 +11,20 @@ from sqlmodel import Field, SQLModel
 from pipeline.models.columns import JSON_COLUMN, instant, long_text, written_at
 
 
+class Account(SQLModel, table=True):
+    """A merchant: the owner of everything below, and the counters that must never give a number twice."""
+
+    __tablename__ = "accounts"
+
+    id: str = Field(primary_key=True)
+    name: str
+    gs1_prefix: str | None = None
+    mail_domains: list[str] | None = Field(default=None, sa_type=JSON_COLUMN)  # None: mail goes to any
+    packages_numbered: int = Field(default=0, sa_type=BigInteger)
+    ssccs_issued: int = Field(default=0, sa_type=BigInteger)
+    created_at: datetime = written_at()
+
+
 class PlanSnapshot(SQLModel, table=True):
     """An approved plan as it was registered or sent, in canonical JSON; never changed, and `{}` once it is purged."""
 

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from pipeline.models.columns import JSON_COLUMN, instant, long_text, written_at
-
-
-class Account(SQLModel, table=True):
-    """A merchant: the owner of everything below, and the counters that must never give a number twice."""
-
-    __tablename__ = "accounts"
-
-    id: str = Field(primary_key=True)
-    name: str
-    gs1_prefix: str | None = None
-    mail_domains: list[str] | None = Field(default=None, sa_type=JSON_COLUMN)  # None: mail goes to any
-    packages_numbered: int = Field(default=0, sa_type=BigInteger)
-    ssccs_issued: int = Field(default=0, sa_type=BigInteger)
-    created_at: datetime = written_at()
+from pipeline.models.columns import JSON_COLUMN, instant, written_at
 
 
 class ApiKey(SQLModel, table=True):
@@ -128,21 +114,3 @@ class ConnectionTest(SQLModel, table=True):
     ways: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
     tested_by: str
     tested_at: datetime = written_at()
-
-
-class Waiver(SQLModel, table=True):
-    """A warning that the account takes upon itself; one that is revoked stays on record."""
-
-    __tablename__ = "waivers"
-
-    id: str = Field(primary_key=True)
-    account_id: str = Field(foreign_key="accounts.id", index=True)
-    rule: str
-    pointer: str | None = None
-    partner_id: str | None = None
-    reason: str = long_text()
-    waived_by: str
-    ends_on: date | None = None
-    created_at: datetime = written_at()
-    revoked_by: str | None = None
-    revoked_at: datetime | None = instant(nullable=True)

@@ -8,7 +8,7 @@ from sqlalchemy import select, union
 from sqlmodel import col
 
 from pipeline.errors import NotFound
-from pipeline.models import Event, Export
+from pipeline.models.exports import Event, Export
 from pipeline.rebuilding.checking import Difference, Rebuilt, check
 from pipeline.rebuilding.restoring import restore
 from pipeline.runtime import Runtime

@@ -17,29 +17,17 @@ from pipeline.cells import MALFORMED, UNREADABLE
 from pipeline.chain import rows_digest
 from pipeline.db import table
 from pipeline.errors import InvalidState, PlanHashMismatch
-from pipeline.execution import NOTIFY
 from pipeline.keeping import PURGED
-from pipeline.models import (
-    Acknowledgement,
-    Artifact,
-    Attempt,
-    BrokerSubmission,
-    Delivery,
-    Event,
-    Export,
-    ExportUnit,
-    LineTreatment,
-    Notification,
-    Package,
-    PlanSnapshot,
-    Step,
-)
-from pipeline.plans import ReadPlan, snapshot
+from pipeline.models.deliveries import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot, Step
+from pipeline.plans import snapshot
+from pipeline.read_plans import ReadPlan
 from pipeline.rebuilding import messages, tables
 from pipeline.rebuilding.history import History, Untold, history
 from pipeline.rebuilding.messages import Sayings, Stretch
 from pipeline.rebuilding.tables import Known, Row
 from pipeline.states import StepState
+from pipeline.step_table import NOTIFY
 
 Kind = Literal["missing", "changed", "added"]
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from pipeline.events import EventType
-from pipeline.models import Event
+from pipeline.models.exports import Event
 from pipeline.states import ExportState
 
 #: The events that carry an answer of the customs broker.

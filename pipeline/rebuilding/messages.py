@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.cells import MALFORMED, UNREADABLE, values
 from pipeline.keeping import PURGED
-from pipeline.models import Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.models.deliveries import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import told_digest
 from pipeline.rebuilding.history import History, Told
 from pipeline.rebuilding.tables import Row

@@ -17,7 +17,8 @@ from pipeline.cells import MALFORMED
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.db import database_now, table
 from pipeline.events import EventType, NewEvent
-from pipeline.models import BrokerSubmission, Delivery, Export, Notification, Step
+from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Export, Step
 from pipeline.rebuilding.checking import Difference, Rebuilt, check
 from pipeline.rebuilding.tables import Row
 from pipeline.runtime import Runtime

@@ -12,22 +12,14 @@ from pipeline import packages
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.customs import treatment
 from pipeline.db import table
-from pipeline.execution import NOTIFY, STEPS
 from pipeline.keeping import PURGED
 from pipeline.letters import handoff_subject
-from pipeline.models import (
-    Acknowledgement,
-    Artifact,
-    BrokerSubmission,
-    Export,
-    ExportUnit,
-    LineTreatment,
-    Package,
-    Step,
-)
-from pipeline.plans import ReadPlan, canonical
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
+from pipeline.models.exports import Artifact, Export, ExportUnit, LineTreatment, Package, Step
+from pipeline.read_plans import ReadPlan, canonical
 from pipeline.rebuilding.history import History, UnitHistory, Untold
 from pipeline.states import ExportState, StepState
+from pipeline.step_table import NOTIFY, STEPS
 
 _PER_UNIT = [spec.name for spec in STEPS if spec.per_unit]
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.findings import Finding, RuleCount
 from pipeline.schemas.plan import AccountId, BatchId, Closed, Plan, Sha256
-from pipeline.schemas.problems import Finding, RuleCount
 from pipeline.states import ExportState, Outcome, StepState, SubmissionState
 
 #: How much of what may be long an export's view holds; the rest lies behind `links`.

@@ -14,7 +14,7 @@ from pipeline.customs import treatment
 from pipeline.documents import bundled, kinds, profile
 from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN
 from pipeline.errors import ExportsError
-from pipeline.plans import UNHASHED, canonical, hash_of
+from pipeline.read_plans import UNHASHED, canonical, hash_of
 from pipeline.schemas.messages import HandedUnit, HandoffReady, MessageType
 from pipeline.schemas.plan import Plan, Unit
 from pipeline.verification.archive import Archive, opened

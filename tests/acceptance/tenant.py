@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from pipeline import accounts
+from pipeline import account_service, accounts
 from pipeline.accounts import ADMIN
 from tests import builders
 from tests.acceptance.installation import Service
@@ -139,7 +139,7 @@ def settled(view: Json) -> bool:
 def new_tenant(service: Service, partners: tuple[Json, ...] = PARTNERS) -> Iterator[Tenant]:
     """Open an account that no other test has, and give it with its partners registered."""
     account = f"acc_{secrets.token_hex(6)}"
-    accounts.create_account(service.runtime, account, "Maple Goods Ltd", gs1_prefix="0614141")
+    account_service.create_account(service.runtime, account, "Maple Goods Ltd", gs1_prefix="0614141")
     key = accounts.create_key(service.runtime, account, "acceptance", mode="test", roles=[ADMIN])
     with httpx.Client(
         base_url=service.url, headers={"authorization": f"Bearer {key.bearer}"}, timeout=60, trust_env=False

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from pipeline import accounts, inspection, partners
+from pipeline import account_service, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
-from pipeline.execution import NOTIFY, STEPS, advance
+from pipeline.execution import advance
+from pipeline.inspection import view as inspection_view
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
+from pipeline.step_table import NOTIFY, STEPS
 from tests import builders
 from tests.asked import asked_of
 
@@ -30,7 +32,7 @@ def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
         {"database_url": database_url, "artifacts_url": f"file:{tmp_path / 'artifacts'}"}
     )
     opened = open_runtime(settings)
-    accounts.create_account(opened, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    account_service.create_account(opened, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for kind, partner_id in (("customs_broker", builders.BROKER), ("warehouse", builders.WAREHOUSE)):
         new = {"id": partner_id, "kind": kind, "name": f"Demo {kind}", "test": True, "live": True}
         partners.create(opened, builders.ACCOUNT, NewPartner.model_validate(new))
@@ -51,7 +53,7 @@ def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[st
             made += advance(runtime, export_id, 0 if name in NOTIFY else 1, name).did
     assert made == [spec.name for spec in STEPS]
     with asked_of(runtime.db) as parts["inspect"], runtime.db.read() as session:
-        view = inspection.read(session, builders.ACCOUNT, export_id)
+        view = inspection_view.read(session, builders.ACCOUNT, export_id)
     assert view.state == "executed"
     assert view.treatment.line_count == lines
     return parts

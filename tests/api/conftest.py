@@ -16,15 +16,18 @@ import uvicorn
 from sqlmodel import col, func, select
 
 from config.settings import Settings
-from pipeline import accounts, delivery, models
+from pipeline import account_service, accounts, delivery
 from pipeline.accounts import Mode
 from pipeline.api import bounds, events, executions
 from pipeline.api.dependencies import Keys
-from pipeline.execution import Wake, advance
-from pipeline.models import Partner, Step
+from pipeline.execution import advance
+from pipeline.models import exports
+from pipeline.models.exports import Step
+from pipeline.models.parties import Partner
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.serving import BoundedHead
 from pipeline.states import StepState
+from pipeline.step_table import Wake
 from pipeline.web import create_app
 from tests import builders
 from tests.servers import LOOPBACK, poll
@@ -101,7 +104,7 @@ class Desk:
 
     def rows(self) -> dict[str, int]:
         """Return how many rows each table has that a request may write."""
-        written = (models.Export, models.PlanSnapshot, models.IdempotencyRecord, models.Event, models.Step)
+        written = (exports.Export, exports.PlanSnapshot, exports.IdempotencyRecord, exports.Event, exports.Step)
         with self.runtime.db.read() as session:
             return {
                 str(model.__tablename__): session.exec(select(func.count()).select_from(model)).one()
@@ -142,7 +145,7 @@ def served(runtime: Runtime, launches: Launches, keys: Keys | None = None) -> It
 def furnish(runtime: Runtime) -> None:
     """Open two accounts; the first has an operator, and a customs broker and a warehouse, live ones and ones for tests."""
     for account in (builders.ACCOUNT, OTHER):
-        accounts.create_account(runtime, account, "Maple Goods Ltd")
+        account_service.create_account(runtime, account, "Maple Goods Ltd")
     with runtime.db.write() as session:
         for partner_id, kind, test in (
             (builders.BROKER, "customs_broker", False),

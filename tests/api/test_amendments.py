@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from pipeline import delivery
-from pipeline.execution import Wake
 from pipeline.schemas.execution import ExportView
+from pipeline.step_table import Wake
 from tests import builders
 from tests.api.conftest import Desk, Open, execution, post_until_not_busy
 from tests.api.test_console import browser

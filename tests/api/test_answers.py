@@ -17,7 +17,8 @@ from sqlmodel import col, select
 
 from pipeline import answers, letters, partners
 from pipeline.api.answers import MAX_FORM_BYTES, REQUESTS_PER_MINUTE
-from pipeline.models import Acknowledgement, Export, Notification
+from pipeline.models.deliveries import Acknowledgement, Notification
+from pipeline.models.exports import Export
 from pipeline.schemas.partners import NewPartner
 from pipeline.states import ExportState
 from tests import builders

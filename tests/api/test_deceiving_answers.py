@@ -8,7 +8,7 @@ import pytest
 from sqlmodel import col, select
 
 from pipeline.commands import view
-from pipeline.models import Notification
+from pipeline.models.deliveries import Notification
 from pipeline.schemas.execution import BrokerSubmissionView, EventView
 from pipeline.schemas.readable import readable
 from tests import builders

@@ -13,7 +13,7 @@ from sqlmodel import col, update
 from pipeline import accounts
 from pipeline.api import events
 from pipeline.execution import advance
-from pipeline.models import BrokerSubmission
+from pipeline.models.deliveries import BrokerSubmission
 from pipeline.schemas.execution import EventPage, EventView
 from tests import builders
 from tests.api.conftest import Desk, execution

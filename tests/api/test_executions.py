@@ -10,8 +10,8 @@ import httpx
 import pytest
 from sqlmodel import col, select, update
 
-from pipeline import inspection
-from pipeline.models import Export
+from pipeline.inspection import view
+from pipeline.models.exports import Export
 from pipeline.schemas.execution import ExportView
 from tests import builders
 from tests.api.conftest import Desk, execution, post_until_not_busy
@@ -212,7 +212,7 @@ def test_an_executed_export_shows_all_of_itself(desk: Desk) -> None:
 def test_the_number_of_queries_does_not_grow_with_the_export(desk: Desk) -> None:
     def counted(export_id: str) -> int:
         with asked_of(desk.runtime.db) as asked, desk.runtime.db.read() as session:
-            inspection.read(session, builders.ACCOUNT, export_id)
+            view.read(session, builders.ACCOUNT, export_id)
         return len(asked)
 
     small = desk.execute(builders.plan(batch="small", units=1, lines=1, packages=1))

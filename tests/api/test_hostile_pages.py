@@ -14,7 +14,7 @@ from sqlmodel import col, select
 from pipeline import answers, letters
 from pipeline.api.conditions import download_headers
 from pipeline.channels.channel import Attachment
-from pipeline.models import Notification
+from pipeline.models.deliveries import Notification
 from tests import builders
 from tests.api.conftest import Desk
 from tests.execution.test_hostile_plans import poisoned, together

@@ -15,7 +15,8 @@ from pipeline import accounts, answers, links, partners
 from pipeline.accounts import NewKey
 from pipeline.api.dependencies import Keys
 from pipeline.db import database_now, utc_now
-from pipeline.models import ApiKey, Notification
+from pipeline.models.deliveries import Notification
+from pipeline.models.parties import ApiKey
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.partners import NewPartner
 from tests import builders

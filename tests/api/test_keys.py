@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import select
 
-from pipeline import accounts, waivers
+from pipeline import account_service, accounts, waivers
 from pipeline.accounts import Caller
 from pipeline.api.dependencies import Keys
 from pipeline.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
-from pipeline.models import ApiKey
+from pipeline.models.parties import ApiKey
 from pipeline.schemas.waivers import NewWaiver
 from tests import builders
 from tests.api.conftest import OTHER, Desk, execution
@@ -241,11 +241,11 @@ def test_roles_and_accounts_are_checked(desk: Desk) -> None:
     with pytest.raises(NotFound):
         desk.key("read", account="acc_none")
     with pytest.raises(ValidationFailed):
-        accounts.create_account(desk.runtime, builders.ACCOUNT, "again")
+        account_service.create_account(desk.runtime, builders.ACCOUNT, "again")
     with pytest.raises(ValidationFailed):
-        accounts.create_account(desk.runtime, "acc 1", "a space")
+        account_service.create_account(desk.runtime, "acc 1", "a space")
     with pytest.raises(ValidationFailed):
-        accounts.create_account(desk.runtime, "acc_1", "a prefix", gs1_prefix="12a")
+        account_service.create_account(desk.runtime, "acc_1", "a prefix", gs1_prefix="12a")
 
 
 def test_a_bucket_refills_with_time() -> None:

@@ -16,11 +16,11 @@ from sqlmodel import col, select
 from standardwebhooks import Webhook
 
 from config.settings import Settings
-from pipeline import accounts, lanes, links, partners
+from pipeline import accounts, lane_messages, links, partners
 from pipeline.api.answers import REQUESTS_PER_MINUTE
 from pipeline.db import utc_now
 from pipeline.errors import NotFound
-from pipeline.models import Notification
+from pipeline.models.deliveries import Notification
 from pipeline.schemas.execution import ExportView
 from pipeline.schemas.partners import NewPartner
 from tests import builders
@@ -196,7 +196,7 @@ def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_n
         told = session.scalars(
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
-    sent = [lanes.cloud_event(handed.settings, told, None, holder=HOOKED) for _ in range(2)]
+    sent = [lane_messages.cloud_event(handed.settings, told, None, holder=HOOKED) for _ in range(2)]
     assert sent[0] == sent[1], "the same bytes on every try"
     named = [
         each for unit in json.loads(sent[0])["data"]["units"] for each in (unit["invoiceData"], *unit["artifacts"])

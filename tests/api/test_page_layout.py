@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import update
 from sqlmodel import col
 
-from pipeline.models import Delivery
+from pipeline.models.deliveries import Delivery
 from pipeline.states import SubmissionState
 from tests import builders
 from tests.api.browsing import measured

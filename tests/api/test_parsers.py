@@ -22,7 +22,7 @@ from pipeline.contracts.examples import example
 from pipeline.customs.reading import Reader
 from pipeline.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.inspection import listing
-from pipeline.models import Export
+from pipeline.models.exports import Export
 from pipeline.sandbox import _read
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement

@@ -9,7 +9,8 @@ import pytest
 from sqlmodel import col, select
 
 from pipeline import retention
-from pipeline.models import Acknowledgement, Event, Notification
+from pipeline.models.deliveries import Acknowledgement, Notification
+from pipeline.models.exports import Event
 from tests import builders
 from tests.api.conftest import Desk, execution
 

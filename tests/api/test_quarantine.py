@@ -6,7 +6,8 @@ import pytest
 
 from pipeline import rendering
 from pipeline.errors import RendererCrashed
-from pipeline.execution import Wake, advance
+from pipeline.execution import advance
+from pipeline.step_table import Wake
 from tests import builders
 from tests.api.conftest import Desk, Open, execution
 from tests.api.test_console import browser

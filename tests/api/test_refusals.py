@@ -21,8 +21,10 @@ from pipeline.api.envelope import Envelope, Measures
 from pipeline.api.problems import problem
 from pipeline.db import Database
 from pipeline.errors import PlanNotExecutable, Refused
-from pipeline.models import Export, IdempotencyRecord, Partner
-from pipeline.schemas.problems import Finding, Problem
+from pipeline.findings import Finding
+from pipeline.models.exports import Export, IdempotencyRecord
+from pipeline.models.parties import Partner
+from pipeline.schemas.problems import Problem
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
 from tests.servers import PostgreSQL

@@ -21,7 +21,7 @@ from pipeline.contracts.published import PUBLISHED
 from pipeline.db import database_now
 from pipeline.errors import StoreUnavailable
 from pipeline.execution import advance
-from pipeline.models import Step
+from pipeline.models.exports import Step
 from pipeline.runtime import Runtime
 from pipeline.web import ROUTERS
 from tests import builders

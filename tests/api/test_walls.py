@@ -13,12 +13,14 @@ from sqlalchemy.exc import ProgrammingError
 from sqlmodel import SQLModel
 
 from config.settings import Settings
-from pipeline import accounts, doctor, inspection, migrations, partners, sandbox, tenancy, waivers
+from pipeline import accounts, doctor, migrations, partners, sandbox, tenancy, waivers
 from pipeline.channels.webhook import signed
 from pipeline.db import Database, changed
-from pipeline.inspection import deliveries
+from pipeline.inspection import deliveries, listing
 from pipeline.migrations import walls
-from pipeline.models import LegalHold, SandboxHandoff, Waiver
+from pipeline.models.deliveries import SandboxHandoff
+from pipeline.models.exports import LegalHold
+from pipeline.models.waivers import Waiver
 from pipeline.runtime import Runtime
 from pipeline.tenancy import EVERYBODY, NOBODY
 from tests import builders
@@ -200,7 +202,7 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
 
     def exports(whose: str) -> object:
         with runtime.db.read() as session:
-            return inspection.listed(session, whose, inspection.Filter(), cursor=None, limit=50).items
+            return listing.listed(session, whose, listing.Filter(), cursor=None, limit=50).items
 
     asked: list[Callable[[str], object]] = [
         exports,

@@ -13,16 +13,17 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session, col
 
 from config.logs import configure_logs
-from pipeline import lanes, recipients
+from pipeline import lane_messages, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.db import database_now
 from pipeline.events import NewEvent
-from pipeline.execution import NOTIFY, STEPS
-from pipeline.models import Attempt, Delivery, Event, Export, Notification
+from pipeline.models.deliveries import Attempt, Delivery, Notification
+from pipeline.models.exports import Event, Export
 from pipeline.runtime import Runtime, process_runtime
 from pipeline.states import DeliveryState, ExportState
+from pipeline.step_table import NOTIFY, STEPS
 from pipeline.steps import context_of
 from tests.benchmarks.exports import accepted, told
 from tests.benchmarks.turns import take_turns
@@ -81,7 +82,7 @@ class Loop:
                 id=said.id,
                 type=said.event_type,
                 routing_key=f"{segment}.{delivery.partner_id}.{said.event_type.removeprefix('exports.')}",
-                body=lanes.cloud_event(runtime.settings, said, None),
+                body=lane_messages.cloud_event(runtime.settings, said, None),
             )
             for delivery, said in owed
         ]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from celery import chain
 
-from pipeline import cli, dispatch, execution
+from pipeline import cli, dispatch, step_table
 from pipeline.events import NewEvent
 
 __all__ = ["HOPS", "VARIABLE", "WITHOUT_DOCUMENTS", "launch"]
@@ -38,12 +38,12 @@ def _no_documents(*_: Any) -> Sequence[NewEvent]:
 
 _BUILD: Final = os.environ.get(VARIABLE, "").split()
 
-for _name, _spec in execution.SPECS.items():
+for _name, _spec in step_table.SPECS.items():
     if HOPS in _BUILD:
         _spec = replace(_spec, carries_on=False)
     if WITHOUT_DOCUMENTS in _BUILD and _name == "render_documents":
         _spec = replace(_spec, prepare=None, write=_no_documents)
-    execution.SPECS[_name] = _spec
+    step_table.SPECS[_name] = _spec
 
 if __name__ == "__main__":
     cli.main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from config.logs import configure_logs
-from pipeline.dispatch import EmbeddedWorker
+from pipeline.publisher import EmbeddedWorker
 from pipeline.runtime import process_runtime
 from tests.benchmarks.builds import launch
 from tests.benchmarks.exports import accepted, wait_until_told

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from config.settings import Settings
-from pipeline import accounts, migrations, partners
+from pipeline import account_service, accounts, migrations, partners
 from pipeline.ids import new_id
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.partners import NewPartner
@@ -66,7 +66,7 @@ class Places:
 def furnish(runtime: Runtime) -> None:
     """Bring the database up to date, and open the account of the plans with its partners, all reached by the queues."""
     migrations.upgrade(runtime.db)
-    accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     broker = NewPartner(id=builders.BROKER, kind="customs_broker", name="Demo broker", path="byob", live=True)
     warehouse = NewPartner(id=builders.WAREHOUSE, kind="warehouse", name="Demo warehouse", live=True)
     operator = NewPartner(id=builders.OPERATOR, kind="operator", name="Export desk", live=True)

@@ -18,7 +18,7 @@ from typer.main import get_command
 from pipeline import partners, remedies
 from pipeline.accounts import Caller
 from pipeline.cli import _COMMANDS, _NOUNS, app
-from pipeline.states import PartnerState
+from pipeline.partner_states import PartnerState
 from tests import builders
 from tests.cli.conftest import ROOT, Commands
 

@@ -6,8 +6,8 @@ from datetime import date
 from typing import Any
 
 from pipeline.customs.checks import check_plan
+from pipeline.findings import Finding
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import Finding
 from tests import builders
 from tests.builders import Json, changed, plan
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.customs.checks import check_plan
+from pipeline.findings import Finding
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import Finding
 from tests.builders import changed, plan
 from tests.customs.cases import (
     BAG,

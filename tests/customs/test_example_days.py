@@ -12,7 +12,7 @@ import pytest
 from pipeline import examples, packages
 from pipeline.commands.planfile import without_comments
 from pipeline.customs.checks import check_plan
-from pipeline.customs.entries import entry_date
+from pipeline.customs.facts import entry_date
 from pipeline.customs.ruleset import ruleset
 from pipeline.errors import NotFound
 from pipeline.schemas.plan import Plan

@@ -12,10 +12,10 @@ import httpx
 import uvicorn
 from sqlmodel import col, select
 
-from pipeline import accounts, delivery, notifications
-from pipeline.execution import Wake
-from pipeline.models import BrokerSubmission
+from pipeline import account_service, accounts, delivery, notifications
+from pipeline.models.deliveries import BrokerSubmission
 from pipeline.runtime import Runtime
+from pipeline.step_table import Wake
 from pipeline.web import create_app
 from tests import builders
 from tests.deliveries import exports
@@ -87,7 +87,7 @@ def serving(runtime: Runtime, port: int) -> Iterator[Desk]:
         poll(lambda: server.started, 60)
         exports.register(runtime, builders.WAREHOUSE, "warehouse")
         exports.register(runtime, builders.OPERATOR, "operator")
-        accounts.create_account(runtime, OTHER, "Demo Housewares Inc")
+        account_service.create_account(runtime, OTHER, "Demo Housewares Inc")
         with ExitStack() as clients:
             yield Desk(f"http://{LOOPBACK}:{port}", runtime, launches, clients)
     finally:

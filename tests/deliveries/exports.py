@@ -13,7 +13,8 @@ from pipeline import events, handoff, packages, partners
 from pipeline.customs import treatment
 from pipeline.db import database_now
 from pipeline.ids import new_id
-from pipeline.models import Account, Artifact, Delivery, Event, Export, ExportUnit, Notification, PlanSnapshot
+from pipeline.models.deliveries import Delivery, Notification
+from pipeline.models.exports import Account, Artifact, Event, Export, ExportUnit, PlanSnapshot
 from pipeline.runtime import Runtime
 from pipeline.schemas.partners import CreatedPartner, NewPartner
 from pipeline.schemas.plan import Plan

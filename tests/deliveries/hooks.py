@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlmodel import col, select
 
 from pipeline import delivery, partners
-from pipeline.models import Attempt
+from pipeline.models.deliveries import Attempt
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from tests import builders

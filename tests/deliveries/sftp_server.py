@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 import asyncssh
 
-from pipeline.channels.channel import Target
+from pipeline.recipients import Target
 from pipeline.schemas.channels import SftpWay
 
 USERNAME: Final = "exports"

@@ -10,11 +10,12 @@ import httpx
 import pytest
 from sqlmodel import col, select
 
-from pipeline import acknowledgements, delivery, inspection, notifications, signing
+from pipeline import acknowledgements, delivery, notifications, signing
 from pipeline.channels import webhook
 from pipeline.errors import SecretUnreadable
+from pipeline.inspection import view as inspection_view
 from pipeline.lanes import due_lanes
-from pipeline.models import BrokerSubmission, Delivery, Notification
+from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.secretbox import SecretBox
@@ -79,7 +80,7 @@ def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
     assert (said["rung"], said["standsAt"], said["answerId"], said["reference"]) == (rung, rung, "a-1", "REF-9")
     assert said["fields"] == FIELDS
     with runtime.db.read() as session:
-        view = inspection.read(session, builders.ACCOUNT, export.export_id)
+        view = inspection_view.read(session, builders.ACCOUNT, export.export_id)
     assert view.broker_submission is not None
     (shown,) = view.broker_submission.acknowledgements
     assert shown.fields == FIELDS

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from sqlmodel import select
 
 from pipeline import delivery, notifications
-from pipeline.models import Acknowledgement, BrokerSubmission
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
 from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pipeline import delivery
 from pipeline.breaker import Health, Limits, after
 from pipeline.lanes import due_lanes
-from pipeline.models import PartnerChannel
+from pipeline.models.parties import PartnerChannel
 from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports

@@ -14,7 +14,7 @@ from sqlmodel import col
 from config.settings import Settings
 from pipeline import delivery, notifications, senders
 from pipeline.bulkhead import Bulkhead, Room
-from pipeline.models import PartnerChannel
+from pipeline.models.parties import PartnerChannel
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from tests import builders

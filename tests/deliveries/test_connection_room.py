@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import accounts, connections, partners
+from pipeline import account_service, connections, partners
 from pipeline.errors import RateLimited
 from pipeline.schemas.partners import NewPartner, PartnerTested
 from tests.deliveries.conftest import OpenRuntime
@@ -22,7 +22,7 @@ def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
 ) -> None:
     runtime, holding, done = opened(), threading.Semaphore(0), threading.Event()
     for account in ACCOUNTS:
-        accounts.create_account(runtime, account, "Maple Goods Ltd")
+        account_service.create_account(runtime, account, "Maple Goods Ltd")
         partners.create(runtime, account, NewPartner(id=NAME, kind="warehouse", name="A warehouse"))
     tried = connections._tried
 

@@ -14,12 +14,13 @@ import pytest
 from config.settings import Settings
 from pipeline.channels import post, probe, webhook
 from pipeline.channels.borderbuddy import BorderBuddyChannel
-from pipeline.channels.channel import OutgoingMessage, Target
+from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.queue import QueueChannel
 from pipeline.channels.stages import Stage
 from pipeline.channels.webhook import WebhookChannel
 from pipeline.errors import ChannelRefused, ChannelUnavailable
 from pipeline.receivers.endpoint import FAULTS, Came, Fault, Receiver
+from pipeline.recipients import Target
 from pipeline.schemas.channels import WebhookWay
 from pipeline.schemas.messages import CONNECTION_TEST
 from pipeline.signing import new_secret

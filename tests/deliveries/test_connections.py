@@ -12,18 +12,18 @@ from typing import Any, Literal
 import pytest
 from sqlmodel import col, select
 
-from pipeline import connections, delivery, partners, plans, signing
+from pipeline import connections, delivery, lanes, partners, plans, signing
 from pipeline.accounts import Caller
 from pipeline.channels import inbox
 from pipeline.channels.webhook import check_signature
 from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, PartnerNotLive
-from pipeline.models import ConnectionTest, Partner
+from pipeline.models.parties import ConnectionTest, Partner
+from pipeline.partner_states import PARTNER_MOVES, PartnerState
 from pipeline.receivers.endpoint import Came, Receiver
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.schemas.partners import PartnerChanges, PartnerTested
 from pipeline.schemas.plan import Plan
-from pipeline.states import PARTNER_MOVES, PartnerState
 from tests import builders
 from tests.deliveries import exports, hooks
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -124,7 +124,7 @@ def test_a_draft_is_not_activated(runtime: Runtime) -> None:
     with pytest.raises(InvalidState, match="is draft and not live"):
         partners.pause(runtime, builders.ACCOUNT, NAME)
     with pytest.raises(InvalidState):
-        partners.resume(runtime, builders.ACCOUNT, NAME)
+        lanes.resume(runtime, builders.ACCOUNT, NAME)
     assert state(runtime) == "draft"
 
 

@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from pipeline import delivery, lanes, notifications
+from pipeline import delivery, lane_messages, lanes, notifications
 from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.db import database_now
 from pipeline.inspection import deliveries
-from pipeline.models import Delivery, Notification
+from pipeline.models.deliveries import Delivery, Notification
 from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports
@@ -87,14 +87,14 @@ def test_queue_needs_no_secret_that_opens(runtime: Runtime) -> None:
 
 def unmade(monkeypatch: pytest.MonkeyPatch, notification_id: str) -> None:
     """Have the message with this id be one that cannot be made."""
-    make = lanes.cloud_event
+    make = lane_messages.cloud_event
 
     def made(settings: Any, said: Notification, *rest: Any, **named: Any) -> bytes:
         if said.id == notification_id:
             raise RuntimeError("cannot be written")
         return make(settings, said, *rest, **named)
 
-    monkeypatch.setattr(lanes, "cloud_event", made)
+    monkeypatch.setattr(lane_messages, "cloud_event", made)
 
 
 def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_before_it_nor_for_ever_those_behind(

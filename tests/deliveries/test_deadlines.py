@@ -10,9 +10,11 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
-from pipeline import acknowledgements, deadlines, delivery, inspection, notifications
+from pipeline import acknowledgements, deadlines, delivery, notifications
 from pipeline.db import database_now
-from pipeline.models import BrokerSubmission, Delivery, Export, Notification
+from pipeline.inspection import view as inspection_view
+from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Export
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody
@@ -157,7 +159,7 @@ def test_the_alarm_reaches_the_operators_queue_and_inspect_shows_when(runtime: R
     (lane,) = deadlines.overdue(runtime)
     delivery.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
     with runtime.db.read() as session:
-        view = inspection.read(session, builders.ACCOUNT, export.export_id)
+        view = inspection_view.read(session, builders.ACCOUNT, export.export_id)
         told = session.exec(
             select(Delivery.state)
             .join(Notification, col(Notification.id) == col(Delivery.notification_id))

@@ -14,7 +14,7 @@ from pipeline.attempts import Sent, record
 from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.db import Database
 from pipeline.errors import Fenced
-from pipeline.models import Delivery, Notification
+from pipeline.models.deliveries import Delivery, Notification
 from pipeline.notifications import Lane
 from tests import builders
 from tests.deliveries import exports
@@ -192,7 +192,7 @@ def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened
     assert states(runtime, export) == [("dead", 1), ("pending", 0), ("pending", 0)]
     assert partners.get(runtime, builders.ACCOUNT, partner_id).state == "paused"
     assert deliver(runtime, export) == delivery.DeliveryReport()
-    partners.resume(runtime, builders.ACCOUNT, partner_id)
+    lanes.resume(runtime, builders.ACCOUNT, partner_id)
     assert deliver(runtime, export).delivered == 2
     assert next(each.outcome for each in attempts(runtime)) == "refused"
 

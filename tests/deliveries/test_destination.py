@@ -18,11 +18,12 @@ from ssrfguard._registry import Block
 
 from pipeline import partners
 from pipeline.channels import destination
-from pipeline.channels.channel import OutgoingMessage, Target
+from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.destination import ForbiddenDestination, is_public, judged
 from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.webhook import WebhookChannel
 from pipeline.errors import ChannelUnavailable, ValidationFailed
+from pipeline.recipients import Target
 from pipeline.schemas.channels import SftpWay, WebhookWay
 from pipeline.schemas.partners import NewPartner
 from pipeline.signing import new_secret

@@ -12,7 +12,8 @@ from sqlmodel import col, select
 
 from pipeline import answers, delivery, letters
 from pipeline.channels.channel import Attachment, Letter
-from pipeline.models import BrokerSubmission, Event, Notification
+from pipeline.models.deliveries import BrokerSubmission, Notification
+from pipeline.models.exports import Event
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MESSAGES, MessageType
 from tests import builders

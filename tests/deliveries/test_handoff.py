@@ -14,7 +14,8 @@ from config import queues
 from pipeline import delivery, handoff, notifications, partners
 from pipeline.channels import inbox
 from pipeline.errors import StepFailed
-from pipeline.models import BrokerSubmission, Notification, Partner, PartnerSecret
+from pipeline.models.deliveries import BrokerSubmission, Notification
+from pipeline.models.parties import Partner, PartnerSecret
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MESSAGES, MessageType
 from pipeline.states import DeliveryState

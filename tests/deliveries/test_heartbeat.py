@@ -13,7 +13,9 @@ from kombu import Connection, Producer, Queue
 from config import queues
 from pipeline import heartbeats, readiness
 from pipeline.errors import DatabaseBusy
-from pipeline.models import Acknowledgement, Export, Heartbeat
+from pipeline.models.deliveries import Acknowledgement
+from pipeline.models.exports import Export
+from pipeline.models.heartbeats import Heartbeat
 from pipeline.runtime import Runtime
 from tasks import intake, upkeep
 from tests import builders

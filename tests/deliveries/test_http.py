@@ -11,8 +11,9 @@ from sqlmodel import func, select, update
 from pipeline import accounts, delivery, notifications, partners, polling
 from pipeline.channels.webhook import signed
 from pipeline.db import database_now
-from pipeline.lanes import cloud_event
-from pipeline.models import Acknowledgement, Notification, SandboxHandoff, UsedSignature
+from pipeline.lane_messages import cloud_event
+from pipeline.models.deliveries import Acknowledgement, Notification, SandboxHandoff
+from pipeline.models.parties import UsedSignature
 from pipeline.polling import Read
 from pipeline.schemas.partners import NewPartner
 from pipeline.signing import new_secret

@@ -15,9 +15,10 @@ import pytest
 
 from config.settings import Settings
 from pipeline.channels import open_channels
-from pipeline.channels.channel import Channel, OutgoingMessage, Target
+from pipeline.channels.channel import Channel, OutgoingMessage
 from pipeline.errors import Fenced
 from pipeline.leases import Lease
+from pipeline.recipients import Target
 from pipeline.schemas.channels import CHANNELS, WebhookWay
 from pipeline.signing import new_secret
 from tests.deliveries import mailroom, test_queue, test_sftp

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import Session, col
 
-from pipeline import inspection
-from pipeline.inspection import Filter
-from pipeline.models import BrokerSubmission, Delivery, Export
+from pipeline.inspection import listing, view
+from pipeline.inspection.listing import Filter
+from pipeline.models.deliveries import BrokerSubmission, Delivery
+from pipeline.models.exports import Export
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExportSummary
 from pipeline.states import DeliveryState, ExportState, Outcome, SubmissionState
@@ -80,7 +81,7 @@ def shape(
 def shown(runtime: Runtime, export_id: str) -> Outcome:
     """Return the outcome of the export; the list, every filter of the list and the export itself agree on it."""
     with runtime.db.read() as session:
-        said = inspection.read(session, builders.ACCOUNT, export_id).outcome
+        said = view.read(session, builders.ACCOUNT, export_id).outcome
         listed = {each.export_id: each.outcome for each in of(session)}
         found = [outcome for outcome in Outcome if export_id in {each.export_id for each in of(session, outcome)}]
     assert listed[export_id] is said
@@ -89,7 +90,7 @@ def shown(runtime: Runtime, export_id: str) -> Outcome:
 
 
 def of(session: Session, *outcomes: Outcome) -> list[ExportSummary]:
-    return inspection.listed(session, builders.ACCOUNT, Filter(outcomes=outcomes), cursor=None, limit=9).items
+    return listing.listed(session, builders.ACCOUNT, Filter(outcomes=outcomes), cursor=None, limit=9).items
 
 
 def handed_off(runtime: Runtime, batch: str = builders.BATCH) -> str:
@@ -152,7 +153,7 @@ def test_the_status_sentence_says_what_is_late_and_since_when(
     export_id = handed_off(runtime)
     shape(runtime, export_id, rung=rung, overdue=True)
     with runtime.db.read() as session:
-        status = inspection.read(session, builders.ACCOUNT, export_id).status
+        status = view.read(session, builders.ACCOUNT, export_id).status
     assert said.replace("br_1", builders.BROKER) in status
 
 
@@ -161,7 +162,7 @@ def test_a_list_is_one_statement_that_walks_its_index_whatever_it_is_filtered_by
     for outcomes in ((), (Outcome.UNDELIVERABLE,), tuple(Outcome)):
         wanted = Filter(outcomes=outcomes)
         with asked_of(runtime.db) as asked, explained(runtime.db) as plans, runtime.db.read() as session:
-            inspection.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50)
+            listing.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50)
         assert len([each for each in asked if each.startswith("SELECT")]) == 1
         assert [step for step in plans if re.match(r"SCAN|USE TEMP|.*Seq Scan|.*Sort", step)] == []
         for index in ("ix_exports_account_id_id", "ix_deliveries_dead"):

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from config.queues import celery_options
 from config.settings import Settings
-from pipeline.channels.channel import Letter, OutgoingMessage, Target
+from pipeline.channels.channel import Letter, OutgoingMessage
 from pipeline.channels.destination import is_private, is_public
 from pipeline.channels.email import EmailChannel
 from pipeline.channels.queue import QueueChannel
 from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.webhook import WebhookChannel
 from pipeline.errors import ChannelUnavailable
+from pipeline.recipients import Target
 from pipeline.schemas.channels import EmailWay, SftpWay, WebhookWay
 from pipeline.signing import new_secret
 from tests.deliveries.authority import Authority

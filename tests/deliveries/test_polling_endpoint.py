@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 
 from pipeline import delivery, notifications, polling, sandbox
 from pipeline.channels.borderbuddy import BorderBuddyChannel
-from pipeline.channels.channel import Target
 from pipeline.errors import NotFound
-from pipeline.models import Acknowledgement, BrokerSubmission, SandboxHandoff
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, SandboxHandoff
 from pipeline.polling import Inquiry, Read
+from pipeline.recipients import Target
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HandoffStatus
 from tests import builders

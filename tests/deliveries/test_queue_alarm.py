@@ -9,7 +9,7 @@ import httpx
 from sqlmodel import col, select
 
 from pipeline import delivery
-from pipeline.models import Attempt
+from pipeline.models.deliveries import Attempt
 from tests import builders
 from tests.conftest import SERVERS
 from tests.deliveries import exports

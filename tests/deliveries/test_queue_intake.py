@@ -21,7 +21,8 @@ from config import queues
 from pipeline.acceptance import accept
 from pipeline.channels.webhook import signed
 from pipeline.errors import DatabaseBusy, IdempotencyInProgress
-from pipeline.models import Acknowledgement, BrokerSubmission, Event, Export
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
+from pipeline.models.exports import Event, Export
 from pipeline.runtime import Runtime
 from tasks import intake
 from tests import builders

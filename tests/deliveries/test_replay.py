@@ -12,7 +12,8 @@ from sqlmodel import col, select
 
 from pipeline import delivery, replays
 from pipeline.errors import InsufficientRole, InvalidState, NotFound
-from pipeline.models import BrokerSubmission, Delivery, Event, Export, Notification
+from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Event, Export
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MessageType

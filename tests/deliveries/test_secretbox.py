@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from pipeline import recipients, signing
 from pipeline.errors import SecretUnreadable
-from pipeline.models import PartnerChannel, PartnerSecret
+from pipeline.models.parties import PartnerChannel, PartnerSecret
 from pipeline.runtime import Runtime
 from pipeline.secretbox import SecretBox
 from tests import builders

@@ -12,7 +12,7 @@ from sqlmodel import select
 
 from pipeline import delivery, notifications
 from pipeline.inspection import deliveries
-from pipeline.models import BrokerSubmission
+from pipeline.models.deliveries import BrokerSubmission
 from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports

@@ -11,7 +11,7 @@ from kombu import Connection, Queue
 
 from config import queues
 from pipeline import connections, delivery, partners
-from pipeline.models import Account
+from pipeline.models.exports import Account
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.partners import NewPartner
 from pipeline.tenancy import acting_for

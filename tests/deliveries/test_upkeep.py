@@ -15,7 +15,7 @@ from pipeline import delivery, lanes, notifications, partners
 from pipeline.db import database_now
 from pipeline.errors import InvalidState, NotFound
 from pipeline.inspection import deliveries
-from pipeline.models import Attempt, BrokerSubmission, Delivery
+from pipeline.models.deliveries import Attempt, BrokerSubmission, Delivery
 from pipeline.notifications import Lane
 from pipeline.runtime import Runtime
 from tests import builders

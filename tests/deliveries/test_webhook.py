@@ -13,11 +13,12 @@ import pytest
 from standardwebhooks import Webhook
 
 from config.settings import Settings
-from pipeline.channels.channel import OutgoingMessage, Receipt, Target
+from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.channels.destination import is_public
 from pipeline.channels.post import MAX_ANSWER_BYTES
 from pipeline.channels.webhook import WebhookChannel, check_signature, signed
 from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
+from pipeline.recipients import Target
 from pipeline.schemas.channels import WebhookWay
 from pipeline.signing import new_secret
 from tests.deliveries.endpoint import Endpoint, Script

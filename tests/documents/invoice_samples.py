@@ -8,7 +8,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
 
-from pipeline.customs.entries import entry_date
+from pipeline.customs.facts import entry_date
 from pipeline.customs.pga_worksheet import worksheet
 from pipeline.documents.kinds import artifact_types
 from pipeline.invoices import Facts, build_invoice

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.customs.entries import entry_date
+from pipeline.customs.facts import entry_date
 from pipeline.documents.kinds import render_documents
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.plan import Unit

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 
 from pipeline.documents.invoice_json import invoice_json
+from pipeline.findings import Finding
 from pipeline.invoices import build_invoice
 from pipeline.schemas.declared import FindingRow
 from pipeline.schemas.plan import Unit
-from pipeline.schemas.problems import Finding
 from tests.documents.invoice_samples import facts_of, unit_data
 
 

@@ -14,18 +14,20 @@ from sqlalchemy import func, select
 from sqlmodel import SQLModel, col
 
 from config.settings import Settings
-from pipeline import accounts, partners
+from pipeline import account_service, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
 from pipeline.artifacts import ArtifactStore
 from pipeline.db import Database
 from pipeline.errors import StoreUnavailable
-from pipeline.execution import Wake, advance, owed_again
+from pipeline.execution import advance
 from pipeline.idempotency import Acceptance
-from pipeline.models import Event, Export, Step
+from pipeline.models.exports import Event, Export, Step
 from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
+from pipeline.step_table import Wake
+from pipeline.sweeper import owed_again
 from tests import builders
 
 
@@ -146,7 +148,7 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
         store = UnsteadyStore(settings.artifacts_url)
         runtime = Runtime(settings, Database(database_url, clock=clock), store, clock)
         opened.append(runtime)
-        accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+        account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
         partners.create(
             runtime,
             builders.ACCOUNT,

@@ -8,14 +8,16 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline import delivery, inspection
+from pipeline import delivery
 from pipeline.amendments import amend
 from pipeline.errors import RendererCrashed
-from pipeline.execution import NOTIFY
 from pipeline.idempotency import Acceptance
-from pipeline.models import Delivery, Export, ExportUnit, Notification, Package, Step
+from pipeline.inspection import view as inspection_view
+from pipeline.models.deliveries import Delivery, Notification
+from pipeline.models.exports import Export, ExportUnit, Package, Step
 from pipeline.schemas.execution import ExecuteRequest, ExportView
 from pipeline.schemas.messages import MESSAGES, MessageType
+from pipeline.step_table import NOTIFY
 from tests import builders
 from tests.execution.conftest import House
 
@@ -87,7 +89,7 @@ def view(acceptance: Acceptance) -> ExportView:
 
 def read(house: House, name: str) -> ExportView:
     with house.runtime.db.read() as session:
-        return inspection.read(session, builders.ACCOUNT, name)
+        return inspection_view.read(session, builders.ACCOUNT, name)
 
 
 def fail(house: House, export_id: str) -> None:

@@ -19,7 +19,8 @@ from pipeline.errors import (
     ValidationFailed,
 )
 from pipeline.interventions import cancel, retry
-from pipeline.models import BrokerSubmission, Delivery, Export
+from pipeline.models.deliveries import BrokerSubmission, Delivery
+from pipeline.models.exports import Export
 from pipeline.schemas.execution import ExportView
 from pipeline.schemas.messages import MessageType
 from tests import builders

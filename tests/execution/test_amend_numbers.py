@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import PlanNotExecutable
 from pipeline.labels import packed_alike
-from pipeline.models import Export
+from pipeline.models.exports import Export
 from pipeline.schemas.plan import Unit
 from tests import builders
 from tests.execution.conftest import House

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.errors import InvalidState, PartnerNotLive
-from pipeline.execution import owed_again
 from pipeline.idempotency import Acceptance
-from pipeline.models import Export, Partner
+from pipeline.models.exports import Export
+from pipeline.models.parties import Partner
+from pipeline.sweeper import owed_again
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import amended, executed, owed, packages, units

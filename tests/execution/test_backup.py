@@ -18,19 +18,22 @@ from sqlalchemy import select, text
 from sqlmodel import SQLModel, col
 
 from config.settings import HOME, Settings
-from pipeline import accounts, audit, backup, delivery, migrations, partners
+from pipeline import account_service, audit, backup, delivery, migrations, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
 from pipeline.artifacts import ArtifactStore
 from pipeline.claims import claim
 from pipeline.db import Database
 from pipeline.errors import Fenced, InvalidState, StoreUnavailable
-from pipeline.execution import SPECS, Wake, advance, owed_again
+from pipeline.execution import advance
 from pipeline.migrations import Standing
-from pipeline.models import Artifact, Delivery, Export, Notification
+from pipeline.models.deliveries import Delivery, Notification
+from pipeline.models.exports import Artifact, Export
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
+from pipeline.step_table import SPECS, Wake
+from pipeline.sweeper import owed_again
 from tests import builders
 from tests.conftest import OWNER, SERVERS
 from tests.execution.conftest import House
@@ -75,7 +78,7 @@ def take(runtime: Runtime, name: str) -> str:
 
 def under_way(runtime: Runtime) -> list[str]:
     """Have exports at every stage, one of them held by a worker; return their ids."""
-    accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner_id, kind in ((builders.BROKER, "customs_broker"), (builders.WAREHOUSE, "warehouse")):
         facts = {"id": partner_id, "kind": kind, "name": "of a test", "test": True, "live": True}
         partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(facts))

@@ -7,11 +7,12 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline.errors import InvalidState, PreconditionFailed
-from pipeline.execution import Wake
 from pipeline.interventions import cancel, retry
-from pipeline.models import BrokerSubmission, Export, Notification, Step
+from pipeline.models.deliveries import BrokerSubmission, Notification
+from pipeline.models.exports import Export, Step
 from pipeline.schemas.execution import ExportView
 from pipeline.schemas.messages import MessageType
+from pipeline.step_table import Wake
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import amended, deliver_all, executed, fail, owed, packages, said

@@ -21,7 +21,8 @@ from pipeline import audit, events, migrations
 from pipeline.chain import canonical, event_hash
 from pipeline.db import Database, table
 from pipeline.events import EventType, NewEvent
-from pipeline.models import Attempt, Event
+from pipeline.models.deliveries import Attempt
+from pipeline.models.exports import Event
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import amended, deliver_all, executed

@@ -8,11 +8,12 @@ from datetime import date
 import pytest
 from sqlalchemy import update
 
-from pipeline import deadlines, inspection, retention
+from pipeline import deadlines, retention
 from pipeline.api.gauges import Work
 from pipeline.db import database_now
-from pipeline.inspection import Filter
-from pipeline.models import BrokerSubmission
+from pipeline.inspection import listing
+from pipeline.inspection.listing import Filter
+from pipeline.models.deliveries import BrokerSubmission
 from pipeline.states import Outcome
 from tests import builders
 from tests.execution.conftest import House
@@ -31,7 +32,7 @@ def late(house: House) -> tuple[float, list[str]]:
     (sample,) = families["exports_handoffs_overdue"].samples
     wanted = Filter(outcomes=(Outcome.OVERDUE,))
     with house.runtime.db.read() as session:
-        listed = inspection.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=9).items
+        listed = listing.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=9).items
     return sample.value, [each.export_id for each in listed]
 
 

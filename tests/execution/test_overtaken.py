@@ -12,11 +12,11 @@ from sqlmodel import Session, col
 from pipeline import delivery, events, execution, setbacks
 from pipeline.claims import claim, still_holds
 from pipeline.errors import InvalidState, Retryable, Terminal
-from pipeline.execution import SPECS, Wake
 from pipeline.interventions import cancel, retry
-from pipeline.models import Export, LineTreatment, Step
+from pipeline.models.exports import Export, LineTreatment, Step
 from pipeline.schemas.messages import MessageType
 from pipeline.states import StepState
+from pipeline.step_table import SPECS, Wake
 from pipeline.steps import StepContext
 from tests import builders
 from tests.execution.conftest import House

@@ -9,7 +9,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.plans import canonical, hash_of
+from pipeline.read_plans import canonical, hash_of
 from pipeline.schemas.execution import ExecuteRequest
 from tests import builders
 

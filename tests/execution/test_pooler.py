@@ -14,13 +14,14 @@ from sqlalchemy import event, func, select, text, update
 from sqlmodel import SQLModel, col
 
 from config.settings import Settings
-from pipeline import accounts, doctor, migrations, tenancy
+from pipeline import account_service, doctor, migrations, tenancy
 from pipeline.claims import claim
 from pipeline.db import Database
 from pipeline.errors import DatabaseBusy
-from pipeline.execution import NOTIFY, SPECS, owed_again
 from pipeline.migrations import Standing, walls
-from pipeline.models import Account, Export, Package, Step
+from pipeline.models.exports import Account, Export, Package, Step
+from pipeline.step_table import NOTIFY, SPECS
+from pipeline.sweeper import owed_again
 from tests import builders
 from tests.conftest import OWNER, OwnServer
 from tests.execution.conftest import House
@@ -118,7 +119,7 @@ def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections
     """One that its predecessor on a connection left the account to would see rows of another."""
     others = [f"acc_{number}" for number in range(7)]
     for other in others:
-        accounts.create_account(pooled.runtime, other, "Another Ltd")
+        account_service.create_account(pooled.runtime, other, "Another Ltd")
     pooled.accept()
     seen = {builders.ACCOUNT: 1} | dict.fromkeys(others, 0)
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from pipeline import acceptance, holds, keeping, plans, retention
+from pipeline import acceptance, holds, keeping, plans, read_plans, retention
 from pipeline.claims import claim
 from pipeline.documents.document import Document
 from pipeline.errors import StoreUnavailable
-from pipeline.execution import SPECS
-from pipeline.models import Account, Artifact, Export, LegalHold, PlanSnapshot
+from pipeline.models.exports import Account, Artifact, Export, LegalHold, PlanSnapshot
 from pipeline.schemas.plan import Plan
+from pipeline.step_table import SPECS
 from pipeline.steps import StepContext, context_of
 from tests import builders
 from tests.execution.conftest import House
@@ -91,7 +91,7 @@ def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(hou
 
 def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan("registered")
-    registered = plans.register_plan(house.runtime, house.caller, plans.read_plan(Plan.model_validate(made), made))
+    registered = plans.register_plan(house.runtime, house.caller, read_plans.read_plan(Plan.model_validate(made), made))
     waited: list[bool] = []
 
     def meanwhile(place: str) -> None:
@@ -107,7 +107,7 @@ def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatc
     assert waited == [True]
     with house.runtime.db.read() as session:
         assert session.get_one(Export, export_id).plan_id == registered.plan_id
-        assert session.get_one(PlanSnapshot, registered.plan_id).document == plans.canonical(made)
+        assert session.get_one(PlanSnapshot, registered.plan_id).document == read_plans.canonical(made)
 
 
 @pytest.mark.parametrize("registered", [False, True])
@@ -153,7 +153,7 @@ def under_hold(house: House, *, registered: bool) -> str:
     made = plan("one")
     if registered:
         return plans.register_plan(
-            house.runtime, house.caller, plans.read_plan(Plan.model_validate(made), made)
+            house.runtime, house.caller, read_plans.read_plan(Plan.model_validate(made), made)
         ).plan_id
     export_id = executed(house, made)
     with house.runtime.db.read() as session:

@@ -11,18 +11,23 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline import inspection, rendering, setbacks
+from pipeline import rendering, setbacks, sweeper
 from pipeline.customs import treatment
 from pipeline.db import database_now, utc_now
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.errors import ArtifactConflict, RendererCrashed
-from pipeline.execution import Wake, advance, owed_again
-from pipeline.inspection import Filter
+from pipeline.execution import advance
+from pipeline.inspection import listing
+from pipeline.inspection import view as inspection_view
+from pipeline.inspection.listing import Filter
 from pipeline.interventions import retry
-from pipeline.models import Event, Notification, Package, Step
+from pipeline.models.deliveries import Notification
+from pipeline.models.exports import Event, Package, Step
 from pipeline.schemas.execution import ExportView
 from pipeline.schemas.invoice import Invoice
+from pipeline.step_table import Wake
+from pipeline.sweeper import owed_again
 from tests import builders
 from tests.execution.conftest import House
 from tests.servers import PostgreSQL
@@ -36,14 +41,14 @@ DIED = (
 
 def view(house: House, export_id: str) -> ExportView:
     with house.runtime.db.read() as session:
-        return inspection.read(session, builders.ACCOUNT, export_id)
+        return inspection_view.read(session, builders.ACCOUNT, export_id)
 
 
 def listed(house: House, *, quarantined: bool) -> list[str]:
     with house.runtime.db.read() as session:
         wanted = Filter(quarantined=quarantined)
         return [
-            each.export_id for each in inspection.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50).items
+            each.export_id for each in listing.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50).items
         ]
 
 
@@ -166,9 +171,9 @@ def test_whoever_was_only_slow_is_not_put_off_by_a_sweep_that_looked_just_before
             session.execute(step.values(done if what == "ends" else renewed))
         return least
 
-    monkeypatch.setattr("pipeline.setbacks.random.uniform", meanwhile)
+    monkeypatch.setattr("pipeline.sweeper.random.uniform", meanwhile)
     with house.runtime.db.write() as session:
-        setbacks.space_out(session, house.runtime.settings)
+        sweeper.space_out(session, house.runtime.settings)
     with house.runtime.db.read() as session:
         (row,) = session.scalars(
             select(Step).where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")

@@ -16,10 +16,13 @@ from pipeline.channels.channel import Receipt
 from pipeline.db import database_now
 from pipeline.documents.renderer import RENDERER
 from pipeline.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
-from pipeline.execution import NOTIFY, Wake, advance, owed_again
-from pipeline.models import Delivery, Step
+from pipeline.execution import advance
+from pipeline.models.deliveries import Delivery
+from pipeline.models.exports import Step
 from pipeline.notifications import Lane
 from pipeline.setbacks import LONGEST_PAUSE_SECONDS
+from pipeline.step_table import NOTIFY, Wake
+from pipeline.sweeper import owed_again
 from tests import builders
 from tests.asked import explained, searches
 from tests.execution.conftest import House

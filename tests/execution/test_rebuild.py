@@ -13,25 +13,14 @@ from sqlmodel import SQLModel, col, select
 from pipeline import acknowledgements, audit, delivery, rebuilding, replays
 from pipeline.db import Instant, table
 from pipeline.errors import ChannelRefused, ChannelUnavailable, RendererCrashed
-from pipeline.execution import NOTIFY, STEPS
 from pipeline.interventions import cancel, retry
-from pipeline.models import (
-    Account,
-    Acknowledgement,
-    Artifact,
-    BrokerSubmission,
-    Delivery,
-    Export,
-    ExportUnit,
-    LineTreatment,
-    Notification,
-    Package,
-    Step,
-)
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Account, Artifact, Export, ExportUnit, LineTreatment, Package, Step
 from pipeline.numbers import skip_numbers
 from pipeline.rebuilding.checking import read_sayings
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.replays import ReplayRequest
+from pipeline.step_table import NOTIFY, STEPS
 from tests import builders
 from tests.execution.conftest import Answers, House
 from tests.execution.revisions import amended, deliver_all, executed, owed

@@ -11,30 +11,34 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlmodel import SQLModel, col
 
-from pipeline import audit, backup, bundle, delivery, holds, inspection, lanes, partners, plans, rebuilding, retention
+from pipeline import (
+    audit,
+    backup,
+    bundle,
+    delivery,
+    holds,
+    keeping,
+    lanes,
+    partners,
+    plans,
+    read_plans,
+    rebuilding,
+    retention,
+)
 from pipeline.acceptance import accept
 from pipeline.amendments import amend
 from pipeline.artifacts import ArtifactStore
 from pipeline.errors import InvalidState, NotFound
-from pipeline.execution import Wake, owed_again
 from pipeline.inspection import deliveries
+from pipeline.inspection import view as inspection_view
 from pipeline.interventions import cancel
-from pipeline.models import (
-    Acknowledgement,
-    Artifact,
-    BrokerSubmission,
-    Delivery,
-    Event,
-    Export,
-    IdempotencyRecord,
-    LineTreatment,
-    Notification,
-    Package,
-    PlanSnapshot,
-)
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Artifact, Event, Export, IdempotencyRecord, LineTreatment, Package, PlanSnapshot
 from pipeline.notifications import Lane
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.plan import Plan
+from pipeline.step_table import Wake
+from pipeline.sweeper import owed_again
 from tests import builders
 from tests.builders import Json
 from tests.execution.conftest import House
@@ -214,7 +218,7 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
 
 def registered(house: House, made: Json) -> str:
     """Have the plan kept for a later execution."""
-    read = plans.read_plan(Plan.model_validate(made), made)
+    read = read_plans.read_plan(Plan.model_validate(made), made)
     return plans.register_plan(house.runtime, house.caller, read).plan_id
 
 
@@ -289,7 +293,7 @@ def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_t
     third = amended(second, plan("one"))
     with house.runtime.db.read() as session:
         kept = session.get_one(PlanSnapshot, session.get_one(Export, third).plan_id).document
-    assert kept == plans.canonical(plan("one"))
+    assert kept == read_plans.canonical(plan("one"))
 
 
 def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house: House, today: date) -> None:
@@ -299,7 +303,7 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     lane = Lane(export_id, builders.BROKER, "queue")
     assert delivery.deliver(house.runtime, export_id, builders.BROKER, "queue").delivered == 0
     retention.purge(house.runtime, date(2032, 11, 27))
-    partners.resume(house.runtime, builders.ACCOUNT, builders.BROKER)
+    lanes.resume(house.runtime, builders.ACCOUNT, builders.BROKER)
     states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == builders.BROKER}  # type: ignore[attr-defined]
     assert states == {"cancelled"}
     house.clock.pass_seconds(86_400)
@@ -317,12 +321,12 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
         delivery_id = deliveries.listed(house.runtime, builders.ACCOUNT, export_id=export_id).items[0].id
     retention.purge(house.runtime, date(2032, 11, 27))
     with house.runtime.db.read() as session:
-        view = inspection.read(session, builders.ACCOUNT, export_id)
+        view = inspection_view.read(session, builders.ACCOUNT, export_id)
         assert (view.state, view.treatment.lines, view.findings) == ("executed", [], [])
         assert view.purged_at is not None
         assert len(view.artifacts) > 0
         with pytest.raises(NotFound, match=f"its SHA-256 was {artifact.sha256}"):  # type: ignore[attr-defined]
-            inspection.find_artifact(session, builders.ACCOUNT, artifact.id)  # type: ignore[attr-defined]
+            keeping.find_artifact(session, builders.ACCOUNT, artifact.id)  # type: ignore[attr-defined]
         with pytest.raises(InvalidState, match="was purged"):
             bundle.gathered(session, house.runtime.settings, session.get_one(Export, export_id))
     with pytest.raises(InvalidState, match="was purged"):

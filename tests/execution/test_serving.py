@@ -9,13 +9,13 @@ import pytest
 
 from config.settings import Settings
 from pipeline import serving
-from pipeline.dispatch import EmbeddedWorker
+from pipeline.publisher import EmbeddedWorker
 from pipeline.runtime import open_runtime
 from pipeline.serving import NotServing, Service
 from tests.interpreter import interpreted
 
 BEGIN: Final = """
-from pipeline import dispatch
+from pipeline import dispatch, publisher
 
 class Worker:
     def __init__(self, ready_callback, **_):
@@ -25,8 +25,8 @@ class Worker:
     def start(self):
         self._ready(self)
 
-dispatch.WorkController = Worker
-dispatch.EmbeddedWorker(1).start()
+publisher.WorkController = Worker
+publisher.EmbeddedWorker(1).start()
 """
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlmodel import col
 
-from pipeline import events, inspection, readiness, rebuilding, stopping
+from pipeline import events, readiness, rebuilding, stopping
 from pipeline.claims import claim
 from pipeline.errors import (
     DatabaseBusy,
@@ -24,11 +24,15 @@ from pipeline.errors import (
     RendererUnavailable,
     StoreUnavailable,
 )
-from pipeline.execution import NOTIFY, SPECS, STEPS, Wake, advance, owed_again
+from pipeline.execution import advance
+from pipeline.inspection import view as inspection_view
 from pipeline.interventions import cancel, retry
-from pipeline.models import Artifact, BrokerSubmission, Delivery, Export, LineTreatment, Notification, Package, Step
+from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Artifact, Export, LineTreatment, Package, Step
 from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 from pipeline.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
+from pipeline.step_table import NOTIFY, SPECS, STEPS, Wake
+from pipeline.sweeper import owed_again
 from tests import builders
 from tests.documents.invoice_samples import kinds_of
 from tests.execution.conftest import House
@@ -251,7 +255,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: Exp
     assert pauses == [min(first * 2**number, LONGEST_PAUSE_SECONDS) for number in range(tries)]
     with house.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
-        view = inspection.read(session, builders.ACCOUNT, export_id)
+        view = inspection_view.read(session, builders.ACCOUNT, export_id)
     assert (row.state, row.attempts, row.error) == ("owed", 0, str(outage))
     assert (view.state, view.quarantined) == ("executing", False)
     assert view.status.endswith(f"attempt 1 of U1 failed and is repeated: {outage}")

@@ -9,9 +9,11 @@ import pytest
 from pipeline import delivery, rendering, stopping
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
-from pipeline.execution import Wake, advance
-from pipeline.models import Artifact, Partner, Step
+from pipeline.execution import advance
+from pipeline.models.exports import Artifact, Step
+from pipeline.models.parties import Partner
 from pipeline.schemas.invoice import Invoice
+from pipeline.step_table import Wake
 from tests import builders
 from tests.execution.conftest import House
 

@@ -22,10 +22,10 @@ from pipeline.artifacts import ArtifactStore, Condition
 from pipeline.db import database_now
 from pipeline.documents.document import Document
 from pipeline.errors import NotFound, RendererCrashed, StoreUnavailable
-from pipeline.execution import Wake
-from pipeline.models import Artifact, Package, Step
+from pipeline.models.exports import Artifact, Package, Step
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.partners import PartnerChanges
+from pipeline.step_table import Wake
 from pipeline.steps import StepContext
 from pipeline.storecheck import Bad, Survey
 from tests import builders

@@ -14,10 +14,11 @@ from structlog.testing import capture_logs
 
 from pipeline import deadlines, dispatch, execution, polling
 from pipeline.errors import DatabaseBusy
-from pipeline.execution import Wake, owed_again
-from pipeline.models import Step
+from pipeline.models.exports import Step
 from pipeline.notifications import Lane
 from pipeline.polling import Inquiry
+from pipeline.step_table import Wake
+from pipeline.sweeper import owed_again
 from tasks import upkeep
 from tests import builders
 from tests.execution.conftest import House

@@ -13,8 +13,9 @@ from sqlmodel import col
 from config.celery import app
 from pipeline import deadlines, dispatch, polling
 from pipeline.db import database_now
-from pipeline.execution import STEPS, Wake, owed_again
-from pipeline.models import Step
+from pipeline.models.exports import Step
+from pipeline.step_table import STEPS, Wake
+from pipeline.sweeper import owed_again
 from tests import builders
 from tests.asked import asked_of, explained, searches
 from tests.execution.conftest import House

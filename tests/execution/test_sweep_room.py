@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from config import queues
 from config.settings import Settings
 from pipeline import dispatch
-from pipeline.execution import owed_again
+from pipeline.sweeper import owed_again
 from tests import builders
 from tests.conftest import SERVERS, OwnServer
 from tests.execution.conftest import House

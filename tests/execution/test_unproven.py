@@ -12,21 +12,9 @@ from sqlmodel import SQLModel, col, select
 
 from pipeline import audit, delivery, rebuilding, retention
 from pipeline.db import table
-from pipeline.execution import NOTIFY
-from pipeline.models import (
-    Acknowledgement,
-    Artifact,
-    Attempt,
-    BrokerSubmission,
-    Delivery,
-    Event,
-    Export,
-    ExportUnit,
-    LineTreatment,
-    Notification,
-    Package,
-    PlanSnapshot,
-)
+from pipeline.models.deliveries import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.models.exports import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot
+from pipeline.step_table import NOTIFY
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import executed, owed

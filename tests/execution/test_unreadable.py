@@ -14,7 +14,7 @@ from pipeline import audit, rebuilding
 from pipeline.chain import event_hash
 from pipeline.db import table
 from pipeline.events import EventType, NewEvent, chained
-from pipeline.models import Event, Export, Package, PlanSnapshot
+from pipeline.models.exports import Event, Export, Package, PlanSnapshot
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import deliver_all, executed

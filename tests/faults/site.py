@@ -17,7 +17,7 @@ import httpx
 from kombu import Connection
 
 from config import queues
-from pipeline import accounts
+from pipeline import account_service, accounts
 from pipeline.accounts import ADMIN
 from pipeline.runtime import Runtime, open_runtime
 from tests import builders
@@ -318,7 +318,7 @@ class Site:
     def account(self, *, by_queue: tuple[str, ...] = ()) -> Iterator[tuple[Client, Sink]]:
         """Open an account of one test's own, whose partners are reached at a sink of its own, or `by_queue`."""
         name = f"acc_{secrets.token_hex(6)}"
-        accounts.create_account(self.runtime, name, "Maple Goods Ltd", gs1_prefix="0614141")
+        account_service.create_account(self.runtime, name, "Maple Goods Ltd", gs1_prefix="0614141")
         key = accounts.create_key(self.runtime, name, "faults", mode="test", roles=[ADMIN])
         self.canaries.append(key.bearer)
         headers = {"authorization": f"Bearer {key.bearer}"}

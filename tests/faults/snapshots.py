@@ -13,7 +13,7 @@ from sqlmodel import SQLModel
 
 from pipeline import rendering
 from pipeline.artifacts import ArtifactStore
-from pipeline.models import Export
+from pipeline.models.exports import Export
 from pipeline.runtime import Runtime
 from pipeline.states import UNENDED
 from pipeline.steps import context_of

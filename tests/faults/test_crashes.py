@@ -9,8 +9,8 @@ from kombu import Connection, Producer
 from sqlmodel import col, select
 
 from config import queues
-from pipeline.execution import NOTIFY, STEPS
-from pipeline.models import LineTreatment, Package
+from pipeline.models.exports import LineTreatment, Package
+from pipeline.step_table import NOTIFY, STEPS
 from tests import builders
 from tests.faults.case import Case
 from tests.faults.client import Json, export_id_of

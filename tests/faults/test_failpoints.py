@@ -25,11 +25,11 @@ from config.settings import Settings, get_settings
 from pipeline import failpoints
 from pipeline.cli import app
 from pipeline.commands.screen import ExitCode
-from pipeline.dispatch import Publisher
 from pipeline.errors import DatabaseBusy, UnsafeSettings
-from pipeline.execution import STEPS
 from pipeline.failpoints import Broken, arm, failpoint
+from pipeline.publisher import Publisher
 from pipeline.runtime import open_runtime
+from pipeline.step_table import STEPS
 from pipeline.web import create_app
 from tests.faults.points import MOMENTS, POINTS, ROOMS, ROOT, in_source
 

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import migrations, readiness
 from pipeline.db import Database
-from pipeline.execution import STEPS
+from pipeline.step_table import STEPS
 from tests.conftest import Stack
 from tests.faults import impatient
 from tests.faults.bounds import crowded

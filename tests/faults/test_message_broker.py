@@ -14,7 +14,7 @@ from kombu import Connection, Producer
 
 from config import queues
 from pipeline.claims import EXPORT_LEVEL
-from pipeline.execution import STEPS
+from pipeline.step_table import STEPS
 from tests import builders
 from tests.faults.bounds import crowded, share
 from tests.faults.case import Case

@@ -16,10 +16,12 @@ from typing import Final
 import pytest
 
 from config import queues
-from pipeline import accounts, inspection, partners
+from pipeline import account_service, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
-from pipeline.inspection import Filter
+from pipeline.inspection import listing, log
+from pipeline.inspection import view as inspection_view
+from pipeline.inspection.listing import Filter
 from pipeline.interventions import retry
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest, ExportView
@@ -65,7 +67,7 @@ CALLER: Final = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute
 def runtime(stack: Stack) -> Iterator[Runtime]:
     """What the service has open, furnished with an account and its partners."""
     runtime = open_runtime(stack.settings)
-    accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner_id, kind in ((builders.BROKER, "customs_broker"), (builders.WAREHOUSE, "warehouse")):
         facts = {"id": partner_id, "kind": kind, "name": "of a test", "path": "byob", "test": True, "live": True}
         if kind == "warehouse":
@@ -131,12 +133,12 @@ def launch(stack: Stack, export_id: str) -> None:
 
 def looked_at(runtime: Runtime, export_id: str) -> ExportView:
     with runtime.db.read() as session:
-        return inspection.read(session, builders.ACCOUNT, export_id)
+        return inspection_view.read(session, builders.ACCOUNT, export_id)
 
 
 def at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
     with runtime.db.read() as session:
-        return not any(inspection.state_of(session, each) in UNENDED for each in exports)
+        return not any(log.state_of(session, each) in UNENDED for each in exports)
 
 
 @alone("F28")
@@ -180,7 +182,7 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
     assert ended == [-signal.SIGKILL] * TRIES
     with runtime.db.read() as session:
         wanted = Filter(quarantined=True)
-        aside = inspection.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50).items
+        aside = listing.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50).items
     assert {each.export_id for each in aside} == set(poisoned)
 
     with supervised(workers(stack, tmp_path, takes_poison=False)):  # the cause is mended

@@ -12,7 +12,9 @@ from sqlmodel import col, select
 from config import queues
 from pipeline import heartbeats, signing
 from pipeline.channels.webhook import signed
-from pipeline.models import Acknowledgement, BrokerSubmission, Export, Heartbeat
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
+from pipeline.models.exports import Export
+from pipeline.models.heartbeats import Heartbeat
 from tests import builders
 from tests.faults.case import SETTLE_SECONDS, Case
 from tests.faults.site import Site

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 from sqlmodel import col, select
 
-from pipeline.channels.channel import OutgoingMessage, Receipt, Target
+from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.errors import ChannelRefused, ChannelUnavailable
 from pipeline.leases import Lease
-from pipeline.models import Delivery
+from pipeline.models.deliveries import Delivery
+from pipeline.recipients import Target
 from pipeline.runtime import Runtime
 from pipeline.states import DeliveryState
 

@@ -27,13 +27,14 @@ from pipeline.acceptance import accept
 from pipeline.amendments import amend
 from pipeline.errors import AlreadyExecuted, InvalidState
 from pipeline.events import EventType
-from pipeline.execution import STEPS, Wake
 from pipeline.interventions import cancel, retry
-from pipeline.models import BrokerSubmission, Delivery, Export
+from pipeline.models.deliveries import BrokerSubmission, Delivery
+from pipeline.models.exports import Export
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.replays import ReplayRequest
 from pipeline.states import ExportState
+from pipeline.step_table import STEPS, Wake
 from tests import builders
 from tests.faults.points import ACCEPT_POINTS, AMEND_POINTS, DELIVERY_POINTS, STEP_POINTS, SWEEP_POINTS
 from tests.model.endpoints import Keeper
@@ -295,7 +296,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("pipeline.ids.secrets", ids)
     monkeypatch.setattr("pipeline.ids.time", ids)
     monkeypatch.setattr("pipeline.rendering.render_documents", documents)
-    monkeypatch.setattr("pipeline.lanes.open_channels", lambda _: _Everything())
+    monkeypatch.setattr("pipeline.lane_messages.open_channels", lambda _: _Everything())
     keeper = Keeper(_now)
     monkeypatch.setattr("pipeline.lanes.KEEPER", keeper)
     monkeypatch.setattr("pipeline.lanes.time", keeper)

@@ -13,18 +13,21 @@ from typing import Any, Final
 from sqlmodel import SQLModel, col, select
 
 from config.settings import Settings
-from pipeline import accounts, deadlines, delivery, failpoints, migrations, partners, rebuilding
+from pipeline import account_service, deadlines, delivery, failpoints, migrations, partners, rebuilding
 from pipeline.accounts import Caller
 from pipeline.artifacts import ArtifactStore
 from pipeline.db import Database
 from pipeline.documents.document import Document
 from pipeline.errors import Fenced, RendererCrashed, StoreUnavailable
-from pipeline.execution import SPECS, STEPS, Wake, advance, owed_again
-from pipeline.models import Artifact, Attempt, Delivery, Event, Export, Notification
+from pipeline.execution import advance
+from pipeline.models.deliveries import Attempt, Delivery, Notification
+from pipeline.models.exports import Artifact, Event, Export
 from pipeline.runtime import Runtime
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.partners import NewPartner
 from pipeline.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
+from pipeline.step_table import SPECS, STEPS, Wake
+from pipeline.sweeper import owed_again
 from tests import builders
 from tests.faults.history import dead_too_soon
 from tests.model.endpoints import Endpoints
@@ -127,7 +130,7 @@ def template(path: Path) -> None:
     """Make the database that every world begins with."""
     runtime = _runtime(path, Clock())
     migrations.upgrade(runtime.db)
-    accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     of_everybody = {builders.BROKER: "customs_broker", builders.WAREHOUSE: "warehouse", builders.OPERATOR: "operator"}
     for name, kind in of_everybody.items():
         path_of_broker = {"path": "byob"} if kind == "customs_broker" else {}

@@ -10,7 +10,7 @@ from sqlmodel import Session
 from pipeline.customs.treatment import export_digest, line_digests, unit_digest
 from pipeline.db import Database
 from pipeline.ids import new_id
-from pipeline.models import Account, Export, ExportUnit, PlanSnapshot
+from pipeline.models.exports import Account, Export, ExportUnit, PlanSnapshot
 from pipeline.schemas.plan import Plan
 from pipeline.steps import StepContext, context_of
 from tests.builders import Json, plan_hash

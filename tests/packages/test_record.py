@@ -11,8 +11,9 @@ from sqlmodel import col, select
 
 from pipeline.db import Database
 from pipeline.errors import StepFailed
-from pipeline.models import Account, ExportUnit, Package
-from pipeline.packages import is_sscc, record
+from pipeline.labels import is_sscc
+from pipeline.models.exports import Account, ExportUnit, Package
+from pipeline.packages import record
 from pipeline.steps import StepContext
 from tests.asked import asked_of
 from tests.builders import ACCOUNT, Json, changed, plan

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from config.settings import Settings
 from pipeline.errors import NotFound, ValidationFailed
-from pipeline.models import Account, ExportUnit, Package
+from pipeline.models.exports import Account, ExportUnit, Package
 from pipeline.numbers import MAX_SKIPPED, NextNumbers, skip_numbers
 from pipeline.packages import record
 from pipeline.runtime import Runtime, open_runtime

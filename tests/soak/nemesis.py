@@ -21,7 +21,7 @@ from redis import RedisError
 
 from config import queues
 from pipeline.claims import EXPORT_LEVEL
-from pipeline.execution import STEPS
+from pipeline.step_table import STEPS
 from tests import builders
 from tests.faults.site import Program, Site
 from tests.faults.test_message_broker import BROKEN

@@ -11,13 +11,13 @@ from pathlib import Path
 from sqlmodel import col, select
 
 from config.settings import Settings
-from pipeline import accounts, bundle, partners
+from pipeline import account_service, bundle, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
 from pipeline.db import Clock, utc_now
 from pipeline.documents import bundled
 from pipeline.execution import advance
-from pipeline.models import Export, Step
+from pipeline.models.exports import Export, Step
 from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
@@ -34,7 +34,7 @@ def desk(database_url: str, folder: Path, broker: builders.Json | None = None, *
         "broker_url": "memory://",
     }
     runtime = open_runtime(Settings.model_validate(settings), clock=clock)
-    accounts.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner in (
         {"id": builders.BROKER, "kind": "customs_broker", "name": "Demo customs broker", **(broker or {})},
         {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse"},

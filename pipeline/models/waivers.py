@@ -1,0 +1,27 @@
+"""Waivers of the rules of customs."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+from sqlmodel import Field, SQLModel
+
+from pipeline.models.columns import instant, long_text, written_at
+
+
+class Waiver(SQLModel, table=True):
+    """A warning that the account takes upon itself; one that is revoked stays on record."""
+
+    __tablename__ = "waivers"
+
+    id: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="accounts.id", index=True)
+    rule: str
+    pointer: str | None = None
+    partner_id: str | None = None
+    reason: str = long_text()
+    waived_by: str
+    ends_on: date | None = None
+    created_at: datetime = written_at()
+    revoked_by: str | None = None
+    revoked_at: datetime | None = instant(nullable=True)

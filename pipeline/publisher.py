@@ -1,0 +1,121 @@
+"""Workers and senders of messages inside this process."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+from celery.worker import WorkController, state
+
+from config.celery import app
+from config.queues import WAKE_UPS
+from pipeline import stopping
+from pipeline.claims import EXPORT_LEVEL
+from pipeline.dispatch import first_wakes, sent, step, wake
+from pipeline.step_table import STEPS, Wake
+
+log = structlog.get_logger(__name__)
+
+
+class Publisher:
+    """Sends launches from a thread of its own, so that no request waits for the message broker.
+
+    What does not fit its backlog is dropped: the sweep owes the launch of every accepted export anyway.
+    """
+
+    def __init__(self, backlog: int) -> None:
+        self._backlog: queue.Queue[Sequence[Wake] | None] = queue.Queue(backlog)
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what is held, for at most five seconds, and end."""
+        try:
+            self._backlog.put(None, timeout=1)
+        except queue.Full:
+            return
+        self._thread.join(timeout=5)
+
+    def launch(self, export_id: str, units: int) -> None:
+        """Have a new export launched soon."""
+        self.wake(first_wakes(export_id, units))
+
+    def wake(self, wakes: Sequence[Wake]) -> None:
+        """Have messages sent soon for what is owed."""
+        if not wakes:
+            return
+        try:
+            self._backlog.put_nowait(wakes)
+        except queue.Full:
+            log.warning("publish_backlog_full")
+
+    def _run(self) -> None:
+        while (wakes := self._backlog.get()) is not None:
+            try:
+                wake(wakes)
+            except Exception:
+                # A thread that ends here would silence every later launch.
+                log.exception("publisher_raised")
+
+
+class EmbeddedWorker:
+    """Workers inside this process, for the message broker inside this process: threads that may be left behind.
+
+    Each takes whatever comes: which queues are consumed is one choice for all workers of a process.
+    """
+
+    def __init__(self, senders: int) -> None:
+        """There are two more than the `senders` that destinations may keep which do not answer, for everything else."""
+        self._ready = threading.Semaphore(0)
+        self._threads = [self._thread(number) for number in range(1, senders + 3)]
+
+    def start(self, timeout_seconds: float = 60) -> None:
+        """Begin to work, and return once messages are consumed; raises TimeoutError where that takes longer."""
+        deadline = time.monotonic() + timeout_seconds
+        # The first of several that begin at once imports the tasks, and the others do not wait for it: the one that is to
+        # sweep and to take commands could begin before either is known, and would do without for as long as it lives.
+        app.loader.init_worker()
+        for thread in self._threads:
+            thread.start()
+        for _ in self._threads:
+            if not self._ready.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                raise TimeoutError("the embedded worker did not start")
+
+    def stop(self, timeout_seconds: float = 5) -> None:
+        """End after the tasks at hand; what was not begun stays owed in the database."""
+        stopping.tell()
+        state.should_stop = 0
+        # Their loops look up only when a message comes, else every two seconds: these are about no export.
+        deadline = time.monotonic() + timeout_seconds
+        while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
+            for _ in alive:
+                sent(step(STEPS[0].name, "", EXPORT_LEVEL))
+            alive[0].join(0.05)
+        state.should_stop = None
+        stopping.forget()
+
+    def _thread(self, number: int) -> threading.Thread:
+        first = number == 1
+
+        def run() -> None:
+            WorkController(
+                app=app,
+                hostname=f"embedded-{number}@localhost",
+                pool_cls="solo",
+                concurrency=1,
+                queues=list(WAKE_UPS),
+                without_heartbeat=True,
+                without_mingle=True,
+                without_gossip=True,
+                ready_callback=lambda _: self._ready.release(),
+                intake=first,
+                sweep=first,
+            ).start()
+
+        return threading.Thread(target=run, name=f"worker-{number}", daemon=True)

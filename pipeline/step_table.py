@@ -1,0 +1,142 @@
+"""The steps of an export, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import bindparam, update
+from sqlmodel import Session
+
+from pipeline import delivery, handoff, packages, rendering
+from pipeline.claims import EXPORT_LEVEL
+from pipeline.customs import treatment
+from pipeline.db import table
+from pipeline.events import EventType, NewEvent
+from pipeline.models.exports import Export, Step
+from pipeline.notifications import Lane
+from pipeline.runtime import Runtime
+from pipeline.states import StepState
+from pipeline.steps import StepContext
+
+_exports, _steps = table(Export).c, table(Step).c
+
+Prepare = Callable[[Runtime, StepContext], Any]
+Write = Callable[[Session, StepContext, Any], Sequence[NewEvent]]
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """One row of the pipeline.
+
+    `prepare` does what is slow or reaches outside, in no transaction, and may run more than once; `write` puts its
+    result into the database in the one transaction that also marks the step done, and so takes effect exactly once.
+    `opens` names the steps that may begin then. The worker that finished a step carries on with the first of them
+    itself where `carries_on` says that this is cheaper than another message. What `renders` needs the process's renderer.
+    """
+
+    name: str
+    per_unit: bool
+    write: Write
+    prepare: Prepare | None = None
+    opens: tuple[str, ...] = ()
+    carries_on: bool = False
+    renders: bool = False
+
+
+NOTIFY: Final = ("notify_broker", "notify_warehouse", "notify_operator")
+of_export = _exports.id == bindparam("of_export")
+
+_CLOSE_UNIT: Final = update(table(Export)).where(of_export).values(units_closed=_exports.units_closed + 1)
+
+
+def _nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
+    return ()
+
+
+def _tell(audience: str) -> Prepare:
+    def tell(runtime: Runtime, context: StepContext) -> list[Lane]:
+        return delivery.tell(runtime, context, audience)
+
+    return tell
+
+
+def _close_unit(session: Session, context: StepContext, _: Any) -> Sequence[NewEvent]:
+    session.execute(_CLOSE_UNIT, {"of_export": context.export_id})
+    return (NewEvent(EventType.CUSTOMS_PACKAGE_CLOSED, {"unitNo": context.unit_no}),)
+
+
+STEPS: Final[tuple[StepSpec, ...]] = (
+    StepSpec("record_packages", True, packages.record, opens=("attach_customs",), carries_on=True),
+    StepSpec("attach_customs", True, treatment.attach, opens=("render_documents",)),
+    StepSpec(
+        "render_documents",
+        True,
+        rendering.write,
+        prepare=rendering.prepare,
+        opens=("close_unit",),
+        carries_on=True,
+        renders=True,
+    ),
+    # The last unit to close opens the handoff; which one that is, the database counts.
+    StepSpec("close_unit", True, _close_unit, opens=("hand_off",), carries_on=True),
+    StepSpec("hand_off", False, handoff.write, prepare=handoff.prepare, opens=NOTIFY),
+    StepSpec("notify_broker", False, _nothing, prepare=_tell("customs_broker")),
+    StepSpec("notify_warehouse", False, _nothing, prepare=_tell("warehouse")),
+    # The operator hears that the export is executed once it is: the last of the three releases what is owed to them.
+    StepSpec("notify_operator", False, _nothing),
+)
+SPECS: Final = {spec.name: spec for spec in STEPS}
+
+
+@dataclass(frozen=True)
+class Wake:
+    """Something that became owed and wants a message: a step, or the deliveries to one recipient by one channel."""
+
+    export_id: str
+    unit_no: int = EXPORT_LEVEL
+    step: str | None = None
+    partner_id: str | None = None
+    channel: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call of advance() came to.
+
+    `did` are the steps made here, in order; `wakes` what they opened beyond the caller's own chain; `stopped` tells
+    that the next step is not to be tried now.
+    """
+
+    did: tuple[str, ...] = ()
+    wakes: tuple[Wake, ...] = ()
+    stopped: bool = False
+
+
+def first_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> list[dict[str, Any]]:
+    """Return the rows of every step of a new export: the first of each unit is owed from `due_at`, the rest wait."""
+    rows = []
+    per_unit = [spec for spec in STEPS if spec.per_unit]
+    for unit_no in (*unit_nos, EXPORT_LEVEL):
+        for position, spec in enumerate(STEPS):
+            if spec.per_unit == (unit_no == EXPORT_LEVEL):
+                continue
+            owed = spec is per_unit[0]
+            rows.append(
+                {
+                    "export_id": export_id,
+                    "unit_no": unit_no,
+                    "name": spec.name,
+                    "position": position,
+                    "state": (StepState.OWED if owed else StepState.WAITING).value,
+                    "due_at": due_at if owed else None,
+                }
+            )
+    return rows
+
+
+def wakes_of(lanes: Iterable[Lane]) -> list[Wake]:
+    """Return what wakes the lanes."""
+    return [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]

@@ -1,0 +1,97 @@
+"""What is due and held by nobody, found again."""
+
+from __future__ import annotations
+
+import random
+
+from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline.claims import THIS_STEP, made_of, of_unended, place
+from pipeline.db import database_now, statement_now, table
+from pipeline.failpoints import failpoint
+from pipeline.lanes import due_lanes
+from pipeline.models.exports import Step
+from pipeline.runtime import Runtime
+from pipeline.setbacks import SILENT
+from pipeline.states import StepState
+from pipeline.step_table import SPECS, Wake, wakes_of
+
+
+def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[Wake]:
+    """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep wakes them.
+
+    There are no more than `steps` and `lanes` of them; where that is not said, no more than `sweep_limit` of each.
+
+    A step that ended its worker as often as it may be begun is among them: whoever takes it does nothing of it, but
+    quarantines its export.
+
+    Each is put off by `stalled_seconds` as it is returned, so that any number of sweeps at once does no harm. What another
+    version of the service accepted, with other steps, is left to that version's.
+    """
+    settings = runtime.settings
+    due = (
+        select(col(Step.export_id), col(Step.unit_no), col(Step.name))
+        .where(
+            col(Step.state) == StepState.OWED.value,
+            col(Step.due_at) <= statement_now(),
+            of_unended(col(Step.export_id)),
+            made_of(col(Step.export_id), [*SPECS], len(SPECS)),
+        )
+        .order_by(col(Step.due_at))
+        .limit(settings.sweep_limit if steps is None else steps)
+    )
+    if not runtime.db.is_sqlite:
+        due = due.with_for_update(skip_locked=True)
+    with runtime.db.write() as session:
+        space_out(session, settings)
+        rows = session.execute(
+            update(Step)
+            .where(
+                tuple_(col(Step.export_id), col(Step.unit_no), col(Step.name)).in_(due),
+                col(Step.state) == StepState.OWED.value,
+            )
+            .values(
+                due_at=database_now(settings.stalled_seconds),
+                stalled_since=func.coalesce(col(Step.stalled_since), database_now()),
+            )
+            .returning(col(Step.export_id), col(Step.unit_no), col(Step.name))
+        ).all()
+        found = due_lanes(session, settings, settings.sweep_limit if lanes is None else lanes)
+        failpoint("sweep.mid")
+    return [Wake(*row) for row in rows] + wakes_of(found)
+
+
+_steps = table(Step).c
+
+
+def space_out(session: Session, settings: Settings) -> None:
+    """Have each step that came to an end without a word, twice or more, begun again at a moment of its own.
+
+    Whatever a process works on ends with it, and all of it is due again at once: begun together once more, it would end
+    together once more, and what only stood beside the poison would be taken for it.
+    """
+    silent = (
+        _steps.state == StepState.OWED.value,
+        _steps.due_at <= statement_now(),
+        _steps.lease_until <= database_now(),
+        _steps.error.is_(None),
+        _steps.attempts.between(2, settings.step_max_attempts - 1),
+    )
+    found = select(_steps.export_id, _steps.unit_no, _steps.name, _steps.fence).where(*silent)
+    found = found.where(of_unended(_steps.export_id)).limit(settings.sweep_limit)
+    apart = [
+        place(*at) | {"held_fence": fence, "pause": random.uniform(0, settings.lease_seconds)}  # noqa: S311 - no secret
+        for *at, fence in session.execute(found).all()
+    ]
+    if apart:
+        later = database_now(bindparam("pause"))
+        session.execute(
+            update(table(Step))
+            # All of it again: whoever was only slow may have renewed its lease meanwhile, or finished. Of an export that
+            # has ended meanwhile nothing is due.
+            .where(*THIS_STEP, _steps.fence == bindparam("held_fence"), *silent)
+            .values(error=SILENT, lease_until=later, due_at=later),
+            apart,
+        )
