@@ -13,9 +13,8 @@ from sqlmodel import Session
 
 from pipeline.accounts import Caller
 from pipeline.chain import rows_digest
-from pipeline.customs import treatment
-from pipeline.db import database_now, table, waited_for_same
-from pipeline.errors import (
+from pipeline.core.db import database_now, table, waited_for_same
+from pipeline.core.errors import (
     DatabaseBusy,
     IdempotencyInProgress,
     InvalidAccountScope,
@@ -23,11 +22,13 @@ from pipeline.errors import (
     RateLimited,
     ValidationFailed,
 )
+from pipeline.core.failpoints import failpoint
+from pipeline.core.findings import counted, foremost
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
+from pipeline.customs import treatment
 from pipeline.events import EventType, NewEvent, chained
-from pipeline.failpoints import failpoint
-from pipeline.findings import counted, foremost
 from pipeline.idempotency import Acceptance, Answer
-from pipeline.ids import new_id
 from pipeline.inspection import view
 from pipeline.models.exports import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
 from pipeline.notifications import Lane
@@ -44,7 +45,6 @@ from pipeline.plans import (
     snapshot,
 )
 from pipeline.read_plans import UNHASHED, ReadPlan, canonical, hash_mismatch, hash_of, read_plan
-from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.states import ExportState
 from pipeline.step_table import first_steps

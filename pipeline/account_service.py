@@ -9,12 +9,12 @@ from sqlalchemy import null, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from pipeline.errors import NotFound, ValidationFailed
+from pipeline.core.errors import NotFound, ValidationFailed
+from pipeline.core.field_types import printable
+from pipeline.core.runtime import Runtime
+from pipeline.core.text_safety import readable
 from pipeline.models.exports import Account
 from pipeline.models.parties import PartnerChannel
-from pipeline.runtime import Runtime
-from pipeline.schemas.readable import readable
-from pipeline.schemas.written import printable
 from pipeline.ways import domain_of
 
 _ACCOUNT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")

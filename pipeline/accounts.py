@@ -16,13 +16,13 @@ import structlog
 from sqlalchemy import or_, update
 from sqlmodel import col, select
 
-from pipeline import tenancy
-from pipeline.db import database_now, utc_now
-from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
+from pipeline.core import tenancy
+from pipeline.core.db import database_now, utc_now
+from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY
 from pipeline.models.exports import Account
 from pipeline.models.parties import ApiKey
-from pipeline.runtime import Runtime
-from pipeline.tenancy import EVERYBODY
 
 log = structlog.get_logger(__name__)
 

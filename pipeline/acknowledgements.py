@@ -11,20 +11,21 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import events, notifications, signing, tenancy
+from pipeline import events, notifications, signing
 from pipeline.channels.webhook import check_signature, digest_of
-from pipeline.db import database_now
-from pipeline.errors import InvalidApiKey, NotFound, Purged
+from pipeline.core import tenancy
+from pipeline.core.db import database_now
+from pipeline.core.errors import InvalidApiKey, NotFound, Purged
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.text_safety import legible
 from pipeline.events import EventType, NewEvent
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
 from pipeline.models.exports import Export
 from pipeline.models.parties import UsedSignature
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.schemas.plan import as_json
-from pipeline.schemas.readable import legible
 from pipeline.states import SUBMISSION_MOVES, SubmissionState, sources
-from pipeline.tenancy import EVERYBODY
 
 _EVENTS: Final = {
     SubmissionState.RECEIVED: EventType.BROKER_ACKNOWLEDGED,

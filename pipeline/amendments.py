@@ -21,9 +21,10 @@ from pipeline.acceptance import (
     wanted_plan,
 )
 from pipeline.accounts import Caller
-from pipeline.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
+from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
+from pipeline.core.failpoints import failpoint
+from pipeline.core.runtime import Runtime
 from pipeline.events import EventType, NewEvent
-from pipeline.failpoints import failpoint
 from pipeline.idempotency import Acceptance, Answer
 from pipeline.inspection import log, view
 from pipeline.interventions import Expects
@@ -31,7 +32,6 @@ from pipeline.models.exports import Export, ExportUnit, Package, Step
 from pipeline.moves import move
 from pipeline.notifications import Lane
 from pipeline.plans import executed_export
-from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import RevisionRef
 from pipeline.states import EXPORT_MOVES, UNENDED, ExportState, StepState, sources

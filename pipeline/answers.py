@@ -15,11 +15,14 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from config.settings import Settings
-from pipeline import acknowledgements, lasting, signing, tenancy
-from pipeline.errors import NotFound, Purged, ValidationFailed
+from pipeline import acknowledgements, lasting, signing
+from pipeline.core import tenancy
+from pipeline.core.errors import NotFound, Purged, ValidationFailed
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.text_safety import legible
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Notification
 from pipeline.models.exports import Export
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import (
     AcknowledgementBody,
     AcknowledgementReceipt,
@@ -28,9 +31,7 @@ from pipeline.schemas.messages import (
     HandoffReady,
     MessageType,
 )
-from pipeline.schemas.readable import legible
 from pipeline.states import ExportState
-from pipeline.tenancy import EVERYBODY
 
 #: What may be answered by a link; the first is no more than a sign of life and leaves the link good.
 RUNGS: Final = ("received", "accepted", "rejected", "query")

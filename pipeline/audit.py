@@ -20,10 +20,10 @@ from config.settings import Settings
 from pipeline import signing
 from pipeline.cells import MALFORMED, UNREADABLE, any_text, cell, unreadable
 from pipeline.chain import canonical, event_hash, instant
-from pipeline.db import database_now, table
-from pipeline.errors import NotFound
+from pipeline.core.db import database_now, table
+from pipeline.core.errors import NotFound
+from pipeline.core.runtime import Runtime
 from pipeline.models.exports import Account, Event, Export
-from pipeline.runtime import Runtime
 
 #: A head speaks of what happened so long ago that no transaction of then is still under way.
 SETTLED_SECONDS: Final = 300

@@ -14,10 +14,10 @@ from typing import Final
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline.artifacts import ArtifactStore
-from pipeline.errors import ArtifactConflict, InvalidState, StoreUnavailable
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.errors import ArtifactConflict, InvalidState, StoreUnavailable
+from pipeline.core.runtime import Runtime
 from pipeline.models.exports import Artifact, Export
-from pipeline.runtime import Runtime
 
 DATABASE: Final = "exports.db"
 DOCUMENTS: Final = "artifacts"

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline.db import changed, database_now, table
+from pipeline.core.db import changed, database_now, table
 from pipeline.models.parties import PartnerChannel
 from pipeline.recipients import QUEUE
 

@@ -10,10 +10,10 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline.artifacts import ArtifactStore
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.errors import InvalidState, Purged
 from pipeline.documents import bundled
 from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN, Member, safe
-from pipeline.errors import InvalidState, Purged
 from pipeline.lane_messages import cloud_event
 from pipeline.models.deliveries import Notification
 from pipeline.models.exports import Artifact, Export, ExportUnit, PlanSnapshot

@@ -11,7 +11,7 @@ from sqlalchemy import Boolean, Column, ColumnElement, Date, Dialect, Integer, S
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 from sqlmodel import Session, SQLModel
 
-from pipeline.db import Instant, table
+from pipeline.core.db import Instant, table
 
 M = TypeVar("M", bound=SQLModel)
 

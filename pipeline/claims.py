@@ -10,10 +10,10 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, update
 from sqlmodel import Session, col
 
-from pipeline.db import changed, database_now, table
-from pipeline.leases import KEEPER, Lease
+from pipeline.core.db import changed, database_now, table
+from pipeline.core.leases import KEEPER, Lease
+from pipeline.core.runtime import Runtime
 from pipeline.models.exports import Export, Step
-from pipeline.runtime import Runtime
 from pipeline.states import UNENDED, ExportState, StepState
 from pipeline.steps import StepContext, context_of
 

@@ -20,12 +20,12 @@ from pipeline import partners, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.stages import Stage
-from pipeline.db import database_now
-from pipeline.errors import ExportsError, InsufficientRole, RateLimited, SecretUnreadable
-from pipeline.ids import new_id
+from pipeline.core.db import database_now
+from pipeline.core.errors import ExportsError, InsufficientRole, RateLimited, SecretUnreadable
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
 from pipeline.models.parties import ConnectionTest
 from pipeline.recipients import SealedTarget
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.schemas.partners import PartnerTested, PartnerView
 from pipeline.schemas.plan import as_json

@@ -10,13 +10,13 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from pipeline import events, notifications
-from pipeline.db import database_now, statement_now
-from pipeline.errors import DatabaseBusy
+from pipeline.core.db import database_now, statement_now
+from pipeline.core.errors import DatabaseBusy
+from pipeline.core.runtime import Runtime
 from pipeline.events import EventType, NewEvent
 from pipeline.models.deliveries import BrokerSubmission
 from pipeline.models.exports import Export
 from pipeline.notifications import Lane, LateRung
-from pipeline.runtime import Runtime
 from pipeline.states import ExportState
 
 log = structlog.get_logger(__name__)

@@ -10,11 +10,12 @@ import structlog
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline import acknowledgements, attempts, breaker, events, lane_messages, lanes, notifications, stopping
+from pipeline import acknowledgements, attempts, breaker, events, lane_messages, lanes, notifications
 from pipeline.attempts import Recorded, Sent
-from pipeline.bulkhead import room_of
 from pipeline.channels.channel import Receipt
-from pipeline.errors import (
+from pipeline.core import shutdown
+from pipeline.core.bulkhead import room_of
+from pipeline.core.errors import (
     ChannelRefused,
     ChannelUnavailable,
     DatabaseBusy,
@@ -25,18 +26,18 @@ from pipeline.errors import (
     Purged,
     WorkerDied,
 )
+from pipeline.core.failpoints import failpoint
+from pipeline.core.leases import Lease
+from pipeline.core.runtime import Runtime
 from pipeline.events import EventType, NewEvent
-from pipeline.failpoints import failpoint
 from pipeline.inspection import deliveries
 from pipeline.lanes import Claim
-from pipeline.leases import Lease
 from pipeline.models.deliveries import BrokerSubmission, Delivery
 from pipeline.models.exports import Export
 from pipeline.models.parties import PartnerChannel
 from pipeline.notifications import Lane
 from pipeline.recipients import QUEUE
 from pipeline.retry_policy import Failure
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.schemas.partners import DeliveryView
 from pipeline.senders import FAILURES, SENDERS, ails, destination
@@ -101,7 +102,7 @@ def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
     with structlog.contextvars.bound_contextvars(
         export_id=lane.export_id, partner_id=lane.partner_id, channel=lane.channel
     ):
-        while not put_off and not stopping.told() and (claimed := lanes.claim(runtime, lane)) is not None:
+        while not put_off and not shutdown.told() and (claimed := lanes.claim(runtime, lane)) is not None:
             failpoint("delivery.before")
             with lanes.held(runtime, claimed) as lease:
                 sent = _send(runtime, claimed, lease)
@@ -184,7 +185,7 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
             before = now
             failpoint("delivery.between")
             # What was taken is recorded before long: a crash would send it again.
-            if now - began > runtime.settings.lease_seconds or stopping.told():
+            if now - began > runtime.settings.lease_seconds or shutdown.told():
                 break
     except (ChannelUnavailable, ChannelRefused, WorkerDied) as error:
         failure = error

@@ -17,8 +17,8 @@ from pipeline import account_service, accounts, examples, migrations, partners
 from pipeline.channels import inbox
 from pipeline.channels.inbox import Received
 from pipeline.client import Exports
-from pipeline.errors import ExportsError
-from pipeline.runtime import Runtime
+from pipeline.core.errors import ExportsError
+from pipeline.core.runtime import Runtime
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay
 from pipeline.schemas.execution import EventView, ExportView
 from pipeline.schemas.partners import NewPartner

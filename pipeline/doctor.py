@@ -17,14 +17,14 @@ from config.settings import Settings
 from pipeline import migrations, recipients, signing
 from pipeline.channels import durability, inbox
 from pipeline.channels.email import EmailChannel
+from pipeline.core import fonts
+from pipeline.core.db import Database, database_now, is_pooled, translated, utc_now
+from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
+from pipeline.core.runtime import open_store
 from pipeline.customs.reference import load_rules
-from pipeline.db import Database, database_now, is_pooled, translated, utc_now
-from pipeline.documents import fonts
 from pipeline.documents.renderer import Renderer
-from pipeline.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
 from pipeline.migrations import Standing, walls
 from pipeline.models.exports import Artifact
-from pipeline.runtime import open_store
 
 #: Beyond it leases and signatures are misjudged.
 MAX_SKEW_SECONDS: Final = 5.0

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session
 
 from pipeline.chain import event_hash
-from pipeline.db import Instant, database_now, table
+from pipeline.core.db import Instant, database_now, table
 from pipeline.models.exports import Event, Export
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from config.settings import HOME
-from pipeline.errors import NotFound
+from pipeline.core.errors import NotFound
 
 _INSTALLED: Final = HOME / "templates" / "plans" / "examples"
 #: Where the plans lie: the wheel keeps them beside the templates.

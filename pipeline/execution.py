@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from pipeline import events, notifications, setbacks, stopping
+from pipeline import events, notifications, setbacks
 from pipeline.claims import (
     EXPORT_LEVEL,
     THIS_STEP,
@@ -22,17 +22,18 @@ from pipeline.claims import (
     place,
     still_holds,
 )
-from pipeline.db import changed, database_now, table
-from pipeline.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
+from pipeline.core import shutdown
+from pipeline.core.db import changed, database_now, table
+from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
+from pipeline.core.failpoints import failpoint
+from pipeline.core.runtime import Runtime
+from pipeline.core.watchdog import TIMEOUTS
 from pipeline.events import EventType, NewEvent
-from pipeline.failpoints import failpoint
 from pipeline.models.exports import Export, Step
 from pipeline.moves import move
-from pipeline.runtime import Runtime
 from pipeline.states import ExportState, StepState
 from pipeline.step_table import NOTIFY, SPECS, STEPS, Outcome, StepSpec, Wake, of_export, wakes_of
 from pipeline.steps import StepContext
-from pipeline.timeouts import TIMEOUTS
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +113,7 @@ def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, l
             " killed, crashed, ran out of memory or out of time; the workers' logs of then say more",
             begun,
         )
-    stopping.check()
+    shutdown.check()
     failpoint(f"{spec.name}.before")
     # How long sending takes is up to the recipients, and each send is bounded by itself.
     bounded = nullcontext() if spec.name in NOTIFY else TIMEOUTS.within(runtime.settings.step_timeout_seconds)

@@ -11,11 +11,13 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlmodel import Session, col
 
-from pipeline import acknowledgements, keeping, money, notifications, recipients, stopping
-from pipeline.artifacts import ArtifactStore
-from pipeline.db import database_now
+from pipeline import acknowledgements, keeping, notifications, recipients
+from pipeline.core import money, shutdown
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import database_now
+from pipeline.core.errors import StepFailed, ValidationFailed
+from pipeline.core.runtime import Runtime
 from pipeline.documents import profile as profiles
-from pipeline.errors import StepFailed, ValidationFailed
 from pipeline.events import EventType, NewEvent
 from pipeline.invoices.recorded import recorded_invoice
 from pipeline.keeping import Row
@@ -24,7 +26,6 @@ from pipeline.models.deliveries import BrokerSubmission, Notification
 from pipeline.models.exports import Artifact, Export, ExportUnit, LineTreatment, Package
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
 from pipeline.recipients import Recipient
-from pipeline.runtime import Runtime
 from pipeline.schemas import messages, plan
 from pipeline.schemas.messages import MAX_INLINE_LINES, MessageType
 from pipeline.states import SubmissionState
@@ -135,7 +136,7 @@ def _in_its_own_words(runtime: Runtime, context: StepContext, found: _Found, bro
                 f"the profile of {broker.partner_id} does not fit: {error.message}; change it, then retry the export"
             ) from error
         made.append(keeping.keep(runtime, context, row.unit_no, document))
-        stopping.check()
+        shutdown.check()
     return made
 
 

@@ -6,11 +6,11 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
-from pipeline.db import database_now
-from pipeline.errors import InvalidState, NotFound
-from pipeline.ids import new_id
+from pipeline.core.db import database_now
+from pipeline.core.errors import InvalidState, NotFound
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
 from pipeline.models.exports import Account, Export, LegalHold, PlanSnapshot
-from pipeline.runtime import Runtime
 
 
 def place(runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str) -> LegalHold:

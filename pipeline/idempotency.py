@@ -9,8 +9,8 @@ from sqlalchemy import bindparam, insert, select
 from sqlmodel import Session
 
 from pipeline.accounts import Caller
-from pipeline.db import table
-from pipeline.errors import IdempotencyKeyReused
+from pipeline.core.db import table
+from pipeline.core.errors import IdempotencyKeyReused
 from pipeline.models.exports import IdempotencyRecord
 from pipeline.notifications import Lane
 

@@ -9,13 +9,13 @@ from sqlmodel import Session, col
 
 from pipeline import events, withdrawals
 from pipeline.claims import EXPORT_LEVEL, at
-from pipeline.db import database_now
-from pipeline.errors import InvalidState, NotFound, Purged
+from pipeline.core.db import database_now
+from pipeline.core.errors import InvalidState, NotFound, Purged
+from pipeline.core.runtime import Runtime
 from pipeline.events import EventType, NewEvent
 from pipeline.inspection import view
 from pipeline.models.exports import Export, Package, Step
 from pipeline.moves import move
-from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExportView
 from pipeline.states import STEP_MOVES, ExportState, StepState, sources
 from pipeline.step_table import Wake

@@ -14,14 +14,14 @@ from sqlalchemy import bindparam, func, insert, or_, select, update
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
-from pipeline.artifacts import ArtifactStore
-from pipeline.db import database_now, table
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import database_now, table
+from pipeline.core.errors import NotFound, StoreUnavailable
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
 from pipeline.documents.document import Document
-from pipeline.errors import NotFound, StoreUnavailable
 from pipeline.events import EventType, NewEvent
-from pipeline.ids import new_id
 from pipeline.models.exports import Artifact, Export
-from pipeline.runtime import Runtime
 from pipeline.steps import StepContext
 
 Row = Mapping[str, Any]

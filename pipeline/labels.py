@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import exists, select, text
 from sqlmodel import Session, col
 
-from pipeline.findings import Finding
+from pipeline.core.findings import Finding
 from pipeline.models.exports import Export, ExportUnit, Package
 from pipeline.schemas.plan import Plan, Unit
 from pipeline.steps import StepContext, plan_unit

@@ -17,11 +17,11 @@ from config.settings import Settings
 from pipeline import letters, links, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import Attachment, Channel, OutgoingMessage, Receipt
-from pipeline.db import utc_now
-from pipeline.errors import ChannelUnavailable, SecretUnreadable, WorkerDied
+from pipeline.core.db import utc_now
+from pipeline.core.errors import ChannelUnavailable, SecretUnreadable, WorkerDied
+from pipeline.core.runtime import Runtime
 from pipeline.lanes import CUT_OFF, Claim, Owed
 from pipeline.models.deliveries import Notification
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HandoffReady, MessageType
 
 log = structlog.get_logger(__name__)

@@ -16,9 +16,10 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, breaker, recipients
-from pipeline.db import changed, database_now, statement_now
-from pipeline.errors import InvalidState
-from pipeline.leases import KEEPER, Lease
+from pipeline.core.db import changed, database_now, statement_now
+from pipeline.core.errors import InvalidState
+from pipeline.core.leases import KEEPER, Lease
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
 from pipeline.models.exports import Export
 from pipeline.models.parties import Partner, PartnerChannel
@@ -26,7 +27,6 @@ from pipeline.notifications import BROKER, Lane
 from pipeline.partner_states import PartnerState
 from pipeline.partners import locked, move, view
 from pipeline.recipients import SealedTarget
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MessageType
 from pipeline.schemas.partners import PartnerView
 from pipeline.states import DeliveryState, SubmissionState

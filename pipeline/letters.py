@@ -12,9 +12,9 @@ from config.settings import Settings
 from pipeline import answers, links
 from pipeline.channels.channel import Attachment, Letter
 from pipeline.channels.email import data_name, enclosed
-from pipeline.documents.render import render
+from pipeline.core.money import plain
+from pipeline.core.templating import render
 from pipeline.models.deliveries import Notification
-from pipeline.money import plain
 from pipeline.notifications import OPERATOR
 from pipeline.papers import Papers, named
 from pipeline.schemas.messages import (

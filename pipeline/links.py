@@ -15,14 +15,15 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import accounts, keeping, lasting, signing, tenancy
+from pipeline import accounts, keeping, lasting, signing
 from pipeline.accounts import READ, Caller
 from pipeline.acknowledgements import Submission
-from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound
+from pipeline.core import tenancy
+from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
+from pipeline.core.runtime import Runtime
 from pipeline.inspection import log
 from pipeline.models.deliveries import Notification
 from pipeline.models.exports import Artifact
-from pipeline.runtime import Runtime
 from pipeline.schemas.links import DocumentLink
 from pipeline.schemas.messages import ArtifactLink, HandoffReady, MessageType
 

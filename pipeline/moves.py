@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import update
 from sqlmodel import Session, col
 
-from pipeline.db import changed, database_now
-from pipeline.errors import InvalidState
+from pipeline.core.db import changed, database_now
+from pipeline.core.errors import InvalidState
 from pipeline.models.exports import Export
 from pipeline.states import EXPORT_MOVES, ExportState, sources
 

@@ -15,8 +15,8 @@ from sqlmodel import Session, col
 
 from pipeline import recipients
 from pipeline.chain import rows_digest
-from pipeline.db import database_now
-from pipeline.ids import new_id
+from pipeline.core.db import database_now
+from pipeline.core.ids import new_id
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
 from pipeline.models.exports import Export
 from pipeline.recipients import Recipient

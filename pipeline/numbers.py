@@ -9,11 +9,11 @@ import structlog
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from pipeline.errors import NotFound, ValidationFailed
+from pipeline.core.errors import NotFound, ValidationFailed
+from pipeline.core.runtime import Runtime
 from pipeline.labels import issue_sscc
 from pipeline.models.exports import Account
 from pipeline.packages import package_number
-from pipeline.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 

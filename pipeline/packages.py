@@ -11,13 +11,13 @@ from sqlalchemy import case, insert, update
 from sqlmodel import Session, col
 
 from pipeline import labels
-from pipeline.errors import StepFailed
+from pipeline.core.errors import StepFailed
+from pipeline.core.findings import Finding
+from pipeline.core.money import plain, total
 from pipeline.events import EventType, NewEvent
-from pipeline.findings import Finding
 from pipeline.labels import is_sscc, issue_sscc, sscc_check_digit
 from pipeline.models.exports import Account, Export, ExportUnit
 from pipeline.models.exports import Package as PackageRow
-from pipeline.money import plain, total
 from pipeline.schemas.plan import Package, Plan, Unit
 from pipeline.steps import StepContext, plan_unit, unit_row
 

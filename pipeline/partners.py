@@ -10,14 +10,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from pipeline import signing, ways
-from pipeline.db import changed, database_now
+from pipeline.core.db import changed, database_now
+from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, ValidationFailed
+from pipeline.core.json_input import failed
+from pipeline.core.problems import Issue
+from pipeline.core.runtime import Runtime
 from pipeline.documents import profile as profiles
 from pipeline.documents.kinds import ARTIFACT_TYPES
-from pipeline.errors import InsufficientRole, InvalidState, NotFound, ValidationFailed
 from pipeline.models.parties import ConnectionTest, Partner, PartnerChannel
 from pipeline.partner_states import PARTNER_MOVES, PartnerState
 from pipeline.recipients import SANDBOX, default_way, routing_key
-from pipeline.runtime import Runtime
 from pipeline.schemas.partners import (
     ConnectionTestView,
     CreatedPartner,
@@ -28,9 +30,7 @@ from pipeline.schemas.partners import (
     RotatedSecret,
 )
 from pipeline.schemas.plan import as_json
-from pipeline.schemas.problems import Issue
 from pipeline.schemas.profiles import BrokerProfile
-from pipeline.schemas.reading import failed
 from pipeline.states import sources
 
 #: What of a change has another name in the table, and what may be taken away by saying null.

@@ -13,10 +13,8 @@ from sqlmodel import Session, col
 
 from pipeline import packages, waivers
 from pipeline.accounts import Caller
-from pipeline.customs import checks
-from pipeline.customs.facts import entry_date
-from pipeline.db import table
-from pipeline.errors import (
+from pipeline.core.db import table
+from pipeline.core.errors import (
     AlreadyExecuted,
     InvalidAccountScope,
     InvalidState,
@@ -27,8 +25,11 @@ from pipeline.errors import (
     Refused,
     UnknownPartner,
 )
-from pipeline.findings import Finding, counted, foremost
-from pipeline.ids import new_id
+from pipeline.core.findings import Finding, counted, foremost
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
+from pipeline.customs import checks
+from pipeline.customs.facts import entry_date
 from pipeline.keeping import PURGED
 from pipeline.models.exports import Export, PlanSnapshot
 from pipeline.models.parties import Partner
@@ -36,7 +37,6 @@ from pipeline.models.waivers import Waiver
 from pipeline.partner_states import PartnerState
 from pipeline.partners import to_be_live
 from pipeline.read_plans import ReadPlan, RegisteredPlan, canonical, read_plan
-from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest, PreflightReport
 from pipeline.schemas.plan import Plan
 

@@ -12,11 +12,11 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, breaker, recipients
-from pipeline.bulkhead import Bulkhead, Room, room_of
 from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answers
 from pipeline.channels.borderbuddy import BorderBuddyChannel
-from pipeline.db import database_now, statement_now
-from pipeline.errors import (
+from pipeline.core.bulkhead import Bulkhead, Room, room_of
+from pipeline.core.db import database_now, statement_now
+from pipeline.core.errors import (
     ChannelRefused,
     ChannelUnavailable,
     InvalidRequest,
@@ -25,14 +25,14 @@ from pipeline.errors import (
     Refused,
     SecretUnreadable,
 )
+from pipeline.core.json_input import parse
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import BrokerSubmission
 from pipeline.models.exports import Export
 from pipeline.models.parties import Partner, PartnerChannel
 from pipeline.partner_states import PartnerState
 from pipeline.recipients import BORDERBUDDY, Target
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import SentAcknowledgement
-from pipeline.schemas.reading import parse
 from pipeline.states import UNANSWERED, SubmissionState
 
 log = structlog.get_logger(__name__)

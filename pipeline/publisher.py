@@ -12,8 +12,8 @@ from celery.worker import WorkController, state
 
 from config.celery import app
 from config.queues import WAKE_UPS
-from pipeline import stopping
 from pipeline.claims import EXPORT_LEVEL
+from pipeline.core import shutdown
 from pipeline.dispatch import first_wakes, sent, step, wake
 from pipeline.step_table import STEPS, Wake
 
@@ -89,7 +89,7 @@ class EmbeddedWorker:
 
     def stop(self, timeout_seconds: float = 5) -> None:
         """End after the tasks at hand; what was not begun stays owed in the database."""
-        stopping.tell()
+        shutdown.tell()
         state.should_stop = 0
         # Their loops look up only when a message comes, else every two seconds: these are about no export.
         deadline = time.monotonic() + timeout_seconds
@@ -98,7 +98,7 @@ class EmbeddedWorker:
                 sent(step(STEPS[0].name, "", EXPORT_LEVEL))
             alive[0].join(0.05)
         state.should_stop = None
-        stopping.forget()
+        shutdown.forget()
 
     def _thread(self, number: int) -> threading.Thread:
         first = number == 1

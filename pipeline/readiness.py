@@ -9,19 +9,20 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
 from config.queues import DELIVERIES, DOCUMENTS, ELSEWHERE, STEPS
-from pipeline import heartbeats, migrations, recipients, tenancy
+from pipeline import migrations, recipients
 from pipeline.channels import durability
 from pipeline.claims import of_unended
-from pipeline.db import database_now, statement_now
-from pipeline.errors import DatabaseBusy, MessageBrokerDown
+from pipeline.core import heartbeats, tenancy
+from pipeline.core.db import database_now, statement_now
+from pipeline.core.errors import DatabaseBusy, MessageBrokerDown
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY
 from pipeline.lanes import claimable, lane_is_free
 from pipeline.migrations import Standing
 from pipeline.models.deliveries import Attempt, Delivery
 from pipeline.models.exports import Step
-from pipeline.runtime import Runtime
 from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 from pipeline.states import StepState
-from pipeline.tenancy import EVERYBODY
 
 #: How long due work may lie while nothing moves before somebody should be woken.
 PATIENCE_SECONDS: Final = 60

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from pipeline import keeping, stopping
-from pipeline.artifacts import ArtifactStore
+from pipeline import keeping
+from pipeline.core import shutdown
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.runtime import Runtime
 from pipeline.customs.facts import entry_date
 from pipeline.customs.pga_worksheet import worksheet
 from pipeline.documents.document import Document
@@ -16,7 +18,6 @@ from pipeline.documents.kinds import render_documents
 from pipeline.events import NewEvent
 from pipeline.invoices.recorded import recorded_invoice
 from pipeline.keeping import Row
-from pipeline.runtime import Runtime
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.pga import PgaWorksheet
 from pipeline.steps import StepContext, plan_unit, unit_row
@@ -38,7 +39,7 @@ def prepare(runtime: Runtime, context: StepContext) -> Rendered:
     kept = []
     for document in documents(runtime, context):
         kept.append(keeping.keep(runtime, context, context.unit_no, document))
-        stopping.check()
+        shutdown.check()
     return Rendered(runtime.store, kept)
 
 

@@ -10,14 +10,14 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, events, notifications
-from pipeline.db import database_now
-from pipeline.errors import NotFound
+from pipeline.core.db import database_now
+from pipeline.core.errors import NotFound
+from pipeline.core.runtime import Runtime
 from pipeline.events import EventType, NewEvent
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
 from pipeline.models.exports import Export
 from pipeline.models.parties import Partner
 from pipeline.notifications import BROKER, Lane
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.schemas.replays import ReplayReport, ReplayRequest
 from pipeline.states import DeliveryState, SubmissionState

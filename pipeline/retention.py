@@ -15,6 +15,7 @@ from sqlmodel import Session, SQLModel, col
 
 from pipeline import events, holds, keeping, notifications
 from pipeline.cells import MALFORMED, any_text, readable
+from pipeline.core.runtime import Runtime
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.events import EventType, NewEvent
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification, SandboxHandoff
@@ -28,7 +29,6 @@ from pipeline.models.exports import (
     PlanSnapshot,
     Step,
 )
-from pipeline.runtime import Runtime
 from pipeline.states import UNENDED, SubmissionState
 
 ACTOR: Final = "retention"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from config.settings import Settings
-from pipeline.errors import ChannelRefused, ChannelUnavailable, Terminal, WorkerDied
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Terminal, WorkerDied
 from pipeline.lanes import Owed
 
 #: Bounds on what an endpoint may wish for with Retry-After.

@@ -21,10 +21,10 @@ from pipeline import acknowledgements, signing
 from pipeline.acknowledgements import Signer
 from pipeline.channels.post import open_poster
 from pipeline.channels.webhook import signed
-from pipeline.db import Instant, database_now
-from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, NotReady
+from pipeline.core.db import Instant, database_now
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, NotReady
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import BrokerSubmission, SandboxHandoff
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import (
     AcknowledgementBody,
     FieldAnswer,

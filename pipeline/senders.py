@@ -9,8 +9,8 @@ from sqlmodel import col
 
 from config.settings import Settings
 from pipeline.breaker import Way
-from pipeline.bulkhead import Bulkhead
 from pipeline.channels import open_channels
+from pipeline.core.bulkhead import Bulkhead
 from pipeline.models.parties import PartnerChannel
 from pipeline.notifications import Lane
 

@@ -13,11 +13,12 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from config.settings import HOME
-from pipeline import ids, web
-from pipeline.errors import ExportsError, HeadTooLarge
+from pipeline import web
+from pipeline.core import ids
+from pipeline.core.errors import ExportsError, HeadTooLarge
+from pipeline.core.problems import problem_of
+from pipeline.core.runtime import Runtime
 from pipeline.publisher import EmbeddedWorker, Publisher
-from pipeline.runtime import Runtime
-from pipeline.schemas.problems import problem_of
 
 #: Long, because a machine that has to start everything at once is slow: who gave up here would only be started again.
 START_SECONDS: Final = 60.0

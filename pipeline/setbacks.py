@@ -12,15 +12,16 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import events, notifications, stopping
+from pipeline import events, notifications
 from pipeline.claims import of
-from pipeline.db import database_now, table
-from pipeline.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
+from pipeline.core import shutdown
+from pipeline.core.db import database_now, table
+from pipeline.core.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
+from pipeline.core.runtime import Runtime
 from pipeline.events import EventType, NewEvent
 from pipeline.models.exports import Export, Step
 from pipeline.moves import move
 from pipeline.notifications import Lane
-from pipeline.runtime import Runtime
 from pipeline.states import UNENDED, ExportState, StepState
 from pipeline.steps import StepContext
 
@@ -60,7 +61,7 @@ def record(runtime: Runtime, context: StepContext, error: Exception) -> Sequence
             return _record(runtime, context, error, reason)
         except DatabaseBusy as busy:
             log.warning("step_failure_not_recorded", reason=str(busy))
-            if stopping.told() or time.monotonic() > until:
+            if shutdown.told() or time.monotonic() > until:
                 return []  # its lease runs out, and the sweep owes the step again
             time.sleep(WRITE_AGAIN_SECONDS)
 

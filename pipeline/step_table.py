@@ -12,12 +12,12 @@ from sqlmodel import Session
 
 from pipeline import delivery, handoff, packages, rendering
 from pipeline.claims import EXPORT_LEVEL
+from pipeline.core.db import table
+from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
-from pipeline.db import table
 from pipeline.events import EventType, NewEvent
 from pipeline.models.exports import Export, Step
 from pipeline.notifications import Lane
-from pipeline.runtime import Runtime
 from pipeline.states import StepState
 from pipeline.steps import StepContext
 

@@ -15,13 +15,13 @@ from sqlalchemy.exc import NoResultFound
 from sqlmodel import Session, col
 
 from pipeline import keeping, recipients, rendering
-from pipeline.artifacts import Condition
+from pipeline.core.blob_store import Condition
+from pipeline.core.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
+from pipeline.core.runtime import Runtime
 from pipeline.documents import profile as profiles
 from pipeline.documents.document import Document
-from pipeline.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
 from pipeline.invoices.recorded import recorded_invoice
 from pipeline.models.exports import Artifact, Export
-from pipeline.runtime import Runtime
 from pipeline.steps import StepContext, context_of
 
 #: Rows that are read at a time, and documents that are read from the store at a time.

@@ -9,13 +9,13 @@ from typing import Final
 from sqlalchemy import bindparam, or_, select, update
 from sqlmodel import Session, col
 
-from pipeline.db import database_now
-from pipeline.errors import InsufficientRole, NotFound
-from pipeline.findings import Finding
-from pipeline.ids import new_id
+from pipeline.core.db import database_now
+from pipeline.core.errors import InsufficientRole, NotFound
+from pipeline.core.findings import Finding
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
 from pipeline.models.exports import Account
 from pipeline.models.waivers import Waiver
-from pipeline.runtime import Runtime
 from pipeline.schemas.plan import Plan
 from pipeline.schemas.waivers import NewWaiver, WaiverView
 

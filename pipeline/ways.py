@@ -11,13 +11,13 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import signing
-from pipeline.channels.destination import is_public, listed
-from pipeline.errors import ValidationFailed
+from pipeline.core.errors import ValidationFailed
+from pipeline.core.outbound import is_public, listed
+from pipeline.core.text_safety import readable
 from pipeline.models.exports import Account
 from pipeline.models.parties import PartnerChannel
 from pipeline.recipients import BORDERBUDDY
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
-from pipeline.schemas.readable import readable
 
 #: Where an address names no port.
 _PORTS: Final = {"https": 443, "sftp": 22}

@@ -36,9 +36,9 @@ from pipeline.api.parameters import check_query
 from pipeline.api.problems import add_problem_handlers
 from pipeline.console import pages, reference
 from pipeline.console import partners as partner_pages
+from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.customs.reference import load_rules
 from pipeline.publisher import Publisher
-from pipeline.runtime import Runtime, process_runtime
 
 ROUTERS = (
     executions.router,

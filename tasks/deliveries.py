@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from config.celery import app
 from pipeline import delivery, dispatch, polling
-from pipeline.runtime import process_runtime
+from pipeline.core.runtime import process_runtime
 
 
 @app.task(name="exports.deliver")

@@ -8,7 +8,7 @@ from celery import Task
 
 from config.celery import app
 from pipeline import dispatch, execution
-from pipeline.runtime import process_runtime
+from pipeline.core.runtime import process_runtime
 
 
 def _advance(task: Task[Any, Any], export_id: str, unit_no: int, step: str) -> None:

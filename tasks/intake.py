@@ -22,13 +22,13 @@ from kombu.mixins import ConsumerProducerMixin
 from config import queues
 from config.celery import app
 from config.logs import configure_logs
-from pipeline import acknowledgements, dispatch, events, heartbeats, ids
+from pipeline import acknowledgements, dispatch, events
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
 from pipeline.channels.channel import OutgoingMessage
-from pipeline.channels.message_broker import connection
 from pipeline.channels.queue import QueueChannel
-from pipeline.errors import (
+from pipeline.core import heartbeats, ids
+from pipeline.core.errors import (
     ChannelUnavailable,
     DatabaseBusy,
     IdempotencyInProgress,
@@ -38,14 +38,15 @@ from pipeline.errors import (
     Retryable,
     ValidationFailed,
 )
-from pipeline.failpoints import failpoint
+from pipeline.core.failpoints import failpoint
+from pipeline.core.json_input import parse
+from pipeline.core.message_broker import connection
+from pipeline.core.problems import problem_of
+from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.recipients import Target
-from pipeline.runtime import Runtime, process_runtime
 from pipeline.schemas.envelope import trace_parent
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import SentAcknowledgement
-from pipeline.schemas.problems import problem_of
-from pipeline.schemas.reading import parse
 
 log = structlog.get_logger(__name__)
 

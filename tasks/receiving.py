@@ -11,7 +11,7 @@ from celery.worker import consumer
 from kombu import Message
 
 from config.settings import get_settings
-from pipeline.channels.message_broker import RedisTransport
+from pipeline.core.message_broker import RedisTransport
 
 log = structlog.get_logger(__name__)
 

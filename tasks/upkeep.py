@@ -15,11 +15,12 @@ from celery.signals import worker_shutting_down
 from config.celery import app
 from config.queues import DELIVERIES, DOCUMENTS, STEPS
 from config.settings import Settings, get_settings
-from pipeline import deadlines, dispatch, polling, stopping, sweeper
+from pipeline import deadlines, dispatch, polling, sweeper
 from pipeline.channels.queue import QueueChannel
-from pipeline.errors import ChannelUnavailable, DatabaseBusy
-from pipeline.failpoints import failpoint
-from pipeline.runtime import Runtime, ensure_own_credentials, process_runtime
+from pipeline.core import shutdown
+from pipeline.core.errors import ChannelUnavailable, DatabaseBusy
+from pipeline.core.failpoints import failpoint
+from pipeline.core.runtime import Runtime, ensure_own_credentials, process_runtime
 
 log = structlog.get_logger(__name__)
 
@@ -147,7 +148,7 @@ class Heed(bootsteps.StartStopStep):  # type: ignore[misc]
 
 @worker_shutting_down.connect
 def _told(**_: Any) -> None:
-    stopping.tell()
+    shutdown.tell()
 
 
 app.steps["worker"].add(Sweep)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from pipeline.db import Database
+from pipeline.core.db import Database
 
 
 @contextmanager

@@ -7,9 +7,9 @@ import re
 from typing import Final
 
 from pipeline import plans
-from pipeline.errors import Refused
+from pipeline.core.errors import Refused
+from pipeline.core.json_input import parse
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.reading import parse
 from tests import builders
 from tests.hostile import texts_of
 

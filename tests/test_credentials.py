@@ -6,9 +6,9 @@ import pytest
 
 from config.credentials import everybody_knows
 from config.settings import Settings
+from pipeline.core.errors import UnsafeSettings
+from pipeline.core.runtime import ensure_own_credentials
 from pipeline.doctor import examine
-from pipeline.errors import UnsafeSettings
-from pipeline.runtime import ensure_own_credentials
 
 OWN = {"secret_key": "k" * 32}
 

@@ -29,7 +29,7 @@ ACCEPTED: Final = {
     ("pipeline/commands/server.py", "B104"): "an address that is told from others, not one to listen on",
     ("pipeline/customs/reading.py", "B506"): "the loader is a SafeLoader of ours that also refuses doubled keys",
     (
-        "pipeline/documents/render.py",
+        "pipeline/core/templating.py",
         "B701",
     ): "autoescape is a function: on for all but plain text; test_house holds it",
     ("pipeline/documents/renderer.py", "B404"): "the PDF engine lives in a process of its own, so that it can be ended",
@@ -70,7 +70,7 @@ def test_bandit_sees_what_it_should(tmp_path: Path) -> None:
 
 #: What may be handed a statement that is no literal, and why it holds no text of a caller.
 COMPOSED: Final = {
-    "pipeline/db.py": "BEGIN, and whose rows are seen, quoted by psycopg",
+    "pipeline/core/db.py": "BEGIN, and whose rows are seen, quoted by psycopg",
     "pipeline/inspection/outcomes.py": "a state of our own, written out for an index",
     "pipeline/migrations/walls.py": "names of our own tables, from the models",
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from jinja2 import StrictUndefined, UndefinedError, meta, nodes
 
-from pipeline.documents import render
+from pipeline.core import templating
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("config", "pipeline", "tasks")
@@ -22,8 +22,8 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager"
 
 #: Where the present instant may be asked for. Below the edge time is an argument.
 CLOCKS = {
-    "pipeline/db.py": "utc_now, the clock that is handed down",
-    "pipeline/ids.py": "ids sort by time",
+    "pipeline/core/db.py": "utc_now, the clock that is handed down",
+    "pipeline/core/ids.py": "ids sort by time",
     "pipeline/channels/email.py": "the mail says when this attempt was made",
     "pipeline/channels/post.py": "a Retry-After that names an instant is measured from now",
     "pipeline/channels/webhook.py": "the signature tells when this attempt was made",
@@ -31,7 +31,7 @@ CLOCKS = {
 
 #: Where a float is made, and why it is not money.
 FLOATS = {
-    "pipeline/db.py": "seconds",
+    "pipeline/core/db.py": "seconds",
     "pipeline/api/conditions.py": "seconds",
     "pipeline/api/dependencies.py": "seconds",
     "pipeline/channels/post.py": "seconds",
@@ -129,7 +129,7 @@ def test_only_settings_read_the_environment() -> None:
 
 
 def test_only_money_makes_decimals_and_rounds() -> None:
-    assert files_that_call({"Decimal", "decimal.Decimal", ".quantize"}).keys() == {"pipeline/money.py"}
+    assert files_that_call({"Decimal", "decimal.Decimal", ".quantize"}).keys() == {"pipeline/core/money.py"}
 
 
 def test_no_float_and_no_round_where_money_is() -> None:
@@ -173,7 +173,7 @@ def jinja_templates() -> list[str]:
 
 
 def parsed(name: str) -> nodes.Template:
-    return render.environment().parse((TEMPLATES / name).read_text(), name)
+    return templating.environment().parse((TEMPLATES / name).read_text(), name)
 
 
 def rendered_by_name() -> dict[str, str]:
@@ -190,7 +190,7 @@ def rendered_by_name() -> dict[str, str]:
 
 
 def test_a_missing_fact_is_an_error_and_values_are_escaped() -> None:
-    environment = render.environment()
+    environment = templating.environment()
     assert environment.undefined is StrictUndefined
     for name in jinja_templates():
         escapes = environment.autoescape(name) if callable(environment.autoescape) else environment.autoescape
@@ -199,7 +199,7 @@ def test_a_missing_fact_is_an_error_and_values_are_escaped() -> None:
 
 @pytest.mark.parametrize("name", jinja_templates())
 def test_template_compiles_and_fails_without_its_facts(name: str) -> None:
-    template = render.environment().get_template(name)
+    template = templating.environment().get_template(name)
     if meta.find_undeclared_variables(parsed(name)):
         with pytest.raises(UndefinedError):
             template.render()

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from config.settings import get_settings
-from pipeline.db import Database
+from pipeline.core.db import Database
 from pipeline.models.exports import Account
 from tests.conftest import OwnServer, Stack
 from tests.ports import listens

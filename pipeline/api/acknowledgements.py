@@ -7,17 +7,18 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import acknowledgements, tenancy
+from pipeline import acknowledgements
 from pipeline.accounts import OPERATE, Caller
 from pipeline.acknowledgements import Signer, Submission
 from pipeline.api.bodies import at_most, documented
 from pipeline.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
 from pipeline.api.refusals import refusals
-from pipeline.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
+from pipeline.core import tenancy
+from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
+from pipeline.core.json_input import parse
+from pipeline.core.runtime import Runtime
 from pipeline.models.exports import Export
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
-from pipeline.schemas.reading import parse
 
 router = APIRouter(prefix="/api/broker-submissions", tags=["broker submissions"])
 

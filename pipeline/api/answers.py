@@ -16,10 +16,10 @@ from pipeline import answers
 from pipeline.answers import Form, Handoff, Link, Said
 from pipeline.api.bodies import at_most
 from pipeline.api.dependencies import Keys, RuntimeDep, retry_after
-from pipeline.db import utc_now
-from pipeline.documents.render import TEMPLATES, render
-from pipeline.errors import NotFound, Purged, ValidationFailed
-from pipeline.runtime import Runtime
+from pipeline.core.db import utc_now
+from pipeline.core.errors import NotFound, Purged, ValidationFailed
+from pipeline.core.runtime import Runtime
+from pipeline.core.templating import TEMPLATES, render
 
 router = APIRouter(prefix="/answers", include_in_schema=False)
 

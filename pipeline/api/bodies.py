@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from pipeline.api.dependencies import CallerDep, RuntimeDep
-from pipeline.errors import InvalidRequest
-from pipeline.schemas.reading import Parsed, parse
+from pipeline.core.errors import InvalidRequest
+from pipeline.core.json_input import Parsed, parse
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -11,9 +11,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.loopback import is_loopback
-from pipeline import patience
 from pipeline.api.problems import problem
-from pipeline.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
+from pipeline.core import deadline
+from pipeline.core.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
 
 #: Whether the process lives is asked most urgently when it has most to do.
 _ALWAYS: Final = frozenset({"/livez", "/readyz"})
@@ -103,10 +103,10 @@ class Patience:
         async def received() -> Message:
             asked = time.monotonic()
             message = await receive()
-            patience.excuse(time.monotonic() - asked)
+            deadline.excuse(time.monotonic() - asked)
             return message
 
-        patience.wait_at_most(PATIENCE_SECONDS)
+        deadline.wait_at_most(PATIENCE_SECONDS)
         await self.app(scope, received, send)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from fastapi import Request
 from starlette.responses import Response
 
+from pipeline.core.errors import PreconditionFailed
 from pipeline.documents.bundled import safe
-from pipeline.errors import PreconditionFailed
 
 _WAIT = re.compile(r'^wait\s*=\s*"?([0-9]{1,9})"?$', re.IGNORECASE)
 

@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 from pipeline.api.dependencies import open_to
 from pipeline.contracts.examples import example
 from pipeline.contracts.published import PUBLISHED
-from pipeline.schemas.problems import Problem
+from pipeline.core.problems import Problem
 
 _ABOUT: Final = """\
 Executes approved export plans: package records, customs treatment, importable invoices, the handoff to the customs

@@ -11,9 +11,9 @@ from pipeline import delivery, replays
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
+from pipeline.core.json_input import Parsed
 from pipeline.inspection import deliveries
 from pipeline.schemas.partners import DeliveryPage, DeliveryView
-from pipeline.schemas.reading import Parsed
 from pipeline.schemas.replays import ReplayReport, ReplayRequest
 from pipeline.states import DeliveryState
 from pipeline.step_table import Wake

@@ -16,7 +16,6 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import tenancy
 from pipeline.accounts import (
     ADMIN,
     EXECUTE,
@@ -31,8 +30,9 @@ from pipeline.accounts import (
     note_use,
 )
 from pipeline.api.bounds import COUNT
-from pipeline.errors import InvalidApiKey, RateLimited
-from pipeline.runtime import Runtime
+from pipeline.core import tenancy
+from pipeline.core.errors import InvalidApiKey, RateLimited
+from pipeline.core.runtime import Runtime
 from pipeline.step_table import Wake
 
 #: How long a key that was found good is believed; a revoked one works no longer than this.

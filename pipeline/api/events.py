@@ -12,12 +12,12 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import patience
 from pipeline.api.bounds import PATIENCE_SECONDS
 from pipeline.api.dependencies import Reader, RuntimeDep, still_let_in
 from pipeline.api.refusals import refusals
+from pipeline.core import deadline
+from pipeline.core.runtime import Runtime
 from pipeline.inspection import listing, log
-from pipeline.runtime import Runtime
 from pipeline.schemas.execution import EventPage
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
@@ -103,7 +103,7 @@ async def _follow(
         else:
             await anyio.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_PAUSE)
-        patience.wait_at_most(PATIENCE_SECONDS)
+        deadline.wait_at_most(PATIENCE_SECONDS)
         if not await still_let_in(request):
             return
         stretch = await run_in_threadpool(look)

@@ -13,18 +13,22 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import acceptance, amendments, interventions, patience, plans, read_plans
+from pipeline import acceptance, amendments, interventions, plans, read_plans
 from pipeline.accounts import Caller
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.bounds import PATIENCE_SECONDS
 from pipeline.api.conditions import check_unchanged, conditional, etag_of, preferred_wait
 from pipeline.api.dependencies import Amender, Executor, Launcher, LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.refusals import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
-from pipeline.errors import InsufficientRole, Refused
+from pipeline.core import deadline
+from pipeline.core.errors import InsufficientRole, Refused
+from pipeline.core.field_types import BoundedInstant
+from pipeline.core.json_input import Parsed, failed
+from pipeline.core.problems import Issue
+from pipeline.core.runtime import Runtime
 from pipeline.idempotency import Acceptance
 from pipeline.inspection import listing, log
 from pipeline.inspection import view as inspection_view
-from pipeline.runtime import Runtime
 from pipeline.schemas.envelope import trace_parent
 from pipeline.schemas.execution import (
     ExecuteRequest,
@@ -34,9 +38,6 @@ from pipeline.schemas.execution import (
     PreflightReport,
 )
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.problems import Issue
-from pipeline.schemas.reading import Parsed, failed
-from pipeline.schemas.written import BoundedInstant
 from pipeline.states import UNENDED, ExportState, Outcome
 from pipeline.step_table import Wake
 
@@ -282,7 +283,7 @@ async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
         if left <= 0:
             return False
         await anyio.sleep(min(pause, left))
-        patience.wait_at_most(PATIENCE_SECONDS)
+        deadline.wait_at_most(PATIENCE_SECONDS)
         pause = min(pause * 1.5, 0.25)
     return True
 

@@ -11,16 +11,17 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from pipeline import breaker, tenancy
+from pipeline import breaker
 from pipeline.api.lately import Lately
-from pipeline.errors import DatabaseBusy
+from pipeline.core import tenancy
+from pipeline.core.errors import DatabaseBusy
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY
 from pipeline.inspection.outcomes import LATE, SET_ASIDE
 from pipeline.models.deliveries import BrokerSubmission, Delivery
 from pipeline.models.exports import Export, Step
 from pipeline.models.parties import PartnerChannel
-from pipeline.runtime import Runtime
 from pipeline.states import StepState
-from pipeline.tenancy import EVERYBODY
 
 log = structlog.get_logger(__name__)
 

@@ -16,10 +16,10 @@ from pipeline.api.bodies import at_most
 from pipeline.api.conditions import download_headers
 from pipeline.api.dependencies import PARTNER, KeyHolder, Keys, RuntimeDep, caller_of, let_in, too_often
 from pipeline.api.refusals import LOOKING, refusals
-from pipeline.db import utc_now
-from pipeline.documents.render import render
-from pipeline.errors import InvalidRequest, NotFound
-from pipeline.runtime import Runtime
+from pipeline.core.db import utc_now
+from pipeline.core.errors import InvalidRequest, NotFound
+from pipeline.core.runtime import Runtime
+from pipeline.core.templating import render
 from pipeline.schemas.links import DocumentLink, DocumentLinks
 
 router = APIRouter(tags=["packages"])

@@ -11,8 +11,8 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from pipeline.schemas.problems import Issue
-from pipeline.schemas.reading import failed
+from pipeline.core.json_input import failed
+from pipeline.core.problems import Issue
 
 #: Links in e-mails: a mail program may add parameters of its own.
 _MAILED: Final = ("/answers/", "/documents/", "/console/exports/")

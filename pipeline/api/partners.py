@@ -11,6 +11,7 @@ from pipeline import connections, lanes, partners
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import Admin, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
+from pipeline.core.json_input import Parsed
 from pipeline.schemas.partners import (
     CreatedPartner,
     NewPartner,
@@ -21,7 +22,6 @@ from pipeline.schemas.partners import (
     RotatedSecret,
     SecretRotation,
 )
-from pipeline.schemas.reading import Parsed
 
 router = APIRouter(prefix="/api/partners", tags=["partners"])
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from pipeline.errors import (
+from pipeline.core.errors import (
     ArtifactConflict,
     DatabaseBusy,
     InvalidRequest,
@@ -25,8 +25,8 @@ from pipeline.errors import (
     SecretUnreadable,
     StoreUnavailable,
 )
-from pipeline.schemas.problems import Issue, problem_of
-from pipeline.schemas.reading import failed, pointer, said
+from pipeline.core.json_input import failed, pointer, said
+from pipeline.core.problems import Issue, problem_of
 
 log = structlog.get_logger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pipeline.api.problems import MEDIA_TYPE
-from pipeline.errors import Refused
-from pipeline.schemas.problems import Problem, problem_of
+from pipeline.core.errors import Refused
+from pipeline.core.problems import Problem, problem_of
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -9,18 +9,19 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import sandbox, signing, tenancy
+from pipeline import sandbox, signing
 from pipeline.acknowledgements import Signer
 from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import READING, refusals
 from pipeline.channels.borderbuddy import SANDBOX_TOKEN
 from pipeline.channels.webhook import check_signature, unsigned
-from pipeline.errors import InvalidApiKey, NotReady
-from pipeline.runtime import Runtime
+from pipeline.core import tenancy
+from pipeline.core.errors import InvalidApiKey, NotReady
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY
 from pipeline.schemas.envelope import SIGNATURE_HEADERS
 from pipeline.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.schemas.sandbox import SandboxPage
-from pipeline.tenancy import EVERYBODY
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 

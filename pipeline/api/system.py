@@ -15,7 +15,7 @@ from pipeline.api.lately import Lately
 from pipeline.api.refusals import refusals
 from pipeline.contracts import asyncapi
 from pipeline.contracts.published import PUBLISHED, json_schema
-from pipeline.errors import NotFound, NotReady
+from pipeline.core.errors import NotFound, NotReady
 from pipeline.readiness import Part
 from pipeline.schemas.health import Health, PartView
 

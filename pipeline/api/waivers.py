@@ -11,7 +11,7 @@ from pipeline import waivers
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import Admin, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
-from pipeline.schemas.reading import Parsed
+from pipeline.core.json_input import Parsed
 from pipeline.schemas.waivers import NewWaiver, WaiverList, WaiverView
 
 router = APIRouter(prefix="/api/waivers", tags=["waivers"])

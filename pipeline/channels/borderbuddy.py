@@ -15,11 +15,11 @@ from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, excerpt
 from pipeline.channels.post import Poster, open_poster
 from pipeline.channels.probe import Probe, Said, ask, refused, taken
 from pipeline.channels.stages import Stage, run
-from pipeline.errors import ChannelUnavailable
+from pipeline.core.encryption import SecretBox
+from pipeline.core.errors import ChannelUnavailable
+from pipeline.core.json_input import has_zero_character
 from pipeline.recipients import Target
 from pipeline.schemas.messages import AcknowledgementBody, HandoffAnswer, HandoffStatus
-from pipeline.schemas.reading import has_zero_character
-from pipeline.secretbox import SecretBox
 
 M = TypeVar("M", bound=BaseModel)
 

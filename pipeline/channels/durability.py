@@ -10,8 +10,8 @@ from kombu.exceptions import KombuError, OperationalError
 from redis import RedisError, ResponseError
 
 from config.settings import Settings
-from pipeline.channels.message_broker import connection
-from pipeline.errors import MessageBrokerDown
+from pipeline.core.errors import MessageBrokerDown
+from pipeline.core.message_broker import connection
 
 REMEDY = "set `maxmemory-policy noeviction` in Redis, or reach partners by RabbitMQ or by webhook"
 

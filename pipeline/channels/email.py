@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from config.settings import Settings
 from pipeline.channels import stages
 from pipeline.channels.channel import Attachment, Letter, Opens, OutgoingMessage, Receipt, excerpt
-from pipeline.channels.destination import trusted_certificates
 from pipeline.channels.smtp import MailServer, MailSession, mail_server
 from pipeline.channels.stages import Stage, StageFailed
-from pipeline.errors import ArtifactConflict, ChannelRefused, ChannelUnavailable, ExportsError, StoreUnavailable
+from pipeline.core.errors import ArtifactConflict, ChannelRefused, ChannelUnavailable, ExportsError, StoreUnavailable
+from pipeline.core.outbound import trusted_certificates
 from pipeline.recipients import Target
 from pipeline.schemas.channels import EmailWay
 

@@ -14,8 +14,8 @@ from kombu.message import Message
 
 from config.queues import contract_queues
 from config.settings import Settings
-from pipeline.channels.message_broker import connection
-from pipeline.errors import MessageBrokerDown
+from pipeline.core.errors import MessageBrokerDown
+from pipeline.core.message_broker import connection
 
 
 @dataclass(frozen=True)

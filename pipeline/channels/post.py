@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import httpcore
 
 from pipeline.channels.channel import excerpt
-from pipeline.channels.destination import GuardedNetwork, trusted_certificates
-from pipeline.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.outbound import GuardedNetwork, trusted_certificates
 from pipeline.recipients import nobody_else
 
 MAX_ANSWER_BYTES = 64 * 1024

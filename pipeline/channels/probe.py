@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from httpcore import ConnectError, ConnectTimeout
 
-from pipeline.channels.destination import ForbiddenDestination, is_public, judged, trusted_certificates
 from pipeline.channels.post import Poster
 from pipeline.channels.stages import StageFailed
-from pipeline.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.outbound import ForbiddenDestination, is_public, judged, trusted_certificates
 
 _SHOWN_CHARACTERS: Final = 120
 

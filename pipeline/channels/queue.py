@@ -16,9 +16,9 @@ from config import queues
 from config.settings import Settings
 from pipeline.channels import durability
 from pipeline.channels.channel import Opens, OutgoingMessage, Receipt
-from pipeline.channels.message_broker import connection
 from pipeline.channels.stages import Stage, StageFailed, run
-from pipeline.errors import ChannelUnavailable
+from pipeline.core.errors import ChannelUnavailable
+from pipeline.core.message_broker import connection
 from pipeline.recipients import Target
 
 PERSISTENT = 2

@@ -10,8 +10,8 @@ from kombu.exceptions import KombuError
 
 from config.queues import BINDINGS, DEAD, HEARTBEAT, WAKE_UPS
 from config.settings import Settings
-from pipeline.channels.message_broker import connection
-from pipeline.errors import MessageBrokerDown
+from pipeline.core.errors import MessageBrokerDown
+from pipeline.core.message_broker import connection
 
 _OURS: Final = (*WAKE_UPS, *BINDINGS, DEAD, HEARTBEAT)
 

@@ -13,7 +13,7 @@ from pipeline.channels.channel import Opens, OutgoingMessage, Receipt
 from pipeline.channels.ssh import NO_SESSION, Server, Visit, named, server_of
 from pipeline.channels.stages import Stage, StageFailed, run
 from pipeline.channels.upload import OUTBOX, ensure_folder, put, taken, write_whole
-from pipeline.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.recipients import Target
 
 

@@ -17,8 +17,8 @@ import httpcore
 from pydantic import SecretStr
 
 from pipeline.channels.channel import excerpt
-from pipeline.channels.destination import GuardedNetwork, judged
-from pipeline.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.outbound import GuardedNetwork, judged
 
 Security = Literal["smtp", "smtp+starttls", "smtps"]
 

@@ -18,8 +18,8 @@ from httpcore import ConnectError, ConnectTimeout
 
 from config.settings import Settings
 from pipeline.channels.channel import excerpt
-from pipeline.channels.destination import judged
-from pipeline.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.outbound import judged
 from pipeline.recipients import Target
 from pipeline.schemas.channels import SftpWay
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.errors import ExportsError
+from pipeline.core.errors import ExportsError
 
 
 @dataclass(frozen=True)

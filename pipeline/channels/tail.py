@@ -15,8 +15,8 @@ from kombu.exceptions import KombuError
 
 from config.queues import BINDINGS, EXCHANGE_NAME, contract_queues, exchange
 from config.settings import Settings
-from pipeline.channels import message_broker
-from pipeline.errors import MessageBrokerDown, NotFound
+from pipeline.core import message_broker
+from pipeline.core.errors import MessageBrokerDown, NotFound
 
 POLL_SECONDS: Final = 0.2
 _STRETCH: Final = 100

@@ -18,7 +18,7 @@ import asyncssh
 from asyncssh import SFTPClient, SFTPError, SFTPNoSuchFile, SFTPOpUnsupported
 
 from pipeline.channels.channel import Attachment, OutgoingMessage, Receipt, excerpt
-from pipeline.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from pipeline.recipients import nobody_else
 from pipeline.schemas.files import DeliveredFile, FileManifest
 

@@ -19,7 +19,7 @@ from pipeline.channels.channel import Opens, OutgoingMessage, Receipt
 from pipeline.channels.post import Poster, open_poster
 from pipeline.channels.probe import Probe, Said, ask, refused, taken
 from pipeline.channels.stages import Stage, run
-from pipeline.errors import ChannelRefused, InvalidApiKey
+from pipeline.core.errors import ChannelRefused, InvalidApiKey
 from pipeline.recipients import Target
 from pipeline.schemas.channels import WebhookWay
 

@@ -11,7 +11,7 @@ ClientError
 
 from __future__ import annotations
 
-from pipeline.schemas.problems import Problem
+from pipeline.core.problems import Problem
 
 
 class ClientError(Exception):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.client.calls import Call, Repeat
 from pipeline.client.errors import ApiProblem, ApiUnreachable
-from pipeline.schemas.problems import Problem
+from pipeline.core.problems import Problem
 
 #: The request has not left: nothing was done of it.
 _UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)

@@ -13,7 +13,7 @@ from pipeline import account_service, accounts, numbers
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
-from pipeline.db import utc_now
+from pipeline.core.db import utc_now
 
 app = typer.Typer(no_args_is_help=True, help="The merchants that exports belong to.")
 keys_app = typer.Typer(no_args_is_help=True, help="The bearer keys of an account.")

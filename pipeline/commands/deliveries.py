@@ -13,8 +13,8 @@ from pipeline.commands.narration import counted
 from pipeline.commands.roles import run_worker
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
+from pipeline.core.json_input import said
 from pipeline.schemas.messages import MessageType
-from pipeline.schemas.reading import said
 from pipeline.schemas.replays import ReplayRequest
 from pipeline.states import DeliveryState
 

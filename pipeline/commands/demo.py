@@ -27,8 +27,8 @@ from pipeline.commands.narration import Line, Narrator
 from pipeline.commands.picture import save_picture
 from pipeline.commands.screen import INTERRUPTED, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.server import told_to_end
-from pipeline.db import utc_now
-from pipeline.runtime import process_runtime
+from pipeline.core.db import utc_now
+from pipeline.core.runtime import process_runtime
 from pipeline.schemas.execution import ExportView
 from pipeline.states import ExportState
 

@@ -14,7 +14,7 @@ from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
 from pipeline import account_service, accounts, demo, partners
 from pipeline.commands.database import opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
-from pipeline.runtime import Runtime, ensure_own_credentials
+from pipeline.core.runtime import Runtime, ensure_own_credentials
 
 app = typer.Typer()
 

@@ -18,7 +18,8 @@ from pipeline.commands.narration import BAD, GOOD
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.server import told_to_end
 from pipeline.commands.view import table
-from pipeline.errors import Refused
+from pipeline.core.errors import Refused
+from pipeline.core.json_input import parse
 from pipeline.partner_states import PartnerState
 from pipeline.receivers.endpoint import Came, Fault, Receiver
 from pipeline.receivers.files import FileFault, FileReceiver
@@ -26,7 +27,6 @@ from pipeline.receivers.mail import MailFault, MailReceiver
 from pipeline.schemas.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWay, Way, WebhookWay
 from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind, PartnerView
 from pipeline.schemas.profiles import BrokerProfile
-from pipeline.schemas.reading import parse
 
 app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses and operators of an account.")
 

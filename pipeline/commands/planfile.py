@@ -13,8 +13,8 @@ import rfc8785
 
 from config.settings import get_settings
 from pipeline.commands.screen import ExitCode, Failure
-from pipeline.errors import PayloadTooLarge
-from pipeline.schemas.reading import check_shape
+from pipeline.core.errors import PayloadTooLarge
+from pipeline.core.json_input import check_shape
 
 #: A string, or a comment: whichever begins first, so that `//` inside a string is none.
 _STRING_OR_COMMENT: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)

@@ -11,7 +11,7 @@ import typer
 from pipeline import examples
 from pipeline.commands.planfile import without_comments
 from pipeline.commands.screen import ExitCode, Failure, Json, print_json, reported
-from pipeline.db import utc_now
+from pipeline.core.db import utc_now
 
 app = typer.Typer(no_args_is_help=True, help="Export plans.")
 

@@ -19,12 +19,12 @@ from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.planfile import read_plan
 from pipeline.commands.screen import ExitCode, Failure, Json, finding_lines, out, print_json, reported
 from pipeline.commands.view import table
+from pipeline.core.db import utc_now
+from pipeline.core.findings import Finding
+from pipeline.core.json_input import parse
 from pipeline.customs.overview import Standing, overview
-from pipeline.db import utc_now
-from pipeline.findings import Finding
 from pipeline.schemas.execution import PreflightReport
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.reading import parse
 
 app = typer.Typer()
 

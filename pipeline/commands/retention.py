@@ -14,8 +14,8 @@ from pipeline import holds, retention
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
-from pipeline.db import utc_now
-from pipeline.errors import InvalidState, NotFound
+from pipeline.core.db import utc_now
+from pipeline.core.errors import InvalidState, NotFound
 from pipeline.models.exports import LegalHold
 from pipeline.retention import Due, Unreadable
 

@@ -9,7 +9,7 @@ import typer
 
 from config.settings import Settings, get_settings
 from pipeline.commands.screen import ExitCode, Failure, reported
-from pipeline.runtime import ensure_own_credentials
+from pipeline.core.runtime import ensure_own_credentials
 
 app = typer.Typer()
 

@@ -16,6 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.core.db import utc_now
+from pipeline.core.money import ZERO, decimal, plain, total
 from pipeline.customs.countries import country_finding
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.facts import LineFacts, MetalFacts
@@ -31,8 +33,6 @@ from pipeline.customs.ruleset_changes import (
 )
 from pipeline.customs.section232 import data_needed
 from pipeline.customs.stack import Choice, Reason, decide, explain
-from pipeline.db import utc_now
-from pipeline.money import ZERO, decimal, plain, total
 
 app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans are held to.")
 

@@ -10,7 +10,7 @@ import typer
 from pipeline.commands.screen import Json, out, print_json, reported
 from pipeline.contracts import asyncapi
 from pipeline.contracts.published import PUBLISHED, json_schema
-from pipeline.errors import NotFound
+from pipeline.core.errors import NotFound
 
 app = typer.Typer()
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.client import ApiProblem, ApiUnreachable, InvalidArgument
-from pipeline.errors import ExportsError, NotFound, Refused, Retryable
+from pipeline.core.errors import ExportsError, NotFound, Refused, Retryable
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,10 +16,10 @@ from config.settings import Settings, get_settings, use_settings
 from pipeline import doctor, migrations
 from pipeline.commands.database import ensure_current
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.core.db import Database
+from pipeline.core.runtime import ensure_own_credentials, process_runtime
 from pipeline.customs.reference import load_rules
-from pipeline.db import Database
 from pipeline.migrations import Standing
-from pipeline.runtime import ensure_own_credentials, process_runtime
 
 app = typer.Typer()
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.commands.narration import ATTENTION, BAD, GOOD, NEUTRAL, kilobytes
+from pipeline.core.text_safety import legible
 from pipeline.schemas.execution import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
-from pipeline.schemas.readable import legible
 from pipeline.states import ExportState, Outcome, StepState
 
 _OUTCOME: Final = {

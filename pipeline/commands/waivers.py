@@ -13,7 +13,7 @@ from pipeline import waivers
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
-from pipeline.db import utc_now
+from pipeline.core.db import utc_now
 from pipeline.schemas.waivers import NewWaiver, WaiverView
 
 app = typer.Typer(no_args_is_help=True, help="The warnings that an account takes upon itself, on record.")

@@ -11,8 +11,8 @@ from starlette.requests import Request
 
 from config.settings import Settings
 from pipeline.console.session import COOKIE, token_of
-from pipeline.errors import InsufficientRole
-from pipeline.runtime import Runtime
+from pipeline.core.errors import InsufficientRole
+from pipeline.core.runtime import Runtime
 
 LONGEST: Final = 4096
 

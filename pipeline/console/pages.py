@@ -15,11 +15,11 @@ from pipeline.accounts import Caller, note_use
 from pipeline.console import facts, reach
 from pipeline.console.forms import check_own_page, check_sign, fields_of
 from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in, token_of
-from pipeline.documents.render import TEMPLATES, render
-from pipeline.errors import NotFound, Refused
+from pipeline.core.errors import NotFound, Refused
+from pipeline.core.runtime import Runtime
+from pipeline.core.templating import TEMPLATES, render
 from pipeline.inspection import deliveries, listing, view
 from pipeline.inspection.listing import Filter
-from pipeline.runtime import Runtime
 from pipeline.states import ExportState, Outcome
 
 router = APIRouter(prefix="/console", include_in_schema=False)

@@ -15,11 +15,11 @@ from pipeline.accounts import ADMIN, OPERATE, Caller
 from pipeline.console import reach
 from pipeline.console.forms import check_sign, fields_of
 from pipeline.console.pages import HEADERS, caller_or_none, page, runtime_of, to_sign_in, who
-from pipeline.documents.render import render
-from pipeline.errors import Refused
+from pipeline.core.errors import Refused
+from pipeline.core.runtime import Runtime
+from pipeline.core.templating import render
 from pipeline.inspection import deliveries
 from pipeline.notifications import Lane
-from pipeline.runtime import Runtime
 from pipeline.schemas.replays import ReplayRequest
 from pipeline.states import DeliveryState
 from pipeline.step_table import Wake

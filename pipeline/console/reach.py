@@ -10,12 +10,12 @@ from urllib.parse import urlencode
 
 from pipeline.breaker import Health
 from pipeline.console.facts import StateLink, moment
-from pipeline.errors import ValidationFailed
+from pipeline.core.errors import ValidationFailed
+from pipeline.core.field_types import in_our_times
 from pipeline.partner_states import PartnerState
 from pipeline.partners import TO_BE_LIVE
 from pipeline.schemas.channels import QueueWay, Way
 from pipeline.schemas.partners import ConnectionTestView, DeliveryView, PartnerView
-from pipeline.schemas.written import in_our_times
 from pipeline.states import DeliveryState
 
 _AGAIN: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 from pipeline.console.pages import HEADERS
-from pipeline.documents.render import render
+from pipeline.core.templating import render
 
 router = APIRouter(include_in_schema=False)
 

@@ -7,12 +7,12 @@ import hmac
 from datetime import datetime, timedelta
 from typing import Final
 
-from pipeline import tenancy
 from pipeline.accounts import READ, Caller, caller_of_key, find_caller
-from pipeline.db import utc_now
-from pipeline.errors import InvalidApiKey
-from pipeline.runtime import Runtime
-from pipeline.secretbox import SecretBox
+from pipeline.core import tenancy
+from pipeline.core.db import utc_now
+from pipeline.core.encryption import SecretBox
+from pipeline.core.errors import InvalidApiKey
+from pipeline.core.runtime import Runtime
 
 COOKIE: Final = "exports_console"
 LASTS: Final = timedelta(hours=8)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from pipeline.core import problems
 from pipeline.schemas import (
     envelope,
     execution,
@@ -17,7 +18,6 @@ from pipeline.schemas import (
     messages,
     partners,
     plan,
-    problems,
     profiles,
     replays,
     sandbox,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import date
 from functools import lru_cache
 
+from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import Attribute, attribute_rules
-from pipeline.findings import Finding
 from pipeline.schemas.plan import Line
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from pipeline.documents.fonts import unsupported_characters
-from pipeline.findings import Finding
+from pipeline.core.findings import Finding
+from pipeline.core.fonts import unsupported_characters
+from pipeline.core.text_safety import named, piled, turning, unseen
 from pipeline.schemas.plan import as_json
-from pipeline.schemas.readable import named, piled, turning, unseen
 
 
 def check_characters(part: BaseModel, pointer: str) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
+from pipeline.core.findings import Finding
 from pipeline.customs import lines, mid, stack_checks
 from pipeline.customs.characters import check_characters
 from pipeline.customs.countries import check_countries, country_finding
@@ -17,7 +18,6 @@ from pipeline.customs.parties import check_parties
 from pipeline.customs.people import check_people
 from pipeline.customs.terms import check_terms
 from pipeline.customs.usmca import check_certificates
-from pipeline.findings import Finding
 from pipeline.schemas.plan import REFERENCES, Plan, Unit
 
 

@@ -9,12 +9,12 @@ from datetime import date
 from enum import StrEnum
 from functools import lru_cache
 
+from pipeline.core.money import decimal, plain, times
 from pipeline.customs.facts import LineFacts
 from pipeline.customs.headings import Goods, HeadingRow, MetalFrom, When, within
 from pipeline.customs.hts_lists import Listed
 from pipeline.customs.rules import Metal, evidence_of, spoken
 from pipeline.customs.ruleset import Ruleset
-from pipeline.money import decimal, plain, times
 
 _HUNDRED = decimal("100")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import entry_rules, mid_rules
-from pipeline.findings import Finding
 from pipeline.schemas.plan import Address, Line, Unit
 
 _METAL_COUNTRIES = (

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import ForeignWords, vague
-from pipeline.findings import Finding
 from pipeline.schemas.plan import Line, Unit
 
 _WORD = re.compile(r"[^\W_]+")

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 
+from pipeline.core.findings import Finding
+from pipeline.core.money import decimal, times, total
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.facts import entry_date
 from pipeline.customs.rules import spoken
-from pipeline.findings import Finding
-from pipeline.money import decimal, times, total
 from pipeline.schemas.plan import InvoiceHeader, Unit
 
 _ONE = decimal("1")

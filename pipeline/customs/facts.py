@@ -9,9 +9,9 @@ from decimal import Decimal
 from functools import cache
 from zoneinfo import ZoneInfo
 
+from pipeline.core.money import total
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import Metal
-from pipeline.money import total
 from pipeline.schemas.plan import Line, Section232, Unit
 
 

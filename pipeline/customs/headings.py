@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pipeline.core.money import plain
 from pipeline.customs.rules import Chapter, Data, Figure, Metal, Row
-from pipeline.money import plain
 
 _HEADING = re.compile(r"^99\d{2}\.\d{2}\.\d{2}$")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import date
 
+from pipeline.core.findings import Finding
+from pipeline.core.money import EXACT, decimal, fits, minor_units, plain, rounded, times
 from pipeline.customs import pga, section232, stack_checks
 from pipeline.customs.attributes import check_attributes
 from pipeline.customs.descriptions import check_description
@@ -12,8 +14,6 @@ from pipeline.customs.entries import in_usd
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.usmca import check_claim, claims_of
-from pipeline.findings import Finding
-from pipeline.money import EXACT, decimal, fits, minor_units, plain, rounded, times
 from pipeline.schemas.plan import REFERENCES, InvoiceHeader, Line, Manufacturer, Unit
 
 _TWO = decimal("2")

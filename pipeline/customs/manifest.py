@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+from pipeline.core.findings import Finding
+from pipeline.core.money import EXACT, ZERO, decimal, plain, times, total
 from pipeline.customs.entry_rules import entry_rules
-from pipeline.findings import Finding
-from pipeline.money import EXACT, ZERO, decimal, plain, times, total
 from pipeline.schemas.plan import Package, Unit
 
 _HUNDRED = decimal("100")

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import mid_rules
-from pipeline.findings import Finding
 from pipeline.schemas.plan import Address, Manufacturer, Unit
 
 _LETTERS_OR_DIGITS = re.compile(r"[A-Z0-9]+")

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.core.findings import Finding
+from pipeline.core.money import plain
 from pipeline.customs.pga_rules import pga_rules
-from pipeline.findings import Finding
-from pipeline.money import plain
 from pipeline.schemas.plan import Line, Plan, Section232, Unit
 
 PLAN: Final = "plan"

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from pipeline.core.field_types import is_social_security_number
+from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import entry_rules
-from pipeline.findings import Finding
 from pipeline.schemas.plan import Unit
-from pipeline.schemas.written import is_social_security_number
 
 _WORD: Final = re.compile(r"[^\W\d_]+")
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
+from pipeline.core.findings import Finding, Severity
 from pipeline.customs.pga_answers import USE, USE_TEXT, Answer, answers
 from pipeline.customs.pga_layouts import record_rules
 from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.pga_records import LineRecords, line_records
 from pipeline.customs.pga_rules import Flag, PgaRules, pga_rules
 from pipeline.customs.rules import Row, spoken
-from pipeline.findings import Finding, Severity
 from pipeline.schemas.plan import Line, Unit
 
 #: What of a row stands beside its data.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
+from pipeline.core.money import plain
 from pipeline.customs.pga_rules import Carried, Flag, PgaRules, Program, pga_rules
-from pipeline.money import plain
 from pipeline.schemas.plan import Line, Pga, Unit
 
 USE, USE_TEXT = "intendedUse", "intendedUseText"

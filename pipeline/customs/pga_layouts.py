@@ -14,8 +14,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field as Member
 from pydantic import model_validator
 
+from pipeline.core.money import EXACT, ZERO, decimal, plain
 from pipeline.customs.rules import Data, Row, load, loaded_once
-from pipeline.money import EXACT, ZERO, decimal, plain
 
 _FIELD = re.compile(r"^(?P<first>[0-9]+)-(?P<last>[0-9]+) (?P<kind>A|AN|X|N)(?P<decimals>[0-9]?) (?P<need>[MC])$")
 _ALLOWED = {"A": re.compile(r"[A-Z ]*"), "AN": re.compile(r"[A-Z0-9 ]*"), "X": re.compile(r"[ -~]*")}

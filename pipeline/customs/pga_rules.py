@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.core.findings import Severity
 from pipeline.customs.rules import Data, Row, Status, load, loaded_once
-from pipeline.findings import Severity
 
 #: What of a plan stands in for a datum that the PGA row itself does not repeat.
 Carried = Literal["arrival", "port_of_entry", "country_of_origin", "quantity"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from pipeline.core.errors import RulesInvalid
 from pipeline.customs.entry_rules import AttributeRules, EntryRules, MidRules, Vague
 from pipeline.customs.headings import Manifest
 from pipeline.customs.pga_layouts import RecordRules
@@ -14,7 +15,6 @@ from pipeline.customs.pga_rules import PgaRules
 from pipeline.customs.reading import Reader
 from pipeline.customs.rules import RULES, Data
 from pipeline.customs.ruleset import MANIFEST, Ruleset, load_ruleset, ruleset
-from pipeline.errors import RulesInvalid
 
 #: The kind of rows of each file, its name, and its shape.
 REFERENCE: Final[Mapping[str, tuple[str, type[Data]]]] = MappingProxyType(

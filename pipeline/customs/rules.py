@@ -16,10 +16,10 @@ from typing import Annotated, Final, Literal, Self, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from pipeline.core.errors import RulesInvalid
+from pipeline.core.findings import Severity
+from pipeline.core.money import decimal
 from pipeline.customs.reading import Reader
-from pipeline.errors import RulesInvalid
-from pipeline.findings import Severity
-from pipeline.money import decimal
 
 #: Where the rules of this version are.
 RULES: Final = Path(str(files("config") / "rules"))

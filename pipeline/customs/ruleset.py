@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from pipeline.core.errors import RulesInvalid
 from pipeline.customs.contradictions import Parts, contradictions
 from pipeline.customs.headings import (
     Ban,
@@ -30,7 +31,6 @@ from pipeline.customs.hts_lists import Held, HtsList, Listed, ListFile, held_ver
 from pipeline.customs.metals import MetalRules
 from pipeline.customs.reading import Reader
 from pipeline.customs.rules import RULES, loaded_once
-from pipeline.errors import RulesInvalid
 
 MANIFEST: Final = "ruleset.yaml"
 

@@ -10,12 +10,12 @@ from decimal import Decimal
 
 from pydantic import BaseModel
 
+from pipeline.core.money import plain
 from pipeline.customs.headings import HeadingRow
 from pipeline.customs.metals import MetalNeeds, WeightTest
 from pipeline.customs.rows import DatedRow, reference_rows
 from pipeline.customs.rules import Data, Row, spoken
 from pipeline.customs.ruleset import Ruleset
-from pipeline.money import plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
+from pipeline.core.findings import Finding, Severity
+from pipeline.core.money import decimal, plain, times, total
 from pipeline.customs.headings import within
 from pipeline.customs.hts_lists import Listed
 from pipeline.customs.metals import MetalNeeds, UnknownAluminum, Untold, WeightTest
 from pipeline.customs.rules import Row, spoken
 from pipeline.customs.ruleset import Ruleset, ruleset
-from pipeline.findings import Finding, Severity
-from pipeline.money import decimal, plain, times, total
 from pipeline.schemas.plan import Line, Section232
 
 _HUNDRED = decimal("100")

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
+from pipeline.core.findings import Finding, Severity
+from pipeline.core.money import plain
 from pipeline.customs.conditions import Verdict, why_not
 from pipeline.customs.facts import LineFacts, entry_date, facts_of
 from pipeline.customs.headings import HeadingRow, Program, within
 from pipeline.customs.rules import Evidence, Row, evidence_of, spoken
 from pipeline.customs.ruleset import Ruleset, ruleset
 from pipeline.customs.stack import Choice, Stack, decide, evidence
-from pipeline.findings import Finding, Severity
-from pipeline.money import plain
 from pipeline.schemas.plan import Line, Plan
 
 #: How it is said that a line lacks headings: for certain, by facts of the line, or by lists that were not read.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pipeline.core.findings import Finding
+from pipeline.core.money import EXACT, decimal, fits, plain, total
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
-from pipeline.findings import Finding
-from pipeline.money import EXACT, decimal, fits, plain, total
 from pipeline.schemas.plan import Unit
 
 _ONE = decimal("1")

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlmodel import Session
 
-from pipeline.errors import StepFailed
+from pipeline.core.errors import StepFailed
 from pipeline.events import EventType, NewEvent
 from pipeline.models.exports import LineTreatment
 from pipeline.schemas.plan import Line, Treatment, Unit, as_json

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from pipeline.core.findings import Finding
+from pipeline.core.money import total
 from pipeline.customs.entries import in_usd
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
-from pipeline.findings import Finding
-from pipeline.money import total
 from pipeline.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
 
 

@@ -8,8 +8,8 @@ from datetime import date
 from decimal import Decimal
 from functools import cache
 
+from pipeline.core.money import decimal, rounded, times
 from pipeline.documents.treatment_columns import agency_columns, chapter99_columns, joined, metal_columns
-from pipeline.money import decimal, rounded, times
 from pipeline.schemas.invoice import Header, Invoice, InvoiceLine
 
 Cell = str | Decimal | int | date | None

@@ -7,8 +7,8 @@ from datetime import date
 from decimal import Decimal
 from io import StringIO
 
+from pipeline.core.money import plain
 from pipeline.documents.columns import Cell, defused, rows
-from pipeline.money import plain
 from pipeline.schemas.invoice import Invoice
 
 VERSION = "5"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.documents.render import render
+from pipeline.core.templating import render
 from pipeline.schemas.invoice import Invoice
 
 VERSION = "5"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from pipeline.documents.render import render
-from pipeline.money import decimal, total
+from pipeline.core.money import decimal, total
+from pipeline.core.templating import render
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.plan import Treatment
 

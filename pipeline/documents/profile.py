@@ -12,16 +12,16 @@ from difflib import get_close_matches
 from io import StringIO
 from typing import Final
 
+from pipeline.core.json_input import failed
+from pipeline.core.money import decimal, plain, total
+from pipeline.core.problems import Issue
 from pipeline.documents.columns import Cell, defused, rows
 from pipeline.documents.document import Document
 from pipeline.documents.invoice_xlsx import VERSION as WORKBOOK_VERSION
 from pipeline.documents.kinds import KINDS, MANIFEST
 from pipeline.documents.sheets import Book
-from pipeline.money import decimal, plain, total
 from pipeline.schemas.invoice import Invoice, InvoiceLine, PartyBlock
-from pipeline.schemas.problems import Issue
 from pipeline.schemas.profiles import BrokerProfile, ProfileColumn
-from pipeline.schemas.reading import failed
 
 ARTIFACT_TYPE: Final = "broker_profile"
 VERSION: Final = "3"

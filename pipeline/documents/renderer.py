@@ -15,8 +15,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from pipeline.core.errors import RendererCrashed, RendererUnavailable, StepFailed
 from pipeline.documents.frames import Message, read_message, write_message
-from pipeline.errors import RendererCrashed, RendererUnavailable, StepFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,8 +11,8 @@ import xlsxwriter
 from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
+from pipeline.core.money import plain
 from pipeline.documents.columns import Cell, defused
-from pipeline.money import plain
 
 #: A spreadsheet's number is a binary float: 15 digits survive, more would be changed in silence.
 EXACT_DIGITS = 15

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from pydantic import ValidationError
 
-from pipeline.money import plain
+from pipeline.core.money import plain
 from pipeline.schemas.plan import Chapter99, Pga, Section232, Treatment
 
 #: Chapter 99 headings that have a column of their own; further ones stand together in `ch99_more`.

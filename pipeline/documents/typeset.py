@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from pipeline.documents.fonts import unsupported_characters
+from pipeline.core.fonts import unsupported_characters
 from pipeline.documents.renderer import RENDERER, Renderer
 from pipeline.schemas.invoice import Invoice
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from pipeline import examples
-from pipeline.db import utc_now
+from pipeline.core.db import utc_now
+from pipeline.core.errors import DatabaseBusy
 from pipeline.drill import stored
 from pipeline.drill.callers import Callers, Log
 from pipeline.drill.history import History, Kill
@@ -16,7 +17,6 @@ from pipeline.drill.instance import ACCOUNT, Instance, running
 from pipeline.drill.judge import judge
 from pipeline.drill.place import Place
 from pipeline.drill.report import Report
-from pipeline.errors import DatabaseBusy
 
 #: Small ones, of one unit and of several.
 PLANS: Final = ("cookware", "three-units")

@@ -17,10 +17,10 @@ from config.loopback import LOOPBACK
 from config.settings import Settings
 from pipeline import account_service, accounts, migrations, partners
 from pipeline.client import NO_RETRIES, Exports
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.drill.place import Place
 from pipeline.drill.processes import DrillFailed, Process, commands, free_port
 from pipeline.receivers.endpoint import Came, Receiver
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.channels import WebhookWay
 from pipeline.schemas.partners import NewPartner, PartnerKind
 

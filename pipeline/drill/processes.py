@@ -17,7 +17,7 @@ from typing import Final
 from config.loopback import LOOPBACK
 from config.queues import DELIVERIES, DOCUMENTS, STEPS
 from config.settings import HOME
-from pipeline.errors import ExportsError
+from pipeline.core.errors import ExportsError
 
 STOP_SECONDS: Final = 15.0
 _LOG_END: Final = 3000

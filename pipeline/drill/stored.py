@@ -7,11 +7,11 @@ from typing import Any, Final
 from sqlalchemy import or_, select
 from sqlmodel import col
 
+from pipeline.core.errors import ArtifactConflict, StoreUnavailable
+from pipeline.core.runtime import Runtime
 from pipeline.drill.history import Owed, Stored, StoredDocument, StoredEvent, StoredExport
-from pipeline.errors import ArtifactConflict, StoreUnavailable
 from pipeline.models.deliveries import Delivery
 from pipeline.models.exports import Artifact, Event, Export
-from pipeline.runtime import Runtime
 from pipeline.states import UNENDED, DeliveryState
 
 _UNDELIVERED: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)

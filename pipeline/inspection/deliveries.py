@@ -9,11 +9,11 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from pipeline.errors import NotFound
+from pipeline.core.errors import NotFound
+from pipeline.core.runtime import Runtime
 from pipeline.inspection.outcomes import DEAD
 from pipeline.models.deliveries import Attempt, Delivery, Notification
 from pipeline.remedies import remedy
-from pipeline.runtime import Runtime
 from pipeline.schemas.partners import AttemptView, DeliveryPage, DeliveryView
 from pipeline.states import DeliveryState
 

@@ -12,13 +12,13 @@ from sqlalchemy import exists, not_, select
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
+from pipeline.core.json_input import failed
+from pipeline.core.problems import Issue
 from pipeline.inspection.log import event_view
 from pipeline.inspection.outcomes import HANDOFF, SET_ASIDE, outcome, set_aside
 from pipeline.models.deliveries import BrokerSubmission, Delivery
 from pipeline.models.exports import Event, Export
 from pipeline.schemas.execution import EventView, ExportPage, ExportSummary
-from pipeline.schemas.problems import Issue
-from pipeline.schemas.reading import failed
 from pipeline.states import UNANSWERED, UNENDED, DeliveryState, ExportState, Outcome
 
 

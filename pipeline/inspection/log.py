@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session, col, or_, select
 
-from pipeline.errors import NotFound
+from pipeline.core.errors import NotFound
 from pipeline.models.exports import Event, Export
 from pipeline.schemas.execution import EventView
 from pipeline.states import ExportState

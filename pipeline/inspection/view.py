@@ -11,8 +11,8 @@ from sqlalchemy import func
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
-from pipeline.errors import NotFound
-from pipeline.findings import Finding
+from pipeline.core.errors import NotFound
+from pipeline.core.findings import Finding
 from pipeline.inspection.log import event_view, find
 from pipeline.inspection.outcomes import HANDOFF, outcome, set_aside
 from pipeline.inspection.submissions import submission_views

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date
 
-from pipeline import money
-from pipeline.findings import Finding
+from pipeline.core import money
+from pipeline.core.field_types import shown_number
+from pipeline.core.findings import Finding
 from pipeline.invoices import lines as rows
 from pipeline.invoices import metals, words
 from pipeline.invoices import packages as boxes
@@ -16,7 +17,6 @@ from pipeline.invoices.consolidation import consolidated
 from pipeline.schemas import declared, plan
 from pipeline.schemas import invoice as out
 from pipeline.schemas.invoice import Identifier, Printed
-from pipeline.schemas.written import shown_number
 
 STATEMENT = (
     "I declare that the facts on this invoice are true and complete to the best of my knowledge: {values}, the origin, "

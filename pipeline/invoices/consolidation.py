@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from pipeline import money
+from pipeline.core import money
 from pipeline.invoices import words
 from pipeline.schemas import declared
 from pipeline.schemas import invoice as out

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline import money
-from pipeline.errors import StepFailed
+from pipeline.core import money
+from pipeline.core.errors import StepFailed
 from pipeline.invoices import words
 from pipeline.schemas import invoice as out
 from pipeline.schemas import plan

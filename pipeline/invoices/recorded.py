@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline.errors import StepFailed
-from pipeline.findings import Finding
+from pipeline.core.errors import StepFailed
+from pipeline.core.findings import Finding
+from pipeline.core.runtime import Runtime
 from pipeline.invoices import Facts, build_invoice
 from pipeline.models.exports import Export, LineTreatment, Package
-from pipeline.runtime import Runtime
 from pipeline.schemas.invoice import Invoice
 from pipeline.steps import StepContext, plan_unit, unit_row
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
-from pipeline import money
-from pipeline.errors import StepFailed
+from pipeline.core import money
+from pipeline.core.errors import StepFailed
 from pipeline.schemas.invoice import Pair, Printed
 from pipeline.schemas.plan import Address
 

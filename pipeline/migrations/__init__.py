@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from pipeline.db import Database, translated
+from pipeline.core.db import Database, translated
 from pipeline.migrations import walls
 
 

@@ -9,15 +9,16 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlmodel import AutoString, SQLModel
 
-from pipeline.db import Instant
-from pipeline.models import deliveries, exports, heartbeats, parties, waivers  # noqa: F401 - importing them is what fills the metadata
+from pipeline.core import heartbeats_folded  # noqa: F401 - importing them is what fills the metadata
+from pipeline.core.db import Instant
+from pipeline.models import deliveries, exports, parties, waivers  # noqa: F401 - importing them is what fills the metadata
 
 
 def _rendered(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:
     if kind == "type" and isinstance(item, AutoString):
         return "sa.String()"
     if kind == "type" and isinstance(item, Instant):
-        return "pipeline.db.Instant()"
+        return "pipeline.core.db.Instant()"
     if kind == "type" and isinstance(item, sa.JSON):
         return 'sa.JSON().with_variant(sa.dialects.postgresql.JSONB(), "postgresql")'
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pipeline.db
+import pipeline.core.db
 import sqlalchemy.dialects.postgresql
 import sqlalchemy as sa
 from alembic import op

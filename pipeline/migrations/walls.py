@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlmodel import SQLModel
 
-from pipeline.models import deliveries, exports, heartbeats, parties, waivers  # noqa: F401 - importing them is what fills the metadata
-from pipeline.tenancy import EVERYBODY
+from pipeline.core import heartbeats_folded  # noqa: F401 - importing them is what fills the metadata
+from pipeline.core.tenancy import EVERYBODY
+from pipeline.models import deliveries, exports, parties, waivers  # noqa: F401 - importing them is what fills the metadata
 
-#: What a transaction says of whose rows it may see; see pipeline/db.py.
+#: What a transaction says of whose rows it may see; see pipeline/core/db.py.
 SETTING: Final = "exports.account"
 POLICY: Final = "own_rows"
 

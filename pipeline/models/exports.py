@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from pipeline.models.columns import JSON_COLUMN, instant, long_text, written_at
+from pipeline.core.columns import JSON_COLUMN, instant, long_text, written_at
 
 
 class Account(SQLModel, table=True):

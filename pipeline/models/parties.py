@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from pipeline.models.columns import JSON_COLUMN, instant, written_at
+from pipeline.core.columns import JSON_COLUMN, instant, written_at
 
 
 class ApiKey(SQLModel, table=True):

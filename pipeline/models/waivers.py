@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 from sqlmodel import Field, SQLModel
 
-from pipeline.models.columns import instant, long_text, written_at
+from pipeline.core.columns import instant, long_text, written_at
 
 
 class Waiver(SQLModel, table=True):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from sqlalchemy import select, union
 from sqlmodel import col
 
-from pipeline.errors import NotFound
+from pipeline.core.errors import NotFound
+from pipeline.core.runtime import Runtime
 from pipeline.models.exports import Event, Export
 from pipeline.rebuilding.checking import Difference, Rebuilt, check
 from pipeline.rebuilding.restoring import restore
-from pipeline.runtime import Runtime
 
 __all__ = ["Difference", "Rebuilt", "Survey", "check", "restore", "survey"]
 

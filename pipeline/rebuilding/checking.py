@@ -15,8 +15,8 @@ from sqlmodel import Session, SQLModel, col
 from pipeline import audit, cells
 from pipeline.cells import MALFORMED, UNREADABLE
 from pipeline.chain import rows_digest
-from pipeline.db import table
-from pipeline.errors import InvalidState, PlanHashMismatch
+from pipeline.core.db import table
+from pipeline.core.errors import InvalidState, PlanHashMismatch
 from pipeline.keeping import PURGED
 from pipeline.models.deliveries import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.models.exports import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot, Step

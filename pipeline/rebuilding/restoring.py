@@ -15,13 +15,13 @@ from config.settings import Settings
 from pipeline import acknowledgements, events, handoff, notifications
 from pipeline.cells import MALFORMED
 from pipeline.claims import EXPORT_LEVEL
-from pipeline.db import database_now, table
+from pipeline.core.db import database_now, table
+from pipeline.core.runtime import Runtime
 from pipeline.events import EventType, NewEvent
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
 from pipeline.models.exports import Export, Step
 from pipeline.rebuilding.checking import Difference, Rebuilt, check
 from pipeline.rebuilding.tables import Row
-from pipeline.runtime import Runtime
 from pipeline.states import DeliveryState, StepState, SubmissionState
 from pipeline.steps import context_of
 

@@ -10,8 +10,8 @@ from sqlmodel import SQLModel
 
 from pipeline import packages
 from pipeline.claims import EXPORT_LEVEL
+from pipeline.core.db import table
 from pipeline.customs import treatment
-from pipeline.db import table
 from pipeline.keeping import PURGED
 from pipeline.letters import handoff_subject
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from config.loopback import LOOPBACK
-from pipeline.db import utc_now
+from pipeline.core.db import utc_now
 
 
 def self_signed(name: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from config.loopback import LOOPBACK
 from pipeline.channels.webhook import check_signature
-from pipeline.errors import InvalidApiKey
+from pipeline.core.errors import InvalidApiKey
 from pipeline.receivers.certificates import self_signed
 
 #: What a receiver does wrong.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.findings import Finding, RuleCount
+from pipeline.core.findings import Finding, RuleCount
 from pipeline.schemas.plan import AccountId, BatchId, Closed, Plan, Sha256
 from pipeline.states import ExportState, Outcome, StepState, SubmissionState
 

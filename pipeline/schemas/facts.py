@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializationInfo
 from pydantic.alias_generators import to_camel
 
-from pipeline.money import plain
+from pipeline.core.money import plain
 
 #: Serialisation context under which a `Printed` value gives what people read instead of the exact value.
 FOR_PEOPLE = {"voice": "people"}

@@ -17,9 +17,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from pipeline.money import plain
-from pipeline.schemas.readable import readable
-from pipeline.schemas.written import NUMBER, Day, Instant, as_decimal, currency, printable, shown_number
+from pipeline.core.field_types import NUMBER, Day, Instant, as_decimal, currency, printable, shown_number
+from pipeline.core.money import plain
+from pipeline.core.text_safety import readable
 
 MAX_UNITS, MAX_LINES, MAX_PACKAGES = 1_000, 10_000, 20_000
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from pipeline.core.field_types import BoundedInstant
 from pipeline.schemas.messages import MessageType
 from pipeline.schemas.plan import Closed
-from pipeline.schemas.written import BoundedInstant
 
 Again = Literal["delivered", "dead"]
 

@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
+from pipeline.core.errors import ExportsError
 from pipeline.customs import treatment
 from pipeline.documents import bundled, kinds, profile
 from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN
-from pipeline.errors import ExportsError
 from pipeline.read_plans import UNHASHED, canonical, hash_of
 from pipeline.schemas.messages import HandedUnit, HandoffReady, MessageType
 from pipeline.schemas.plan import Plan, Unit

@@ -8,8 +8,8 @@ from decimal import Decimal
 from itertools import zip_longest
 from typing import Any
 
+from pipeline.core.money import total
 from pipeline.customs.treatment import digest_of
-from pipeline.money import total
 from pipeline.schemas.plan import Treatment, as_json
 
 #: How much of a value a difference repeats.

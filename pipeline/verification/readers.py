@@ -12,13 +12,13 @@ from xml.etree.ElementTree import Element
 from pydantic import ValidationError
 from pypdf import PdfReader
 
+from pipeline.core.errors import Refused
+from pipeline.core.json_input import check_shape, load
 from pipeline.documents import invoice_ubl
 from pipeline.documents.columns import undefused
 from pipeline.documents.invoice_xlsx import TOO_LONG
 from pipeline.documents.treatment_columns import read_treatment
-from pipeline.errors import Refused
 from pipeline.schemas.plan import Treatment
-from pipeline.schemas.reading import check_shape, load
 from pipeline.verification import workbook
 from pipeline.verification.carried import CarriedLine, MergedLines, Unreadable
 from pipeline.verification.xml import elements

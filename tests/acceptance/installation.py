@@ -13,7 +13,7 @@ import httpx
 from kombu import Connection
 
 from config.queues import WAKE_UPS
-from pipeline.runtime import Runtime, open_runtime
+from pipeline.core.runtime import Runtime, open_runtime
 from tests.acceptance.postbox import Files, Letter
 from tests.acceptance.programs import Program, procfile
 from tests.conftest import Stack

@@ -18,7 +18,7 @@ import structlog
 
 from config.settings import Settings
 from pipeline import accounts
-from pipeline.runtime import open_runtime
+from pipeline.core.runtime import open_runtime
 from tests import builders
 from tests.api.conftest import Launches, furnish, served
 

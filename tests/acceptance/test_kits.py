@@ -18,7 +18,7 @@ from kombu import Connection
 
 from config import queues
 from pipeline.channels.webhook import signed
-from pipeline.ids import new_id
+from pipeline.core.ids import new_id
 from pipeline.signing import new_secret
 from tests.acceptance.installation import Distributed
 from tests.acceptance.kits import KITS, Kit, kit

@@ -11,9 +11,9 @@ from config.settings import Settings
 from pipeline import account_service, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.execution import advance
 from pipeline.inspection import view as inspection_view
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import NOTIFY, STEPS

@@ -20,11 +20,11 @@ from pipeline import account_service, accounts, delivery
 from pipeline.accounts import Mode
 from pipeline.api import bounds, events, executions
 from pipeline.api.dependencies import Keys
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.execution import advance
 from pipeline.models import exports
 from pipeline.models.exports import Step
 from pipeline.models.parties import Partner
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.serving import BoundedHead
 from pipeline.states import StepState
 from pipeline.step_table import Wake

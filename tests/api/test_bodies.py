@@ -10,11 +10,11 @@ from contextlib import suppress
 
 import pytest
 
-from pipeline.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
-from pipeline.schemas import reading
+from pipeline.core import json_input
+from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
+from pipeline.core.json_input import check_shape, load, parse
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.reading import check_shape, load, parse
 from tests import builders
 from tests.api.conftest import Desk, Open, execution
 from tests.faults.matrix import alone
@@ -158,7 +158,7 @@ def test_of_very_many_issues_those_of_the_first_entry_are_found_and_no_others(un
 def test_a_large_plan_that_is_sound_is_read_as_a_small_one() -> None:
     plan = builders.plan(lines=1_000, packages=10)
     raw = json.dumps(plan).encode()
-    assert check_shape(raw, 32) > reading._ALL_ISSUES_WITHIN
+    assert check_shape(raw, 32) > json_input._ALL_ISSUES_WITHIN
     assert parse(raw, Plan, max_depth=32).model == Plan.model_validate_json(raw)
 
 

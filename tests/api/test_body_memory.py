@@ -12,9 +12,9 @@ from typing import Final
 
 import pytest
 
-from pipeline.errors import Refused
+from pipeline.core.errors import Refused
+from pipeline.core.json_input import parse
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.reading import parse
 
 LARGEST: Final = 32 * 1024 * 1024
 MOST_TIMES: Final = 3.0

@@ -16,9 +16,10 @@ from sqlalchemy import text
 from starlette.types import Message, Receive, Scope, Send
 
 from config.settings import Settings
-from pipeline import partners, patience
+from pipeline import partners
 from pipeline.api import bounds
-from pipeline.db import Database
+from pipeline.core import deadline
+from pipeline.core.db import Database
 from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
@@ -242,7 +243,7 @@ async def test_time_that_the_caller_takes_to_send_does_not_count_and_all_else_do
         for _each in range(2):
             await anyio.sleep(0.2)
             await receive()
-            left.append(patience.seconds_left(60))
+            left.append(deadline.seconds_left(60))
 
     async def slow_body() -> Message:
         await anyio.sleep(1)

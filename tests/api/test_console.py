@@ -11,7 +11,7 @@ import pytest
 from pipeline import accounts
 from pipeline.console import pages
 from pipeline.console.session import COOKIE, sign_in, signed_in
-from pipeline.errors import InvalidApiKey
+from pipeline.core.errors import InvalidApiKey
 from pipeline.states import NEEDS_PERSON, SubmissionState
 from tests import builders
 from tests.api.conftest import OTHER, Desk

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from pipeline.console import reach
-from pipeline.errors import ValidationFailed
+from pipeline.core.errors import ValidationFailed
+from pipeline.core.json_input import parse
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.reading import parse
 from tests import builders
 from tests.api.conftest import Desk
 

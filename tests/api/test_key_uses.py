@@ -14,10 +14,10 @@ from sqlmodel import SQLModel, col, select
 from pipeline import accounts, answers, links, partners
 from pipeline.accounts import NewKey
 from pipeline.api.dependencies import Keys
-from pipeline.db import database_now, utc_now
+from pipeline.core.db import database_now, utc_now
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.models.deliveries import Notification
 from pipeline.models.parties import ApiKey
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.api.conftest import Desk, Launches, Open, served

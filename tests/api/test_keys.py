@@ -11,7 +11,7 @@ from sqlmodel import select
 from pipeline import account_service, accounts, waivers
 from pipeline.accounts import Caller
 from pipeline.api.dependencies import Keys
-from pipeline.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
+from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
 from pipeline.models.parties import ApiKey
 from pipeline.schemas.waivers import NewWaiver
 from tests import builders

@@ -18,8 +18,8 @@ from standardwebhooks import Webhook
 from config.settings import Settings
 from pipeline import accounts, lane_messages, links, partners
 from pipeline.api.answers import REQUESTS_PER_MINUTE
-from pipeline.db import utc_now
-from pipeline.errors import NotFound
+from pipeline.core.db import utc_now
+from pipeline.core.errors import NotFound
 from pipeline.models.deliveries import Notification
 from pipeline.schemas.execution import ExportView
 from pipeline.schemas.partners import NewPartner

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from pipeline import links
-from pipeline.db import utc_now
+from pipeline.core.db import utc_now
 from tests import builders
 from tests.api.conftest import Desk
 

@@ -19,15 +19,15 @@ from sqlmodel import select
 from pipeline.accounts import key_id_of
 from pipeline.channels import borderbuddy
 from pipeline.contracts.examples import example
+from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
+from pipeline.core.json_input import parse
 from pipeline.customs.reading import Reader
-from pipeline.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.inspection import listing
 from pipeline.models.exports import Export
 from pipeline.sandbox import _read
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.reading import parse
 from tasks.intake import Beside
 from tests import builders
 from tests.api.conftest import Desk, execution

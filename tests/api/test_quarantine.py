@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline import rendering
-from pipeline.errors import RendererCrashed
+from pipeline.core.errors import RendererCrashed
 from pipeline.execution import advance
 from pipeline.step_table import Wake
 from tests import builders

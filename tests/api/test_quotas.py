@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline import account_service
-from pipeline.errors import NotFound, ValidationFailed
+from pipeline.core.errors import NotFound, ValidationFailed
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
 

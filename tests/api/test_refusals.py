@@ -16,15 +16,15 @@ from sqlmodel import col, insert, update
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from pipeline import errors
 from pipeline.api.envelope import Envelope, Measures
 from pipeline.api.problems import problem
-from pipeline.db import Database
-from pipeline.errors import PlanNotExecutable, Refused
-from pipeline.findings import Finding
+from pipeline.core import errors
+from pipeline.core.db import Database
+from pipeline.core.errors import PlanNotExecutable, Refused
+from pipeline.core.findings import Finding
+from pipeline.core.problems import Problem
 from pipeline.models.exports import Export, IdempotencyRecord
 from pipeline.models.parties import Partner
-from pipeline.schemas.problems import Problem
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
 from tests.servers import PostgreSQL

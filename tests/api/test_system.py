@@ -16,13 +16,13 @@ from sqlmodel import col, update
 from pipeline import readiness
 from pipeline.api import lately, system
 from pipeline.api.gauges import Work
-from pipeline.artifacts import ArtifactStore
 from pipeline.contracts.published import PUBLISHED
-from pipeline.db import database_now
-from pipeline.errors import StoreUnavailable
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import database_now
+from pipeline.core.errors import StoreUnavailable
+from pipeline.core.runtime import Runtime
 from pipeline.execution import advance
 from pipeline.models.exports import Step
-from pipeline.runtime import Runtime
 from pipeline.web import ROUTERS
 from tests import builders
 from tests.api.conftest import Desk, Open, execution

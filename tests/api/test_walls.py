@@ -13,16 +13,17 @@ from sqlalchemy.exc import ProgrammingError
 from sqlmodel import SQLModel
 
 from config.settings import Settings
-from pipeline import accounts, doctor, migrations, partners, sandbox, tenancy, waivers
+from pipeline import accounts, doctor, migrations, partners, sandbox, waivers
 from pipeline.channels.webhook import signed
-from pipeline.db import Database, changed
+from pipeline.core import tenancy
+from pipeline.core.db import Database, changed
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY, NOBODY
 from pipeline.inspection import deliveries, listing
 from pipeline.migrations import walls
 from pipeline.models.deliveries import SandboxHandoff
 from pipeline.models.exports import LegalHold
 from pipeline.models.waivers import Waiver
-from pipeline.runtime import Runtime
-from pipeline.tenancy import EVERYBODY, NOBODY
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
 from tests.asked import asked_of

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from pipeline.channels import borderbuddy
-from pipeline.errors import ChannelUnavailable, ValidationFailed
+from pipeline.core.errors import ChannelUnavailable, ValidationFailed
+from pipeline.core.json_input import has_zero_character, parse
 from pipeline.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
-from pipeline.schemas.reading import has_zero_character, parse
 from tests import builders
 from tests.api.conftest import Desk, Open
 

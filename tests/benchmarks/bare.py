@@ -17,11 +17,11 @@ from pipeline import lane_messages, recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.claims import EXPORT_LEVEL
-from pipeline.db import database_now
+from pipeline.core.db import database_now
+from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.events import NewEvent
 from pipeline.models.deliveries import Attempt, Delivery, Notification
 from pipeline.models.exports import Event, Export
-from pipeline.runtime import Runtime, process_runtime
 from pipeline.states import DeliveryState, ExportState
 from pipeline.step_table import NOTIFY, STEPS
 from pipeline.steps import context_of

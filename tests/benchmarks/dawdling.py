@@ -11,8 +11,8 @@ from functools import partial
 from typing import Final
 
 from pipeline import delivery
-from pipeline.ids import new_id
-from pipeline.runtime import Runtime, open_runtime
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime, open_runtime
 from tests import builders
 from tests.benchmarks.figures import Figure, compare
 from tests.benchmarks.places import Places

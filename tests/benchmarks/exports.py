@@ -10,10 +10,10 @@ from sqlmodel import col
 
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
-from pipeline.ids import new_id
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import Delivery
 from pipeline.models.exports import Export
-from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.states import DeliveryState, ExportState
 from tests import builders

@@ -6,8 +6,8 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from pipeline import web
+from pipeline.core.json_input import parse
 from pipeline.schemas.execution import ExecuteRequest
-from pipeline.schemas.reading import parse
 
 PATH = "/floor"
 _ANSWER = b'{"exportId":"exp_0","state":"accepted"}'

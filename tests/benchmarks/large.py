@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import httpx
 import psutil
 
-from pipeline.ids import new_id
-from pipeline.runtime import open_runtime
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import open_runtime
 from tests import builders
 from tests.acceptance.programs import Program
 from tests.benchmarks.exports import LIMIT_SECONDS, told

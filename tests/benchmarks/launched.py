@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from config.logs import configure_logs
+from pipeline.core.runtime import process_runtime
 from pipeline.publisher import EmbeddedWorker
-from pipeline.runtime import process_runtime
 from tests.benchmarks.builds import launch
 from tests.benchmarks.exports import accepted, wait_until_told
 from tests.benchmarks.turns import take_turns

@@ -9,8 +9,8 @@ from typing import Any, Final, Self, TypeVar
 
 from config.settings import Settings
 from pipeline import account_service, accounts, migrations, partners
-from pipeline.ids import new_id
-from pipeline.runtime import Runtime, open_runtime
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.conftest import Stack

@@ -14,8 +14,8 @@ from sqlalchemy.engine import Engine
 
 from config.settings import Settings
 from pipeline import delivery
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.execution import advance
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.step_table import STEPS, Wake
 from tests.benchmarks.exports import accepted, told
 from tests.benchmarks.places import furnish

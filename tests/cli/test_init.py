@@ -14,9 +14,9 @@ from config.settings import Settings
 from pipeline import demo
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller, find_caller
+from pipeline.core.runtime import open_runtime
 from pipeline.models.exports import Account
 from pipeline.models.parties import ApiKey, Partner
-from pipeline.runtime import open_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.plan import Plan
 from tests.cli.conftest import Commands

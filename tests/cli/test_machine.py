@@ -19,7 +19,7 @@ from pipeline import examples
 from pipeline.cli import app
 from pipeline.commands.configuration import HIDDEN
 from pipeline.commands.server import WORKERS
-from pipeline.db import utc_now
+from pipeline.core.db import utc_now
 from pipeline.schemas.plan import Plan
 from tests.cli.conftest import Commands, exports
 from tests.cli.test_doctor import outcomes

@@ -14,7 +14,7 @@ import pytest
 
 from config.settings import Settings
 from pipeline import recipients
-from pipeline.runtime import open_runtime
+from pipeline.core.runtime import open_runtime
 from tests.cli.conftest import Commands, exports
 
 OF = ("wh_1", "--account", "acc_1")

@@ -17,8 +17,8 @@ from sqlmodel import col, select
 
 from config.settings import Settings
 from pipeline import lane_messages
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.models.deliveries import Notification
-from pipeline.runtime import Runtime, open_runtime
 from tests.contracts import published
 
 FORMATS: Final = FormatChecker()

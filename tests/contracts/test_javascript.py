@@ -15,8 +15,8 @@ from config.settings import Settings
 from pipeline.contracts import asyncapi
 from pipeline.contracts.examples import example
 from pipeline.contracts.published import PUBLISHED, json_schema
+from pipeline.core.runtime import open_runtime
 from pipeline.publisher import Publisher
-from pipeline.runtime import open_runtime
 from pipeline.schemas.messages import CONNECTION_TEST, MESSAGES
 from pipeline.web import create_app
 from tests.conftest import lacking

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+from pipeline.core.findings import Finding
 from pipeline.customs.checks import check_plan
-from pipeline.findings import Finding
 from pipeline.schemas.plan import Plan
 from tests import builders
 from tests.builders import Json, changed, plan

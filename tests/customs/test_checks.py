@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.core.findings import Finding
 from pipeline.customs.checks import check_plan
-from pipeline.findings import Finding
 from pipeline.schemas.plan import Plan
 from tests.builders import changed, plan
 from tests.customs.cases import (

@@ -11,10 +11,10 @@ import pytest
 
 from pipeline import examples, packages
 from pipeline.commands.planfile import without_comments
+from pipeline.core.errors import NotFound
 from pipeline.customs.checks import check_plan
 from pipeline.customs.facts import entry_date
 from pipeline.customs.ruleset import ruleset
-from pipeline.errors import NotFound
 from pipeline.schemas.plan import Plan
 
 #: The day after the plans were written for, ends of years and of daylight saving, leap days, and the last day of a month.

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pipeline.findings import Finding
+from pipeline.core.findings import Finding
 from tests.builders import Json, at, plan
 from tests.customs.cases import BREACHES, findings, with_changes
 from tests.customs.intake_cases import INTAKE

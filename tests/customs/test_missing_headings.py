@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.findings import Finding
+from pipeline.core.findings import Finding
 from tests.builders import Json
 from tests.customs.cases import PAN, findings, heading, with_changes
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import pytest
 
+from pipeline.core.errors import RulesInvalid
 from pipeline.customs.reference import REFERENCE, load_rules
 from pipeline.customs.rows import every_row
 from pipeline.customs.rules import RULES, Row
 from pipeline.customs.ruleset import load_ruleset, ruleset
-from pipeline.errors import RulesInvalid
 
 METALS = "headings/section232-metals.yaml"
 CANADA = "headings/section338-canada.yaml"

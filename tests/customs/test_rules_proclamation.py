@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.money import decimal
 from pipeline.customs.facts import LineFacts, MetalFacts
 from pipeline.customs.reference import load_rules
 from pipeline.customs.rules import RULES
@@ -16,7 +17,6 @@ from pipeline.customs.ruleset import Ruleset, ruleset
 from pipeline.customs.ruleset_changes import between_days, between_rulesets
 from pipeline.customs.section232 import data_needed
 from pipeline.customs.stack import decide
-from pipeline.money import decimal
 
 EVE, DAY = date(2027, 2, 28), date(2027, 3, 1)
 PAN, SPOON, HINGE = "7323930045", "8215993000", "8302416015"

@@ -6,11 +6,11 @@ from datetime import date
 
 import pytest
 
+from pipeline.core.money import decimal
 from pipeline.customs.facts import LineFacts, MetalFacts
 from pipeline.customs.rules import Metal
 from pipeline.customs.ruleset import ruleset
 from pipeline.customs.stack import decide, explain
-from pipeline.money import decimal
 
 MARCH, SUMMER = date(2026, 3, 2), date(2025, 8, 1)
 AUTUMN = date(2026, 11, 24)

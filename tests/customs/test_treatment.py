@@ -19,9 +19,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import event
 from sqlmodel import col, select
 
+from pipeline.core.db import Database
+from pipeline.core.errors import StepFailed
 from pipeline.customs.treatment import attach, digest_of, export_digest, line_digest, line_digests, unit_digest
-from pipeline.db import Database
-from pipeline.errors import StepFailed
 from pipeline.models.exports import ExportUnit, LineTreatment
 from pipeline.schemas.plan import Chapter99, Line, Pga, Plan, Section232, Treatment, Unit, as_json
 from tests.builders import ACCOUNT, Json, at, changed, plan

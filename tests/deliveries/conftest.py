@@ -14,7 +14,7 @@ from kombu import Connection
 
 from config import queues
 from config.settings import Settings
-from pipeline.runtime import Runtime, open_runtime
+from pipeline.core.runtime import Runtime, open_runtime
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.desk import Desk, serving

@@ -13,8 +13,8 @@ import uvicorn
 from sqlmodel import col, select
 
 from pipeline import account_service, accounts, delivery, notifications
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import BrokerSubmission
-from pipeline.runtime import Runtime
 from pipeline.step_table import Wake
 from pipeline.web import create_app
 from tests import builders

@@ -10,12 +10,12 @@ from sqlalchemy import insert, update
 from sqlmodel import col, select
 
 from pipeline import events, handoff, packages, partners
+from pipeline.core.db import database_now
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
-from pipeline.db import database_now
-from pipeline.ids import new_id
 from pipeline.models.deliveries import Delivery, Notification
 from pipeline.models.exports import Account, Artifact, Event, Export, ExportUnit, PlanSnapshot
-from pipeline.runtime import Runtime
 from pipeline.schemas.partners import CreatedPartner, NewPartner
 from pipeline.schemas.plan import Plan
 from pipeline.steps import StepContext, context_of

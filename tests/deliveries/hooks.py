@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlmodel import col, select
 
 from pipeline import delivery, partners
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import Attempt
 from pipeline.notifications import Lane
-from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports
 

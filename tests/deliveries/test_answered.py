@@ -12,13 +12,13 @@ from sqlmodel import col, select
 
 from pipeline import acknowledgements, delivery, notifications, signing
 from pipeline.channels import webhook
-from pipeline.errors import SecretUnreadable
+from pipeline.core.encryption import SecretBox
+from pipeline.core.errors import SecretUnreadable
+from pipeline.core.runtime import Runtime
 from pipeline.inspection import view as inspection_view
 from pipeline.lanes import due_lanes
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody
-from pipeline.secretbox import SecretBox
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from sqlmodel import select
 
 from pipeline import delivery, notifications
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
-from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 from pipeline import delivery
 from pipeline.breaker import Health, Limits, after
+from pipeline.core.runtime import Runtime
 from pipeline.lanes import due_lanes
 from pipeline.models.parties import PartnerChannel
-from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import account_service, connections, partners
-from pipeline.errors import RateLimited
+from pipeline.core.errors import RateLimited
 from pipeline.schemas.partners import NewPartner, PartnerTested
 from tests.deliveries.conftest import OpenRuntime
 

@@ -18,7 +18,7 @@ from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.queue import QueueChannel
 from pipeline.channels.stages import Stage
 from pipeline.channels.webhook import WebhookChannel
-from pipeline.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.receivers.endpoint import FAULTS, Came, Fault, Receiver
 from pipeline.recipients import Target
 from pipeline.schemas.channels import WebhookWay

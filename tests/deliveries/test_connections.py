@@ -16,11 +16,11 @@ from pipeline import connections, delivery, lanes, partners, plans, signing
 from pipeline.accounts import Caller
 from pipeline.channels import inbox
 from pipeline.channels.webhook import check_signature
-from pipeline.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, PartnerNotLive
+from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, PartnerNotLive
+from pipeline.core.runtime import Runtime
 from pipeline.models.parties import ConnectionTest, Partner
 from pipeline.partner_states import PARTNER_MOVES, PartnerState
 from pipeline.receivers.endpoint import Came, Receiver
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.schemas.partners import PartnerChanges, PartnerTested
 from pipeline.schemas.plan import Plan

@@ -17,10 +17,10 @@ from sqlmodel import col, select
 
 from pipeline import delivery, lane_messages, lanes, notifications
 from pipeline.channels.channel import OutgoingMessage, Receipt
-from pipeline.db import database_now
+from pipeline.core.db import database_now
+from pipeline.core.runtime import Runtime
 from pipeline.inspection import deliveries
 from pipeline.models.deliveries import Delivery, Notification
-from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime

@@ -11,12 +11,12 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from pipeline import acknowledgements, deadlines, delivery, notifications
-from pipeline.db import database_now
+from pipeline.core.db import database_now
+from pipeline.core.runtime import Runtime
 from pipeline.inspection import view as inspection_view
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
 from pipeline.models.exports import Export
 from pipeline.notifications import Lane
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import AcknowledgementBody
 from tests import builders
 from tests.deliveries import exports

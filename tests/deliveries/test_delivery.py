@@ -12,8 +12,8 @@ from sqlmodel import col, func, select
 from pipeline import delivery, lanes, notifications, partners
 from pipeline.attempts import Sent, record
 from pipeline.channels.channel import OutgoingMessage, Receipt
-from pipeline.db import Database
-from pipeline.errors import Fenced
+from pipeline.core.db import Database
+from pipeline.core.errors import Fenced
 from pipeline.models.deliveries import Delivery, Notification
 from pipeline.notifications import Lane
 from tests import builders

@@ -10,8 +10,8 @@ import pytest
 from pipeline import connections, doctor, readiness, recipients
 from pipeline.channels import durability
 from pipeline.channels.durability import Durability, judge
-from pipeline.errors import MessageBrokerDown
-from pipeline.runtime import Runtime
+from pipeline.core.errors import MessageBrokerDown
+from pipeline.core.runtime import Runtime
 from tests import builders
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries import exports

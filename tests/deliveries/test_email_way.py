@@ -15,7 +15,7 @@ from config.settings import Settings
 from pipeline import doctor
 from pipeline.channels.email import EmailChannel
 from pipeline.channels.stages import Stage
-from pipeline.errors import ChannelUnavailable
+from pipeline.core.errors import ChannelUnavailable
 from tests.deliveries.mailroom import DESK, MESSAGE, USER, Mailroom, Script, certificate, channel, send, to
 from tests.servers import LOOPBACK, free_port
 

@@ -13,10 +13,10 @@ from sqlmodel import col, select
 from config import queues
 from pipeline import delivery, handoff, notifications, partners
 from pipeline.channels import inbox
-from pipeline.errors import StepFailed
+from pipeline.core.errors import StepFailed
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import BrokerSubmission, Notification
 from pipeline.models.parties import Partner, PartnerSecret
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MESSAGES, MessageType
 from pipeline.states import DeliveryState
 from tests import builders

@@ -11,12 +11,13 @@ import redis
 from kombu import Connection, Producer, Queue
 
 from config import queues
-from pipeline import heartbeats, readiness
-from pipeline.errors import DatabaseBusy
+from pipeline import readiness
+from pipeline.core import heartbeats
+from pipeline.core.errors import DatabaseBusy
+from pipeline.core.heartbeats_folded import Heartbeat
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import Acknowledgement
 from pipeline.models.exports import Export
-from pipeline.models.heartbeats import Heartbeat
-from pipeline.runtime import Runtime
 from tasks import intake, upkeep
 from tests import builders
 from tests.conftest import SERVERS

@@ -10,7 +10,7 @@ from sqlmodel import func, select, update
 
 from pipeline import accounts, delivery, notifications, partners, polling
 from pipeline.channels.webhook import signed
-from pipeline.db import database_now
+from pipeline.core.db import database_now
 from pipeline.lane_messages import cloud_event
 from pipeline.models.deliveries import Acknowledgement, Notification, SandboxHandoff
 from pipeline.models.parties import UsedSignature

@@ -16,8 +16,8 @@ import pytest
 from config.settings import Settings
 from pipeline.channels import open_channels
 from pipeline.channels.channel import Channel, OutgoingMessage
-from pipeline.errors import Fenced
-from pipeline.leases import Lease
+from pipeline.core.errors import Fenced
+from pipeline.core.leases import Lease
 from pipeline.recipients import Target
 from pipeline.schemas.channels import CHANNELS, WebhookWay
 from pipeline.signing import new_secret

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import Session, col
 
+from pipeline.core.runtime import Runtime
 from pipeline.inspection import listing, view
 from pipeline.inspection.listing import Filter
 from pipeline.models.deliveries import BrokerSubmission, Delivery
 from pipeline.models.exports import Export
-from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExportSummary
 from pipeline.states import DeliveryState, ExportState, Outcome, SubmissionState
 from tests import builders

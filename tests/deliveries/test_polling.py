@@ -20,12 +20,12 @@ from config import queues
 from pipeline import delivery, dispatch, notifications, partners, polling
 from pipeline.channels import answer_files
 from pipeline.channels.answer_files import MAX_BYTES
-from pipeline.db import database_now
+from pipeline.core.db import database_now
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
 from pipeline.models.exports import Artifact, Event
 from pipeline.models.parties import PartnerChannel
 from pipeline.polling import Inquiry, Read
-from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime

@@ -14,11 +14,11 @@ from structlog.testing import capture_logs
 
 from pipeline import delivery, notifications, polling, sandbox
 from pipeline.channels.borderbuddy import BorderBuddyChannel
-from pipeline.errors import NotFound
+from pipeline.core.errors import NotFound
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, SandboxHandoff
 from pipeline.polling import Inquiry, Read
 from pipeline.recipients import Target
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import HandoffStatus
 from tests import builders
 from tests.deliveries import exports

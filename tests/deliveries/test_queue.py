@@ -12,7 +12,7 @@ from kombu import Connection, Consumer, Exchange, Message, Queue
 from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.channels.queue import QueueChannel
-from pipeline.errors import ChannelUnavailable
+from pipeline.core.errors import ChannelUnavailable
 from pipeline.recipients import Target
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import empty_queues

@@ -20,10 +20,10 @@ from structlog.testing import capture_logs
 from config import queues
 from pipeline.acceptance import accept
 from pipeline.channels.webhook import signed
-from pipeline.errors import DatabaseBusy, IdempotencyInProgress
+from pipeline.core.errors import DatabaseBusy, IdempotencyInProgress
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
 from pipeline.models.exports import Event, Export
-from pipeline.runtime import Runtime
 from tasks import intake
 from tests import builders
 from tests.conftest import SERVERS, OwnServer

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline import attempts, delivery
 from pipeline.attempts import Recorded
-from pipeline.errors import DatabaseBusy, Fenced
-from pipeline.leases import Lease
+from pipeline.core.errors import DatabaseBusy, Fenced
+from pipeline.core.leases import Lease
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.endpoint import Endpoint, Script

@@ -11,11 +11,11 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from pipeline import delivery, replays
-from pipeline.errors import InsufficientRole, InvalidState, NotFound
+from pipeline.core.errors import InsufficientRole, InvalidState, NotFound
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
 from pipeline.models.exports import Event, Export
 from pipeline.notifications import Lane
-from pipeline.runtime import Runtime
 from pipeline.schemas.messages import MessageType
 from pipeline.schemas.replays import ReplayReport, ReplayRequest
 from tests import builders

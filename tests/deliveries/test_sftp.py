@@ -16,7 +16,7 @@ import pytest
 from config.settings import Settings
 from pipeline.channels.channel import Attachment, OutgoingMessage, Receipt
 from pipeline.channels.sftp import SftpChannel
-from pipeline.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from pipeline.recipients import Target
 from pipeline.schemas.channels import SftpWay
 from tests.deliveries.sftp_server import PASSWORD, SftpServer

@@ -11,9 +11,9 @@ import pytest
 from sqlmodel import select
 
 from pipeline import delivery, notifications
+from pipeline.core.runtime import Runtime
 from pipeline.inspection import deliveries
 from pipeline.models.deliveries import BrokerSubmission
-from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime

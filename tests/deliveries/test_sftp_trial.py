@@ -14,7 +14,7 @@ from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.stages import Stage
-from pipeline.errors import ChannelUnavailable
+from pipeline.core.errors import ChannelUnavailable
 from pipeline.recipients import Target
 from pipeline.remedies import remedy
 from tests.deliveries.sftp_server import SftpServer

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline import lane_messages
-from pipeline.runtime import Runtime
+from pipeline.core.runtime import Runtime
 from tests import builders
 from tests.contracts.sent import NotAsPublished, check_told
 from tests.deliveries import exports

@@ -11,10 +11,10 @@ from kombu import Connection, Queue
 
 from config import queues
 from pipeline import connections, delivery, partners
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.core.tenancy import acting_for
 from pipeline.models.exports import Account
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.partners import NewPartner
-from pipeline.tenancy import acting_for
 from tests import builders
 from tests.conftest import Stack
 from tests.deliveries import exports

@@ -12,12 +12,12 @@ from sqlalchemy import event, update
 from sqlmodel import col, select
 
 from pipeline import delivery, lanes, notifications, partners
-from pipeline.db import database_now
-from pipeline.errors import InvalidState, NotFound
+from pipeline.core.db import database_now
+from pipeline.core.errors import InvalidState, NotFound
+from pipeline.core.runtime import Runtime
 from pipeline.inspection import deliveries
 from pipeline.models.deliveries import Attempt, BrokerSubmission, Delivery
 from pipeline.notifications import Lane
-from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime

@@ -14,10 +14,10 @@ from standardwebhooks import Webhook
 
 from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt
-from pipeline.channels.destination import is_public
 from pipeline.channels.post import MAX_ANSWER_BYTES
 from pipeline.channels.webhook import WebhookChannel, check_signature, signed
-from pipeline.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
+from pipeline.core.outbound import is_public
 from pipeline.recipients import Target
 from pipeline.schemas.channels import WebhookWay
 from pipeline.signing import new_secret

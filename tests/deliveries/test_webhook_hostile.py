@@ -15,7 +15,7 @@ from config.settings import Settings
 from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.channels.post import open_poster
 from pipeline.channels.webhook import WebhookChannel
-from pipeline.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.recipients import Target
 from pipeline.schemas.channels import WebhookWay
 from pipeline.signing import new_secret

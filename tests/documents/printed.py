@@ -14,7 +14,7 @@ from typing import Any
 from fontTools.ttLib import TTFont
 from pypdf import PdfReader
 
-from pipeline.documents.fonts import FONTS
+from pipeline.core.fonts import FONTS
 
 #: Points: how far text may seem to reach past its place (kerning is not measured), the paper's side margins, and what printers
 #: leave white at its foot.

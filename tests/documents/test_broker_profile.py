@@ -14,9 +14,9 @@ import pytest
 from openpyxl import load_workbook
 from pydantic import ValidationError
 
+from pipeline.core.errors import ValidationFailed
 from pipeline.documents import profile as profiles
 from pipeline.documents.columns import rows, undefused
-from pipeline.errors import ValidationFailed
 from pipeline.schemas.profiles import BrokerProfile
 from tests.documents.invoice_samples import sample
 from tests.hostile import BREAKING, DECEIVING, ODD

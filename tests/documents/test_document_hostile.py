@@ -18,8 +18,8 @@ from openpyxl import load_workbook
 from pydantic import ValidationError
 from pypdf import PdfReader
 
+from pipeline.core.fonts import unsupported_characters
 from pipeline.documents.columns import defused
-from pipeline.documents.fonts import unsupported_characters
 from pipeline.documents.kinds import KINDS, render_documents
 from pipeline.schemas.plan import Unit
 from tests.documents.invoice_samples import sample, unit_data

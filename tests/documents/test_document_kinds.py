@@ -16,9 +16,9 @@ from jinja2 import UndefinedError
 from openpyxl import load_workbook
 from pypdf import PdfReader
 
+from pipeline.core.templating import environment, render
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import ARTIFACT_TYPES, artifact_types, render_documents
-from pipeline.documents.render import environment, render
 from tests.documents.invoice_samples import digest, everything, sample
 
 NAMES = {

@@ -17,13 +17,13 @@ import psutil
 import pytest
 from pypdf import PdfReader
 
+from pipeline.core.errors import RendererCrashed, StepFailed
 from pipeline.documents import invoice_pdf as invoice_kind
 from pipeline.documents import packing_list_pdf as packing_kind
 from pipeline.documents.invoice_pdf import invoice_pdf
 from pipeline.documents.packing_list_pdf import packing_list_pdf
 from pipeline.documents.renderer import Limits, Renderer
 from pipeline.documents.typeset import cuts, typeset
-from pipeline.errors import RendererCrashed, StepFailed
 from tests.documents.invoice_samples import WHOLE, sample
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
+from pipeline.core.errors import StepFailed
 from pipeline.customs.pga_layouts import record_rules
 from pipeline.documents import pga_worksheet as worksheet_kind
 from pipeline.documents.kinds import ARTIFACT_TYPES, artifact_types, render_documents
@@ -16,7 +17,6 @@ from pipeline.documents.pga_records import pga_records
 from pipeline.documents.pga_worksheet import pga_worksheet
 from pipeline.documents.renderer import RENDERER
 from pipeline.documents.typeset import cuts, typeset
-from pipeline.errors import StepFailed
 from pipeline.schemas.invoice import Invoice
 from tests.documents.invoice_samples import digest, sample
 

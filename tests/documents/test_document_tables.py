@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 
+from pipeline.core.findings import Finding
 from pipeline.documents.columns import defused, undefused
 from pipeline.documents.invoice_csv import invoice_csv
 from pipeline.documents.invoice_xlsx import invoice_xlsx
-from pipeline.findings import Finding
 from pipeline.invoices import build_invoice
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.plan import Unit

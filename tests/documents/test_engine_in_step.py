@@ -8,11 +8,11 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from pipeline.core.errors import RendererCrashed, RendererUnavailable
 from pipeline.documents import renderer as keeper
 from pipeline.documents.frames import Message, write_message
 from pipeline.documents.invoice_pdf import TEMPLATE
 from pipeline.documents.renderer import Renderer
-from pipeline.errors import RendererCrashed, RendererUnavailable
 from tests.documents.invoice_samples import WHOLE, sample
 from tests.faults import late_engine
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import pytest
 
+from pipeline.core.errors import RendererUnavailable
 from pipeline.documents.frames import Message, read_message, write_message
 from pipeline.documents.pdf import ADDRESS_SPACE_BYTES, LEAST_MEMORY_BYTES, Engine, serve
 from pipeline.documents.renderer import Limits, Renderer
-from pipeline.errors import RendererUnavailable
 from tests.faults import silent_engine
 from tests.interpreter import ROOT
 
@@ -24,7 +24,7 @@ SETS: Final = """
 import json, psutil
 from pipeline.documents.invoice_pdf import invoice_pdf
 from pipeline.documents.renderer import RENDERER
-from pipeline.errors import ExportsError
+from pipeline.core.errors import ExportsError
 from tests.documents.invoice_samples import sample
 said = {}
 try:

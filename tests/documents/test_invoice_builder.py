@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import StepFailed
+from pipeline.core.errors import StepFailed
 from pipeline.invoices import build_invoice
 from pipeline.schemas.invoice import Mark
 from pipeline.schemas.plan import Unit

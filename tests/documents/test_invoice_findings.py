@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from pipeline.core.findings import Finding
 from pipeline.documents.invoice_json import invoice_json
-from pipeline.findings import Finding
 from pipeline.invoices import build_invoice
 from pipeline.schemas.declared import FindingRow
 from pipeline.schemas.plan import Unit

@@ -9,11 +9,11 @@ import pytest
 from openpyxl import load_workbook
 from pypdf import PdfReader
 
+from pipeline.core.field_types import shown_number
 from pipeline.documents.kinds import render_documents
 from pipeline.documents.profile import profile_document
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.profiles import BrokerProfile
-from pipeline.schemas.written import shown_number
 from tests.documents.invoice_samples import sample
 
 NUMBER, SHOWN = "123-45-6789", "XXX-XX-6789"

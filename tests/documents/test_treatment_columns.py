@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.money import plain
 from pipeline.documents.columns import defused, undefused
 from pipeline.documents.treatment_columns import (
     agency_columns,
@@ -16,7 +17,6 @@ from pipeline.documents.treatment_columns import (
     metal_columns,
     read_treatment,
 )
-from pipeline.money import plain
 from pipeline.schemas.plan import Treatment, as_json
 
 TEXTS = st.text(st.sampled_from("a|\\=,#[]. '=+é漢"), min_size=1, max_size=12).map(str.strip).filter(bool)

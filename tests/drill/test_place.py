@@ -11,9 +11,9 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from pipeline.channels import scratch
+from pipeline.core.errors import MessageBrokerDown
 from pipeline.drill import place
 from pipeline.drill.processes import DrillFailed
-from pipeline.errors import MessageBrokerDown
 from tests.conftest import OWNER
 from tests.servers import PostgreSQL, RabbitMQ, Redis
 

@@ -17,13 +17,13 @@ from config.settings import Settings
 from pipeline import account_service, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
-from pipeline.artifacts import ArtifactStore
-from pipeline.db import Database
-from pipeline.errors import StoreUnavailable
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import Database
+from pipeline.core.errors import StoreUnavailable
+from pipeline.core.runtime import Runtime
 from pipeline.execution import advance
 from pipeline.idempotency import Acceptance
 from pipeline.models.exports import Event, Export, Step
-from pipeline.runtime import Runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import Wake

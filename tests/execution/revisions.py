@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from pipeline import delivery
 from pipeline.amendments import amend
-from pipeline.errors import RendererCrashed
+from pipeline.core.errors import RendererCrashed
 from pipeline.idempotency import Acceptance
 from pipeline.inspection import view as inspection_view
 from pipeline.models.deliveries import Delivery, Notification

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
-from pipeline.db import Database
+from pipeline.core.db import Database
 
 GUARDED = ("events", "attempts")
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline.errors import (
+from pipeline.core.errors import (
     AlreadyExecuted,
     IdempotencyKeyReused,
     InsufficientRole,

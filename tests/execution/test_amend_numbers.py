@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from pipeline.errors import PlanNotExecutable
+from pipeline.core.errors import PlanNotExecutable
 from pipeline.labels import packed_alike
 from pipeline.models.exports import Export
 from pipeline.schemas.plan import Unit

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.errors import InvalidState, PartnerNotLive
+from pipeline.core.errors import InvalidState, PartnerNotLive
 from pipeline.idempotency import Acceptance
 from pipeline.models.exports import Export
 from pipeline.models.parties import Partner

@@ -21,15 +21,15 @@ from config.settings import HOME, Settings
 from pipeline import account_service, audit, backup, delivery, migrations, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
-from pipeline.artifacts import ArtifactStore
 from pipeline.claims import claim
-from pipeline.db import Database
-from pipeline.errors import Fenced, InvalidState, StoreUnavailable
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import Database
+from pipeline.core.errors import Fenced, InvalidState, StoreUnavailable
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.execution import advance
 from pipeline.migrations import Standing
 from pipeline.models.deliveries import Delivery, Notification
 from pipeline.models.exports import Artifact, Export
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import SPECS, Wake

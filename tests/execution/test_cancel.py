@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline.errors import InvalidState, PreconditionFailed
+from pipeline.core.errors import InvalidState, PreconditionFailed
 from pipeline.interventions import cancel, retry
 from pipeline.models.deliveries import BrokerSubmission, Notification
 from pipeline.models.exports import Export, Step

@@ -19,7 +19,7 @@ from sqlmodel import SQLModel, col, select
 
 from pipeline import audit, events, migrations
 from pipeline.chain import canonical, event_hash
-from pipeline.db import Database, table
+from pipeline.core.db import Database, table
 from pipeline.events import EventType, NewEvent
 from pipeline.models.deliveries import Attempt
 from pipeline.models.exports import Event

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import holds, retention
 from pipeline.amendments import amend
-from pipeline.errors import InvalidState, NotFound
+from pipeline.core.errors import InvalidState, NotFound
 from pipeline.models.exports import Package
 from pipeline.schemas.execution import ExecuteRequest
 from tests import builders

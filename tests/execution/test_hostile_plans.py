@@ -13,11 +13,11 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline import plans, read_plans
+from pipeline.core.errors import PlanNotExecutable, Refused, ValidationFailed
+from pipeline.core.json_input import parse
 from pipeline.customs.overview import overview
-from pipeline.errors import PlanNotExecutable, Refused, ValidationFailed
 from pipeline.models.exports import Artifact, Event, Export, PlanSnapshot, Step
 from pipeline.schemas.plan import Plan
-from pipeline.schemas.reading import parse
 from tests.builders import TODAY, at, changed
 from tests.execution.conftest import House
 from tests.hostile import BREAKING, DECEIVING, EVERYTHING, FORBIDDEN, ODD, texts_of, whole_plan

@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from pipeline import deadlines, retention
 from pipeline.api.gauges import Work
-from pipeline.db import database_now
+from pipeline.core.db import database_now
 from pipeline.inspection import listing
 from pipeline.inspection.listing import Filter
 from pipeline.models.deliveries import BrokerSubmission

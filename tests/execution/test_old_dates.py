@@ -12,12 +12,12 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline import letters, plans, read_plans, rebuilding, retention, storecheck
-from pipeline.errors import ValidationFailed
+from pipeline.core.errors import ValidationFailed
+from pipeline.core.json_input import parse
 from pipeline.models.deliveries import Notification
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import MessageType
 from pipeline.schemas.plan import Plan, Unit
-from pipeline.schemas.reading import parse
 from pipeline.verification import verify
 from tests import builders
 from tests.execution.conftest import House

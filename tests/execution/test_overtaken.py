@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from pipeline import delivery, events, execution, setbacks
 from pipeline.claims import claim, still_holds
-from pipeline.errors import InvalidState, Retryable, Terminal
+from pipeline.core.errors import InvalidState, Retryable, Terminal
 from pipeline.interventions import cancel, retry
 from pipeline.models.exports import Export, LineTreatment, Step
 from pipeline.schemas.messages import MessageType

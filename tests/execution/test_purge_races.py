@@ -13,8 +13,8 @@ from sqlmodel import col, select
 
 from pipeline import acceptance, holds, keeping, plans, read_plans, retention
 from pipeline.claims import claim
+from pipeline.core.errors import StoreUnavailable
 from pipeline.documents.document import Document
-from pipeline.errors import StoreUnavailable
 from pipeline.models.exports import Account, Artifact, Export, LegalHold, PlanSnapshot
 from pipeline.schemas.plan import Plan
 from pipeline.step_table import SPECS

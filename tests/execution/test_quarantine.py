@@ -12,11 +12,11 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from pipeline import rendering, setbacks, sweeper
+from pipeline.core.db import database_now, utc_now
+from pipeline.core.errors import ArtifactConflict, RendererCrashed
 from pipeline.customs import treatment
-from pipeline.db import database_now, utc_now
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
-from pipeline.errors import ArtifactConflict, RendererCrashed
 from pipeline.execution import advance
 from pipeline.inspection import listing
 from pipeline.inspection import view as inspection_view

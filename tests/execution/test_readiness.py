@@ -11,11 +11,12 @@ from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline import attempts, delivery, heartbeats, lanes, partners, readiness
+from pipeline import attempts, delivery, lanes, partners, readiness
 from pipeline.channels.channel import Receipt
-from pipeline.db import database_now
+from pipeline.core import heartbeats
+from pipeline.core.db import database_now
+from pipeline.core.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
 from pipeline.documents.renderer import RENDERER
-from pipeline.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
 from pipeline.execution import advance
 from pipeline.models.deliveries import Delivery
 from pipeline.models.exports import Step

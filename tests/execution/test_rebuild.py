@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
 from pipeline import acknowledgements, audit, delivery, rebuilding, replays
-from pipeline.db import Instant, table
-from pipeline.errors import ChannelRefused, ChannelUnavailable, RendererCrashed
+from pipeline.core.db import Instant, table
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, RendererCrashed
 from pipeline.interventions import cancel, retry
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.models.exports import Account, Artifact, Export, ExportUnit, LineTreatment, Package, Step

@@ -27,8 +27,8 @@ from pipeline import (
 )
 from pipeline.acceptance import accept
 from pipeline.amendments import amend
-from pipeline.artifacts import ArtifactStore
-from pipeline.errors import InvalidState, NotFound
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.errors import InvalidState, NotFound
 from pipeline.inspection import deliveries
 from pipeline.inspection import view as inspection_view
 from pipeline.interventions import cancel

@@ -9,8 +9,8 @@ import pytest
 
 from config.settings import Settings
 from pipeline import serving
+from pipeline.core.runtime import open_runtime
 from pipeline.publisher import EmbeddedWorker
-from pipeline.runtime import open_runtime
 from pipeline.serving import NotServing, Service
 from tests.interpreter import interpreted
 

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlmodel import col
 
-from pipeline import events, readiness, rebuilding, stopping
+from pipeline import events, readiness, rebuilding
 from pipeline.claims import claim
-from pipeline.errors import (
+from pipeline.core import shutdown
+from pipeline.core.errors import (
     DatabaseBusy,
     ExportsError,
     InvalidState,
@@ -287,7 +288,7 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
     monkeypatch.setattr("pipeline.setbacks.time.sleep", pauses.append)
     with monkeypatch.context() as patched:
         patched.setattr(events, "lock", seldom)
-        patched.setattr(stopping, "told", lambda: told)
+        patched.setattr(shutdown, "told", lambda: told)
         assert house.step(export_id, 1, "render_documents") == ()
     with house.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import delivery, rendering, stopping
+from pipeline import delivery, rendering
+from pipeline.core import shutdown
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.execution import advance
@@ -22,7 +23,7 @@ from tests.execution.conftest import House
 def working() -> Iterator[None]:
     """Leave this process as it was."""
     yield
-    stopping.forget()
+    shutdown.forget()
 
 
 def step(house: House, export_id: str, name: str, unit_no: int = 1) -> Step:
@@ -32,14 +33,14 @@ def step(house: House, export_id: str, name: str, unit_no: int = 1) -> Step:
 
 def test_step_that_is_not_begun_is_free_at_once_and_not_counted(house: House) -> None:
     export_id = house.accept().export_id
-    stopping.tell()
+    shutdown.tell()
     outcome = advance(house.runtime, export_id, 1, "record_packages")
     assert (outcome.did, outcome.stopped) == ((), True)
     assert outcome.wakes == (Wake(export_id, 1, "record_packages"),), "another worker is told"
     left = step(house, export_id, "record_packages")
     assert (left.state, left.attempts, left.lease_until) == ("owed", 0, None)
     assert house.events(export_id) == ["EXPORT_ACCEPTED"]
-    stopping.forget()
+    shutdown.forget()
     assert house.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
     assert step(house, export_id, "record_packages").attempts == 1
 
@@ -54,7 +55,7 @@ def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
     def render(invoice: Invoice) -> Iterator[Document]:
         for document in render_documents(invoice):
             made.append(document.filename)
-            stopping.tell()
+            shutdown.tell()
             yield document
 
     with monkeypatch.context() as patched:
@@ -63,7 +64,7 @@ def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
     assert (len(made), outcome.did, outcome.wakes) == (1, (), (Wake(export_id, 1, "render_documents"),))
     assert (step(house, export_id, "render_documents").attempts, house.count(Artifact)) == (0, 0)
     assert "STEP_RETRIED" not in house.events(export_id)
-    stopping.forget()
+    shutdown.forget()
     assert "render_documents" in house.step(export_id, 1, "render_documents")
     assert step(house, export_id, "render_documents").attempts == 1
 
@@ -84,7 +85,7 @@ def test_a_broker_s_files_are_broken_off_between_two_units(house: House, monkeyp
 
     def profile_document(*_: object) -> Document:
         made.append("a.csv")
-        stopping.tell()
+        shutdown.tell()
         return Document("broker_profile", "a.csv", "text/csv", "1", b"a")
 
     monkeypatch.setattr("pipeline.handoff.profiles.profile_document", profile_document)
@@ -98,7 +99,7 @@ def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
 ) -> None:
     export_id = house.accept().export_id
     # As if the signal came while the first step was written.
-    monkeypatch.setattr("pipeline.execution.failpoint", lambda _: stopping.tell())
+    monkeypatch.setattr("pipeline.execution.failpoint", lambda _: shutdown.tell())
     outcome = advance(house.runtime, export_id, 1, "record_packages")
     assert (outcome.did, outcome.wakes) == (("record_packages",), (Wake(export_id, 1, "attach_customs"),))
     left = step(house, export_id, "attach_customs")
@@ -110,7 +111,7 @@ def test_nothing_more_is_sent(house: House) -> None:
     for name in ("record_packages", "render_documents"):
         house.step(export_id, 1, name)
     house.step(export_id, 0, "hand_off")
-    stopping.tell()
+    shutdown.tell()
     assert delivery.deliver(house.runtime, export_id, builders.WAREHOUSE, "queue") == delivery.DeliveryReport()
-    stopping.forget()
+    shutdown.forget()
     assert delivery.deliver(house.runtime, export_id, builders.WAREHOUSE, "queue").delivered == 2

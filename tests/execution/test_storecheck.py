@@ -18,19 +18,19 @@ from sqlmodel import col
 
 from config.loopback import LOOPBACK
 from pipeline import keeping, partners, rendering, retention, storecheck
-from pipeline.artifacts import ArtifactStore, Condition
-from pipeline.db import database_now
+from pipeline.core.blob_store import ArtifactStore, Condition
+from pipeline.core.db import database_now
+from pipeline.core.errors import NotFound, RendererCrashed, StoreUnavailable
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.documents.document import Document
-from pipeline.errors import NotFound, RendererCrashed, StoreUnavailable
 from pipeline.models.exports import Artifact, Package, Step
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.partners import PartnerChanges
 from pipeline.step_table import Wake
 from pipeline.steps import StepContext
 from pipeline.storecheck import Bad, Survey
 from tests import builders
+from tests.core.test_blob_store import Bucket
 from tests.execution.conftest import House
-from tests.test_artifacts import Bucket
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROFILE: Final = json.loads((ROOT / "examples/profiles/entry-import.json").read_text())

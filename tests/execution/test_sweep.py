@@ -13,7 +13,7 @@ from sqlmodel import col
 from structlog.testing import capture_logs
 
 from pipeline import deadlines, dispatch, execution, polling
-from pipeline.errors import DatabaseBusy
+from pipeline.core.errors import DatabaseBusy
 from pipeline.models.exports import Step
 from pipeline.notifications import Lane
 from pipeline.polling import Inquiry

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
 from pipeline import audit, delivery, rebuilding, retention
-from pipeline.db import table
+from pipeline.core.db import table
 from pipeline.models.deliveries import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.models.exports import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot
 from pipeline.step_table import NOTIFY

@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from pipeline import audit, rebuilding
 from pipeline.chain import event_hash
-from pipeline.db import table
+from pipeline.core.db import table
 from pipeline.events import EventType, NewEvent, chained
 from pipeline.models.exports import Event, Export, Package, PlanSnapshot
 from tests import builders

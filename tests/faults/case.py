@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from pipeline import heartbeats
-from pipeline.errors import DatabaseBusy
+from pipeline.core import heartbeats
+from pipeline.core.errors import DatabaseBusy
 from tests.contracts.sent import check_told
 from tests.faults.bounds import RECOVERY_TARGETS, Recovery, recoveries
 from tests.faults.client import Client, Json, export_id_of

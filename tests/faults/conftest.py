@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import migrations
-from pipeline.db import Database
+from pipeline.core.db import Database
 from tests.conftest import Stack, _owned
 from tests.faults.case import Case, open_case
 from tests.faults.matrix import EMBEDDED, REDIS, rows_of

@@ -19,7 +19,7 @@ from kombu import Connection
 from config import queues
 from pipeline import account_service, accounts
 from pipeline.accounts import ADMIN
-from pipeline.runtime import Runtime, open_runtime
+from pipeline.core.runtime import Runtime, open_runtime
 from tests import builders
 from tests.acceptance.programs import procfile
 from tests.conftest import Stack

@@ -12,9 +12,9 @@ from sqlalchemy import select, update
 from sqlmodel import SQLModel
 
 from pipeline import rendering
-from pipeline.artifacts import ArtifactStore
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.runtime import Runtime
 from pipeline.models.exports import Export
-from pipeline.runtime import Runtime
 from pipeline.states import UNENDED
 from pipeline.steps import context_of
 from tests.faults.records import TABLES, Row, Snapshot

@@ -10,10 +10,10 @@ from typing import Final
 import psutil
 import pytest
 
+from pipeline.core.errors import RendererCrashed
 from pipeline.documents.invoice_pdf import TEMPLATE
 from pipeline.documents.pdf import ADDRESS_SPACE_BYTES
 from pipeline.documents.renderer import Limits, Renderer
-from pipeline.errors import RendererCrashed
 from tests.documents.invoice_samples import WHOLE, sample
 from tests.faults import poisoned_engine
 from tests.faults.matrix import alone
@@ -74,7 +74,7 @@ def test_bound_on_the_processor_is_of_one_document_and_not_of_all(renderer: Rend
 
 HANGS: Final = """
 import threading, time
-from pipeline.timeouts import TIMEOUTS
+from pipeline.core.watchdog import TIMEOUTS
 from tests.faults.poisoned_engine import loop
 with TIMEOUTS.within(3600):
     with TIMEOUTS.within(3):

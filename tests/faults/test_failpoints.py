@@ -22,13 +22,13 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from config.settings import Settings, get_settings
-from pipeline import failpoints
 from pipeline.cli import app
 from pipeline.commands.screen import ExitCode
-from pipeline.errors import DatabaseBusy, UnsafeSettings
-from pipeline.failpoints import Broken, arm, failpoint
+from pipeline.core import failpoints
+from pipeline.core.errors import DatabaseBusy, UnsafeSettings
+from pipeline.core.failpoints import Broken, arm, failpoint
+from pipeline.core.runtime import open_runtime
 from pipeline.publisher import Publisher
-from pipeline.runtime import open_runtime
 from pipeline.step_table import STEPS
 from pipeline.web import create_app
 from tests.faults.points import MOMENTS, POINTS, ROOMS, ROOT, in_source
@@ -71,7 +71,7 @@ def test_product_knows_its_tests_by_that_one_call_alone() -> None:
                 odd.append(name)
             if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("failpoints."):
                 arming.append((name, node.attr))
-    assert (arming, odd) == ([("pipeline/runtime.py", "arm")], [])
+    assert (arming, odd) == ([("pipeline/core/runtime.py", "arm")], [])
 
 
 # Each acts as it is told
@@ -127,7 +127,7 @@ def test_barrier_holds_until_the_file_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("action", "status"), [("kill", -9), ("exit", 70)])
 def test_death(action: str, status: int, tmp_path: Path) -> None:
     code = (
-        "from config.settings import Settings; from pipeline.failpoints import arm, failpoint\n"
+        "from config.settings import Settings; from pipeline.core.failpoints import arm, failpoint\n"
         "arm(Settings()); failpoint('sweep.after'); failpoint('delivery.between'); print('lives')"
     )
     environment = {

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pipeline import migrations
-from pipeline.db import Database
+from pipeline.core.db import Database
 from tests.conftest import SERVERS, OwnServer, Stack
 from tests.faults.case import Case, open_case
 from tests.faults.client import export_id_of

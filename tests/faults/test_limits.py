@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from pipeline import migrations, readiness
-from pipeline.db import Database
+from pipeline.core.db import Database
 from pipeline.step_table import STEPS
 from tests.conftest import Stack
 from tests.faults import impatient

@@ -19,11 +19,11 @@ from config import queues
 from pipeline import account_service, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.inspection import listing, log
 from pipeline.inspection import view as inspection_view
 from pipeline.inspection.listing import Filter
 from pipeline.interventions import retry
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest, ExportView
 from pipeline.schemas.partners import NewPartner
 from pipeline.states import UNENDED

@@ -15,7 +15,7 @@ import pytest
 from kombu import Connection
 
 from config.queues import EXECUTE
-from pipeline.runtime import Runtime
+from pipeline.core.runtime import Runtime
 from tests.acceptance.programs import Program, procfile
 from tests.conftest import SERVERS, Stack
 from tests.faults.bounds import crowded

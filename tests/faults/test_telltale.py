@@ -12,8 +12,8 @@ from kombu import Connection, Producer, Queue
 from sqlalchemy import text
 
 from pipeline.channels.post import open_poster
-from pipeline.db import Database
-from pipeline.errors import DatabaseBusy
+from pipeline.core.db import Database
+from pipeline.core.errors import DatabaseBusy
 from tests.faults import telltale
 from tests.faults.sink import Sink, sink
 

@@ -10,11 +10,12 @@ from kombu import Connection, Producer
 from sqlmodel import col, select
 
 from config import queues
-from pipeline import heartbeats, signing
+from pipeline import signing
 from pipeline.channels.webhook import signed
+from pipeline.core import heartbeats
+from pipeline.core.heartbeats_folded import Heartbeat
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
 from pipeline.models.exports import Export
-from pipeline.models.heartbeats import Heartbeat
 from tests import builders
 from tests.faults.case import SETTLE_SECONDS, Case
 from tests.faults.site import Site

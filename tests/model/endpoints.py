@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 from sqlmodel import col, select
 
 from pipeline.channels.channel import OutgoingMessage, Receipt
-from pipeline.errors import ChannelRefused, ChannelUnavailable
-from pipeline.leases import Lease
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.leases import Lease
+from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import Delivery
 from pipeline.recipients import Target
-from pipeline.runtime import Runtime
 from pipeline.states import DeliveryState
 
 

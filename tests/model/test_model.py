@@ -25,7 +25,7 @@ from sqlmodel import col, select
 from pipeline import acknowledgements, delivery, replays
 from pipeline.acceptance import accept
 from pipeline.amendments import amend
-from pipeline.errors import AlreadyExecuted, InvalidState
+from pipeline.core.errors import AlreadyExecuted, InvalidState
 from pipeline.events import EventType
 from pipeline.interventions import cancel, retry
 from pipeline.models.deliveries import BrokerSubmission, Delivery
@@ -293,8 +293,8 @@ class Exports(RuleBasedStateMachine):
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give every life the same beginning, and endpoints and documents that cost nothing."""
     template(tmp_path / "template.db")
-    monkeypatch.setattr("pipeline.ids.secrets", ids)
-    monkeypatch.setattr("pipeline.ids.time", ids)
+    monkeypatch.setattr("pipeline.core.ids.secrets", ids)
+    monkeypatch.setattr("pipeline.core.ids.time", ids)
     monkeypatch.setattr("pipeline.rendering.render_documents", documents)
     monkeypatch.setattr("pipeline.lane_messages.open_channels", lambda _: _Everything())
     keeper = Keeper(_now)

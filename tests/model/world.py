@@ -13,16 +13,17 @@ from typing import Any, Final
 from sqlmodel import SQLModel, col, select
 
 from config.settings import Settings
-from pipeline import account_service, deadlines, delivery, failpoints, migrations, partners, rebuilding
+from pipeline import account_service, deadlines, delivery, migrations, partners, rebuilding
 from pipeline.accounts import Caller
-from pipeline.artifacts import ArtifactStore
-from pipeline.db import Database
+from pipeline.core import failpoints
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import Database
+from pipeline.core.errors import Fenced, RendererCrashed, StoreUnavailable
+from pipeline.core.runtime import Runtime
 from pipeline.documents.document import Document
-from pipeline.errors import Fenced, RendererCrashed, StoreUnavailable
 from pipeline.execution import advance
 from pipeline.models.deliveries import Attempt, Delivery, Notification
 from pipeline.models.exports import Artifact, Event, Export
-from pipeline.runtime import Runtime
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.partners import NewPartner
 from pipeline.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import money, packages
+from pipeline import packages
+from pipeline.core import money
 from pipeline.customs import checks, treatment
 from pipeline.documents.kinds import KINDS, Kind
 from pipeline.invoices import Facts, build_invoice

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from sqlmodel import Session
 
+from pipeline.core.db import Database
+from pipeline.core.ids import new_id
 from pipeline.customs.treatment import export_digest, line_digests, unit_digest
-from pipeline.db import Database
-from pipeline.ids import new_id
 from pipeline.models.exports import Account, Export, ExportUnit, PlanSnapshot
 from pipeline.schemas.plan import Plan
 from pipeline.steps import StepContext, context_of

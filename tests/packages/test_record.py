@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
-from pipeline.db import Database
-from pipeline.errors import StepFailed
+from pipeline.core.db import Database
+from pipeline.core.errors import StepFailed
 from pipeline.labels import is_sscc
 from pipeline.models.exports import Account, ExportUnit, Package
 from pipeline.packages import record

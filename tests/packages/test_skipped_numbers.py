@@ -10,11 +10,11 @@ import pytest
 from sqlmodel import col, select
 
 from config.settings import Settings
-from pipeline.errors import NotFound, ValidationFailed
+from pipeline.core.errors import NotFound, ValidationFailed
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.models.exports import Account, ExportUnit, Package
 from pipeline.numbers import MAX_SKIPPED, NextNumbers, skip_numbers
 from pipeline.packages import record
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.steps import StepContext
 from tests.builders import ACCOUNT, plan
 from tests.packages.accepted import accept, open_account

@@ -14,11 +14,11 @@ from config.settings import Settings
 from pipeline import account_service, bundle, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
-from pipeline.db import Clock, utc_now
+from pipeline.core.db import Clock, utc_now
+from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.documents import bundled
 from pipeline.execution import advance
 from pipeline.models.exports import Export, Step
-from pipeline.runtime import Runtime, open_runtime
 from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
 from pipeline.states import StepState

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
-from pipeline.db import Database
+from pipeline.core.db import Database
 from pipeline.migrations import upgrade
 from tests import builders
 from tests.verification.bundles import desk, executed, packed

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 import sqlalchemy.dialects.postgresql
 from alembic import op
 
-import pipeline.db
+import pipeline.core.db
 
 revision = "0001"
 down_revision = None
@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("gs1_prefix", sa.String(), nullable=True),
         sa.Column("packages_numbered", sa.BigInteger(), nullable=False),
         sa.Column("ssccs_issued", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("created_at", pipeline.core.db.Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
     )
     op.create_table(
@@ -36,7 +36,7 @@ def upgrade() -> None:
         ),
         sa.Column("outcome", sa.String(), nullable=False),
         sa.Column("answer", sa.JSON().with_variant(sa.dialects.postgresql.JSONB(), "postgresql"), nullable=False),
-        sa.Column("received_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("received_at", pipeline.core.db.Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sandbox_handoffs")),
     )
     op.create_table(
@@ -47,9 +47,9 @@ def upgrade() -> None:
         sa.Column("mode", sa.String(), nullable=False),
         sa.Column("roles", sa.JSON().with_variant(sa.dialects.postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("secret_hash", sa.String(), nullable=False),
-        sa.Column("created_at", pipeline.db.Instant(), nullable=False),
-        sa.Column("expires_at", pipeline.db.Instant(), nullable=True),
-        sa.Column("revoked_at", pipeline.db.Instant(), nullable=True),
+        sa.Column("created_at", pipeline.core.db.Instant(), nullable=False),
+        sa.Column("expires_at", pipeline.core.db.Instant(), nullable=True),
+        sa.Column("revoked_at", pipeline.core.db.Instant(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_api_keys_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
     )
@@ -68,8 +68,8 @@ def upgrade() -> None:
         sa.Column(
             "artifact_types", sa.JSON().with_variant(sa.dialects.postgresql.JSONB(), "postgresql"), nullable=True
         ),
-        sa.Column("created_at", pipeline.db.Instant(), nullable=False),
-        sa.Column("updated_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("created_at", pipeline.core.db.Instant(), nullable=False),
+        sa.Column("updated_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_partners_account_id")),
         sa.PrimaryKeyConstraint("account_id", "id", name=op.f("pk_partners")),
     )
@@ -80,7 +80,7 @@ def upgrade() -> None:
         sa.Column("batch_id", sa.String(), nullable=False),
         sa.Column("plan_hash", sa.String(), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
-        sa.Column("registered_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("registered_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_plans_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_plans")),
         sa.UniqueConstraint("account_id", "batch_id", "plan_hash", name=op.f("uq_plans_account_id_batch_id_plan_hash")),
@@ -106,9 +106,9 @@ def upgrade() -> None:
         sa.Column("findings", sa.JSON().with_variant(sa.dialects.postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("failure", sa.String(), nullable=True),
         sa.Column("trace_parent", sa.String(), nullable=True),
-        sa.Column("accepted_at", pipeline.db.Instant(), nullable=False),
-        sa.Column("updated_at", pipeline.db.Instant(), nullable=False),
-        sa.Column("finished_at", pipeline.db.Instant(), nullable=True),
+        sa.Column("accepted_at", pipeline.core.db.Instant(), nullable=False),
+        sa.Column("updated_at", pipeline.core.db.Instant(), nullable=False),
+        sa.Column("finished_at", pipeline.core.db.Instant(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_exports_account_id")),
         sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name=op.f("fk_exports_plan_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_exports")),
@@ -144,11 +144,11 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("recipient", sa.String(), nullable=True),
         sa.Column("subject", sa.String(), nullable=False),
-        sa.Column("sent_at", pipeline.db.Instant(), nullable=True),
-        sa.Column("deadline_at", pipeline.db.Instant(), nullable=True),
+        sa.Column("sent_at", pipeline.core.db.Instant(), nullable=True),
+        sa.Column("deadline_at", pipeline.core.db.Instant(), nullable=True),
         sa.Column("error_message", sa.String(), nullable=True),
-        sa.Column("created_at", pipeline.db.Instant(), nullable=False),
-        sa.Column("updated_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("created_at", pipeline.core.db.Instant(), nullable=False),
+        sa.Column("updated_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_broker_submissions_export_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_broker_submissions")),
         sa.UniqueConstraint("export_id", "partner_id", name=op.f("uq_broker_submissions_export_id_partner_id")),
@@ -158,7 +158,7 @@ def upgrade() -> None:
         sa.Column("export_id", sa.String(), nullable=False),
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("type", sa.String(), nullable=False),
-        sa.Column("at", pipeline.db.Instant(), nullable=False),
+        sa.Column("at", pipeline.core.db.Instant(), nullable=False),
         sa.Column("actor", sa.String(), nullable=False),
         sa.Column("data", sa.JSON().with_variant(sa.dialects.postgresql.JSONB(), "postgresql"), nullable=False),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_events_export_id")),
@@ -172,7 +172,7 @@ def upgrade() -> None:
         sa.Column("export_id", sa.String(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
-        sa.Column("created_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("created_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_idempotency_records_account_id")),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_idempotency_records_export_id")),
         sa.PrimaryKeyConstraint("account_id", "key", name=op.f("pk_idempotency_records")),
@@ -186,7 +186,7 @@ def upgrade() -> None:
         sa.Column("event_type", sa.String(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("data", sa.Text(), nullable=False),
-        sa.Column("created_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("created_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_notifications_export_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notifications")),
     )
@@ -202,10 +202,10 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("lease_until", pipeline.db.Instant(), nullable=True),
-        sa.Column("due_at", pipeline.db.Instant(), nullable=True),
-        sa.Column("started_at", pipeline.db.Instant(), nullable=True),
-        sa.Column("finished_at", pipeline.db.Instant(), nullable=True),
+        sa.Column("lease_until", pipeline.core.db.Instant(), nullable=True),
+        sa.Column("due_at", pipeline.core.db.Instant(), nullable=True),
+        sa.Column("started_at", pipeline.core.db.Instant(), nullable=True),
+        sa.Column("finished_at", pipeline.core.db.Instant(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_steps_export_id")),
         sa.PrimaryKeyConstraint("export_id", "unit_no", "name", name=op.f("pk_steps")),
@@ -229,7 +229,7 @@ def upgrade() -> None:
         sa.Column("package_number", sa.String(), nullable=True),
         sa.Column("treatment_digest", sa.String(), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
-        sa.Column("created_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("created_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_units_export_id")),
         sa.PrimaryKeyConstraint("export_id", "unit_no", name=op.f("pk_units")),
         sa.UniqueConstraint("account_id", "package_number", name=op.f("uq_units_account_id_package_number")),
@@ -244,7 +244,7 @@ def upgrade() -> None:
         sa.Column("entry_number", sa.String(), nullable=True),
         sa.Column("message", sa.String(), nullable=True),
         sa.Column("fields", sa.JSON().with_variant(sa.dialects.postgresql.JSONB(), "postgresql"), nullable=False),
-        sa.Column("received_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("received_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(
             ["submission_id"], ["broker_submissions.id"], name=op.f("fk_acknowledgements_submission_id")
         ),
@@ -262,7 +262,7 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.String(), nullable=False),
         sa.Column("template_version", sa.String(), nullable=False),
-        sa.Column("generated_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("generated_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(
             ["export_id", "unit_no"], ["units.export_id", "units.unit_no"], name=op.f("fk_artifacts_export_id_unit_no")
         ),
@@ -285,11 +285,11 @@ def upgrade() -> None:
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("attempts_forgiven", sa.Integer(), nullable=False),
-        sa.Column("lease_until", pipeline.db.Instant(), nullable=True),
-        sa.Column("due_at", pipeline.db.Instant(), nullable=True),
-        sa.Column("delivered_at", pipeline.db.Instant(), nullable=True),
+        sa.Column("lease_until", pipeline.core.db.Instant(), nullable=True),
+        sa.Column("due_at", pipeline.core.db.Instant(), nullable=True),
+        sa.Column("delivered_at", pipeline.core.db.Instant(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
-        sa.Column("created_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("created_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_deliveries_export_id")),
         sa.ForeignKeyConstraint(["notification_id"], ["notifications.id"], name=op.f("fk_deliveries_notification_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
@@ -370,7 +370,7 @@ def upgrade() -> None:
         sa.Column("duration_ms", sa.Integer(), nullable=False),
         sa.Column("answer", sa.String(), nullable=True),
         sa.Column("error_class", sa.String(), nullable=True),
-        sa.Column("at", pipeline.db.Instant(), nullable=False),
+        sa.Column("at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.id"], name=op.f("fk_attempts_delivery_id")),
         sa.PrimaryKeyConstraint("delivery_id", "number", name=op.f("pk_attempts")),
     )

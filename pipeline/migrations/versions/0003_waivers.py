@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import pipeline.db
+import pipeline.core.db
 
 revision = "0003"
 down_revision = "0002"
@@ -25,9 +25,9 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("waived_by", sa.String(), nullable=False),
         sa.Column("ends_on", sa.Date(), nullable=True),
-        sa.Column("created_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("created_at", pipeline.core.db.Instant(), nullable=False),
         sa.Column("revoked_by", sa.String(), nullable=True),
-        sa.Column("revoked_at", pipeline.db.Instant(), nullable=True),
+        sa.Column("revoked_at", pipeline.core.db.Instant(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_waivers_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_waivers")),
     )

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-import pipeline.db
+import pipeline.core.db
 
 revision = "0005"
 down_revision = "0004"
@@ -30,8 +30,8 @@ def upgrade() -> None:
         sa.Column("partner_id", sa.String(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("sealed", sa.String(), nullable=False),
-        sa.Column("created_at", pipeline.db.Instant(), nullable=False),
-        sa.Column("ends_at", pipeline.db.Instant(), nullable=True),
+        sa.Column("created_at", pipeline.core.db.Instant(), nullable=False),
+        sa.Column("ends_at", pipeline.core.db.Instant(), nullable=True),
         sa.ForeignKeyConstraint(
             ["account_id", "partner_id"],
             ["partners.account_id", "partners.id"],
@@ -54,7 +54,7 @@ def upgrade() -> None:
         sa.Column("passed", sa.Boolean(), nullable=False),
         sa.Column("ways", _JSON, nullable=False),
         sa.Column("tested_by", sa.String(), nullable=False),
-        sa.Column("tested_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("tested_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(
             ["account_id", "partner_id"],
             ["partners.account_id", "partners.id"],
@@ -64,19 +64,19 @@ def upgrade() -> None:
     )
     op.create_index("ix_connection_tests_account_id_partner_id", "connection_tests", ["account_id", "partner_id"])
     with op.batch_alter_table("partners") as batch_op:
-        batch_op.add_column(sa.Column("ways_changed_at", pipeline.db.Instant(), nullable=True))
+        batch_op.add_column(sa.Column("ways_changed_at", pipeline.core.db.Instant(), nullable=True))
     op.execute("UPDATE partners SET ways_changed_at = updated_at")
     with op.batch_alter_table("partners") as batch_op:
-        batch_op.alter_column("ways_changed_at", existing_type=pipeline.db.Instant(), nullable=False)
+        batch_op.alter_column("ways_changed_at", existing_type=pipeline.core.db.Instant(), nullable=False)
     with op.batch_alter_table("partner_channels") as batch_op:
         batch_op.add_column(sa.Column("way", _JSON, nullable=True))
         batch_op.add_column(sa.Column("credential", sa.String(), nullable=True))
         batch_op.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
-        batch_op.add_column(sa.Column("window_began_at", pipeline.db.Instant(), nullable=True))
+        batch_op.add_column(sa.Column("window_began_at", pipeline.core.db.Instant(), nullable=True))
         batch_op.add_column(sa.Column("window_tries", sa.Integer(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("window_failures", sa.Integer(), nullable=False, server_default="0"))
-        batch_op.add_column(sa.Column("open_until", pipeline.db.Instant(), nullable=True))
-        batch_op.add_column(sa.Column("polled_at", pipeline.db.Instant(), nullable=True))
+        batch_op.add_column(sa.Column("open_until", pipeline.core.db.Instant(), nullable=True))
+        batch_op.add_column(sa.Column("polled_at", pipeline.core.db.Instant(), nullable=True))
     ways = _channels("way", "address")
     connection = op.get_bind()
     for account_id, partner_id, channel, address in connection.execute(
@@ -94,9 +94,9 @@ def upgrade() -> None:
         batch_op.drop_column("address")
         batch_op.drop_column("secret")
     with op.batch_alter_table("broker_submissions") as batch_op:
-        batch_op.add_column(sa.Column("overdue_at", pipeline.db.Instant(), nullable=True))
+        batch_op.add_column(sa.Column("overdue_at", pipeline.core.db.Instant(), nullable=True))
         batch_op.add_column(sa.Column("handoff_id", sa.String(), nullable=True))
-        batch_op.add_column(sa.Column("polled_at", pipeline.db.Instant(), nullable=True))
+        batch_op.add_column(sa.Column("polled_at", pipeline.core.db.Instant(), nullable=True))
         batch_op.create_index("ix_broker_submissions_deadline_at", ["deadline_at"], **_NOT_OVERDUE)
         batch_op.create_index("ix_broker_submissions_polled_at", ["polled_at"], **_ASKED_ABOUT)
         batch_op.create_index("ix_broker_submissions_account_id_partner_id", ["account_id", "partner_id", "updated_at"])

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-import pipeline.db
+import pipeline.core.db
 
 revision = "0006"
 down_revision = "0005"
@@ -27,7 +27,7 @@ _events = sa.table(
     sa.column("export_id", sa.String()),
     sa.column("seq", sa.Integer()),
     sa.column("type", sa.String()),
-    sa.column("at", pipeline.db.Instant()),
+    sa.column("at", pipeline.core.db.Instant()),
     sa.column("actor", sa.String()),
     sa.column("data", _JSON),
     sa.column("prev_hash", sa.String()),

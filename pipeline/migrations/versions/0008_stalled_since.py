@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import pipeline.db
+import pipeline.core.db
 
 revision = "0008"
 down_revision = "0007"
@@ -19,7 +19,7 @@ def upgrade() -> None:
     """Apply."""
     for table in TABLES:
         with op.batch_alter_table(table) as batch_op:
-            batch_op.add_column(sa.Column("stalled_since", pipeline.db.Instant(), nullable=True))
+            batch_op.add_column(sa.Column("stalled_since", pipeline.core.db.Instant(), nullable=True))
 
 
 def downgrade() -> None:

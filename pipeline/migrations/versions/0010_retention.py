@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import pipeline.db
+import pipeline.core.db
 
 revision = "0010"
 down_revision = "0009"
@@ -19,7 +19,7 @@ def upgrade() -> None:
     """Apply."""
     for table in TABLES:
         with op.batch_alter_table(table) as batch_op:
-            batch_op.add_column(sa.Column("purged_at", pipeline.db.Instant(), nullable=True))
+            batch_op.add_column(sa.Column("purged_at", pipeline.core.db.Instant(), nullable=True))
     op.create_table(
         "legal_holds",
         sa.Column("id", sa.String(), nullable=False),
@@ -27,9 +27,9 @@ def upgrade() -> None:
         sa.Column("export_id", sa.String(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("placed_by", sa.String(), nullable=False),
-        sa.Column("placed_at", pipeline.db.Instant(), nullable=False),
+        sa.Column("placed_at", pipeline.core.db.Instant(), nullable=False),
         sa.Column("released_by", sa.String(), nullable=True),
-        sa.Column("released_at", pipeline.db.Instant(), nullable=True),
+        sa.Column("released_at", pipeline.core.db.Instant(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_legal_holds_account_id")),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_legal_holds_export_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_legal_holds")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from pipeline.db import Instant
+from pipeline.core.db import Instant
 
 revision = "0019"
 down_revision = "0018"

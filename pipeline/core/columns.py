@@ -8,7 +8,7 @@ from sqlalchemy import JSON, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from pipeline.db import Instant, database_now
+from pipeline.core.db import Instant, database_now
 
 NAMING = {
     "ix": "ix_%(column_0_N_label)s",

@@ -18,9 +18,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from pipeline import patience
-from pipeline.db import Database
-from pipeline.errors import DatabaseBusy
+from pipeline.core import deadline
+from pipeline.core.db import Database
+from pipeline.core.errors import DatabaseBusy
 from tests.interpreter import interpreted
 from tests.servers import PostgreSQL
 
@@ -89,7 +89,7 @@ def test_who_may_wait_so_long_waits_no_longer_for_a_lock_nor_for_a_connection(ba
         session.execute(text("INSERT INTO things VALUES (1)"))
 
     def impatient() -> float:
-        patience.wait_at_most(0.3)
+        deadline.wait_at_most(0.3)
         began = time.monotonic()
         with pytest.raises(DatabaseBusy, match="the database did not answer"), database.write() as late:
             late.execute(change)
@@ -114,7 +114,7 @@ def test_who_has_waited_long_enough_takes_what_is_free(bare_database_url: str) -
     database = Database(bare_database_url)
 
     def late() -> None:
-        patience.wait_at_most(0)
+        deadline.wait_at_most(0)
         with database.write() as session:
             session.execute(text("CREATE TABLE things (number INTEGER)"))
         with database.read() as session:
@@ -180,7 +180,7 @@ def test_writer_in_a_writer_is_refused_and_does_not_wait_for_ever() -> None:
 FORKS: Final = """
 import os
 from sqlalchemy import text
-from pipeline.runtime import process_runtime
+from pipeline.core.runtime import process_runtime
 
 database = process_runtime().db
 

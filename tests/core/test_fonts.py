@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.documents.fonts import FONTS, font_files, printable, unsupported_characters
+from pipeline.core.fonts import FONTS, font_files, printable, unsupported_characters
 
 
 @pytest.mark.parametrize(

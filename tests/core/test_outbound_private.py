@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 from config.queues import celery_options
 from config.settings import Settings
 from pipeline.channels.channel import Letter, OutgoingMessage
-from pipeline.channels.destination import is_private, is_public
 from pipeline.channels.email import EmailChannel
 from pipeline.channels.queue import QueueChannel
 from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.webhook import WebhookChannel
-from pipeline.errors import ChannelUnavailable
+from pipeline.core.errors import ChannelUnavailable
+from pipeline.core.outbound import is_private, is_public
 from pipeline.recipients import Target
 from pipeline.schemas.channels import EmailWay, SftpWay, WebhookWay
 from pipeline.signing import new_secret
+from tests.core.test_outbound import HOSTILE, ORACLE
 from tests.deliveries.authority import Authority
-from tests.deliveries.test_destination import HOSTILE, ORACLE
 
 #: More ways to spell what is nobody's: clouds' credentials through IPv6, all machines of a link, anycast of the past.
 MORE = """

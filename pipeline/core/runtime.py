@@ -11,11 +11,11 @@ from sqlalchemy import column, inspect, select
 from sqlalchemy import table as named_table
 
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
-from pipeline import failpoints, tenancy
-from pipeline.artifacts import ArtifactStore
-from pipeline.db import Clock, Database, translated, utc_now
-from pipeline.errors import UnsafeSettings
-from pipeline.tenancy import EVERYBODY
+from pipeline.core import failpoints, tenancy
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import Clock, Database, translated, utc_now
+from pipeline.core.errors import UnsafeSettings
+from pipeline.core.tenancy import EVERYBODY
 
 #: As far as the store needs it; the table itself is a noun of the rooms above.
 _ARTIFACTS: Final = named_table("artifacts", column("id"), column("purged_at"))

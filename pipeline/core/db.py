@@ -32,9 +32,9 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, SQLModel
 
-from pipeline import patience, tenancy
-from pipeline.errors import DatabaseBusy
-from pipeline.turns import Turns
+from pipeline.core import deadline, tenancy
+from pipeline.core.errors import DatabaseBusy
+from pipeline.core.fair_semaphore import Turns
 
 _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
@@ -166,7 +166,7 @@ class Database:
 
         Raises DatabaseBusy.
         """
-        turns, began, most = self._turns, time.monotonic(), patience.seconds_left(self._timeout_seconds)
+        turns, began, most = self._turns, time.monotonic(), deadline.seconds_left(self._timeout_seconds)
         if not turns.acquire(most):
             raise DatabaseBusy(f"the database did not answer: others kept it busy for {most:.1f} s")
         try:
@@ -305,9 +305,9 @@ def _seeing(whose: str) -> str:
 
 
 def _waiting(lock_seconds: float) -> str:
-    if not patience.is_short():
+    if not deadline.is_short():
         return ""
-    return f"; SET LOCAL lock_timeout = {int(patience.seconds_left(lock_seconds) * 1000)}"
+    return f"; SET LOCAL lock_timeout = {int(deadline.seconds_left(lock_seconds) * 1000)}"
 
 
 def _with_driver(url: URL) -> URL:

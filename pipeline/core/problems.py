@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from pipeline.errors import Refused
+from pipeline.core.errors import Refused
 
 
 class Issue(BaseModel):

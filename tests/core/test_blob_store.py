@@ -15,9 +15,9 @@ import pytest
 
 from config.loopback import LOOPBACK
 from config.settings import Settings
-from pipeline import artifacts
-from pipeline.artifacts import ArtifactStore
-from pipeline.errors import ArtifactConflict, StoreUnavailable
+from pipeline.core import blob_store
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.errors import ArtifactConflict, StoreUnavailable
 from tests.servers import poll
 
 BODY = b"an invoice" * 1000
@@ -166,18 +166,18 @@ def silent() -> Iterator[tuple[int, list[socket.socket]]]:
 
 
 def test_bucket_that_says_nothing_is_given_up(at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(artifacts, "RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(blob_store, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(blob_store, "RETRY_SECONDS", 0.3)
     for ask in ("delete", "has", "get"):
         with silent() as (port, taken):
             at(port)
             with pytest.raises(StoreUnavailable):
                 getattr(ArtifactStore("s3://bucket/exports"), ask)("0" * 64)
             poll(partial(bool, taken), 20, "nobody was asked")
-            assert len(taken) <= 1 + artifacts.RETRIES
+            assert len(taken) <= 1 + blob_store.RETRIES
 
 
 def test_a_document_is_let_go_of_while_its_lock_holds() -> None:
     """PostgreSQL ends what idles for three times the timeout of the database, and the lock with it."""
     idle = 3 * Settings.model_fields["database_timeout_seconds"].default
-    assert idle > artifacts.RETRY_SECONDS + artifacts.ANSWER_SECONDS
+    assert idle > blob_store.RETRY_SECONDS + blob_store.ANSWER_SECONDS

@@ -15,10 +15,10 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline import recipients, signing
-from pipeline.errors import SecretUnreadable
+from pipeline.core.encryption import SecretBox
+from pipeline.core.errors import SecretUnreadable
+from pipeline.core.runtime import Runtime
 from pipeline.models.parties import PartnerChannel, PartnerSecret
-from pipeline.runtime import Runtime
-from pipeline.secretbox import SecretBox
 from tests import builders
 from tests.cli.conftest import Commands
 from tests.deliveries import exports

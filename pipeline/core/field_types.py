@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ValidationInfo
 
-from pipeline.money import CURRENCIES, decimal
+from pipeline.core.money import CURRENCIES, decimal
 
 #: The one way to write a number, so that its digits can be hashed by anybody: no bare point, leading or negative zero.
 NUMBER = re.compile(r"^(-(?=.*[1-9]))?(0|[1-9][0-9]*)(\.[0-9]+)?$")

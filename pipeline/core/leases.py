@@ -12,8 +12,8 @@ from typing import Final
 
 import structlog
 
-from pipeline import patience
-from pipeline.errors import DatabaseBusy
+from pipeline.core import deadline
+from pipeline.core.errors import DatabaseBusy
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +97,7 @@ class Keeper:
             due = self._due()
             # They are renewed one after another: those that have to wait for a lock wait no longer than this together, so
             # that none of the others runs out meanwhile.
-            patience.wait_at_most(min(lease.seconds for lease in due) / 3)
+            deadline.wait_at_most(min(lease.seconds for lease in due) / 3)
             for lease in due:
                 lease.renew_unless_ended()
 

@@ -17,12 +17,12 @@ from ssrfguard import Policy
 from ssrfguard._registry import Block
 
 from pipeline import partners
-from pipeline.channels import destination
 from pipeline.channels.channel import OutgoingMessage
-from pipeline.channels.destination import ForbiddenDestination, is_public, judged
 from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.webhook import WebhookChannel
-from pipeline.errors import ChannelUnavailable, ValidationFailed
+from pipeline.core import outbound
+from pipeline.core.errors import ChannelUnavailable, ValidationFailed
+from pipeline.core.outbound import ForbiddenDestination, is_public, judged
 from pipeline.recipients import Target
 from pipeline.schemas.channels import SftpWay, WebhookWay
 from pipeline.schemas.partners import NewPartner
@@ -193,7 +193,7 @@ def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch: pytest.
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     monkeypatch.setattr(socket, "create_connection", connect)
-    network = destination.GuardedNetwork(private=False)
+    network = outbound.GuardedNetwork(private=False)
     network.begin(2)
     with pytest.raises(ConnectError):
         network.connect_tcp("rebinding.example", 443)

@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
-from pipeline.errors import SecretUnreadable
+from pipeline.core.errors import SecretUnreadable
 
 #: `v2:KEY ID:BASE64`. Sealed texts of the first version, `v1:BASE64`, name no key.
 _VERSION = "v2"

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlmodel import Field, SQLModel
 
-from pipeline.models.columns import written_at
+from pipeline.core.columns import written_at
 
 
 class Heartbeat(SQLModel, table=True):

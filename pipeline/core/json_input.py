@@ -12,9 +12,9 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator
 
-from pipeline.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
-from pipeline.schemas.problems import Issue
-from pipeline.schemas.written import ARRIVING
+from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
+from pipeline.core.field_types import ARRIVING
+from pipeline.core.problems import Issue
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schemas.readable import legible, named, piled, readable, turning, unseen
+from pipeline.core.text_safety import legible, named, piled, readable, turning, unseen
 from tests.hostile import BREAKING, DECEIVING, ODD
 
 #: Spelt with joiners, marks or shapes that the language needs.

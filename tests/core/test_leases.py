@@ -6,9 +6,9 @@ import threading
 import time
 from contextlib import ExitStack
 
-from pipeline import patience
-from pipeline.errors import DatabaseBusy
-from pipeline.leases import Keeper
+from pipeline.core import deadline
+from pipeline.core.errors import DatabaseBusy
+from pipeline.core.leases import Keeper
 
 SECONDS = 0.06
 LONG = 3_600.0
@@ -81,7 +81,7 @@ class Locked(Renewals):
         self.released = threading.Event()
 
     def __call__(self) -> bool:
-        self.released.wait(patience.seconds_left(LONG))
+        self.released.wait(deadline.seconds_left(LONG))
         return super().__call__()
 
 

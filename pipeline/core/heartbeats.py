@@ -9,9 +9,9 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from pipeline.db import changed, database_now, statement_now, table
-from pipeline.models.heartbeats import Heartbeat
-from pipeline.runtime import Runtime
+from pipeline.core.db import changed, database_now, statement_now, table
+from pipeline.core.heartbeats_folded import Heartbeat
+from pipeline.core.runtime import Runtime
 
 #: The processes that take commands and answers from queues.
 INTAKE: Final = "intake"

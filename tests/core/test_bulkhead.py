@@ -13,10 +13,10 @@ from sqlmodel import col
 
 from config.settings import Settings
 from pipeline import delivery, notifications, senders
-from pipeline.bulkhead import Bulkhead, Room
+from pipeline.core.bulkhead import Bulkhead, Room
+from pipeline.core.runtime import Runtime
 from pipeline.models.parties import PartnerChannel
 from pipeline.notifications import Lane
-from pipeline.runtime import Runtime
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime

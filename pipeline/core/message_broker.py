@@ -16,7 +16,7 @@ from redis import Redis, RedisError
 
 from config.queues import DEAD, tls_options, transport_options
 from config.settings import Settings
-from pipeline.channels.destination import judged
+from pipeline.core.outbound import judged
 
 log = structlog.get_logger(__name__)
 

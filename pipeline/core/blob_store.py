@@ -17,7 +17,7 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from config.settings import variables
-from pipeline.errors import ArtifactConflict, StoreUnavailable
+from pipeline.core.errors import ArtifactConflict, StoreUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore

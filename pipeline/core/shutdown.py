@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.errors import Stopped
+from pipeline.core.errors import Stopped
 
 # A plain value, because it is set in a signal handler, where no lock may be taken.
 _told = False

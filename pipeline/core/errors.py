@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 if TYPE_CHECKING:
-    from pipeline.findings import Finding, RuleCount
+    from pipeline.core.findings import Finding, RuleCount
 
 
 class ExportsError(Exception):

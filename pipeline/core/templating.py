@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.money import plain
+from pipeline.core.money import plain
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 import structlog
 
 from config.settings import Settings
-from pipeline.errors import DatabaseBusy, UnsafeSettings
+from pipeline.core.errors import DatabaseBusy, UnsafeSettings
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.turns import Turns
+from pipeline.core.fair_semaphore import Turns
 from tests.servers import poll
 
 

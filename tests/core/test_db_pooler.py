@@ -14,10 +14,11 @@ from sqlalchemy import event, func, select, text, update
 from sqlmodel import SQLModel, col
 
 from config.settings import Settings
-from pipeline import account_service, doctor, migrations, tenancy
+from pipeline import account_service, doctor, migrations
 from pipeline.claims import claim
-from pipeline.db import Database
-from pipeline.errors import DatabaseBusy
+from pipeline.core import tenancy
+from pipeline.core.db import Database
+from pipeline.core.errors import DatabaseBusy
 from pipeline.migrations import Standing, walls
 from pipeline.models.exports import Account, Export, Package, Step
 from pipeline.step_table import NOTIFY, SPECS

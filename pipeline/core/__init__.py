@@ -1,0 +1,1 @@
+"""Infrastructure: it knows nothing of exports, partners or customs."""
