@@ -12,7 +12,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from pipeline.accounts import Caller
-from pipeline.chain import rows_digest
 from pipeline.core.db import database_now, table, waited_for_same
 from pipeline.core.errors import (
     DatabaseBusy,
@@ -27,10 +26,14 @@ from pipeline.core.findings import counted, foremost
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
-from pipeline.events import EventType, NewEvent, chained
+from pipeline.exports.events import EventType, NewEvent, chained
+from pipeline.exports.hash_chain import rows_digest
+from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
+from pipeline.exports.plans import UNHASHED, ReadPlan, canonical, hash_mismatch, hash_of, read_plan
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.states import ExportState
 from pipeline.idempotency import Acceptance, Answer
 from pipeline.inspection import view
-from pipeline.models.exports import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
 from pipeline.notifications import Lane
 from pipeline.plans import (
     Findings,
@@ -44,9 +47,6 @@ from pipeline.plans import (
     registered,
     snapshot,
 )
-from pipeline.read_plans import UNHASHED, ReadPlan, canonical, hash_mismatch, hash_of, read_plan
-from pipeline.schemas.execution import ExecuteRequest
-from pipeline.states import ExportState
 from pipeline.step_table import first_steps
 
 #: How often acceptance starts over when another request wrote the same key or batch first.

@@ -13,7 +13,7 @@ from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.field_types import printable
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import readable
-from pipeline.models.exports import Account
+from pipeline.exports.models import Account
 from pipeline.models.parties import PartnerChannel
 from pipeline.ways import domain_of
 

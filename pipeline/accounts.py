@@ -21,7 +21,7 @@ from pipeline.core.db import database_now, utc_now
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY
-from pipeline.models.exports import Account
+from pipeline.exports.models import Account
 from pipeline.models.parties import ApiKey
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import events, notifications, signing
+from pipeline import notifications, signing
 from pipeline.channels.webhook import check_signature, digest_of
 from pipeline.core import tenancy
 from pipeline.core.db import database_now
@@ -19,13 +19,14 @@ from pipeline.core.errors import InvalidApiKey, NotFound, Purged
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY
 from pipeline.core.text_safety import legible
-from pipeline.events import EventType, NewEvent
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.plan import as_json
+from pipeline.exports.states import SUBMISSION_MOVES, SubmissionState, sources
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
-from pipeline.models.exports import Export
 from pipeline.models.parties import UsedSignature
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
-from pipeline.schemas.plan import as_json
-from pipeline.states import SUBMISSION_MOVES, SubmissionState, sources
 
 _EVENTS: Final = {
     SubmissionState.RECEIVED: EventType.BROKER_ACKNOWLEDGED,

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline import events, withdrawals
+from pipeline import withdrawals
 from pipeline.acceptance import (
     Amended,
     NewExport,
@@ -24,17 +24,18 @@ from pipeline.accounts import Caller
 from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
-from pipeline.events import EventType, NewEvent
+from pipeline.exports import events, queries
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export, ExportUnit, Package, Step
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.states import EXPORT_MOVES, UNENDED, ExportState, StepState, sources
+from pipeline.exports.transitions import move
 from pipeline.idempotency import Acceptance, Answer
-from pipeline.inspection import log, view
+from pipeline.inspection import view
 from pipeline.interventions import Expects
-from pipeline.models.exports import Export, ExportUnit, Package, Step
-from pipeline.moves import move
 from pipeline.notifications import Lane
 from pipeline.plans import executed_export
-from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import RevisionRef
-from pipeline.states import EXPORT_MOVES, UNENDED, ExportState, StepState, sources
 
 _AMENDABLE: Final = frozenset(state.value for state in sources(EXPORT_MOVES, ExportState.SUPERSEDED))
 
@@ -67,7 +68,7 @@ def amend(
             known = answer.known(session)
             if known is not None:
                 return known
-            old = log.find(session, caller.account_id, export_or_batch_id, test=caller.test)
+            old = queries.find(session, caller.account_id, export_or_batch_id, test=caller.test)
             newest = executed_export(session, caller, old.batch_id) or old
             if expects is not None:
                 expects(view.read(session, caller.account_id, old.id))

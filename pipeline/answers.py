@@ -21,8 +21,9 @@ from pipeline.core.errors import NotFound, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY
 from pipeline.core.text_safety import legible
+from pipeline.exports.models import Export
+from pipeline.exports.states import ExportState
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Notification
-from pipeline.models.exports import Export
 from pipeline.schemas.messages import (
     AcknowledgementBody,
     AcknowledgementReceipt,
@@ -31,7 +32,6 @@ from pipeline.schemas.messages import (
     HandoffReady,
     MessageType,
 )
-from pipeline.states import ExportState
 
 #: What may be answered by a link; the first is no more than a sign of life and leaves the link good.
 RUNGS: Final = ("received", "accepted", "rejected", "query")

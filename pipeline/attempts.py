@@ -13,20 +13,21 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, breaker, events, notifications, partners
+from pipeline import acknowledgements, breaker, notifications, partners
 from pipeline.channels.channel import Receipt
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Fenced, WorkerDied
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
-from pipeline.events import EventType, NewEvent
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.states import DeliveryState, SubmissionState
 from pipeline.lanes import Claim, Owed, waiting_in
 from pipeline.models.deliveries import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, Lane
 from pipeline.partner_states import PartnerState
 from pipeline.retry_policy import Failure, retry_pause
 from pipeline.schemas.messages import MessageType
-from pipeline.states import DeliveryState, SubmissionState
 
 log = structlog.get_logger(__name__)
 

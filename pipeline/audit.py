@@ -19,11 +19,11 @@ from sqlmodel import col
 from config.settings import Settings
 from pipeline import signing
 from pipeline.cells import MALFORMED, UNREADABLE, any_text, cell, unreadable
-from pipeline.chain import canonical, event_hash, instant
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.models.exports import Account, Event, Export
+from pipeline.exports.hash_chain import canonical, event_hash, instant
+from pipeline.exports.models import Account, Event, Export
 
 #: A head speaks of what happened so long ago that no transaction of then is still under way.
 SETTLED_SECONDS: Final = 300

@@ -17,7 +17,7 @@ from sqlmodel import col
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import ArtifactConflict, InvalidState, StoreUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.models.exports import Artifact, Export
+from pipeline.exports.models import Artifact, Export
 
 DATABASE: Final = "exports.db"
 DOCUMENTS: Final = "artifacts"

@@ -14,9 +14,9 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, Purged
 from pipeline.documents import bundled
 from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN, Member, safe
+from pipeline.exports.models import Artifact, Export, ExportUnit, PlanSnapshot
 from pipeline.lane_messages import cloud_event
 from pipeline.models.deliveries import Notification
-from pipeline.models.exports import Artifact, Export, ExportUnit, PlanSnapshot
 from pipeline.notifications import BROKER
 from pipeline.schemas.messages import MessageType
 

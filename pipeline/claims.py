@@ -13,9 +13,9 @@ from sqlmodel import Session, col
 from pipeline.core.db import changed, database_now, table
 from pipeline.core.leases import KEEPER, Lease
 from pipeline.core.runtime import Runtime
-from pipeline.models.exports import Export, Step
-from pipeline.states import UNENDED, ExportState, StepState
-from pipeline.steps import StepContext, context_of
+from pipeline.exports.models import Export, Step
+from pipeline.exports.states import UNENDED, ExportState, StepState
+from pipeline.exports.step_context import StepContext, context_of
 
 #: The unit number of the steps that belong to the export as a whole.
 EXPORT_LEVEL: Final = 0

@@ -24,11 +24,11 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import ExportsError, InsufficientRole, RateLimited, SecretUnreadable
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
+from pipeline.exports.schemas.plan import as_json
 from pipeline.models.parties import ConnectionTest
 from pipeline.recipients import SealedTarget
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.schemas.partners import PartnerTested, PartnerView
-from pipeline.schemas.plan import as_json
 
 #: How many partners a process tries at a time: each keeps one of its threads for as long as endpoints do not answer.
 AT_ONCE: Final = 4

@@ -9,15 +9,16 @@ import structlog
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline import events, notifications
+from pipeline import notifications
 from pipeline.core.db import database_now, statement_now
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
-from pipeline.events import EventType, NewEvent
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export
+from pipeline.exports.states import ExportState
 from pipeline.models.deliveries import BrokerSubmission
-from pipeline.models.exports import Export
 from pipeline.notifications import Lane, LateRung
-from pipeline.states import ExportState
 
 log = structlog.get_logger(__name__)
 

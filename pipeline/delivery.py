@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline import acknowledgements, attempts, breaker, events, lane_messages, lanes, notifications
+from pipeline import acknowledgements, attempts, breaker, lane_messages, lanes, notifications
 from pipeline.attempts import Recorded, Sent
 from pipeline.channels.channel import Receipt
 from pipeline.core import shutdown
@@ -29,11 +29,14 @@ from pipeline.core.errors import (
 from pipeline.core.failpoints import failpoint
 from pipeline.core.leases import Lease
 from pipeline.core.runtime import Runtime
-from pipeline.events import EventType, NewEvent
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export
+from pipeline.exports.states import DELIVERY_MOVES, DeliveryState, SubmissionState, sources
+from pipeline.exports.step_context import StepContext
 from pipeline.inspection import deliveries
 from pipeline.lanes import Claim
 from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.models.exports import Export
 from pipeline.models.parties import PartnerChannel
 from pipeline.notifications import Lane
 from pipeline.recipients import QUEUE
@@ -41,8 +44,6 @@ from pipeline.retry_policy import Failure
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.schemas.partners import DeliveryView
 from pipeline.senders import FAILURES, SENDERS, ails, destination
-from pipeline.states import DELIVERY_MOVES, DeliveryState, SubmissionState, sources
-from pipeline.steps import StepContext
 
 log = structlog.get_logger(__name__)
 

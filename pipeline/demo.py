@@ -13,16 +13,17 @@ from pydantic import SecretStr
 
 from config.queues import CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings
-from pipeline import account_service, accounts, examples, migrations, partners
+from pipeline import account_service, accounts, migrations, partners
 from pipeline.channels import inbox
 from pipeline.channels.inbox import Received
 from pipeline.client import Exports
 from pipeline.core.errors import ExportsError
 from pipeline.core.runtime import Runtime
+from pipeline.exports import examples
+from pipeline.exports.schemas.export import EventView, ExportView
+from pipeline.exports.states import UNANSWERED, UNENDED
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay
-from pipeline.schemas.execution import EventView, ExportView
 from pipeline.schemas.partners import NewPartner
-from pipeline.states import UNANSWERED, UNENDED
 
 QUEUES: Final = (CUSTOMS_BROKER, WAREHOUSE, OPERATOR)
 ACCOUNT: Final = "acc_demo"

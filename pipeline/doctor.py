@@ -23,8 +23,8 @@ from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, 
 from pipeline.core.runtime import open_store
 from pipeline.customs.reference import load_rules
 from pipeline.documents.renderer import Renderer
+from pipeline.exports.models import Artifact
 from pipeline.migrations import Standing, walls
-from pipeline.models.exports import Artifact
 
 #: Beyond it leases and signatures are misjudged.
 MAX_SKEW_SECONDS: Final = 5.0

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from pipeline import events, notifications, setbacks
+from pipeline import notifications, setbacks
 from pipeline.claims import (
     EXPORT_LEVEL,
     THIS_STEP,
@@ -28,12 +28,13 @@ from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, Worker
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.core.watchdog import TIMEOUTS
-from pipeline.events import EventType, NewEvent
-from pipeline.models.exports import Export, Step
-from pipeline.moves import move
-from pipeline.states import ExportState, StepState
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export, Step
+from pipeline.exports.states import ExportState, StepState
+from pipeline.exports.step_context import StepContext
+from pipeline.exports.transitions import move
 from pipeline.step_table import NOTIFY, SPECS, STEPS, Outcome, StepSpec, Wake, of_export, wakes_of
-from pipeline.steps import StepContext
 
 log = structlog.get_logger(__name__)
 

@@ -18,18 +18,19 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.documents import profile as profiles
-from pipeline.events import EventType, NewEvent
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Artifact, Export, ExportUnit, LineTreatment, Package
+from pipeline.exports.schemas import plan
+from pipeline.exports.states import SubmissionState
+from pipeline.exports.step_context import StepContext, plan_unit
 from pipeline.invoices.recorded import recorded_invoice
 from pipeline.keeping import Row
 from pipeline.letters import handoff_subject
 from pipeline.models.deliveries import BrokerSubmission, Notification
-from pipeline.models.exports import Artifact, Export, ExportUnit, LineTreatment, Package
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
 from pipeline.recipients import Recipient
-from pipeline.schemas import messages, plan
+from pipeline.schemas import messages
 from pipeline.schemas.messages import MAX_INLINE_LINES, MessageType
-from pipeline.states import SubmissionState
-from pipeline.steps import StepContext, plan_unit
 
 _SUBMISSIONS = uuid.UUID("0b6f4d3a-1c55-5e0a-8f27-6d92b1e7c413")
 

@@ -10,7 +10,7 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
-from pipeline.models.exports import Account, Export, LegalHold, PlanSnapshot
+from pipeline.exports.models import Account, Export, LegalHold, PlanSnapshot
 
 
 def place(runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str) -> LegalHold:

@@ -11,7 +11,7 @@ from sqlmodel import Session
 from pipeline.accounts import Caller
 from pipeline.core.db import table
 from pipeline.core.errors import IdempotencyKeyReused
-from pipeline.models.exports import IdempotencyRecord
+from pipeline.exports.models import IdempotencyRecord
 from pipeline.notifications import Lane
 
 _answers = table(IdempotencyRecord).c

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline import events, withdrawals
+from pipeline import withdrawals
 from pipeline.claims import EXPORT_LEVEL, at
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound, Purged
 from pipeline.core.runtime import Runtime
-from pipeline.events import EventType, NewEvent
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export, Package, Step
+from pipeline.exports.schemas.export import ExportView
+from pipeline.exports.states import STEP_MOVES, ExportState, StepState, sources
+from pipeline.exports.transitions import move
 from pipeline.inspection import view
-from pipeline.models.exports import Export, Package, Step
-from pipeline.moves import move
-from pipeline.schemas.execution import ExportView
-from pipeline.states import STEP_MOVES, ExportState, StepState, sources
 from pipeline.step_table import Wake
 
 #: Raises PreconditionFailed where the export is not as the caller saw it last.

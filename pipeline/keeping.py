@@ -20,9 +20,9 @@ from pipeline.core.errors import NotFound, StoreUnavailable
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.documents.document import Document
-from pipeline.events import EventType, NewEvent
-from pipeline.models.exports import Artifact, Export
-from pipeline.steps import StepContext
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Artifact, Export
+from pipeline.exports.step_context import StepContext
 
 Row = Mapping[str, Any]
 

@@ -20,8 +20,9 @@ from pipeline.core.db import changed, database_now, statement_now
 from pipeline.core.errors import InvalidState
 from pipeline.core.leases import KEEPER, Lease
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Export
+from pipeline.exports.states import DeliveryState, SubmissionState
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Export
 from pipeline.models.parties import Partner, PartnerChannel
 from pipeline.notifications import BROKER, Lane
 from pipeline.partner_states import PartnerState
@@ -29,7 +30,6 @@ from pipeline.partners import locked, move, view
 from pipeline.recipients import SealedTarget
 from pipeline.schemas.messages import MessageType
 from pipeline.schemas.partners import PartnerView
-from pipeline.states import DeliveryState, SubmissionState
 
 log = structlog.get_logger(__name__)
 

@@ -21,9 +21,9 @@ from pipeline.acknowledgements import Submission
 from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.inspection import log
+from pipeline.exports import queries
+from pipeline.exports.models import Artifact
 from pipeline.models.deliveries import Notification
-from pipeline.models.exports import Artifact
 from pipeline.schemas.links import DocumentLink
 from pipeline.schemas.messages import ArtifactLink, HandoffReady, MessageType
 
@@ -132,7 +132,7 @@ def of_handoff(
             col(Notification.event_type) == MessageType.HANDOFF_READY.value,
         )
     ).first()
-    export = log.find(session, submission.account_id, submission.export_id)
+    export = queries.find(session, submission.account_id, submission.export_id)
     if said is None or export.purged_at is not None:
         raise NotFound(f"the documents of broker submission {submission.id} were purged when their retention ended")
     ready = HandoffReady.model_validate_json(said)

@@ -14,11 +14,13 @@ from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlmodel import Session, col
 
 from pipeline import recipients
-from pipeline.chain import rows_digest
 from pipeline.core.db import database_now
 from pipeline.core.ids import new_id
+from pipeline.exports.hash_chain import rows_digest
+from pipeline.exports.models import Export
+from pipeline.exports.states import DELIVERY_MOVES, DeliveryState, sources
+from pipeline.exports.step_context import StepContext
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Export
 from pipeline.recipients import Recipient
 from pipeline.schemas.messages import (
     AboutExport,
@@ -29,8 +31,6 @@ from pipeline.schemas.messages import (
     HandoffOverdue,
     MessageType,
 )
-from pipeline.states import DELIVERY_MOVES, DeliveryState, sources
-from pipeline.steps import StepContext
 
 BROKER: Final = "customs_broker"
 WAREHOUSE: Final = "warehouse"

@@ -11,9 +11,9 @@ from sqlmodel import col, select
 
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.runtime import Runtime
-from pipeline.labels import issue_sscc
-from pipeline.models.exports import Account
-from pipeline.packages import package_number
+from pipeline.exports.models import Account
+from pipeline.exports.packages import package_number
+from pipeline.exports.sscc import issue_sscc
 
 log = structlog.get_logger(__name__)
 

@@ -17,6 +17,8 @@ from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
 from pipeline.documents import profile as profiles
 from pipeline.documents.kinds import ARTIFACT_TYPES
+from pipeline.exports.schemas.plan import as_json
+from pipeline.exports.states import sources
 from pipeline.models.parties import ConnectionTest, Partner, PartnerChannel
 from pipeline.partner_states import PARTNER_MOVES, PartnerState
 from pipeline.recipients import SANDBOX, default_way, routing_key
@@ -29,9 +31,7 @@ from pipeline.schemas.partners import (
     PartnerView,
     RotatedSecret,
 )
-from pipeline.schemas.plan import as_json
 from pipeline.schemas.profiles import BrokerProfile
-from pipeline.states import sources
 
 #: What of a change has another name in the table, and what may be taken away by saying null.
 _COLUMNS = {"artifactTypes": "artifact_types"}

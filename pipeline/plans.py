@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
-from pipeline import packages, waivers
+from pipeline import waivers
 from pipeline.accounts import Caller
 from pipeline.core.db import table
 from pipeline.core.errors import (
@@ -30,15 +30,16 @@ from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs import checks
 from pipeline.customs.facts import entry_date
+from pipeline.exports import packages
+from pipeline.exports.models import Export, PlanSnapshot
+from pipeline.exports.plans import ReadPlan, RegisteredPlan, canonical, read_plan
+from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport
+from pipeline.exports.schemas.plan import Plan
 from pipeline.keeping import PURGED
-from pipeline.models.exports import Export, PlanSnapshot
 from pipeline.models.parties import Partner
 from pipeline.models.waivers import Waiver
 from pipeline.partner_states import PartnerState
 from pipeline.partners import to_be_live
-from pipeline.read_plans import ReadPlan, RegisteredPlan, canonical, read_plan
-from pipeline.schemas.execution import ExecuteRequest, PreflightReport
-from pipeline.schemas.plan import Plan
 
 
 @dataclass(frozen=True)

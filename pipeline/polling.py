@@ -27,13 +27,13 @@ from pipeline.core.errors import (
 )
 from pipeline.core.json_input import parse
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Export
+from pipeline.exports.states import UNANSWERED, SubmissionState
 from pipeline.models.deliveries import BrokerSubmission
-from pipeline.models.exports import Export
 from pipeline.models.parties import Partner, PartnerChannel
 from pipeline.partner_states import PartnerState
 from pipeline.recipients import BORDERBUDDY, Target
 from pipeline.schemas.messages import SentAcknowledgement
-from pipeline.states import UNANSWERED, SubmissionState
 
 log = structlog.get_logger(__name__)
 

@@ -17,12 +17,12 @@ from pipeline.core.db import database_now, statement_now
 from pipeline.core.errors import DatabaseBusy, MessageBrokerDown
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY
+from pipeline.exports.models import Step
+from pipeline.exports.states import StepState
 from pipeline.lanes import claimable, lane_is_free
 from pipeline.migrations import Standing
 from pipeline.models.deliveries import Attempt, Delivery
-from pipeline.models.exports import Step
 from pipeline.setbacks import LONGEST_PAUSE_SECONDS
-from pipeline.states import StepState
 
 #: How long due work may lie while nothing moves before somebody should be woken.
 PATIENCE_SECONDS: Final = 60

@@ -15,12 +15,12 @@ from pipeline.customs.facts import entry_date
 from pipeline.customs.pga_worksheet import worksheet
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
-from pipeline.events import NewEvent
+from pipeline.exports.events import NewEvent
+from pipeline.exports.schemas.pga_worksheet import PgaWorksheet
+from pipeline.exports.step_context import StepContext, plan_unit, unit_row
 from pipeline.invoices.recorded import recorded_invoice
 from pipeline.keeping import Row
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.pga import PgaWorksheet
-from pipeline.steps import StepContext, plan_unit, unit_row
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,19 @@ from sqlalchemy import ColumnElement, case, exists, func, select
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, events, notifications
+from pipeline import acknowledgements, notifications
 from pipeline.core.db import database_now
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.events import EventType, NewEvent
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export
+from pipeline.exports.states import DeliveryState, SubmissionState
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Export
 from pipeline.models.parties import Partner
 from pipeline.notifications import BROKER, Lane
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.schemas.replays import ReplayReport, ReplayRequest
-from pipeline.states import DeliveryState, SubmissionState
 
 #: The most that one page, and so one transaction, owes again. An export is never split: a larger one is a page of its own.
 EXPORTS_A_PAGE: Final = 200

@@ -13,13 +13,13 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, litera
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, SQLModel, col
 
-from pipeline import events, holds, keeping, notifications
+from pipeline import holds, keeping, notifications
 from pipeline.cells import MALFORMED, any_text, readable
 from pipeline.core.runtime import Runtime
 from pipeline.customs.entry_rules import entry_rules
-from pipeline.events import EventType, NewEvent
-from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification, SandboxHandoff
-from pipeline.models.exports import (
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import (
     Artifact,
     Export,
     ExportUnit,
@@ -29,7 +29,8 @@ from pipeline.models.exports import (
     PlanSnapshot,
     Step,
 )
-from pipeline.states import UNENDED, SubmissionState
+from pipeline.exports.states import UNENDED, SubmissionState
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification, SandboxHandoff
 
 ACTOR: Final = "retention"
 #: Each comes with its plan, which may have megabytes.

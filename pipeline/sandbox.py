@@ -24,6 +24,7 @@ from pipeline.channels.webhook import signed
 from pipeline.core.db import Instant, database_now
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, NotReady
 from pipeline.core.runtime import Runtime
+from pipeline.exports.schemas.plan import as_json
 from pipeline.models.deliveries import BrokerSubmission, SandboxHandoff
 from pipeline.schemas.messages import (
     AcknowledgementBody,
@@ -33,7 +34,6 @@ from pipeline.schemas.messages import (
     HandoffStatus,
     MessageType,
 )
-from pipeline.schemas.plan import as_json
 from pipeline.schemas.sandbox import SandboxHandoffView, SandboxPage
 
 log = structlog.get_logger(__name__)

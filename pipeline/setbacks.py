@@ -12,18 +12,19 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import events, notifications
+from pipeline import notifications
 from pipeline.claims import of
 from pipeline.core import shutdown
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
 from pipeline.core.runtime import Runtime
-from pipeline.events import EventType, NewEvent
-from pipeline.models.exports import Export, Step
-from pipeline.moves import move
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export, Step
+from pipeline.exports.states import UNENDED, ExportState, StepState
+from pipeline.exports.step_context import StepContext
+from pipeline.exports.transitions import move
 from pipeline.notifications import Lane
-from pipeline.states import UNENDED, ExportState, StepState
-from pipeline.steps import StepContext
 
 log = structlog.get_logger(__name__)
 

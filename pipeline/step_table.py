@@ -10,16 +10,17 @@ from typing import Any, Final
 from sqlalchemy import bindparam, update
 from sqlmodel import Session
 
-from pipeline import delivery, handoff, packages, rendering
+from pipeline import delivery, handoff, rendering
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import table
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
-from pipeline.events import EventType, NewEvent
-from pipeline.models.exports import Export, Step
+from pipeline.exports import packages
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export, Step
+from pipeline.exports.states import StepState
+from pipeline.exports.step_context import StepContext
 from pipeline.notifications import Lane
-from pipeline.states import StepState
-from pipeline.steps import StepContext
 
 _exports, _steps = table(Export).c, table(Step).c
 

@@ -20,9 +20,9 @@ from pipeline.core.errors import OUTAGES, ExportsError, NotFound, StoreUnavailab
 from pipeline.core.runtime import Runtime
 from pipeline.documents import profile as profiles
 from pipeline.documents.document import Document
+from pipeline.exports.models import Artifact, Export
+from pipeline.exports.step_context import StepContext, context_of
 from pipeline.invoices.recorded import recorded_invoice
-from pipeline.models.exports import Artifact, Export
-from pipeline.steps import StepContext, context_of
 
 #: Rows that are read at a time, and documents that are read from the store at a time.
 _PAGE: Final = 200

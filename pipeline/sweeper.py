@@ -12,10 +12,10 @@ from pipeline.claims import THIS_STEP, made_of, of_unended, place
 from pipeline.core.db import database_now, statement_now, table
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Step
+from pipeline.exports.states import StepState
 from pipeline.lanes import due_lanes
-from pipeline.models.exports import Step
 from pipeline.setbacks import SILENT
-from pipeline.states import StepState
 from pipeline.step_table import SPECS, Wake, wakes_of
 
 

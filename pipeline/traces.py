@@ -7,9 +7,9 @@ import json
 from pipeline import lane_messages, sandbox
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Export
 from pipeline.inspection import deliveries, submissions
 from pipeline.models.deliveries import Notification
-from pipeline.models.exports import Export
 from pipeline.schemas.envelope import CloudEventEnvelope
 from pipeline.schemas.messages import HandoffReady, MessageType
 from pipeline.schemas.tracing import NotificationTrace

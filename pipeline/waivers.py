@@ -14,9 +14,9 @@ from pipeline.core.errors import InsufficientRole, NotFound
 from pipeline.core.findings import Finding
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
-from pipeline.models.exports import Account
+from pipeline.exports.models import Account
+from pipeline.exports.schemas.plan import Plan
 from pipeline.models.waivers import Waiver
-from pipeline.schemas.plan import Plan
 from pipeline.schemas.waivers import NewWaiver, WaiverView
 
 _IN_FORCE: Final = (

@@ -14,7 +14,7 @@ from pipeline import signing
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.outbound import is_public, listed
 from pipeline.core.text_safety import readable
-from pipeline.models.exports import Account
+from pipeline.exports.models import Account
 from pipeline.models.parties import PartnerChannel
 from pipeline.recipients import BORDERBUDDY
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way

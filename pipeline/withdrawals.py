@@ -10,8 +10,8 @@ from sqlalchemy import or_, select, update
 from sqlmodel import Session, col
 
 from pipeline import notifications, recipients
+from pipeline.exports.models import Export, ExportUnit, Package
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Export, ExportUnit, Package
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice, Told
 from pipeline.schemas import messages
 from pipeline.schemas.messages import MessageType

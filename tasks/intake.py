@@ -22,7 +22,7 @@ from kombu.mixins import ConsumerProducerMixin
 from config import queues
 from config.celery import app
 from config.logs import configure_logs
-from pipeline import acknowledgements, dispatch, events
+from pipeline import acknowledgements, dispatch
 from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
 from pipeline.channels.channel import OutgoingMessage
@@ -43,9 +43,10 @@ from pipeline.core.json_input import parse
 from pipeline.core.message_broker import connection
 from pipeline.core.problems import problem_of
 from pipeline.core.runtime import Runtime, process_runtime
+from pipeline.exports import events
+from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.recipients import Target
 from pipeline.schemas.envelope import trace_parent
-from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import SentAcknowledgement
 
 log = structlog.get_logger(__name__)

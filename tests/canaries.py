@@ -9,7 +9,7 @@ from typing import Final
 from pipeline import plans
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse
-from pipeline.schemas.plan import Plan
+from pipeline.exports.schemas.plan import Plan
 from tests import builders
 from tests.hostile import texts_of
 

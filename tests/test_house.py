@@ -43,7 +43,7 @@ FLOATS = {
 
 #: Who moves which machine.
 MACHINES = {
-    "pipeline/moves.py": "exports",
+    "pipeline/exports/transitions.py": "exports",
     "pipeline/execution.py": "steps",
     "pipeline/setbacks.py": "steps whose last attempt failed",
     "pipeline/claims.py": "steps: who holds one",

@@ -13,8 +13,8 @@ from sqlmodel import SQLModel
 
 from pipeline import migrations
 from pipeline.core.db import Database
+from pipeline.exports import models as models_exports
 from pipeline.migrations import Standing
-from pipeline.models import exports as models_exports
 from pipeline.models import parties
 
 #: The newest revision of before the first release. From then on processes of an older version work on newer tables.

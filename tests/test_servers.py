@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from config.settings import get_settings
 from pipeline.core.db import Database
-from pipeline.models.exports import Account
+from pipeline.exports.models import Account
 from tests.conftest import OwnServer, Stack
 from tests.ports import listens
 from tests.servers import LOOPBACK, NotOurs, PostgreSQL, RabbitMQ, Redis, Server, find

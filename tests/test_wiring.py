@@ -19,8 +19,9 @@ from pydantic import AliasChoices
 from config import queues
 from config.celery import app
 from config.settings import Settings
-from pipeline import partner_states, states
+from pipeline import partner_states
 from pipeline.dispatch import WORKERS
+from pipeline.exports import states
 from pipeline.step_table import SPECS, STEPS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,7 +17,7 @@ from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
 from pipeline.core.json_input import parse
 from pipeline.core.runtime import Runtime
-from pipeline.models.exports import Export
+from pipeline.exports.models import Export
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 
 router = APIRouter(prefix="/api/broker-submissions", tags=["broker submissions"])

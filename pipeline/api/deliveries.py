@@ -12,10 +12,10 @@ from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
 from pipeline.core.json_input import Parsed
+from pipeline.exports.states import DeliveryState
 from pipeline.inspection import deliveries
 from pipeline.schemas.partners import DeliveryPage, DeliveryView
 from pipeline.schemas.replays import ReplayReport, ReplayRequest
-from pipeline.states import DeliveryState
 from pipeline.step_table import Wake
 
 router = APIRouter(tags=["deliveries"])

@@ -12,11 +12,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline import events
 from pipeline.api.problems import internal_error, problem
 from pipeline.core import ids, tenancy
 from pipeline.core.errors import NotReady
 from pipeline.core.tenancy import NOBODY
+from pipeline.exports import events
 
 log = structlog.get_logger(__name__)
 

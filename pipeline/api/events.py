@@ -17,8 +17,9 @@ from pipeline.api.dependencies import Reader, RuntimeDep, still_let_in
 from pipeline.api.refusals import refusals
 from pipeline.core import deadline
 from pipeline.core.runtime import Runtime
-from pipeline.inspection import listing, log
-from pipeline.schemas.execution import EventPage
+from pipeline.exports import queries
+from pipeline.exports.schemas.export import EventPage
+from pipeline.inspection import listing
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
@@ -60,7 +61,7 @@ async def events(
 
     def first_look() -> tuple[str, listing.Stretch]:
         with runtime.db.read() as session:
-            export = log.find(session, caller.account_id, id, test=caller.test)
+            export = queries.find(session, caller.account_id, id, test=caller.test)
             return export.id, listing.log_after(session, export.id, seen, _STRETCH if live else limit)
 
     export_id, stretch = await run_in_threadpool(first_look)

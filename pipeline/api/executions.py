@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import acceptance, amendments, interventions, plans, read_plans
+from pipeline import acceptance, amendments, interventions, plans
 from pipeline.accounts import Caller
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.bounds import PATIENCE_SECONDS
@@ -26,19 +26,21 @@ from pipeline.core.field_types import BoundedInstant
 from pipeline.core.json_input import Parsed, failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
-from pipeline.idempotency import Acceptance
-from pipeline.inspection import listing, log
-from pipeline.inspection import view as inspection_view
-from pipeline.schemas.envelope import trace_parent
-from pipeline.schemas.execution import (
+from pipeline.exports import plans as export_plans
+from pipeline.exports import queries
+from pipeline.exports.schemas.export import (
     ExecuteRequest,
     ExportPage,
     ExportView,
     PlanReceipt,
     PreflightReport,
 )
-from pipeline.schemas.plan import Plan
-from pipeline.states import UNENDED, ExportState, Outcome
+from pipeline.exports.schemas.plan import Plan
+from pipeline.exports.states import UNENDED, ExportState, Outcome
+from pipeline.idempotency import Acceptance
+from pipeline.inspection import listing
+from pipeline.inspection import view as inspection_view
+from pipeline.schemas.envelope import trace_parent
 from pipeline.step_table import Wake
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
@@ -158,9 +160,9 @@ async def register_plan(
 ) -> PlanReceipt:
     """Keep an approved plan for a later execution; it is never changed, and registering it again is harmless."""
 
-    def register() -> read_plans.RegisteredPlan:
+    def register() -> export_plans.RegisteredPlan:
         with _plan_is_the_body():
-            return plans.register_plan(runtime, caller, read_plans.read_plan(body.model, body.raw))
+            return plans.register_plan(runtime, caller, export_plans.read_plan(body.model, body.raw))
 
     kept = await run_in_threadpool(register)
     response.status_code = 201 if kept.created else 200
@@ -177,7 +179,7 @@ async def preflight(
 
     def check() -> PreflightReport:
         with _plan_is_the_body():
-            read = read_plans.read_plan(body.model, body.raw)
+            read = export_plans.read_plan(body.model, body.raw)
             findings = plans.preflight(runtime, caller, read)
         return plans.report(read, findings)
 
@@ -247,7 +249,7 @@ def retry(
 
 def _to_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
     with runtime.db.read() as session:
-        export = log.find(session, caller.account_id, export_or_batch_id, test=caller.test)
+        export = queries.find(session, caller.account_id, export_or_batch_id, test=caller.test)
     if caller.test and not export.test:
         raise InsufficientRole(f"export {export.id} is a live export, which a test key must not change; use a live key")
     return export.id
@@ -274,7 +276,7 @@ async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
 
     def ended() -> bool:
         with runtime.db.read() as session:
-            return log.state_of(session, export_id) not in UNENDED
+            return queries.state_of(session, export_id) not in UNENDED
 
     until = time.monotonic() + seconds
     pause = 0.02

@@ -17,11 +17,11 @@ from pipeline.core import tenancy
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY
+from pipeline.exports.models import Export, Step
+from pipeline.exports.states import StepState
 from pipeline.inspection.outcomes import LATE, SET_ASIDE
 from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.models.exports import Export, Step
 from pipeline.models.parties import PartnerChannel
-from pipeline.states import StepState
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,9 @@ from pipeline import bundle, keeping, links
 from pipeline.api.conditions import conditional, download_headers, has_already
 from pipeline.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, Responses, refusals
-from pipeline.inspection import log
+from pipeline.exports import queries
+from pipeline.exports.schemas.export import CustomsPackageView
 from pipeline.inspection import view as inspection_view
-from pipeline.schemas.execution import CustomsPackageView
 
 router = APIRouter(prefix="/api", tags=["packages"])
 
@@ -58,7 +58,7 @@ def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) 
 def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return plan, broker message and all documents of an export as one zip; the same export, the same bytes."""
     with runtime.db.read() as session:
-        export = log.find(session, caller.account_id, id, test=caller.test)
+        export = queries.find(session, caller.account_id, id, test=caller.test)
         links.may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
         packed = bundle.gathered(session, runtime.settings, export)
     etag = f'"{packed.digest}"'

@@ -18,7 +18,7 @@ from pipeline.client.following import Following
 from pipeline.client.retries import Retries, Tries
 from pipeline.client.saving import write
 from pipeline.client.surface import AsyncCarrier, Carrier, Surface
-from pipeline.schemas.execution import EventView, ExportView
+from pipeline.exports.schemas.export import EventView, ExportView
 
 T = TypeVar("T")
 

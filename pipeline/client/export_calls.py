@@ -14,7 +14,7 @@ import httpx
 from pipeline.client.calls import Call, Repeat, Stretch, as_model, get, given, header, segment
 from pipeline.client.errors import Corrupted
 from pipeline.client.saving import safe_name
-from pipeline.schemas.execution import (
+from pipeline.exports.schemas.export import (
     ArtifactView,
     CustomsPackageView,
     EventPage,

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pipeline.client.calls import segment
 from pipeline.client.errors import ApiProblem, ApiUnreachable, StillRunning
 from pipeline.client.retries import refusal_of
-from pipeline.schemas.execution import EventView
+from pipeline.exports.schemas.export import EventView
 
 #: How long a stream may be silent before it is opened anew: the service sends a sign of life more often.
 SILENCE_SECONDS: Final = 30.0

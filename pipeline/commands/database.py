@@ -16,8 +16,8 @@ from pipeline.commands.screen import ExitCode, Failure
 from pipeline.core.db import sqlite_file
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.exports.models import Account
 from pipeline.migrations import Standing
-from pipeline.models.exports import Account
 
 _REMEDY: Final = (
     "Name the service's own by DATABASE_URL, such as sqlite:////srv/exports/var/exports.db, or run this in its folder."

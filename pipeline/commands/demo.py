@@ -29,8 +29,8 @@ from pipeline.commands.screen import INTERRUPTED, Failure, Json, aside, out, pri
 from pipeline.commands.server import told_to_end
 from pipeline.core.db import utc_now
 from pipeline.core.runtime import process_runtime
-from pipeline.schemas.execution import ExportView
-from pipeline.states import ExportState
+from pipeline.exports.schemas.export import ExportView
+from pipeline.exports.states import ExportState
 
 if TYPE_CHECKING:
     from pipeline.channels.inbox import Received

@@ -17,8 +17,8 @@ from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.narration import ENDS, Narrator
 from pipeline.commands.planfile import key_of, read_plan
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
-from pipeline.schemas.execution import EventView, ExportView
-from pipeline.states import NEEDS_PERSON, UNENDED, ExportState, Outcome, SubmissionState
+from pipeline.exports.schemas.export import EventView, ExportView
+from pipeline.exports.states import NEEDS_PERSON, UNENDED, ExportState, Outcome, SubmissionState
 
 app = typer.Typer()
 

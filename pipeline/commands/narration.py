@@ -9,8 +9,8 @@ from typing import Any, Final
 from rich.markup import escape
 from rich.text import Text
 
-from pipeline.schemas.execution import EventView, ExportView
-from pipeline.states import ExportState, SubmissionState
+from pipeline.exports.schemas.export import EventView, ExportView
+from pipeline.exports.states import ExportState, SubmissionState
 
 GOOD, BAD, NEUTRAL, ATTENTION = "✓", "✗", "·", "!"
 _STYLES: Final = {GOOD: "green", BAD: "bold red", NEUTRAL: "dim", ATTENTION: "yellow"}

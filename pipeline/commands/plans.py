@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline import examples
 from pipeline.commands.planfile import without_comments
 from pipeline.commands.screen import ExitCode, Failure, Json, print_json, reported
 from pipeline.core.db import utc_now
+from pipeline.exports import examples
 
 app = typer.Typer(no_args_is_help=True, help="Export plans.")
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from config.settings import get_settings
-from pipeline import plans, read_plans
+from pipeline import plans
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.planfile import read_plan
 from pipeline.commands.screen import ExitCode, Failure, Json, finding_lines, out, print_json, reported
@@ -23,8 +23,9 @@ from pipeline.core.db import utc_now
 from pipeline.core.findings import Finding
 from pipeline.core.json_input import parse
 from pipeline.customs.overview import Standing, overview
-from pipeline.schemas.execution import PreflightReport
-from pipeline.schemas.plan import Plan
+from pipeline.exports import plans as export_plans
+from pipeline.exports.schemas.export import PreflightReport
+from pipeline.exports.schemas.plan import Plan
 
 app = typer.Typer()
 
@@ -61,7 +62,7 @@ def preflight(
     if offline:
         now = utc_now() if on is None else on.replace(tzinfo=UTC)
         parsed = parse(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
-        read = read_plans.read_plan(parsed.model, parsed.raw)
+        read = export_plans.read_plan(parsed.model, parsed.raw)
         report = plans.report(read, [*plans.unapproved(read.plan, now), *plans.checked(read.plan, on=now.date())])
     else:
         read = None

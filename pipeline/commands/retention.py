@@ -16,7 +16,7 @@ from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_
 from pipeline.commands.view import table
 from pipeline.core.db import utc_now
 from pipeline.core.errors import InvalidState, NotFound
-from pipeline.models.exports import LegalHold
+from pipeline.exports.models import LegalHold
 from pipeline.retention import Due, Unreadable
 
 app = typer.Typer(no_args_is_help=True, help="How long records are kept.")

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from pipeline.commands.narration import ATTENTION, BAD, GOOD, NEUTRAL, kilobytes
 from pipeline.core.text_safety import legible
-from pipeline.schemas.execution import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
-from pipeline.states import ExportState, Outcome, StepState
+from pipeline.exports.schemas.export import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
+from pipeline.exports.states import ExportState, Outcome, StepState
 
 _OUTCOME: Final = {
     Outcome.IN_PROGRESS: (NEUTRAL, "cyan"),

@@ -11,9 +11,9 @@ from typing import Final
 from urllib.parse import urlencode
 
 from pipeline.bundle import safe
-from pipeline.schemas.execution import ArtifactView, BrokerSubmissionView, ExportSummary, ExportView, StepView
+from pipeline.exports.schemas.export import ArtifactView, BrokerSubmissionView, ExportSummary, ExportView, StepView
+from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
 from pipeline.schemas.sandbox import SandboxHandoffView
-from pipeline.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
 
 __all__ = ["asked_for", "handoff", "moment", "outcome_links", "page", "row", "safe", "state_links"]
 

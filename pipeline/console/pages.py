@@ -18,9 +18,9 @@ from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in, token_of
 from pipeline.core.errors import NotFound, Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import TEMPLATES, render
+from pipeline.exports.states import ExportState, Outcome
 from pipeline.inspection import deliveries, listing, view
 from pipeline.inspection.listing import Filter
-from pipeline.states import ExportState, Outcome
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 

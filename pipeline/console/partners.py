@@ -18,10 +18,10 @@ from pipeline.console.pages import HEADERS, caller_or_none, page, runtime_of, to
 from pipeline.core.errors import Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
+from pipeline.exports.states import DeliveryState
 from pipeline.inspection import deliveries
 from pipeline.notifications import Lane
 from pipeline.schemas.replays import ReplayRequest
-from pipeline.states import DeliveryState
 from pipeline.step_table import Wake
 
 router = APIRouter(prefix="/console", include_in_schema=False)

@@ -12,11 +12,11 @@ from pipeline.breaker import Health
 from pipeline.console.facts import StateLink, moment
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import in_our_times
+from pipeline.exports.states import DeliveryState
 from pipeline.partner_states import PartnerState
 from pipeline.partners import TO_BE_LIVE
 from pipeline.schemas.channels import QueueWay, Way
 from pipeline.schemas.partners import ConnectionTestView, DeliveryView, PartnerView
-from pipeline.states import DeliveryState
 
 _AGAIN: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})
 

@@ -8,16 +8,15 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from pipeline.core import problems
+from pipeline.exports.schemas import export, plan
 from pipeline.schemas import (
     envelope,
-    execution,
     files,
     health,
     invoice,
     links,
     messages,
     partners,
-    plan,
     profiles,
     replays,
     sandbox,
@@ -53,7 +52,7 @@ def _said_by_us(**models: type[BaseModel]) -> dict[str, Published]:
 PUBLISHED: Final[dict[str, Published]] = {
     **_said_to_us(
         plan=plan.Plan,
-        execute_request=execution.ExecuteRequest,
+        execute_request=export.ExecuteRequest,
         acknowledgement=messages.AcknowledgementBody,
         sent_acknowledgement=messages.SentAcknowledgement,
         handoff_answer=messages.HandoffAnswer,
@@ -66,12 +65,12 @@ PUBLISHED: Final[dict[str, Published]] = {
         replay_request=replays.ReplayRequest,
     ),
     **_said_by_us(
-        export=execution.ExportView,
-        export_page=execution.ExportPage,
-        event_page=execution.EventPage,
-        customs_package=execution.CustomsPackageView,
-        plan_receipt=execution.PlanReceipt,
-        preflight_report=execution.PreflightReport,
+        export=export.ExportView,
+        export_page=export.ExportPage,
+        event_page=export.EventPage,
+        customs_package=export.CustomsPackageView,
+        plan_receipt=export.PlanReceipt,
+        preflight_report=export.PreflightReport,
         acknowledgement_receipt=messages.AcknowledgementReceipt,
         partner=partners.PartnerView,
         created_partner=partners.CreatedPartner,

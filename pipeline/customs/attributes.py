@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import Attribute, attribute_rules
-from pipeline.schemas.plan import Line
+from pipeline.exports.schemas.plan import Line
 
 
 def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:

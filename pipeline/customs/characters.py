@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pipeline.core.findings import Finding
 from pipeline.core.fonts import unsupported_characters
 from pipeline.core.text_safety import named, piled, turning, unseen
-from pipeline.schemas.plan import as_json
+from pipeline.exports.schemas.plan import as_json
 
 
 def check_characters(part: BaseModel, pointer: str) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from pipeline.customs.parties import check_parties
 from pipeline.customs.people import check_people
 from pipeline.customs.terms import check_terms
 from pipeline.customs.usmca import check_certificates
-from pipeline.schemas.plan import REFERENCES, Plan, Unit
+from pipeline.exports.schemas.plan import REFERENCES, Plan, Unit
 
 
 def check_plan(plan: Plan, *, on: date) -> list[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import entry_rules, mid_rules
-from pipeline.schemas.plan import Address, Line, Unit
+from pipeline.exports.schemas.plan import Address, Line, Unit
 
 _METAL_COUNTRIES = (
     ("countryOfMeltAndPour", "country_of_melt_and_pour"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import ForeignWords, vague
-from pipeline.schemas.plan import Line, Unit
+from pipeline.exports.schemas.plan import Line, Unit
 
 _WORD = re.compile(r"[^\W_]+")
 _SHOWN = 80

@@ -11,7 +11,7 @@ from pipeline.core.money import decimal, times, total
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.facts import entry_date
 from pipeline.customs.rules import spoken
-from pipeline.schemas.plan import InvoiceHeader, Unit
+from pipeline.exports.schemas.plan import InvoiceHeader, Unit
 
 _ONE = decimal("1")
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pipeline.core.money import total
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import Metal
-from pipeline.schemas.plan import Line, Section232, Unit
+from pipeline.exports.schemas.plan import Line, Section232, Unit
 
 
 @dataclass(frozen=True, slots=True)

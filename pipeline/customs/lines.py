@@ -14,7 +14,7 @@ from pipeline.customs.entries import in_usd
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.usmca import check_claim, claims_of
-from pipeline.schemas.plan import REFERENCES, InvoiceHeader, Line, Manufacturer, Unit
+from pipeline.exports.schemas.plan import REFERENCES, InvoiceHeader, Line, Manufacturer, Unit
 
 _TWO = decimal("2")
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pipeline.core.findings import Finding
 from pipeline.core.money import EXACT, ZERO, decimal, plain, times, total
 from pipeline.customs.entry_rules import entry_rules
-from pipeline.schemas.plan import Package, Unit
+from pipeline.exports.schemas.plan import Package, Unit
 
 _HUNDRED = decimal("100")
 

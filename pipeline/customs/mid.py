@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import mid_rules
-from pipeline.schemas.plan import Address, Manufacturer, Unit
+from pipeline.exports.schemas.plan import Address, Manufacturer, Unit
 
 _LETTERS_OR_DIGITS = re.compile(r"[A-Z0-9]+")
 _LETTERS = re.compile(r"[A-Z]+")

@@ -10,7 +10,7 @@ from typing import Final
 from pipeline.core.findings import Finding
 from pipeline.core.money import plain
 from pipeline.customs.pga_rules import pga_rules
-from pipeline.schemas.plan import Line, Plan, Section232, Unit
+from pipeline.exports.schemas.plan import Line, Plan, Section232, Unit
 
 PLAN: Final = "plan"
 CBP: Final = "CBP"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import entry_rules
-from pipeline.schemas.plan import REFERENCES, Unit
+from pipeline.exports.schemas.plan import REFERENCES, Unit
 
 
 def check_parties(unit: Unit, pointer: str) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Final
 from pipeline.core.field_types import is_social_security_number
 from pipeline.core.findings import Finding
 from pipeline.customs.entry_rules import entry_rules
-from pipeline.schemas.plan import Unit
+from pipeline.exports.schemas.plan import Unit
 
 _WORD: Final = re.compile(r"[^\W\d_]+")
 

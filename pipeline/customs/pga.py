@@ -13,7 +13,7 @@ from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.pga_records import LineRecords, line_records
 from pipeline.customs.pga_rules import Flag, PgaRules, pga_rules
 from pipeline.customs.rules import Row, spoken
-from pipeline.schemas.plan import Line, Unit
+from pipeline.exports.schemas.plan import Line, Unit
 
 #: What of a row stands beside its data.
 _CODES = frozenset({"program", "processing", "disclaimer", USE})

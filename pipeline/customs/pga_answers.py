@@ -9,7 +9,7 @@ from datetime import date
 
 from pipeline.core.money import plain
 from pipeline.customs.pga_rules import Carried, Flag, PgaRules, Program, pga_rules
-from pipeline.schemas.plan import Line, Pga, Unit
+from pipeline.exports.schemas.plan import Line, Pga, Unit
 
 USE, USE_TEXT = "intendedUse", "intendedUseText"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.customs.pga_layouts import record_rules
-from pipeline.schemas.plan import Address, Contact, Manufacturer, Unit
+from pipeline.exports.schemas.plan import Address, Contact, Manufacturer, Unit
 
 _WORD_END = re.compile(r"[^\w.]|$")
 

@@ -13,7 +13,7 @@ from pipeline.core.money import plain
 from pipeline.customs.pga_answers import USE, USE_TEXT, Answer, Asked
 from pipeline.customs.pga_layouts import Fault, Field, Place, RecordRules, Trouble, Written, record_rules
 from pipeline.customs.pga_parties import Named, UnitParties
-from pipeline.schemas.plan import Line
+from pipeline.exports.schemas.plan import Line
 
 _LEVEL = re.compile(r"^(?:(?P<quantity>[0-9]+(?:\.[0-9]+)?) +)?(?P<unit>[A-Za-z0-9]{1,5})$")
 _HEAD = {USE: "intended_use", USE_TEXT: "intended_use_text"}

@@ -11,8 +11,8 @@ from pipeline.customs.pga_layouts import record_rules
 from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.pga_records import LineRecords, Told, line_records, place_of
 from pipeline.customs.pga_rules import PgaRules, pga_rules
-from pipeline.schemas.pga import AgencyAnswer, AgencyTotal, Datum, PgaWorksheet, State, WorksheetLine
-from pipeline.schemas.plan import Line, Unit
+from pipeline.exports.schemas.pga_worksheet import AgencyAnswer, AgencyTotal, Datum, PgaWorksheet, State, WorksheetLine
+from pipeline.exports.schemas.plan import Line, Unit
 
 
 def worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWorksheet:

@@ -13,7 +13,7 @@ from pipeline.customs.hts_lists import Listed
 from pipeline.customs.metals import MetalNeeds, UnknownAluminum, Untold, WeightTest
 from pipeline.customs.rules import Row, spoken
 from pipeline.customs.ruleset import Ruleset, ruleset
-from pipeline.schemas.plan import Line, Section232
+from pipeline.exports.schemas.plan import Line, Section232
 
 _HUNDRED = decimal("100")
 #: What a line may say of a metal: its key in a plan, and in words.

@@ -14,7 +14,7 @@ from pipeline.customs.headings import HeadingRow, Program, within
 from pipeline.customs.rules import Evidence, Row, evidence_of, spoken
 from pipeline.customs.ruleset import Ruleset, ruleset
 from pipeline.customs.stack import Choice, Stack, decide, evidence
-from pipeline.schemas.plan import Line, Plan
+from pipeline.exports.schemas.plan import Line, Plan
 
 #: How it is said that a line lacks headings: for certain, by facts of the line, or by lists that were not read.
 _CERTAIN = "carries no {}"

@@ -8,7 +8,7 @@ from pipeline.core.findings import Finding
 from pipeline.core.money import EXACT, decimal, fits, plain, total
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
-from pipeline.schemas.plan import Unit
+from pipeline.exports.schemas.plan import Unit
 
 _ONE = decimal("1")
 

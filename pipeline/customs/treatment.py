@@ -11,10 +11,10 @@ from sqlalchemy import insert
 from sqlmodel import Session
 
 from pipeline.core.errors import StepFailed
-from pipeline.events import EventType, NewEvent
-from pipeline.models.exports import LineTreatment
-from pipeline.schemas.plan import Line, Treatment, Unit, as_json
-from pipeline.steps import StepContext, plan_unit, unit_row
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import LineTreatment
+from pipeline.exports.schemas.plan import Line, Treatment, Unit, as_json
+from pipeline.exports.step_context import StepContext, plan_unit, unit_row
 
 
 def line_digest(line: Line) -> str:

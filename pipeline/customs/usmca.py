@@ -12,7 +12,7 @@ from pipeline.core.money import total
 from pipeline.customs.entries import in_usd
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.rules import spoken
-from pipeline.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
+from pipeline.exports.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from xml.etree.ElementTree import Element
 
 from pipeline.core.money import decimal, total
 from pipeline.core.templating import render
+from pipeline.exports.schemas.plan import Treatment
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.plan import Treatment
 
 VERSION = "4"
 

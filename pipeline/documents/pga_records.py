@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from textwrap import wrap
 
+from pipeline.exports.schemas.pga_worksheet import Datum, PgaWorksheet
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.pga import Datum, PgaWorksheet
 
 VERSION = "2"
 

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from pipeline.documents.typeset import ENGINE, Template, cuts, typeset
+from pipeline.exports.schemas.pga_worksheet import PgaWorksheet, WorksheetLine
 from pipeline.schemas.invoice import FOR_PEOPLE, Invoice
-from pipeline.schemas.pga import PgaWorksheet, WorksheetLine
 
 VERSION = f"4/{ENGINE}"
 

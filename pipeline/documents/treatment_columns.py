@@ -10,7 +10,7 @@ from decimal import Decimal
 from pydantic import ValidationError
 
 from pipeline.core.money import plain
-from pipeline.schemas.plan import Chapter99, Pga, Section232, Treatment
+from pipeline.exports.schemas.plan import Chapter99, Pga, Section232, Treatment
 
 #: Chapter 99 headings that have a column of their own; further ones stand together in `ch99_more`.
 CHAPTER99_COLUMNS = 5

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pipeline import examples
 from pipeline.core.db import utc_now
 from pipeline.core.errors import DatabaseBusy
 from pipeline.drill import stored
@@ -17,6 +16,7 @@ from pipeline.drill.instance import ACCOUNT, Instance, running
 from pipeline.drill.judge import judge
 from pipeline.drill.place import Place
 from pipeline.drill.report import Report
+from pipeline.exports import examples
 
 #: Small ones, of one unit and of several.
 PLANS: Final = ("cookware", "three-units")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.drill.history import ENDED, HANDOFF, PACKAGE, History, StoredEvent, Submission
-from pipeline.states import DeliveryState, ExportState
+from pipeline.exports.states import DeliveryState, ExportState
 
 #: What happens once to an export, or once to each subject of it.
 ONCE: Final = frozenset(

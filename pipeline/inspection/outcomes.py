@@ -7,10 +7,10 @@ from typing import Final
 from sqlalchemy import ColumnElement, ColumnExpressionArgument, and_, case, literal_column, select
 from sqlmodel import col
 
+from pipeline.exports.models import Export
+from pipeline.exports.states import UNENDED, DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.models.exports import Export
 from pipeline.notifications import WAREHOUSE
-from pipeline.states import UNENDED, DeliveryState, ExportState, Outcome, SubmissionState
 
 #: Written out, so that both databases see that their index of dead letters fits.
 DEAD: Final = col(Delivery.state) == literal_column(f"'{DeliveryState.DEAD.value}'")

@@ -8,9 +8,9 @@ from typing import Final
 
 from sqlmodel import Session, col, select
 
+from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView
+from pipeline.exports.states import SubmissionState
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
-from pipeline.schemas.execution import AcknowledgementView, BrokerSubmissionView
-from pipeline.states import SubmissionState
 
 _SENDING: Final = {SubmissionState.PENDING: "pending", SubmissionState.FAILED: "failed"}
 

@@ -13,12 +13,9 @@ from sqlmodel import Session, col, select
 
 from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
-from pipeline.inspection.log import event_view, find
-from pipeline.inspection.outcomes import HANDOFF, outcome, set_aside
-from pipeline.inspection.submissions import submission_views
-from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Artifact, Event, Export, ExportUnit, LineTreatment, Package, Step
-from pipeline.schemas.execution import (
+from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, Step
+from pipeline.exports.queries import event_view, find
+from pipeline.exports.schemas.export import (
     MAX_EVENTS_SHOWN,
     MAX_LINES_SHOWN,
     ArtifactView,
@@ -35,7 +32,10 @@ from pipeline.schemas.execution import (
     TreatmentView,
     UnitView,
 )
-from pipeline.states import ExportState, Outcome, StepState
+from pipeline.exports.states import ExportState, Outcome, StepState
+from pipeline.inspection.outcomes import HANDOFF, outcome, set_aside
+from pipeline.inspection.submissions import submission_views
+from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.status import describe
 
 

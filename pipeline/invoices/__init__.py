@@ -9,12 +9,13 @@ from datetime import UTC, date
 from pipeline.core import money
 from pipeline.core.field_types import shown_number
 from pipeline.core.findings import Finding
+from pipeline.exports.schemas import plan
 from pipeline.invoices import lines as rows
 from pipeline.invoices import metals, words
 from pipeline.invoices import packages as boxes
 from pipeline.invoices.certificates import certificate_rows
 from pipeline.invoices.consolidation import consolidated
-from pipeline.schemas import declared, plan
+from pipeline.schemas import declared
 from pipeline.schemas import invoice as out
 from pipeline.schemas.invoice import Identifier, Printed
 

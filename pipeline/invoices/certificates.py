@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pipeline.exports.schemas import plan
 from pipeline.invoices import words
-from pipeline.schemas import declared, plan
+from pipeline.schemas import declared
 from pipeline.schemas import invoice as out
 
 #: A certificate for more goods than this names their number: the lines of the invoice have the rest.

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from pipeline.core import money
+from pipeline.exports.schemas.plan import Treatment
 from pipeline.invoices import words
 from pipeline.schemas import declared
 from pipeline.schemas import invoice as out
 from pipeline.schemas.invoice import Printed
-from pipeline.schemas.plan import Treatment
 
 
 def consolidated(lines: Sequence[out.InvoiceLine], currency: str) -> declared.Consolidation | None:

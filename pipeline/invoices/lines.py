@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from pipeline.core import money
+from pipeline.exports.schemas import plan
 from pipeline.invoices import words
 from pipeline.schemas import invoice as out
-from pipeline.schemas import plan
 
 
 def line_rows(

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 from pipeline.core import money
+from pipeline.exports.schemas import plan
 from pipeline.invoices import words
-from pipeline.schemas import declared, plan
+from pipeline.schemas import declared
 from pipeline.schemas import invoice as out
 from pipeline.schemas.invoice import Printed
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.core import money
 from pipeline.core.errors import StepFailed
+from pipeline.exports.schemas import plan
 from pipeline.invoices import words
 from pipeline.schemas import invoice as out
-from pipeline.schemas import plan
 from pipeline.schemas.invoice import Printed
 
 CM3_IN_M3 = money.decimal("0.000001")

@@ -8,10 +8,10 @@ from sqlmodel import col
 from pipeline.core.errors import StepFailed
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Export, LineTreatment, Package
+from pipeline.exports.step_context import StepContext, plan_unit, unit_row
 from pipeline.invoices import Facts, build_invoice
-from pipeline.models.exports import Export, LineTreatment, Package
 from pipeline.schemas.invoice import Invoice
-from pipeline.steps import StepContext, plan_unit, unit_row
 
 
 def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from pipeline.core import money
 from pipeline.core.errors import StepFailed
+from pipeline.exports.schemas.plan import Address
 from pipeline.schemas.invoice import Pair, Printed
-from pipeline.schemas.plan import Address
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.models.exports import Event, Export
+from pipeline.exports.models import Event, Export
 from pipeline.rebuilding.checking import Difference, Rebuilt, check
 from pipeline.rebuilding.restoring import restore
 

@@ -14,19 +14,19 @@ from sqlmodel import Session, SQLModel, col
 
 from pipeline import audit, cells
 from pipeline.cells import MALFORMED, UNREADABLE
-from pipeline.chain import rows_digest
 from pipeline.core.db import table
 from pipeline.core.errors import InvalidState, PlanHashMismatch
+from pipeline.exports.hash_chain import rows_digest
+from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot, Step
+from pipeline.exports.plans import ReadPlan
+from pipeline.exports.states import StepState
 from pipeline.keeping import PURGED
 from pipeline.models.deliveries import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot, Step
 from pipeline.plans import snapshot
-from pipeline.read_plans import ReadPlan
 from pipeline.rebuilding import messages, tables
 from pipeline.rebuilding.history import History, Untold, history
 from pipeline.rebuilding.messages import Sayings, Stretch
 from pipeline.rebuilding.tables import Known, Row
-from pipeline.states import StepState
 from pipeline.step_table import NOTIFY
 
 Kind = Literal["missing", "changed", "added"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from pipeline.events import EventType
-from pipeline.models.exports import Event
-from pipeline.states import ExportState
+from pipeline.exports.events import EventType
+from pipeline.exports.models import Event
+from pipeline.exports.states import ExportState
 
 #: The events that carry an answer of the customs broker.
 ANSWERS: Final = frozenset(

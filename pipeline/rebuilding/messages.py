@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.cells import MALFORMED, UNREADABLE, values
+from pipeline.exports.states import DeliveryState, SubmissionState
 from pipeline.keeping import PURGED
 from pipeline.models.deliveries import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import told_digest
 from pipeline.rebuilding.history import History, Told
 from pipeline.rebuilding.tables import Row
 from pipeline.schemas.messages import MessageType
-from pipeline.states import DeliveryState, SubmissionState
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,19 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, events, handoff, notifications
+from pipeline import acknowledgements, handoff, notifications
 from pipeline.cells import MALFORMED
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import database_now, table
 from pipeline.core.runtime import Runtime
-from pipeline.events import EventType, NewEvent
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export, Step
+from pipeline.exports.states import DeliveryState, StepState, SubmissionState
+from pipeline.exports.step_context import context_of
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Export, Step
 from pipeline.rebuilding.checking import Difference, Rebuilt, check
 from pipeline.rebuilding.tables import Row
-from pipeline.states import DeliveryState, StepState, SubmissionState
-from pipeline.steps import context_of
 
 ACTOR: Final = "rebuild"
 

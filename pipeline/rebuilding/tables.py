@@ -8,17 +8,17 @@ from typing import Any
 
 from sqlmodel import SQLModel
 
-from pipeline import packages
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import table
 from pipeline.customs import treatment
+from pipeline.exports import packages
+from pipeline.exports.models import Artifact, Export, ExportUnit, LineTreatment, Package, Step
+from pipeline.exports.plans import ReadPlan, canonical
+from pipeline.exports.states import ExportState, StepState
 from pipeline.keeping import PURGED
 from pipeline.letters import handoff_subject
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
-from pipeline.models.exports import Artifact, Export, ExportUnit, LineTreatment, Package, Step
-from pipeline.read_plans import ReadPlan, canonical
 from pipeline.rebuilding.history import History, UnitHistory, Untold
-from pipeline.states import ExportState, StepState
 from pipeline.step_table import NOTIFY, STEPS
 
 _PER_UNIT = [spec.name for spec in STEPS if spec.per_unit]

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
-from pipeline.schemas.plan import Closed
+from pipeline.exports.schemas.plan import Closed
 
 Url = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s@/?#]+([/?][^\s#]*)?$")]
 Mailbox = Annotated[

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic.json_schema import SkipJsonSchema as Wording  # words for people are in no published schema
 
+from pipeline.exports.schemas.plan import Address, CertifiedGoods, Contact, Party, Treatment
 from pipeline.schemas.facts import Fact, Pair, Value
-from pipeline.schemas.plan import Address, CertifiedGoods, Contact, Party, Treatment
 
 
 class Certificate(Fact):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.schemas.execution import View
+from pipeline.exports.schemas.export import View
 
 
 class PartView(View):

@@ -10,10 +10,10 @@ from pydantic import ConfigDict, Field
 # Words for people repeat what stands beside them as data: in the model for print, in no published schema.
 from pydantic.json_schema import SkipJsonSchema as Wording
 
+from pipeline.exports.schemas.pga_worksheet import Beside
+from pipeline.exports.schemas.plan import Address, Contact, Treatment
 from pipeline.schemas.declared import Certificate, Consolidation, FindingRow, MetalRow, MetalTotal
 from pipeline.schemas.facts import FOR_PEOPLE, Fact, Identifier, Pair, Printed, Value
-from pipeline.schemas.pga import Beside
-from pipeline.schemas.plan import Address, Contact, Treatment
 
 __all__ = [
     "FOR_PEOPLE", "Certificate", "Consolidation", "Fact", "FindingRow", "Identifier", "MetalRow", "MetalTotal", "Pair",

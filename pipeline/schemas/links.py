@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime, Field
 
-from pipeline.schemas.plan import Closed
+from pipeline.exports.schemas.plan import Closed
 
 
 class DocumentLink(Closed):

@@ -8,8 +8,8 @@ from typing import Annotated, Final, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from pipeline.core.field_types import BoundedInstant
-from pipeline.schemas import plan
-from pipeline.schemas.plan import Closed
+from pipeline.exports.schemas import plan
+from pipeline.exports.schemas.plan import Closed
 
 #: Longest invoice data, in lines of all units together, that a handoff carries itself; beyond it links lead to it.
 MAX_INLINE_LINES: Final = 500

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.schemas.plan import Closed, Text
+from pipeline.exports.schemas.plan import Closed, Text
 
 MAX_COLUMNS: Final = 200
 

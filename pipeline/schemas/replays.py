@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.core.field_types import BoundedInstant
+from pipeline.exports.schemas.plan import Closed
 from pipeline.schemas.messages import MessageType
-from pipeline.schemas.plan import Closed
 
 Again = Literal["delivered", "dead"]
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.exports.schemas.plan import Closed
+from pipeline.exports.states import SubmissionState
 from pipeline.schemas.messages import HandoffAnswer
-from pipeline.schemas.plan import Closed
-from pipeline.states import SubmissionState
 
 
 class SandboxHandoffView(Closed):

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.core.field_types import BoundedDay, Day
-from pipeline.schemas.plan import Closed, LongShownText, PartnerId
+from pipeline.exports.schemas.plan import Closed, LongShownText, PartnerId
 
 RuleId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{1,39}$", description="Such as V17")]
 Scope = Annotated[

@@ -14,9 +14,9 @@ from pipeline.core.errors import ExportsError
 from pipeline.customs import treatment
 from pipeline.documents import bundled, kinds, profile
 from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN
-from pipeline.read_plans import UNHASHED, canonical, hash_of
+from pipeline.exports.plans import UNHASHED, canonical, hash_of
+from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.schemas.messages import HandedUnit, HandoffReady, MessageType
-from pipeline.schemas.plan import Plan, Unit
 from pipeline.verification.archive import Archive, opened
 from pipeline.verification.carried import CarriedLine, Unreadable, difference, merged_difference
 from pipeline.verification.readers import READERS, attached, json_object, merged_rows

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.core.money import total
 from pipeline.customs.treatment import digest_of
-from pipeline.schemas.plan import Treatment, as_json
+from pipeline.exports.schemas.plan import Treatment, as_json
 
 #: How much of a value a difference repeats.
 _LONGEST_VALUE = 60

@@ -18,7 +18,7 @@ from pipeline.documents import invoice_ubl
 from pipeline.documents.columns import undefused
 from pipeline.documents.invoice_xlsx import TOO_LONG
 from pipeline.documents.treatment_columns import read_treatment
-from pipeline.schemas.plan import Treatment
+from pipeline.exports.schemas.plan import Treatment
 from pipeline.verification import workbook
 from pipeline.verification.carried import CarriedLine, MergedLines, Unreadable
 from pipeline.verification.xml import elements

@@ -13,8 +13,8 @@ from pipeline.acceptance import accept
 from pipeline.accounts import Caller
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.execution import advance
+from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.inspection import view as inspection_view
-from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import NOTIFY, STEPS
 from tests import builders

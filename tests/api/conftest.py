@@ -22,11 +22,11 @@ from pipeline.api import bounds, events, executions
 from pipeline.api.dependencies import Keys
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.execution import advance
-from pipeline.models import exports
-from pipeline.models.exports import Step
+from pipeline.exports import models
+from pipeline.exports.models import Step
+from pipeline.exports.states import StepState
 from pipeline.models.parties import Partner
 from pipeline.serving import BoundedHead
-from pipeline.states import StepState
 from pipeline.step_table import Wake
 from pipeline.web import create_app
 from tests import builders
@@ -104,7 +104,7 @@ class Desk:
 
     def rows(self) -> dict[str, int]:
         """Return how many rows each table has that a request may write."""
-        written = (exports.Export, exports.PlanSnapshot, exports.IdempotencyRecord, exports.Event, exports.Step)
+        written = (models.Export, models.PlanSnapshot, models.IdempotencyRecord, models.Event, models.Step)
         with self.runtime.db.read() as session:
             return {
                 str(model.__tablename__): session.exec(select(func.count()).select_from(model)).one()

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from pipeline import delivery
-from pipeline.schemas.execution import ExportView
+from pipeline.exports.schemas.export import ExportView
 from pipeline.step_table import Wake
 from tests import builders
 from tests.api.conftest import Desk, Open, execution, post_until_not_busy

@@ -17,10 +17,10 @@ from sqlmodel import col, select
 
 from pipeline import answers, letters, partners
 from pipeline.api.answers import MAX_FORM_BYTES, REQUESTS_PER_MINUTE
+from pipeline.exports.models import Export
+from pipeline.exports.states import ExportState
 from pipeline.models.deliveries import Acknowledgement, Notification
-from pipeline.models.exports import Export
 from pipeline.schemas.partners import NewPartner
-from pipeline.states import ExportState
 from tests import builders
 from tests.api.conftest import Desk, Open
 from tests.deliveries import exports

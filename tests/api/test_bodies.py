@@ -13,8 +13,8 @@ import pytest
 from pipeline.core import json_input
 from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
 from pipeline.core.json_input import check_shape, load, parse
-from pipeline.schemas.execution import ExecuteRequest
-from pipeline.schemas.plan import Plan
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan
 from tests import builders
 from tests.api.conftest import Desk, Open, execution
 from tests.faults.matrix import alone

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse
-from pipeline.schemas.plan import Plan
+from pipeline.exports.schemas.plan import Plan
 
 LARGEST: Final = 32 * 1024 * 1024
 MOST_TIMES: Final = 3.0

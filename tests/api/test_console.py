@@ -12,7 +12,7 @@ from pipeline import accounts
 from pipeline.console import pages
 from pipeline.console.session import COOKIE, sign_in, signed_in
 from pipeline.core.errors import InvalidApiKey
-from pipeline.states import NEEDS_PERSON, SubmissionState
+from pipeline.exports.states import NEEDS_PERSON, SubmissionState
 from tests import builders
 from tests.api.conftest import OTHER, Desk
 from tests.deliveries.test_outcomes import shape

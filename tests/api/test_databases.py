@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.schemas.execution import ExportView
+from pipeline.exports.schemas.export import ExportView
 from tests import builders
 from tests.api.conftest import Open
 

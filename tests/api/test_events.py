@@ -13,8 +13,8 @@ from sqlmodel import col, update
 from pipeline import accounts
 from pipeline.api import events
 from pipeline.execution import advance
+from pipeline.exports.schemas.export import EventPage, EventView
 from pipeline.models.deliveries import BrokerSubmission
-from pipeline.schemas.execution import EventPage, EventView
 from tests import builders
 from tests.api.conftest import Desk, execution
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from sqlmodel import col, select, update
 
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import ExportView
 from pipeline.inspection import view
-from pipeline.models.exports import Export
-from pipeline.schemas.execution import ExportView
 from tests import builders
 from tests.api.conftest import Desk, execution, post_until_not_busy
 from tests.asked import asked_of

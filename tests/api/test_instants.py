@@ -13,7 +13,7 @@ import pytest
 from pipeline.console import reach
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse
-from pipeline.schemas.plan import Plan
+from pipeline.exports.schemas.plan import Plan
 from tests import builders
 from tests.api.conftest import Desk
 

@@ -20,8 +20,8 @@ from pipeline import accounts, lane_messages, links, partners
 from pipeline.api.answers import REQUESTS_PER_MINUTE
 from pipeline.core.db import utc_now
 from pipeline.core.errors import NotFound
+from pipeline.exports.schemas.export import ExportView
 from pipeline.models.deliveries import Notification
-from pipeline.schemas.execution import ExportView
 from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open

@@ -7,7 +7,7 @@ from typing import Any
 from sqlmodel import col, select
 
 from pipeline.accounts import Mode
-from pipeline.models.exports import Export, Package
+from pipeline.exports.models import Export, Package
 from pipeline.rebuilding import survey
 from tests import builders
 from tests.api.conftest import Desk, execution

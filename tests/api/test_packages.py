@@ -11,8 +11,8 @@ import obstore
 from sqlmodel import col, update
 from structlog.testing import capture_logs
 
-from pipeline.models.exports import Artifact
-from pipeline.schemas.execution import CustomsPackageView, ExportView
+from pipeline.exports.models import Artifact
+from pipeline.exports.schemas.export import CustomsPackageView, ExportView
 from tests import builders
 from tests.api.conftest import Desk
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from sqlalchemy import update
 from sqlmodel import col
 
+from pipeline.exports.states import SubmissionState
 from pipeline.models.deliveries import Delivery
-from pipeline.states import SubmissionState
 from tests import builders
 from tests.api.browsing import measured
 from tests.api.conftest import Desk

@@ -22,12 +22,12 @@ from pipeline.contracts.examples import example
 from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.core.json_input import parse
 from pipeline.customs.reading import Reader
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan
 from pipeline.inspection import listing
-from pipeline.models.exports import Export
 from pipeline.sandbox import _read
-from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
-from pipeline.schemas.plan import Plan
 from tasks.intake import Beside
 from tests import builders
 from tests.api.conftest import Desk, execution

@@ -23,7 +23,7 @@ from pipeline.core.db import Database
 from pipeline.core.errors import PlanNotExecutable, Refused
 from pipeline.core.findings import Finding
 from pipeline.core.problems import Problem
-from pipeline.models.exports import Export, IdempotencyRecord
+from pipeline.exports.models import Export, IdempotencyRecord
 from pipeline.models.parties import Partner
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution

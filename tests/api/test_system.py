@@ -22,7 +22,7 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.execution import advance
-from pipeline.models.exports import Step
+from pipeline.exports.models import Step
 from pipeline.web import ROUTERS
 from tests import builders
 from tests.api.conftest import Desk, Open, execution

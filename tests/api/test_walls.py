@@ -19,10 +19,10 @@ from pipeline.core import tenancy
 from pipeline.core.db import Database, changed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY, NOBODY
+from pipeline.exports.models import LegalHold
 from pipeline.inspection import deliveries, listing
 from pipeline.migrations import walls
 from pipeline.models.deliveries import SandboxHandoff
-from pipeline.models.exports import LegalHold
 from pipeline.models.waivers import Waiver
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution

@@ -19,12 +19,12 @@ from pipeline.channels.channel import OutgoingMessage
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime, process_runtime
-from pipeline.events import NewEvent
+from pipeline.exports.events import NewEvent
+from pipeline.exports.models import Event, Export
+from pipeline.exports.states import DeliveryState, ExportState
+from pipeline.exports.step_context import context_of
 from pipeline.models.deliveries import Attempt, Delivery, Notification
-from pipeline.models.exports import Event, Export
-from pipeline.states import DeliveryState, ExportState
 from pipeline.step_table import NOTIFY, STEPS
-from pipeline.steps import context_of
 from tests.benchmarks.exports import accepted, told
 from tests.benchmarks.turns import take_turns
 

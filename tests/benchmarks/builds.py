@@ -14,7 +14,7 @@ from typing import Any, Final
 from celery import chain
 
 from pipeline import cli, dispatch, step_table
-from pipeline.events import NewEvent
+from pipeline.exports.events import NewEvent
 
 __all__ = ["HOPS", "VARIABLE", "WITHOUT_DOCUMENTS", "launch"]
 

@@ -12,10 +12,10 @@ from pipeline.acceptance import accept
 from pipeline.accounts import EXECUTE, Caller
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.states import DeliveryState, ExportState
 from pipeline.models.deliveries import Delivery
-from pipeline.models.exports import Export
-from pipeline.schemas.execution import ExecuteRequest
-from pipeline.states import DeliveryState, ExportState
 from tests import builders
 
 CALLER = Caller(builders.ACCOUNT, "bench", "live", frozenset({EXECUTE}))

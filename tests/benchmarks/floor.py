@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from pipeline import web
 from pipeline.core.json_input import parse
-from pipeline.schemas.execution import ExecuteRequest
+from pipeline.exports.schemas.export import ExecuteRequest
 
 PATH = "/floor"
 _ANSWER = b'{"exportId":"exp_0","state":"accepted"}'

@@ -15,10 +15,10 @@ from pipeline import demo
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller, find_caller
 from pipeline.core.runtime import open_runtime
-from pipeline.models.exports import Account
+from pipeline.exports.models import Account
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan
 from pipeline.models.parties import ApiKey, Partner
-from pipeline.schemas.execution import ExecuteRequest
-from pipeline.schemas.plan import Plan
 from tests.cli.conftest import Commands
 
 

@@ -13,7 +13,7 @@ from sqlmodel import col, select
 from typer.testing import Result
 
 from pipeline.commands.screen import ExitCode
-from pipeline.models.exports import Artifact, PlanSnapshot
+from pipeline.exports.models import Artifact, PlanSnapshot
 from tests import builders
 from tests.cli.conftest import Commands
 from tests.execution.conftest import House, house, make_house

@@ -15,12 +15,12 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from config.settings import Settings
-from pipeline import examples
 from pipeline.cli import app
 from pipeline.commands.configuration import HIDDEN
 from pipeline.commands.server import WORKERS
 from pipeline.core.db import utc_now
-from pipeline.schemas.plan import Plan
+from pipeline.exports import examples
+from pipeline.exports.schemas.plan import Plan
 from tests.cli.conftest import Commands, exports
 from tests.cli.test_doctor import outcomes
 

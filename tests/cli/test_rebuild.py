@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text, update
 
-from pipeline.models.exports import Export, Package
+from pipeline.exports.models import Export, Package
 from tests.cli.conftest import Commands
 from tests.execution.conftest import House, make_house
 from tests.execution.revisions import executed

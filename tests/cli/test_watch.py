@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from pipeline.commands import exports
-from pipeline.states import ExportState
+from pipeline.exports.states import ExportState
 
 #: Each event, and the state of the export when it is heard: the failure of before is read when the export runs again.
 LOG: Final = (

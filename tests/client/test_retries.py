@@ -14,8 +14,8 @@ from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, Inva
 from pipeline.client.calls import Call, Repeat, segment
 from pipeline.client.retries import Tries, refusal_of
 from pipeline.contracts.examples import example
+from pipeline.exports.schemas.export import ArtifactView
 from pipeline.schemas.channels import QueueWay, SftpWay
-from pipeline.schemas.execution import ArtifactView
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.partners import NewPartner, PartnerChanges
 from pipeline.schemas.replays import ReplayRequest

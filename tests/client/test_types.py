@@ -8,7 +8,7 @@ from typing import assert_type
 
 from pipeline.client import AsyncExports, Execution, Exports, File, Version
 from pipeline.contracts.examples import example
-from pipeline.schemas.execution import EventView, ExportSummary, ExportView
+from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView
 from pipeline.schemas.partners import PartnerView
 from pipeline.schemas.tracing import NotificationTrace
 from tests.client.conftest import Scripted, said_json

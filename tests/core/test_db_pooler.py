@@ -19,8 +19,8 @@ from pipeline.claims import claim
 from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
+from pipeline.exports.models import Account, Export, Package, Step
 from pipeline.migrations import Standing, walls
-from pipeline.models.exports import Account, Export, Package, Step
 from pipeline.step_table import NOTIFY, SPECS
 from pipeline.sweeper import owed_again
 from tests import builders

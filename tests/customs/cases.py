@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.core.findings import Finding
 from pipeline.customs.checks import check_plan
-from pipeline.schemas.plan import Plan
+from pipeline.exports.schemas.plan import Plan
 from tests import builders
 from tests.builders import Json, changed, plan
 

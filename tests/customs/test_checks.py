@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.findings import Finding
 from pipeline.customs.checks import check_plan
-from pipeline.schemas.plan import Plan
+from pipeline.exports.schemas.plan import Plan
 from tests.builders import changed, plan
 from tests.customs.cases import (
     BAG,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import labels, packages
 from pipeline.customs.checks import check_plan
 from pipeline.customs.mid import derive
-from pipeline.schemas.plan import Plan, as_json
+from pipeline.exports import packages, sscc
+from pipeline.exports.schemas.plan import Plan, as_json
 
 FOLDER = Path(__file__).parents[2] / "examples" / "plans"
 NAMES = ("cookware", "consolidated-truck", "three-units")
@@ -84,7 +84,7 @@ def test_the_truck_carries_forty_orders_in_forty_five_cartons_on_three_pallets()
     cartons = [package for package in unit.packages if package.type == "CTN"]
     assert (len({line.order_id for line in unit.lines}), len(unit.lines)) == (40, 60)
     assert (len(cartons), len(pallets)) == (45, 3)
-    assert all(labels.is_sscc(pallet.sscc or "") for pallet in pallets)
+    assert all(sscc.is_sscc(pallet.sscc or "") for pallet in pallets)
     assert {carton.parent_ref for carton in cartons} == {pallet.package_ref for pallet in pallets}
 
 

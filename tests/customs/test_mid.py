@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.customs.mid import country_of, derive
-from pipeline.schemas.plan import Address
+from pipeline.exports.schemas.plan import Address
 from tests.customs.cases import SHIRT, UNIT, said, with_changes
 
 MAKER = f"{UNIT}/parties/manufacturers/0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.customs.overview import CBP, DUTIES, PLAN, USMCA, overview
-from pipeline.schemas.plan import Plan
+from pipeline.exports.schemas.plan import Plan
 from tests.builders import plan
 from tests.customs.cases import DEAR, PAN, SHIRT, UNIT, findings, pga_row, with_changes
 from tests.growth import times_dearer

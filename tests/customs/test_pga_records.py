@@ -13,7 +13,7 @@ from pipeline.customs.pga_answers import answers
 from pipeline.customs.pga_layouts import record_rules
 from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.pga_records import LineRecords, line_records
-from pipeline.schemas.plan import Plan
+from pipeline.exports.schemas.plan import Plan
 from tests.builders import Json
 from tests.customs.cases import PAN, UNIT, pga_row, said, with_changes
 

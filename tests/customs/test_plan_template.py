@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline import packages
 from pipeline.commands.planfile import without_comments
 from pipeline.customs.checks import check_plan
-from pipeline.schemas.plan import Plan, as_json
+from pipeline.exports import packages
+from pipeline.exports.schemas.plan import Plan, as_json
 
 TEMPLATE = Path(__file__).parents[2] / "templates" / "plans" / "plan.jsonc"
 

@@ -22,10 +22,10 @@ from sqlmodel import col, select
 from pipeline.core.db import Database
 from pipeline.core.errors import StepFailed
 from pipeline.customs.treatment import attach, digest_of, export_digest, line_digest, line_digests, unit_digest
-from pipeline.models.exports import ExportUnit, LineTreatment
-from pipeline.schemas.plan import Chapter99, Line, Pga, Plan, Section232, Treatment, Unit, as_json
+from pipeline.exports.models import ExportUnit, LineTreatment
+from pipeline.exports.schemas.plan import Chapter99, Line, Pga, Plan, Section232, Treatment, Unit, as_json
 from tests.builders import ACCOUNT, Json, at, changed, plan
-from tests.packages.accepted import accept, open_account
+from tests.exports.accepted import accept, open_account
 
 PAN = "/units/0/lines/0"
 

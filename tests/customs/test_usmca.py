@@ -11,8 +11,8 @@ import pytest
 from pipeline.customs.entry_rules import entry_rules
 from pipeline.customs.lines import check_lines
 from pipeline.documents.kinds import KINDS
+from pipeline.exports.schemas.plan import Plan, UsmcaCertificate
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.plan import Plan, UsmcaCertificate
 from tests.customs.cases import SHIRT, UNIT, findings, said, with_changes
 from tests.documents.invoice_samples import sample
 from tests.documents.printed import read_paper

@@ -9,16 +9,17 @@ from typing import Any
 from sqlalchemy import insert, update
 from sqlmodel import col, select
 
-from pipeline import events, handoff, packages, partners
+from pipeline import handoff, partners
 from pipeline.core.db import database_now
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
+from pipeline.exports import events, packages
+from pipeline.exports.models import Account, Artifact, Event, Export, ExportUnit, PlanSnapshot
+from pipeline.exports.schemas.plan import Plan
+from pipeline.exports.step_context import StepContext, context_of
 from pipeline.models.deliveries import Delivery, Notification
-from pipeline.models.exports import Account, Artifact, Event, Export, ExportUnit, PlanSnapshot
 from pipeline.schemas.partners import CreatedPartner, NewPartner
-from pipeline.schemas.plan import Plan
-from pipeline.steps import StepContext, context_of
 from tests import builders
 
 KINDS = ("cci_json", "cci_pdf", "packing_list")

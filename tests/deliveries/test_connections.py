@@ -18,12 +18,12 @@ from pipeline.channels import inbox
 from pipeline.channels.webhook import check_signature
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, PartnerNotLive
 from pipeline.core.runtime import Runtime
+from pipeline.exports.schemas.plan import Plan
 from pipeline.models.parties import ConnectionTest, Partner
 from pipeline.partner_states import PARTNER_MOVES, PartnerState
 from pipeline.receivers.endpoint import Came, Receiver
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.schemas.partners import PartnerChanges, PartnerTested
-from pipeline.schemas.plan import Plan
 from tests import builders
 from tests.deliveries import exports, hooks
 from tests.deliveries.conftest import Clock, OpenRuntime

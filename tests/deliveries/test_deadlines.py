@@ -13,9 +13,9 @@ from sqlmodel import Session, col, select
 from pipeline import acknowledgements, deadlines, delivery, notifications
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Export
 from pipeline.inspection import view as inspection_view
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Export
 from pipeline.notifications import Lane
 from pipeline.schemas.messages import AcknowledgementBody
 from tests import builders

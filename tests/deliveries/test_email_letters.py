@@ -13,8 +13,8 @@ from sqlmodel import col, select
 from pipeline import answers, delivery, letters
 from pipeline.channels.channel import Attachment, Letter
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Event
 from pipeline.models.deliveries import BrokerSubmission, Notification
-from pipeline.models.exports import Event
 from pipeline.schemas.messages import MESSAGES, MessageType
 from tests import builders
 from tests.deliveries import exports

@@ -15,10 +15,10 @@ from pipeline import delivery, handoff, notifications, partners
 from pipeline.channels import inbox
 from pipeline.core.errors import StepFailed
 from pipeline.core.runtime import Runtime
+from pipeline.exports.states import DeliveryState
 from pipeline.models.deliveries import BrokerSubmission, Notification
 from pipeline.models.parties import Partner, PartnerSecret
 from pipeline.schemas.messages import MESSAGES, MessageType
-from pipeline.states import DeliveryState
 from tests import builders
 from tests.asked import asked_of
 from tests.deliveries import exports

@@ -16,8 +16,8 @@ from pipeline.core import heartbeats
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.heartbeats_folded import Heartbeat
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Export
 from pipeline.models.deliveries import Acknowledgement
-from pipeline.models.exports import Export
 from tasks import intake, upkeep
 from tests import builders
 from tests.conftest import SERVERS

@@ -10,12 +10,12 @@ from sqlalchemy import update
 from sqlmodel import Session, col
 
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import ExportSummary
+from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.inspection import listing, view
 from pipeline.inspection.listing import Filter
 from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.models.exports import Export
-from pipeline.schemas.execution import ExportSummary
-from pipeline.states import DeliveryState, ExportState, Outcome, SubmissionState
 from tests import builders
 from tests.asked import asked_of, explained
 from tests.deliveries import exports

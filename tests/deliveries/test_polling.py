@@ -22,8 +22,8 @@ from pipeline.channels import answer_files
 from pipeline.channels.answer_files import MAX_BYTES
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Artifact, Event
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
-from pipeline.models.exports import Artifact, Event
 from pipeline.models.parties import PartnerChannel
 from pipeline.polling import Inquiry, Read
 from tests import builders

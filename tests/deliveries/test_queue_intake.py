@@ -22,8 +22,8 @@ from pipeline.acceptance import accept
 from pipeline.channels.webhook import signed
 from pipeline.core.errors import DatabaseBusy, IdempotencyInProgress
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Event, Export
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
-from pipeline.models.exports import Event, Export
 from tasks import intake
 from tests import builders
 from tests.conftest import SERVERS, OwnServer

@@ -13,8 +13,8 @@ from sqlmodel import col, select
 from pipeline import delivery, replays
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound
 from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Event, Export
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Event, Export
 from pipeline.notifications import Lane
 from pipeline.schemas.messages import MessageType
 from pipeline.schemas.replays import ReplayReport, ReplayRequest

@@ -13,7 +13,7 @@ from config import queues
 from pipeline import connections, delivery, partners
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import acting_for
-from pipeline.models.exports import Account
+from pipeline.exports.models import Account
 from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.conftest import Stack

@@ -11,9 +11,9 @@ from typing import Any, Final
 from pipeline.customs.facts import entry_date
 from pipeline.customs.pga_worksheet import worksheet
 from pipeline.documents.kinds import artifact_types
+from pipeline.exports.schemas.plan import Unit
 from pipeline.invoices import Facts, build_invoice
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.plan import Unit
 
 GOODS = (
     ("PAN-24", "Frying pan, stainless steel, for household cooking", "7323930045", "25.00", "1.2"),

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pipeline.customs.facts import entry_date
 from pipeline.documents.kinds import render_documents
+from pipeline.exports.schemas.plan import Unit
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.plan import Unit
 from tests.documents.invoice_samples import sample, unit_data
 from tests.faults.matrix import alone
 

@@ -21,7 +21,7 @@ from pypdf import PdfReader
 from pipeline.core.fonts import unsupported_characters
 from pipeline.documents.columns import defused
 from pipeline.documents.kinds import KINDS, render_documents
-from pipeline.schemas.plan import Unit
+from pipeline.exports.schemas.plan import Unit
 from tests.documents.invoice_samples import sample, unit_data
 from tests.hostile import BREAKING, DECEIVING, FORBIDDEN, ODD
 

@@ -17,9 +17,9 @@ from pipeline.core.findings import Finding
 from pipeline.documents.columns import defused, undefused
 from pipeline.documents.invoice_csv import invoice_csv
 from pipeline.documents.invoice_xlsx import invoice_xlsx
+from pipeline.exports.schemas.plan import Unit
 from pipeline.invoices import build_invoice
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.plan import Unit
 from tests.documents.invoice_samples import facts_of, sample, unit_data
 
 #: The columns that a broker's import mapper looks for, in its order.

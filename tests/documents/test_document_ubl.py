@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from pipeline.documents.invoice_ubl import NAMESPACE, invoice_ubl, read_treatment
+from pipeline.exports.schemas.plan import as_json
 from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.plan import as_json
 from tests.documents.invoice_samples import sample
 
 SCHEMA = Path(__file__).parent / "ubl-2.1" / "maindoc" / "UBL-Invoice-2.1.xsd"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import StepFailed
+from pipeline.exports.schemas.plan import Unit
 from pipeline.invoices import build_invoice
 from pipeline.schemas.invoice import Mark
-from pipeline.schemas.plan import Unit
 from tests.documents.invoice_samples import digest, facts_of, sample, unit_data
 
 

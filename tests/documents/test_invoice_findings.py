@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from pipeline.core.findings import Finding
 from pipeline.documents.invoice_json import invoice_json
+from pipeline.exports.schemas.plan import Unit
 from pipeline.invoices import build_invoice
 from pipeline.schemas.declared import FindingRow
-from pipeline.schemas.plan import Unit
 from tests.documents.invoice_samples import facts_of, unit_data
 
 

@@ -13,7 +13,7 @@ from pipeline.customs.pga_parties import UnitParties
 from pipeline.customs.pga_records import place_of
 from pipeline.customs.pga_rules import Program, pga_rules
 from pipeline.documents.pga_records import pga_records
-from pipeline.schemas.plan import Pga, Plan
+from pipeline.exports.schemas.plan import Pga, Plan
 from tests.customs.cases import PAN, pga_row, with_changes
 from tests.documents.invoice_samples import sample
 

@@ -17,7 +17,7 @@ from pipeline.documents.treatment_columns import (
     metal_columns,
     read_treatment,
 )
-from pipeline.schemas.plan import Treatment, as_json
+from pipeline.exports.schemas.plan import Treatment, as_json
 
 TEXTS = st.text(st.sampled_from("a|\\=,#[]. '=+é漢"), min_size=1, max_size=12).map(str.strip).filter(bool)
 REFS = st.from_regex(re.compile(r"[A-Za-z][A-Za-z0-9._:/-]{0,6}", re.ASCII), fullmatch=True)

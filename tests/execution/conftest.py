@@ -22,9 +22,9 @@ from pipeline.core.db import Database
 from pipeline.core.errors import StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.execution import advance
+from pipeline.exports.models import Event, Export, Step
+from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.idempotency import Acceptance
-from pipeline.models.exports import Event, Export, Step
-from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import Wake
 from pipeline.sweeper import owed_again

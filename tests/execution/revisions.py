@@ -11,11 +11,11 @@ from sqlmodel import col
 from pipeline import delivery
 from pipeline.amendments import amend
 from pipeline.core.errors import RendererCrashed
+from pipeline.exports.models import Export, ExportUnit, Package, Step
+from pipeline.exports.schemas.export import ExecuteRequest, ExportView
 from pipeline.idempotency import Acceptance
 from pipeline.inspection import view as inspection_view
 from pipeline.models.deliveries import Delivery, Notification
-from pipeline.models.exports import Export, ExportUnit, Package, Step
-from pipeline.schemas.execution import ExecuteRequest, ExportView
 from pipeline.schemas.messages import MESSAGES, MessageType
 from pipeline.step_table import NOTIFY
 from tests import builders

@@ -18,10 +18,10 @@ from pipeline.core.errors import (
     RendererCrashed,
     ValidationFailed,
 )
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import ExportView
 from pipeline.interventions import cancel, retry
 from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.models.exports import Export
-from pipeline.schemas.execution import ExportView
 from pipeline.schemas.messages import MessageType
 from tests import builders
 from tests.execution.conftest import House

@@ -7,9 +7,9 @@ import copy
 import pytest
 
 from pipeline.core.errors import PlanNotExecutable
-from pipeline.labels import packed_alike
-from pipeline.models.exports import Export
-from pipeline.schemas.plan import Unit
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.plan import Unit
+from pipeline.exports.sscc import packed_alike
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import amended, executed, fail, packages, read, units

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.core.errors import InvalidState, PartnerNotLive
+from pipeline.exports.models import Export
 from pipeline.idempotency import Acceptance
-from pipeline.models.exports import Export
 from pipeline.models.parties import Partner
 from pipeline.sweeper import owed_again
 from tests import builders

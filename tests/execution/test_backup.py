@@ -27,10 +27,10 @@ from pipeline.core.db import Database
 from pipeline.core.errors import Fenced, InvalidState, StoreUnavailable
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.execution import advance
+from pipeline.exports.models import Artifact, Export
+from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.migrations import Standing
 from pipeline.models.deliveries import Delivery, Notification
-from pipeline.models.exports import Artifact, Export
-from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import SPECS, Wake
 from pipeline.sweeper import owed_again

@@ -7,10 +7,10 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline.core.errors import InvalidState, PreconditionFailed
+from pipeline.exports.models import Export, Step
+from pipeline.exports.schemas.export import ExportView
 from pipeline.interventions import cancel, retry
 from pipeline.models.deliveries import BrokerSubmission, Notification
-from pipeline.models.exports import Export, Step
-from pipeline.schemas.execution import ExportView
 from pipeline.schemas.messages import MessageType
 from pipeline.step_table import Wake
 from tests import builders

@@ -10,8 +10,8 @@ import pytest
 from pipeline import holds, retention
 from pipeline.amendments import amend
 from pipeline.core.errors import InvalidState, NotFound
-from pipeline.models.exports import Package
-from pipeline.schemas.execution import ExecuteRequest
+from pipeline.exports.models import Package
+from pipeline.exports.schemas.export import ExecuteRequest
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.test_retention import documents, due, ended, executed, plan, registered, rows, today

@@ -11,10 +11,10 @@ from sqlalchemy import update
 from pipeline import deadlines, retention
 from pipeline.api.gauges import Work
 from pipeline.core.db import database_now
+from pipeline.exports.states import Outcome
 from pipeline.inspection import listing
 from pipeline.inspection.listing import Filter
 from pipeline.models.deliveries import BrokerSubmission
-from pipeline.states import Outcome
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import amended, executed

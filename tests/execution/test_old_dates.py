@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline import letters, plans, read_plans, rebuilding, retention, storecheck
+from pipeline import letters, plans, rebuilding, retention, storecheck
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse
+from pipeline.exports import plans as export_plans
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.models.deliveries import Notification
-from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import MessageType
-from pipeline.schemas.plan import Plan, Unit
 from pipeline.verification import verify
 from tests import builders
 from tests.execution.conftest import House
@@ -81,7 +82,7 @@ def test_what_is_said_of_it_can_be_written_as_a_letter(house: House, end: str) -
 def test_a_registered_plan_of_an_older_version_is_read(house: House) -> None:
     made = old_plan("last")
     request = ExecuteRequest.model_validate({"accountId": made["accountId"], "batchId": made["batchId"]})
-    plans.register_plan(house.runtime, house.caller, read_plans.read_plan(Plan.model_validate(made), made))
+    plans.register_plan(house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made))
     kept = plans.snapshot(plans.registered(house.runtime, house.caller, request))
     assert kept.raw == made
     assert Unit.model_validate_json(json.dumps(made["units"][0])) == kept.plan.units[0]

@@ -9,15 +9,16 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import Session, col
 
-from pipeline import delivery, events, execution, setbacks
+from pipeline import delivery, execution, setbacks
 from pipeline.claims import claim, still_holds
 from pipeline.core.errors import InvalidState, Retryable, Terminal
+from pipeline.exports import events
+from pipeline.exports.models import Export, LineTreatment, Step
+from pipeline.exports.states import StepState
+from pipeline.exports.step_context import StepContext
 from pipeline.interventions import cancel, retry
-from pipeline.models.exports import Export, LineTreatment, Step
 from pipeline.schemas.messages import MessageType
-from pipeline.states import StepState
 from pipeline.step_table import SPECS, Wake
-from pipeline.steps import StepContext
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import amended, executed, owed, said

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from pipeline import acceptance, holds, keeping, plans, read_plans, retention
+from pipeline import acceptance, holds, keeping, plans, retention
 from pipeline.claims import claim
 from pipeline.core.errors import StoreUnavailable
 from pipeline.documents.document import Document
-from pipeline.models.exports import Account, Artifact, Export, LegalHold, PlanSnapshot
-from pipeline.schemas.plan import Plan
+from pipeline.exports import plans as export_plans
+from pipeline.exports.models import Account, Artifact, Export, LegalHold, PlanSnapshot
+from pipeline.exports.schemas.plan import Plan
+from pipeline.exports.step_context import StepContext, context_of
 from pipeline.step_table import SPECS
-from pipeline.steps import StepContext, context_of
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.test_retention import executed, plan
@@ -91,7 +92,9 @@ def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(hou
 
 def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan("registered")
-    registered = plans.register_plan(house.runtime, house.caller, read_plans.read_plan(Plan.model_validate(made), made))
+    registered = plans.register_plan(
+        house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made)
+    )
     waited: list[bool] = []
 
     def meanwhile(place: str) -> None:
@@ -107,7 +110,7 @@ def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatc
     assert waited == [True]
     with house.runtime.db.read() as session:
         assert session.get_one(Export, export_id).plan_id == registered.plan_id
-        assert session.get_one(PlanSnapshot, registered.plan_id).document == read_plans.canonical(made)
+        assert session.get_one(PlanSnapshot, registered.plan_id).document == export_plans.canonical(made)
 
 
 @pytest.mark.parametrize("registered", [False, True])
@@ -153,7 +156,7 @@ def under_hold(house: House, *, registered: bool) -> str:
     made = plan("one")
     if registered:
         return plans.register_plan(
-            house.runtime, house.caller, read_plans.read_plan(Plan.model_validate(made), made)
+            house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made)
         ).plan_id
     export_id = executed(house, made)
     with house.runtime.db.read() as session:

@@ -15,11 +15,12 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
-from pipeline import acknowledgements, delivery, partners, plans, read_plans, retention
+from pipeline import acknowledgements, delivery, partners, plans, retention
+from pipeline.exports import plans as export_plans
+from pipeline.exports.schemas.plan import Plan
 from pipeline.models.deliveries import BrokerSubmission, Delivery
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.partners import NewPartner
-from pipeline.schemas.plan import Plan
 from tests import builders
 from tests.canaries import executable, found, with_canaries
 from tests.deliveries.mailroom import Mailroom, Script
@@ -96,7 +97,7 @@ def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(mailing: Hous
     laid, known = with_canaries(whole)
     assert len(known) >= 60, "too few texts of the plan hold one"
     waiting = laid | {"batchId": "registered"}
-    plans.register_plan(mailing.runtime, mailing.caller, read_plans.read_plan(Plan.model_validate(waiting), waiting))
+    plans.register_plan(mailing.runtime, mailing.caller, export_plans.read_plan(Plan.model_validate(waiting), waiting))
     export_id = executed(mailing, laid)
     through_the_mail(mailing, export_id)
     answered(mailing, export_id)

@@ -18,13 +18,13 @@ from pipeline.customs import treatment
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.execution import advance
+from pipeline.exports.models import Event, Package, Step
+from pipeline.exports.schemas.export import ExportView
 from pipeline.inspection import listing
 from pipeline.inspection import view as inspection_view
 from pipeline.inspection.listing import Filter
 from pipeline.interventions import retry
 from pipeline.models.deliveries import Notification
-from pipeline.models.exports import Event, Package, Step
-from pipeline.schemas.execution import ExportView
 from pipeline.schemas.invoice import Invoice
 from pipeline.step_table import Wake
 from pipeline.sweeper import owed_again

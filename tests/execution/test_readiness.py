@@ -18,8 +18,8 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
 from pipeline.documents.renderer import RENDERER
 from pipeline.execution import advance
+from pipeline.exports.models import Step
 from pipeline.models.deliveries import Delivery
-from pipeline.models.exports import Step
 from pipeline.notifications import Lane
 from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 from pipeline.step_table import NOTIFY, Wake

@@ -11,32 +11,20 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlmodel import SQLModel, col
 
-from pipeline import (
-    audit,
-    backup,
-    bundle,
-    delivery,
-    holds,
-    keeping,
-    lanes,
-    partners,
-    plans,
-    read_plans,
-    rebuilding,
-    retention,
-)
+from pipeline import audit, backup, bundle, delivery, holds, keeping, lanes, partners, plans, rebuilding, retention
 from pipeline.acceptance import accept
 from pipeline.amendments import amend
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, NotFound
+from pipeline.exports import plans as export_plans
+from pipeline.exports.models import Artifact, Event, Export, IdempotencyRecord, LineTreatment, Package, PlanSnapshot
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan
 from pipeline.inspection import deliveries
 from pipeline.inspection import view as inspection_view
 from pipeline.interventions import cancel
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Artifact, Event, Export, IdempotencyRecord, LineTreatment, Package, PlanSnapshot
 from pipeline.notifications import Lane
-from pipeline.schemas.execution import ExecuteRequest
-from pipeline.schemas.plan import Plan
 from pipeline.step_table import Wake
 from pipeline.sweeper import owed_again
 from tests import builders
@@ -218,7 +206,7 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
 
 def registered(house: House, made: Json) -> str:
     """Have the plan kept for a later execution."""
-    read = read_plans.read_plan(Plan.model_validate(made), made)
+    read = export_plans.read_plan(Plan.model_validate(made), made)
     return plans.register_plan(house.runtime, house.caller, read).plan_id
 
 
@@ -293,7 +281,7 @@ def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_t
     third = amended(second, plan("one"))
     with house.runtime.db.read() as session:
         kept = session.get_one(PlanSnapshot, session.get_one(Export, third).plan_id).document
-    assert kept == read_plans.canonical(plan("one"))
+    assert kept == export_plans.canonical(plan("one"))
 
 
 def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house: House, today: date) -> None:

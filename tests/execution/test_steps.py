@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlmodel import col
 
-from pipeline import events, readiness, rebuilding
+from pipeline import readiness, rebuilding
 from pipeline.claims import claim
 from pipeline.core import shutdown
 from pipeline.core.errors import (
@@ -26,12 +26,13 @@ from pipeline.core.errors import (
     StoreUnavailable,
 )
 from pipeline.execution import advance
+from pipeline.exports import events
+from pipeline.exports.models import Artifact, Export, LineTreatment, Package, Step
+from pipeline.exports.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
 from pipeline.inspection import view as inspection_view
 from pipeline.interventions import cancel, retry
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Artifact, Export, LineTreatment, Package, Step
 from pipeline.setbacks import LONGEST_PAUSE_SECONDS
-from pipeline.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
 from pipeline.step_table import NOTIFY, SPECS, STEPS, Wake
 from pipeline.sweeper import owed_again
 from tests import builders

@@ -11,7 +11,7 @@ from pipeline.core import shutdown
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.execution import advance
-from pipeline.models.exports import Artifact, Step
+from pipeline.exports.models import Artifact, Step
 from pipeline.models.parties import Partner
 from pipeline.schemas.invoice import Invoice
 from pipeline.step_table import Wake

@@ -23,10 +23,10 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import NotFound, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.documents.document import Document
-from pipeline.models.exports import Artifact, Package, Step
+from pipeline.exports.models import Artifact, Package, Step
+from pipeline.exports.step_context import StepContext
 from pipeline.schemas.partners import PartnerChanges
 from pipeline.step_table import Wake
-from pipeline.steps import StepContext
 from pipeline.storecheck import Bad, Survey
 from tests import builders
 from tests.core.test_blob_store import Bucket

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from pipeline import deadlines, dispatch, execution, polling
 from pipeline.core.errors import DatabaseBusy
-from pipeline.models.exports import Step
+from pipeline.exports.models import Step
 from pipeline.notifications import Lane
 from pipeline.polling import Inquiry
 from pipeline.step_table import Wake

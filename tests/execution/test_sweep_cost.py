@@ -13,7 +13,7 @@ from sqlmodel import col
 from config.celery import app
 from pipeline import deadlines, dispatch, polling
 from pipeline.core.db import database_now
-from pipeline.models.exports import Step
+from pipeline.exports.models import Step
 from pipeline.step_table import STEPS, Wake
 from pipeline.sweeper import owed_again
 from tests import builders

@@ -12,8 +12,8 @@ from sqlmodel import SQLModel, col, select
 
 from pipeline import audit, delivery, rebuilding, retention
 from pipeline.core.db import table
+from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot
 from pipeline.models.deliveries import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.models.exports import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot
 from pipeline.step_table import NOTIFY
 from tests import builders
 from tests.execution.conftest import House

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from pipeline import audit, rebuilding
-from pipeline.chain import event_hash
 from pipeline.core.db import table
-from pipeline.events import EventType, NewEvent, chained
-from pipeline.models.exports import Event, Export, Package, PlanSnapshot
+from pipeline.exports.events import EventType, NewEvent, chained
+from pipeline.exports.hash_chain import event_hash
+from pipeline.exports.models import Event, Export, Package, PlanSnapshot
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import deliver_all, executed

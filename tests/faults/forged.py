@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.events import EventType, NewEvent, chained
+from pipeline.exports.events import EventType, NewEvent, chained
 from pipeline.step_table import STEPS
 from tests.faults.bounds import Recovery
 from tests.faults.records import Call, History, Receipt, Snapshot

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from pipeline.chain import event_hash
-from pipeline.states import UNENDED
+from pipeline.exports.hash_chain import event_hash
+from pipeline.exports.states import UNENDED
 from tests.faults.records import History, Receipt, Row
 
 #: What happens once, and what tells one from the next of its kind.

@@ -14,9 +14,9 @@ from sqlmodel import SQLModel
 from pipeline import rendering
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.runtime import Runtime
-from pipeline.models.exports import Export
-from pipeline.states import UNENDED
-from pipeline.steps import context_of
+from pipeline.exports.models import Export
+from pipeline.exports.states import UNENDED
+from pipeline.exports.step_context import context_of
 from tests.faults.records import TABLES, Row, Snapshot
 
 

@@ -9,7 +9,7 @@ from kombu import Connection, Producer
 from sqlmodel import col, select
 
 from config import queues
-from pipeline.models.exports import LineTreatment, Package
+from pipeline.exports.models import LineTreatment, Package
 from pipeline.step_table import NOTIFY, STEPS
 from tests import builders
 from tests.faults.case import Case

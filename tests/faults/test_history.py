@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.events import EventType, NewEvent
+from pipeline.exports.events import EventType, NewEvent
 from tests.faults.bounds import Recovery
 from tests.faults.forged import (
     ATTACHED,

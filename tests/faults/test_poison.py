@@ -20,13 +20,14 @@ from pipeline import account_service, partners
 from pipeline.acceptance import accept
 from pipeline.accounts import Caller
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.inspection import listing, log
+from pipeline.exports import queries
+from pipeline.exports.schemas.export import ExecuteRequest, ExportView
+from pipeline.exports.states import UNENDED
+from pipeline.inspection import listing
 from pipeline.inspection import view as inspection_view
 from pipeline.inspection.listing import Filter
 from pipeline.interventions import retry
-from pipeline.schemas.execution import ExecuteRequest, ExportView
 from pipeline.schemas.partners import NewPartner
-from pipeline.states import UNENDED
 from tests import builders
 from tests.acceptance.programs import Program, procfile
 from tests.conftest import SERVERS, Stack
@@ -138,7 +139,7 @@ def looked_at(runtime: Runtime, export_id: str) -> ExportView:
 
 def at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
     with runtime.db.read() as session:
-        return not any(log.state_of(session, each) in UNENDED for each in exports)
+        return not any(queries.state_of(session, each) in UNENDED for each in exports)
 
 
 @alone("F28")

@@ -14,8 +14,8 @@ from pipeline import signing
 from pipeline.channels.webhook import signed
 from pipeline.core import heartbeats
 from pipeline.core.heartbeats_folded import Heartbeat
+from pipeline.exports.models import Export
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
-from pipeline.models.exports import Export
 from tests import builders
 from tests.faults.case import SETTLE_SECONDS, Case
 from tests.faults.site import Site

@@ -15,9 +15,9 @@ from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.leases import Lease
 from pipeline.core.runtime import Runtime
+from pipeline.exports.states import DeliveryState
 from pipeline.models.deliveries import Delivery
 from pipeline.recipients import Target
-from pipeline.states import DeliveryState
 
 
 @dataclass

@@ -26,14 +26,14 @@ from pipeline import acknowledgements, delivery, replays
 from pipeline.acceptance import accept
 from pipeline.amendments import amend
 from pipeline.core.errors import AlreadyExecuted, InvalidState
-from pipeline.events import EventType
+from pipeline.exports.events import EventType
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.states import ExportState
 from pipeline.interventions import cancel, retry
 from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.models.exports import Export
-from pipeline.schemas.execution import ExecuteRequest
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.replays import ReplayRequest
-from pipeline.states import ExportState
 from pipeline.step_table import STEPS, Wake
 from tests import builders
 from tests.faults.points import ACCEPT_POINTS, AMEND_POINTS, DELIVERY_POINTS, STEP_POINTS, SWEEP_POINTS

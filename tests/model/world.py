@@ -22,11 +22,11 @@ from pipeline.core.errors import Fenced, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.documents.document import Document
 from pipeline.execution import advance
+from pipeline.exports.models import Artifact, Event, Export
+from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
 from pipeline.models.deliveries import Attempt, Delivery, Notification
-from pipeline.models.exports import Artifact, Event, Export
 from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.partners import NewPartner
-from pipeline.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
 from pipeline.step_table import SPECS, STEPS, Wake
 from pipeline.sweeper import owed_again
 from tests import builders

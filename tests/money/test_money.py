@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import packages
 from pipeline.core import money
 from pipeline.customs import checks, treatment
 from pipeline.documents.kinds import KINDS, Kind
+from pipeline.exports import packages
+from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.invoices import Facts, build_invoice
 from pipeline.schemas.invoice import Invoice, Printed
-from pipeline.schemas.plan import Plan, Unit
 from pipeline.verification.carried import CarriedLine, difference
 from pipeline.verification.readers import READERS
 from pipeline.verification.workbook import rows

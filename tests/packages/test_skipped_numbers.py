@@ -12,12 +12,12 @@ from sqlmodel import col, select
 from config.settings import Settings
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.models.exports import Account, ExportUnit, Package
+from pipeline.exports.models import Account, ExportUnit, Package
+from pipeline.exports.packages import record
+from pipeline.exports.step_context import StepContext
 from pipeline.numbers import MAX_SKIPPED, NextNumbers, skip_numbers
-from pipeline.packages import record
-from pipeline.steps import StepContext
 from tests.builders import ACCOUNT, plan
-from tests.packages.accepted import accept, open_account
+from tests.exports.accepted import accept, open_account
 
 PREFIX = "0614141"
 

@@ -18,10 +18,10 @@ from pipeline.core.db import Clock, utc_now
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.documents import bundled
 from pipeline.execution import advance
-from pipeline.models.exports import Export, Step
-from pipeline.schemas.execution import ExecuteRequest
+from pipeline.exports.models import Export, Step
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.states import StepState
 from pipeline.schemas.partners import NewPartner
-from pipeline.states import StepState
 from pipeline.verification import Report
 from tests import builders
 

@@ -87,7 +87,7 @@ def _chain(connection: sa.Connection) -> None:
 
 
 def _hash(row: sa.Row[Any], before: str | None) -> str:
-    # As pipeline/chain.py had it when this was written; a later version of it has a revision of its own.
+    # As pipeline/exports/hash_chain.py had it when this was written; a later version of it has a revision of its own.
     at: datetime = row.at
     said = {
         "actor": row.actor,

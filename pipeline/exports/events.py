@@ -13,9 +13,9 @@ from typing import Any, Final
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session
 
-from pipeline.chain import event_hash
 from pipeline.core.db import Instant, database_now, table
-from pipeline.models.exports import Event, Export
+from pipeline.exports.hash_chain import event_hash
+from pipeline.exports.models import Event, Export
 
 
 class EventType(StrEnum):

@@ -10,9 +10,9 @@ from sqlmodel import Session
 from pipeline.core.db import Database
 from pipeline.core.ids import new_id
 from pipeline.customs.treatment import export_digest, line_digests, unit_digest
-from pipeline.models.exports import Account, Export, ExportUnit, PlanSnapshot
-from pipeline.schemas.plan import Plan
-from pipeline.steps import StepContext, context_of
+from pipeline.exports.models import Account, Export, ExportUnit, PlanSnapshot
+from pipeline.exports.schemas.plan import Plan
+from pipeline.exports.step_context import StepContext, context_of
 from tests.builders import Json, plan_hash
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.schemas.plan import Plan, as_json
+from pipeline.exports.schemas.plan import Plan, as_json
 from tests import builders
 
 

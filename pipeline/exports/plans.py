@@ -12,7 +12,7 @@ from typing import Any, Final
 import rfc8785
 
 from pipeline.core.errors import PlanHashMismatch
-from pipeline.schemas.plan import Plan
+from pipeline.exports.schemas.plan import Plan
 
 #: What the plan hash leaves out: the approval is given to a hash, and the hash cannot contain itself.
 UNHASHED: Final = ("approval", "planHash")

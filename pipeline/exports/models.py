@@ -233,7 +233,7 @@ class Event(SQLModel, table=True):
     at: datetime = written_at()
     actor: str
     data: dict[str, Any] = Field(sa_type=JSON_COLUMN)
-    prev_hash: str | None = None  # of the event before it; see pipeline/chain.py
+    prev_hash: str | None = None  # of the event before it; see pipeline/exports/hash_chain.py
     hash: str
 
 

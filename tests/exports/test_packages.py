@@ -11,13 +11,13 @@ from sqlmodel import col, select
 
 from pipeline.core.db import Database
 from pipeline.core.errors import StepFailed
-from pipeline.labels import is_sscc
-from pipeline.models.exports import Account, ExportUnit, Package
-from pipeline.packages import record
-from pipeline.steps import StepContext
+from pipeline.exports.models import Account, ExportUnit, Package
+from pipeline.exports.packages import record
+from pipeline.exports.sscc import is_sscc
+from pipeline.exports.step_context import StepContext
 from tests.asked import asked_of
 from tests.builders import ACCOUNT, Json, changed, plan
-from tests.packages.accepted import accept, open_account
+from tests.exports.accepted import accept, open_account
 
 PREFIX = "0614141"
 

@@ -9,8 +9,8 @@ from sqlmodel import Session, col
 
 from pipeline.core.db import changed, database_now
 from pipeline.core.errors import InvalidState
-from pipeline.models.exports import Export
-from pipeline.states import EXPORT_MOVES, ExportState, sources
+from pipeline.exports.models import Export
+from pipeline.exports.states import EXPORT_MOVES, ExportState, sources
 
 
 def move(session: Session, export_id: str, target: ExportState, **values: Any) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import examples, packages
 from pipeline.commands.planfile import without_comments
 from pipeline.core.errors import NotFound
 from pipeline.customs.checks import check_plan
 from pipeline.customs.facts import entry_date
 from pipeline.customs.ruleset import ruleset
-from pipeline.schemas.plan import Plan
+from pipeline.exports import examples, packages
+from pipeline.exports.schemas.plan import Plan
 
 #: The day after the plans were written for, ends of years and of daylight saving, leap days, and the last day of a month.
 DAYS = [

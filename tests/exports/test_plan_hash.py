@@ -9,8 +9,8 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.read_plans import canonical, hash_of
-from pipeline.schemas.execution import ExecuteRequest
+from pipeline.exports.plans import canonical, hash_of
+from pipeline.exports.schemas.export import ExecuteRequest
 from tests import builders
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

@@ -11,9 +11,9 @@ from sqlalchemy import exists, select, text
 from sqlmodel import Session, col
 
 from pipeline.core.findings import Finding
-from pipeline.models.exports import Export, ExportUnit, Package
-from pipeline.schemas.plan import Plan, Unit
-from pipeline.steps import StepContext, plan_unit
+from pipeline.exports.models import Export, ExportUnit, Package
+from pipeline.exports.schemas.plan import Plan, Unit
+from pipeline.exports.step_context import StepContext, plan_unit
 
 #: How many labels one query asks after: databases bound the parameters of a statement.
 _IN_ONE_QUERY: Final = 1_000

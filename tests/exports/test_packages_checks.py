@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.packages import check_packages, check_plan
-from pipeline.schemas.plan import Plan
+from pipeline.exports.packages import check_packages, check_plan
+from pipeline.exports.schemas.plan import Plan
 from tests.builders import Json, changed, plan
 from tests.growth import times_dearer
 

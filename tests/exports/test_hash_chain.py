@@ -17,12 +17,13 @@ from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel, col, select
 
-from pipeline import audit, events, migrations
-from pipeline.chain import canonical, event_hash
+from pipeline import audit, migrations
 from pipeline.core.db import Database, table
-from pipeline.events import EventType, NewEvent
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.hash_chain import canonical, event_hash
+from pipeline.exports.models import Event
 from pipeline.models.deliveries import Attempt
-from pipeline.models.exports import Event
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import amended, deliver_all, executed

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.core.findings import Finding, RuleCount
-from pipeline.schemas.plan import AccountId, BatchId, Closed, Plan, Sha256
-from pipeline.states import ExportState, Outcome, StepState, SubmissionState
+from pipeline.exports.schemas.plan import AccountId, BatchId, Closed, Plan, Sha256
+from pipeline.exports.states import ExportState, Outcome, StepState, SubmissionState
 
 #: How much of what may be long an export's view holds; the rest lies behind `links`.
 MAX_EVENTS_SHOWN = 1_000

@@ -10,16 +10,16 @@ from typing import Any, Final
 from sqlalchemy import case, insert, update
 from sqlmodel import Session, col
 
-from pipeline import labels
 from pipeline.core.errors import StepFailed
 from pipeline.core.findings import Finding
 from pipeline.core.money import plain, total
-from pipeline.events import EventType, NewEvent
-from pipeline.labels import is_sscc, issue_sscc, sscc_check_digit
-from pipeline.models.exports import Account, Export, ExportUnit
-from pipeline.models.exports import Package as PackageRow
-from pipeline.schemas.plan import Package, Plan, Unit
-from pipeline.steps import StepContext, plan_unit, unit_row
+from pipeline.exports import sscc
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Account, Export, ExportUnit
+from pipeline.exports.models import Package as PackageRow
+from pipeline.exports.schemas.plan import Package, Plan, Unit
+from pipeline.exports.sscc import is_sscc, issue_sscc, sscc_check_digit
+from pipeline.exports.step_context import StepContext, plan_unit, unit_row
 
 _GS1 = "GS1 General Specifications, SSCC"
 #: So many packages are named in one finding; a line may lie in thousands.
@@ -68,10 +68,10 @@ def check_recorded(session: Session, account_id: str, plan: Plan, amends: Export
             remedy="Give the package a label of its own, or cancel the other export.",
             source=_GS1,
         )
-        for sscc, export_id in labels.carriers(session, account_id, places, plan.batch_id)
+        for sscc, export_id in sscc.carriers(session, account_id, places, plan.batch_id)
     ]
     if amends is not None:
-        found += labels.check_kept(session, amends, plan, places)
+        found += sscc.check_kept(session, amends, plan, places)
     return found
 
 
@@ -268,7 +268,7 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
     """
     row = unit_row(session, context)
     unit = plan_unit(row)
-    kept = labels.carried(session, context, context.revision, unit) if context.revision > 1 else {}
+    kept = sscc.carried(session, context, context.revision, unit) if context.revision > 1 else {}
     unlabelled = sum(1 for package in unit.packages if package.sscc is None) - len(kept)
     # One statement takes every number that the unit needs: the account's row lock keeps them unique, and a rollback
     # gives them back.

@@ -7,8 +7,8 @@ from datetime import date
 
 from sqlmodel import Session, col, select
 
-from pipeline.models.exports import Export, ExportUnit
-from pipeline.schemas.plan import Unit
+from pipeline.exports.models import Export, ExportUnit
+from pipeline.exports.schemas.plan import Unit
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlmodel import Session, col, or_, select
 
 from pipeline.core.errors import NotFound
-from pipeline.models.exports import Event, Export
-from pipeline.schemas.execution import EventView
-from pipeline.states import ExportState
+from pipeline.exports.models import Event, Export
+from pipeline.exports.schemas.export import EventView
+from pipeline.exports.states import ExportState
 
 
 def event_view(event: Event) -> EventView:

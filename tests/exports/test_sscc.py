@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.labels import is_sscc, issue_sscc, sscc_check_digit
+from pipeline.exports.sscc import is_sscc, issue_sscc, sscc_check_digit
 
 
 @pytest.mark.parametrize(

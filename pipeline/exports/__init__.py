@@ -1,0 +1,1 @@
+"""The noun: tables, plans, states, packages and the event log of an export."""

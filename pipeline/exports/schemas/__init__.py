@@ -1,0 +1,1 @@
+"""What an export looks like from outside."""
