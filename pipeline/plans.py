@@ -11,7 +11,6 @@ from typing import Any, Final
 from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
-from pipeline import waivers
 from pipeline.accounts import Caller
 from pipeline.core.db import table
 from pipeline.core.errors import (
@@ -28,8 +27,10 @@ from pipeline.core.errors import (
 from pipeline.core.findings import Finding, counted, foremost
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
-from pipeline.customs import checks
-from pipeline.customs.facts import entry_date
+from pipeline.customs import waivers
+from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.checks import run
+from pipeline.customs.models import Waiver
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.plans import ReadPlan, RegisteredPlan, canonical, read_plan
@@ -37,7 +38,6 @@ from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport
 from pipeline.exports.schemas.plan import Plan
 from pipeline.keeping import PURGED
 from pipeline.models.parties import Partner
-from pipeline.models.waivers import Waiver
 from pipeline.partner_states import PartnerState
 from pipeline.partners import to_be_live
 
@@ -66,7 +66,7 @@ def findings_of(session: Session, account_id: str, plan: Plan, *, on: date, amen
 
 def checked(plan: Plan, *, on: date) -> list[Finding]:
     """Return what the plan alone tells on the day `on`, without its account: of its packages, then of customs."""
-    return [*packages.check_plan(plan), *checks.check_plan(plan, on=on)]
+    return [*packages.check_plan(plan), *run.check_plan(plan, on=on)]
 
 
 def report(read: ReadPlan, findings: Sequence[Finding]) -> PreflightReport:

@@ -11,8 +11,8 @@ from pipeline import keeping
 from pipeline.core import shutdown
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.runtime import Runtime
-from pipeline.customs.facts import entry_date
-from pipeline.customs.pga_worksheet import worksheet
+from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.pga.worksheet import worksheet
 from pipeline.documents.document import Document
 from pipeline.documents.kinds import render_documents
 from pipeline.exports.events import NewEvent

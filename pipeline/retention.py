@@ -16,7 +16,7 @@ from sqlmodel import Session, SQLModel, col
 from pipeline import holds, keeping, notifications
 from pipeline.cells import MALFORMED, any_text, readable
 from pipeline.core.runtime import Runtime
-from pipeline.customs.entry_rules import entry_rules
+from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import (

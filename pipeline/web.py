@@ -37,7 +37,7 @@ from pipeline.api.problems import add_problem_handlers
 from pipeline.console import pages, reference
 from pipeline.console import partners as partner_pages
 from pipeline.core.runtime import Runtime, process_runtime
-from pipeline.customs.reference import load_rules
+from pipeline.customs.reference.bundle import load_rules
 from pipeline.publisher import Publisher
 
 ROUTERS = (

@@ -27,7 +27,10 @@ ACCEPTED: Final = {
     ("pipeline/commands/init.py", "B105"): "the comment that stands above a key in a file, not a key",
     ("pipeline/commands/roles.py", "B104"): "what the Procfile's web has always listened on; `HOST` names another",
     ("pipeline/commands/server.py", "B104"): "an address that is told from others, not one to listen on",
-    ("pipeline/customs/reading.py", "B506"): "the loader is a SafeLoader of ours that also refuses doubled keys",
+    (
+        "pipeline/customs/reference/loader.py",
+        "B506",
+    ): "the loader is a SafeLoader of ours that also refuses doubled keys",
     (
         "pipeline/core/templating.py",
         "B701",

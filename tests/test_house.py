@@ -18,7 +18,7 @@ TEMPLATES = ROOT / "templates"
 JINJA_SUFFIXES = {".html", ".txt", ".xml", ".md"}
 
 #: Names that say nothing: a file is a noun of the trade.
-EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "service", "services", "misc"}
+EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "service", "services", "misc"}
 
 #: Where the present instant may be asked for. Below the edge time is an argument.
 CLOCKS = {

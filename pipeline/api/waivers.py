@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import waivers
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import Admin, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
 from pipeline.core.json_input import Parsed
-from pipeline.schemas.waivers import NewWaiver, WaiverList, WaiverView
+from pipeline.customs import waivers
+from pipeline.customs.schemas import NewWaiver, WaiverList, WaiverView
 
 router = APIRouter(prefix="/api/waivers", tags=["waivers"])
 

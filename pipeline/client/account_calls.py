@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.client.calls import Call, Repeat, as_model, body_of, get, segment
+from pipeline.customs.schemas import NewWaiver, WaiverList, WaiverView
 from pipeline.schemas.health import Health
-from pipeline.schemas.waivers import NewWaiver, WaiverList, WaiverView
 
 
 def waivers() -> Call[Sequence[WaiverView]]:

@@ -18,21 +18,21 @@ from rich.table import Table
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.core.db import utc_now
 from pipeline.core.money import ZERO, decimal, plain, total
-from pipeline.customs.countries import country_finding
-from pipeline.customs.entry_rules import entry_rules
-from pipeline.customs.facts import LineFacts, MetalFacts
-from pipeline.customs.reference import load_rules
-from pipeline.customs.rows import DatedRow, chapter99_rows, every_row
-from pipeline.customs.rules import CHAPTERS, Data, Metal, Status, spoken
-from pipeline.customs.ruleset import MANIFEST, Ruleset, ruleset
-from pipeline.customs.ruleset_changes import (
+from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
+from pipeline.customs.chapter99.section232 import data_needed
+from pipeline.customs.chapter99.stack import Choice, Reason, decide, explain
+from pipeline.customs.checks.parties import country_finding
+from pipeline.customs.reference.base import CHAPTERS, Data, Metal, Status, spoken
+from pipeline.customs.reference.bundle import load_rules
+from pipeline.customs.reference.catalog import DatedRow, chapter99_rows, every_row
+from pipeline.customs.reference.diff import (
     between_days,
     between_references,
     between_rulesets,
     reference_between_days,
 )
-from pipeline.customs.section232 import data_needed
-from pipeline.customs.stack import Choice, Reason, decide, explain
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, ruleset
 
 app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans are held to.")
 

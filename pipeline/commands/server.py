@@ -18,7 +18,7 @@ from pipeline.commands.database import ensure_current
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.core.db import Database
 from pipeline.core.runtime import ensure_own_credentials, process_runtime
-from pipeline.customs.reference import load_rules
+from pipeline.customs.reference.bundle import load_rules
 from pipeline.migrations import Standing
 
 app = typer.Typer()

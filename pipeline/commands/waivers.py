@@ -9,12 +9,12 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline import waivers
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.core.db import utc_now
-from pipeline.schemas.waivers import NewWaiver, WaiverView
+from pipeline.customs import waivers
+from pipeline.customs.schemas import NewWaiver, WaiverView
 
 app = typer.Typer(no_args_is_help=True, help="The warnings that an account takes upon itself, on record.")
 

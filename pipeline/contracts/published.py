@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from pipeline.core import problems
+from pipeline.customs import schemas
 from pipeline.exports.schemas import export, plan
 from pipeline.schemas import (
     envelope,
@@ -21,7 +22,6 @@ from pipeline.schemas import (
     replays,
     sandbox,
     tracing,
-    waivers,
 )
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -61,7 +61,7 @@ PUBLISHED: Final[dict[str, Published]] = {
         partner_changes=partners.PartnerChanges,
         broker_profile=profiles.BrokerProfile,
         secret_rotation=partners.SecretRotation,
-        new_waiver=waivers.NewWaiver,
+        new_waiver=schemas.NewWaiver,
         replay_request=replays.ReplayRequest,
     ),
     **_said_by_us(
@@ -84,8 +84,8 @@ PUBLISHED: Final[dict[str, Published]] = {
         sandbox_page=sandbox.SandboxPage,
         document_link=links.DocumentLink,
         document_links=links.DocumentLinks,
-        waiver=waivers.WaiverView,
-        waiver_list=waivers.WaiverList,
+        waiver=schemas.WaiverView,
+        waiver_list=schemas.WaiverList,
         health=health.Health,
         problem=problems.Problem,
         commercial_customs_invoice=invoice.Invoice,

@@ -9,7 +9,7 @@ from typing import Final
 
 from pipeline.core.findings import Finding
 from pipeline.core.money import plain
-from pipeline.customs.pga_rules import pga_rules
+from pipeline.customs.reference.pga import pga_rules
 from pipeline.exports.schemas.plan import Line, Plan, Section232, Unit
 
 PLAN: Final = "plan"

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from pipeline.client import ApiProblem, Execution
+from pipeline.customs.schemas import NewWaiver
 from pipeline.schemas.channels import QueueWay
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.partners import NewPartner, PartnerChanges
 from pipeline.schemas.replays import ReplayRequest
-from pipeline.schemas.waivers import NewWaiver
 from tests import builders
 from tests.api.conftest import EVERYTHING, Desk
 from tests.client.conftest import Awaiting, Client, Waiting

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import select
 
-from pipeline import account_service, accounts, waivers
+from pipeline import account_service, accounts
 from pipeline.accounts import Caller
 from pipeline.api.dependencies import Keys
 from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
+from pipeline.customs import waivers
+from pipeline.customs.schemas import NewWaiver
 from pipeline.models.parties import ApiKey
-from pipeline.schemas.waivers import NewWaiver
 from tests import builders
 from tests.api.conftest import OTHER, Desk, execution
 from tests.servers import poll

@@ -21,7 +21,7 @@ from pipeline.channels import borderbuddy
 from pipeline.contracts.examples import example
 from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.core.json_input import parse
-from pipeline.customs.reading import Reader
+from pipeline.customs.reference.loader import Reader
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan

@@ -13,17 +13,18 @@ from sqlalchemy.exc import ProgrammingError
 from sqlmodel import SQLModel
 
 from config.settings import Settings
-from pipeline import accounts, doctor, migrations, partners, sandbox, waivers
+from pipeline import accounts, doctor, migrations, partners, sandbox
 from pipeline.channels.webhook import signed
 from pipeline.core import tenancy
 from pipeline.core.db import Database, changed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY, NOBODY
+from pipeline.customs import waivers
+from pipeline.customs.models import Waiver
 from pipeline.exports.models import LegalHold
 from pipeline.inspection import deliveries, listing
 from pipeline.migrations import walls
 from pipeline.models.deliveries import SandboxHandoff
-from pipeline.models.waivers import Waiver
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
 from tests.asked import asked_of

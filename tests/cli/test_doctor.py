@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline.customs.ruleset import ruleset
+from pipeline.customs.reference.ruleset import ruleset
 from tests.cli.conftest import Commands, exports
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands.screen import ExitCode
-from pipeline.customs.ruleset import ruleset
+from pipeline.customs.reference.ruleset import ruleset
 from tests.cli.conftest import Commands
 
 pytestmark = pytest.mark.clock

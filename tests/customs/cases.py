@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from pipeline.core.findings import Finding
-from pipeline.customs.checks import check_plan
+from pipeline.customs.checks.run import check_plan
 from pipeline.exports.schemas.plan import Plan
 from tests import builders
 from tests.builders import Json, changed, plan

@@ -8,8 +8,8 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
 
-from pipeline.customs.facts import entry_date
-from pipeline.customs.pga_worksheet import worksheet
+from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.pga.worksheet import worksheet
 from pipeline.documents.kinds import artifact_types
 from pipeline.exports.schemas.plan import Unit
 from pipeline.invoices import Facts, build_invoice

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.customs.facts import entry_date
+from pipeline.customs.chapter99.facts import entry_date
 from pipeline.documents.kinds import render_documents
 from pipeline.exports.schemas.plan import Unit
 from pipeline.schemas.invoice import Invoice

@@ -10,7 +10,7 @@ import pytest
 from pypdf import PdfReader
 
 from pipeline.core.errors import StepFailed
-from pipeline.customs.pga_layouts import record_rules
+from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.documents import pga_worksheet as worksheet_kind
 from pipeline.documents.kinds import ARTIFACT_TYPES, artifact_types, render_documents
 from pipeline.documents.pga_records import pga_records

@@ -13,7 +13,7 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 from yaml import safe_load
 
-from pipeline.customs.rules import RULES
+from pipeline.customs.reference.base import RULES
 from pipeline.documents.kinds import render_documents
 from tests.documents.invoice_samples import sample
 

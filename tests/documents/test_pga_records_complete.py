@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.customs.pga import check_line
-from pipeline.customs.pga_layouts import record_rules
-from pipeline.customs.pga_parties import UnitParties
-from pipeline.customs.pga_records import place_of
-from pipeline.customs.pga_rules import Program, pga_rules
+from pipeline.customs.pga.checks import check_line
+from pipeline.customs.pga.parties import UnitParties
+from pipeline.customs.pga.records import place_of
+from pipeline.customs.reference.pga import Program, pga_rules
+from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.documents.pga_records import pga_records
 from pipeline.exports.schemas.plan import Pga, Plan
 from tests.customs.cases import PAN, pga_row, with_changes

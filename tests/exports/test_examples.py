@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.commands.planfile import without_comments
 from pipeline.core.errors import NotFound
-from pipeline.customs.checks import check_plan
-from pipeline.customs.facts import entry_date
-from pipeline.customs.ruleset import ruleset
+from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.checks.run import check_plan
+from pipeline.customs.reference.ruleset import ruleset
 from pipeline.exports import examples, packages
 from pipeline.exports.schemas.plan import Plan
 

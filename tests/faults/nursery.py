@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline import cli
-from pipeline.customs.reference import load_rules
+from pipeline.customs.reference.bundle import load_rules
 from tests.faults import impatient, telltale
 from tests.servers import poll
 

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.core import money
-from pipeline.customs import checks, treatment
+from pipeline.customs import treatment
+from pipeline.customs.checks import run
 from pipeline.documents.kinds import KINDS, Kind
 from pipeline.exports import packages
 from pipeline.exports.schemas.plan import Plan, Unit
@@ -55,7 +56,7 @@ def test_every_digit_of_ten_thousand_random_invoices_is_the_plans(made: builders
 def holds(made: builders.Json) -> None:
     """Assert everything that is promised of money, weight and quantity, of one plan."""
     plan = Plan.model_validate_json(json.dumps(made))
-    found = [*packages.check_plan(plan), *checks.check_plan(plan, on=TODAY)]
+    found = [*packages.check_plan(plan), *run.check_plan(plan, on=TODAY)]
     assert [finding for finding in found if finding.severity == "block"] == []
     assert_refused(plan)
     for unit in plan.units:
@@ -89,7 +90,7 @@ def assert_refused(plan: Plan) -> None:
         }
     for pointer, update in wrong.items():
         changed = plan.model_copy(update={"units": [unit.model_copy(update=update), *others]})
-        found = [*packages.check_plan(changed), *checks.check_plan(changed, on=TODAY)]
+        found = [*packages.check_plan(changed), *run.check_plan(changed, on=TODAY)]
         assert pointer in {finding.pointer for finding in found if finding.severity == "block"}
 
 

@@ -1,0 +1,1 @@
+"""The headings of chapter 99 that a line must name."""

@@ -1,0 +1,348 @@
+"""What a line carries of chapter 99 against what the dated rules have for it: one finding a difference, with its citation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+
+from pipeline.core.findings import Finding, Severity
+from pipeline.core.money import plain
+from pipeline.customs.chapter99.conditions import Verdict, why_not
+from pipeline.customs.chapter99.facts import LineFacts, entry_date, facts_of
+from pipeline.customs.chapter99.stack import Choice, Stack, decide, evidence
+from pipeline.customs.reference.base import Evidence, Row, evidence_of, spoken
+from pipeline.customs.reference.chapter99 import HeadingRow, Program, within
+from pipeline.customs.reference.ruleset import Ruleset, ruleset
+from pipeline.exports.schemas.plan import Line, Plan
+
+#: How it is said that a line lacks headings: for certain, by facts of the line, or by lists that were not read.
+_CERTAIN = "carries no {}"
+_ONE_OF = "carries none of {}; facts that the plan does not give decide which one applies"
+_FACTS = "may need {}, by facts that the plan does not give"
+_LISTS = "may need {}, by lists that these rules do not hold"
+
+
+def check_plan(plan: Plan) -> Iterator[Finding]:
+    """Yield R01 where the plan was decided by another state of the rules than is in force here, R02 where these are old."""
+    rules = ruleset()
+    yield from _made_by(plan, rules)
+    yield from _old(plan, rules)
+
+
+def _made_by(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
+    made = plan.ruleset
+    if (made.id, made.as_of) == (rules.id, rules.as_of):
+        return
+    known = made.id == rules.id or made.id in rules.predecessors
+    here = f"{rules.id} as of {rules.as_of}"
+    by = f"The plan was made by ruleset {made.id} as of {made.as_of}"
+    if made.id not in rules.predecessors and made.as_of > rules.as_of:
+        message = f"{by}, which is newer than the rules of this service: they are {here}, and know nothing of what changed since."
+        remedy = "Bring the rules of this installation up to date before the plan is executed."
+    elif not known and made.as_of == rules.as_of:
+        # A correction keeps the day, so that the day does not say which of the two was corrected.
+        message = (
+            f"{by}, which this service does not know. It may be newer than the rules of this service: they are {here}."
+        )
+        remedy = "Bring the rules of this installation up to date; if they are, have the plan made and approved again by them."
+    else:
+        message = f"{by}; it is checked here by {here}: ruleset_outdated."
+        remedy = (
+            "Have the plan made and approved again by the newer rules; until then its treatment is carried as it is."
+        )
+    yield Finding(
+        rule="R01",
+        severity="warn",
+        pointer="/ruleset/asOf",
+        message=message,
+        remedy=remedy,
+        source=f"ruleset {rules.id}, {rules.content_hash}",
+    )
+
+
+def _old(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
+    entered_on, unit_ref = max((entry_date(unit), unit.unit_ref) for unit in plan.units)
+    if rules.too_old_by(entered_on):
+        yield Finding(
+            rule="R02",
+            severity="warn",
+            pointer="/ruleset/asOf",
+            message=f"Unit {unit_ref} is expected to be entered on {entered_on}, {(entered_on - rules.as_of).days} days "
+            f"after the day of the rules of this service ({rules.as_of}). They may miss what changed since.",
+            remedy="Bring the rules of this installation up to date, or ask the broker what has changed.",
+            source=f"ruleset {rules.id}; {rules.review.source}",
+        )
+
+
+def check_line(line: Line, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield what differs: headings (V11, V13), their order and rates (V11), and goods whose import is excluded (V13)."""
+    headings = tuple(row.heading for row in line.treatment.chapter99)
+    checked = _Checked(ruleset(), line, f"{pointer}/treatment", facts_of(line, on), headings)
+    stack = decide(checked.facts, checked.rules)
+    yield from checked.impossible()
+    yield from checked.wrong(stack)
+    yield from checked.unproven(stack)
+    if line.treatment.undetermined is None:
+        yield from checked.missing(stack)
+    yield from checked.order()
+    yield from checked.rates()
+    yield from checked.bans(f"{pointer}/htsCode")
+
+
+@dataclass
+class _Checked:
+    """A line under check; of a contested heading, at its place, nothing more is said."""
+
+    rules: Ruleset
+    line: Line
+    pointer: str
+    facts: LineFacts
+    headings: tuple[str, ...]
+    contested: set[int] = field(default_factory=set)
+
+    def _differs(self, place: int, said: str, remedy: str, evidence: Evidence) -> Finding:
+        return self._carries(place, said, remedy, severity=evidence.severity, source=evidence.cited)
+
+    def _carries(self, place: int, said: str, remedy: str, *, severity: Severity, source: str) -> Finding:
+        self.contested.add(place)
+        return Finding(
+            rule="V11",
+            severity=severity,
+            pointer=f"{self.pointer}/chapter99/{place}/heading",
+            message=f"Line {self.line.line_ref} carries {said}.",
+            remedy=remedy,
+            source=source,
+        )
+
+    def impossible(self) -> Iterator[Finding]:
+        """Yield headings that exclude one another, that are out of their time, and that lack a companion."""
+        on, headings = self.facts.on, self.headings
+        for rule in self.rules.exclusive:
+            places = [place for place, heading in enumerate(headings) if within(heading, rule.headings)]
+            divided = all(within(headings[place], rule.together) for place in places)
+            if (
+                rule.holds(on)
+                and len(places) > 1
+                and not (divided and len({headings[p] for p in places}) == len(places))
+            ):
+                named = spoken(headings[place] for place in places)
+                said = f"{named}, but no more than one of {_to(rule.headings)} may apply"
+                remedy = "Keep the one heading that fits the metal, its weight and its origin."
+                yield self._differs(places[1], said, remedy, evidence_of(rule))
+                self.contested.update(places)
+        for place, heading in enumerate(headings):
+            # An end that was transcribed may have been put off since: it is as sure as its own row, and no surer.
+            ended = self._ended(heading)
+            if ended is not None:
+                row, name = ended
+                until = f" to {row.effective_to}" if row.effective_to else ""
+                said = f"{heading} ({name}), which could be claimed from {row.effective_from}{until}, not on {on}"
+                remedy = "Take the heading off the line."
+                yield self._differs(place, said, remedy, evidence_of(row))
+        for pair in self.rules.companions:
+            for place, heading in enumerate(headings):
+                fits = within(heading, pair.headings) and not any(within(other, pair.needs) for other in headings)
+                if fits and pair.holds(on) and place not in self.contested:
+                    said = f"{heading}, which may only be claimed with {_to(pair.needs)}"
+                    remedy = "Take it off the line, or add the heading that it goes with."
+                    yield self._differs(place, said, remedy, evidence_of(pair))
+
+    def _ended(self, heading: str) -> tuple[Row, str] | None:
+        on = self.facts.on
+        family = self.rules.family(heading)
+        if family is not None and not family.holds(on):
+            return family, family.name
+        rows = self.rules.by_heading.get(heading, ())
+        if rows and self.rules.row(heading, on) is None:
+            return rows[-1], rows[-1].description
+        return None
+
+    def wrong(self, stack: Stack) -> Iterator[Finding]:
+        """Yield headings that the rules do not have for the line, and headings that they do not know."""
+        for place, heading in enumerate(self.headings):
+            if place in self.contested:
+                continue
+            program = self.rules.program(heading)
+            if program is None:
+                said = f"{heading}, which these rules do not know"
+                remedy = "Check the heading; if it is new, the rules of this installation are behind."
+                source = f"ruleset {self.rules.id}"
+                yield self._carries(place, said, remedy, severity="note", source=source)
+                self.contested.discard(place)
+                continue
+            row = self.rules.row(heading, self.facts.on)
+            choice = stack.choice(program.id)
+            if row is None or (choice is not None and choice.candidate(heading) is not None):
+                continue
+            if self._weighed(row, choice):
+                self.contested.add(place)
+                continue
+            said = f"{heading}, which does not apply: {self._why_not(row, choice)}"
+            demanded = choice.demanded if choice is not None else None
+            found = evidence(self.rules, demanded or row, self.facts)
+            # Law that demands another heading refuses as it would with none. Else the heading is one too many.
+            refuses = demanded is not None and (row.status == "confirmed" or not self._met(choice))
+            severity = found.severity if refuses else "warn"
+            yield self._carries(place, said, _instead(choice), severity=severity, source=found.cited)
+
+    def _met(self, choice: Choice | None) -> bool:
+        return choice is not None and any(choice.candidate(heading) is not None for heading in self.headings)
+
+    def _weighed(self, row: HeadingRow, choice: Choice | None) -> bool:
+        # V10 says it, with the weights: a duty heading below the weight test, or its heading above.
+        test = self.rules.metals.weight_test(self.facts.on)
+        certain = choice.certain if choice is not None else None
+        if test is None or certain is None or not self.line.treatment.section232:
+            return False
+        duty = within(row.heading, test.duty_headings)
+        return row.heading == test.heading or (certain.heading == test.heading and duty)
+
+    def _why_not(self, row: HeadingRow, choice: Choice | None) -> str:
+        if choice is not None and choice.yields:
+            return f"{spoken(choice.yields)} on the line keeps it off"
+        reason = why_not(self.rules, row, self.facts)
+        if reason is not None:
+            return reason
+        certain = choice.certain if choice is not None else None
+        return f"{certain.heading} ({certain.description}) comes before it" if certain else "another heading does"
+
+    def unproven(self, stack: Stack) -> Iterator[Finding]:
+        """Yield headings for US metal whose share the line does not give."""
+        claimed = {heading for place, heading in enumerate(self.headings) if place not in self.contested}
+        for choice in stack.choices:
+            for item in choice.candidates:
+                least = item.row.when.us_metal_percent
+                if least is not None and item.row.heading in claimed and item.verdict is Verdict.UNKNOWN:
+                    yield Finding(
+                        rule="V09",
+                        severity="warn",
+                        pointer=f"{self.pointer}/section232",
+                        message=f"Line {self.line.line_ref} carries {item.row.heading}, for articles of which "
+                        f"{least} % of the metal is of the United States, but does not give that share.",
+                        remedy="Give usMetalPercent of every listed metal, or use the heading without it.",
+                        source=evidence_of(item.row).cited,
+                    )
+
+    def missing(self, stack: Stack) -> Iterator[Finding]:
+        """Yield, by rule, the headings that the line should carry, and those of which it may need one."""
+        lacking: dict[tuple[str, str, Severity], list[tuple[str, str]]] = {}
+        looked_at: set[str] = set()
+        for choice in stack.choices:
+            program = choice.program
+            if not choice.candidates or self._met(choice) or self._contests(program):
+                continue
+            certain, demanded = choice.certain, choice.demanded
+            if certain is not None or choice.listed:
+                looked_at.update(name for item in choice.candidates for name in item.row.when.lists)
+            found = evidence(self.rules, demanded or choice.candidates[-1].row, self.facts)
+            loud: Severity = "warn" if self._may_stand_for(choice) else found.severity
+            if certain is not None and certain.rate_percent is not None:
+                said, sentence = f"{certain.heading} ({certain.description}, {plain(certain.rate_percent)} %)", _CERTAIN
+            elif choice.listed or choice.unlisted:
+                offered = " or ".join(dict.fromkeys(item.row.heading for item in choice.candidates))
+                said = f"{offered} ({program.name})"
+                sentence = _LISTS if choice.unlisted else _ONE_OF if demanded is not None else _FACTS
+                loud = loud if demanded is not None else "note"
+            else:
+                continue
+            lacking.setdefault((program.missing.rule, sentence, loud), []).append((said, found.cited))
+        where = f"{self.line.hts_code} of {self.facts.origin}"
+        lists = [item.list.id for item in stack.lists if item.list.id in looked_at]
+        where += f" (on list {spoken(dict.fromkeys(lists))})" if lists else ""
+        for (rule, sentence, loud), found_ones in lacking.items():
+            named = spoken(said for said, _ in found_ones)
+            yield Finding(
+                rule=rule,
+                severity=loud,
+                pointer=f"{self.pointer}/chapter99",
+                message=f"Line {self.line.line_ref}: {where} {sentence.format(named)}.",
+                remedy="Add the heading, or one that the rules allow instead;"
+                f" `exports rules why {self.line.hts_code} --origin {self.facts.origin}` shows them all.",
+                source="; ".join(dict.fromkeys(cited for _, cited in found_ones)),
+            )
+
+    def _contests(self, program: Program) -> bool:
+        # What is wrong with a heading of the program was said: one mistake is said once.
+        return any(self.rules.program(self.headings[place]) is program for place in self.contested)
+
+    def _may_stand_for(self, choice: Choice) -> bool:
+        # A heading without a row may be a newer one for what seems to lack, or one that keeps it off. Only one of these
+        # ranges may: else any heading of chapter 99 would turn a refusal off.
+        ranges = {_range(item.row.heading) for item in choice.candidates}
+        return any(
+            _range(heading) in ranges or within(heading, choice.program.yields_to)
+            for heading in self.headings
+            if heading not in self.rules.by_heading
+        )
+
+    def order(self) -> Iterator[Finding]:
+        """Yield the first heading that stands behind one that is reported after it."""
+        reporting = self.rules.reporting
+        if not reporting.holds(self.facts.on):
+            return
+        last: Program | None = None
+        for place, heading in enumerate(self.headings):
+            program = self.rules.program(heading)
+            if program is None or place in self.contested:
+                continue
+            if last is not None and program.rank < last.rank:
+                said = f"{heading} ({program.name}) behind a heading of {last.name}, which is reported after it"
+                remedy = f"Put the headings in the order of reporting: {self.rules.reported_order}."
+                cited = evidence_of(reporting).cited
+                yield self._carries(place, said, remedy, severity="warn", source=cited)
+                return
+            last = program
+
+    def rates(self) -> Iterator[Finding]:
+        """Yield rates that differ from the rules' on headings whose rate does not hang on the value's parts."""
+        for place, carried in enumerate(self.line.treatment.chapter99):
+            row = self.rules.row(carried.heading, self.facts.on)
+            if row is None or place in self.contested or carried.rate_percent is None or row.rate_percent is None:
+                continue
+            if row.basis == "full_value" and carried.rate_percent != row.rate_percent:
+                yield Finding(
+                    rule="V11",
+                    severity="warn",
+                    pointer=f"{self.pointer}/chapter99/{place}/ratePercent",
+                    message=f"Line {self.line.line_ref} expects {plain(carried.rate_percent)} % under {row.heading}; "
+                    f"on {self.facts.on} its rate is {plain(row.rate_percent)} %.",
+                    remedy="Correct the rate, or the heading.",
+                    source=evidence_of(row).cited,
+                )
+
+    def bans(self, pointer: str) -> Iterator[Finding]:
+        """Yield goods whose import is excluded."""
+        facts = self.facts
+        lists = {listed.list.id: listed.placed for listed in self.rules.lists_of(facts.hts_code, facts.on)}
+        for ban in self.rules.bans_of(facts.hts_code, facts.origin, facts.on):
+            found = evidence_of(ban, lists[ban.list])
+            yield Finding(
+                rule="V13",
+                severity="warn" if ban.unless else found.severity,
+                pointer=pointer,
+                message=f"Line {self.line.line_ref}: {ban.what} of {facts.origin} ({facts.hts_code}) "
+                f"are excluded from import since {ban.effective_from}"
+                + (f", unless {ban.unless}." if ban.unless else "."),
+                remedy="Take the line out of the export."
+                if ban.unless is None
+                else "Take the line out of the export, or have the broker confirm that the exception holds.",
+                source=found.cited,
+            )
+
+
+def _range(heading: str) -> str:
+    return heading[:7]  # 9903.82 of 9903.82.09
+
+
+def _to(ranges: tuple[str, ...]) -> str:
+    return spoken(text.replace("-", " to ") for text in ranges)
+
+
+def _instead(choice: Choice | None) -> str:
+    if choice is None or not choice.candidates:
+        return "Take the heading off the line, or correct the code, the origin or the special program."
+    certain = choice.certain
+    offered = [certain] if certain is not None else [item.row for item in choice.candidates]
+    headings = " or ".join(dict.fromkeys(row.heading for row in offered))
+    return f"Use {headings}, or correct the code, the origin, the special program or the metals."

@@ -1,0 +1,102 @@
+"""What chapter 99 is decided by: the facts of one line, as of the day it is entered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from pipeline.core.money import total
+from pipeline.customs.reference.base import Metal
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.exports.schemas.plan import Line, Section232, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class MetalFacts:
+    """One metal of a line: its weight in kg, its countries and the share of it that is of the United States."""
+
+    metal: Metal
+    weight_kg: Decimal
+    melt_and_pour: str | None = None
+    smelts: tuple[str, ...] = ()
+    cast: str | None = None
+    us_percent: Decimal | None = None
+
+    @property
+    def countries(self) -> tuple[str, ...]:
+        """The countries that are known of it."""
+        known = (self.melt_and_pour, *self.smelts, self.cast)
+        return tuple(country for country in known if country is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class LineFacts:
+    """The facts of one line; `metals` is None where nothing is known of them, `claimed` what the plan carries."""
+
+    hts_code: str
+    origin: str
+    on: date
+    spi: str | None = None
+    net_kg: Decimal | None = None
+    metals: tuple[MetalFacts, ...] | None = None
+    claimed: frozenset[str] = frozenset()
+
+    @property
+    def chapter(self) -> str:
+        """The chapter of the code."""
+        return self.hts_code[:2]
+
+    def of_metals(self, metals: Iterable[Metal]) -> tuple[MetalFacts, ...]:
+        """Return what is known of the metals that weigh something."""
+        wanted = set(metals)
+        return tuple(fact for fact in self.metals or () if fact.metal in wanted and fact.weight_kg > 0)
+
+    def weight_of(self, metals: Iterable[Metal]) -> Decimal | None:
+        """Return the aggregate weight of the metals in kg, or None where it is not known."""
+        if self.metals is None:
+            return None
+        return total(fact.weight_kg for fact in self.of_metals(metals))
+
+
+def facts_of(line: Line, on: date) -> LineFacts:
+    """Return the facts of a plan's line that is entered on the day."""
+    treatment = line.treatment
+    return LineFacts(
+        hts_code=line.hts_code,
+        origin=line.country_of_origin,
+        on=on,
+        spi=line.spi,
+        net_kg=line.net_weight_kg,
+        metals=tuple(_metal(row) for row in treatment.section232) or None,
+        claimed=frozenset(row.heading for row in treatment.chapter99),
+    )
+
+
+def _metal(row: Section232) -> MetalFacts:
+    smelts = (row.primary_country_of_smelt, row.secondary_country_of_smelt)
+    return MetalFacts(
+        metal=row.metal,
+        weight_kg=row.metal_weight_kg,
+        melt_and_pour=row.country_of_melt_and_pour,
+        smelts=tuple(country for country in smelts if country is not None),
+        cast=row.country_of_cast,
+        us_percent=row.us_metal_percent,
+    )
+
+
+def entry_date(unit: Unit) -> date:
+    """Return the day that the unit is expected to be entered: its arrival where that is known, else its export.
+
+    The day is the one of the clock that the rules go by, whichever offset the plan writes the arrival in.
+    """
+    arrival = unit.entry.estimated_arrival_at
+    return unit.entry.export_date if arrival is None else arrival.astimezone(_eastern()).date()
+
+
+@cache
+def _eastern() -> ZoneInfo:
+    return ZoneInfo(entry_rules().clock.zone)

@@ -1,0 +1,227 @@
+"""What a line on a Section 232 list of metals says of its metals: what is missing, and weights that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+from pipeline.core.findings import Finding, Severity
+from pipeline.core.money import decimal, plain, times, total
+from pipeline.customs.reference.base import Row, spoken
+from pipeline.customs.reference.chapter99 import within
+from pipeline.customs.reference.hts_lists import Listed
+from pipeline.customs.reference.metals import MetalNeeds, UnknownAluminum, Untold, WeightTest
+from pipeline.customs.reference.ruleset import Ruleset, ruleset
+from pipeline.exports.schemas.plan import Line, Section232
+
+_HUNDRED = decimal("100")
+#: What a line may say of a metal: its key in a plan, and in words.
+_FIELDS = {
+    "country_of_melt_and_pour": ("countryOfMeltAndPour", "country of melt and pour"),
+    "primary_country_of_smelt": ("primaryCountryOfSmelt", "primary country of smelt"),
+    "secondary_country_of_smelt": ("secondaryCountryOfSmelt", "secondary country of smelt"),
+    "country_of_cast": ("countryOfCast", "country of cast"),
+}
+
+
+def check_line(line: Line, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield what is wrong with what a line, entered on the day, says of its metals (V09) and their weight (V10)."""
+    rules = ruleset()
+    lists = _metal_lists(rules, line.hts_code, on)
+    carried = frozenset(row.heading for row in line.treatment.chapter99)
+    if lists and rules.metals.no_metal_heading not in carried:
+        checked = _Checked(rules, line, f"{pointer}/treatment", on, lists, carried)
+        yield from checked.data()
+        yield from checked.weights()
+
+
+@dataclass(frozen=True, slots=True)
+class DataNeeded:
+    """What a line on a list of metals must say of one of them."""
+
+    metal: str
+    fields: tuple[str, ...]
+    source: str
+    status: str
+
+
+def data_needed(hts_code: str, origin: str, on: date, rules: Ruleset | None = None) -> tuple[DataNeeded, ...]:
+    """Return what a line of the ten digits and the origin, entered on the day, must say of each listed metal."""
+    rules = rules or ruleset()
+    lists = _metal_lists(rules, hts_code, on)
+    found = []
+    for metal in dict.fromkeys(str(listed.list.metal) for listed in lists):
+        fields = ["its weight in kg", "the net weight in kg"]
+        untold = rules.metals.untold_of(metal, origin, on)
+        said: Row = untold or lists[0].version
+        for needs in rules.metals.needs(metal, hts_code, on) if untold is None else ():
+            unknown = f" (or {needs.unknown})" if _may_be_unknown(needs, lists) else ""
+            fields += [f"the {_FIELDS[name][1]}{unknown}" for name in needs.needs]
+            fields += [f"the {_FIELDS[name][1]}, if there is one" for name in needs.if_any]
+            said = needs
+        found.append(DataNeeded(metal, tuple(fields), said.source, said.status))
+    return tuple(found)
+
+
+def _metal_lists(rules: Ruleset, hts_code: str, on: date) -> tuple[Listed, ...]:
+    return tuple(listed for listed in rules.lists_of(hts_code, on) if listed.list.metal is not None)
+
+
+def _may_be_unknown(needs: MetalNeeds, lists: tuple[Listed, ...]) -> bool:
+    return any(listed.list.kind in needs.unknown_on for listed in lists if listed.list.metal == needs.metal)
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A line under check: the lists of metals that it is on, and the headings that it carries."""
+
+    rules: Ruleset
+    line: Line
+    pointer: str
+    on: date
+    lists: tuple[Listed, ...]
+    carried: frozenset[str]
+
+    @property
+    def _listed(self) -> str:
+        names = spoken(dict.fromkeys(listed.list.id for listed in self.lists))
+        return f"Line {self.line.line_ref}: {self.line.hts_code} is on Section 232 list {names}"
+
+    @property
+    def _loudest(self) -> Severity:
+        # Of lists that were only heard of, none refuses a plan.
+        return "block" if any(listed.version.severity == "block" for listed in self.lists) else "warn"
+
+    def data(self) -> Iterator[Finding]:
+        """Yield what the line does not say of its metals (V09)."""
+        metals = list(dict.fromkeys(str(listed.list.metal) for listed in self.lists))
+        given = [
+            (place, row)
+            for place, row in enumerate(self.line.treatment.section232)
+            if row.metal in metals and row.metal_weight_kg > 0
+        ]
+        if not given:
+            yield Finding(
+                rule="V09",
+                severity=self._loudest,
+                pointer=f"{self.pointer}/section232",
+                message=f"{self._listed}, but the weight of its {' or '.join(metals)} is not given.",
+                remedy="Give the metal, its weight in kg and where it was melted and poured, or smelted and cast.",
+                source=self.lists[0].version.source,
+            )
+        for place, row in given:
+            here = f"{self.pointer}/section232/{place}"
+            untold = self.rules.metals.untold_of(row.metal, self.line.country_of_origin, self.on)
+            if untold is not None:
+                yield from self._told(row, here, untold)
+                continue
+            for needs in self.rules.metals.needs(row.metal, self.line.hts_code, self.on):
+                yield from self._countries(row, here, needs)
+            yield from self._unknown_aluminum(row, here, self.rules.metals.unknown_aluminum)
+
+    def _countries(self, row: Section232, here: str, needs: MetalNeeds) -> Iterator[Finding]:
+        may_be_unknown = _may_be_unknown(needs, self.lists)
+        for name in needs.needs:
+            key, words = _FIELDS[name]
+            given = getattr(row, name)
+            if given is None:
+                unknown = f", or {needs.unknown} where it is not known." if may_be_unknown else "."
+                yield Finding(
+                    rule="V09",
+                    severity=self._severity(needs),
+                    pointer=f"{here}/{key}",
+                    message=f"{self._listed}, but the {words} of its {row.metal} is missing.",
+                    remedy=f"Give the {words} from the mill certificate{unknown}",
+                    source=needs.source,
+                )
+            elif given == needs.unknown and not may_be_unknown:
+                yield Finding(
+                    rule="V09",
+                    severity="warn",
+                    pointer=f"{here}/{key}",
+                    message=f"{self._listed}, of articles and not of derivatives: "
+                    f"{needs.unknown} for the {words} of its {row.metal} may be refused.",
+                    remedy=f"Give the {words} from the mill certificate.",
+                    source=needs.source,
+                )
+
+    def _told(self, row: Section232, here: str, untold: Untold) -> Iterator[Finding]:
+        for name, (key, words) in _FIELDS.items():
+            if getattr(row, name) is not None:
+                yield Finding(
+                    rule="V09",
+                    severity="warn",
+                    pointer=f"{here}/{key}",
+                    message=f"Line {self.line.line_ref} gives the {words} of its {row.metal}, which may not be reported "
+                    f"of goods of {self.line.country_of_origin}.",
+                    remedy=f"Take the {words} off the line, or correct the origin.",
+                    source=untold.source,
+                )
+
+    def _severity(self, needs: MetalNeeds) -> Severity:
+        # Whether an article below the weight test must still name the countries is not certain.
+        test = self.rules.metals.weight_test(self.on)
+        lenient = test is not None and test.heading in self.carried
+        early = needs.fatal_from is not None and self.on < needs.fatal_from
+        return "warn" if lenient or early or self._loudest == "warn" else needs.severity
+
+    def _unknown_aluminum(self, row: Section232, here: str, unknown: UnknownAluminum) -> Iterator[Finding]:
+        countries = (row.primary_country_of_smelt, row.secondary_country_of_smelt, row.country_of_cast)
+        if row.metal != "aluminum" or unknown.value not in countries or not unknown.holds(self.on):
+            return
+        if self.carried.isdisjoint(unknown.headings):
+            yield Finding(
+                rule="V09",
+                severity=unknown.severity,
+                pointer=here,
+                message=f"Line {self.line.line_ref} does not know where its aluminum was smelted or cast; "
+                "customs may charge the 200 % rate of Russian aluminum.",
+                remedy="Ask the maker for the smelt and cast countries, or the broker "
+                f"whether {unknown.value} is accepted.",
+                source=unknown.source,
+            )
+
+    def weights(self) -> Iterator[Finding]:
+        """Yield metal that weighs more than its goods, and headings that the test by weight contradicts (V10)."""
+        line, test = self.line, self.rules.metals.weight_test(self.on)
+        every_kg = total(row.metal_weight_kg for row in line.treatment.section232)
+        if every_kg > line.net_weight_kg:
+            yield Finding(
+                rule="V10",
+                severity="block",
+                pointer=f"{self.pointer}/section232",
+                message=f"Line {line.line_ref} holds {plain(every_kg)} kg of metal "
+                f"but weighs {plain(line.net_weight_kg)} kg net.",
+                remedy="Correct the metal weight, or the net weight: both are for the whole line.",
+                source=(test or self.lists[0].version).source,
+            )
+        elif test is not None:
+            yield from self._weighed(test)
+
+    def _weighed(self, test: WeightTest) -> Iterator[Finding]:
+        line = self.line
+        metals = {listed.list.metal for listed in self.lists}
+        metal_kg = total(row.metal_weight_kg for row in line.treatment.section232 if row.metal in metals)
+        if not metal_kg:
+            return
+        exempt = line.hts_code[:2] in test.exempt_chapters
+        below = not exempt and times(metal_kg, _HUNDRED) < times(line.net_weight_kg, test.least_percent)
+        share = f"({plain(metal_kg)} kg of {plain(line.net_weight_kg)} kg net)"
+        for place, row in enumerate(line.treatment.chapter99):
+            carries = f"Line {line.line_ref} carries {row.heading}"
+            if below and within(row.heading, test.duty_headings):
+                said = f"{carries}, but its metal is below {test.least_percent} % of its weight {share}."
+                remedy = f"Use {test.heading}, or correct the weights."
+            elif not below and row.heading == test.heading:
+                said = (
+                    f"{carries}, which is for articles with less than {test.least_percent} % metal "
+                    f"outside chapters {spoken(sorted(test.exempt_chapters))} {share}."
+                )
+                remedy = "Use the heading of the list that the article is on, or correct the weights."
+            else:
+                continue
+            here = f"{self.pointer}/chapter99/{place}/heading"
+            yield Finding(
+                rule="V10", severity=test.severity, pointer=here, message=said, remedy=remedy, source=test.source
+            )

@@ -1,0 +1,296 @@
+"""The chapter 99 headings of a line, decided program by program from the dated rules, each decision with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from functools import lru_cache
+
+from pipeline.customs.chapter99.conditions import Beside, Judged, Verdict, judge, prospects
+from pipeline.customs.chapter99.facts import LineFacts
+from pipeline.customs.reference.base import Evidence, evidence_of
+from pipeline.customs.reference.chapter99 import HeadingRow, Program, within
+from pipeline.customs.reference.hts_lists import Listed
+from pipeline.customs.reference.ruleset import Ruleset, ruleset
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a program has for a line: the rows that may apply, in their order, the last of them for certain if any is.
+
+    `yields` names the headings on the line that keep the program off it, `claimed` those by which a person has answered.
+    """
+
+    program: Program
+    judged: tuple[Judged, ...]
+    candidates: tuple[Judged, ...]
+    yields: tuple[str, ...] = ()
+    claimed: frozenset[str] = frozenset()
+
+    @property
+    def certain(self) -> HeadingRow | None:
+        """The row that applies unless one before it is claimed."""
+        last = self.candidates[-1] if self.candidates else None
+        return last.row if last is not None and last.verdict is Verdict.YES else None
+
+    @property
+    def decided(self) -> HeadingRow | None:
+        """The row that applies whatever the facts are that were not given; None where one of them decides."""
+        for item in self.candidates:
+            if item.row.heading in self.claimed and item.verdict is not Verdict.UNKNOWN:
+                return item.row
+        return None if any(item.verdict is Verdict.UNKNOWN for item in self.candidates) else self.certain
+
+    @property
+    def undecided(self) -> tuple[Judged, ...]:
+        """The candidates of which facts that were not given choose; none where the heading is decided.
+
+        What only the importer can certify, of goods on no list, is left out.
+        """
+        if self.decided is not None:
+            return ()
+        return tuple(item for item in self.candidates if item.listed or item.row.when.certified is None)
+
+    @property
+    def demanded(self) -> HeadingRow | None:
+        """The row that a line without any heading of the program lacks: the certain one, or the last of those of which one applies."""
+        if self.certain is None and self.listed and self.program.missing.one_applies:
+            return self.candidates[-1].row
+        return self.certain
+
+    @property
+    def listed(self) -> bool:
+        """Tell whether it is by a list, and not by a claim alone, that the program looks at the line."""
+        return any(item.listed for item in self.candidates)
+
+    @property
+    def unlisted(self) -> bool:
+        """Tell whether the program may look at the line though it is on none of its lists, which are not known whole."""
+        return any(item.row.when.unlisted for item in self.candidates)
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What each value of the facts that were not given leads to, in the order of deciding; none where it is decided.
+
+        Of a program whose last row applies otherwise, the exceptions that a person has to claim are left out.
+        """
+        certain = self.certain
+        return tuple(
+            Outcome(
+                item.row.heading,
+                item.row.description,
+                item.row.rate_percent,
+                None if item.verdict is Verdict.YES else " and ".join(item.hangs_on),
+            )
+            for item in self.undecided
+            if certain is None or item.verdict is not Verdict.ASKS
+        )
+
+    def candidate(self, heading: str) -> Judged | None:
+        """Return the candidate of the heading."""
+        return next((item for item in self.candidates if item.row.heading == heading), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A line's headings as the rules have them: the choices of every program that looks at it, and its lists."""
+
+    facts: LineFacts
+    lists: tuple[Listed, ...]
+    choices: tuple[Choice, ...]
+
+    @property
+    def certain(self) -> tuple[HeadingRow, ...]:
+        """The rows that apply for certain, in the order of reporting."""
+        found = [(choice.program.rank, choice.certain) for choice in self.choices]
+        return tuple(row for _, row in sorted(found, key=lambda item: item[0]) if row is not None)
+
+    @property
+    def decided(self) -> tuple[HeadingRow, ...]:
+        """The rows that apply whatever the facts are that were not given, in the order of reporting."""
+        found = [(choice.program.rank, choice.decided) for choice in self.choices]
+        return tuple(row for _, row in sorted(found, key=lambda item: item[0]) if row is not None)
+
+    @property
+    def undecided(self) -> tuple[Choice, ...]:
+        """The choices that hang on facts that were not given, in the order of reporting."""
+        return tuple(sorted((each for each in self.choices if each.undecided), key=lambda each: each.program.rank))
+
+    def choice(self, program: str) -> Choice | None:
+        """Return the choice of the program, if it looks at the line."""
+        return next((choice for choice in self.choices if choice.program.id == program), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a fact that was not given would lead to: a heading, and when it applies; None where nothing before it does."""
+
+    heading: str
+    description: str
+    rate_percent: Decimal | None
+    applies_if: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One step of a decision: a heading, whether it applies, why, and where that is written."""
+
+    program: str
+    heading: str
+    description: str
+    rate_percent: Decimal | None
+    basis: str
+    verdict: str
+    applies: bool
+    reasons: tuple[str, ...]
+    source: str
+    status: str
+
+
+def decide(facts: LineFacts, rules: Ruleset | None = None, *, only_given: bool = False) -> Stack:
+    """Return the headings of a line by the rules in force on its day.
+
+    With `only_given` a program whose heading hangs on a fact that was not given decides nothing of the programs beside it.
+    """
+    rules = rules or ruleset()
+    choices: dict[str, Choice] = {}
+    for program, rows, alone in _turns(rules, facts.hts_code, facts.origin, facts.spi, facts.on):
+        choice = alone or _choose(rules, program, rows, facts, choices, only_given=only_given)
+        choices[program.id] = replace(choice, claimed=facts.claimed) if only_given else choice
+    return Stack(facts, rules.lists_of(facts.hts_code, facts.on), tuple(choices.values()))
+
+
+@lru_cache(maxsize=20_000)
+def _turns(
+    rules: Ruleset, hts_code: str, origin: str, spi: str | None, on: date
+) -> tuple[tuple[Program, tuple[Judged, ...], Choice | None], ...]:
+    # What others hang on is decided first: plain programs, those that yield to them, those that look beside them. A
+    # program that hangs on nothing else of the line is decided once.
+    by_program = prospects(rules, hts_code, origin, spi, on)
+    turns: list[tuple[int, Program, tuple[Judged, ...], Choice | None]] = []
+    for program in rules.programs:
+        rows = by_program.get(program.id, ())
+        if any(item.row.when.beside for item in rows):
+            turns.append((2, program, rows, None))
+        elif program.yields_to and rows:
+            turns.append((1, program, rows, None))
+        elif rows:
+            varies = any(item.row.when.varies for item in rows)
+            turns.append((0, program, rows, None if varies else Choice(program, rows, _candidates(rows))))
+    return tuple((program, rows, alone) for _, program, rows, alone in sorted(turns, key=lambda turn: turn[0]))
+
+
+def _choose(
+    rules: Ruleset,
+    program: Program,
+    rows: tuple[Judged, ...],
+    facts: LineFacts,
+    before: dict[str, Choice],
+    *,
+    only_given: bool,
+) -> Choice:
+    beside = _beside(rules, facts, before, only_given=only_given)
+    if program.yields_to:
+        carried = {heading for heading in facts.claimed if _may_stand(rules, heading, facts, before)}
+        yields = tuple(sorted(heading for heading in carried | beside.decided if within(heading, program.yields_to)))
+        if yields:
+            return Choice(program, (), (), yields)
+    judged = tuple(judge(rules, row, facts, beside) for row in rows)
+    return Choice(program, judged, _candidates(judged))
+
+
+def _may_stand(rules: Ruleset, heading: str, facts: LineFacts, before: dict[str, Choice]) -> bool:
+    # A heading that the rules rule out for the line, or do not know, keeps no other off it.
+    row = rules.row(heading, facts.on)
+    choice = before.get(row.program) if row is not None else None
+    return choice is not None and choice.candidate(heading) is not None
+
+
+def _candidates(judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
+    candidates: list[Judged] = []
+    for item in judged:
+        if item.verdict is not Verdict.NO:
+            candidates.append(item)
+        if item.verdict is Verdict.YES:
+            break
+    return tuple(candidates)
+
+
+def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice], *, only_given: bool) -> Beside:
+    claimed = set(facts.claimed)
+    decided: set[str] = set()
+    choices: list[frozenset[str]] = []
+    for choice in before.values():
+        own = {heading for heading in facts.claimed if rules.program(heading) is choice.program}
+        possible = {item.row.heading for item in choice.candidates}
+        certain = choice.certain
+        here = possible
+        if own & possible:
+            here = own & possible
+            decided |= here
+        elif only_given and choice.undecided:
+            choices.append(frozenset(possible))
+        elif certain is not None:
+            here = {certain.heading}
+            decided |= here
+        elif choice.listed and choice.program.missing.one_applies:
+            if any(item.verdict is Verdict.ASKS for item in choice.candidates):
+                choices.append(frozenset(possible))
+        else:
+            continue
+        if not own:
+            claimed |= here  # what is missing is said once, and not again of what hangs on it
+    return Beside(claimed, decided, tuple(choices))
+
+
+def explain(facts: LineFacts, rules: Ruleset | None = None) -> tuple[Reason, ...]:
+    """Return the decision rule by rule: every heading that was looked at, whether it applies, why, and its source.
+
+    No heading applies that hangs on a fact which was not given.
+    """
+    return tuple(_reasons(decide(facts, rules, only_given=True)))
+
+
+def _reasons(stack: Stack) -> Iterator[Reason]:
+    for choice in sorted(stack.choices, key=lambda choice: choice.program.rank):
+        for item in choice.judged:
+            row = item.row
+            if row.when.certified is not None and not item.listed and row.heading not in stack.facts.claimed:
+                continue  # it is nobody's before somebody certifies it
+            passed = item.verdict is not Verdict.NO and item not in choice.candidates
+            reasons = ("a row before it applies",) if passed else item.reasons or ("it applies to all goods",)
+            verdict = Verdict.NO if passed else item.verdict
+            yield Reason(
+                program=row.program,
+                heading=row.heading,
+                description=row.description,
+                rate_percent=row.rate_percent,
+                basis=row.basis,
+                verdict=verdict.value,
+                applies=row is choice.decided,
+                reasons=reasons,
+                source=row.source,
+                status=row.status,
+            )
+        if choice.yields:
+            program = choice.program
+            yield Reason(
+                program=program.id,
+                heading="",
+                description=program.name,
+                rate_percent=None,
+                basis="",
+                verdict=Verdict.NO.value,
+                applies=False,
+                reasons=(f"{', '.join(choice.yields)} on the line keeps it off",),
+                source="",
+                status="",
+            )
+
+
+def evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Evidence:
+    """Return how sure it is that the row is right for the line: no surer than that the code is on the row's lists."""
+    lists = rules.lists_of(facts.hts_code, facts.on)
+    return evidence_of(row, *(listed.placed for listed in lists if listed.list.id in row.when.lists))

@@ -1,0 +1,1 @@
+"""What must hold of a plan before it is executed."""

@@ -1,0 +1,162 @@
+"""What must hold of the entry of a unit: its type, its days, and who imports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+
+from pipeline.core.findings import Finding
+from pipeline.core.money import decimal, times, total
+from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.reference.base import spoken
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.exports.schemas.plan import InvoiceHeader, Unit
+
+_ONE = decimal("1")
+
+
+def in_usd(amount: Decimal, invoice: InvoiceHeader) -> Decimal | None:
+    """Return the invoice's amount in US dollars, or None where the invoice has no rate."""
+    rate = invoice.exchange_rate if invoice.currency != "USD" else _ONE
+    return None if rate is None else times(amount, rate)
+
+
+def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield what is wrong with the unit's entry, looked at on the day `on`."""
+    entered_on = entry_date(unit)
+    yield from _type(unit, f"{pointer}/entry/type", entered_on)
+    yield from _days(unit, pointer, entered_on, on)
+    yield from _importer(unit, pointer, entered_on)
+
+
+def _type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
+    rules = entry_rules()
+    ended = [each for each in rules.ended_entry_types if each.type == unit.entry.type and each.holds(entered_on)]
+    for each in ended:
+        yield Finding(
+            rule="V22",
+            severity=each.severity,
+            pointer=here,
+            message=f"Entry type {each.type} ({each.name}) ended on {each.effective_from}.",
+            remedy="Use informal entry (11) up to $2,500, or formal entry (01).",
+            source=each.source,
+        )
+    if not ended and unit.entry.type not in rules.entry_types.types:
+        yield Finding(
+            rule="V22",
+            severity=rules.entry_types.severity,
+            pointer=here,
+            message=f"Entry type {unit.entry.type} of unit {unit.unit_ref} is none that is known here.",
+            remedy="Use formal entry (01) or informal entry (11), or ask the broker.",
+            source=rules.entry_types.source,
+        )
+    cases = rules.trade_remedy_cases
+    case = next((line for line in unit.lines if cases.attribute in line.attributes), None)
+    if case is not None and unit.entry.type not in cases.entry_types:
+        yield Finding(
+            rule="V22",
+            severity=cases.severity,
+            pointer=here,
+            message=f"Line {case.line_ref} is under an antidumping or countervailing duty case, "
+            f"but the entry is of type {unit.entry.type}.",
+            remedy=f"Use an entry type for such goods ({spoken(sorted(cases.entry_types))}), or ask the broker.",
+            source=cases.source,
+        )
+    yield from _informal(unit, here)
+
+
+def _informal(unit: Unit, here: str) -> Iterator[Finding]:
+    informal = entry_rules().informal
+    if unit.entry.type != informal.type:
+        return
+    usd = in_usd(total(line.line_value for line in unit.lines), unit.invoice)
+    if usd is not None and usd > informal.limit_usd:
+        yield Finding(
+            rule="V27",
+            severity=informal.severity,
+            pointer=here,
+            message=f"Unit {unit.unit_ref} is worth about ${usd:,.2f}, "
+            f"above the ${informal.limit_usd:,} of informal entry.",
+            remedy="Ask the broker whether it needs formal entry (01).",
+            source=informal.source,
+        )
+
+
+def _days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterator[Finding]:
+    if entered_on < on:
+        yield Finding(
+            rule="V26",
+            severity="warn",
+            pointer=f"{pointer}/entry/estimatedArrivalAt",
+            message=f"Unit {unit.unit_ref} is expected to be entered on {entered_on}, which has passed.",
+            remedy="Correct the dates if the goods have not crossed yet: rules and rates go by the day of entry.",
+            source="19 CFR 141.68, 141.69",
+        )
+    exported_on = unit.entry.export_date
+    # An instant is written in one offset, a day in another: a day either way is none.
+    if (exported_on - entered_on).days > 1:
+        yield Finding(
+            rule="V31",
+            severity="warn",
+            pointer=f"{pointer}/entry/exportDate",
+            message=f"Unit {unit.unit_ref} arrives on {entered_on}, before it is exported on {exported_on}.",
+            remedy="Correct the day of export or the arrival.",
+            source="19 CFR 152.1(c)",
+        )
+    invoice = unit.invoice
+    for name, said, day in (("date", "dated", invoice.date), ("saleDate", "sold on", invoice.sale_date)):
+        if day is not None and day > max(exported_on, entered_on):
+            yield Finding(
+                rule="V31",
+                severity="warn",
+                pointer=f"{pointer}/invoice/{name}",
+                message=f"Invoice {invoice.number} is {said} {day}, after its goods crossed the border.",
+                remedy="Correct the day; an invoice that is made out later is a pro forma until then.",
+                source="19 CFR 141.83, 141.86(a)(2)",
+            )
+
+
+def _importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Finding]:
+    # The number itself is never repeated: it may be a person's Social Security number.
+    rules = entry_rules()
+    importer = unit.parties.importer_of_record
+    here = f"{pointer}/parties/importerOfRecord/importerNumber"
+    form = rules.importer_number(importer.importer_number)
+    if form is None:
+        forms = spoken(f"{form.example} ({form.name})" for form in rules.importer_numbers.forms)
+        yield Finding(
+            rule="V20",
+            severity=rules.importer_numbers.severity,
+            pointer=here,
+            message=f"The importer's number of unit {unit.unit_ref} has none of the forms that CBP knows.",
+            remedy=f"Write it like one of {forms}; an IRS number ends in its two-character suffix, mostly 00.",
+            source=rules.importer_numbers.source,
+        )
+    # Without an address of its own the importer is the buyer.
+    address = importer.address or unit.parties.buyer.address
+    if not ((form is not None and form.foreign) or address.country != rules.destination):
+        return
+    barred = rules.foreign_importer
+    if unit.entry.type in barred.entry_types and not barred.ended(entered_on):
+        in_force = barred.holds(entered_on)
+        yield Finding(
+            rule="V20",
+            severity=barred.severity if in_force else "warn",
+            pointer=here,
+            message=f"Unit {unit.unit_ref} is an informal entry of an importer outside the United States, "
+            f"{'barred since' if in_force else 'which ends on'} {barred.effective_from}.",
+            remedy="Name an importer of record in the United States, or ask the broker about formal entry (01).",
+            source=barred.source,
+        )
+    formal = rules.foreign_importer_formal
+    if unit.entry.type in formal.entry_types and formal.holds(entered_on):
+        yield Finding(
+            rule="V20",
+            severity=formal.severity,
+            pointer=here,
+            message=f"The importer of unit {unit.unit_ref} is outside the United States; since {formal.effective_from} "
+            "its formal entries are said to need CTPAT, of its own or of its broker.",
+            remedy="Ask the broker whether it is CTPAT-validated and which bond it will use.",
+            source=formal.source,
+        )

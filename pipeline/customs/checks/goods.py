@@ -1,0 +1,81 @@
+"""Whether a description says what the goods are, and an invoice its charges, in the language that customs reads."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from pipeline.core.findings import Finding
+from pipeline.customs.reference.entry import ForeignWords, vague
+from pipeline.exports.schemas.plan import Line, Unit
+
+_WORD = re.compile(r"[^\W_]+")
+_SHOWN = 80
+
+
+def check_description(line: Line, here: str) -> Iterator[Finding]:
+    """Yield whether the line's description is too vague (V02) or in no language that customs reads (V34)."""
+    rules = vague()
+    words = _WORD.findall(line.description.lower())
+    if _foreign(line.description) or _other_language(words, rules.foreign):
+        yield Finding(
+            rule="V34",
+            severity="warn",
+            pointer=f"{here}/description",
+            message=f"The description of line {line.line_ref} is not in English.",
+            remedy="Describe the goods in English; the invoice of another language needs a translation with it.",
+            source="19 CFR 141.86(d)",
+        )
+        return
+    telling = {word for word in words if len(word) > 2 and word.isalpha()} - rules.words
+    if len(words) < rules.fewest_words or len(telling) < rules.fewest_telling:
+        shown = line.description if len(line.description) <= _SHOWN else f"{line.description[:_SHOWN]}..."
+        yield Finding(
+            rule="V02",
+            severity=rules.severity,
+            pointer=f"{here}/description",
+            message=f'Line {line.line_ref}: "{shown}" is too vague for US customs.',
+            remedy="Say what it is, what it is made of and what it is for.",
+            source=rules.source,
+        )
+
+
+def check_names(unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield which charge, discount, rebate or assist of the unit's invoice is named in no English (V34)."""
+    invoice = unit.invoice
+    kinds: dict[str, tuple[str, Sequence[str | None]]] = {
+        "charges": ("charge", [row.name for row in invoice.charges]),
+        "discounts": ("discount", [row.name for row in invoice.discounts]),
+        "rebates": ("rebate", [row.name for row in invoice.rebates]),
+        "assistItems": ("assist", [row.name for row in invoice.assist_items]),
+    }
+    for member, (said, names) in kinds.items():
+        for place, name in enumerate(names):
+            if name is not None and _foreign_name(name):
+                yield Finding(
+                    rule="V34",
+                    severity="warn",
+                    pointer=f"{pointer}/invoice/{member}/{place}/name",
+                    message=f"The name of a {said} of invoice {invoice.number} is not in English: {name[:_SHOWN]}.",
+                    remedy="Name it in English, such as Launch discount.",
+                    source="19 CFR 141.86(d)",
+                )
+
+
+def _foreign_name(name: str) -> bool:
+    return _foreign(name) or _other_language(_WORD.findall(name.lower()), vague().names)
+
+
+def _other_language(words: list[str], foreign: ForeignWords) -> bool:
+    said = set(words)
+    return len(said & foreign.words) >= foreign.fewest and not said & foreign.english
+
+
+def _foreign(text: str) -> bool:
+    # Most letters of another script: a brand or a unit in Latin letters does not make English of it.
+    if text.isascii():
+        return False
+    letters = [c for c in text if c.isalpha()]
+    foreign = sum(1 for c in letters if not unicodedata.name(c, "").startswith(("LATIN", "FULLWIDTH LATIN")))
+    return 2 * foreign > len(letters)

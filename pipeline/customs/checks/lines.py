@@ -1,0 +1,215 @@
+"""What must hold of each invoice line by itself: its words, its sum, its weights, its claim and its references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+
+from pipeline.core.findings import Finding
+from pipeline.core.money import EXACT, decimal, fits, minor_units, plain, rounded, times
+from pipeline.customs.chapter99 import checks as chapter99_checks
+from pipeline.customs.chapter99 import section232
+from pipeline.customs.checks.attributes import check_attributes
+from pipeline.customs.checks.entry import in_usd
+from pipeline.customs.checks.goods import check_description
+from pipeline.customs.checks.usmca import check_claim, claims_of
+from pipeline.customs.pga import checks
+from pipeline.customs.pga.parties import UnitParties
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.exports.schemas.plan import REFERENCES, InvoiceHeader, Line, Manufacturer, Unit
+
+_TWO = decimal("2")
+
+
+def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield what is wrong with the unit's lines, entered on the day, in the order of the invoice."""
+    makers = {manufacturer.ref: manufacturer for manufacturer in unit.parties.manufacturers}
+    claims = claims_of(unit)
+    parties = UnitParties(unit)
+    seen: set[str] = set()
+    alike: dict[object, str] = {}
+    for place, line in enumerate(unit.lines):
+        here = f"{pointer}/lines/{place}"
+        yield from _references(line, here, seen, makers)
+        yield from _again(line, here, alike)
+        yield from check_description(line, here)
+        yield from _code(line, here)
+        yield from _origin(line, here, makers)
+        yield from _value(line, here, unit.invoice)
+        yield from _weights(line, here)
+        yield from check_claim(line, here, on, claims)
+        yield from check_attributes(line, here, on)
+        yield from _undetermined(line, here)
+        yield from chapter99_checks.check_line(line, here, on)
+        yield from section232.check_line(line, here, on)
+        yield from checks.check_line(unit, line, parties, here, on)
+
+
+def _references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:
+    if line.line_ref in seen:
+        yield Finding(
+            rule="V24",
+            severity="block",
+            pointer=f"{here}/lineRef",
+            message=f"Line {line.line_ref} is on the invoice twice.",
+            remedy="Give every line a lineRef of its own.",
+            source=REFERENCES,
+        )
+    seen.add(line.line_ref)
+    if line.manufacturer_ref not in makers:
+        yield Finding(
+            rule="V24",
+            severity="block",
+            pointer=f"{here}/manufacturerRef",
+            message=f"Line {line.line_ref} was made by {line.manufacturer_ref}, which is none of the manufacturers.",
+            remedy="Add the manufacturer to the parties, or correct the reference.",
+            source=REFERENCES,
+        )
+
+
+def _again(line: Line, here: str, alike: dict[object, str]) -> Iterator[Finding]:
+    # Without an order that it belongs to, the same goods may well be sold twice.
+    if line.order_id is None:
+        return
+    goods = (line.order_id, line.sku, line.description, line.hts_code, line.quantity, line.unit_price)
+    first = alike.setdefault(goods, line.line_ref)
+    if first != line.line_ref:
+        yield Finding(
+            rule="V24",
+            severity="warn",
+            pointer=here,
+            message=f"Line {line.line_ref} repeats line {first}: the same goods, order, quantity and price.",
+            remedy="Take it off the invoice, unless the goods were ordered twice.",
+            source="19 CFR 141.86(a)(4)",
+        )
+
+
+def _code(line: Line, here: str) -> Iterator[Finding]:
+    tariff = entry_rules().tariff
+    chapter = line.hts_code[:2]
+    if chapter in tariff.reserved or (chapter > tariff.last_chapter and chapter not in tariff.beside):
+        yield Finding(
+            rule="V08",
+            severity=tariff.severity,
+            pointer=f"{here}/htsCode",
+            message=f"Line {line.line_ref}: the tariff has no chapter {chapter}, so {line.hts_code} is no number in it.",
+            remedy="Correct the tariff number.",
+            source=tariff.source,
+        )
+    elif chapter in tariff.beside:
+        yield Finding(
+            rule="V08",
+            severity="warn",
+            pointer=f"{here}/htsCode",
+            message=f"Line {line.line_ref}: {line.hts_code} is of chapter {chapter}, which is claimed beside a number "
+            "of the goods themselves.",
+            remedy="Give the number of the goods here, and the other one in the treatment's chapter99.",
+            source=tariff.source,
+        )
+
+
+def _origin(line: Line, here: str, makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:
+    maker = makers.get(line.manufacturer_ref)
+    if maker is None or line.country_of_origin != line.country_of_export:
+        return
+    if maker.address.country != line.country_of_origin:
+        yield Finding(
+            rule="V07",
+            severity="block",
+            pointer=f"{here}/countryOfOrigin",
+            message=f"Line {line.line_ref}: its origin, {line.country_of_origin}, is where it is shipped from, but its "
+            f"maker {maker.name} is in {maker.address.country}.",
+            remedy="Declare where the goods were made, or name the maker there.",
+            source="19 CFR 134.1(b), 141.86(a)(10); 19 CFR 102 appendix",
+        )
+
+
+def _value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
+    currency = invoice.currency
+    product = times(line.quantity, line.unit_price)
+    # Half a minor unit either way: invoices round halves up, banks to even.
+    apart = EXACT.abs(EXACT.subtract(product, line.line_value))
+    agrees = times(apart, _TWO).scaleb(minor_units(currency)) <= 1
+    if not agrees or not fits(line.line_value, currency):
+        yield Finding(
+            rule="V03",
+            severity="block",
+            pointer=f"{here}/lineValue",
+            message=f"Line {line.line_ref}: {plain(line.quantity)} at {plain(line.unit_price)} {currency} make "
+            f"{plain(rounded(product, currency))}, the line says {plain(line.line_value)}.",
+            remedy="Correct the quantity, the unit price or the line value.",
+            source="19 CFR 141.86(a)(4), (5)",
+        )
+    if not line.line_value:
+        yield Finding(
+            rule="V15",
+            severity="warn",
+            pointer=f"{here}/lineValue",
+            message=f"Line {line.line_ref} has no value, which customs is likely to query.",
+            remedy="Give what a buyer would pay; samples and gifts too need a fair value.",
+            source="19 CFR 141.86(a)(6)",
+        )
+
+    else:
+        yield from _little(line, here, invoice)
+
+
+def _little(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
+    rules = entry_rules().value
+    described = line.description.lower()
+    if any(denial in described for denial in rules.denials):
+        yield Finding(
+            rule="V15",
+            severity=rules.severity,
+            pointer=f"{here}/description",
+            message=f"Line {line.line_ref} is described as without value, which customs is likely to query.",
+            remedy="Leave it to the line value, and give there what a buyer would pay; samples too need a fair value.",
+            source=rules.source,
+        )
+    price = in_usd(line.unit_price, invoice) if line.unit == "KG" else None
+    if price is not None and price < rules.least_usd_per_kg:
+        yield Finding(
+            rule="V15",
+            severity=rules.severity,
+            pointer=f"{here}/unitPrice",
+            message=f"Line {line.line_ref} costs {plain(line.unit_price)} {invoice.currency} a kilogram, which customs "
+            "is likely to query.",
+            remedy="Check price and unit; have at hand what shows the price that was paid.",
+            source=rules.source,
+        )
+
+
+def _weights(line: Line, here: str) -> Iterator[Finding]:
+    for name, weight in (("netWeightKg", line.net_weight_kg), ("grossWeightKg", line.gross_weight_kg)):
+        if not weight:
+            yield Finding(
+                rule="V05",
+                severity="block",
+                pointer=f"{here}/{name}",
+                message=f"Line {line.line_ref} weighs nothing.",
+                remedy="Give the weight of the whole line in kg.",
+                source="19 CFR 141.86(a)(4)",
+            )
+    if line.net_weight_kg > line.gross_weight_kg:
+        yield Finding(
+            rule="V05",
+            severity="block",
+            pointer=f"{here}/netWeightKg",
+            message=f"Line {line.line_ref} weighs {plain(line.net_weight_kg)} kg net, more than its "
+            f"{plain(line.gross_weight_kg)} kg gross.",
+            remedy="Correct the net or the gross weight.",
+            source="19 CFR 141.86(a)(4)",
+        )
+
+
+def _undetermined(line: Line, here: str) -> Iterator[Finding]:
+    if line.treatment.undetermined is not None:
+        yield Finding(
+            rule="T01",
+            severity="block",
+            pointer=f"{here}/treatment/undetermined",
+            message=f"Line {line.line_ref}: its customs treatment is undecided: "
+            f"{line.treatment.undetermined.rstrip('.')}.",
+            remedy="Decide it in the plan and approve the plan again; nothing is guessed here.",
+            source="19 U.S.C. 1484(a)(1), reasonable care",
+        )

@@ -1,0 +1,85 @@
+"""What is carried against what is invoiced and manifested: gross weights and the count of packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+from pipeline.core.findings import Finding
+from pipeline.core.money import EXACT, ZERO, decimal, plain, times, total
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.exports.schemas.plan import Package, Unit
+
+_HUNDRED = decimal("100")
+
+
+def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield where the packages of the unit agree neither with its invoice nor with the carrier's manifest."""
+    outermost = list(_outermost(unit))
+    packed = total(package.gross_weight_kg for package in outermost)
+    invoiced = total(line.gross_weight_kg for line in unit.lines)
+    if _apart(packed, invoiced):
+        yield Finding(
+            rule="V04",
+            severity="block",
+            pointer=f"{pointer}/packages",
+            message=f"Weights of unit {unit.unit_ref} disagree: lines {plain(invoiced)} kg gross, "
+            f"packages {plain(packed)} kg.",
+            remedy="Correct the gross weights of the lines or of the packages that hold them; pallets do not count.",
+            source="19 CFR 141.86(a)(4), (e)",
+        )
+    yield from _manifested(unit, pointer, outermost, packed)
+
+
+def _manifested(unit: Unit, pointer: str, outermost: Sequence[Package], packed: Decimal) -> Iterator[Finding]:
+    weighed = unit.entry.manifest_gross_weight_kg
+    if weighed is not None and _apart(packed, weighed):
+        yield Finding(
+            rule="V04",
+            severity="block",
+            pointer=f"{pointer}/entry/manifestGrossWeightKg",
+            message=f"The packages of unit {unit.unit_ref} weigh {plain(packed)} kg, the manifest says "
+            f"{plain(weighed)} kg.",
+            remedy="Correct the weight here or on the carrier's manifest: a difference holds the shipment.",
+            source="19 CFR 141.86(a)(4), (e)",
+        )
+    counted = unit.entry.manifest_quantity
+    rule = entry_rules().manifest
+    if counted is not None and int(counted) != len(outermost):
+        yield Finding(
+            rule="V06",
+            severity=rule.severity,
+            pointer=f"{pointer}/entry/manifestQuantity",
+            message=f"Unit {unit.unit_ref} has {len(outermost)} packages of goods, the manifest says {counted}.",
+            remedy="Count the outermost packages with goods in them, not the pallets, and have both say the same.",
+            source=rule.source,
+        )
+
+
+def _apart(one: Decimal, other: Decimal) -> bool:
+    tolerance = entry_rules().weights
+    apart = EXACT.abs(EXACT.subtract(one, other))
+    return apart > tolerance.least_kg and times(apart, _HUNDRED) > times(max(one, other, ZERO), tolerance.percent)
+
+
+def _outermost(unit: Unit) -> Iterator[Package]:
+    """Yield the packages that count as the goods' gross weight: those with goods in them, in no other such package."""
+    # A pallet is no part of the goods' weight. What is known of a holder is kept: a tower of packages is walked once.
+    by_ref = {package.package_ref: package for package in unit.packages}
+    holds_goods: dict[str, bool] = {}
+    for package in unit.packages:
+        path: dict[str, None] = {}
+        ref = package.parent_ref
+        found = False
+        while ref is not None and ref in by_ref and ref not in path:
+            if ref in holds_goods:
+                found = holds_goods[ref]
+                break
+            path[ref] = None
+            if by_ref[ref].contents:
+                found = True
+                break
+            ref = by_ref[ref].parent_ref
+        holds_goods.update(dict.fromkeys(path, found))
+        if package.contents and not found:
+            yield package

@@ -1,0 +1,181 @@
+"""The manufacturer identification code: how the regulation builds it from a name and an address (19 CFR 102 appendix)."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from pipeline.core.findings import Finding
+from pipeline.customs.reference.entry import mid_rules
+from pipeline.exports.schemas.plan import Address, Manufacturer, Unit
+
+_LETTERS_OR_DIGITS = re.compile(r"[A-Z0-9]+")
+_LETTERS = re.compile(r"[A-Z]+")
+# What a hyphen joins is one word, with or without spaces about it: Rawles - Aden is Rawles-Aden.
+_HYPHEN = re.compile(r"\s*[-\u2010-\u2015]\s*")
+# Between digits punctuation is passed over, and what remains is one number: 12-34-56 is 123456. A space parts numbers.
+_BETWEEN_DIGITS = re.compile(r"(?<=[0-9])[^\w\s]+(?=[0-9])")
+# 250th names a street, not a house; in French so does 250e before Rue and its like.
+_ORDINAL = re.compile(
+    r"(?<![A-Z0-9])[0-9]+(?:(?:ST|ND|RD|TH|ER|RE|EME|IEME)(?![A-Z0-9])|E(?=\s+(?:RUE|AVENUE|AV|RANG|ETAGE|BOULEVARD|BOUL)\b))"
+)
+# The postal codes of Canada and of the United Kingdom hold digits that number nothing.
+_POSTAL_CODE = re.compile(
+    r"(?<![A-Z0-9])(?:[A-Z][0-9][A-Z] ?[0-9][A-Z][0-9]|[A-Z]{1,2}[0-9][A-Z0-9]? [0-9][A-Z]{2})(?![A-Z0-9])"
+)
+_NUMBER = re.compile(r"[0-9]+")
+_NUMBER_ALONE = re.compile(r"(?<![A-Z0-9])[0-9]+(?![A-Z0-9])")
+
+
+def check_unit(unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield what is wrong with the codes of the unit's manufacturers (V01)."""
+    origins: dict[str, set[str]] = {}
+    of_textiles: set[str] = set()
+    for line in unit.lines:
+        origins.setdefault(line.manufacturer_ref, set()).add(line.country_of_origin)
+        if line.hts_code[:2] in mid_rules().textiles.chapters:
+            of_textiles.add(line.manufacturer_ref)
+    for place, manufacturer in enumerate(unit.parties.manufacturers):
+        here = f"{pointer}/parties/manufacturers/{place}/mid"
+        ref = manufacturer.ref
+        yield from _check(manufacturer, here, origins.get(ref, set()), exactly=ref in of_textiles)
+
+
+def _check(manufacturer: Manufacturer, here: str, origins: set[str], *, exactly: bool) -> Iterator[Finding]:
+    rules = mid_rules()
+    severity, source = (rules.textiles.severity, rules.textiles.source) if exactly else ("warn", rules.source)
+    mid, name = manufacturer.mid, manufacturer.name
+    expected = derive(name, manufacturer.address)
+    if mid.startswith("CA"):
+        yield Finding(
+            rule="V01",
+            severity="block",
+            pointer=here,
+            message=f"MID {mid} of {name} begins with CA; a Canadian manufacturer is coded by its province.",
+            remedy=f"Use {expected}." if expected else "Begin it with the province's code, such as XO for Ontario.",
+            source=rules.source,
+        )
+        return
+    if not mid[:2].isalpha():
+        yield Finding(
+            rule="V01",
+            severity="block",
+            pointer=here,
+            message=f"MID {mid} of {name} does not begin with a country.",
+            remedy=f"Use {expected}." if expected else "Begin it with the two letters of the country of origin.",
+            source=rules.source,
+        )
+        return
+    if expected is not None and mid != expected:
+        # Which number counts beside a letter is general knowledge: the other reading refuses nobody.
+        unsure = mid == derive(name, manufacturer.address, alone=True)
+        yield Finding(
+            rule="V01",
+            severity="warn" if unsure else severity,
+            pointer=here,
+            message=f"MID {mid} does not match manufacturer {name}; its name and address give {expected}.",
+            remedy=f"Use {expected}."
+            if exactly and not unsure
+            else f"Use {expected}, unless customs has registered the manufacturer under the other.",
+            source=source,
+        )
+    if expected is None:
+        yield Finding(
+            rule="V01",
+            severity="warn",
+            pointer=here,
+            message=f"MID {mid} of {name} cannot be checked: name and address say too little to build one.",
+            remedy="Give the Canadian province, and write name and city in Latin letters.",
+            source=rules.source,
+        )
+    for origin in sorted(origins - {country_of(mid)}):
+        yield Finding(
+            rule="V01",
+            severity=severity,
+            pointer=here,
+            message=f"MID {mid} of {name} is of {country_of(mid)}, but the manufacturer's lines originate in {origin}.",
+            remedy="Name the maker in the country of origin, or correct the lines' origin.",
+            source=source,
+        )
+
+
+def derive(name: str, address: Address, *, alone: bool = False) -> str | None:
+    """Return the code that the regulation builds, or None where the address says too little to build one.
+
+    Two letters for the country (a Canadian province has its own), up to six from the name, up to four digits of the
+    largest number in the street line, three letters of the city. The number of 120A is 120; with `alone` a number that
+    touches a letter does not count: the regulation speaks of neither.
+    """
+    country = country_code(address)
+    named = _name_part(name, address.country)
+    city = _city_part(address)
+    if country is None or not named or not city:
+        return None
+    return f"{country}{named}{_number_part(address, alone=alone)}{city}"[: mid_rules().longest]
+
+
+def country_code(address: Address) -> str | None:
+    """Return the code's first two letters; None for a Canadian address whose province is not known."""
+    if address.country != "CA":
+        return address.country
+    return mid_rules().province(_plain(address.region or "").removeprefix("CA-"))
+
+
+def country_of(mid: str) -> str:
+    """Return the country, ISO 3166-1 alpha-2, that a code begins with: a Canadian province is Canada."""
+    return "CA" if mid[:2] in mid_rules().provinces else mid[:2]
+
+
+def _name_part(name: str, country: str) -> str:
+    rules = mid_rules()
+    words = _words(name)
+    for prefix in rules.ignored_prefixes.get(country, ()):
+        begun = prefix.split()
+        if len(words) > len(begun) and words[: len(begun)] == begun:
+            words = words[len(begun) :]
+    telling = [word for word in words if word.lower() not in rules.ignored_words]
+    # An initial by itself is passed over, unless the name is nothing else.
+    longer = [word for word in telling if len(word) > 1 or word.isdigit()] or telling
+    return "".join(word[:3] for word in longer[:2])
+
+
+def _words(name: str) -> list[str]:
+    # Punctuation falls away within a word; initials that follow one another are one word, written A.B.C. or A B C.
+    words: list[str] = []
+    initials = ""
+    for piece in _HYPHEN.sub("-", _plain(name)).replace("/", " ").split():
+        word = "".join(_LETTERS_OR_DIGITS.findall(piece))
+        if len(word) == 1 and word.isalpha():
+            initials += word
+        elif word:
+            words += [initials, word] if initials else [word]
+            initials = ""
+    return [*words, initials] if initials else words
+
+
+def _number_part(address: Address, *, alone: bool) -> str:
+    street = f"{address.line1} {address.line2 or ''}"
+    # A fraction such as one half is no part of the number before it.
+    whole = "".join(" " if unicodedata.category(c) == "No" else c for c in street)
+    joined = _BETWEEN_DIGITS.sub("", _plain(whole))
+    numbers = (
+        _NUMBER_ALONE.findall(joined) if alone else _NUMBER.findall(_ORDINAL.sub(" ", _POSTAL_CODE.sub(" ", joined)))
+    )
+    return str(max(numbers, key=int))[:4] if numbers else ""
+
+
+def _city_part(address: Address) -> str:
+    rules = mid_rules()
+    words = _LETTERS.findall(_plain(address.city))
+    if len(words) > 1 and words[0] in rules.ignored_in_city:
+        words = words[1:]
+    return rules.city_states.get(address.country) or "".join(words)[:3]
+
+
+def _plain(text: str) -> str:
+    if text.isascii():
+        return text.upper()
+    # Accents fall away: Québec and Quebec are one city.
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(c for c in decomposed if not unicodedata.combining(c)).upper()

@@ -1,0 +1,228 @@
+"""What must hold of the head of a commercial invoice: number, sale, terms, currency and total."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.core.findings import Finding
+from pipeline.core.money import EXACT, decimal, fits, plain, total
+from pipeline.customs.reference.base import spoken
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.exports.schemas.plan import Unit
+
+_ONE = decimal("1")
+
+
+def check_terms(unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield what is wrong with the invoice of the unit, apart from its lines."""
+    here = f"{pointer}/invoice"
+    yield from _number(unit, here)
+    yield from _sale(unit, here)
+    yield from _incoterm(unit, here)
+    yield from _rate(unit, here)
+    yield from _total(unit, here)
+
+
+def _number(unit: Unit, here: str) -> Iterator[Finding]:
+    written = entry_rules().invoice_number
+    if not written.pattern.fullmatch(unit.invoice.number):
+        yield Finding(
+            rule="V21",
+            severity=written.severity,
+            pointer=f"{here}/number",
+            message=f"Invoice number {unit.invoice.number} is longer than 17 characters, or has other than letters, "
+            "digits and dashes.",
+            remedy="Shorten it to 17 letters, digits and dashes.",
+            source=written.source,
+        )
+
+
+def _sale(unit: Unit, here: str) -> Iterator[Finding]:
+    invoice = unit.invoice
+    sale = entry_rules().sale
+    if invoice.reason_for_export in sale.reasons:
+        for name, value, said in (("saleDate", invoice.sale_date, "when"), ("salePlace", invoice.sale_place, "where")):
+            if value is None:
+                yield Finding(
+                    rule="V33",
+                    severity=sale.severity,
+                    pointer=f"{here}/{name}",
+                    message=f"Invoice {invoice.number} does not say {said} its goods were sold.",
+                    remedy="Give the day and the place of the sale, or the true reason for export.",
+                    source=sale.source,
+                )
+    elif invoice.valuation_basis is None:
+        yield Finding(
+            rule="V35",
+            severity="warn",
+            pointer=f"{here}/valuationBasis",
+            message=f"The goods of invoice {invoice.number} are not sold, and it does not say what their values rest on.",
+            remedy="Say what a buyer would have paid and how that is known, such as the price of a like sale.",
+            source="19 CFR 141.86(a)(6)",
+        )
+    if invoice.related_parties:
+        yield Finding(
+            rule="V18",
+            severity="note",
+            pointer=f"{here}/relatedParties",
+            message=f"Seller and buyer of invoice {invoice.number} are related.",
+            remedy="Have at hand how the price was set: customs may ask.",
+            source="19 CFR 152.103(l)",
+        )
+    yield from _assists(unit, here)
+
+
+def _assists(unit: Unit, here: str) -> Iterator[Finding]:
+    invoice = unit.invoice
+    source = "19 CFR 141.86(a)(11), 152.103(d)"
+    if invoice.assists == "none":
+        if invoice.assist_items:
+            yield Finding(
+                rule="V32",
+                severity="block",
+                pointer=f"{here}/assists",
+                message=f"Invoice {invoice.number} says that there were no assists, and lists some.",
+                remedy="Declare them, or leave assistItems out.",
+                source=source,
+            )
+        return
+    if not invoice.assist_items:
+        yield Finding(
+            rule="V32",
+            severity="warn",
+            pointer=f"{here}/assists",
+            message=f"Invoice {invoice.number} declares assists, goods or services that the buyer gave for production.",
+            remedy="List in assistItems what they were and what they were worth: that is part of the customs value.",
+            source=source,
+        )
+    for place, item in enumerate(invoice.assist_items):
+        if item.amount is None:
+            yield Finding(
+                rule="V32",
+                severity="warn",
+                pointer=f"{here}/assistItems/{place}/amount",
+                message=f"Invoice {invoice.number} does not say what an assist was worth: {item.name}.",
+                remedy="Give its worth, or have the broker ask the importer: it is part of the customs value.",
+                source=source,
+            )
+
+
+def _incoterm(unit: Unit, here: str) -> Iterator[Finding]:
+    invoice = unit.invoice
+    terms = entry_rules().incoterms
+    incoterm = invoice.incoterm
+    charged = {charge.code for charge in invoice.charges}
+    missing = []
+    if incoterm in terms.freight | terms.freight_and_insurance and not charged & {"freight", "inland_freight"}:
+        missing.append("freight")
+    if incoterm in terms.freight_and_insurance and "insurance" not in charged:
+        missing.append("insurance")
+    if incoterm in terms.duty and "duty" not in charged:
+        missing.append("duty")
+    if missing:
+        yield Finding(
+            rule="V17",
+            severity="warn",
+            pointer=f"{here}/charges",
+            message=f"Invoice {invoice.number} is {incoterm} {invoice.incoterm_place} but shows no {spoken(missing)}.",
+            remedy="Itemise the charge, included in the prices or not: only then is it left out of customs value.",
+            source="19 CFR 141.86(a)(8)",
+        )
+    for place, charge in enumerate(invoice.charges):
+        if charge.code == "freight" and charge.included_in_prices and incoterm in terms.without_freight:
+            yield Finding(
+                rule="V17",
+                severity="warn",
+                pointer=f"{here}/charges/{place}/includedInPrices",
+                message=f"Invoice {invoice.number} is {incoterm}, by which the buyer pays the carriage, "
+                "yet its prices are said to hold freight.",
+                remedy="Correct the term, or say that the freight is not in the prices.",
+                source="Incoterms 2020; 19 CFR 141.86(a)(8)",
+            )
+    if incoterm in terms.by_water and unit.entry.mode_of_transport != "vessel":
+        yield Finding(
+            rule="V17",
+            severity="warn",
+            pointer=f"{here}/incoterm",
+            message=f"Invoice {invoice.number} is {incoterm}, a term for goods that go by water, "
+            f"but they go by {unit.entry.mode_of_transport}.",
+            remedy="Use FCA, CPT or CIP instead, or correct the mode of transport.",
+            source="Incoterms 2020",
+        )
+
+
+def _rate(unit: Unit, here: str) -> Iterator[Finding]:
+    invoice = unit.invoice
+    rate = invoice.exchange_rate
+    pointer = f"{here}/exchangeRate"
+    source = "19 CFR 141.86(a)(7), 159.32"
+    if invoice.currency == "USD":
+        if rate not in (None, _ONE):
+            yield Finding(
+                rule="V16",
+                severity="warn",
+                pointer=pointer,
+                message=f"Invoice {invoice.number} is in USD, yet carries an exchange rate other than 1.",
+                remedy="Set the exchange rate to null, or correct the currency.",
+                source=source,
+            )
+        return
+    if rate is None:
+        yield Finding(
+            rule="V16",
+            severity="block",
+            pointer=pointer,
+            message=f"Invoice {invoice.number} is in {invoice.currency}, without an exchange rate.",
+            remedy=f"Give the US dollars that one {invoice.currency} is worth.",
+            source=source,
+        )
+        return
+    usual = entry_rules().exchange_rates.usual.get(invoice.currency)
+    if usual is not None and not usual.least <= rate <= usual.most:
+        yield Finding(
+            rule="V16",
+            severity="warn",
+            pointer=pointer,
+            message=f"Invoice {invoice.number} says that one {invoice.currency} is worth {plain(rate)} US dollars, "
+            f"which is far from the usual {plain(usual.least)} to {plain(usual.most)}.",
+            remedy=f"Give the US dollars that one {invoice.currency} is worth, not the other way round.",
+            source=source,
+        )
+
+
+def _total(unit: Unit, here: str) -> Iterator[Finding]:
+    invoice = unit.invoice
+    goods = total(line.line_value for line in unit.lines)
+    charges = total(charge.amount for charge in invoice.charges if not charge.included_in_prices)
+    discounts = total(discount.amount for discount in invoice.discounts)
+    made = EXACT.subtract(EXACT.add(goods, charges), discounts)
+    if made != invoice.total:
+        yield Finding(
+            rule="V03",
+            severity="block",
+            pointer=f"{here}/total",
+            message=f"Invoice {invoice.number}: lines, charges and discounts add up to {plain(made)} "
+            f"{invoice.currency}, its total says {plain(invoice.total)}.",
+            remedy="Correct the total, or the lines, charges and discounts that make it.",
+            source="19 CFR 141.86(a)(5), (8), (9)",
+        )
+    amounts = (
+        *((f"charges/{place}/amount", charge.amount) for place, charge in enumerate(invoice.charges)),
+        *((f"discounts/{place}/amount", discount.amount) for place, discount in enumerate(invoice.discounts)),
+        *((f"rebates/{place}/amount", rebate.amount) for place, rebate in enumerate(invoice.rebates)),
+        *(
+            (f"assistItems/{place}/amount", item.amount)
+            for place, item in enumerate(invoice.assist_items)
+            if item.amount
+        ),
+    )
+    for where, amount in amounts:
+        if not fits(amount, invoice.currency):
+            yield Finding(
+                rule="V03",
+                severity="block",
+                pointer=f"{here}/{where}",
+                message=f"Invoice {invoice.number}: {plain(amount)} is finer than {invoice.currency} is divided.",
+                remedy="Round the amount to the currency's smallest unit.",
+                source="19 CFR 141.86(a)(7), (8)",
+            )

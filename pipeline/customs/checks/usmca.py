@@ -1,0 +1,200 @@
+"""The USMCA claim of a line, and the certifications that stand behind it: in force, covering the goods, complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from pipeline.core.findings import Finding
+from pipeline.core.money import total
+from pipeline.customs.checks.entry import in_usd
+from pipeline.customs.reference.base import spoken
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.exports.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a unit has for its claims of USMCA: certifications by ref, a statement, and what the claiming lines are worth."""
+
+    certificates: Mapping[str, UsmcaCertificate]
+    stated: bool
+    worth_usd: Decimal | None
+
+
+def claims_of(unit: Unit) -> Claims:
+    """Return what the unit has for its claims; it is read once, as a unit has thousands of lines and of certifications."""
+    claimed = total(line.line_value for line in unit.lines if line.spi in entry_rules().usmca.programs)
+    return Claims(
+        certificates={certificate.ref: certificate for certificate in unit.usmca_certificates},
+        stated=unit.invoice.usmca_statement is not None,
+        worth_usd=in_usd(claimed, unit.invoice),
+    )
+
+
+def check_claim(line: Line, here: str, on: date, claims: Claims) -> Iterator[Finding]:
+    """Yield what is wrong with the line's claim, entered on the day (V12)."""
+    usmca = entry_rules().usmca
+    ref = line.usmca_certificate_ref
+    pointer = f"{here}/usmcaCertificateRef"
+    if ref is not None and ref not in claims.certificates:
+        message = f"Line {line.line_ref} names USMCA certification {ref}, which the unit does not carry."
+        yield _claim(pointer, message, "Add the certification to usmcaCertificates, or correct the reference.")
+        return
+    if line.spi not in usmca.programs:
+        if ref is not None:
+            yield Finding(
+                rule="V12",
+                severity="warn",
+                pointer=f"{here}/spi",
+                message=f"Line {line.line_ref} names a USMCA certification but claims nothing by it.",
+                remedy="Set spi to S to claim USMCA, or take the reference off the line.",
+                source=usmca.source,
+            )
+        return
+    certificate = claims.certificates.get(ref or "")
+    if not _covers(certificate, line, on):
+        low, worth = entry_rules().usmca_low_value, claims.worth_usd
+        if worth is not None and low.holds(on) and worth <= low.limit_usd:
+            # The service never makes up the words: the person who signs them answers for them.
+            if not claims.stated:
+                yield _unstated(line, pointer, worth)
+        else:
+            yield _uncovered(line, pointer, certificate, on)
+    if line.country_of_origin not in usmca.countries:
+        message = (
+            f"Line {line.line_ref}: USMCA claimed for goods of {line.country_of_origin}; "
+            f"they must originate in {spoken(sorted(usmca.countries))}."
+        )
+        yield _claim(f"{here}/spi", message, "Drop the claim, or correct the origin.")
+
+
+def _claim(pointer: str, message: str, remedy: str) -> Finding:
+    usmca = entry_rules().usmca
+    return Finding(
+        rule="V12", severity=usmca.severity, pointer=pointer, message=message, remedy=remedy, source=usmca.source
+    )
+
+
+def _uncovered(line: Line, pointer: str, certificate: UsmcaCertificate | None, on: date) -> Finding:
+    if certificate is None or not _in_force(certificate, on):
+        message = f"Line {line.line_ref}: USMCA claimed, but no certification covers {line.sku} on {on}."
+        return _claim(pointer, message, "Name a certification that is in force on the day of entry, or drop the claim.")
+    message = (
+        f"Line {line.line_ref}: USMCA claimed, but certification {certificate.ref} covers no goods of "
+        f"{line.hts_code[:4]}.{line.hts_code[4:6]}."
+    )
+    return _claim(pointer, message, "Name a certification that covers the goods, or drop the claim.")
+
+
+def _covers(certificate: UsmcaCertificate | None, line: Line, on: date) -> bool:
+    if certificate is None or not _in_force(certificate, on):
+        return False
+    return not certificate.goods or any(line.hts_code.startswith(goods.hs_code) for goods in certificate.goods)
+
+
+def _unstated(line: Line, pointer: str, worth: Decimal) -> Finding:
+    rules, low = entry_rules().usmca_statement, entry_rules().usmca_low_value
+    return Finding(
+        rule="V12",
+        severity=rules.severity,
+        pointer=pointer,
+        message=f"Line {line.line_ref}: USMCA is claimed for goods of ${worth:,.2f} without a certification. Up to "
+        f"${low.limit_usd:,} none is needed, but the invoice carries no signed statement that the goods originate.",
+        remedy="Give the signed statement as invoice.usmcaStatement, or name a certification that covers the goods.",
+        source=f"{low.source}; {rules.source}",
+    )
+
+
+def _in_force(certificate: UsmcaCertificate, on: date) -> bool:
+    # Whoever claims must hold it: one that is signed later covers nothing yet, whatever its blanket period.
+    begins = max(certificate.blanket_from or certificate.signed_on, certificate.signed_on)
+    return begins <= on and (certificate.blanket_to is None or on <= certificate.blanket_to)
+
+
+def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield what the unit's certifications lack of their nine elements, or cannot mean (V30)."""
+    rules = entry_rules().usmca_elements
+    seen: set[str] = set()
+    for place, certificate in enumerate(unit.usmca_certificates):
+        here = f"{pointer}/usmcaCertificates/{place}"
+        if certificate.ref in seen:
+            yield Finding(
+                rule="V24",
+                severity="block",
+                pointer=f"{here}/ref",
+                message=f"USMCA certification {certificate.ref} is in unit {unit.unit_ref} twice.",
+                remedy="Give every certification a ref of its own.",
+                source=REFERENCES,
+            )
+        seen.add(certificate.ref)
+        for where, message, remedy in (*_missing(certificate), *_period(certificate, rules.longest_months)):
+            yield Finding(
+                rule="V30",
+                severity=rules.severity,
+                pointer=f"{here}/{where}",
+                message=f"USMCA certification {certificate.ref} {message}.",
+                remedy=remedy,
+                source=rules.source,
+            )
+
+
+_COMPLETE = "Complete the certification and have it signed anew: customs refuses the claim for a missing element."
+
+
+def _missing(certificate: UsmcaCertificate) -> Iterator[tuple[str, str, str]]:
+    role = certificate.certifier_role
+    lacks = _contact_lacks(certificate.certifier_contact)
+    if certificate.certifier_contact is not None and certificate.certifier_contact.title is None:
+        lacks.append("title")
+    if lacks:
+        yield "certifierContact", f"lacks the certifier's {spoken(lacks)} (element 2)", _COMPLETE
+    if certificate.certifier_address is None:
+        yield "certifierAddress", "lacks the certifier's address (element 2)", _COMPLETE
+    if role == "importer" and certificate.exporter is None:
+        yield "exporter", "does not name the exporter (element 3)", _COMPLETE
+    if role != "producer" and certificate.producer is None and not certificate.producer_on_request:
+        yield (
+            "producer",
+            "does not name the producer (element 4)",
+            "Name the producer, or say that it is named to customs on request by producerOnRequest.",
+        )
+    if role != "importer" and certificate.importer is None:
+        yield "importer", "does not name the importer (element 5)", "Name the importer where it is known."
+    parties: tuple[tuple[str, int, Party | None], ...] = (
+        ("exporter", 3, certificate.exporter),
+        ("producer", 4, certificate.producer),
+        ("importer", 5, certificate.importer),
+    )
+    for name, element, party in parties:
+        if party is not None and (lacks := _contact_lacks(party.contact)):
+            yield f"{name}/contact", f"lacks the {name}'s {spoken(lacks)} (element {element})", _COMPLETE
+    if not certificate.goods:
+        yield "goods", "does not say which goods it covers, by description and HS subheading (element 6)", _COMPLETE
+
+
+def _contact_lacks(contact: Contact | None) -> list[str]:
+    values = (("e-mail", contact and contact.email), ("telephone", contact and contact.phone))
+    return [name for name, value in values if value is None]
+
+
+def _period(certificate: UsmcaCertificate, longest_months: int) -> Iterator[tuple[str, str, str]]:
+    begins, ends = certificate.blanket_from, certificate.blanket_to
+    if (begins is None) != (ends is None):
+        where = "blanketFrom" if begins is None else "blanketTo"
+        yield where, "has half a blanket period (element 8)", "Give both days, or neither for a single shipment."
+    if begins is not None and ends is not None:
+        if ends < begins:
+            yield "blanketTo", f"ends on {ends}, before it begins on {begins}", "Correct the blanket period."
+        elif (_months_apart(begins, ends), ends.day) > (longest_months, begins.day):
+            yield (
+                "blanketTo",
+                f"covers {begins} to {ends}; a blanket one covers at most {longest_months} months (element 8)",
+                f"Shorten the blanket period to {longest_months} months.",
+            )
+
+
+def _months_apart(begins: date, ends: date) -> int:
+    return (ends.year - begins.year) * 12 + ends.month - begins.month

@@ -1,0 +1,1 @@
+"""What other agencies ask of a line: answers, records and the worksheet."""

@@ -1,0 +1,110 @@
+"""What a line answers to each agency flag, laid beside what the flag's program asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+from pipeline.core.money import plain
+from pipeline.customs.reference.pga import Carried, Flag, PgaRules, Program, pga_rules
+from pipeline.exports.schemas.plan import Line, Pga, Unit
+
+USE, USE_TEXT = "intendedUse", "intendedUseText"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One datum of an answer: `keys` of which one is enough, and the values that the plan has for it."""
+
+    keys: tuple[str, ...]
+    label: str
+    values: tuple[str, ...]
+    required: bool
+    shape: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The key that the datum is known by."""
+        return self.keys[0]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The row at `place` of a line's PGA rows, with the flag and program that it answers to, where the rules know them."""
+
+    place: int
+    row: Pga
+    flag: Flag | None
+    program: Program | None
+    program_code: str | None
+    data: tuple[Asked, ...]
+
+    @property
+    def answered(self) -> bool:
+        """Tell whether the agency is told anything."""
+        return self.row.disclaimer is not None or bool(self.row.data)
+
+
+def answers(unit: Unit, line: Line, on: date) -> Iterator[Answer]:
+    """Yield the line's answers in the order of the plan, as of the day of entry."""
+    rules = pga_rules()
+    for place, row in enumerate(line.treatment.pga):
+        flag = rules.flag(row.flag, on)
+        if flag is not None and flag.agency != row.agency:
+            flag = None
+        code = row.program or (flag.programs[0] if flag is not None and len(flag.programs) == 1 else None)
+        program = rules.program(row.agency, code, on)
+        asked = () if row.disclaimer is not None else tuple(_asked(rules, unit, line, row, flag, program))
+        yield Answer(place, row, flag, program, code, asked)
+
+
+def _asked(
+    rules: PgaRules, unit: Unit, line: Line, row: Pga, flag: Flag | None, program: Program | None
+) -> Iterator[Asked]:
+    given = dict(row.data)
+    use = rules.intended_use(row.intended_use)
+    if row.intended_use is not None or (program is not None and program.intended_use):
+        yield Asked((USE,), "Intended use", () if row.intended_use is None else (row.intended_use,), required=True)
+    if USE_TEXT in given or (use is not None and use.needs_text):
+        label = rules.elements[USE_TEXT].label
+        yield Asked((USE_TEXT,), label, _values(given.pop(USE_TEXT, ())), required=True)
+    needed = () if program is None else program.needs(row.processing, prior_notice=bool(flag and flag.prior_notice))
+    for some in needed:
+        keys = tuple(some.split("|"))
+        key = next((key for key in keys if key in given), keys[0])
+        element = rules.elements[key]
+        values = _values(given.pop(key, ())) or _carried(element.carried, unit, line)
+        wrong = element.pattern is not None and not all(re.fullmatch(element.pattern, value) for value in values)
+        label = " or ".join(rules.elements[each].label for each in keys) if not values else element.label
+        ordered = (key, *(each for each in keys if each != key))
+        yield Asked(ordered, label, values, required=True, shape=element.shape if wrong else None)
+    for key, value in sorted(given.items()):
+        known = rules.elements.get(key)
+        yield Asked((key,), _spaced(key) if known is None else known.label, _values(value), required=False)
+
+
+def _values(value: str | list[str] | tuple[()]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _carried(carried: Carried | None, unit: Unit, line: Line) -> tuple[str, ...]:
+    match carried:
+        case "arrival":
+            arrival = unit.entry.estimated_arrival_at
+            return () if arrival is None else (arrival.isoformat(timespec="minutes").replace("+00:00", "Z"),)
+        case "port_of_entry":
+            return (unit.entry.port_of_entry,)
+        case "country_of_origin":
+            return (line.country_of_origin,)
+        case "quantity":
+            return (f"{plain(line.quantity)} {line.unit}",)
+        case None:
+            return ()
+
+
+def _spaced(key: str) -> str:
+    # A key that the rules do not know is said as it is written, its words apart.
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
+    return words[:1].upper() + words[1:].lower()

@@ -1,0 +1,213 @@
+"""The worksheet of a unit: per line and agency what the filer must key, and whether the plan has it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+
+from pipeline.customs.pga.answers import USE, Answer, Asked, answers
+from pipeline.customs.pga.parties import UnitParties
+from pipeline.customs.pga.records import LineRecords, Told, line_records, place_of
+from pipeline.customs.reference.pga import PgaRules, pga_rules
+from pipeline.customs.reference.pga_layouts import record_rules
+from pipeline.exports.schemas.pga_worksheet import AgencyAnswer, AgencyTotal, Datum, PgaWorksheet, State, WorksheetLine
+from pipeline.exports.schemas.plan import Line, Unit
+
+
+def worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWorksheet:
+    """Return the worksheet of the unit's lines that an agency looks at, entered on the day; `digests` by `lineRef`."""
+    rules = pga_rules()
+    parties = UnitParties(unit)
+    lines = tuple(
+        _line(rules, unit, number, line, on, parties, digests)
+        for number, line in enumerate(unit.lines, start=1)
+        if line.treatment.pga
+    )
+    counts = Counter(datum.state for line in lines for answer in line.answers for datum in answer.data)
+    return PgaWorksheet(
+        entered_on=on,
+        rules_as_of=rules.as_of,
+        rules_source=record_rules().source,
+        line_count=len(unit.lines),
+        lines_seen=len(lines),
+        lines=lines,
+        agencies=tuple(_agencies(lines)),
+        present=counts["present"],
+        missing=counts["missing"],
+        person=counts["person"],
+    )
+
+
+def _line(
+    rules: PgaRules,
+    unit: Unit,
+    number: int,
+    line: Line,
+    on: date,
+    parties: UnitParties,
+    digests: Mapping[str, str],
+) -> WorksheetLine:
+    told = list(answers(unit, line, on))
+    made = line_records(line, told, parties)
+    return WorksheetLine(
+        number=number,
+        line_ref=line.line_ref,
+        sku=line.sku,
+        description=line.description,
+        hts_code=f"{line.hts_code[:4]}.{line.hts_code[4:6]}.{line.hts_code[6:]}",
+        country_of_origin=line.country_of_origin,
+        treatment_digest=digests[line.line_ref],
+        answers=tuple(_answer(rules, unit, answer, made, on) for answer in told),
+        notes=tuple(f"OI: {one.note}" for one in made.told if one.place is None),
+        records=tuple(made.records),
+    )
+
+
+def _answer(rules: PgaRules, unit: Unit, answer: Answer, made: LineRecords, on: date) -> AgencyAnswer:
+    row, flag, program = answer.row, answer.flag, answer.program
+    told = [one for one in made.told if one.place == answer.place]
+    due = flag is not None and flag.asked(on, unit.entry.type)
+    if row.disclaimer is not None:
+        outcome: str | None = f"Disclaimed {row.disclaimer}"
+        data = (*_disclaimed(rules, answer, told, unit.entry.type), *_unsent(rules, answer, told))
+    elif row.data:
+        outcome = None if flag is not None else "flag not known for this agency"
+        data = (*_codes(answer, told), *(_datum(answer, asked, made, told) for asked in answer.data))
+    elif flag is None or (due and not flag.silent):
+        outcome = "Not answered"
+        data = (_unanswered(answer), *_unsent(rules, answer, told))
+    else:
+        outcome = "Nothing to say" if due else "Not asked on the day of entry"
+        data = tuple(_unsent(rules, answer, told))
+    states = {datum.state for datum in data}
+    by = program or flag
+    return AgencyAnswer(
+        flag=row.flag,
+        agency=row.agency,
+        agency_name=rules.agencies.get(row.agency, row.agency),
+        program=answer.program_code,
+        program_name=None if program is None else program.name,
+        processing=row.processing,
+        processing_name=None if program is None else program.processing.get(row.processing or ""),
+        disclaimer=row.disclaimer,
+        outcome=outcome,
+        advisory=flag is not None and flag.advisory,
+        state="missing" if "missing" in states else "person" if "person" in states else "present",
+        data=data,
+        source=None if by is None else by.source,
+        confirmed=by is not None and by.status != "check",
+    )
+
+
+def _unanswered(answer: Answer) -> Datum:
+    flag = answer.flag
+    choices = "" if flag is None else " or ".join(flag.disclaimers)
+    sure = flag is not None and flag.status != "check"
+    note = "data"
+    if flag is None:
+        note = "the rules do not know this flag of the agency on the day of entry"
+    elif choices:
+        note = f"data, or disclaimer {choices}"
+    return _made("answer", "Answer to the flag", "missing" if sure else "person", (), None, note)
+
+
+def _unsent(rules: PgaRules, answer: Answer, told: list[Told]) -> Iterator[Datum]:
+    # What the plan gives beside a disclaimer, or in an answer that is not sent.
+    row = answer.row
+    codes = {"program": ("Program", row.program), "processing": ("Processing code", row.processing)}
+    codes[USE] = ("Intended use", row.intended_use)
+    for one in told:
+        label, value = codes.get(one.key, (None, None))
+        if one.key in row.data:
+            given = row.data[one.key]
+            known = rules.elements.get(one.key)
+            label = one.key if known is None else known.label
+            yield _made(one.key, label, "person", (given,) if isinstance(given, str) else tuple(given), None, one.note)
+        elif label is not None and value is not None and not answer.answered:
+            yield _made(one.key, label, "person", (value,), None, one.note)
+
+
+def _disclaimed(rules: PgaRules, answer: Answer, told: list[Told], entry_type: str) -> Iterator[Datum]:
+    code, flag = answer.row.disclaimer or "", answer.flag
+    allowed = flag is not None and code in rules.disclaimers_of(flag, answer.program, entry_type)
+    columns = record_rules().columns("PG01", "disclaimer")
+    yield _made(
+        "disclaimer",
+        "Disclaimer",
+        "present" if allowed else "person",
+        (f"{code}: {rules.disclaimer(code).text}",),
+        columns,
+        None if allowed else "the rules do not know it as allowed here",
+    )
+    yield from _codes(answer, told)
+
+
+def _codes(answer: Answer, told: list[Told]) -> Iterator[Datum]:
+    program, processing = answer.program, answer.row.processing
+    columns = record_rules().columns
+    code, flag = answer.program_code, answer.flag
+    notes = [one.note for one in told if one.key == "program"]
+    if code is not None and (program is None or (flag is not None and flag.programs and code not in flag.programs)):
+        notes.append("the rules do not know it for this flag")
+    state: State = "person" if notes else "present"
+    name = f" {program.name}" if program is not None and program.name else ""
+    yield _made(
+        "program", "Program", state, () if code is None else (f"{code}{name}",), columns("PG01", "program"), *notes
+    )
+    if answer.row.disclaimer is not None or (program is None and processing is None):
+        return
+    known = {} if program is None else program.processing
+    if processing is None and not known:
+        return
+    name = f" {known[processing]}" if processing is not None and known.get(processing) else ""
+    yield _made(
+        "processing",
+        "Processing code",
+        "present" if processing in known else "person",
+        () if processing is None else (f"{processing}{name}",),
+        columns("PG01", "processing"),
+        None if processing in known else f"one of {', '.join(known)}" if known else "the rules do not know it",
+    )
+
+
+def _datum(answer: Answer, asked: Asked, made: LineRecords, told: list[Told]) -> Datum:
+    notes = [one.note for one in told if one.key == asked.key]
+    sure = all(row is not None and row.status != "check" for row in (answer.flag, answer.program))
+    state: State = "present"
+    if not asked.values:
+        state = "missing" if sure else "person"
+        notes = notes or ["" if sure else "the rules know at second hand alone that it is asked for"]
+    elif notes or asked.shape is not None:
+        state = "person"
+    if asked.shape is not None:
+        notes.insert(0, f"not {asked.shape}")
+    place = made.places.get((answer.place, asked.key)) or place_of(asked.key, answer.row.agency)
+    return _made(asked.key, asked.label, state, asked.values, place, *notes)
+
+
+def _made(
+    key: str, label: str, state: State, values: tuple[str, ...] = (), place: str | None = None, *notes: str | None
+) -> Datum:
+    said = "; ".join(each for each in notes if each)
+    return Datum(key=key, label=label, state=state, values=values, place=place, note=said or None)
+
+
+def _agencies(lines: Iterable[WorksheetLine]) -> Iterator[AgencyTotal]:
+    names: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    states: Counter[tuple[str, str]] = Counter()
+    for line in lines:
+        seen.update({answer.agency for answer in line.answers})
+        for answer in line.answers:
+            names.setdefault(answer.agency, answer.agency_name)
+            states.update((answer.agency, datum.state) for datum in answer.data)
+    for agency, name in names.items():
+        yield AgencyTotal(
+            agency=agency,
+            name=name,
+            lines=seen[agency],
+            present=states[agency, "present"],
+            missing=states[agency, "missing"],
+            person=states[agency, "person"],
+        )

@@ -1,0 +1,1 @@
+"""The dated reference data of config/rules."""

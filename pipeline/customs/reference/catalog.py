@@ -1,0 +1,116 @@
+"""Every row of the reference data by name: when it holds, where it comes from, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.customs.reference.base import Data
+from pipeline.customs.reference.bundle import REFERENCE, load_rules
+from pipeline.customs.reference.ruleset import Ruleset, ruleset
+
+#: What a row is called by: the fields of the first line of which it has any, and the field that says what it is.
+_NAMES = (("agency", "program"), ("flag", "agency"), ("code",), ("metal",), ("type",), ("id",), ("name",))
+_WORDS = ("text", "title", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class DatedRow:
+    """One row: the kind and name that find it in its file, its program where it has one, and what it says of itself."""
+
+    kind: str
+    name: str
+    says: str
+    program: str | None
+    effective_from: date | None
+    effective_to: date | None
+    status: str
+    confidence: str | None
+    source: str | None
+
+    def holds(self, on: date) -> bool:
+        """Tell whether the row is in force on the day, both ends included."""
+        return (self.effective_from is None or self.effective_from <= on) and (
+            self.effective_to is None or on <= self.effective_to
+        )
+
+
+def chapter99_rows(rules: Ruleset | None = None) -> tuple[DatedRow, ...]:
+    """Return the rows of the ruleset: headings, bans, lists, families, and what holds between headings."""
+    return tuple(_chapter99(rules or ruleset()))
+
+
+def every_row(loaded: tuple[Ruleset, Mapping[str, Data]] | None = None) -> tuple[DatedRow, ...]:
+    """Return the rows of all reference data, chapter 99 first."""
+    rules, reference = loaded or load_rules()
+    metals = (row for row, _ in _walk(rules.metals, "metals", "", None))
+    return (*chapter99_rows(rules), *metals, *(row for row, _ in reference_rows(reference)))
+
+
+def reference_rows(reference: Mapping[str, Data]) -> Iterator[tuple[DatedRow, BaseModel]]:
+    """Yield the rows of the rules beside chapter 99, each with what it holds."""
+    for name, data in reference.items():
+        yield from _walk(data, REFERENCE[name][0], "", None)
+
+
+def _chapter99(rules: Ruleset) -> Iterator[DatedRow]:
+    for row in rules.rows:
+        yield _row("heading", row.heading, row.description, row, row.program)
+    for held in rules.held:
+        yield _row("list", held.list.id, f"{held.list.title}: {len(held.codes)} provisions", held.version)
+    for ban in rules.bans:
+        yield _row("ban", ban.list, ban.what, ban)
+    for group in rules.country_groups:
+        yield _row("group", group.name, ", ".join(group.countries), group)
+    for family in rules.families:
+        yield _row("family", ", ".join(family.headings), family.name, family, family.program)
+    for ranges in rules.exclusive:
+        yield _row("exclusive", ", ".join(ranges.headings), "no more than one of these on a line", ranges)
+    for pair in rules.companions:
+        yield _row("companions", ", ".join(pair.headings), f"only with {', '.join(pair.needs)}", pair)
+    yield _row(
+        "reporting", "order", f"{rules.reported_order}; the value on {rules.reporting.value_on}", rules.reporting
+    )
+    yield _row("review", "age", f"the rules are trusted for {rules.review.within_days} days", rules.review)
+
+
+def _row(kind: str, name: str, says: str, row: Any, program: str | None = None) -> DatedRow:
+    return DatedRow(
+        kind=kind,
+        name=name,
+        says=says,
+        program=program,
+        effective_from=getattr(row, "effective_from", None),
+        effective_to=getattr(row, "effective_to", None),
+        status=row.status,
+        confidence=getattr(row, "confidence", None),
+        source=getattr(row, "source", None),
+    )
+
+
+def _walk(value: Any, kind: str, path: str, source: str | None) -> Iterator[tuple[DatedRow, BaseModel]]:
+    if isinstance(value, BaseModel):
+        source = getattr(value, "source", None) or source
+        if isinstance(getattr(value, "status", None), str):
+            own = next((found for names in _NAMES if (found := _own(value, names))), "")
+            name = " ".join(dict.fromkeys(part for part in (*path.split("/"), own) if part)) or kind
+            words = next((str(getattr(value, name)) for name in _WORDS if getattr(value, name, None)), "")
+            row = _row(kind, name.replace("_", " "), "" if words in name else words, value)
+            yield row if row.source else replace(row, source=source), value
+        for name in type(value).model_fields:
+            yield from _walk(getattr(value, name), kind, f"{path}/{name}", source)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _walk(item, kind, f"{path}/{key}", source)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _walk(item, kind, path, source)
+
+
+def _own(value: BaseModel, names: tuple[str, ...]) -> str:
+    given = [getattr(value, name, None) for name in names]
+    return " ".join(str(part) for part in given) if all(given) else ""

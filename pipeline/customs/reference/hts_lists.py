@@ -1,0 +1,184 @@
+"""Dated lists of HTS provisions: what they hold on a day, and which of them a code is on by its longest beginning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from types import MappingProxyType
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, model_validator
+
+from pipeline.customs.reference.base import Chapter, Data, Metal, Row, digits
+
+_PROVISION = re.compile(r"^\d{4}(\.\d{2}(\.\d{2}(\d{2})?)?)?$")
+
+
+def _provision(code: str) -> str:
+    if not _PROVISION.match(code):
+        raise ValueError(f"{code!r} is no HTS provision such as 7323, 7323.93, 7323.93.00 or 7323.93.0045")
+    return code
+
+
+Provision = Annotated[str, AfterValidator(_provision)]
+
+
+class ListVersion(Row):
+    """What a list holds in a time: all its codes, or its changes against the version before, or other lists taken in.
+
+    `except_codes` are provisions that fall out of a listed one.
+    """
+
+    codes: tuple[Provision, ...] = ()
+    except_codes: tuple[Provision, ...] = ()
+    add: tuple[Provision, ...] = ()
+    remove: tuple[Provision, ...] = ()
+    add_lists: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _whole_or_changes(self) -> Self:
+        if bool(self.codes) == bool(self.add or self.remove or self.add_lists):
+            raise ValueError("a version gives its codes, or its changes against the one before")
+        for name in ("codes", "add", "remove"):
+            given = getattr(self, name)
+            twice = sorted({code for code in given if given.count(code) > 1}) if len(set(given)) < len(given) else []
+            if twice:
+                raise ValueError(f"{name} holds {', '.join(twice)} twice")
+        return self
+
+
+class HtsList(Data):
+    """A list of provisions as its note had it over time; a list of metals names the metal that is looked at."""
+
+    id: str
+    title: str
+    metal: Metal | None = None
+    kind: Literal["articles", "derivative"] | None = None
+    chapters: frozenset[Chapter]
+    versions: tuple[ListVersion, ...]
+
+    @model_validator(mode="after")
+    def _chapters_hold(self) -> Self:
+        # The published text has slipped a code into the wrong list before: each list knows its chapters.
+        for version in self.versions:
+            for code in (*version.codes, *version.add, *version.except_codes):
+                if code[:2] not in self.chapters:
+                    raise ValueError(f"list {self.id} holds {code}, which is of none of its chapters")
+        return self
+
+
+class ListFile(Data):
+    """A file of lists."""
+
+    lists: tuple[HtsList, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A list that a code is on, by which of its provisions, the version in force, and the version that put the code there."""
+
+    list: HtsList
+    version: ListVersion
+    code: str
+    placed: ListVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A version with what it holds once its changes are applied: digits -> dotted code, and the digits that fall out.
+
+    `placed` gives, by dotted code, the version that put it on the list: a later version that leaves it there proves nothing of it.
+    """
+
+    list: HtsList
+    version: ListVersion
+    codes: Mapping[str, str]
+    excepted: frozenset[str]
+    placed: Mapping[str, ListVersion]
+
+    def match(self, hts_code: str) -> str | None:
+        """Return the longest listed provision that the ten digits begin with, or None."""
+        for length in (10, 8, 6, 4):
+            beginning = hts_code[:length]
+            if beginning in self.excepted:
+                return None
+            if beginning in self.codes:
+                return self.codes[beginning]
+        return None
+
+
+_END = "End a version the day before the next begins, and write them in that order."
+
+
+def held_versions(lists: tuple[HtsList, ...]) -> tuple[tuple[Held, ...], list[tuple[str, str]]]:
+    """Return every version with what it holds, and what is wrong: a list's id, and a sentence with its remedy."""
+    held: dict[str, list[Held]] = {}
+    wrong: list[tuple[str, str]] = []
+    # Lists that take in others come last.
+    for listed in sorted(lists, key=lambda listed: any(version.add_lists for version in listed.versions)):
+        if listed.id in held:
+            wrong.append((listed.id, "is defined twice. Give one of them another id."))
+            continue
+        versions: list[Held] = []
+        held[listed.id] = versions
+        for version in listed.versions:
+            before = versions[-1] if versions else None
+            if before is not None and not _follows(before.version, version):
+                since = version.effective_from
+                wrong.append(
+                    (listed.id, f"has a version from {since} that begins before the one above it ends. {_END}")
+                )
+            if version.codes:
+                codes = MappingProxyType({digits(code): code for code in version.codes})
+                excepted = frozenset(digits(code) for code in version.except_codes)
+                placed = MappingProxyType(dict.fromkeys(version.codes, version))
+                versions.append(Held(listed, version, codes, excepted, placed))
+            elif before is None:
+                wrong.append((listed.id, "begins with changes, to nothing. Give its first version all its codes."))
+            else:
+                versions.append(_changed(before, version, held, wrong))
+    return tuple(version for versions in held.values() for version in versions), wrong
+
+
+def _changed(before: Held, version: ListVersion, held: Mapping[str, list[Held]], wrong: list[tuple[str, str]]) -> Held:
+    name = before.list.id
+    codes = dict(before.codes)
+    wrong += [
+        (name, f"removes {code}, which it does not hold. Take it out of `remove`.")
+        for code in version.remove
+        if codes.pop(digits(code), None) is None
+    ]
+    wrong += [
+        (name, f"adds {code}, which it holds already. Take it out of `add`.")
+        for code in version.add
+        if digits(code) in codes
+    ]
+    codes |= {digits(code): code for code in version.add}
+    for other in version.add_lists:
+        if held.get(other):
+            codes |= held[other][-1].codes
+        else:
+            wrong.append((name, f"takes in list {other}, which is not defined. Define it, or correct the name."))
+    excepted = before.excepted | {digits(code) for code in version.except_codes}
+    placed = {code: before.placed.get(code, version) for code in codes.values()} | dict.fromkeys(version.add, version)
+    return Held(before.list, version, MappingProxyType(codes), excepted, MappingProxyType(placed))
+
+
+def lists_of(held: tuple[Held, ...], hts_code: str, on: date) -> tuple[Listed, ...]:
+    """Return the lists that the ten digits are on on the day, the longest matching code first."""
+    found = [
+        Listed(version.list, version.version, code, version.placed[code])
+        for version in held
+        if version.version.holds(on) and (code := version.match(hts_code)) is not None
+    ]
+    return tuple(sorted(found, key=lambda listed: -len(listed.code)))
+
+
+def _follows(before: Row, after: Row) -> bool:
+    return (
+        before.effective_to is not None
+        and after.effective_from is not None
+        and before.effective_to < after.effective_from
+    )

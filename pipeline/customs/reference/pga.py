@@ -1,0 +1,242 @@
+"""The dated reference data of partner government agencies: models, how they must fit, and where they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from functools import cached_property
+from itertools import combinations
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.core.findings import Severity
+from pipeline.customs.reference.base import Data, Row, Status, load, loaded_once
+
+#: What of a plan stands in for a datum that the PGA row itself does not repeat.
+Carried = Literal["arrival", "port_of_entry", "country_of_origin", "quantity"]
+
+
+class Source(Data):
+    """Where rows come from, and how sure they are unless they say otherwise."""
+
+    text: str
+    confidence: Literal["high", "medium", "low"]
+    status: Status
+
+
+class Disclaimer(Row):
+    """A reason why an agency need not be told."""
+
+    code: Annotated[str, Field(pattern=r"^[A-G]$")]
+    text: str
+    agencies: frozenset[str] = frozenset()
+    programs: frozenset[str] = frozenset()
+    entry_types: frozenset[str] = frozenset()
+
+
+class IntendedUse(Row):
+    """What goods are for (Appendix R)."""
+
+    code: Annotated[str, Field(pattern=r"^[0-9]{3}\.[0-9]{3}$")]
+    text: str | None
+    needs_text: bool = False
+
+
+class Role(Row):
+    """What a named party is to the goods."""
+
+    code: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,3}$")]
+    name: str
+
+
+class Flag(Row):
+    """A flag that an HTS number carries for an agency."""
+
+    flag: Annotated[str, Field(pattern=r"^[A-Z0-9]{3}$")]
+    agency: str
+    programs: tuple[str, ...] = ()
+    required: bool
+    disclaimers: tuple[str, ...]
+    advisory: bool = False
+    silent: bool = False
+    prior_notice: bool = False
+    later: Mapping[str, date] = Field(default_factory=dict)
+
+    @property
+    def severity(self) -> Severity:
+        """Say how loud a breach is: an agency that only advises, and what was only heard of, refuse nothing."""
+        return "warn" if self.advisory or self.status == "check" else "block"
+
+    def asked(self, on: date, entry_type: str) -> bool:
+        """Tell whether the flag counts on the day, under the entry type."""
+        return self.holds(on) and self.later.get(entry_type, on) <= on
+
+
+class Program(Row):
+    """A program of an agency, and what its data must hold; `a|b` asks for one of the two."""
+
+    agency: str
+    program: str
+    name: str | None
+    processing: Mapping[str, str | None] = Field(default_factory=dict)
+    disclaimers: tuple[str, ...] | None = None
+    intended_use: bool = False
+    data: tuple[str, ...] = ()
+    by_processing: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    prior_notice: tuple[str, ...] = ()
+
+    def needs(self, processing: str | None, *, prior_notice: bool) -> tuple[str, ...]:
+        """Return the keys that the data must hold, in the order that they are asked for."""
+        return (
+            *self.data,
+            *self.by_processing.get(processing or "", ()),
+            *(self.prior_notice if prior_notice else ()),
+        )
+
+
+class Element(Data):
+    """A datum that an agency may ask for; `carried` is what else in the plan says it."""
+
+    label: str
+    pattern: str | None = None
+    shape: str | None = None
+    carried: Annotated[Carried | None, Field(alias="from")] = None
+
+
+class PgaRules(Data):
+    """What partner government agencies must be told."""
+
+    schema_version: Annotated[Literal[2], Field(alias="schema")]
+    as_of: date
+    sources: Mapping[str, Source]
+    disclaimers: tuple[Disclaimer, ...]
+    intended_uses: tuple[IntendedUse, ...]
+    roles: tuple[Role, ...]
+    agencies: Mapping[str, str]
+    flags: tuple[Flag, ...]
+    programs: tuple[Program, ...]
+    elements: Mapping[str, Element]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_sources(cls, document: Any) -> Any:
+        # A row names its source; what that source is worth is written once.
+        if not isinstance(document, dict):
+            return document
+        known = document.get("sources", {})
+        tables = ("disclaimers", "intended_uses", "roles", "flags", "programs")
+        return document | {table: [_sourced(row, known) for row in document.get(table, ())] for table in tables}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        _one_at_a_time("disclaimer", self.disclaimers, [(row.code,) for row in self.disclaimers])
+        _one_at_a_time("intended use", self.intended_uses, [(row.code,) for row in self.intended_uses])
+        _one_at_a_time("role", self.roles, [(row.code,) for row in self.roles])
+        _one_at_a_time("flag", self.flags, [(row.flag,) for row in self.flags])
+        _one_at_a_time("program", self.programs, [(row.agency, row.program) for row in self.programs])
+        programs = {(row.agency, row.program) for row in self.programs}
+        for flag in self.flags:
+            _known(f"flag {flag.flag}", "agency", [flag.agency], self.agencies)
+            for program in flag.programs:
+                if (flag.agency, program) not in programs:
+                    raise ValueError(f"flag {flag.flag} names program {program}, which {flag.agency} does not have")
+            self._disclaimable(f"flag {flag.flag}", flag.agency, flag.disclaimers, flag.programs)
+        for row in self.programs:
+            name = f"program {row.agency} {row.program}"
+            _known(name, "agency", [row.agency], self.agencies)
+            _known(name, "processing code", row.by_processing, row.processing)
+            asked = (*row.data, *row.prior_notice, *(key for keys in row.by_processing.values() for key in keys))
+            _known(name, "element", [key for some in asked for key in some.split("|")], self.elements)
+            self._disclaimable(name, row.agency, row.disclaimers or (), (row.program,))
+        for code in self.disclaimers:
+            _known(f"disclaimer {code.code}", "agency", code.agencies, self.agencies)
+        return self
+
+    def _disclaimable(self, name: str, agency: str, codes: Iterable[str], programs: tuple[str, ...]) -> None:
+        by_code = {row.code: row for row in self.disclaimers}
+        _known(name, "disclaimer", codes, by_code)
+        for code in codes:
+            row = by_code[code]
+            if (row.agencies and agency not in row.agencies) or (row.programs and not row.programs & {*programs}):
+                raise ValueError(f"{name} of {agency} allows disclaimer {code}, which is not for it")
+
+    @cached_property
+    def _flags(self) -> Mapping[str, tuple[Flag, ...]]:
+        index: dict[str, tuple[Flag, ...]] = {}
+        for row in self.flags:
+            index[row.flag] = (*index.get(row.flag, ()), row)
+        return index
+
+    @cached_property
+    def _programs(self) -> Mapping[tuple[str, str], tuple[Program, ...]]:
+        index: dict[tuple[str, str], tuple[Program, ...]] = {}
+        for row in self.programs:
+            index[row.agency, row.program] = (*index.get((row.agency, row.program), ()), row)
+        return index
+
+    @cached_property
+    def _disclaimers(self) -> Mapping[str, Disclaimer]:
+        return {row.code: row for row in self.disclaimers}
+
+    @cached_property
+    def _uses(self) -> Mapping[str, IntendedUse]:
+        return {row.code: row for row in self.intended_uses}
+
+    def flag_rows(self, flag: str) -> tuple[Flag, ...]:
+        """Return every row of a flag, whenever it holds; empty where the flag is not known."""
+        return self._flags.get(flag, ())
+
+    def flag(self, flag: str, on: date) -> Flag | None:
+        """Return the row of a flag that holds on the day."""
+        return next((row for row in self.flag_rows(flag) if row.holds(on)), None)
+
+    def program(self, agency: str, program: str | None, on: date) -> Program | None:
+        """Return the row of a program that holds on the day."""
+        return next((row for row in self._programs.get((agency, program or ""), ()) if row.holds(on)), None)
+
+    def programs_of(self, agency: str, on: date) -> tuple[str, ...]:
+        """Return the codes of the agency's programs on the day."""
+        return tuple(row.program for row in self.programs if row.agency == agency and row.holds(on))
+
+    def disclaimer(self, code: str) -> Disclaimer:
+        """Return what a disclaimer says; the plan's schema lets none by that is not here."""
+        return self._disclaimers[code]
+
+    def disclaimers_of(self, flag: Flag, program: Program | None, entry_type: str) -> tuple[str, ...]:
+        """Return the disclaimers that the flag allows for the program, under the entry type."""
+        codes = flag.disclaimers
+        if program is not None and program.disclaimers is not None and not flag.required:
+            codes = program.disclaimers
+        kinds = {code: self.disclaimer(code).entry_types for code in codes}
+        return tuple(code for code in codes if not kinds[code] or entry_type in kinds[code])
+
+    def intended_use(self, code: str | None) -> IntendedUse | None:
+        """Return the intended use of a code, where it is known."""
+        return self._uses.get(code or "")
+
+
+def _sourced(row: Any, known: Mapping[str, Any]) -> Any:
+    if not isinstance(row, dict) or row.get("source") not in known:
+        raise ValueError(f"a row names no source that the file has: {row}")
+    source = known[row["source"]]
+    given = {"confidence": source.get("confidence"), "status": source.get("status")}
+    return given | row | {"source": source.get("text")}
+
+
+def _known(name: str, kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for code in sorted({*given} - {*known}):
+        raise ValueError(f"{name} names {kind} {code}, which the file does not have")
+
+
+def _one_at_a_time(kind: str, rows: Iterable[Row], keys: Iterable[tuple[str, ...]]) -> None:
+    for (left, key), (right, other) in combinations(zip(rows, keys, strict=True), 2):
+        if key == other and left.overlaps(right):
+            begins = max(left.effective_from or date.min, right.effective_from or date.min)
+            raise ValueError(f"{kind} {' '.join(key)} has two rows for {begins}")
+
+
+@loaded_once
+def pga_rules() -> PgaRules:
+    """Return the rules of partner government agencies."""
+    return load(PgaRules, "pga.yaml")

@@ -1,0 +1,145 @@
+"""Waivers: warnings that an account takes upon itself, on record; what blocks cannot be waived."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+
+from sqlalchemy import bindparam, or_, select, update
+from sqlmodel import Session, col
+
+from pipeline.core.db import database_now
+from pipeline.core.errors import InsufficientRole, NotFound
+from pipeline.core.findings import Finding
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
+from pipeline.customs.models import Waiver
+from pipeline.customs.schemas import NewWaiver, WaiverView
+from pipeline.exports.models import Account
+from pipeline.exports.schemas.plan import Plan
+
+_IN_FORCE: Final = (
+    select(Waiver)
+    .where(
+        col(Waiver.account_id) == bindparam("of_account"),
+        col(Waiver.revoked_at).is_(None),
+        or_(col(Waiver.ends_on).is_(None), col(Waiver.ends_on) >= bindparam("on")),
+    )
+    .order_by(col(Waiver.id))
+)
+
+
+def grant(runtime: Runtime, account_id: str, new: NewWaiver, *, waived_by: str, test_only: bool = False) -> WaiverView:
+    """Put a waiver on record; raises InsufficientRole where `test_only`, and NotFound where there is no such account."""
+    _refuse_test_keys(test_only=test_only)
+    waiver_id = new_id("wvr")
+    with runtime.db.write() as session:
+        if session.get(Account, account_id) is None:
+            raise NotFound(f"there is no account {account_id}")
+        session.add(
+            Waiver(
+                id=waiver_id,
+                account_id=account_id,
+                rule=new.rule,
+                pointer=new.pointer,
+                partner_id=new.partner_id,
+                reason=new.reason,
+                waived_by=waived_by,
+                ends_on=new.ends_on,
+            )
+        )
+        session.flush()
+        return _view(session, account_id, waiver_id)
+
+
+def listed(runtime: Runtime, account_id: str) -> list[WaiverView]:
+    """Return the account's waivers, oldest first, the revoked and the ended ones among them."""
+    with runtime.db.read() as session:
+        rows = session.scalars(select(Waiver).where(col(Waiver.account_id) == account_id).order_by(col(Waiver.id)))
+        return [_shown(row) for row in rows]
+
+
+def revoke(
+    runtime: Runtime, account_id: str, waiver_id: str, *, revoked_by: str, test_only: bool = False
+) -> WaiverView:
+    """End a waiver now and return it; revoking it again changes nothing.
+
+    Raises InsufficientRole where `test_only`, and NotFound.
+    """
+    _refuse_test_keys(test_only=test_only)
+    with runtime.db.write() as session:
+        session.execute(
+            update(Waiver)
+            .where(col(Waiver.id) == waiver_id, col(Waiver.account_id) == account_id, col(Waiver.revoked_at).is_(None))
+            .values(revoked_at=database_now(), revoked_by=revoked_by)
+        )
+        return _view(session, account_id, waiver_id)
+
+
+def apply(
+    session: Session, account_id: str, plan: Plan, findings: Sequence[Finding], *, on: date
+) -> tuple[list[Finding], list[Waiver]]:
+    """Return the findings, each warning that the account waives marked with its waiver, and the waivers that were used.
+
+    A finding that blocks is never marked, whatever a waiver says.
+    """
+    if all(finding.severity == "block" for finding in findings):
+        return list(findings), []
+    partners = {plan.broker.id, plan.warehouse.id}
+    in_force = [
+        waiver
+        for waiver in session.scalars(_IN_FORCE, {"of_account": account_id, "on": on})
+        if waiver.partner_id is None or waiver.partner_id in partners
+    ]
+    used: dict[str, Waiver] = {}
+    marked = []
+    for finding in findings:
+        waiver = None
+        if finding.severity != "block":
+            waiver = next((each for each in in_force if _covers(each, finding)), None)
+        if waiver is None:
+            marked.append(finding)
+            continue
+        used[waiver.id] = waiver
+        marked.append(finding.model_copy(update={"waived_by": waiver.id}))
+    return marked, list(used.values())
+
+
+def _refuse_test_keys(*, test_only: bool) -> None:
+    if test_only:
+        raise InsufficientRole("a waiver holds for live plans, and a test key must not change it; use a live key")
+
+
+def _covers(waiver: Waiver, finding: Finding) -> bool:
+    if waiver.rule != finding.rule:
+        return False
+    scope = (waiver.pointer or "").split("/")[1:]
+    place = finding.pointer.split("/")[1:]
+    return len(scope) <= len(place) and all(wanted in ("*", part) for wanted, part in zip(scope, place, strict=False))
+
+
+def _view(session: Session, account_id: str, waiver_id: str) -> WaiverView:
+    row = session.scalars(
+        select(Waiver)
+        .where(col(Waiver.id) == waiver_id, col(Waiver.account_id) == account_id)
+        .execution_options(populate_existing=True)
+    ).first()
+    if row is None:
+        raise NotFound(f"there is no waiver {waiver_id}")
+    return _shown(row)
+
+
+def _shown(row: Waiver) -> WaiverView:
+    return WaiverView(
+        id=row.id,
+        rule=row.rule,
+        pointer=row.pointer,
+        partner_id=row.partner_id,
+        reason=row.reason,
+        waived_by=row.waived_by,
+        ends_on=row.ends_on,
+        created_at=row.created_at,
+        revoked_by=row.revoked_by,
+        revoked_at=row.revoked_at,
+    )

@@ -1,0 +1,399 @@
+"""What a plan carries against what the rules have: every difference is found once, where it is, as loud as it should be."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from pipeline.customs.chapter99.section232 import data_needed
+from tests.builders import Json
+from tests.customs.cases import BAG, PAN, SHIRT, entered, findings, heading, metal_row, said, with_changes
+
+STACK = f"{PAN}/treatment/chapter99"
+Changes = list[tuple[str, Any]]
+
+
+def of(hts_code: str, *headings: Json, metals: list[Json] | None = None, origin: str = "CA") -> Changes:
+    """The pan as other goods; a maker of its own country keeps the maker out of it."""
+    return [
+        (f"{PAN}/htsCode", hts_code),
+        (f"{PAN}/countryOfOrigin", origin),
+        (STACK, list(headings)),
+        (f"{PAN}/treatment/section232", metals or []),
+        (f"{PAN}/treatment/pga", []),
+    ]
+
+
+def steel(weight: str = "3.200", **other: Any) -> Json:
+    return metal_row("steel", weight, countryOfMeltAndPour="CA") | other
+
+
+FREE, TEN = heading("9903.05.90", "0"), heading("9903.05.29", "10")
+
+BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
+    "V11 the tier of another list": (
+        [(f"{STACK}/1", heading("9903.82.02", "50"))],
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 the lower tier on an article of steel, read at first hand": (
+        of("7208390015", FREE, heading("9903.82.09"), metals=[steel()]),
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 no metal at all, on a pan of steel": (
+        [(f"{STACK}/1", heading("9903.82.01", "0"))],
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 equipment of partners, transcribed, for what confirmed law demands": (
+        [(f"{STACK}/1", heading("9903.82.22", "15"))],
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 parts for equipment, heard of, for what confirmed law demands": (
+        [(f"{STACK}/1", heading("9903.82.25", "15"))],
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 Russian aluminum on a pan of Canadian steel": (
+        [(f"{STACK}/1", heading("9903.85.68", "200"))],
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 no metal at all, beside the heading that is demanded": (
+        [(STACK, [FREE, heading("9903.82.01", "0"), heading("9903.82.09")])],
+        [("V11", "warn", f"{STACK}/1/heading")],
+    ),
+    "V11 no metal at all, where a transcription put the goods on the list": (
+        of("9403200075", FREE, heading("9903.03.14", "50"), heading("9903.82.01", "0"), metals=[steel()]),
+        [("V11", "warn", f"{STACK}/2/heading")],
+    ),
+    "V11 an exclusion without a row for China's list": (
+        [(f"{BAG}/treatment/chapter99/0", heading("9903.88.67", "0"))],
+        [("V11", "warn", f"{BAG}/treatment/chapter99")],
+    ),
+    "V11 a metals heading on a code of no list": (
+        [(f"{SHIRT}/treatment/chapter99/-", heading("9903.82.09"))],
+        [("V11", "warn", f"{SHIRT}/treatment/chapter99/1/heading")],
+    ),
+    "V11 a British heading on Canadian goods": (
+        [(f"{STACK}/1", heading("9903.82.05", "15"))],
+        [("V11", "block", f"{STACK}/1/heading")],
+    ),
+    "V11 forced labor of another country": (
+        [(f"{BAG}/treatment/chapter99/1", heading("9903.05.29", "10"))],
+        [("V11", "warn", f"{BAG}/treatment/chapter99/1/heading")],
+    ),
+    "V11 the wrong list of China": (
+        [(f"{BAG}/treatment/chapter99/0", heading("9903.88.15", "7.5"))],
+        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")],
+    ),
+    "V11 China's list is missing": (
+        [(f"{BAG}/treatment/chapter99", [heading("9903.05.31", "12.5")])],
+        [("V11", "block", f"{BAG}/treatment/chapter99")],
+    ),
+    "V11 an exclusion after its end": (
+        [(f"{BAG}/treatment/chapter99/0", heading("9903.88.69", "0"))],
+        [("V11", "warn", f"{BAG}/treatment/chapter99/0/heading")],
+    ),
+    "V11 a metals heading of before April": (
+        [(f"{STACK}/1", heading("9903.81.91", "50"))],
+        [("V11", "block", f"{STACK}/1/heading"), ("V11", "block", STACK)],
+    ),
+    "V11 232 before 301": (
+        [(STACK, [heading("9903.82.09"), FREE])],
+        [("V11", "warn", f"{STACK}/1/heading")],
+    ),
+    "V11 338 behind 232": (
+        of("9403200075", FREE, heading("9903.82.09"), heading("9903.03.14", "50"), metals=[steel()]),
+        [("V11", "warn", f"{STACK}/2/heading")],
+    ),
+    "V11 a rate of another day": (
+        [(f"{STACK}/1/ratePercent", "50")],
+        [("V11", "warn", f"{STACK}/1/ratePercent")],
+    ),
+    "V11 338's carve-out without dairy": (
+        of("9403200075", FREE, heading("9903.03.15", "0"), heading("9903.82.09"), metals=[steel()]),
+        [("V11", "warn", f"{STACK}/1/heading")],
+    ),
+    "V11 one of two is missing, and one applies": (
+        of("8428700000", FREE, metals=[steel()]),
+        [("V11", "block", STACK)],
+    ),
+    "V11 the content of a loader twice": (
+        [
+            *of("8429515090", FREE, heading("9903.82.20"), heading("9903.82.20"), metals=[steel()]),
+            (f"{PAN}/spi", "S"),
+        ],
+        [("V11", "block", f"{STACK}/2/heading")],
+    ),
+    "V11 a heading that nobody knows": (
+        [(f"{BAG}/treatment/chapter99/-", heading("9903.99.99"))],
+        [("V11", "note", f"{BAG}/treatment/chapter99/2/heading")],
+    ),
+    "V11 a part that may be one of a vehicle": (
+        of("8708304000", TEN),
+        [("V11", "warn", STACK)],
+    ),
+    "V11 a medicament that may be a patented one": (
+        of("3004909276", TEN),
+        [("V11", "warn", STACK)],
+    ),
+    "V11 two headings of pharmaceuticals": (
+        of("3004909276", TEN, heading("9903.04.67", "0"), heading("9903.04.69", "0")),
+        [("V11", "warn", f"{STACK}/2/heading")],
+    ),
+    "V11 certified parts of a chapter of metals, and the metals forgotten": (
+        of("7318155000", FREE, heading("9903.94.07"), metals=[steel()]),
+        [("V11", "warn", f"{STACK}/1/heading"), ("V11", "block", STACK)],
+    ),
+    "V11 certified parts that are on the list of parts": (
+        of("8708305040", FREE, heading("9903.94.07"), heading("9903.74.11", "0")),
+        [("V11", "warn", f"{STACK}/1/heading")],
+    ),
+    "V09 US metal without its share": (
+        [(f"{STACK}/1", heading("9903.82.06", "10"))],
+        [("V09", "warn", f"{PAN}/treatment/section232")],
+    ),
+    "V09 an article of steel from who knows where": (
+        of("7208390015", FREE, heading("9903.82.02", "50"), metals=[steel(countryOfMeltAndPour="OTH")]),
+        [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")],
+    ),
+    "V13 a listed candle without 338": (
+        of("3406000000", TEN),
+        [("V13", "warn", STACK)],
+    ),
+    "V13 a mattress that came on the list in September": (
+        of("9404210013", TEN),
+        [("V13", "warn", STACK)],
+    ),
+    "V13 whey": (
+        of("0404101100", TEN, heading("9903.03.13", "50")),
+        [("V13", "warn", f"{PAN}/htsCode")],
+    ),
+    "V13 a large motorcycle": (
+        of("8711500060", TEN, heading("9903.03.14", "50")),
+        [("V13", "warn", f"{PAN}/htsCode")],
+    ),
+    "V13 beer, if it is packaged": (
+        of("2203000030", TEN, heading("9903.03.12", "50")),
+        [("V13", "warn", f"{PAN}/htsCode")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_a_difference_is_found_once_and_where_it_is(breach: str) -> None:
+    changes, expected = BREACHES[breach]
+    assert chapter99(with_changes(*changes)) == expected
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_a_difference_is_told_with_its_source_and_a_remedy(breach: str) -> None:
+    for finding in findings(with_changes(*BREACHES[breach][0])):
+        if finding.rule in RULES:
+            assert finding.message.endswith(".")
+            assert finding.remedy.endswith(".")
+            assert finding.source
+
+
+RULES = ("V09", "V10", "V11", "V13")
+
+
+def chapter99(made: Json) -> list[tuple[str, str, str]]:
+    """What is said of metals and chapter 99 alone: other goods under the pan's words break other rules."""
+    return [item for item in said(made) if item[0] in RULES]
+
+
+LISTED_METALS: dict[str, tuple[str, Json]] = {
+    "9903.82.02 (Articles of aluminum, steel": ("7208390015", steel()),
+    "9903.82.09 (Derivatives": ("7323930045", steel()),
+    "9903.82.02 (Articles of aluminum, steel and copper": ("7411101030", metal_row("copper", "3.2")),
+    "9903.82.02 (Articles of aluminum": (
+        "7604210010",
+        metal_row("aluminum", "3.2", primaryCountryOfSmelt="CA", countryOfCast="CA"),
+    ),
+}
+
+
+@pytest.mark.parametrize("lacked", LISTED_METALS)
+def test_a_listed_metal_without_its_heading_is_refused_and_usmca_is_no_relief(lacked: str) -> None:
+    code, metal = LISTED_METALS[lacked]
+    claimed = [(f"{PAN}/spi", "S"), (f"{PAN}/usmcaCertificateRef", "C1")]
+    free = heading("9903.05.93", "0")
+    made = with_changes(*of(code, free, metals=[metal]), *claimed)
+    (found,) = [each for each in findings(made) if each.rule == "V11" and each.severity == "block"]
+    assert found.pointer == STACK
+    assert f"carries no {lacked}" in found.message
+    assert (found.source or "").startswith("confirmed: HTSUS 2026 Revision 6")
+
+
+def test_a_metal_that_a_transcription_put_on_the_list_is_a_warning() -> None:
+    rack = of("9403200075", FREE, heading("9903.03.14", "50"), metals=[steel()])
+    (found,) = [each for each in findings(with_changes(*rack)) if each.rule == "V11"]
+    assert (found.severity, found.pointer) == ("warn", STACK)
+    assert "carries no 9903.82.09" in found.message
+    assert (found.source or "").startswith("probable: ")
+
+
+def test_every_finding_of_chapter_99_says_how_sure_its_source_is() -> None:
+    said_first = {
+        (found.source or "").split(": ", 1)[0]
+        for changes, _ in BREACHES.values()
+        for found in findings(with_changes(*changes))
+        if found.rule in ("V11", "V13") and "do not know" not in found.message
+    }
+    assert said_first == {"confirmed", "probable"}
+
+
+@pytest.mark.parametrize(
+    ("unknown", "severity"),
+    [
+        ("9903.82.27", "warn"),
+        ("9903.94.35", "warn"),  # metals yield to headings of vehicles
+        ("9903.99.99", "block"),
+        ("9903.88.71", "block"),
+        ("9902.12.34", "block"),
+    ],
+)
+def test_a_heading_that_nobody_knows_may_stand_for_one_of_its_own_range(unknown: str, severity: str) -> None:
+    lacking = with_changes((STACK, [FREE, heading(unknown)]))
+    assert chapter99(lacking) == [("V11", "note", f"{STACK}/1/heading"), ("V11", severity, STACK)]
+
+
+ALLOWED: dict[str, Changes] = {
+    "a candle with 338 and the relief from forced labor missed": of("3406000000", TEN, heading("9903.03.14", "50")),
+    "no metal at all, on a listed pan without any": [
+        (STACK, [heading("9903.05.29", "10"), heading("9903.82.01", "0")]),
+        (f"{PAN}/treatment/section232", [metal_row("steel", "0")]),
+    ],
+    "US metal with its share": [
+        (f"{STACK}/1", heading("9903.82.06", "10")),
+        (f"{PAN}/treatment/section232/0/usMetalPercent", "85"),
+    ],
+    "the two headings that divide the value of a loader": [
+        *of("8429515090", FREE, heading("9903.82.20"), heading("9903.82.21", "0"), metals=[steel()]),
+        (f"{PAN}/spi", "S"),
+        (f"{PAN}/usmcaCertificateRef", "C1"),
+    ],
+    "either heading of the temporary tier": of("8428700000", FREE, heading("9903.82.10", "15"), metals=[steel()]),
+    "a book": [(f"{SHIRT}/treatment/chapter99", [heading("9903.05.92", "0")])],
+    "no part of a vehicle": of("8708305040", TEN, heading("9903.94.06", "0"), heading("9903.74.11", "0")),
+    "aluminum of Iceland, cast in Britain": of(
+        "7615107180",
+        FREE,
+        heading("9903.82.05", "15"),
+        metals=[metal_row("aluminum", "3.2", primaryCountryOfSmelt="IS", countryOfCast="GB")],
+        origin="GB",
+    ),
+    "a generic medicament": of("3004909276", TEN, heading("9903.04.67", "0")),
+    "a patented one, which forced labor leaves to Section 232": of("3004909276", FREE, heading("9903.04.60", "100")),
+    "a vitamin, which is on no list of pharmaceuticals": of("2936270000", TEN),
+    "certified parts of plastic": of("3926909985", FREE, heading("9903.94.07"), origin="MX"),
+    "a heading that gives no rate": [(f"{STACK}/1/ratePercent", None)],
+}
+
+
+@pytest.mark.parametrize("allowed", ALLOWED)
+def test_what_the_rules_allow_is_left_alone(allowed: str) -> None:
+    assert chapter99(with_changes(*ALLOWED[allowed])) == []
+
+
+MARCH, SUMMER = "2026-03-02", "2025-08-15"
+
+
+def of_day(on: str, *changes: tuple[str, Any]) -> list[tuple[str, str]]:
+    """What is said of the pan's metals, entered when lists of metals were others; of the other lines other things are."""
+    made = with_changes(*entered(on), *changes)
+    return [
+        (finding.severity, finding.message)
+        for finding in findings(made)
+        if finding.rule in RULES and finding.pointer.startswith(PAN)
+    ]
+
+
+def test_steel_before_august_2025_is_asked_for_by_lists_that_were_not_read() -> None:
+    ((severity, message),) = of_day(SUMMER, (STACK, []))
+    assert severity == "warn"
+    assert message == (
+        "Line L1: 7323930045 of CA may need 9903.81.87 or 9903.81.89 or 9903.81.90 (Section 232, steel until "
+        "2026-04-05), by lists that these rules do not hold."
+    )
+    assert of_day(SUMMER, (STACK, [heading("9903.81.89", "50")])) == []
+
+
+def test_goods_of_which_nothing_speaks_for_metal_are_noted_all_the_same() -> None:
+    assert [severity for severity, _ in of_day(SUMMER, *of("6105100010"))] == ["note"]
+    assert of_day(MARCH, *of("6105100010", heading("9903.03.01", "10"))) == []
+
+
+def test_steel_and_copper_before_april_are_held_to_their_lists() -> None:
+    right = (STACK, [heading("9903.03.06", "0"), heading("9903.81.90", "50")])
+    assert of_day(MARCH, right) == []
+    said_of_it = (
+        "7323930045 of CA (on list 16(m) until April 2026) carries no 9903.81.90 "
+        "(Derivative steel articles of chapter 73, 50 %)"
+    )
+    assert of_day(MARCH, (STACK, [heading("9903.03.06", "0")])) == [("warn", f"Line L1: {said_of_it}.")]
+    of_another_list = of_day(MARCH, (STACK, [heading("9903.03.06", "0"), heading("9903.81.91", "50")]))
+    assert [severity for severity, _ in of_another_list] == ["warn"]
+    tube = of("7411101030", heading("9903.03.06", "0"), metals=[metal_row("copper", "3.2")], origin="CL")
+    assert [severity for severity, _ in of_day(MARCH, *tube)] == ["warn"]
+    assert "9903.78.01 (Copper, on its value, 50 %)" in of_day(MARCH, *tube)[0][1]
+
+
+def test_aluminum_before_april_is_held_to_its_lists() -> None:
+    aluminum = [metal_row("aluminum", "3.2", primaryCountryOfSmelt="CA", countryOfCast="CA")]
+    right = of("7615107180", heading("9903.03.06", "0"), heading("9903.85.07", "50"), metals=aluminum)
+    assert of_day(MARCH, *right) == []
+    missing = of("7615107180", heading("9903.03.06", "0"), metals=aluminum)
+    said_of_it = (
+        "7615107180 of CA (on list 19(j)) carries no 9903.85.07 (Derivative aluminum articles of chapter 76, 50 %)"
+    )
+    assert ("warn", f"Line L1: {said_of_it}.") in of_day(MARCH, *missing)
+    of_april = of("7615107180", heading("9903.03.06", "0"), heading("9903.82.09"), metals=aluminum)
+    assert of_day(MARCH, *of_april)[0][0] == "block"
+
+
+def test_of_lists_that_were_only_heard_of_no_weight_refuses_a_plan() -> None:
+    bare = of_day(SUMMER, (STACK, []), (f"{PAN}/treatment/section232", []))
+    assert {severity for severity, _ in bare} == {"warn"}
+    assert any("but the weight of its steel is not given" in message for _, message in bare)
+
+
+def test_of_goods_of_a_territory_no_country_of_the_metal_is_reported() -> None:
+    told = of("7323930045", heading("9903.82.09"), metals=[steel()], origin="GU")
+    assert chapter99(with_changes(*told)) == [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")]
+    untold = of("7323930045", heading("9903.82.09"), metals=[metal_row("steel", "3.200")], origin="GU")
+    assert chapter99(with_changes(*untold)) == []
+    assert data_needed("7323930045", "GU", date(2026, 11, 24))[0].fields == ("its weight in kg", "the net weight in kg")
+    assert len(data_needed("7323930045", "GU", date(2026, 7, 15))[0].fields) == 3
+
+
+@pytest.mark.parametrize(
+    ("on", "severities"),
+    [("2026-07-29", []), ("2026-07-30", ["warn"] * 2), ("2026-09-13", ["warn"] * 2), ("2026-09-14", ["block"] * 2)],
+)
+def test_copper_wire_is_asked_where_it_was_smelted_and_cast_by_a_rule_of_its_own(
+    on: str, severities: list[str]
+) -> None:
+    wire = of("8544429090", FREE, heading("9903.82.09"), metals=[metal_row("copper", "3.200")])
+    asked = [item for item in said(with_changes(*entered(on), *wire)) if item[0] == "V09"]
+    assert [severity for _, severity, _ in asked] == severities
+    assert [pointer.rpartition("/")[2] for _, _, pointer in asked] == [
+        "primaryCountryOfSmelt",
+        "countryOfCast",
+    ][: len(severities)]
+
+
+def test_other_copper_is_asked_for_its_weight_alone() -> None:
+    (needed,) = data_needed("7411101030", "CL", date(2026, 11, 24))
+    assert needed.fields == ("its weight in kg", "the net weight in kg")
+    (wire,) = [need for need in data_needed("8544491000", "CL", date(2026, 11, 24)) if need.metal == "copper"]
+    assert wire.fields[2:] == (
+        "the primary country of smelt (or OTH)",
+        "the country of cast (or OTH)",
+        "the secondary country of smelt, if there is one",
+    )
+
+
+def test_an_undecided_line_is_not_asked_for_headings() -> None:
+    made = with_changes((STACK, []), (f"{PAN}/treatment/undetermined", "The steel is being looked into."))
+    assert said(made) == [("T01", "block", f"{PAN}/treatment/undetermined")]

@@ -1,0 +1,150 @@
+"""Where a heading says "Except for products described in headings ...", the rules except the same goods."""
+
+from __future__ import annotations
+
+from datetime import date
+from itertools import product
+
+import pytest
+
+from pipeline.customs.chapter99.facts import LineFacts
+from pipeline.customs.chapter99.stack import Choice, decide, explain
+from pipeline.customs.reference.chapter99 import HeadingRow
+from pipeline.customs.reference.ruleset import ruleset
+from tests.customs.cases import heading, with_changes
+from tests.customs.chapter99.test_checks import STACK, chapter99, of
+
+AUTUMN = date(2026, 11, 24)
+
+#: The exceptions of HTSUS 2026 Revision 6, in the headings of chapter 99 and in U.S. notes 16, 33, 37, 38 and 39.
+#: Exclusions of China that had ended by then are left out.
+EXCEPT: dict[str, tuple[str, ...]] = {
+    "9903.01.10": ("9903.01.13", "9903.01.14"),
+    "9903.03.01": tuple(f"9903.03.{number:02d}" for number in range(2, 12)),
+    "9903.82.02": ("9903.82.14", "9903.85.67", "9903.85.68"),
+    "9903.82.06": ("9903.82.15", "9903.85.68"),
+    "9903.82.07": ("9903.82.12", "9903.82.17", "9903.85.68"),
+    "9903.82.08": ("9903.82.12", "9903.82.17", "9903.85.68"),
+    "9903.82.09": ("9903.82.16", "9903.85.68"),
+    "9903.82.10": ("9903.82.12", "9903.82.17", "9903.85.68"),
+    "9903.82.11": ("9903.82.12", "9903.82.17", "9903.85.68"),
+    "9903.82.12": ("9903.82.17", "9903.85.68"),
+    "9903.88.01": ("9903.88.69",),
+    "9903.88.02": ("9903.88.69", "9903.88.70"),
+    "9903.88.03": ("9903.88.69",),
+    "9903.88.04": ("9903.88.69",),
+    "9903.88.15": ("9903.88.69",),
+    "9903.94.01": (
+        "9903.94.02", "9903.94.03", "9903.94.04", "9903.94.31", "9903.94.40", "9903.94.41", "9903.94.50", "9903.94.51",
+        "9903.94.60", "9903.94.61",
+    ),
+    "9903.94.05": (
+        "9903.94.06", "9903.94.32", "9903.94.33", "9903.94.42", "9903.94.43", "9903.94.44", "9903.94.45", "9903.94.52",
+        "9903.94.53", "9903.94.54", "9903.94.55", "9903.94.62", "9903.94.63",
+    ),
+    "9903.94.07": (
+        "9903.94.33", "9903.94.44", "9903.94.45", "9903.94.54", "9903.94.55", "9903.94.64", "9903.94.65",
+    ),
+    "9903.94.40": ("9903.94.02", "9903.94.04"),
+    "9903.94.41": ("9903.94.02", "9903.94.04"),
+    "9903.94.42": ("9903.94.06",),
+    "9903.94.43": ("9903.94.06",),
+    "9903.74.01": ("9903.74.03", "9903.74.05", "9903.74.06", "9903.74.07"),
+    "9903.74.02": ("9903.74.07",),
+    "9903.74.08": ("9903.74.10", "9903.74.11"),
+    "9903.74.09": ("9903.74.10",),
+    "9903.76.03": ("9903.76.04",),
+    "9903.76.20": ("9903.76.04",),
+    "9903.76.21": ("9903.76.04",),
+    "9903.76.22": ("9903.76.04",),
+    "9903.76.23": ("9903.76.04",),
+    "9903.79.01": tuple(f"9903.79.{number:02d}" for number in range(2, 10)),
+}  # fmt: skip
+PAIRS = list(EXCEPT.items())
+
+
+def lists_apart(excepted: HeadingRow, row: HeadingRow) -> bool:
+    """Tell whether no goods fit both rows: those of one are certified not to be on the lists of the other."""
+    certified = excepted.when.certified
+    return certified is not None and not excepted.when.lists and set(row.when.lists) <= set(certified.not_lists)
+
+
+@pytest.mark.parametrize(("general", "exceptions"), PAIRS, ids=EXCEPT)
+def test_what_a_heading_excepts_is_decided_before_it(general: str, exceptions: tuple[str, ...]) -> None:
+    rules = ruleset()
+    place = {row: number for number, row in enumerate(rules.rows)}
+    for name in exceptions:
+        for row, excepted in product(rules.by_heading[general], rules.by_heading[name]):
+            origins = excepted.when.origins
+            apart = bool(origins) and origins <= row.when.not_origins
+            apart = apart or lists_apart(excepted, row) or not row.overlaps(excepted)
+            assert apart or (excepted.program == row.program and place[excepted] < place[row]), (
+                row.effective_from,
+                name,
+            )
+
+
+CAR, LORRY_TIRE, BRAKE_PAD, MEDICAMENT = "8703230140", "4011201015", "8708305090", "3004909276"
+#: The heading for all countries, goods of it, and the headings that a country with an agreement has in its place.
+AGREED = [
+    ("9903.94.01", CAR, "JP", ["9903.94.40", "9903.94.41"]),
+    ("9903.94.01", CAR, "DE", ["9903.94.50", "9903.94.51"]),
+    ("9903.94.01", CAR, "KR", ["9903.94.60", "9903.94.61"]),
+    ("9903.94.05", BRAKE_PAD, "JP", ["9903.94.42", "9903.94.43"]),
+    ("9903.94.05", BRAKE_PAD, "DE", ["9903.94.52", "9903.94.53"]),
+    ("9903.94.05", BRAKE_PAD, "KR", ["9903.94.62", "9903.94.63"]),
+    ("9903.94.05", BRAKE_PAD, "TW", ["9903.94.66", "9903.94.67"]),
+    ("9903.94.05", LORRY_TIRE, "GB", ["9903.94.32"]),
+    ("9903.94.07", "3926909985", "JP", ["9903.94.54", "9903.94.55"]),
+    ("9903.94.07", "3926909985", "DE", ["9903.94.44", "9903.94.45"]),
+    ("9903.94.07", "3926909985", "KR", ["9903.94.64", "9903.94.65"]),
+    ("9903.94.07", "3926909985", "TW", ["9903.94.68", "9903.94.69"]),
+    ("9903.04.60", MEDICAMENT, "JP", ["9903.04.62"]),
+    ("9903.04.60", MEDICAMENT, "GB", ["9903.04.63"]),
+    ("9903.76.02", "9401614011", "JP", ["9903.76.21"]),
+    ("9903.76.03", "9403409060", "KR", ["9903.76.23"]),
+]
+
+
+def chosen(general: str, code: str, origin: str, on: date = AUTUMN) -> Choice:
+    rules = ruleset()
+    program = rules.by_heading[general][0].program
+    choice = decide(LineFacts(code, origin, on)).choice(program)
+    assert choice is not None
+    return choice
+
+
+@pytest.mark.parametrize(("general", "code", "origin", "instead"), AGREED)
+def test_goods_of_an_agreement_take_its_heading_and_never_the_one_for_all_countries(
+    general: str, code: str, origin: str, instead: list[str]
+) -> None:
+    choice = chosen(general, code, origin)
+    offered = [item.row.heading for item in choice.candidates]
+    assert general not in offered
+    assert [name for name in offered if name in instead] == instead
+    assert general in [item.row.heading for item in chosen(general, code, "VN").candidates]
+
+
+def test_why_takes_no_heading_for_a_japanese_car_whose_column_1_rate_is_not_given() -> None:
+    steps = {step.heading: step for step in explain(LineFacts(CAR, "JP", AUTUMN)) if step.program == "S232_AUTOS"}
+    assert not any(step.applies for step in steps.values())
+    assert "9903.94.01" not in steps
+    assert {steps["9903.94.40"].verdict, steps["9903.94.41"].verdict} == {"asks"}
+
+
+def test_a_plan_that_overpays_for_a_japanese_car_is_refused_and_told_the_heading() -> None:
+    made = with_changes(*of(CAR, heading("9903.05.90", "0"), heading("9903.94.01"), origin="JP"))
+    assert chapter99(made) == [("V11", "block", f"{STACK}/1/heading")]
+
+
+@pytest.mark.parametrize(
+    ("origin", "last", "first"),
+    [("DE", "2025-07-31", "2025-08-01"), ("JP", "2025-09-15", "2025-09-16"), ("KR", "2025-10-31", "2025-11-01")],
+)
+def test_an_agreement_counts_from_its_first_day(origin: str, last: str, first: str) -> None:
+    for code, general in ((CAR, "9903.94.01"), (BRAKE_PAD, "9903.94.05")):
+        offered = [
+            general in [item.row.heading for item in chosen(general, code, origin, date.fromisoformat(day)).candidates]
+            for day in (last, first)
+        ]
+        assert offered == [True, False]

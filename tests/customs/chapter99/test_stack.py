@@ -1,0 +1,296 @@
+"""The headings of a line as the dated rules have them: lists, weight, tier, origin, US metal, and what keeps what off."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from pipeline.core.money import decimal
+from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
+from pipeline.customs.chapter99.stack import decide, explain
+from pipeline.customs.reference.base import Metal
+from pipeline.customs.reference.ruleset import ruleset
+
+MARCH, SUMMER = date(2026, 3, 2), date(2025, 8, 1)
+AUTUMN = date(2026, 11, 24)
+PAN, TRAY, CABLE, COIL, HINGE, LOADER, ROBOT, SOFA = (
+    "7323930045",
+    "7615107180",
+    "8544429090",
+    "7208390015",
+    "8302416015",
+    "8429515090",
+    "8428700000",
+    "9401616011",
+)
+
+
+def metal(name: Metal, kg: str, *, us: str | None = None, of: str | None = None) -> MetalFacts:
+    steel = name == "steel"
+    return MetalFacts(
+        name,
+        decimal(kg),
+        melt_and_pour=of if steel else None,
+        smelts=(of,) if of and not steel else (),
+        cast=of if not steel else None,
+        us_percent=decimal(us) if us else None,
+    )
+
+
+def line(
+    hts_code: str,
+    origin: str = "CA",
+    on: date = AUTUMN,
+    *metals: MetalFacts,
+    spi: str | None = None,
+    net: str = "1.000",
+    claimed: tuple[str, ...] = (),
+) -> LineFacts:
+    return LineFacts(hts_code, origin, on, spi, decimal(net), metals or None, frozenset(claimed))
+
+
+def headings(facts: LineFacts) -> list[str]:
+    return [row.heading for row in decide(facts).certain]
+
+
+def offered(facts: LineFacts, program: str) -> list[str]:
+    choice = decide(facts).choice(program)
+    return [item.row.heading for item in choice.candidates] if choice else []
+
+
+STEEL = metal("steel", "0.9", of="CA", us="0")
+ALUMINUM = metal("aluminum", "0.9", of="CA", us="0")
+COPPER = metal("copper", "0.9", of="CL", us="0")
+
+DECIDED: dict[str, tuple[LineFacts, list[str]]] = {
+    "a derivative of steel": (line(PAN, "CA", AUTUMN, STEEL), ["9903.05.90", "9903.82.09"]),
+    "a derivative of aluminum": (line(TRAY, "CA", AUTUMN, ALUMINUM), ["9903.05.90", "9903.82.09"]),
+    "copper wire of China": (line(CABLE, "CN", AUTUMN, COPPER), ["9903.88.03", "9903.05.90", "9903.82.09"]),
+    "an article of steel": (line(COIL, "CA", AUTUMN, STEEL), ["9903.05.90", "9903.82.02"]),
+    "USMCA takes nothing off metals": (line(PAN, "CA", AUTUMN, STEEL, spi="S"), ["9903.05.90", "9903.82.09"]),
+    "fifteen percent by weight": (
+        line(HINGE, "CA", AUTUMN, metal("steel", "0.150", us="0")),
+        ["9903.05.90", "9903.82.09"],
+    ),
+    "less than fifteen percent, and 301 is back": (
+        line(HINGE, "CA", AUTUMN, metal("steel", "0.149", us="0")),
+        ["9903.05.29", "9903.82.03"],
+    ),
+    "two listed metals are weighed together": (
+        line(HINGE, "CA", AUTUMN, metal("steel", "0.1", us="0"), metal("aluminum", "0.05", us="0")),
+        ["9903.05.90", "9903.82.09"],
+    ),
+    "chapter 73 is not weighed": (
+        line(PAN, "CA", AUTUMN, metal("steel", "0.01", us="0")),
+        ["9903.05.90", "9903.82.09"],
+    ),
+    "no metal at all": (line(HINGE, "CA", AUTUMN, metal("steel", "0")), ["9903.05.29", "9903.82.01"]),
+    "85 % US metal in autumn": (
+        line(PAN, "CA", AUTUMN, metal("steel", "0.9", us="85", of="US")),
+        ["9903.05.90", "9903.82.06"],
+    ),
+    "84.9 % is not enough": (
+        line(PAN, "CA", AUTUMN, metal("steel", "0.9", us="84.9", of="US")),
+        ["9903.05.90", "9903.82.09"],
+    ),
+    "85 % was not enough until June": (
+        line(PAN, "VN", date(2026, 6, 7), metal("steel", "0.9", us="85", of="US")),
+        ["9903.03.06", "9903.82.09"],
+    ),
+    "95 % was": (
+        line(PAN, "VN", date(2026, 6, 7), metal("steel", "0.9", us="95", of="US")),
+        ["9903.03.06", "9903.82.06"],
+    ),
+    "British steel in a British derivative": (
+        line(PAN, "GB", AUTUMN, metal("steel", "0.9", us="0", of="GB")),
+        ["9903.05.90", "9903.82.05"],
+    ),
+    "Dutch steel in a British derivative": (
+        line(PAN, "GB", AUTUMN, metal("steel", "0.9", us="0", of="NL")),
+        ["9903.05.90", "9903.82.09"],
+    ),
+    "aluminum of Iceland, cast in Britain": (
+        line(
+            TRAY,
+            "GB",
+            AUTUMN,
+            MetalFacts("aluminum", decimal("0.9"), smelts=("IS",), cast="GB", us_percent=decimal("0")),
+        ),
+        ["9903.05.90", "9903.82.05"],
+    ),
+    "British steel with aluminum of elsewhere": (
+        line(HINGE, "GB", AUTUMN, metal("steel", "0.5", us="0", of="GB"), metal("aluminum", "0.3", us="0", of="CA")),
+        ["9903.05.90", "9903.82.05"],
+    ),
+    "British steel in coils": (
+        line(COIL, "GB", AUTUMN, metal("steel", "0.9", us="0", of="GB")),
+        ["9903.05.90", "9903.82.04"],
+    ),
+    "Russian aluminum from anywhere": (
+        line(TRAY, "TR", AUTUMN, metal("aluminum", "0.9", us="0", of="RU")),
+        ["9903.05.79", "9903.85.68"],
+    ),
+    "Russian steel": (line(COIL, "RU", AUTUMN, metal("steel", "0.9", us="0")), ["9903.05.90", "9903.82.14"]),
+    "a loader of Germany": (line(LOADER, "DE", AUTUMN, STEEL), ["9903.05.90", "9903.82.22"]),
+    "a loader of Vietnam": (line(LOADER, "VN", AUTUMN, STEEL), ["9903.05.90", "9903.82.09"]),
+    "a loader before the list of its own": (
+        line(LOADER, "VN", date(2026, 6, 7), STEEL),
+        ["9903.03.06", "9903.82.09"],
+    ),
+    "a robot of Belarus": (line(ROBOT, "BY", AUTUMN, STEEL), ["9903.82.12"]),
+    "a robot when the temporary tier is over": (
+        line(ROBOT, "VN", date(2028, 1, 1), STEEL),
+        ["9903.05.90", "9903.82.09"],
+    ),
+    "a candle of Canada pays 338, USMCA or not": (
+        line("3406000000", "CA", spi="S"),
+        ["9903.05.93", "9903.03.14"],
+    ),
+    "a candle the day before": (line("3406000000", "CA", date(2026, 8, 21)), ["9903.05.29"]),
+    "cheese came on the list in September": (line("0406106400", "CA", date(2026, 9, 15)), ["9903.05.29", "9903.03.12"]),
+    "cheese before that": (line("0406106400", "CA", date(2026, 9, 14)), ["9903.05.29"]),
+    "furniture came on it too": (line("9403604000", "CA", date(2026, 9, 15)), ["9903.05.29", "9903.03.14"]),
+    "furniture before that": (line("9403604000", "CA", date(2026, 9, 14)), ["9903.05.29"]),
+    "salt left it": (line("2501000000", "CA", date(2026, 9, 15)), ["9903.05.29"]),
+    "a rack of Canada in September's days before": (
+        line("9403200075", "CA", date(2026, 9, 14), STEEL),
+        ["9903.05.90", "9903.03.15", "9903.82.09"],
+    ),
+    "a rack of Canada pays 338 and 232": (
+        line("9403200075", "CA", AUTUMN, STEEL),
+        ["9903.05.90", "9903.03.14", "9903.82.09"],
+    ),
+    "China's lists stack with forced labor": (line("4202923120", "CN"), ["9903.88.03", "9903.05.31"]),
+    "a battery of China": (line("8507600020", "CN"), ["9903.91.06", "9903.05.31"]),
+    "shipped from Canada, made in China": (line("9503000073", "CN"), ["9903.05.31"]),
+    "Brazil pays twice": (line("6105100010", "BR"), ["9903.05.01", "9903.05.27"]),
+    "Brazil under 232 pays neither": (
+        line(PAN, "BR", AUTUMN, STEEL),
+        ["9903.05.07", "9903.05.90", "9903.82.09"],
+    ),
+    "Mexico under USMCA": (line("6105100010", "MX", spi="S"), ["9903.05.94"]),
+    "a country that forced labor does not name": (line("6105100010", "IS"), []),
+    "the surcharge in its time": (line("6105100010", "VN", date(2026, 7, 23)), ["9903.03.01"]),
+    "the surcharge on its first day, before forced labor": (
+        line("6105100010", "VN", date(2026, 2, 24)),
+        ["9903.03.01"],
+    ),
+    "Canada's relief from the surcharge": (line("6105100010", "CA", date(2026, 7, 23), spi="S"), ["9903.03.07"]),
+    "a sofa": (line(SOFA, "VN"), ["9903.05.90", "9903.76.02"]),
+    "a sofa of Japan": (line(SOFA, "JP"), ["9903.05.90", "9903.76.21"]),
+    "timber": (line("4407110015", "CA", spi="S"), ["9903.05.90", "9903.76.01"]),
+    "metals had other headings before April": (line(TRAY, "CA", MARCH, ALUMINUM), ["9903.03.06", "9903.85.07"]),
+    "articles of aluminum before April": (line("7606123091", "CA", MARCH, ALUMINUM), ["9903.03.06", "9903.85.02"]),
+    "aluminum in cosmetics before April": (
+        line("3304995000", "CN", MARCH, metal("aluminum", "0.01")),
+        ["9903.88.03", "9903.03.06", "9903.85.08"],
+    ),
+    "steel in cosmetics before April": (
+        line("3304995000", "CN", MARCH, metal("steel", "0.01")),
+        ["9903.88.03", "9903.03.06", "9903.81.91"],
+    ),
+    "US aluminum before April": (
+        line(TRAY, "CA", MARCH, metal("aluminum", "0.9", of="US")),
+        ["9903.03.06", "9903.85.09"],
+    ),
+    "British aluminum before April": (line(TRAY, "GB", MARCH, ALUMINUM), ["9903.03.06", "9903.85.14"]),
+    "Russian aluminum before April": (
+        line(TRAY, "TR", MARCH, metal("aluminum", "0.9", of="RU")),
+        ["9903.03.01", "9903.85.68"],
+    ),
+    "aluminum at the rate of spring 2025": (line(TRAY, "IS", date(2025, 6, 3), ALUMINUM), ["9903.85.07"]),
+    "steel before April": (line(PAN, "CA", MARCH, STEEL), ["9903.03.06", "9903.81.90"]),
+    "articles of steel before April": (line(COIL, "CA", MARCH, STEEL), ["9903.03.06", "9903.81.87"]),
+    "nails before April": (line("7317005503", "VN", MARCH, STEEL), ["9903.03.06", "9903.81.89"]),
+    "British steel before April": (line(PAN, "GB", MARCH, STEEL), ["9903.03.06", "9903.81.97"]),
+    "US steel before April": (
+        line(PAN, "CA", MARCH, metal("steel", "0.9", of="US")),
+        ["9903.03.06", "9903.81.92"],
+    ),
+    "copper wire before April": (line(CABLE, "CL", MARCH, COPPER), ["9903.03.06", "9903.78.01"]),
+    "copper before August 2025": (line(CABLE, "CL", date(2025, 7, 31), COPPER), []),
+    "steel before the lists that were read": (line(PAN, "CA", date(2025, 8, 17), STEEL), []),
+}
+
+
+@pytest.mark.parametrize("case", DECIDED)
+def test_a_line_is_decided_by_the_rules_of_its_day(case: str) -> None:
+    facts, expected = DECIDED[case]
+    assert headings(facts) == expected
+
+
+@pytest.mark.parametrize(("on", "rate"), [(date(2026, 12, 31), "25"), (date(2027, 1, 1), "30")])
+def test_a_rate_steps_up_on_its_day(on: date, rate: str) -> None:
+    (row,) = [row for row in decide(line(SOFA, "VN", on)).certain if row.heading == "9903.76.02"]
+    assert str(row.rate_percent) == rate
+
+
+def test_what_only_a_person_knows_is_offered_and_not_decided() -> None:
+    assert offered(line(ROBOT, "VN", AUTUMN, STEEL), "S232_METALS") == ["9903.82.10", "9903.82.11"]
+    assert headings(line(ROBOT, "VN", AUTUMN, STEEL)) == ["9903.05.90"]  # either of them brings it about
+    assert offered(line(LOADER, "CA", AUTUMN, STEEL, spi="S"), "S232_METALS") == [
+        "9903.82.13",
+        "9903.82.20",
+        "9903.82.21",
+        "9903.82.09",
+    ]
+    assert offered(line(LOADER, "CA", AUTUMN, STEEL), "S232_METALS") == ["9903.82.13", "9903.82.09"]
+
+
+def test_metal_of_which_nothing_is_said_leaves_the_question_open() -> None:
+    assert offered(line(HINGE, "CA"), "S232_METALS") == [
+        "9903.82.01", "9903.82.03", "9903.85.68", "9903.82.06", "9903.82.09",
+    ]  # fmt: skip
+
+
+def test_of_lists_that_were_not_read_the_headings_are_offered_with_the_reason() -> None:
+    pan = line(PAN, "CA", SUMMER, STEEL)
+    assert offered(pan, "S232_STEEL_LEGACY") == ["9903.81.87", "9903.81.89", "9903.81.90"]
+    steps = {step.heading: step for step in explain(pan)}
+    assert (steps["9903.81.89"].verdict, steps["9903.81.89"].status) == ("unknown", "check")
+    assert any("were not read" in step.source for step in steps.values())
+
+
+def test_goods_on_none_of_those_lists_are_offered_them_all_the_same() -> None:
+    shirt = line("6105100010", "CA", SUMMER)
+    choice = decide(shirt).choice("S232_STEEL_LEGACY")
+    assert choice is not None
+    assert (choice.listed, choice.unlisted) == (False, True)
+    assert offered(shirt, "S232_STEEL_LEGACY") == ["9903.81.92", "9903.81.91"]
+    assert offered(shirt, "S232_ALUMINUM_LEGACY") == []  # the lists of aluminum were read
+
+
+def test_a_vehicle_heading_keeps_metals_off() -> None:
+    part = line("8708106000", "VN", AUTUMN, ALUMINUM, claimed=("9903.94.05",))
+    stack = decide(part)
+    choice = stack.choice("S232_METALS")
+    assert choice is not None
+    assert (choice.yields, choice.candidates) == (("9903.94.05",), ())
+    assert headings(part) == ["9903.05.90"]
+    assert "9903.82.09" in headings(line("8708106000", "VN", AUTUMN, ALUMINUM))
+
+
+def test_a_claim_in_question_leaves_open_what_hangs_on_it() -> None:
+    light = line(HINGE, "CA", AUTUMN, metal("steel", "0.1", us="0"), claimed=("9903.82.09",))
+    assert {"9903.05.90", "9903.05.29"} <= set(offered(light, "S301_FL"))
+
+
+def test_thousands_of_codes_are_decided() -> None:
+    codes = sorted({(code + "000000")[:10] for held in ruleset().held for code in held.codes})[:3_000]
+    assert sum(len(decide(LineFacts(code, "CN", AUTUMN)).certain) for code in codes) > 3_000
+
+
+def test_the_decision_explains_itself_rule_by_rule() -> None:
+    steps = {step.heading: step for step in explain(line(PAN, "CA", AUTUMN, STEEL))}
+    applied = [heading for heading, step in steps.items() if step.applies]
+    assert applied == ["9903.05.90", "9903.82.09"]
+    duty = steps["9903.82.09"]
+    assert duty.verdict == "yes"
+    assert "7323.93.00 is on list 16(c)(vii)" in duty.reasons[0]
+    assert duty.source.startswith("HTSUS 2026 Revision 6, heading 9903.82.09")
+    assert steps["9903.82.03"].reasons == ("chapter 73 is outside the weight test",)
+    assert steps["9903.82.06"].reasons == ("less than 85 % of its metal is of the United States",)
+    assert steps["9903.05.29"].reasons == ("a row before it applies",)
+    assert steps["9903.05.93"].verdict == "no" if "9903.05.93" in steps else True
+    assert all(step.source for step in steps.values())

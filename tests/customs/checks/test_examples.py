@@ -1,0 +1,117 @@
+"""The bundled example plans are what a planner would send: valid, complete and free of findings."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.customs.checks.mid import derive
+from pipeline.customs.checks.run import check_plan
+from pipeline.exports import packages, sscc
+from pipeline.exports.schemas.plan import Plan, as_json
+
+FOLDER = Path(__file__).parents[3] / "examples" / "plans"
+NAMES = ("cookware", "consolidated-truck", "three-units")
+
+#: The toys name their certifier, for whose id no place in the agency's records is known.
+BY_HAND = {
+    "three-units": [("V14-HAND", "note", f"/units/1/lines/{line}/treatment/pga/0") for line in (0, 1)],
+}
+
+
+def document(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def example(name: str) -> Plan:
+    return Plan.model_validate(document(name))
+
+
+def test_every_example_is_named_here() -> None:
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_has_no_finding_but_what_the_filer_keys_by_hand(name: str) -> None:
+    plan = example(name)
+    found = check_plan(plan, on=date(2026, 11, 24)) + packages.check_plan(plan)
+    assert [(one.rule, one.severity, one.pointer) for one in found] == BY_HAND.get(name, [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_says_every_field_so_that_its_hash_is_the_servers(name: str) -> None:
+    assert as_json(example(name)) == document(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_belongs_to_the_demo_and_is_accepted_by_the_sandbox(name: str) -> None:
+    plan = example(name)
+    assert (plan.account_id, plan.broker.id, plan.warehouse.id) == ("acc_demo", "br_sandbox", "wh_demo")
+    assert plan.approval is not None
+    assert plan.approval.expires_at is None
+    assert all(unit.invoice.number.startswith("A-") for unit in plan.units)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_codes_its_manufacturers_by_the_regulation(name: str) -> None:
+    for unit in example(name).units:
+        for manufacturer in unit.parties.manufacturers:
+            assert manufacturer.mid == derive(manufacturer.name, manufacturer.address)
+
+
+def test_the_examples_have_batches_of_their_own() -> None:
+    assert len({example(name).batch_id for name in NAMES}) == 3
+
+
+def test_cookware_is_steel_with_melt_and_pour_and_the_fda_disclaimed() -> None:
+    (unit,) = example("cookware").units
+    assert unit.entry.type == "01"
+    for line in unit.lines:
+        assert line.hts_code == "7323930045"
+        assert [row.heading for row in line.treatment.chapter99] == ["9903.05.90", "9903.82.09"]
+        assert [(row.metal, row.country_of_melt_and_pour) for row in line.treatment.section232] == [("steel", "CA")]
+        assert [(row.flag, row.disclaimer) for row in line.treatment.pga] == [("FD1", "A")]
+
+
+def test_the_truck_carries_forty_orders_in_forty_five_cartons_on_three_pallets() -> None:
+    (unit,) = example("consolidated-truck").units
+    pallets = [package for package in unit.packages if package.type == "PLT"]
+    cartons = [package for package in unit.packages if package.type == "CTN"]
+    assert (len({line.order_id for line in unit.lines}), len(unit.lines)) == (40, 60)
+    assert (len(cartons), len(pallets)) == (45, 3)
+    assert all(sscc.is_sscc(pallet.sscc or "") for pallet in pallets)
+    assert {carton.parent_ref for carton in cartons} == {pallet.package_ref for pallet in pallets}
+
+
+def test_the_truck_mixes_claims_agencies_metals_and_origins() -> None:
+    (unit,) = example("consolidated-truck").units
+    claimed = [line for line in unit.lines if line.spi == "S"]
+    cosmetics = [line for line in unit.lines if line.treatment.pga and line.treatment.pga[0].program == "COS"]
+    (aluminum,) = {line.hts_code for line in unit.lines if line.treatment.section232}
+    chinese = [line for line in unit.lines if line.country_of_origin == "CN"]
+    assert claimed
+    assert {line.usmca_certificate_ref for line in claimed} == {"C1", "C2", "C3"}
+    assert cosmetics
+    assert aluminum == "7615107180"
+    assert chinese
+    # Goods that are only shipped from Ontario keep their own origin and its duties.
+    assert {line.country_of_export for line in chinese} == {"CA"}
+    assert {row.heading for line in chinese for row in line.treatment.chapter99} == {"9903.88.03", "9903.05.31"}
+
+
+def test_three_units_differ_in_entry_type_agency_and_currency() -> None:
+    store, toys, dollars = example("three-units").units
+    assert [unit.entry.type for unit in (store, toys, dollars)] == ["01", "11", "11"]
+    assert all(row.agency == "CPS" and row.processing == "REF" for line in toys.lines for row in line.treatment.pga)
+    assert [(unit.invoice.currency, str(unit.invoice.exchange_rate)) for unit in (store, toys, dollars)] == [
+        ("USD", "None"),
+        ("USD", "None"),
+        ("CAD", "0.7150"),
+    ]
+    # Informal entry is for importers in the United States: an IRS number says so.
+    assert all("-" in unit.parties.importer_of_record.importer_number[:3] for unit in (toys, dollars))

@@ -1,0 +1,70 @@
+"""Every finding of every rule: a known id, a place in the plan, a sentence, a remedy and a source; one page names them all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.findings import Finding
+from tests.builders import Json, at, plan
+from tests.customs.cases import BREACHES, findings, with_changes
+from tests.customs.intake_cases import INTAKE
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "config" / "rules" / "README.md"
+
+#: Rules of the program itself: what its fonts have, and which characters it takes.
+OURS = {"D01", "D02"}
+
+
+def every_finding() -> Iterator[tuple[Json, Finding]]:
+    for changes, _ in (*BREACHES.values(), *INTAKE.values()):
+        made = with_changes(*changes)
+        for finding in findings(made):
+            yield made, finding
+    for finding in findings(plan(), on=date(2027, 3, 1)):
+        yield plan(), finding
+
+
+FOUND = list(every_finding())
+
+
+def named_on_the_page() -> set[str]:
+    rows = re.findall(r"^\| ([A-Z0-9, -]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    named = {rule.strip() for row in rows for rule in row.split(",")}
+    (packing,) = (rule for rule in named if rule.startswith("P01-P"))
+    return (named - {packing}) | {f"P{number:02}" for number in range(1, int(packing.removeprefix("P01-P")) + 1)}
+
+
+def named_in_the_code() -> set[str]:
+    ids = re.compile(r'"([ADPRTV][0-9]{2}(?:-[A-Z]+)?)"')
+    files = (ROOT / "pipeline").rglob("*.py")
+    return {rule for file in files for rule in ids.findall(file.read_text(encoding="utf-8"))}
+
+
+def test_each_of_the_rules_that_brokers_chase_is_broken_by_a_case() -> None:
+    assert {f"V{number:02}" for number in range(1, 28)} <= {finding.rule for _, finding in FOUND}
+
+
+def test_each_rule_is_on_the_page_of_rules() -> None:
+    assert {finding.rule for _, finding in FOUND} <= named_on_the_page()
+    assert named_in_the_code() == named_on_the_page()
+
+
+def test_each_finding_is_a_sentence_with_a_remedy_and_a_source() -> None:
+    for _, finding in FOUND:
+        assert re.fullmatch(r"[^a-z].*[.]", finding.message), finding
+        assert re.fullmatch(r"[A-Z].*[.]", finding.remedy), finding
+        assert finding.source or finding.rule in OURS, finding
+
+
+def test_each_finding_points_into_the_plan() -> None:
+    for made, finding in FOUND:
+        way, _, last = finding.pointer.rpartition("/")
+        place: Any = at(made, way) if way else made
+        # What is missing altogether is pointed to where it belongs.
+        belongs = last in place or finding.rule.startswith("V14-") or finding.rule == "V35"
+        assert belongs if isinstance(place, dict) else int(last) < len(place), finding

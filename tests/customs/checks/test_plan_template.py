@@ -1,0 +1,49 @@
+"""The commented plan that `exports plans new` prints: once its comments are out it is a plan that executes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.commands.planfile import without_comments
+from pipeline.customs.checks.run import check_plan
+from pipeline.exports import packages
+from pipeline.exports.schemas.plan import Plan, as_json
+
+TEMPLATE = Path(__file__).parents[3] / "templates" / "plans" / "plan.jsonc"
+
+
+def commented() -> str:
+    return TEMPLATE.read_text(encoding="utf-8")
+
+
+def document() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(without_comments(commented()))
+    return loaded
+
+
+def models(value: object) -> Iterator[BaseModel]:
+    if isinstance(value, BaseModel):
+        yield value
+        for _, inner in value:
+            yield from models(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from models(inner)
+
+
+def test_the_template_is_a_plan_without_a_finding() -> None:
+    plan = Plan.model_validate(document())
+    assert check_plan(plan, on=date(2026, 11, 24)) + packages.check_plan(plan) == []
+
+
+def test_the_template_shows_every_field_of_everything_in_it() -> None:
+    plan = Plan.model_validate(document())
+    shown = [model for model in models(plan) if model.model_fields_set != set(type(model).model_fields)]
+    assert shown == []
+    assert as_json(plan) == document()

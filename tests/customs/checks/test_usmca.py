@@ -1,0 +1,115 @@
+"""A claim of USMCA: a certification above $2,500, a signed statement on the invoice up to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import pytest
+
+from pipeline.customs.checks.lines import check_lines
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.documents.kinds import KINDS
+from pipeline.exports.schemas.plan import Plan, UsmcaCertificate
+from pipeline.schemas.invoice import Invoice
+from tests.customs.cases import SHIRT, UNIT, findings, said, with_changes
+from tests.documents.invoice_samples import sample
+from tests.documents.printed import read_paper
+
+REF = f"{SHIRT}/usmcaCertificateRef"
+NO_CERTIFICATE: list[tuple[str, Any]] = [(REF, None)]
+STATEMENT = "The goods of this invoice originate under USMCA. Alex Roy, export manager, 24 November 2026."
+
+
+def worth(price: str, value: str, total: str) -> list[tuple[str, Any]]:
+    return [(f"{SHIRT}/unitPrice", price), (f"{SHIRT}/lineValue", value), (f"{UNIT}/invoice/total", total)]
+
+
+@pytest.mark.parametrize(
+    ("price", "value", "total", "severity"),
+    [
+        ("375.00", "1500.00", "1677.00", "warn"),
+        ("625.00", "2500.00", "2677.00", "warn"),
+        ("625.01", "2500.04", "2677.04", "block"),
+    ],
+)
+def test_a_certification_is_needed_above_the_limit_and_a_statement_is_asked_for_below(
+    price: str, value: str, total: str, severity: str
+) -> None:
+    assert said(with_changes(*worth(price, value, total), *NO_CERTIFICATE)) == [("V12", severity, REF)]
+
+
+def test_the_finding_names_the_value_the_field_and_how_sure_it_is() -> None:
+    (found,) = findings(with_changes(*worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE))
+    assert "USMCA is claimed for goods of $1,500.00 without a certification" in found.message
+    assert "invoice.usmcaStatement" in found.remedy
+    assert "19 CFR 182.14(a)(2)" in (found.source or "")
+    assert (entry_rules().usmca_low_value.status, entry_rules().usmca_statement.status) == ("probable", "check")
+
+
+def test_with_the_statement_a_claim_of_little_value_has_no_finding() -> None:
+    stated = (f"{UNIT}/invoice/usmcaStatement", STATEMENT)
+    assert said(with_changes(*worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE, stated)) == []
+    dear = with_changes(*worth("700.00", "2800.00", "2977.00"), *NO_CERTIFICATE, stated)
+    assert said(dear) == [("V12", "block", REF)]
+
+
+def test_every_line_that_claims_counts_and_no_other() -> None:
+    bag = f"{UNIT}/lines/2"
+    dear_bag = [(f"{bag}/unitPrice", "700.00"), (f"{bag}/lineValue", "2800.00"), (f"{UNIT}/invoice/total", "2976.00")]
+    assert said(with_changes(*dear_bag, *NO_CERTIFICATE)) == [("V12", "warn", REF)]
+    claimed = with_changes(*dear_bag, *NO_CERTIFICATE, (f"{bag}/spi", "S"))
+    assert ("V12", "block", REF) in said(claimed)
+
+
+def test_the_limit_is_in_us_dollars() -> None:
+    canadian = [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "0.7")]
+    made = with_changes(*worth("850.00", "3400.00", "3577.00"), *canadian, *NO_CERTIFICATE)
+    assert ("V12", "warn", REF) in said(made)
+    without_a_rate = with_changes(*worth("100.00", "400.00", "577.00"), canadian[0], *NO_CERTIFICATE)
+    assert ("V12", "block", REF) in said(without_a_rate)
+
+
+def test_a_certification_that_the_unit_does_not_carry_is_refused_at_any_value() -> None:
+    assert said(with_changes((REF, "C9"))) == [("V12", "block", REF)]
+
+
+def test_before_the_rule_a_certification_was_needed_at_any_value() -> None:
+    assert not entry_rules().usmca_low_value.holds(date(2021, 7, 5))
+    assert entry_rules().usmca_low_value.holds(date(2021, 7, 6))
+
+
+class Counted(list[UsmcaCertificate]):
+    """Certifications that count how often somebody walks through them."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[UsmcaCertificate]:
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_the_certifications_of_a_unit_are_read_once_however_many_lines_it_has() -> None:
+    unit = Plan.model_validate(with_changes()).units[0]
+    certificates = Counted(unit.usmca_certificates)
+    many = unit.model_copy(update={"lines": unit.lines * 20, "usmca_certificates": certificates})
+    assert list(check_lines(many, UNIT, date(2026, 11, 24)))
+    assert certificates.walks == 1
+
+
+@pytest.mark.parametrize("kind", ["cci_pdf", "cci_human_readable", "cci_json", "cci_ubl"])
+def test_the_statement_is_printed_as_the_plan_has_it_and_only_then(kind: str) -> None:
+    def stated(data: dict[str, Any]) -> None:
+        data["invoice"]["usmcaStatement"] = STATEMENT
+
+    words = "".join(STATEMENT.split())
+    assert words in _words(kind, sample(1, change=stated))
+    bare = _words(kind, sample(1))
+    assert "statementoforigin" not in bare
+    assert "usmcaStatement" not in bare
+
+
+def _words(kind: str, invoice: Invoice) -> str:
+    made = next(each.make(invoice) for each in KINDS if each.artifact_type == kind)
+    return "".join((read_paper(made).text() if kind == "cci_pdf" else made.decode()).split())

@@ -1,0 +1,291 @@
+"""A line's agency answers as 80-column records: which, in what order, and what is told where something does not fit."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.customs.pga.answers import answers
+from pipeline.customs.pga.parties import UnitParties
+from pipeline.customs.pga.records import LineRecords, line_records
+from pipeline.customs.reference.pga_layouts import record_rules
+from pipeline.exports.schemas.plan import Plan
+from tests.builders import Json
+from tests.customs.cases import PAN, UNIT, pga_row, said, with_changes
+
+ENTERED = date(2026, 11, 26)
+ROWS = f"{PAN}/treatment/pga"
+ADDRESS: Json = {
+    "line1": "120 Front Street West",
+    "line2": "Suite 400",
+    "city": "Toronto",
+    "region": "ON",
+    "postalCode": "M5J 2M2",
+    "country": "CA",
+}
+BUFFALO: Json = {
+    "line1": "45 Delaware Avenue",
+    "line2": None,
+    "city": "Buffalo",
+    "region": "NY",
+    "postalCode": "14202",
+    "country": "US",
+}
+MANUFACTURER: Json = {"ref": "M1", "name": "Maple Goods Ltd", "address": ADDRESS, "mid": "XOMAPGOO400TOR"}
+BUYER: Json = {
+    "name": "Lakeside Kitchen Supply Inc.",
+    "address": BUFFALO,
+    "contact": {"name": "Customs desk", "title": None, "email": "customs@lakeside.example", "phone": "+1 716 555 0100"},
+    "identifiers": {"fei": "3001234567"},
+}
+FOOD: Json = {
+    "fdaProductCode": "41FBT04",
+    "productName": "Tomatoes, peeled, canned",
+    "sourceCountry": "CA",
+    "manufacturer": "Maple Goods Ltd, Toronto ON",
+    "shipper": "MAPLE GOODS LTD",
+    "fdaImporter": "Lakeside Kitchen Supply Inc.",
+    "deliveredTo": "Somebody Else LLC",
+    "quantityBaseUom": ["10 CTN", "24.5 CAN"],
+    "foodFacilityRegistration": "12345678901",
+}
+
+
+def food(**more: Any) -> Json:
+    return pga_row("FD3", "FDA", program="FOO", processing="PRO", intendedUse="130.000", data=FOOD | more)
+
+
+def made(rows: list[Json], *changes: tuple[str, Any]) -> LineRecords:
+    plan = with_changes(
+        (f"{UNIT}/parties/manufacturers/0", MANUFACTURER),
+        (f"{UNIT}/parties/seller/name", "Maple Trading Ltd"),
+        (f"{UNIT}/parties/buyer", BUYER),
+        (f"{UNIT}/parties/importerOfRecord/name", None),
+        (f"{UNIT}/parties/importerOfRecord/address", None),
+        (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T13:05:00-05:00"),
+        (ROWS, rows),
+        *changes,
+    )
+    unit = Plan.model_validate(plan).units[0]
+    return line_records(unit.lines[0], answers(unit, unit.lines[0], ENTERED), UnitParties(unit))
+
+
+def kinds(records: list[str]) -> list[str]:
+    return [record[:4].strip() for record in records]
+
+
+def test_food_with_prior_notice_is_sent_in_the_order_of_the_chapter() -> None:
+    got = made([food()], (f"{PAN}/description", "Tomatoes, peeled, canned, for eating"))
+    assert got.records == [
+        "OI        TOMATOES, PEELED, CANNED, FOR EATING                                  ",
+        "PG01001FDAFOOPRO                         130.000                                ",
+        "PG02PFDP 41FBT04                                                                ",
+        "PG0639 CA                                                                       ",
+        "PG10                   TOMATOES, PEELED, CANNED                                 ",
+        "PG19MF                   MAPLE GOODS LTD                 120 FRONT STREET WEST  ",
+        "PG20SUITE 400                            TORONTO              ON CAM5J 2M2      ",
+        "PG23PFR  12345678901                                                            ",
+        "PG19DEQ                  MAPLE GOODS LTD                 120 FRONT STREET WEST  ",
+        "PG20SUITE 400                            TORONTO              ON CAM5J 2M2      ",
+        "PG19FD147 3001234567     LAKESIDE KITCHEN SUPPLY INC.    45 DELAWARE AVENUE     ",
+        "PG20                                     BUFFALO              NY US14202        ",
+        "PG21FD1CUSTOMS DESK           +1 716 555 0100CUSTOMS@LAKESIDE.EXAMPLE           ",
+        "PG19DP                   SOMEBODY ELSE LLC                                      ",
+        "PG261000000001000CTN                                                            ",
+        "PG262000000002450CAN                                                            ",
+        "PG30A1126202613050901                                                           ",
+    ]
+
+
+def test_dates_are_written_as_the_layout_has_them() -> None:
+    record = next(record for record in made([food()]).records if record.startswith("PG30"))
+    assert (record[5:13], record[13:17], record[17:21]) == ("11262026", "1305", "0901")
+
+
+def test_an_arrival_in_utc_leaves_day_and_time_to_the_filer() -> None:
+    got = made([food()], (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T18:05:00Z"))
+    assert [record for record in got.records if record.startswith("PG30")] == ["PG30A            0901".ljust(80)]
+    assert any(one.key == "arrivalDatetime" and one.unfit for one in got.told)
+
+
+def test_a_disclaimer_is_sent_with_nothing_else() -> None:
+    got = made([pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"productName": "left out"})])
+    assert kinds(got.records) == ["OI", "PG01"]
+    assert got.records[1] == "PG01001FDAFOO" + " " * 66 + "A"
+
+
+def test_answers_are_numbered_by_agency_and_stand_together() -> None:
+    rows = [
+        food(),
+        pga_row("EP7", "EPA", disclaimer="A"),
+        pga_row("FD1", "FDA", program="COS", disclaimer="A"),
+        pga_row("AQ1", "APH", program="APQ", disclaimer="A"),
+        pga_row("AL1", "APH", disclaimer="G"),
+    ]
+    heads = [record[:16] for record in made(rows).records if record.startswith("PG01")]
+    assert heads == [
+        "PG01001FDAFOOPRO",
+        "PG01002FDACOS   ",
+        "PG01001EPATS1   ",
+        "PG01001APHAPQ   ",
+        "PG01002APHAPL   ",
+    ]
+    assert kinds(made(rows).records).count("OI") == 1
+
+
+def test_what_tells_an_agency_nothing_is_not_sent() -> None:
+    assert made([pga_row("AQX", "APH"), pga_row("FD1", "FDA")]).records == []
+    assert made([]).records == []
+
+
+def test_a_product_certificate_by_reference_gives_id_and_version() -> None:
+    row = pga_row("CP1", "CPS", processing="REF", data={"certifierId": "C-1", "productId": "P-77", "versionId": "3"})
+    got = made([row])
+    assert got.records[1:] == [
+        "PG01001CPSCPSREF".ljust(80),
+        "PG02PPRI P-77               PRIV3".ljust(80),
+    ]
+    assert got.places == {(0, "productId"): "PG02 10-28", (0, "versionId"): "PG02 33-51"}
+
+
+def test_each_species_stands_with_its_country_of_harvest() -> None:
+    data = {"genus": ["Acer", "Quercus"], "species": ["saccharum", "rubra"], "harvestCountry": ["CA", "US"]}
+    got = made([pga_row("AL2", "APH", data=data)])
+    assert got.records[2:] == [
+        "PG05ACER                  SACCHARUM".ljust(80),
+        "PG06HRVCA".ljust(80),
+        "PG05QUERCUS               RUBRA".ljust(80),
+        "PG06HRVUS".ljust(80),
+    ]
+
+
+def test_a_species_of_several_countries_stands_before_all_of_them() -> None:
+    got = made([pga_row("AL2", "APH", data={"genus": "Acer", "species": "rubrum", "harvestCountry": ["CA", "US"]})])
+    assert [record[:9].strip() for record in got.records[2:]] == ["PG05ACER", "PG06HRVCA", "PG06HRVUS"]
+
+
+def test_each_affirmation_of_compliance_has_its_record() -> None:
+    data = {"fdaProductCode": "80FMF--", "deviceListing": ["D123456", "D654321"], "establishmentRegistration": "3009"}
+    got = made([pga_row("FD1", "FDA", program="DEV", processing="NED", data=data)])
+    assert got.records[3:] == [
+        "PG23LST  D123456".ljust(80),
+        "PG23LST  D654321".ljust(80),
+        "PG23DEV  3009".ljust(80),
+    ]
+    assert got.places[0, "establishmentRegistration"] == "PG23 10-79"
+
+
+def test_packing_has_six_levels_and_no_more() -> None:
+    levels = ["1 PLT", "10 CTN", "20 BX", "40 PK", "80 BG", "160 CAN", "320 KG"]
+    got = made([food(quantityBaseUom=levels)])
+    assert [record[4] for record in got.records if record.startswith("PG26")] == list("123456")
+    (told,) = [one for one in got.told if one.key == "quantityBaseUom"]
+    assert told.unfit
+    assert told.note == "PG26 is sent 6 times at most; the further values are left to the filer"
+
+
+#: The chapter's order of what stands below one PG01, by hand.
+ORDER = "PG02 PG04 PG05 PG06 PG07 PG08 PG10 PG13 PG14 PG19 PG20 PG21 PG22 PG23 PG25 PG26 PG27 PG28 PG29 PG30".split()
+
+
+def test_records_stand_in_the_order_of_the_chapter_whatever_the_order_of_the_data() -> None:
+    assert list(record_rules().order) == ORDER
+    data = {
+        "arrivalPort": "0901",
+        "value": "1200",
+        "hs7Box": "2B",
+        "deviceListing": "D1",
+        "deliveredTo": "Somebody Else LLC",
+        "productName": "Thing",
+        "vin": "1HGCM82633A004352",
+        "sourceCountry": "CA",
+        "genus": "Acer",
+        "productId": "P-1",
+        "quantityBaseUom": "1 NO",
+    }
+    got = made([pga_row("FD1", "FDA", program="ZZZ", data=data)])
+    places = [ORDER.index(kind) for kind in kinds(got.records[2:])]
+    assert places == sorted(places)
+    assert len(places) == len(data)
+
+
+def test_a_long_name_and_address_overflow_whole_and_part_no_trio() -> None:
+    name = "Maple Goods and Household Wares of Ontario Limited"
+    address = ADDRESS | {"line1": "12000 Front Street West, Building C", "city": "Saint-Louis-de-Gonzague-du-Cap"}
+    row = pga_row("FD1", "FDA", program="TOB", processing="CSU", data={"manufacturer": name})
+    got = made([row], (f"{UNIT}/parties/manufacturers/0", MANUFACTURER | {"name": name, "address": address}))
+    assert got.records[2:] == [
+        "PG19MF                   MAPLE GOODS AND HOUSEHOLD WARES 12000 FRONT STREET WEST",
+        "PG20SUITE 400                            SAINT-LOUIS-DE-GONZAGON CAM5J 2M2      ",
+        "PG60ENAMAPLE GOODS AND HOUSEHOLD WARES OF ONTARIO LIMITED                       ",
+        "PG60AD112000 FRONT STREET WEST, BUILDING C                                      ",
+        "PG60CITSAINT-LOUIS-DE-GONZAGUE-DU-CAP                                           ",
+    ]
+    assert got.told == []
+
+
+def test_a_name_that_even_the_overflow_cannot_hold_is_told_of() -> None:
+    name = "Maple " * 13 + "Ltd"
+    row = pga_row("FD1", "FDA", program="TOB", processing="CSU", data={"manufacturer": name})
+    got = made([row])
+    assert [one.key for one in got.told] == ["manufacturer", "manufacturer"]
+    assert got.told[1].note == "longer than the 32 characters of PG19 26-57"
+
+
+def test_a_party_that_the_unit_does_not_name_has_no_address() -> None:
+    (told,) = [one for one in made([food()]).told if one.key == "deliveredTo"]
+    assert told.note == "no party of the unit is named Somebody Else LLC: its address is not in the plan"
+    assert told.unfit
+
+
+@pytest.mark.parametrize(
+    ("row", "pointer"),
+    [
+        (food(productName="番茄罐头"), "data/productName"),
+        (food(productName="Tomatoes, " * 8 + "canned"), "data/productName"),
+        (food(quantityBaseUom="a lot"), "data/quantityBaseUom"),
+        (food(quantityBaseUom=["10 CTN", "1.125 KG"]), "data/quantityBaseUom"),
+        (food(arrivalDatetime="tomorrow"), "data/arrivalDatetime"),
+        (food(fdaProductCode=["41FBT04", "41FBT05"]), "data/fdaProductCode"),
+        (food(quantityBaseUom=[f"{n} CTN" for n in range(1, 8)]), "data/quantityBaseUom"),
+    ],
+)
+def test_what_does_not_fit_is_a_finding_at_the_datum(row: Json, pointer: str) -> None:
+    named = {"fdaImporter": "Demo Housewares Inc, Dock 4", "deliveredTo": "Demo Housewares Inc, Dock 4"}
+    known = row | {"data": row["data"] | named}
+    at_the_port = (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T13:00:00-05:00")
+    assert said(with_changes((f"{ROWS}/0", known), at_the_port)) == [("V14-RECORD", "warn", f"{ROWS}/0/{pointer}")]
+
+
+def test_a_description_in_other_letters_is_a_finding_and_a_long_one_is_not() -> None:
+    row = (f"{ROWS}/0", pga_row("FD1", "FDA", program="FOO", disclaimer="A"))
+    long = "Frying pan of stainless steel with a folding handle, for household cooking on a stove of any kind"
+    assert said(with_changes(row, (f"{PAN}/description", long))) == []
+    foreign = said(with_changes(row, (f"{PAN}/description", "Frying pan 不锈钢, for household cooking")))
+    assert foreign == [("V14-RECORD", "warn", f"{PAN}/description")]
+
+
+def test_a_base_unit_that_is_the_lines_own_needs_no_number() -> None:
+    (record,) = [record for record in made([food(quantityBaseUom="NO")]).records if record.startswith("PG26")]
+    assert record == "PG261000000000400NO".ljust(80)
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=90).map(str.strip).filter(bool)
+
+
+@given(TEXT, TEXT)
+def test_whatever_is_written_every_record_has_eighty_printable_columns(name: str, product: str) -> None:
+    got = made([food(productName=product, deliveredTo=name)])
+    for record in got.records:
+        assert len(record) == 80
+        assert record.isascii()
+        assert record.isprintable()
+        assert record[:4].strip() in record_rules().layouts
+    sent = next(record for record in got.records if record.startswith("PG10"))[23:].rstrip()
+    whole, unknown = record_rules().spelt(product)
+    assert sent == whole.rstrip() or any(one.key == "productName" and one.unfit for one in got.told)
+    assert not unknown or any(one.key == "productName" for one in got.told)

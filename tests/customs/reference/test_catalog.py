@@ -1,0 +1,60 @@
+"""The reference data of config/rules: complete, dated, sourced, and refused where it cannot be right."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from pipeline.customs.reference import entry, pga
+from pipeline.customs.reference.ruleset import ruleset
+
+
+def test_every_rules_file_loads() -> None:
+    for load in (
+        ruleset,
+        pga.pga_rules,
+        entry.entry_rules,
+        entry.mid_rules,
+    ):
+        assert load() is load()
+
+
+def test_a_row_holds_on_its_first_and_its_last_day() -> None:
+    surcharge = ruleset().family("9903.03.01")
+    assert surcharge is not None
+    assert [
+        surcharge.holds(day) for day in (date(2026, 2, 23), date(2026, 2, 24), date(2026, 7, 23), date(2026, 7, 24))
+    ] == [False, True, True, False]
+
+
+def test_a_row_that_has_ended_is_not_one_that_is_to_come() -> None:
+    surcharge = ruleset().family("9903.03.01")
+    assert surcharge is not None
+    assert [surcharge.ended(day) for day in (date(2026, 2, 23), date(2026, 7, 23), date(2026, 7, 24))] == [
+        False,
+        False,
+        True,
+    ]
+    assert not entry.entry_rules().foreign_importer.ended(date(2099, 1, 1))
+
+
+def test_hearsay_refuses_no_plan() -> None:
+    assert ruleset().metals.unknown_aluminum.status == "check"
+    assert ruleset().metals.unknown_aluminum.severity == "warn"
+    assert entry.entry_rules().informal.severity == "warn"
+
+
+def test_words_that_yaml_takes_for_truth_values_stay_words() -> None:
+    assert entry.mid_rules().province("ON") == "XO"
+    assert "OFF" in pga.pga_rules().programs_of("NHT", date(2026, 11, 24))
+
+
+@pytest.mark.parametrize("number", ["12-345678900", "12-3456789AB", "123-45-6789", "261127-12345"])
+def test_the_forms_of_importers_numbers(number: str) -> None:
+    assert entry.entry_rules().importer_number(number) is not None
+
+
+@pytest.mark.parametrize("number", ["12-3456789", "123456789", "12-345678900 ", "12-345678900x", "261127-123456"])
+def test_other_numbers_have_no_form(number: str) -> None:
+    assert entry.entry_rules().importer_number(number) is None

@@ -1,0 +1,363 @@
+"""The rules load whole or not at all: each slip in their data is named with its file, its row and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pipeline.core.errors import RulesInvalid
+from pipeline.customs.reference.base import RULES, Row
+from pipeline.customs.reference.bundle import REFERENCE, load_rules
+from pipeline.customs.reference.catalog import every_row
+from pipeline.customs.reference.ruleset import load_ruleset, ruleset
+
+METALS = "headings/section232-metals.yaml"
+CANADA = "headings/section338-canada.yaml"
+LIST = "lists/section232-metals.json"
+NEEDS = "section232.yaml"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the rules that a test may spoil."""
+    return Path(shutil.copytree(RULES, tmp_path / "rules"))
+
+
+def edited(folder: Path, name: str, old: str, new: str) -> Path:
+    file = folder / name
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return folder / "ruleset.yaml"
+
+
+def wrong_with(manifest: Path) -> list[str]:
+    with pytest.raises(RulesInvalid) as refused:
+        load_rules(manifest)
+    return refused.value.errors
+
+
+def test_the_rules_load_once_and_cannot_be_changed() -> None:
+    rules = ruleset()
+    assert ruleset() is rules
+    assert (rules.id, rules.as_of) == ("us-ca-2026-11-27.2", date(2026, 10, 7))
+    with pytest.raises(AttributeError):
+        rules.id = "another"  # type: ignore[misc]
+    for mapping in (rules.by_heading, rules.program_of_id, *(held.codes for held in rules.held)):
+        with pytest.raises(TypeError):
+            mapping["9903.82.09"] = ()  # type: ignore[index]
+
+
+def test_every_row_has_a_source_a_confidence_a_status_and_a_first_day() -> None:
+    rules = ruleset()
+    rows = [*rules.rows, *rules.bans, *rules.families, *rules.exclusive, *rules.companions, *rules.metals.metals]
+    rows += [held.version for held in rules.held]
+    assert len(rows) > 250
+    for row in rows:
+        assert row.source
+        assert row.effective_from is not None
+
+
+def test_every_rule_of_the_entry_says_where_it_comes_from_and_how_sure_that_is() -> None:
+    entry = load_rules()[1]["entry.yaml"]
+    for name in type(entry).model_fields.keys() - {"schema_version", "as_of", "destination"}:
+        held = getattr(entry, name)
+        for row in held if isinstance(held, tuple) else (held,):
+            assert isinstance(row, Row), name
+    assert {name for name, data in load_rules()[1].items() if isinstance(data, Row)} == {
+        "mid.yaml", "descriptions.yaml", "pga_records.yaml",
+    }  # fmt: skip
+    assert all(isinstance(group, Row) for group in ruleset().country_groups)
+
+
+def test_every_row_of_all_files_can_be_listed_with_its_source_and_status() -> None:
+    rows = every_row()
+    assert len(rows) > 480
+    for row in rows:
+        assert row.source or row.says, row
+        assert row.confidence in {"high", "medium", "low"}, row
+        assert row.status in {"confirmed", "probable", "check"}, row
+    assert len({(row.kind, row.name, row.effective_from) for row in rows}) == len(rows)
+
+
+def test_every_heading_belongs_to_a_family_of_its_program() -> None:
+    rules = ruleset()
+    for row in rules.rows:
+        family = rules.family(row.heading)
+        assert family is not None, row.heading
+        assert family.program == row.program, row.heading
+
+
+@pytest.mark.parametrize("name", sorted(
+    file.relative_to(RULES).as_posix() for file in RULES.rglob("*.*") if file.suffix in {".yaml", ".json"}
+))  # fmt: skip
+def test_every_file_of_rules_counts_in_the_content_hash(folder: Path, name: str) -> None:
+    assert load_ruleset(folder / "ruleset.yaml").content_hash == ruleset().content_hash
+    with (folder / name).open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert load_ruleset(folder / "ruleset.yaml").content_hash != ruleset().content_hash
+
+
+class Slip(NamedTuple):
+    """An edit of a file of rules, and how what is said of it begins, or what of it."""
+
+    file: str
+    old: str
+    new: str
+    said: str
+
+
+SLIPS = {
+    "a heading of another form": Slip(
+        METALS, 'heading: "9903.82.09"', 'heading: "9903.82.9"',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.9].heading: "
+        "'9903.82.9' is no heading of chapter 99 such as 9903.82.09. Correct it.",
+    ),
+    "a heading of chapter 73": Slip(
+        METALS, 'heading: "9903.82.09"', 'heading: "7323.93.00"',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[7323.93.00].heading: "
+        "'7323.93.00' is no heading of chapter 99 such as 9903.82.09. Correct it.",
+    ),
+    "a program that is not defined": Slip(
+        METALS, "program: S232_METALS,", "program: S999,",
+        f"{METALS}: heading 9903.82.01 from 2026-04-06 names program S999, which is not defined. "
+        "Define it, or correct the name.",
+    ),
+    "a list that is not defined": Slip(
+        METALS, '{lists: ["16(c)(i)",', '{lists: ["16(z)",',
+        f"{METALS}: heading 9903.85.67 from 2023-03-10 names list 16(z), which is not defined. "
+        "Define it, or correct the name.",
+    ),
+    "a group of countries that is not defined": Slip(
+        METALS, "origins: [RU]", "origins: [RUSSIA]",
+        f"{METALS}: heading 9903.82.15 from 2026-04-06 names the group of countries RUSSIA, which is not defined. "
+        "Define it, or correct the name.",
+    ),
+    "windows that overlap": Slip(
+        METALS, "      effective_to: 2026-06-07\n", "      effective_to: 2026-06-08\n",
+        f"{METALS}: heading 9903.82.15 has rows whose windows overlap, from 2026-04-06 and 2026-06-08. "
+        "End the older the day before the newer begins.",
+    ),
+    "a heading twice": Slip(
+        METALS, 'heading: "9903.82.09"', 'heading: "9903.82.02"',
+        f"{METALS}: heading 9903.82.02 has rows whose windows overlap, from 2026-04-06 and 2026-04-06. "
+        "End the older the day before the newer begins.",
+    ),
+    "a group of countries of another time": Slip(
+        "ruleset.yaml", "effective_from: 2022-04-09", "effective_from: 2026-04-07",
+        f"{METALS}: heading 9903.82.07 from 2026-04-06 names the group of countries COLUMN_2 of its time, "
+        "which is not defined. Define it, or correct the name.",
+    ),
+    "a group of countries twice": Slip(
+        "ruleset.yaml", "name: COLUMN_2", "name: EU",
+        "ruleset.yaml: group EU has rows whose windows overlap. End the older the day before the newer begins.",
+    ),
+    "a window that runs backwards": Slip(
+        METALS, "effective_to: 2027-12-31", "effective_to: 2025-12-31",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.17]: it ends on 2025-12-31, before it begins on 2026-04-06. "
+        "Correct its days.",
+    ),
+    "a field that is not known": Slip(
+        METALS, "countries: [RU]", "countrys: [RU]",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].when.metal_from.countrys: "
+        "Extra inputs are not permitted. Take it out, or correct its name.",
+    ),
+    "a field that is missing": Slip(
+        METALS, '      source: "HTSUS 2026 Revision 6, U.S. note 16(c)"\n', "",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.03].source: Field required. Add it.",
+    ),
+    "an empty source": Slip(
+        METALS, 'source: "HTSUS 2026 Revision 6, U.S. note 16(c)"', 'source: ""',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.03].source: String should have at least 1 character. Correct it.",
+    ),
+    "a word that is none of those allowed": Slip(
+        METALS, "share: any", "share: half",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].when.metal_from.share: "
+        "Input should be 'any', 'most' or 'all'. Write one of these.",
+    ),
+    "a status that is none": Slip(
+        METALS, "      status: probable", "      status: sure",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.01].status: "
+        "Input should be 'confirmed', 'probable' or 'check'. Write one of these.",
+    ),
+    "a rate on nothing known": Slip(
+        METALS, "basis: non_us_content", "basis: the_rest",
+        "Input should be 'full_value', 'total_with_column_1', ",
+    ),
+    "a rate that is no number": Slip(
+        METALS, 'rate_percent: "200"', 'rate_percent: "two hundred"',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].rate_percent: ",
+    ),
+    "a rate that lost its digits": Slip(
+        METALS, 'rate_percent: "200"', "rate_percent: 200.1",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].rate_percent: "
+        '200.1 is no figure in quotes. Write a figure in quotes, such as "12.5".',
+    ),
+    "a word for a day": Slip(
+        METALS, "effective_from: 2023-03-10", "effective_from: spring",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from spring].effective_from: 'spring' is no day. "
+        "Write a day such as 2026-11-24.",
+    ),
+    "a number for a day": Slip(
+        METALS, "effective_from: 2023-03-10", "effective_from: 20230310",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 20230310].effective_from: 20230310 is no day. "
+        "Write a day such as 2026-11-24.",
+    ),
+    "a day that the month does not have": Slip(
+        METALS, "effective_from: 2023-03-10", "effective_from: 2023-02-30",
+        f"{METALS}: line 21: there is no day 2023-02-30. Correct the line.",
+    ),
+    "a country in small letters": Slip(
+        METALS, "origins: [RU]", "origins: [ru]",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.15].when.origins[number 1]: "
+        "'ru' is neither a country nor the name of a group. Correct it.",
+    ),
+    "a condition on a chapter that no goods have": Slip(
+        METALS, 'chapters: ["84", "85", "87"]', 'chapters: ["84", "77", "87"]',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.13].when.chapters[number 2]: there are no goods of chapter 77. Correct it.",
+    ),
+    "a key twice": Slip(
+        METALS, "      confidence: medium\n", "      confidence: medium\n      confidence: high\n",
+        f"{METALS}: line 11: key 'confidence' stands twice. Correct the line.",
+    ),
+    "rows under another name": Slip(
+        METALS, "  rows:\n", "  row:\n",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows: Field required. Add it.",
+    ),
+    "a brace too few": Slip(
+        METALS, "light: true}", "light: true", f"{METALS}: line 16: ",
+    ),
+    "a ban of a list that is not defined": Slip(
+        CANADA, "list: ban-dairy", "list: ban-cheese",
+        f"{CANADA}: a ban names list ban-cheese, which is not defined. Define it, or correct the name.",
+    ),
+    "a ban twice": Slip(
+        CANADA, "    - {list: ban-motorcycles,", "    - {list: ban-dairy,",
+        f"{CANADA}: ban ban-dairy has rows whose windows overlap, from 2026-09-29 and 2026-09-29. "
+        "End the older the day before the newer begins.",
+    ),
+    "a rule of headings twice": Slip(
+        "ruleset.yaml", '["9903.03.12-9903.03.14"]\n    effective_from: 2026-08-22', '["9903.82.02-9903.82.26"]\n    effective_from: 2026-08-22',
+        "ruleset.yaml: exclusive 9903.82.02-9903.82.26 has rows whose windows overlap. "
+        "End the older the day before the newer begins.",
+    ),
+    "goods of which nothing is told twice": Slip(
+        NEEDS, "untold:\n", "untold:\n  - {metals: [steel], origins: [GU], effective_from: 2026-08-01, source: a, "
+        "confidence: low, status: check}\n",
+        f"{NEEDS}: untold has rows whose windows overlap, for GU. End the older the day before the newer begins.",
+    ),
+    "certified parts of a list that is not defined": Slip(
+        "headings/section232-other.yaml", 'not_lists: ["33(g)", "38(i)"]', 'not_lists: ["33(z)", "38(i)"]',
+        "headings/section232-other.yaml: heading 9903.94.06 from 2025-05-03 names list 33(z), which is not defined. "
+        "Define it, or correct the name.",
+    ),
+    "excepted goods of a list that is not defined": Slip(
+        "headings/section232-other.yaml", 'origins: [GB], lists: ["33(j)"]}]', 'origins: [GB], lists: ["33(z)"]}]',
+        "headings/section232-other.yaml: heading 9903.94.05 from 2025-06-30 names list 33(z), which is not defined. "
+        "Define it, or correct the name.",
+    ),
+    "a row without a first day": Slip(
+        CANADA, "      effective_from: 2026-08-22\n", "",
+        f"{CANADA}: heading 9903.03.16 has no first day. Give its effective_from.",
+    ),
+    "a family of a program that is not defined": Slip(
+        "ruleset.yaml", "program: S122, name", "program: S123, name",
+        "ruleset.yaml: family Section 122 import surcharge names program S123, which is not defined. "
+        "Define it, or correct the name.",
+    ),
+    "a family that ends before its rows": Slip(
+        "ruleset.yaml", "effective_to: 2026-07-23", "effective_to: 2026-07-22",
+        "headings/ended.yaml: heading 9903.03.01 from 2026-02-24 lies outside the time of Section 122 import surcharge, "
+        "2026-02-24 to 2026-07-22. Make them agree.",
+    ),
+    "a family of the headings of another": Slip(
+        "ruleset.yaml", '["9903.05.01-9903.05.09"]', '["9903.05.01-9903.05.20"]',
+        "ruleset.yaml: families Section 301, Brazil and Section 301, forced labor both have 9903.05.20-9903.06.99. "
+        "Leave it to one of them.",
+    ),
+    "a program twice": Slip(
+        "ruleset.yaml", "{id: S301_CN_REVIEW,", "{id: S301_CN,",
+        "ruleset.yaml: program S301_CN is defined twice. Keep one of them.",
+    ),
+    "a range that runs backwards": Slip(
+        "ruleset.yaml", '"9903.82.02-9903.82.26"', '"9903.82.26-9903.82.02"',
+        "ruleset.yaml: exclusive[9903.82.26-9903.82.02 from 2026-04-06].headings[number 1]: "
+        "'9903.82.26-9903.82.02' is no range of headings such as 9903.82.04-9903.82.26. Correct it.",
+    ),
+    "a file that is not there": Slip(
+        "ruleset.yaml", LIST, "lists/none.json",
+        "lists/none.json: there is no such file. Add it, or take its name out of ruleset.yaml.",
+    ),
+    "a file that nothing names": Slip(
+        "ruleset.yaml", "  - headings/ended.yaml\n", "",
+        "headings/ended.yaml: ruleset.yaml does not name this file. Name it there, or delete it.",
+    ),
+    "a file of rules that nothing reads": Slip(
+        "ruleset.yaml", "  - mid.yaml\n", "  - README.md\n",
+        "ruleset.yaml: README.md holds no rules that are read. Take it out of `reference`.",
+    ),
+    "a code of a chapter that its list does not have": Slip(
+        "lists/section338-canada.json", '"8711.50.00"', '"9811.50.00"',
+        "lists/section338-canada.json: lists[51(b)(3)]: "
+        "list 51(b)(3) holds 9811.50.00, which is of none of its chapters. Correct it.",
+    ),
+    "a list under another name": Slip(
+        "lists/section338-canada.json", '"lists"', '"list"', "lists/section338-canada.json: lists: Field required. Add it.",
+    ),
+    "a kind of list that is none": Slip(
+        LIST, '"kind": "articles"', '"kind": "article"',
+        f"{LIST}: lists[16(c)(i)].kind: Input should be 'articles' or 'derivative'. Write one of these.",
+    ),
+    "a list with a key twice": Slip(
+        LIST, '"metal": "aluminum"', '"metal": "aluminum", "metal": "steel"',
+        f"{LIST}: key 'metal' stands twice in 16(c)(i). Correct the file.",
+    ),
+    "a list without its brace": Slip(LIST, "{", "", f"{LIST}: "),
+    "tests by weight that overlap": Slip(
+        NEEDS, "weight_tests:\n", 'weight_tests:\n  - {heading: "9903.82.03", least_percent: "20", exempt_chapters: '
+        '["72"], duty_headings: ["9903.82.09"], effective_from: 2027-01-01, source: a, confidence: low, status: check}\n',
+        f"{NEEDS}: the weight tests have windows that overlap. End the older the day before the newer begins.",
+    ),
+    "data that a plan does not have": Slip(
+        NEEDS, "needs: [country_of_melt_and_pour]", "needs: [country_of_melting]",
+        f"{NEEDS}: metals[steel from 2025-03-12].needs[number 1]: Input should be ",
+    ),
+    "a window that runs backwards beside chapter 99's": Slip(
+        "entry.yaml", "effective_from: 2026-06-24", "effective_from: 2026-06-24\n    effective_to: 2026-06-23",
+        "entry.yaml: ended_entry_types[86 from 2026-06-24]: it ends on 2026-06-23, before it begins on 2026-06-24. "
+        "Correct its days.",
+    ),
+    "a flag twice": Slip(
+        "pga.yaml", "flags:\n", "flags:\n  - {flag: FD1, agency: FDA, required: true, disclaimers: [], source: fda_food}\n",
+        "pga.yaml: flag FD1 has two rows for 0001-01-01. Correct it.",
+    ),
+    "a file beside chapter 99's": Slip(
+        "entry.yaml", "status: confirmed", "status: certain", "entry.yaml: ",
+    ),
+    "a key twice beside chapter 99's": Slip(
+        "mid.yaml", "longest:", "longest: 15\nlongest:", "mid.yaml: line ",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_named_with_its_file_its_row_and_a_remedy(folder: Path, slip: str) -> None:
+    file, old, new, expected = SLIPS[slip]
+    errors = wrong_with(edited(folder, file, old, new))
+    assert any(expected in said for said in errors), errors
+    assert all(said.endswith(".") for said in errors)
+
+
+def test_all_that_is_wrong_in_all_files_is_said_at_once(folder: Path) -> None:
+    edited(folder, METALS, "share: any", "share: half")
+    edited(folder, "pga.yaml", "status: probable", "status: sure")
+    errors = wrong_with(edited(folder, CANADA, "list: ban-dairy", "list: ban-cheese"))
+    assert list(dict.fromkeys(error.split(":")[0] for error in errors)) == [METALS, CANADA, "pga.yaml"]
+
+
+def test_the_reference_files_are_those_that_are_read() -> None:
+    assert load_rules()[1].keys() == REFERENCE.keys()

@@ -1,0 +1,88 @@
+"""Reference data of the entry that cannot be right stops the program, and says which row and why."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from pipeline.customs.reference.base import Data
+from pipeline.customs.reference.entry import AttributeRules, EntryRules, MidRules, Vague
+
+MODELS: dict[str, type[Data]] = {
+    "entry": EntryRules,
+    "mid": MidRules,
+    "descriptions": Vague,
+    "attributes": AttributeRules,
+}
+
+
+def document(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((files("config") / "rules" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def put(value: Any, pointer: str, new: object) -> None:
+    *way, last = pointer.split("/")
+    for step in way:
+        value = value[int(step)] if isinstance(value, list) else value[step]
+    value[int(last) if isinstance(value, list) else last] = new
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_data_that_ships_is_right(name: str) -> None:
+    assert isinstance(MODELS[name].model_validate(document(name)), MODELS[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "pointer", "value", "said"),
+    [
+        ("entry", "informal/limt_usd", "2500", "informal.limt_usd"),
+        ("entry", "informal/status", "certain", "informal.status"),
+        ("entry", "informal/confidence", "sure", "informal.confidence"),
+        ("entry", "informal/limit_usd", "2,500", "informal.limit_usd"),
+        ("entry", "foreign_importer/effective_from", "2026-11-31", "foreign_importer.effective_from"),
+        ("entry", "invoice_number/pattern", "^[A-Z", "invoice_number.pattern"),
+        ("entry", "importer_numbers/forms/0/pattern", "(", "importer_numbers.forms.0.pattern"),
+        ("entry", "exchange_rates/usual/CAD", {"least": "1", "most": "0.5"}, "a rate of at least 1 and at most 0.5"),
+        ("entry", "sale/source", None, "sale.source"),
+        ("entry", "weights/status", None, "weights.status"),
+        ("entry", "clock/zone", "America/Buffalo", "is no time zone such as America/New_York"),
+        ("entry", "incoterms/confidence", None, "incoterms.confidence"),
+        (
+            "entry",
+            "ended_entry_types",
+            [{"type": "86", "name": "a", "source": "b", "confidence": "low", "status": "check"}] * 2,
+            "ended_entry_types has rows for 86 whose windows overlap",
+        ),
+        ("entry", "schema", 2, "schema"),
+        ("mid", "longest", "fifteen", "longest"),
+        ("mid", "textiles/chapters", "50", "textiles.chapters"),
+        ("mid", "textiles/chapters/0", "77", "there are no goods of chapter 77"),
+        ("descriptions", "fewest_words", None, "fewest_words"),
+        ("descriptions", "words", "gift", "words"),
+        ("attributes", "rows/0/prefixes", ["73.23"], "rows.0.prefixes.0"),
+        ("attributes", "rows/0/prefixes", ["00"], "rows.0.prefixes.0"),
+        ("attributes", "rows/0/prefixes", [], "rows.0.prefixes"),
+        ("attributes", "rows/0/keys", [], "rows.0.keys"),
+        ("attributes", "rows/0/said", "*", "rows.0.said"),
+        ("attributes", "rows/1/name", "fibre", "attribute fibre has rows whose windows overlap"),
+    ],
+)
+def test_a_mistake_is_named(name: str, pointer: str, value: object, said: str) -> None:
+    made = document(name)
+    put(made, pointer, value)
+    with pytest.raises(ValidationError) as refused:
+        MODELS[name].model_validate(made)
+    assert said in str(refused.value)
+
+
+def test_what_is_only_heard_of_never_refuses_a_plan() -> None:
+    rules = EntryRules.model_validate(document("entry"))
+    for row in (rules.informal, rules.entry_types, rules.trade_remedy_cases, rules.foreign_importer_formal,
+                rules.value, rules.consignee, rules.usmca_elements):  # fmt: skip
+        assert (row.status, row.severity) == ("check", "warn")
+    assert {row.severity for row in AttributeRules.model_validate(document("attributes")).rows} == {"warn"}

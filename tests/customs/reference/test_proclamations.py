@@ -1,0 +1,122 @@
+"""A new proclamation is a change of data: rows, lists and tests by weight in a copy of the rules decide lines, without code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.money import decimal
+from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
+from pipeline.customs.chapter99.section232 import data_needed
+from pipeline.customs.chapter99.stack import decide
+from pipeline.customs.reference.base import RULES
+from pipeline.customs.reference.bundle import load_rules
+from pipeline.customs.reference.diff import between_days, between_rulesets
+from pipeline.customs.reference.ruleset import Ruleset, ruleset
+
+EVE, DAY = date(2027, 2, 28), date(2027, 3, 1)
+PAN, SPOON, HINGE = "7323930045", "8215993000", "8302416015"
+
+HEADINGS = """
+- defaults: {program: S232_METALS, basis: full_value, effective_from: 2027-03-01, effective_to: null,
+    source: "Proclamation 12000 (2027-02-15)", confidence: high, status: confirmed}
+  rows:
+    - {heading: "9903.82.30", description: "Kitchen ware of Canada", rate_percent: "5",
+        when: {origins: [CA], lists: ["16(c)(xii)"]}}
+"""
+
+
+def facts(hts_code: str, on: date, kg: str = "0.9") -> LineFacts:
+    steel = MetalFacts("steel", decimal(kg), melt_and_pour="CA", us_percent=decimal("0"))
+    return LineFacts(hts_code, "CA", on, None, decimal("1"), (steel,))
+
+
+def metals_heading(rules: Ruleset, hts_code: str, on: date, kg: str = "0.9") -> str | None:
+    choice = decide(facts(hts_code, on, kg), rules).choice("S232_METALS")
+    return choice.certain.heading if choice is not None and choice.certain is not None else None
+
+
+@pytest.fixture
+def proclaimed(tmp_path: Path) -> Ruleset:
+    """The rules after a proclamation that moves pans and spoons to a list and heading of their own, and raises the test."""
+    folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    sheet = folder / "headings" / "section232-metals.yaml"
+    # The first row that fits decides, so that the new rows come before the old.
+    sheet.write_text(HEADINGS + sheet.read_text(encoding="utf-8"), encoding="utf-8")
+
+    file = folder / "lists" / "section232-metals.json"
+    document = json.loads(file.read_text(encoding="utf-8"))
+    said = {"source": "Proclamation 12000, annex", "confidence": "high", "status": "confirmed"}
+    (seventh,) = (listed for listed in document["lists"] if listed["id"] == "16(c)(vii)")
+    after = seventh["versions"].pop()  # what begins in 2028
+    seventh["versions"][-1]["effective_to"] = "2027-02-28"
+    seventh["versions"] += [
+        {"effective_from": "2027-03-01", "effective_to": "2027-12-31", "remove": ["7323.93.00"], **said},
+        after,
+    ]
+    document["lists"].append(
+        {
+            "id": "16(c)(xii)", "title": "Kitchen ware", "metal": "steel", "kind": "derivative", "chapters": ["73", "82"],
+            "versions": [{"effective_from": "2027-03-01", "codes": ["7323.93.00", "8215.99.30"], **said}],
+        }
+    )  # fmt: skip
+    file.write_text(json.dumps(document), encoding="utf-8")
+
+    needs = folder / "section232.yaml"
+    text = needs.read_text(encoding="utf-8")
+    old = text[text.index("  - heading: ") : text.index("# What must be known of each metal")]
+    new = old.replace('"15"', '"25"').replace("2026-04-06", "2027-03-01")
+    ended = old.replace("effective_from: 2026-04-06", "effective_from: 2026-04-06\n    effective_to: 2027-02-28")
+    needs.write_text(text.replace(old, ended + new), encoding="utf-8")
+
+    manifest = folder / "ruleset.yaml"
+    text = manifest.read_text(encoding="utf-8")
+    text = text.replace("id: us-ca-2026-11-27.2", "id: us-ca-2027-03-01").replace(
+        "as_of: 2026-10-07", "as_of: 2027-03-01"
+    )
+    manifest.write_text(text.replace("predecessors: [", "predecessors: [us-ca-2026-11-27.2, "), encoding="utf-8")
+    made = manifest.read_text(encoding="utf-8").replace(
+        'headings: ["9903.82.20-9903.82.26"], program: S232_METALS',
+        'headings: ["9903.82.20-9903.82.30"], program: S232_METALS',
+    )
+    manifest.write_text(made, encoding="utf-8")
+    return load_rules(manifest)[0]
+
+
+def test_a_new_heading_and_its_list_decide_lines_from_their_first_day(proclaimed: Ruleset) -> None:
+    assert [metals_heading(proclaimed, PAN, on) for on in (EVE, DAY)] == ["9903.82.09", "9903.82.30"]
+    assert [metals_heading(proclaimed, SPOON, on) for on in (EVE, DAY)] == [
+        metals_heading(ruleset(), SPOON, EVE),
+        "9903.82.30",
+    ]
+    assert metals_heading(ruleset(), PAN, DAY) == "9903.82.09"
+
+
+def test_what_must_be_said_of_the_metal_follows_the_list(proclaimed: Ruleset) -> None:
+    assert data_needed(SPOON, "CA", DAY, ruleset()) == data_needed(SPOON, "CA", EVE, proclaimed)
+    (need,) = data_needed(SPOON, "CA", DAY, proclaimed)
+    assert need.fields[-1] == "the country of melt and pour (or OTH)"
+
+
+def test_a_new_share_of_the_test_by_weight_holds_from_its_day(proclaimed: Ruleset) -> None:
+    assert [metals_heading(proclaimed, HINGE, on, "0.2") for on in (EVE, DAY)] == ["9903.82.09", "9903.82.03"]
+
+
+def test_the_difference_is_read_aloud(proclaimed: Ruleset) -> None:
+    changes = {(change.kind, change.name): change for change in between_rulesets(ruleset(), proclaimed)}
+    assert changes["heading", "9903.82.30 from 2027-03-01"].what == "began"
+    assert changes["list", "16(c)(xii) from 2027-03-01"].details == "+ 7323.93.00, 8215.99.30"
+    assert changes["weight test", "9903.82.03 from 2026-04-06"].details.endswith("from 2026-04-06 to 2027-02-28")
+    assert changes["weight test", "9903.82.03 from 2027-03-01"].details.startswith("below 25 % of the weight")
+    assert [name for kind, name in changes if kind == "family"] == [
+        "Section 232, metals, mobile equipment and parts for equipment from 2026-06-08"
+    ]
+    days = {(change.kind, change.name): change for change in between_days(proclaimed, EVE, DAY)}
+    assert days["weight test", "9903.82.03"].details.startswith("below 15 % of the weight, outside chapters")
+    assert days["list", "16(c)(vii)"].details == "- 7323.93.00"
+    assert proclaimed.predecessors == (ruleset().id, *ruleset().predecessors)
+    assert proclaimed.content_hash != ruleset().content_hash

@@ -1,0 +1,71 @@
+"""A process has one copy of the rules, and each copy decides by what it holds itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from pipeline.customs.chapter99.facts import LineFacts
+from pipeline.customs.chapter99.stack import decide
+from pipeline.customs.reference import base, entry, pga, pga_layouts, ruleset
+from tests import builders
+
+MANIFEST = Path(base.RULES / ruleset.MANIFEST)
+
+
+def code(function: Any) -> CodeType:
+    found: CodeType = function.__code__
+    return found
+
+
+def test_threads_that_begin_at_once_share_one_copy() -> None:
+    threads, loads = 8, 0
+    at_once = threading.Barrier(threads)
+
+    @base.loaded_once
+    def copy() -> object:
+        nonlocal loads
+        loads += 1
+        time.sleep(0.05)  # the others come while the first one loads
+        return object()
+
+    def load(_: int) -> object:
+        at_once.wait(30)
+        return copy()
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert len(set(pool.map(load, range(threads)))) == 1
+    assert loads == 1
+
+
+def test_all_rules_are_loaded_so() -> None:
+    loaders = (
+        ruleset.ruleset,
+        pga.pga_rules,
+        pga_layouts.record_rules,
+        entry.entry_rules,
+        entry.mid_rules,
+        entry.vague,
+        entry.attribute_rules,
+    )
+    made = code(base.loaded_once(lambda: None))
+    assert [loader.__name__ for loader in loaders if code(loader) is not made] == []
+
+
+def test_second_copy_decides_as_the_first() -> None:
+    facts = LineFacts("7323930045", "CA", builders.TODAY, "S", claimed=frozenset({"9903.82.09", "9903.05.90"}))
+    choices = [
+        [
+            (choice.program.id, choice.yields, [item.verdict for item in choice.judged])
+            for choice in decide(facts, copy).choices
+        ]
+        for copy in (ruleset.load_ruleset(MANIFEST), ruleset.load_ruleset(MANIFEST))
+    ]
+    assert choices[0] == choices[1]
+    for copy in (ruleset.load_ruleset(MANIFEST), ruleset.load_ruleset(MANIFEST)):
+        for choice in decide(facts, copy).choices:
+            assert copy.program_of_id[choice.program.id] is choice.program
