@@ -12,8 +12,8 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, Purged
-from pipeline.documents import bundled
-from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN, Member, safe
+from pipeline.documents import bundle
+from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN, Member, safe
 from pipeline.exports.models import Artifact, Export, ExportUnit, PlanSnapshot
 from pipeline.lane_messages import cloud_event
 from pipeline.models.deliveries import Notification
@@ -74,12 +74,12 @@ def gathered(session: Session, settings: Settings, export: Export) -> Bundle:
         )
         .where(col(Artifact.export_id) == export.id)
     ).all()
-    members = [bundled.member(path, body) for path, body in bodies.items()] + [
-        Member(f"{bundled.folder(unit_no, unit_ref)}/{safe(filename)}", size, sha256)
+    members = [bundle.member(path, body) for path, body in bodies.items()] + [
+        Member(f"{bundle.folder(unit_no, unit_ref)}/{safe(filename)}", size, sha256)
         for unit_no, unit_ref, filename, size, sha256 in documents
     ]
-    bodies[MANIFEST] = bundled.manifest(_about(session, export), members)
-    members.append(bundled.member(MANIFEST, bodies[MANIFEST]))
+    bodies[MANIFEST] = bundle.manifest(_about(session, export), members)
+    members.append(bundle.member(MANIFEST, bodies[MANIFEST]))
     return Bundle(sorted(members, key=lambda member: member.path), bodies)
 
 
@@ -90,16 +90,16 @@ def stream(store: ArtifactStore, packed: Bundle) -> Iterator[bytes]:
         body = packed.bodies.get(member.path)
         return store.get(member.sha256) if body is None else body
 
-    return bundled.zipped(packed.members, read)
+    return bundle.zipped(packed.members, read)
 
 
-def _about(session: Session, export: Export) -> bundled.About:
+def _about(session: Session, export: Export) -> bundle.About:
     units = session.execute(
         select(col(ExportUnit.unit_no), col(ExportUnit.unit_ref), col(ExportUnit.treatment_digest))
         .where(col(ExportUnit.export_id) == export.id)
         .order_by(col(ExportUnit.unit_no))
     ).all()
-    return bundled.About(
+    return bundle.About(
         export_id=export.id,
         account_id=export.account_id,
         batch_id=export.batch_id,
@@ -110,7 +110,7 @@ def _about(session: Session, export: Export) -> bundled.About:
         ruleset_id=export.ruleset_id,
         ruleset_as_of=export.ruleset_as_of,
         units=[
-            bundled.BundledUnit(unit_ref, bundled.folder(unit_no, unit_ref), digest)
+            bundle.BundledUnit(unit_ref, bundle.folder(unit_no, unit_ref), digest)
             for unit_no, unit_ref, digest in units
         ],
     )

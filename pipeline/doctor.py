@@ -22,7 +22,7 @@ from pipeline.core.db import Database, database_now, is_pooled, translated, utc_
 from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
 from pipeline.core.runtime import open_store
 from pipeline.customs.reference.bundle import load_rules
-from pipeline.documents.renderer import Renderer
+from pipeline.documents.pdf.supervisor import Renderer
 from pipeline.exports.models import Artifact
 from pipeline.migrations import Standing, walls
 

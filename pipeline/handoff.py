@@ -11,20 +11,21 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlmodel import Session, col
 
-from pipeline import acknowledgements, keeping, notifications, recipients
+from pipeline import acknowledgements, notifications, recipients
 from pipeline.core import money, shutdown
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import database_now
 from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
-from pipeline.documents import profile as profiles
+from pipeline.documents import repository
+from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents.invoice.repository import recorded_invoice
+from pipeline.documents.repository import Row
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Artifact, Export, ExportUnit, LineTreatment, Package
 from pipeline.exports.schemas import plan
 from pipeline.exports.states import SubmissionState
 from pipeline.exports.step_context import StepContext, plan_unit
-from pipeline.invoices.recorded import recorded_invoice
-from pipeline.keeping import Row
 from pipeline.letters import handoff_subject
 from pipeline.models.deliveries import BrokerSubmission, Notification
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
@@ -118,7 +119,7 @@ def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent
         "channel": prepared.submission["channel"],
         **rows.fact,
     }
-    recorded = keeping.record(session, prepared.store, prepared.documents)
+    recorded = repository.record(session, prepared.store, prepared.documents)
     return [*recorded, NewEvent(EventType.HANDED_OFF, data)]
 
 
@@ -136,7 +137,7 @@ def _in_its_own_words(runtime: Runtime, context: StepContext, found: _Found, bro
             raise StepFailed(
                 f"the profile of {broker.partner_id} does not fit: {error.message}; change it, then retry the export"
             ) from error
-        made.append(keeping.keep(runtime, context, row.unit_no, document))
+        made.append(repository.keep(runtime, context, row.unit_no, document))
         shutdown.check()
     return made
 

@@ -15,12 +15,13 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import accounts, keeping, lasting, signing
+from pipeline import accounts, lasting, signing
 from pipeline.accounts import READ, Caller
 from pipeline.acknowledgements import Submission
 from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
+from pipeline.documents import repository
 from pipeline.exports import queries
 from pipeline.exports.models import Artifact
 from pipeline.models.deliveries import Notification
@@ -89,7 +90,7 @@ def document(runtime: Runtime, claim: Claim) -> Artifact:
     try:
         with tenancy.acting_for(claim.account_id):
             with runtime.db.read() as session:
-                handed = keeping.find_artifact(session, claim.account_id, claim.artifact_id)
+                handed = repository.find_artifact(session, claim.account_id, claim.artifact_id)
             kind, _, holder = claim.holder.partition(":")
             if kind == "partner":
                 caller = Caller(claim.account_id, "", "live", frozenset({claim.holder}))

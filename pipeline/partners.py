@@ -15,8 +15,9 @@ from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, Valid
 from pipeline.core.json_input import failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
-from pipeline.documents import profile as profiles
-from pipeline.documents.kinds import ARTIFACT_TYPES
+from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents.registry import ARTIFACT_TYPES
+from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.exports.schemas.plan import as_json
 from pipeline.exports.states import sources
 from pipeline.models.parties import ConnectionTest, Partner, PartnerChannel
@@ -31,7 +32,6 @@ from pipeline.schemas.partners import (
     PartnerView,
     RotatedSecret,
 )
-from pipeline.schemas.profiles import BrokerProfile
 
 #: What of a change has another name in the table, and what may be taken away by saying null.
 _COLUMNS = {"artifactTypes": "artifact_types"}

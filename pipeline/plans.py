@@ -31,12 +31,12 @@ from pipeline.customs import waivers
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks import run
 from pipeline.customs.models import Waiver
+from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.plans import ReadPlan, RegisteredPlan, canonical, read_plan
 from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport
 from pipeline.exports.schemas.plan import Plan
-from pipeline.keeping import PURGED
 from pipeline.models.parties import Partner
 from pipeline.partner_states import PartnerState
 from pipeline.partners import to_be_live

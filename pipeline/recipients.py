@@ -12,10 +12,10 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import signing
+from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.models.parties import Partner, PartnerChannel
 from pipeline.partner_states import PartnerState
 from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
-from pipeline.schemas.profiles import BrokerProfile
 
 QUEUE: Final = "queue"
 BORDERBUDDY: Final = "borderbuddy"

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from pipeline import keeping
 from pipeline.core import shutdown
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.runtime import Runtime
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import worksheet
+from pipeline.documents import repository
 from pipeline.documents.document import Document
-from pipeline.documents.kinds import render_documents
+from pipeline.documents.invoice.repository import recorded_invoice
+from pipeline.documents.registry import render_documents
+from pipeline.documents.repository import Row
+from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.events import NewEvent
 from pipeline.exports.schemas.pga_worksheet import PgaWorksheet
 from pipeline.exports.step_context import StepContext, plan_unit, unit_row
-from pipeline.invoices.recorded import recorded_invoice
-from pipeline.keeping import Row
-from pipeline.schemas.invoice import Invoice
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def prepare(runtime: Runtime, context: StepContext) -> Rendered:
     """
     kept = []
     for document in documents(runtime, context):
-        kept.append(keeping.keep(runtime, context, context.unit_no, document))
+        kept.append(repository.keep(runtime, context, context.unit_no, document))
         shutdown.check()
     return Rendered(runtime.store, kept)
 
@@ -56,7 +56,7 @@ def documents(runtime: Runtime, context: StepContext) -> Iterator[Document]:
 
 def write(session: Session, context: StepContext, rendered: Rendered) -> list[NewEvent]:
     """Record the documents; raises StoreUnavailable, which is worth another try."""
-    return keeping.record(session, rendered.store, rendered.rows)
+    return repository.record(session, rendered.store, rendered.rows)
 
 
 def _worksheet(runtime: Runtime, context: StepContext, invoice: Invoice) -> PgaWorksheet:

@@ -13,10 +13,11 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, litera
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, SQLModel, col
 
-from pipeline import holds, keeping, notifications
+from pipeline import holds, notifications
 from pipeline.cells import MALFORMED, any_text, readable
 from pipeline.core.runtime import Runtime
 from pipeline.customs.reference.entry import entry_rules
+from pipeline.documents import repository
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import (
@@ -154,7 +155,7 @@ def _plans_alone(entered_by: date) -> Select[*tuple[Any, ...]]:
         literal(None),  # no customs broker has answered
         holds.of_plan(),
     ).where(
-        col(PlanSnapshot.document) != keeping.PURGED,
+        col(PlanSnapshot.document) != repository.PURGED,
         _may_be_entered(entered_by),
         ~_export_is_kept(_PLAN),
     )
@@ -253,8 +254,8 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
         # What a paused partner was not sent in all those years has no body any more.
         notifications.cancel_unsent(session, export_id)
         _clear(session, Export, col(Export.id) == export_id, purged_at=at, findings=[], failure=None)
-        _clear(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=keeping.PURGED)
-        _clear(session, Notification, col(Notification.export_id) == export_id, data=keeping.PURGED)
+        _clear(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=repository.PURGED)
+        _clear(session, Notification, col(Notification.export_id) == export_id, data=repository.PURGED)
         _clear(session, Step, col(Step.export_id) == export_id, error=None)
         _clear(session, Delivery, col(Delivery.export_id) == export_id, error=None)
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
@@ -291,7 +292,7 @@ def _empty_plan(session: Session, plan_id: str) -> bool:
     """Take away the locked plan's payload unless an export of it is kept; tell whether it did."""
     if session.scalar(select(_export_is_kept(plan_id))):
         return False
-    _clear(session, PlanSnapshot, col(PlanSnapshot.id) == plan_id, document=keeping.PURGED)
+    _clear(session, PlanSnapshot, col(PlanSnapshot.id) == plan_id, document=repository.PURGED)
     return True
 
 
@@ -319,4 +320,4 @@ def _purge_documents(runtime: Runtime) -> int:
             found = session.scalars(of_purged).all()
         if not found:
             return count
-        count += sum(keeping.let_go(runtime, sha256) for sha256 in found)
+        count += sum(repository.let_go(runtime, sha256) for sha256 in found)

@@ -14,15 +14,16 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.exc import NoResultFound
 from sqlmodel import Session, col
 
-from pipeline import keeping, recipients, rendering
+from pipeline import recipients, rendering
 from pipeline.core.blob_store import Condition
 from pipeline.core.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.documents import profile as profiles
+from pipeline.documents import repository
 from pipeline.documents.document import Document
+from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents.invoice.repository import recorded_invoice
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import StepContext, context_of
-from pipeline.invoices.recorded import recorded_invoice
 
 #: Rows that are read at a time, and documents that are read from the store at a time.
 _PAGE: Final = 200
@@ -231,7 +232,7 @@ def _put_back(runtime: Runtime, row: _Row, bad: Bad, document: Document) -> Bad:
     made = document.digest.removeprefix("sha256:")
     if made != row.sha256:
         return replace(bad, reason=_differs(row, document, made))
-    if not keeping.put_back(runtime, row.sha256, document.body):
+    if not repository.put_back(runtime, row.sha256, document.body):
         return replace(bad, reason="its export was purged meanwhile")
     return replace(bad, restored=True)
 

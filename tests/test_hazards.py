@@ -35,8 +35,14 @@ ACCEPTED: Final = {
         "pipeline/core/templating.py",
         "B701",
     ): "autoescape is a function: on for all but plain text; test_house holds it",
-    ("pipeline/documents/renderer.py", "B404"): "the PDF engine lives in a process of its own, so that it can be ended",
-    ("pipeline/documents/renderer.py", "B603"): "our own Python and a module of ours; no text of a caller is in it",
+    (
+        "pipeline/documents/pdf/supervisor.py",
+        "B404",
+    ): "the PDF engine lives in a process of its own, so that it can be ended",
+    (
+        "pipeline/documents/pdf/supervisor.py",
+        "B603",
+    ): "our own Python and a module of ours; no text of a caller is in it",
     ("pipeline/drill/callers.py", "B311"): "a seed makes the same drill again: repeatable, not unguessable",
     ("pipeline/drill/course.py", "B311"): "the same",
     ("pipeline/drill/processes.py", "B404"): "the drill starts the service's own processes, to kill them",

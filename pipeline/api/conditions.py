@@ -10,7 +10,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from pipeline.core.errors import PreconditionFailed
-from pipeline.documents.bundled import safe
+from pipeline.documents.bundle import safe
 
 _WAIT = re.compile(r'^wait\s*=\s*"?([0-9]{1,9})"?$', re.IGNORECASE)
 

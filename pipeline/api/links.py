@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import keeping, links
+from pipeline import links
 from pipeline.accounts import READ, Caller
 from pipeline.api.acknowledgements import find, signed_by
 from pipeline.api.bodies import at_most
@@ -20,6 +20,7 @@ from pipeline.core.db import utc_now
 from pipeline.core.errors import InvalidRequest, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
+from pipeline.documents import repository
 from pipeline.schemas.links import DocumentLink, DocumentLinks
 
 router = APIRouter(tags=["packages"])
@@ -37,7 +38,7 @@ _PAGE: Final = {
 def link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # noqa: A002 - the contract's name
     """Return a link to a document that works without a key for some minutes, and no longer than the key that asks."""
     with runtime.db.read() as session:
-        handed = keeping.find_artifact(session, caller.account_id, id)
+        handed = repository.find_artifact(session, caller.account_id, id)
     links.may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
     return links.for_key(runtime.settings, caller, handed.artifact, utc_now())
 

@@ -7,10 +7,11 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from pipeline import bundle, keeping, links
+from pipeline import bundle, links
 from pipeline.api.conditions import conditional, download_headers, has_already
 from pipeline.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, Responses, refusals
+from pipeline.documents import repository
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import CustomsPackageView
 from pipeline.inspection import view as inspection_view
@@ -36,7 +37,7 @@ def customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Read
 def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read what was handed to it."""
     with runtime.db.read() as session:
-        handed = keeping.find_artifact(session, caller.account_id, id)
+        handed = repository.find_artifact(session, caller.account_id, id)
     links.may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
     row = handed.artifact
     etag = f'"{row.sha256}"'

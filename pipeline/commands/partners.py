@@ -20,13 +20,13 @@ from pipeline.commands.server import told_to_end
 from pipeline.commands.view import table
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse
+from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.partner_states import PartnerState
 from pipeline.receivers.endpoint import Came, Fault, Receiver
 from pipeline.receivers.files import FileFault, FileReceiver
 from pipeline.receivers.mail import MailFault, MailReceiver
 from pipeline.schemas.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWay, Way, WebhookWay
 from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind, PartnerView
-from pipeline.schemas.profiles import BrokerProfile
 
 app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses and operators of an account.")
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline import keeping, sandbox
+from pipeline import sandbox
 from pipeline.accounts import Caller, note_use
 from pipeline.console import facts, reach
 from pipeline.console.forms import check_own_page, check_sign, fields_of
@@ -18,6 +18,7 @@ from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in, token_of
 from pipeline.core.errors import NotFound, Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import TEMPLATES, render
+from pipeline.documents import repository
 from pipeline.exports.states import ExportState, Outcome
 from pipeline.inspection import deliveries, listing, view
 from pipeline.inspection.listing import Filter
@@ -185,7 +186,7 @@ def download(id: str, request: Request) -> Response:  # noqa: A002 - the contrac
     if caller is None:
         return to_sign_in()
     with runtime.db.read() as session:
-        row = keeping.find_artifact(session, caller.account_id, id).artifact
+        row = repository.find_artifact(session, caller.account_id, id).artifact
     headers = {
         "Content-Disposition": f'attachment; filename="{facts.safe(row.filename)}"',
         "Content-Security-Policy": "sandbox; default-src 'none'",

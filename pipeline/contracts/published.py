@@ -9,20 +9,9 @@ from pydantic import BaseModel
 
 from pipeline.core import problems
 from pipeline.customs import schemas
+from pipeline.documents.schemas import invoice, profile
 from pipeline.exports.schemas import export, plan
-from pipeline.schemas import (
-    envelope,
-    files,
-    health,
-    invoice,
-    links,
-    messages,
-    partners,
-    profiles,
-    replays,
-    sandbox,
-    tracing,
-)
+from pipeline.schemas import envelope, files, health, links, messages, partners, replays, sandbox, tracing
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -59,7 +48,7 @@ PUBLISHED: Final[dict[str, Published]] = {
         handoff_status=messages.HandoffStatus,
         new_partner=partners.NewPartner,
         partner_changes=partners.PartnerChanges,
-        broker_profile=profiles.BrokerProfile,
+        broker_profile=profile.BrokerProfile,
         secret_rotation=partners.SecretRotation,
         new_waiver=schemas.NewWaiver,
         replay_request=replays.ReplayRequest,

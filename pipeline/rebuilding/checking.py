@@ -16,11 +16,11 @@ from pipeline import audit, cells
 from pipeline.cells import MALFORMED, UNREADABLE
 from pipeline.core.db import table
 from pipeline.core.errors import InvalidState, PlanHashMismatch
+from pipeline.documents.repository import PURGED
 from pipeline.exports.hash_chain import rows_digest
 from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot, Step
 from pipeline.exports.plans import ReadPlan
 from pipeline.exports.states import StepState
-from pipeline.keeping import PURGED
 from pipeline.models.deliveries import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.plans import snapshot
 from pipeline.rebuilding import messages, tables

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.cells import MALFORMED, UNREADABLE, values
+from pipeline.documents.repository import PURGED
 from pipeline.exports.states import DeliveryState, SubmissionState
-from pipeline.keeping import PURGED
 from pipeline.models.deliveries import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import told_digest
 from pipeline.rebuilding.history import History, Told

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import ExportsError
 from pipeline.customs import treatment
-from pipeline.documents import bundled, kinds, profile
-from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN
+from pipeline.documents import bundle, registry
+from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
+from pipeline.documents.formats import broker_profile
 from pipeline.exports.plans import UNHASHED, canonical, hash_of
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.schemas.messages import HandedUnit, HandoffReady, MessageType
@@ -24,7 +25,7 @@ from pipeline.verification.readers import READERS, attached, json_object, merged
 __all__ = ["Check", "Report", "Unreadable", "verify"]
 
 #: The file of each kind of document, the one that the PDF carries, and the documents that every unit has.
-FILES: Final = {kind.artifact_type: kind.filename for kind in kinds.KINDS}
+FILES: Final = {kind.artifact_type: kind.filename for kind in registry.KINDS}
 ATTACHED: Final = FILES["cci_json"]
 REQUIRED: Final = frozenset({"cci_json", "cci_csv", "cci_xlsx", "cci_ubl", "cci_pdf", "packing_list"})
 
@@ -89,7 +90,7 @@ class _Verification:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._members = [bundled.member(path, archive.read(path)) for path in archive.paths]
+        self._members = [bundle.member(path, archive.read(path)) for path in archive.paths]
         self._hashes = {member.path: member.sha256 for member in self._members}
         self._plan, self._plan_hash, plan_failure = _read_plan(archive)
         self._units = [_planned(unit_no, unit) for unit_no, unit in enumerate(self._plan.units, start=1)]
@@ -170,12 +171,12 @@ class _Verification:
             return "entry, parties or invoice are not the plan's"
         links = [*told.artifacts, *([told.invoice_data] if told.invoice_data else [])]
         for link in links:
-            if self._hashes.get(f"{planned.folder}/{bundled.safe(link.filename)}") != link.sha256:
+            if self._hashes.get(f"{planned.folder}/{bundle.safe(link.filename)}") != link.sha256:
                 return f"{link.filename} is not the document in the bundle"
         return None
 
     def _check_unit(self, planned: _Planned) -> None:
-        path = f"{planned.folder}/{kinds.MANIFEST[1]}"
+        path = f"{planned.folder}/{registry.MANIFEST[1]}"
         try:
             manifest = json_object(self._archive.read(path))
             listed = _documents(manifest)
@@ -187,12 +188,12 @@ class _Verification:
         if missing and self._checks[path].failure is None:
             self._checks[path] = _failing(self._checks[path], f"it lists no {', '.join(sorted(missing))}")
         for kind, filename, sha256 in [*listed, *self._profiled(planned)]:
-            at = f"{planned.folder}/{bundled.safe(filename)}"
+            at = f"{planned.folder}/{bundle.safe(filename)}"
             proof: Proof = "treatment" if kind in READERS or kind == "cci_pdf" else "bytes"
             check = Check(at, kind, proof)
             if at in self._checks:
                 check = _failing(check, "it is listed twice")
-            elif FILES.get(kind) != filename and kind != profile.ARTIFACT_TYPE:
+            elif FILES.get(kind) != filename and kind != broker_profile.ARTIFACT_TYPE:
                 check = _failing(check, f"it is not the file of a document {kind}")
             elif at not in self._hashes:
                 check = _failing(check, "it is missing")
@@ -207,7 +208,7 @@ class _Verification:
         for told in () if self._message is None else self._message.units:
             if told.unit_ref == planned.unit.unit_ref:
                 for link in told.artifacts:
-                    if link.artifact_type == profile.ARTIFACT_TYPE:
+                    if link.artifact_type == broker_profile.ARTIFACT_TYPE:
                         yield link.artifact_type, link.filename, link.sha256
 
     def _carrying(self, planned: _Planned) -> Callable[[Check], Check]:
@@ -242,7 +243,7 @@ class _Verification:
     def _check_manifest(self, check: Check) -> Check:
         if self._message is None:
             raise Unreadable(f"it cannot be made again without {MESSAGE}")
-        about = bundled.About(
+        about = bundle.About(
             export_id=self._message.export_id,
             account_id=self._plan.account_id,
             batch_id=self._plan.batch_id,
@@ -252,9 +253,9 @@ class _Verification:
             treatment_digest=self._digest,
             ruleset_id=self._plan.ruleset.id,
             ruleset_as_of=self._plan.ruleset.as_of,
-            units=[bundled.BundledUnit(each.unit.unit_ref, each.folder, each.digest) for each in self._units],
+            units=[bundle.BundledUnit(each.unit.unit_ref, each.folder, each.digest) for each in self._units],
         )
-        made = bundled.manifest(about, [member for member in self._members if member.path != MANIFEST])
+        made = bundle.manifest(about, [member for member in self._members if member.path != MANIFEST])
         if self._archive.read(MANIFEST) != made:
             return _failing(check, "it is not the manifest that plan, message and documents make")
         return Check(check.path, None, "digests", None, self._digest)
@@ -286,7 +287,7 @@ def _planned(unit_no: int, unit: Unit) -> _Planned:
         CarriedLine(line.line_ref, digests[line.line_ref], line.hts_code, line.country_of_origin, line.treatment)
         for line in unit.lines
     ]
-    return _Planned(unit, bundled.folder(unit_no, unit.unit_ref), lines, treatment.unit_digest(digests))
+    return _Planned(unit, bundle.folder(unit_no, unit.unit_ref), lines, treatment.unit_digest(digests))
 
 
 def _told_line(line: Any) -> CarriedLine:

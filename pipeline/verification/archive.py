@@ -11,7 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pipeline.documents.bundled import MANIFEST, Member, zipped
+from pipeline.documents.bundle import MANIFEST, Member, zipped
 from pipeline.verification.carried import Unreadable
 
 MAX_MEMBERS: Final = 100_000

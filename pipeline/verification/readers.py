@@ -14,10 +14,10 @@ from pypdf import PdfReader
 
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import check_shape, load
-from pipeline.documents import invoice_ubl
-from pipeline.documents.columns import undefused
-from pipeline.documents.invoice_xlsx import TOO_LONG
-from pipeline.documents.treatment_columns import read_treatment
+from pipeline.documents.formats import ubl
+from pipeline.documents.formats.columns import read_treatment
+from pipeline.documents.formats.columns_folded import undefused
+from pipeline.documents.formats.xlsx import TOO_LONG
 from pipeline.exports.schemas.plan import Treatment
 from pipeline.verification import workbook
 from pipeline.verification.carried import CarriedLine, MergedLines, Unreadable
@@ -95,7 +95,7 @@ def xlsx_lines(body: bytes) -> Iterator[CarriedLine]:
 def ubl_lines(body: bytes) -> Iterator[CarriedLine]:
     """Read the extension of the lines, and hold what UBL itself says of code and origin against it."""
     said = [_classified(line) for line in elements([body], f"{_AGGREGATE}InvoiceLine")]
-    lines = list(elements([body], f"{{{invoice_ubl.NAMESPACE}}}Line"))
+    lines = list(elements([body], f"{{{ubl.NAMESPACE}}}Line"))
     if len(said) != len(lines):
         raise Unreadable(f"it has {len(said)} lines, and {len(lines)} in its extension")
     for line, (code, origin) in zip(lines, said, strict=True):
@@ -103,7 +103,7 @@ def ubl_lines(body: bytes) -> Iterator[CarriedLine]:
         if (code, origin) != (line.get("htsCode"), line.get("countryOfOrigin")):
             raise Unreadable(f"line {where}: UBL says {code} of {origin}, its extension something else")
         try:
-            treatment = invoice_ubl.read_treatment(line)
+            treatment = ubl.read_treatment(line)
         except ValidationError as error:
             raise Unreadable(f"line {where}: its extension holds what no treatment does") from error
         yield CarriedLine(where, line.get("digest"), line.get("htsCode"), line.get("countryOfOrigin"), treatment)

@@ -17,10 +17,10 @@ import pypdf
 import pytest
 from jsonschema import Draft202012Validator
 
-from pipeline.documents.bundled import MANIFEST, MESSAGE, PLAN
+from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
 from tests.acceptance.programs import ROOT
 from tests.acceptance.tenant import Tenant
-from tests.documents.invoice_samples import kinds_of
+from tests.documents.samples import kinds_of
 
 PLANS = sorted((ROOT / "examples" / "plans").glob("*.json"))
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 from tests.acceptance.installation import Distributed, Embedded, Service
 from tests.acceptance.tenant import UNENDED, Json, Tenant
-from tests.documents.invoice_samples import kinds_of
+from tests.documents.samples import kinds_of
 from tests.servers import poll
 
 #: A published launch waits here for a worker.

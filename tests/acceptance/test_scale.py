@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.installation import Distributed, Embedded, Service
 from tests.acceptance.tenant import Json, Tenant
-from tests.documents.invoice_samples import kinds_of
+from tests.documents.samples import kinds_of
 from tests.faults.matrix import alone
 
 MEBIBYTE = 1024 * 1024

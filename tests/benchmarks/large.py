@@ -89,6 +89,6 @@ def _look(service: Program, peaks: dict[int, float], kinds: dict[int, str]) -> N
 
 def _kind(pid: int) -> str:
     try:
-        return "PDF engine" if "pipeline.documents.pdf" in psutil.Process(pid).cmdline() else "child"
+        return "PDF engine" if "pipeline.documents.pdf.worker" in psutil.Process(pid).cmdline() else "child"
     except psutil.NoSuchProcess:
         return "child"

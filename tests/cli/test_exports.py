@@ -12,7 +12,7 @@ import pytest
 
 from tests import builders
 from tests.deliveries.endpoint import Endpoint, Script
-from tests.documents.invoice_samples import kinds_of
+from tests.documents.samples import kinds_of
 from tests.servers import poll
 
 if TYPE_CHECKING:

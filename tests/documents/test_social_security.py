@@ -10,11 +10,11 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 
 from pipeline.core.field_types import shown_number
-from pipeline.documents.kinds import render_documents
-from pipeline.documents.profile import profile_document
-from pipeline.schemas.invoice import Invoice
-from pipeline.schemas.profiles import BrokerProfile
-from tests.documents.invoice_samples import sample
+from pipeline.documents.formats.broker_profile import profile_document
+from pipeline.documents.registry import render_documents
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.documents.schemas.profile import BrokerProfile
+from tests.documents.samples import sample
 
 NUMBER, SHOWN = "123-45-6789", "XXX-XX-6789"
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from pipeline import acceptance, holds, keeping, plans, retention
+from pipeline import acceptance, holds, plans, retention
 from pipeline.claims import claim
 from pipeline.core.errors import StoreUnavailable
+from pipeline.documents import repository
 from pipeline.documents.document import Document
 from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Account, Artifact, Export, LegalHold, PlanSnapshot
@@ -39,7 +40,7 @@ def under_way(house: House) -> StepContext:
     old_id = executed(house, plan("old"))
     with house.runtime.db.read() as session:
         old = context_of(session.get_one(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
-    record(house, keeping.keep(house.runtime, old, 1, SHARED))
+    record(house, repository.keep(house.runtime, old, 1, SHARED))
     export_id = house.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
     house.step(export_id, 1, "record_packages")
     made = claim(house.runtime, export_id, 1, "render_documents", begins=False, among=SPECS)
@@ -47,9 +48,9 @@ def under_way(house: House) -> StepContext:
     return made
 
 
-def record(house: House, row: keeping.Row) -> None:
+def record(house: House, row: repository.Row) -> None:
     with house.runtime.db.write() as session:
-        keeping.record(session, house.store, [row])
+        repository.record(session, house.store, [row])
 
 
 @contextmanager
@@ -66,12 +67,12 @@ def purging(house: House) -> Iterator[threading.Thread]:
 
 def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(house: House) -> None:
     context = under_way(house)
-    row = keeping.keep(house.runtime, context, 1, SHARED)
+    row = repository.keep(house.runtime, context, 1, SHARED)
     assert retention.purge(house.runtime, DAY).exports == 1
     assert not house.store.has(row["sha256"])
     with pytest.raises(StoreUnavailable, match="purged"):
         record(house, row)
-    record(house, keeping.keep(house.runtime, context, 1, SHARED))
+    record(house, repository.keep(house.runtime, context, 1, SHARED))
     assert house.store.get(row["sha256"]) == SHARED.body
     assert retention.purge(house.runtime, DAY).documents == 0
     assert house.store.has(row["sha256"])
@@ -79,9 +80,9 @@ def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(ho
 
 def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(house: House) -> None:
     context = under_way(house)
-    row = keeping.keep(house.runtime, context, 1, SHARED)
+    row = repository.keep(house.runtime, context, 1, SHARED)
     with purging(house) as thread, house.runtime.db.write() as session:
-        keeping.record(session, house.store, [row])
+        repository.record(session, house.store, [row])
         thread.join(0.5)
         assert thread.is_alive(), "it has not waited"
     assert house.store.get(row["sha256"]) == SHARED.body
@@ -165,4 +166,4 @@ def under_hold(house: House, *, registered: bool) -> str:
 
 def whole(house: House, plan_id: str) -> bool:
     with house.runtime.db.read() as session:
-        return session.get_one(PlanSnapshot, plan_id).document != keeping.PURGED
+        return session.get_one(PlanSnapshot, plan_id).document != repository.PURGED

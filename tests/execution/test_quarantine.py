@@ -16,7 +16,8 @@ from pipeline.core.db import database_now, utc_now
 from pipeline.core.errors import ArtifactConflict, RendererCrashed
 from pipeline.customs import treatment
 from pipeline.documents.document import Document
-from pipeline.documents.kinds import render_documents
+from pipeline.documents.registry import render_documents
+from pipeline.documents.schemas.invoice import Invoice
 from pipeline.execution import advance
 from pipeline.exports.models import Event, Package, Step
 from pipeline.exports.schemas.export import ExportView
@@ -25,7 +26,6 @@ from pipeline.inspection import view as inspection_view
 from pipeline.inspection.listing import Filter
 from pipeline.interventions import retry
 from pipeline.models.deliveries import Notification
-from pipeline.schemas.invoice import Invoice
 from pipeline.step_table import Wake
 from pipeline.sweeper import owed_again
 from tests import builders

@@ -16,7 +16,7 @@ from pipeline.channels.channel import Receipt
 from pipeline.core import heartbeats
 from pipeline.core.db import database_now
 from pipeline.core.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
-from pipeline.documents.renderer import RENDERER
+from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.execution import advance
 from pipeline.exports.models import Step
 from pipeline.models.deliveries import Delivery

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlmodel import SQLModel, col
 
-from pipeline import audit, backup, bundle, delivery, holds, keeping, lanes, partners, plans, rebuilding, retention
+from pipeline import audit, backup, bundle, delivery, holds, lanes, partners, plans, rebuilding, retention
 from pipeline.acceptance import accept
 from pipeline.amendments import amend
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, NotFound
+from pipeline.documents import repository
 from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Artifact, Event, Export, IdempotencyRecord, LineTreatment, Package, PlanSnapshot
 from pipeline.exports.schemas.export import ExecuteRequest
@@ -314,7 +315,7 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
         assert view.purged_at is not None
         assert len(view.artifacts) > 0
         with pytest.raises(NotFound, match=f"its SHA-256 was {artifact.sha256}"):  # type: ignore[attr-defined]
-            keeping.find_artifact(session, builders.ACCOUNT, artifact.id)  # type: ignore[attr-defined]
+            repository.find_artifact(session, builders.ACCOUNT, artifact.id)  # type: ignore[attr-defined]
         with pytest.raises(InvalidState, match="was purged"):
             bundle.gathered(session, house.runtime.settings, session.get_one(Export, export_id))
     with pytest.raises(InvalidState, match="was purged"):

@@ -36,7 +36,7 @@ from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 from pipeline.step_table import NOTIFY, SPECS, STEPS, Wake
 from pipeline.sweeper import owed_again
 from tests import builders
-from tests.documents.invoice_samples import kinds_of
+from tests.documents.samples import kinds_of
 from tests.execution.conftest import House
 from tests.faults.matrix import alone
 

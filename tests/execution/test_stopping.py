@@ -9,11 +9,11 @@ import pytest
 from pipeline import delivery, rendering
 from pipeline.core import shutdown
 from pipeline.documents.document import Document
-from pipeline.documents.kinds import render_documents
+from pipeline.documents.registry import render_documents
+from pipeline.documents.schemas.invoice import Invoice
 from pipeline.execution import advance
 from pipeline.exports.models import Artifact, Step
 from pipeline.models.parties import Partner
-from pipeline.schemas.invoice import Invoice
 from pipeline.step_table import Wake
 from tests import builders
 from tests.execution.conftest import House

@@ -17,11 +17,12 @@ from sqlalchemy import ColumnElement, select, update
 from sqlmodel import col
 
 from config.loopback import LOOPBACK
-from pipeline import keeping, partners, rendering, retention, storecheck
+from pipeline import partners, rendering, retention, storecheck
 from pipeline.core.blob_store import ArtifactStore, Condition
 from pipeline.core.db import database_now
 from pipeline.core.errors import NotFound, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.documents import repository
 from pipeline.documents.document import Document
 from pipeline.exports.models import Artifact, Package, Step
 from pipeline.exports.step_context import StepContext
@@ -200,7 +201,7 @@ def test_purged_documents_are_not_missed_and_never_put_back(house: House) -> Non
         survey, bad = look(house.runtime, restore=restore)
         assert (survey.documents, bad) == (0, {})
     for sha256 in recorded.values():
-        assert not keeping.put_back(house.runtime, sha256, before[sha256])
+        assert not repository.put_back(house.runtime, sha256, before[sha256])
     assert files(house) == {}
 
 

@@ -13,10 +13,10 @@ from typing import Final
 
 from config.celery import app
 from pipeline import cli, rendering
-from pipeline.documents import kinds
+from pipeline.documents import registry
 from pipeline.documents.document import Document
-from pipeline.documents.renderer import RENDERER, Limits
-from pipeline.schemas.invoice import Invoice
+from pipeline.documents.pdf.supervisor import RENDERER, Limits
+from pipeline.documents.schemas.invoice import Invoice
 from tests.faults import poisoned_engine
 
 __all__ = ["app"]
@@ -40,12 +40,12 @@ def poisoned(invoice: Invoice) -> Iterator[Document]:
         poisoned_engine.loop()
     if number.startswith(RAISES):
         raise UnforeseenError(number)
-    yield from kinds.render_documents(invoice)
+    yield from registry.render_documents(invoice)
 
 
 def take_poison() -> None:
     """Have the worker of this process break by such plans, and its PDF engine by others."""
-    setattr(rendering, kinds.render_documents.__name__, poisoned)
+    setattr(rendering, registry.render_documents.__name__, poisoned)
     RENDERER._limits = Limits(cpu_seconds=ENGINE_SECONDS)
     RENDERER._engine = poisoned_engine.__name__
 

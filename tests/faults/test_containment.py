@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from pipeline.core.errors import RendererCrashed
-from pipeline.documents.invoice_pdf import TEMPLATE
-from pipeline.documents.pdf import ADDRESS_SPACE_BYTES
-from pipeline.documents.renderer import Limits, Renderer
-from tests.documents.invoice_samples import WHOLE, sample
+from pipeline.documents.formats.invoice_pdf import TEMPLATE
+from pipeline.documents.pdf.supervisor import Limits, Renderer
+from pipeline.documents.pdf.worker import ADDRESS_SPACE_BYTES
+from tests.documents.samples import WHOLE, sample
 from tests.faults import poisoned_engine
 from tests.faults.matrix import alone
 from tests.interpreter import interpreted

@@ -21,11 +21,11 @@ from pipeline.core.db import Database
 from pipeline.core.errors import Fenced, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.documents.document import Document
+from pipeline.documents.schemas.invoice import Invoice
 from pipeline.execution import advance
 from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
 from pipeline.models.deliveries import Attempt, Delivery, Notification
-from pipeline.schemas.invoice import Invoice
 from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import SPECS, STEPS, Wake
 from pipeline.sweeper import owed_again

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from pipeline.core import money
 from pipeline.customs import treatment
 from pipeline.customs.checks import run
-from pipeline.documents.kinds import KINDS, Kind
+from pipeline.documents.invoice.builder import Facts, build_invoice
+from pipeline.documents.registry import KINDS, Kind
+from pipeline.documents.schemas.invoice import Invoice, Printed
 from pipeline.exports import packages
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.invoices import Facts, build_invoice
-from pipeline.schemas.invoice import Invoice, Printed
 from pipeline.verification.carried import CarriedLine, difference
 from pipeline.verification.readers import READERS
 from pipeline.verification.workbook import rows

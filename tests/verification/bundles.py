@@ -16,7 +16,7 @@ from pipeline.acceptance import accept
 from pipeline.accounts import Caller
 from pipeline.core.db import Clock, utc_now
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.documents import bundled
+from pipeline.documents import bundle as document_bundle
 from pipeline.execution import advance
 from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
@@ -94,5 +94,7 @@ class Bundle:
     def with_(self, changes: Mapping[str, bytes | None]) -> bytes:
         """Return the zip with members replaced or added, or left out where they are None; packed as bundles are."""
         bodies = {path: body for path, body in {**self.members, **changes}.items() if body is not None}
-        members = sorted((bundled.member(path, body) for path, body in bodies.items()), key=lambda each: each.path)
-        return b"".join(bundled.zipped(members, lambda member: bodies[member.path]))
+        members = sorted(
+            (document_bundle.member(path, body) for path, body in bodies.items()), key=lambda each: each.path
+        )
+        return b"".join(document_bundle.zipped(members, lambda member: bodies[member.path]))

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from pipeline.customs.treatment import digest_of
-from pipeline.documents.columns import Cell, defused, rows
-from pipeline.documents.invoice_csv import invoice_csv
-from pipeline.documents.invoice_xlsx import invoice_xlsx
-from pipeline.documents.sheets import Book
-from pipeline.schemas.invoice import Invoice
+from pipeline.documents.formats.columns_folded import Cell, defused, rows
+from pipeline.documents.formats.invoice import invoice_csv
+from pipeline.documents.formats.sheets import Book
+from pipeline.documents.formats.xlsx import invoice_xlsx
+from pipeline.documents.schemas.invoice import Invoice
 from pipeline.verification.readers import csv_lines, xlsx_lines
-from tests.documents.invoice_samples import sample
+from tests.documents.samples import sample
 
 TOLD = "Cold store; -18 C; '=1+1"
 

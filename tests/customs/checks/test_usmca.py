@@ -10,12 +10,12 @@ import pytest
 
 from pipeline.customs.checks.lines import check_lines
 from pipeline.customs.reference.entry import entry_rules
-from pipeline.documents.kinds import KINDS
+from pipeline.documents.registry import KINDS
+from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Plan, UsmcaCertificate
-from pipeline.schemas.invoice import Invoice
 from tests.customs.cases import SHIRT, UNIT, findings, said, with_changes
-from tests.documents.invoice_samples import sample
-from tests.documents.printed import read_paper
+from tests.documents.pdf_text import read_paper
+from tests.documents.samples import sample
 
 REF = f"{SHIRT}/usmcaCertificateRef"
 NO_CERTIFICATE: list[tuple[str, Any]] = [(REF, None)]

@@ -1,0 +1,231 @@
+"""A customs broker's own file: the lines of an invoice in the columns, order and words of the broker's import template."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from difflib import get_close_matches
+from io import StringIO
+from typing import Final
+
+from pipeline.core.json_input import failed
+from pipeline.core.money import decimal, plain, total
+from pipeline.core.problems import Issue
+from pipeline.documents.document import Document
+from pipeline.documents.formats.columns_folded import Cell, defused, rows
+from pipeline.documents.formats.sheets import Book
+from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
+from pipeline.documents.registry import KINDS, MANIFEST
+from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, PartyBlock
+from pipeline.documents.schemas.profile import BrokerProfile, ProfileColumn
+
+ARTIFACT_TYPE: Final = "broker_profile"
+VERSION: Final = "3"
+
+_MEDIA_TYPES: Final = {
+    "csv": "text/csv; charset=utf-8",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "json": "application/json",
+}
+
+#: The columns of the flat table, which a profile names as its fields; a test holds them to the table.
+LINE_FIELDS: Final = tuple(
+    """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 spi origin export_country mid
+    manufacturer_name manufacturer_addr1 manufacturer_city manufacturer_state manufacturer_zip manufacturer_country qty uom
+    qty2 uom2 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
+    melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program
+    pga_processing pga_disclaim pga_data_ref related_party po_no package_ids sscc_list usmca_criterion usmca_cert_ref
+    fda_product_code fcc_id cpsc_product_id cpsc_version ad_cvd_case notes line_ref order_id manufacturer_addr2 ch99_more
+    ch99_rates ch99_programs ch99_bases pga_intended_use pga_data treatment_undetermined attributes treatment_digest
+    export_treatment_digest batch_id package_no revision plan_hash test""".split()
+)
+
+_INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
+    "unit_ref": lambda invoice: invoice.provenance.unit_ref,
+    "entry_type": lambda invoice: invoice.transport.entry_type,
+    "port_of_entry": lambda invoice: invoice.transport.port_of_entry,
+    "mode_of_transport": lambda invoice: invoice.transport.mode_of_transport.exact,
+    "carrier_scac": lambda invoice: invoice.transport.carrier_scac,
+    "shipment_control_number": lambda invoice: invoice.transport.shipment_control_number,
+    "export_date": lambda invoice: invoice.transport.export_date,
+    "manifest_quantity": lambda invoice: invoice.transport.manifest_quantity,
+    "incoterm": lambda invoice: invoice.header.incoterm,
+    "incoterm_place": lambda invoice: invoice.header.incoterm_place,
+    "sale_date": lambda invoice: invoice.header.sale_date,
+    "sale_place": lambda invoice: invoice.header.sale_place,
+    "reason_for_export": lambda invoice: invoice.header.reason_for_export.exact,
+    "payment_terms": lambda invoice: invoice.header.payment_terms,
+    "valuation_basis": lambda invoice: invoice.header.valuation_basis,
+    "usmca_statement": lambda invoice: invoice.header.usmca_statement,
+    "assists": lambda invoice: invoice.header.assists.exact,
+    "importer_number": lambda invoice: invoice.parties.importer_of_record.importer_number.exact,
+    "declarant_name": lambda invoice: invoice.declaration.name,
+    "declarant_email": lambda invoice: invoice.declaration.email,
+    "declarant_phone": lambda invoice: invoice.declaration.phone,
+    "goods_value": lambda invoice: invoice.totals.goods_value.exact,
+    "charges_added": lambda invoice: total(
+        decimal(str(row.amount.exact)) for row in invoice.charges if not row.included_in_prices
+    ),
+    "discounts": lambda invoice: total(decimal(str(row.amount.exact)) for row in invoice.discounts),
+    "rebates": lambda invoice: total(decimal(str(row.amount.exact)) for row in invoice.rebates),
+    "invoice_total": lambda invoice: invoice.totals.invoice_total.exact,
+    "package_count": lambda invoice: invoice.package_summary.count,
+    "total_gross_kg": lambda invoice: invoice.totals.gross_weight_kg.exact,
+    "total_net_kg": lambda invoice: invoice.totals.net_weight_kg.exact,
+}
+
+#: Part of an address to its name in a profile.
+_ADDRESS: Final = {
+    "line1": "addr1",
+    "line2": "addr2",
+    "city": "city",
+    "region": "state",
+    "postal_code": "zip",
+    "country": "country",
+}
+_ROLES: Final = {"seller": "seller", "buyer": "buyer", "ship_to": "ship_to", "importer": "importer_of_record"}
+
+_LINE: Final[Mapping[str, Callable[[InvoiceLine], Cell]]] = {
+    "hts_dotted": lambda line: line.hts_code.shown,
+    "steel_kg": lambda line: _metal(line, "steel"),
+    "aluminum_kg": lambda line: _metal(line, "aluminum"),
+    "copper_kg": lambda line: _metal(line, "copper"),
+}
+
+#: What a profile adds to the flat table: facts of the invoice, the same in every row, and of the line in another form.
+OTHER_FIELDS: Final = (
+    *_LINE,
+    *_INVOICE,
+    *(f"{role}_{part}" for role in _ROLES for part in ("name", *_ADDRESS.values())),
+)
+
+FIELDS: Final = frozenset((*LINE_FIELDS, *OTHER_FIELDS))
+DATES: Final = frozenset({"invoice_date", "export_date", "sale_date"})
+
+_TAKEN: Final = frozenset({*(kind.filename for kind in KINDS), MANIFEST[1]})
+
+
+def check(profile: BrokerProfile, pointer: str) -> None:
+    """Raise ValidationFailed, naming each place below `pointer`, where the profile asks for what there is not."""
+    issues = []
+    # Whatever the case: some systems unpack two such files into one.
+    if profile.filename.casefold() in _TAKEN:
+        message = "is the name of a document of the customs package; choose another"
+        issues.append(Issue(path=f"{pointer}/filename", message=message, code="taken"))
+    for place, column in enumerate(profile.columns):
+        if column.field is None:
+            continue
+        here = f"{pointer}/columns/{place}"
+        if column.field not in FIELDS:
+            meant = get_close_matches(column.field.lower(), sorted(FIELDS), n=1)
+            hint = f"did you mean {meant[0]}?" if meant else "docs/broker-profiles.md lists them"
+            message = f"{column.field!r} is no field of a line; {hint}"
+            issues.append(Issue(path=f"{here}/field", message=message, code="unknown_field"))
+        elif column.date_format is not None and column.field not in DATES:
+            message = f"{column.field} is no date; leave dateFormat out"
+            issues.append(Issue(path=f"{here}/dateFormat", message=message, code="no_date"))
+    if issues:
+        raise failed(issues)
+
+
+def profile_document(profile: BrokerProfile, invoice: Invoice) -> Document:
+    """Return the broker's file; the same profile and invoice give the same bytes.
+
+    Raises ValidationFailed where the profile names a field that there is no more.
+    """
+    check(profile, "/profile")
+    made = {"csv": _csv, "xlsx": _xlsx, "json": _json}[profile.format](profile, invoice)
+    digest = hashlib.sha256(profile.model_dump_json(by_alias=True).encode()).hexdigest()
+    version = WORKBOOK_VERSION.partition("/")[2] if profile.format == "xlsx" else ""
+    return Document(
+        ARTIFACT_TYPE,
+        profile.filename,
+        _MEDIA_TYPES[profile.format],
+        "/".join(part for part in (VERSION, digest[:16], version) if part),
+        made,
+    )
+
+
+def _csv(profile: BrokerProfile, invoice: Invoice) -> bytes:
+    out = StringIO()
+    writer = csv.writer(out, delimiter=profile.delimiter, lineterminator="\r\n")
+    # The delimiter of the file itself is quoted in a text; a spreadsheet that goes by another one cuts there.
+    others = ";,".replace(profile.delimiter, "")
+    if profile.header_row:
+        writer.writerow(_defused([column.header for column in profile.columns], others))
+    for row in _rows(profile, invoice):
+        writer.writerow(_defused(row, others))
+    return out.getvalue().encode("utf-8-sig" if profile.byte_order_mark else "utf-8")
+
+
+def _defused(row: Sequence[Cell], others: str) -> list[str]:
+    return [
+        defused(cell, others, first=place == 0) if isinstance(cell, str) else _text(cell)
+        for place, cell in enumerate(row)
+    ]
+
+
+def _xlsx(profile: BrokerProfile, invoice: Invoice) -> bytes:
+    book = Book(f"{profile.name}: invoice {invoice.header.number}", invoice.header.invoice_date)
+    book.add_sheet(profile.sheet, _table(profile, invoice), {})
+    return book.close()
+
+
+def _table(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]]:
+    yield tuple(column.header for column in profile.columns)
+    yield from _rows(profile, invoice)
+
+
+def _json(profile: BrokerProfile, invoice: Invoice) -> bytes:
+    headers = [column.header for column in profile.columns]
+    made = [
+        dict(zip(headers, (None if cell is None else _text(cell) for cell in row), strict=True))
+        for row in _rows(profile, invoice)
+    ]
+    return json.dumps(made, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def _rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]]:
+    shared = {name: fact(invoice) for name, fact in _INVOICE.items()}
+    for role, attribute in _ROLES.items():
+        party: PartyBlock = getattr(invoice.parties, attribute)
+        shared[f"{role}_name"] = party.name
+        shared |= {f"{role}_{part}": getattr(party.address, name, None) for name, part in _ADDRESS.items()}
+    for line, row in zip(invoice.lines, rows(invoice), strict=True):
+        facts = shared | row | {name: fact(line) for name, fact in _LINE.items()}
+        yield tuple(_cell(column, facts) for column in profile.columns)
+
+
+def _cell(column: ProfileColumn, facts: Mapping[str, Cell]) -> Cell:
+    if column.field is None:
+        return column.constant
+    value = facts[column.field]
+    if value is None or value == "":
+        return column.default
+    if isinstance(value, date):
+        value = _written(value, column.date_format) if column.date_format else value
+    return column.values.get(_text(value), value) if column.values else value
+
+
+def _written(day: date, form: str) -> str:
+    parts = {"YYYY": f"{day.year:04d}", "YY": f"{day.year % 100:02d}", "MM": f"{day.month:02d}", "DD": f"{day.day:02d}"}
+    for part, digits in parts.items():
+        form = form.replace(part, digits)
+    return form
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, Decimal):
+        return plain(cell)
+    return cell.isoformat() if isinstance(cell, date) else str(cell)
+
+
+def _metal(line: InvoiceLine, metal: str) -> Decimal | None:
+    weights = [row.metal_weight_kg for row in line.treatment.section232 if row.metal == metal]
+    return total(weights) if weights else None

@@ -1,0 +1,74 @@
+"""The commercial invoice as a printed page, US Letter, PDF/A-3b with the invoice's JSON inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.documents.formats.invoice_json import invoice_json
+from pipeline.documents.pdf.typesetter import ENGINE, Template, cuts, typeset
+from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
+
+VERSION = f"5/{ENGINE}"
+
+#: What a line takes besides its wording, in characters.
+LINE_CHARACTERS = 500
+
+#: A line with more wording than this may break across pages; a shorter one is kept together.
+TALL = 1_500
+
+#: A summary longer than this says less than the lines do.
+MOST_CLASSIFICATIONS = 100
+
+#: More than these are told by the lines alone, with their addresses in the data inside the PDF.
+MOST_MANUFACTURERS = 400
+
+_UNTOLD = {"certifier_address", "certifier_contact", "exporter", "producer", "importer", "goods"}
+_UNPRINTED: dict[str, Any] = {
+    "packages": True,
+    "metals": True,
+    "metal_totals": True,
+    "findings": True,
+    "consolidation": {"lines": {"__all__": {"treatment", "treatment_digests", "line_refs", "line_numbers"}}},
+    "certificates": {"__all__": _UNTOLD},
+    "lines": {"__all__": {"treatment", "package_refs", "attributes"}},
+    "parties": {"manufacturers": {"__all__": {"address"}}},
+}
+
+
+def invoice_pdf(invoice: Invoice) -> bytes:
+    """Return the PDF."""
+    return typeset(invoice, TEMPLATE, cuts(LINE_CHARACTERS + _wording(line) for line in invoice.lines))
+
+
+def _facts(invoice: Invoice, cut: slice) -> bytes:
+    some = invoice.model_copy(update={"lines": invoice.lines[cut]})
+    if cut.stop is not None and cut.stop < len(invoice.lines):
+        # The summaries stand on the last page: the parts before it are set without them.
+        some = some.model_copy(update={"classifications": (), "consolidation": None})
+    return some.model_dump_json(exclude=_UNPRINTED, context=FOR_PEOPLE).encode()
+
+
+def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
+    kinds = len(invoice.classifications)
+    merged = invoice.consolidation
+    return {
+        "tall": [line.number for line in invoice.lines[cut] if _wording(line) > TALL],
+        "merged": merged is not None and merged.merged_line_count <= MOST_CLASSIFICATIONS,
+        "makers": _tells_makers(invoice),
+        "summary": 1 < kinds < len(invoice.lines) and kinds <= MOST_CLASSIFICATIONS,
+    }
+
+
+def _tells_makers(invoice: Invoice) -> bool:
+    # Who is the seller at the same address stands at the head of the invoice already.
+    seller, makers = invoice.parties.seller, invoice.parties.manufacturers
+    others = [maker for maker in makers if (maker.name, maker.address) != (seller.name, seller.address)]
+    return bool(others) and len(makers) <= MOST_MANUFACTURERS
+
+
+def _wording(line: InvoiceLine) -> int:
+    words = [line.packages_shown, line.description, *(pair.value for pair in line.attributes)]
+    return sum(map(len, words)) + sum(len(mark.code) + len(mark.text) for mark in line.marks)
+
+
+TEMPLATE = Template("commercial_customs_invoice.typ", _facts, _remarks, invoice_json)

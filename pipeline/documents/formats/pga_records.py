@@ -1,0 +1,64 @@
+"""The agencies' records of a unit as text, 80 columns a line, for a broker's system to take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from textwrap import wrap
+
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.exports.schemas.pga_worksheet import Datum, PgaWorksheet
+
+VERSION = "2"
+
+WIDTH = 80
+
+#: What a line that is no record begins with: none of the message set does.
+REMARK = "*"
+
+
+def pga_records(invoice: Invoice) -> bytes:
+    """Return the records in ASCII, each line of 80 columns and CRLF.
+
+    A line that begins with an asterisk is a remark, for people: where the records come from, which line of the invoice
+    those below it belong to, what is missing, and what a person must look at or key, with its value. A program skips it.
+    """
+    if invoice.worksheet is None:
+        raise ValueError("an invoice without a worksheet has no agency records")
+    return "".join(f"{line:{WIDTH}}\r\n" for line in _lines(invoice, invoice.worksheet)).encode("ascii")
+
+
+def _lines(invoice: Invoice, worksheet: PgaWorksheet) -> Iterator[str]:
+    origin = invoice.provenance
+    if invoice.test:
+        yield from _remark("TEST: NOT FOR CUSTOMS USE")
+    yield from _remark(f"Agency records of invoice {invoice.header.number}, {origin.package_number}")
+    yield from _remark("Treatment of the export:")
+    yield from _remark(origin.treatment_digest)
+    for line in worksheet.lines:
+        yield from _remark("-" * (WIDTH - 2))
+        yield from _remark(f"Line {line.number}, {line.line_ref}, HTS {line.hts_code}, treatment:")
+        yield from _remark(line.treatment_digest)
+        for note in line.notes:
+            yield from _remark(note)
+        for answer in line.answers:
+            about = f"{answer.agency} {answer.flag}"
+            codes = " ".join(code for code in (answer.program, answer.processing) if code is not None)
+            yield from _remark(", ".join(said for said in (about, codes, answer.outcome) if said))
+            for datum in answer.data:
+                if datum.state != "present":
+                    yield from _remark(f"{about} {_said(datum)}")
+        yield from line.records
+
+
+def _said(datum: Datum) -> str:
+    if datum.state == "missing":
+        return f"{datum.label}: missing"
+    values = f"; the plan says: {' | '.join(datum.values)}" if datum.values else ""
+    return f"{datum.label}: needs a person: {datum.note or 'look at it'}{values}"
+
+
+def _remark(text: str) -> Iterator[str]:
+    # Wording is for people, and the file for programs that know ASCII alone; a long remark goes on in the next line.
+    plain = text.encode("ascii", "replace").decode()
+    for part in wrap(plain, WIDTH - 2, break_on_hyphens=False):
+        yield f"{REMARK} {part}"

@@ -1,0 +1,64 @@
+"""What the filer must key for partner government agencies, as a printed page, US Letter."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.documents.pdf.typesetter import ENGINE, Template, cuts, typeset
+from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
+from pipeline.exports.schemas.pga_worksheet import PgaWorksheet, WorksheetLine
+
+VERSION = f"4/{ENGINE}"
+
+#: What a line, an answer and a datum take besides their wording, in characters.
+LINE_CHARACTERS, ANSWER_CHARACTERS, DATUM_CHARACTERS = 300, 150, 60
+
+_PRINTED: dict[str, Any] = {
+    "test": True,
+    "provenance": True,
+    "header": {"number", "invoice_date"},
+    "transport": True,
+    "parties": {"seller": {"name"}, "importer_of_record": {"name", "importer_number"}},
+}
+
+
+def has_agencies(invoice: Invoice) -> bool:
+    """Tell whether an agency looks at any line of the invoice."""
+    return invoice.worksheet is not None and bool(invoice.worksheet.lines)
+
+
+def pga_worksheet(invoice: Invoice) -> bytes:
+    """Return the PDF."""
+    return typeset(invoice, TEMPLATE, cuts(map(_size, _worksheet(invoice).lines)))
+
+
+def _worksheet(invoice: Invoice) -> PgaWorksheet:
+    if invoice.worksheet is None:
+        raise ValueError("an invoice without a worksheet has no page for agencies")
+    return invoice.worksheet
+
+
+def _size(line: WorksheetLine) -> int:
+    size = LINE_CHARACTERS + len(line.description) + sum(map(len, line.notes))
+    for answer in line.answers:
+        size += ANSWER_CHARACTERS
+        for datum in answer.data:
+            size += DATUM_CHARACTERS + sum(map(len, datum.values)) + len(datum.note or "")
+    return size
+
+
+def _facts(invoice: Invoice, cut: slice) -> bytes:
+    worksheet = _worksheet(invoice)
+    some = worksheet.model_copy(update={"lines": worksheet.lines[cut]})
+    facts = invoice.model_dump(mode="json", include=_PRINTED, context=FOR_PEOPLE)
+    # The records are a document of their own.
+    facts["worksheet"] = some.model_dump(mode="json", exclude={"lines": {"__all__": {"records"}}})
+    return json.dumps(facts, ensure_ascii=False).encode()
+
+
+def _remarks(_invoice: Invoice, _cut: slice) -> dict[str, Any]:
+    return {}
+
+
+TEMPLATE = Template("pga_worksheet.typ", _facts, _remarks)

@@ -1,0 +1,54 @@
+"""The Section 232 statement as a printed page, US Letter: per line and metal, what the importer declares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.documents.pdf.typesetter import ENGINE, Template, cuts, typeset
+from pipeline.documents.schemas.declarations import MetalRow
+from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
+
+VERSION = f"4/{ENGINE}"
+
+#: What a metal takes besides its wording, in characters.
+ROW_CHARACTERS = 420
+
+_PRINTED: dict[str, Any] = {
+    "test": True,
+    "provenance": True,
+    "header": {"number", "invoice_date", "currency"},
+    "transport": {"entry_type", "port_of_entry", "export_date"},
+    "parties": {
+        "seller": {"name", "address_lines", "contact_lines"},
+        "importer_of_record": {"name", "address_lines", "contact_lines", "importer_number"},
+    },
+    "metals": True,
+    "metal_totals": True,
+    "declaration": {"name", "title", "email", "phone"},
+}
+
+
+def has_metals(invoice: Invoice) -> bool:
+    """Tell whether any line of the invoice has a metal to declare."""
+    return bool(invoice.metals)
+
+
+def section_232_statement(invoice: Invoice) -> bytes:
+    """Return the PDF."""
+    return typeset(invoice, TEMPLATE, cuts(map(_size, invoice.metals)))
+
+
+def _size(row: MetalRow) -> int:
+    return ROW_CHARACTERS + len(row.description) + 40 * len(row.headings)
+
+
+def _facts(invoice: Invoice, cut: slice) -> bytes:
+    some = invoice.model_copy(update={"metals": invoice.metals[cut]})
+    return some.model_dump_json(include=_PRINTED, context=FOR_PEOPLE).encode()
+
+
+def _remarks(invoice: Invoice, _cut: slice) -> dict[str, Any]:
+    return {"lines": len({row.line_number for row in invoice.metals})}
+
+
+TEMPLATE = Template("section_232_statement.typ", _facts, _remarks)

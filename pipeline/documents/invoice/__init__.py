@@ -1,0 +1,1 @@
+"""What a commercial invoice says, before it has a format."""

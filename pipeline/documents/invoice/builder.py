@@ -1,0 +1,251 @@
+"""From a unit of the plan to its invoice: names are looked up, sums made and everything put into words here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date
+
+from pipeline.core import money
+from pipeline.core.field_types import shown_number
+from pipeline.core.findings import Finding
+from pipeline.documents.invoice import declarations, wording
+from pipeline.documents.invoice import lines as rows
+from pipeline.documents.invoice import packages as boxes
+from pipeline.documents.invoice.certificates import certificate_rows
+from pipeline.documents.invoice.consolidation import consolidated
+from pipeline.documents.schemas import declarations as schemas_declarations
+from pipeline.documents.schemas import invoice as out
+from pipeline.documents.schemas.invoice import Identifier, Printed
+from pipeline.exports.schemas import plan
+
+STATEMENT = (
+    "I declare that the facts on this invoice are true and complete to the best of my knowledge: {values}, the origin, "
+    "manufacturer and contents of the goods are as stated, and the named responsible employee of the exporter has knowledge "
+    "of the transaction, or can readily obtain it (19 CFR 141.86)."
+)
+
+#: What the values are: the prices of a sale (19 CFR 141.86(a)(5)), or of goods that are not sold (a)(6) what they would bring.
+PRICES = "the prices and charges are those of the transaction"
+WORTH = (
+    "the goods are not sold, and the values are the prices that the shipper would have received, or was willing to "
+    "receive, for them"
+)
+BASIS = "the goods are not sold, and their values rest on what is stated as their basis"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the documents of a unit print beside the plan; the same plan and facts give the same bytes.
+
+    `ssccs` maps package refs and `line_digests` line refs; digests are written `sha256:<hex>`. `findings` are those of the
+    whole plan, of which the invoice tells what concerns its own unit, number `unit_no` counted from 1.
+    """
+
+    batch_id: str
+    account_id: str
+    plan_hash: str
+    revision: int
+    package_number: str
+    ruleset_id: str
+    ruleset_as_of: date
+    ssccs: Mapping[str, str]
+    line_digests: Mapping[str, str]
+    unit_digest: str
+    treatment_digest: str
+    test: bool
+    unit_no: int = 1
+    findings: Sequence[Finding] = ()
+
+
+def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
+    """Return the invoice of `unit`, finished for print.
+
+    Raises StepFailed where the unit names a line, package, manufacturer or certificate that it does not have.
+    """
+    packages = boxes.package_rows(unit, facts.ssccs)
+    lines = rows.line_rows(unit, facts.line_digests, packages)
+    header = unit.invoice
+    currency = header.currency
+    return out.Invoice(
+        test=facts.test,
+        provenance=out.Provenance(
+            account_id=facts.account_id,
+            batch_id=facts.batch_id,
+            unit_ref=unit.unit_ref,
+            package_number=facts.package_number,
+            revision=facts.revision,
+            plan_hash=facts.plan_hash,
+            unit_digest=facts.unit_digest,
+            treatment_digest=facts.treatment_digest,
+            ruleset_id=facts.ruleset_id,
+            ruleset_as_of=facts.ruleset_as_of,
+        ),
+        header=_header(header),
+        transport=_transport(unit.entry),
+        parties=_parties(unit),
+        lines=lines,
+        charges=tuple(
+            out.ChargeRow(
+                code=charge.code,
+                name=charge.name or wording.spaced(charge.code).capitalize(),
+                amount=wording.amount(charge.amount, currency),
+                included_in_prices=charge.included_in_prices,
+            )
+            for charge in header.charges
+        ),
+        discounts=tuple(
+            out.ChargeRow(
+                code="discount", name=row.name, amount=wording.amount(row.amount, currency), included_in_prices=False
+            )
+            for row in header.discounts
+        ),
+        rebates=tuple(
+            out.RebateRow(name=row.name, amount=wording.amount(row.amount, currency)) for row in header.rebates
+        ),
+        assist_items=tuple(
+            out.AssistRow(name=row.name, amount=None if row.amount is None else wording.amount(row.amount, currency))
+            for row in header.assist_items
+        ),
+        totals=out.Totals(
+            currency=currency,
+            line_count=len(lines),
+            quantities=rows.unit_totals(unit.lines),
+            goods_value=wording.amount(money.total(line.line_value for line in unit.lines), currency),
+            invoice_total=wording.amount(header.total, currency),
+            net_weight_kg=wording.number(money.total(line.net_weight_kg for line in unit.lines)),
+            gross_weight_kg=wording.number(money.total(line.gross_weight_kg for line in unit.lines)),
+        ),
+        classifications=tuple(rows.classifications(unit.lines, currency)),
+        certificates=certificate_rows(unit),
+        metals=declarations.metal_rows(lines),
+        metal_totals=declarations.metal_totals(unit.lines, currency),
+        consolidation=consolidated(lines, currency),
+        package_summary=boxes.package_summary(unit.packages, packages),
+        packages=packages,
+        declaration=_declaration(unit),
+        findings=tuple(_findings(facts.findings, facts.unit_no)),
+    )
+
+
+def _header(header: plan.InvoiceHeader) -> out.Header:
+    rate = header.exchange_rate
+    return out.Header(
+        number=header.number,
+        invoice_date=header.date,
+        currency=header.currency,
+        exchange_rate=None if rate is None else Printed(rate, money.plain(rate)),
+        incoterm=header.incoterm,
+        incoterm_place=header.incoterm_place,
+        sale_date=header.sale_date,
+        sale_place=header.sale_place,
+        reason_for_export=wording.code(header.reason_for_export),
+        valuation_basis=header.valuation_basis,
+        usmca_statement=header.usmca_statement,
+        related_parties=header.related_parties,
+        payment_terms=header.payment_terms,
+        purchase_order=header.purchase_order,
+        assists=wording.code(header.assists),
+    )
+
+
+def _transport(entry: plan.Entry) -> out.Transport:
+    arrival = entry.estimated_arrival_at
+    arrival = None if arrival is None else arrival.astimezone(UTC)
+    return out.Transport(
+        entry_type=entry.type,
+        port_of_entry=entry.port_of_entry,
+        mode_of_transport=wording.code(entry.mode_of_transport),
+        carrier_scac=entry.carrier_scac,
+        shipment_control_number=entry.shipment_control_number,
+        export_date=entry.export_date,
+        estimated_arrival_at=None
+        if arrival is None
+        else Printed(f"{arrival:%Y-%m-%dT%H:%M:%SZ}", f"{arrival:%Y-%m-%d %H:%M} UTC"),
+        manifest_quantity=entry.manifest_quantity,
+        manifest_gross_weight_kg=None
+        if entry.manifest_gross_weight_kg is None
+        else wording.number(entry.manifest_gross_weight_kg),
+    )
+
+
+def _parties(unit: plan.Unit) -> out.PartyBlocks:
+    parties = unit.parties
+    made: dict[str, list[int]] = {}
+    for number, line in enumerate(unit.lines, start=1):
+        made.setdefault(line.manufacturer_ref, []).append(number)
+    importer = parties.importer_of_record
+    shown = _party(importer.name or parties.buyer.name, importer.address or parties.buyer.address, importer.contact, {})
+    return out.PartyBlocks(
+        seller=_named(parties.seller),
+        buyer=_named(parties.buyer),
+        ship_to=_named(parties.ship_to),
+        importer_of_record=out.ImporterBlock(
+            **dict(shown), importer_number=Printed(importer.importer_number, importer.shown_number)
+        ),
+        manufacturers=tuple(
+            out.ManufacturerBlock(
+                ref=maker.ref,
+                name=maker.name,
+                mid=maker.mid,
+                address=maker.address,
+                address_lines=wording.address_lines(maker.address),
+                lines_shown=wording.line_numbers(made.get(maker.ref, [])),
+            )
+            for maker in parties.manufacturers
+        ),
+    )
+
+
+def _named(party: plan.Party) -> out.PartyBlock:
+    return _party(party.name, party.address, party.contact, party.identifiers)
+
+
+def _party(
+    name: str, address: plan.Address, contact: plan.Contact | None, identifiers: Mapping[str, str]
+) -> out.PartyBlock:
+    answers = () if contact is None else (contact.name, contact.title, contact.email, contact.phone)
+    return out.PartyBlock(
+        name=name,
+        address=address,
+        address_lines=wording.address_lines(address),
+        contact=contact,
+        contact_lines=tuple(answer for answer in answers if answer),
+        identifiers=tuple(
+            Identifier(name=name, value=Printed(value, shown_number(value)))
+            for name, value in sorted(identifiers.items())
+        ),
+    )
+
+
+def _findings(findings: Sequence[Finding], unit_no: int) -> Iterator[schemas_declarations.FindingRow]:
+    # A pointer is into the plan: /units/0/lines/3/sku. What is not of a unit concerns them all.
+    for finding in findings:
+        root, _, rest = finding.pointer.removeprefix("/").partition("/")
+        place, _, inner = rest.partition("/")
+        if root == "units" and place and place != str(unit_no - 1):
+            continue
+        words_of = inner.split("/")
+        about_line = root == "units" and words_of[0] == "lines" and len(words_of) > 1 and words_of[1].isdecimal()
+        yield schemas_declarations.FindingRow(
+            rule=finding.rule,
+            severity=finding.severity,
+            line_number=int(words_of[1]) + 1 if about_line else None,
+            pointer=finding.pointer,
+            message=finding.message,
+            remedy=finding.remedy,
+            source=finding.source,
+        )
+
+
+def _declaration(unit: plan.Unit) -> out.Declaration:
+    contact = unit.parties.exporter_contact
+    unsold = BASIS if unit.invoice.valuation_basis else WORTH
+    values = PRICES if unit.invoice.reason_for_export == "sale" else unsold
+    return out.Declaration(
+        statement=STATEMENT.format(values=values),
+        name=contact.name,
+        title=contact.title,
+        email=contact.email,
+        phone=contact.phone,
+    )

@@ -1,0 +1,96 @@
+"""Lines of which customs is told the same, merged into one: value, weight and quantity are kept to the last digit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from pipeline.core import money
+from pipeline.documents.invoice import wording
+from pipeline.documents.schemas import declarations
+from pipeline.documents.schemas import invoice as out
+from pipeline.documents.schemas.invoice import Printed
+from pipeline.exports.schemas.plan import Treatment
+
+
+def consolidated(lines: Sequence[out.InvoiceLine], currency: str) -> declarations.Consolidation | None:
+    """Return the lines merged by code, origin, manufacturer, preference and treatment; None where no two can be.
+
+    Metal weights add up as the net weights do; in all else that customs is told, merged lines are alike.
+    """
+    groups: dict[tuple[object, ...], list[out.InvoiceLine]] = {}
+    for line in lines:
+        groups.setdefault(_sameness(line), []).append(line)
+    if len(groups) == len(lines):
+        return None
+    return declarations.Consolidation(
+        line_count=len(lines),
+        merged_line_count=len(groups),
+        lines_saved=len(lines) - len(groups),
+        lines=tuple(_merged(number, group, currency) for number, group in enumerate(groups.values(), start=1)),
+    )
+
+
+def _sameness(line: out.InvoiceLine) -> tuple[object, ...]:
+    return (
+        line.hts_code.exact,
+        line.country_of_origin,
+        line.country_of_export,
+        line.manufacturer_ref,
+        line.unit,
+        line.spi,
+        line.usmca_certificate_ref,
+        line.attributes,
+        _without_weights(line.treatment).model_dump_json(),
+    )
+
+
+def _without_weights(treatment: Treatment) -> Treatment:
+    metals = [row.model_copy(update={"metal_weight_kg": money.ZERO}) for row in treatment.section232]
+    return treatment.model_copy(update={"section232": metals})
+
+
+def _merged(number: int, group: Sequence[out.InvoiceLine], currency: str) -> declarations.MergedLine:
+    first = group[0]
+    prices = {line.unit_price.exact for line in group}
+    return declarations.MergedLine(
+        number=number,
+        line_numbers=tuple(line.number for line in group),
+        line_refs=tuple(line.line_ref for line in group),
+        lines_shown=wording.line_numbers([line.number for line in group]),
+        descriptions=tuple(dict.fromkeys(line.description for line in group)),
+        hts_code=first.hts_code,
+        country_of_origin=first.country_of_origin,
+        country_of_export=first.country_of_export,
+        manufacturer_ref=first.manufacturer_ref,
+        manufacturer_name=first.manufacturer_name,
+        mid=first.mid,
+        spi=first.spi,
+        usmca_certificate_ref=first.usmca_certificate_ref,
+        quantity=wording.number(_sum(line.quantity for line in group)),
+        unit=first.unit,
+        unit_price=first.unit_price if len(prices) == 1 else None,
+        line_value=wording.amount(_sum(line.line_value for line in group), currency),
+        net_weight_kg=wording.number(_sum(line.net_weight_kg for line in group)),
+        gross_weight_kg=wording.number(_sum(line.gross_weight_kg for line in group)),
+        treatment=_treatment(group),
+        treatment_digests=tuple(line.treatment_digest for line in group),
+    )
+
+
+def _treatment(group: Sequence[out.InvoiceLine]) -> Treatment:
+    # Alike but for the metals' weights, which add up place by place.
+    first = group[0].treatment
+    metals = [
+        row.model_copy(
+            update={"metal_weight_kg": money.total(line.treatment.section232[at].metal_weight_kg for line in group)}
+        )
+        for at, row in enumerate(first.section232)
+    ]
+    return first.model_copy(update={"section232": metals})
+
+
+def _sum(values: Iterable[Printed]) -> Decimal:
+    return money.total(
+        value.exact if isinstance(value.exact, Decimal) else money.decimal(value.exact) for value in values
+    )

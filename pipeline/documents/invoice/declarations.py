@@ -1,0 +1,82 @@
+"""What the importer declares of the Section 232 metals: a row a line and metal, and the sums by metal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+
+from pipeline.core import money
+from pipeline.documents.invoice import wording
+from pipeline.documents.schemas import declarations
+from pipeline.documents.schemas import invoice as out
+from pipeline.documents.schemas.invoice import Printed
+from pipeline.exports.schemas import plan
+
+
+def metal_rows(lines: Iterable[out.InvoiceLine]) -> tuple[declarations.MetalRow, ...]:
+    """Return the metals of the lines, in the order of the lines."""
+    return tuple(_rows(lines))
+
+
+def _rows(lines: Iterable[out.InvoiceLine]) -> Iterator[declarations.MetalRow]:
+    for line in lines:
+        net = money.decimal(str(line.net_weight_kg.exact))
+        for row in line.treatment.section232:
+            share = money.percent_of(row.metal_weight_kg, net)
+            yield declarations.MetalRow(
+                line_number=line.number,
+                line_ref=line.line_ref,
+                hts_code=line.hts_code,
+                description=line.description,
+                headings=_headings(line.treatment),
+                metal=wording.code(row.metal),
+                metal_weight_kg=wording.number(row.metal_weight_kg),
+                net_weight_kg=line.net_weight_kg,
+                share_percent=None if share is None else wording.number(share),
+                country_of_melt_and_pour=row.country_of_melt_and_pour,
+                primary_country_of_smelt=row.primary_country_of_smelt,
+                secondary_country_of_smelt=row.secondary_country_of_smelt,
+                country_of_cast=row.country_of_cast,
+                us_metal_percent=None if row.us_metal_percent is None else _percent(row.us_metal_percent),
+                line_value=line.line_value,
+                treatment_digest=line.treatment_digest,
+            )
+
+
+def _headings(treatment: plan.Treatment) -> tuple[declarations.MetalHeading, ...]:
+    # The planner names the programme of each heading; where none is called 232, all that the line carries are told.
+    named = [row for row in treatment.chapter99 if "232" in row.program] or treatment.chapter99
+    return tuple(
+        declarations.MetalHeading(
+            heading=row.heading,
+            program=row.program,
+            rate_percent=None if row.rate_percent is None else _percent(row.rate_percent),
+            basis=wording.code(row.basis),
+        )
+        for row in named
+    )
+
+
+def _percent(value: Decimal) -> Printed:
+    return Printed(value, f"{money.plain(value)} %")
+
+
+def metal_totals(lines: Sequence[plan.Line], currency: str) -> tuple[declarations.MetalTotal, ...]:
+    """Return the sums by metal, by name; weight and value of a line of two metals are in the sums of both."""
+    by_metal: dict[str, list[tuple[plan.Line, plan.Section232]]] = {}
+    for line in lines:
+        for row in line.treatment.section232:
+            by_metal.setdefault(row.metal, []).append((line, row))
+    totals: list[declarations.MetalTotal] = []
+    for metal, rows in sorted(by_metal.items()):
+        holders = {line.line_ref: line for line, _ in rows}.values()
+        totals.append(
+            declarations.MetalTotal(
+                metal=wording.code(metal),
+                line_count=len(holders),
+                metal_weight_kg=wording.number(money.total(row.metal_weight_kg for _, row in rows)),
+                net_weight_kg=wording.number(money.total(line.net_weight_kg for line in holders)),
+                line_value=wording.amount(money.total(line.line_value for line in holders), currency),
+            )
+        )
+    return tuple(totals)

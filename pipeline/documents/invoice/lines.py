@@ -1,0 +1,142 @@
+"""The lines of an invoice: names looked up, treatment in words, and sums by classification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+
+from pipeline.core import money
+from pipeline.documents.invoice import wording
+from pipeline.documents.schemas import invoice as out
+from pipeline.exports.schemas import plan
+
+
+def line_rows(
+    unit: plan.Unit, digests: Mapping[str, str], packages: Sequence[out.PackageRow]
+) -> tuple[out.InvoiceLine, ...]:
+    """Return the lines in the order of the plan, each with the packages that it lies in."""
+    makers = {maker.ref: maker for maker in unit.parties.manufacturers}
+    certificates = {certificate.ref: certificate for certificate in unit.usmca_certificates}
+    packed: dict[str, list[out.PackageRow]] = {}
+    for package in packages:
+        for content in package.contents:
+            packed.setdefault(content.line_ref, []).append(package)
+    currency = unit.invoice.currency
+    lines: list[out.InvoiceLine] = []
+    for number, line in enumerate(unit.lines, start=1):
+        maker = wording.found(makers, line.manufacturer_ref, "manufacturer", line.line_ref)
+        certificate = line.usmca_certificate_ref and wording.found(
+            certificates, line.usmca_certificate_ref, "USMCA certificate", line.line_ref
+        )
+        boxes = packed.get(line.line_ref, [])
+        lines.append(
+            out.InvoiceLine(
+                number=number,
+                line_ref=line.line_ref,
+                order_id=line.order_id,
+                sku=line.sku,
+                description=line.description,
+                hts_code=wording.hts(line.hts_code),
+                country_of_origin=line.country_of_origin,
+                country_of_export=line.country_of_export,
+                manufacturer_ref=maker.ref,
+                manufacturer_name=maker.name,
+                mid=maker.mid,
+                quantity=wording.number(line.quantity),
+                unit=line.unit,
+                unit_price=wording.amount(line.unit_price, currency),
+                line_value=wording.amount(line.line_value, currency),
+                net_weight_kg=wording.number(line.net_weight_kg),
+                gross_weight_kg=wording.number(line.gross_weight_kg),
+                spi=line.spi,
+                usmca_certificate_ref=line.usmca_certificate_ref,
+                usmca_criterion=certificate.criterion if certificate else None,
+                attributes=wording.pairs(line.attributes),
+                attributes_shown=wording.named(wording.pairs(line.attributes)),
+                treatment=_sorted_data(line.treatment),
+                treatment_digest=wording.found(digests, line.line_ref, "treatment digest", line.line_ref),
+                marks=tuple(_marks(line)),
+                package_refs=tuple(box.package_ref for box in boxes),
+                packages_shown=wording.ranges(sorted({box.number for box in boxes})),
+            )
+        )
+    return tuple(lines)
+
+
+def _sorted_data(treatment: plan.Treatment) -> plan.Treatment:
+    # Two spellings of one plan (its members in another order) have one hash, and so must give the same bytes.
+    pga = [row.model_copy(update={"data": dict(sorted(row.data.items()))}) for row in treatment.pga]
+    return treatment.model_copy(update={"pga": pga})
+
+
+def _marks(line: plan.Line) -> Iterator[out.Mark]:
+    treatment = line.treatment
+    for heading in treatment.chapter99:
+        rate = None if heading.rate_percent is None else f"{money.plain(heading.rate_percent)} %"
+        yield _mark("chapter99", heading.heading, heading.program, rate, wording.spaced(heading.basis))
+    for metal in treatment.section232:
+        yield _mark(
+            "metal",
+            metal.metal.capitalize(),
+            f"{wording.grouped(metal.metal_weight_kg)} kg",
+            metal.country_of_melt_and_pour and f"melted and poured {metal.country_of_melt_and_pour}",
+            metal.primary_country_of_smelt and f"primary smelt {metal.primary_country_of_smelt}",
+            metal.secondary_country_of_smelt and f"secondary smelt {metal.secondary_country_of_smelt}",
+            metal.country_of_cast and f"cast {metal.country_of_cast}",
+            None if metal.us_metal_percent is None else f"US metal {money.plain(metal.us_metal_percent)} %",
+        )
+    for row in treatment.pga:
+        codes = "/".join(code for code in (row.program, row.processing) if code)
+        data = [
+            f"{name}: {value if isinstance(value, str) else ', '.join(value)}"
+            for name, value in sorted(row.data.items())
+        ]
+        yield _mark(
+            "pga",
+            f"{row.agency} {row.flag}",
+            row.disclaimer and f"disclaimed {row.disclaimer}",
+            codes,
+            row.intended_use and f"intended use {row.intended_use}",
+            *data,
+        )
+    if line.spi or line.usmca_certificate_ref:
+        yield _mark(
+            "preference",
+            f"SPI {line.spi}" if line.spi else "USMCA",
+            line.usmca_certificate_ref and f"USMCA certificate {line.usmca_certificate_ref}",
+        )
+    if treatment.undetermined:
+        yield _mark("undetermined", "Undetermined", treatment.undetermined)
+
+
+def _mark(kind: str, code: str, *texts: str | None) -> out.Mark:
+    return out.Mark.model_validate({"kind": kind, "code": code, "text": " · ".join(text for text in texts if text)})
+
+
+def classifications(lines: Sequence[plan.Line], currency: str) -> Iterator[out.ClassificationRow]:
+    """Yield the sums of the lines by HTS code, origin and chapter 99 headings, in that order."""
+    groups: dict[tuple[str, str, tuple[str, ...]], list[plan.Line]] = {}
+    for line in lines:
+        headings = tuple(row.heading for row in line.treatment.chapter99)
+        groups.setdefault((line.hts_code, line.country_of_origin, headings), []).append(line)
+    for (hts_code, origin, headings), group in sorted(groups.items()):
+        yield out.ClassificationRow(
+            hts_code=wording.hts(hts_code),
+            country_of_origin=origin,
+            headings=headings,
+            line_count=len(group),
+            quantities=unit_totals(group),
+            net_weight_kg=wording.number(money.total(line.net_weight_kg for line in group)),
+            value=wording.amount(money.total(line.line_value for line in group), currency),
+        )
+
+
+def unit_totals(lines: Iterable[plan.Line]) -> tuple[out.UnitTotal, ...]:
+    """Return the quantities of `lines` added up by unit, by name of the unit."""
+    by_unit: dict[str, list[Decimal]] = {}
+    for line in lines:
+        by_unit.setdefault(line.unit, []).append(line.quantity)
+    return tuple(
+        out.UnitTotal(unit=unit, quantity=wording.number(money.total(values)))
+        for unit, values in sorted(by_unit.items())
+    )

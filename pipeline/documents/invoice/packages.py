@@ -1,0 +1,139 @@
+"""The packages of an invoice: numbered, a pallet before what it carries, and added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pipeline.core import money
+from pipeline.core.errors import StepFailed
+from pipeline.documents.invoice import wording
+from pipeline.documents.schemas import invoice as out
+from pipeline.documents.schemas.invoice import Printed
+from pipeline.exports.schemas import plan
+
+CM3_IN_M3 = money.decimal("0.000001")
+
+#: Marks that are told on the invoice itself.
+MOST_MARKS = 8
+
+PACKAGE_TYPES = {
+    "BAG": "bag",
+    "BOX": "box",
+    "CRT": "crate",
+    "CTN": "carton",
+    "DRM": "drum",
+    "PKG": "package",
+    "PLT": "pallet",
+}
+
+
+def package_rows(unit: plan.Unit, ssccs: Mapping[str, str]) -> tuple[out.PackageRow, ...]:
+    """Return the packages in the order of loading; raises StepFailed where contents or parents name what is not there."""
+    numbered = {line.line_ref: (number, line) for number, line in enumerate(unit.lines, start=1)}
+    numbers: dict[str, int] = {}
+    rows: list[out.PackageRow] = []
+    for depth, package in _tree(unit.packages):
+        number = numbers[package.package_ref] = len(rows) + 1
+        contents: list[out.PackedLine] = []
+        for content in package.contents:
+            line_number, line = wording.found(numbered, content.line_ref, "line", package.package_ref)
+            contents.append(
+                out.PackedLine(
+                    line_number=line_number,
+                    line_ref=line.line_ref,
+                    sku=line.sku,
+                    description=line.description,
+                    quantity=wording.number(content.quantity),
+                    unit=line.unit,
+                )
+            )
+        sscc = ssccs.get(package.package_ref) or package.sscc
+        sides = (package.length_cm, package.width_cm, package.height_cm)
+        rows.append(
+            out.PackageRow(
+                number=number,
+                package_ref=package.package_ref,
+                type=_package_type(package.type),
+                mark=_package_mark(sscc, package),
+                sscc=sscc,
+                lpn=package.lpn,
+                parent_ref=package.parent_ref,
+                parent_number=numbers[package.parent_ref] if package.parent_ref else None,
+                depth=depth,
+                length_cm=wording.number(package.length_cm),
+                width_cm=wording.number(package.width_cm),
+                height_cm=wording.number(package.height_cm),
+                size_shown=" x ".join(wording.grouped(side) for side in sides),
+                gross_weight_kg=wording.number(package.gross_weight_kg),
+                tare_weight_kg=wording.number(package.tare_weight_kg),
+                tracking_number=package.tracking_number,
+                order_id=package.order_id,
+                contents=tuple(contents),
+            )
+        )
+    return tuple(rows)
+
+
+def _tree(packages: Sequence[plan.Package]) -> Iterator[tuple[int, plan.Package]]:
+    # Each package with how deep it lies, parents before what they carry; without recursion, whatever the depth.
+    carried: dict[str | None, list[plan.Package]] = {}
+    for package in packages:
+        carried.setdefault(package.parent_ref, []).append(package)
+    seen = 0
+    stack = [(0, package) for package in reversed(carried.get(None, []))]
+    while stack:
+        depth, package = stack.pop()
+        seen += 1
+        yield depth, package
+        stack.extend((depth + 1, inner) for inner in reversed(carried.get(package.package_ref, [])))
+    if seen != len(packages):
+        raise StepFailed(
+            "Some packages stand on a package that the unit does not have, or on each other; correct parentRef."
+        )
+
+
+def package_summary(packages: Sequence[plan.Package], rows: Sequence[out.PackageRow]) -> out.PackageSummary:
+    """Return the packages of a unit added up; `rows` are the same, numbered."""
+    outermost = [package for package in packages if package.parent_ref is None]
+    counts: dict[str, int] = {}
+    for package in packages:
+        counts[package.type] = counts.get(package.type, 0) + 1
+    volume = money.total(
+        money.times(money.times(money.times(box.length_cm, box.width_cm), box.height_cm), CM3_IN_M3)
+        for box in outermost
+    )
+    by_type = tuple(
+        out.PackageTypeTotal(type=_package_type(code), count=count) for code, count in sorted(counts.items())
+    )
+    told = ", ".join(f"{row.count:,} {row.type.shown}{'' if row.count == 1 else 's'}" for row in by_type)
+    return out.PackageSummary(
+        count=len(packages),
+        outermost_count=len(outermost),
+        by_type=by_type,
+        gross_weight_kg=wording.number(money.total(box.gross_weight_kg for box in outermost)),
+        volume_m3=Printed(volume, f"{volume:,.3f}"),
+        marks_shown=_marks(rows),
+        shown=told
+        if len(outermost) == len(packages)
+        else f"{told}; {len(outermost):,} handling unit{'' if len(outermost) == 1 else 's'} to load",
+    )
+
+
+def _marks(rows: Sequence[out.PackageRow]) -> str:
+    # Marks and numbers belong on an invoice (19 CFR 141.86(a)(3)); a long list is the packing list's.
+    if len(rows) > MOST_MARKS:
+        return f"numbers 1-{len(rows):,} with their marks on the packing list"
+    # A number stays on the line of what it is: the spaces inside do not break.
+    return ", ".join(f"{row.number}: {row.mark.shown}".replace(" ", "\u00a0") for row in rows)
+
+
+def _package_type(code: str) -> Printed:
+    return Printed(code, PACKAGE_TYPES.get(code, code))
+
+
+def _package_mark(sscc: str | None, package: plan.Package) -> Printed:
+    if sscc:
+        return Printed(sscc, f"SSCC {sscc}")
+    return (
+        Printed(package.lpn, f"LPN {package.lpn}") if package.lpn else Printed(package.package_ref, package.package_ref)
+    )

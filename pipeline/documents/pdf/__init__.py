@@ -1,0 +1,1 @@
+"""The PDF engine, in a process of its own."""

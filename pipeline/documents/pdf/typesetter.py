@@ -1,0 +1,97 @@
+"""A printed document of any length: one that is too long for the engine's memory is set in parts and joined."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from pipeline.core.fonts import unsupported_characters
+from pipeline.documents.pdf.supervisor import RENDERER, Renderer
+from pipeline.documents.schemas.invoice import Invoice
+
+#: The setter and the joiner are part of what decides the bytes.
+ENGINE = f"typst-{version('typst')}/pypdf-{version('pypdf')}"
+
+#: Characters of one compiled part: what keeps the engine's process below 300 MB (measured: 1 KB of it a character).
+PART_CHARACTERS = 220_000
+
+#: Rows of the longest document that is tagged. Tags cost no time that can be measured, but about 3 KB a row: an invoice of
+#: 3 lines has 69 KB instead of 42, one of 100 has 440 instead of 117, one of 300 would have 1,185 instead of 264, past what
+#: some carriers take. Of a longer one, or one in parts, the web page is the accessible form.
+TAGGED_ROWS = 100
+
+#: What stands for a character that no font has.
+MISSING = "\u25a1"
+
+# Marks that turn the direction of all that follows: one value must not make its neighbours read backwards. Each value with
+# a letter that is written from right to left is set apart instead, and turned by its own first letter.
+_TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+_LEFTWARD = re.compile("[\u0590-\u08ff\u200f\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_APART = ("\u2068", "\u2069")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A Typst template and what it is given for some of its rows: the facts as JSON, and remarks on the part.
+
+    `attachment` makes the file (UTF-8) that travels inside the PDF, where there is one.
+    """
+
+    name: str
+    facts: Callable[[Invoice, slice], bytes]
+    remarks: Callable[[Invoice, slice], dict[str, Any]]
+    attachment: Callable[[Invoice], bytes] | None = None
+
+
+def cuts(sizes: Iterable[int], limit: int = PART_CHARACTERS) -> list[slice]:
+    """Return the slices that cut rows of `sizes` characters into parts of at most `limit`, each of one row or more."""
+    parts: list[slice] = []
+    start = end = filled = 0
+    for end, size in enumerate(sizes):
+        if filled and filled + size > limit:
+            parts.append(slice(start, end))
+            start, filled = end, 0
+        filled += size
+    return [*parts, slice(start, end + 1)]
+
+
+def typeset(invoice: Invoice, template: Template, parts: Sequence[slice], renderer: Renderer = RENDERER) -> bytes:
+    """Return the PDF of `invoice`, set in `parts` (slices of its rows), numbered page x of y throughout."""
+    midnight = datetime.combine(invoice.header.invoice_date, datetime.min.time(), UTC)
+    timestamp = int(midnight.timestamp())
+
+    def part(at: int, first_page: int, total_pages: int | None) -> tuple[bytes, dict[str, Any]]:
+        place = {"first": at == 0, "last": at == len(parts) - 1, "first_page": first_page, "total_pages": total_pages}
+        return _drawable(template.facts(invoice, parts[at])), {**place, **template.remarks(invoice, parts[at])}
+
+    attached = template.attachment(invoice) if template.attachment else None
+    if len(parts) == 1:
+        tagged = parts[0].stop - parts[0].start <= TAGGED_ROWS
+        return renderer.set(template.name, *part(0, 1, None), timestamp, attached, tagged=tagged)
+    # The last page's number stands on the first page: count all parts, then set them.
+    counts = [renderer.count(template.name, *part(at, 1, None)) for at in range(len(parts))]
+    numbered = [(1 + sum(counts[:at]), sum(counts)) for at in range(len(parts))]
+    return renderer.join(
+        [
+            renderer.set(template.name, *part(at, *pages), timestamp, attached if at == 0 else None)
+            for at, pages in enumerate(numbered)
+        ]
+    )
+
+
+def _drawable(facts: bytes) -> bytes:
+    if facts.isascii():
+        return facts
+    text = facts.decode()
+    # PDF/A forbids the box that stands for a missing glyph, so it is drawn as a character of its own.
+    text = text.translate({**_TURNS, **dict.fromkeys(map(ord, unsupported_characters(text)), MISSING)})
+    return (_STRING.sub(_set_apart, text) if _LEFTWARD.search(text) else text).encode()
+
+
+def _set_apart(string: re.Match[str]) -> str:
+    return f'"{_APART[0]}{string[1]}{_APART[1]}"' if _LEFTWARD.search(string[1]) else string[0]

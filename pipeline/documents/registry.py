@@ -1,0 +1,146 @@
+"""The documents of a unit: which kinds there are, and their making in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pipeline.documents.document import Document
+from pipeline.documents.formats import (
+    invoice,
+    invoice_consolidated,
+    invoice_html,
+    invoice_json,
+    invoice_pdf,
+    manifest,
+    packing_list_folded,
+    pga_records,
+    pga_worksheet,
+    section_232_statement,
+    ubl,
+    xlsx,
+)
+from pipeline.documents.formats import packing_list as formats_packing_list
+from pipeline.documents.schemas.invoice import Invoice
+
+
+def _every(_: Invoice) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of document: its names, the function that makes its bytes from the invoice, and which invoices have it."""
+
+    artifact_type: str
+    filename: str
+    media_type: str
+    template_version: str
+    make: Callable[[Invoice], bytes]
+    wanted: Callable[[Invoice], bool] = _every
+
+
+_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+#: Every kind but the manifest, in the order of their making; a unit has those that its invoice has use for.
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "cci_json",
+        "commercial_customs_invoice.json",
+        "application/json",
+        invoice_json.VERSION,
+        invoice_json.invoice_json,
+    ),
+    Kind(
+        "cci_csv",
+        "commercial_customs_invoice.csv",
+        "text/csv; charset=utf-8",
+        invoice.VERSION,
+        invoice.invoice_csv,
+    ),
+    Kind(
+        "cci_human_readable",
+        "commercial_customs_invoice.html",
+        "text/html; charset=utf-8",
+        invoice_html.VERSION,
+        invoice_html.invoice_html,
+    ),
+    Kind("cci_pdf", "commercial_customs_invoice.pdf", "application/pdf", invoice_pdf.VERSION, invoice_pdf.invoice_pdf),
+    Kind("cci_ubl", "commercial_customs_invoice.xml", "application/xml", ubl.VERSION, ubl.invoice_ubl),
+    Kind(
+        "cci_consolidated",
+        "commercial_customs_invoice_consolidated.json",
+        "application/json",
+        invoice_consolidated.VERSION,
+        invoice_consolidated.invoice_consolidated,
+        invoice_consolidated.can_be_merged,
+    ),
+    Kind("cci_xlsx", "commercial_customs_invoice.xlsx", _XLSX, xlsx.VERSION, xlsx.invoice_xlsx),
+    Kind(
+        "packing_list",
+        "packing_list.json",
+        "application/json",
+        packing_list_folded.VERSION,
+        packing_list_folded.packing_list,
+    ),
+    Kind(
+        "packing_list_pdf",
+        "packing_list.pdf",
+        "application/pdf",
+        formats_packing_list.VERSION,
+        formats_packing_list.packing_list_pdf,
+    ),
+    Kind(
+        "pga_worksheet",
+        "pga_worksheet.pdf",
+        "application/pdf",
+        pga_worksheet.VERSION,
+        pga_worksheet.pga_worksheet,
+        pga_worksheet.has_agencies,
+    ),
+    Kind(
+        "pga_records",
+        "pga_records.txt",
+        "text/plain; charset=us-ascii",
+        pga_records.VERSION,
+        pga_records.pga_records,
+        pga_worksheet.has_agencies,
+    ),
+    Kind(
+        "section_232_statement",
+        "section_232_statement.pdf",
+        "application/pdf",
+        section_232_statement.VERSION,
+        section_232_statement.section_232_statement,
+        section_232_statement.has_metals,
+    ),
+)
+
+MANIFEST = ("manifest", "manifest.json", "application/json", manifest.VERSION)
+
+ARTIFACT_TYPES: tuple[str, ...] = (*(kind.artifact_type for kind in KINDS), MANIFEST[0])
+
+
+def artifact_types(invoice: Invoice) -> tuple[str, ...]:
+    """Return the kinds of document that the unit of `invoice` has, in the order of their making."""
+    return (*(kind.artifact_type for kind in KINDS if kind.wanted(invoice)), MANIFEST[0])
+
+
+def render_documents(invoice: Invoice) -> Iterator[Document]:
+    """Yield the documents one at a time, the manifest last; whoever stores each as it comes holds one in memory.
+
+    Raises RendererCrashed where the PDF engine died, StepFailed where a template cannot be set.
+    """
+    entries: list[manifest.Entry] = []
+    for kind in KINDS:
+        if not kind.wanted(invoice):
+            continue
+        body = kind.make(invoice)
+        document = Document(kind.artifact_type, kind.filename, kind.media_type, kind.template_version, body)
+        entries.append(
+            manifest.Entry(
+                kind.artifact_type, kind.filename, kind.media_type, kind.template_version, len(body), document.digest
+            )
+        )
+        yield document
+    yield Document(*MANIFEST, manifest.manifest(invoice, entries))

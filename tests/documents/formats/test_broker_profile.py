@@ -1,0 +1,288 @@
+"""A broker's own file: its columns, order, words and dates as the profile says, and nothing that runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from datetime import date
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openpyxl import load_workbook
+from pydantic import ValidationError
+
+from pipeline.core.errors import ValidationFailed
+from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents.formats.columns_folded import rows, undefused
+from pipeline.documents.schemas.profile import BrokerProfile
+from tests.documents.samples import sample
+from tests.hostile import BREAKING, DECEIVING, ODD
+
+SAID = {**DECEIVING, **BREAKING, **ODD}
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry-import.json"
+
+
+def profile(*columns: dict[str, Any], **changes: Any) -> BrokerProfile:
+    made = {"name": "Demo", "filename": "lines.csv", "format": "csv", "columns": list(columns)} | changes
+    return BrokerProfile.model_validate(made)
+
+
+def made(of: BrokerProfile, lines: int = 3) -> bytes:
+    return profiles.profile_document(of, sample(lines)).body
+
+
+def test_fields_are_the_columns_of_the_flat_table_and_more() -> None:
+    assert tuple(next(rows(sample(1)))) == profiles.LINE_FIELDS
+    assert len(profiles.FIELDS) == len(profiles.LINE_FIELDS) + len(profiles.OTHER_FIELDS)
+    every = profile(*({"header": name, "field": name} for name in sorted(profiles.FIELDS)))
+    row = next(csv.DictReader(StringIO(made(every).decode("utf-8-sig"), newline="")))
+    assert (row["importer_number"], row["ship_to_city"], row["charges_added"], row["discounts"], row["steel_kg"]) == (
+        "12-3456789XX", "Lackawanna", "80.00", "12.50", "70.000",
+    )  # fmt: skip
+    assert (row["importer_name"], row["copper_kg"]) == ("Lakeside Kitchen Supply Inc.", "")
+
+
+def test_dates_are_exactly_those_fields_that_hold_one() -> None:
+    every = profile(
+        *({"header": name, "field": name} for name in sorted(profiles.FIELDS)), filename="a.xlsx", format="xlsx"
+    )
+    sheet = load_workbook(BytesIO(made(every)))["Lines"]
+    head, first = list(sheet.iter_rows(max_row=2))
+    dates = {str(name.value) for name, cell in zip(head, first, strict=True) if isinstance(cell.value, date)}
+    assert dates == profiles.DATES
+
+
+def test_the_shipped_profile_gives_a_brokers_template_to_the_letter() -> None:
+    shipped = BrokerProfile.model_validate_json(EXAMPLE.read_bytes())
+    profiles.check(shipped, "")
+    body = made(shipped).decode("utf-8-sig")
+    table = list(csv.reader(StringIO(body, newline="")))
+    assert table[0] == [column.header for column in shipped.columns]
+    assert table[1][:-1] == [
+        "12-3456789XX", "01", "0901", "ABCD", "ABCD1234567", "INV-10045", "11/24/2026", "11/26/2026", "1", "PAN-24",
+        "Frying pan, stainless steel, for household cooking", "7323.93.0045", "9903.05.29", "9903.82.09", "", "", "CN",
+        "XOMAPGOO400TOR", "12", "PCS", "300.00", "USD", "15.4", "70.000", "CA", "FD1", "A", "No", "Truck desk",
+    ]  # fmt: skip
+    # Of a line without metals the plan gives no weight: the template makes no figure of that.
+    assert table[3][23:27] == ["", "N/A", "", ""]
+    assert len(table) == 4
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [("MM/DD/YYYY", "11/24/2026"), ("DD.MM.YY", "24.11.26"), ("YYYYMMDD", "20261124"), (None, "2026-11-24")],
+)
+def test_dates_are_written_as_the_broker_writes_them(form: str | None, said: str) -> None:
+    of = profile({"header": "On", "field": "invoice_date", "dateFormat": form}, headerRow=False, byteOrderMark=False)
+    assert made(of, 1) == f"{said}\r\n".encode()
+
+
+def test_csv_has_the_brokers_delimiter_and_heads_only_where_wanted() -> None:
+    columns = (
+        {"header": "A;B", "field": "sku"},
+        {"header": "C", "constant": "x;y"},
+        {"header": "D", "field": "fcc_id"},
+    )
+    assert made(profile(*columns, delimiter=";"), 1) == b'\xef\xbb\xbf"A;B";C;D\r\nPAN-24;"x;y";\r\n'
+    bare = profile(*columns, delimiter="\t", headerRow=False, byteOrderMark=False, filename="lines.txt")
+    assert made(bare, 1) == b"PAN-24\tx;y\t\r\n"
+
+
+def test_json_has_one_object_a_line_with_decimals_as_strings() -> None:
+    of = profile(
+        {"header": "part", "field": "sku"},
+        {"header": "value", "field": "line_value"},
+        {"header": "line", "field": "line_no"},
+        {"header": "fcc", "field": "fcc_id"},
+        {"header": "unit", "field": "uom", "values": {"NO": "PCS"}},
+        filename="lines.json",
+        format="json",
+    )
+    assert json.loads(made(of, 2))[1] == {"part": "POT-05", "value": "498.00", "line": "2", "fcc": None, "unit": "PCS"}
+
+
+def test_xlsx_has_typed_cells_on_the_brokers_sheet() -> None:
+    of = profile(
+        {"header": "Value", "field": "line_value"},
+        {"header": "Date", "field": "invoice_date"},
+        {"header": "Text date", "field": "invoice_date", "dateFormat": "DD/MM/YYYY"},
+        filename="lines.xlsx",
+        format="xlsx",
+        sheet="Entry lines",
+    )
+    sheet = load_workbook(BytesIO(made(of, 1)))["Entry lines"]
+    head, first = list(sheet.iter_rows(values_only=True))
+    assert head == ("Value", "Date", "Text date")
+    value, day, text = first
+    assert (value, text) == (300, "24/11/2026")
+    assert str(day).startswith(str(date(2026, 11, 24)))
+
+
+def test_no_text_of_profile_or_plan_becomes_a_formula() -> None:
+    of = profile({"header": "=1+1", "constant": "@SUM(A1)"}, {"header": "b", "field": "sku"}, byteOrderMark=False)
+    assert made(of, 1) == b"'=1+1,b\r\n'@SUM(A1),PAN-24\r\n"
+
+
+def test_phone_and_article_numbers_are_written_as_the_plan_has_them() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["sku"] = "-24-PAN"
+        data["parties"]["exporterContact"]["phone"] = "+1 416 555 0100"
+
+    columns = (
+        {"header": "Line", "field": "line_no"},
+        {"header": "Phone", "field": "declarant_phone"},
+        {"header": "SKU", "field": "sku"},
+    )
+    invoice = sample(1, change=change)
+    table = profiles.profile_document(profile(*columns, byteOrderMark=False), invoice).body
+    assert table == b"Line,Phone,SKU\r\n1,+1 416 555 0100,-24-PAN\r\n"
+    book = profile(*columns, format="xlsx", filename="lines.xlsx", sheet="Lines")
+    (sheet,) = load_workbook(BytesIO(profiles.profile_document(book, invoice).body)).worksheets
+    assert list(sheet.iter_rows(values_only=True)) == [("Line", "Phone", "SKU"), (1, "+1 416 555 0100", "-24-PAN")]
+
+
+def test_a_sign_in_the_first_column_has_an_apostrophe_before_it() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0] |= {"sku": "-1", "description": "5+cmd|' /C calc'!A0"}
+
+    of = profile({"header": "a", "field": "sku"}, {"header": "b", "field": "description"}, byteOrderMark=False)
+    made_of = profiles.profile_document(of, sample(1, change=change)).body
+    assert made_of == b"a,b\r\n'-1,5+cmd|' /C calc'!A0\r\n"
+
+
+def test_same_profile_and_invoice_give_the_same_bytes_and_another_profile_another_version() -> None:
+    one, other = profile({"header": "a", "field": "sku"}), profile({"header": "b", "field": "sku"})
+    documents = [profiles.profile_document(of, sample(2)) for of in (one, one, other)]
+    assert documents[0] == documents[1]
+    assert documents[0].template_version != documents[2].template_version
+    assert documents[0].artifact_type == "broker_profile"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"columns": []},
+        {"columns": [{"header": "a"}]},
+        {"columns": [{"header": "a", "field": "sku", "constant": "x"}]},
+        {"columns": [{"header": "a", "constant": "x", "default": "y"}]},
+        {"columns": [{"header": "a", "field": "sku"}, {"header": "a", "field": "mid"}]},
+        {"columns": [{"header": "a", "field": "invoice_date", "dateFormat": "MM/MM/DD"}]},
+        {"columns": [{"header": "a", "field": "invoice_date", "dateFormat": "%Y-%m-%d"}]},
+        {"columns": [{"header": "a\r\nb", "field": "sku"}]},
+        {"columns": [{"header": "a", "field": "sku", "formula": "=A1"}]},
+        {"filename": "../lines.csv"},
+        {"filename": "lines.exe"},
+        {"filename": "lines.xlsx"},
+        {"format": "xml"},
+        {"delimiter": ":"},
+        {"sheet": "a/b"},
+        {"format": "xlsx", "filename": "a.xlsx", "sheet": "a/b"},
+        {"format": "xlsx", "filename": "a.xlsx", "sheet": "a\x01b"},
+        {"format": "xlsx", "filename": "a.xlsx", "sheet": "History"},
+        {"format": "xlsx", "filename": "a.xlsx", "delimiter": ";"},
+        {"format": "json", "filename": "a.json", "headerRow": False},
+        {"sheet": "Entry lines"},
+    ],
+)
+def test_a_profile_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        profile({"header": "a", "field": "sku"}, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [("skuu", "did you mean sku?"), ("HTS10", "did you mean hts10?"), ("x", "docs/broker-profiles.md lists them")],
+)
+def test_a_field_that_there_is_not_is_told_with_the_one_that_was_meant(field: str, said: str) -> None:
+    with pytest.raises(
+        ValidationFailed, match=re.escape(f"/profile/columns/0/field '{field}' is no field of a line; {said}")
+    ):
+        profiles.check(profile({"header": "a", "field": field}), "/profile")
+
+
+@pytest.mark.parametrize(("delimiter", "other"), [(",", ";"), (";", ","), ("\t", ","), ("|", ";")])
+def test_no_text_becomes_a_formula_where_a_spreadsheet_cuts_at_another_delimiter(delimiter: str, other: str) -> None:
+    of = profile({"header": f"Goods{other}=1+1", "field": "description"}, delimiter=delimiter)
+
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["description"] = f"Pan{other}=1+1"
+
+    body = profiles.profile_document(of, sample(1, change=change)).body.decode("utf-8-sig")
+    assert body.splitlines() == [f"Goods{other}'=1+1", f"Pan{other}'=1+1"]
+
+
+@pytest.mark.parametrize("name", ["con.csv", "NUL.csv", "lpt1.old.csv", "Com9.csv"])
+def test_a_file_is_not_named_like_a_device(name: str) -> None:
+    with pytest.raises(ValidationError, match="Windows keeps"):
+        profile({"header": "a", "field": "sku"}, filename=name)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "Manifest.json", "PACKING_LIST.json"])
+def test_a_file_is_not_named_like_a_document_in_whatever_case(name: str) -> None:
+    with pytest.raises(ValidationFailed, match="/profile/filename is the name of a document"):
+        profiles.check(profile({"header": "a", "field": "sku"}, filename=name, format="json"), "/profile")
+
+
+@pytest.mark.parametrize("trick", SAID)
+def test_hostile_text_of_plan_and_profile_is_text_in_every_format(trick: str) -> None:
+    text = SAID[trick][:128].strip()
+    columns = (
+        {"header": text, "field": "description"},
+        {"header": "constant", "constant": text},
+        {"header": "default", "field": "fcc_id", "default": text},
+        {"header": "value", "field": "uom", "values": {"NO": text}},
+    )
+
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0] |= {"description": text, "unit": "NO"}
+
+    invoice = sample(1, change=change)
+    expected = [text, "constant", "default", "value", *[text] * 4]
+    for delimiter in (",", ";", "\t", "|"):
+        of = profile(*columns, delimiter=delimiter)
+        body = profiles.profile_document(of, invoice).body.decode("utf-8-sig")
+        others = ";,".replace(delimiter, "")
+        cells = [
+            (undefused(cell, others, first=place == 0), cell)
+            for row in csv.reader(StringIO(body, newline=""), delimiter=delimiter, strict=True)
+            for place, cell in enumerate(row)
+        ]
+        assert [cell for cell, _ in cells] == expected
+        assert [cell for _, cell in cells if cell.startswith(("=", "@", "\uff1d"))] == []
+    book = profile(*columns, format="xlsx", filename="lines.xlsx", sheet='&<Lines>" é')
+    (sheet,) = load_workbook(BytesIO(profiles.profile_document(book, invoice).body)).worksheets
+    assert sheet.title == '&<Lines>" é'
+    found = [cell for row in sheet.iter_rows() for cell in row]
+    assert {(cell.data_type, cell.hyperlink) for cell in found} == {("s", None)}
+    assert [unescaped(str(cell.value)) for cell in found] == expected
+    (row,) = json.loads(
+        profiles.profile_document(profile(*columns, format="json", filename="lines.json"), invoice).body
+    )
+    assert [*row, *row.values()] == expected
+
+
+def unescaped(text: str) -> str:
+    """Return the text of a cell; openpyxl leaves the format's own escapes to its callers."""
+    return re.sub(r"_x([0-9A-Fa-f]{4})_", lambda match: chr(int(match[1], 16)), text)
+
+
+def test_every_field_that_there_is_not_is_named() -> None:
+    of = profile(
+        {"header": "a", "field": "sku"},
+        {"header": "b", "field": "no_such"},
+        {"header": "c", "field": "sku", "dateFormat": "YYYY-MM-DD"},
+        filename="commercial_customs_invoice.csv",
+    )
+    with pytest.raises(ValidationFailed) as refused:
+        profiles.check(of, "/profile")
+    details = refused.value.details or {}
+    assert [issue["path"] for issue in details["issues"]] == [
+        "/profile/filename",
+        "/profile/columns/1/field",
+        "/profile/columns/2/dateFormat",
+    ]
+    assert re.search("docs/broker-profiles.md lists them", json.dumps(details))

@@ -1,0 +1,109 @@
+"""The flat columns of a treatment give the treatment back, whatever its texts hold."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.money import plain
+from pipeline.documents.formats.columns import (
+    agency_columns,
+    chapter99_columns,
+    metal_columns,
+    read_treatment,
+)
+from pipeline.documents.formats.columns_folded import defused, undefused
+from pipeline.exports.schemas.plan import Treatment, as_json
+
+TEXTS = st.text(st.sampled_from("a|\\=,#[]. '=+é漢"), min_size=1, max_size=12).map(str.strip).filter(bool)
+REFS = st.from_regex(re.compile(r"[A-Za-z][A-Za-z0-9._:/-]{0,6}", re.ASCII), fullmatch=True)
+NUMBERS = st.decimals(0, 999, places=3).map(str)
+COUNTRIES = st.none() | st.sampled_from(["CA", "US", "OTH"])
+
+CHAPTER99 = st.fixed_dictionaries(
+    {
+        "heading": st.from_regex(r"99[0-9]{2}\.[0-9]{2}\.[0-9]{2}", fullmatch=True),
+        "program": REFS,
+        "ratePercent": st.none() | NUMBERS,
+        "basis": REFS,
+    }
+)
+METALS = st.fixed_dictionaries(
+    {
+        "metal": st.sampled_from(["steel", "aluminum", "copper"]),
+        "metalWeightKg": NUMBERS,
+        "countryOfMeltAndPour": COUNTRIES,
+        "primaryCountryOfSmelt": COUNTRIES,
+        "secondaryCountryOfSmelt": COUNTRIES,
+        "countryOfCast": COUNTRIES,
+        "usMetalPercent": st.none() | st.decimals(0, 100, places=2).map(str),
+    }
+)
+AGENCIES = st.fixed_dictionaries(
+    {
+        "flag": st.sampled_from(["FD1", "FD2", "FS3"]),
+        "agency": st.sampled_from(["FDA", "FSI"]),
+        "program": st.none() | st.just("FOO"),
+        "processing": st.none() | st.just("NSF"),
+        "disclaimer": st.none() | st.sampled_from("ABCD"),
+        "intendedUse": st.none() | st.just("081.001"),
+        "data": st.dictionaries(REFS, TEXTS | st.lists(TEXTS, max_size=3), max_size=4),
+    }
+)
+TREATMENTS = st.fixed_dictionaries(
+    {
+        "chapter99": st.lists(CHAPTER99, max_size=8),
+        "section232": st.lists(METALS, max_size=3),
+        "pga": st.lists(AGENCIES, max_size=4),
+        "undetermined": st.none() | TEXTS,
+    }
+).map(Treatment.model_validate)
+
+
+def columns_of(treatment: Treatment) -> dict[str, str | None]:
+    metals = metal_columns(treatment.section232)
+    return {
+        **chapter99_columns(treatment.chapter99),
+        **{name: plain(cell) if isinstance(cell, Decimal) else cell for name, cell in metals.items()},
+        **agency_columns(treatment.pga),
+        "treatment_undetermined": treatment.undetermined,
+    }
+
+
+@given(TREATMENTS)
+def test_columns_give_the_treatment_back(treatment: Treatment) -> None:
+    cells = {name: defused(cell or "") for name, cell in columns_of(treatment).items()}
+    read = read_treatment({name: undefused(cell) for name, cell in cells.items()})
+    assert as_json(read) == as_json(treatment)
+
+
+@given(st.text(st.sampled_from("'=+-@a \t;,\""), max_size=8), st.sampled_from([";", ",", ";,"]))
+def test_a_defused_text_is_no_formula_and_comes_back(text: str, cell_signs: str) -> None:
+    made = defused(text, cell_signs)
+    assert undefused(made, cell_signs) == text
+    first, *others = re.split(f"[{cell_signs}]", made)
+    assert first[:1] not in {"=", "@", "\t"}
+    assert not first.startswith(("+", "-")) or not set(made) & set("=@'\t,;\"")
+    assert not {cell.strip(' "\t')[:1] for cell in others} & set("=+-@\t")
+    marked = defused(text, cell_signs, first=True)
+    assert undefused(marked, cell_signs, first=True) == text
+    assert marked[:1] not in set("=+-@\t")
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"metal_type": "steel|copper", "metal_kg": "1"}, "metal_kg holds 1 values where 2 are due"),
+        ({"ch99_1": "9903.82.09", "ch99_programs": "A|B"}, "ch99_programs holds 2 values where 1 are due"),
+        ({"ch99_1": "7323.93.00"}, "the columns of the treatment hold what none can: chapter99/0/heading"),
+        ({"pga_flags": "FD1", "pga_data": "FD2.a=b"}, "pga_data names a datum of no agency"),
+        ({"pga_flags": "FD1", "pga_data": "FD1.a=b\\"}, "pga_data ends in the middle of a value"),
+    ],
+)
+def test_columns_that_no_treatment_has_are_refused(columns: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        read_treatment(columns)

@@ -1,0 +1,140 @@
+"""The printed documents as PDF/A-3b: everything needed to show them is inside, and so is the invoice as data."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pypdf import PdfReader
+
+from pipeline.documents.formats import invoice_pdf as invoice_kind
+from pipeline.documents.formats.invoice_json import invoice_json
+from pipeline.documents.formats.invoice_pdf import invoice_pdf
+from pipeline.documents.formats.packing_list import packing_list_pdf
+from pipeline.documents.formats.section_232_statement import section_232_statement
+from pipeline.documents.pdf.typesetter import TAGGED_ROWS, cuts, typeset
+from pipeline.documents.schemas.invoice import Invoice
+from tests.documents.samples import sample
+
+NAME = "commercial_customs_invoice.json"
+
+
+def in_parts(invoice: Invoice) -> bytes:
+    return typeset(invoice, invoice_kind.TEMPLATE, cuts([1] * len(invoice.lines), limit=10))
+
+
+def assert_archivable(body: bytes) -> None:
+    """Assert what ISO 19005-3 level b asks of the file's structure."""
+    reader = PdfReader(BytesIO(body))
+    root: Any = reader.trailer["/Root"].get_object()
+    described = root["/Metadata"].get_object().get_data().decode()
+    assert "<pdfaid:part>3</pdfaid:part><pdfaid:conformance>B</pdfaid:conformance>" in described
+    assert f"<xmpTPg:NPages>{len(reader.pages)}</xmpTPg:NPages>" in described
+    assert reader.metadata is not None
+    title = re.search(r'<dc:title>.*?x-default">([^<]*)<', described)
+    assert title is not None
+    assert title[1] == reader.metadata.title
+    intents = root["/OutputIntents"]
+    assert [intent.get_object()["/S"] for intent in intents] == ["/GTS_PDFA1"]
+    profile = intents[0].get_object()["/DestOutputProfile"].get_object()
+    assert profile["/N"] == 3
+    assert profile.get_data()[36:40] == b"acsp"
+    assert "/Encrypt" not in reader.trailer
+    assert len(reader.trailer["/ID"]) == 2  # type: ignore[arg-type]
+    # A comment of bytes above 127 on the second line says that the file is binary.
+    assert all(byte > 127 for byte in body.split(b"\n")[1][1:5])
+    for name in ("/JavaScript", "/OpenAction", "/AA", "/AcroForm"):
+        assert name not in root
+    for page in reader.pages:
+        resources: Any = page["/Resources"]
+        for font in resources["/Font"].values():
+            descriptor = font.get_object()["/DescendantFonts"][0].get_object()["/FontDescriptor"].get_object()
+            assert {"/FontFile2", "/FontFile3"} & descriptor.keys()
+
+
+@pytest.mark.parametrize("print_it", [invoice_pdf, packing_list_pdf, in_parts])
+def test_printed_documents_can_be_archived(print_it: Any) -> None:
+    assert_archivable(print_it(sample(30)))
+
+
+def is_tagged(body: bytes) -> bool:
+    """Tell whether the file says of all that is on its pages what it is: a heading, a table, a cell."""
+    root: Any = PdfReader(BytesIO(body)).trailer["/Root"].get_object()
+    marked = root.get("/MarkInfo", {}).get("/Marked", False)
+    assert bool(marked) == ("/StructTreeRoot" in root)
+    return bool(marked)
+
+
+def kinds_of(body: bytes) -> set[str]:
+    """Return the kinds of everything that the file's tags name."""
+    kinds: set[str] = set()
+    catalogue: Any = PdfReader(BytesIO(body)).trailer["/Root"].get_object()
+    waiting = [catalogue["/StructTreeRoot"].get_object()]
+    while waiting:
+        node = waiting.pop()
+        kinds.add(str(node.get("/S", "")))
+        children = node.get("/K", [])
+        for child in children if isinstance(children, list) else [children]:
+            found = child.get_object()
+            if isinstance(found, dict) and "/K" in found:
+                waiting.append(found)
+    return kinds
+
+
+@pytest.mark.parametrize("print_it", [invoice_pdf, packing_list_pdf, section_232_statement])
+def test_short_documents_can_be_read_aloud_and_come_out_the_same_each_time(print_it: Any) -> None:
+    body = print_it(sample(3))
+    assert is_tagged(body)
+    assert {"/Document", "/Table", "/TR", "/TH", "/TD"} <= kinds_of(body)
+    assert_archivable(body)
+    assert print_it(sample(3)) == body
+
+
+def test_documents_of_more_rows_than_tags_are_worth_have_none() -> None:
+    assert is_tagged(invoice_pdf(sample(TAGGED_ROWS)))
+    assert not is_tagged(invoice_pdf(sample(TAGGED_ROWS + 1)))
+    assert not is_tagged(in_parts(sample(30))), "the tags of parts cannot be joined"
+
+
+def test_tags_cost_an_invoice_less_than_half_a_megabyte() -> None:
+    assert len(invoice_pdf(sample(TAGGED_ROWS))) < 500_000
+
+
+@pytest.mark.parametrize("print_it", [invoice_pdf, in_parts])
+def test_invoice_carries_its_facts_byte_for_byte(print_it: Any) -> None:
+    invoice = sample(30)
+    reader = PdfReader(BytesIO(print_it(invoice)))
+    assert {name: list(bodies) for name, bodies in reader.attachments.items()} == {NAME: [invoice_json(invoice)]}
+    root: Any = reader.trailer["/Root"].get_object()
+    (associated,) = (each.get_object() for each in root["/AF"])
+    assert (associated["/F"], associated["/UF"], associated["/AFRelationship"]) == (NAME, NAME, "/Data")
+    embedded = associated["/EF"]["/F"].get_object()
+    assert (embedded["/Subtype"], embedded["/Filter"]) == ("/application/json", "/FlateDecode")
+    assert embedded["/Params"]["/Size"] == len(invoice_json(invoice))
+
+
+def test_character_that_no_font_has_is_drawn_as_a_box_and_the_page_still_archived() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["description"] = "pan \U0001f600 \U000f0000 cafe\u0301"
+
+    body = invoice_pdf(sample(1, change=change))
+    assert_archivable(body)
+    text = PdfReader(BytesIO(body)).pages[0].extract_text()
+    assert "pan \u25a1 \u25a1 caf" in text
+    assert "\U0001f600".encode("utf-8") in PdfReader(BytesIO(body)).attachments[NAME][0]
+
+
+def test_page_that_no_font_can_draw_is_printed_all_the_same() -> None:
+    def change(data: dict[str, Any]) -> None:
+        # An accent of one script on a letter of another: each font has one of the two.
+        data["lines"][0]["description"] = "pan ก\u0301 佛\u0e48 \u0e48"
+
+    assert PdfReader(BytesIO(invoice_pdf(sample(1, change=change)))).pages[0].extract_text()
+
+
+def test_five_hundred_lines_with_their_facts_stay_under_a_megabyte() -> None:
+    body = invoice_pdf(sample(500))
+    assert len(body) < 1_000_000
+    assert_archivable(body)

@@ -1,0 +1,224 @@
+"""Every printed page keeps its text inside the margins and clear of other text, whatever the lengths, scripts and sums."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pypdf import PdfReader
+
+from pipeline.documents.formats.invoice_pdf import invoice_pdf
+from pipeline.documents.registry import KINDS
+from pipeline.documents.schemas.invoice import Invoice
+from tests.documents.pdf_text import Paper, read_paper
+from tests.documents.samples import everything, sample
+
+Change = Callable[[dict[str, Any]], None]
+
+BIG_AMOUNT, BIG_WEIGHT, BIG_QUANTITY = "999999999999.12", "9999999999.1234", "999999999999.123456"
+LONG_WORD = "W" * 256
+
+
+def in_french(data: dict[str, Any]) -> None:
+    data["parties"]["seller"]["name"] = "Érablière Côté & Frères Ltée"
+    data["parties"]["exporterContact"]["title"] = "Conformité douanière — déclarations «œuvre»"
+    for line in data["lines"]:
+        line["description"] = (
+            "Poêle à frire en acier inoxydable, où l\u2019œuf glisse, pour la cuisson à domicile — n° 24"
+        )
+
+
+def in_chinese_japanese_korean(data: dict[str, Any]) -> None:
+    texts = (
+        "ステンレス製フライパン、家庭用調理器具、直径二十四センチメートル、ガラス蓋付き",
+        "不锈钢炒锅\uff0c家用烹饪\uff0c直径24厘米\uff0c带玻璃盖\uff0c适用于所有炉灶",
+        "스테인리스 스틸 프라이팬, 가정용 조리기구, 지름 24센티미터",
+    )
+    for line, text in zip(data["lines"], texts, strict=True):
+        line["description"] = text
+    data["parties"]["seller"]["name"] = "株式会社かえで商事東京本社輸出管理部門" * 4
+
+
+def from_right_to_left(data: dict[str, Any]) -> None:
+    for line in data["lines"]:
+        line["description"] = "مقلاة من الفولاذ المقاوم للصدأ للطبخ المنزلي، مقاس 24 سم (INOX 18/10)"
+    data["parties"]["buyer"]["name"] = "חברת מייפל סחר בע״מ (Maple Trading)"
+
+
+def at_its_longest(data: dict[str, Any]) -> None:
+    parties, head = data["parties"], data["invoice"]
+    for role in ("seller", "buyer", "shipTo"):
+        parties[role]["name"] = LONG_WORD
+        parties[role]["address"].update(
+            line1=LONG_WORD, line2="x" * 256, city="y" * 256, region="R" * 64, postalCode="P" * 16
+        )
+        parties[role]["identifiers"] = {"a" * 64: "1" * 256}
+    parties["importerOfRecord"]["importerNumber"] = "N" * 256
+    parties["exporterContact"].update(name=LONG_WORD, title=LONG_WORD, phone="5" * 40)
+    for maker in parties["manufacturers"]:
+        maker["name"] = maker["address"]["line1"] = LONG_WORD
+    head.update(number="9" * 256, incotermPlace=LONG_WORD, paymentTerms=LONG_WORD, purchaseOrder=LONG_WORD)
+    head.update(salePlace=LONG_WORD, total=BIG_AMOUNT)
+    head["charges"] = [{"code": "other", "name": LONG_WORD, "amount": BIG_AMOUNT, "includedInPrices": True}]
+    head["discounts"] = [{"name": LONG_WORD, "amount": BIG_AMOUNT}]
+    for line in data["lines"]:
+        line.update(description="D" * 1000, sku=LONG_WORD, orderId="o" * 64, attributes={"k" * 64: LONG_WORD})
+        line.update(quantity=BIG_QUANTITY, unitPrice=BIG_QUANTITY, lineValue=BIG_AMOUNT)
+        line.update(netWeightKg=BIG_WEIGHT, grossWeightKg=BIG_WEIGHT)
+        line["treatment"]["undetermined"] = "U" * 1000
+        for metal in line["treatment"].get("section232", []):
+            metal.update(metalWeightKg=BIG_WEIGHT, usMetalPercent="33.333333")
+        for heading in line["treatment"].get("chapter99", []):
+            heading.update(program="P" * 64, basis="b" * 64, ratePercent="100.123456")
+    for box in data["packages"]:
+        box.update(lengthCm="9999999.123", widthCm="9999999.123", heightCm="9999999.123", trackingNumber="T" * 64)
+        box.update(grossWeightKg=BIG_WEIGHT, tareWeightKg=BIG_WEIGHT, orderId="O" * 64)
+
+
+def with_every_charge(data: dict[str, Any]) -> None:
+    data["invoice"]["charges"] = [
+        {"code": "freight", "name": f"Freight leg {leg}", "amount": f"{leg}.25", "includedInPrices": leg % 4 == 0}
+        for leg in range(50)
+    ]
+    data["invoice"]["discounts"] = [{"name": f"Early order {at}", "amount": f"{at}.10"} for at in range(50)]
+    data["invoice"]["rebates"] = [{"name": "Excise refunded on export", "amount": "3.20"}]
+    data["invoice"]["assistItems"] = [{"name": f"Die {at}", "amount": f"{at}.30" if at else None} for at in range(50)]
+
+
+def without_charges(data: dict[str, Any]) -> None:
+    data["invoice"].update(charges=[], discounts=[], total="849.00")
+
+
+def in_currency(currency: str, times: str) -> Change:
+    def change(data: dict[str, Any]) -> None:
+        places = Decimal(1) if currency == "JPY" else Decimal("0.01")
+        amounts = [*data["lines"], *data["invoice"]["charges"], *data["invoice"]["discounts"], data["invoice"]]
+        for row in amounts:
+            for name in {"unitPrice", "lineValue", "amount", "total"} & row.keys():
+                row[name] = str((Decimal(row[name]) * Decimal(times)).quantize(places))
+        data["invoice"]["currency"] = currency
+
+    return change
+
+
+#: The first box of a page that cuts, and the first text in it: its upper and lower edge, the baseline, the size.
+RUNNING_HEAD = re.compile(
+    rb"q [\d.]+ ([\d.]+) m [\d.]+ [\d.]+ l [\d.]+ ([\d.]+) l [\d.]+ [\d.]+ l\nh\nW\nn\nq 1 0 0 -1 [\d.]+ ([\d.]+) cm"
+    rb".*?Tr/f\d+ ([\d.]+) Tf",
+    re.DOTALL,
+)
+
+INVOICES: dict[str, Callable[[], Invoice]] = {
+    "everything": everything,
+    "sixty lines": lambda: sample(60),
+    "French": lambda: sample(3, change=in_french),
+    "Chinese, Japanese, Korean": lambda: sample(3, change=in_chinese_japanese_korean),
+    "Arabic and Hebrew": lambda: sample(3, change=from_right_to_left),
+    "longest": lambda: sample(2, change=at_its_longest),
+    "every charge": lambda: sample(3, change=with_every_charge),
+    "no charge": lambda: sample(3, change=without_charges),
+    "yen": lambda: sample(3, change=in_currency("JPY", "157")),
+    "euros": lambda: sample(3, change=in_currency("EUR", "1000000")),
+}
+
+
+def paper(kind: str, invoice: Invoice) -> Paper:
+    return read_paper(next(each.make(invoice) for each in KINDS if each.artifact_type == kind))
+
+
+@pytest.mark.parametrize("name", INVOICES)
+def test_nothing_leaves_the_margins_or_is_set_over_anything_else(name: str) -> None:
+    invoice = INVOICES[name]()
+    for kind in KINDS:
+        if kind.media_type == "application/pdf" and kind.wanted(invoice):
+            assert not list(read_paper(kind.make(invoice)).faults()), kind.artifact_type
+
+
+def test_invoice_of_three_lines_is_one_page() -> None:
+    assert paper("cci_pdf", sample(3)).pages == 1
+    assert paper("cci_pdf", sample(3, test=True)).pages == 1
+
+
+def test_hundred_charges_and_discounts_are_all_printed_with_the_total_after_them() -> None:
+    printed = paper("cci_pdf", sample(3, change=with_every_charge))
+    text = printed.text()
+    for leg in range(50):
+        assert f"Freightleg{leg}" in text
+        assert f"Earlyorder{leg}\u2212{leg}.10" in text
+    assert text.index("Earlyorder49") < text.index("USD916.50") < text.index("Exciserefundedonexport")
+    assert "rebate,notinthetotal3.20" in text
+    assert "Die0assist,notinthetotalnotstated" in text
+    assert text.index("Exciserefundedonexport") < text.index("Die49assist,notinthetotal49.30")
+
+
+@pytest.mark.parametrize(
+    ("currency", "times", "price", "total"),
+    [
+        ("USD", "1", "25.00", "USD916.50"),
+        ("CAD", "1.4", "35.00", "CAD1,283.10"),
+        ("EUR", "1000000", "25,000,000.00", "EUR916,500,000.00"),
+        ("JPY", "157", "3,925", "JPY143,890"),
+    ],
+)
+def test_amounts_have_the_digits_of_their_currency(currency: str, times: str, price: str, total: str) -> None:
+    printed = paper("cci_pdf", sample(3, change=in_currency(currency, times)))
+    assert price in {piece.text for piece in printed.pieces}
+    assert total in printed.text()
+    ends = [
+        piece.x + piece.width for piece in printed.pieces if piece.text in {"849.00", "80.00", "15.00", "\u221212.50"}
+    ]
+    # Figures of one width are measured as if each had its own.
+    assert not ends or max(ends) - min(ends) < 3
+
+
+def test_head_of_the_table_is_on_every_page_that_has_lines() -> None:
+    printed = paper("cci_pdf", sample(60))
+    for page in range(1, printed.pages + 1):
+        text = printed.text(page)
+        assert ("UNITPRICE" in text) == ("SKU" in text), page
+
+
+def test_running_head_is_cut_at_its_end_alone() -> None:
+    """Accents, and signs taller than Latin letters, have room above and below in the box that cuts a long name off."""
+
+    def change(data: dict[str, Any]) -> None:
+        data["parties"]["seller"]["name"] = "ÉÇÅŮ jpqy 東京厨房 " + "Maple " * 35 + "Ltd"
+
+    for invoice in (sample(40, change=change), sample(40, change=change, test=True)):
+        content = PdfReader(BytesIO(invoice_pdf(invoice))).pages[1].get_contents()
+        assert content is not None
+        upper, lower, baseline, size = map(float, RUNNING_HEAD.search(content.get_data()).groups())  # type: ignore[union-attr]
+        assert upper - baseline > 1.1 * size
+        assert baseline - lower > 0.25 * size
+
+
+def test_value_that_turns_does_not_turn_its_neighbours() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["sku"] = "\u202ePAN-24"
+        data["parties"]["buyer"]["name"] = "חברה 24 Maple"
+
+    text = paper("cci_pdf", sample(1, change=change)).text()
+    assert "SKUPAN-24·orderord_1000" in text
+    assert "\u202e" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, "thepricesandchargesarethoseofthetransaction"),
+        ({"reasonForExport": "sample"}, "thegoodsarenotsold,andthevaluesarethepricesthattheshipperwouldhavereceived"),
+        (
+            {"reasonForExport": "gift", "valuationBasis": "price of like goods"},
+            "thegoodsarenotsold,andtheirvaluesrestonwhatisstatedastheirbasis",
+        ),
+    ],
+)
+def test_declaration_calls_values_prices_only_where_goods_are_sold(change: dict[str, Any], says: str) -> None:
+    text = paper("cci_pdf", sample(1, change=lambda data: data["invoice"].update(change))).text()
+    assert says in text
+    assert ("BUYER" in text) == (not change)
+    assert ("priceoflikegoods" in text) == ("valuationBasis" in change)

@@ -1,0 +1,221 @@
+"""The agencies' worksheet and records as documents: what they show, and that a unit without agencies has none."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pypdf import PdfReader
+
+from pipeline.core.errors import StepFailed
+from pipeline.customs.reference.pga_layouts import record_rules
+from pipeline.documents.formats import pga_worksheet as worksheet_kind
+from pipeline.documents.formats.pga_records import pga_records
+from pipeline.documents.formats.pga_worksheet import pga_worksheet
+from pipeline.documents.pdf.supervisor import RENDERER
+from pipeline.documents.pdf.typesetter import cuts, typeset
+from pipeline.documents.registry import ARTIFACT_TYPES, artifact_types, render_documents
+from pipeline.documents.schemas.invoice import Invoice
+from tests.documents.samples import digest, sample
+
+Json = dict[str, Any]
+WHOLE = {"first": True, "last": True, "first_page": 1, "total_pages": None}
+
+
+def row(flag: str, agency: str, **other: Any) -> Json:
+    return {"flag": flag, "agency": agency, "data": {}} | other
+
+
+def food(**more: str | list[str]) -> Json:
+    data: dict[str, str | list[str]] = {
+        "fdaProductCode": "41FBT04",
+        "productName": "Tomatoes, peeled, canned",
+        "sourceCountry": "CA",
+        "manufacturer": "Maple Goods Ltd",
+        "shipper": "Maple Goods Ltd",
+        "fdaImporter": "Lakeside Kitchen Supply Inc.",
+        "deliveredTo": "Lakeside Kitchen Supply Inc., receiving dock 3",
+        "quantityBaseUom": ["10 CTN", "24 CAN"],
+    }
+    return row("FD1", "FDA", program="FOO", processing="PRO", intendedUse="130.000", data=data | more)
+
+
+def answered(*rows: Json, lines: int = 1, description: str | None = None) -> Invoice:
+    def change(data: Json) -> None:
+        for line in data["lines"]:
+            line["treatment"]["pga"] = list(rows)
+            line["description"] = description or line["description"]
+
+    return sample(lines, change=change)
+
+
+def printed(invoice: Invoice) -> str:
+    return "\n".join(page.extract_text() for page in PdfReader(BytesIO(pga_worksheet(invoice))).pages)
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.replace("\u200b", "").split())
+
+
+def test_a_unit_that_no_agency_looks_at_has_neither_document() -> None:
+    invoice = answered()
+    kinds = artifact_types(invoice)
+    assert {"pga_worksheet", "pga_records"} & {*kinds} == set()
+    assert {"pga_worksheet", "pga_records"} <= {*ARTIFACT_TYPES}
+    made = list(render_documents(invoice))
+    assert tuple(document.artifact_type for document in made) == kinds
+    manifest = json.loads(made[-1].body)
+    assert [each["artifactType"] for each in manifest["documents"]] == list(kinds[:-1])
+
+
+def test_the_worksheet_says_what_is_there_what_is_missing_and_what_needs_a_person() -> None:
+    rows = (food(lotNumber="A-77"), row("CP1", "CPS", processing="REF", data={"productId": "P-1"}), row("FD2", "FDA"))
+    page = squeezed(printed(answered(*rows)))
+    for fact in (
+        "FDAFD1FoodandDrugAdministration·FOOFood·PROProcessedfood",
+        "FDAproductcode41FBT04PG0210-28",
+        "ManufacturerMapleGoodsLtdPG1926-57",
+        "Quantities,outermostfirst,baseunitlast10CTN24CANPG265",
+        "LotnumberA-77noplaceintherecordsisknownforit:keyitbyhandbyhand",
+        "CPSCP1ConsumerProductSafetyCommission",
+        "advisory,entriesarenotrefusedforit",
+        "MissingVersionid\u2013PG0233-51",
+        "MissingCertifier'sid\u2013byhand",
+        "FDAFD2",
+        "Notanswered",
+    ):
+        assert fact in page, fact
+    assert "thisflagoftheagency" not in page
+
+
+def test_every_page_carries_the_treatment_and_every_line_its_own() -> None:
+    invoice = answered(food(), lines=12)
+    pages = PdfReader(BytesIO(pga_worksheet(invoice))).pages
+    assert len(pages) > 2
+    for number, page in enumerate(pages, start=1):
+        text = page.extract_text()
+        assert f"Page {number} of {len(pages)}" in text
+        assert digest("treatment") in squeezed(text)
+    whole = squeezed("".join(page.extract_text() for page in pages))
+    assert all(line.treatment_digest in whole for line in invoice.lines)
+
+
+def test_a_worksheet_in_parts_loses_no_line() -> None:
+    invoice = answered(food(), lines=9)
+    body = typeset(invoice, worksheet_kind.TEMPLATE, cuts([1] * 9, limit=4))
+    pages = PdfReader(BytesIO(body)).pages
+    text = squeezed("".join(page.extract_text() for page in pages))
+    assert all(line.treatment_digest in text for line in invoice.lines)
+    assert text.count("Endoftheworksheet:9lines") == 1
+    assert f"Page{len(pages)}of{len(pages)}" in text
+
+
+def test_long_and_foreign_wording_is_printed_whole() -> None:
+    name = "Conserverie " * 9 + "Ltée"
+    invoice = answered(
+        food(productName="番茄罐头", deliveredTo=name), description="Œufs de caille à l\u2019huile, " * 9 + "end"
+    )
+    page = squeezed(printed(invoice))
+    assert squeezed(name) in page
+    assert "番茄罐头" in page
+    assert "cannotcarry番茄罐头" in page
+    assert "OI:shortenedtothe70columnsofOI11-80" in page
+
+
+def test_missing_fact_fails_the_template() -> None:
+    with pytest.raises(StepFailed, match="dictionary does not contain key"):
+        RENDERER.set("pga_worksheet.typ", b"{}", WHOLE, 0)
+
+
+def test_each_line_of_the_records_has_eighty_columns_and_ends_alike() -> None:
+    body = pga_records(answered(food(productName="Tomates pelées, œuvre"), row("EP7", "EPA", disclaimer="A"), lines=3))
+    lines = body.decode("ascii").split("\r\n")
+    assert lines.pop() == ""
+    assert {len(line) for line in lines} == {80}
+    assert {line[:4].strip() for line in lines if not line.startswith("*")} <= set(record_rules().layouts)
+
+
+def test_the_records_stand_below_the_line_that_they_belong_to() -> None:
+    lines = pga_records(answered(food(), row("FD2", "FDA"), lines=2)).decode().split("\r\n")
+    heads = [place for place, line in enumerate(lines) if line.startswith("* Line ")]
+    assert [lines[place][:24].strip() for place in heads] == ["* Line 1, L1, HTS 7323.9", "* Line 2, L2, HTS 7323.9"]
+    for number, place in enumerate(heads, start=1):
+        assert lines[place + 1].strip() == f"* {digest(f'L{number}')}"
+        remarks = []
+        for line in lines[place + 2 :]:
+            if not line.startswith("*"):
+                assert line.startswith("OI ")
+                break
+            remarks.append(line.strip())
+        assert remarks == [
+            "* FDA FD1, FOO PRO",
+            "* FDA FD1 FDA importer of record: needs a person: the plan names no contact of",
+            "* Lakeside Kitchen Supply Inc. for PG21; the plan says: Lakeside Kitchen Supply",
+            "* Inc.",
+            "* FDA FD2, Not answered",
+            "* FDA FD2 Answer to the flag: missing",
+        ]
+    assert lines[:3] == [
+        f"{'* Agency records of invoice INV-10045, CP-2026-000042':80}",
+        f"{'* Treatment of the export:':80}",
+        f"{'* ' + digest('treatment'):80}",
+    ]
+
+
+def test_records_of_a_test_say_so_and_those_of_a_live_export_do_not() -> None:
+    assert pga_records(sample(1, test=True)).startswith(b"* TEST: NOT FOR CUSTOMS USE ")
+    assert b"TEST" not in pga_records(sample(1))
+
+
+def test_the_same_invoice_gives_the_same_bytes() -> None:
+    one, other = answered(food(), lines=4), answered(food(), lines=4)
+    assert pga_records(one) == pga_records(other)
+    assert pga_worksheet(one) == pga_worksheet(other)
+
+
+def test_the_worksheet_can_be_read_aloud() -> None:
+    root: Any = PdfReader(BytesIO(pga_worksheet(answered(food(), lines=4)))).trailer["/Root"].get_object()
+    assert root["/MarkInfo"]["/Marked"]
+    assert "/StructTreeRoot" in root
+
+
+def test_the_worksheet_is_no_part_of_the_published_invoice() -> None:
+    invoice = answered(food())
+    assert "worksheet" not in invoice.model_dump_json()
+    assert "worksheet" not in json.dumps(Invoice.model_json_schema(mode="serialization"))
+
+
+def state_of(key: str, *rows: Json, entry_type: str = "01") -> str:
+    def change(data: Json) -> None:
+        data["entry"]["type"] = entry_type
+        data["lines"][0]["treatment"]["pga"] = list(rows)
+
+    worksheet = sample(1, change=change).worksheet
+    assert worksheet is not None
+    (state,) = [datum.state for answer in worksheet.lines[0].answers for datum in answer.data if datum.key == key]
+    return state
+
+
+def test_the_worksheet_allows_the_disclaimers_that_the_checks_allow() -> None:
+    drug = row("FD1", "FDA", program="DRU", disclaimer="F")
+    assert state_of("disclaimer", drug, entry_type="21") == "present"
+    assert state_of("disclaimer", drug) == "person"
+    assert state_of("disclaimer", drug | {"disclaimer": "B"}) == "person"
+
+
+def test_the_worksheet_leaves_a_program_that_is_not_known_to_a_person() -> None:
+    assert state_of("program", row("FD1", "FDA", program="FOO", disclaimer="A")) == "present"
+    assert state_of("program", row("FD1", "FDA", disclaimer="A")) == "person"
+    assert state_of("program", row("FD1", "FDA", program="ZZZ", disclaimer="A")) == "person"
+    assert state_of("program", row("EP7", "EPA", program="ODS", disclaimer="A")) == "person"
+
+
+def test_a_description_that_was_shortened_is_remarked_upon() -> None:
+    long = "Frying pan of stainless steel with a folding handle, for household cooking on a stove of any kind"
+    lines = (
+        pga_records(answered(row("FD1", "FDA", program="FOO", disclaimer="A"), description=long)).decode().split("\r\n")
+    )
+    assert "* OI: shortened to the 70 columns of OI 11-80".ljust(80) in lines
+    assert f"OI        {long.upper()[:70]}" in lines

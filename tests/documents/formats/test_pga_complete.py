@@ -1,0 +1,234 @@
+"""Nothing that a plan answers to an agency is dropped in silence: it is in the records file, or named there as left out."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from pipeline.customs.pga.checks import check_line
+from pipeline.customs.pga.parties import UnitParties
+from pipeline.customs.pga.records import place_of
+from pipeline.customs.reference.pga import Program, pga_rules
+from pipeline.customs.reference.pga_layouts import record_rules
+from pipeline.documents.formats.pga_records import pga_records
+from pipeline.exports.schemas.plan import Pga, Plan
+from tests.customs.cases import PAN, pga_row, with_changes
+from tests.documents.samples import sample
+
+Json = dict[str, Any]
+
+ENTERED = date(2026, 11, 26)
+MAKER = "Maple Goods Ltd"
+PARTIES = {"manufacturer", "shipper", "fdaImporter", "deliveredTo", "harvester"}
+
+#: A value for each key that has a shape of its own; every other key gets a mark that stands nowhere else.
+SHAPED: Json = {
+    "arrivalDatetime": "2026-11-27T13:05-05:00",
+    "arrivalPort": "0901",
+    "casNumber": "811-97-2",
+    "countryOfOrigin": "AU",
+    "fdaProductCode": "41FBT04",
+    "harvestCountry": "NZ",
+    "modelYear": "2019",
+    "percentRecycled": "12.5",
+    "plantQuantity": "77.25",
+    "plantUom": "M3",
+    "quantity": "321 NO",
+    "quantityBaseUom": ["10 CTN", "24 CAN"],
+    "quantityKg": "456",
+    "sourceCountry": "CL",
+    "sourceType": "262",
+    "tscaCertification": "positive",
+    "value": "1234",
+    "vin": "1HGCM82633A004352",
+    "year": "2018",
+} | dict.fromkeys(PARTIES, MAKER)
+
+#: What of these stands in the records in another form, by hand from the layouts.
+CARRIED: Json = {
+    "arrivalDatetime": "112720261305",
+    "plantQuantity": "000000007725",
+    "quantityBaseUom": "1000000001000CTN",
+    "tscaCertification": "EP4",
+    "value": "000000001234",
+} | dict.fromkeys(PARTIES, MAKER.upper())
+
+#: A field of the records holds 5 characters at the least where no shape is known.
+SHORT = {"hs7Box": "Q7B", "versionId": "V77"}
+
+
+def value_of(key: str) -> str | list[str]:
+    shaped: str | list[str] = SHAPED.get(key, SHORT.get(key, f"Q{sorted(pga_rules().elements).index(key):02d}X"))
+    return shaped
+
+
+def keys_of(program: Program) -> list[str]:
+    asked = (*program.data, *program.prior_notice, *(key for some in program.by_processing.values() for key in some))
+    return sorted({key for some in asked for key in some.split("|")} | {"intendedUseText", "thing"})
+
+
+def text_of(row: Json) -> tuple[str, str]:
+    """Return the records of the file, and its remarks in one line."""
+
+    def change(data: Json) -> None:
+        data["lines"][0]["treatment"]["pga"] = [row]
+
+    lines = pga_records(sample(1, change=change)).decode("ascii").split("\r\n")
+    records = "\n".join(line for line in lines if not line.startswith("*"))
+    return records, " ".join(line[2:].strip() for line in lines if line.startswith("*"))
+
+
+def findings_of(row: Json) -> list[tuple[str, str]]:
+    unit = Plan.model_validate(with_changes((f"{PAN}/treatment/pga", [row]))).units[0]
+    found = check_line(unit, unit.lines[0], UnitParties(unit), "/units/0/lines/0", ENTERED)
+    return [(one.rule, one.message) for one in found]
+
+
+def whole(program: Program, processing: str | None, **more: Any) -> Json:
+    keys = [key for key in keys_of(program) if key in pga_rules().elements]
+    data = {key: value_of(key) for key in keys} | {"thing": "QTHING"}
+    flag = next(
+        flag.flag
+        for flag in pga_rules().flags
+        if flag.agency == program.agency and program.program in (flag.programs or (program.program,))
+    )
+    codes = {"program": program.program, "processing": processing, "intendedUse": "130.000"}
+    return pga_row(flag, program.agency, **codes, data=data, **more)
+
+
+CASES = [
+    pytest.param(program, processing, id=f"{program.agency}-{program.program}-{processing}")
+    for program in pga_rules().programs
+    for processing in (*program.processing, None)
+]
+
+
+@pytest.mark.parametrize(("program", "processing"), CASES)
+def test_every_answer_is_in_the_records_or_named_as_left_out(program: Program, processing: str | None) -> None:
+    row = whole(program, processing)
+    records, remarks = text_of(row)
+    said = findings_of(row)
+    for key, value in row["data"].items():
+        first = value if isinstance(value, str) else value[0]
+        label = pga_rules().elements[key].label if key in pga_rules().elements else "Thing"
+        if place_of(key, program.agency) is None:
+            assert f"{label}: needs a person" in remarks, key
+            assert first in remarks, key
+            assert any(rule == "V14-HAND" and label in message for rule, message in said), key
+        else:
+            assert str(CARRIED.get(key, first)).upper() in records, key
+    assert f"PG01001{program.agency}{program.program:3}{processing or '':3}" in records
+    assert "130.000" in records
+    assert f"{row['agency']} {row['flag']}, " in remarks
+
+
+@pytest.mark.parametrize("name", sorted(Pga.model_fields))
+def test_every_field_of_an_answer_is_in_the_file(name: str) -> None:
+    rows = {
+        "disclaimer": pga_row("FD1", "FDA", program="FOO", disclaimer="B"),
+        "data": pga_row("FD1", "FDA", program="FOO", data={"productName": "Tomatoes"}),
+    }
+    row = rows.get(name, whole(next(each for each in pga_rules().programs if each.program == "FOO"), "PRO"))
+    records, remarks = text_of(row)
+    shown = {
+        "flag": (" FD1,", remarks),
+        "agency": ("001FDA", records),
+        "program": ("FDAFOO", records),
+        "processing": ("FOOPRO", records),
+        "intended_use": ("130.000", records),
+        "disclaimer": (" " * 60 + "B", records),
+        "data": ("TOMATOES", records),
+    }
+    value, text = shown[name]
+    assert value in text
+
+
+def test_data_beside_a_disclaimer_is_named_and_not_sent() -> None:
+    row = pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"productName": "Tomatoes", "thing": ["A1", "B2"]})
+    records, remarks = text_of(row)
+    assert "PG10" not in records
+    assert "FDA FD1 Product name: needs a person: not sent: the flag is disclaimed; the plan says: Tomatoes" in remarks
+    assert "FDA FD1 thing: needs a person: not sent: the flag is disclaimed; the plan says: A1 | B2" in remarks
+
+
+def test_the_intended_use_is_sent_with_a_disclaimer() -> None:
+    records, _ = text_of(pga_row("CP1", "CPS", program="CPS", disclaimer="B", intendedUse="130.005"))
+    assert ("PG01001CPSCPS".ljust(41) + "130.005").ljust(79) + "B" in records
+
+
+def test_codes_of_an_answer_that_is_not_sent_are_named() -> None:
+    records, remarks = text_of(pga_row("FD1", "FDA", program="FOO", processing="PRO", intendedUse="130.000"))
+    assert records == ""
+    for code in ("Program", "Processing code", "Intended use"):
+        assert f"FDA FD1 {code}: needs a person: not sent: the answer has neither data nor a disclaimer" in remarks
+
+
+def test_further_values_of_what_is_sent_once_are_named() -> None:
+    row = pga_row(
+        "FD1",
+        "FDA",
+        program="FOO",
+        processing="PRO",
+        intendedUse="980.000",
+        data={"intendedUseText": ["First", "Second"], "arrivalDatetime": ["2026-11-27T13:05", "2026-11-28T13:05"]},
+    )
+    _, remarks = text_of(row)
+    for label, last in (("Intended use in words", "Second"), ("Day and time of arrival", "2026-11-28T13:05")):
+        assert f"{label}: needs a person: one value is sent; the further values are left to the filer" in remarks
+        assert last in remarks
+    assert [rule for rule, message in findings_of(row) if "one value is sent" in message] == ["V14-RECORD"] * 2
+
+
+def test_a_second_value_of_a_record_that_is_sent_once_is_named_at_its_own_datum() -> None:
+    row = pga_row("CP1", "CPS", program="CPS", processing="REF", data={"productId": "P-1", "versionId": ["1", "2"]})
+    said = [message for rule, message in findings_of(row) if rule == "V14-RECORD"]
+    assert len(said) == 1
+    assert "CPS records, versionId: PG02 is sent once at most" in said[0]
+
+
+def test_a_tsca_certification_is_a_declaration_of_its_certifier() -> None:
+    data = {"tscaCertification": "Negative", "certifierName": "Sample Person", "certifierEmail": "s@maple.example"}
+    records, remarks = text_of(pga_row("EP7", "EPA", program="TS1", data=data))
+    assert records.splitlines()[1:] == [
+        "PG01001EPATS1".ljust(80),
+        "PG22             CI EP5".ljust(80),
+        ("PG21CI SAMPLE PERSON".ljust(45) + "S@MAPLE.EXAMPLE").ljust(80),
+    ]
+    assert "the filer certifies it: PG22 25 and the day in PG22 26-33 are left blank" in remarks
+
+
+def test_a_tsca_certification_in_other_words_is_left_out_and_named() -> None:
+    row = pga_row("EP7", "EPA", program="TS1", data={"tscaCertification": "maybe"})
+    records, remarks = text_of(row)
+    assert "PG22" not in records
+    assert "TSCA certification: needs a person: maybe: left out; give one of positive, EP4, negative, EP5" in remarks
+    (finding,) = [message for rule, message in findings_of(row) if rule == "V14-RECORD"]
+    assert "maybe: left out" in finding
+
+
+def test_plant_material_stands_with_its_species_and_country_of_harvest() -> None:
+    data = {
+        "genus": ["Acer", "Quercus"],
+        "species": ["saccharum", "rubra"],
+        "harvestCountry": ["CA", "US"],
+        "plantQuantity": ["1.5", "20"],
+        "plantUom": ["M3", "KG"],
+        "value": "1200",
+    }
+    records, _ = text_of(pga_row("AL2", "APH", program="APL", data=data))
+    assert [record.rstrip() for record in records.splitlines()[2:]] == [
+        "PG04".ljust(56) + "000000000150M3",
+        "PG05ACER                  SACCHARUM",
+        "PG06HRVCA",
+        "PG04".ljust(56) + "000000002000KG",
+        "PG05QUERCUS               RUBRA",
+        "PG06HRVUS",
+        "PG25".ljust(56) + "000000001200",
+    ]
+
+
+def test_the_codes_of_a_datum_are_those_of_its_field() -> None:
+    for place in record_rules().elements.values():
+        assert not place.codes or place.field is not None

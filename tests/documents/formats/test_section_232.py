@@ -1,0 +1,75 @@
+"""The statement of Section 232 metals: a row a line and metal, sums by metal, and nothing where there is no metal."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pypdf import PdfReader
+
+from pipeline.documents.formats import section_232_statement as kind
+from pipeline.documents.formats.section_232_statement import has_metals, section_232_statement
+from pipeline.documents.pdf.typesetter import cuts, typeset
+from tests.documents.samples import sample
+
+COPPER = {
+    "metal": "copper", "metalWeightKg": "1.25", "primaryCountryOfSmelt": "CL", "secondaryCountryOfSmelt": "US",
+    "countryOfCast": "MX", "usMetalPercent": "12.5",
+}  # fmt: skip
+
+
+def two_metals(data: dict[str, Any]) -> None:
+    data["lines"][0]["treatment"]["section232"][0]["metalWeightKg"] = "10.8"
+    data["lines"][0]["treatment"]["section232"].append(COPPER)
+
+
+def squeezed(body: bytes) -> str:
+    text = "".join(page.extract_text() for page in PdfReader(BytesIO(body)).pages)
+    return "".join(text.replace("\u200b", "").split())
+
+
+def test_every_fact_that_the_importer_declares_is_on_the_page() -> None:
+    text = squeezed(section_232_statement(sample(3, change=two_metals)))
+    for fact in (
+        "Section232statement", "12-3456789XX", "7323.93.0045", "9903.82.0925%onfullvalue", "Steel10.80014.475.00%",
+        "Copper1.2514.48.68%", "primarysmeltCL", "secondarysmeltUS", "castMX", "12.5%", "meltedandpouredCA",
+    ):  # fmt: skip
+        assert fact.replace("10.800", "10.8") in text, fact
+    assert "9903.05.29" not in text, "a heading of another programme"
+
+
+def test_metals_are_summed_by_name_and_a_line_of_two_counts_in_both() -> None:
+    totals = sample(3, change=two_metals).metal_totals
+    assert [(row.metal.shown, row.line_count, row.metal_weight_kg.exact, row.line_value.exact) for row in totals] == [
+        ("Copper", 1, Decimal("1.25"), Decimal("300.00")),
+        ("Steel", 2, Decimal("80.800"), Decimal("798.00")),
+    ]
+
+
+@pytest.mark.parametrize(("net", "shown"), [("14.4", "75.00"), ("0", None), ("10.8001", "100.00")])
+def test_share_is_of_the_net_weight_and_of_no_weight_there_is_none(net: str, shown: str | None) -> None:
+    def change(data: dict[str, Any]) -> None:
+        two_metals(data)
+        data["lines"][0]["netWeightKg"] = net
+
+    share = sample(3, change=change).metals[0].share_percent
+    assert (share and share.shown) == shown
+
+
+def test_unit_without_metals_has_no_statement() -> None:
+    def change(data: dict[str, Any]) -> None:
+        for line in data["lines"]:
+            line["treatment"] = {}
+
+    assert not has_metals(sample(3, change=change))
+    assert has_metals(sample(3))
+
+
+def test_statement_in_parts_loses_no_metal() -> None:
+    invoice = sample(30)
+    body = typeset(invoice, kind.TEMPLATE, cuts([1] * len(invoice.metals), limit=7))
+    text = squeezed(body)
+    assert all(row.treatment_digest in text for row in invoice.metals)
+    assert text.count("TOTALSBYMETAL") + text.count("Totalsbymetal") == 1

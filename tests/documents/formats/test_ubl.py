@@ -1,0 +1,184 @@
+"""UBL 2.1: valid against the OASIS schema whatever the plan holds, and the treatment can be read back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from pipeline.documents.formats.ubl import NAMESPACE, invoice_ubl, read_treatment
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.exports.schemas.plan import as_json
+from tests.documents.samples import sample
+
+SCHEMA = Path(__file__).parent / "ubl-2.1" / "maindoc" / "UBL-Invoice-2.1.xsd"
+
+CBC = "{urn:oasis:names:specification:ubl:schema:xsd:CommonBasicComponents-2}"
+CAC = "{urn:oasis:names:specification:ubl:schema:xsd:CommonAggregateComponents-2}"
+
+
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    return etree.XMLSchema(etree.parse(SCHEMA))
+
+
+def parsed(invoice: Invoice) -> Any:
+    return etree.fromstring(invoice_ubl(invoice), etree.XMLParser(resolve_entities=False, no_network=True))
+
+
+def in_currency(currency: str, rate: str | None, total: str) -> Callable[[dict[str, Any]], None]:
+    def change(data: dict[str, Any]) -> None:
+        data["invoice"].update(currency=currency, exchangeRate=rate, total=total)
+
+    return change
+
+
+def bare(data: dict[str, Any]) -> None:
+    for name in ("saleDate", "salePlace", "paymentTerms", "purchaseOrder"):
+        data["invoice"][name] = None
+    data["invoice"].update(charges=[], discounts=[])
+    for name in ("carrierScac", "shipmentControlNumber", "estimatedArrivalAt"):
+        data["entry"][name] = None
+    data["parties"]["seller"]["contact"] = None
+    data["parties"]["exporterContact"] = {"name": "Export desk"}
+    for line in data["lines"]:
+        line.update(orderId=None, attributes={}, treatment={}, spi=None, usmcaCertificateRef=None)
+    data["usmcaCertificates"] = []
+
+
+def furnished(data: dict[str, Any]) -> None:
+    seller, buyer = data["parties"]["seller"], data["parties"]["buyer"]
+    data["invoice"].update(
+        assists="declared",
+        assistItems=[{"name": "Die lent by the buyer", "amount": "350.00"}, {"name": "Drawings"}],
+        rebates=[{"name": "Excise refunded on export", "amount": "3.20"}],
+    )
+    data["usmcaCertificates"][0] |= {
+        "certifierAddress": seller["address"],
+        "certifierContact": {"name": "Origin desk", "phone": "+1 416 555 0199"},
+        "producer": {"name": "Maple Foundry Ltd", "address": seller["address"]},
+        "importer": buyer,
+        "goods": [{"description": "Pots of stainless steel", "hsCode": "732393"}],
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [None, bare, furnished, in_currency("CAD", "0.71234567", "916.50"), in_currency("JPY", "0.0066", "917"), in_currency("KWD", None, "916.505")],
+)  # fmt: skip
+def test_invoice_is_valid_against_the_schema(schema: Any, change: Callable[[dict[str, Any]], None] | None) -> None:
+    document = parsed(sample(3, 6, test=True, change=change))
+    assert schema.validate(document), schema.error_log
+
+
+def test_extension_has_assists_and_every_element_of_a_certification() -> None:
+    root = parsed(sample(3, change=furnished))
+    ours = f"{{{NAMESPACE}}}"
+    assert [dict(row.attrib) for row in root.iter(f"{ours}Assist")] == [
+        {"name": "Die lent by the buyer", "amount": "350.00", "currency": "USD"},
+        {"name": "Drawings"},
+    ]
+    (certificate,) = root.iter(f"{ours}UsmcaCertificate")
+    assert certificate.get("producerOnRequest") == "false"
+    toronto = {
+        "line1": "120 Front Street West", "line2": "Suite 400", "city": "Toronto", "region": "ON",
+        "postalCode": "M5J 2M2", "country": "CA",
+    }  # fmt: skip
+    assert {row.tag.removeprefix(ours): dict(row.attrib) for row in certificate} == {
+        "CertifierAddress": toronto,
+        "CertifierContact": {"name": "Origin desk", "phone": "+1 416 555 0199"},
+        "Producer": {"name": "Maple Foundry Ltd", **toronto},
+        "Importer": {
+            "name": "Lakeside Kitchen Supply Inc.", "line1": "45 Delaware Avenue", "city": "Buffalo", "region": "NY",
+            "postalCode": "14202", "country": "US",
+        },
+        "Goods": {"hsCode": "732393", "description": "Pots of stainless steel"},
+    }  # fmt: skip
+
+
+def test_large_invoice_is_valid_against_the_schema(schema: Any) -> None:
+    assert schema.validate(parsed(sample(500))), schema.error_log
+
+
+def test_facts_stand_where_readers_of_ubl_look_for_them() -> None:
+    document = parsed(sample(3))
+
+    def text(path: str) -> list[str]:
+        return [each.text for each in document.findall(path.replace("cbc:", CBC).replace("cac:", CAC))]
+
+    assert text("cbc:ID") == ["INV-10045"]
+    assert text("cac:LegalMonetaryTotal/cbc:LineExtensionAmount") == ["849.00"]
+    assert text("cac:LegalMonetaryTotal/cbc:ChargeTotalAmount") == ["80.00"]
+    assert text("cac:LegalMonetaryTotal/cbc:AllowanceTotalAmount") == ["12.50"]
+    assert text("cac:LegalMonetaryTotal/cbc:PayableAmount") == ["916.50"]
+    assert text("cac:InvoiceLine/cac:Item/cac:CommodityClassification/cbc:ItemClassificationCode") == [
+        "7323930045", "7323930060", "3924102000",
+    ]  # fmt: skip
+    assert text("cac:InvoiceLine/cac:Price/cbc:PriceAmount") == ["25.00", "41.50", "4.25"]
+    assert text("cac:AccountingCustomerParty/cac:Party/cac:PartyIdentification/cbc:ID") == ["12-3456789XX"]
+    quantity = document.find(f"{CAC}InvoiceLine/{CBC}InvoicedQuantity")
+    assert (quantity.get("unitCode"), quantity.get("unitCodeListID")) == ("C62", "UN/ECE Recommendation 20")
+
+
+def test_amounts_of_ubl_add_up_to_its_total() -> None:
+    totals = parsed(sample(7)).find(f"{CAC}LegalMonetaryTotal")
+    amounts = {each.tag.removeprefix(CBC): Decimal(each.text) for each in totals}
+    assert (
+        amounts["LineExtensionAmount"] + amounts["ChargeTotalAmount"] - amounts["AllowanceTotalAmount"]
+        == (amounts["PayableAmount"])
+    )
+
+
+def test_unit_that_recommendation_20_does_not_have_keeps_its_own_list() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["unit"] = "PFL"
+
+    quantity = parsed(sample(1, change=change)).find(f"{CAC}InvoiceLine/{CBC}InvoicedQuantity")
+    assert (quantity.get("unitCode"), quantity.get("unitCodeListID")) == ("PFL", "HTSUS unit of quantity")
+
+
+TEXT = st.text(
+    st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"), min_size=1, max_size=60
+)
+TEXTS = TEXT.map(str.strip).filter(bool)
+
+
+@settings(max_examples=40, deadline=None)
+@given(TEXTS, st.lists(TEXTS, max_size=3), st.none() | TEXTS)
+def test_any_treatment_is_read_back_and_any_text_is_valid(
+    schema: Any, text: str, several: list[str], open_: str | None
+) -> None:
+    def change(data: dict[str, Any]) -> None:
+        line = data["lines"][0]
+        line["description"] = line["sku"] = data["parties"]["seller"]["name"] = data["invoice"]["paymentTerms"] = text
+        line["attributes"] = {"finish": text}
+        line["treatment"]["undetermined"] = open_
+        line["treatment"]["pga"] = [
+            {"flag": "FD1", "agency": "FDA", "program": "FOO", "data": {"reason": text, "lots": several}},
+            {"flag": "AL1", "agency": "APH", "disclaimer": "A"},
+        ]
+
+    invoice = sample(1, change=change)
+    document = parsed(invoice)
+    assert schema.validate(document), schema.error_log
+    assert document.find(f"{CAC}InvoiceLine/{CAC}Item/{CBC}Description").text == text
+    (line,) = document.iter(f"{{{NAMESPACE}}}Line")
+    assert as_json(read_treatment(as_standard(line))) == as_json(invoice.lines[0].treatment)
+    assert (line.get("htsCode"), line.get("digest")) == (
+        invoice.lines[0].hts_code.exact,
+        invoice.lines[0].treatment_digest,
+    )
+
+
+def as_standard(element: Any) -> Element:
+    made = Element(element.tag, dict(element.attrib))
+    made.text = element.text
+    made.extend(as_standard(each) for each in element)
+    return made

@@ -1,0 +1,107 @@
+"""Merged lines tell customs the same, keep every digit, and lead back to the lines that they stand for."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.documents.schemas.declarations import Consolidation
+from pipeline.documents.schemas.invoice import Invoice
+from tests.documents.samples import sample
+
+
+def consolidation(invoice: Invoice) -> Consolidation:
+    assert invoice.consolidation is not None
+    return invoice.consolidation
+
+
+def test_lines_that_differ_are_not_merged() -> None:
+    assert sample(3).consolidation is None
+
+
+def test_lines_of_one_code_origin_maker_and_treatment_become_one() -> None:
+    merged = consolidation(sample(12))
+    assert (merged.line_count, merged.merged_line_count, merged.lines_saved) == (12, 6, 6)
+    first = merged.lines[0]
+    assert (first.line_numbers, first.line_refs, first.lines_shown) == ((1, 7), ("L1", "L7"), "1, 7")
+    assert (first.quantity.exact, first.line_value.exact, first.net_weight_kg.exact, first.gross_weight_kg.exact) == (
+        Decimal(24), Decimal("600.00"), Decimal("28.8"), Decimal("30.8"),
+    )  # fmt: skip
+    assert first.unit_price is not None
+    assert first.unit_price.exact == Decimal("25.00")
+    assert first.treatment.section232[0].metal_weight_kg == Decimal("140.000")
+    assert first.descriptions == ("Frying pan, stainless steel, for household cooking",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"htsCode": "7323930060"},
+        {"countryOfOrigin": "MX"},
+        {"manufacturerRef": "M2"},
+        {"unit": "KG"},
+        {"spi": "S"},
+        {"attributes": {"finish": "matt"}},
+    ],
+)
+def test_what_customs_is_told_keeps_lines_apart(change: dict[str, Any]) -> None:
+    def alike(data: dict[str, Any]) -> None:
+        data["lines"][1] = {**data["lines"][0], "lineRef": "L2"}
+
+    def apart(data: dict[str, Any]) -> None:
+        alike(data)
+        data["lines"][1].update(change)
+
+    assert consolidation(sample(2, change=alike)).lines_saved == 1
+    assert sample(2, change=apart).consolidation is None
+
+
+def test_metal_countries_keep_lines_apart_and_metal_weights_add_up() -> None:
+    def change(data: dict[str, Any]) -> None:
+        for number in (2, 3):
+            data["lines"][number - 1] = {**data["lines"][0], "lineRef": f"L{number}"}
+        row = {"metal": "steel", "metalWeightKg": "0.0001", "countryOfMeltAndPour": "CA", "usMetalPercent": "0"}
+        treatment = data["lines"][0]["treatment"]
+        data["lines"][1]["treatment"] = {**treatment, "section232": [row]}
+        data["lines"][2]["treatment"] = {**treatment, "section232": [{**row, "countryOfMeltAndPour": "US"}]}
+
+    merged = consolidation(sample(3, change=change))
+    assert [line.line_numbers for line in merged.lines] == [(1, 2), (3,)]
+    assert merged.lines[0].treatment.section232[0].metal_weight_kg == Decimal("70.0001")
+
+
+def test_price_that_differs_is_left_out_of_the_merged_line() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][1] = {**data["lines"][0], "lineRef": "L2", "unitPrice": "26.00", "lineValue": "312.00"}
+
+    assert consolidation(sample(2, change=change)).lines[0].unit_price is None
+
+
+AMOUNT = st.decimals(0, 999_999_999, places=6).map(str)
+WEIGHT = st.decimals(0, 999_999, places=4).map(str)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(AMOUNT, WEIGHT, WEIGHT, st.sampled_from(["7323930045", "7323930060"])), min_size=2, max_size=8)
+)
+def test_merging_conserves_value_weight_and_quantity_to_the_last_digit(rows: list[tuple[str, str, str, str]]) -> None:
+    def change(data: dict[str, Any]) -> None:
+        for line, (value, net, gross, code) in zip(data["lines"], rows, strict=True):
+            line.update(
+                lineValue=value, netWeightKg=net, grossWeightKg=gross, htsCode=code, manufacturerRef="M1", attributes={},
+                countryOfOrigin="CA", spi=None, usmcaCertificateRef=None, treatment={},
+            )  # fmt: skip
+
+    invoice = sample(len(rows), change=change)
+    merged = invoice.consolidation.lines if invoice.consolidation else invoice.lines
+    for name in ("line_value", "net_weight_kg", "gross_weight_kg", "quantity"):
+        before = sum((Decimal(str(getattr(line, name).exact)) for line in invoice.lines), Decimal(0))
+        assert sum((Decimal(str(getattr(line, name).exact)) for line in merged), Decimal(0)) == before
+    if invoice.consolidation:
+        numbers = sorted(number for line in invoice.consolidation.lines for number in line.line_numbers)
+        assert numbers == list(range(1, len(rows) + 1))

@@ -1,0 +1,52 @@
+"""What the checks found travels with the invoice that it concerns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from pipeline.core.findings import Finding
+from pipeline.documents.formats.invoice_json import invoice_json
+from pipeline.documents.invoice.builder import build_invoice
+from pipeline.documents.schemas.declarations import FindingRow
+from pipeline.exports.schemas.plan import Unit
+from tests.documents.samples import facts_of, unit_data
+
+
+def finding(pointer: str) -> Finding:
+    return Finding(
+        rule="V15", severity="warn", pointer=pointer, message="A low value.", remedy="Explain it.", source="s"
+    )
+
+
+def test_findings_of_the_unit_and_of_the_whole_plan_travel_with_the_invoice() -> None:
+    unit = Unit.model_validate(unit_data(3))
+    pointers = (
+        "/units/1/lines/2/unitPrice",
+        "/units/0/lines/0/sku",
+        "/units/10/invoice",
+        "/destinationCountry",
+        "/units/1/invoice",
+    )
+    facts = replace(facts_of(unit), unit_no=2, findings=tuple(map(finding, pointers)))
+    invoice = build_invoice(unit, facts)
+    assert [(row.pointer, row.line_number) for row in invoice.findings] == [
+        ("/units/1/lines/2/unitPrice", 3),
+        ("/destinationCountry", None),
+        ("/units/1/invoice", None),
+    ]
+    assert invoice.findings[0] == FindingRow(
+        rule="V15",
+        severity="warn",
+        line_number=3,
+        pointer=pointers[0],
+        message="A low value.",
+        remedy="Explain it.",
+        source="s",
+    )
+    assert [row["rule"] for row in json.loads(invoice_json(invoice))["findings"]] == ["V15"] * 3
+
+
+def test_invoice_without_findings_says_so() -> None:
+    unit = Unit.model_validate(unit_data(1))
+    assert json.loads(invoice_json(build_invoice(unit, facts_of(unit))))["findings"] == []

@@ -1,0 +1,224 @@
+"""The printed documents: whole, numbered, small, set in the vendored fonts alone, by a process that may die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pypdf import PdfReader
+
+from pipeline.core.errors import RendererCrashed, StepFailed
+from pipeline.documents.formats import invoice_pdf as invoice_kind
+from pipeline.documents.formats import packing_list as packing_kind
+from pipeline.documents.formats.invoice_pdf import invoice_pdf
+from pipeline.documents.formats.packing_list import packing_list_pdf
+from pipeline.documents.pdf.supervisor import Limits, Renderer
+from pipeline.documents.pdf.typesetter import cuts, typeset
+from tests.documents.samples import WHOLE, sample
+
+
+@pytest.fixture
+def renderer() -> Iterator[Renderer]:
+    renderer = Renderer()
+    yield renderer
+    renderer.close()
+
+
+def reader(body: bytes) -> PdfReader:
+    return PdfReader(BytesIO(body))
+
+
+def squeezed(body: bytes) -> str:
+    """Return the text of a PDF without any space, so that where lines break does not matter."""
+    text = "".join(page.extract_text() for page in reader(body).pages)
+    return "".join(text.replace("\u200b", "").split())
+
+
+def fonts(body: bytes) -> dict[str, bool]:
+    """Return the fonts of a PDF, and whether each is embedded."""
+    found: dict[str, bool] = {}
+    for page in reader(body).pages:
+        resources: Any = page["/Resources"]
+        for font in resources["/Font"].values():
+            whole = font.get_object()
+            inner = whole["/DescendantFonts"][0].get_object()
+            descriptor = inner["/FontDescriptor"].get_object()
+            embedded = any(key in descriptor for key in ("/FontFile", "/FontFile2", "/FontFile3"))
+            found[str(whole["/BaseFont"]).split("+")[-1]] = embedded
+    return found
+
+
+def test_fonts_are_the_vendored_ones_and_embedded() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["parties"]["buyer"]["name"] = "شركة أدوات บริษัท 주식회사 रसोई"
+
+    got = fonts(invoice_pdf(sample(3, change=change)))
+    assert all(got.values())
+    names = {name.removesuffix("-Identity-H") for name in got}
+    assert names == {
+        "Inter-Regular", "Inter-SemiBold", "Inter-Bold", "DroidSansFallback", "NanumSquareR",
+        "NotoSansArabic-Regular", "NotoSansThai-Regular", "NotoSansDevanagari-Regular",
+    }  # fmt: skip
+
+
+def test_every_page_says_which_it_is_of_how_many() -> None:
+    for body in (invoice_pdf(sample(40)), packing_list_pdf(sample(60))):
+        pages = reader(body).pages
+        assert len(pages) > 1
+        for number, page in enumerate(pages, start=1):
+            assert f"Page {number} of {len(pages)}" in page.extract_text()
+
+
+def test_facts_of_the_invoice_are_on_the_page() -> None:
+    text = squeezed(invoice_pdf(sample(3)))
+    for fact in (
+        "INV-10045", "MapleGoodsLtd", "LakesideKitchenSupplyInc.", "12-3456789XX", "DAPBuffaloNY", "0901",
+        "ABCD1234567", "Fryingpan,stainlesssteel,forhouseholdcooking", "7323.93.0045", "XOMAPGOO400TOR", "9903.82.09",
+        "meltedandpouredCA", "FDAFD1", "disclaimedA", "300.00", "USD916.50", "44.4kg", "3cartons,1pallet", "Freight",
+        "compliance@maple-goods.example", "佛山家居用品有限公司", "CP-2026-000042",
+    ):  # fmt: skip
+        assert fact in text, fact
+
+
+def test_five_hundred_lines_stay_under_a_megabyte() -> None:
+    assert len(invoice_pdf(sample(500))) < 1_000_000
+
+
+def test_document_in_parts_is_numbered_through_and_loses_no_row(renderer: Renderer) -> None:
+    invoice = sample(60)
+    body = typeset(invoice, invoice_kind.TEMPLATE, cuts([1] * 60, limit=25), renderer)
+    pages = reader(body).pages
+    for number, page in enumerate(pages, start=1):
+        assert f"Page {number} of {len(pages)}" in page.extract_text()
+    text = squeezed(body)
+    for line in invoice.lines:
+        assert line.treatment_digest in text
+    assert text.count("Invoicetotal") == 1
+    assert text.count("SELLERANDEXPORTER") == 1
+    again = typeset(invoice, invoice_kind.TEMPLATE, cuts([1] * 60, limit=25), renderer)
+    assert again == body
+
+
+def test_packing_list_in_parts_loses_no_package(renderer: Renderer) -> None:
+    invoice = sample(30)
+    text = squeezed(typeset(invoice, packing_kind.TEMPLATE, cuts([1] * 32, limit=10), renderer))
+    for box in invoice.packages:
+        assert box.mark.shown.replace(" ", "") in text
+
+
+def test_cuts_cover_all_rows_once() -> None:
+    assert cuts([5, 5, 5], limit=10) == [slice(0, 2), slice(2, 3)]
+    assert cuts([50, 5, 50], limit=10) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert cuts([1], limit=10) == [slice(0, 1)]
+
+
+def test_wording_longer_than_a_page_is_printed_whole() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["treatment"]["pga"][0]["data"] = {
+            f"f{n}": f"word{n} " + "filler " * 130 + "end" for n in range(30)
+        }
+
+    text = squeezed(invoice_pdf(sample(1, change=change)))
+    for number in range(30):
+        assert f"f{number}:word{number}filler" in text
+
+
+def test_missing_fact_fails_the_template(renderer: Renderer) -> None:
+    for template in ("commercial_customs_invoice.typ", "packing_list.typ"):
+        with pytest.raises(StepFailed, match="dictionary does not contain key"):
+            renderer.set(template, b"{}", WHOLE, 0)
+    assert renderer.pid is not None
+
+
+def test_killed_engine_is_told_and_replaced(renderer: Renderer) -> None:
+    invoice = sample(3)
+    facts = invoice_kind.TEMPLATE.facts(invoice, slice(0, 3))
+    before = renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+    pid = renderer.pid
+    assert pid is not None
+    # Stopped, it cannot answer: the request is in its hands when it dies.
+    os.kill(pid, signal.SIGSTOP)
+    killer = threading.Timer(0.2, os.kill, (pid, signal.SIGKILL))
+    killer.start()
+    with pytest.raises(RendererCrashed, match="SIGKILL"):
+        renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+    killer.join()
+    assert renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0) == before
+    assert renderer.pid != pid
+
+
+def test_engine_that_hangs_is_killed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = Renderer()
+    facts = invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1))
+    renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+    pid = renderer.pid
+    assert pid is not None
+    # Only now: a busy machine may take as long for an honest document.
+    monkeypatch.setattr(renderer, "_limits", Limits(seconds=0.5))
+    os.kill(pid, signal.SIGSTOP)
+    started = time.monotonic()
+    with pytest.raises(RendererCrashed):
+        renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+    assert time.monotonic() - started < Limits().seconds / 2
+    assert not psutil.pid_exists(pid)
+
+
+def test_engine_is_renewed_by_count_and_by_memory() -> None:
+    facts = invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1))
+    for limits in (Limits(requests=1), Limits(resident_bytes=1)):
+        renderer = Renderer(limits)
+        renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+        assert renderer.pid is None
+        renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+
+
+def test_one_renderer_serves_many_threads(renderer: Renderer) -> None:
+    facts = [invoice_kind.TEMPLATE.facts(sample(lines), slice(0, lines)) for lines in (1, 2, 3)]
+    alone = [renderer.set(invoice_kind.TEMPLATE.name, fact, WHOLE, 0) for fact in facts]
+    got: dict[int, bytes] = {}
+
+    def work(at: int) -> None:
+        got[at] = renderer.set(invoice_kind.TEMPLATE.name, facts[at % 3], WHOLE, 0)
+
+    threads = [threading.Thread(target=work, args=(at,)) for at in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(got[at] == alone[at % 3] for at in range(12))
+
+
+def test_engine_gets_none_of_our_environment(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@localhost/db")
+    renderer.set(invoice_kind.TEMPLATE.name, invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1)), WHOLE, 0)
+    assert renderer.pid is not None
+    assert "DATABASE_URL" not in psutil.Process(renderer.pid).environ()
+
+
+def test_engine_ends_when_its_parent_is_killed() -> None:
+    script = (
+        "import time\n"
+        "from tests.documents.samples import sample\n"
+        "from pipeline.documents.formats.invoice_pdf import invoice_pdf\n"
+        "from pipeline.documents.pdf.supervisor import RENDERER\n"
+        "invoice_pdf(sample(1)); print(RENDERER.pid, flush=True); time.sleep(60)\n"
+    )
+    root = str(Path(__file__).parents[3])
+    with subprocess.Popen([sys.executable, "-c", script], env={"PYTHONPATH": root}, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the engine outlives its parent"
+        time.sleep(0.02)

@@ -1,0 +1,132 @@
+"""An answer of the PDF engine belongs to the request that it is given to: a stream out of step is never used again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pytest
+
+from pipeline.core.errors import RendererCrashed, RendererUnavailable
+from pipeline.documents.formats.invoice_pdf import TEMPLATE
+from pipeline.documents.pdf import supervisor as keeper
+from pipeline.documents.pdf.frames import Message, write_message
+from pipeline.documents.pdf.supervisor import Renderer
+from tests.documents.samples import WHOLE, sample
+from tests.faults import late_engine
+
+
+@pytest.fixture
+def renderer() -> Iterator[Renderer]:
+    renderer = Renderer()
+    yield renderer
+    renderer.close()
+
+
+def made(renderer: Renderer, lines: int) -> bytes:
+    """Return the invoice of so many lines."""
+    return renderer.set(TEMPLATE.name, TEMPLATE.facts(sample(lines), slice(0, lines)), WHOLE, 0)
+
+
+@pytest.fixture(scope="module")
+def own() -> dict[int, bytes]:
+    """Return the documents as an engine makes them that nothing happened to."""
+    undisturbed = Renderer()
+    try:
+        return {lines: made(undisturbed, lines) for lines in (1, 2, 3)}
+    finally:
+        undisturbed.close()
+
+
+def check_in_step(renderer: Renderer, own: dict[int, bytes]) -> None:
+    """The engine was ended, and whatever is asked of the next one is answered with its own document."""
+    assert renderer.pid is None
+    assert {lines: made(renderer, lines) for lines in own} == own
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_after_a_thread_could_not_be_started_each_gets_its_own_document(
+    renderer: Renderer, own: dict[int, bytes], monkeypatch: pytest.MonkeyPatch, *, begun: bool
+) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    if begun:
+        made(renderer, 3)
+    with monkeypatch.context() as few:
+        few.setattr(threading.Timer, "start", refuse)
+        with pytest.raises(RendererUnavailable, match="can't start new thread"):
+            made(renderer, 3)
+    check_in_step(renderer, own)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, ValueError])
+def test_after_an_answer_was_not_read_each_gets_its_own_document(
+    renderer: Renderer,
+    own: dict[int, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+    *,
+    begun: bool,
+) -> None:
+    def fail(_: BinaryIO) -> Message | None:
+        raise error
+
+    if begun:
+        made(renderer, 3)
+    with monkeypatch.context() as broken:
+        broken.setattr(keeper, "read_message", fail)
+        with pytest.raises(error):
+            made(renderer, 3)
+    check_in_step(renderer, own)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_after_a_request_was_not_written_whole_each_gets_its_own_document(
+    renderer: Renderer, own: dict[int, bytes], monkeypatch: pytest.MonkeyPatch, *, whole: bool
+) -> None:
+    def fail(stream: BinaryIO, message: Message) -> None:
+        if whole:
+            write_message(stream, message)
+        else:
+            stream.write(b"\0\0")
+        raise MemoryError
+
+    made(renderer, 3)
+    with monkeypatch.context() as broken:
+        broken.setattr(keeper, "write_message", fail)
+        with pytest.raises(MemoryError):
+            made(renderer, 3)
+    check_in_step(renderer, own)
+
+
+def test_an_answer_to_another_request_is_given_to_nobody() -> None:
+    renderer = Renderer(engine=late_engine.__name__)
+    for number in (1, 2):
+        said = f"the PDF engine answered request {number} with number {number - 1} and was ended at {TEMPLATE.name}"
+        with pytest.raises(RendererCrashed, match=f"^{said}$"):
+            made(renderer, 1)
+        assert renderer.pid is None
+
+
+def test_the_message_of_a_start_answers_no_request(own: dict[int, bytes]) -> None:
+    class Hasty(Renderer):
+        """Takes the engine for started before it has read that it is."""
+
+        unread = True
+
+        def _answer(self, process: Any, seconds: float, asked: Message | None) -> tuple[Message | None, bool]:
+            if asked is None and self.unread:
+                self.unread = False
+                return Message({}), False
+            return super()._answer(process, seconds, asked)
+
+    renderer = Hasty()
+    try:
+        with pytest.raises(RendererCrashed, match="answered request 1 with number None"):
+            made(renderer, 1)
+        assert made(renderer, 2) == own[2]
+    finally:
+        renderer.close()

@@ -1,0 +1,142 @@
+"""What the PDF engine is given by its machine: a limit below its own is kept, and too little is an outage and no crash."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from io import BytesIO
+from typing import Any, Final
+
+import pytest
+
+from pipeline.core.errors import RendererUnavailable
+from pipeline.documents.pdf.frames import Message, read_message, write_message
+from pipeline.documents.pdf.supervisor import Limits, Renderer
+from pipeline.documents.pdf.worker import ADDRESS_SPACE_BYTES, LEAST_MEMORY_BYTES, Engine, serve
+from tests.faults import silent_engine
+from tests.interpreter import ROOT
+
+#: A program that has an invoice set, and tells how the engine was bounded and whether it is kept for the next one.
+SETS: Final = """
+import json, psutil
+from pipeline.documents.formats.invoice_pdf import invoice_pdf
+from pipeline.documents.pdf.supervisor import RENDERER
+from pipeline.core.errors import ExportsError
+from tests.documents.samples import sample
+said = {}
+try:
+    RENDERER.start()
+    said["space"] = psutil.Process(RENDERER.pid).rlimit(psutil.RLIMIT_AS)[1]
+    said["begins"] = invoice_pdf(sample(3))[:5].decode()
+    said["kept"] = RENDERER.pid is not None
+except ExportsError as error:
+    said["error"] = [type(error).__name__, str(error)]
+print(json.dumps(said))
+"""
+
+needs_prlimit = pytest.mark.skipif(shutil.which("prlimit") is None, reason="util-linux sets the limits")
+
+
+def limited(limits: list[str], *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Return how the command ended under the limits, each an option of prlimit."""
+    return subprocess.run(
+        ["prlimit", *limits, *command],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def set_under(*limits: str) -> dict[str, Any]:
+    """Return what came of an invoice under the limits."""
+    ended = limited([*limits], sys.executable, "-c", SETS)
+    assert ended.returncode == 0, ended.stderr
+    said: dict[str, Any] = json.loads(ended.stdout)
+    return said
+
+
+@needs_prlimit
+@pytest.mark.parametrize(
+    ("limit", "space", "kept"),
+    [
+        ("--as=2900000000", 2_900_000_000, True),
+        (f"--as={LEAST_MEMORY_BYTES}", LEAST_MEMORY_BYTES, True),
+        (f"--data={LEAST_MEMORY_BYTES}", ADDRESS_SPACE_BYTES, True),
+        ("--nofile=32", ADDRESS_SPACE_BYTES, True),
+        ("--cpu=600", ADDRESS_SPACE_BYTES, True),
+        # The next document could not have the half minute that it may take, so the next engine gets it.
+        ("--cpu=30", ADDRESS_SPACE_BYTES, False),
+    ],
+)
+def test_a_limit_of_the_machine_that_leaves_enough_is_kept_and_documents_are_set(
+    limit: str, space: int, *, kept: bool
+) -> None:
+    assert set_under(limit) == {"space": space, "begins": "%PDF-", "kept": kept}
+
+
+@needs_prlimit
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (
+            "--as=500000000",
+            "this process may have 476 MB of address space (RLIMIT_AS), and a document may take 640 MB; raise the limit",
+        ),
+        (
+            "--data=300000000",
+            "this process may have 286 MB of data (RLIMIT_DATA), and a document may take 640 MB; raise the limit",
+        ),
+        ("--nofile=6", "[Errno 24] Too many open files"),
+    ],
+)
+def test_a_limit_with_which_no_page_can_be_set_is_an_outage_that_names_it(limit: str, said: str) -> None:
+    kind, sentence = set_under(limit)["error"]
+    assert kind == RendererUnavailable.__name__
+    assert sentence == (
+        f"the PDF engine cannot work on this machine: {said}; run `exports doctor` here, within the same limits"
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "end"),
+    [
+        ("pipeline.documents.none", "it died with code 1"),
+        (silent_engine.__name__, "it took longer than 0.2 s and was ended"),
+    ],
+)
+def test_an_engine_that_does_not_become_ready_is_an_outage(engine: str, end: str) -> None:
+    renderer = Renderer(Limits(start_seconds=0.2 if engine == silent_engine.__name__ else 30), engine)
+    for _ in range(2):
+        with pytest.raises(RendererUnavailable, match=f": {end}; run `exports doctor` here"):
+            renderer.start()
+        assert renderer.pid is None
+
+
+def test_a_program_that_is_not_there_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(RendererUnavailable, match="No such file or directory: '/nowhere/python'"):
+        Renderer().count("packing_list.typ", b"{}", {})
+
+
+def test_what_the_machine_does_not_give_while_a_document_is_set_is_no_fault_of_it() -> None:
+    class Roomless(Engine):
+        def answer(self, asked: Message) -> Message:
+            raise OSError(28, "No space left on device")
+
+    asked, answered = BytesIO(), BytesIO()
+    write_message(asked, Message({"task": "set", "number": 1, "seconds": 60, "cpu_seconds": 30}, [b"{}"]))
+    asked.seek(0)
+    limits = resource.getrlimit(resource.RLIMIT_CPU)
+    try:
+        serve(asked, answered, Roomless())
+    finally:  # it bounds the process that it runs in, and that would end the tests
+        resource.setrlimit(resource.RLIMIT_CPU, limits)
+    answered.seek(0)
+    answer = read_message(answered)
+    assert answer is not None
+    assert (answer.head["unavailable"], answer.bodies) == ("[Errno 28] No space left on device", [])

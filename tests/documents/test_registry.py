@@ -1,0 +1,181 @@
+"""Each document of a unit: its exact name, its bytes, and the digests that it carries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+from jinja2 import UndefinedError
+from openpyxl import load_workbook
+from pypdf import PdfReader
+
+from pipeline.core.templating import environment, render
+from pipeline.documents.document import Document
+from pipeline.documents.registry import ARTIFACT_TYPES, artifact_types, render_documents
+from tests.documents.samples import digest, everything, sample
+
+NAMES = {
+    "cci_json": "commercial_customs_invoice.json",
+    "cci_csv": "commercial_customs_invoice.csv",
+    "cci_human_readable": "commercial_customs_invoice.html",
+    "cci_pdf": "commercial_customs_invoice.pdf",
+    "cci_ubl": "commercial_customs_invoice.xml",
+    "cci_consolidated": "commercial_customs_invoice_consolidated.json",
+    "cci_xlsx": "commercial_customs_invoice.xlsx",
+    "packing_list": "packing_list.json",
+    "packing_list_pdf": "packing_list.pdf",
+    "pga_worksheet": "pga_worksheet.pdf",
+    "pga_records": "pga_records.txt",
+    "section_232_statement": "section_232_statement.pdf",
+    "manifest": "manifest.json",
+}
+
+#: SHA-256 of each document of the fixed sample. Whoever changes one on purpose raises that kind's version with it.
+GOLDEN = {
+    "cci_json": "05b8bd5b5f43e838e835560fdef21e4a422ec14d0b2cfd3154a2bbb21b1679fe",
+    "cci_csv": "3f2403a3ff90a36d0a422a09289350d73fc24d7e7e83a16497e61445073911aa",
+    "cci_human_readable": "84f39b462deb7c6c11130f7436eee2f19919d679e864387db7f53166dbdc8077",
+    "cci_pdf": "9a9c43557d8d32cec01b94af6ed827af084d3c1e64ace0ac9eb19a37eae2654b",
+    "cci_ubl": "dbc6a9a85702553ba0587cd4f6337f6031266a84a6da7eb19178aed350e2beb6",
+    "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
+    "cci_xlsx": "ce457632efd1b566bbf218dcf5b271393ce6396ad79c8f26dd2954380762b9ff",
+    "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
+    "packing_list_pdf": "97dd774fbb95effed81563deaf28f15ee44919921ecfca217baaddff785d4af1",
+    "pga_worksheet": "716b9b3e087409a7badf6f6924738dda3932cb03181ac4a5be35833fa0bb6728",
+    "section_232_statement": "d96c73c988b6b5a49e84e5d256e6dc885f7822e031aa3ba9c4a3c4cdc81b1574",
+    "pga_records": "e5b9fe8567de47151b778515bafd3e36c68daa92fa21c61912b84d777e6d8fb4",
+}
+
+
+@pytest.fixture(scope="module")
+def documents() -> dict[str, Document]:
+    return {document.artifact_type: document for document in render_documents(everything())}
+
+
+def test_kinds_and_names_are_the_contracts(documents: dict[str, Document]) -> None:
+    assert {kind: document.filename for kind, document in documents.items()} == NAMES
+    assert tuple(documents) == ARTIFACT_TYPES == artifact_types(everything())
+    assert tuple(documents)[-1] == "manifest"
+
+
+def test_unit_has_only_the_documents_that_it_has_use_for() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["treatment"] = {}
+
+    invoice = sample(1, change=change)
+    some = {"cci_consolidated", "section_232_statement", "pga_worksheet", "pga_records"}
+    assert artifact_types(invoice) == tuple(kind for kind in ARTIFACT_TYPES if kind not in some)
+    assert tuple(document.artifact_type for document in render_documents(invoice)) == artifact_types(invoice)
+
+
+def test_bytes_are_the_golden_ones(documents: dict[str, Document]) -> None:
+    got = {kind: hashlib.sha256(document.body).hexdigest() for kind, document in documents.items() if kind in GOLDEN}
+    got["cci_xlsx"] = _members(documents["cci_xlsx"].body)
+    assert got == GOLDEN
+
+
+def _members(body: bytes) -> str:
+    # How well the archive is compressed is zlib's affair, and part of the kind's version; what is in it is ours.
+    summed = hashlib.sha256()
+    with ZipFile(BytesIO(body)) as archive:
+        for member in archive.infolist():
+            summed.update(f"{member.filename} {member.date_time}\n".encode() + archive.read(member))
+    return summed.hexdigest()
+
+
+def test_another_process_makes_the_same_bytes(documents: dict[str, Document]) -> None:
+    script = (
+        "from tests.documents.samples import everything\n"
+        "from pipeline.documents.registry import render_documents\n"
+        "for document in render_documents(everything()): print(document.artifact_type, document.digest)\n"
+    )
+    folder = Path(__file__).parent
+    environ = {"PYTHONPATH": str(folder.parents[1]), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    ran = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == [f"{kind} {document.digest}" for kind, document in documents.items()]
+
+
+def test_manifest_lists_the_other_documents_with_digest_and_size(documents: dict[str, Document]) -> None:
+    manifest = json.loads(documents["manifest"].body)
+    assert manifest["documents"] == [
+        {
+            "artifactType": document.artifact_type,
+            "filename": document.filename,
+            "mediaType": document.media_type,
+            "templateVersion": document.template_version,
+            "size": len(document.body),
+            "sha256": hashlib.sha256(document.body).hexdigest(),
+        }
+        for kind, document in documents.items()
+        if kind != "manifest"
+    ]
+    assert manifest["provenance"]["planHash"] == digest("plan")
+
+
+def test_export_digest_is_on_every_document_and_line_digests_on_all_with_lines(documents: dict[str, Document]) -> None:
+    export, lines = digest("treatment"), [digest(f"L{number}") for number in range(1, 6)]
+    for kind, document in documents.items():
+        text = _text(document)
+        assert export in text, kind
+        # The printed packing list lists packages, not lines; metals and agencies concern some lines alone.
+        told = [] if kind == "packing_list_pdf" else lines
+        if kind in {"pga_worksheet", "pga_records", "section_232_statement"}:
+            told = [lines[place] for place in (0, 1, 3, 4)]
+        assert all(line in text for line in told), kind
+
+
+def test_test_documents_say_so(documents: dict[str, Document]) -> None:
+    for kind in ("cci_human_readable", "cci_pdf", "cci_ubl", "packing_list_pdf", "section_232_statement"):
+        assert "TEST: NOT FOR CUSTOMS USE" in _text(documents[kind]), kind
+    for kind in ("cci_json", "cci_consolidated", "packing_list", "manifest"):
+        assert json.loads(documents[kind].body)["test"] is True, kind
+    live = {document.artifact_type: document for document in render_documents(sample(1))}
+    for kind in ("cci_human_readable", "cci_pdf", "packing_list_pdf"):
+        assert "TEST" not in _text(live[kind]), kind
+
+
+def test_packing_list_names_no_price_and_no_customs_field(documents: dict[str, Document]) -> None:
+    listed = documents["packing_list"].body.decode()
+    printed = _text(documents["packing_list_pdf"])
+    for word in ("rice", "alue", "urrency", "hts", "charges", "spi", '"treatment"', "ountryOfOrigin", "importer"):
+        assert word not in listed, word
+    for fact in ("300.00", "USD", "7323.93", "9903", "XOMAPGOO400TOR"):
+        assert fact not in printed, fact
+
+
+def test_json_keeps_decimals_as_they_came(documents: dict[str, Document]) -> None:
+    line = json.loads(documents["cci_json"].body)["lines"][1]
+    assert (line["unitPrice"], line["lineValue"], line["quantity"], line["htsCode"]) == (
+        "41.50", "498.00", "12", "7323930060",
+    )  # fmt: skip
+    assert line["treatment"]["section232"][0]["metalWeightKg"] == "70.000"
+
+
+def test_missing_fact_fails_the_page() -> None:
+    with pytest.raises(UndefinedError):
+        render("documents/commercial_customs_invoice.html")
+    with pytest.raises(UndefinedError):
+        environment().from_string("{{ invoice.no_such_fact }}").render(invoice=sample(1))
+
+
+def test_page_loads_nothing_from_elsewhere(documents: dict[str, Document]) -> None:
+    page = documents["cci_human_readable"].body.decode()
+    assert "default-src 'none'" in page
+    for loader in ("<script", "<link", "<img", "src=", "url(", "@import", "http://", "https://"):
+        assert loader not in page, loader
+
+
+def _text(document: Document) -> str:
+    if document.media_type == "application/pdf":
+        return "\n".join(page.extract_text() for page in PdfReader(BytesIO(document.body)).pages)
+    if document.artifact_type == "cci_xlsx":
+        sheets = load_workbook(BytesIO(document.body), read_only=True)
+        return "\n".join(str(cell) for sheet in sheets for row in sheet.iter_rows(values_only=True) for cell in row)
+    return document.body.decode()

@@ -1,0 +1,114 @@
+"""The invoice's JSON is what its published schema says, and the schema lets nothing else pass."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from pipeline.api.system import schema
+from pipeline.documents.formats.invoice_json import invoice_json
+from pipeline.documents.schemas.invoice import Invoice
+from tests.documents.samples import sample
+
+NAME = "commercial-customs-invoice"
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, Any]:
+    made = schema(NAME)
+    Draft202012Validator.check_schema(made)
+    return made
+
+
+def facts(invoice: Invoice) -> dict[str, Any]:
+    return dict(json.loads(invoice_json(invoice)))
+
+
+def unsold(data: dict[str, Any]) -> None:
+    data["invoice"] |= {
+        "reasonForExport": "sample",
+        "valuationBasis": "Price of a like sale, invoice INV-10001",
+        "usmcaStatement": "The goods of this invoice originate under USMCA.",
+        "rebates": [{"name": "Excise refunded on export", "amount": "3.20"}],
+        "assists": "declared",
+        "assistItems": [{"name": "Die lent by the buyer", "amount": "350.00"}, {"name": "Drawings"}],
+    }
+
+
+@pytest.mark.parametrize("lines", [1, 3, 12])
+def test_invoice_is_what_the_published_schema_says(published: dict[str, Any], lines: int) -> None:
+    Draft202012Validator(published).validate(facts(sample(lines, test=True)))
+
+
+def test_what_goods_that_are_not_sold_are_worth_and_what_export_is_allowed_is_said(published: dict[str, Any]) -> None:
+    made = facts(sample(3, change=unsold))
+    Draft202012Validator(published).validate(made)
+    assert made["header"]["valuationBasis"] == "Price of a like sale, invoice INV-10001"
+    assert made["rebates"] == [{"name": "Excise refunded on export", "amount": "3.20"}]
+    assert made["assistItems"] == [
+        {"name": "Die lent by the buyer", "amount": "350.00"},
+        {"name": "Drawings", "amount": None},
+    ]
+    assert made["totals"] == facts(sample(3))["totals"]
+
+
+def test_schema_names_its_version(published: dict[str, Any]) -> None:
+    assert published["$id"] == "urn:exports:schema:commercial-customs-invoice:1"
+    assert published["properties"]["schemaVersion"]["const"] == "1"
+
+
+def test_every_fact_of_the_invoice_is_in_the_schema_and_the_other_way_round(published: dict[str, Any]) -> None:
+    seen: list[str] = []
+
+    def compare(value: Any, node: dict[str, Any], where: str) -> None:
+        node = next((each for each in node.get("anyOf", [node]) if each.get("type") != "null"), node)
+        if "$ref" in node:
+            node = published["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        if isinstance(value, dict) and "properties" in node:
+            assert value.keys() == node["properties"].keys(), where
+            seen.append(where)
+            for name, inner in value.items():
+                compare(inner, node["properties"][name], f"{where}/{name}")
+        elif isinstance(value, list) and value:
+            compare(value[0], node["items"], f"{where}/0")
+
+    compare(facts(sample(12, change=unsold)), published, "")
+    assert {"", "/header", "/parties/seller", "/lines/0", "/lines/0/treatment", "/packages/0", "/certificates/0"} <= {
+        *seen
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("schemaVersion",), "2"),
+        (("lines", 0, "quantity"), 12),
+        (("lines", 0, "treatment", "section232", 0, "metalWeightKg"), "heavy"),
+        (("header", "invoiceDate"), 20261124),
+        (("totals", "invoiceTotal"), None),
+    ],
+)
+def test_what_the_schema_says_otherwise_is_refused(
+    published: dict[str, Any], path: tuple[Any, ...], value: object
+) -> None:
+    document = facts(sample(3))
+    place: Any = document
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert not Draft202012Validator(published).is_valid(document)
+
+
+def test_facts_of_later_versions_are_left_alone_by_readers_of_this_one(published: dict[str, Any]) -> None:
+    document = facts(sample(3))
+    document["surprise"] = document["lines"][0]["surprise"] = "x"
+    Draft202012Validator(published).validate(document)
+
+
+def test_fact_that_is_missing_is_refused(published: dict[str, Any]) -> None:
+    document = facts(sample(3))
+    del document["provenance"]["treatmentDigest"]
+    assert not Draft202012Validator(published).is_valid(document)
