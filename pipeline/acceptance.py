@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from pipeline.accounts import Caller
+from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import database_now, table, waited_for_same
 from pipeline.core.errors import (
     DatabaseBusy,

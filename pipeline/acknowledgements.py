@@ -11,7 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import notifications, signing
+from pipeline import notifications
+from pipeline.accounts import secrets as account_secrets
+from pipeline.accounts.models import UsedSignature
 from pipeline.channels.webhook import check_signature, digest_of
 from pipeline.core import tenancy
 from pipeline.core.db import database_now
@@ -25,7 +27,6 @@ from pipeline.exports.models import Export
 from pipeline.exports.schemas.plan import as_json
 from pipeline.exports.states import SUBMISSION_MOVES, SubmissionState, sources
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
-from pipeline.models.parties import UsedSignature
 from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 
 _EVENTS: Final = {
@@ -190,7 +191,7 @@ def signer(
     with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
         row = session.get(BrokerSubmission, submission_id)
         account_id, partner_id = ("", "") if row is None else (row.account_id, row.partner_id)
-        secrets = signing.counting(session, runtime.settings, account_id, partner_id)
+        secrets = account_secrets.counting(session, runtime.settings, account_id, partner_id)
     check_signature(body, headers, secrets, timely=timely)
     signed = Signer(account_id, partner_id)
     if timely:

@@ -20,7 +20,7 @@ from pipeline.acceptance import (
     until_settled,
     wanted_plan,
 )
-from pipeline.accounts import Caller
+from pipeline.accounts.api_keys import Caller
 from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime

@@ -15,7 +15,8 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from config.settings import Settings
-from pipeline import acknowledgements, lasting, signing
+from pipeline import acknowledgements, lasting
+from pipeline.accounts import secrets
 from pipeline.core import tenancy
 from pipeline.core.errors import NotFound, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
@@ -79,7 +80,7 @@ def opened(settings: Settings, token: str) -> Link:
 
 def _signatures(settings: Settings, said: bytes) -> list[bytes]:
     """Return the signatures that count, one a secret key, the newest first: a link outlives the key it was made with."""
-    keys = signing.box(settings).tokens("answer-links")
+    keys = secrets.box(settings).tokens("answer-links")
     return [hmac.digest(key.encode(), said, "sha256")[:16] for key in keys]
 
 

@@ -13,7 +13,9 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, breaker, notifications, partners
+from pipeline import acknowledgements, breaker, notifications
+from pipeline.accounts import partners
+from pipeline.accounts.states import PartnerState
 from pipeline.channels.channel import Receipt
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Fenced, WorkerDied
@@ -25,7 +27,6 @@ from pipeline.exports.states import DeliveryState, SubmissionState
 from pipeline.lanes import Claim, Owed, waiting_in
 from pipeline.models.deliveries import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, Lane
-from pipeline.partner_states import PartnerState
 from pipeline.retry_policy import Failure, retry_pause
 from pipeline.schemas.messages import MessageType
 

@@ -17,7 +17,7 @@ from sqlalchemy import Integer, cast, exists, null, select
 from sqlmodel import col
 
 from config.settings import Settings
-from pipeline import signing
+from pipeline.accounts import secrets
 from pipeline.cells import MALFORMED, UNREADABLE, any_text, cell, unreadable
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotFound
@@ -268,5 +268,5 @@ def fits(stated: Head, found: Survey) -> str | None:
 
 
 def _keys(settings: Settings) -> list[Ed25519PrivateKey]:
-    tokens = signing.box(settings).tokens(_PURPOSE)
+    tokens = secrets.box(settings).tokens(_PURPOSE)
     return [Ed25519PrivateKey.from_private_bytes(bytes.fromhex(token)) for token in tokens]

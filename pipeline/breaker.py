@@ -15,9 +15,9 @@ from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col
 
 from config.settings import Settings
+from pipeline.accounts.models import PartnerChannel
+from pipeline.accounts.recipients import QUEUE
 from pipeline.core.db import changed, database_now, table
-from pipeline.models.parties import PartnerChannel
-from pipeline.recipients import QUEUE
 
 
 @dataclass(frozen=True)

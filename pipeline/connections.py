@@ -16,7 +16,10 @@ from cloudevents.core.v1.event import CloudEvent
 from sqlalchemy import insert, select
 
 from config.settings import Settings
-from pipeline import partners, recipients
+from pipeline.accounts import partners, recipients
+from pipeline.accounts.models import ConnectionTest
+from pipeline.accounts.recipients import SealedTarget
+from pipeline.accounts.schemas import PartnerTested, PartnerView
 from pipeline.channels import open_channels
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.stages import Stage
@@ -25,10 +28,7 @@ from pipeline.core.errors import ExportsError, InsufficientRole, RateLimited, Se
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.exports.schemas.plan import as_json
-from pipeline.models.parties import ConnectionTest
-from pipeline.recipients import SealedTarget
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
-from pipeline.schemas.partners import PartnerTested, PartnerView
 
 #: How many partners a process tries at a time: each keeps one of its threads for as long as endpoints do not answer.
 AT_ONCE: Final = 4

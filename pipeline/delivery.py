@@ -11,6 +11,9 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline import acknowledgements, attempts, breaker, lane_messages, lanes, notifications
+from pipeline.accounts.models import PartnerChannel
+from pipeline.accounts.recipients import QUEUE
+from pipeline.accounts.schemas import DeliveryView
 from pipeline.attempts import Recorded, Sent
 from pipeline.channels.channel import Receipt
 from pipeline.core import shutdown
@@ -37,12 +40,9 @@ from pipeline.exports.step_context import StepContext
 from pipeline.inspection import deliveries
 from pipeline.lanes import Claim
 from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.models.parties import PartnerChannel
 from pipeline.notifications import Lane
-from pipeline.recipients import QUEUE
 from pipeline.retry_policy import Failure
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
-from pipeline.schemas.partners import DeliveryView
 from pipeline.senders import FAILURES, SENDERS, ails, destination
 
 log = structlog.get_logger(__name__)

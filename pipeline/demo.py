@@ -13,7 +13,10 @@ from pydantic import SecretStr
 
 from config.queues import CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings
-from pipeline import account_service, accounts, migrations, partners
+from pipeline import migrations
+from pipeline.accounts import api_keys, partners, service
+from pipeline.accounts.channels import BorderBuddyWay, QueueWay
+from pipeline.accounts.schemas import NewPartner
 from pipeline.channels import inbox
 from pipeline.channels.inbox import Received
 from pipeline.client import Exports
@@ -22,8 +25,6 @@ from pipeline.core.runtime import Runtime
 from pipeline.exports import examples
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import UNANSWERED, UNENDED
-from pipeline.schemas.channels import BorderBuddyWay, QueueWay
-from pipeline.schemas.partners import NewPartner
 
 QUEUES: Final = (CUSTOMS_BROKER, WAREHOUSE, OPERATOR)
 ACCOUNT: Final = "acc_demo"
@@ -85,13 +86,13 @@ def settings_of(home: Path, host: str, port: int) -> Settings:
 def prepare(runtime: Runtime) -> str:
     """Bring the database up to date, see to the demo's account and partners, and return a new key of the account."""
     migrations.upgrade(runtime.db)
-    if account_service.find_account(runtime, ACCOUNT) is None:
-        account_service.create_account(runtime, ACCOUNT, "Maple Goods Ltd", gs1_prefix=GS1_PREFIX)
+    if service.find_account(runtime, ACCOUNT) is None:
+        service.create_account(runtime, ACCOUNT, "Maple Goods Ltd", gs1_prefix=GS1_PREFIX)
     known = {partner.id for partner in partners.listed(runtime, ACCOUNT)}
     for partner in PARTNERS:
         if partner.id not in known:
             partners.create(runtime, ACCOUNT, partner)
-    return accounts.create_key(runtime, ACCOUNT, "demo", mode="test", roles=[accounts.ADMIN]).bearer
+    return api_keys.create_key(runtime, ACCOUNT, "demo", mode="test", roles=[api_keys.ADMIN]).bearer
 
 
 def plans(now: datetime) -> list[ExamplePlan]:

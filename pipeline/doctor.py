@@ -14,7 +14,8 @@ from sqlmodel import col
 from config.credentials import everybody_knows
 from config.loopback import is_loopback
 from config.settings import Settings
-from pipeline import migrations, recipients, signing
+from pipeline import migrations
+from pipeline.accounts import recipients, secrets
 from pipeline.channels import durability, inbox
 from pipeline.channels.email import EmailChannel
 from pipeline.core import fonts
@@ -158,7 +159,7 @@ def _walls(settings: Settings) -> str:
 
 def _partner_secrets(settings: Settings) -> str:
     with _opened(settings) as database, database.read() as session:
-        tried = signing.try_all(session, settings)
+        tried = secrets.try_all(session, settings)
     if tried.unreadable:
         raise Ailing(f"{len(tried.unreadable)} of {tried.count} do not open, such as of {tried.unreadable[0]}")
     return f"{tried.count} open"

@@ -11,7 +11,9 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlmodel import Session, col
 
-from pipeline import acknowledgements, notifications, recipients
+from pipeline import acknowledgements, notifications
+from pipeline.accounts import recipients
+from pipeline.accounts.recipients import Recipient
 from pipeline.core import money, shutdown
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import database_now
@@ -29,7 +31,6 @@ from pipeline.exports.step_context import StepContext, plan_unit
 from pipeline.letters import handoff_subject
 from pipeline.models.deliveries import BrokerSubmission, Notification
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice
-from pipeline.recipients import Recipient
 from pipeline.schemas import messages
 from pipeline.schemas.messages import MAX_INLINE_LINES, MessageType
 

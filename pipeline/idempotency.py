@@ -8,7 +8,7 @@ from typing import Final, Self
 from sqlalchemy import bindparam, insert, select
 from sqlmodel import Session
 
-from pipeline.accounts import Caller
+from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import table
 from pipeline.core.errors import IdempotencyKeyReused
 from pipeline.exports.models import IdempotencyRecord

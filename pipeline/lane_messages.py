@@ -14,7 +14,8 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from config.settings import Settings
-from pipeline import letters, links, recipients
+from pipeline import letters, links
+from pipeline.accounts import recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import Attachment, Channel, OutgoingMessage, Receipt
 from pipeline.core.db import utc_now

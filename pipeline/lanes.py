@@ -15,7 +15,13 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, breaker, recipients
+from pipeline import acknowledgements, breaker
+from pipeline.accounts import recipients
+from pipeline.accounts.models import Partner, PartnerChannel
+from pipeline.accounts.partners import locked, move, view
+from pipeline.accounts.recipients import SealedTarget
+from pipeline.accounts.schemas import PartnerView
+from pipeline.accounts.states import PartnerState
 from pipeline.core.db import changed, database_now, statement_now
 from pipeline.core.errors import InvalidState
 from pipeline.core.leases import KEEPER, Lease
@@ -23,13 +29,8 @@ from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, SubmissionState
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.models.parties import Partner, PartnerChannel
 from pipeline.notifications import BROKER, Lane
-from pipeline.partner_states import PartnerState
-from pipeline.partners import locked, move, view
-from pipeline.recipients import SealedTarget
 from pipeline.schemas.messages import MessageType
-from pipeline.schemas.partners import PartnerView
 
 log = structlog.get_logger(__name__)
 

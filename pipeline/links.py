@@ -15,8 +15,9 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import accounts, lasting, signing
-from pipeline.accounts import READ, Caller
+from pipeline import lasting
+from pipeline.accounts import api_keys, secrets
+from pipeline.accounts.api_keys import READ, Caller
 from pipeline.acknowledgements import Submission
 from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
@@ -95,7 +96,7 @@ def document(runtime: Runtime, claim: Claim) -> Artifact:
             if kind == "partner":
                 caller = Caller(claim.account_id, "", "live", frozenset({claim.holder}))
             else:
-                caller = accounts.caller_of_key(runtime, holder)
+                caller = api_keys.caller_of_key(runtime, holder)
             if caller.account_id != claim.account_id:
                 raise nothing()
             may_read(caller, handed.broker_id, "")
@@ -181,7 +182,7 @@ def _link(
 
 def _keys(settings: Settings) -> dict[str, bytes]:
     """Return the keys that count, the newest first: a link outlives the key it was made with until that is taken away."""
-    return {key_id: token.encode() for key_id, token in signing.box(settings).named_tokens(_PURPOSE).items()}
+    return {key_id: token.encode() for key_id, token in secrets.box(settings).named_tokens(_PURPOSE).items()}
 
 
 def _signature(key: bytes, payload: str) -> bytes:

@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple, cast
 from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlmodel import Session, col
 
-from pipeline import recipients
+from pipeline.accounts import recipients
+from pipeline.accounts.recipients import Recipient
 from pipeline.core.db import database_now
 from pipeline.core.ids import new_id
 from pipeline.exports.hash_chain import rows_digest
@@ -21,7 +22,6 @@ from pipeline.exports.models import Export
 from pipeline.exports.states import DELIVERY_MOVES, DeliveryState, sources
 from pipeline.exports.step_context import StepContext
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.recipients import Recipient
 from pipeline.schemas.messages import (
     AboutExport,
     AcknowledgementBody,

@@ -11,7 +11,10 @@ from typing import Any, Final
 from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session, col
 
-from pipeline.accounts import Caller
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.models import Partner
+from pipeline.accounts.partners import to_be_live
+from pipeline.accounts.states import PartnerState
 from pipeline.core.db import table
 from pipeline.core.errors import (
     AlreadyExecuted,
@@ -37,9 +40,6 @@ from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.plans import ReadPlan, RegisteredPlan, canonical, read_plan
 from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport
 from pipeline.exports.schemas.plan import Plan
-from pipeline.models.parties import Partner
-from pipeline.partner_states import PartnerState
-from pipeline.partners import to_be_live
 
 
 @dataclass(frozen=True)

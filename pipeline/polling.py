@@ -11,7 +11,11 @@ from sqlalchemy import ColumnElement, Select, and_, case, exists, or_, select, t
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, breaker, recipients
+from pipeline import acknowledgements, breaker
+from pipeline.accounts import recipients
+from pipeline.accounts.models import Partner, PartnerChannel
+from pipeline.accounts.recipients import BORDERBUDDY, Target
+from pipeline.accounts.states import PartnerState
 from pipeline.channels.answer_files import AnswerFile, AnswerFolder, open_answers
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.core.bulkhead import Bulkhead, Room, room_of
@@ -30,9 +34,6 @@ from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export
 from pipeline.exports.states import UNANSWERED, SubmissionState
 from pipeline.models.deliveries import BrokerSubmission
-from pipeline.models.parties import Partner, PartnerChannel
-from pipeline.partner_states import PartnerState
-from pipeline.recipients import BORDERBUDDY, Target
 from pipeline.schemas.messages import SentAcknowledgement
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
 from config.queues import DELIVERIES, DOCUMENTS, ELSEWHERE, STEPS
-from pipeline import migrations, recipients
+from pipeline import migrations
+from pipeline.accounts import recipients
 from pipeline.channels import durability
 from pipeline.claims import of_unended
 from pipeline.core import heartbeats, tenancy

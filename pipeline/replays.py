@@ -10,6 +10,7 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline import acknowledgements, notifications
+from pipeline.accounts.models import Partner
 from pipeline.core.db import database_now
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
@@ -18,7 +19,6 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, SubmissionState
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.models.parties import Partner
 from pipeline.notifications import BROKER, Lane
 from pipeline.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.schemas.replays import ReplayReport, ReplayRequest

@@ -17,7 +17,8 @@ from sqlalchemy import literal, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from pipeline import acknowledgements, signing
+from pipeline import acknowledgements
+from pipeline.accounts import secrets as account_secrets
 from pipeline.acknowledgements import Signer
 from pipeline.channels.post import open_poster
 from pipeline.channels.webhook import signed
@@ -104,7 +105,7 @@ def take(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | None = Non
         submission = acknowledgements.find(session, ready.submission_id)
         if signer is not None and signer != Signer(submission.account_id, submission.partner_id):
             raise NotFound(f"there is no broker submission {ready.submission_id}")
-        secrets = signing.counting(session, runtime.settings, submission.account_id, submission.partner_id)
+        secrets = account_secrets.counting(session, runtime.settings, submission.account_id, submission.partner_id)
         known = session.get(SandboxHandoff, event_id) is not None
     if not known:
         _remember(runtime, event_id, ready, numbers, script, at_once, via)

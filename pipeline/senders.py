@@ -8,10 +8,10 @@ from sqlalchemy import func
 from sqlmodel import col
 
 from config.settings import Settings
+from pipeline.accounts.models import PartnerChannel
 from pipeline.breaker import Way
 from pipeline.channels import open_channels
 from pipeline.core.bulkhead import Bulkhead
-from pipeline.models.parties import PartnerChannel
 from pipeline.notifications import Lane
 
 #: Destinations that do not answer hold up no more than some of the senders, one by one and together.

@@ -14,7 +14,8 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.exc import NoResultFound
 from sqlmodel import Session, col
 
-from pipeline import recipients, rendering
+from pipeline import rendering
+from pipeline.accounts import recipients
 from pipeline.core.blob_store import Condition
 from pipeline.core.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
 from pipeline.core.runtime import Runtime

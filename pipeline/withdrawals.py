@@ -9,7 +9,8 @@ from typing import Final
 from sqlalchemy import or_, select, update
 from sqlmodel import Session, col
 
-from pipeline import notifications, recipients
+from pipeline import notifications
+from pipeline.accounts import recipients
 from pipeline.exports.models import Export, ExportUnit, Package
 from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
 from pipeline.notifications import BROKER, OPERATOR, WAREHOUSE, Notice, Told

@@ -24,7 +24,8 @@ from config.celery import app
 from config.logs import configure_logs
 from pipeline import acknowledgements, dispatch
 from pipeline.acceptance import accept
-from pipeline.accounts import EXECUTE, Caller
+from pipeline.accounts.api_keys import EXECUTE, Caller
+from pipeline.accounts.recipients import Target
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.queue import QueueChannel
 from pipeline.core import heartbeats, ids
@@ -45,7 +46,6 @@ from pipeline.core.problems import problem_of
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.exports import events
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.recipients import Target
 from pipeline.schemas.envelope import trace_parent
 from pipeline.schemas.messages import SentAcknowledgement
 

@@ -18,7 +18,7 @@ TEMPLATES = ROOT / "templates"
 JINJA_SUFFIXES = {".html", ".txt", ".xml", ".md"}
 
 #: Names that say nothing: a file is a noun of the trade.
-EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "service", "services", "misc"}
+EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "services", "misc"}
 
 #: Where the present instant may be asked for. Below the edge time is an argument.
 CLOCKS = {
@@ -52,7 +52,7 @@ MACHINES = {
     "pipeline/acknowledgements.py": "broker submissions, at the broker's word",
     "pipeline/notifications.py": "deliveries",
     "pipeline/attempts.py": "deliveries: what came of sending",
-    "pipeline/partners.py": "partners",
+    "pipeline/accounts/partners.py": "partners",
 }
 
 #: Written once and never edited again: the length says nothing.

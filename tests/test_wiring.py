@@ -19,7 +19,7 @@ from pydantic import AliasChoices
 from config import queues
 from config.celery import app
 from config.settings import Settings
-from pipeline import partner_states
+from pipeline.accounts import states as account_states
 from pipeline.dispatch import WORKERS
 from pipeline.exports import states
 from pipeline.step_table import SPECS, STEPS
@@ -168,7 +168,7 @@ MACHINES: list[tuple[type[StrEnum], Mapping[Any, frozenset[Any]], StrEnum, set[S
         states.SubmissionState.PENDING,
         {states.SubmissionState.RELEASED},
     ),
-    (partner_states.PartnerState, partner_states.PARTNER_MOVES, partner_states.PartnerState.DRAFT, set()),
+    (account_states.PartnerState, account_states.PARTNER_MOVES, account_states.PartnerState.DRAFT, set()),
 ]
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from pipeline import acknowledgements
-from pipeline.accounts import OPERATE, Caller
+from pipeline.accounts.api_keys import OPERATE, Caller
 from pipeline.acknowledgements import Signer, Submission
 from pipeline.api.bodies import at_most, documented
 from pipeline.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
 from pipeline import delivery, replays
+from pipeline.accounts.schemas import DeliveryPage, DeliveryView
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
 from pipeline.core.json_input import Parsed
 from pipeline.exports.states import DeliveryState
 from pipeline.inspection import deliveries
-from pipeline.schemas.partners import DeliveryPage, DeliveryView
 from pipeline.schemas.replays import ReplayReport, ReplayRequest
 from pipeline.step_table import Wake
 

@@ -16,7 +16,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from pipeline.accounts import (
+from pipeline.accounts.api_keys import (
     ADMIN,
     EXECUTE,
     NOTED_AFRESH_SECONDS,

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline import acceptance, amendments, interventions, plans
-from pipeline.accounts import Caller
+from pipeline.accounts.api_keys import Caller
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.bounds import PATIENCE_SECONDS
 from pipeline.api.conditions import check_unchanged, conditional, etag_of, preferred_wait

@@ -12,6 +12,7 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from pipeline import breaker
+from pipeline.accounts.models import PartnerChannel
 from pipeline.api.lately import Lately
 from pipeline.core import tenancy
 from pipeline.core.errors import DatabaseBusy
@@ -21,7 +22,6 @@ from pipeline.exports.models import Export, Step
 from pipeline.exports.states import StepState
 from pipeline.inspection.outcomes import LATE, SET_ASIDE
 from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.models.parties import PartnerChannel
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline import links
-from pipeline.accounts import READ, Caller
+from pipeline.accounts.api_keys import READ, Caller
 from pipeline.api.acknowledgements import find, signed_by
 from pipeline.api.bodies import at_most
 from pipeline.api.conditions import download_headers

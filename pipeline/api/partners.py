@@ -7,12 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import connections, lanes, partners
-from pipeline.api.bodies import body_of, documented
-from pipeline.api.dependencies import Admin, Reader, RuntimeDep
-from pipeline.api.refusals import LOOKING, READING, refusals
-from pipeline.core.json_input import Parsed
-from pipeline.schemas.partners import (
+from pipeline import connections, lanes
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import (
     CreatedPartner,
     NewPartner,
     PartnerChanges,
@@ -22,6 +19,10 @@ from pipeline.schemas.partners import (
     RotatedSecret,
     SecretRotation,
 )
+from pipeline.api.bodies import body_of, documented
+from pipeline.api.dependencies import Admin, Reader, RuntimeDep
+from pipeline.api.refusals import LOOKING, READING, refusals
+from pipeline.core.json_input import Parsed
 
 router = APIRouter(prefix="/api/partners", tags=["partners"])
 

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import sandbox, signing
+from pipeline import sandbox
+from pipeline.accounts import secrets
 from pipeline.acknowledgements import Signer
 from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import READING, refusals
@@ -114,14 +115,14 @@ def list_handoffs(
 def _own(request: Request, runtime: Runtime) -> None:
     given = request.headers.get("authorization", "").encode()
     # A process that has yet to hear of a new secret key sends the token of the one before.
-    tokens = signing.box(runtime.settings).tokens(SANDBOX_TOKEN)
+    tokens = secrets.box(runtime.settings).tokens(SANDBOX_TOKEN)
     if not any(hmac.compare_digest(given, f"Bearer {token}".encode()) for token in tokens):
         raise InvalidApiKey("the sandbox broker takes handoffs of this installation only")
 
 
 def _secrets(runtime: Runtime, account_id: str, partner_id: str) -> list[str]:
     with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
-        return signing.counting(session, runtime.settings, account_id, partner_id)
+        return secrets.counting(session, runtime.settings, account_id, partner_id)
 
 
 def _webhook(

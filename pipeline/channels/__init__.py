@@ -7,8 +7,8 @@ from functools import lru_cache
 from importlib import import_module
 
 from config.settings import Settings
+from pipeline.accounts.channels import CHANNELS
 from pipeline.channels.channel import Channel, Opens
-from pipeline.schemas.channels import CHANNELS
 
 
 @lru_cache(maxsize=16)

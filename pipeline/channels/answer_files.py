@@ -20,9 +20,9 @@ from asyncssh import (
 from asyncssh.constants import FILEXFER_TYPE_REGULAR, FILEXFER_TYPE_UNKNOWN
 
 from config.settings import Settings
+from pipeline.accounts.recipients import Target
 from pipeline.channels.ssh import Visit, server_of
 from pipeline.channels.upload import beginning, ensure_folder
-from pipeline.recipients import Target
 
 INBOX, DONE, REFUSED = "in", "done", "refused"
 

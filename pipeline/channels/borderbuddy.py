@@ -11,6 +11,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ValidationError
 
 from config.settings import Settings
+from pipeline.accounts.recipients import Target
 from pipeline.channels.channel import Opens, OutgoingMessage, Receipt, excerpt
 from pipeline.channels.post import Poster, open_poster
 from pipeline.channels.probe import Probe, Said, ask, refused, taken
@@ -18,7 +19,6 @@ from pipeline.channels.stages import Stage, run
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.json_input import has_zero_character
-from pipeline.recipients import Target
 from pipeline.schemas.messages import AcknowledgementBody, HandoffAnswer, HandoffStatus
 
 M = TypeVar("M", bound=BaseModel)

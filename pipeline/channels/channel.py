@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from config.settings import Settings
+from pipeline.accounts.recipients import Target
 from pipeline.channels.stages import Stage
-from pipeline.recipients import Target
 from pipeline.schemas.messages import HandoffAnswer
 
 #: How much of an endpoint's answer is kept with the attempt.

@@ -14,14 +14,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from config.settings import Settings
+from pipeline.accounts.channels import EmailWay
+from pipeline.accounts.recipients import Target
 from pipeline.channels import stages
 from pipeline.channels.channel import Attachment, Letter, Opens, OutgoingMessage, Receipt, excerpt
 from pipeline.channels.smtp import MailServer, MailSession, mail_server
 from pipeline.channels.stages import Stage, StageFailed
 from pipeline.core.errors import ArtifactConflict, ChannelRefused, ChannelUnavailable, ExportsError, StoreUnavailable
 from pipeline.core.outbound import trusted_certificates
-from pipeline.recipients import Target
-from pipeline.schemas.channels import EmailWay
 
 #: Seven bits whatever is written: every mail server on the way takes it.
 _POLICY: Final = SMTP.clone(cte_type="7bit")

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import httpcore
 
+from pipeline.accounts.recipients import nobody_else
 from pipeline.channels.channel import excerpt
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.outbound import GuardedNetwork, trusted_certificates
-from pipeline.recipients import nobody_else
 
 MAX_ANSWER_BYTES = 64 * 1024
 

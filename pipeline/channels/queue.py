@@ -14,12 +14,12 @@ from kombu.pools import producers
 
 from config import queues
 from config.settings import Settings
+from pipeline.accounts.recipients import Target
 from pipeline.channels import durability
 from pipeline.channels.channel import Opens, OutgoingMessage, Receipt
 from pipeline.channels.stages import Stage, StageFailed, run
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.message_broker import connection
-from pipeline.recipients import Target
 
 PERSISTENT = 2
 CONTENT_TYPE = "application/cloudevents+json"

@@ -8,13 +8,13 @@ from typing import Final
 from asyncssh import SFTPClient
 
 from config.settings import Settings
+from pipeline.accounts.recipients import Target
 from pipeline.channels.answer_files import DONE, INBOX, REFUSED, AnswerFolder
 from pipeline.channels.channel import Opens, OutgoingMessage, Receipt
 from pipeline.channels.ssh import NO_SESSION, Server, Visit, named, server_of
 from pipeline.channels.stages import Stage, StageFailed, run
 from pipeline.channels.upload import OUTBOX, ensure_folder, put, taken, write_whole
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
-from pipeline.recipients import Target
 
 
 class SftpChannel:

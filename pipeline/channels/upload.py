@@ -17,9 +17,9 @@ from typing import Any, Final, cast
 import asyncssh
 from asyncssh import SFTPClient, SFTPError, SFTPNoSuchFile, SFTPOpUnsupported
 
+from pipeline.accounts.recipients import nobody_else
 from pipeline.channels.channel import Attachment, OutgoingMessage, Receipt, excerpt
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
-from pipeline.recipients import nobody_else
 from pipeline.schemas.files import DeliveredFile, FileManifest
 
 OUTBOX: Final = "out"

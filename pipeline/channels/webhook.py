@@ -15,13 +15,13 @@ from typing import Final
 from standardwebhooks import Webhook
 
 from config.settings import Settings
+from pipeline.accounts.channels import WebhookWay
+from pipeline.accounts.recipients import Target
 from pipeline.channels.channel import Opens, OutgoingMessage, Receipt
 from pipeline.channels.post import Poster, open_poster
 from pipeline.channels.probe import Probe, Said, ask, refused, taken
 from pipeline.channels.stages import Stage, run
 from pipeline.core.errors import ChannelRefused, InvalidApiKey
-from pipeline.recipients import Target
-from pipeline.schemas.channels import WebhookWay
 
 _JSON: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}
 _LONG_AGO: Final = timedelta(hours=1)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.client.calls import Call, Repeat, as_model, body_of, get, segment
-from pipeline.schemas.partners import (
+from pipeline.accounts.schemas import (
     CreatedPartner,
     NewPartner,
     PartnerChanges,
@@ -15,6 +14,7 @@ from pipeline.schemas.partners import (
     RotatedSecret,
     SecretRotation,
 )
+from pipeline.client.calls import Call, Repeat, as_model, body_of, get, segment
 
 #: A connection test tries every way to a partner, each with a time limit of its own.
 _TEST_SECONDS = 120

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 
-from pipeline import account_service, accounts, numbers
+from pipeline.accounts import api_keys, numbers, service
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
@@ -27,10 +27,10 @@ OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="Th
 class Role(StrEnum):
     """What a key may be for; `partner:ID` comes by --partner."""
 
-    EXECUTE = accounts.EXECUTE
-    READ = accounts.READ
-    OPERATE = accounts.OPERATE
-    ADMIN = accounts.ADMIN
+    EXECUTE = api_keys.EXECUTE
+    READ = api_keys.READ
+    OPERATE = api_keys.OPERATE
+    ADMIN = api_keys.ADMIN
 
 
 @app.command("create")
@@ -45,7 +45,7 @@ def create_account(
 ) -> None:
     """Open an account."""
     with opened() as runtime:
-        account_service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
+        service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
     if as_json:
         print_json({"id": account, "name": name, "gs1Prefix": gs1_prefix})
     else:
@@ -69,7 +69,7 @@ def mail_domains(
             "--any names every domain already", code=ExitCode.USAGE, remedy="Leave out --any, or the domains."
         )
     with opened() as runtime:
-        kept = account_service.set_mail_domains(runtime, account, None if any_domain else domains or [])
+        kept = service.set_mail_domains(runtime, account, None if any_domain else domains or [])
     if as_json:
         print_json({"id": account, "mailDomains": kept})
     else:
@@ -115,7 +115,7 @@ def skip_numbers(
 def list_accounts(as_json: Json = False) -> None:
     """List the accounts."""
     with opened() as runtime, runtime.db.read() as session:
-        rows = account_service.accounts(session)
+        rows = service.accounts(session)
     if as_json:
         print_json(
             [
@@ -149,9 +149,9 @@ def create_key(
     """Make a key and show it this once."""
     roles = [*(role or ([] if partner else [Role.EXECUTE])), *(f"partner:{each}" for each in partner or [])]
     ends_at = _ends_at(days)
-    mode: accounts.Mode = "test" if test else "live"
+    mode: api_keys.Mode = "test" if test else "live"
     with opened() as runtime:
-        made = accounts.create_key(
+        made = api_keys.create_key(
             runtime, account, name, mode=mode, roles=[str(each) for each in roles], expires_at=ends_at
         )
     if as_json:
@@ -176,7 +176,7 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
     """List an account's keys; never their secrets, which nobody has."""
     with opened() as runtime:
         ensure_account(runtime, account)
-        known = accounts.list_keys(runtime, account)
+        known = api_keys.list_keys(runtime, account)
     if as_json:
         print_json(
             [
@@ -209,7 +209,7 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
     out().print(made)
 
 
-def _state(key: accounts.KnownKey) -> str:
+def _state(key: api_keys.KnownKey) -> str:
     if key.revoked_at:
         return f"revoked {key.revoked_at:%Y-%m-%d}"
     if key.expires_at:
@@ -232,9 +232,9 @@ def rotate_key(
     as_json: Json = False,
 ) -> None:
     """Make a key that may what this one may, and show it this once; the older one ends when the overlap is over."""
-    key_id = accounts.key_id_of(key) if key.startswith("exp_") else key
+    key_id = api_keys.key_id_of(key) if key.startswith("exp_") else key
     with opened() as runtime:
-        made = accounts.rotate_key(
+        made = api_keys.rotate_key(
             runtime, account, key_id, overlap=timedelta(hours=overlap_hours), expires_at=_ends_at(days)
         )
     ends_at = made.expires_at
@@ -264,9 +264,9 @@ def revoke_key(
     as_json: Json = False,
 ) -> None:
     """End a key now."""
-    key_id = accounts.key_id_of(key) if key.startswith("exp_") else key
+    key_id = api_keys.key_id_of(key) if key.startswith("exp_") else key
     with opened() as runtime:
-        accounts.revoke_key(runtime, account, key_id)
+        api_keys.revoke_key(runtime, account, key_id)
     if as_json:
         print_json({"id": key_id, "revoked": True})
     else:

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from rich.markup import escape
 
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
-from pipeline import account_service, accounts, demo, partners
+from pipeline import demo
+from pipeline.accounts import api_keys, partners, service
 from pipeline.commands.database import opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.core.runtime import Runtime, ensure_own_credentials
@@ -19,7 +20,7 @@ from pipeline.core.runtime import Runtime, ensure_own_credentials
 app = typer.Typer()
 
 ENV_FILE: Final = Path(".env")
-ROLES: Final = (accounts.EXECUTE, accounts.READ, accounts.OPERATE)
+ROLES: Final = (api_keys.EXECUTE, api_keys.READ, api_keys.OPERATE)
 
 _HEAD: Final = """\
 # Made by `exports init`; every `exports` command that is started in this folder reads it.
@@ -62,7 +63,7 @@ def init(
     get_settings.cache_clear()
     with opened() as runtime:
         made += _make_partners(runtime, account)
-        key = accounts.create_key(runtime, account, "exports init", mode="test", roles=ROLES).bearer if first else None
+        key = api_keys.create_key(runtime, account, "exports init", mode="test", roles=ROLES).bearer if first else None
     if key is not None:
         _add({"api_key": SecretStr(key)})
     if as_json:
@@ -82,14 +83,14 @@ def _own_settings(settings: Settings) -> dict[str, Any]:
 
 def _has_accounts(runtime: Runtime) -> bool:
     with runtime.db.read() as session:
-        return bool(account_service.accounts(session))
+        return bool(service.accounts(session))
 
 
 def _make_account(runtime: Runtime, account: str, name: str, gs1_prefix: str | None) -> list[str]:
     """Make the account unless it is there; return what was made."""
-    if account_service.find_account(runtime, account) is not None:
+    if service.find_account(runtime, account) is not None:
         return []
-    account_service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
+    service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
     return [f"account {account}"]
 
 

@@ -12,7 +12,11 @@ import typer
 from pydantic import SecretStr
 from rich.markup import escape
 
-from pipeline import connections, lanes, partners
+from pipeline import connections, lanes
+from pipeline.accounts import partners
+from pipeline.accounts.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWay, Way, WebhookWay
+from pipeline.accounts.schemas import HandoffPath, NewPartner, PartnerKind, PartnerView
+from pipeline.accounts.states import PartnerState
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.narration import BAD, GOOD
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
@@ -21,12 +25,9 @@ from pipeline.commands.view import table
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse
 from pipeline.documents.schemas.profile import BrokerProfile
-from pipeline.partner_states import PartnerState
 from pipeline.receivers.endpoint import Came, Fault, Receiver
 from pipeline.receivers.files import FileFault, FileReceiver
 from pipeline.receivers.mail import MailFault, MailReceiver
-from pipeline.schemas.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWay, Way, WebhookWay
-from pipeline.schemas.partners import HandoffPath, NewPartner, PartnerKind, PartnerView
 
 app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses and operators of an account.")
 

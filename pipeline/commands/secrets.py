@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline import signing
+from pipeline.accounts import secrets
 from pipeline.commands.database import opened
 from pipeline.commands.screen import Failure, Json, out, print_json, reported
 
@@ -23,7 +23,7 @@ def rotate(as_json: Json = False) -> None:
     resealed = 0
     unreadable: list[str] = []
     with opened(is_there=True) as runtime:
-        for stretch in signing.reseal(runtime):
+        for stretch in secrets.reseal(runtime):
             resealed += stretch.count
             unreadable += stretch.unreadable
     if unreadable:

@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.accounts.schemas import AttemptView, DeliveryView
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.screen import Json, out, print_json, reported
 from pipeline.commands.view import submission_text, table
-from pipeline.schemas.partners import AttemptView, DeliveryView
 from pipeline.schemas.sandbox import SandboxHandoffView
 from pipeline.schemas.tracing import NotificationTrace
 

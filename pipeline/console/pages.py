@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from pipeline import sandbox
-from pipeline.accounts import Caller, note_use
+from pipeline.accounts.api_keys import Caller, note_use
 from pipeline.console import facts, reach
 from pipeline.console.forms import check_own_page, check_sign, fields_of
 from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in, token_of

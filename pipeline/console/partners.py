@@ -10,8 +10,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline import breaker, connections, delivery, lanes, partners, replays
-from pipeline.accounts import ADMIN, OPERATE, Caller
+from pipeline import breaker, connections, delivery, lanes, replays
+from pipeline.accounts import partners
+from pipeline.accounts.api_keys import ADMIN, OPERATE, Caller
 from pipeline.console import reach
 from pipeline.console.forms import check_sign, fields_of
 from pipeline.console.pages import HEADERS, caller_or_none, page, runtime_of, to_sign_in, who

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
+from pipeline.accounts.channels import QueueWay, Way
+from pipeline.accounts.partners import TO_BE_LIVE
+from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, PartnerView
+from pipeline.accounts.states import PartnerState
 from pipeline.breaker import Health
 from pipeline.console.facts import StateLink, moment
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import in_our_times
 from pipeline.exports.states import DeliveryState
-from pipeline.partner_states import PartnerState
-from pipeline.partners import TO_BE_LIVE
-from pipeline.schemas.channels import QueueWay, Way
-from pipeline.schemas.partners import ConnectionTestView, DeliveryView, PartnerView
 
 _AGAIN: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})
 

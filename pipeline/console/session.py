@@ -7,7 +7,7 @@ import hmac
 from datetime import datetime, timedelta
 from typing import Final
 
-from pipeline.accounts import READ, Caller, caller_of_key, find_caller
+from pipeline.accounts.api_keys import READ, Caller, caller_of_key, find_caller
 from pipeline.core import tenancy
 from pipeline.core.db import utc_now
 from pipeline.core.encryption import SecretBox

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from pipeline.accounts import schemas as account_schemas
 from pipeline.core import problems
 from pipeline.customs import schemas
 from pipeline.documents.schemas import invoice, profile
 from pipeline.exports.schemas import export, plan
-from pipeline.schemas import envelope, files, health, links, messages, partners, replays, sandbox, tracing
+from pipeline.schemas import envelope, files, health, links, messages, replays, sandbox, tracing
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -46,10 +47,10 @@ PUBLISHED: Final[dict[str, Published]] = {
         sent_acknowledgement=messages.SentAcknowledgement,
         handoff_answer=messages.HandoffAnswer,
         handoff_status=messages.HandoffStatus,
-        new_partner=partners.NewPartner,
-        partner_changes=partners.PartnerChanges,
+        new_partner=account_schemas.NewPartner,
+        partner_changes=account_schemas.PartnerChanges,
         broker_profile=profile.BrokerProfile,
-        secret_rotation=partners.SecretRotation,
+        secret_rotation=account_schemas.SecretRotation,
         new_waiver=schemas.NewWaiver,
         replay_request=replays.ReplayRequest,
     ),
@@ -61,13 +62,13 @@ PUBLISHED: Final[dict[str, Published]] = {
         plan_receipt=export.PlanReceipt,
         preflight_report=export.PreflightReport,
         acknowledgement_receipt=messages.AcknowledgementReceipt,
-        partner=partners.PartnerView,
-        created_partner=partners.CreatedPartner,
-        partner_list=partners.PartnerList,
-        partner_tested=partners.PartnerTested,
-        rotated_secret=partners.RotatedSecret,
-        delivery=partners.DeliveryView,
-        delivery_page=partners.DeliveryPage,
+        partner=account_schemas.PartnerView,
+        created_partner=account_schemas.CreatedPartner,
+        partner_list=account_schemas.PartnerList,
+        partner_tested=account_schemas.PartnerTested,
+        rotated_secret=account_schemas.RotatedSecret,
+        delivery=account_schemas.DeliveryView,
+        delivery_page=account_schemas.DeliveryPage,
         replay_report=replays.ReplayReport,
         notification_trace=tracing.NotificationTrace,
         sandbox_page=sandbox.SandboxPage,

@@ -15,14 +15,15 @@ from pydantic import SecretStr
 
 from config.loopback import LOOPBACK
 from config.settings import Settings
-from pipeline import account_service, accounts, migrations, partners
+from pipeline import migrations
+from pipeline.accounts import api_keys, partners, service
+from pipeline.accounts.channels import WebhookWay
+from pipeline.accounts.schemas import NewPartner, PartnerKind
 from pipeline.client import NO_RETRIES, Exports
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.drill.place import Place
 from pipeline.drill.processes import DrillFailed, Process, commands, free_port
 from pipeline.receivers.endpoint import Came, Receiver
-from pipeline.schemas.channels import WebhookWay
-from pipeline.schemas.partners import NewPartner, PartnerKind
 
 ACCOUNT: Final = "acc_demo"  # that of the example plans
 PARTNERS: Final[Mapping[str, PartnerKind]] = {
@@ -122,7 +123,7 @@ def _settings(values: Mapping[str, Any]) -> Settings:
 def _prepared(runtime: Runtime, end: ExitStack, seen: Callable[[Came], None]) -> str:
     """Make the tables, the account and its partners, each with an endpoint here; return a key of the account."""
     migrations.upgrade(runtime.db)
-    account_service.create_account(runtime, ACCOUNT, "Drill", gs1_prefix=_GS1_PREFIX)
+    service.create_account(runtime, ACCOUNT, "Drill", gs1_prefix=_GS1_PREFIX)
     for partner_id, kind in PARTNERS.items():
         known: list[str] = []
         receiver = end.enter_context(Receiver(known, seen=seen))
@@ -136,7 +137,7 @@ def _prepared(runtime: Runtime, end: ExitStack, seen: Callable[[Came], None]) ->
             channels=[WebhookWay(address=receiver.url)],
         )
         known.append(partners.create(runtime, ACCOUNT, partner).secret)
-    return accounts.create_key(runtime, ACCOUNT, "drill", mode="test", roles=[accounts.ADMIN]).bearer
+    return api_keys.create_key(runtime, ACCOUNT, "drill", mode="test", roles=[api_keys.ADMIN]).bearer
 
 
 def _stop(processes: Sequence[Process]) -> None:

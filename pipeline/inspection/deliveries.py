@@ -9,13 +9,13 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
+from pipeline.accounts.schemas import AttemptView, DeliveryPage, DeliveryView
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.exports.states import DeliveryState
 from pipeline.inspection.outcomes import DEAD
 from pipeline.models.deliveries import Attempt, Delivery, Notification
 from pipeline.remedies import remedy
-from pipeline.schemas.partners import AttemptView, DeliveryPage, DeliveryView
 
 MAX_TRIES_SHOWN: Final = 20
 #: Of one message alone: with resends there may be more than its schedule has.

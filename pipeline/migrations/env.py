@@ -9,11 +9,12 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlmodel import AutoString, SQLModel
 
+from pipeline.accounts import models as account_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.core import heartbeats_folded  # noqa: F401 - importing them is what fills the metadata
 from pipeline.core.db import Instant
 from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.models import deliveries, parties  # noqa: F401 - importing them is what fills the metadata
+from pipeline.models import deliveries  # noqa: F401 - importing them is what fills the metadata
 
 
 def _rendered(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from pydantic import Field
 
+from pipeline.accounts.schemas import DeliveryView
 from pipeline.exports.schemas.export import BrokerSubmissionView
 from pipeline.exports.schemas.plan import Closed
 from pipeline.schemas.envelope import CloudEventEnvelope
-from pipeline.schemas.partners import DeliveryView
 from pipeline.schemas.sandbox import SandboxHandoffView
 
 

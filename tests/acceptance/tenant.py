@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 
-from pipeline import account_service, accounts
-from pipeline.accounts import ADMIN
+from pipeline.accounts import api_keys
+from pipeline.accounts import service as account_service
+from pipeline.accounts.api_keys import ADMIN
 from tests import builders
 from tests.acceptance.installation import Service
 from tests.acceptance.postbox import Letter
@@ -140,7 +141,7 @@ def new_tenant(service: Service, partners: tuple[Json, ...] = PARTNERS) -> Itera
     """Open an account that no other test has, and give it with its partners registered."""
     account = f"acc_{secrets.token_hex(6)}"
     account_service.create_account(service.runtime, account, "Maple Goods Ltd", gs1_prefix="0614141")
-    key = accounts.create_key(service.runtime, account, "acceptance", mode="test", roles=[ADMIN])
+    key = api_keys.create_key(service.runtime, account, "acceptance", mode="test", roles=[ADMIN])
     with httpx.Client(
         base_url=service.url, headers={"authorization": f"Bearer {key.bearer}"}, timeout=60, trust_env=False
     ) as http:

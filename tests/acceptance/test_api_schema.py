@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 from config.settings import Settings
-from pipeline import accounts
+from pipeline.accounts import api_keys
 from pipeline.core.runtime import open_runtime
 from tests import builders
 from tests.api.conftest import Launches, furnish, served
@@ -37,7 +37,7 @@ def address_and_key(database_url: str) -> Iterator[tuple[str, str]]:
         opened.callback(runtime.close)
         opened.callback(structlog.configure, **as_before)
         furnish(runtime)
-        made = accounts.create_key(runtime, builders.ACCOUNT, "of a test", mode="live", roles=accounts.ROLES)
+        made = api_keys.create_key(runtime, builders.ACCOUNT, "of a test", mode="live", roles=api_keys.ROLES)
         yield opened.enter_context(served(runtime, Launches())), made.bearer
 
 

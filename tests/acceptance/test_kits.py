@@ -17,9 +17,9 @@ import redis
 from kombu import Connection
 
 from config import queues
+from pipeline.accounts.secrets import new_secret
 from pipeline.channels.webhook import signed
 from pipeline.core.ids import new_id
-from pipeline.signing import new_secret
 from tests.acceptance.installation import Distributed
 from tests.acceptance.kits import KITS, Kit, kit
 from tests.acceptance.tenant import PARTNERS, Tenant, new_tenant

@@ -15,7 +15,7 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from config import queues
-from pipeline.models.parties import Partner
+from pipeline.accounts.models import Partner
 from tests.acceptance.installation import Distributed
 from tests.acceptance.pages import Box, Follower, boxes, differences
 from tests.acceptance.programs import ROOT

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from pipeline import account_service, partners
 from pipeline.acceptance import accept
-from pipeline.accounts import Caller
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.execution import advance
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.inspection import view as inspection_view
-from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import NOTIFY, STEPS
 from tests import builders
 from tests.asked import asked_of
@@ -32,7 +32,7 @@ def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
         {"database_url": database_url, "artifacts_url": f"file:{tmp_path / 'artifacts'}"}
     )
     opened = open_runtime(settings)
-    account_service.create_account(opened, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    service.create_account(opened, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for kind, partner_id in (("customs_broker", builders.BROKER), ("warehouse", builders.WAREHOUSE)):
         new = {"id": partner_id, "kind": kind, "name": f"Demo {kind}", "test": True, "live": True}
         partners.create(opened, builders.ACCOUNT, NewPartner.model_validate(new))

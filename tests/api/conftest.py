@@ -16,8 +16,10 @@ import uvicorn
 from sqlmodel import col, func, select
 
 from config.settings import Settings
-from pipeline import account_service, accounts, delivery
-from pipeline.accounts import Mode
+from pipeline import delivery
+from pipeline.accounts import api_keys, service
+from pipeline.accounts.api_keys import Mode
+from pipeline.accounts.models import Partner
 from pipeline.api import bounds, events, executions
 from pipeline.api.dependencies import Keys
 from pipeline.core.runtime import Runtime, open_runtime
@@ -25,7 +27,6 @@ from pipeline.execution import advance
 from pipeline.exports import models
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
-from pipeline.models.parties import Partner
 from pipeline.serving import BoundedHead
 from pipeline.step_table import Wake
 from pipeline.web import create_app
@@ -66,9 +67,9 @@ class Desk:
     launches: Launches
     clients: ExitStack
 
-    def key(self, *roles: str, account: str = builders.ACCOUNT, mode: Mode = "live", **facts: Any) -> accounts.NewKey:
+    def key(self, *roles: str, account: str = builders.ACCOUNT, mode: Mode = "live", **facts: Any) -> api_keys.NewKey:
         """Return a new key of the account."""
-        return accounts.create_key(self.runtime, account, "of a test", mode=mode, roles=roles, **facts)
+        return api_keys.create_key(self.runtime, account, "of a test", mode=mode, roles=roles, **facts)
 
     def client(self, *roles: str, account: str = builders.ACCOUNT, mode: Mode = "live") -> httpx.Client:
         """Return a client with a new key that has these roles; without roles, all of them."""
@@ -145,7 +146,7 @@ def served(runtime: Runtime, launches: Launches, keys: Keys | None = None) -> It
 def furnish(runtime: Runtime) -> None:
     """Open two accounts; the first has an operator, and a customs broker and a warehouse, live ones and ones for tests."""
     for account in (builders.ACCOUNT, OTHER):
-        account_service.create_account(runtime, account, "Maple Goods Ltd")
+        service.create_account(runtime, account, "Maple Goods Ltd")
     with runtime.db.write() as session:
         for partner_id, kind, test in (
             (builders.BROKER, "customs_broker", False),

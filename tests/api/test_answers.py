@@ -15,12 +15,13 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from pipeline import answers, letters, partners
+from pipeline import answers, letters
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
 from pipeline.api.answers import MAX_FORM_BYTES, REQUESTS_PER_MINUTE
 from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState
 from pipeline.models.deliveries import Acknowledgement, Notification
-from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.api.conftest import Desk, Open
 from tests.deliveries import exports

@@ -16,11 +16,11 @@ from sqlalchemy import text
 from starlette.types import Message, Receive, Scope, Send
 
 from config.settings import Settings
-from pipeline import partners
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
 from pipeline.api import bounds
 from pipeline.core import deadline
 from pipeline.core.db import Database
-from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
 from tests.servers import poll

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.accounts.channels import QueueWay
+from pipeline.accounts.schemas import NewPartner, PartnerChanges
 from pipeline.client import ApiProblem, Execution
 from pipeline.customs.schemas import NewWaiver
-from pipeline.schemas.channels import QueueWay
 from pipeline.schemas.messages import AcknowledgementBody
-from pipeline.schemas.partners import NewPartner, PartnerChanges
 from pipeline.schemas.replays import ReplayRequest
 from tests import builders
 from tests.api.conftest import EVERYTHING, Desk

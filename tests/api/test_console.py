@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from pipeline import accounts
+from pipeline.accounts import api_keys
 from pipeline.console import pages
 from pipeline.console.session import COOKIE, sign_in, signed_in
 from pipeline.core.errors import InvalidApiKey
@@ -83,7 +83,7 @@ def test_a_session_ends_with_its_time_its_key_or_a_changed_sign(desk: Desk) -> N
             signed_in(desk.runtime, forged, now=now)
     with pytest.raises(InvalidApiKey):
         signed_in(desk.runtime, cookie, now=now + timedelta(hours=8))
-    accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
     with pytest.raises(InvalidApiKey):
         signed_in(desk.runtime, cookie, now=now)
 

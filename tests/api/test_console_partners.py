@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline import delivery, partners
+from pipeline import delivery
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
 from pipeline.receivers.endpoint import Receiver
-from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open
 from tests.api.test_console import browser

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlmodel import col, update
 
-from pipeline import accounts
+from pipeline.accounts import api_keys
 from pipeline.api import events
 from pipeline.execution import advance
 from pipeline.exports.schemas.export import EventPage, EventView
@@ -136,7 +136,7 @@ def test_a_stream_ends_with_its_key(desk: Desk) -> None:
     with desk.bearing(key.bearer).stream("GET", f"/api/exports/{export_id}/events", headers=LIVE) as response:
         heard = told(response)
         assert next(heard)[1] == "EXPORT_ACCEPTED"
-        accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+        api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
         # Else it would go on until the client has had enough of waiting.
         assert list(heard) == []
 

@@ -11,14 +11,15 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import SQLModel, col, select
 
-from pipeline import accounts, answers, links, partners
-from pipeline.accounts import NewKey
+from pipeline import answers, links
+from pipeline.accounts import api_keys, partners
+from pipeline.accounts.api_keys import NewKey
+from pipeline.accounts.models import ApiKey
+from pipeline.accounts.schemas import NewPartner
 from pipeline.api.dependencies import Keys
 from pipeline.core.db import database_now, utc_now
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.models.deliveries import Notification
-from pipeline.models.parties import ApiKey
-from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.api.conftest import Desk, Launches, Open, served
 from tests.servers import poll
@@ -27,7 +28,7 @@ PASSWORD = "correct-horse-battery-staple"  # noqa: S105 - made up
 
 
 def used(runtime: Runtime, key: NewKey) -> object:
-    return next(each for each in accounts.list_keys(runtime, builders.ACCOUNT) if each.id == key.id).last_used_at
+    return next(each for each in api_keys.list_keys(runtime, builders.ACCOUNT) if each.id == key.id).last_used_at
 
 
 def set_used(runtime: Runtime, key: NewKey, seconds: float) -> object:
@@ -59,12 +60,12 @@ def test_signing_in_to_the_console_is_a_use(desk: Desk) -> None:
 
 def test_use_is_written_once_a_minute_by_all_processes_together(desk: Desk) -> None:
     key = desk.key("read")
-    caller = accounts.find_caller(desk.runtime, key.bearer)
+    caller = api_keys.find_caller(desk.runtime, key.bearer)
     lately = set_used(desk.runtime, key, 30)
-    accounts.note_use(desk.runtime, caller)
+    api_keys.note_use(desk.runtime, caller)
     assert used(desk.runtime, key) == lately
     long_ago = set_used(desk.runtime, key, 61)
-    accounts.note_use(desk.runtime, caller)
+    api_keys.note_use(desk.runtime, caller)
     assert used(desk.runtime, key) > long_ago  # type: ignore[operator]
 
 
@@ -82,11 +83,11 @@ def test_a_process_asks_the_database_to_note_it_once_a_minute() -> None:
 def test_a_use_that_cannot_be_noted_harms_nobody(open_desk: Open) -> None:
     desk = open_desk(database_timeout_seconds=0.05)
     key = desk.key("read")
-    caller = accounts.find_caller(desk.runtime, key.bearer)
+    caller = api_keys.find_caller(desk.runtime, key.bearer)
     another = open_runtime(desk.runtime.settings)
     with another.db.write() as session:
         session.execute(update(ApiKey).values(name="held"))
-        accounts.note_use(desk.runtime, caller)
+        api_keys.note_use(desk.runtime, caller)
     another.close()
     assert used(desk.runtime, key) is None
 
@@ -113,7 +114,7 @@ def test_a_revoked_key_is_refused_by_every_process_a_second_later(
     client = desk.bearing(key.bearer)
     for url, _ in processes:
         assert client.get(f"{url}/api/exports").status_code == 200
-    accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
     for url, moment in processes:
         moment[0] += 1.0
         assert client.get(f"{url}/api/exports").status_code == 401
@@ -131,7 +132,7 @@ def test_a_copy_of_the_database_opens_nothing(open_desk: Open, database_url: str
     made = partners.create(desk.runtime, builders.ACCOUNT, NewPartner.model_validate(new))
     rotated = partners.rotate_secret(desk.runtime, builders.ACCOUNT, "br_full", 24)
     keys = [desk.key("read"), desk.key("admin", "partner:br_full", mode="test")]
-    keys.append(accounts.rotate_key(desk.runtime, builders.ACCOUNT, keys[0].id, overlap=timedelta(hours=1)))
+    keys.append(api_keys.rotate_key(desk.runtime, builders.ACCOUNT, keys[0].id, overlap=timedelta(hours=1)))
     assert desk.bearing(keys[0].bearer).get("/api/exports").status_code == 200
     export_id = desk.execute(builders.plan(broker="br_full"))
     desk.run(export_id)

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import select
 
-from pipeline import account_service, accounts
-from pipeline.accounts import Caller
+from pipeline.accounts import api_keys, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.models import ApiKey
 from pipeline.api.dependencies import Keys
 from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver
-from pipeline.models.parties import ApiKey
 from tests import builders
 from tests.api.conftest import OTHER, Desk, execution
 from tests.servers import poll
@@ -155,57 +155,57 @@ def test_a_revoked_key_is_refused_soon(desk: Desk) -> None:
     key = desk.key("read")
     client = desk.bearing(key.bearer)
     assert client.get("/api/exports").status_code == 200
-    accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
-    accounts.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
     poll(lambda: client.get("/api/exports").status_code == 401, 15, "a revoked key still works")
 
 
 def test_a_key_is_rotated_with_an_overlap_in_which_both_work(desk: Desk) -> None:
     old = desk.key("execute", "partner:br_1", mode="test")
-    before = accounts.list_keys(desk.runtime, builders.ACCOUNT)[0]
-    new = accounts.rotate_key(desk.runtime, builders.ACCOUNT, old.id, overlap=timedelta(hours=1))
-    callers = [accounts.find_caller(desk.runtime, each.bearer) for each in (old, new)]
+    before = api_keys.list_keys(desk.runtime, builders.ACCOUNT)[0]
+    new = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, old.id, overlap=timedelta(hours=1))
+    callers = [api_keys.find_caller(desk.runtime, each.bearer) for each in (old, new)]
     assert {(each.mode, each.roles) for each in callers} == {(before.mode, before.roles)}
     later = datetime.now(UTC) + timedelta(hours=1, seconds=1)
     with pytest.raises(InvalidApiKey):
-        accounts.find_caller(desk.runtime, old.bearer, now=later)
-    assert accounts.find_caller(desk.runtime, new.bearer, now=later).key_id == new.id
+        api_keys.find_caller(desk.runtime, old.bearer, now=later)
+    assert api_keys.find_caller(desk.runtime, new.bearer, now=later).key_id == new.id
     with pytest.raises(NotFound):
-        accounts.rotate_key(desk.runtime, OTHER, new.id, overlap=timedelta(hours=1))
-    assert len(accounts.list_keys(desk.runtime, builders.ACCOUNT)) == 2
+        api_keys.rotate_key(desk.runtime, OTHER, new.id, overlap=timedelta(hours=1))
+    assert len(api_keys.list_keys(desk.runtime, builders.ACCOUNT)) == 2
 
 
 def test_a_key_that_ends_sooner_is_not_made_to_last_and_one_that_has_ended_is_not_rotated(desk: Desk) -> None:
     soon = datetime.now(UTC) + timedelta(minutes=1)
     short = desk.key("read", expires_at=soon)
-    accounts.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(days=1))
-    kept = {each.id: each.expires_at for each in accounts.list_keys(desk.runtime, builders.ACCOUNT)}
+    api_keys.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(days=1))
+    kept = {each.id: each.expires_at for each in api_keys.list_keys(desk.runtime, builders.ACCOUNT)}
     assert kept[short.id] == soon
-    accounts.revoke_key(desk.runtime, builders.ACCOUNT, short.id)
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, short.id)
     with pytest.raises(InvalidState):
-        accounts.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(0))
+        api_keys.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(0))
 
 
 def test_a_rotated_key_ends_when_the_older_one_was_to_unless_it_is_told_otherwise(desk: Desk) -> None:
     in_a_month, in_a_year = (datetime.now(UTC) + timedelta(days=days) for days in (30, 365))
     old = desk.key("read", expires_at=in_a_month)
     day = timedelta(days=1)
-    first = accounts.rotate_key(desk.runtime, builders.ACCOUNT, old.id, overlap=day)
-    second = accounts.rotate_key(desk.runtime, builders.ACCOUNT, first.id, overlap=day, expires_at=in_a_year)
-    kept = {each.id: each.expires_at for each in accounts.list_keys(desk.runtime, builders.ACCOUNT)}
+    first = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, old.id, overlap=day)
+    second = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, first.id, overlap=day, expires_at=in_a_year)
+    kept = {each.id: each.expires_at for each in api_keys.list_keys(desk.runtime, builders.ACCOUNT)}
     assert (first.expires_at, kept[second.id], second.expires_at) == (in_a_month, in_a_year, in_a_year)
-    assert accounts.find_caller(desk.runtime, second.bearer, now=in_a_month + day).key_id == second.id
-    third = accounts.rotate_key(desk.runtime, builders.ACCOUNT, second.id, overlap=day)
+    assert api_keys.find_caller(desk.runtime, second.bearer, now=in_a_month + day).key_id == second.id
+    third = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, second.id, overlap=day)
     with pytest.raises(InvalidApiKey):
-        accounts.find_caller(desk.runtime, third.bearer, now=in_a_year)
+        api_keys.find_caller(desk.runtime, third.bearer, now=in_a_year)
 
 
 def test_a_key_ends_when_it_expires(desk: Desk) -> None:
     now = datetime.now(UTC)
     key = desk.key("read", expires_at=now + timedelta(hours=1))
-    assert accounts.find_caller(desk.runtime, key.bearer, now=now).account_id == builders.ACCOUNT
+    assert api_keys.find_caller(desk.runtime, key.bearer, now=now).account_id == builders.ACCOUNT
     with pytest.raises(InvalidApiKey):
-        accounts.find_caller(desk.runtime, key.bearer, now=now + timedelta(hours=1))
+        api_keys.find_caller(desk.runtime, key.bearer, now=now + timedelta(hours=1))
 
 
 def test_a_mistyped_key_is_told_without_a_database(desk: Desk) -> None:
@@ -213,26 +213,26 @@ def test_a_mistyped_key_is_told_without_a_database(desk: Desk) -> None:
     for at in (len("exp_live_"), len(bearer) - 1, len(bearer) // 2):
         other = "A" if bearer[at] != "A" else "B"
         with pytest.raises(InvalidApiKey):
-            accounts.key_id_of(bearer[:at] + other + bearer[at + 1 :])
+            api_keys.key_id_of(bearer[:at] + other + bearer[at + 1 :])
     with pytest.raises(InvalidApiKey):
-        accounts.key_id_of(bearer.replace("exp_live_", "exp_test_"))
+        api_keys.key_id_of(bearer.replace("exp_live_", "exp_test_"))
 
 
 def test_another_secret_for_a_known_id_is_refused(desk: Desk) -> None:
     key, other = desk.key("read"), desk.key("read")
     prefix = f"exp_live_{key.id}_" + other.bearer.rsplit("_", 1)[1][:-6]
     with pytest.raises(InvalidApiKey):
-        accounts.find_caller(desk.runtime, prefix + accounts._checksum(prefix))
+        api_keys.find_caller(desk.runtime, prefix + api_keys._checksum(prefix))
 
 
 def test_keys_are_listed_and_revoked_by_their_own_account(desk: Desk) -> None:
     key = desk.key("read", "partner:br_1", mode="test")
-    (listed,) = accounts.list_keys(desk.runtime, builders.ACCOUNT)
+    (listed,) = api_keys.list_keys(desk.runtime, builders.ACCOUNT)
     assert (listed.id, listed.mode, listed.roles) == (key.id, "test", frozenset({"read", "partner:br_1"}))
     assert key.bearer.startswith(f"exp_test_{key.id}_")
-    assert accounts.list_keys(desk.runtime, OTHER) == []
+    assert api_keys.list_keys(desk.runtime, OTHER) == []
     with pytest.raises(NotFound):
-        accounts.revoke_key(desk.runtime, OTHER, key.id)
+        api_keys.revoke_key(desk.runtime, OTHER, key.id)
 
 
 def test_roles_and_accounts_are_checked(desk: Desk) -> None:
@@ -242,11 +242,11 @@ def test_roles_and_accounts_are_checked(desk: Desk) -> None:
     with pytest.raises(NotFound):
         desk.key("read", account="acc_none")
     with pytest.raises(ValidationFailed):
-        account_service.create_account(desk.runtime, builders.ACCOUNT, "again")
+        service.create_account(desk.runtime, builders.ACCOUNT, "again")
     with pytest.raises(ValidationFailed):
-        account_service.create_account(desk.runtime, "acc 1", "a space")
+        service.create_account(desk.runtime, "acc 1", "a space")
     with pytest.raises(ValidationFailed):
-        account_service.create_account(desk.runtime, "acc_1", "a prefix", gs1_prefix="12a")
+        service.create_account(desk.runtime, "acc_1", "a prefix", gs1_prefix="12a")
 
 
 def test_a_bucket_refills_with_time() -> None:

@@ -16,13 +16,14 @@ from sqlmodel import col, select
 from standardwebhooks import Webhook
 
 from config.settings import Settings
-from pipeline import accounts, lane_messages, links, partners
+from pipeline import lane_messages, links
+from pipeline.accounts import api_keys, partners
+from pipeline.accounts.schemas import NewPartner
 from pipeline.api.answers import REQUESTS_PER_MINUTE
 from pipeline.core.db import utc_now
 from pipeline.core.errors import NotFound
 from pipeline.exports.schemas.export import ExportView
 from pipeline.models.deliveries import Notification
-from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open
 
@@ -161,7 +162,7 @@ def test_a_link_ends_with_the_key_that_asked_for_it(handed: Handed) -> None:
     key = handed.desk.key(f"partner:{HOOKED}")
     made = handed.desk.bearing(key.bearer).post(f"/api/artifacts/{handed.export.artifacts[0].id}/links").json()
     assert handed.get(made["signedUrl"]).status_code == 200
-    accounts.revoke_key(handed.desk.runtime, builders.ACCOUNT, key.id)
+    api_keys.revoke_key(handed.desk.runtime, builders.ACCOUNT, key.id)
     assert handed.get(made["signedUrl"]).status_code == 404
 
 

@@ -15,12 +15,12 @@ import httpx
 import pytest
 from sqlmodel import SQLModel, select
 
-from pipeline import accounts
+from pipeline.accounts import api_keys
 from tests import builders
 from tests.api.conftest import OTHER, Desk, execution
 from tests.api.test_keys import OPEN_TO
 
-ROLES = (*accounts.ROLES, "partner")
+ROLES = (*api_keys.ROLES, "partner")
 
 #: Calls that no key opens, and who does instead. Anything else without roles is a hole.
 WITHOUT_A_KEY = {
@@ -122,9 +122,9 @@ def rows(desk: Desk) -> dict[str, list[str]]:
 
 
 def test_nobody_gets_in_without_a_key_that_counts(desk: Desk, calls: list[Call]) -> None:
-    ended = desk.key(*accounts.ROLES)
-    accounts.revoke_key(desk.runtime, builders.ACCOUNT, ended.id)
-    good = desk.key(*accounts.ROLES).bearer
+    ended = desk.key(*api_keys.ROLES)
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, ended.id)
+    good = desk.key(*api_keys.ROLES).bearer
     before = rows(desk)
     strangers = [None, "nonsense", good[:-1] + ("1" if good[-1] != "1" else "2"), ended.bearer]
     for client in [desk.bearing(each) for each in strangers]:
@@ -186,7 +186,7 @@ NOTHING_LIVE = ("/api/waivers/{id}", "/api/artifacts/{id}/links", "/api/broker-s
 
 
 def test_a_test_key_changes_nothing_that_is_live(desk: Desk, calls: list[Call]) -> None:
-    client = desk.client(*accounts.ROLES, f"partner:{builders.BROKER}", mode="test")
+    client = desk.client(*api_keys.ROLES, f"partner:{builders.BROKER}", mode="test")
     before = rows(desk)
     tried = 0
     for call in calls:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlmodel import col, select
 
-from pipeline.accounts import Mode
+from pipeline.accounts.api_keys import Mode
 from pipeline.exports.models import Export, Package
 from pipeline.rebuilding import survey
 from tests import builders

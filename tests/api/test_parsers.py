@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kombu import Message
 from sqlmodel import select
 
-from pipeline.accounts import key_id_of
+from pipeline.accounts.api_keys import key_id_of
 from pipeline.channels import borderbuddy
 from pipeline.contracts.examples import example
 from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from pipeline import account_service
+from pipeline.accounts import service
 from pipeline.core.errors import NotFound, ValidationFailed
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
@@ -63,7 +63,7 @@ def test_what_is_under_way_is_counted_by_an_index_of_its_own(desk: Desk) -> None
 
 def test_mail_goes_to_the_domains_that_the_account_may_send_to(desk: Desk) -> None:
     client = desk.client("admin")
-    account_service.set_mail_domains(desk.runtime, builders.ACCOUNT, ["Broker.Example"])
+    service.set_mail_domains(desk.runtime, builders.ACCOUNT, ["Broker.Example"])
     for elsewhere in ("desk@other.example", "desk@broker.example.other.example", "desk@mail.broker.example"):
         refused = client.post("/api/partners", json=by_mail("desk@broker.example", elsewhere))
         assert (refused.status_code, refused.json()["field"]) == (400, "/channels/0/addresses/1")
@@ -79,13 +79,13 @@ def test_domains_that_a_partner_stands_outside_of_are_refused_and_any_takes_all(
     assert client.post("/api/partners", json=by_mail(*BOTH)).status_code == 201
     for domains in ([], ["other.example"]):
         with pytest.raises(ValidationFailed, match="br_mail is reached at desk@broker"):
-            account_service.set_mail_domains(desk.runtime, builders.ACCOUNT, domains)
+            service.set_mail_domains(desk.runtime, builders.ACCOUNT, domains)
     for none in ("broker", "*.example", "a@b.example", "bröker.example", ""):
         with pytest.raises(ValidationFailed, match="is no domain"):
-            account_service.set_mail_domains(desk.runtime, builders.ACCOUNT, [none])
+            service.set_mail_domains(desk.runtime, builders.ACCOUNT, [none])
     with pytest.raises(NotFound):
-        account_service.set_mail_domains(desk.runtime, "acc_none", None)
-    assert account_service.set_mail_domains(desk.runtime, builders.ACCOUNT, ["broker.example"]) == ["broker.example"]
-    assert account_service.set_mail_domains(desk.runtime, builders.ACCOUNT, None) is None
+        service.set_mail_domains(desk.runtime, "acc_none", None)
+    assert service.set_mail_domains(desk.runtime, builders.ACCOUNT, ["broker.example"]) == ["broker.example"]
+    assert service.set_mail_domains(desk.runtime, builders.ACCOUNT, None) is None
     changed = client.patch("/api/partners/br_mail", json={"channels": by_mail("a@elsewhere.example")["channels"]})
     assert changed.status_code == 200

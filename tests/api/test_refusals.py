@@ -16,6 +16,7 @@ from sqlmodel import col, insert, update
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from pipeline.accounts.models import Partner
 from pipeline.api.envelope import Envelope, Measures
 from pipeline.api.problems import problem
 from pipeline.core import errors
@@ -24,7 +25,6 @@ from pipeline.core.errors import PlanNotExecutable, Refused
 from pipeline.core.findings import Finding
 from pipeline.core.problems import Problem
 from pipeline.exports.models import Export, IdempotencyRecord
-from pipeline.models.parties import Partner
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
 from tests.servers import PostgreSQL

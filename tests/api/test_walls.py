@@ -13,7 +13,8 @@ from sqlalchemy.exc import ProgrammingError
 from sqlmodel import SQLModel
 
 from config.settings import Settings
-from pipeline import accounts, doctor, migrations, partners, sandbox
+from pipeline import doctor, migrations, sandbox
+from pipeline.accounts import api_keys, partners
 from pipeline.channels.webhook import signed
 from pipeline.core import tenancy
 from pipeline.core.db import Database, changed
@@ -212,7 +213,7 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
         lambda whose: sandbox.received(runtime, whose).items,
         lambda whose: partners.listed(runtime, whose),
         lambda whose: waivers.listed(runtime, whose),
-        lambda whose: accounts.list_keys(runtime, whose),
+        lambda whose: api_keys.list_keys(runtime, whose),
     ]
     for ask in asked:
         with tenancy.acting_for(builders.ACCOUNT):

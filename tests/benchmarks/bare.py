@@ -13,7 +13,8 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session, col
 
 from config.logs import configure_logs
-from pipeline import lane_messages, recipients
+from pipeline import lane_messages
+from pipeline.accounts import recipients
 from pipeline.channels import open_channels
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.claims import EXPORT_LEVEL

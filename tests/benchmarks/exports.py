@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from pipeline.acceptance import accept
-from pipeline.accounts import EXECUTE, Caller
+from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from config.settings import Settings
-from pipeline import account_service, accounts, migrations, partners
+from pipeline import migrations
+from pipeline.accounts import api_keys, partners, service
+from pipeline.accounts.schemas import NewPartner
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.conftest import Stack
 from tests.servers import PostgreSQL, RabbitMQ, Redis, Server
@@ -66,7 +67,7 @@ class Places:
 def furnish(runtime: Runtime) -> None:
     """Bring the database up to date, and open the account of the plans with its partners, all reached by the queues."""
     migrations.upgrade(runtime.db)
-    account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     broker = NewPartner(id=builders.BROKER, kind="customs_broker", name="Demo broker", path="byob", live=True)
     warehouse = NewPartner(id=builders.WAREHOUSE, kind="warehouse", name="Demo warehouse", live=True)
     operator = NewPartner(id=builders.OPERATOR, kind="operator", name="Export desk", live=True)
@@ -78,6 +79,6 @@ def bearer(settings: Settings) -> str:
     """Return a new key of the account that may execute."""
     runtime = open_runtime(settings)
     try:
-        return accounts.create_key(runtime, builders.ACCOUNT, "bench", mode="live", roles=[accounts.EXECUTE]).bearer
+        return api_keys.create_key(runtime, builders.ACCOUNT, "bench", mode="live", roles=[api_keys.EXECUTE]).bearer
     finally:
         runtime.close()

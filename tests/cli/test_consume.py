@@ -15,11 +15,11 @@ from kombu import Connection, Queue
 
 from config import queues
 from config.settings import Settings
+from pipeline.accounts.recipients import Target
 from pipeline.channels import tail
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.queue import QueueChannel
 from pipeline.contracts.examples import example
-from pipeline.recipients import Target
 from tests.cli.conftest import Commands, exports
 from tests.conftest import SERVERS, OwnServer
 from tests.servers import RabbitMQ, Redis, free_port, poll

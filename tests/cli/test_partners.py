@@ -13,7 +13,7 @@ import asyncssh
 import pytest
 
 from config.settings import Settings
-from pipeline import recipients
+from pipeline.accounts import recipients
 from pipeline.core.runtime import open_runtime
 from tests.cli.conftest import Commands, exports
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from pipeline.accounts.channels import QueueWay, SftpWay
+from pipeline.accounts.schemas import NewPartner, PartnerChanges
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
 from pipeline.client.calls import Call, Repeat, segment
 from pipeline.client.retries import Tries, refusal_of
 from pipeline.contracts.examples import example
 from pipeline.exports.schemas.export import ArtifactView
-from pipeline.schemas.channels import QueueWay, SftpWay
 from pipeline.schemas.messages import AcknowledgementBody
-from pipeline.schemas.partners import NewPartner, PartnerChanges
 from pipeline.schemas.replays import ReplayRequest
 from tests.client.conftest import QUICK, Client, Said, Scripted, problem, said_json
 from tests.servers import free_port

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from typing import assert_type
 
+from pipeline.accounts.schemas import PartnerView
 from pipeline.client import AsyncExports, Execution, Exports, File, Version
 from pipeline.contracts.examples import example
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView
-from pipeline.schemas.partners import PartnerView
 from pipeline.schemas.tracing import NotificationTrace
 from tests.client.conftest import Scripted, said_json
 

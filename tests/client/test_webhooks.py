@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipeline.accounts.secrets import new_secret
 from pipeline.channels.webhook import signed
 from pipeline.client import InvalidWebhook, read_message, verify_webhook
 from pipeline.contracts.examples import example
 from pipeline.schemas.messages import CONNECTION_TEST, MESSAGES, PackageRecorded
-from pipeline.signing import new_secret
 
 OLD, NEW = new_secret(), new_secret()
 EVENT = example("exports.package.recorded.v1")

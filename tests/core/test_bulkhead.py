@@ -13,9 +13,9 @@ from sqlmodel import col
 
 from config.settings import Settings
 from pipeline import delivery, notifications, senders
+from pipeline.accounts.models import PartnerChannel
 from pipeline.core.bulkhead import Bulkhead, Room
 from pipeline.core.runtime import Runtime
-from pipeline.models.parties import PartnerChannel
 from pipeline.notifications import Lane
 from tests import builders
 from tests.deliveries import exports

@@ -14,7 +14,8 @@ from sqlalchemy import event, func, select, text, update
 from sqlmodel import SQLModel, col
 
 from config.settings import Settings
-from pipeline import account_service, doctor, migrations
+from pipeline import doctor, migrations
+from pipeline.accounts import service
 from pipeline.claims import claim
 from pipeline.core import tenancy
 from pipeline.core.db import Database
@@ -120,7 +121,7 @@ def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections
     """One that its predecessor on a connection left the account to would see rows of another."""
     others = [f"acc_{number}" for number in range(7)]
     for other in others:
-        account_service.create_account(pooled.runtime, other, "Another Ltd")
+        service.create_account(pooled.runtime, other, "Another Ltd")
     pooled.accept()
     seen = {builders.ACCOUNT: 1} | dict.fromkeys(others, 0)
 

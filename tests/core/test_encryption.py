@@ -14,11 +14,11 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline import recipients, signing
+from pipeline.accounts import recipients, secrets
+from pipeline.accounts.models import PartnerChannel, PartnerSecret
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import SecretUnreadable
 from pipeline.core.runtime import Runtime
-from pipeline.models.parties import PartnerChannel, PartnerSecret
 from tests import builders
 from tests.cli.conftest import Commands
 from tests.deliveries import exports
@@ -117,7 +117,7 @@ def sealed(runtime: Runtime) -> list[str]:
 def opened_secrets(runtime: Runtime) -> dict[str, str]:
     with runtime.db.read() as session:
         return {
-            name: signing.counting(session, runtime.settings, builders.ACCOUNT, name)[0]
+            name: secrets.counting(session, runtime.settings, builders.ACCOUNT, name)[0]
             for name in ("wh_1", "wh_2", "wh_3")
         }
 
@@ -126,7 +126,7 @@ def test_rotation_seals_every_secret_and_credential_under_the_newest_key_and_twi
     made = filled(opened(secret_key="one"))
     both, new = opened(secret_key="two", secret_keys_previous=["one"]), opened(secret_key="two")
     assert opened_secrets(both) == made
-    assert sum(stretch.count for stretch in signing.reseal(both)) == 4
+    assert sum(stretch.count for stretch in secrets.reseal(both)) == 4
     assert all(text.startswith(SecretBox(TWO).prefix) for text in sealed(both))
     assert opened_secrets(new) == made
     with new.db.read() as session:
@@ -134,17 +134,17 @@ def test_rotation_seals_every_secret_and_credential_under_the_newest_key_and_twi
     assert target is not None
     assert target.opened(new.settings).credential == "letmein"
     before = sealed(new)
-    assert list(signing.reseal(new)) == []
+    assert list(secrets.reseal(new)) == []
     assert sealed(new) == before
 
 
 def test_rotation_that_was_cut_off_goes_on_with_what_is_left(opened: OpenRuntime) -> None:
     made = filled(opened(secret_key="one"))
     both = opened(secret_key="two", secret_keys_previous=["one"])
-    assert [stretch.count for stretch in islice(signing.reseal(both, batch=1), 2)] == [1, 1]
+    assert [stretch.count for stretch in islice(secrets.reseal(both, batch=1), 2)] == [1, 1]
     assert [text.startswith(SecretBox(TWO).prefix) for text in sealed(both)] == [True, True, False, False]
     assert opened_secrets(both) == made
-    assert [stretch.count for stretch in signing.reseal(both, batch=1)] == [1, 1]
+    assert [stretch.count for stretch in secrets.reseal(both, batch=1)] == [1, 1]
     assert opened_secrets(opened(secret_key="two")) == made
 
 
@@ -153,7 +153,7 @@ def test_rotation_names_whose_secrets_open_under_no_key_and_does_the_others(open
     lost = opened(secret_key="lost")
     exports.register(lost, "wh_0", "warehouse")
     both = opened(secret_key="two", secret_keys_previous=["one"])
-    found = list(signing.reseal(both, batch=2))
+    found = list(secrets.reseal(both, batch=2))
     assert sum(stretch.count for stretch in found) == 4
     assert [name for stretch in found for name in stretch.unreadable] == [f"{builders.ACCOUNT}/wh_0"]
     assert opened_secrets(opened(secret_key="two")) == made

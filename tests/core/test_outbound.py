@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from ssrfguard import Policy
 from ssrfguard._registry import Block
 
-from pipeline import partners
+from pipeline.accounts import partners
+from pipeline.accounts.channels import SftpWay, WebhookWay
+from pipeline.accounts.recipients import Target
+from pipeline.accounts.schemas import NewPartner
+from pipeline.accounts.secrets import new_secret
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.webhook import WebhookChannel
 from pipeline.core import outbound
 from pipeline.core.errors import ChannelUnavailable, ValidationFailed
 from pipeline.core.outbound import ForbiddenDestination, is_public, judged
-from pipeline.recipients import Target
-from pipeline.schemas.channels import SftpWay, WebhookWay
-from pipeline.schemas.partners import NewPartner
-from pipeline.signing import new_secret
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 
 from config.queues import celery_options
 from config.settings import Settings
+from pipeline.accounts.channels import EmailWay, SftpWay, WebhookWay
+from pipeline.accounts.recipients import Target
+from pipeline.accounts.secrets import new_secret
 from pipeline.channels.channel import Letter, OutgoingMessage
 from pipeline.channels.email import EmailChannel
 from pipeline.channels.queue import QueueChannel
@@ -24,9 +27,6 @@ from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.webhook import WebhookChannel
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.outbound import is_private, is_public
-from pipeline.recipients import Target
-from pipeline.schemas.channels import EmailWay, SftpWay, WebhookWay
-from pipeline.signing import new_secret
 from tests.core.test_outbound import HOSTILE, ORACLE
 from tests.deliveries.authority import Authority
 

@@ -12,7 +12,8 @@ import httpx
 import uvicorn
 from sqlmodel import col, select
 
-from pipeline import account_service, accounts, delivery, notifications
+from pipeline import delivery, notifications
+from pipeline.accounts import api_keys, service
 from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import BrokerSubmission
 from pipeline.step_table import Wake
@@ -60,7 +61,7 @@ class Desk:
 
     def client(self, *roles: str, account: str = builders.ACCOUNT) -> httpx.Client:
         """Return a client whose key has the roles."""
-        key = accounts.create_key(self.runtime, account, "of a test", mode="live", roles=roles or ("admin",))
+        key = api_keys.create_key(self.runtime, account, "of a test", mode="live", roles=roles or ("admin",))
         client = self.stranger()
         client.headers["Authorization"] = f"Bearer {key.bearer}"
         return client
@@ -87,7 +88,7 @@ def serving(runtime: Runtime, port: int) -> Iterator[Desk]:
         poll(lambda: server.started, 60)
         exports.register(runtime, builders.WAREHOUSE, "warehouse")
         exports.register(runtime, builders.OPERATOR, "operator")
-        account_service.create_account(runtime, OTHER, "Demo Housewares Inc")
+        service.create_account(runtime, OTHER, "Demo Housewares Inc")
         with ExitStack() as clients:
             yield Desk(f"http://{LOOPBACK}:{port}", runtime, launches, clients)
     finally:

@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import insert, update
 from sqlmodel import col, select
 
-from pipeline import handoff, partners
+from pipeline import handoff
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import CreatedPartner, NewPartner
 from pipeline.core.db import database_now
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
@@ -19,7 +21,6 @@ from pipeline.exports.models import Account, Artifact, Event, Export, ExportUnit
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.step_context import StepContext, context_of
 from pipeline.models.deliveries import Delivery, Notification
-from pipeline.schemas.partners import CreatedPartner, NewPartner
 from tests import builders
 
 KINDS = ("cci_json", "cci_pdf", "packing_list")

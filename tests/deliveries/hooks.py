@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlmodel import col, select
 
-from pipeline import delivery, partners
+from pipeline import delivery
+from pipeline.accounts import partners
 from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import Attempt
 from pipeline.notifications import Lane

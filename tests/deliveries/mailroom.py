@@ -16,11 +16,11 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from config.settings import Settings
+from pipeline.accounts.channels import EmailWay
+from pipeline.accounts.recipients import Target
 from pipeline.channels.channel import Letter, OutgoingMessage, Receipt
 from pipeline.channels.email import EmailChannel
 from pipeline.receivers.certificates import self_signed
-from pipeline.recipients import Target
-from pipeline.schemas.channels import EmailWay
 from tests.servers import LOOPBACK, free_port
 
 USER, PASSWORD = "exports", "p@ss/word"

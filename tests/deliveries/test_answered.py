@@ -10,7 +10,8 @@ import httpx
 import pytest
 from sqlmodel import col, select
 
-from pipeline import acknowledgements, delivery, notifications, signing
+from pipeline import acknowledgements, delivery, notifications
+from pipeline.accounts import secrets
 from pipeline.channels import webhook
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import SecretUnreadable
@@ -129,7 +130,7 @@ def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(
     export, _ = handed_off(desk)
     submission = desk.submission(export)
     with desk.runtime.db.read() as session:
-        (secret, *_) = signing.counting(session, desk.runtime.settings, submission.account_id, submission.partner_id)
+        (secret, *_) = secrets.counting(session, desk.runtime.settings, submission.account_id, submission.partner_id)
     body = json.dumps({"id": "a", "rung": "rejected"}).encode()
 
     def said(secret: str, at: datetime) -> httpx.Response:

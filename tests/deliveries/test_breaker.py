@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from pipeline import delivery
+from pipeline.accounts.models import PartnerChannel
 from pipeline.breaker import Health, Limits, after
 from pipeline.core.runtime import Runtime
 from pipeline.lanes import due_lanes
-from pipeline.models.parties import PartnerChannel
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import account_service, connections, partners
+from pipeline import connections
+from pipeline.accounts import partners, service
+from pipeline.accounts.schemas import NewPartner, PartnerTested
 from pipeline.core.errors import RateLimited
-from pipeline.schemas.partners import NewPartner, PartnerTested
 from tests.deliveries.conftest import OpenRuntime
 
 ACCOUNTS = [f"acc_{number}" for number in range(connections.AT_ONCE + 1)]
@@ -22,7 +23,7 @@ def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
 ) -> None:
     runtime, holding, done = opened(), threading.Semaphore(0), threading.Event()
     for account in ACCOUNTS:
-        account_service.create_account(runtime, account, "Maple Goods Ltd")
+        service.create_account(runtime, account, "Maple Goods Ltd")
         partners.create(runtime, account, NewPartner(id=NAME, kind="warehouse", name="A warehouse"))
     tried = connections._tried
 

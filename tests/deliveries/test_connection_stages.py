@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import WebhookWay
+from pipeline.accounts.recipients import Target
+from pipeline.accounts.secrets import new_secret
 from pipeline.channels import post, probe, webhook
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.channels.channel import OutgoingMessage
@@ -20,10 +23,7 @@ from pipeline.channels.stages import Stage
 from pipeline.channels.webhook import WebhookChannel
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.receivers.endpoint import FAULTS, Came, Fault, Receiver
-from pipeline.recipients import Target
-from pipeline.schemas.channels import WebhookWay
 from pipeline.schemas.messages import CONNECTION_TEST
-from pipeline.signing import new_secret
 from tests.deliveries.authority import Authority
 from tests.deliveries.endpoint import Endpoint, Script
 from tests.servers import free_port

@@ -12,18 +12,19 @@ from typing import Any, Literal
 import pytest
 from sqlmodel import col, select
 
-from pipeline import connections, delivery, lanes, partners, plans, signing
-from pipeline.accounts import Caller
+from pipeline import connections, delivery, lanes, plans
+from pipeline.accounts import partners, secrets
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.models import ConnectionTest, Partner
+from pipeline.accounts.schemas import PartnerChanges, PartnerTested
+from pipeline.accounts.states import PARTNER_MOVES, PartnerState
 from pipeline.channels import inbox
 from pipeline.channels.webhook import check_signature
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, PartnerNotLive
 from pipeline.core.runtime import Runtime
 from pipeline.exports.schemas.plan import Plan
-from pipeline.models.parties import ConnectionTest, Partner
-from pipeline.partner_states import PARTNER_MOVES, PartnerState
 from pipeline.receivers.endpoint import Came, Receiver
 from pipeline.schemas.messages import CONNECTION_TEST, ConnectionTested
-from pipeline.schemas.partners import PartnerChanges, PartnerTested
 from tests import builders
 from tests.deliveries import exports, hooks
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -70,7 +71,7 @@ def set_channels(runtime: Runtime, *urls: str) -> None:
 def counting(runtime: Runtime, partner_id: str = NAME) -> list[str]:
     """Return the partner's signing secrets that count now, newest first."""
     with runtime.db.read() as session:
-        return signing.counting(session, runtime.settings, builders.ACCOUNT, partner_id)
+        return secrets.counting(session, runtime.settings, builders.ACCOUNT, partner_id)
 
 
 # What a test moves

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlmodel import col, func, select
 
-from pipeline import delivery, lanes, notifications, partners
+from pipeline import delivery, lanes, notifications
+from pipeline.accounts import partners
 from pipeline.attempts import Sent, record
 from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.core.db import Database

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import connections, doctor, readiness, recipients
+from pipeline import connections, doctor, readiness
+from pipeline.accounts import recipients
 from pipeline.channels import durability
 from pipeline.channels.durability import Durability, judge
 from pipeline.core.errors import MessageBrokerDown

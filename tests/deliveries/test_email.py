@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
+from pipeline.accounts.recipients import Target
 from pipeline.channels.channel import Attachment, Letter
 from pipeline.channels.email import EmailChannel, enclosed
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
-from pipeline.recipients import Target
 from tests.deliveries.mailroom import CLERK, DESK, LETTER, MESSAGE, Mail, Mailroom, Script, channel, send, to
 from tests.faults.matrix import alone
 

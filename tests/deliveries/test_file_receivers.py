@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import SftpWay
+from pipeline.accounts.recipients import Target
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.stages import Stage
 from pipeline.receivers.files import FILE_FAULTS, FileFault, FileReceiver
-from pipeline.recipients import Target
-from pipeline.schemas.channels import SftpWay
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")
 

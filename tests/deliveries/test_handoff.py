@@ -11,13 +11,14 @@ import pytest
 from sqlmodel import col, select
 
 from config import queues
-from pipeline import delivery, handoff, notifications, partners
+from pipeline import delivery, handoff, notifications
+from pipeline.accounts import partners
+from pipeline.accounts.models import Partner, PartnerSecret
 from pipeline.channels import inbox
 from pipeline.core.errors import StepFailed
 from pipeline.core.runtime import Runtime
 from pipeline.exports.states import DeliveryState
 from pipeline.models.deliveries import BrokerSubmission, Notification
-from pipeline.models.parties import Partner, PartnerSecret
 from pipeline.schemas.messages import MESSAGES, MessageType
 from tests import builders
 from tests.asked import asked_of

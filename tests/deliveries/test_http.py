@@ -8,15 +8,16 @@ import threading
 import pytest
 from sqlmodel import func, select, update
 
-from pipeline import accounts, delivery, notifications, partners, polling
+from pipeline import delivery, notifications, polling
+from pipeline.accounts import api_keys, partners
+from pipeline.accounts.models import UsedSignature
+from pipeline.accounts.schemas import NewPartner
+from pipeline.accounts.secrets import new_secret
 from pipeline.channels.webhook import signed
 from pipeline.core.db import database_now
 from pipeline.lane_messages import cloud_event
 from pipeline.models.deliveries import Acknowledgement, Notification, SandboxHandoff
-from pipeline.models.parties import UsedSignature
 from pipeline.polling import Read
-from pipeline.schemas.partners import NewPartner
-from pipeline.signing import new_secret
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.desk import OTHER, Desk, handed_off
@@ -77,7 +78,7 @@ def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(
     assert desk.client("read", account=OTHER).get("/sandbox/handoffs").json()["items"] == []
     person = desk.stranger()
     assert person.get("/console/sandbox").headers["location"] == "/console/sign-in"
-    key = accounts.create_key(desk.runtime, builders.ACCOUNT, "a person's", mode="live", roles=("read",))
+    key = api_keys.create_key(desk.runtime, builders.ACCOUNT, "a person's", mode="live", roles=("read",))
     person.post("/console/sign-in", data={"key": key.bearer})
     page = person.get("/console/sandbox").text
     assert all(each.export_id in page for each in made)

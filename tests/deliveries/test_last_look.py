@@ -14,13 +14,13 @@ from typing import NoReturn
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import CHANNELS, WebhookWay
+from pipeline.accounts.recipients import Target
+from pipeline.accounts.secrets import new_secret
 from pipeline.channels import open_channels
 from pipeline.channels.channel import Channel, OutgoingMessage
 from pipeline.core.errors import Fenced
 from pipeline.core.leases import Lease
-from pipeline.recipients import Target
-from pipeline.schemas.channels import CHANNELS, WebhookWay
-from pipeline.signing import new_secret
 from tests.deliveries import mailroom, test_queue, test_sftp
 from tests.deliveries.conftest import OpenRuntime, empty_queues
 from tests.deliveries.endpoint import Endpoint

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import EmailWay
+from pipeline.accounts.recipients import Target
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.email import EmailChannel
 from pipeline.channels.stages import Stage
 from pipeline.receivers.mail import MAIL_FAULTS, MailFault, MailReceiver
-from pipeline.recipients import Target
-from pipeline.schemas.channels import EmailWay
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")
 TARGET = Target("acc_1", "br_1", test=False, way=EmailWay(addresses=["desk@broker.example"]))

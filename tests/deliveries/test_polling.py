@@ -17,14 +17,15 @@ from sqlmodel import col, select
 from structlog.testing import capture_logs
 
 from config import queues
-from pipeline import delivery, dispatch, notifications, partners, polling
+from pipeline import delivery, dispatch, notifications, polling
+from pipeline.accounts import partners
+from pipeline.accounts.models import PartnerChannel
 from pipeline.channels import answer_files
 from pipeline.channels.answer_files import MAX_BYTES
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Artifact, Event
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
-from pipeline.models.parties import PartnerChannel
 from pipeline.polling import Inquiry, Read
 from tests import builders
 from tests.deliveries import exports

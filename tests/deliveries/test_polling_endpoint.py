@@ -13,12 +13,12 @@ from sqlmodel import col, select
 from structlog.testing import capture_logs
 
 from pipeline import delivery, notifications, polling, sandbox
+from pipeline.accounts.recipients import Target
 from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, SandboxHandoff
 from pipeline.polling import Inquiry, Read
-from pipeline.recipients import Target
 from pipeline.schemas.messages import HandoffStatus
 from tests import builders
 from tests.deliveries import exports

@@ -10,10 +10,10 @@ import pytest
 from kombu import Connection, Consumer, Exchange, Message, Queue
 
 from config.settings import Settings
+from pipeline.accounts.recipients import Target
 from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.channels.queue import QueueChannel
 from pipeline.core.errors import ChannelUnavailable
-from pipeline.recipients import Target
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import empty_queues
 from tests.faults.matrix import alone

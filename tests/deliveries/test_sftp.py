@@ -14,11 +14,11 @@ import asyncssh
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import SftpWay
+from pipeline.accounts.recipients import Target
 from pipeline.channels.channel import Attachment, OutgoingMessage, Receipt
 from pipeline.channels.sftp import SftpChannel
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
-from pipeline.recipients import Target
-from pipeline.schemas.channels import SftpWay
 from tests.deliveries.sftp_server import PASSWORD, SftpServer
 from tests.faults.matrix import alone
 

@@ -11,11 +11,11 @@ import asyncssh
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.recipients import Target
 from pipeline.channels.channel import OutgoingMessage
 from pipeline.channels.sftp import SftpChannel
 from pipeline.channels.stages import Stage
 from pipeline.core.errors import ChannelUnavailable
-from pipeline.recipients import Target
 from pipeline.remedies import remedy
 from tests.deliveries.sftp_server import SftpServer
 

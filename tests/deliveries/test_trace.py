@@ -9,10 +9,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from pipeline import accounts, delivery, notifications
+from pipeline import delivery, notifications
+from pipeline.accounts import api_keys
+from pipeline.accounts.channels import BorderBuddyWay, QueueWay, WebhookWay
 from pipeline.cli import app
 from pipeline.contracts.published import json_schema
-from pipeline.schemas.channels import BorderBuddyWay, QueueWay, WebhookWay
 from tests import builders
 from tests.contracts import sent
 from tests.deliveries import exports
@@ -123,7 +124,7 @@ def test_what_is_not_the_accounts_is_not_there(desk: Desk) -> None:
 
 
 def command(desk: Desk, *arguments: str) -> Any:
-    key = accounts.create_key(desk.runtime, builders.ACCOUNT, "of a test", mode="live", roles=("read",)).bearer
+    key = api_keys.create_key(desk.runtime, builders.ACCOUNT, "of a test", mode="live", roles=("read",)).bearer
     return CliRunner().invoke(app, ["trace", *arguments, "--api-url", desk.url, "--api-key", key])
 
 

@@ -10,11 +10,12 @@ import pytest
 from kombu import Connection, Queue
 
 from config import queues
-from pipeline import connections, delivery, partners
+from pipeline import connections, delivery
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import acting_for
 from pipeline.exports.models import Account
-from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.conftest import Stack
 from tests.deliveries import exports

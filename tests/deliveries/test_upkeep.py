@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import event, update
 from sqlmodel import col, select
 
-from pipeline import delivery, lanes, notifications, partners
+from pipeline import delivery, lanes, notifications
+from pipeline.accounts import partners
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.core.runtime import Runtime

@@ -13,14 +13,14 @@ import pytest
 from standardwebhooks import Webhook
 
 from config.settings import Settings
+from pipeline.accounts.channels import WebhookWay
+from pipeline.accounts.recipients import Target
+from pipeline.accounts.secrets import new_secret
 from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.channels.post import MAX_ANSWER_BYTES
 from pipeline.channels.webhook import WebhookChannel, check_signature, signed
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
 from pipeline.core.outbound import is_public
-from pipeline.recipients import Target
-from pipeline.schemas.channels import WebhookWay
-from pipeline.signing import new_secret
 from tests.deliveries.endpoint import Endpoint, Script
 from tests.faults.matrix import alone
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import WebhookWay
+from pipeline.accounts.recipients import Target
+from pipeline.accounts.secrets import new_secret
 from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.channels.post import open_poster
 from pipeline.channels.webhook import WebhookChannel
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
-from pipeline.recipients import Target
-from pipeline.schemas.channels import WebhookWay
-from pipeline.signing import new_secret
 from tests.deliveries.endpoint import Endpoint, Script
 from tests.faults.matrix import alone
 

@@ -14,9 +14,10 @@ from sqlalchemy import func, select
 from sqlmodel import SQLModel, col
 
 from config.settings import Settings
-from pipeline import account_service, partners
 from pipeline.acceptance import accept
-from pipeline.accounts import Caller
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
 from pipeline.core.errors import StoreUnavailable
@@ -25,7 +26,6 @@ from pipeline.execution import advance
 from pipeline.exports.models import Event, Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.idempotency import Acceptance
-from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import Wake
 from pipeline.sweeper import owed_again
 from tests import builders
@@ -148,7 +148,7 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
         store = UnsteadyStore(settings.artifacts_url)
         runtime = Runtime(settings, Database(database_url, clock=clock), store, clock)
         opened.append(runtime)
-        account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+        service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
         partners.create(
             runtime,
             builders.ACCOUNT,

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.accounts.models import Partner
 from pipeline.core.errors import InvalidState, PartnerNotLive
 from pipeline.exports.models import Export
 from pipeline.idempotency import Acceptance
-from pipeline.models.parties import Partner
 from pipeline.sweeper import owed_again
 from tests import builders
 from tests.execution.conftest import House

@@ -18,9 +18,11 @@ from sqlalchemy import select, text
 from sqlmodel import SQLModel, col
 
 from config.settings import HOME, Settings
-from pipeline import account_service, audit, backup, delivery, migrations, partners
+from pipeline import audit, backup, delivery, migrations
 from pipeline.acceptance import accept
-from pipeline.accounts import Caller
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
 from pipeline.claims import claim
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
@@ -31,7 +33,6 @@ from pipeline.exports.models import Artifact, Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.migrations import Standing
 from pipeline.models.deliveries import Delivery, Notification
-from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import SPECS, Wake
 from pipeline.sweeper import owed_again
 from tests import builders
@@ -78,7 +79,7 @@ def take(runtime: Runtime, name: str) -> str:
 
 def under_way(runtime: Runtime) -> list[str]:
     """Have exports at every stage, one of them held by a worker; return their ids."""
-    account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner_id, kind in ((builders.BROKER, "customs_broker"), (builders.WAREHOUSE, "warehouse")):
         facts = {"id": partner_id, "kind": kind, "name": "of a test", "test": True, "live": True}
         partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(facts))

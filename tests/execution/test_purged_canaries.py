@@ -15,12 +15,13 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
-from pipeline import acknowledgements, delivery, partners, plans, retention
+from pipeline import acknowledgements, delivery, plans, retention
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
 from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.plan import Plan
 from pipeline.models.deliveries import BrokerSubmission, Delivery
 from pipeline.schemas.messages import AcknowledgementBody
-from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.canaries import executable, found, with_canaries
 from tests.deliveries.mailroom import Mailroom, Script

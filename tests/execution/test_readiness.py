@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline import attempts, delivery, lanes, partners, readiness
+from pipeline import attempts, delivery, lanes, readiness
+from pipeline.accounts import partners
 from pipeline.channels.channel import Receipt
 from pipeline.core import heartbeats
 from pipeline.core.db import database_now

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
 from pipeline import acknowledgements, audit, delivery, rebuilding, replays
+from pipeline.accounts.numbers import skip_numbers
 from pipeline.core.db import Instant, table
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, RendererCrashed
 from pipeline.exports.models import Account, Artifact, Export, ExportUnit, LineTreatment, Package, Step
 from pipeline.interventions import cancel, retry
 from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.numbers import skip_numbers
 from pipeline.rebuilding.checking import read_sayings
 from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.replays import ReplayRequest

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlmodel import SQLModel, col
 
-from pipeline import audit, backup, bundle, delivery, holds, lanes, partners, plans, rebuilding, retention
+from pipeline import audit, backup, bundle, delivery, holds, lanes, plans, rebuilding, retention
 from pipeline.acceptance import accept
+from pipeline.accounts import partners
 from pipeline.amendments import amend
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, NotFound

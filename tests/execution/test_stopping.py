@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline import delivery, rendering
+from pipeline.accounts.models import Partner
 from pipeline.core import shutdown
 from pipeline.documents.document import Document
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.execution import advance
 from pipeline.exports.models import Artifact, Step
-from pipeline.models.parties import Partner
 from pipeline.step_table import Wake
 from tests import builders
 from tests.execution.conftest import House

@@ -17,7 +17,9 @@ from sqlalchemy import ColumnElement, select, update
 from sqlmodel import col
 
 from config.loopback import LOOPBACK
-from pipeline import partners, rendering, retention, storecheck
+from pipeline import rendering, retention, storecheck
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.blob_store import ArtifactStore, Condition
 from pipeline.core.db import database_now
 from pipeline.core.errors import NotFound, RendererCrashed, StoreUnavailable
@@ -26,7 +28,6 @@ from pipeline.documents import repository
 from pipeline.documents.document import Document
 from pipeline.exports.models import Artifact, Package, Step
 from pipeline.exports.step_context import StepContext
-from pipeline.schemas.partners import PartnerChanges
 from pipeline.step_table import Wake
 from pipeline.storecheck import Bad, Survey
 from tests import builders

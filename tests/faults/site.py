@@ -17,8 +17,8 @@ import httpx
 from kombu import Connection
 
 from config import queues
-from pipeline import account_service, accounts
-from pipeline.accounts import ADMIN
+from pipeline.accounts import api_keys, service
+from pipeline.accounts.api_keys import ADMIN
 from pipeline.core.runtime import Runtime, open_runtime
 from tests import builders
 from tests.acceptance.programs import procfile
@@ -318,8 +318,8 @@ class Site:
     def account(self, *, by_queue: tuple[str, ...] = ()) -> Iterator[tuple[Client, Sink]]:
         """Open an account of one test's own, whose partners are reached at a sink of its own, or `by_queue`."""
         name = f"acc_{secrets.token_hex(6)}"
-        account_service.create_account(self.runtime, name, "Maple Goods Ltd", gs1_prefix="0614141")
-        key = accounts.create_key(self.runtime, name, "faults", mode="test", roles=[ADMIN])
+        service.create_account(self.runtime, name, "Maple Goods Ltd", gs1_prefix="0614141")
+        key = api_keys.create_key(self.runtime, name, "faults", mode="test", roles=[ADMIN])
         self.canaries.append(key.bearer)
         headers = {"authorization": f"Bearer {key.bearer}"}
         with ExitStack() as end:

@@ -16,9 +16,10 @@ from typing import Final
 import pytest
 
 from config import queues
-from pipeline import account_service, partners
 from pipeline.acceptance import accept
-from pipeline.accounts import Caller
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
@@ -27,7 +28,6 @@ from pipeline.inspection import listing
 from pipeline.inspection import view as inspection_view
 from pipeline.inspection.listing import Filter
 from pipeline.interventions import retry
-from pipeline.schemas.partners import NewPartner
 from tests import builders
 from tests.acceptance.programs import Program, procfile
 from tests.conftest import SERVERS, Stack
@@ -68,7 +68,7 @@ CALLER: Final = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute
 def runtime(stack: Stack) -> Iterator[Runtime]:
     """What the service has open, furnished with an account and its partners."""
     runtime = open_runtime(stack.settings)
-    account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner_id, kind in ((builders.BROKER, "customs_broker"), (builders.WAREHOUSE, "warehouse")):
         facts = {"id": partner_id, "kind": kind, "name": "of a test", "path": "byob", "test": True, "live": True}
         if kind == "warehouse":

@@ -10,7 +10,7 @@ from kombu import Connection, Producer
 from sqlmodel import col, select
 
 from config import queues
-from pipeline import signing
+from pipeline.accounts import secrets
 from pipeline.channels.webhook import signed
 from pipeline.core import heartbeats
 from pipeline.core.heartbeats_folded import Heartbeat
@@ -90,5 +90,5 @@ def answered(one: Case, submission_id: str) -> bool:
 def secret_of(one: Case) -> str:
     """Return what the customs broker signs with."""
     with one.site.runtime.db.read() as session:
-        (sealed,) = signing.sealed(session, one.client.account, builders.BROKER)
-    return signing.unseal(one.site.runtime.settings, one.client.account, builders.BROKER, sealed)
+        (sealed,) = secrets.sealed(session, one.client.account, builders.BROKER)
+    return secrets.unseal(one.site.runtime.settings, one.client.account, builders.BROKER, sealed)

@@ -13,8 +13,10 @@ from typing import Any, Final
 from sqlmodel import SQLModel, col, select
 
 from config.settings import Settings
-from pipeline import account_service, deadlines, delivery, migrations, partners, rebuilding
-from pipeline.accounts import Caller
+from pipeline import deadlines, delivery, migrations, rebuilding
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
 from pipeline.core import failpoints
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
@@ -26,7 +28,6 @@ from pipeline.execution import advance
 from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
 from pipeline.models.deliveries import Attempt, Delivery, Notification
-from pipeline.schemas.partners import NewPartner
 from pipeline.step_table import SPECS, STEPS, Wake
 from pipeline.sweeper import owed_again
 from tests import builders
@@ -131,7 +132,7 @@ def template(path: Path) -> None:
     """Make the database that every world begins with."""
     runtime = _runtime(path, Clock())
     migrations.upgrade(runtime.db)
-    account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     of_everybody = {builders.BROKER: "customs_broker", builders.WAREHOUSE: "warehouse", builders.OPERATOR: "operator"}
     for name, kind in of_everybody.items():
         path_of_broker = {"path": "byob"} if kind == "customs_broker" else {}

@@ -11,9 +11,11 @@ from pathlib import Path
 from sqlmodel import col, select
 
 from config.settings import Settings
-from pipeline import account_service, bundle, partners
+from pipeline import bundle
 from pipeline.acceptance import accept
-from pipeline.accounts import Caller
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
 from pipeline.core.db import Clock, utc_now
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.documents import bundle as document_bundle
@@ -21,7 +23,6 @@ from pipeline.execution import advance
 from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import StepState
-from pipeline.schemas.partners import NewPartner
 from pipeline.verification import Report
 from tests import builders
 
@@ -34,7 +35,7 @@ def desk(database_url: str, folder: Path, broker: builders.Json | None = None, *
         "broker_url": "memory://",
     }
     runtime = open_runtime(Settings.model_validate(settings), clock=clock)
-    account_service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner in (
         {"id": builders.BROKER, "kind": "customs_broker", "name": "Demo customs broker", **(broker or {})},
         {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse"},

@@ -9,13 +9,13 @@ from sqlalchemy import null, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from pipeline.accounts.endpoints import domain_of
+from pipeline.accounts.models import PartnerChannel
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.field_types import printable
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import readable
 from pipeline.exports.models import Account
-from pipeline.models.parties import PartnerChannel
-from pipeline.ways import domain_of
 
 _ACCOUNT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
 _DOMAIN = re.compile(r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$")

@@ -11,11 +11,11 @@ from sqlalchemy import and_, exists, func, or_, select
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import signing
+from pipeline.accounts import secrets as account_secrets
+from pipeline.accounts.channels import BorderBuddyWay, QueueWay, Way
+from pipeline.accounts.models import Partner, PartnerChannel
+from pipeline.accounts.states import PartnerState
 from pipeline.documents.schemas.profile import BrokerProfile
-from pipeline.models.parties import Partner, PartnerChannel
-from pipeline.partner_states import PartnerState
-from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
 
 QUEUE: Final = "queue"
 BORDERBUDDY: Final = "borderbuddy"
@@ -154,7 +154,7 @@ class SealedTarget:
         credential = None if self.way is None else self.way.credential
 
         def unsealed(text: str) -> str:
-            return signing.unseal(settings, self.account_id, self.partner_id, text)
+            return account_secrets.unseal(settings, self.account_id, self.partner_id, text)
 
         return Target(
             account_id=self.account_id,
@@ -207,7 +207,7 @@ def _sealed(session: Session, row: Partner, channel: str, way: PartnerChannel | 
         test=test,
         way=way,
         # What goes to a queue is signed by nobody: it must not wait for a secret that does not open.
-        secrets=() if channel == QUEUE else signing.sealed(session, row.account_id, row.id),
+        secrets=() if channel == QUEUE else account_secrets.sealed(session, row.account_id, row.id),
         routing_name=row.routing_name,
     )
 

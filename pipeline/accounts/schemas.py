@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.accounts.channels import Way, Ways
+from pipeline.accounts.states import PartnerState
 from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.exports.schemas.plan import Closed, PartnerId, ShownText
 from pipeline.exports.states import DeliveryState
-from pipeline.partner_states import PartnerState
-from pipeline.schemas.channels import Way, Ways
 
 PartnerKind = Literal["customs_broker", "warehouse", "operator"]
 HandoffPath = Literal["borderbuddy", "byob"]

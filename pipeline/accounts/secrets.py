@@ -13,11 +13,11 @@ from sqlalchemy import ColumnElement, func, insert, inspect, or_, select, true, 
 from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
+from pipeline.accounts.models import PartnerChannel, PartnerSecret
 from pipeline.core.db import changed, database_now
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import SecretUnreadable
 from pipeline.core.runtime import Runtime
-from pipeline.models.parties import PartnerChannel, PartnerSecret
 
 SECRET_BYTES: Final = 32
 RESEALED_AT_ONCE: Final = 200

@@ -10,12 +10,12 @@ import pytest
 from sqlmodel import col, select
 
 from config.settings import Settings
+from pipeline.accounts.numbers import MAX_SKIPPED, NextNumbers, skip_numbers
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.models import Account, ExportUnit, Package
 from pipeline.exports.packages import record
 from pipeline.exports.step_context import StepContext
-from pipeline.numbers import MAX_SKIPPED, NextNumbers, skip_numbers
 from tests.builders import ACCOUNT, plan
 from tests.exports.accepted import accept, open_account
 

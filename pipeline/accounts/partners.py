@@ -9,7 +9,19 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from pipeline import signing, ways
+from pipeline.accounts import endpoints, secrets
+from pipeline.accounts.models import ConnectionTest, Partner, PartnerChannel
+from pipeline.accounts.recipients import SANDBOX, default_way, routing_key
+from pipeline.accounts.schemas import (
+    ConnectionTestView,
+    CreatedPartner,
+    NewPartner,
+    PartnerChanges,
+    PartnerTested,
+    PartnerView,
+    RotatedSecret,
+)
+from pipeline.accounts.states import PARTNER_MOVES, PartnerState
 from pipeline.core.db import changed, database_now
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, ValidationFailed
 from pipeline.core.json_input import failed
@@ -20,18 +32,6 @@ from pipeline.documents.registry import ARTIFACT_TYPES
 from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.exports.schemas.plan import as_json
 from pipeline.exports.states import sources
-from pipeline.models.parties import ConnectionTest, Partner, PartnerChannel
-from pipeline.partner_states import PARTNER_MOVES, PartnerState
-from pipeline.recipients import SANDBOX, default_way, routing_key
-from pipeline.schemas.partners import (
-    ConnectionTestView,
-    CreatedPartner,
-    NewPartner,
-    PartnerChanges,
-    PartnerTested,
-    PartnerView,
-    RotatedSecret,
-)
 
 #: What of a change has another name in the table, and what may be taken away by saying null.
 _COLUMNS = {"artifactTypes": "artifact_types"}
@@ -71,14 +71,14 @@ def create(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: boo
     """
     if test_only and not new.test:
         raise InsufficientRole("a test key registers partners that are marked test; use a live key", field="/test")
-    ways.check(runtime.settings, new.kind, new.path, new.channels, field="/channels")
+    endpoints.check(runtime.settings, new.kind, new.path, new.channels, field="/channels")
     _check_documents(new.kind, new.artifact_types, new.profile)
     if new.id in (account_id, SANDBOX):
         raise ValidationFailed(f"{new.id} names something else already; choose another id", field="/id")
-    secret = signing.new_secret()
+    secret = secrets.new_secret()
     try:
         with runtime.db.write() as session:
-            ways.check_mailboxes(session, account_id, new.channels, field="/channels")
+            endpoints.check_mailboxes(session, account_id, new.channels, field="/channels")
             session.execute(
                 insert(Partner).values(
                     account_id=account_id,
@@ -94,9 +94,9 @@ def create(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: boo
             )
             if new.kind != "operator":
                 _take_routing_name(session, account_id, new)
-            signing.keep(session, runtime.settings, account_id, new.id, secret)
+            secrets.keep(session, runtime.settings, account_id, new.id, secret)
             default = default_way(new.kind, new.path)
-            ways.write(session, runtime.settings, account_id, new.id, new.channels, default)
+            endpoints.write(session, runtime.settings, account_id, new.id, new.channels, default)
             made = view(session, account_id, new.id)
     except IntegrityError as error:
         raise ValidationFailed(f"there is a partner {new.id} already; choose another id", field="/id") from error
@@ -151,8 +151,8 @@ def change(
             raise InsufficientRole("a test key must not take the mark test away; use a live key", field="/test")
         path = changes.path or row.path
         if changes.channels is not None:
-            ways.check(runtime.settings, row.kind, path, changes.channels, field="/channels")
-            ways.check_mailboxes(session, account_id, changes.channels, field="/channels")
+            endpoints.check(runtime.settings, row.kind, path, changes.channels, field="/channels")
+            endpoints.check_mailboxes(session, account_id, changes.channels, field="/channels")
         _check_documents(row.kind, changes.artifact_types, changes.profile)
         wanted = changes.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"channels"})
         values = {
@@ -166,7 +166,7 @@ def change(
         )
         if changes.channels is not None:
             default = default_way(row.kind, path)
-            ways.write(session, runtime.settings, account_id, partner_id, changes.channels, default)
+            endpoints.write(session, runtime.settings, account_id, partner_id, changes.channels, default)
             move(session, account_id, partner_id, PartnerState.TESTING, only_from=PartnerState.VERIFIED)
         session.expire_all()
         return view(session, account_id, partner_id)
@@ -226,11 +226,11 @@ def rotate_secret(
 
     Raises NotFound, and InsufficientRole where `test_only` and it is not marked test.
     """
-    secret = signing.new_secret()
+    secret = secrets.new_secret()
     with runtime.db.write() as session:
         locked(session, account_id, partner_id, test_only=test_only)
-        ends_at = signing.retire(session, account_id, partner_id, overlap_hours * 3600)
-        signing.keep(session, runtime.settings, account_id, partner_id, secret)
+        ends_at = secrets.retire(session, account_id, partner_id, overlap_hours * 3600)
+        secrets.keep(session, runtime.settings, account_id, partner_id, secret)
     return RotatedSecret(partner_id=partner_id, secret=secret, previous_ends_at=ends_at)
 
 

@@ -16,13 +16,13 @@ import structlog
 from sqlalchemy import or_, update
 from sqlmodel import col, select
 
+from pipeline.accounts.models import ApiKey
 from pipeline.core import tenancy
 from pipeline.core.db import database_now, utc_now
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY
 from pipeline.exports.models import Account
-from pipeline.models.parties import ApiKey
 
 log = structlog.get_logger(__name__)
 

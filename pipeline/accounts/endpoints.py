@@ -10,14 +10,14 @@ from sqlalchemy import delete, insert, select
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import signing
+from pipeline.accounts import secrets
+from pipeline.accounts.channels import BorderBuddyWay, QueueWay, Way
+from pipeline.accounts.models import PartnerChannel
+from pipeline.accounts.recipients import BORDERBUDDY
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.outbound import is_public, listed
 from pipeline.core.text_safety import readable
 from pipeline.exports.models import Account
-from pipeline.models.parties import PartnerChannel
-from pipeline.recipients import BORDERBUDDY
-from pipeline.schemas.channels import BorderBuddyWay, QueueWay, Way
 
 #: Where an address names no port.
 _PORTS: Final = {"https": 443, "sftp": 22}
@@ -152,7 +152,7 @@ def _credential(
         return None
     given = next((secret for name in holds if (secret := getattr(way, name)) is not None), None)
     if given is not None:
-        return signing.seal(settings, account_id, partner_id, given.get_secret_value())
+        return secrets.seal(settings, account_id, partner_id, given.get_secret_value())
     known = before.get(way.channel)
     if known is not None and known.way.get("address") == getattr(way, "address", None):
         return known.credential
