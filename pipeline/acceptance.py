@@ -26,6 +26,7 @@ from pipeline.core.findings import counted, foremost
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
+from pipeline.deliveries.outbox import Lane
 from pipeline.exports.events import EventType, NewEvent, chained
 from pipeline.exports.hash_chain import rows_digest
 from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
@@ -34,7 +35,6 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
 from pipeline.idempotency import Acceptance, Answer
 from pipeline.inspection import view
-from pipeline.notifications import Lane
 from pipeline.plans import (
     Findings,
     check_account,

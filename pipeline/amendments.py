@@ -8,7 +8,6 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline import withdrawals
 from pipeline.acceptance import (
     Amended,
     NewExport,
@@ -24,6 +23,9 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import retractions
+from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.schemas.messages import RevisionRef
 from pipeline.exports import events, queries
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, ExportUnit, Package, Step
@@ -33,9 +35,7 @@ from pipeline.exports.transitions import move
 from pipeline.idempotency import Acceptance, Answer
 from pipeline.inspection import view
 from pipeline.interventions import Expects
-from pipeline.notifications import Lane
 from pipeline.plans import executed_export
-from pipeline.schemas.messages import RevisionRef
 
 _AMENDABLE: Final = frozenset(state.value for state in sources(EXPORT_MOVES, ExportState.SUPERSEDED))
 
@@ -145,7 +145,7 @@ def _take_place(
     for model in (Package, ExportUnit):
         session.execute(update(model).where(col(model.export_id) == old.id).values(released=True))
     planned = {(unit.unit_ref, package.package_ref) for unit in new.read.plan.units for package in unit.packages}
-    told = withdrawals.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
+    told = retractions.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
     fact = {"supersededBy": by.id, "revision": by.revision, **told.fact}
     events.append(session, old.id, caller.key_id, [NewEvent(EventType.EXPORT_AMENDED, fact)])
     return told.lanes

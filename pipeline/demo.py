@@ -17,11 +17,11 @@ from pipeline import migrations
 from pipeline.accounts import api_keys, partners, service
 from pipeline.accounts.channels import BorderBuddyWay, QueueWay
 from pipeline.accounts.schemas import NewPartner
-from pipeline.channels import inbox
-from pipeline.channels.inbox import Received
 from pipeline.client import Exports
 from pipeline.core.errors import ExportsError
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.channels import inbox
+from pipeline.deliveries.channels.inbox import Received
 from pipeline.exports import examples
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import UNANSWERED, UNENDED

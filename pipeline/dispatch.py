@@ -17,8 +17,8 @@ from config import queues
 from config.celery import app
 from config.queues import ANSWER_SECONDS
 from pipeline.claims import EXPORT_LEVEL
-from pipeline.notifications import Lane
-from pipeline.polling import Inquiry
+from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.polling import Inquiry
 from pipeline.step_table import NOTIFY, SPECS, STEPS, Outcome, Wake
 
 log = structlog.get_logger(__name__)

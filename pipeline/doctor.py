@@ -16,13 +16,13 @@ from config.loopback import is_loopback
 from config.settings import Settings
 from pipeline import migrations
 from pipeline.accounts import recipients, secrets
-from pipeline.channels import durability, inbox
-from pipeline.channels.email import EmailChannel
 from pipeline.core import fonts
 from pipeline.core.db import Database, database_now, is_pooled, translated, utc_now
 from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
 from pipeline.core.runtime import open_store
 from pipeline.customs.reference.bundle import load_rules
+from pipeline.deliveries.channels import inbox, queue_durability
+from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.documents.pdf.supervisor import Renderer
 from pipeline.exports.models import Artifact
 from pipeline.migrations import Standing, walls
@@ -179,7 +179,7 @@ def _queues(settings: Settings) -> str:
         return "in this process" if settings.embedded else "RabbitMQ keeps what lies in them"
     with _opened(settings) as database, database.read() as session:
         read = recipients.told_by_queue(session)
-    kept = durability.ask(settings)
+    kept = queue_durability.ask(settings)
     if kept.danger is not None and read:
         raise Ailing(kept.danger)
     return kept.found if read else f"{kept.found}; no partner is told by queue"
@@ -288,7 +288,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         _message_broker,
         "Check BROKER_URL: address, user, password, and that the server runs. What is owed waits in the database.",
     ),
-    ("messages in queues", _queues, f"{durability.REMEDY[0].upper()}{durability.REMEDY[1:]}."),
+    ("messages in queues", _queues, f"{queue_durability.REMEDY[0].upper()}{queue_durability.REMEDY[1:]}."),
     ("artifact store", _artifact_store, "Check ARTIFACTS_URL: that the folder or bucket exists and may be written."),
     (
         "documents",

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from pipeline import notifications, setbacks
+from pipeline import setbacks
 from pipeline.claims import (
     EXPORT_LEVEL,
     THIS_STEP,
@@ -28,6 +28,7 @@ from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, Worker
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.core.watchdog import TIMEOUTS
+from pipeline.deliveries import outbox
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
@@ -188,4 +189,4 @@ def _complete_if_last(session: Session, context: StepContext) -> list[Wake]:
 
 
 def _released(session: Session, export_id: str) -> list[Wake]:
-    return wakes_of(notifications.release(session, export_id))
+    return wakes_of(outbox.release(session, export_id))

@@ -11,8 +11,8 @@ from sqlmodel import Session
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import table
 from pipeline.core.errors import IdempotencyKeyReused
+from pipeline.deliveries.outbox import Lane
 from pipeline.exports.models import IdempotencyRecord
-from pipeline.notifications import Lane
 
 _answers = table(IdempotencyRecord).c
 _ANSWERED: Final = select(_answers.fingerprint, _answers.export_id, _answers.status, _answers.body).where(

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline import withdrawals
 from pipeline.claims import EXPORT_LEVEL, at
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound, Purged
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import retractions
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Package, Step
@@ -52,7 +52,7 @@ def cancel(
             .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
         )
         session.execute(update(Package).where(col(Package.export_id) == export_id).values(released=True))
-        told = withdrawals.cancelled(session, export)
+        told = retractions.cancelled(session, export)
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED, told.fact)])
     return [Wake(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in told.lanes]
 

@@ -11,18 +11,18 @@ from sqlmodel import Session, SQLModel, col, select
 from config.queues import DELIVERIES, DOCUMENTS, ELSEWHERE, STEPS
 from pipeline import migrations
 from pipeline.accounts import recipients
-from pipeline.channels import durability
 from pipeline.claims import of_unended
 from pipeline.core import heartbeats, tenancy
 from pipeline.core.db import database_now, statement_now
 from pipeline.core.errors import DatabaseBusy, MessageBrokerDown
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY
+from pipeline.deliveries.channels import queue_durability
+from pipeline.deliveries.models import Attempt, Delivery
+from pipeline.deliveries.streams import claimable, lane_is_free
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
-from pipeline.lanes import claimable, lane_is_free
 from pipeline.migrations import Standing
-from pipeline.models.deliveries import Attempt, Delivery
 from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 
 #: How long due work may lie while nothing moves before somebody should be woken.
@@ -69,11 +69,11 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
 def _queues(runtime: Runtime) -> Part:
     """Tell whether Redis may remove messages that no partner has read; where it is not known, that is no reason to be red."""
     try:
-        kept = durability.ask(runtime.settings)
+        kept = queue_durability.ask(runtime.settings)
     except MessageBrokerDown as down:
         return Part("queues", ok=True, message=f"{down}")
     if kept.danger is not None:
-        return Part("queues", ok=False, message=f"{kept.danger}; {durability.REMEDY}")
+        return Part("queues", ok=False, message=f"{kept.danger}; {queue_durability.REMEDY}")
     return Part("queues", ok=True, message=kept.found)
 
 

@@ -13,10 +13,12 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, litera
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, SQLModel, col
 
-from pipeline import holds, notifications
+from pipeline import holds
 from pipeline.cells import MALFORMED, any_text, readable
 from pipeline.core.runtime import Runtime
 from pipeline.customs.reference.entry import entry_rules
+from pipeline.deliveries import outbox
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification, SandboxHandoff
 from pipeline.documents import repository
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
@@ -31,7 +33,6 @@ from pipeline.exports.models import (
     Step,
 )
 from pipeline.exports.states import UNENDED, SubmissionState
-from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification, SandboxHandoff
 
 ACTOR: Final = "retention"
 #: Each comes with its plan, which may have megabytes.
@@ -252,7 +253,7 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
         }
         at = events.append(session, export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
         # What a paused partner was not sent in all those years has no body any more.
-        notifications.cancel_unsent(session, export_id)
+        outbox.cancel_unsent(session, export_id)
         _clear(session, Export, col(Export.id) == export_id, purged_at=at, findings=[], failure=None)
         _clear(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=repository.PURGED)
         _clear(session, Notification, col(Notification.export_id) == export_id, data=repository.PURGED)

@@ -12,19 +12,19 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline import notifications
 from pipeline.claims import of
 from pipeline.core import shutdown
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import outbox
+from pipeline.deliveries.outbox import Lane
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import UNENDED, ExportState, StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.exports.transitions import move
-from pipeline.notifications import Lane
 
 log = structlog.get_logger(__name__)
 
@@ -123,7 +123,7 @@ def _fail(session: Session, context: StepContext, error: Exception, reason: str,
         "quarantined": quarantined,
     }
     failure = f"{context.step}: {reason}"
-    told = notifications.failed(session, context, failure, attempts=attempts, quarantined=quarantined)
+    told = outbox.failed(session, context, failure, attempts=attempts, quarantined=quarantined)
     events.append(session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, {**fact, **told.fact})], at=at)
     move(session, export_id, ExportState.FAILED, failure=failure, quarantined=quarantined, finished_at=database_now())
     _write(

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Final
 
+from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ExportState, StepState, SubmissionState
-from pipeline.models.deliveries import BrokerSubmission
 
 _DOING: Final = {
     "record_packages": "Recording packages",

@@ -10,17 +10,18 @@ from typing import Any, Final
 from sqlalchemy import bindparam, update
 from sqlmodel import Session
 
-from pipeline import delivery, handoff, rendering
+from pipeline import rendering
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import table
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
+from pipeline.deliveries import handoff, sender
+from pipeline.deliveries.outbox import Lane
 from pipeline.exports import packages
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import StepState
 from pipeline.exports.step_context import StepContext
-from pipeline.notifications import Lane
 
 _exports, _steps = table(Export).c, table(Step).c
 
@@ -59,7 +60,7 @@ def _nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
 
 def _tell(audience: str) -> Prepare:
     def tell(runtime: Runtime, context: StepContext) -> list[Lane]:
-        return delivery.tell(runtime, context, audience)
+        return sender.tell(runtime, context, audience)
 
     return tell
 

@@ -12,9 +12,9 @@ from pipeline.claims import THIS_STEP, made_of, of_unended, place
 from pipeline.core.db import database_now, statement_now, table
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.streams import due_lanes
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
-from pipeline.lanes import due_lanes
 from pipeline.setbacks import SILENT
 from pipeline.step_table import SPECS, Wake, wakes_of
 

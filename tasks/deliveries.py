@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from config.celery import app
-from pipeline import delivery, dispatch, polling
+from pipeline import dispatch
 from pipeline.core.runtime import process_runtime
+from pipeline.deliveries import polling, sender
 
 
 @app.task(name="exports.deliver")
 def deliver(export_id: str, partner_id: str, channel: str) -> None:
     """Send what is pending and due."""
-    dispatch.wake_lanes(delivery.deliver(process_runtime(), export_id, partner_id, channel).wakes)
+    dispatch.wake_lanes(sender.deliver(process_runtime(), export_id, partner_id, channel).wakes)
 
 
 @app.task(name="exports.read_answers")

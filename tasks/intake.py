@@ -22,12 +22,10 @@ from kombu.mixins import ConsumerProducerMixin
 from config import queues
 from config.celery import app
 from config.logs import configure_logs
-from pipeline import acknowledgements, dispatch
+from pipeline import dispatch
 from pipeline.acceptance import accept
 from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.accounts.recipients import Target
-from pipeline.channels.channel import OutgoingMessage
-from pipeline.channels.queue import QueueChannel
 from pipeline.core import heartbeats, ids
 from pipeline.core.errors import (
     ChannelUnavailable,
@@ -44,10 +42,13 @@ from pipeline.core.json_input import parse
 from pipeline.core.message_broker import connection
 from pipeline.core.problems import problem_of
 from pipeline.core.runtime import Runtime, process_runtime
+from pipeline.deliveries import submissions
+from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.channels.queue import QueueChannel
+from pipeline.deliveries.schemas.cloudevent import trace_parent
+from pipeline.deliveries.schemas.messages import SentAcknowledgement
 from pipeline.exports import events
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.schemas.envelope import trace_parent
-from pipeline.schemas.messages import SentAcknowledgement
 
 log = structlog.get_logger(__name__)
 
@@ -280,8 +281,8 @@ class Intake(ConsumerProducerMixin):
         said = parse(body, SentAcknowledgement, max_depth=self._runtime.settings.max_json_depth).model
         headers = {str(name).lower(): str(value) for name, value in message.headers.items()}
         # It may have waited here for long; that it was sent before does no harm, because its id counts once.
-        actor = acknowledgements.signer(self._runtime, said.submission_id, body, headers, timely=False).actor
-        receipt = acknowledgements.answer(self._runtime, said.submission_id, said.answer, actor)
+        actor = submissions.signer(self._runtime, said.submission_id, body, headers, timely=False).actor
+        receipt = submissions.answer(self._runtime, said.submission_id, said.answer, actor)
         log.info("acknowledgement_taken", submission_id=said.submission_id, rung=said.rung)
         return receipt.model_dump_json(by_alias=True).encode()
 

@@ -19,11 +19,11 @@ from tests.test_house import ROOMS, ROOT, calls, name_of, sources, tree_of, wher
 
 #: (file, bandit's rule) -> why it may stay. One that is found no more must go from here.
 ACCEPTED: Final = {
-    ("pipeline/retry_policy.py", "B311"): "jitter spreads load and keeps no secret",
+    ("pipeline/deliveries/retry_policy.py", "B311"): "jitter spreads load and keeps no secret",
     ("pipeline/sweeper.py", "B311"): "the same",
     ("tasks/upkeep.py", "B311"): "the same",
     ("pipeline/client/retries.py", "B311"): "the same",
-    ("pipeline/channels/borderbuddy.py", "B105"): "the purpose that a token is derived for, not a token",
+    ("pipeline/deliveries/channels/borderbuddy.py", "B105"): "the purpose that a token is derived for, not a token",
     ("pipeline/commands/init.py", "B105"): "the comment that stands above a key in a file, not a key",
     ("pipeline/commands/roles.py", "B104"): "what the Procfile's web has always listened on; `HOST` names another",
     ("pipeline/commands/server.py", "B104"): "an address that is told from others, not one to listen on",
@@ -80,7 +80,7 @@ def test_bandit_sees_what_it_should(tmp_path: Path) -> None:
 #: What may be handed a statement that is no literal, and why it holds no text of a caller.
 COMPOSED: Final = {
     "pipeline/core/db.py": "BEGIN, and whose rows are seen, quoted by psycopg",
-    "pipeline/inspection/outcomes.py": "a state of our own, written out for an index",
+    "pipeline/deliveries/outcomes.py": "a state of our own, written out for an index",
     "pipeline/migrations/walls.py": "names of our own tables, from the models",
 }
 

@@ -24,9 +24,9 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "servi
 CLOCKS = {
     "pipeline/core/db.py": "utc_now, the clock that is handed down",
     "pipeline/core/ids.py": "ids sort by time",
-    "pipeline/channels/email.py": "the mail says when this attempt was made",
-    "pipeline/channels/post.py": "a Retry-After that names an instant is measured from now",
-    "pipeline/channels/webhook.py": "the signature tells when this attempt was made",
+    "pipeline/deliveries/channels/email.py": "the mail says when this attempt was made",
+    "pipeline/deliveries/channels/http_client.py": "a Retry-After that names an instant is measured from now",
+    "pipeline/deliveries/channels/webhook.py": "the signature tells when this attempt was made",
 }
 
 #: Where a float is made, and why it is not money.
@@ -34,11 +34,11 @@ FLOATS = {
     "pipeline/core/db.py": "seconds",
     "pipeline/api/conditions.py": "seconds",
     "pipeline/api/dependencies.py": "seconds",
-    "pipeline/channels/post.py": "seconds",
-    "pipeline/channels/stages.py": "milliseconds",
-    "pipeline/delivery.py": "seconds",
+    "pipeline/deliveries/channels/http_client.py": "seconds",
+    "pipeline/deliveries/channels/stages.py": "milliseconds",
+    "pipeline/deliveries/sender.py": "seconds",
     "pipeline/drill/report.py": "seconds",
-    "pipeline/connections.py": "milliseconds",
+    "pipeline/deliveries/connection_tests.py": "milliseconds",
 }
 
 #: Who moves which machine.
@@ -49,9 +49,9 @@ MACHINES = {
     "pipeline/claims.py": "steps: who holds one",
     "pipeline/interventions.py": "exports and steps, at an operator's word",
     "pipeline/amendments.py": "steps of an export that a newer revision replaces",
-    "pipeline/acknowledgements.py": "broker submissions, at the broker's word",
-    "pipeline/notifications.py": "deliveries",
-    "pipeline/attempts.py": "deliveries: what came of sending",
+    "pipeline/deliveries/submissions.py": "broker submissions, at the broker's word",
+    "pipeline/deliveries/outbox.py": "deliveries",
+    "pipeline/deliveries/attempts.py": "deliveries: what came of sending",
     "pipeline/accounts/partners.py": "partners",
 }
 

@@ -77,7 +77,7 @@ class BorderBuddyWay(Closed):
     channel: Literal["borderbuddy"] = "borderbuddy"
 
 
-#: One row a channel; each is opened by the file of its name in pipeline/channels.
+#: One row a channel; each is opened by the file of its name in pipeline/deliveries/channels.
 _Rows = QueueWay | WebhookWay | EmailWay | SftpWay | BorderBuddyWay
 
 Way = Annotated[_Rows, Field(discriminator="channel")]

@@ -7,9 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import acknowledgements
 from pipeline.accounts.api_keys import OPERATE, Caller
-from pipeline.acknowledgements import Signer, Submission
 from pipeline.api.bodies import at_most, documented
 from pipeline.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
 from pipeline.api.refusals import refusals
@@ -17,8 +15,10 @@ from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
 from pipeline.core.json_input import parse
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import submissions
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
+from pipeline.deliveries.submissions import Signer, Submission
 from pipeline.exports.models import Export
-from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 
 router = APIRouter(prefix="/api/broker-submissions", tags=["broker submissions"])
 
@@ -56,7 +56,7 @@ def _acknowledge(
     else:
         actor = signed_by(runtime, submission_id, body, headers).actor
     answer = parse(body, AcknowledgementBody, max_depth=runtime.settings.max_json_depth).model
-    return acknowledgements.answer(runtime, submission_id, answer, actor)
+    return submissions.answer(runtime, submission_id, answer, actor)
 
 
 def _allowed(runtime: Runtime, submission_id: str, caller: Caller) -> str:
@@ -83,7 +83,7 @@ def signed_by(runtime: Runtime, submission_id: str, body: bytes, headers: dict[s
             "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
             headers={"WWW-Authenticate": 'Bearer realm="exports"'},
         )
-    signed = acknowledgements.signer(runtime, submission_id, body, headers)
+    signed = submissions.signer(runtime, submission_id, body, headers)
     tenancy.act_for(signed.account_id)
     return signed
 
@@ -91,4 +91,4 @@ def signed_by(runtime: Runtime, submission_id: str, body: bytes, headers: dict[s
 def find(runtime: Runtime, submission_id: str) -> Submission:
     """Return whose the submission is; raises NotFound."""
     with runtime.db.read() as session:
-        return acknowledgements.find(session, submission_id)
+        return submissions.find(session, submission_id)

@@ -12,14 +12,14 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline import answers
-from pipeline.answers import Form, Handoff, Link, Said
 from pipeline.api.bodies import at_most
 from pipeline.api.dependencies import Keys, RuntimeDep, retry_after
 from pipeline.core.db import utc_now
 from pipeline.core.errors import NotFound, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import TEMPLATES, render
+from pipeline.deliveries import email_replies
+from pipeline.deliveries.email_replies import Form, Handoff, Link, Said
 
 router = APIRouter(prefix="/answers", include_in_schema=False)
 
@@ -95,20 +95,20 @@ def _take(token: str, request: Request, runtime: Runtime, body: bytes) -> Respon
     if handoff.final is not None or handoff.replaced is not None:
         return _page(handoff, form, status=409)
     try:
-        receipt = answers.answer(runtime, given, handoff, form)
+        receipt = email_replies.answer(runtime, given, handoff, form)
     except ValidationFailed as refused:
         return _page(handoff, form, refusal=refused.message, status=400)
     except Purged:
         return _purged()
     if not receipt.recorded and form.rung != "received":
-        return _page(answers.read(runtime, given), form, status=409)
+        return _page(email_replies.read(runtime, given), form, status=409)
     return RedirectResponse(f"./{token}", 303, HEADERS)
 
 
 def _found(request: Request, runtime: Runtime, token: str) -> tuple[Link, Handoff] | Response:
     """Return the handoff that the token leads to, or the page that says why there is none."""
     try:
-        given = answers.opened(runtime.settings, token)
+        given = email_replies.opened(runtime.settings, token)
         links: Keys = request.app.state.links
         _, wait = links.spend(given.notification_id)
         if wait:
@@ -120,7 +120,7 @@ def _found(request: Request, runtime: Runtime, token: str) -> tuple[Link, Handof
                 " sent again.",
                 410,
             )
-        return given, answers.read(runtime, given)
+        return given, email_replies.read(runtime, given)
     except Purged:
         return _purged()
     except NotFound:
@@ -174,7 +174,7 @@ def _page(handoff: Handoff, form: Form, *, refusal: str | None = None, status: i
         rows=[(row, *(form.fields[row] if row < len(form.fields) else ("", ""))) for row in range(FIELD_ROWS)],
         places=list(handoff.places) if open_now else [],
         refusal=refusal,
-        max_message=answers.MAX_MESSAGE,
+        max_message=email_replies.MAX_MESSAGE,
     )
     return Response(html, status, HEADERS, "text/html; charset=utf-8")
 

@@ -7,15 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import delivery, replays
 from pipeline.accounts.schemas import DeliveryPage, DeliveryView
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
 from pipeline.core.json_input import Parsed
+from pipeline.deliveries import queries, sender
+from pipeline.deliveries import replay as delivery_replay
+from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.exports.states import DeliveryState
-from pipeline.inspection import deliveries
-from pipeline.schemas.replays import ReplayReport, ReplayRequest
 from pipeline.step_table import Wake
 
 router = APIRouter(tags=["deliveries"])
@@ -32,7 +32,7 @@ def list_deliveries(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> DeliveryPage:
     """List the account's deliveries, newest first, each with its latest tries."""
-    return deliveries.listed(
+    return queries.listed(
         runtime,
         caller.account_id,
         state=state,
@@ -46,7 +46,7 @@ def list_deliveries(
 @router.get("/api/deliveries/{id}", response_model=DeliveryView, responses=LOOKING)
 def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:  # noqa: A002 - the contract's name
     """Return one delivery with its latest tries."""
-    return deliveries.get(runtime, caller.account_id, id)
+    return queries.get(runtime, caller.account_id, id)
 
 
 @router.post("/api/deliveries/{id}/resend", status_code=202, response_model=DeliveryView, responses=refusals(404, 409))
@@ -57,7 +57,7 @@ def resend_delivery(
     caller: Operator,
 ) -> DeliveryView:
     """Owe a delivered or dead message once more, with the same id."""
-    owed, lane = delivery.resend(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
+    owed, lane = sender.resend(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
     launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)])
     return owed
 
@@ -81,7 +81,7 @@ async def replay(
     Where `next` is not null there is more: send it as `after`, with the answer's `until`. A test key replays test exports.
     """
     report, lanes = await run_in_threadpool(
-        replays.replay, runtime, caller.account_id, id, body.model, caller.key_id, test_only=caller.test
+        delivery_replay.replay, runtime, caller.account_id, id, body.model, caller.key_id, test_only=caller.test
     )
     launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes])
     return report

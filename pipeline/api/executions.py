@@ -26,6 +26,7 @@ from pipeline.core.field_types import BoundedInstant
 from pipeline.core.json_input import Parsed, failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.schemas.cloudevent import trace_parent
 from pipeline.exports import plans as export_plans
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import (
@@ -40,7 +41,6 @@ from pipeline.exports.states import UNENDED, ExportState, Outcome
 from pipeline.idempotency import Acceptance
 from pipeline.inspection import listing
 from pipeline.inspection import view as inspection_view
-from pipeline.schemas.envelope import trace_parent
 from pipeline.step_table import Wake
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])

@@ -11,17 +11,17 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from pipeline import breaker
 from pipeline.accounts.models import PartnerChannel
 from pipeline.api.lately import Lately
 from pipeline.core import tenancy
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY
+from pipeline.deliveries import circuit_breaker
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.outcomes import LATE, SET_ASIDE
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import StepState
-from pipeline.inspection.outcomes import LATE, SET_ASIDE
-from pipeline.models.deliveries import BrokerSubmission, Delivery
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Work(Collector):
                     "exports_steps_put_off", "Steps that failed and are repeated", session.scalar(put_off)
                 )
             )
-            resting = session.scalar(select(func.count()).select_from(PartnerChannel).where(breaker.resting()))
+            resting = session.scalar(select(func.count()).select_from(PartnerChannel).where(circuit_breaker.resting()))
             families.append(
                 GaugeMetricFamily("exports_endpoints_resting", "Endpoints that the circuit breaker rests", resting)
             )

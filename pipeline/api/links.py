@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import links
 from pipeline.accounts.api_keys import READ, Caller
 from pipeline.api.acknowledgements import find, signed_by
 from pipeline.api.bodies import at_most
@@ -20,8 +19,9 @@ from pipeline.core.db import utc_now
 from pipeline.core.errors import InvalidRequest, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
+from pipeline.deliveries import links
+from pipeline.deliveries.schemas.links import DocumentLink, DocumentLinks
 from pipeline.documents import repository
-from pipeline.schemas.links import DocumentLink, DocumentLinks
 
 router = APIRouter(tags=["packages"])
 

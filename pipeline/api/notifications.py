@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from pipeline import traces
 from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING
-from pipeline.schemas.tracing import NotificationTrace
+from pipeline.deliveries import traces
+from pipeline.deliveries.schemas.tracing import NotificationTrace
 
 router = APIRouter(prefix="/api/notifications", tags=["deliveries"])
 

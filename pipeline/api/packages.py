@@ -7,10 +7,10 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from pipeline import bundle, links
 from pipeline.api.conditions import conditional, download_headers, has_already
 from pipeline.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, Responses, refusals
+from pipeline.deliveries import handoff_bundle, links
 from pipeline.documents import repository
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import CustomsPackageView
@@ -61,7 +61,7 @@ def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> 
     with runtime.db.read() as session:
         export = queries.find(session, caller.account_id, id, test=caller.test)
         links.may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
-        packed = bundle.gathered(session, runtime.settings, export)
+        packed = handoff_bundle.gathered(session, runtime.settings, export)
     etag = f'"{packed.digest}"'
     headers = {
         "ETag": etag,
@@ -70,4 +70,6 @@ def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> 
     }
     if has_already(request, etag):
         return Response(status_code=304, headers=headers)
-    return StreamingResponse(bundle.stream(runtime.store, packed), headers=headers, media_type="application/zip")
+    return StreamingResponse(
+        handoff_bundle.stream(runtime.store, packed), headers=headers, media_type="application/zip"
+    )

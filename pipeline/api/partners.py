@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from pipeline import connections, lanes
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import (
     CreatedPartner,
@@ -23,6 +22,7 @@ from pipeline.api.bodies import body_of, documented
 from pipeline.api.dependencies import Admin, Reader, RuntimeDep
 from pipeline.api.refusals import LOOKING, READING, refusals
 from pipeline.core.json_input import Parsed
+from pipeline.deliveries import connection_tests, streams
 
 router = APIRouter(prefix="/api/partners", tags=["partners"])
 
@@ -75,7 +75,7 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested: 
 
     Where all pass the partner is verified, and can be activated.
     """
-    return connections.examine(runtime, caller.account_id, id, tested_by=caller.key_id, test_key=caller.test)
+    return connection_tests.examine(runtime, caller.account_id, id, tested_by=caller.key_id, test_key=caller.test)
 
 
 @router.post("/{id}/activate", response_model=PartnerView, responses=refusals(404, 409))
@@ -113,4 +113,4 @@ def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  
 @router.post("/{id}/resume", response_model=PartnerView, responses=refusals(404, 409))
 def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner what it is owed, from now on."""
-    return lanes.resume(runtime, caller.account_id, id, test_only=caller.test)
+    return streams.resume(runtime, caller.account_id, id, test_only=caller.test)

@@ -9,20 +9,20 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import sandbox
 from pipeline.accounts import secrets
-from pipeline.acknowledgements import Signer
 from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.refusals import READING, refusals
-from pipeline.channels.borderbuddy import SANDBOX_TOKEN
-from pipeline.channels.webhook import check_signature, unsigned
 from pipeline.core import tenancy
 from pipeline.core.errors import InvalidApiKey, NotReady
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY
-from pipeline.schemas.envelope import SIGNATURE_HEADERS
-from pipeline.schemas.messages import HandoffAnswer, HandoffStatus
-from pipeline.schemas.sandbox import SandboxPage
+from pipeline.deliveries import sandbox_broker
+from pipeline.deliveries.channels.borderbuddy import SANDBOX_TOKEN
+from pipeline.deliveries.channels.webhook import check_signature, unsigned
+from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
+from pipeline.deliveries.schemas.messages import HandoffAnswer, HandoffStatus
+from pipeline.deliveries.schemas.sandbox import SandboxPage
+from pipeline.deliveries.submissions import Signer
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 
@@ -66,7 +66,7 @@ async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
     _own(request, runtime)
     # The sandbox broker is a party of its own, and serves every account.
     tenancy.act_for(EVERYBODY)
-    answer = await run_in_threadpool(sandbox.take, runtime, await request.body(), "borderbuddy")
+    answer = await run_in_threadpool(sandbox_broker.take, runtime, await request.body(), "borderbuddy")
     if answer is None:
         return Response(status_code=202)
     return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
@@ -81,7 +81,7 @@ async def handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep
     """Say what was answered to a handoff so far, as the borderbuddy contract describes."""
     _own(request, runtime)
     tenancy.act_for(EVERYBODY)
-    return await run_in_threadpool(sandbox.answers, runtime, handoff_id)
+    return await run_in_threadpool(sandbox_broker.answers, runtime, handoff_id)
 
 
 @router.post(
@@ -109,7 +109,7 @@ def list_handoffs(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> SandboxPage:
     """List what the sandbox broker received of the account, newest first."""
-    return sandbox.received(runtime, caller.account_id, after=cursor, limit=limit)
+    return sandbox_broker.received(runtime, caller.account_id, after=cursor, limit=limit)
 
 
 def _own(request: Request, runtime: Runtime) -> None:
@@ -130,4 +130,4 @@ def _webhook(
 ) -> None:
     check_signature(body, headers, secrets)
     with tenancy.acting_for(account_id):
-        sandbox.take(runtime, body, "webhook", signer=Signer(account_id, partner_id))
+        sandbox_broker.take(runtime, body, "webhook", signer=Signer(account_id, partner_id))

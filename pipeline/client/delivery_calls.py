@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pipeline.accounts.schemas import DeliveryPage, DeliveryView
 from pipeline.client.calls import Call, Repeat, Stretch, as_model, body_of, get, segment
-from pipeline.schemas.links import DocumentLinks
-from pipeline.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
-from pipeline.schemas.replays import ReplayReport, ReplayRequest
-from pipeline.schemas.sandbox import SandboxHandoffView, SandboxPage
-from pipeline.schemas.tracing import NotificationTrace
+from pipeline.deliveries.schemas.links import DocumentLinks
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
+from pipeline.deliveries.schemas.sandbox import SandboxHandoffView, SandboxPage
+from pipeline.deliveries.schemas.tracing import NotificationTrace
+from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 
 
 def delivery_page(

@@ -14,6 +14,7 @@ import httpx
 from pipeline.client.calls import Call, Repeat, Stretch, as_model, get, given, header, segment
 from pipeline.client.errors import Corrupted
 from pipeline.client.saving import safe_name
+from pipeline.deliveries.schemas.links import DocumentLink
 from pipeline.exports.schemas.export import (
     ArtifactView,
     CustomsPackageView,
@@ -25,7 +26,6 @@ from pipeline.exports.schemas.export import (
     PlanReceipt,
     PreflightReport,
 )
-from pipeline.schemas.links import DocumentLink
 
 Plan = Mapping[str, Any]
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from pipeline.client.errors import InvalidWebhook
-from pipeline.schemas.envelope import SIGNATURE_HEADERS, CloudEventEnvelope
-from pipeline.schemas.messages import CONNECTION_TEST, MESSAGES, ConnectionTested
+from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS, CloudEventEnvelope
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, ConnectionTested
 
 _MODELS: Final[Mapping[str, type[BaseModel]]] = {
     **{kind.value: model for kind, model in MESSAGES.items()},

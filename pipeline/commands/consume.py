@@ -16,11 +16,11 @@ from rich.text import Text
 
 from config.queues import BINDINGS, CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings, get_settings
-from pipeline.channels import tail
-from pipeline.channels.tail import Entry
 from pipeline.client import InvalidWebhook, read_message
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import shortened
+from pipeline.deliveries.channels import queue_reader
+from pipeline.deliveries.channels.queue_reader import Entry
 
 app = typer.Typer()
 
@@ -118,11 +118,11 @@ def _entries(
 ) -> Iterator[Iterator[Entry]]:
     name = queue or _QUEUES[reads]
     if not peek:
-        with tail.opened(settings, name) as reader:
-            yield tail.taken(reader, quiet_seconds)
+        with queue_reader.opened(settings, name) as reader:
+            yield queue_reader.taken(reader, quiet_seconds)
     elif settings.message_broker == "redis":
-        with tail.lying(settings, name) as look:
-            yield look() if quiet_seconds is not None else tail.watched(look)
+        with queue_reader.lying(settings, name) as look:
+            yield look() if quiet_seconds is not None else queue_reader.watched(look)
     elif queue is not None:
         raise Failure(
             f"on RabbitMQ --peek shows copies of all that is published for the {reads}, not what lies in {queue}",
@@ -131,9 +131,9 @@ def _entries(
         )
     else:
         (binding,) = BINDINGS[name]
-        with tail.copies(settings, binding) as reader:
+        with queue_reader.copies(settings, binding) as reader:
             # Its own queue: what is taken from it is a copy.
-            yield tail.taken(reader, quiet_seconds)
+            yield queue_reader.taken(reader, quiet_seconds)
 
 
 def _event(body: bytes) -> dict[str, Any] | None:

@@ -14,9 +14,9 @@ from pipeline.commands.roles import run_worker
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.core.json_input import said
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
-from pipeline.schemas.messages import MessageType
-from pipeline.schemas.replays import ReplayRequest
 
 app = typer.Typer()
 

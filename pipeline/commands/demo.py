@@ -33,7 +33,7 @@ from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.states import ExportState
 
 if TYPE_CHECKING:
-    from pipeline.channels.inbox import Received
+    from pipeline.deliveries.channels.inbox import Received
 
 app = typer.Typer()
 

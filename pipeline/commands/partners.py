@@ -12,7 +12,6 @@ import typer
 from pydantic import SecretStr
 from rich.markup import escape
 
-from pipeline import connections, lanes
 from pipeline.accounts import partners
 from pipeline.accounts.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWay, Way, WebhookWay
 from pipeline.accounts.schemas import HandoffPath, NewPartner, PartnerKind, PartnerView
@@ -24,6 +23,7 @@ from pipeline.commands.server import told_to_end
 from pipeline.commands.view import table
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse
+from pipeline.deliveries import connection_tests, streams
 from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.receivers.endpoint import Came, Fault, Receiver
 from pipeline.receivers.files import FileFault, FileReceiver
@@ -172,7 +172,7 @@ def _outcome(partner: PartnerView) -> str:
 def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Try every way to a partner stage by stage; the exit code is 1 where one does not pass."""
     with opened() as runtime:
-        made = connections.examine(runtime, account, partner, tested_by="cli")
+        made = connection_tests.examine(runtime, account, partner, tested_by="cli")
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
     else:
@@ -209,7 +209,7 @@ def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
 def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a paused partner what it is owed, from now on."""
     with opened() as runtime:
-        _said(lanes.resume(runtime, account, partner), as_json=as_json)
+        _said(streams.resume(runtime, account, partner), as_json=as_json)
 
 
 def _said(made: PartnerView, *, as_json: bool) -> None:

@@ -14,8 +14,8 @@ from pipeline.accounts.schemas import AttemptView, DeliveryView
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.screen import Json, out, print_json, reported
 from pipeline.commands.view import submission_text, table
-from pipeline.schemas.sandbox import SandboxHandoffView
-from pipeline.schemas.tracing import NotificationTrace
+from pipeline.deliveries.schemas.sandbox import SandboxHandoffView
+from pipeline.deliveries.schemas.tracing import NotificationTrace
 
 app = typer.Typer()
 

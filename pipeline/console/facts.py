@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
-from pipeline.bundle import safe
+from pipeline.deliveries.handoff_bundle import safe
+from pipeline.deliveries.schemas.sandbox import SandboxHandoffView
 from pipeline.exports.schemas.export import ArtifactView, BrokerSubmissionView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
-from pipeline.schemas.sandbox import SandboxHandoffView
 
 __all__ = ["asked_for", "handoff", "moment", "outcome_links", "page", "row", "safe", "state_links"]
 

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline import sandbox
 from pipeline.accounts.api_keys import Caller, note_use
 from pipeline.console import facts, reach
 from pipeline.console.forms import check_own_page, check_sign, fields_of
@@ -18,9 +17,10 @@ from pipeline.console.session import COOKIE, LASTS, sign_in, signed_in, token_of
 from pipeline.core.errors import NotFound, Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import TEMPLATES, render
+from pipeline.deliveries import queries, sandbox_broker
 from pipeline.documents import repository
 from pipeline.exports.states import ExportState, Outcome
-from pipeline.inspection import deliveries, listing, view
+from pipeline.inspection import listing, view
 from pipeline.inspection.listing import Filter
 
 router = APIRouter(prefix="/console", include_in_schema=False)
@@ -147,7 +147,7 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
             export = view.read(session, caller.account_id, id, test=caller.test)
     except NotFound as missing:
         return page(render("console/missing.html", **who(request, caller), message=missing.message), 404)
-    owed = deliveries.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
+    owed = queries.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
     return page(
         render(
             "console/export.html",
@@ -167,7 +167,7 @@ def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_lengt
     caller = caller_or_none(request)
     if caller is None:
         return to_sign_in()
-    found = sandbox.received(runtime, caller.account_id, after=cursor, limit=_PAGE)
+    found = sandbox_broker.received(runtime, caller.account_id, after=cursor, limit=_PAGE)
     return page(
         render(
             "console/sandbox.html",

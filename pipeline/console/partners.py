@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline import breaker, connections, delivery, lanes, replays
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE, Caller
 from pipeline.console import reach
@@ -19,10 +18,10 @@ from pipeline.console.pages import HEADERS, caller_or_none, page, runtime_of, to
 from pipeline.core.errors import Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
+from pipeline.deliveries import circuit_breaker, connection_tests, queries, replay, sender, streams
+from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
-from pipeline.inspection import deliveries
-from pipeline.notifications import Lane
-from pipeline.schemas.replays import ReplayRequest
 from pipeline.step_table import Wake
 
 router = APIRouter(prefix="/console", include_in_schema=False)
@@ -31,7 +30,7 @@ _PAGE: Final = 50
 
 #: What an administrator may do to a partner, and where it may be done.
 _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
-    "test": lambda runtime, caller, partner: connections.examine(
+    "test": lambda runtime, caller, partner: connection_tests.examine(
         runtime, caller.account_id, partner, tested_by=caller.key_id, test_key=caller.test
     ),
     "activate": lambda runtime, caller, partner: partners.activate(
@@ -40,7 +39,9 @@ _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
     "pause": lambda runtime, caller, partner: partners.pause(
         runtime, caller.account_id, partner, test_only=caller.test
     ),
-    "resume": lambda runtime, caller, partner: lanes.resume(runtime, caller.account_id, partner, test_only=caller.test),
+    "resume": lambda runtime, caller, partner: streams.resume(
+        runtime, caller.account_id, partner, test_only=caller.test
+    ),
 }
 
 
@@ -50,7 +51,7 @@ def show_partners(request: Request) -> Response:
     runtime, caller = runtime_of(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
-    dead = deliveries.dead_letters(runtime, caller.account_id)
+    dead = queries.dead_letters(runtime, caller.account_id)
     rows = [reach.row(each, dead.get(each.id, 0)) for each in partners.listed(runtime, caller.account_id)]
     return page(render("console/partners.html", **who(request, caller), partners=rows))
 
@@ -88,7 +89,7 @@ def show_deliveries(
     runtime, caller = runtime_of(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
-    found = deliveries.listed(runtime, caller.account_id, state=state, partner_id=partner, after=cursor, limit=_PAGE)
+    found = queries.listed(runtime, caller.account_id, state=state, partner_id=partner, after=cursor, limit=_PAGE)
     return page(
         render(
             "console/deliveries.html",
@@ -146,7 +147,7 @@ def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Re
     try:
         check_sign(runtime, request, fields)
         caller.need(OPERATE)
-        _, lane = delivery.resend(runtime, caller.account_id, delivery_id, caller.key_id, test_only=caller.test)
+        _, lane = sender.resend(runtime, caller.account_id, delivery_id, caller.key_id, test_only=caller.test)
     except Refused as refused:
         try:
             return _delivery(runtime, request, caller, delivery_id, refusal=refused)
@@ -160,9 +161,7 @@ def _replayed(runtime: Runtime, request: Request, caller: Caller, partner: str, 
     wanted = ReplayRequest(since=reach.instant(fields.get("since", "")))
     messages = 0
     while True:
-        report, lanes = replays.replay(
-            runtime, caller.account_id, partner, wanted, caller.key_id, test_only=caller.test
-        )
+        report, lanes = replay.replay(runtime, caller.account_id, partner, wanted, caller.key_id, test_only=caller.test)
         _wake(request, lanes)
         messages += report.messages
         if report.next is None:
@@ -181,8 +180,8 @@ def _partner(
 ) -> Response:
     shown = partners.get(runtime, caller.account_id, partner_id)
     with runtime.db.read() as session:
-        health = breaker.health_of(session, caller.account_id, partner_id)
-    dead = deliveries.listed(runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE)
+        health = circuit_breaker.health_of(session, caller.account_id, partner_id)
+    dead = queries.listed(runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE)
     html = render(
         "console/partner.html",
         **who(request, caller),
@@ -200,7 +199,7 @@ def _partner(
 def _delivery(
     runtime: Runtime, request: Request, caller: Caller, delivery_id: str, *, refusal: Refused | None = None
 ) -> Response:
-    shown = reach.delivery(deliveries.get(runtime, caller.account_id, delivery_id))
+    shown = reach.delivery(queries.get(runtime, caller.account_id, delivery_id))
     html = render(
         "console/delivery.html",
         **who(request, caller),

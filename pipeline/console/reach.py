@@ -12,10 +12,10 @@ from pipeline.accounts.channels import QueueWay, Way
 from pipeline.accounts.partners import TO_BE_LIVE
 from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, PartnerView
 from pipeline.accounts.states import PartnerState
-from pipeline.breaker import Health
 from pipeline.console.facts import StateLink, moment
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import in_our_times
+from pipeline.deliveries.circuit_breaker import Health
 from pipeline.exports.states import DeliveryState
 
 _AGAIN: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})

@@ -11,8 +11,8 @@ from pydantic.json_schema import models_json_schema
 from config import queues
 from pipeline.contracts.examples import example
 from pipeline.contracts.published import PUBLISHED, Json, opened
-from pipeline.schemas.envelope import MEDIA_TYPE, SIGNATURE_HEADERS, CloudEventEnvelope
-from pipeline.schemas.messages import CONNECTION_TEST, MessageType
+from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE, SIGNATURE_HEADERS, CloudEventEnvelope
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
 
 VERSION: Final = "3.0.0"
 JSON: Final = "application/json"

@@ -10,9 +10,10 @@ from pydantic import BaseModel
 from pipeline.accounts import schemas as account_schemas
 from pipeline.core import problems
 from pipeline.customs import schemas
+from pipeline.deliveries.schemas import cloudevent, files, links, messages, sandbox, tracing, views
 from pipeline.documents.schemas import invoice, profile
 from pipeline.exports.schemas import export, plan
-from pipeline.schemas import envelope, files, health, links, messages, replays, sandbox, tracing
+from pipeline.schemas import health
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -52,7 +53,7 @@ PUBLISHED: Final[dict[str, Published]] = {
         broker_profile=profile.BrokerProfile,
         secret_rotation=account_schemas.SecretRotation,
         new_waiver=schemas.NewWaiver,
-        replay_request=replays.ReplayRequest,
+        replay_request=views.ReplayRequest,
     ),
     **_said_by_us(
         export=export.ExportView,
@@ -69,7 +70,7 @@ PUBLISHED: Final[dict[str, Published]] = {
         rotated_secret=account_schemas.RotatedSecret,
         delivery=account_schemas.DeliveryView,
         delivery_page=account_schemas.DeliveryPage,
-        replay_report=replays.ReplayReport,
+        replay_report=views.ReplayReport,
         notification_trace=tracing.NotificationTrace,
         sandbox_page=sandbox.SandboxPage,
         document_link=links.DocumentLink,
@@ -80,7 +81,7 @@ PUBLISHED: Final[dict[str, Published]] = {
         problem=problems.Problem,
         commercial_customs_invoice=invoice.Invoice,
         file_manifest=files.FileManifest,
-        cloud_event=envelope.CloudEventEnvelope,
+        cloud_event=cloudevent.CloudEventEnvelope,
     ),
     # The `dataschema` of each CloudEvent, by its type.
     **{kind.value: Published(model, ours=True) for kind, model in messages.MESSAGES.items()},

@@ -14,12 +14,12 @@ from sqlmodel import select as sqlmodel_select
 
 from pipeline.core.json_input import failed
 from pipeline.core.problems import Issue
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.outcomes import HANDOFF, SET_ASIDE, outcome, set_aside
 from pipeline.exports.models import Event, Export
 from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
 from pipeline.exports.states import UNANSWERED, UNENDED, DeliveryState, ExportState, Outcome
-from pipeline.inspection.outcomes import HANDOFF, SET_ASIDE, outcome, set_aside
-from pipeline.models.deliveries import BrokerSubmission, Delivery
 
 
 @dataclass(frozen=True)

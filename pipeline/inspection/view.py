@@ -13,6 +13,9 @@ from sqlmodel import Session, col, select
 
 from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.outcomes import HANDOFF, outcome, set_aside
+from pipeline.deliveries.submissions_folded import submission_views
 from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, Step
 from pipeline.exports.queries import event_view, find
 from pipeline.exports.schemas.export import (
@@ -33,9 +36,6 @@ from pipeline.exports.schemas.export import (
     UnitView,
 )
 from pipeline.exports.states import ExportState, Outcome, StepState
-from pipeline.inspection.outcomes import HANDOFF, outcome, set_aside
-from pipeline.inspection.submissions import submission_views
-from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.status import describe
 
 

@@ -13,8 +13,8 @@ from pipeline.accounts import models as account_models  # noqa: F401 - importing
 from pipeline.core import heartbeats_folded  # noqa: F401 - importing them is what fills the metadata
 from pipeline.core.db import Instant
 from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
+from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.models import deliveries  # noqa: F401 - importing them is what fills the metadata
 
 
 def _rendered(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:

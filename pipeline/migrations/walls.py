@@ -19,8 +19,8 @@ from pipeline.accounts import models as account_models  # noqa: F401 - importing
 from pipeline.core import heartbeats_folded  # noqa: F401 - importing them is what fills the metadata
 from pipeline.core.tenancy import EVERYBODY
 from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
+from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.models import deliveries  # noqa: F401 - importing them is what fills the metadata
 
 #: What a transaction says of whose rows it may see; see pipeline/core/db.py.
 SETTING: Final = "exports.account"

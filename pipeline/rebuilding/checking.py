@@ -16,12 +16,12 @@ from pipeline import audit, cells
 from pipeline.cells import MALFORMED, UNREADABLE
 from pipeline.core.db import table
 from pipeline.core.errors import InvalidState, PlanHashMismatch
+from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.documents.repository import PURGED
 from pipeline.exports.hash_chain import rows_digest
 from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot, Step
 from pipeline.exports.plans import ReadPlan
 from pipeline.exports.states import StepState
-from pipeline.models.deliveries import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.plans import snapshot
 from pipeline.rebuilding import messages, tables
 from pipeline.rebuilding.history import History, Untold, history

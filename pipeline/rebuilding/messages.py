@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.cells import MALFORMED, UNREADABLE, values
+from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.outbox import told_digest
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.repository import PURGED
 from pipeline.exports.states import DeliveryState, SubmissionState
-from pipeline.models.deliveries import Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.notifications import told_digest
 from pipeline.rebuilding.history import History, Told
 from pipeline.rebuilding.tables import Row
-from pipeline.schemas.messages import MessageType
 
 
 @dataclass(frozen=True)

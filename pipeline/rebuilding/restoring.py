@@ -12,17 +12,17 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
-from pipeline import acknowledgements, handoff, notifications
 from pipeline.cells import MALFORMED
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import database_now, table
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import handoff, outbox, submissions
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import DeliveryState, StepState, SubmissionState
 from pipeline.exports.step_context import context_of
-from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
 from pipeline.rebuilding.checking import Difference, Rebuilt, check
 from pipeline.rebuilding.tables import Row
 
@@ -104,7 +104,7 @@ def _owed(settings: Settings, model: type[SQLModel], row: Mapping[str, Any]) -> 
         due = database_now() if state == DeliveryState.PENDING else None
         return {"lease_until": None, "due_at": due, "delivered_at": row.get("delivered_at")}
     if model is BrokerSubmission:
-        until = acknowledgements.deadline(settings, SubmissionState(str(state)))
+        until = submissions.deadline(settings, SubmissionState(str(state)))
         return {"deadline_at": row.get("deadline_at", until), "overdue_at": None}
     return {}
 
@@ -133,7 +133,7 @@ def _say_again(runtime: Runtime, export_id: str) -> None:
         _say(session, export_id, [each for each in found.differences if each.table == "notifications"])
 
 
-def _write_again(session: Session, made: notifications.Rows, first: int) -> None:
+def _write_again(session: Session, made: outbox.Rows, first: int) -> None:
     """Write messages and deliveries that the log has proven; a delivery that is there keeps its state and its tries."""
     moved = first - made.notifications[0]["position"]
     ids = [row["id"] for row in made.notifications]

@@ -11,13 +11,13 @@ from sqlmodel import SQLModel
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import table
 from pipeline.customs import treatment
+from pipeline.deliveries.email_content import handoff_subject
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Artifact, Export, ExportUnit, LineTreatment, Package, Step
 from pipeline.exports.plans import ReadPlan, canonical
 from pipeline.exports.states import ExportState, StepState
-from pipeline.letters import handoff_subject
-from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
 from pipeline.rebuilding.history import History, UnitHistory, Untold
 from pipeline.step_table import NOTIFY, STEPS
 

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Literal, Self, get_args
 
 from config.loopback import LOOPBACK
-from pipeline.channels.webhook import check_signature
 from pipeline.core.errors import InvalidApiKey
+from pipeline.deliveries.channels.webhook import check_signature
 from pipeline.receivers.certificates import self_signed
 
 #: What a receiver does wrong.

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import ExportsError
 from pipeline.customs import treatment
+from pipeline.deliveries.schemas.messages import HandedUnit, HandoffReady, MessageType
 from pipeline.documents import bundle, registry
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
 from pipeline.documents.formats import broker_profile
 from pipeline.exports.plans import UNHASHED, canonical, hash_of
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.schemas.messages import HandedUnit, HandoffReady, MessageType
 from pipeline.verification.archive import Archive, opened
 from pipeline.verification.carried import CarriedLine, Unreadable, difference, merged_difference
 from pipeline.verification.readers import READERS, attached, json_object, merged_rows

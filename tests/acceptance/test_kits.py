@@ -18,12 +18,12 @@ from kombu import Connection
 
 from config import queues
 from pipeline.accounts.secrets import new_secret
-from pipeline.channels.webhook import signed
 from pipeline.core.ids import new_id
+from pipeline.deliveries.channels.webhook import signed
 from tests.acceptance.installation import Distributed
 from tests.acceptance.kits import KITS, Kit, kit
 from tests.acceptance.tenant import PARTNERS, Tenant, new_tenant
-from tests.deliveries.endpoint import Endpoint, Script
+from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.servers import LOOPBACK, Redis, free_port, poll
 
 Json = dict[str, Any]

@@ -20,7 +20,7 @@ from tests.acceptance.installation import Distributed
 from tests.acceptance.pages import Box, Follower, boxes, differences
 from tests.acceptance.programs import ROOT
 from tests.conftest import lacking
-from tests.deliveries.sftp_server import PASSWORD, SftpServer
+from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
 from tests.servers import free_port, poll
 
 PAGE = ROOT / "docs" / "partners.md"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.channels.webhook import signed
+from pipeline.deliveries.channels.webhook import signed
 from tests import builders
 from tests.deliveries.conftest import Clock
-from tests.deliveries.desk import OTHER, Desk, handed_off
+from tests.deliveries.support.scenario import OTHER, Desk, handed_off
 
 NEW: dict[str, Any] = {"id": "wh_new", "kind": "warehouse", "name": "Dock 4"}
 

@@ -16,13 +16,13 @@ import uvicorn
 from sqlmodel import col, func, select
 
 from config.settings import Settings
-from pipeline import delivery
 from pipeline.accounts import api_keys, service
 from pipeline.accounts.api_keys import Mode
 from pipeline.accounts.models import Partner
 from pipeline.api import bounds, events, executions
 from pipeline.api.dependencies import Keys
 from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import sender
 from pipeline.execution import advance
 from pipeline.exports import models
 from pipeline.exports.models import Step
@@ -93,7 +93,7 @@ class Desk:
             for unit_no, name in owed:
                 for wake in advance(self.runtime, export_id, unit_no, name).wakes:
                     if wake.partner_id and wake.channel:
-                        delivery.deliver(self.runtime, export_id, wake.partner_id, wake.channel)
+                        sender.deliver(self.runtime, export_id, wake.partner_id, wake.channel)
 
     def _owed(self, export_id: str) -> Sequence[tuple[int, str]]:
         with self.runtime.db.read() as session:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from pipeline import delivery
+from pipeline.deliveries import sender
 from pipeline.exports.schemas.export import ExportView
 from pipeline.step_table import Wake
 from tests import builders
@@ -158,7 +158,7 @@ def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(desk: De
     address = f"/api/exports/{old}/events"
     after = client.get(address).json()["items"][-1]["seq"]
     for wake in desk.launches.woken:
-        delivery.deliver(desk.runtime, old, str(wake.partner_id), str(wake.channel))
+        sender.deliver(desk.runtime, old, str(wake.partner_id), str(wake.channel))
     newest = client.get(address, params={"after": after}).json()["items"][-1]["seq"]
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(newest)}
     assert client.get(address, headers=headers).status_code == 204

@@ -14,7 +14,7 @@ from config import queues
 from config.settings import Settings
 from pipeline.contracts import asyncapi
 from pipeline.contracts.published import PUBLISHED, json_schema
-from pipeline.schemas.messages import CONNECTION_TEST, MESSAGES
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
 from tests.api.conftest import Desk
 from tests.contracts.sent import FORMATS
 

@@ -14,8 +14,8 @@ from pipeline.accounts.channels import QueueWay
 from pipeline.accounts.schemas import NewPartner, PartnerChanges
 from pipeline.client import ApiProblem, Execution
 from pipeline.customs.schemas import NewWaiver
-from pipeline.schemas.messages import AcknowledgementBody
-from pipeline.schemas.replays import ReplayRequest
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.views import ReplayRequest
 from tests import builders
 from tests.api.conftest import EVERYTHING, Desk
 from tests.client.conftest import Awaiting, Client, Waiting

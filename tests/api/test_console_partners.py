@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline import delivery
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
+from pipeline.deliveries import sender
 from pipeline.receivers.endpoint import Receiver
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open
 from tests.api.test_console import browser
-from tests.deliveries.endpoint import Endpoint, Script
+from tests.deliveries.support.http_endpoint import Endpoint, Script
 
 HOOKED = "wh_hook"
 
@@ -56,7 +56,7 @@ def dead_letter(desk: Desk) -> str:
     export_id = desk.execute(builders.plan(warehouse=HOOKED, packages=1))
     desk.run(export_id)
     while not (dead := desk.client("read").get("/api/deliveries", params={"state": "dead"}).json()["items"]):
-        delivery.deliver(desk.runtime, export_id, HOOKED, "webhook")
+        sender.deliver(desk.runtime, export_id, HOOKED, "webhook")
     (letter,) = dead
     return str(letter["id"])
 
@@ -124,7 +124,7 @@ def test_a_dead_letter_is_listed_explained_and_resent(hooked: Desk, endpoint: An
     assert (response.status_code, response.headers["location"]) == (303, f"/console/deliveries/{letter}")
     (wake,) = hooked.launches.woken
     assert (wake.partner_id, wake.channel) == (HOOKED, "webhook")
-    assert delivery.deliver(hooked.runtime, wake.export_id, HOOKED, "webhook").delivered == 1
+    assert sender.deliver(hooked.runtime, wake.export_id, HOOKED, "webhook").delivered == 1
     ids = {request.headers["webhook-id"] for request in hook.requests}
     assert len(ids) == 1
     assert '<span class="pill delivered">delivered</span>' in client.get(f"/console/deliveries/{letter}").text

@@ -9,8 +9,8 @@ from sqlmodel import col, select
 
 from pipeline.commands import view
 from pipeline.core.text_safety import readable
+from pipeline.deliveries.models import Notification
 from pipeline.exports.schemas.export import BrokerSubmissionView, EventView
-from pipeline.models.deliveries import Notification
 from tests import builders
 from tests.api.conftest import Desk
 

@@ -12,9 +12,9 @@ from sqlmodel import col, update
 
 from pipeline.accounts import api_keys
 from pipeline.api import events
+from pipeline.deliveries.models import BrokerSubmission
 from pipeline.execution import advance
 from pipeline.exports.schemas.export import EventPage, EventView
-from pipeline.models.deliveries import BrokerSubmission
 from tests import builders
 from tests.api.conftest import Desk, execution
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlmodel import col, select
 
-from pipeline import answers, letters
 from pipeline.api.conditions import download_headers
-from pipeline.channels.channel import Attachment
-from pipeline.models.deliveries import Notification
+from pipeline.deliveries import email_content, email_replies
+from pipeline.deliveries.channels.protocol import Attachment
+from pipeline.deliveries.models import Notification
 from tests import builders
 from tests.api.conftest import Desk
 from tests.execution.test_hostile_plans import poisoned, together
@@ -59,11 +59,11 @@ def shown(desk: Desk, made: dict[str, Any]) -> dict[str, str]:
         told = session.scalars(select(Notification).where(*of_export)).one()
     settings = desk.runtime.settings
     paper = Attachment("CP-1/paper.pdf", "application/pdf", 10**9, "0" * 64, "http://127.0.0.1:8000/documents/x", bytes)
-    letter = letters.letter(settings, told, [paper])
+    letter = email_content.letter(settings, told, [paper])
     assert letter.subject.isprintable()
     browser = desk.bearing(None)
     browser.post("/console/sign-in", data={"key": desk.key("read", "operate").bearer})
-    token = answers.link(settings, told).token
+    token = email_replies.link(settings, told).token
     pages = {
         "list": browser.get("/console"),
         "export": browser.get(f"/console/exports/{export_id}"),

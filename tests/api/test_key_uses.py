@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import SQLModel, col, select
 
-from pipeline import answers, links
 from pipeline.accounts import api_keys, partners
 from pipeline.accounts.api_keys import NewKey
 from pipeline.accounts.models import ApiKey
@@ -19,7 +18,8 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.api.dependencies import Keys
 from pipeline.core.db import database_now, utc_now
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.models.deliveries import Notification
+from pipeline.deliveries import email_replies, links
+from pipeline.deliveries.models import Notification
 from tests import builders
 from tests.api.conftest import Desk, Launches, Open, served
 from tests.servers import poll
@@ -148,7 +148,7 @@ def test_a_copy_of_the_database_opens_nothing(open_desk: Open, database_url: str
         PASSWORD,
         made.secret.removeprefix("whsec_"),
         rotated.secret.removeprefix("whsec_"),
-        answers.link(desk.runtime.settings, told).token,
+        email_replies.link(desk.runtime.settings, told).token,
         desk.runtime.settings.secret_key.get_secret_value(),
         *(each.rpartition("/")[2].partition(".")[2] for each in (link, sent)),
         *(each.bearer.rsplit("_", 1)[1][:44] for each in keys),

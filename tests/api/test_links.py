@@ -16,14 +16,14 @@ from sqlmodel import col, select
 from standardwebhooks import Webhook
 
 from config.settings import Settings
-from pipeline import lane_messages, links
 from pipeline.accounts import api_keys, partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.api.answers import REQUESTS_PER_MINUTE
 from pipeline.core.db import utc_now
 from pipeline.core.errors import NotFound
+from pipeline.deliveries import links, messages
+from pipeline.deliveries.models import Notification
 from pipeline.exports.schemas.export import ExportView
-from pipeline.models.deliveries import Notification
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open
 
@@ -197,7 +197,7 @@ def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_n
         told = session.scalars(
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
-    sent = [lane_messages.cloud_event(handed.settings, told, None, holder=HOOKED) for _ in range(2)]
+    sent = [messages.cloud_event(handed.settings, told, None, holder=HOOKED) for _ in range(2)]
     assert sent[0] == sent[1], "the same bytes on every try"
     named = [
         each for unit in json.loads(sent[0])["data"]["units"] for each in (unit["invoiceData"], *unit["artifacts"])

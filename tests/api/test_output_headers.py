@@ -8,8 +8,8 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from pipeline import links
 from pipeline.core.db import utc_now
+from pipeline.deliveries import links
 from tests import builders
 from tests.api.conftest import Desk
 

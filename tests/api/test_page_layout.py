@@ -7,8 +7,8 @@ from pathlib import Path
 from sqlalchemy import update
 from sqlmodel import col
 
+from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import SubmissionState
-from pipeline.models.deliveries import Delivery
 from tests import builders
 from tests.api.browsing import measured
 from tests.api.conftest import Desk

@@ -17,17 +17,17 @@ from kombu import Message
 from sqlmodel import select
 
 from pipeline.accounts.api_keys import key_id_of
-from pipeline.channels import borderbuddy
 from pipeline.contracts.examples import example
 from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.core.json_input import parse
 from pipeline.customs.reference.loader import Reader
+from pipeline.deliveries.channels import borderbuddy
+from pipeline.deliveries.sandbox_broker import _read
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.inspection import listing
-from pipeline.sandbox import _read
-from pipeline.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
 from tasks.intake import Beside
 from tests import builders
 from tests.api.conftest import Desk, execution

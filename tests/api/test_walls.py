@@ -13,19 +13,20 @@ from sqlalchemy.exc import ProgrammingError
 from sqlmodel import SQLModel
 
 from config.settings import Settings
-from pipeline import doctor, migrations, sandbox
+from pipeline import doctor, migrations
 from pipeline.accounts import api_keys, partners
-from pipeline.channels.webhook import signed
 from pipeline.core import tenancy
 from pipeline.core.db import Database, changed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY, NOBODY
 from pipeline.customs import waivers
 from pipeline.customs.models import Waiver
+from pipeline.deliveries import queries, sandbox_broker
+from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.models import SandboxHandoff
 from pipeline.exports.models import LegalHold
-from pipeline.inspection import deliveries, listing
+from pipeline.inspection import listing
 from pipeline.migrations import walls
-from pipeline.models.deliveries import SandboxHandoff
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
 from tests.asked import asked_of
@@ -209,8 +210,8 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
 
     asked: list[Callable[[str], object]] = [
         exports,
-        lambda whose: deliveries.listed(runtime, whose, limit=50).items,
-        lambda whose: sandbox.received(runtime, whose).items,
+        lambda whose: queries.listed(runtime, whose, limit=50).items,
+        lambda whose: sandbox_broker.received(runtime, whose).items,
         lambda whose: partners.listed(runtime, whose),
         lambda whose: waivers.listed(runtime, whose),
         lambda whose: api_keys.list_keys(runtime, whose),

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from pipeline.channels import borderbuddy
 from pipeline.core.errors import ChannelUnavailable, ValidationFailed
 from pipeline.core.json_input import has_zero_character, parse
-from pipeline.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
+from pipeline.deliveries.channels import borderbuddy
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
 from tests import builders
 from tests.api.conftest import Desk, Open
 

@@ -13,18 +13,18 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session, col
 
 from config.logs import configure_logs
-from pipeline import lane_messages
 from pipeline.accounts import recipients
-from pipeline.channels import open_channels
-from pipeline.channels.channel import OutgoingMessage
 from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime, process_runtime
+from pipeline.deliveries import messages as delivery_messages
+from pipeline.deliveries.channels import open_channels
+from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.exports.events import NewEvent
 from pipeline.exports.models import Event, Export
 from pipeline.exports.states import DeliveryState, ExportState
 from pipeline.exports.step_context import context_of
-from pipeline.models.deliveries import Attempt, Delivery, Notification
 from pipeline.step_table import NOTIFY, STEPS
 from tests.benchmarks.exports import accepted, told
 from tests.benchmarks.turns import take_turns
@@ -83,7 +83,7 @@ class Loop:
                 id=said.id,
                 type=said.event_type,
                 routing_key=f"{segment}.{delivery.partner_id}.{said.event_type.removeprefix('exports.')}",
-                body=lane_messages.cloud_event(runtime.settings, said, None),
+                body=delivery_messages.cloud_event(runtime.settings, said, None),
             )
             for delivery, said in owed
         ]

@@ -10,14 +10,14 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
-from pipeline import delivery
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import sender
 from tests import builders
 from tests.benchmarks.figures import Figure, compare
 from tests.benchmarks.places import Places
-from tests.deliveries import exports
-from tests.deliveries.endpoint import Endpoint, Script, poll
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
 from tests.faults.bounds import share
 
 #: As many as a process for deliveries has.
@@ -80,7 +80,7 @@ def _sent(runtime: Runtime, threads: ThreadPoolExecutor, made: list[exports.Read
 
 
 def _seconds_to_send(runtime: Runtime, export: exports.Ready, partner_id: str, woken: float) -> float:
-    delivery.deliver(runtime, export.export_id, partner_id, "webhook")
+    sender.deliver(runtime, export.export_id, partner_id, "webhook")
     return time.perf_counter() - woken
 
 

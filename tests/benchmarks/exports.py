@@ -12,10 +12,10 @@ from pipeline.acceptance import accept
 from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.models import Delivery
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import DeliveryState, ExportState
-from pipeline.models.deliveries import Delivery
 from tests import builders
 
 CALLER = Caller(builders.ACCOUNT, "bench", "live", frozenset({EXECUTE}))

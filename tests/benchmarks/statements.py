@@ -13,8 +13,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from config.settings import Settings
-from pipeline import delivery
 from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import sender
 from pipeline.execution import advance
 from pipeline.step_table import STEPS, Wake
 from tests.benchmarks.exports import accepted, told
@@ -74,7 +74,7 @@ def _execute(runtime: Runtime, export_id: str, during: list[str]) -> None:
         wake = wakes.pop(0)
         during[-1] = wake.step or DELIVER
         if wake.step is None:
-            delivery.deliver(runtime, export_id, str(wake.partner_id), str(wake.channel))
+            sender.deliver(runtime, export_id, str(wake.partner_id), str(wake.channel))
             continue
         outcome = advance(runtime, export_id, wake.unit_no, wake.step)
         # As a chain does: the links that were done on the way are left out.

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.accounts.secrets import new_secret
-from pipeline.channels.webhook import signed
 from pipeline.client import Exports
 from pipeline.contracts.examples import example
+from pipeline.deliveries.channels.webhook import signed
 from tests.cli.conftest import ROOT, Commands
 
 PAGE = (ROOT / "docs" / "client.md").read_text()

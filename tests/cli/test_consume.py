@@ -16,10 +16,10 @@ from kombu import Connection, Queue
 from config import queues
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.channels import tail
-from pipeline.channels.channel import OutgoingMessage
-from pipeline.channels.queue import QueueChannel
 from pipeline.contracts.examples import example
+from pipeline.deliveries.channels import queue_reader
+from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.channels.queue import QueueChannel
 from tests.cli.conftest import Commands, exports
 from tests.conftest import SERVERS, OwnServer
 from tests.servers import RabbitMQ, Redis, free_port, poll
@@ -264,7 +264,7 @@ def test_interrupted_reader_asks_nothing_whose_answer_it_could_not_read(
         raise AssertionError("it asks the server something")
 
     settings = Settings.model_validate({"broker_url": rabbitmq_server.fresh_url()})
-    block = tail.opened(settings, queues.WAREHOUSE)
+    block = queue_reader.opened(settings, queues.WAREHOUSE)
     reader = block.__enter__()
     assert reader.take() is None
     connection = cast("Any", reader)._channel.connection

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import builders
-from tests.deliveries.endpoint import Endpoint, Script
+from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.documents.samples import kinds_of
 from tests.servers import poll
 

@@ -15,11 +15,11 @@ import pytest
 from typer import _click as click
 from typer.main import get_command
 
-from pipeline import remedies
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.states import PartnerState
 from pipeline.cli import _COMMANDS, _NOUNS, app
+from pipeline.deliveries import remedies
 from tests import builders
 from tests.cli.conftest import ROOT, Commands
 

@@ -11,7 +11,7 @@ import httpx
 from tests import builders
 from tests.cli.conftest import Commands, exports
 from tests.contracts.sent import check_told_of
-from tests.deliveries.endpoint import Endpoint, Script, poll
+from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
 
 
 def test_exports_are_executed_and_told_while_a_partner_never_answers(commands: Commands, tmp_path: Path) -> None:

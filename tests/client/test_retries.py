@@ -16,9 +16,9 @@ from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, Inva
 from pipeline.client.calls import Call, Repeat, segment
 from pipeline.client.retries import Tries, refusal_of
 from pipeline.contracts.examples import example
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.schemas.export import ArtifactView
-from pipeline.schemas.messages import AcknowledgementBody
-from pipeline.schemas.replays import ReplayRequest
 from tests.client.conftest import QUICK, Client, Said, Scripted, problem, said_json
 from tests.servers import free_port
 

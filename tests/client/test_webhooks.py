@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.accounts.secrets import new_secret
-from pipeline.channels.webhook import signed
 from pipeline.client import InvalidWebhook, read_message, verify_webhook
 from pipeline.contracts.examples import example
-from pipeline.schemas.messages import CONNECTION_TEST, MESSAGES, PackageRecorded
+from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, PackageRecorded
 
 OLD, NEW = new_secret(), new_secret()
 EVENT = example("exports.package.recorded.v1")

@@ -16,9 +16,9 @@ from jsonschema import Draft202012Validator, FormatChecker
 from sqlmodel import col, select
 
 from config.settings import Settings
-from pipeline import lane_messages
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.models.deliveries import Notification
+from pipeline.deliveries import messages
+from pipeline.deliveries.models import Notification
 from tests.contracts import published
 
 FORMATS: Final = FormatChecker()
@@ -60,7 +60,7 @@ def check_told(runtime: Runtime, account_id: str | None = None) -> int:
     with runtime.db.read() as session:
         rows = session.scalars(select(Notification).where(*where)).all()
     for row in rows:
-        check(lane_messages.cloud_event(runtime.settings, row, None, holder="br_1"))
+        check(messages.cloud_event(runtime.settings, row, None, holder="br_1"))
     return len(rows)
 
 

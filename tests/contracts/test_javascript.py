@@ -16,8 +16,8 @@ from pipeline.contracts import asyncapi
 from pipeline.contracts.examples import example
 from pipeline.contracts.published import PUBLISHED, json_schema
 from pipeline.core.runtime import open_runtime
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
 from pipeline.publisher import Publisher
-from pipeline.schemas.messages import CONNECTION_TEST, MESSAGES
 from pipeline.web import create_app
 from tests.conftest import lacking
 

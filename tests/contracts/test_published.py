@@ -8,12 +8,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from config import queues
-from pipeline.channels.queue import CONTENT_TYPE
 from pipeline.contracts.asyncapi import READ_FROM
 from pipeline.contracts.examples import example
 from pipeline.contracts.published import PUBLISHED, json_schema
-from pipeline.schemas.envelope import MEDIA_TYPE
-from pipeline.schemas.messages import CONNECTION_TEST, MESSAGES, MessageType
+from pipeline.deliveries.channels.queue import CONTENT_TYPE
+from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, MessageType
 from tests.contracts import published, sent
 
 SENT = {*MESSAGES, CONNECTION_TEST}

@@ -12,15 +12,15 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from config.settings import Settings
-from pipeline import delivery, notifications, senders
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core.bulkhead import Bulkhead, Room
 from pipeline.core.runtime import Runtime
-from pipeline.notifications import Lane
+from pipeline.deliveries import outbox, sender, senders
+from pipeline.deliveries.outbox import Lane
 from tests import builders
-from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime
-from tests.deliveries.endpoint import Endpoint, Script, poll
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
 from tests.faults.matrix import alone
 
 Start = Callable[..., Endpoint]
@@ -63,7 +63,7 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_
     told = handed_off(patient, "wh_alive", alive.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
         for export in [*waiting, *told]:
-            workers.submit(delivery.deliver, patient, export.export_id, export.plan.warehouse.id, "webhook")
+            workers.submit(sender.deliver, patient, export.export_id, export.plan.warehouse.id, "webhook")
         try:
             poll(lambda: all_delivered(patient, told), 30)
             poll(lambda: len(dead.requests) == patient.settings.delivery_senders == 3)
@@ -88,17 +88,17 @@ def test_no_step_waits_where_all_places_are_taken_and_what_it_leaves_is_woken(
     dead = endpoint(Script(until=answers))
     waiting = handed_off(patient, "wh_dead", dead.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
-        first = [workers.submit(delivery.tell, patient, each.context, notifications.WAREHOUSE) for each in waiting[:3]]
+        first = [workers.submit(sender.tell, patient, each.context, outbox.WAREHOUSE) for each in waiting[:3]]
         try:
             poll(lambda: len(dead.requests) == 3, 30)
             left = Lane(waiting[3].export_id, "wh_dead", "webhook")
-            assert delivery.tell(patient, waiting[3].context, notifications.WAREHOUSE) == [left]
-            assert delivery.deliver(patient, left.export_id, left.partner_id, left.channel) == delivery.DeliveryReport()
+            assert sender.tell(patient, waiting[3].context, outbox.WAREHOUSE) == [left]
+            assert sender.deliver(patient, left.export_id, left.partner_id, left.channel) == sender.DeliveryReport()
         finally:
             answers.set()
         passed_on = [lane for each in first for lane in each.result()]
     assert passed_on == [left], "the first that leaves passes on what stood in line, once"
-    assert delivery.deliver(patient, left.export_id, left.partner_id, left.channel).delivered == 2
+    assert sender.deliver(patient, left.export_id, left.partner_id, left.channel).delivered == 2
 
 
 def test_two_accounts_that_call_their_partner_alike_do_not_wait_for_each_other() -> None:
@@ -223,13 +223,13 @@ def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_i
     told = handed_off(patient, "wh_alive", alive.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
         for export in [*waiting, *told]:
-            workers.submit(delivery.deliver, patient, export.export_id, export.plan.warehouse.id, "webhook")
+            workers.submit(sender.deliver, patient, export.export_id, export.plan.warehouse.id, "webhook")
         try:
             poll(lambda: all_delivered(patient, told), 30)
             poll(lambda: len(hanging.requests) == patient.settings.delivery_ailing == THREADS // 2)
         finally:
             answers.set()
     for export in waiting:
-        delivery.deliver(patient, export.export_id, export.plan.warehouse.id, "webhook")
+        sender.deliver(patient, export.export_id, export.plan.warehouse.id, "webhook")
     assert all_delivered(patient, waiting), "those that found no room are owed, and sent when there is"
     assert set(Counter(request.headers["webhook-id"] for request in hanging.requests).values()) == {1}

@@ -21,8 +21,8 @@ from pipeline.core.errors import SecretUnreadable
 from pipeline.core.runtime import Runtime
 from tests import builders
 from tests.cli.conftest import Commands
-from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.support import exports
 
 ONE, TWO = SecretStr("one"), SecretStr("two")
 

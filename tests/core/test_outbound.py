@@ -21,15 +21,15 @@ from pipeline.accounts.channels import SftpWay, WebhookWay
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import NewPartner
 from pipeline.accounts.secrets import new_secret
-from pipeline.channels.channel import OutgoingMessage
-from pipeline.channels.sftp import SftpChannel
-from pipeline.channels.webhook import WebhookChannel
 from pipeline.core import outbound
 from pipeline.core.errors import ChannelUnavailable, ValidationFailed
 from pipeline.core.outbound import ForbiddenDestination, is_public, judged
+from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.channels.sftp import SftpChannel
+from pipeline.deliveries.channels.webhook import WebhookChannel
 from tests import builders
-from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.support import exports
 
 ORACLE = Policy()
 

@@ -20,15 +20,15 @@ from config.settings import Settings
 from pipeline.accounts.channels import EmailWay, SftpWay, WebhookWay
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.secrets import new_secret
-from pipeline.channels.channel import Letter, OutgoingMessage
-from pipeline.channels.email import EmailChannel
-from pipeline.channels.queue import QueueChannel
-from pipeline.channels.sftp import SftpChannel
-from pipeline.channels.webhook import WebhookChannel
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.outbound import is_private, is_public
+from pipeline.deliveries.channels.email import EmailChannel
+from pipeline.deliveries.channels.protocol import Letter, OutgoingMessage
+from pipeline.deliveries.channels.queue import QueueChannel
+from pipeline.deliveries.channels.sftp import SftpChannel
+from pipeline.deliveries.channels.webhook import WebhookChannel
 from tests.core.test_outbound import HOSTILE, ORACLE
-from tests.deliveries.authority import Authority
+from tests.deliveries.support.certificates import Authority
 
 #: More ways to spell what is nobody's: clouds' credentials through IPv6, all machines of a link, anycast of the past.
 MORE = """

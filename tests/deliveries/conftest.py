@@ -16,9 +16,10 @@ from config import queues
 from config.settings import Settings
 from pipeline.core.runtime import Runtime, open_runtime
 from tests import builders
-from tests.deliveries import exports
-from tests.deliveries.desk import Desk, serving
-from tests.deliveries.endpoint import Endpoint, Script
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.deliveries.support.scenario import Desk, serving
+from tests.execution.conftest import make_house  # noqa: F401 - fixtures of others
 from tests.servers import LOOPBACK, free_port
 
 

@@ -9,9 +9,9 @@ import pytest
 from config.settings import Settings
 from pipeline.accounts.channels import SftpWay
 from pipeline.accounts.recipients import Target
-from pipeline.channels.channel import OutgoingMessage
-from pipeline.channels.sftp import SftpChannel
-from pipeline.channels.stages import Stage
+from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.channels.sftp import SftpChannel
+from pipeline.deliveries.channels.stages import Stage
 from pipeline.receivers.files import FILE_FAULTS, FileFault, FileReceiver
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")

@@ -11,19 +11,19 @@ import pytest
 from sqlmodel import col, select
 
 from config import queues
-from pipeline import delivery, handoff, notifications
 from pipeline.accounts import partners
 from pipeline.accounts.models import Partner, PartnerSecret
-from pipeline.channels import inbox
 from pipeline.core.errors import StepFailed
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import handoff, outbox, sender
+from pipeline.deliveries.channels import inbox
+from pipeline.deliveries.models import BrokerSubmission, Notification
+from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.exports.states import DeliveryState
-from pipeline.models.deliveries import BrokerSubmission, Notification
-from pipeline.schemas.messages import MESSAGES, MessageType
 from tests import builders
 from tests.asked import asked_of
-from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.support import exports
 
 FORBIDDEN = (
     "price",
@@ -163,8 +163,8 @@ def test_message_id_differs_by_revision_audience_type_and_subject() -> None:
         (*one[:4], "U1/P2"),
     ]
     # Pinned: recipients dedupe by it, so that a change would have them do their work twice.
-    assert notifications.notification_id(*one) == "f078a662-cd5b-504e-9a2a-cf6ca0427be0"
-    assert len({notifications.notification_id(*each) for each in (one, *others)}) == 6
+    assert outbox.notification_id(*one) == "f078a662-cd5b-504e-9a2a-cf6ca0427be0"
+    assert len({outbox.notification_id(*each) for each in (one, *others)}) == 6
 
 
 def statements(runtime: Runtime, export: exports.Ready) -> int:
@@ -225,14 +225,14 @@ def test_nothing_is_sent_to_operators_where_none_was_activated(opened: OpenRunti
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
     with runtime.db.write() as session:
-        told = notifications.failed(
+        told = outbox.failed(
             session, replace(export.context, step="hand_off"), "it broke", attempts=1, quarantined=False
         )
-        assert notifications.release(session, export.export_id) == []
+        assert outbox.release(session, export.export_id) == []
     assert (list(told.lanes), told.fact["notifications"], told.fact["deliveries"]) == ([], 1, 0)
     assert {each.audience for each in exports.deliveries(runtime, export.export_id)} == {"customs_broker", "warehouse"}
     for partner_id in (builders.BROKER, builders.WAREHOUSE):
-        assert delivery.deliver(runtime, export.export_id, partner_id, "queue").delivered >= 1
+        assert sender.deliver(runtime, export.export_id, partner_id, "queue").delivered >= 1
     assert list(inbox.read(runtime.settings, [queues.OPERATOR])) == []
 
 

@@ -16,13 +16,13 @@ from pipeline.core import heartbeats
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.heartbeats_folded import Heartbeat
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.models import Acknowledgement
 from pipeline.exports.models import Export
-from pipeline.models.deliveries import Acknowledgement
 from tasks import intake, upkeep
 from tests import builders
 from tests.conftest import SERVERS
-from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports
 from tests.deliveries.test_queue_intake import Desk, at_work, request
 from tests.faults.matrix import alone
 from tests.servers import RabbitMQ, Redis, poll

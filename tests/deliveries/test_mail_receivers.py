@@ -12,9 +12,9 @@ import pytest
 from config.settings import Settings
 from pipeline.accounts.channels import EmailWay
 from pipeline.accounts.recipients import Target
-from pipeline.channels.channel import OutgoingMessage
-from pipeline.channels.email import EmailChannel
-from pipeline.channels.stages import Stage
+from pipeline.deliveries.channels.email import EmailChannel
+from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.channels.stages import Stage
 from pipeline.receivers.mail import MAIL_FAULTS, MailFault, MailReceiver
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")

@@ -10,16 +10,16 @@ from sqlalchemy import update
 from sqlmodel import Session, col
 
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportSummary
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.inspection import listing, view
 from pipeline.inspection.listing import Filter
-from pipeline.models.deliveries import BrokerSubmission, Delivery
 from tests import builders
 from tests.asked import asked_of, explained
-from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.support import exports
 
 LATE = datetime(2026, 11, 24, 16, 0, tzinfo=UTC)
 RUNGS = {

@@ -12,18 +12,18 @@ from sqlalchemy import update
 from sqlmodel import col, select
 from structlog.testing import capture_logs
 
-from pipeline import delivery, notifications, polling, sandbox
 from pipeline.accounts.recipients import Target
-from pipeline.channels.borderbuddy import BorderBuddyChannel
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, SandboxHandoff
-from pipeline.polling import Inquiry, Read
-from pipeline.schemas.messages import HandoffStatus
+from pipeline.deliveries import outbox, polling, sandbox_broker, sender
+from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, SandboxHandoff
+from pipeline.deliveries.polling import Inquiry, Read
+from pipeline.deliveries.schemas.messages import HandoffStatus
 from tests import builders
-from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
-from tests.deliveries.endpoint import Endpoint, Script
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
 
@@ -45,7 +45,7 @@ def handed_over(runtime: Runtime, *, test: bool = False) -> BrokerSubmission:
     exports.register(runtime, builders.WAREHOUSE, "warehouse")
     export = exports.ready(runtime, test=test)
     exports.hand_off(runtime, export)
-    delivery.tell(runtime, export.context, notifications.BROKER)
+    sender.tell(runtime, export.context, outbox.BROKER)
     return submission(runtime)
 
 
@@ -182,7 +182,7 @@ def test_the_sandbox_says_what_its_script_has_said_by_now(
             )
 
     def rungs() -> list[str]:
-        answers = sandbox.answers(runtime, "sbx-ntf_1").answers
+        answers = sandbox_broker.answers(runtime, "sbx-ntf_1").answers
         assert [each.id for each in answers] == [f"sbx-ntf_1:{each.rung}" for each in answers]
         return [each.rung for each in answers]
 
@@ -191,7 +191,7 @@ def test_the_sandbox_says_what_its_script_has_said_by_now(
     assert rungs() == later
     for unknown in ("ntf_1", "sbx-ntf_2", "sbx-ntf_3", "sbx-sbx-ntf_1"):
         with pytest.raises(NotFound):
-            sandbox.answers(runtime, unknown)
+            sandbox_broker.answers(runtime, unknown)
 
 
 def test_the_channel_reads_what_the_published_schema_says(opened: OpenRuntime, endpoint: Start) -> None:

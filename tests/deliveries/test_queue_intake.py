@@ -19,17 +19,17 @@ from structlog.testing import capture_logs
 
 from config import queues
 from pipeline.acceptance import accept
-from pipeline.channels.webhook import signed
 from pipeline.core.errors import DatabaseBusy, IdempotencyInProgress
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports.models import Event, Export
-from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
 from tasks import intake
 from tests import builders
 from tests.conftest import SERVERS, OwnServer
-from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime, empty_queues
-from tests.deliveries.endpoint import poll
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import poll
 from tests.servers import RabbitMQ, Redis
 
 Json = dict[str, Any]

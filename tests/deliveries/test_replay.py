@@ -10,19 +10,19 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from pipeline import delivery, replays
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import replay, sender
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.exports.models import Event, Export
-from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
-from pipeline.notifications import Lane
-from pipeline.schemas.messages import MessageType
-from pipeline.schemas.replays import ReplayReport, ReplayRequest
 from tests import builders
 from tests.asked import asked_of
-from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
-from tests.deliveries.endpoint import Endpoint, Script
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -45,7 +45,7 @@ def handed_off(runtime: Runtime, batch: str = builders.BATCH, *, sent: bool = Tr
 
 def send(runtime: Runtime, export_id: str) -> None:
     for partner_id in (BROKER, WAREHOUSE):
-        delivery.deliver(runtime, export_id, partner_id, "webhook")
+        sender.deliver(runtime, export_id, partner_id, "webhook")
 
 
 def replayed(
@@ -53,7 +53,7 @@ def replayed(
 ) -> tuple[ReplayReport, list[Lane]]:
     test_only = wanted.pop("test_only", False)
     request = ReplayRequest.model_validate({"since": since.isoformat()} | wanted)
-    return replays.replay(runtime, builders.ACCOUNT, partner_id, request, "key_op", test_only=test_only)
+    return replay.replay(runtime, builders.ACCOUNT, partner_id, request, "key_op", test_only=test_only)
 
 
 def received(endpoint: Endpoint) -> list[tuple[str, bytes]]:
@@ -77,7 +77,7 @@ def test_everything_is_owed_again_with_the_same_ids_to_that_partner_alone(
     assert (report.partner_id, report.messages, report.exports, report.next) == (WAREHOUSE, 4, 2, None)
     assert lanes == [Lane(each, WAREHOUSE, "webhook") for each in sorted(ids)]
     for lane in lanes:
-        delivery.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+        sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
 
     assert received(warehouse) == first + first
     assert len(broker.requests) == 2
@@ -101,7 +101,7 @@ def test_one_recipient_that_fails_never_has_another_sent_again(
     report, (lane,) = replayed(runtime, BROKER)
     assert (report.messages, submission(runtime)) == (1, "pending")
     clock.pass_seconds(3600)
-    delivery.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+    sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
 
     assert (states(runtime, export_id, BROKER), submission(runtime)) == (["delivered"], "delivered")
     assert len({each.headers["webhook-id"] for each in broker.requests}) == 1
@@ -163,7 +163,7 @@ def test_only_the_kinds_and_states_that_were_asked_for(opened: OpenRuntime, endp
 def test_pages_follow_each_other_with_one_update_each(
     opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replays, "EXPORTS_A_PAGE", 2)
+    monkeypatch.setattr(replay, "EXPORTS_A_PAGE", 2)
     runtime = furnished(opened(), endpoint(), endpoint())
     ids = [handed_off(runtime, f"batch_{n}") for n in range(5)]
     with asked_of(runtime.db) as asked:
@@ -179,7 +179,7 @@ def test_pages_follow_each_other_with_one_update_each(
 def test_an_export_is_never_split_between_pages(
     opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replays, "MESSAGES_A_PAGE", 1)
+    monkeypatch.setattr(replay, "MESSAGES_A_PAGE", 1)
     runtime = furnished(opened(), endpoint(), endpoint())
     first, second = sorted(handed_off(runtime, batch) for batch in ("one", "two"))
     report, lanes = replayed(runtime, WAREHOUSE)
@@ -205,7 +205,7 @@ def test_what_a_newer_revision_has_replaced_is_neither_replayed_nor_resent(
     assert (report.messages, {lane.export_id for lane in lanes}) == (3, {old, new})
     assert states(runtime, old, WAREHOUSE) == ["delivered", "pending"]
     with pytest.raises(InvalidState, match=f"superseded by {new}"):
-        delivery.resend(runtime, builders.ACCOUNT, exports.deliveries(runtime, old, BROKER)[0].id, "key_op")
+        sender.resend(runtime, builders.ACCOUNT, exports.deliveries(runtime, old, BROKER)[0].id, "key_op")
 
 
 def test_a_test_key_has_nothing_sent_to_a_live_endpoint(opened: OpenRuntime, endpoint: Start) -> None:
@@ -214,7 +214,7 @@ def test_a_test_key_has_nothing_sent_to_a_live_endpoint(opened: OpenRuntime, end
     assert replayed(runtime, WAREHOUSE, test_only=True)[0].messages == 0
     one = exports.deliveries(runtime, live, WAREHOUSE)[0].id
     with pytest.raises(InsufficientRole, match="resend it with a live key"):
-        delivery.resend(runtime, builders.ACCOUNT, one, "key_test", test_only=True)
+        sender.resend(runtime, builders.ACCOUNT, one, "key_test", test_only=True)
     assert states(runtime, live, WAREHOUSE) == ["delivered", "delivered"]
 
 

@@ -9,17 +9,17 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from pipeline import delivery, notifications
 from pipeline.accounts import api_keys
 from pipeline.accounts.channels import BorderBuddyWay, QueueWay, WebhookWay
 from pipeline.cli import app
 from pipeline.contracts.published import json_schema
+from pipeline.deliveries import outbox, sender
 from tests import builders
 from tests.contracts import sent
-from tests.deliveries import exports
 from tests.deliveries.conftest import Clock
-from tests.deliveries.desk import OTHER, Desk, handed_off
-from tests.deliveries.endpoint import Endpoint, Script
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.deliveries.support.scenario import OTHER, Desk, handed_off
 
 
 def handoff_of(desk: Desk, export: exports.Ready) -> str:
@@ -49,7 +49,7 @@ def three_ways(desk: Desk, clock: Clock) -> Any:
         export = exports.ready(desk.runtime, builders.plan(broker="br_three", invoice="R"))
         exports.hand_off(desk.runtime, export)
         for _ in range(2):
-            delivery.tell(desk.runtime, export.context, notifications.BROKER)
+            sender.tell(desk.runtime, export.context, outbox.BROKER)
             clock.pass_seconds(3600)
         yield export, endpoint
 

@@ -11,19 +11,18 @@ import pytest
 from sqlalchemy import event, update
 from sqlmodel import col, select
 
-from pipeline import delivery, lanes, notifications
 from pipeline.accounts import partners
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.inspection import deliveries
-from pipeline.models.deliveries import Attempt, BrokerSubmission, Delivery
-from pipeline.notifications import Lane
+from pipeline.deliveries import outbox, queries, sender, streams
+from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery
+from pipeline.deliveries.outbox import Lane
 from tests import builders
-from tests.deliveries import exports
 from tests.deliveries.conftest import Clock, OpenRuntime
-from tests.deliveries.endpoint import Endpoint, Script
-from tests.deliveries.hooks import attempts, deliver, hooked, lane_of
+from tests.deliveries.support import exports
+from tests.deliveries.support.hooks import attempts, deliver, hooked, lane_of
+from tests.deliveries.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
 
@@ -35,14 +34,14 @@ def test_a_paused_partner_is_sent_nothing_and_woken_for_nothing(
     export = hooked(runtime, hook.url)
     partners.pause(runtime, builders.ACCOUNT, lane_of(export).partner_id)
     clock.pass_seconds(60)
-    assert deliver(runtime, export) == delivery.DeliveryReport()
+    assert deliver(runtime, export) == sender.DeliveryReport()
     assert lane_of(export) not in due(runtime)
     assert hook.requests == []
 
 
 def due(runtime: Runtime) -> Sequence[Lane]:
     with runtime.db.write() as session:
-        return lanes.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
+        return streams.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
 
 
 def test_many_sweeps_at_once_wake_a_lane_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
@@ -86,7 +85,7 @@ def test_lane_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
     clock.pass_seconds(1)
     assert lane_of(export) in due(runtime)
     clock.pass_seconds(1)
-    claimed = lanes.claim(runtime, lane_of(export))
+    claimed = streams.claim(runtime, lane_of(export))
     assert claimed is not None
     before = due_instants(runtime, export)
     assert lane_of(export) not in due(runtime)
@@ -118,10 +117,10 @@ def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtim
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
     operator = (export.export_id, builders.OPERATOR, "queue")
-    assert delivery.deliver(runtime, *operator).delivered == 0
+    assert sender.deliver(runtime, *operator).delivered == 0
     with runtime.db.write() as session:
-        assert notifications.release(session, export.export_id) == [Lane(*operator)]
-    assert delivery.deliver(runtime, *operator).delivered == 1
+        assert outbox.release(session, export.export_id) == [Lane(*operator)]
+    assert sender.deliver(runtime, *operator).delivered == 1
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
 
 
@@ -137,14 +136,14 @@ def test_the_submission_follows_the_primary_channel(opened: OpenRuntime, endpoin
             return session.exec(select(BrokerSubmission.state)).one()
 
     assert rung() == "pending"
-    delivery.tell(runtime, export.context, notifications.BROKER)
+    sender.tell(runtime, export.context, outbox.BROKER)
     assert rung() == "sent"
     clock.pass_seconds(1)
-    delivery.tell(runtime, export.context, notifications.BROKER)
+    sender.tell(runtime, export.context, outbox.BROKER)
     assert rung() == "failed"
     (dead,) = [each for each in exports.deliveries(runtime, export.export_id) if each.state == "dead"]
-    delivery.resend(runtime, builders.ACCOUNT, dead.id, "key_1")
-    delivery.tell(runtime, export.context, notifications.BROKER)
+    sender.resend(runtime, builders.ACCOUNT, dead.id, "key_1")
+    sender.tell(runtime, export.context, outbox.BROKER)
     assert rung() == "delivered"
 
 
@@ -157,7 +156,7 @@ def test_resending_keeps_the_id_and_begins_the_schedule_anew(
     clock.pass_seconds(1)
     deliver(runtime, export)
     (dead,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
-    view, lane = delivery.resend(runtime, builders.ACCOUNT, dead.id, "key_1")
+    view, lane = sender.resend(runtime, builders.ACCOUNT, dead.id, "key_1")
     assert (view.state, view.attempts, lane) == ("pending", 2, lane_of(export))
     assert deliver(runtime, export).put_off == 1, "a failure is put off again, not dead at once"
     assert {request.headers["webhook-id"] for request in hook.requests} == {dead.notification_id}
@@ -171,9 +170,9 @@ def test_what_is_still_owed_cannot_be_resent_and_a_foreign_delivery_is_not_found
     export = hooked(runtime, endpoint().url, packages=1)
     (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
     with pytest.raises(InvalidState):
-        delivery.resend(runtime, builders.ACCOUNT, owed.id, "key_1")
+        sender.resend(runtime, builders.ACCOUNT, owed.id, "key_1")
     with pytest.raises(NotFound):
-        delivery.resend(runtime, "acc_other", owed.id, "key_1")
+        sender.resend(runtime, "acc_other", owed.id, "key_1")
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF"]
 
 
@@ -182,7 +181,7 @@ def test_a_delivered_message_sent_again_is_not_news(opened: OpenRuntime, endpoin
     export = hooked(runtime, hook.url, packages=1)
     deliver(runtime, export)
     (done,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
-    delivery.resend(runtime, builders.ACCOUNT, done.id, "key_1")
+    sender.resend(runtime, builders.ACCOUNT, done.id, "key_1")
     deliver(runtime, export)
     assert [request.headers["webhook-id"] for request in hook.requests] == [done.notification_id] * 2
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED", "DELIVERY_RESENT"]
@@ -194,14 +193,14 @@ def test_the_list_pages_through_every_delivery_once(opened: OpenRuntime, endpoin
     seen: list[str] = []
     after = None
     while True:
-        page = deliveries.listed(runtime, builders.ACCOUNT, export_id=export.export_id, after=after, limit=2)
+        page = queries.listed(runtime, builders.ACCOUNT, export_id=export.export_id, after=after, limit=2)
         seen += [each.id for each in page.items]
         after = page.next_cursor
         if after is None:
             break
     assert len(seen) == len(set(seen)) == 7
     assert seen == sorted(seen, reverse=True)
-    assert deliveries.listed(runtime, "acc_other").items == []
+    assert queries.listed(runtime, "acc_other").items == []
 
 
 def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoint: Start) -> None:
@@ -210,7 +209,7 @@ def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoin
     deliver(runtime, export)
     (first, second) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
     for _ in range(22):
-        delivery.resend(runtime, builders.ACCOUNT, first.id, "key_1")
+        sender.resend(runtime, builders.ACCOUNT, first.id, "key_1")
         deliver(runtime, export)
     read: list[int] = []
 
@@ -219,7 +218,7 @@ def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoin
 
     event.listen(Attempt, "load", loaded)
     try:
-        page = deliveries.listed(runtime, builders.ACCOUNT, partner_id=lane_of(export).partner_id)
+        page = queries.listed(runtime, builders.ACCOUNT, partner_id=lane_of(export).partner_id)
     finally:
         event.remove(Attempt, "load", loaded)
     shown = {each.id: [tried.number for tried in each.tries] for each in page.items}
@@ -232,5 +231,5 @@ def test_a_cancelled_delivery_is_not_sent(opened: OpenRuntime, endpoint: Start) 
     export = hooked(runtime, hook.url)
     with runtime.db.write() as session:
         session.execute(update(Delivery).values(state="cancelled"))
-    assert deliver(runtime, export) == delivery.DeliveryReport()
+    assert deliver(runtime, export) == sender.DeliveryReport()
     assert hook.requests == []

@@ -203,7 +203,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
             raise failure
 
         with monkeypatch.context() as patch:
-            patch.setattr("pipeline.channels.queue.QueueChannel.send", send)
+            patch.setattr("pipeline.deliveries.channels.queue.QueueChannel.send", send)
             yield
 
     return all_say

@@ -8,15 +8,15 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline import delivery
 from pipeline.amendments import amend
 from pipeline.core.errors import RendererCrashed
+from pipeline.deliveries import sender
+from pipeline.deliveries.models import Delivery, Notification
+from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.exports.models import Export, ExportUnit, Package, Step
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
 from pipeline.idempotency import Acceptance
 from pipeline.inspection import view as inspection_view
-from pipeline.models.deliveries import Delivery, Notification
-from pipeline.schemas.messages import MESSAGES, MessageType
 from pipeline.step_table import NOTIFY
 from tests import builders
 from tests.execution.conftest import House
@@ -50,7 +50,7 @@ def executed(house: House, plan: builders.Json | None = None, *, told: bool = Tr
 
 def deliver_all(house: House, export_id: str) -> None:
     for partner_id, channel in {(each.partner_id, each.channel) for each in owed(house, export_id)}:
-        delivery.deliver(house.runtime, export_id, partner_id, channel)
+        sender.deliver(house.runtime, export_id, partner_id, channel)
 
 
 def owed(house: House, export_id: str) -> list[Delivery]:

@@ -18,11 +18,11 @@ from pipeline.core.errors import (
     RendererCrashed,
     ValidationFailed,
 )
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
 from pipeline.interventions import cancel, retry
-from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.schemas.messages import MessageType
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import OTHER_PLAN, amended, deliver_all, executed, fail, owed, read, said, units, view

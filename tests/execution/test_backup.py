@@ -18,7 +18,7 @@ from sqlalchemy import select, text
 from sqlmodel import SQLModel, col
 
 from config.settings import HOME, Settings
-from pipeline import audit, backup, delivery, migrations
+from pipeline import audit, backup, migrations
 from pipeline.acceptance import accept
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
@@ -28,11 +28,12 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
 from pipeline.core.errors import Fenced, InvalidState, StoreUnavailable
 from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import sender
+from pipeline.deliveries.models import Delivery, Notification
 from pipeline.execution import advance
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.migrations import Standing
-from pipeline.models.deliveries import Delivery, Notification
 from pipeline.step_table import SPECS, Wake
 from pipeline.sweeper import owed_again
 from tests import builders
@@ -109,7 +110,7 @@ def finish(runtime: Runtime, exports: Sequence[str]) -> None:
                 wakes += advance(runtime, wake.export_id, wake.unit_no, wake.step).wakes
             elif wake.partner_id and wake.channel:
                 with suppress(Fenced):  # leases are short here: on a busy machine one may be over, and it is owed again
-                    delivery.deliver(runtime, wake.export_id, wake.partner_id, wake.channel)
+                    sender.deliver(runtime, wake.export_id, wake.partner_id, wake.channel)
         return all(state(runtime, each) == "executed" for each in exports) and not owed(runtime)
 
     poll(swept, 200, "they did not end")

@@ -7,11 +7,11 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline.core.errors import InvalidState, PreconditionFailed
+from pipeline.deliveries.models import BrokerSubmission, Notification
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExportView
 from pipeline.interventions import cancel, retry
-from pipeline.models.deliveries import BrokerSubmission, Notification
-from pipeline.schemas.messages import MessageType
 from pipeline.step_table import Wake
 from tests import builders
 from tests.execution.conftest import House

@@ -11,14 +11,15 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline import letters, plans, rebuilding, retention, storecheck
+from pipeline import plans, rebuilding, retention, storecheck
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse
+from pipeline.deliveries import email_content
+from pipeline.deliveries.models import Notification
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.models.deliveries import Notification
-from pipeline.schemas.messages import MessageType
 from pipeline.verification import verify
 from tests import builders
 from tests.execution.conftest import House
@@ -76,7 +77,7 @@ def test_what_is_said_of_it_can_be_written_as_a_letter(house: House, end: str) -
         rows = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
     assert {MessageType.HANDOFF_READY.value} < {row.event_type for row in rows}
     for row in rows:
-        assert letters.letter(house.runtime.settings, row, ()).text
+        assert email_content.letter(house.runtime.settings, row, ()).text
 
 
 def test_a_registered_plan_of_an_older_version_is_read(house: House) -> None:

@@ -9,15 +9,16 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import Session, col
 
-from pipeline import delivery, execution, setbacks
+from pipeline import execution, setbacks
 from pipeline.claims import claim, still_holds
 from pipeline.core.errors import InvalidState, Retryable, Terminal
+from pipeline.deliveries import sender
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports import events
 from pipeline.exports.models import Export, LineTreatment, Step
 from pipeline.exports.states import StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.interventions import cancel, retry
-from pipeline.schemas.messages import MessageType
 from pipeline.step_table import SPECS, Wake
 from tests import builders
 from tests.execution.conftest import House
@@ -94,7 +95,7 @@ def test_resend_waits_for_the_amendment_that_is_under_way(
     assert sent.state == "delivered"
     just_before(monkeypatch, lambda: amended(house, export_id))
     with pytest.raises(InvalidState, match="was superseded by"):
-        delivery.resend(house.runtime, builders.ACCOUNT, sent.id, "key_test")
+        sender.resend(house.runtime, builders.ACCOUNT, sent.id, "key_test")
     (sent,) = [each for each in owed(house, export_id) if each.notification_id == handoff]
     assert sent.state == "delivered"
 

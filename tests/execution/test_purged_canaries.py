@@ -15,16 +15,17 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
-from pipeline import acknowledgements, delivery, plans, retention
+from pipeline import plans, retention
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
+from pipeline.deliveries import sender, submissions
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.plan import Plan
-from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.schemas.messages import AcknowledgementBody
 from tests import builders
 from tests.canaries import executable, found, with_canaries
-from tests.deliveries.mailroom import Mailroom, Script
+from tests.deliveries.support.mail_server import Mailroom, Script
 from tests.execution.conftest import House
 from tests.execution.test_retention import executed
 from tests.hostile import whole_plan
@@ -65,7 +66,7 @@ def through_the_mail(house: House, export_id: str) -> None:
         given = {"smtp_url": SecretStr(f"smtp://{LOOPBACK}:{room.port}"), "mail_from": "exports@maple.example"}
         runtime = replace(house.runtime, settings=house.runtime.settings.model_copy(update=given))
         house.clock.pass_seconds(3600)
-        assert delivery.deliver(runtime, export_id, BROKER, "email").dead == 1
+        assert sender.deliver(runtime, export_id, BROKER, "email").dead == 1
 
 
 def answered(house: House, export_id: str) -> None:
@@ -73,7 +74,7 @@ def answered(house: House, export_id: str) -> None:
     with house.runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)).one()
     body = AcknowledgementBody.model_validate(ANSWER)
-    assert acknowledgements.answer(house.runtime, submission, body, f"partner:{BROKER}").recorded
+    assert submissions.answer(house.runtime, submission, body, f"partner:{BROKER}").recorded
 
 
 def standing(house: House) -> Mapping[str, set[str]]:

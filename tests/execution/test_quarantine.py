@@ -15,6 +15,7 @@ from pipeline import rendering, setbacks, sweeper
 from pipeline.core.db import database_now, utc_now
 from pipeline.core.errors import ArtifactConflict, RendererCrashed
 from pipeline.customs import treatment
+from pipeline.deliveries.models import Notification
 from pipeline.documents.document import Document
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
@@ -25,7 +26,6 @@ from pipeline.inspection import listing
 from pipeline.inspection import view as inspection_view
 from pipeline.inspection.listing import Filter
 from pipeline.interventions import retry
-from pipeline.models.deliveries import Notification
 from pipeline.step_table import Wake
 from pipeline.sweeper import owed_again
 from tests import builders

@@ -11,17 +11,18 @@ from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline import attempts, delivery, lanes, readiness
+from pipeline import readiness
 from pipeline.accounts import partners
-from pipeline.channels.channel import Receipt
 from pipeline.core import heartbeats
 from pipeline.core.db import database_now
 from pipeline.core.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
+from pipeline.deliveries import attempts, sender, streams
+from pipeline.deliveries.channels.protocol import Receipt
+from pipeline.deliveries.models import Delivery
+from pipeline.deliveries.outbox import Lane
 from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.execution import advance
 from pipeline.exports.models import Step
-from pipeline.models.deliveries import Delivery
-from pipeline.notifications import Lane
 from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 from pipeline.step_table import NOTIFY, Wake
 from pipeline.sweeper import owed_again
@@ -164,7 +165,7 @@ def test_steps_that_stand_still_are_seen_while_messages_are_sent(house: House) -
     house.clock.pass_seconds(PATIENCE + 1)
     house.accept(builders.plan(batch="batch_2"))
     sweep_for(house, PATIENCE + 12)
-    assert delivery.deliver(house.runtime, told, builders.WAREHOUSE, "queue").delivered == 2
+    assert sender.deliver(house.runtime, told, builders.WAREHOUSE, "queue").delivered == 2
     assert failing(house) == ["steps"]
 
 
@@ -191,7 +192,7 @@ def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
 def put_off_after_it_was_found_due(house: House) -> None:
     """Have a sweep find a lane due whose sender was held up, and the sender then say that the first message waits ten minutes."""
     lane = Lane(owing_the_warehouse_alone(house), builders.WAREHOUSE, "queue")
-    claimed = lanes.claim(house.runtime, lane)
+    claimed = streams.claim(house.runtime, lane)
     assert claimed is not None
     assert len(claimed.owed) == 2
     sweep_for(house, 40)
@@ -218,12 +219,12 @@ def test_what_came_to_wait_behind_it_has_not_lain_either(house: House) -> None:
 
 def test_what_was_sent_and_is_owed_again_has_not_lain_since_it_was_sent(house: House) -> None:
     lane = Lane(owing_the_warehouse_alone(house), builders.WAREHOUSE, "queue")
-    claimed = lanes.claim(house.runtime, lane)
+    claimed = streams.claim(house.runtime, lane)
     assert claimed is not None
     sweep_for(house, 40)
     attempts.record(house.runtime, claimed, attempts.Sent([Receipt("published")] * 2, [1, 1], None))
     house.clock.pass_seconds(3600)
-    delivery.resend(house.runtime, builders.ACCOUNT, claimed.owed[0].id, "key_1")
+    sender.resend(house.runtime, builders.ACCOUNT, claimed.owed[0].id, "key_1")
     assert "deliveries" not in failing(house)
 
 

@@ -10,16 +10,17 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
-from pipeline import acknowledgements, audit, delivery, rebuilding, replays
+from pipeline import audit, rebuilding
 from pipeline.accounts.numbers import skip_numbers
 from pipeline.core.db import Instant, table
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, RendererCrashed
+from pipeline.deliveries import replay, sender, submissions
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.models import Account, Artifact, Export, ExportUnit, LineTreatment, Package, Step
 from pipeline.interventions import cancel, retry
-from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.rebuilding.checking import read_sayings
-from pipeline.schemas.messages import AcknowledgementBody
-from pipeline.schemas.replays import ReplayRequest
 from pipeline.step_table import NOTIFY, STEPS
 from tests import builders
 from tests.execution.conftest import Answers, House
@@ -91,7 +92,7 @@ def answered(house: House, export_id: str, answer: str, rung: str, **said: Any) 
             select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)
         ).one()
     body = AcknowledgementBody.model_validate({"id": answer, "rung": rung, **said})
-    acknowledgements.answer(house.runtime, submission, body, "partner:br_sandbox")
+    submissions.answer(house.runtime, submission, body, "partner:br_sandbox")
 
 
 def lived(house: House) -> str:
@@ -125,12 +126,12 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: Ho
     export_id = lived(either)
     assert differences(either, export_id) == []
     first = owed(either, export_id)[0]
-    delivery.resend(either.runtime, builders.ACCOUNT, first.id, "key_1")
+    sender.resend(either.runtime, builders.ACCOUNT, first.id, "key_1")
     assert differences(either, export_id) == []
     deliver_all(either, export_id)
     assert differences(either, export_id) == []
     since = ReplayRequest.model_validate({"since": "2026-11-24T00:00:00Z"})
-    replays.replay(either.runtime, builders.ACCOUNT, builders.WAREHOUSE, since, "key_1")
+    replay.replay(either.runtime, builders.ACCOUNT, builders.WAREHOUSE, since, "key_1")
     assert differences(either, export_id) == []
     new = amended(either, export_id, builders.plan(units=2, lines=4)).export_id
     assert (differences(either, export_id), differences(either, new)) == ([], [])
@@ -168,10 +169,10 @@ def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_owed(either: Ho
 
 
 def check_sent_again_and_not_taken(house: House, answers: Answers, row: Delivery) -> None:
-    delivery.resend(house.runtime, builders.ACCOUNT, row.id, "key_1")
+    sender.resend(house.runtime, builders.ACCOUNT, row.id, "key_1")
     assert differences(house, row.export_id) == []
     with answers(ChannelUnavailable("nobody is there")):
-        assert delivery.deliver(house.runtime, row.export_id, row.partner_id, row.channel).put_off
+        assert sender.deliver(house.runtime, row.export_id, row.partner_id, row.channel).put_off
     assert [each.state for each in owed(house, row.export_id) if each.id == row.id] == ["pending"]
     assert differences(house, row.export_id) == []
 
@@ -184,7 +185,7 @@ def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_t
     amended(either, export_id)
     news = [each for each in owed(either, export_id) if each.audience == "customs_broker"][-1]
     with answers(ChannelRefused("not this one")):
-        delivery.deliver(either.runtime, export_id, news.partner_id, news.channel)
+        sender.deliver(either.runtime, export_id, news.partner_id, news.channel)
     assert [each.state for each in owed(either, export_id) if each.audience == "customs_broker"] == [
         "cancelled",
         "dead",

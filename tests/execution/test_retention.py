@@ -11,22 +11,22 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlmodel import SQLModel, col
 
-from pipeline import audit, backup, bundle, delivery, holds, lanes, plans, rebuilding, retention
+from pipeline import audit, backup, holds, plans, rebuilding, retention
 from pipeline.acceptance import accept
 from pipeline.accounts import partners
 from pipeline.amendments import amend
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, NotFound
+from pipeline.deliveries import handoff_bundle, queries, sender, streams
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.outbox import Lane
 from pipeline.documents import repository
 from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Artifact, Event, Export, IdempotencyRecord, LineTreatment, Package, PlanSnapshot
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
-from pipeline.inspection import deliveries
 from pipeline.inspection import view as inspection_view
 from pipeline.interventions import cancel
-from pipeline.models.deliveries import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.notifications import Lane
 from pipeline.step_table import Wake
 from pipeline.sweeper import owed_again
 from tests import builders
@@ -291,9 +291,9 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     partners.pause(house.runtime, builders.ACCOUNT, builders.BROKER)
     house.finish(export_id)
     lane = Lane(export_id, builders.BROKER, "queue")
-    assert delivery.deliver(house.runtime, export_id, builders.BROKER, "queue").delivered == 0
+    assert sender.deliver(house.runtime, export_id, builders.BROKER, "queue").delivered == 0
     retention.purge(house.runtime, date(2032, 11, 27))
-    lanes.resume(house.runtime, builders.ACCOUNT, builders.BROKER)
+    streams.resume(house.runtime, builders.ACCOUNT, builders.BROKER)
     states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == builders.BROKER}  # type: ignore[attr-defined]
     assert states == {"cancelled"}
     house.clock.pass_seconds(86_400)
@@ -301,14 +301,14 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     # Not even where a row says otherwise, as after a purge by an older version.
     with house.runtime.db.write() as session:
         session.execute(update(Delivery).values(state="pending"))
-    assert lanes.claim(house.runtime, lane) is None
+    assert streams.claim(house.runtime, lane) is None
 
 
 def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: date) -> None:
     export_id = executed(house, plan("gone"))
     (artifact, *_) = rows(house, Artifact, export_id)
     with house.runtime.db.read() as session:
-        delivery_id = deliveries.listed(house.runtime, builders.ACCOUNT, export_id=export_id).items[0].id
+        delivery_id = queries.listed(house.runtime, builders.ACCOUNT, export_id=export_id).items[0].id
     retention.purge(house.runtime, date(2032, 11, 27))
     with house.runtime.db.read() as session:
         view = inspection_view.read(session, builders.ACCOUNT, export_id)
@@ -318,11 +318,11 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
         with pytest.raises(NotFound, match=f"its SHA-256 was {artifact.sha256}"):  # type: ignore[attr-defined]
             repository.find_artifact(session, builders.ACCOUNT, artifact.id)  # type: ignore[attr-defined]
         with pytest.raises(InvalidState, match="was purged"):
-            bundle.gathered(session, house.runtime.settings, session.get_one(Export, export_id))
+            handoff_bundle.gathered(session, house.runtime.settings, session.get_one(Export, export_id))
     with pytest.raises(InvalidState, match="was purged"):
         cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
     with pytest.raises(InvalidState, match="was purged"):
-        delivery.resend(house.runtime, builders.ACCOUNT, delivery_id, "key_test")
+        sender.resend(house.runtime, builders.ACCOUNT, delivery_id, "key_test")
     changed = plan("gone")
     changed["units"][0]["parties"]["buyer"]["name"] = "Another buyer"
     request = ExecuteRequest.model_validate({"accountId": builders.ACCOUNT, "batchId": "gone", "plan": changed})

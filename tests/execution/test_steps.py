@@ -25,13 +25,13 @@ from pipeline.core.errors import (
     RendererUnavailable,
     StoreUnavailable,
 )
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.execution import advance
 from pipeline.exports import events
 from pipeline.exports.models import Artifact, Export, LineTreatment, Package, Step
 from pipeline.exports.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
 from pipeline.inspection import view as inspection_view
 from pipeline.interventions import cancel, retry
-from pipeline.models.deliveries import BrokerSubmission, Delivery, Notification
 from pipeline.setbacks import LONGEST_PAUSE_SECONDS
 from pipeline.step_table import NOTIFY, SPECS, STEPS, Wake
 from pipeline.sweeper import owed_again

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import delivery, rendering
+from pipeline import rendering
 from pipeline.accounts.models import Partner
 from pipeline.core import shutdown
+from pipeline.deliveries import sender
 from pipeline.documents.document import Document
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
@@ -88,7 +89,7 @@ def test_a_broker_s_files_are_broken_off_between_two_units(house: House, monkeyp
         shutdown.tell()
         return Document("broker_profile", "a.csv", "text/csv", "1", b"a")
 
-    monkeypatch.setattr("pipeline.handoff.profiles.profile_document", profile_document)
+    monkeypatch.setattr("pipeline.deliveries.handoff.profiles.profile_document", profile_document)
     outcome = advance(house.runtime, export_id, 2, "render_documents")
     assert (len(made), outcome.did) == (1, ("render_documents", "close_unit"))
     assert outcome.wakes == (Wake(export_id, 0, "hand_off"),)
@@ -112,6 +113,6 @@ def test_nothing_more_is_sent(house: House) -> None:
         house.step(export_id, 1, name)
     house.step(export_id, 0, "hand_off")
     shutdown.tell()
-    assert delivery.deliver(house.runtime, export_id, builders.WAREHOUSE, "queue") == delivery.DeliveryReport()
+    assert sender.deliver(house.runtime, export_id, builders.WAREHOUSE, "queue") == sender.DeliveryReport()
     shutdown.forget()
-    assert delivery.deliver(house.runtime, export_id, builders.WAREHOUSE, "queue").delivered == 2
+    assert sender.deliver(house.runtime, export_id, builders.WAREHOUSE, "queue").delivered == 2

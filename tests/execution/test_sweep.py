@@ -12,11 +12,12 @@ from sqlalchemy import update
 from sqlmodel import col
 from structlog.testing import capture_logs
 
-from pipeline import deadlines, dispatch, execution, polling
+from pipeline import dispatch, execution
 from pipeline.core.errors import DatabaseBusy
+from pipeline.deliveries import overdue, polling
+from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.polling import Inquiry
 from pipeline.exports.models import Step
-from pipeline.notifications import Lane
-from pipeline.polling import Inquiry
 from pipeline.step_table import Wake
 from pipeline.sweeper import owed_again
 from tasks import upkeep
@@ -49,7 +50,7 @@ def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
     monkeypatch.setattr(dispatch, "wake", here.wakes.extend)
     monkeypatch.setattr(dispatch, "wake_lanes", here.lanes.extend)
     monkeypatch.setattr(dispatch, "wake_inquiries", here.inquiries.extend)
-    monkeypatch.setattr(deadlines, "overdue", lambda _: [LATE])
+    monkeypatch.setattr(overdue, "overdue", lambda _: [LATE])
     monkeypatch.setattr(polling, "due", lambda _: [ASKED])
     return here
 

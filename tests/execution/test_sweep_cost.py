@@ -11,8 +11,9 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from config.celery import app
-from pipeline import deadlines, dispatch, polling
+from pipeline import dispatch
 from pipeline.core.db import database_now
+from pipeline.deliveries import overdue, polling
 from pipeline.exports.models import Step
 from pipeline.step_table import STEPS, Wake
 from pipeline.sweeper import owed_again
@@ -36,7 +37,7 @@ def sweep(house: House) -> tuple[list[str], list[Wake]]:
     """Sweep as a worker does; return what it asked of the database, and what it woke."""
     with asked_of(house.runtime.db) as heard:
         woken = owed_again(house.runtime)
-        deadlines.overdue(house.runtime)
+        overdue.overdue(house.runtime)
         polling.due(house.runtime)
     return [statement for statement in heard if not statement.startswith(FRAME)], woken
 

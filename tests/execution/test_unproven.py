@@ -10,10 +10,11 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
-from pipeline import audit, delivery, rebuilding, retention
+from pipeline import audit, rebuilding, retention
 from pipeline.core.db import table
+from pipeline.deliveries import sender
+from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot
-from pipeline.models.deliveries import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.step_table import NOTIFY
 from tests import builders
 from tests.execution.conftest import House
@@ -78,7 +79,7 @@ def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: H
     """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
     export_id = executed(either, builders.plan(), told=False)
     (first, *_) = owed(either, export_id)
-    assert delivery.deliver(either.runtime, export_id, first.partner_id, first.channel).delivered
+    assert sender.deliver(either.runtime, export_id, first.partner_id, first.channel).delivered
     handed_off = either.events(export_id).index("HANDED_OFF") + 1
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))

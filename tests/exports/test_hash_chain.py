@@ -19,11 +19,11 @@ from sqlmodel import SQLModel, col, select
 
 from pipeline import audit, migrations
 from pipeline.core.db import Database, table
+from pipeline.deliveries.models import Attempt
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.hash_chain import canonical, event_hash
 from pipeline.exports.models import Event
-from pipeline.models.deliveries import Attempt
 from tests import builders
 from tests.execution.conftest import House
 from tests.execution.revisions import amended, deliver_all, executed

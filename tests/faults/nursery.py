@@ -42,8 +42,8 @@ LIBRARIES: Final = """
     psycopg_binary pydantic_settings pypdf redis rich.console sqlalchemy.dialects.postgresql.psycopg sqlmodel
     standardwebhooks structlog typer uvicorn.loops.uvloop uvicorn.main uvicorn.protocols.http.httptools_impl xlsxwriter
     pipeline.acceptance pipeline.amendments pipeline.api.contract pipeline.api.executions pipeline.api.system
-    pipeline.bundle pipeline.commands.server pipeline.connections pipeline.console.pages pipeline.console.reference
-    pipeline.execution pipeline.migrations pipeline.polling pipeline.readiness pipeline.replays pipeline.sandbox
+    pipeline.deliveries.handoff_bundle pipeline.commands.server pipeline.deliveries.connection_tests pipeline.console.pages pipeline.console.reference
+    pipeline.execution pipeline.migrations pipeline.deliveries.polling pipeline.readiness pipeline.deliveries.replay pipeline.deliveries.sandbox_broker
 """.split()  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from amqp.exceptions import NotFound
 from kombu import Connection
 
 from config import queues
-from tests.deliveries.test_queue_alarm import control, set_alarm
+from tests.deliveries.channels.test_queue_alarm import control, set_alarm
 from tests.faults.case import Case
 from tests.faults.conftest import OpenCase
 from tests.faults.matrix import RABBITMQ, fault

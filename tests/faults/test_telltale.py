@@ -11,9 +11,9 @@ import pytest
 from kombu import Connection, Producer, Queue
 from sqlalchemy import text
 
-from pipeline.channels.post import open_poster
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
+from pipeline.deliveries.channels.http_client import open_poster
 from tests.faults import telltale
 from tests.faults.sink import Sink, sink
 

@@ -11,11 +11,11 @@ from sqlmodel import col, select
 
 from config import queues
 from pipeline.accounts import secrets
-from pipeline.channels.webhook import signed
 from pipeline.core import heartbeats
 from pipeline.core.heartbeats_folded import Heartbeat
+from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports.models import Export
-from pipeline.models.deliveries import Acknowledgement, BrokerSubmission
 from tests import builders
 from tests.faults.case import SETTLE_SECONDS, Case
 from tests.faults.site import Site

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 from sqlmodel import col, select
 
 from pipeline.accounts.recipients import Target
-from pipeline.channels.channel import OutgoingMessage, Receipt
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.leases import Lease
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import DeliveryState
-from pipeline.models.deliveries import Delivery
 
 
 @dataclass

@@ -22,18 +22,19 @@ from hypothesis.stateful import (
 )
 from sqlmodel import col, select
 
-from pipeline import acknowledgements, delivery, replays
 from pipeline.acceptance import accept
 from pipeline.amendments import amend
 from pipeline.core.errors import AlreadyExecuted, InvalidState
+from pipeline.deliveries import replay as delivery_replay
+from pipeline.deliveries import sender, submissions
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.events import EventType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
 from pipeline.interventions import cancel, retry
-from pipeline.models.deliveries import BrokerSubmission, Delivery
-from pipeline.schemas.messages import AcknowledgementBody
-from pipeline.schemas.replays import ReplayRequest
 from pipeline.step_table import STEPS, Wake
 from tests import builders
 from tests.faults.points import ACCEPT_POINTS, AMEND_POINTS, DELIVERY_POINTS, STEP_POINTS, SWEEP_POINTS
@@ -227,12 +228,12 @@ class Exports(RuleBasedStateMachine):
     def resend(self, data: st.DataObject) -> None:
         """An operator resends one message."""
         with self.world.runtime.db.read() as session:
-            found = session.scalars(select(Delivery.id).where(col(Delivery.state).in_(delivery.RESENDABLE))).all()
+            found = session.scalars(select(Delivery.id).where(col(Delivery.state).in_(sender.RESENDABLE))).all()
         if not found:
             return
         chosen = data.draw(st.sampled_from(sorted(found)))
         try:
-            delivery.resend(self.world.runtime, self.account, chosen, "key_test")
+            sender.resend(self.world.runtime, self.account, chosen, "key_test")
         except InvalidState:
             assert self._is_replaced(chosen), "what it says holds"
             return
@@ -242,7 +243,7 @@ class Exports(RuleBasedStateMachine):
     def replay(self, partner: str) -> None:
         """An operator replays everything to a partner."""
         request = ReplayRequest.model_validate({"since": "2026-11-24T00:00:00Z"})
-        report, _ = replays.replay(self.world.runtime, self.account, partner, request, "key_test")
+        report, _ = delivery_replay.replay(self.world.runtime, self.account, partner, request, "key_test")
         self.world.resent += report.messages
 
     @rule(
@@ -255,7 +256,7 @@ class Exports(RuleBasedStateMachine):
         if found:
             body = AcknowledgementBody.model_validate({"id": f"a{number}", "rung": rung})
             submission = data.draw(st.sampled_from(sorted(found)))
-            acknowledgements.answer(self.world.runtime, submission, body, "partner:br_sandbox")
+            submissions.answer(self.world.runtime, submission, body, "partner:br_sandbox")
 
     # Promises
 
@@ -296,10 +297,10 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("pipeline.core.ids.secrets", ids)
     monkeypatch.setattr("pipeline.core.ids.time", ids)
     monkeypatch.setattr("pipeline.rendering.render_documents", documents)
-    monkeypatch.setattr("pipeline.lane_messages.open_channels", lambda _: _Everything())
+    monkeypatch.setattr("pipeline.deliveries.messages.open_channels", lambda _: _Everything())
     keeper = Keeper(_now)
-    monkeypatch.setattr("pipeline.lanes.KEEPER", keeper)
-    monkeypatch.setattr("pipeline.lanes.time", keeper)
+    monkeypatch.setattr("pipeline.deliveries.streams.KEEPER", keeper)
+    monkeypatch.setattr("pipeline.deliveries.streams.time", keeper)
     FOLDER.append(tmp_path)
     yield
     FOLDER.pop()

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlmodel import SQLModel, col, select
 
 from config.settings import Settings
-from pipeline import deadlines, delivery, migrations, rebuilding
+from pipeline import migrations, rebuilding
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
@@ -22,12 +22,13 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
 from pipeline.core.errors import Fenced, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import overdue, sender
+from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.documents.document import Document
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.execution import advance
 from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
-from pipeline.models.deliveries import Attempt, Delivery, Notification
 from pipeline.step_table import SPECS, STEPS, Wake
 from pipeline.sweeper import owed_again
 from tests import builders
@@ -223,7 +224,7 @@ class World:
             assert wake.partner_id is not None
             assert wake.channel is not None
             try:
-                report = delivery.deliver(self.runtime, wake.export_id, wake.partner_id, wake.channel)
+                report = sender.deliver(self.runtime, wake.export_id, wake.partner_id, wake.channel)
             except Fenced:
                 return
             self.messages += [
@@ -257,7 +258,7 @@ class World:
             self.messages += owed
             self.messages += [
                 Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)
-                for lane in deadlines.overdue(self.runtime)
+                for lane in overdue.overdue(self.runtime)
             ]
 
         self.alive(look)

@@ -11,13 +11,13 @@ from pathlib import Path
 from sqlmodel import col, select
 
 from config.settings import Settings
-from pipeline import bundle
 from pipeline.acceptance import accept
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.db import Clock, utc_now
 from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import handoff_bundle
 from pipeline.documents import bundle as document_bundle
 from pipeline.execution import advance
 from pipeline.exports.models import Export, Step
@@ -68,8 +68,8 @@ def _owed(runtime: Runtime, export_id: str) -> list[tuple[int, str]]:
 def packed(runtime: Runtime, export_id: str) -> bytes:
     """Return the bundle of the export."""
     with runtime.db.read() as session:
-        gathered = bundle.gathered(session, runtime.settings, session.get_one(Export, export_id))
-    return b"".join(bundle.stream(runtime.store, gathered))
+        gathered = handoff_bundle.gathered(session, runtime.settings, session.get_one(Export, export_id))
+    return b"".join(handoff_bundle.stream(runtime.store, gathered))
 
 
 def failures(report: Report) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Messages to partners, from the outbox to the attempt."""

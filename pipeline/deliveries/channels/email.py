@@ -1,0 +1,220 @@
+"""E-mail: the letter that people read, the message as JSON for their programs, and the documents up to a limit."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+from config.settings import Settings
+from pipeline.accounts.channels import EmailWay
+from pipeline.accounts.recipients import Target
+from pipeline.core.errors import ArtifactConflict, ChannelRefused, ChannelUnavailable, ExportsError, StoreUnavailable
+from pipeline.core.outbound import trusted_certificates
+from pipeline.deliveries.channels import stages
+from pipeline.deliveries.channels.protocol import Attachment, Letter, Opens, OutgoingMessage, Receipt, excerpt
+from pipeline.deliveries.channels.smtp_session import MailServer, MailSession, mail_server
+from pipeline.deliveries.channels.stages import Stage, StageFailed
+
+#: Seven bits whatever is written: every mail server on the way takes it.
+_POLICY: Final = SMTP.clone(cte_type="7bit")
+
+_TEST_LETTER: Final = Letter(
+    subject="Connection test",
+    text="This is a connection test. If you can read it, e-mail reaches you. There is nothing to do.\n",
+    html="<p>This is a connection test. If you can read it, e-mail reaches you. There is nothing to do.</p>\n",
+)
+
+_SETTINGS: Final = "check EXPORTS_SMTP_URL, and that this machine may reach the mail server"
+
+
+@dataclass(frozen=True)
+class Enclosed:
+    """The documents of a message: those that go along, and those that are too large and are linked to."""
+
+    attached: Sequence[Attachment]
+    linked: Sequence[Attachment]
+
+
+def enclosed(attachments: Sequence[Attachment], max_bytes: int) -> Enclosed:
+    """Return which documents go along: each in its turn, as long as together they stay within `max_bytes`."""
+    attached: list[Attachment] = []
+    linked: list[Attachment] = []
+    left = max_bytes
+    for each in attachments:
+        if each.size <= left:
+            attached.append(each)
+            left -= each.size
+        else:
+            linked.append(each)
+    return Enclosed(attached, linked)
+
+
+def data_name(message_type: str) -> str:
+    """Return what the message as JSON is called among the attachments."""
+    return "handoff.json" if message_type.startswith("exports.handoff.") else "message.json"
+
+
+def paper_name(attachment: Attachment) -> str:
+    """Return what a document is called among the attachments, which know no folders, and whose headers no line breaks."""
+    return "".join(each if each.isprintable() and each != "/" else "_" for each in attachment.name)
+
+
+class EmailChannel:
+    """Hands each message to the installation's mail server, as one mail to all addresses of the partner."""
+
+    carries_documents = True
+    read_by_people = True
+    shared = True
+
+    def __init__(self, settings: Settings, *, trusted: Callable[[], ssl.SSLContext] = trusted_certificates) -> None:
+        self._settings = settings
+        self._trusted = trusted
+
+    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
+        """Send the messages in order; see Channel.
+
+        A mail of whose recipients some are refused for good goes to the others, and the receipt says who was refused.
+        """
+        if not isinstance(target.way, EmailWay):
+            raise ChannelRefused("the e-mail has no address; set the partner's channel again")
+        for message in messages:
+            mail = self._composed(message, target.way.addresses)
+            with self._session() as session:
+                session.open()
+                refused = session.address(self._sender().addr_spec, target.way.addresses, len(mail))
+                target.still_ours()
+                code, said = session.hand_in(mail)
+            yield Receipt(str(code), excerpt("; ".join([said, *refused]).encode()))
+
+    def check(self) -> str:
+        """Sign in to the mail server, and return where it is; raises ChannelUnavailable where that fails."""
+        server = self._server()
+        with self._session() as session:
+            session.open()
+        return f"{server.host}:{server.port} by {server.security}"
+
+    def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
+        """Go the way of a mail stage by stage, and send `message` as a test mail at the end."""
+        way = target.way
+        if not isinstance(way, EmailWay):
+            raise ChannelRefused("the e-mail has no address; set the partner's channel again")
+        if self._settings.smtp_url is None:
+            unset = _remedied(lambda: self._server().host, "set EXPORTS_SMTP_URL and EXPORTS_MAIL_FROM")
+            yield from stages.run([("resolve", unset)])
+            return
+        with self._session() as session:
+            server = self._server()
+            where = f"{server.host}:{server.port}"
+
+            def accepted() -> str:
+                refused = session.address(self._sender().addr_spec, way.addresses, 0)
+                session.withdraw()
+                if refused:
+                    raise StageFailed("; ".join(refused), "correct the partner's addresses")
+                return ", ".join(way.addresses)
+
+            def mailed() -> str:
+                mail = self._composed(message, way.addresses, otherwise=_TEST_LETTER)
+                session.address(self._sender().addr_spec, way.addresses, len(mail))
+                code, said = session.hand_in(mail)
+                return f"{code} {said}".strip()
+
+            encrypted = [("TLS", _remedied(session.secure, "have the mail server show a certificate for its name"))]
+            yield from stages.run(
+                [
+                    ("resolve", _remedied(lambda: f"{server.host} is {', '.join(session.resolve())}", _SETTINGS)),
+                    ("connect", _remedied(lambda: session.connect() or f"{where} listens", _SETTINGS)),
+                    *(encrypted if server.security != "smtp" else ()),
+                    ("sign in", _remedied(session.sign_in, "check user and password in EXPORTS_SMTP_URL")),
+                    ("recipients", _remedied(accepted, "correct the partner's addresses, or EXPORTS_MAIL_FROM")),
+                    ("test mail", _remedied(mailed, "ask whoever runs the mail server why it does not take the mail")),
+                ]
+            )
+
+    def _session(self) -> MailSession:
+        return MailSession(
+            self._server(),
+            seconds=self._settings.delivery_timeout_seconds,
+            own_name=_own_name(self._settings.public_url),
+            trusted=self._trusted,
+        )
+
+    def _server(self) -> MailServer:
+        if self._settings.smtp_url is None:
+            raise ChannelUnavailable("no mail server is configured; set EXPORTS_SMTP_URL")
+        return mail_server(self._settings.smtp_url)
+
+    def _sender(self) -> Address:
+        name, _, address = f" <{self._settings.mail_from or ''}".rpartition(" <")
+        user, _, domain = address.rstrip(">").rpartition("@")
+        return Address(name.removeprefix(" <"), user, domain)
+
+    def _composed(
+        self, message: OutgoingMessage, addresses: Sequence[str], *, otherwise: Letter | None = None
+    ) -> bytes:
+        """Return the mail with its CloudEvent and documents; raises ChannelUnavailable where one cannot be read."""
+        letter = message.letter or otherwise
+        if letter is None:
+            raise ChannelRefused(f"a message of the type {message.type} is not for people to read")
+        if not letter.subject.isprintable():
+            # Whatever could begin another header, or another mail.
+            raise ChannelRefused("the subject holds a line break or another control character")
+        sender = self._sender()
+        mail = EmailMessage(policy=_POLICY)
+        mail["From"] = sender
+        mail["To"] = ", ".join(addresses)
+        mail["Subject"] = letter.subject
+        mail["Date"] = format_datetime(datetime.now(UTC))
+        # The same on every try: whoever gets it twice can tell.
+        mail["Message-ID"] = f"<{message.id}@{sender.domain}>"
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(letter.text)
+        mail.add_alternative(letter.html, subtype="html")
+        name = data_name(message.type)
+        mail.add_attachment(message.body, maintype="application", subtype="cloudevents+json", filename=name)
+        for each in enclosed(message.attachments, self._settings.mail_attach_max_bytes).attached:
+            kind, _, rest = each.media_type.partition(";")[0].strip().partition("/")
+            mail.add_attachment(_read(each), maintype=kind, subtype=rest, filename=paper_name(each))
+        return mail.as_bytes()
+
+
+CHANNEL: Final[Opens] = EmailChannel
+
+
+def _read(attachment: Attachment) -> bytes:
+    try:
+        return attachment.read()
+    except (StoreUnavailable, ArtifactConflict) as error:
+        raise ChannelUnavailable(
+            f"{attachment.name} cannot be attached: {error}", status=type(error).__name__
+        ) from error
+
+
+def _own_name(public_url: str) -> str:
+    """Return what to call ourselves to the mail server: where we are reached."""
+    host = urlsplit(public_url).hostname or "localhost"
+    if ":" in host:
+        return f"[IPv6:{host}]"
+    return f"[{host}]" if host.replace(".", "").isdigit() else host
+
+
+def _remedied(stage: Callable[[], str], remedy: str) -> Callable[[], str]:
+    """Return the stage with what to do where it fails."""
+
+    def made() -> str:
+        try:
+            return stage()
+        except StageFailed:
+            raise
+        except ExportsError as error:
+            raise StageFailed(str(error), remedy) from error
+
+    return made

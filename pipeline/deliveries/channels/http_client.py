@@ -1,0 +1,142 @@
+"""One HTTP request as a delivery makes it: no redirect followed, no proxy asked, a total deadline, a bounded answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import httpcore
+
+from pipeline.accounts.recipients import nobody_else
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.outbound import GuardedNetwork, trusted_certificates
+from pipeline.deliveries.channels.protocol import excerpt
+
+MAX_ANSWER_BYTES = 64 * 1024
+
+_GONE = 410
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the endpoint said with a 2xx; `said` is the beginning of it that may be shown."""
+
+    status: int
+    body: bytes
+    said: str | None = None
+
+
+class Poster:
+    """Posts one message after another over a connection that stays open in between; for one thread.
+
+    Unless the address is `own`, named by whoever runs the installation, nothing is kept of what is said inside a private
+    network: whoever registers an address there could read the network by it.
+    """
+
+    def __init__(
+        self, network: GuardedNetwork, pool: httpcore.ConnectionPool, seconds: float, *, own: bool = False
+    ) -> None:
+        self._network = network
+        self._pool = pool
+        self._seconds = seconds
+        self._own = own
+
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, before: Callable[[], None] = nobody_else
+    ) -> Answer:
+        """Post `body` and return the answer once its status line says 2xx; a body that breaks off is cut there.
+
+        `before` is called once there is a connection, just before the first byte of the request; what it raises, this does.
+        Raises ChannelRefused at 410, ChannelUnavailable at every other failure, both with what the endpoint said.
+        """
+        return self._ask("POST", url, dict(headers) | {"content-length": str(len(body))}, body, before)
+
+    def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+        """Return what is there, as post does; raises alike."""
+        return self._ask("GET", url, headers, None, nobody_else)
+
+    def _ask(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, before: Callable[[], None]
+    ) -> Answer:
+        def follow(step: str, _: Mapping[str, object]) -> None:
+            if step.endswith(".send_request_headers.started"):
+                before()
+
+        self._network.begin(self._seconds)
+        sent = {"host": urlsplit(url).netloc.rpartition("@")[2], "accept-encoding": "identity", **headers}
+        try:
+            with self._pool.stream(
+                method, url, headers=list(sent.items()), content=body, extensions={"trace": follow}
+            ) as response:
+                said = _beginning(response)
+                answer = Answer(response.status, said, excerpt(said) if self._shows else None)
+                names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        except (
+            httpcore.TimeoutException,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.UnsupportedProtocol,
+            OSError,
+            UnicodeError,
+            ValueError,
+        ) as error:
+            name = type(error).__name__
+            # What is no HTTP is quoted in the error.
+            raise ChannelUnavailable(f"{name}: {error}" if self._shows else name, status=name) from error
+        if 200 <= answer.status < 300:
+            return answer
+        if answer.status == _GONE:
+            raise ChannelRefused("the endpoint answered 410 Gone", status="410", answer=answer.said, gone=True)
+        raise ChannelUnavailable(
+            f"the endpoint answered {answer.status}",
+            status=str(answer.status),
+            answer=answer.said,
+            retry_after_seconds=_seconds(names.get("retry-after")) if answer.status in (429, 503) else None,
+        )
+
+    @property
+    def _shows(self) -> bool:
+        return self._own or not self._network.inside
+
+
+@contextmanager
+def open_poster(*, private: bool, seconds: float, ports: Collection[int] = (), own: bool = False) -> Iterator[Poster]:
+    """Give a poster whose every post has `seconds` in total; `own` as of Poster.
+
+    `private` allows loopback and private addresses, and any port; else only `ports` are reached, if any are given.
+    """
+    network = GuardedNetwork(private=private, ports=ports)
+    with httpcore.ConnectionPool(
+        ssl_context=trusted_certificates(), max_connections=1, network_backend=network, retries=0
+    ) as pool:
+        yield Poster(network, pool, seconds, own=own)
+
+
+def _beginning(response: httpcore.Response) -> bytes:
+    # The status line has decided already: what goes wrong in the body after it changes nothing.
+    body = b""
+    try:
+        for part in response.iter_stream():
+            body += part
+            if len(body) >= MAX_ANSWER_BYTES:
+                break
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+        pass
+    return body[:MAX_ANSWER_BYTES]
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdigit():
+        return float(retry_after)
+    try:
+        moment = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (aware - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,204 @@
+"""The queues of the contract: one topic exchange, persistent messages, confirmed where the message broker can."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from amqp.exceptions import MessageNacked
+from kombu import Producer
+from kombu.exceptions import KombuError, OperationalError
+from kombu.pools import producers
+
+from config import queues
+from config.settings import Settings
+from pipeline.accounts.recipients import Target
+from pipeline.core.errors import ChannelUnavailable
+from pipeline.core.message_broker import connection
+from pipeline.deliveries.channels import queue_durability
+from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt
+from pipeline.deliveries.channels.stages import Stage, StageFailed, run
+
+PERSISTENT = 2
+CONTENT_TYPE = "application/cloudevents+json"
+
+#: Connect once: how often to try again is the delivery schedule's to say, and kombu's own default is for ever.
+_CONNECT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+
+#: A connection that died in the pool fails sooner than this, and is worth one more try; one that hangs would hang again.
+_AT_ONCE_SECONDS = 0.4
+
+
+class QueueChannel:
+    """Publishes to the topic exchange through the process's one pool of producers."""
+
+    carries_documents = False
+    read_by_people = False
+    shared = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._embedded = settings.embedded
+        self._amqp = settings.message_broker == "amqp"
+        self._seconds = settings.delivery_timeout_seconds
+        self._queues = queues.contract_queues(settings)
+        self._connection = connection(settings, producer_only=True, **_CONNECT_ONCE)
+        self._foreign = (
+            *self._connection.connection_errors,
+            *self._connection.channel_errors,
+            KombuError,
+            MessageNacked,  # of no family: a queue that is full says so
+            OSError,
+        )
+
+    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
+        """Send the messages in order; see Channel. On RabbitMQ each is confirmed and must have reached a queue."""
+        began = time.monotonic()
+        sent = 0
+        while True:
+            try:
+                for receipt in self._publish(messages[sent:], target.still_ours):
+                    sent += 1
+                    yield receipt
+            except self._foreign as error:
+                if sent or time.monotonic() - began > _AT_ONCE_SECONDS:
+                    raise _unavailable(error) from error
+                began = -math.inf
+            else:
+                return
+
+    def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
+        """Make the stages of a connection test; see Channel. The last proves that a queue takes what is meant for the target."""
+
+        def connect() -> str:
+            with self._connection.clone() as opened:
+                opened.ensure_connection(**_CONNECT_ONCE, timeout=self._seconds)
+            return "it is in this process" if self._embedded else "it answers"
+
+        def declare() -> str:
+            self._declare_by(self._seconds)
+            return f"the exchange {queues.EXCHANGE_NAME} and its queues are there"
+
+        def event() -> str:
+            (receipt,) = self.send([message], target)
+            return f"{receipt.status} with the routing key {message.routing_key}; it lies in {self._reached(message)}"
+
+        stages = [("connect", self._told(connect)), ("declare", self._told(declare)), ("test event", event)]
+        if self._settings.message_broker == "redis":
+            stages.insert(2, ("keep", self._kept))
+        yield from run(stages)
+
+    def _kept(self) -> str:
+        kept = queue_durability.ask(self._settings)
+        if kept.danger is not None:
+            raise StageFailed(kept.danger, queue_durability.REMEDY)
+        return kept.found
+
+    def declare(self, *, patience_seconds: float) -> None:
+        """Declare the queues of the contract, where they are not there; `patience_seconds` is how long a connection may be busy.
+
+        Raises ChannelUnavailable.
+        """
+        try:
+            self._declare_by(patience_seconds)
+        except self._foreign as error:
+            raise _unavailable(error) from error
+
+    def _declare_by(self, patience_seconds: float) -> None:
+        with producers[self._connection].acquire(block=True, timeout=patience_seconds) as producer:
+            try:
+                self._declare(producer)
+            except self._foreign:
+                _let_go(producer)
+                raise
+
+    def _told(self, stage: Callable[[], str]) -> Callable[[], str]:
+        def made() -> str:
+            try:
+                return stage()
+            except self._foreign as error:
+                raise StageFailed(
+                    str(_unavailable(error)), "see that the message broker runs: `exports doctor`"
+                ) from error
+
+        return made
+
+    def _reached(self, message: OutgoingMessage) -> str:
+        names = [name for name, keys in queues.BINDINGS.items() if any(_fits(key, message.routing_key) for key in keys)]
+        if not names:
+            raise StageFailed(
+                f"no queue is bound to {message.routing_key}", "bind one to the exchange, as docs/queues.md says"
+            )
+        return ", ".join(names)
+
+    def _publish(self, messages: Sequence[OutgoingMessage], still_ours: Callable[[], None]) -> Iterator[Receipt]:
+        with producers[self._connection].acquire(block=True, timeout=self._seconds) as producer:
+            try:
+                self._declare(producer)
+                for message in messages:
+                    still_ours()
+                    producer.publish(
+                        message.body,
+                        exchange=queues.exchange,
+                        # On Redis that it is a topic exchange is known to a connection alone, and forgotten with it.
+                        declare=[queues.exchange],
+                        routing_key=message.routing_key,
+                        delivery_mode=PERSISTENT,
+                        content_type=CONTENT_TYPE,
+                        content_encoding="utf-8",
+                        message_id=message.id,
+                        type=message.type,
+                        mandatory=self._amqp,
+                        retry=False,
+                        timeout=self._seconds,
+                        confirm_timeout=self._seconds,
+                    )
+                    yield Receipt("confirmed" if self._amqp else "published")
+            except self._foreign:
+                _let_go(producer)
+                raise
+
+    def _declare(self, producer: Producer) -> None:
+        """Declare the queues: once a connection on RabbitMQ, elsewhere again whenever they were lost in a flush.
+
+        Redis and the in-process transport drop a message without a word when no queue is bound.
+        """
+        channel: Any = producer.channel
+        if self._amqp:
+            for queue in self._queues:
+                producer.maybe_declare(queue)
+            return
+        bound = {row[2] for row in _bindings(channel)}
+        if not {queue.name for queue in self._queues} <= bound:
+            for queue in self._queues:
+                queue.bind(channel).declare()
+
+
+CHANNEL: Final[Opens] = QueueChannel
+
+
+def _let_go(producer: Producer) -> None:
+    # Its state is unknown: a confirm may still be under way on it. Let go of it without the farewells that a message
+    # broker which hangs would never answer; the next send opens another.
+    connection: Any = producer.__connection__
+    connection.collect(socket_timeout=0.1)
+
+
+def _fits(binding: str, routing_key: str) -> bool:
+    # The bindings of the contract are whole keys, or a first word and `#`.
+    return routing_key.startswith(binding[:-1]) if binding.endswith(".#") else routing_key == binding
+
+
+def _bindings(channel: Any) -> list[tuple[str, str, str]]:
+    try:
+        return list(channel.get_table(queues.EXCHANGE_NAME))
+    except KeyError:
+        return []
+
+
+def _unavailable(error: BaseException) -> ChannelUnavailable:
+    cause = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
+    name = type(cause).__name__
+    return ChannelUnavailable(f"the message broker did not take it: {name}", status=name)

@@ -1,0 +1,162 @@
+"""A message as files on a server: each is written beside its name, read back, and only then renamed to it.
+
+Below the partner's folder lies `out/<message id>/` with the documents of the message, `message.json` and, last of all,
+`manifest.json`. The same message again finds its files there and changes nothing but the date of its manifest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Final, cast
+
+import asyncssh
+from asyncssh import SFTPClient, SFTPError, SFTPNoSuchFile, SFTPOpUnsupported
+
+from pipeline.accounts.recipients import nobody_else
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
+from pipeline.deliveries.channels.protocol import Attachment, OutgoingMessage, Receipt, excerpt
+from pipeline.deliveries.schemas.files import DeliveredFile, FileManifest
+
+OUTBOX: Final = "out"
+MESSAGE, MANIFEST = "message.json", "manifest.json"
+
+#: How many documents are written at once over one connection: a far server is waited for, not for each file anew.
+_AT_ONCE: Final = 8
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+async def put(
+    client: SFTPClient, root: str, message: OutgoingMessage, before: Callable[[], None] = nobody_else
+) -> Receipt:
+    """Write the message and what comes with it; raises ChannelUnavailable where a file is not taken.
+
+    `before` is called when all is there but the manifest, without which there is no message; what it raises, this does.
+    """
+    if not _ID.fullmatch(message.id) or not all(_DOCUMENT.fullmatch(each.name) for each in message.attachments):
+        raise ChannelRefused("the message has an id or a document whose name cannot be that of a file")
+    folder = f"{root}{OUTBOX}/{message.id}"
+    for path in dict.fromkeys([root + OUTBOX, folder, *(_parent(folder, each) for each in message.attachments)]):
+        await taken(path, ensure_folder(client, path))
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def document(each: Attachment) -> bool:
+        async with room:
+            return await _place(client, f"{folder}/{each.name}", each.size, each.sha256, each.read)
+
+    written = await _all([document(each) for each in message.attachments])
+    own = DeliveredFile(name=MESSAGE, size=len(message.body), sha256=hashlib.sha256(message.body).hexdigest())
+    written.append(await _place(client, f"{folder}/{MESSAGE}", own.size, own.sha256, lambda: message.body))
+    files = [DeliveredFile(name=each.name, size=each.size, sha256=each.sha256) for each in message.attachments]
+    manifest = FileManifest(id=message.id, type=message.type, export_id=message.export_id, files=[*files, own])
+    before()
+    await write_whole(client, f"{folder}/{MANIFEST}", _bytes(manifest))
+    return Receipt("written", f"files written: {sum(written)}; there already: {len(written) - sum(written)}")
+
+
+async def _all(works: Sequence[Coroutine[Any, Any, bool]]) -> list[bool]:
+    """Return what the works return; the first that fails ends the others, and is what is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _place(client: SFTPClient, path: str, size: int, sha256: str, read: Callable[[], bytes]) -> bool:
+    """Have the file at `path` be the one described; tell whether it had to be written."""
+    if await _holds(client, path, size, sha256):
+        return False
+    try:
+        body = await asyncio.to_thread(read)
+    except StoreUnavailable as error:
+        raise ChannelUnavailable("the store did not give the document", status="StoreUnavailable") from error
+    if (len(body), hashlib.sha256(body).hexdigest()) != (size, sha256):
+        raise ChannelRefused(f"the document {path.rpartition('/')[2]} in the store is not the one that was rendered")
+    await write_whole(client, path, body)
+    return True
+
+
+async def write_whole(client: SFTPClient, path: str, body: bytes) -> None:
+    """Write the bytes beside `path`, read them back, and rename them to it."""
+    part = f"{path}.part"
+    try:
+        await taken(path, _written(client, part, body))
+        if not await _holds(client, part, len(body), hashlib.sha256(body).hexdigest()):
+            raise ChannelUnavailable("the server holds other bytes than were written", status="FileCorrupt")
+        await taken(path, _rename_over(client, part, path))
+    except ChannelUnavailable:
+        # On a full disk, half a file is in the way of everybody else.
+        with suppress(asyncssh.Error):
+            await client.remove(part)
+        raise
+
+
+async def _written(client: SFTPClient, path: str, body: bytes) -> None:
+    async with client.open(path, "wb") as file:
+        await file.write(body)
+
+
+async def _holds(client: SFTPClient, path: str, size: int, sha256: str) -> bool:
+    """Tell whether the server holds these bytes at `path`: by reading them, for it need not tell the truth of a hash."""
+    try:
+        body = await beginning(client, path, size + 1)
+    except SFTPError:
+        return False
+    return len(body) == size and hashlib.sha256(body).hexdigest() == sha256
+
+
+async def beginning(client: SFTPClient, path: str, most: int) -> bytes:
+    """Return the first bytes of a file, at most that many; raises SFTPError."""
+    async with client.open(path, "rb") as file:
+        return cast("bytes", await file.read(most))
+
+
+async def _rename_over(client: SFTPClient, path: str, name: str) -> None:
+    """Rename `path` to `name`, in the place of what may be there."""
+    try:
+        await client.posix_rename(path, name)
+    except SFTPOpUnsupported:
+        # Plain SFTP renames to no name that is taken. What appears is a whole file all the same.
+        with suppress(SFTPNoSuchFile):
+            await client.remove(name)
+        await client.rename(path, name)
+
+
+async def taken(path: str, work: Awaitable[None]) -> None:
+    """Await what is done to `path`; raises ChannelUnavailable with what the server said where it is not done."""
+    try:
+        await work
+    except SFTPError as error:
+        name = type(error).__name__
+        place = path.partition(f"{OUTBOX}/")[2] or path
+        raise ChannelUnavailable(
+            f"the server did not take {place}: {name.removeprefix('SFTP')}",
+            status=name,
+            answer=excerpt(error.reason.encode()),
+        ) from error
+
+
+async def ensure_folder(client: SFTPClient, path: str) -> None:
+    """Have a folder be at `path`, whose parent must be there; raises SFTPError."""
+    try:
+        await client.mkdir(path)
+    except SFTPError:
+        # Servers say "failure" of a folder that is there, as of everything else.
+        if not await client.isdir(path):
+            raise
+
+
+def _parent(folder: str, attachment: Attachment) -> str:
+    return f"{folder}/{attachment.name.partition('/')[0]}"
+
+
+def _bytes(manifest: FileManifest) -> bytes:
+    return json.dumps(manifest.model_dump(by_alias=True), indent=2).encode() + b"\n"

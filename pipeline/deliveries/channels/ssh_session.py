@@ -1,0 +1,254 @@
+"""Visits to a partner's SFTP server: only where its host key is pinned, and with no other credential than its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
+
+import asyncssh
+from asyncssh.public_key import get_default_public_key_algs
+from httpcore import ConnectError, ConnectTimeout
+
+from config.settings import Settings
+from pipeline.accounts.channels import SftpWay
+from pipeline.accounts.recipients import Target
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.outbound import judged
+from pipeline.deliveries.channels.protocol import excerpt
+
+T = TypeVar("T")
+
+DEFAULT_PORT: Final = 22
+_FAREWELL_SECONDS: Final = 1.0
+
+#: The status of a visit whose credential was right and that got no session all the same.
+NO_SESSION: Final = "NoSftpSession"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A partner's server; `folder` is empty where signing in leads to it already, else it ends in a slash."""
+
+    host: str
+    port: int
+    username: str
+    folder: str
+    pins: tuple[asyncssh.SSHKey, ...]
+    password: str | None = field(default=None, repr=False)
+    private_key: asyncssh.SSHKey | None = field(default=None, repr=False)
+
+
+def server_of(target: Target) -> Server:
+    """Return the server of the target's way; raises ChannelRefused where what was registered cannot be used."""
+    way = target.way
+    if not isinstance(way, SftpWay) or target.credential is None:
+        raise ChannelRefused("the SFTP server has no address or no credential; set the partner's channel again")
+    try:
+        parts = urlsplit(way.address)
+        host, port, username = parts.hostname or "", parts.port or DEFAULT_PORT, parts.username or ""
+        pins = tuple(asyncssh.import_public_key(key) for key in way.host_keys)
+    except ValueError as error:
+        raise ChannelRefused(f"the port or a pinned host key cannot be read: {error}") from error
+    folder = parts.path.rstrip("/")
+    server = Server(host, port, username, f"{folder}/" if folder else "", pins)
+    if not target.credential.lstrip().startswith("-----BEGIN"):
+        return replace(server, password=target.credential)
+    try:
+        return replace(server, private_key=asyncssh.import_private_key(target.credential))
+    except ValueError as error:
+        raise ChannelRefused(f"the private key cannot be read: {error}; give one without a passphrase") from error
+
+
+class _Client(asyncssh.SSHClient):
+    """Trusts nothing beyond the pinned keys, and keeps what the server showed instead."""
+
+    shown: str | None = None
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        self.shown = named(key)
+        return False
+
+
+def named(key: asyncssh.SSHKey) -> str:
+    """Return a public key as people compare it: its kind and fingerprint."""
+    return f"{key.get_algorithm()} {key.get_fingerprint()}"
+
+
+class Visit:
+    """A visit to a server, by one thread, over one connection; all in it is within the seconds that were last begun.
+
+    What the server does not do raises ChannelUnavailable, another host key than those pinned ChannelRefused.
+    """
+
+    def __init__(self, server: Server, settings: Settings) -> None:
+        self.server = server
+        self._private = settings.allow_private_destinations
+        self._ports = settings.destination_ports
+        self._runner = asyncio.Runner()
+        # The library leaves tasks behind where a connection breaks; why it broke is raised to us anyway.
+        self._runner.get_loop().set_exception_handler(lambda _, __: None)
+        self._until = 0.0
+        self._connection: asyncssh.SSHClientConnection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._runner:
+            if self._connection is not None:
+                self._runner.run(_leave(self._connection))
+
+    def begin(self, seconds: float) -> None:
+        """Give everything from now on `seconds` in total."""
+        self._until = time.monotonic() + seconds
+
+    def look_up(self) -> str:
+        """Return the judged address that the server is reached at."""
+        try:
+            return judged(
+                self.server.host, self.server.port, self._remaining(), private=self._private, ports=self._ports
+            )[0]
+        except (ConnectError, ConnectTimeout, UnicodeError) as error:
+            raise ChannelUnavailable(f"{type(error).__name__}: {error}", status=type(error).__name__) from error
+
+    def reach(self, address: str) -> socket.socket:
+        """Connect to the address."""
+        try:
+            return socket.create_connection((address, self.server.port), self._remaining())
+        except OSError as error:
+            raise ChannelUnavailable(
+                f"the server does not answer at port {self.server.port}: {error.strerror or type(error).__name__}",
+                status=type(error).__name__,
+            ) from error
+
+    def host_key(self, connected: socket.socket) -> asyncssh.SSHKey:
+        """Return the host key that the server shows on a connection, which ends with that."""
+        with connected:
+            options = asyncssh.SSHClientConnectionOptions(username="", client_keys=None, config=None)
+            key = self.make(
+                asyncssh.get_server_host_key(
+                    sock=connected, config=None, options=options, server_host_key_algs=self._host_key_algorithms()
+                )
+            )
+        if key is None:
+            raise ChannelUnavailable("the server shows no host key")
+        return key
+
+    def sign_in(self, connected: socket.socket | None = None) -> asyncssh.SFTPClient:
+        """Sign in, over a new connection where none is given, and return the client of the SFTP session."""
+        connected = connected or self.reach(self.look_up())
+        try:
+            return self.make(self._sign_in(connected))
+        except BaseException:
+            connected.close()
+            raise
+
+    def make(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what the work returns, which is to be done within what is left of the time."""
+        with _translated():
+            return self._runner.run(self._within(work))
+
+    async def _within(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        done, _ = await asyncio.wait({task}, timeout=self._until - time.monotonic())
+        if done:
+            return task.result()
+        # Whatever is being done would close its files first, and wait for the very server that does not answer.
+        if self._connection is not None:
+            self._connection.abort()
+        task.cancel()
+        await asyncio.wait({task}, timeout=_FAREWELL_SECONDS)
+        if task.done() and not task.cancelled():
+            task.exception()
+        raise TimeoutError
+
+    async def _sign_in(self, connected: socket.socket) -> asyncssh.SFTPClient:
+        server, client = self.server, _Client()
+        try:
+            self._connection = await asyncssh.connect(
+                sock=connected,
+                config=None,
+                client_factory=lambda: client,
+                known_hosts=(list(server.pins), [], []),
+                server_host_key_algs=self._host_key_algorithms(),
+                x509_trusted_certs=None,
+                x509_trusted_cert_paths=[],
+                username=server.username,
+                password=server.password,
+                client_keys=None if server.private_key is None else [server.private_key],
+                agent_path=None,
+                gss_host=None,
+                gss_kex=False,
+                gss_auth=False,
+                host_based_auth=False,
+            )
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise ChannelRefused(
+                f"the server's host key is not pinned: it shows {client.shown or 'one that cannot be read'}; "
+                "ask the partner, and pin the new key if it is theirs",
+                status="HostKeyNotVerifiable",
+            ) from error
+        try:
+            return await self._connection.start_sftp_client()
+        except asyncssh.Error as error:
+            # The credential was right. A server that refuses a chroot folder ends the session just here.
+            raise ChannelUnavailable(
+                "signed in, but the server gave no sftp session: its log says why (chroot, subsystem)",
+                status=NO_SESSION,
+                answer=excerpt(error.reason.encode()),
+            ) from error
+
+    def _host_key_algorithms(self) -> list[str]:
+        # Those of the pinned keys first, so that a server with keys of several kinds shows the one that is pinned.
+        pinned = [name for key in self.server.pins for name in key.sig_algorithms]
+        return [name.decode() for name in dict.fromkeys([*pinned, *get_default_public_key_algs()])]
+
+    def _remaining(self) -> float:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise ChannelUnavailable("the time for the whole visit is over", status="TimeoutError")
+        return left
+
+
+async def _leave(connection: asyncssh.SSHClientConnection) -> None:
+    connection.close()
+    try:
+        async with asyncio.timeout(_FAREWELL_SECONDS):
+            await connection.wait_closed()
+    except TimeoutError:
+        connection.abort()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn all that SSH, SFTP and the network may say into ChannelUnavailable."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise ChannelUnavailable("the time for the whole visit is over", status="TimeoutError") from error
+    except asyncssh.PermissionDenied as error:
+        # Tried again on the schedule: a directory that is down says the same as a password that was changed, and the
+        # schedule leaves time to set the new one.
+        raise ChannelUnavailable(
+            "the server did not let us sign in; ask the partner, and set the credential again",
+            status="PermissionDenied",
+            answer=excerpt(error.reason.encode()),
+        ) from error
+    except asyncssh.Error as error:
+        name = type(error).__name__
+        raise ChannelUnavailable(
+            f"the connection failed: {name}", status=name, answer=excerpt(error.reason.encode())
+        ) from error
+    except (OSError, ValueError, asyncssh.ChannelListenError) as error:
+        raise ChannelUnavailable(
+            f"the connection failed: {type(error).__name__}", status=type(error).__name__
+        ) from error

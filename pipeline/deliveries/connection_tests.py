@@ -1,0 +1,173 @@
+"""Connection tests: every way to a partner is tried stage by stage, what came of it is kept, and the partner moves by it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+from typing import Any, Final
+
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from sqlalchemy import insert, select
+
+from config.settings import Settings
+from pipeline.accounts import partners, recipients
+from pipeline.accounts.models import ConnectionTest
+from pipeline.accounts.recipients import SealedTarget
+from pipeline.accounts.schemas import PartnerTested, PartnerView
+from pipeline.core.db import database_now
+from pipeline.core.errors import ExportsError, InsufficientRole, RateLimited, SecretUnreadable
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries.channels import open_channels
+from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.channels.stages import Stage
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
+from pipeline.exports.schemas.plan import as_json
+
+#: How many partners a process tries at a time: each keeps one of its threads for as long as endpoints do not answer.
+AT_ONCE: Final = 4
+
+
+@dataclass
+class _Trying:
+    """The accounts for which a partner is being tried in this process."""
+
+    accounts: set[str] = field(default_factory=set)
+    lock: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def place(self, account_id: str) -> Iterator[None]:
+        """Keep one of the places for the account while the block runs; raises RateLimited."""
+        with self.lock:
+            if account_id in self.accounts or len(self.accounts) >= AT_ONCE:
+                whose = f"of account {account_id}" if account_id in self.accounts else "of other accounts"
+                raise RateLimited(
+                    f"connections {whose} are being tested; try again once that has ended", headers={"Retry-After": "5"}
+                )
+            self.accounts.add(account_id)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.accounts.discard(account_id)
+
+
+_TRYING: Final = _Trying()
+
+
+def examine(
+    runtime: Runtime, account_id: str, partner_id: str, *, tested_by: str, test_key: bool = False
+) -> PartnerTested:
+    """Try every way to the partner, all at once and within the settings' time, and return what came of each.
+
+    A partner that is not live yet becomes verified where all of them passed, else testing. No transaction is open while
+    they are tried. Raises NotFound, InsufficientRole where a test key asks for traffic to a live endpoint, and RateLimited
+    where the account has one tried already, or the process as many as it may.
+    """
+    with _TRYING.place(account_id):
+        return _examined(runtime, account_id, partner_id, tested_by, test_key=test_key)
+
+
+def _examined(runtime: Runtime, account_id: str, partner_id: str, tested_by: str, *, test_key: bool) -> PartnerTested:
+    test_id = new_id("cnt")
+    with runtime.db.read() as session:
+        partner = partners.view(session, account_id, partner_id)
+        if test_key and not partner.test:
+            raise InsufficientRole(f"{partner_id} is not marked test, and a test key must not reach it; use a live key")
+        targets = recipients.sealed_targets(session, account_id, partner_id)
+        began = session.execute(select(database_now())).scalar_one()
+    message = _message(runtime.settings, account_id, partner, test_id, began)
+    with ThreadPoolExecutor(len(targets), thread_name_prefix="connection-test") as pool:
+        tried = list(pool.map(lambda target: _tried(runtime.settings, message, target), targets))
+    passed = all(way.passed for way in tried)
+    with runtime.db.write() as session:
+        session.execute(
+            insert(ConnectionTest).values(
+                id=test_id,
+                account_id=account_id,
+                partner_id=partner_id,
+                passed=passed,
+                ways=[way.as_kept for way in tried],
+                tested_by=tested_by,
+                tested_at=began,
+            )
+        )
+        return partners.tested(session, account_id, partner_id, test_id)
+
+
+def _message(settings: Settings, account_id: str, partner: PartnerView, test_id: str, at: datetime) -> OutgoingMessage:
+    event = CloudEvent(
+        {
+            "id": test_id,
+            "source": f"/accounts/{account_id}",
+            "type": CONNECTION_TEST,
+            "specversion": "1.0",
+            "subject": partner.id,
+            "time": at,
+            "datacontenttype": "application/json",
+            "dataschema": f"{settings.public_url.rstrip('/')}/api/schemas/{CONNECTION_TEST}.json",
+        },
+        as_json(ConnectionTested(test_id=test_id, partner_id=partner.id)),
+    )
+    return OutgoingMessage(
+        id=test_id,
+        type=CONNECTION_TEST,
+        routing_key=partner.queue_binding.removesuffix("#") + CONNECTION_TEST.removeprefix("exports."),
+        body=JSONFormat().write(event),
+    )
+
+
+@dataclass(frozen=True)
+class _WayTried:
+    channel: str
+    stages: tuple[Stage, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(stage.passed for stage in self.stages)
+
+    @property
+    def as_kept(self) -> dict[str, Any]:
+        stages = [
+            {
+                "name": stage.name,
+                "passed": stage.passed,
+                "durationMs": stage.duration_ms,
+                "found": stage.found,
+                "remedy": stage.remedy,
+            }
+            for stage in self.stages
+        ]
+        return {"channel": self.channel, "passed": self.passed, "stages": stages}
+
+
+def _tried(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> _WayTried:
+    return _WayTried(target.channel, tuple(_within(settings, message, target)))
+
+
+def _within(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> Iterator[Stage]:
+    """Yield the stages of the channel's test until its time is over, or one does not pass."""
+    began = time.monotonic()
+    try:
+        for stage in open_channels(settings)[target.channel].test(message, target.opened(settings)):
+            yield stage
+            if stage.passed and time.monotonic() - began > settings.connection_test_seconds:
+                yield Stage(
+                    "time",
+                    passed=False,
+                    duration_ms=round((time.monotonic() - began) * 1000),
+                    found=f"the test took longer than the {settings.connection_test_seconds:g} s that it is given",
+                    remedy="have the partner's end answer faster",
+                )
+                return
+    except ExportsError as error:
+        remedy = "set the partner's channel again"
+        if isinstance(error, SecretUnreadable):
+            remedy = "give this process that key, or rotate the partner's secret and set its credential again"
+        yield Stage("settings", passed=False, duration_ms=0, found=str(error), remedy=remedy)

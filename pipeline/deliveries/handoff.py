@@ -1,0 +1,334 @@
+"""The handoff: what the customs broker, the warehouse and the operators are told of a finished export, written at once."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlmodel import Session, col
+
+from pipeline.accounts import recipients
+from pipeline.accounts.recipients import Recipient
+from pipeline.core import money, shutdown
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import database_now
+from pipeline.core.errors import StepFailed, ValidationFailed
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import outbox, submissions
+from pipeline.deliveries.email_content import handoff_subject
+from pipeline.deliveries.models import BrokerSubmission, Notification
+from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, Notice
+from pipeline.deliveries.schemas import messages
+from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES, MessageType
+from pipeline.documents import repository
+from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents.invoice.repository import recorded_invoice
+from pipeline.documents.repository import Row
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Artifact, Export, ExportUnit, LineTreatment, Package
+from pipeline.exports.schemas import plan
+from pipeline.exports.states import SubmissionState
+from pipeline.exports.step_context import StepContext, plan_unit
+
+_SUBMISSIONS = uuid.UUID("0b6f4d3a-1c55-5e0a-8f27-6d92b1e7c413")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that the handoff writes, ready to be inserted."""
+
+    submission: Mapping[str, Any]
+    rows: outbox.Rows
+    documents: Sequence[Row]
+    store: ArtifactStore  # where the documents lie
+    due_seconds: float
+    deadline_at: database_now | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the export has come to: its units with their plans, documents and packages as recorded."""
+
+    units: Sequence[tuple[ExportUnit, plan.Unit]]
+    artifacts: Mapping[int, Sequence[Artifact]]
+    packages: Sequence[tuple[int, str, str | None]]  # unit_no, package_ref, sscc; in the order of the plan
+    digests: Mapping[tuple[int, str], str]  # unit_no, line_ref; empty where the lines are not sent inline
+    inline: bool
+    supersedes: messages.SupersededHandoff | None
+    first_position: int  # of what is said: the operators may have heard of a failure before
+
+
+def prepare(runtime: Runtime, context: StepContext) -> Prepared:
+    """Read what the export has come to, decide path and channels, and write down who is told what.
+
+    The number of queries does not depend on the size of the export, but for a broker with a profile, whose file is made
+    unit by unit. Raises StepFailed where a partner is not registered, or its profile names what there is no more; and, of
+    such a file, StoreUnavailable and Stopped.
+    """
+    with runtime.db.read() as session:
+        partner_ids = [context.broker_id, context.warehouse_id]
+        told = recipients.reached(session, context.account_id, partner_ids, test=context.test)
+        operators = recipients.operators(session, context.account_id)
+        found = _read(session, context)
+    for partner_id in partner_ids:
+        if partner_id not in told:
+            raise StepFailed(f"the partner {partner_id} is not registered; register it, then retry the export")
+    broker, warehouse = told[context.broker_id], told[context.warehouse_id]
+    documents = _in_its_own_words(runtime, context, found, broker)
+    found = _with_documents(found, documents)
+    submission_id = f"sub_{uuid.uuid5(_SUBMISSIONS, f'{context.export_id}/{broker.partner_id}').hex}"
+    base = runtime.settings.public_url.rstrip("/")
+    return Prepared(
+        submission={
+            "id": submission_id,
+            "export_id": context.export_id,
+            "account_id": context.account_id,
+            "partner_id": broker.partner_id,
+            "submission_type": "handoff",
+            "path": broker.path or "byob",
+            "channel": broker.primary,
+            "state": SubmissionState.PENDING.value,
+            "recipient": ", ".join(broker.mailboxes) or None,
+            "subject": handoff_subject(context.batch_id, [unit.invoice.number for _, unit in found.units]),
+        },
+        rows=outbox.rows(
+            context.account_id,
+            _notices(context, found, broker, submission_id, base),
+            {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
+            first=found.first_position,
+        ),
+        documents=documents,
+        store=runtime.store,
+        due_seconds=runtime.settings.stalled_seconds,
+        deadline_at=submissions.deadline(runtime.settings, SubmissionState.PENDING),
+    )
+
+
+def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent]:
+    """Write the broker's own files, the submission, notifications and deliveries; one statement a table and state."""
+    rows = prepared.rows
+    session.execute(insert(BrokerSubmission).values(**prepared.submission, deadline_at=prepared.deadline_at))
+    outbox.write(session, rows, due_seconds=prepared.due_seconds)
+    data = {
+        "submissionId": prepared.submission["id"],
+        "partnerId": prepared.submission["partner_id"],
+        "path": prepared.submission["path"],
+        "channel": prepared.submission["channel"],
+        **rows.fact,
+    }
+    recorded = repository.record(session, prepared.store, prepared.documents)
+    return [*recorded, NewEvent(EventType.HANDED_OFF, data)]
+
+
+def _in_its_own_words(runtime: Runtime, context: StepContext, found: _Found, broker: Recipient) -> list[Row]:
+    """Make and keep the file of each unit that the broker's profile asks for, if it has one."""
+    if broker.profile is None:
+        return []
+    made = []
+    for row, _ in found.units:
+        invoice = recorded_invoice(runtime, replace(context, unit_no=row.unit_no))
+        try:
+            document = profiles.profile_document(broker.profile, invoice)
+        except ValidationFailed as error:
+            # It was checked when it was given; this version may have other fields.
+            raise StepFailed(
+                f"the profile of {broker.partner_id} does not fit: {error.message}; change it, then retry the export"
+            ) from error
+        made.append(repository.keep(runtime, context, row.unit_no, document))
+        shutdown.check()
+    return made
+
+
+def _with_documents(found: _Found, documents: Sequence[Row]) -> _Found:
+    added = {row["unit_no"]: [Artifact(**row)] for row in documents}
+    units = found.artifacts.keys() | added.keys()
+    return replace(found, artifacts={no: [*found.artifacts.get(no, ()), *added.get(no, ())] for no in units})
+
+
+def _read(session: Session, context: StepContext) -> _Found:
+    of_export = context.export_id
+    # Nobody else is told anything while this step is held.
+    last = select(func.max(col(Notification.position))).where(col(Notification.export_id) == of_export)
+    found = session.execute(
+        select(ExportUnit, last.scalar_subquery())
+        .where(col(ExportUnit.export_id) == of_export)
+        .order_by(col(ExportUnit.unit_no))
+    ).all()
+    units = [(row, plan_unit(row)) for row, _ in found]
+    artifacts: dict[int, list[Artifact]] = defaultdict(list)
+    for artifact in session.scalars(
+        select(Artifact)
+        .where(col(Artifact.export_id) == of_export)
+        .order_by(col(Artifact.unit_no), col(Artifact.artifact_type))
+    ):
+        artifacts[artifact.unit_no].append(artifact)
+    packages = session.execute(
+        select(col(Package.unit_no), col(Package.package_ref), col(Package.sscc))
+        .where(col(Package.export_id) == of_export)
+        .order_by(col(Package.unit_no), col(Package.position))
+    ).all()
+    inline = sum(len(unit.lines) for _, unit in units) <= MAX_INLINE_LINES
+    digests = (
+        session.execute(
+            select(col(LineTreatment.unit_no), col(LineTreatment.line_ref), col(LineTreatment.digest)).where(
+                col(LineTreatment.export_id) == of_export
+            )
+        ).all()
+        if inline
+        else ()
+    )
+    return _Found(
+        units=units,
+        artifacts=artifacts,
+        packages=[(unit_no, ref, sscc) for unit_no, ref, sscc in packages],
+        digests={(unit_no, line_ref): digest for unit_no, line_ref, digest in digests},
+        inline=inline,
+        supersedes=_superseded(session, context) if context.revision > 1 else None,
+        first_position=(found[0][1] or 0) + 1,
+    )
+
+
+def _superseded(session: Session, context: StepContext) -> messages.SupersededHandoff | None:
+    """Return the newest handoff of an earlier revision to the same customs broker."""
+    row = session.execute(
+        select(col(Export.id), col(Export.revision), col(BrokerSubmission.id))
+        .join(BrokerSubmission, col(BrokerSubmission.export_id) == col(Export.id))
+        .where(
+            col(Export.account_id) == context.account_id,
+            col(Export.batch_id) == context.batch_id,
+            col(Export.test) == context.test,
+            col(Export.revision) < context.revision,
+            col(BrokerSubmission.partner_id) == context.broker_id,
+        )
+        .order_by(col(Export.revision).desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        return None
+    export_id, revision, submission_id = row
+    return messages.SupersededHandoff(export_id=export_id, revision=revision, submission_id=submission_id)
+
+
+def _notices(context: StepContext, found: _Found, broker: Recipient, submission_id: str, base: str) -> Iterator[Notice]:
+    ready = messages.HandoffReady(
+        **outbox.about(context),
+        submission_id=submission_id,
+        supersedes=found.supersedes,
+        acknowledgement_url=f"{base}/api/broker-submissions/{submission_id}/acknowledgements",
+        ruleset=plan.RulesetRef(id=context.ruleset_id, as_of=context.ruleset_as_of),
+        units=[_handed_unit(row, unit, found, broker, base) for row, unit in found.units],
+    )
+    yield Notice(BROKER, MessageType.HANDOFF_READY, submission_id, ready)
+    yield from _package_notices(context, found)
+    executed = messages.ExportExecuted(
+        **outbox.about(context),
+        customs_packages=[
+            messages.CustomsPackageRef(
+                unit_ref=row.unit_ref,
+                customs_package_id=row.customs_package_id,
+                package_number=_number(row),
+            )
+            for row, _ in found.units
+        ],
+        package_count=len(found.packages),
+        submission_id=submission_id,
+        inspect=f"/api/exports/{context.export_id}",
+    )
+    yield Notice(OPERATOR, MessageType.EXPORT_EXECUTED, "executed", executed)
+
+
+def _handed_unit(row: ExportUnit, unit: plan.Unit, found: _Found, broker: Recipient, base: str) -> messages.HandedUnit:
+    links = [_link(artifact, base) for artifact in found.artifacts.get(row.unit_no, ())]
+    wanted = broker.artifact_types
+    return messages.HandedUnit(
+        unit_ref=row.unit_ref,
+        customs_package_id=row.customs_package_id,
+        package_number=_number(row),
+        treatment_digest=row.treatment_digest,
+        entry=unit.entry,
+        parties=unit.parties,
+        invoice=unit.invoice,
+        totals=messages.InvoiceTotals(
+            line_count=len(unit.lines),
+            package_count=len(unit.packages),
+            goods_value=money.total(line.line_value for line in unit.lines),
+            invoice_total=unit.invoice.total,
+            net_weight_kg=money.total(line.net_weight_kg for line in unit.lines),
+            gross_weight_kg=money.total(line.gross_weight_kg for line in unit.lines),
+        ),
+        usmca_certificates=unit.usmca_certificates if found.inline else None,
+        lines=[
+            messages.HandedLine(**dict(line), treatment_digest=found.digests[row.unit_no, line.line_ref])
+            for line in unit.lines
+        ]
+        if found.inline
+        else None,
+        invoice_data=next((link for link in links if link.artifact_type == "cci_json"), None),
+        # Whoever has a profile asked for its file.
+        artifacts=[
+            link
+            for link in links
+            if wanted is None or link.artifact_type in wanted or link.artifact_type == profiles.ARTIFACT_TYPE
+        ],
+    )
+
+
+def _link(artifact: Artifact, base: str) -> messages.ArtifactLink:
+    return messages.ArtifactLink(
+        id=artifact.id,
+        artifact_type=artifact.artifact_type,
+        filename=artifact.filename,
+        media_type=artifact.media_type,
+        size=artifact.size,
+        sha256=artifact.sha256,
+        download_url=f"{base}/api/artifacts/{artifact.id}",
+    )
+
+
+def _package_notices(context: StepContext, found: _Found) -> Iterator[Notice]:
+    planned = {(row.unit_no, package.package_ref): package for row, unit in found.units for package in unit.packages}
+    skus = {(row.unit_no, line.line_ref): line.sku for row, unit in found.units for line in unit.lines}
+    rows = {row.unit_no: row for row, _ in found.units}
+    ship_to = {
+        row.unit_no: messages.ShipTo(name=unit.parties.ship_to.name, address=unit.parties.ship_to.address)
+        for row, unit in found.units
+    }
+    for unit_no, package_ref, sscc in found.packages:
+        row, package = rows[unit_no], planned[unit_no, package_ref]
+        message = messages.PackageRecorded(
+            **outbox.about(context),
+            version=context.revision,
+            unit_ref=row.unit_ref,
+            customs_package_id=row.customs_package_id,
+            customs_package_number=_number(row),
+            package_ref=package_ref,
+            sscc=sscc,
+            lpn=package.lpn,
+            parent_ref=package.parent_ref,
+            type=package.type,
+            length_cm=package.length_cm,
+            width_cm=package.width_cm,
+            height_cm=package.height_cm,
+            gross_weight_kg=package.gross_weight_kg,
+            tare_weight_kg=package.tare_weight_kg,
+            order_id=package.order_id,
+            tracking_number=package.tracking_number,
+            contents=[
+                messages.PackedContent(
+                    line_ref=content.line_ref, sku=skus[unit_no, content.line_ref], quantity=content.quantity
+                )
+                for content in package.contents
+            ],
+            ship_to=ship_to[unit_no],
+        )
+        yield Notice(WAREHOUSE, MessageType.PACKAGE_RECORDED, f"{row.unit_ref}/{package_ref}", message)
+
+
+def _number(row: ExportUnit) -> str:
+    if row.package_number is None:
+        raise StepFailed(f"the customs package of unit {row.unit_ref} has no number; its packages were never recorded")
+    return row.package_number

@@ -1,0 +1,116 @@
+"""The whole handoff of an export as one zip: the approved plan, what the customs broker was told, and every document."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.errors import InvalidState, Purged
+from pipeline.deliveries.messages import cloud_event
+from pipeline.deliveries.models import Notification
+from pipeline.deliveries.outbox import BROKER
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.documents import bundle
+from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN, Member, safe
+from pipeline.exports.models import Artifact, Export, ExportUnit, PlanSnapshot
+
+__all__ = ["Bundle", "gathered", "safe", "stream"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything that goes into the zip: documents lie in the store, `bodies` are what was made of the export's rows."""
+
+    members: Sequence[Member]
+    bodies: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        """What tells one bundle from another, in hex."""
+        return hashlib.sha256("\n".join(f"{m.sha256} {m.path}" for m in self.members).encode()).hexdigest()
+
+
+def gathered(session: Session, settings: Settings, export: Export) -> Bundle:
+    """Return the bundle of the export, its members by name, the documents in a folder for each unit.
+
+    Raises InvalidState until every customs package is closed and the handoff is written.
+    """
+    if export.purged_at is not None:
+        raise Purged.export(export.id, "its hashes are kept, its bundle is not")
+    if export.units_closed < export.units_total:
+        raise InvalidState(
+            f"{export.units_closed} of {export.units_total} customs packages are closed; the bundle is whole when all are"
+        )
+    told = session.scalars(
+        select(Notification).where(
+            col(Notification.export_id) == export.id,
+            col(Notification.audience) == BROKER,
+            col(Notification.event_type) == MessageType.HANDOFF_READY.value,
+        )
+    ).first()
+    if told is None:
+        raise InvalidState("the handoff is not written yet; the bundle holds what the customs broker is told")
+    bodies = {
+        PLAN: session.get_one(PlanSnapshot, export.plan_id).document.encode(),
+        MESSAGE: cloud_event(settings, told, export.trace_parent),
+    }
+    documents = session.execute(
+        select(
+            col(Artifact.unit_no),
+            col(ExportUnit.unit_ref),
+            col(Artifact.filename),
+            col(Artifact.size),
+            col(Artifact.sha256),
+        )
+        .join(
+            ExportUnit,
+            (col(ExportUnit.export_id) == col(Artifact.export_id)) & (col(ExportUnit.unit_no) == col(Artifact.unit_no)),
+        )
+        .where(col(Artifact.export_id) == export.id)
+    ).all()
+    members = [bundle.member(path, body) for path, body in bodies.items()] + [
+        Member(f"{bundle.folder(unit_no, unit_ref)}/{safe(filename)}", size, sha256)
+        for unit_no, unit_ref, filename, size, sha256 in documents
+    ]
+    bodies[MANIFEST] = bundle.manifest(_about(session, export), members)
+    members.append(bundle.member(MANIFEST, bodies[MANIFEST]))
+    return Bundle(sorted(members, key=lambda member: member.path), bodies)
+
+
+def stream(store: ArtifactStore, packed: Bundle) -> Iterator[bytes]:
+    """Yield the zip, one document in memory at a time."""
+
+    def read(member: Member) -> bytes:
+        body = packed.bodies.get(member.path)
+        return store.get(member.sha256) if body is None else body
+
+    return bundle.zipped(packed.members, read)
+
+
+def _about(session: Session, export: Export) -> bundle.About:
+    units = session.execute(
+        select(col(ExportUnit.unit_no), col(ExportUnit.unit_ref), col(ExportUnit.treatment_digest))
+        .where(col(ExportUnit.export_id) == export.id)
+        .order_by(col(ExportUnit.unit_no))
+    ).all()
+    return bundle.About(
+        export_id=export.id,
+        account_id=export.account_id,
+        batch_id=export.batch_id,
+        revision=export.revision,
+        test=export.test,
+        plan_hash=export.plan_hash,
+        treatment_digest=export.treatment_digest,
+        ruleset_id=export.ruleset_id,
+        ruleset_as_of=export.ruleset_as_of,
+        units=[
+            bundle.BundledUnit(unit_ref, bundle.folder(unit_no, unit_ref), digest)
+            for unit_no, unit_ref, digest in units
+        ],
+    )

@@ -1,0 +1,134 @@
+"""Messages made from the deliveries of a lane, and given to its channel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+import structlog
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from config.settings import Settings
+from pipeline.accounts import recipients
+from pipeline.core.db import utc_now
+from pipeline.core.errors import ChannelUnavailable, SecretUnreadable, WorkerDied
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import email_content, links
+from pipeline.deliveries.channels import open_channels
+from pipeline.deliveries.channels.protocol import Attachment, Channel, OutgoingMessage, Receipt
+from pipeline.deliveries.models import Notification
+from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
+from pipeline.deliveries.streams import CUT_OFF, Claim, Owed
+
+log = structlog.get_logger(__name__)
+
+#: How a try ended at which no partner was asked anything, as it does where a secret is unreadable.
+NOT_MADE: Final = "MessageNotMade"
+
+
+def send(runtime: Runtime, claimed: Claim, still_ours: Callable[[], None]) -> Iterator[Receipt]:
+    """Make the claimed messages and send them in order; yield and raise as Channel.send does.
+
+    Raises ChannelUnavailable as well where the target does not open, and, once what comes before it was taken, where a
+    message cannot be made; WorkerDied where the first has ended its sender as often as it may.
+    """
+    _check_bearable(runtime.settings, claimed.owed[0])
+    channel = open_channels(runtime.settings)[claimed.lane.channel]
+    try:
+        target = replace(claimed.target.opened(runtime.settings), still_ours=still_ours)
+    except SecretUnreadable as error:
+        raise ChannelUnavailable(str(error), status=SecretUnreadable.__name__) from error
+    messages: list[OutgoingMessage] = []
+    unmade: ChannelUnavailable | None = None
+    for owed in claimed.owed:
+        try:
+            messages.append(_message(runtime, claimed, owed.said, channel))
+        except Exception as error:
+            log.exception("message_not_made", notification_id=owed.notification_id)
+            unmade = ChannelUnavailable(f"{type(error).__name__} as the message was made", status=NOT_MADE)
+            break
+    if messages:
+        yield from channel.send(messages, target)
+    if unmade is not None:
+        raise unmade
+
+
+def _check_bearable(settings: Settings, owed: Owed) -> None:
+    # One more than the schedule has: at the first end it was perhaps not this message that was being sent.
+    most = len(settings.delivery_schedule_seconds) + 2
+    if owed.tries >= most:
+        raise WorkerDied(
+            f"{CUT_OFF}, at the last of {owed.tries} tries: it was killed, crashed, ran out of memory, or could not write"
+            " what came of it; the logs of then say more",
+            owed.tries,
+        )
+
+
+def _message(runtime: Runtime, claimed: Claim, said: Notification, channel: Channel) -> OutgoingMessage:
+    target, now = claimed.target, utc_now()
+    attachments = _attachments(runtime, said, claimed.lane.partner_id, now) if channel.carries_documents else []
+    return OutgoingMessage(
+        id=said.id,
+        type=said.event_type,
+        routing_key=recipients.routing_key(
+            claimed.account_id,
+            claimed.audience,
+            target.routing_name or target.partner_id,
+            said.event_type.removeprefix("exports."),
+        ),
+        body=cloud_event(runtime.settings, said, claimed.trace_parent, holder=target.partner_id),
+        export_id=said.export_id,
+        attachments=attachments,
+        letter=email_content.letter(runtime.settings, said, attachments, sent_at=now)
+        if channel.read_by_people
+        else None,
+    )
+
+
+def _attachments(runtime: Runtime, said: Notification, partner_id: str, now: datetime) -> list[Attachment]:
+    """Return the documents that the message links to; a handoff links to those that its recipient wants."""
+    settings, holder = runtime.settings, links.of_partner(partner_id)
+    until = links.mailed(settings, said, now)
+    if said.event_type != MessageType.HANDOFF_READY:
+        return []
+    ready = HandoffReady.model_validate_json(said.data)
+    return [
+        Attachment(
+            name=f"{unit.package_number}/{link.filename}",
+            media_type=link.media_type,
+            size=link.size,
+            sha256=link.sha256,
+            download_url=links.address(settings, said.account_id, link.id, holder, until),
+            read=partial(runtime.store.get, link.sha256),
+        )
+        for unit in ready.units
+        for link in unit.artifacts
+    ]
+
+
+def cloud_event(settings: Settings, row: Notification, trace_parent: str | None, *, holder: str | None = None) -> bytes:
+    """Return the notification as a CloudEvent 1.0 in structured JSON: the same bytes at every call.
+
+    With `holder`, the partner that it goes to, it carries links to its documents that work without a key.
+    """
+    data: dict[str, Any] = json.loads(row.data)
+    if holder is not None and row.event_type == MessageType.HANDOFF_READY:
+        data = links.signed(settings, row, holder, data)
+    attributes: dict[str, Any] = {
+        "id": row.id,
+        "source": f"/accounts/{row.account_id}",
+        "type": row.event_type,
+        "specversion": "1.0",
+        "subject": row.export_id,
+        "time": row.created_at,
+        "datacontenttype": "application/json",
+        "dataschema": f"{settings.public_url.rstrip('/')}/api/schemas/{row.event_type}.json",
+    }
+    if trace_parent is not None:
+        attributes["traceparent"] = trace_parent
+    return JSONFormat().write(CloudEvent(attributes, data))

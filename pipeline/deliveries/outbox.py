@@ -1,0 +1,356 @@
+"""Who is owed what: a notification is what is said, a delivery is to whom and by which channel."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple, cast
+
+from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlmodel import Session, col
+
+from pipeline.accounts import recipients
+from pipeline.accounts.recipients import Recipient
+from pipeline.core.db import database_now
+from pipeline.core.ids import new_id
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.schemas.messages import (
+    AboutExport,
+    AcknowledgementBody,
+    DeliveryDead,
+    ExportFailed,
+    HandoffAnswered,
+    HandoffOverdue,
+    MessageType,
+)
+from pipeline.exports.hash_chain import rows_digest
+from pipeline.exports.models import Export
+from pipeline.exports.states import DELIVERY_MOVES, DeliveryState, sources
+from pipeline.exports.step_context import StepContext
+
+BROKER: Final = "customs_broker"
+WAREHOUSE: Final = "warehouse"
+OPERATOR: Final = "operator"
+
+#: Names ours among all name-based UUIDs. Changing it would change the ids that recipients dedupe by.
+_NAMESPACE: Final = uuid.UUID("5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88")
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The deliveries of one export to one recipient by one channel: they go in order, and one sender has them at a time."""
+
+    export_id: str
+    partner_id: str
+    channel: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is said to an audience; `subject` tells it from the other notices of its type, such as one package's name."""
+
+    audience: str
+    type: MessageType
+    subject: str
+    message: AboutExport
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Notifications and deliveries as they go into their tables."""
+
+    notifications: Sequence[Mapping[str, Any]]
+    pending: Sequence[Mapping[str, Any]]
+    waiting: Sequence[Mapping[str, Any]]
+
+    @property
+    def fact(self) -> dict[str, Any]:
+        """What the log says of them: how many there are, and the digest over who is told what."""
+        deliveries = [*self.pending, *self.waiting]
+        return {
+            "notifications": len(self.notifications),
+            "deliveries": len(deliveries),
+            "toldDigest": told_digest(self.notifications, deliveries),
+        }
+
+
+def notification_id(export_id: str, revision: int, audience: str, event_type: str, subject: str) -> str:
+    """Return the id of a notification: the same facts give the same id, however often they are told."""
+    return str(uuid.uuid5(_NAMESPACE, "\n".join((export_id, str(revision), audience, event_type, subject))))
+
+
+def told_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the digest over each message, in order, and over who is told it by which channel."""
+    told: dict[str, list[list[str]]] = defaultdict(list)
+    for row in deliveries:
+        told[row["notification_id"]].append([row["partner_id"], row["channel"]])
+    return rows_digest(
+        [
+            [
+                row["id"],
+                row["audience"],
+                row["event_type"],
+                hashlib.sha256(row["data"].encode()).hexdigest(),
+                sorted(told[row["id"]]),
+            ]
+            for row in sorted(notifications, key=lambda row: int(row["position"]))
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became owed: the lanes to wake, and what the log says of it."""
+
+    lanes: Sequence[Lane] = ()
+    fact: Mapping[str, Any] = field(default_factory=dict)
+
+
+def rows(
+    account_id: str, notices: Iterable[Notice], told: Mapping[str, Sequence[Recipient]], *, first: int = 1
+) -> Rows:
+    """Return the rows that tell each notice to every recipient of its audience, by each of the recipient's channels.
+
+    Positions count from `first`. That an export is executed waits until it is.
+    """
+    notifications: list[dict[str, Any]] = []
+    deliveries: dict[DeliveryState, list[dict[str, Any]]] = {DeliveryState.PENDING: [], DeliveryState.WAITING: []}
+    for position, notice in enumerate(notices, start=first):
+        about = notice.message
+        identity = notification_id(about.export_id, about.revision, notice.audience, notice.type, notice.subject)
+        common = {
+            "export_id": about.export_id,
+            "account_id": account_id,
+            "audience": notice.audience,
+            "position": position,
+        }
+        notifications.append(
+            common
+            | {"id": identity, "event_type": notice.type.value, "data": notice.message.model_dump_json(by_alias=True)}
+        )
+        state = DeliveryState.WAITING if notice.type is MessageType.EXPORT_EXECUTED else DeliveryState.PENDING
+        deliveries[state].extend(
+            common
+            | {
+                "id": new_id("dlv"),
+                "notification_id": identity,
+                "partner_id": recipient.partner_id,
+                "channel": channel,
+                "state": state.value,
+            }
+            for recipient in told[notice.audience]
+            for channel in recipient.channels
+        )
+    return Rows(notifications, deliveries[DeliveryState.PENDING], deliveries[DeliveryState.WAITING])
+
+
+def write(session: Session, written: Rows, *, due_seconds: float) -> None:
+    """Write the rows with a statement a table and state; what is pending is due in `due_seconds`."""
+    session.execute(insert(Notification), list(written.notifications))
+    if written.pending:
+        session.execute(insert(Delivery).values(due_at=database_now(due_seconds)), list(written.pending))
+    if written.waiting:
+        session.execute(insert(Delivery), list(written.waiting))
+
+
+def release(session: Session, export_id: str) -> list[Lane]:
+    """Let what waited for the export's completion be told now; return the lanes to wake."""
+    found = session.execute(
+        update(Delivery)
+        .where(col(Delivery.export_id) == export_id, col(Delivery.state) == DeliveryState.WAITING.value)
+        .values(state=DeliveryState.PENDING.value, due_at=database_now())
+        .returning(col(Delivery.partner_id), col(Delivery.channel))
+    )
+    return [Lane(export_id, partner_id, channel) for partner_id, channel in dict.fromkeys(tuple(row) for row in found)]
+
+
+class OwedAgain(NamedTuple):
+    """A delivery that is owed once more."""
+
+    export_id: str
+    channel: str
+    audience: str
+
+
+def owe_again(session: Session, *which: ColumnElement[bool]) -> list[OwedAgain]:
+    """Owe deliveries once more, at once and with a schedule begun anew; `which` leaves out what is owed or cancelled."""
+    found = session.execute(
+        update(Delivery)
+        .where(*which)
+        .values(
+            state=DeliveryState.PENDING.value,
+            attempts_forgiven=col(Delivery.attempts),
+            lease_until=None,
+            due_at=database_now(),
+            stalled_since=None,
+        )
+        .returning(col(Delivery.export_id), col(Delivery.channel), col(Delivery.audience))
+        .execution_options(synchronize_session=False)
+    )
+    return [OwedAgain(*row) for row in found]
+
+
+def cancel_unsent(session: Session, export_id: str) -> None:
+    """Let go of what the export owes and what nobody is known to have taken; whoever sends it just now records nothing."""
+    session.execute(
+        update(Delivery)
+        .where(
+            col(Delivery.export_id) == export_id,
+            col(Delivery.state).in_([state.value for state in sources(DELIVERY_MOVES, DeliveryState.CANCELLED)]),
+        )
+        .values(state=DeliveryState.CANCELLED.value, lease_until=None, due_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def about(of: Export | StepContext) -> dict[str, Any]:
+    """Return what every message says of its export: the fields of AboutExport."""
+    return {
+        "export_id": of.id if isinstance(of, Export) else of.export_id,
+        "batch_id": of.batch_id,
+        "revision": of.revision,
+        "test": of.test,
+        "plan_hash": of.plan_hash,
+        "treatment_digest": of.treatment_digest,
+    }
+
+
+def failed(session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool) -> Told:
+    """Owe the operators that the export has failed, in the transaction that says so."""
+    message = ExportFailed(
+        **about(context),
+        step=context.step,
+        reason=failure,
+        attempts=attempts,
+        quarantined=quarantined,
+        inspect=f"/api/exports/{context.export_id}",
+    )
+    # An export may fail, be retried and fail again: each failure is told. The fence tells them apart.
+    subject = f"{context.unit_no}/{context.step}/{context.fence}"
+    notice = Notice(OPERATOR, MessageType.EXPORT_FAILED, subject, message)
+    return _tell_operators(session, context.account_id, [notice])
+
+
+@dataclass(frozen=True)
+class DeadDelivery:
+    """A delivery that was given up, as the operators are told of it."""
+
+    delivery_id: str
+    notification_id: str
+    audience: str
+    event_type: str
+    attempts: int
+    reason: str
+
+
+def dead(session: Session, lane: Lane, given_up: Sequence[DeadDelivery]) -> Told:
+    """Owe the operators that deliveries of the lane were given up.
+
+    That an operator cannot be told is not told to the operators.
+    """
+    export = session.get_one(Export, lane.export_id)
+    notices = [
+        Notice(
+            OPERATOR,
+            MessageType.DELIVERY_DEAD,
+            f"{each.delivery_id}/{each.attempts}",
+            DeliveryDead(
+                **about(export),
+                delivery_id=each.delivery_id,
+                notification_id=each.notification_id,
+                audience=each.audience,
+                partner_id=lane.partner_id,
+                channel=lane.channel,
+                event_type=each.event_type,
+                attempts=each.attempts,
+                reason=each.reason,
+                resend=f"/api/deliveries/{each.delivery_id}/resend",
+            ),
+        )
+        for each in given_up
+        if each.audience != OPERATOR
+    ]
+    return _tell_operators(session, export.account_id, notices) if notices else Told()
+
+
+@dataclass(frozen=True)
+class LateRung:
+    """A rung that the customs broker did not leave in time, as the operators are told of it."""
+
+    submission_id: str
+    export_id: str
+    partner_id: str
+    channel: str
+    rung: str
+    deadline_at: datetime
+
+
+def overdue(session: Session, late: LateRung) -> Told:
+    """Owe the operators that the customs broker has not said in time what it has to say."""
+    export = session.get_one(Export, late.export_id)
+    message = HandoffOverdue(
+        **about(export),
+        submission_id=late.submission_id,
+        partner_id=late.partner_id,
+        channel=late.channel,
+        rung=late.rung,
+        deadline_at=late.deadline_at,
+        inspect=f"/api/exports/{export.id}",
+    )
+    # Each rung is late once, but a handoff that is sent again climbs them again.
+    subject = f"{late.submission_id}/{late.rung}/{late.deadline_at.isoformat()}"
+    return _tell_operators(
+        session, export.account_id, [Notice(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)]
+    )
+
+
+def answered(session: Session, submission: BrokerSubmission, answer: AcknowledgementBody) -> Told:
+    """Owe the operators an answer of the customs broker's that a person must look at; the next sweep wakes their lanes.
+
+    An answer may come by any way in, and none of them waits for the message broker.
+    """
+    export = session.get_one(Export, submission.export_id)
+    message = HandoffAnswered(
+        **about(export),
+        submission_id=submission.id,
+        partner_id=submission.partner_id,
+        channel=submission.channel,
+        answer_id=answer.id,
+        rung=cast(Any, answer.rung),
+        stands_at=submission.state,
+        reference=answer.reference,
+        message=answer.message,
+        fields=answer.fields,
+        inspect=f"/api/exports/{export.id}",
+    )
+    subject = f"{submission.id}/{answer.id}"
+    notice = Notice(OPERATOR, MessageType.HANDOFF_ANSWERED, subject, message)
+    return _tell_operators(session, export.account_id, [notice])
+
+
+def _tell_operators(session: Session, account_id: str, notices: Sequence[Notice]) -> Told:
+    return owe(session, account_id, notices, {OPERATOR: recipients.operators(session, account_id)})
+
+
+def following_position(session: Session, export_id: str) -> int:
+    """Return the position of the next message of the export: after everything that it owed before."""
+    last = session.scalar(select(func.max(col(Notification.position))).where(col(Notification.export_id) == export_id))
+    return (last or 0) + 1
+
+
+def owe(session: Session, account_id: str, notices: Sequence[Notice], told: Mapping[str, Sequence[Recipient]]) -> Told:
+    """Owe the notices of one export at once, after everything that it owed before."""
+    export_id = notices[0].message.export_id
+    written = rows(account_id, notices, told, first=following_position(session, export_id))
+    write(session, written, due_seconds=0)
+    lanes = dict.fromkeys(
+        Lane(export_id, each.partner_id, channel)
+        for audience in dict.fromkeys(notice.audience for notice in notices)
+        for each in told[audience]
+        for channel in each.channels
+    )
+    return Told(tuple(lanes), written.fact)

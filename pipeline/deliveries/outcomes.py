@@ -1,0 +1,59 @@
+"""The outcome of exports, as SQL: the same expression shows it in a list, filters by it and tells it of one export."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, and_, case, literal_column, select
+from sqlmodel import col
+
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.outbox import WAREHOUSE
+from pipeline.exports.models import Export
+from pipeline.exports.states import UNENDED, DeliveryState, ExportState, Outcome, SubmissionState
+
+#: Written out, so that both databases see that their index of dead letters fits.
+DEAD: Final = col(Delivery.state) == literal_column(f"'{DeliveryState.DEAD.value}'")
+
+#: The row that the handoff of an export has: at most one, by a unique index.
+HANDOFF: Final = and_(
+    col(BrokerSubmission.export_id) == col(Export.id), col(BrokerSubmission.partner_id) == col(Export.broker_id)
+)
+
+#: Quarantined, and neither retried, cancelled nor superseded since.
+SET_ASIDE: Final = and_(col(Export.quarantined).is_(True), col(Export.state) == ExportState.FAILED.value)
+
+#: An answer is late and still waited for: an amendment and a purge take the deadline away, and leave when it was late.
+LATE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerSubmission.deadline_at).is_not(None))
+
+#: The answers of the customs broker that are outcomes by the same name: those that need a person, and the others.
+_ASKING: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value, SubmissionState.HELD.value)
+_AGREED: Final = (SubmissionState.ACCEPTED.value, SubmissionState.FILED.value, SubmissionState.RELEASED.value)
+
+
+def outcome(*whose: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
+    """Return the outcome of an export as an expression; the statement joins `HANDOFF` from the outside.
+
+    `whose` are the conditions on deliveries that bound the search for dead letters: an account, or one export.
+    A dead letter of the customs broker counts by the handoff itself: once it has answered, a copy by another channel that
+    was given up changes nothing. What was not delivered to operators is no fault of the export.
+    """
+    rung, state = col(BrokerSubmission.state), col(Export.state)
+    undelivered = select(col(Delivery.export_id)).where(*whose, DEAD, col(Delivery.audience) == WAREHOUSE)
+    return case(
+        (state.in_(UNENDED), Outcome.IN_PROGRESS.value),
+        (state == ExportState.FAILED.value, Outcome.NEEDS_ATTENTION.value),
+        (state == ExportState.CANCELLED.value, Outcome.CANCELLED.value),
+        (state == ExportState.SUPERSEDED.value, Outcome.SUPERSEDED.value),
+        (rung.in_(_ASKING), rung),
+        (rung == SubmissionState.FAILED.value, Outcome.UNDELIVERABLE.value),
+        (col(Export.id).in_(undelivered), Outcome.UNDELIVERABLE.value),
+        (LATE, Outcome.OVERDUE.value),
+        (rung.in_(_AGREED), rung),
+        else_=Outcome.WITH_BROKER.value,
+    )
+
+
+def set_aside(export: Export) -> bool:
+    """Return what `SET_ASIDE` says of the row."""
+    return export.quarantined and export.state == ExportState.FAILED.value

@@ -1,0 +1,94 @@
+"""Silence is an alarm: a rung of the customs broker's ladder that is late is told to the operators, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from sqlalchemy import select, update
+from sqlmodel import Session, col
+
+from pipeline.core.db import database_now, statement_now
+from pipeline.core.errors import DatabaseBusy
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import outbox
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.outbox import Lane, LateRung
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export
+from pipeline.exports.states import ExportState
+
+log = structlog.get_logger(__name__)
+
+ACTOR: Final = "deadlines"
+
+
+def overdue(runtime: Runtime) -> list[Lane]:
+    """Tell the operators of every rung whose deadline has passed; return the lanes to wake.
+
+    Each is told by itself: one that cannot be told keeps none of the others, and is tried again by the next sweep.
+    A rung is told once, by whichever sweep comes first; the next rung has a deadline of its own. A handoff that a newer
+    revision took the place of is nobody's to answer.
+    """
+    late = (
+        select(col(BrokerSubmission.id), col(BrokerSubmission.export_id))
+        .join(Export, col(Export.id) == col(BrokerSubmission.export_id))
+        .where(
+            col(BrokerSubmission.deadline_at) <= statement_now(),
+            col(BrokerSubmission.overdue_at).is_(None),
+            col(Export.state) != ExportState.SUPERSEDED.value,
+        )
+        .order_by(col(BrokerSubmission.deadline_at))
+        .limit(runtime.settings.sweep_limit)
+    )
+    with runtime.db.read() as session:
+        found = session.execute(late).all()
+    lanes: list[Lane] = []
+    for submission_id, export_id in found:
+        try:
+            with runtime.db.write() as session:
+                lanes += _say(session, submission_id, export_id)
+        except DatabaseBusy as busy:
+            log.warning("overdue_not_told", submission_id=submission_id, reason=str(busy))
+            break  # the others would wait as long
+        except Exception:
+            log.exception("overdue_not_told", submission_id=submission_id)
+    return lanes
+
+
+def _say(session: Session, submission_id: str, export_id: str) -> Sequence[Lane]:
+    # The export's row first, as by every writer of its log: an answer that comes at this moment is before or after.
+    events.append(session, export_id, ACTOR, [])
+    found = session.execute(
+        update(BrokerSubmission)
+        .where(
+            col(BrokerSubmission.id) == submission_id,
+            col(BrokerSubmission.deadline_at) <= database_now(),
+            col(BrokerSubmission.overdue_at).is_(None),
+        )
+        .values(overdue_at=database_now())
+        .returning(
+            col(BrokerSubmission.id),
+            col(BrokerSubmission.export_id),
+            col(BrokerSubmission.partner_id),
+            col(BrokerSubmission.channel),
+            col(BrokerSubmission.state),
+            col(BrokerSubmission.deadline_at),
+        )
+        .execution_options(synchronize_session=False)
+    ).first()
+    if found is None:
+        return ()
+    late = LateRung(*found)
+    fact = {
+        "submissionId": late.submission_id,
+        "partnerId": late.partner_id,
+        "channel": late.channel,
+        "rung": late.rung,
+        "deadlineAt": late.deadline_at.isoformat().replace("+00:00", "Z"),
+    }
+    told = outbox.overdue(session, late)
+    events.append(session, export_id, ACTOR, [NewEvent(EventType.HANDOFF_OVERDUE, {**fact, **told.fact})])
+    return told.lanes

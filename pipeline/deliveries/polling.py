@@ -1,0 +1,264 @@
+"""Asking customs brokers for their answers: files that they left on their SFTP server, and the borderbuddy endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+from sqlalchemy import ColumnElement, Select, and_, case, exists, or_, select, tuple_, update
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline.accounts import recipients
+from pipeline.accounts.models import Partner, PartnerChannel
+from pipeline.accounts.recipients import BORDERBUDDY, Target
+from pipeline.accounts.states import PartnerState
+from pipeline.core.bulkhead import Bulkhead, Room, room_of
+from pipeline.core.db import database_now, statement_now
+from pipeline.core.errors import (
+    ChannelRefused,
+    ChannelUnavailable,
+    InvalidRequest,
+    NotFound,
+    Purged,
+    Refused,
+    SecretUnreadable,
+)
+from pipeline.core.json_input import parse
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import circuit_breaker, submissions
+from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
+from pipeline.deliveries.channels.sftp_inbox import AnswerFile, AnswerFolder, open_answers
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.schemas.messages import SentAcknowledgement
+from pipeline.exports.models import Export
+from pipeline.exports.states import UNANSWERED, SubmissionState
+
+log = structlog.get_logger(__name__)
+
+#: Once the broker has looked, the entry and the release follow in hours or days: it is asked so many times less often.
+_LESS_OFTEN: Final = 60
+_DAY_SECONDS: Final = 86_400
+
+
+#: One thread of a process asks the borderbuddy endpoint at a time, however many handoffs there are to ask about.
+ASKERS: Final[Bulkhead[str, str]] = Bulkhead()
+_ONE: Final = Room(each=1, ailing=1)
+
+#: One thread reads a folder at a time, and some at most read those of servers that ail: account and partner, each.
+FOLDERS: Final[Bulkhead[tuple[str, str], None]] = Bulkhead()
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """Whom to ask: the SFTP server of a partner, or the borderbuddy endpoint about one submission."""
+
+    account_id: str
+    partner_id: str
+    submission_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one reading came to, in answers; `left` are things in the folder that are none."""
+
+    recorded: int = 0
+    repeated: int = 0
+    refused: int = 0
+    left: int = 0
+
+
+def due(runtime: Runtime) -> list[Inquiry]:
+    """Return whom it is time to ask, and put each off as it is returned: any number of sweeps at once does no harm."""
+    with runtime.db.write() as session:
+        return _due_folders(session, runtime.settings) + _due_submissions(session, runtime.settings)
+
+
+def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
+    """Record the answers that the partner left in in/ on its SFTP server, and move each file out of the way.
+
+    Nothing is read while another thread of this process reads the folder, or as many as may wait for servers that ail.
+    A file counts for submissions of this account and partner alone. One that was recorded and not moved, because we died
+    in between, is recorded again without effect; one that is no answer is moved to in/refused/ with the reason. Nothing
+    is raised but DatabaseBusy: a server that cannot be reached is asked again in its turn.
+    """
+    with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel="sftp"):
+        with runtime.db.read() as session:
+            sealed = recipients.sealed_target(session, account_id, partner_id, "sftp", test_export=False)
+            health = circuit_breaker.health_of(session, account_id, partner_id).get("sftp")
+        if sealed is None:
+            return Read()
+        room = replace(room_of(runtime.settings), each=1)
+        ails = health is not None and health.failures > 0
+        place = FOLDERS.enter((account_id, partner_id), room, ails=ails)
+        if place is None:
+            return Read()
+        read = Read()
+        try:
+            target = sealed.opened(runtime.settings)
+            with open_answers(runtime.settings, target) as folder:
+                listed = folder.listed()
+                read = Read(left=listed.left)
+                for name in listed.names:
+                    read = _taken(runtime, target, folder, name, read)
+        except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
+            log.warning("answers_not_read", reason=str(error))
+        finally:
+            FOLDERS.leave(place)
+        if read.left:
+            log.warning("answer_files_left", count=read.left)
+        if read.recorded or read.repeated or read.refused:
+            log.info("answers_read", recorded=read.recorded, repeated=read.repeated, refused=read.refused)
+        return read
+
+
+def ask_endpoint(runtime: Runtime, submission_id: str) -> Read:
+    """Record what the borderbuddy endpoint has answered to the submission so far; raises nothing but DatabaseBusy.
+
+    Where another thread of this process is asking it already, that one asks about this submission next.
+    """
+    made = ASKERS.work(BORDERBUDDY, submission_id, _ONE, lambda each: _asked(runtime, each))
+    return Read(recorded=sum(read.recorded for read in made), repeated=sum(read.repeated for read in made))
+
+
+def _asked(runtime: Runtime, submission_id: str) -> Read:
+    with runtime.db.read() as session:
+        row = session.get(BrokerSubmission, submission_id)
+        export = None if row is None else session.get(Export, row.export_id)
+        if row is None or export is None or row.handoff_id is None:
+            return Read()
+        sealed = recipients.sealed_target(session, row.account_id, row.partner_id, row.channel, test_export=export.test)
+    if sealed is None:
+        return Read()
+    with structlog.contextvars.bound_contextvars(submission_id=submission_id, partner_id=row.partner_id):
+        try:
+            answers = BorderBuddyChannel(runtime.settings).answers(row.handoff_id, sealed.opened(runtime.settings))
+        except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
+            log.warning("answers_not_read", reason=str(error))
+            return Read()
+        try:
+            receipts = [submissions.answer(runtime, row.id, each, f"partner:{row.partner_id}") for each in answers]
+        except Purged as purged:
+            log.warning("answers_dropped", reason=str(purged))
+            return Read()
+    recorded = sum(receipt.recorded for receipt in receipts)
+    return Read(recorded=recorded, repeated=len(receipts) - recorded)
+
+
+def _due_folders(session: Session, settings: Settings) -> list[Inquiry]:
+    place = (col(PartnerChannel.account_id), col(PartnerChannel.partner_id), col(PartnerChannel.channel))
+    sent_to = exists().where(
+        col(Partner.account_id) == col(PartnerChannel.account_id),
+        col(Partner.id) == col(PartnerChannel.partner_id),
+        col(Partner.state) != PartnerState.PAUSED.value,
+    )
+    polled_at = col(PartnerChannel.polled_at)
+    ready = and_(
+        col(PartnerChannel.channel) == "sftp",
+        or_(polled_at.is_(None), polled_at <= database_now(-settings.partner_poll_seconds)),
+        or_(col(PartnerChannel.open_until).is_(None), ~circuit_breaker.resting()),
+        sent_to,
+    )
+    found = session.execute(
+        update(PartnerChannel)
+        .where(tuple_(*place).in_(select(*place).where(ready).limit(settings.sweep_limit)), ready)
+        .values(polled_at=database_now())
+        .returning(col(PartnerChannel.account_id), col(PartnerChannel.partner_id))
+        .execution_options(synchronize_session=False)
+    ).all()
+    # Looked for once a poll and not once a sweep: most partners have nothing to answer most of the time.
+    return [Inquiry(*row) for row in found if session.scalar(_anything_open(settings, *row)) is not None]
+
+
+def _anything_open(settings: Settings, account_id: str, partner_id: str) -> Select[str]:
+    return (
+        select(col(BrokerSubmission.id))
+        .where(
+            col(BrokerSubmission.account_id) == account_id,
+            col(BrokerSubmission.partner_id) == partner_id,
+            _open(settings),
+        )
+        .limit(1)
+    )
+
+
+def _due_submissions(session: Session, settings: Settings) -> list[Inquiry]:
+    often = col(BrokerSubmission.state).in_(UNANSWERED)
+    lately = statement_now(-settings.partner_poll_seconds)
+    since = case((often, lately), else_=statement_now(-settings.partner_poll_seconds * _LESS_OFTEN))
+    polled_at = col(BrokerSubmission.polled_at)
+    ready = and_(
+        col(BrokerSubmission.channel) == BORDERBUDDY,
+        col(BrokerSubmission.handoff_id).is_not(None),
+        polled_at <= since,
+        polled_at <= lately,  # nothing new, but an index can be searched by it
+        polled_at > _long_ago(settings),
+        _open(settings),
+    )
+    found = session.execute(
+        update(BrokerSubmission)
+        .where(
+            col(BrokerSubmission.id).in_(
+                select(col(BrokerSubmission.id)).where(ready).order_by(polled_at).limit(settings.sweep_limit)
+            ),
+            ready,
+        )
+        .values(polled_at=database_now())
+        .returning(col(BrokerSubmission.account_id), col(BrokerSubmission.partner_id), col(BrokerSubmission.id))
+        .execution_options(synchronize_session=False)
+    )
+    return [Inquiry(*row) for row in found]
+
+
+def _open(settings: Settings) -> ColumnElement[bool]:
+    """Return the condition that a submission was sent and may still be answered."""
+    ended = (SubmissionState.PENDING.value, SubmissionState.RELEASED.value)
+    return and_(
+        col(BrokerSubmission.state).not_in(ended),
+        col(BrokerSubmission.updated_at) > _long_ago(settings),
+    )
+
+
+def _long_ago(settings: Settings) -> statement_now:
+    return statement_now(-settings.partner_poll_days * _DAY_SECONDS)
+
+
+def _taken(runtime: Runtime, target: Target, folder: AnswerFolder, name: str, read: Read) -> Read:
+    file = folder.read(name)
+    if file is None:
+        return read
+    try:
+        recorded = _recorded(runtime, target, file)
+    except Refused as refused:
+        reason = str(refused)
+        log.warning("answer_file_refused", file=name, code=refused.code)
+        _moved(lambda: folder.refuse(name, reason), name)
+        return replace(read, refused=read.refused + 1)
+    _moved(lambda: folder.done(name), name)
+    if recorded:
+        return replace(read, recorded=read.recorded + 1)
+    return replace(read, repeated=read.repeated + 1)
+
+
+def _recorded(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
+    """Record the answer that the file holds and tell whether it is new; raises Refused where it holds none."""
+    if file.problem is not None:
+        raise InvalidRequest(file.problem)
+    sent = parse(file.body, SentAcknowledgement, max_depth=runtime.settings.max_json_depth).model
+    with runtime.db.read() as session:
+        submission = submissions.find(session, sent.submission_id)
+    if (submission.account_id, submission.partner_id) != (target.account_id, target.partner_id):
+        # What belongs to others is as unknown as what is not there.
+        raise NotFound(f"there is no broker submission {sent.submission_id}")
+    actor = f"partner:{target.partner_id}"
+    return submissions.answer(runtime, sent.submission_id, sent.answer, actor).recorded
+
+
+def _moved(move: Callable[[], None], name: str) -> None:
+    try:
+        move()
+    except ChannelUnavailable as error:
+        # It is recorded all the same, and will be found again to no effect.
+        log.warning("answer_file_not_moved", file=name, reason=str(error))

@@ -1,0 +1,148 @@
+"""Deliveries as they are shown: each with its newest tries, and what to do about one that was not taken."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlmodel import Session, col
+
+from pipeline.accounts.schemas import AttemptView, DeliveryPage, DeliveryView
+from pipeline.core.errors import NotFound
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries.models import Attempt, Delivery, Notification
+from pipeline.deliveries.outcomes import DEAD
+from pipeline.deliveries.remedies import remedy
+from pipeline.exports.states import DeliveryState
+
+MAX_TRIES_SHOWN: Final = 20
+#: Of one message alone: with resends there may be more than its schedule has.
+MAX_TRIES_TRACED: Final = 200
+
+
+def listed(
+    runtime: Runtime,
+    account_id: str,
+    *,
+    state: DeliveryState | None = None,
+    export_id: str | None = None,
+    partner_id: str | None = None,
+    after: str | None = None,
+    limit: int = 100,
+) -> DeliveryPage:
+    """Return a page of the account's deliveries, newest first, from behind the delivery `after` on."""
+    wanted = [col(Delivery.account_id) == account_id]
+    for column, value in (
+        (col(Delivery.state), state),
+        (col(Delivery.export_id), export_id),
+        (col(Delivery.partner_id), partner_id),
+    ):
+        if value is not None:
+            wanted.append(DEAD if value is DeliveryState.DEAD else column == str(value))
+    if after is not None:
+        wanted.append(col(Delivery.id) < after)
+    with runtime.db.read() as session:
+        found = session.execute(
+            select(Delivery, col(Notification.event_type))
+            .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+            .where(*wanted)
+            .order_by(col(Delivery.id).desc())
+            .limit(limit + 1)
+        ).all()
+        views = _views(session, [(row, event_type) for row, event_type in found[:limit]])
+    return DeliveryPage(items=views, next_cursor=views[-1].id if len(found) > limit else None)
+
+
+def dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
+    """Return how many dead deliveries there are, by the partner that they are for."""
+    with runtime.db.read() as session:
+        found = session.execute(
+            select(col(Delivery.partner_id), func.count())
+            .where(col(Delivery.account_id) == account_id, DEAD)
+            .group_by(col(Delivery.partner_id))
+        )
+        return {row[0]: row[1] for row in found}
+
+
+def get(runtime: Runtime, account_id: str, delivery_id: str) -> DeliveryView:
+    """Return one delivery with its newest tries; raises NotFound, also for what belongs to another account."""
+    with runtime.db.read() as session:
+        return view(session, account_id, delivery_id)
+
+
+def of_notification(session: Session, said: Notification) -> list[DeliveryView]:
+    """Return all deliveries of a notification by recipient and channel, each with its tries."""
+    found = session.scalars(
+        select(Delivery)
+        .where(col(Delivery.notification_id) == said.id)
+        .order_by(col(Delivery.partner_id), col(Delivery.channel))
+    )
+    return _views(session, [(row, said.event_type) for row in found], MAX_TRIES_TRACED)
+
+
+def view(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
+    """Return what `get` does, in the caller's transaction."""
+    found = session.execute(
+        select(Delivery, col(Notification.event_type))
+        .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+        .where(col(Delivery.account_id) == account_id, col(Delivery.id) == delivery_id)
+    ).first()
+    if found is None:
+        raise NotFound(f"there is no delivery {delivery_id} in this account")
+    return _views(session, [(found[0], found[1])])[0]
+
+
+def _remedy(row: Delivery, tries: Sequence[Attempt]) -> str | None:
+    if row.error is None or not tries:
+        return None
+    return remedy(row.account_id, row.partner_id, row.channel, tries[0].status)
+
+
+def _views(
+    session: Session, rows: Sequence[tuple[Delivery, str]], most_tries: int = MAX_TRIES_SHOWN
+) -> list[DeliveryView]:
+    tries: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in session.scalars(
+        select(Attempt)
+        .join(Delivery, col(Delivery.id) == col(Attempt.delivery_id))
+        # They are numbered as they are counted: of a message that was resent again and again none but the newest is read.
+        .where(
+            col(Delivery.id).in_([row.id for row, _ in rows]),
+            col(Attempt.number) > col(Delivery.attempts) - most_tries,
+        )
+        .order_by(col(Attempt.delivery_id), col(Attempt.number).desc())
+    ):
+        tries[attempt.delivery_id].append(attempt)
+    return [
+        DeliveryView(
+            id=row.id,
+            notification_id=row.notification_id,
+            export_id=row.export_id,
+            event_type=event_type,
+            audience=row.audience,
+            partner_id=row.partner_id,
+            channel=row.channel,
+            state=DeliveryState(row.state),
+            attempts=row.attempts,
+            due_at=row.due_at,
+            delivered_at=row.delivered_at,
+            error=row.error,
+            remedy=_remedy(row, tries[row.id]),
+            created_at=row.created_at,
+            tries=[
+                AttemptView(
+                    number=each.number,
+                    outcome=each.outcome,
+                    status=each.status,
+                    answer=each.answer,
+                    error_class=each.error_class,
+                    duration_ms=each.duration_ms,
+                    at=each.at,
+                )
+                for each in tries[row.id]
+            ],
+        )
+        for row, event_type in rows
+    ]

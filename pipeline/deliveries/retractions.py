@@ -1,0 +1,172 @@
+"""What was told and no longer holds: whoever was told of an export hears that it was superseded, or that nothing follows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import or_, select, update
+from sqlmodel import Session, col
+
+from pipeline.accounts import recipients
+from pipeline.deliveries import outbox
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, Notice, Told
+from pipeline.deliveries.schemas import messages
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.exports.models import Export, ExportUnit, Package
+
+_SUPERSEDED: Final = (MessageType.HANDOFF_SUPERSEDED.value, MessageType.PACKAGE_SUPERSEDED.value)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What may have reached customs brokers and warehouses: ids of messages, and partners, by audience."""
+
+    messages: dict[str, set[str]]
+    partners: dict[str, set[str]]
+
+
+def superseded(session: Session, old: Export, by: messages.RevisionRef, planned: Collection[tuple[str, str]]) -> Told:
+    """Owe everybody who may have been told of `old` that it no longer holds, and let go of what it still owes.
+
+    `planned` are the packages of the newer revision, by unitRef and packageRef.
+    """
+    told = _told(session, old.id)
+    outbox.cancel_unsent(session, old.id)
+    # Nobody waits for an answer to it any more.
+    session.execute(update(BrokerSubmission).where(col(BrokerSubmission.export_id) == old.id).values(deadline_at=None))
+    notices = [*_handoffs(session, old, by, told), *_packages(session, old, by, told, planned)]
+    return _owe(session, old, notices, told.partners) if notices else Told()
+
+
+def cancelled(session: Session, export: Export) -> Told:
+    """Owe the operators, and whoever heard that an earlier revision no longer holds, that nothing follows.
+
+    What the export itself still owes is let go of.
+    """
+    outbox.cancel_unsent(session, export.id)
+    earlier = session.execute(
+        select(col(Delivery.audience), col(Delivery.partner_id))
+        .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+        .join(Export, col(Export.id) == col(Delivery.export_id))
+        .where(
+            col(Export.account_id) == export.account_id,
+            col(Export.batch_id) == export.batch_id,
+            col(Export.test) == export.test,
+            col(Export.revision) < export.revision,
+            col(Notification.event_type).in_(_SUPERSEDED),
+        )
+        .distinct()
+    ).all()
+    partners: dict[str, set[str]] = {}
+    for audience, partner_id in earlier:
+        partners.setdefault(audience, set()).add(partner_id)
+    before = None if export.supersedes_id is None else session.get_one(Export, export.supersedes_id)
+    message = messages.ExportCancelled(
+        **outbox.about(export),
+        supersedes=None if before is None else messages.RevisionRef(export_id=before.id, revision=before.revision),
+        inspect=f"/api/exports/{export.id}",
+    )
+    notices = [
+        Notice(audience, MessageType.EXPORT_CANCELLED, "cancelled", message)
+        for audience in (*sorted(partners), OPERATOR)
+    ]
+    return _owe(session, export, notices, partners)
+
+
+def _told(session: Session, export_id: str) -> _Heard:
+    told = _Heard({BROKER: set(), WAREHOUSE: set()}, {BROKER: set(), WAREHOUSE: set()})
+    for notification_id, audience, partner_id in session.execute(
+        select(col(Delivery.notification_id), col(Delivery.audience), col(Delivery.partner_id)).where(
+            col(Delivery.export_id) == export_id,
+            col(Delivery.audience).in_((BROKER, WAREHOUSE)),
+            # A try whose end was never recorded may have arrived: its lease is still there.
+            or_(
+                col(Delivery.delivered_at).is_not(None),
+                col(Delivery.attempts) > 0,
+                col(Delivery.lease_until).is_not(None),
+            ),
+        )
+    ):
+        told.messages[audience].add(notification_id)
+        told.partners[audience].add(partner_id)
+    return told
+
+
+def _owe(session: Session, export: Export, notices: list[Notice], partners: dict[str, set[str]]) -> Told:
+    ids = sorted(set().union(*partners.values()))
+    reached = recipients.reached(session, export.account_id, ids, test=export.test)
+    told = {
+        audience: [reached[name] for name in sorted(partners[audience]) if name in reached] for audience in partners
+    }
+    return outbox.owe(
+        session, export.account_id, notices, told | {OPERATOR: recipients.operators(session, export.account_id)}
+    )
+
+
+def _handoffs(session: Session, old: Export, by: messages.RevisionRef, told: _Heard) -> Iterator[Notice]:
+    if not told.messages[BROKER]:
+        return
+    units = _units(session, old.id)
+    for submission_id in session.scalars(
+        select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == old.id)
+    ):
+        message = messages.HandoffSuperseded(
+            **outbox.about(old),
+            submission_id=submission_id,
+            notification_ids=sorted(told.messages[BROKER]),
+            customs_packages=list(units.values()),
+            superseded_by=by,
+        )
+        yield Notice(BROKER, MessageType.HANDOFF_SUPERSEDED, submission_id, message)
+
+
+def _packages(
+    session: Session, old: Export, by: messages.RevisionRef, told: _Heard, planned: Collection[tuple[str, str]]
+) -> Iterator[Notice]:
+    if not told.messages[WAREHOUSE]:
+        return
+    units = _units(session, old.id)
+    for unit_no, package_ref, sscc, lpn in session.execute(
+        select(col(Package.unit_no), col(Package.package_ref), col(Package.sscc), col(Package.lpn))
+        .where(col(Package.export_id) == old.id)
+        .order_by(col(Package.unit_no), col(Package.position))
+    ):
+        unit = units[unit_no]
+        subject = f"{unit.unit_ref}/{package_ref}"
+        recorded = outbox.notification_id(old.id, old.revision, WAREHOUSE, MessageType.PACKAGE_RECORDED, subject)
+        if recorded not in told.messages[WAREHOUSE]:
+            continue
+        message = messages.PackageSuperseded(
+            **outbox.about(old),
+            version=old.revision,
+            notification_ids=[recorded],
+            unit_ref=unit.unit_ref,
+            customs_package_id=unit.customs_package_id,
+            customs_package_number=unit.package_number,
+            package_ref=package_ref,
+            sscc=sscc,
+            lpn=lpn,
+            superseded_by=by,
+            dropped=(unit.unit_ref, package_ref) not in planned,
+        )
+        yield Notice(WAREHOUSE, MessageType.PACKAGE_SUPERSEDED, subject, message)
+
+
+def _units(session: Session, export_id: str) -> dict[int, messages.CustomsPackageRef]:
+    rows = session.execute(
+        select(
+            col(ExportUnit.unit_no),
+            col(ExportUnit.unit_ref),
+            col(ExportUnit.customs_package_id),
+            col(ExportUnit.package_number),
+        )
+        .where(col(ExportUnit.export_id) == export_id)
+        .order_by(col(ExportUnit.unit_no))
+    )
+    return {
+        unit_no: messages.CustomsPackageRef(unit_ref=ref, customs_package_id=package_id, package_number=number)
+        for unit_no, ref, package_id, number in rows
+    }

@@ -1,0 +1,296 @@
+"""The built-in sandbox broker: it takes handoffs and answers as the invoice number asks it to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal
+
+import structlog
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from pydantic import ValidationError
+from sqlalchemy import literal, select, tuple_
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col
+
+from pipeline.accounts import secrets as account_secrets
+from pipeline.core.db import Instant, database_now
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, NotReady
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import submissions
+from pipeline.deliveries.channels.http_client import open_poster
+from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.models import BrokerSubmission, SandboxHandoff
+from pipeline.deliveries.schemas.messages import (
+    AcknowledgementBody,
+    FieldAnswer,
+    HandoffAnswer,
+    HandoffReady,
+    HandoffStatus,
+    MessageType,
+)
+from pipeline.deliveries.schemas.sandbox import SandboxHandoffView, SandboxPage
+from pipeline.deliveries.submissions import Signer
+from pipeline.exports.schemas.plan import as_json
+
+log = structlog.get_logger(__name__)
+
+Via = Literal["borderbuddy", "webhook"]
+
+#: How the sandbox's own ids of handoffs begin.
+_HANDOFF: Final = "sbx-"
+
+_LATE_ANSWERS: Final = threading.BoundedSemaphore(200)
+_TRIES: Final = 3
+_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Script:
+    """How the sandbox answers: `rung` is None where it never does, `fails` where it does not even take the handoff."""
+
+    rung: Literal["accepted", "rejected", "query", "held"] | None
+    delay_seconds: int = 0
+    fails: bool = False
+
+
+def script_of(invoice_number: str) -> Script:
+    """Return what the first two characters of the invoice number ask for: the outcome and the delay in seconds.
+
+    A accepts, R rejects with named fields, Q asks, P never answers, D accepts and H holds after a delay (of one second
+    where none is given), F fails at transport. Any other letter accepts.
+    """
+    letter, digit = invoice_number[:1].upper(), invoice_number[1:2]
+    delay = int(digit) if digit.isascii() and digit.isdigit() else 0
+    match letter:
+        case "R":
+            return Script("rejected", delay)
+        case "Q":
+            return Script("query", delay)
+        case "P":
+            return Script(None)
+        case "D":
+            return Script("accepted", delay or 1)
+        case "F":
+            return Script(None, fails=True)
+        case "H":
+            return Script("held", delay or 1)
+        case _:
+            return Script("accepted", delay)
+
+
+def take(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | None = None) -> HandoffAnswer | None:
+    """Take a message and return the answer that it gets at once, if it gets one; the same handoff is answered alike.
+
+    `signer` is the partner whose signature it bears: it speaks for that partner's handoffs and for no other's, because what
+    the sandbox answers bears the secret of the partner that the handoff is for.
+
+    Later answers go to the acknowledgement address over HTTP, signed by the partner's secret, from a timer: they are lost
+    if the process ends first, which in a sandbox harms nobody. Raises InvalidRequest where the body is none of our
+    messages, NotFound where the submission is not ours, NotReady where the script says so.
+    """
+    event_id, ready = _read(body)
+    if ready is None:
+        return None
+    numbers = [unit.invoice.number for unit in ready.units]
+    script = script_of(numbers[0])
+    if script.fails:
+        raise NotReady("the sandbox broker fails this handoff, as the F of its invoice number asks")
+    at_once = _at_once(event_id, script, via)
+    with runtime.db.read() as session:
+        submission = submissions.find(session, ready.submission_id)
+        if signer is not None and signer != Signer(submission.account_id, submission.partner_id):
+            raise NotFound(f"there is no broker submission {ready.submission_id}")
+        secrets = account_secrets.counting(session, runtime.settings, submission.account_id, submission.partner_id)
+        known = session.get(SandboxHandoff, event_id) is not None
+    if not known:
+        _remember(runtime, event_id, ready, numbers, script, at_once, via)
+    late = _late(event_id, script, via)
+    if late is not None and secrets:
+        url = f"{runtime.settings.public_url.rstrip('/')}/api/broker-submissions/{submission.id}/acknowledgements"
+        answer = late
+        _later(script.delay_seconds, lambda: _post(url, answer, secrets[0]))
+    return at_once
+
+
+def received(runtime: Runtime, account_id: str, *, after: str | None = None, limit: int = 50) -> SandboxPage:
+    """Return a page of what the account's handoffs in the sandbox came to, newest first, from behind the handoff `after` on."""
+    wanted = [col(BrokerSubmission.account_id) == account_id]
+    place = tuple_(col(SandboxHandoff.received_at), col(SandboxHandoff.id))
+    with runtime.db.read() as session:
+        if after is not None:
+            last = session.get(SandboxHandoff, after)
+            if last is None:
+                return SandboxPage(items=[], next_cursor=None)
+            wanted.append(place < tuple_(literal(last.received_at, Instant()), last.id))
+        found = session.execute(
+            select(SandboxHandoff, col(BrokerSubmission.export_id), col(BrokerSubmission.state))
+            .join(BrokerSubmission, col(BrokerSubmission.id) == col(SandboxHandoff.submission_id))
+            .where(*wanted)
+            .order_by(col(SandboxHandoff.received_at).desc(), col(SandboxHandoff.id).desc())
+            .limit(limit + 1)
+        ).all()
+    items = [_view(row, export_id, rung) for row, export_id, rung in found[:limit]]
+    return SandboxPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
+
+
+def received_as(session: Session, account_id: str, event_id: str) -> SandboxHandoffView | None:
+    """Return what the sandbox made of the account's handoff with this CloudEvent id; None where it received none."""
+    found = session.execute(
+        select(SandboxHandoff, col(BrokerSubmission.export_id), col(BrokerSubmission.state))
+        .join(BrokerSubmission, col(BrokerSubmission.id) == col(SandboxHandoff.submission_id))
+        .where(col(SandboxHandoff.id) == event_id, col(BrokerSubmission.account_id) == account_id)
+    ).first()
+    return None if found is None else _view(*found)
+
+
+def _view(row: SandboxHandoff, export_id: str, rung: str) -> SandboxHandoffView:
+    return SandboxHandoffView.model_validate(
+        {
+            "id": row.id,
+            "export_id": export_id,
+            "submission_id": row.submission_id,
+            "path": row.path,
+            "invoice_numbers": row.invoice_numbers,
+            "outcome": row.outcome,
+            "answer": row.answer or None,
+            "rung": rung,
+            "received_at": row.received_at,
+        }
+    )
+
+
+def answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:
+    """Return all that the sandbox has answered so far to a handoff that it took by the borderbuddy contract.
+
+    Raises NotFound.
+    """
+    event_id = handoff_id.removeprefix(_HANDOFF)
+    with runtime.db.read() as session:
+        row = session.get(SandboxHandoff, event_id)
+        now = session.scalar(select(database_now()))
+    if row is None or now is None or row.path != "borderbuddy" or handoff_id != _handoff_id(event_id):
+        raise NotFound(f"the sandbox broker took no handoff {handoff_id}")
+    script = script_of(row.invoice_numbers[0])
+    at_once, late = _at_once(event_id, script, "borderbuddy"), _late(event_id, script, "borderbuddy")
+    given = [] if at_once is None else [at_once.acknowledgement]
+    if late is not None and now >= row.received_at + timedelta(seconds=script.delay_seconds):
+        given.append(late)
+    return HandoffStatus(handoff_id=handoff_id, answers=given)
+
+
+def _read(body: bytes) -> tuple[str, HandoffReady | None]:
+    try:
+        event = JSONFormat().read(CloudEvent, body)
+        if event.get_type() != MessageType.HANDOFF_READY:
+            return event.get_id(), None
+        return event.get_id(), HandoffReady.model_validate(event.get_data())
+    except ValidationError as error:
+        raise InvalidRequest(f"the handoff is not of its schema: {error.error_count()} invalid fields") from None
+    except Exception as error:
+        # The library raises whatever its input makes it trip over.
+        raise InvalidRequest(f"the body is no CloudEvent in structured JSON: {type(error).__name__}") from error
+
+
+def _at_once(event_id: str, script: Script, via: Via) -> HandoffAnswer | None:
+    if via == "webhook" or script.rung is None:
+        return None
+    if script.delay_seconds or script.rung == "held":
+        return HandoffAnswer(handoff_id=_handoff_id(event_id), status="received")
+    said = _answer(event_id, script.rung)
+    return HandoffAnswer(
+        handoff_id=_handoff_id(event_id),
+        status=script.rung,
+        reference=said.reference,
+        message=said.message,
+        fields=said.fields,
+    )
+
+
+def _late(event_id: str, script: Script, via: Via) -> AcknowledgementBody | None:
+    if script.rung is None or (via == "borderbuddy" and not script.delay_seconds):
+        return None
+    return _answer(event_id, script.rung)
+
+
+def _answer(event_id: str, rung: Literal["accepted", "rejected", "query", "held"]) -> AcknowledgementBody:
+    handoff_id = _handoff_id(event_id)
+    fields: list[FieldAnswer] = []
+    message = {
+        "accepted": "Accepted by the sandbox broker.",
+        "rejected": "Rejected by the sandbox broker: two fields need a correction.",
+        "query": "The sandbox broker asks about one field.",
+        "held": "Held by the sandbox broker.",
+    }[rung]
+    if rung == "rejected":
+        fields = [
+            FieldAnswer(pointer="/units/0/lines/0/htsCode", message="The code does not fit the description."),
+            FieldAnswer(pointer="/units/0/parties/importerOfRecord/importerNumber", message="The number is not known."),
+        ]
+    if rung == "query":
+        fields = [FieldAnswer(pointer="/units/0/lines/0/description", message="What is it made of?")]
+    return AcknowledgementBody(
+        id=f"{handoff_id}:{rung}", rung=rung, reference=f"SBX-{handoff_id[-8:].upper()}", message=message, fields=fields
+    )
+
+
+def _handoff_id(event_id: str) -> str:
+    return f"{_HANDOFF}{event_id}"
+
+
+def _remember(
+    runtime: Runtime,
+    event_id: str,
+    ready: HandoffReady,
+    numbers: list[str],
+    script: Script,
+    at_once: HandoffAnswer | None,
+    via: Via,
+) -> None:
+    row = SandboxHandoff(
+        id=event_id,
+        submission_id=ready.submission_id,
+        path=via,
+        invoice_numbers=numbers,
+        outcome=script.rung or "none",
+        answer={} if at_once is None else as_json(at_once),
+    )
+    try:
+        with runtime.db.write() as session:
+            session.add(row)
+    except IntegrityError:
+        log.info("sandbox_handoff_repeated")
+
+
+def _later(seconds: float, act: Callable[[], None]) -> None:
+    if not _LATE_ANSWERS.acquire(blocking=False):
+        log.warning("sandbox_answer_dropped")
+        return
+
+    def run() -> None:
+        try:
+            act()
+        finally:
+            _LATE_ANSWERS.release()
+
+    timer = threading.Timer(seconds, run)
+    timer.daemon = True
+    timer.start()
+
+
+def _post(url: str, answer: AcknowledgementBody, secret: str) -> None:
+    body = answer.model_dump_json(by_alias=True).encode()
+    for attempt in range(_TRIES):
+        try:
+            # Our own address, from the settings: it may be private.
+            with open_poster(private=True, seconds=_SECONDS) as poster:
+                poster.post(url, body, {"content-type": "application/json"} | signed(answer.id, body, secret))
+        except (ChannelUnavailable, ChannelRefused) as error:
+            log.warning("sandbox_answer_not_taken", attempt=attempt + 1, reason=str(error))
+            time.sleep(1)
+        else:
+            return

@@ -1,0 +1,262 @@
+"""Deliveries: claimed in order, sent outside any transaction, recorded with every attempt, and resent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from sqlalchemy import select
+from sqlmodel import col
+
+from pipeline.accounts.models import PartnerChannel
+from pipeline.accounts.recipients import QUEUE
+from pipeline.accounts.schemas import DeliveryView
+from pipeline.core import shutdown
+from pipeline.core.bulkhead import room_of
+from pipeline.core.errors import (
+    ChannelRefused,
+    ChannelUnavailable,
+    DatabaseBusy,
+    ExportsError,
+    Fenced,
+    InsufficientRole,
+    InvalidState,
+    Purged,
+    WorkerDied,
+)
+from pipeline.core.failpoints import failpoint
+from pipeline.core.leases import Lease
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import attempts, circuit_breaker, messages, outbox, queries, streams, submissions
+from pipeline.deliveries.attempts import Recorded, Sent
+from pipeline.deliveries.channels.protocol import Receipt
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.retry_policy import Failure
+from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
+from pipeline.deliveries.senders import FAILURES, SENDERS, ails, destination
+from pipeline.deliveries.streams import Claim
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export
+from pipeline.exports.states import DELIVERY_MOVES, DeliveryState, SubmissionState, sources
+from pipeline.exports.step_context import StepContext
+
+log = structlog.get_logger(__name__)
+
+RECORDED_AGAIN_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class DeliveryReport:
+    """What one call came to, in messages; `wakes` are lanes that became owed something by it."""
+
+    delivered: int = 0
+    put_off: int = 0
+    dead: int = 0
+    wakes: tuple[Lane, ...] = ()
+
+
+def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
+    """Send what the lane is owed and due, in order, until it is empty or a message is not taken.
+
+    Nothing is sent while this process is to end, while another worker holds the lane, while a failed message waits for
+    its next try, or while the partner is paused. Where the destination keeps as many threads of this process as it may,
+    one of those sends it in its turn; where it ails, and those that ail keep as many, it stays owed for the next sweep.
+    A failure is recorded and put off, never raised. Raises Fenced where the lease was lost, and DatabaseBusy where it ran
+    out before the database took what came of sending.
+    """
+    lane = Lane(export_id, partner_id, channel)
+    if channel == QUEUE:
+        return _sent_in_order(runtime, lane)
+    with runtime.db.read() as session:
+        found = session.execute(
+            select(col(Export.account_id), FAILURES)
+            .outerjoin(PartnerChannel, circuit_breaker.row_of(col(Export.account_id), partner_id, channel))
+            .where(col(Export.id) == export_id)
+        ).first()
+    if found is None:
+        return DeliveryReport()
+    account_id, failures = found
+    made = SENDERS.work(
+        destination(runtime.settings, account_id, lane),
+        lane,
+        room_of(runtime.settings),
+        lambda each: _sent_in_order(runtime, each),
+        ails=ails(runtime.settings, lane.channel, failures),
+    )
+    wakes = dict.fromkeys(lane for report in made for lane in report.wakes)
+    return DeliveryReport(
+        delivered=sum(report.delivered for report in made),
+        put_off=sum(report.put_off for report in made),
+        dead=sum(report.dead for report in made),
+        wakes=tuple(wakes),
+    )
+
+
+def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
+    delivered = put_off = dead = 0
+    wakes: list[Lane] = []
+    with structlog.contextvars.bound_contextvars(
+        export_id=lane.export_id, partner_id=lane.partner_id, channel=lane.channel
+    ):
+        while not put_off and not shutdown.told() and (claimed := streams.claim(runtime, lane)) is not None:
+            failpoint("delivery.before")
+            with streams.held(runtime, claimed) as lease:
+                sent = _send(runtime, claimed, lease)
+            failpoint("delivery.sent")
+            recorded = _record(runtime, claimed, sent, lease)
+            failpoint("delivery.after")
+            delivered += len(sent.receipts)
+            put_off += recorded.put_off
+            dead += recorded.dead
+            wakes += recorded.wakes
+        if delivered or put_off or dead:
+            log.info("deliveries_attempted", delivered=delivered, put_off=put_off, dead=dead)
+    return DeliveryReport(delivered, put_off, dead, tuple(dict.fromkeys(wakes)))
+
+
+def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
+    """Make the first attempt at everything that the audience is owed of the export; what fails is on the schedule.
+
+    No step waits for a destination that keeps as many threads as it may, alone or with others that ail. Returned are the lanes to wake: those that were
+    left to others, and those that became owed something by it.
+    """
+    with runtime.db.read() as session:
+        found = session.execute(
+            select(col(Delivery.partner_id), col(Delivery.channel), FAILURES)
+            .outerjoin(
+                PartnerChannel,
+                circuit_breaker.row_of(col(Delivery.account_id), col(Delivery.partner_id), col(Delivery.channel)),
+            )
+            .where(
+                col(Delivery.export_id) == context.export_id,
+                col(Delivery.audience) == audience,
+                col(Delivery.state) == DeliveryState.PENDING.value,
+            )
+            .distinct()
+        ).all()
+    left: list[Lane] = []
+    for partner_id, channel, failures in found:
+        lane = Lane(context.export_id, partner_id, channel)
+        left += _told_first(runtime, context.account_id, lane, ailing=ails(runtime.settings, channel, failures))
+    return left
+
+
+def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, ailing: bool) -> list[Lane]:
+    where = destination(runtime.settings, account_id, lane)
+    free = lane.channel == QUEUE
+    place = None if free else SENDERS.enter(where, room_of(runtime.settings), ails=ailing)
+    if place is None and not free:
+        return [lane]
+    left: list[Lane] = []
+    try:
+        left += _sent_in_order(runtime, lane).wakes
+    except ExportsError as error:
+        log.warning("telling_cut_off", partner_id=lane.partner_id, channel=lane.channel, reason=type(error).__name__)
+    finally:
+        following = None if place is None else SENDERS.leave(place)
+    return left if following is None else [*left, following]
+
+
+def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
+    """Send in order until a message is not taken, or the lease's time is over; no transaction is open meanwhile.
+
+    Raises Fenced where another worker may hold the lane by now and nothing was sent here: nothing is sent then, either.
+    """
+
+    def still_ours() -> None:
+        if not lease.runs():
+            raise Fenced
+
+    receipts: list[Receipt] = []
+    durations: list[int] = []
+    failure: Failure | None = None
+    began = before = time.monotonic()
+    try:
+        sending = messages.send(runtime, claimed, still_ours)
+        # Asked before each message: a process that was stopped for long wakes up as the holder of nothing.
+        while lease.runs() and (receipt := next(sending, None)) is not None:
+            now = time.monotonic()
+            receipts.append(receipt)
+            durations.append(round((now - before) * 1000))
+            before = now
+            failpoint("delivery.between")
+            # What was taken is recorded before long: a crash would send it again.
+            if now - began > runtime.settings.lease_seconds or shutdown.told():
+                break
+    except (ChannelUnavailable, ChannelRefused, WorkerDied) as error:
+        failure = error
+    except Fenced:
+        if not receipts:
+            raise
+    except Exception as error:
+        log.exception("channel_raised")
+        failure = ChannelUnavailable(f"{type(error).__name__} in the channel {claimed.lane.channel}")
+    if not receipts and failure is None and not lease.runs():
+        raise Fenced
+    if not receipts and failure is None:
+        failure = ChannelUnavailable(f"the channel {claimed.lane.channel} took nothing and did not say why")
+    if failure is not None:
+        durations.append(round((time.monotonic() - before) * 1000))
+    return Sent(receipts, durations, failure)
+
+
+def _record(runtime: Runtime, claimed: Claim, sent: Sent, lease: Lease) -> Recorded:
+    # As long as nobody else can have it: what is not recorded is sent again.
+    while True:
+        try:
+            return attempts.record(runtime, claimed, sent)
+        except DatabaseBusy as busy:
+            if not lease.runs():
+                raise
+            log.warning("attempts_not_recorded", reason=str(busy))
+            time.sleep(RECORDED_AGAIN_SECONDS)
+
+
+def resend(
+    runtime: Runtime, account_id: str, delivery_id: str, actor: str, *, test_only: bool = False
+) -> tuple[DeliveryView, Lane]:
+    """Owe a delivered or dead delivery once more, with the same id and a schedule begun anew; return the lane to wake.
+
+    Raises NotFound, and InvalidState where it is still owed or was cancelled, or where a newer revision has replaced what
+    it says; InsufficientRole of a live export's where `test_only`.
+    """
+    with runtime.db.write() as session:
+        view = queries.view(session, account_id, delivery_id)
+        lane = Lane(view.export_id, view.partner_id, view.channel)
+        # Locked before anything is judged: an amendment or a purge under way is waited for.
+        events.lock(session, lane.export_id)
+        export = session.get_one(Export, lane.export_id)
+        if export.purged_at is not None:
+            raise Purged.export(export.id, "what it said is gone")
+        if test_only and not export.test:
+            raise InsufficientRole(f"delivery {delivery_id} is of a live export; resend it with a live key")
+        newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == lane.export_id))
+        if newer is not None and view.event_type in HELD_UNTIL_SUPERSEDED:
+            raise InvalidState(
+                f"export {lane.export_id} was superseded by {newer}: what it said no longer holds; resend what {newer} says"
+            )
+        if not outbox.owe_again(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE)):
+            raise InvalidState(f"the delivery is {view.state.value}; only a delivered or dead one can be resent")
+        submission_id = session.scalar(
+            select(col(BrokerSubmission.id)).where(
+                col(BrokerSubmission.export_id) == lane.export_id,
+                col(BrokerSubmission.partner_id) == lane.partner_id,
+                col(BrokerSubmission.channel) == lane.channel,
+            )
+        )
+        if submission_id is not None:
+            submissions.climb(session, runtime.settings, submission_id, SubmissionState.PENDING, error_message=None)
+        data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
+        events.append(session, lane.export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
+        session.expire_all()
+        return queries.view(session, account_id, delivery_id), lane
+
+
+#: What is waiting for its export becomes pending too, but by the export's completion alone.
+RESENDABLE: Final = [
+    state.value for state in sources(DELIVERY_MOVES, DeliveryState.PENDING) if state is not DeliveryState.WAITING
+]

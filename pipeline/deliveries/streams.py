@@ -1,0 +1,294 @@
+"""Lanes: what one recipient is owed of one export by one channel, claimed in order under a lease."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, true, tuple_, update
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline.accounts import recipients
+from pipeline.accounts.models import Partner, PartnerChannel
+from pipeline.accounts.partners import locked, move, view
+from pipeline.accounts.recipients import SealedTarget
+from pipeline.accounts.schemas import PartnerView
+from pipeline.accounts.states import PartnerState
+from pipeline.core.db import changed, database_now, statement_now
+from pipeline.core.errors import InvalidState
+from pipeline.core.leases import KEEPER, Lease
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import circuit_breaker, submissions
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.outbox import BROKER, Lane
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.exports.models import Export
+from pipeline.exports.states import DeliveryState, SubmissionState
+
+log = structlog.get_logger(__name__)
+
+_PENDING: Final = DeliveryState.PENDING.value
+
+#: What is said of a message whose sender came to an end, until something else came of it.
+CUT_OFF: Final = "its sender came to an end before it could say what came of it"
+
+
+@dataclass(frozen=True)
+class Owed:
+    """One claimed delivery and what it says."""
+
+    id: str
+    fence: int
+    attempts: int
+    tries: int  # since it was last resent, with those that were cut off
+    first_time: bool  # it was never delivered before
+    said: Notification
+
+    @property
+    def notification_id(self) -> str:
+        """The id of the message."""
+        return self.said.id
+
+    @property
+    def event_type(self) -> str:
+        """The type of the message."""
+        return self.said.event_type
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A stretch of a lane that this worker holds."""
+
+    lane: Lane
+    account_id: str
+    audience: str
+    target: SealedTarget
+    trace_parent: str | None
+    owed: Sequence[Owed]
+    submission_id: str | None  # where this is the customs broker's primary channel
+    since: float  # just before it was claimed, by this process's own clock
+    watched: bool = False  # the way failed lately, so that its success is news
+
+
+def waiting_in(lane: Any, deliveries: Any = Delivery) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions, on a row of `deliveries`, that it is owed in the lane: a Lane, or what has columns like one."""
+    return (
+        deliveries.export_id == lane.export_id,
+        deliveries.partner_id == lane.partner_id,
+        deliveries.channel == lane.channel,
+        deliveries.state == _PENDING,
+    )
+
+
+#: The lane that a statement is given by its parameters.
+_GIVEN: Final = SimpleNamespace(
+    export_id=bindparam("of_export"), partner_id=bindparam("of_partner"), channel=bindparam("of_channel")
+)
+
+
+def _free() -> ColumnElement[bool]:
+    return or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) <= database_now())
+
+
+def _cut_off(delivery: Any) -> ColumnElement[bool]:
+    # Whoever claims clears the error, and whoever writes what came of it gives it one, or lets go of the lease.
+    return and_(delivery.lease_until.is_not(None), or_(delivery.error.is_(None), delivery.error == CUT_OFF))
+
+
+_another = aliased(Delivery)
+_first_cut_off = (
+    select(func.min(col(_another.position))).where(*waiting_in(_GIVEN, _another), _cut_off(_another)).scalar_subquery()
+)
+# What was in hand when a sender came to an end is sent one by one: what ended it is found, and the others get on.
+_batch = (
+    select(col(Delivery.id))
+    .where(
+        *waiting_in(_GIVEN),
+        col(Delivery.position) <= func.coalesce(_first_cut_off, col(Delivery.position)),
+    )
+    .order_by(col(Delivery.position))
+    .limit(bindparam("most"))
+)
+_held_by_another = exists().where(*waiting_in(_GIVEN, _another), col(_another.lease_until) > database_now())
+_lease_end = database_now(bindparam("lease_seconds"))
+
+_CLAIM: Final = (
+    update(Delivery)
+    .where(col(Delivery.id).in_(_batch), col(Delivery.state) == _PENDING, _free(), ~_held_by_another)
+    .values(
+        fence=col(Delivery.fence) + 1,
+        lease_until=_lease_end,
+        due_at=_lease_end,
+        stalled_since=None,
+        # A try that was cut off is one of those that the schedule has, though nobody can say that it was made.
+        attempts_forgiven=col(Delivery.attempts_forgiven) - case((_cut_off(Delivery), 1), else_=0),
+        error=case((_cut_off(Delivery), CUT_OFF)),
+    )
+    .returning(Delivery)
+    .execution_options(synchronize_session=False)
+)
+
+
+def claim(runtime: Runtime, lane: Lane) -> Claim | None:
+    """Take the lane's next deliveries on the database's clock; None where there is nothing to do."""
+    settings = runtime.settings
+    since = time.monotonic()
+    here = {"of_export": lane.export_id, "of_partner": lane.partner_id, "of_channel": lane.channel}
+    with runtime.db.write() as session:
+        export = session.get(Export, lane.export_id)
+        if export is None or export.purged_at is not None:
+            return None
+        target = recipients.sealed_target(
+            session, export.account_id, lane.partner_id, lane.channel, test_export=export.test
+        )
+        if target is None:
+            return None
+        way = circuit_breaker.Way(export.account_id, lane.partner_id, lane.channel)
+        turn = circuit_breaker.turn(session, way, settings.lease_seconds)
+        if turn is None:
+            return None
+        bounds = {"most": settings.delivery_batch, "lease_seconds": settings.lease_seconds}
+        rows = session.execute(_CLAIM, here | bounds).scalars().all()
+        if not rows:
+            if turn.alone:
+                circuit_breaker.give_back(session, way)
+            return None
+        rows = sorted(rows, key=lambda row: row.position)
+        said = {
+            row.id: row
+            for row in session.scalars(
+                select(Notification).where(col(Notification.id).in_([row.notification_id for row in rows]))
+            )
+        }
+        audience = rows[0].audience
+        submission_id = None
+        # The submission is the handoff itself: that it was superseded is told beside it.
+        if audience == BROKER and any(row.event_type == MessageType.HANDOFF_READY for row in said.values()):
+            submission_id = session.scalar(
+                select(col(BrokerSubmission.id)).where(
+                    col(BrokerSubmission.export_id) == lane.export_id,
+                    col(BrokerSubmission.partner_id) == lane.partner_id,
+                    col(BrokerSubmission.channel) == lane.channel,
+                )
+            )
+        if submission_id is not None:
+            submissions.climb(session, settings, submission_id, SubmissionState.SENT)
+    return Claim(
+        lane=lane,
+        account_id=export.account_id,
+        audience=audience,
+        target=target,
+        trace_parent=export.trace_parent,
+        owed=[_owed(row, said[row.notification_id]) for row in rows],
+        submission_id=submission_id,
+        since=since,
+        watched=turn.watched,
+    )
+
+
+def claimable() -> ColumnElement[bool]:
+    """Return the condition, on a row of `deliveries`, that a sender who is woken for it would send it, once it is due."""
+    paused = exists().where(
+        col(Partner.account_id) == col(Delivery.account_id),
+        col(Partner.id) == col(Delivery.partner_id),
+        col(Partner.state) == PartnerState.PAUSED.value,
+    )
+    resting = exists().where(
+        col(PartnerChannel.account_id) == col(Delivery.account_id),
+        col(PartnerChannel.partner_id) == col(Delivery.partner_id),
+        col(PartnerChannel.channel) == col(Delivery.channel),
+        circuit_breaker.resting(),
+    )
+    return and_(col(Delivery.state) == _PENDING, _free(), ~paused, ~resting)
+
+
+def lane_is_free(seconds: float = 0) -> ColumnElement[bool]:
+    """Return the condition, on a row of `deliveries`, that no message of its lane is being sent or put off.
+
+    Nor was one in the last `seconds` that is still owed.
+    """
+    held = col(_another.lease_until) > database_now(-seconds)
+    return ~exists().where(*waiting_in(Delivery, _another), held)
+
+
+def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:
+    """Return lanes with something due that nobody holds, and put it off so that other sweeps leave it alone a while.
+
+    What is due in a lane that somebody holds, or whose first message waits for its next try, is as it was.
+    """
+    place = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
+    due = and_(claimable(), col(Delivery.due_at) <= statement_now())
+    found = select(*place, func.min(col(Delivery.due_at)).label("since")).where(due).group_by(*place).subquery().c
+    # Asked of each lane, and not of each message as above: the answer takes a look at all that the lane has. Asked as one
+    # value, because PostgreSQL would answer NOT EXISTS from all that anybody is owed.
+    held_until = select(func.max(col(_another.lease_until))).where(*waiting_in(found, _another))
+    free = func.coalesce(held_until.scalar_subquery() <= database_now(), true())
+    lanes = select(found.export_id, found.partner_id, found.channel).where(free).order_by(found.since).limit(most)
+    put_off = session.execute(
+        update(Delivery)
+        .where(tuple_(*place).in_(lanes), due)
+        .values(
+            due_at=database_now(settings.stalled_seconds),
+            stalled_since=func.coalesce(col(Delivery.stalled_since), database_now()),
+        )
+        .returning(*place)
+        .execution_options(synchronize_session=False)
+    )
+    return [Lane(*row) for row in dict.fromkeys(tuple(row) for row in put_off)]
+
+
+def _owed(row: Delivery, said: Notification) -> Owed:
+    return Owed(
+        id=row.id,
+        fence=row.fence,
+        attempts=row.attempts,
+        tries=row.attempts - row.attempts_forgiven,
+        first_time=row.delivered_at is None,
+        said=said,
+    )
+
+
+def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[Lease]:
+    """Renew the lease while the block sends, so that a slow endpoint is not taken for a dead worker."""
+    lease = runtime.settings.lease_seconds
+    first = claimed.owed[0]
+
+    def renew() -> bool:
+        with runtime.db.write() as session:
+            # One held row holds the lane.
+            renewed = session.execute(
+                update(Delivery)
+                .where(
+                    col(Delivery.id) == first.id, col(Delivery.fence) == first.fence, col(Delivery.state) == _PENDING
+                )
+                .values(lease_until=database_now(lease), due_at=database_now(lease))
+            )
+            return changed(renewed) == 1
+
+    return KEEPER.kept(lease, renew, since=claimed.since, delivery_id=first.id)
+
+
+def resume(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
+    """Send the partner what it is owed, from now on. Raises NotFound, InvalidState where it is not paused."""
+    with runtime.db.write() as session:
+        locked(session, account_id, partner_id, test_only=test_only)
+        if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.PAUSED):
+            raise InvalidState(f"{partner_id} is not paused")
+        session.execute(
+            update(Delivery)
+            .where(
+                col(Delivery.account_id) == account_id,
+                col(Delivery.partner_id) == partner_id,
+                col(Delivery.state) == DeliveryState.PENDING.value,
+            )
+            .values(due_at=database_now())
+        )
+        session.expire_all()
+        return view(session, account_id, partner_id)

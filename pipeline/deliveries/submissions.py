@@ -1,0 +1,226 @@
+"""The broker submission's ladder: transport and broker move it, each answer is recorded once, and it never climbs down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline.accounts import secrets as account_secrets
+from pipeline.accounts.models import UsedSignature
+from pipeline.core import tenancy
+from pipeline.core.db import database_now
+from pipeline.core.errors import InvalidApiKey, NotFound, Purged
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.text_safety import legible
+from pipeline.deliveries import outbox
+from pipeline.deliveries.channels.webhook import check_signature, digest_of
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.plan import as_json
+from pipeline.exports.states import SUBMISSION_MOVES, SubmissionState, sources
+
+_EVENTS: Final = {
+    SubmissionState.RECEIVED: EventType.BROKER_ACKNOWLEDGED,
+    SubmissionState.ACCEPTED: EventType.BROKER_ACKNOWLEDGED,
+    SubmissionState.FILED: EventType.BROKER_ACKNOWLEDGED,
+    SubmissionState.HELD: EventType.BROKER_ACKNOWLEDGED,
+    SubmissionState.REJECTED: EventType.BROKER_REJECTED,
+    SubmissionState.QUERY: EventType.BROKER_QUERIED,
+    SubmissionState.RELEASED: EventType.BROKER_RELEASED,
+}
+
+
+#: Seconds that a signed request is remembered: longer than it is believed, and than clocks differ.
+_REMEMBERED: Final = 3600
+
+#: The answers that are told to the operators: a person must look.
+_TOLD: Final = frozenset({SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD})
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Whose a submission is."""
+
+    id: str
+    export_id: str
+    account_id: str
+    partner_id: str
+
+
+def find(session: Session, submission_id: str) -> Submission:
+    """Return whose the submission is; raises NotFound."""
+    row = session.get(BrokerSubmission, submission_id)
+    if row is None:
+        raise NotFound(f"there is no broker submission {submission_id}")
+    return Submission(row.id, row.export_id, row.account_id, row.partner_id)
+
+
+def deadline(settings: Settings, rung: SubmissionState) -> database_now | None:
+    """Return when the rung above `rung` must be reached; None where nobody outside has to do anything."""
+    seconds = {
+        SubmissionState.PENDING: settings.deadline_delivered_seconds,
+        SubmissionState.SENT: settings.deadline_delivered_seconds,
+        SubmissionState.DELIVERED: settings.deadline_received_seconds,
+        SubmissionState.RECEIVED: settings.deadline_answered_seconds,
+        SubmissionState.ACCEPTED: settings.deadline_filed_seconds,
+        SubmissionState.FILED: settings.deadline_released_seconds,
+    }.get(rung)
+    return None if seconds is None else database_now(seconds)
+
+
+def climb(session: Session, settings: Settings, submission_id: str, rung: SubmissionState, **values: Any) -> bool:
+    """Move the submission to `rung` if it may go there from where it is, with that rung's deadline; tell whether it did."""
+    moved = session.execute(
+        update(BrokerSubmission)
+        .where(
+            col(BrokerSubmission.id) == submission_id,
+            col(BrokerSubmission.state).in_([state.value for state in sources(SUBMISSION_MOVES, rung)]),
+        )
+        .values(
+            state=rung.value,
+            updated_at=database_now(),
+            deadline_at=deadline(settings, rung),
+            overdue_at=None,
+            **values,
+        )
+        .returning(col(BrokerSubmission.id))
+    )
+    return moved.first() is not None
+
+
+def record(session: Session, settings: Settings, submission_id: str, answer: AcknowledgementBody) -> list[NewEvent]:
+    """Record the broker's answer and move the submission where it leads; no event where it was recorded before.
+
+    An answer that comes late, or out of order, is kept and moves nothing. A rejection, a query and a hold are owed to the
+    operators. The caller holds the export's row.
+
+    Its words are recorded as people may be shown them. Refused for a character, the answer would be lost.
+    """
+    answer = _legible(answer)
+    known = session.scalar(
+        select(col(Acknowledgement.id)).where(
+            col(Acknowledgement.submission_id) == submission_id, col(Acknowledgement.id) == answer.id
+        )
+    )
+    if known is not None:
+        return []
+    carried = as_json(answer)
+    session.execute(
+        insert(Acknowledgement).values(
+            submission_id=submission_id,
+            id=answer.id,
+            rung=answer.rung,
+            reference=answer.reference,
+            entry_number=answer.entry_number,
+            message=answer.message,
+            fields=carried["fields"],
+        )
+    )
+    rung = SubmissionState(answer.rung)
+    moved = climb(session, settings, submission_id, rung)
+    told = outbox.Told()
+    if rung in _TOLD:
+        row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
+        told = outbox.answered(session, row, answer)
+    said = {name: value for name, value in carried.items() if value not in (None, [])} | dict(told.fact)
+    return [NewEvent(_EVENTS[rung], {"submissionId": submission_id, "moved": moved} | said)]
+
+
+def _legible(answer: AcknowledgementBody) -> AcknowledgementBody:
+    fields = [
+        field.model_copy(
+            update={"pointer": legible(field.pointer).replace("\n", " "), "message": legible(field.message)}
+        )
+        for field in answer.fields
+    ]
+    message = None if answer.message is None else legible(answer.message)
+    return answer.model_copy(update={"message": message, "fields": fields})
+
+
+def answer(runtime: Runtime, submission_id: str, body: AcknowledgementBody, actor: str) -> AcknowledgementReceipt:
+    """Record an answer that came from outside, in one transaction; the same id again is harmless.
+
+    Raises NotFound, and Purged: nothing of the answer is kept then.
+    """
+    with runtime.db.write() as session:
+        submission = find(session, submission_id)
+        # Taken first, as by every other writer: it is what keeps the log gapless and two same answers apart.
+        events.append(session, submission.export_id, actor, [])
+        if session.scalar(select(col(Export.purged_at)).where(col(Export.id) == submission.export_id)) is not None:
+            raise Purged.export(submission.export_id, "the answer was not kept")
+        happened = record(session, runtime.settings, submission_id, body)
+        events.append(session, submission.export_id, actor, happened)
+        rung = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
+    return AcknowledgementReceipt(
+        submission_id=submission_id, id=body.id, rung=rung or body.rung, recorded=bool(happened)
+    )
+
+
+@dataclass(frozen=True)
+class Signer:
+    """The partner who signed an answer, and the account that it is a partner of."""
+
+    account_id: str
+    partner_id: str
+
+    @property
+    def actor(self) -> str:
+        """How the log names it."""
+        return f"partner:{self.partner_id}"
+
+
+def signer(
+    runtime: Runtime, submission_id: str, body: bytes, headers: Mapping[str, str], *, timely: bool = True
+) -> Signer:
+    """Return who signed `body`: the partner of the submission, by one of its secrets.
+
+    What is `timely` is good for one submission: neither body nor headers name it, and whoever overheard an answer could
+    give it to another. Raises InvalidApiKey, also where there is no such submission: who cannot sign learns nothing of what
+    exists.
+    """
+    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
+        row = session.get(BrokerSubmission, submission_id)
+        account_id, partner_id = ("", "") if row is None else (row.account_id, row.partner_id)
+        secrets = account_secrets.counting(session, runtime.settings, account_id, partner_id)
+    check_signature(body, headers, secrets, timely=timely)
+    signed = Signer(account_id, partner_id)
+    if timely:
+        with tenancy.acting_for(account_id):
+            _bind(runtime, signed, digest_of(body, headers), submission_id)
+    return signed
+
+
+def _bind(runtime: Runtime, signed: Signer, digest: str, submission_id: str) -> None:
+    """Note what a signed request is about; raises InvalidApiKey where it was about another submission before."""
+    whose = (col(UsedSignature.account_id) == signed.account_id, col(UsedSignature.partner_id) == signed.partner_id)
+    this = col(UsedSignature.digest) == digest
+    try:
+        with runtime.db.write() as session:
+            session.execute(
+                delete(UsedSignature).where(*whose, col(UsedSignature.used_at) < database_now(-_REMEMBERED))
+            )
+            session.add(
+                UsedSignature(
+                    account_id=signed.account_id,
+                    partner_id=signed.partner_id,
+                    digest=digest,
+                    submission_id=submission_id,
+                )
+            )
+    except IntegrityError:
+        with runtime.db.read() as session:
+            about = session.scalar(select(col(UsedSignature.submission_id)).where(*whose, this))
+        if about != submission_id:
+            raise InvalidApiKey(
+                "this very signature was used for another submission; sign each request anew, under a webhook-id of its own"
+            ) from None

@@ -1,0 +1,108 @@
+"""The borderbuddy contract: what is sent where, and what an answer does to the submission."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from pydantic import SecretStr
+from sqlmodel import select
+
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import outbox, sender
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from tests import builders
+from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+
+Start = Callable[..., Endpoint]
+
+
+def answered(**facts: object) -> Script:
+    return Script(200, json.dumps({"handoffId": "BB-1"} | facts).encode())
+
+
+def handed_over(runtime: Runtime, *, test: bool = False) -> exports.Ready:
+    exports.register(runtime, builders.BROKER, "customs_broker", path="borderbuddy", test=test)
+    exports.register(runtime, builders.WAREHOUSE, "warehouse", test=test)
+    export = exports.ready(runtime, test=test)
+    exports.hand_off(runtime, export)
+    sender.tell(runtime, export.context, outbox.BROKER)
+    return export
+
+
+def submission(runtime: Runtime) -> BrokerSubmission:
+    with runtime.db.read() as session:
+        return session.exec(select(BrokerSubmission)).one()
+
+
+def test_the_handoff_is_posted_with_token_and_idempotency_key(opened: OpenRuntime, endpoint: Start) -> None:
+    broker = endpoint(answered(status="received"))
+    runtime = opened(borderbuddy_url=f"{broker.url}/v1", borderbuddy_token=SecretStr("of-the-broker"))
+    export = handed_over(runtime)
+    (request,) = broker.requests
+    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    assert request.path == "/v1"
+    assert request.headers["authorization"] == "Bearer of-the-broker"
+    assert request.headers["idempotency-key"] == owed.notification_id == json.loads(request.body)["id"]
+
+
+@pytest.mark.parametrize(
+    ("status", "event"),
+    [
+        ("received", "BROKER_ACKNOWLEDGED"),
+        ("accepted", "BROKER_ACKNOWLEDGED"),
+        ("rejected", "BROKER_REJECTED"),
+        ("query", "BROKER_QUERIED"),
+    ],
+)
+def test_an_answer_moves_the_submission_and_is_in_the_log(
+    opened: OpenRuntime, endpoint: Start, status: str, event: str
+) -> None:
+    fields = [{"pointer": "/units/0/lines/0/htsCode", "message": "The code has expired."}]
+    broker = endpoint(answered(status=status, reference="R-7", message="See the fields.", fields=fields))
+    runtime = opened(borderbuddy_url=broker.url)
+    export = handed_over(runtime)
+    row = submission(runtime)
+    assert (row.path, row.channel, row.state, row.sent_at is not None) == ("borderbuddy", "borderbuddy", status, True)
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "BROKER_NOTIFIED", event]
+    with runtime.db.read() as session:
+        known = session.exec(select(Acknowledgement)).one()
+    assert (known.id, known.rung, known.reference, known.fields) == (f"BB-1:{status}", status, "R-7", fields)
+
+
+def test_an_empty_answer_takes_the_handoff_and_leaves_it_unanswered(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime = opened(borderbuddy_url=endpoint(Script(202)).url)
+    handed_over(runtime)
+    assert submission(runtime).state == "delivered"
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"{}", b'{"handoffId":"x","status":"ok"}', b'{"handoffId":"x","status":"received","extra":1}']
+)
+def test_an_answer_out_of_contract_is_a_failed_attempt(opened: OpenRuntime, endpoint: Start, body: bytes) -> None:
+    runtime = opened(borderbuddy_url=endpoint(Script(200, body)).url)
+    export = handed_over(runtime)
+    assert submission(runtime).state == "sent"
+    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    assert (owed.state, owed.attempts) == ("pending", 1)
+
+
+def test_the_live_endpoint_hears_nothing_of_a_test_export_or_a_test_partner(
+    opened: OpenRuntime, endpoint: Start
+) -> None:
+    live, sandbox = endpoint(), endpoint(Script(202))
+    runtime = opened(borderbuddy_url=live.url, borderbuddy_sandbox_url=sandbox.url)
+    handed_over(runtime, test=True)
+    assert (len(live.requests), len(sandbox.requests)) == (0, 1)
+
+
+def test_without_a_configured_endpoint_the_delivery_waits_and_says_what_to_set(opened: OpenRuntime) -> None:
+    runtime = opened()
+    export = handed_over(runtime)
+    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    assert owed.state == "pending"
+    assert owed.error is not None
+    assert "EXPORTS_BORDERBUDDY_URL" in owed.error

@@ -1,0 +1,265 @@
+"""E-mail over a real mail server: what arrives, what is refused, and what a server may not make us do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from config.settings import Settings
+from pipeline.accounts.recipients import Target
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
+from pipeline.deliveries.channels.email import EmailChannel, enclosed
+from pipeline.deliveries.channels.protocol import Attachment, Letter
+from tests.deliveries.support.mail_server import CLERK, DESK, LETTER, MESSAGE, Mail, Mailroom, Script, channel, send, to
+from tests.faults.matrix import alone
+
+
+def document(name: str, body: bytes, media_type: str = "application/pdf") -> Attachment:
+    digest = hashlib.sha256(body).hexdigest()
+    return Attachment(name, media_type, len(body), digest, f"https://exports.example/{name}", lambda: body)
+
+
+def test_a_mail_holds_the_letter_the_message_and_the_documents() -> None:
+    documents = (document("CP-1/invoice.pdf", b"%PDF"), document("CP-1/invoice.csv", b"a,b\r\n", "text/csv"))
+    with Mailroom() as room:
+        (receipt,) = send(room, replace(MESSAGE, attachments=documents), addresses=(DESK, CLERK))
+        (mail,) = room.mails
+    assert (receipt.status, receipt.answer) == ("250", "2.0.0 queued as 1")
+    assert (mail.sender, mail.recipients) == ("exports@maple.example", [DESK, CLERK])
+    read = mail.parsed
+    assert read["Subject"] == LETTER.subject
+    assert read["From"] == '"Export desk, Montréal" <exports@maple.example>'
+    assert read["To"] == f"{DESK}, {CLERK}"
+    assert read["Message-ID"] == f"<{MESSAGE.id}@maple.example>"
+    assert read["Auto-Submitted"] == "auto-generated"
+    assert abs(parsedate_to_datetime(read["Date"]).timestamp() - time.time()) < 60
+    assert (mail.said("plain"), mail.said("html")) == (LETTER.text, LETTER.html)
+    parts = [(part.get_filename(), part.get_content_type(), part.get_payload(decode=True)) for part in attached(mail)]
+    assert parts == [
+        ("handoff.json", "application/cloudevents+json", MESSAGE.body),
+        ("CP-1_invoice.pdf", "application/pdf", b"%PDF"),
+        ("CP-1_invoice.csv", "text/csv", b"a,b\r\n"),
+    ]
+
+
+def attached(mail: Any) -> list[Any]:
+    return list(mail.parsed.iter_attachments())
+
+
+def test_a_mail_is_seven_bit_text_with_whole_line_ends_and_a_lone_dot_ends_nothing() -> None:
+    letter = Letter("Grüße", "first\n.\nlast\r.\rü\n", "<p>.</p>\n.\n")
+    with Mailroom() as room:
+        send(room, replace(MESSAGE, letter=letter))
+        (mail,) = room.mails
+    assert mail.raw.isascii()
+    assert mail.raw.replace(b"\r\n", b"").count(b"\n") == mail.raw.replace(b"\r\n", b"").count(b"\r") == 0
+    assert max(len(line) for line in mail.raw.split(b"\r\n")) <= 998
+    assert mail.said("plain") == "first\n.\nlast\n.\nü\n"
+
+
+def test_each_message_is_a_mail_of_its_own_in_order() -> None:
+    with Mailroom() as room:
+        receipts = send(room, *(replace(MESSAGE, id=f"m-{n}") for n in range(3)))
+        ids = [mail.parsed["Message-ID"] for mail in room.mails]
+    assert [receipt.status for receipt in receipts] == ["250"] * 3
+    assert ids == [f"<m-{n}@maple.example>" for n in range(3)]
+
+
+def test_thirty_documents_arrive_byte_for_byte_under_their_names() -> None:
+    documents = [document(f"CP-{n}/Rechnung für 您.pdf", bytes([n]) * 1000) for n in range(30)]
+    with Mailroom() as room:
+        send(room, replace(MESSAGE, attachments=documents))
+        parts = [(part.get_filename(), part.get_payload(decode=True)) for part in attached(room.mails[0])[1:]]
+    assert parts == [(f"CP-{n}_Rechnung für 您.pdf", each.read()) for n, each in enumerate(documents)]
+
+
+def test_documents_beyond_the_limit_stay_behind_and_are_not_even_read() -> None:
+    def unread() -> bytes:
+        raise AssertionError
+
+    small, last = document("small.pdf", b"x" * 60), document("last.pdf", b"z" * 40)
+    large = replace(document("large.pdf", b"y" * 50), read=unread)
+    parted = enclosed((small, large, last), 100)
+    assert (list(parted.attached), list(parted.linked)) == ([small, last], [large])
+    with Mailroom() as room:
+        send(room, replace(MESSAGE, attachments=(small, large, last)), mail_attach_max_bytes=100)
+        names = [part.get_filename() for part in attached(room.mails[0])]
+    assert names == ["handoff.json", "small.pdf", "last.pdf"]
+
+
+def test_a_document_that_cannot_be_read_now_is_tried_again() -> None:
+    def lost() -> bytes:
+        raise StoreUnavailable("the store does not answer")
+
+    with Mailroom() as room, pytest.raises(ChannelUnavailable, match=r"invoice\.pdf cannot be attached"):
+        send(room, replace(MESSAGE, attachments=(replace(document("invoice.pdf", b"x"), read=lost),)))
+    assert room.mails == []
+
+
+# What the server says
+
+
+@alone("F24")
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(sender="451 4.3.0 later"),
+        Script(recipients={DESK: "451 4.3.0 later"}),
+        Script(data=["451 4.3.0 later"]),
+        Script(data=["421 4.3.0 later"]),
+    ],
+)
+def test_4xx_is_tried_again(script: Script) -> None:
+    with Mailroom(script) as room, pytest.raises(ChannelUnavailable) as caught:
+        send(room)
+    assert (caught.value.status, caught.value.answer) in {("451", "4.3.0 later"), ("421", "4.3.0 later")}
+    assert room.mails == []
+
+
+@alone("F24")
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(sender="550 5.7.1 not from you"),
+        Script(recipients={DESK: "550 5.7.1 not from you"}),
+        Script(data=["550 5.7.1 not from you"]),
+    ],
+)
+def test_5xx_refuses_for_good(script: Script) -> None:
+    with Mailroom(script) as room, pytest.raises(ChannelRefused) as caught:
+        send(room)
+    assert (caught.value.status, caught.value.answer, caught.value.gone) == ("550", "5.7.1 not from you", False)
+
+
+def test_a_mail_larger_than_the_server_takes_is_refused_before_it_is_sent() -> None:
+    with Mailroom(data_size_limit=1000) as room, pytest.raises(ChannelRefused) as caught:
+        send(room)
+    assert caught.value.status == "552"
+
+
+@alone("F24")
+def test_a_drop_after_the_data_is_tried_again_with_the_same_message_id() -> None:
+    with Mailroom(Script(drops=1)) as room:
+        with pytest.raises(ChannelUnavailable):
+            send(room)
+        send(room)
+        ids = [mail.parsed["Message-ID"] for mail in (*room.dropped, *room.mails)]
+    assert ids == [f"<{MESSAGE.id}@maple.example>"] * 2
+
+
+def test_a_recipient_refused_for_good_keeps_the_mail_from_nobody_else_and_is_told_by_its_number() -> None:
+    with Mailroom(Script(recipients={CLERK: f"550 5.1.1 <{CLERK}>: no such user"})) as room:
+        (receipt,) = send(room, addresses=(CLERK, DESK))
+        (mail,) = room.mails
+    assert mail.recipients == [DESK]
+    assert receipt.answer == "2.0.0 queued as 1; recipient 1 of 2 refused: 550 5.1.1 (address): no such user"
+
+
+def test_a_recipient_refused_for_now_makes_all_wait_so_that_nobody_gets_it_twice() -> None:
+    with Mailroom(Script(recipients={CLERK: "450 4.2.0 greylisted"})) as room:
+        with pytest.raises(ChannelUnavailable, match="did not take recipient 2 of 2: 450"):
+            send(room, addresses=(DESK, CLERK))
+        assert room.mails == []
+        room.script = Script()
+        send(room, addresses=(DESK, CLERK))
+        assert [mail.recipients for mail in room.mails] == [[DESK, CLERK]]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (f"<{CLERK}>: Recipient address rejected: User unknown", "(address): Recipient address rejected: User unknown"),
+        (f"5.1.1 {CLERK}... User unknown", "5.1.1 (address) User unknown"),
+        (f"No such user '{CLERK.upper()}'; see mailto:{DESK}.", "No such user '(address)'; see mailto:(address)"),
+        ("x" * 497 + f" {CLERK}", "x" * 497 + " (a"),
+        ("5.7.1 spam at 10:00", "5.7.1 spam at 10:00"),
+    ],
+)
+def test_what_is_kept_of_a_servers_words_holds_no_mailbox(said: str, kept: str) -> None:
+    for script in (
+        Script(recipients={CLERK: f"550 {said}"}),
+        Script(sender=f"550 {said}"),
+        Script(data=[f"550 {said}"]),
+    ):
+        with Mailroom(script) as room, pytest.raises(ChannelRefused) as caught:
+            send(room, addresses=(CLERK,))
+        assert caught.value.answer == kept
+        assert str(caught.value).endswith(f": 550 {kept}")
+
+
+def test_a_mail_without_a_letter_or_an_address_is_never_sent() -> None:
+    with Mailroom() as room:
+        with pytest.raises(ChannelRefused, match="not for people"):
+            send(room, replace(MESSAGE, letter=None))
+        with pytest.raises(ChannelRefused, match="no address"):
+            list(channel(room.port).send([MESSAGE], Target("acc_demo", "sandbox", test=True)))
+    assert room.connections == 0
+
+
+def test_without_a_mail_server_it_waits() -> None:
+    with pytest.raises(ChannelUnavailable, match="EXPORTS_SMTP_URL"):
+        list(EmailChannel(Settings.model_validate({})).send([MESSAGE], to(DESK)))
+
+
+# What may stand in a header
+
+WORDS = st.text(st.characters(codec="utf-8"), max_size=300)
+
+
+@settings(max_examples=150)
+@example(subject="", text="", name="\x1e")  # a line break to Python, and to no mail server
+@given(subject=WORDS, text=WORDS, name=st.text(st.characters(codec="utf-8", exclude_characters="/"), max_size=60))
+def test_nothing_written_anywhere_adds_a_header_a_recipient_or_a_part(subject: str, text: str, name: str) -> None:
+    message = replace(
+        MESSAGE,
+        letter=Letter(subject, text, text),
+        attachments=(document(name or "x", b"x"),),
+        body=json.dumps(text).encode(),
+    )
+    try:
+        raw = channel(1)._composed(message, [DESK])
+    except ChannelRefused:
+        assert not subject.isprintable()
+        return
+    read = Mail("", [], raw).parsed
+    expected = ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"]
+    assert sorted(read.keys()) == sorted(expected)
+    assert read["To"] == DESK
+    assert " ".join(read["Subject"].split()) == " ".join(subject.split())
+    assert [part.get_content_type() for part in read.iter_attachments()] == [
+        "application/cloudevents+json",
+        "application/pdf",
+    ]
+
+
+@pytest.mark.parametrize(
+    "subject", ["a\r\nBcc: x@evil.example", "a\nb", "a\rb", "a\x00b", "a\u2028b", "a\x0bb", "a\x85b"]
+)
+def test_a_subject_with_a_line_break_is_refused(subject: str) -> None:
+    with Mailroom() as room, pytest.raises(ChannelRefused, match="control character"):
+        send(room, replace(MESSAGE, letter=replace(LETTER, subject=subject)))
+    assert room.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"smtp_url": "mail.example"}, "EXPORTS_SMTP_URL is none"),
+        ({"smtp_url": "http://mail.example"}, "EXPORTS_SMTP_URL is none"),
+        ({"smtp_url": "smtp://a:b@mail.example"}, "in the clear"),
+        ({"smtp_url": "smtp://mail.example"}, "needs a sender"),
+        ({"mail_from": "a@x.example\r\nBcc: b@x.example"}, "no address"),
+        ({"mail_from": "nobody"}, "no address"),
+    ],
+)
+def test_settings_that_cannot_send_are_refused_at_the_start(changes: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Settings.model_validate(changes)

@@ -1,0 +1,113 @@
+"""Whoever is to send looks once more whether the message is still its own: connected, with all ready, just before it leaves.
+
+A process can be stopped at any moment, and go on when its lease is over and another has sent what it was about to send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from config.settings import Settings
+from pipeline.accounts.channels import CHANNELS, WebhookWay
+from pipeline.accounts.recipients import Target
+from pipeline.accounts.secrets import new_secret
+from pipeline.core.errors import Fenced
+from pipeline.core.leases import Lease
+from pipeline.deliveries.channels import open_channels
+from pipeline.deliveries.channels.protocol import Channel, OutgoingMessage
+from tests.deliveries.channels import test_queue, test_sftp
+from tests.deliveries.conftest import OpenRuntime, empty_queues
+from tests.deliveries.support import mail_server
+from tests.deliveries.support.hooks import attempts, deliver, hooked, states
+from tests.deliveries.support.http_endpoint import Endpoint
+from tests.deliveries.support.sftp_server import SftpServer
+
+Start = Callable[..., Endpoint]
+
+
+@dataclass(frozen=True)
+class End:
+    """A recipient's end of a channel: how it is reached, and how many messages have come."""
+
+    channel: Channel
+    message: OutgoingMessage
+    target: Target
+    came: Callable[[], int]
+
+
+@contextmanager
+def end_of(name: str, endpoint: Start, folder: Path) -> Iterator[End]:
+    message = test_queue.message(1)
+    given = {"allow_private_destinations": True, "delivery_timeout_seconds": 3}
+    if name == "email":
+        with mail_server.Mailroom() as room:
+            yield End(mail_server.channel(room.port), mail_server.MESSAGE, mail_server.to(), lambda: len(room.mails))
+    elif name == "sftp":
+        with SftpServer(folder) as server:
+            told = lambda: sum(path.endswith("manifest.json") for path in server.files())  # noqa: E731 - one of five alike
+            yield End(test_sftp.channel(), test_sftp.HANDOFF, server.target(), told)
+    elif name == "queue":
+        empty_queues()
+        lie = lambda: len(test_queue.received("memory://", "exports.warehouse", 1, seconds=0.3))  # noqa: E731
+        yield End(test_queue.channel_to("memory://"), message, test_queue.TARGET, lie)
+    else:
+        hook = endpoint()
+        settings = Settings.model_validate(given | {"borderbuddy_url": hook.url})
+        target = Target("acc_demo", "p_demo", test=False)
+        if name == "webhook":
+            target = replace(target, way=WebhookWay(address=hook.url), secrets=(new_secret(),))
+        yield End(open_channels(settings)[name], message, target, lambda: len(hook.requests))
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_message_that_may_be_anothers_by_now_does_not_leave(name: str, endpoint: Start, tmp_path: Path) -> None:
+    looked: list[int] = []
+
+    with end_of(name, endpoint, tmp_path) as end:
+
+        def look() -> None:
+            looked.append(end.came())
+
+        def lost() -> NoReturn:
+            raise Fenced
+
+        with pytest.raises(Fenced):
+            list(end.channel.send([end.message], replace(end.target, still_ours=lost)))
+        assert end.came() == 0
+        assert len(list(end.channel.send([end.message], replace(end.target, still_ours=look)))) == 1
+        assert looked == [0], "it looked once, before the message came"
+        assert end.came() == 1
+
+
+def test_worker_that_was_stopped_while_it_connected_sends_nothing_and_leaves_it_to_the_next(
+    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    looks = iter([True, False])
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "runs", lambda _: next(looks))
+        with pytest.raises(Fenced):
+            deliver(runtime, export)
+    assert hook.requests == []
+    assert attempts(runtime) == []
+    assert states(runtime, export) == [("pending", 0)] * 3
+
+
+def test_what_was_sent_before_the_lease_was_lost_is_recorded_where_nobody_took_it(
+    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    looks = iter([True, True, True, False])
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "runs", lambda _: next(looks, True))
+        assert deliver(runtime, export).delivered == 3
+    assert len(hook.requests) == 3
+    assert states(runtime, export) == [("delivered", 1)] * 3

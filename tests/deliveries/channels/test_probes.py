@@ -1,0 +1,289 @@
+"""Each stage of a connection test, passed by the good receiver and failed by the bad one that is made for it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import Settings
+from pipeline.accounts.channels import WebhookWay
+from pipeline.accounts.recipients import Target
+from pipeline.accounts.secrets import new_secret
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
+from pipeline.deliveries.channels import http_client, http_probe, webhook
+from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
+from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.channels.queue import QueueChannel
+from pipeline.deliveries.channels.stages import Stage
+from pipeline.deliveries.channels.webhook import WebhookChannel
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST
+from pipeline.receivers.endpoint import FAULTS, Came, Fault, Receiver
+from tests.deliveries.support.certificates import Authority
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.servers import free_port
+
+SECRET, OLDER = new_secret(), new_secret()
+MESSAGE = OutgoingMessage(
+    "cnt_1",
+    CONNECTION_TEST,
+    "warehouse.wh_1.connection.test.v1",
+    b'{"id": "cnt_1", "type": "exports.connection.test.v1"}',
+)
+WEBHOOK_STAGES = ["resolve", "connect", "TLS", "signed event", "wrongly signed event", "old event"]
+
+Start = Callable[..., Receiver]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Start]:
+    """Starts receivers, which end with the test."""
+    with ExitStack() as running:
+        yield lambda *secrets, **how: running.enter_context(Receiver(secrets or (SECRET,), **how))
+
+
+def tried(url: str, *secrets: str, **settings: Any) -> list[Stage]:
+    given = {"allow_private_destinations": True, "delivery_timeout_seconds": 20} | settings
+    channel = WebhookChannel(Settings.model_validate(given))
+    way = WebhookWay(address=url)
+    return list(channel.test(MESSAGE, Target("acc_1", "wh_1", test=False, way=way, secrets=secrets or (SECRET,))))
+
+
+def failed(stages: list[Stage]) -> tuple[str, str, str]:
+    """Return the stage that failed, what it found and the remedy; all before it passed."""
+    *before, last = stages
+    assert all(stage.passed and stage.remedy is None for stage in before)
+    assert not last.passed
+    assert last.remedy is not None
+    return last.name, last.found, last.remedy
+
+
+# Webhooks
+
+
+def test_a_good_receiver_passes_every_stage_and_sees_each_event_once(receiver: Start) -> None:
+    came: list[Came] = []
+    good = receiver(seen=came.append)
+    stages = tried(good.url)
+    assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in WEBHOOK_STAGES]
+    assert stages[0].found == "127.0.0.1 is 127.0.0.1, a private address, which the settings allow"
+    assert stages[2].found.startswith("skipped: over http anybody on the way can read")
+    assert [stage.found for stage in stages[3:]] == ["it answered 204", "it answered 401", "it answered 401"]
+    assert came == [Came(status, "cnt_1", CONNECTION_TEST) for status in (204, 401, 401)]
+
+
+BAD: list[tuple[Fault, str, str, str]] = [
+    ("accepts-forged", "wrongly signed event", "it answered 204", "have it verify webhook-signature before anything"),
+    ("refuses-all", "signed event", "it answered 401", "the secret that was shown for this partner"),
+    ("redirects", "signed event", "it answered 308", "register the address that it redirects to"),
+    ("missing", "signed event", "it answered 404", "check the path of the address"),
+    ("gone", "signed event", "it answered 410", "a live partner that says 410 is paused"),
+    ("errors", "signed event", "it answered 500", "its own log says why"),
+    ("busy", "signed event", "it answered 503", "test again when it has the capacity"),
+    ("slow", "signed event", "it did not answer in time", "have it answer at once"),
+    ("hangs-up", "signed event", "it broke off without an answer", "have it read all of a request"),
+    ("self-signed", "TLS", "the certificate is not trusted: self-signed certificate", "issued by an authority"),
+]
+
+
+@pytest.mark.parametrize(("fault", "stage", "found", "remedy"), BAD, ids=[row[0] for row in BAD])
+def test_a_bad_receiver_fails_the_stage_that_it_is_made_for(
+    receiver: Start, fault: Fault, stage: str, found: str, remedy: str
+) -> None:
+    bad = receiver(fault=fault)
+    name, what, todo = failed(tried(bad.url, delivery_timeout_seconds=0.3 if fault == "slow" else 2))
+    assert (name, what) == (stage, found)
+    assert remedy in todo
+
+
+def test_every_fault_of_the_receivers_is_tried_above() -> None:
+    assert [row[0] for row in BAD] == list(FAULTS)
+
+
+def test_while_two_secrets_count_the_newest_must_pass_by_itself(receiver: Start) -> None:
+    both = receiver(SECRET, OLDER)
+    stages = tried(both.url, SECRET, OLDER)
+    assert [stage.name for stage in stages] == [*WEBHOOK_STAGES[:4], "newest secret alone", *WEBHOOK_STAGES[4:]]
+    assert all(stage.passed for stage in stages)
+    behind = receiver(OLDER)
+    name, found, remedy = failed(tried(behind.url, SECRET, OLDER))
+    assert (name, found) == ("newest secret alone", "it answered 401")
+    assert "before the older one ends" in remedy
+
+
+def test_an_old_event_that_is_taken_is_said_and_fails_nothing(receiver: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "_LONG_AGO", timedelta(minutes=1))
+    last = tried(receiver().url)[-1]
+    assert (last.name, last.passed) == ("old event", True)
+    assert last.found.startswith("it took an event that was signed an hour ago")
+
+
+def test_a_name_that_is_not_known_fails_at_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    name, found, remedy = failed(tried("https://nowhere.example/hook"))
+    assert (name, found) == ("resolve", "nowhere.example: the name is not known")
+    assert "check the name" in remedy
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.7", "2130706433"])
+def test_a_private_address_fails_at_resolve_and_nothing_is_sent(receiver: Start, host: str) -> None:
+    came: list[Came] = []
+    port = receiver(seen=came.append).url.split(":")[2]
+    stages = tried(f"http://{host}:{port}", allow_private_destinations=False)
+    name, found, remedy = failed(stages)
+    assert (name, found) == ("resolve", "the address leads into a private network")
+    assert "an address on the internet" in remedy
+    assert (len(stages), came) == (1, [])
+
+
+def test_a_port_that_partners_are_not_reached_at_fails_at_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 6379))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+    name, found, remedy = failed(tried("https://dock.example:6379/hook", allow_private_destinations=False))
+    assert (name, found.startswith("partners are not reached at port 6379")) == ("resolve", True)
+    assert "EXPORTS_DESTINATION_PORTS" in remedy
+
+
+def test_where_a_name_leads_in_a_private_network_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.11.12.13", 443))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+    (stage,) = tried("https://inside.example/hook", allow_private_destinations=False)
+    assert "10.11.12.13" not in f"{stage.found} {stage.remedy}"
+
+
+def test_what_an_endpoint_in_a_private_network_says_is_not_told(endpoint: Callable[..., Endpoint]) -> None:
+    stages = tried(endpoint(Script(200, b"the admin page")).url)
+    assert stages[3].found == "it answered 200"
+
+
+@pytest.mark.usefixtures("on_the_internet")
+def test_what_one_on_the_internet_says_is_told(endpoint: Callable[..., Endpoint]) -> None:
+    stages = tried(endpoint(Script(200, b"welcome")).url)
+    assert stages[3].found == "it answered 200: welcome"
+
+
+def test_a_port_that_nobody_listens_at_fails_at_connect() -> None:
+    port = free_port()
+    name, found, remedy = failed(tried(f"http://127.0.0.1:{port}/hook"))
+    assert (name, found) == ("connect", f"port {port}: Connection refused")
+    assert "firewall" in remedy
+
+
+def test_a_port_that_is_none_is_said() -> None:
+    name, found, _ = failed(tried("http://127.0.0.1:99999/hook"))
+    assert (name, found) == ("resolve", "the port of the address is none")
+
+
+def test_a_webhook_without_a_secret_is_refused_at_once() -> None:
+    channel = WebhookChannel(Settings.model_validate({}))
+    with pytest.raises(ChannelRefused):
+        list(channel.test(MESSAGE, Target("acc_1", "wh_1", test=False)))
+
+
+# Certificates
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    """The authority that our own end trusts."""
+    made = Authority(tmp_path)
+    for module in (http_probe, http_client):
+        monkeypatch.setattr(module, "trusted_certificates", made.trust)
+    return made
+
+
+def test_a_trusted_certificate_passes_and_says_when_it_ends(receiver: Start, authority: Authority) -> None:
+    stages = tried(receiver(tls=authority.serving()).url)
+    assert all(stage.passed for stage in stages)
+    assert stages[2].found.startswith("TLSv1.3, the certificate is for 127.0.0.1 and ends on 20")
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "found", "remedy"),
+    [
+        ("127.0.0.1", -1, "certificate has expired", "renew the certificate"),
+        ("other.example", 30, "IP address mismatch, certificate is not valid for '127.0.0.1'", "for no bare address"),
+    ],
+)
+def test_a_certificate_that_has_ended_or_is_for_another_name_fails_at_tls(
+    receiver: Start, authority: Authority, name: str, days: int, found: str, remedy: str
+) -> None:
+    stage, said, todo = failed(tried(receiver(tls=authority.serving(name, days=days)).url))
+    assert (stage, remedy in todo) == ("TLS", True)
+    assert said.removesuffix(".") == f"the certificate is not trusted: {found}"
+
+
+def test_plain_http_behind_an_https_address_fails_at_tls(receiver: Start) -> None:
+    name, found, remedy = failed(tried(receiver().url.replace("http:", "https:")))
+    assert (name, found.startswith("no TLS:")) == ("TLS", True)
+    assert "register an http address" in remedy
+
+
+# The borderbuddy path
+
+
+def handed(url: str | None) -> list[Stage]:
+    given = {"borderbuddy_url": url, "borderbuddy_token": "of-ours", "delivery_timeout_seconds": 2}
+    return list(BorderBuddyChannel(Settings.model_validate(given)).test(MESSAGE, Target("acc_1", "br_1", test=False)))
+
+
+def test_a_good_endpoint_takes_the_token_and_refuses_another(receiver: Start) -> None:
+    stages = handed(receiver(token="of-ours").url)
+    assert [stage.name for stage in stages[:3]] == ["resolve", "connect", "TLS"]
+    assert [(stage.name, stage.passed, stage.found) for stage in stages[3:]] == [
+        ("test event", True, "it answered 204"),
+        ("wrong token", True, "it answered 401"),
+    ]
+
+
+def test_an_endpoint_that_takes_any_token_or_none_of_ours_fails(receiver: Start) -> None:
+    assert failed(handed(receiver(token="of-ours", fault="accepts-forged").url))[0] == "wrong token"
+    name, _, remedy = failed(handed(receiver(token="another").url))
+    assert (name, "EXPORTS_BORDERBUDDY_TOKEN" in remedy) == ("test event", True)
+
+
+def test_without_an_endpoint_the_test_says_what_to_set() -> None:
+    with pytest.raises(ChannelUnavailable, match="EXPORTS_BORDERBUDDY_URL"):
+        handed(None)
+
+
+# Queues
+
+
+def queued(**settings: Any) -> list[Stage]:
+    channel = QueueChannel(Settings.model_validate({"delivery_timeout_seconds": 1} | settings))
+    return list(channel.test(MESSAGE, Target("acc_1", "wh_1", test=False)))
+
+
+def test_the_test_event_lies_in_the_queue_of_the_partner() -> None:
+    stages = queued()
+    assert [(each.name, each.passed) for each in stages] == [("connect", True), ("declare", True), ("test event", True)]
+    assert stages[-1].found.endswith("it lies in exports.warehouse")
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(("server", "said"), [("redis_server", "published"), ("rabbitmq_server", "confirmed")])
+def test_a_real_message_broker_passes_and_says_how_it_took_the_event(
+    request: pytest.FixtureRequest, server: str, said: str
+) -> None:
+    stages = queued(broker_url=request.getfixturevalue(server).fresh_url(), delivery_timeout_seconds=5)
+    kept = ["keep"] if server == "redis_server" else []
+    assert [(each.name, each.passed) for each in stages] == [
+        (name, True) for name in ("connect", "declare", *kept, "test event")
+    ]
+    assert stages[0].found == "it answers"
+    assert stages[-1].found.startswith(f"{said} with the routing key warehouse.wh_1.connection.test.v1")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_message_broker_that_does_not_answer_fails_at_connect(scheme: str) -> None:
+    name, found, remedy = failed(queued(broker_url=f"{scheme}://user:canary@127.0.0.1:{free_port()}/"))
+    assert (name, "canary" in found, "exports doctor" in remedy) == ("connect", False, True)

@@ -1,0 +1,116 @@
+"""A channel is one file and one row: nothing is left over, nothing is missing, and nothing else has to know."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from config.settings import Settings
+from pipeline.accounts.channels import CHANNELS
+from pipeline.deliveries.channels import open_channels
+
+ROOT = Path(__file__).resolve().parents[3]
+
+FILE = '''
+"""A folder of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from config.settings import Settings
+from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Target
+from pipeline.deliveries.channels.stages import Stage
+from pipeline.accounts.channels import DropWay
+
+
+class DropChannel:
+    carries_documents = False
+    read_by_people = False
+    shared = False
+
+    def __init__(self, settings: Settings) -> None:
+        pass
+
+    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
+        assert isinstance(target.way, DropWay)
+        for message in messages:
+            Path(target.way.folder, message.id).write_bytes(message.body)
+            yield Receipt("written")
+
+    def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
+        list(self.send([message], target))
+        yield Stage("write", passed=True, duration_ms=1, found="written")
+
+
+CHANNEL: Final[Opens] = DropChannel
+'''
+
+ROW = """
+class DropWay(Closed):
+    channel: Literal["drop"] = "drop"
+    folder: str
+
+
+_Rows = DropWay | """
+
+TEST = '''
+"""A partner that is reached by the new channel: registered over HTTP, tested, and told of an export."""
+
+from __future__ import annotations
+
+import json
+
+from pipeline.deliveries import sender as delivery
+from tests import builders
+from tests.deliveries.support import exports
+
+
+def test_new(desk, tmp_path):
+    way = {"channel": "drop", "folder": str(tmp_path)}
+    client = desk.client("admin")
+    made = client.post("/api/partners", json={"id": "wh_drop", "kind": "warehouse", "name": "Depot", "channels": [way]})
+    assert made.status_code == 201, made.text
+    assert client.post("/api/partners/wh_drop/test").json()["passed"] is True
+    exports.register_once(desk.runtime, builders.BROKER, "customs_broker")
+    export = exports.ready(desk.runtime, builders.plan(warehouse="wh_drop", packages=3))
+    exports.hand_off(desk.runtime, export)
+    assert delivery.deliver(desk.runtime, export.export_id, "wh_drop", "drop").delivered
+    told = [json.loads(path.read_text()) for path in tmp_path.iterdir() if path.is_file() and path.suffix == ""]
+    assert {each["type"] for each in told} > {"exports.package.recorded.v1"}
+'''
+
+
+def test_each_channel_has_its_row_and_its_file() -> None:
+    rows = open_channels(Settings())
+    assert tuple(rows) == CHANNELS
+    files = {name: Path(inspect.getfile(type(channel))) for name, channel in rows.items()}
+    assert {name: path.stem for name, path in files.items()} == {name: name for name in CHANNELS}
+    assert len({path.parent for path in files.values()}) == 1
+
+
+def test_each_channel_does_what_the_protocol_asks() -> None:
+    for channel in open_channels(Settings()).values():
+        for does, takes in (("send", ["messages", "target"]), ("test", ["message", "target"])):
+            assert list(inspect.signature(getattr(channel, does)).parameters) == takes
+        assert {type(channel.carries_documents), type(channel.read_by_people), type(channel.shared)} == {bool}
+
+
+def test_one_file_and_one_row_more_are_a_channel_more(tmp_path: Path) -> None:
+    for room in ("config", "pipeline", "tasks", "templates", "tests"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "pipeline/deliveries/channels/drop.py").write_text(FILE.lstrip())
+    rows = tmp_path / "pipeline/accounts/channels.py"
+    before = rows.read_text()
+    assert before.count("\n_Rows = ") == 1
+    rows.write_text(before.replace("\n_Rows = ", ROW))
+    (tmp_path / "tests/deliveries/test_new.py").write_text(TEST.lstrip())
+    told = [sys.executable, "-m", "pytest", "-q", "tests/deliveries/test_new.py"]
+    made = subprocess.run(told, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout

@@ -1,0 +1,220 @@
+"""The queues of the contract on each message broker: what is published is there, once each, or the failure is said."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+import pytest
+from kombu import Connection, Consumer, Exchange, Message, Queue
+
+from config.settings import Settings
+from pipeline.accounts.recipients import Target
+from pipeline.core.errors import ChannelUnavailable
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.channels.queue import QueueChannel
+from tests.conftest import SERVERS, OwnServer
+from tests.deliveries.conftest import empty_queues
+from tests.faults.matrix import alone
+from tests.servers import RabbitMQ, Redis
+
+TARGET = Target("acc_demo", "wh_demo", test=False)
+
+
+def message(number: int, key: str = "warehouse.wh_demo.package.recorded.v1") -> OutgoingMessage:
+    body = json.dumps({"id": f"msg-{number}", "data": {"name": "Überseecontainer"}}).encode()
+    return OutgoingMessage(f"msg-{number}", "exports.package.recorded.v1", key, body)
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """Each of the message brokers, without a queue declared."""
+    if request.param == "memory":
+        empty_queues()
+        return "memory://"
+    server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
+    return server.fresh_url()
+
+
+def channel_to(url: str) -> QueueChannel:
+    return QueueChannel(Settings.model_validate({"broker_url": url, "delivery_timeout_seconds": 3}))
+
+
+def send(channel: QueueChannel, *messages: OutgoingMessage) -> list[Receipt]:
+    return list(channel.send(messages, TARGET))
+
+
+def received(url: str, name: str, count: int, seconds: float = 10) -> list[Message]:
+    """Take `count` messages from the queue, or as many as come in time."""
+    taken: list[Message] = []
+
+    def take(each: Message) -> None:
+        taken.append(each)
+        each.ack()
+
+    until = time.monotonic() + seconds
+    with Connection(url) as connection, Consumer(connection, [Queue(name, no_declare=True)], on_message=take):
+        while len(taken) < count and time.monotonic() < until:
+            try:
+                connection.drain_events(timeout=0.2)
+            except TimeoutError:
+                continue
+    return taken
+
+
+def ids(messages: Sequence[Message]) -> list[str]:
+    return [json.loads(each.body)["id"] for each in messages]
+
+
+def test_messages_lie_in_their_queue_in_order_before_anybody_listens(broker_url: str) -> None:
+    channel = channel_to(broker_url)
+    receipts = send(channel, *(message(number) for number in range(5)))
+    assert len(receipts) == 5
+    taken = received(broker_url, "exports.warehouse", 5)
+    assert ids(taken) == [f"msg-{number}" for number in range(5)]
+
+
+def test_a_message_says_what_it_is_and_its_bytes_are_what_was_sent(broker_url: str) -> None:
+    sent = message(1)
+    send(channel_to(broker_url), sent)
+    (taken,) = received(broker_url, "exports.warehouse", 1)
+    body = taken.body if isinstance(taken.body, bytes) else taken.body.encode()
+    assert body == sent.body
+    assert taken.content_type == "application/cloudevents+json"
+    assert taken.properties["message_id"] == "msg-1"
+    assert taken.properties["delivery_mode"] == 2
+
+
+def test_each_audience_reads_its_own_queue(broker_url: str) -> None:
+    send(
+        channel_to(broker_url),
+        message(1, "broker.br_1.handoff.ready.v1"),
+        message(2, "warehouse.wh_1.package.recorded.v1"),
+        message(3, "operator.acc_1.export.executed.v1"),
+    )
+    for number, name in enumerate(("exports.broker", "exports.warehouse", "exports.operator"), start=1):
+        assert ids(received(broker_url, name, 1)) == [f"msg-{number}"]
+
+
+def test_a_partner_with_a_queue_of_its_own_reads_nobody_elses_messages(broker_url: str) -> None:
+    channel = channel_to(broker_url)
+    send(channel, message(0))
+    own = Queue(
+        "own-of-wh_demo",
+        Exchange("exports", type="topic", durable=True),
+        routing_key="warehouse.wh_demo.#",
+        durable=True,
+    )
+    with Connection(broker_url) as connection:
+        own(connection.default_channel).declare()
+    send(channel, message(1), message(2, "warehouse.wh_other.package.recorded.v1"))
+    assert ids(received(broker_url, "own-of-wh_demo", 2, seconds=1.5)) == ["msg-1"]
+
+
+@pytest.mark.parametrize(
+    "broker_url", [pytest.param(each, marks=SERVERS) for each in ("redis", "rabbitmq")], indirect=True
+)
+def test_what_a_reader_holds_comes_back_when_it_ends_although_another_has_acknowledged_its_copy(
+    broker_url: str,
+) -> None:
+    channel = channel_to(broker_url)
+    own = Queue(
+        "own-of-wh_demo",
+        Exchange("exports", type="topic", durable=True),
+        routing_key="warehouse.wh_demo.#",
+        durable=True,
+    )
+    with Connection(broker_url) as reader:
+        held = own(reader.default_channel)
+        held.declare()
+        send(channel, message(1))
+        taken = held.get()
+        assert taken is not None
+        assert ids([taken]) == ["msg-1"]
+        assert ids(received(broker_url, "exports.warehouse", 1)) == ["msg-1"]
+    assert ids(received(broker_url, "own-of-wh_demo", 1)) == ["msg-1"]
+
+
+def test_on_rabbitmq_a_message_is_confirmed(rabbitmq_server: RabbitMQ) -> None:
+    assert send(channel_to(rabbitmq_server.fresh_url()), message(1)) == [Receipt("confirmed")]
+
+
+@alone("F25")
+def test_on_rabbitmq_a_message_that_no_queue_takes_is_a_failure_and_the_next_is_taken(
+    rabbitmq_server: RabbitMQ,
+) -> None:
+    url = rabbitmq_server.fresh_url()
+    channel = channel_to(url)
+    taken = channel.send([message(1), message(2, "nobody.listens"), message(3)], TARGET)
+    assert next(taken) == Receipt("confirmed")
+    with pytest.raises(ChannelUnavailable):
+        next(taken)
+    assert send(channel, message(4)) == [Receipt("confirmed")]
+    assert ids(received(url, "exports.warehouse", 2)) == ["msg-1", "msg-4"]
+
+
+@alone("F25")
+def test_on_rabbitmq_a_message_that_a_full_queue_turns_away_is_a_failure_and_is_taken_once_there_is_room(
+    rabbitmq_server: RabbitMQ,
+) -> None:
+    url = rabbitmq_server.fresh_url()
+    channel = channel_to(url)
+    send(channel, message(0))
+    full = Queue(
+        "full",
+        Exchange("exports", type="topic", durable=True),
+        routing_key="warehouse.wh_demo.#",
+        durable=True,
+        queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"},
+    )
+    with Connection(url) as connection:
+        full(connection.default_channel).declare()
+    # RabbitMQ turns away what comes once there is more than the limit.
+    assert send(channel, message(1), message(2)) == [Receipt("confirmed")] * 2
+    with pytest.raises(ChannelUnavailable, match="MessageNacked"):
+        send(channel, message(3))
+    assert ids(received(url, "full", 2)) == ["msg-1", "msg-2"]
+    assert send(channel, message(3)) == [Receipt("confirmed")]
+    assert ids(received(url, "full", 1)) == ["msg-3"]
+
+
+def test_a_flushed_redis_loses_nothing_that_is_sent_afterwards(own_server: OwnServer) -> None:
+    server = own_server(Redis)
+    channel = channel_to(server.url)
+    send(channel, message(1))
+    server.flush()
+    send(channel, message(2))
+    assert ids(received(server.url, "exports.warehouse", 1)) == ["msg-2"]
+
+
+@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
+def test_a_message_broker_that_is_down_is_a_failure_soon_and_one_that_is_back_is_used(
+    own_server: OwnServer, kind: type[Redis | RabbitMQ]
+) -> None:
+    server = own_server(kind)
+    channel = channel_to(server.url)
+    send(channel, message(1))
+    server.kill()
+    began = time.monotonic()
+    with pytest.raises(ChannelUnavailable):
+        send(channel, message(2))
+    assert time.monotonic() - began < 60
+    server.start()
+    assert len(send(channel, message(3))) == 1
+
+
+@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
+def test_a_message_broker_that_hangs_is_a_failure_within_the_total_time(
+    own_server: OwnServer, kind: type[Redis | RabbitMQ]
+) -> None:
+    server = own_server(kind)
+    channel = channel_to(server.url)
+    send(channel, message(1))
+    server.freeze()
+    began = time.monotonic()
+    with pytest.raises(ChannelUnavailable):
+        send(channel, message(2))
+    assert time.monotonic() - began < 60
+    server.thaw()
+    assert len(send(channel, message(3))) == 1

@@ -1,0 +1,82 @@
+"""RabbitMQ with its memory alarm on, where it reads no more from who publishes: no send hangs, and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import httpx
+from sqlmodel import col, select
+
+from pipeline.deliveries import sender
+from pipeline.deliveries.models import Attempt
+from tests import builders
+from tests.conftest import SERVERS
+from tests.deliveries.channels.test_queue import ids, received
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports
+from tests.faults.matrix import alone
+from tests.servers import START_SECONDS, RabbitMQ, poll
+
+pytestmark = SERVERS
+
+TIMEOUT = 2
+
+
+def set_alarm(server: RabbitMQ, *, on: bool) -> None:
+    """Have it find its memory full, or sound again; return once it says so."""
+    control(server, "set_vm_memory_high_watermark", "0.0000001" if on else "0.6")
+    poll(lambda: alarmed(server) == on, START_SECONDS, "the alarm did not change")
+
+
+def control(server: RabbitMQ, *words: str) -> None:
+    """Have rabbitmqctl do something to the node."""
+    program = str(Path(server.program).with_name("rabbitmqctl"))
+    assert server.spawn([program, *words], server.environment()).wait() == 0, server.log()
+
+
+def alarmed(server: RabbitMQ) -> bool:
+    """Whether an alarm of its is on."""
+    try:
+        server.manage("GET", "health/checks/local-alarms")
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            raise
+        return True
+    return False
+
+
+@alone("F25")
+def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
+    opened: OpenRuntime, rabbitmq_server: RabbitMQ, clock: Clock
+) -> None:
+    url = rabbitmq_server.fresh_url()
+    runtime = opened(broker_url=url, delivery_timeout_seconds=TIMEOUT)
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    export = exports.ready(runtime, builders.plan(packages=3))
+    exports.hand_off(runtime, export)
+    lane = (export.export_id, builders.WAREHOUSE, "queue")
+
+    set_alarm(rabbitmq_server, on=True)
+    try:
+        began = time.monotonic()
+        report = sender.deliver(runtime, *lane)
+        took = time.monotonic() - began
+    finally:
+        set_alarm(rabbitmq_server, on=False)
+    assert (report.delivered, report.dead, report.put_off > 0) == (0, 0, True)
+    assert took < 60, "one try's time, and what a busy machine takes on top"
+    with runtime.db.read() as session:
+        (attempt,) = session.scalars(select(Attempt)).all()
+    assert (attempt.outcome, attempt.error_class) == ("failed", "ChannelUnavailable")
+
+    clock.pass_seconds(3600)
+    patient = opened(broker_url=url)
+    assert sender.deliver(patient, *lane).delivered == 3
+    told = [each.notification_id for each in exports.deliveries(runtime, export.export_id, builders.WAREHOUSE)]
+    # What lay in the blocked connection may have been taken after all: a message comes at least once.
+    assert sorted(set(ids(received(url, "exports.warehouse", 4, seconds=10)))) == sorted(told)
+    with runtime.db.read() as session:
+        made = session.scalars(select(Attempt).order_by(col(Attempt.number))).all()
+    assert sorted(each.outcome for each in made) == ["delivered"] * 3 + ["failed"]

@@ -1,0 +1,164 @@
+"""Whether messages that lie in queues are kept: a Redis that may remove them is told wherever partners read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pipeline import doctor, readiness
+from pipeline.accounts import recipients
+from pipeline.core.errors import MessageBrokerDown
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import connection_tests
+from pipeline.deliveries.channels import queue_durability
+from pipeline.deliveries.channels.queue_durability import Durability, judge
+from tests import builders
+from tests.conftest import SERVERS, OwnServer
+from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.support import exports
+from tests.servers import LOOPBACK, Redis, free_port
+
+WEBHOOK = [{"channel": "webhook", "address": f"http://{LOOPBACK}:9/hook"}]
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
+def test_a_policy_that_removes_any_key_is_a_danger_and_its_name_is_told(policy: str) -> None:
+    said = f"maxmemory-policy {policy} lets Redis remove queues with messages that nobody has read"
+    assert judge({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(said, said)
+    assert judge({"maxmemory_policy": policy, "maxmemory": 1, "aof_enabled": 1}) == Durability(said, said)
+
+
+def test_a_policy_that_removes_any_key_is_only_named_where_memory_has_no_limit() -> None:
+    info = {"maxmemory_policy": "allkeys-lru", "maxmemory": 0}
+    said = "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is 0)"
+    assert judge(info | {"aof_enabled": 1}) == Durability(f"{said}, and the append-only file is on")
+    kept = judge(info | {"aof_enabled": 0})
+    assert (kept.danger, kept.found.startswith(f"{said}; but Redis has no append-only file")) == (None, True)
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
+def test_a_policy_that_leaves_keys_without_an_end_is_none(policy: str) -> None:
+    assert judge({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(
+        f"maxmemory-policy {policy}, and the append-only file is on"
+    )
+
+
+def test_a_redis_without_an_append_only_file_is_named_and_no_danger() -> None:
+    kept = judge({"maxmemory_policy": "noeviction", "aof_enabled": 0})
+    assert kept.danger is None
+    assert "no append-only file (`appendonly yes`): a restart loses messages that nobody has read" in kept.found
+
+
+@pytest.fixture
+def server(own_server: OwnServer) -> Iterator[Redis]:
+    """A Redis of the test's own, whose settings it may change."""
+    return own_server(Redis)  # type: ignore[return-value]
+
+
+@pytest.fixture
+def on_redis(server: Redis, opened: OpenRuntime) -> Runtime:
+    """A runtime on it, whose customs broker is told by webhook."""
+    runtime = opened(broker_url=server.fresh_url())
+    exports.register(runtime, builders.BROKER, "customs_broker", channels=WEBHOOK)
+    return runtime
+
+
+def parts(runtime: Runtime) -> dict[str, readiness.Part]:
+    return {part.name: part for part in readiness.parts(runtime)}
+
+
+def examined(runtime: Runtime) -> doctor.Check:
+    (check,) = [check for check in doctor.examine(runtime.settings) if check.name == "messages in queues"]
+    return check
+
+
+def stages(runtime: Runtime, partner_id: str) -> list[tuple[str, bool]]:
+    tested = connection_tests.examine(runtime, builders.ACCOUNT, partner_id, tested_by="somebody")
+    (way,) = tested.ways
+    return [(stage.name, stage.passed) for stage in way.stages]
+
+
+@SERVERS
+def test_a_redis_that_may_remove_messages_is_told_by_each_who_looks_and_only_where_a_partner_reads_queues(
+    server: Redis, on_redis: Runtime
+) -> None:
+    with server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("appendonly", "yes")
+        assert examined(on_redis).found.startswith(
+            "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is"
+        )
+        client.config_set("maxmemory", "1gb")
+        assert "queues" not in parts(on_redis), "nobody reads queues"
+        assert examined(on_redis).ok
+        assert examined(on_redis).found.endswith("allkeys-lru lets Redis remove queues with messages that nobody has"
+                                                 " read; no partner is told by queue")  # fmt: skip
+
+        exports.register(on_redis, builders.WAREHOUSE, "warehouse")
+        part, check = parts(on_redis)["queues"], examined(on_redis)
+        assert (part.ok, check.ok) == (False, False)
+        assert part.message == (
+            "maxmemory-policy allkeys-lru lets Redis remove queues with messages that nobody has read;"
+            " set `maxmemory-policy noeviction` in Redis, or reach partners by RabbitMQ or by webhook"
+        )
+        assert check.found in part.message
+        assert (check.remedy or "").startswith("Set `maxmemory-policy noeviction`")
+        assert stages(on_redis, builders.WAREHOUSE) == [("connect", True), ("declare", True), ("keep", False)]
+
+        client.config_set("maxmemory-policy", "noeviction")
+        part, check = parts(on_redis)["queues"], examined(on_redis)
+        assert (part.ok, part.message) == (True, "maxmemory-policy noeviction, and the append-only file is on")
+        assert (check.ok, check.found) == (True, part.message)
+        assert stages(on_redis, builders.WAREHOUSE)[2:] == [("keep", True), ("test event", True)]
+
+
+@SERVERS
+def test_a_user_who_may_not_look_is_told_that_nobody_knows_and_nothing_turns_red(
+    server: Redis, opened: OpenRuntime
+) -> None:
+    with server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.execute_command(*"ACL SETUSER exports on >long-enough ~* +@all -info -config".split())
+    runtime = opened(broker_url=server.fresh_url().replace("redis://", "redis://exports:long-enough@"))
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    part, check = parts(runtime)["queues"], examined(runtime)
+    assert (part.ok, check.ok) == (True, True)
+    assert part.message == check.found
+    assert part.message.startswith("Redis refused INFO (NoPermissionError), so that nobody knows whether it keeps")
+    assert "give its user `+info`" in part.message
+    assert stages(runtime, builders.WAREHOUSE)[2:] == [("keep", True), ("test event", True)]
+
+
+def test_a_redis_that_does_not_answer_is_another_part_s_matter(opened: OpenRuntime) -> None:
+    runtime = opened(broker_url=f"redis://{LOOPBACK}:{free_port()}/0")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    with pytest.raises(MessageBrokerDown, match="Redis did not answer: ConnectionError"):
+        queue_durability.ask(runtime.settings)
+    part, check = parts(runtime)["queues"], examined(runtime)
+    assert (part.ok, part.message) == (True, "Redis did not answer: ConnectionError")
+    assert (check.ok, check.remedy) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("partners", "by_queue"),
+    [
+        ([], False),
+        ([("warehouse", {})], True),
+        ([("warehouse", {"live": False})], False),
+        ([("warehouse", {"channels": WEBHOOK})], False),
+        ([("warehouse", {"channels": [*WEBHOOK, {"channel": "queue"}]})], True),
+        ([("customs_broker", {"path": "borderbuddy"})], False),
+        ([("customs_broker", {"path": "byob"})], True),
+        ([("operator", {"channels": WEBHOOK}), ("operator", {})], True),
+    ],
+)
+def test_whether_any_partner_is_told_by_queue_is_known(
+    opened: OpenRuntime, partners: list[tuple[str, dict[str, Any]]], *, by_queue: bool
+) -> None:
+    runtime = opened()
+    for number, (kind, changes) in enumerate(partners):
+        exports.register(runtime, f"p_{number}", kind, **changes)
+    with runtime.db.read() as session:
+        assert recipients.told_by_queue(session) is by_queue

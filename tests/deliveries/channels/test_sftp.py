@@ -1,0 +1,330 @@
+"""Messages as files on a partner's SFTP server: complete or not there, and only on the server that was pinned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import asyncssh
+import pytest
+
+from config.settings import Settings
+from pipeline.accounts.channels import SftpWay
+from pipeline.accounts.recipients import Target
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
+from pipeline.deliveries.channels.protocol import Attachment, OutgoingMessage, Receipt
+from pipeline.deliveries.channels.sftp import SftpChannel
+from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
+from tests.faults.matrix import alone
+
+BODY = b'{"id": "ntf_1"}'
+INVOICE, LIST = b"%PDF-1.7 " + bytes(range(256)) * 1500, b"[]"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SftpServer]:
+    root = tmp_path / "partner"
+    root.mkdir()
+    with SftpServer(root) as running:
+        yield running
+
+
+def attachment(name: str, body: bytes, read: Callable[[], bytes] | None = None) -> Attachment:
+    digest = hashlib.sha256(body).hexdigest()
+    return Attachment(name, "application/pdf", len(body), digest, "/api/artifacts/art_1", read or (lambda: body))
+
+
+def message(*attachments: Attachment, id: str = "ntf_1") -> OutgoingMessage:  # noqa: A002 - the field's name
+    return OutgoingMessage(id, "exports.handoff.ready.v1", "broker.br.handoff.ready.v1", BODY, "exp_1", attachments)
+
+
+HANDOFF = message(attachment("CP-1/invoice.pdf", INVOICE), attachment("CP-1/packing_list.json", LIST))
+
+
+def channel(**settings: Any) -> SftpChannel:
+    given = {"allow_private_destinations": True, "delivery_timeout_seconds": 5, "sftp_timeout_seconds": 5}
+    return SftpChannel(Settings.model_validate(given | settings))
+
+
+def send(target: Target, *messages: OutgoingMessage, **settings: Any) -> list[Receipt]:
+    return list(channel(**settings).send(messages or (HANDOFF,), target))
+
+
+def failing(error: Exception, at: str = "") -> Callable[[str], None]:
+    def fail(path: str) -> None:
+        if at in path:
+            raise error
+
+    return fail
+
+
+def finals(server: SftpServer) -> list[str]:
+    return [path for path in server.files() if not path.endswith(".part")]
+
+
+def test_the_message_and_its_documents_lie_in_a_folder_of_their_own(server: SftpServer) -> None:
+    (receipt,) = send(server.target())
+    assert receipt == Receipt("written", "files written: 3; there already: 0")
+    files = server.files()
+    manifest = json.loads(files.pop("out/ntf_1/manifest.json"))
+    assert files == {
+        "out/ntf_1/message.json": BODY,
+        "out/ntf_1/CP-1/invoice.pdf": INVOICE,
+        "out/ntf_1/CP-1/packing_list.json": LIST,
+    }
+    assert {name: manifest[name] for name in ("id", "type", "exportId")} == {
+        "id": "ntf_1",
+        "type": "exports.handoff.ready.v1",
+        "exportId": "exp_1",
+    }
+    assert {f"out/ntf_1/{each['name']}": (each["size"], each["sha256"]) for each in manifest["files"]} == {
+        path: (len(body), hashlib.sha256(body).hexdigest()) for path, body in files.items()
+    }
+
+
+def test_every_file_is_written_beside_its_name_and_the_manifest_is_named_last(server: SftpServer) -> None:
+    send(server.target())
+    assert {path for what, path in server.done if what == "write"} == {f"{path}.part" for path in server.files()}
+    renamed = [path for what, path in server.done if what == "rename"]
+    assert renamed[-2:] == ["out/ntf_1/message.json", "out/ntf_1/manifest.json"]
+    assert len(renamed) == 4
+
+
+def test_several_messages_go_over_one_connection(server: SftpServer) -> None:
+    assert len(send(server.target(), message(id="ntf_1"), message(id="ntf_2"), message(id="ntf_3"))) == 3
+    assert server.sign_ins == 1
+    assert [path for path in finals(server) if path.endswith("manifest.json")] == [
+        f"out/ntf_{number}/manifest.json" for number in (1, 2, 3)
+    ]
+
+
+def test_the_same_message_again_writes_nothing_but_its_manifest(server: SftpServer) -> None:
+    send(server.target())
+    before, server.done = server.files(), []
+    assert send(server.target()) == [Receipt("written", "files written: 0; there already: 3")]
+    assert server.files() == before
+    assert [path for what, path in server.done if what == "rename"] == ["out/ntf_1/manifest.json"]
+
+
+def test_what_was_begun_before_is_completed_and_another_file_under_our_name_is_replaced(server: SftpServer) -> None:
+    folder = server.root / "out" / "ntf_1" / "CP-1"
+    folder.mkdir(parents=True)
+    (folder / "invoice.pdf").write_bytes(INVOICE[::-1])
+    (folder / "packing_list.json.part").write_bytes(b"half of something longer than it")
+    assert send(server.target()) == [Receipt("written", "files written: 3; there already: 0")]
+    assert server.files()["out/ntf_1/CP-1/invoice.pdf"] == INVOICE
+    assert server.files()["out/ntf_1/CP-1/packing_list.json"] == LIST
+    assert len(server.files()) == 4
+
+
+@pytest.mark.parametrize("folder", ["/maple", "/maple/"])
+def test_the_folder_of_the_address_holds_it_all(server: SftpServer, folder: str) -> None:
+    (server.root / "maple").mkdir()
+    send(server.target(folder), message())
+    assert finals(server) == ["maple/out/ntf_1/manifest.json", "maple/out/ntf_1/message.json"]
+
+
+def test_a_private_key_signs_in_too(server: SftpServer) -> None:
+    key = server.user_key.export_private_key().decode()
+    assert len(send(server.target(credential=key), message())) == 1
+
+
+def test_a_server_without_overwriting_rename_is_written_to_all_the_same(server: SftpServer) -> None:
+    server.faults.rename = failing(asyncssh.SFTPOpUnsupported("not here"))
+    send(server.target())
+    assert send(server.target()) == [Receipt("written", "files written: 0; there already: 3")]
+    assert len(server.files()) == 4
+
+
+# What goes wrong
+
+
+@alone("F23")
+def test_another_host_key_is_refused_before_anything_is_said(server: SftpServer) -> None:
+    other = asyncssh.generate_private_key("ssh-ed25519")
+    with pytest.raises(ChannelRefused) as caught:
+        send(server.target(pinned=other))
+    assert server.host_key.get_fingerprint() in str(caught.value)
+    assert (caught.value.status, server.sign_ins, server.files()) == ("HostKeyNotVerifiable", 0, {})
+
+
+def test_a_host_key_of_another_kind_is_refused_as_well_and_named(server: SftpServer) -> None:
+    other = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
+    with pytest.raises(ChannelRefused, match="ssh-ed25519 SHA256:"):
+        send(server.target(pinned=other))
+    assert server.sign_ins == 0
+
+
+def test_either_of_two_pinned_keys_will_do_while_a_server_changes_its_own(server: SftpServer) -> None:
+    ways = [server.way(pinned=asyncssh.generate_private_key("ssh-ed25519")), server.way()]
+    both = ways[1] | {"hostKeys": [way["hostKeys"][0] for way in ways]}
+    target = Target("acc_demo", "br_demo", test=False, way=SftpWay.model_validate(both), credential=PASSWORD)
+    assert len(send(target, message())) == 1
+
+
+def test_nothing_of_whoever_runs_us_is_trusted_or_offered(
+    server: SftpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home" / ".ssh"
+    home.mkdir(parents=True)
+    known = f"[127.0.0.1]:{server.port} {server.host_key.export_public_key().decode()}"
+    (home / "known_hosts").write_text(known)
+    (home / "config").write_text("Host *\n  StrictHostKeyChecking no\n  Port 1\n")
+    (home / "id_ed25519").write_bytes(server.user_key.export_private_key())
+    monkeypatch.setenv("HOME", str(home.parent))
+    with pytest.raises(ChannelRefused):
+        send(server.target(pinned=asyncssh.generate_private_key("ssh-ed25519")))
+    with pytest.raises(ChannelUnavailable) as caught:
+        send(server.target(credential="wrong"))
+    assert (caught.value.status, server.sign_ins) == ("PermissionDenied", 0)
+
+
+def test_a_wrong_password_is_tried_again_later(server: SftpServer) -> None:
+    server.password = PASSWORD[::-1]
+    with pytest.raises(ChannelUnavailable) as caught:
+        send(server.target())
+    assert caught.value.status == "PermissionDenied"
+    server.password = PASSWORD
+    assert len(send(server.target())) == 1
+
+
+@alone("F23")
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (asyncssh.SFTPFailure("no space left on device"), "SFTPFailure"),
+        (asyncssh.SFTPNoSpaceOnFilesystem("disk full"), "SFTPFailure"),  # as version 3 of the protocol says it
+        (asyncssh.SFTPQuotaExceeded("quota"), "SFTPFailure"),
+        (asyncssh.SFTPPermissionDenied("not yours"), "SFTPPermissionDenied"),
+        (OSError(28, "No space left on device"), "SFTPFailure"),
+    ],
+)
+def test_a_full_disk_leaves_no_name_and_no_half_file(server: SftpServer, fault: Exception, status: str) -> None:
+    server.faults.write = failing(fault, at="invoice")
+    with pytest.raises(ChannelUnavailable, match=r"did not take ntf_1/CP-1/invoice\.pdf") as caught:
+        send(server.target())
+    assert caught.value.status == status
+    assert caught.value.answer is not None
+    assert [path for path in server.files() if "invoice" in path] == []
+    assert "out/ntf_1/manifest.json" not in server.files()
+
+
+@alone("F23")
+@pytest.mark.parametrize("at", ["invoice.pdf", "message.json", "manifest.json"])
+def test_a_rename_that_fails_leaves_no_name(server: SftpServer, at: str) -> None:
+    server.faults.rename = failing(asyncssh.SFTPFailure("no"), at=at)
+    with pytest.raises(ChannelUnavailable):
+        send(server.target())
+    assert [path for path in server.files() if at in path] == []
+    assert "out/ntf_1/manifest.json" not in server.files()
+    server.faults.rename = None
+    send(server.target())
+    assert len(server.files()) == 4
+
+
+@alone("F23")
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+def test_a_server_that_dies_mid_upload_shows_only_whole_files_and_gets_the_rest_later(
+    server: SftpServer, writes: int
+) -> None:
+    server.faults.dies_at_write = writes
+    with pytest.raises(ChannelUnavailable):
+        send(server.target())
+    whole = {"invoice.pdf": INVOICE, "packing_list.json": LIST, "message.json": BODY}
+    assert all(server.files()[path] == whole[Path(path).name] for path in finals(server))
+    assert "out/ntf_1/manifest.json" not in server.files()
+    server.faults.dies_at_write = None
+    send(server.target())
+    assert len(finals(server)) == 4
+    assert json.loads(server.files()["out/ntf_1/manifest.json"])["files"][0]["size"] == len(INVOICE)
+
+
+@alone("F23")
+def test_a_server_that_keeps_other_bytes_is_found_out(server: SftpServer) -> None:
+    server.faults.lies = True
+    with pytest.raises(ChannelUnavailable) as caught:
+        send(server.target())
+    assert (caught.value.status, finals(server)) == ("FileCorrupt", [])
+
+
+def test_a_slow_server_costs_no_more_than_the_total_time(server: SftpServer) -> None:
+    server.faults.write_seconds = 30
+    began = time.monotonic()
+    with pytest.raises(ChannelUnavailable, match="time"):
+        send(server.target(), sftp_timeout_seconds=0.3)
+    assert time.monotonic() - began < 15
+    assert finals(server) == []
+
+
+def test_a_port_that_takes_connections_and_says_nothing_costs_no_more_than_the_time_to_sign_in(
+    server: SftpServer,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server.port = silent.getsockname()[1]
+        began = time.monotonic()
+        with pytest.raises(ChannelUnavailable):
+            send(server.target(), delivery_timeout_seconds=0.3)
+        assert time.monotonic() - began < 15
+
+
+def test_a_closed_port_is_tried_again_later(server: SftpServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        server.port = closed.getsockname()[1]
+    with pytest.raises(ChannelUnavailable, match="does not answer"):
+        send(server.target())
+
+
+def test_a_server_in_a_private_network_is_not_connected_to(server: SftpServer) -> None:
+    with pytest.raises(ChannelUnavailable, match="private network"):
+        send(server.target(), allow_private_destinations=False)
+    assert server.sign_ins == 0
+
+
+def test_documents_that_the_store_does_not_give_or_gives_otherwise_are_not_sent(server: SftpServer) -> None:
+    def down() -> NoReturn:
+        raise StoreUnavailable("down")
+
+    with pytest.raises(ChannelUnavailable, match="store"):
+        send(server.target(), message(attachment("CP-1/invoice.pdf", INVOICE, down)))
+    with pytest.raises(ChannelRefused, match=r"invoice\.pdf"):
+        send(server.target(), message(attachment("CP-1/invoice.pdf", INVOICE, lambda: b"another")))
+    assert server.files() == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.pdf", "CP-1/../../x", "x.pdf", "a/b/c", "CP-1/.hidden", "CP-1/a\nb", "/etc/x", "CP-1/"]
+)
+def test_a_name_that_leads_elsewhere_is_refused(server: SftpServer, name: str) -> None:
+    with pytest.raises(ChannelRefused):
+        send(server.target(), message(attachment(name, LIST)))
+    with pytest.raises(ChannelRefused):
+        send(server.target(), message(id=name))
+    assert server.files() == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "credential"),
+    [
+        ({}, None),
+        ({}, "-----BEGIN OPENSSH PRIVATE KEY-----\nnonsense"),
+        ({"address": "sftp://exports@127.0.0.1:99999"}, PASSWORD),
+        ({"hostKeys": ["ssh-ed25519 AAAA"]}, PASSWORD),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_at_once(
+    server: SftpServer, changes: dict[str, Any], credential: str | None
+) -> None:
+    way = SftpWay.model_validate(server.way() | changes)
+    with pytest.raises(ChannelRefused):
+        send(Target("acc_demo", "br_demo", test=False, way=way, credential=credential))
+
+
+def test_a_private_key_with_a_passphrase_is_refused_with_what_to_do(server: SftpServer) -> None:
+    key = server.user_key.export_private_key("pkcs8-pem", passphrase="words").decode()
+    with pytest.raises(ChannelRefused, match="without a passphrase"):
+        send(server.target(credential=key))

@@ -1,0 +1,264 @@
+"""Webhooks as Standard Webhooks asks for them, and what an endpoint may not make us do."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook
+
+from config.settings import Settings
+from pipeline.accounts.channels import WebhookWay
+from pipeline.accounts.recipients import Target
+from pipeline.accounts.secrets import new_secret
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
+from pipeline.core.outbound import is_public
+from pipeline.deliveries.channels.http_client import MAX_ANSWER_BYTES
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.channels.webhook import WebhookChannel, check_signature, signed
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.faults.matrix import alone
+
+Start = Callable[..., Endpoint]
+
+MESSAGE = OutgoingMessage(
+    "msg-1", "exports.package.recorded.v1", "warehouse.wh.package.recorded.v1", b'{"id": "msg-1"}'
+)
+SECRET = new_secret()
+
+
+def send(url: str, *messages: OutgoingMessage, **settings: Any) -> list[Receipt]:
+    given = {"allow_private_destinations": True, "delivery_timeout_seconds": 20} | settings
+    channel = WebhookChannel(Settings.model_validate(given))
+    target = Target("acc_demo", "wh_demo", test=False, way=WebhookWay(address=url), secrets=(SECRET,))
+    return list(channel.send(messages or (MESSAGE,), target))
+
+
+@pytest.mark.usefixtures("on_the_internet")
+def test_the_body_is_signed_as_the_receiving_library_verifies_it(endpoint: Start) -> None:
+    hook = endpoint(Script(200, b"thanks"))
+    (receipt,) = send(f"{hook.url}/in?from=exports")
+    (request,) = hook.requests
+    assert (receipt.status, receipt.answer) == ("200", "thanks")
+    assert Webhook(SECRET).verify(request.body, dict(request.headers)) == {"id": "msg-1"}
+    assert request.path == "/in?from=exports"
+    assert request.headers["webhook-id"] == "msg-1"
+    assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 60
+    assert request.headers["host"] == hook.url.removeprefix("http://")
+    assert request.headers["content-type"] == "application/cloudevents+json; charset=utf-8"
+    assert request.body == MESSAGE.body
+
+
+def test_another_secret_or_another_byte_does_not_verify() -> None:
+    headers = signed("msg-1", b"body", SECRET)
+    check_signature(b"body", headers, [SECRET])
+    for body, secret, given in (
+        (b"bodY", SECRET, headers),
+        (b"body", new_secret(), headers),
+        (b"body", SECRET, headers | {"webhook-id": "msg-2"}),
+        (b"body", SECRET, headers | {"webhook-signature": "nonsense"}),
+        (b"\xff", SECRET, headers),
+        (b"body", SECRET, {}),
+        (b"body", SECRET, signed("msg-1", b"body", SECRET, at=datetime(2020, 1, 1, tzinfo=UTC))),
+    ):
+        with pytest.raises(InvalidApiKey):
+            check_signature(body, given, [secret])
+
+
+def test_not_one_byte_of_what_is_signed_may_change() -> None:
+    body = b'{"id": "ntf_1", "data": {"exportId": "exp_1"}}'
+    headers = signed("ntf_1", body, SECRET)
+    check_signature(body, headers, [SECRET])
+    for place in range(len(body)):
+        for changed in (body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :], body[:place] + body[place + 1 :]):
+            with pytest.raises(InvalidApiKey):
+                check_signature(changed, headers, [SECRET])
+    for name, said in headers.items():
+        for place in range(len(said)):
+            flipped = said[:place] + chr(ord(said[place]) ^ 1) + said[place + 1 :]
+            if name == "webhook-signature" and place == len(said) - 2:
+                continue  # of the last character before the padding two bits are not read
+            with pytest.raises(InvalidApiKey):
+                check_signature(body, headers | {name: flipped}, [SECRET])
+
+
+@alone("F19")
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 502, 503])
+@pytest.mark.usefixtures("on_the_internet")
+def test_what_is_not_2xx_is_a_failure_that_keeps_what_was_said(endpoint: Start, status: int) -> None:
+    with pytest.raises(ChannelUnavailable) as caught:
+        send(endpoint(Script(status, b"no\x00\r\nthanks")).url)
+    assert (caught.value.status, caught.value.answer) == (str(status), "no   thanks")
+
+
+@pytest.mark.parametrize(
+    ("status", "wish", "seconds"), [(503, "7", 7.0), (429, "7", 7.0), (500, "7", None), (503, "soon", None)]
+)
+def test_retry_after_counts_where_the_status_gives_it_a_meaning(
+    endpoint: Start, status: int, wish: str, seconds: float | None
+) -> None:
+    with pytest.raises(ChannelUnavailable) as caught:
+        send(endpoint(Script(status, headers={"Retry-After": wish})).url)
+    assert caught.value.retry_after_seconds == seconds
+
+
+def test_retry_after_may_be_a_date(endpoint: Start) -> None:
+    with pytest.raises(ChannelUnavailable) as caught:
+        send(endpoint(Script(503, headers={"Retry-After": "Wed, 01 Jan 2020 00:00:00 GMT"})).url)
+    assert caught.value.retry_after_seconds == 0.0
+
+
+def test_410_refuses_for_good(endpoint: Start) -> None:
+    with pytest.raises(ChannelRefused) as caught:
+        send(endpoint(Script(410)).url)
+    assert caught.value.gone
+
+
+@alone("F21")
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_a_failure_and_never_followed(endpoint: Start, status: int) -> None:
+    elsewhere = endpoint()
+    hook = endpoint(Script(status, headers={"Location": elsewhere.url}))
+    with pytest.raises(ChannelUnavailable):
+        send(hook.url)
+    assert len(hook.requests) == 1
+    assert elsewhere.requests == []
+
+
+@alone("F20")
+def test_an_endpoint_that_never_answers_costs_no_more_than_the_total_time(endpoint: Start) -> None:
+    began = time.monotonic()
+    with pytest.raises(ChannelUnavailable):
+        send(endpoint(Script(silent=True)).url, delivery_timeout_seconds=0.3)
+    assert time.monotonic() - began < 15
+
+
+@alone("F20")
+def test_a_body_that_drips_is_cut_at_the_total_time_and_the_status_counts(endpoint: Start) -> None:
+    hook = endpoint(Script(200, b"x" * 1000, drip_seconds=0.05))
+    began = time.monotonic()
+    (receipt,) = send(hook.url, delivery_timeout_seconds=3)
+    assert time.monotonic() - began < 15, "a timeout of each read would have waited for all of it"
+    assert receipt.status == "200"
+
+
+@alone("F20")
+@pytest.mark.usefixtures("on_the_internet")
+def test_of_a_huge_body_only_the_beginning_is_read_and_kept(endpoint: Start) -> None:
+    (receipt,) = send(endpoint(Script(200, b"a" * 20 * MAX_ANSWER_BYTES)).url)
+    assert receipt.answer == "a" * 500
+
+
+def test_a_body_that_is_torn_off_after_2xx_is_taken(endpoint: Start) -> None:
+    (receipt,) = send(endpoint(Script(200, b"half", torn=True)).url)
+    assert receipt.status == "200"
+
+
+def test_messages_share_a_connection_and_the_second_has_the_whole_time_again(endpoint: Start) -> None:
+    hook = endpoint()
+    receipts = send(hook.url, MESSAGE, OutgoingMessage("msg-2", "t", "k", b"{}"))
+    assert [receipt.status for receipt in receipts] == ["204", "204"]
+    assert [request.headers["webhook-id"] for request in hook.requests] == ["msg-1", "msg-2"]
+
+
+def test_nobody_listening_is_a_failure() -> None:
+    with pytest.raises(ChannelUnavailable, match="ConnectError"):
+        send("http://127.0.0.1:9/")
+
+
+def test_no_proxy_of_the_environment_is_asked(endpoint: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy, hook = endpoint(), endpoint()
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("ALL_PROXY", proxy.url)
+    send(hook.url)
+    assert (len(hook.requests), len(proxy.requests)) == (1, 0)
+
+
+HOSTILE = [
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "017700000001",
+    "0.0.0.0",  # noqa: S104 - a destination, bound by nobody
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "192.0.0.1",
+    "198.18.0.1",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "localhost",
+    "[::1]",
+    "[::]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:a9fe:a9fe]",
+    "[::127.0.0.1]",
+    "[64:ff9b::7f00:1]",
+    "[64:ff9b:1::a00:1]",
+    "[2002:7f00:1::]",
+    "[2001:0:4136:e378:8000:63bf:3fff:fdd2]",
+    "[fe80::1]",
+    "[fec0::1]",
+    "[fc00::1]",
+    "[fd00:ec2::254]",
+    "[ff02::1]",
+    "[2001:db8::1]",
+]
+
+
+@pytest.mark.parametrize("host", HOSTILE)
+def test_a_private_destination_is_never_connected_to(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connected(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket, "create_connection", connected)
+    with pytest.raises(ChannelUnavailable):
+        send(f"http://{host}:8080/hook", allow_private_destinations=False)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
+def test_a_public_address_is_allowed(address: str) -> None:
+    assert is_public(address)
+
+
+def test_a_name_is_looked_up_once_and_every_answer_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answers(host: str, *_: object, **__: object) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in ("8.8.8.8", "10.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answers)
+    with pytest.raises(ChannelUnavailable, match="private network"):
+        send("http://rebinding.example/", allow_private_destinations=False)
+    assert asked == ["rebinding.example"]
+
+
+def test_a_resolver_that_hangs_costs_no_more_than_the_total_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[Any]:
+        ended.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    began = time.monotonic()
+    with pytest.raises(ChannelUnavailable):
+        send("http://slow.example/", delivery_timeout_seconds=0.2)
+    assert time.monotonic() - began < 15
+    ended.set()
+
+
+def test_without_an_address_or_a_secret_it_is_refused_for_good() -> None:
+    channel = WebhookChannel(Settings.model_validate({}))
+    with pytest.raises(ChannelRefused):
+        list(channel.send([MESSAGE], Target("acc_demo", "wh_demo", test=False)))

@@ -1,0 +1,189 @@
+"""Endpoints that speak HTTP badly or not at all: a 2xx status line takes the message, all else is a failure, nothing hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from config.settings import Settings
+from pipeline.accounts.channels import WebhookWay
+from pipeline.accounts.recipients import Target
+from pipeline.accounts.secrets import new_secret
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable
+from pipeline.deliveries.channels.http_client import open_poster
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.channels.webhook import WebhookChannel
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.faults.matrix import alone
+
+MESSAGE = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh.package.recorded.v1", b'{"id": "m"}')
+
+#: What only a limit of each read would wait for; all of it together is far beyond any patience of a test.
+STEP_SECONDS, STEPS = 0.1, 600
+
+Speak = Callable[[socket.socket], None]
+Serve = Callable[..., str]
+Start = Callable[..., Endpoint]
+
+
+@pytest.fixture
+def raw() -> Iterator[Serve]:
+    """Starts servers that say what they are told to, after a whole request or, with `early`, at once."""
+    ended = threading.Event()
+    listeners = []
+
+    def serve(speak: Speak, *, early: bool = False) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while not ended.is_set():
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        if not early:
+                            connection.recv(65_536)
+                        speak(connection)
+
+        threading.Thread(target=answer, daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+    yield serve
+    ended.set()
+    for each in listeners:
+        each.close()
+
+
+def say(*parts: bytes) -> Speak:
+    def speak(connection: socket.socket) -> None:
+        for part in parts:
+            connection.sendall(part)
+
+    return speak
+
+
+def drip(text: bytes) -> Speak:
+    def speak(connection: socket.socket) -> None:
+        for _ in range(STEPS):
+            connection.sendall(text)
+            time.sleep(STEP_SECONDS)
+
+    return speak
+
+
+def reset_after(head: bytes) -> Speak:
+    def speak(connection: socket.socket) -> None:
+        connection.sendall(head)
+        time.sleep(STEP_SECONDS)  # so that it is read before the reset takes it away
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    return speak
+
+
+def hang(connection: socket.socket) -> None:
+    connection.recv(65_536)
+    time.sleep(STEPS * STEP_SECONDS)
+
+
+def send(url: str, seconds: float) -> list[Receipt]:
+    settings = Settings.model_validate({"allow_private_destinations": True, "delivery_timeout_seconds": seconds})
+    target = Target("acc_demo", "wh_demo", test=False, way=WebhookWay(address=url), secrets=(new_secret(),))
+    return list(WebhookChannel(settings).send([MESSAGE], target))
+
+
+@alone("F22")
+@pytest.mark.parametrize(
+    "speak",
+    [
+        pytest.param(reset_after(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n"), id="reset after the headers"),
+        pytest.param(
+            say(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\ngarbage\r\n"), id="garbage for a chunk"
+        ),
+        pytest.param(say(b"HTTP/1.1 204 No Content\r\n\r\n"), id="204"),
+        pytest.param(say(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n\xff\xfe\x00"), id="broken body"),
+        pytest.param(
+            say(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+            id="50 times 100 Continue before it",
+        ),
+    ],
+)
+def test_a_2xx_status_line_takes_the_message_whatever_follows(raw: Serve, speak: Speak) -> None:
+    (receipt,) = send(raw(speak), 20)
+    assert receipt.status in ("200", "204")
+
+
+@alone("F22")
+@pytest.mark.parametrize(
+    "speak",
+    [
+        pytest.param(say(b"<html>HTTP/0.9 has no status</html>"), id="HTTP/0.9"),
+        pytest.param(say(b"HTTP/1.1 two hundred\r\n\r\n"), id="a status that is none"),
+        pytest.param(say(b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n"), id="a header that is none"),
+        pytest.param(reset_after(b"HTTP/1.1 20"), id="reset in the status line"),
+        pytest.param(say(b"SSH-2.0-OpenSSH_9.9\r\n"), id="another protocol"),
+        pytest.param(say(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 200_000), id="a header without an end"),
+        pytest.param(say(), id="nothing"),
+    ],
+)
+def test_what_is_no_status_line_is_a_failure(raw: Serve, speak: Speak) -> None:
+    with pytest.raises(ChannelUnavailable):
+        send(raw(speak), 20)
+
+
+@alone("F20")
+@pytest.mark.parametrize(
+    ("speak", "scheme"),
+    [
+        pytest.param(hang, "http", id="never answers"),
+        pytest.param(hang, "https", id="hangs in TLS"),
+        pytest.param(drip(b"HTTP/1.1 100 Continue\r\n\r\n"), "http", id="100 Continue without an end"),
+        pytest.param(lambda connection: [say(b"HTTP/1.1 200 OK\r\n")(connection), drip(b"x: y\r\n")(connection)], "http",
+                     id="headers that drip"),
+        pytest.param(drip(b"H"), "http", id="a status line that drips"),
+    ],
+)  # fmt: skip
+def test_the_time_is_for_the_whole_and_not_for_each_read(raw: Serve, speak: Speak, scheme: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ChannelUnavailable):
+        send(raw(speak, early=scheme == "https").replace("http:", f"{scheme}:"), 0.5)
+    assert time.monotonic() - began < STEPS * STEP_SECONDS / 2
+
+
+@pytest.mark.parametrize("status", [200, 410, 500])
+def test_what_is_said_inside_a_private_network_is_kept_nowhere(endpoint: Start, status: int) -> None:
+    """Whoever registers an address there could read by it what no stranger is to see."""
+    hook = endpoint(Script(status, b"the admin page"))
+    if status == 200:
+        (receipt,) = send(hook.url, 5)
+        assert (receipt.status, receipt.answer) == ("200", None)
+        return
+    with pytest.raises((ChannelUnavailable, ChannelRefused)) as caught:
+        send(hook.url, 5)
+    assert isinstance(caught.value, ChannelUnavailable | ChannelRefused)
+    assert (caught.value.status, caught.value.answer) == (str(status), None)
+    assert "admin" not in str(caught.value)
+
+
+def test_what_speaks_no_http_there_is_not_quoted(raw: Serve) -> None:
+    with pytest.raises(ChannelUnavailable) as caught:
+        send(raw(say(b"-ERR the admin page\r\n\r\n")), 5)
+    assert (str(caught.value), caught.value.status) == ("RemoteProtocolError", "RemoteProtocolError")
+
+
+@pytest.mark.usefixtures("on_the_internet")
+def test_what_speaks_no_http_on_the_internet_is_quoted(raw: Serve) -> None:
+    with pytest.raises(ChannelUnavailable) as caught:
+        send(raw(say(b"-ERR the front page\r\n\r\n")), 5)
+    assert "the front page" in str(caught.value)
+
+
+def test_what_the_installations_own_endpoint_says_is_kept_wherever_it_is(endpoint: Start) -> None:
+    with open_poster(private=True, seconds=5, own=True) as poster:
+        assert poster.post(endpoint(Script(200, b"thanks")).url, b"", {}).said == "thanks"

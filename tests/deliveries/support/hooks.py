@@ -1,0 +1,49 @@
+"""Exports whose warehouse takes webhooks, and what became of their deliveries."""
+
+from __future__ import annotations
+
+from sqlmodel import col, select
+
+from pipeline.accounts import partners
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import sender
+from pipeline.deliveries.models import Attempt
+from pipeline.deliveries.outbox import Lane
+from tests import builders
+from tests.deliveries.support import exports
+
+
+def hooked(runtime: Runtime, url: str, *, packages: int = 3, batch: str = builders.BATCH) -> exports.Ready:
+    """Hand off an export whose warehouse takes webhooks at the URL."""
+    if partner_is_new(runtime):
+        exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register_once(runtime, builders.OPERATOR, "operator")
+    name = f"wh_{batch}"
+    exports.register(runtime, name, "warehouse", channels=[{"channel": "webhook", "address": url}])
+    export = exports.ready(runtime, builders.plan(packages=packages, warehouse=name, batch=batch))
+    exports.hand_off(runtime, export)
+    return export
+
+
+def partner_is_new(runtime: Runtime) -> bool:
+    return builders.BROKER not in {each.id for each in partners.listed(runtime, builders.ACCOUNT)}
+
+
+def lane_of(export: exports.Ready) -> Lane:
+    return Lane(export.export_id, export.plan.warehouse.id, "webhook")
+
+
+def deliver(runtime: Runtime, export: exports.Ready) -> sender.DeliveryReport:
+    lane = lane_of(export)
+    return sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+
+
+def states(runtime: Runtime, export: exports.Ready) -> list[tuple[str, int]]:
+    return [
+        (each.state, each.attempts) for each in exports.deliveries(runtime, export.export_id, export.plan.warehouse.id)
+    ]
+
+
+def attempts(runtime: Runtime) -> list[Attempt]:
+    with runtime.db.read() as session:
+        return list(session.exec(select(Attempt).order_by(col(Attempt.at), col(Attempt.number))).all())

@@ -1,0 +1,179 @@
+"""A mail server on loopback that answers by a script and remembers the mails it took."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from asyncio import WriteTransport
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from typing import Any, Self
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from config.settings import Settings
+from pipeline.accounts.channels import EmailWay
+from pipeline.accounts.recipients import Target
+from pipeline.deliveries.channels.email import EmailChannel
+from pipeline.deliveries.channels.protocol import Letter, OutgoingMessage, Receipt
+from pipeline.receivers.certificates import self_signed
+from tests.servers import LOOPBACK, free_port
+
+USER, PASSWORD = "exports", "p@ss/word"
+
+DESK, CLERK = "entries@broker.example", "clerk@broker.example"
+LETTER = Letter("Export batch-1: invoice A-00001", "Grüße, 您好\n", "<p>Grüße, 您好</p>\n")
+MESSAGE = OutgoingMessage(
+    "5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88",
+    "exports.handoff.ready.v1",
+    "broker.br.handoff.ready.v1",
+    b'{"id": "5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88"}',
+    letter=LETTER,
+)
+
+
+def channel(port: int, scheme: str = "smtp", trusted: ssl.SSLContext | None = None, **changes: Any) -> EmailChannel:
+    signing_in = f"{USER}:{PASSWORD.replace('@', '%40').replace('/', '%2F')}@" if scheme != "smtp" else ""
+    given = {
+        "smtp_url": f"{scheme}://{signing_in}{LOOPBACK}:{port}",
+        "mail_from": "Export desk, Montréal <exports@maple.example>",
+        "public_url": "https://exports.maple.example",
+        "delivery_timeout_seconds": 20,
+    }
+    made = Settings.model_validate(given | changes)
+    return EmailChannel(made) if trusted is None else EmailChannel(made, trusted=lambda: trusted)
+
+
+def to(*addresses: str) -> Target:
+    return Target("acc_demo", "br_demo", test=False, way=EmailWay(addresses=list(addresses or (DESK,))))
+
+
+@dataclass(frozen=True)
+class Mail:
+    """A mail as it was taken."""
+
+    sender: str
+    recipients: list[str]
+    raw: bytes
+
+    @property
+    def parsed(self) -> EmailMessage:
+        """The mail as a mail program reads it."""
+        read = message_from_bytes(self.raw, policy=default)
+        assert isinstance(read, EmailMessage)
+        return read
+
+    def said(self, subtype: str) -> str:
+        """Return the letter in plain text or HTML."""
+        part = self.parsed.get_body((subtype,))
+        assert part is not None
+        return str(part.get_content()).replace("\r\n", "\n")
+
+
+@dataclass
+class Script:
+    """What the server answers instead of 250, by recipient or for the whole mail.
+
+    `drops` hang up after the data; `silent` takes the data and says nothing for so many seconds.
+    """
+
+    sender: str | None = None
+    recipients: Mapping[str, str] = field(default_factory=dict)
+    data: list[str] = field(default_factory=list)
+    drops: int = 0
+    silent: float = 0
+
+
+class Mailroom:
+    """A running mail server; `mails` are those that it took, `dropped` those it took without saying so."""
+
+    def __init__(
+        self, script: Script | None = None, *, tls: ssl.SSLContext | None = None, implicit: bool = False, **options: Any
+    ) -> None:
+        self.mails: list[Mail] = []
+        self.dropped: list[Mail] = []
+        self.signed_in: list[str] = []
+        self.connections = 0
+        self.script = script or Script()
+        secured: dict[str, Any] = {"ssl_context": tls} if implicit else {"tls_context": tls}
+        if tls is not None:
+            secured |= {"authenticator": self._known, "auth_required": not implicit, "auth_require_tls": not implicit}
+        self._controller = Controller(self, hostname=LOOPBACK, port=free_port(), ready_timeout=60, **secured, **options)
+        self.port = self._controller.port
+
+    def __enter__(self) -> Self:
+        self._controller.start()
+        self.connections = 0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._controller.stop()
+
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, answers: list[str]
+    ) -> list[str]:
+        self.connections += 1
+        session.host_name = hostname
+        return answers
+
+    async def handle_MAIL(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.script.sender is not None:
+            return self.script.sender
+        envelope.mail_from = address
+        return "250 OK"
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address in self.script.recipients:
+            return self.script.recipients[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        assert isinstance(envelope.content, bytes)
+        mail = Mail(envelope.mail_from or "", list(envelope.rcpt_tos), envelope.content)
+        await asyncio.sleep(self.script.silent)
+        if self.script.drops:
+            self.script.drops -= 1
+            self.dropped.append(mail)
+            assert isinstance(server.transport, WriteTransport)
+            server.transport.abort()
+            return "250 nobody hears this"
+        if self.script.data:
+            return self.script.data.pop(0)
+        self.mails.append(mail)
+        return f"250 2.0.0 queued as {len(self.mails)}"
+
+    def _known(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: LoginPassword
+    ) -> AuthResult:
+        login, password = given.login.decode(), given.password.decode()
+        self.signed_in.append(login)
+        return AuthResult(success=(login, password) == (USER, PASSWORD), handled=False)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate for the loopback address: the server's side, and what trusts it."""
+
+    server: ssl.SSLContext
+    trusted: ssl.SSLContext
+
+
+def certificate(name: str = LOOPBACK) -> Certificate:
+    """Return a fresh certificate for `name`, trusted by nobody but its own `trusted`."""
+    server, shown = self_signed(name)
+    return Certificate(server, ssl.create_default_context(cadata=shown.decode()))
+
+
+def send(
+    room: Mailroom, *messages: OutgoingMessage, addresses: Sequence[str] = (DESK,), **changes: Any
+) -> list[Receipt]:
+    return list(channel(room.port, **changes).send(messages or (MESSAGE,), to(*addresses)))

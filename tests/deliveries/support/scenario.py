@@ -1,0 +1,110 @@
+"""The API running on loopback, what lies behind it, and handoffs to the sandbox broker over it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import uvicorn
+from sqlmodel import col, select
+
+from pipeline.accounts import api_keys, service
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import outbox, sender
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.step_table import Wake
+from pipeline.web import create_app
+from tests import builders
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import poll
+from tests.servers import LOOPBACK
+
+OTHER = "acc_other"
+
+
+@dataclass
+class Launches:
+    """A launcher that sends nothing and remembers what it was to wake."""
+
+    woken: list[Wake] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def launch(self, export_id: str, units: int) -> None:
+        """Do nothing."""
+
+    def wake(self, wakes: Sequence[Wake]) -> None:
+        """Remember."""
+        self.woken.extend(wakes)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The running API, and what lies behind it."""
+
+    url: str
+    runtime: Runtime
+    launches: Launches
+    clients: ExitStack
+
+    def stranger(self) -> httpx.Client:
+        """Return a client without a key."""
+        return self.clients.enter_context(httpx.Client(base_url=self.url, trust_env=False, timeout=60))
+
+    def client(self, *roles: str, account: str = builders.ACCOUNT) -> httpx.Client:
+        """Return a client whose key has the roles."""
+        key = api_keys.create_key(self.runtime, account, "of a test", mode="live", roles=roles or ("admin",))
+        client = self.stranger()
+        client.headers["Authorization"] = f"Bearer {key.bearer}"
+        return client
+
+    def submission(self, export: exports.Ready) -> BrokerSubmission:
+        """Return the export's submission as it stands."""
+        with self.runtime.db.read() as session:
+            return session.exec(
+                select(BrokerSubmission).where(col(BrokerSubmission.export_id) == export.export_id)
+            ).one()
+
+
+@contextmanager
+def serving(runtime: Runtime, port: int) -> Iterator[Desk]:
+    """Give the API at the port, with two accounts and a warehouse."""
+    launches = Launches()
+    config = uvicorn.Config(
+        create_app(runtime, launches), host=LOOPBACK, port=port, log_config=None, ws="none", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        poll(lambda: server.started, 60)
+        exports.register(runtime, builders.WAREHOUSE, "warehouse")
+        exports.register(runtime, builders.OPERATOR, "operator")
+        service.create_account(runtime, OTHER, "Demo Housewares Inc")
+        with ExitStack() as clients:
+            yield Desk(f"http://{LOOPBACK}:{port}", runtime, launches, clients)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def handed_off(desk: Desk, *, invoice: str = "P", via: str = "borderbuddy") -> tuple[exports.Ready, str]:
+    """Hand off an export whose invoice number begins so; return it and its broker's secret."""
+    broker = f"br_{via}_{invoice}"
+    facts: dict[str, Any] = {"path": "borderbuddy", "test": True}
+    if via == "webhook":
+        address = f"{desk.url}/sandbox/webhooks/{builders.ACCOUNT}/{broker}"
+        facts = {"channels": [{"channel": "webhook", "address": address}]}
+    made = exports.register(desk.runtime, broker, "customs_broker", **facts)
+    export = exports.ready(desk.runtime, builders.plan(broker=broker, invoice=invoice, batch=f"batch-{via}-{invoice}"))
+    exports.hand_off(desk.runtime, export)
+    sender.tell(desk.runtime, export.context, outbox.BROKER)
+    return export, made.secret

@@ -1,0 +1,96 @@
+"""Two accounts whose partners have the same ids, at queues of their own: neither reads a message of the other's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kombu import Connection, Queue
+
+from config import queues
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.core.tenancy import acting_for
+from pipeline.deliveries import connection_tests, sender
+from pipeline.exports.models import Account
+from tests import builders
+from tests.conftest import Stack
+from tests.deliveries.channels.test_queue import received
+from tests.deliveries.support import exports
+
+ACCOUNTS = ("acc_first", "acc_second")
+PARTNERS = {builders.BROKER: "customs_broker", builders.WAREHOUSE: "warehouse", "op_desk": "operator"}
+
+
+@pytest.fixture
+def runtime(stack: Stack) -> Iterator[Runtime]:
+    """A runtime on the stack, with the same partners in both accounts; each was registered by its own account."""
+    opened = open_runtime(stack.settings)
+    for account in ACCOUNTS:
+        with opened.db.write() as session:
+            session.add(Account(id=account, name=account))
+        with acting_for(account):
+            for name, kind in PARTNERS.items():
+                new = NewPartner.model_validate({"id": name, "kind": kind, "name": name, "live": True})
+                partners.create(opened, account, new)
+    yield opened
+    opened.close()
+
+
+def bindings(runtime: Runtime, account: str) -> dict[str, str]:
+    return {each.id: each.queue_binding for each in partners.listed(runtime, account)}
+
+
+def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stack, runtime: Runtime) -> None:
+    own = {(account, name): key for account in ACCOUNTS for name, key in bindings(runtime, account).items()}
+    with Connection(stack.broker_url) as connection:
+        for (account, name), key in own.items():
+            queue = Queue(f"{account}.{name}", queues.exchange, routing_key=key, durable=True)
+            queue(connection.default_channel).declare()
+    told: dict[str, int] = {}
+    for account in ACCOUNTS:
+        export = exports.ready(runtime, builders.plan(account=account))
+        exports.hand_off(runtime, export)
+        lanes = {(each.partner_id, each.channel) for each in exports.deliveries(runtime, export.export_id)}
+        told |= {f"{account}.{name}": sent(runtime, export.export_id, name, channel) for name, channel in lanes}
+        for name in PARTNERS:
+            assert connection_tests.examine(runtime, account, name, tested_by="cli").passed
+    assert told == {
+        f"{account}.{name}": count
+        for account in ACCOUNTS
+        for name, count in {builders.BROKER: 1, builders.WAREHOUSE: 2, "op_desk": 0}.items()  # it is not over yet
+    }
+    for account, name in own:
+        count = told[f"{account}.{name}"] + 1
+        taken = events(stack, f"{account}.{name}", count)
+        assert [each["source"] for each in taken] == [f"/accounts/{account}"] * count
+        assert len(taken) == count, f"{account}.{name}"
+    with Connection(stack.broker_url) as connection:
+        for account, name in own:
+            assert Queue(f"{account}.{name}", no_declare=True)(connection.default_channel).get() is None
+
+
+def sent(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> int:
+    return sender.deliver(runtime, export_id, partner_id, channel).delivered
+
+
+def events(stack: Stack, queue: str, count: int) -> list[dict[str, Any]]:
+    return [json.loads(each.body) for each in received(stack.broker_url, queue, count)]
+
+
+def test_who_came_first_keeps_the_plain_key_and_operators_read_by_account(runtime: Runtime) -> None:
+    assert [bindings(runtime, account) for account in ACCOUNTS] == [
+        {
+            builders.BROKER: f"broker.{builders.BROKER}.#",
+            builders.WAREHOUSE: f"warehouse.{builders.WAREHOUSE}.#",
+            "op_desk": "operator.acc_first.#",
+        },
+        {
+            builders.BROKER: f"broker.acc_second:{builders.BROKER}.#",
+            builders.WAREHOUSE: f"warehouse.acc_second:{builders.WAREHOUSE}.#",
+            "op_desk": "operator.acc_second.#",
+        },
+    ]

@@ -1,0 +1,161 @@
+"""An endpoint that fails is asked by one sender at a time, then rested; nobody else's deliveries wait for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from pipeline.accounts.models import PartnerChannel
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import sender
+from pipeline.deliveries.circuit_breaker import Health, Limits, after
+from pipeline.deliveries.streams import due_lanes
+from tests import builders
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports
+from tests.deliveries.support.hooks import attempts, lane_of
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.servers import poll
+
+Start = Callable[..., Endpoint]
+
+NOW = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
+LIMITS = Limits(
+    failures_in_a_row=10, failure_rate=0.7, least_tries=10, window=timedelta(minutes=5), rest=timedelta(seconds=30)
+)
+
+
+def failed(health: Health, times: int = 1, *, at: datetime = NOW) -> Health:
+    for _ in range(times):
+        health = after(health, taken=0, failed=True, now=at, limits=LIMITS)
+    return health
+
+
+def taken(health: Health, times: int = 1, *, at: datetime = NOW) -> Health:
+    return after(health, taken=times, failed=False, now=at, limits=LIMITS)
+
+
+def test_ten_failures_in_a_row_rest_an_endpoint_for_half_a_minute() -> None:
+    assert failed(Health(), 9).open_until is None
+    assert failed(Health(), 10).open_until == NOW + timedelta(seconds=30)
+
+
+def test_one_more_failure_after_the_rest_rests_it_again_and_a_success_ends_it() -> None:
+    later = NOW + timedelta(minutes=6)
+    rested = failed(Health(), 10)
+    assert failed(rested, at=later).open_until == later + timedelta(seconds=30)
+    assert taken(rested, at=later) == Health()
+
+
+def test_seven_failures_in_ten_tries_rest_it_though_they_are_not_in_a_row() -> None:
+    health = Health()
+    for _ in range(3):
+        health = taken(failed(health, 2))
+    # Six of nine have failed; the tenth try is the seventh failure.
+    assert (health.window_failures, health.window_tries, health.open_until) == (6, 9, None)
+    assert failed(health).open_until == NOW + timedelta(seconds=30)
+
+
+def test_a_window_that_is_over_counts_no_more() -> None:
+    health = taken(failed(Health(), 6))
+    later = NOW + timedelta(minutes=5)
+    assert failed(health, at=later) == Health(
+        failures=1, window_began_at=later, window_tries=1, window_failures=1, open_until=None
+    )
+
+
+def test_what_was_taken_before_the_failure_ends_the_row_of_failures() -> None:
+    health = after(failed(Health(), 9), taken=40, failed=True, now=NOW, limits=LIMITS)
+    assert (health.failures, health.open_until) == (1, None)
+
+
+def test_a_dead_endpoint_is_rested_over_all_exports_and_tried_again_by_one(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, dead = opened(breaker_failures=3), endpoint(Script(500))
+    made = [handed_off(runtime, dead.url, number) for number in range(5)]
+    for export in made:
+        deliver_lane(runtime, export)
+    assert len(dead.requests) == 3  # the other two exports were not even tried
+    assert due(runtime, made) == []
+    clock.pass_seconds(30)
+    for export in made:
+        deliver_lane(runtime, export)
+    assert len(dead.requests) == 4  # one of them was, and rested it again
+    assert reached(runtime).failures == 4
+
+
+def test_an_endpoint_that_takes_messages_again_is_forgiven_at_once(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(breaker_failures=2), endpoint(Script(500), Script(500), Script(204))
+    made = [handed_off(runtime, hook.url, number) for number in range(4)]
+    deliver_lane(runtime, made[0])
+    deliver_lane(runtime, made[1])
+    assert deliver_lane(runtime, made[2]) == sender.DeliveryReport()
+    clock.pass_seconds(30)
+    assert [deliver_lane(runtime, each).delivered for each in made[2:]] == [2, 2]
+    assert (reached(runtime).failures, reached(runtime).open_until) == (0, None)
+    assert [each.outcome for each in attempts(runtime)].count("failed") == 2
+
+
+def test_after_a_failure_one_sender_tries_and_the_others_leave_it(opened: OpenRuntime, endpoint: Start) -> None:
+    others_left = threading.Event()
+    runtime, hook = opened(), endpoint(Script(500), Script(status=200, until=others_left))
+    made = [handed_off(runtime, hook.url, number) for number in range(4)]
+    deliver_lane(runtime, made[0])
+    reports: list[sender.DeliveryReport] = []
+    threads = [
+        threading.Thread(target=lambda export=each: reports.append(deliver_lane(runtime, export))) for each in made[1:]
+    ]
+    for thread in threads:
+        thread.start()
+    poll(lambda: len(reports) == 2, 20, "two senders wait for the one that tries")
+    others_left.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(each.delivered for each in reports) == [0, 0, 2]
+
+
+def test_one_partners_dead_endpoint_keeps_no_other_partner_waiting(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime, dead, alive = opened(breaker_failures=1), endpoint(Script(500)), endpoint()
+    first = handed_off(runtime, dead.url, 1)
+    second = handed_off(runtime, alive.url, 2, warehouse="wh_alive")
+    deliver_lane(runtime, first)
+    assert deliver_lane(runtime, second).delivered == 2
+
+
+def test_the_turn_is_given_back_where_nothing_is_owed(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime, hook = opened(), endpoint(Script(500), Script(204))
+    first, second = (handed_off(runtime, hook.url, number) for number in range(2))
+    deliver_lane(runtime, first)
+    deliver_lane(runtime, first)  # put off, so there is nothing to claim
+    assert deliver_lane(runtime, second).delivered == 2
+
+
+def handed_off(runtime: Runtime, url: str, number: int, warehouse: str = "wh_hook") -> exports.Ready:
+    for partner, kind, ways in (
+        (builders.BROKER, "customs_broker", [{"channel": "queue"}]),
+        (warehouse, "warehouse", [{"channel": "webhook", "address": url}]),
+    ):
+        exports.register_once(runtime, partner, kind, channels=ways)
+    export = exports.ready(runtime, builders.plan(warehouse=warehouse, batch=f"batch_{number}", invoice=f"A{number}"))
+    exports.hand_off(runtime, export)
+    return export
+
+
+def deliver_lane(runtime: Runtime, export: exports.Ready) -> sender.DeliveryReport:
+    lane = lane_of(export)
+    return sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+
+
+def due(runtime: Runtime, made: list[exports.Ready]) -> list[str]:
+    with runtime.db.write() as session:
+        lanes = due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
+    return [lane.export_id for lane in lanes if lane.channel == "webhook"]
+
+
+def reached(runtime: Runtime) -> PartnerChannel:
+    with runtime.db.read() as session:
+        return session.get_one(PartnerChannel, (builders.ACCOUNT, "wh_hook", "webhook"))

@@ -1,0 +1,50 @@
+"""How many partners are tried at a time: each keeps a thread for as long as nobody answers."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from pipeline.accounts import partners, service
+from pipeline.accounts.schemas import NewPartner, PartnerTested
+from pipeline.core.errors import RateLimited
+from pipeline.deliveries import connection_tests
+from tests.deliveries.conftest import OpenRuntime
+
+ACCOUNTS = [f"acc_{number}" for number in range(connection_tests.AT_ONCE + 1)]
+NAME = "wh_slow"
+
+
+def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
+    opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, holding, done = opened(), threading.Semaphore(0), threading.Event()
+    for account in ACCOUNTS:
+        service.create_account(runtime, account, "Maple Goods Ltd")
+        partners.create(runtime, account, NewPartner(id=NAME, kind="warehouse", name="A warehouse"))
+    tried = connection_tests._tried
+
+    def held(*of: Any) -> Any:
+        holding.release()
+        assert done.wait(60)
+        return tried(*of)
+
+    def examined(account: str) -> PartnerTested:
+        return connection_tests.examine(runtime, account, NAME, tested_by="key_1")
+
+    monkeypatch.setattr(connection_tests, "_tried", held)
+    *first, beyond = ACCOUNTS
+    with ThreadPoolExecutor(len(first)) as pool:
+        under_way = [pool.submit(examined, account) for account in first]
+        for _ in first:
+            assert holding.acquire(timeout=60)
+        for account, whose in ((first[0], f"of account {first[0]}"), (beyond, "of other accounts")):
+            with pytest.raises(RateLimited, match=f"connections {whose} are being tested"):
+                examined(account)
+        done.set()
+        made = [each.result() for each in under_way]
+    made.append(examined(beyond))
+    assert all(each.passed for each in made), made

@@ -1,0 +1,400 @@
+"""From draft to live: connection tests as they are kept, what they move, and whom exports may reach meanwhile."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from sqlmodel import col, select
+
+from pipeline import plans
+from pipeline.accounts import partners, secrets
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.models import ConnectionTest, Partner
+from pipeline.accounts.schemas import PartnerChanges, PartnerTested
+from pipeline.accounts.states import PARTNER_MOVES, PartnerState
+from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, PartnerNotLive
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import connection_tests, sender, streams
+from pipeline.deliveries.channels import inbox
+from pipeline.deliveries.channels.webhook import check_signature
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
+from pipeline.exports.schemas.plan import Plan
+from pipeline.receivers.endpoint import Came, Receiver
+from tests import builders
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports, hooks
+from tests.deliveries.support.http_endpoint import Endpoint
+from tests.deliveries.support.mail_server import Mailroom
+from tests.deliveries.support.sftp_server import SftpServer
+from tests.servers import LOOPBACK
+
+Start = Callable[..., Receiver]
+NAME = "wh_new"
+ACTIVATE = (
+    " `exports partners test wh_new --account acc_demo`, then `exports partners activate wh_new --account acc_demo`"
+)
+RESUME = "is paused; resume it first: `exports partners resume wh_new --account acc_demo`"
+MODES: tuple[Literal["live", "test"], ...] = ("live", "test")
+
+
+@pytest.fixture
+def receiver() -> Iterator[Start]:
+    """Starts receivers, which end with the test."""
+    with ExitStack() as running:
+        yield lambda *secrets, **how: running.enter_context(Receiver(secrets, **how))
+
+
+def drafted(runtime: Runtime, url: str | None = None, **facts: Any) -> str:
+    """Register a warehouse that begins as a draft, and return its secret."""
+    channels = [{"channel": "queue"}, *([{"channel": "webhook", "address": url}] if url else [])]
+    return exports.register(runtime, NAME, "warehouse", **{"live": False, "channels": channels, **facts}).secret
+
+
+def examined(runtime: Runtime, partner_id: str = NAME) -> PartnerTested:
+    return connection_tests.examine(runtime, builders.ACCOUNT, partner_id, tested_by="key_1")
+
+
+def state(runtime: Runtime) -> str:
+    return partners.get(runtime, builders.ACCOUNT, NAME).state
+
+
+def set_channels(runtime: Runtime, *urls: str) -> None:
+    channels = [{"channel": "webhook", "address": url} for url in urls]
+    partners.change(runtime, builders.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": channels}))
+
+
+def counting(runtime: Runtime, partner_id: str = NAME) -> list[str]:
+    """Return the partner's signing secrets that count now, newest first."""
+    with runtime.db.read() as session:
+        return secrets.counting(session, runtime.settings, builders.ACCOUNT, partner_id)
+
+
+# What a test moves
+
+
+def test_a_partner_begins_as_a_draft_and_one_known_to_work_is_live(runtime: Runtime) -> None:
+    drafted(runtime)
+    assert state(runtime) == "draft"
+    assert partners.get(runtime, builders.ACCOUNT, builders.WAREHOUSE).state == "live"
+
+
+def test_all_ways_passing_verifies_and_activation_makes_it_live(runtime: Runtime, receiver: Start) -> None:
+    set_channels(runtime, receiver(drafted(runtime)).url)
+    made = examined(runtime)
+    assert (made.passed, made.state, made.outdated, made.tested_by) == (True, "verified", False, "key_1")
+    assert partners.activate(runtime, builders.ACCOUNT, NAME).state == "live"
+    with pytest.raises(InvalidState, match="wh_new is live; there is nothing to do"):
+        partners.activate(runtime, builders.ACCOUNT, NAME)
+
+
+def test_one_way_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_same(
+    runtime: Runtime, receiver: Start
+) -> None:
+    drafted(runtime, receiver("none", fault="errors").url)
+    made = examined(runtime)
+    assert (made.passed, made.state) == (False, "testing")
+    assert [(way.channel, way.passed, way.stages[-1].name) for way in made.ways] == [
+        ("queue", True, "test event"),
+        ("webhook", False, "signed event"),
+    ]
+    with pytest.raises(InvalidState, match="is testing; correct what its last connection test says"):
+        partners.activate(runtime, builders.ACCOUNT, NAME)
+
+
+def test_a_secret_that_does_not_open_is_found_at_the_way_that_needs_it(
+    opened: OpenRuntime, runtime: Runtime, receiver: Start
+) -> None:
+    drafted(runtime, receiver("none").url)
+    made = examined(opened(secret_key="lost"))
+    assert [(way.channel, way.passed, way.stages[-1].name) for way in made.ways] == [
+        ("queue", True, "test event"),
+        ("webhook", False, "settings"),
+    ]
+    assert "EXPORTS_SECRET_KEYS_PREVIOUS" in made.ways[1].stages[-1].found
+
+
+def test_a_draft_is_not_activated(runtime: Runtime) -> None:
+    drafted(runtime)
+    with pytest.raises(InvalidState, match="is draft; run its connection test"):
+        partners.activate(runtime, builders.ACCOUNT, NAME)
+    with pytest.raises(InvalidState, match="is draft and not live"):
+        partners.pause(runtime, builders.ACCOUNT, NAME)
+    with pytest.raises(InvalidState):
+        streams.resume(runtime, builders.ACCOUNT, NAME)
+    assert state(runtime) == "draft"
+
+
+@pytest.mark.parametrize("fault", [None, "errors"])
+def test_what_is_live_or_paused_stays_so_however_the_test_ends(runtime: Runtime, receiver: Start, fault: Any) -> None:
+    secret = drafted(runtime, live=True)
+    set_channels(runtime, receiver(secret, fault=fault).url)
+    for stands in ("live", "paused"):
+        made = examined(runtime)
+        assert (made.passed, made.state) == (fault is None, stands)
+        if stands == "live":
+            partners.pause(runtime, builders.ACCOUNT, NAME)
+
+
+def test_another_way_sends_a_verified_partner_back_and_outdates_its_test(
+    runtime: Runtime, clock: Clock, receiver: Start
+) -> None:
+    secret = drafted(runtime)
+    assert examined(runtime).state == "verified"
+    clock.pass_seconds(1)
+    partners.change(runtime, builders.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "Another name"}))
+    assert state(runtime) == "verified"
+    set_channels(runtime, receiver(secret).url)
+    view = partners.get(runtime, builders.ACCOUNT, NAME)
+    assert view.last_test is not None
+    assert (view.state, view.last_test.passed, view.last_test.outdated) == ("testing", True, True)
+    clock.pass_seconds(1)
+    assert examined(runtime).state == "verified"
+
+
+def test_a_live_partner_whose_way_changes_stays_live_and_its_test_is_said_to_be_outdated(
+    runtime: Runtime, clock: Clock
+) -> None:
+    drafted(runtime, live=True)
+    examined(runtime)
+    clock.pass_seconds(1)
+    set_channels(runtime, "https://dock.example/in")
+    (view,) = [each for each in partners.listed(runtime, builders.ACCOUNT) if each.id == NAME]
+    assert view.last_test is not None
+    assert (view.state, view.last_test.outdated) == ("live", True)
+
+
+def test_a_change_during_the_test_moves_nothing(runtime: Runtime, clock: Clock, receiver: Start) -> None:
+    def change(_: Came) -> None:
+        clock.pass_seconds(1)
+        partners.change(runtime, builders.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": []}))
+
+    set_channels(runtime, receiver(drafted(runtime), seen=change).url)
+    made = examined(runtime)
+    assert (made.passed, made.outdated, made.state) == (True, True, "draft")
+
+
+def test_every_move_is_one_of_the_table(runtime: Runtime) -> None:
+    """Try each move from each state: only those of the table take effect."""
+    drafted(runtime)
+    for origin in PartnerState:
+        for target in PartnerState:
+            with runtime.db.write() as session:
+                row = session.get_one(Partner, (builders.ACCOUNT, NAME))
+                row.state = origin.value
+                session.add(row)
+            with runtime.db.write() as session:
+                moved = partners.move(session, builders.ACCOUNT, NAME, target)
+            assert moved == (target in PARTNER_MOVES[origin]), (origin, target)
+            assert state(runtime) == (target if moved else origin)
+
+
+def test_a_customs_broker_reached_in_all_five_ways_is_verified_by_a_test_of_each(
+    opened: OpenRuntime, receiver: Start, tmp_path: Path
+) -> None:
+    buddy = receiver(token="of-ours")
+    with Mailroom() as room, SftpServer(tmp_path / "partner") as files:
+        files.root.mkdir()
+        runtime = opened(
+            borderbuddy_url=buddy.url,
+            borderbuddy_token="of-ours",
+            smtp_url=f"smtp://{LOOPBACK}:{room.port}",
+            mail_from="exports@maple.example",
+            delivery_timeout_seconds=5,
+        )
+        ways: list[dict[str, Any]] = [
+            {"channel": "borderbuddy"},
+            {"channel": "queue"},
+            {"channel": "email", "addresses": ["entries@broker.example"]},
+            files.way() | {"password": files.password},
+        ]
+        made = exports.register(runtime, "br_all", "customs_broker", path="borderbuddy", channels=ways, live=False)
+        hook = {"channel": "webhook", "address": receiver(made.secret).url}
+        channels = [*ways, hook]
+        partners.change(runtime, builders.ACCOUNT, "br_all", PartnerChanges.model_validate({"channels": channels}))
+        tested = examined(runtime, "br_all")
+        assert [(way.channel, way.passed, way.stages[-1].name) for way in tested.ways] == [
+            ("borderbuddy", True, "wrong token"),
+            ("queue", True, "test event"),
+            ("email", True, "test mail"),
+            ("sftp", True, "test event"),
+            ("webhook", True, "old event"),
+        ]
+        assert (tested.state, len(room.mails)) == ("verified", 1)
+        assert f"out/{tested.id}/manifest.json" in files.files()
+
+
+# What is sent and kept
+
+
+def test_the_event_is_of_its_published_schema_and_in_the_partners_queue(runtime: Runtime) -> None:
+    drafted(runtime)
+    made = examined(runtime)
+    (received,) = inbox.read(runtime.settings, ["exports.warehouse"])
+    assert received.routing_key == f"warehouse.{NAME}.connection.test.v1"
+    event = received.event
+    assert (event["id"], event["type"], event["subject"]) == (made.id, CONNECTION_TEST, NAME)
+    assert event["dataschema"].endswith(f"/api/schemas/{CONNECTION_TEST}.json")
+    assert ConnectionTested.model_validate(event["data"]).model_dump() == {"test_id": made.id, "partner_id": NAME}
+
+
+def test_each_test_is_a_row_and_the_partner_shows_the_newest(runtime: Runtime, receiver: Start) -> None:
+    drafted(runtime, receiver("none", fault="errors").url)
+    first = examined(runtime)
+    set_channels(runtime)
+    second = examined(runtime)
+    with runtime.db.read() as session:
+        rows = session.scalars(select(ConnectionTest).order_by(col(ConnectionTest.id))).all()
+    assert [(row.id, row.passed) for row in rows] == [(first.id, False), (second.id, True)]
+    view = partners.get(runtime, builders.ACCOUNT, NAME)
+    assert view.last_test is not None
+    assert (view.last_test.id, view.last_test.ways[0].stages[0].name) == (second.id, "connect")
+    assert partners.get(runtime, builders.ACCOUNT, builders.WAREHOUSE).last_test is None
+
+
+def test_no_transaction_is_open_while_a_way_is_tried(runtime: Runtime, receiver: Start) -> None:
+    """A writer gets through in the middle of a test; SQLite would make it wait for one that is open."""
+    written = threading.Event()
+
+    def write(_: Came) -> None:
+        partners.change(runtime, builders.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "In between"}))
+        written.set()
+
+    set_channels(runtime, receiver(drafted(runtime), seen=write).url)
+    assert examined(runtime).passed
+    assert written.is_set()
+
+
+def test_the_whole_test_has_its_time(opened: OpenRuntime, receiver: Start) -> None:
+    runtime = opened(connection_test_seconds=0.000001)
+    drafted(runtime)
+    made = examined(runtime)
+    assert [(each.name, each.passed) for each in made.ways[0].stages] == [("connect", True), ("time", False)]
+    assert "longer than the 1e-06 s" in made.ways[0].stages[1].found
+
+
+def test_a_way_that_cannot_be_used_is_a_stage_that_fails(opened: OpenRuntime) -> None:
+    runtime = opened()
+    exports.register(runtime, "br_new", "customs_broker", path="borderbuddy", live=False)
+    made = examined(runtime, "br_new")
+    (stage,) = made.ways[0].stages
+    assert (stage.name, stage.passed, "EXPORTS_BORDERBUDDY_URL" in stage.found) == ("settings", False, True)
+
+
+def test_a_test_key_reaches_only_what_is_marked_test(runtime: Runtime, receiver: Start) -> None:
+    came: list[Came] = []
+    drafted(runtime, receiver("none", seen=came.append).url)
+    with pytest.raises(InsufficientRole):
+        connection_tests.examine(runtime, builders.ACCOUNT, NAME, tested_by="key_1", test_key=True)
+    assert came == []
+    partners.change(runtime, builders.ACCOUNT, NAME, PartnerChanges(test=True))
+    connection_tests.examine(runtime, builders.ACCOUNT, NAME, tested_by="key_1", test_key=True)
+    assert came != []
+
+
+def test_a_partner_that_is_not_is_not_found(runtime: Runtime) -> None:
+    with pytest.raises(NotFound):
+        examined(runtime, "wh_none")
+    with pytest.raises(NotFound):
+        partners.rotate_secret(runtime, builders.ACCOUNT, "wh_none", 24)
+
+
+# Whom exports reach
+
+
+@pytest.mark.parametrize(
+    ("stands", "live", "test"),
+    [
+        (
+            "draft",
+            "is draft; run its connection test, and activate it once that has passed:" + ACTIVATE,
+            None,
+        ),
+        (
+            "testing",
+            "is testing; correct what its last connection test says, test it again, and activate it:" + ACTIVATE,
+            None,
+        ),
+        ("verified", "is verified; activate it first: `exports partners activate wh_new --account acc_demo`", None),
+        ("live", None, None),
+        ("paused", RESUME, RESUME),
+    ],
+)
+def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_test(
+    runtime: Runtime, stands: str, live: str | None, test: str | None
+) -> None:
+    drafted(runtime, test=True)
+    exports.register(runtime, "br_test", "customs_broker", test=True)
+    with runtime.db.write() as session:
+        row = session.get_one(Partner, (builders.ACCOUNT, NAME))
+        row.state = stands
+        session.add(row)
+    plan = Plan.model_validate(builders.plan(broker="br_test", warehouse=NAME))
+    callers = [Caller(builders.ACCOUNT, "key_1", mode, frozenset({"execute"})) for mode in MODES]
+    for caller, said in zip(callers, (live, test), strict=True):
+        with runtime.db.read() as session:
+            if said is None:
+                plans.check_partners(session, caller, plan)
+                continue
+            with pytest.raises(PartnerNotLive) as refused:
+                plans.check_partners(session, caller, plan)
+        assert (refused.value.message, refused.value.field) == (f"the warehouse {NAME} {said}", "/plan/warehouse/id")
+
+
+# Secrets
+
+
+def test_both_secrets_count_until_the_older_one_ends(runtime: Runtime, clock: Clock) -> None:
+    first = drafted(runtime)
+    made = partners.rotate_secret(runtime, builders.ACCOUNT, NAME, 24)
+    assert made.secret.startswith("whsec_")
+    assert (made.previous_ends_at - clock.now).total_seconds() == 24 * 3600
+
+    assert counting(runtime) == [made.secret, first]
+    clock.pass_seconds(24 * 3600 - 1)
+    assert counting(runtime) == [made.secret, first]
+    clock.pass_seconds(1)
+    assert counting(runtime) == [made.secret]
+
+
+def test_a_second_rotation_lengthens_nothing_and_no_overlap_ends_all_at_once(runtime: Runtime, clock: Clock) -> None:
+    first = drafted(runtime)
+    second = partners.rotate_secret(runtime, builders.ACCOUNT, NAME, 1).secret
+    third = partners.rotate_secret(runtime, builders.ACCOUNT, NAME, 168).secret
+
+    assert counting(runtime) == [third, second, first]
+    clock.pass_seconds(3600)
+    assert counting(runtime) == [third, second]
+    fourth = partners.rotate_secret(runtime, builders.ACCOUNT, NAME, 0).secret
+    assert counting(runtime) == [fourth]
+
+
+def test_a_webhook_carries_a_signature_of_each_secret_newest_first_and_then_of_the_newest_alone(
+    opened: OpenRuntime, clock: Clock, endpoint: Callable[..., Endpoint]
+) -> None:
+    runtime, hook = opened(), endpoint()
+    first = hooks.hooked(runtime, hook.url, packages=1, batch="one")
+    name = first.plan.warehouse.id
+    (old,) = counting(runtime, name)
+    new = partners.rotate_secret(runtime, builders.ACCOUNT, name, 24).secret
+    hooks.deliver(runtime, first)
+    (sent,) = hook.requests
+    newest, older = sent.headers["webhook-signature"].split()
+    for secret, signature in ((new, newest), (old, older)):
+        check_signature(sent.body, {**sent.headers, "webhook-signature": signature}, [secret])
+    check_signature(sent.body, sent.headers, [old])
+
+    clock.pass_seconds(24 * 3600)
+    second = exports.ready(runtime, builders.plan(packages=1, warehouse=name, batch="two"))
+    exports.hand_off(runtime, second)
+    sender.deliver(runtime, second.export_id, name, "webhook")
+    assert len(hook.requests[1].headers["webhook-signature"].split()) == 1
+    check_signature(hook.requests[1].body, hook.requests[1].headers, [new])
+    with pytest.raises(InvalidApiKey):
+        check_signature(hook.requests[1].body, hook.requests[1].headers, [old])
+    assert json.loads(hook.requests[1].body)["type"] == "exports.package.recorded.v1"

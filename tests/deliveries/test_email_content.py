@@ -1,0 +1,404 @@
+"""Letters: every message that may go by mail reads well, says what to do, and carries nothing but text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from sqlmodel import col, select
+
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import email_content, email_replies, sender
+from pipeline.deliveries.channels.protocol import Attachment, Letter
+from pipeline.deliveries.models import BrokerSubmission, Notification
+from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.exports.models import Event
+from tests import builders
+from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.support import exports
+from tests.deliveries.support.hooks import attempts
+from tests.deliveries.support.mail_server import CLERK, DESK, Mailroom
+from tests.servers import LOOPBACK
+
+PUBLIC = "https://exports.maple.example"
+
+ABOUT = {
+    "exportId": "exp_1",
+    "batchId": "batch_1",
+    "revision": 1,
+    "test": False,
+    "planHash": "sha256:00",
+    "treatmentDigest": "sha256:11",
+}
+SAID: Mapping[str, Mapping[str, Any]] = {
+    MessageType.EXPORT_EXECUTED: {
+        "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
+        "packageCount": 2,
+        "submissionId": "sub_1",
+        "inspect": "/api/exports/exp_1",
+    },
+    MessageType.EXPORT_FAILED: {
+        "step": "render_documents",
+        "reason": "no font has the character U+1F642",
+        "inspect": "/api/exports/exp_1",
+    },
+    MessageType.DELIVERY_DEAD: {
+        "deliveryId": "dlv_1",
+        "notificationId": "n-1",
+        "audience": "customs_broker",
+        "partnerId": "br_1",
+        "channel": "webhook",
+        "eventType": "exports.handoff.ready.v1",
+        "attempts": 9,
+        "reason": "the endpoint answered 503",
+        "resend": "/api/deliveries/dlv_1/resend",
+    },
+    MessageType.EXPORT_CANCELLED: {
+        "supersedes": {"exportId": "exp_0", "revision": 1},
+        "inspect": "/api/exports/exp_1",
+    },
+    MessageType.HANDOFF_SUPERSEDED: {
+        "submissionId": "sub_1",
+        "notificationIds": ["n-1"],
+        "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
+        "supersededBy": {"exportId": "exp_2", "revision": 2},
+    },
+    MessageType.HANDOFF_OVERDUE: {
+        "submissionId": "sub_1",
+        "partnerId": "br_1",
+        "channel": "email",
+        "rung": "delivered",
+        "deadlineAt": "2026-11-25T15:00:00Z",
+        "inspect": "/api/exports/exp_1",
+    },
+    MessageType.HANDOFF_ANSWERED: {
+        "submissionId": "sub_1",
+        "partnerId": "br_1",
+        "channel": "webhook",
+        "answerId": "a-1",
+        "rung": "rejected",
+        "standsAt": "accepted",
+        "reference": "REF-9",
+        "message": "One field needs a correction.",
+        "fields": [{"pointer": "/units/0/lines/2/htsCode", "message": "The code does not fit."}],
+        "inspect": "/api/exports/exp_1",
+    },
+}
+
+
+@pytest.fixture
+def mailing(opened: OpenRuntime) -> Runtime:
+    """A runtime whose customs broker is reached by e-mail."""
+    runtime = opened(public_url=PUBLIC)
+    exports.register(
+        runtime, builders.BROKER, "customs_broker", channels=[{"channel": "email", "addresses": [DESK, CLERK]}]
+    )
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    return runtime
+
+
+def handed_off(runtime: Runtime, made: builders.Json, *, test: bool = False) -> Notification:
+    """Hand off an export of the plan and return what its customs broker is told."""
+    export = exports.ready(runtime, made, test=test)
+    exports.hand_off(runtime, export)
+    with runtime.db.read() as session:
+        of_export = (col(Notification.export_id) == export.export_id, col(Notification.audience) == "customs_broker")
+        return session.exec(select(Notification).where(*of_export)).one()
+
+
+def notification(event_type: str, said: Mapping[str, Any], **about: Any) -> Notification:
+    return Notification(
+        id="5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88",
+        export_id="exp_1",
+        account_id=builders.ACCOUNT,
+        audience="operator",
+        event_type=event_type,
+        position=1,
+        data=json.dumps({**ABOUT, **said, **about}),
+    )
+
+
+def documents(*sizes: int) -> list[Attachment]:
+    return [
+        Attachment(f"CP-1/paper{n}.pdf", "application/pdf", size, f"{n:064x}", f"{PUBLIC}/api/artifacts/art_{n}", bytes)
+        for n, size in enumerate(sizes)
+    ]
+
+
+def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mailing: Runtime) -> None:
+    told = handed_off(mailing, builders.plan(units=2))
+    letter = email_content.letter(mailing.settings, told, documents(2_345, 1))
+    assert letter.subject == f"Export {builders.BATCH}: invoices A-00001, A-00002"
+    link = f"{PUBLIC}/answers/{email_replies.link(mailing.settings, told).token}"
+    facts = [
+        "Maple Goods Ltd hands you an export that is ready to be filed with US customs: 2 customs packages",
+        "A-00001 of 2026-11-24",
+        "228.00 USD, DAP Buffalo NY",
+        "Demo Housewares Inc, 12-345678900",
+        "type 01, port 0901, by truck",
+        "DEMO, DEMO00000002",
+        "2026-11-26 18:00 UTC",
+        "3 lines in 2 packages",
+        "12.000 kg gross, 10.800 kg net",
+        "It is good until 2026-12-01 15:00 UTC and takes one answer.",
+        "CP-1_paper0.pdf",
+        "3 kB",
+        "handoff.json",
+        link,
+    ]
+    for text in (letter.text, letter.html):
+        assert [fact for fact in facts if fact not in text] == []
+        assert "Not attached" not in text
+        assert "TEST" not in text
+
+
+def test_a_letter_is_the_same_at_every_call(mailing: Runtime) -> None:
+    told = handed_off(mailing, builders.plan())
+    assert len({email_content.letter(mailing.settings, told, documents(1)) for _ in range(3)}) == 1
+
+
+def test_what_is_too_large_is_linked_with_size_hash_and_the_end_of_the_link(
+    opened: OpenRuntime, mailing: Runtime
+) -> None:
+    told = handed_off(mailing, builders.plan())
+    letter = email_content.letter(
+        opened(public_url=PUBLIC, mail_attach_max_bytes=100).settings, told, documents(60, 50_000)
+    )
+    linked = ["CP-1_paper1.pdf", "50 kB", f"{PUBLIC}/api/artifacts/art_1", f"{1:064x}", "until 2026-12-01 15:00 UTC"]
+    for text in (letter.text, letter.html):
+        after = " ".join(text.partition("Not attached")[2].split())
+        assert [each for each in linked if each not in after] == []
+        assert "paper0" not in after
+
+
+def test_a_letter_of_many_packages_and_documents_stays_a_letter(mailing: Runtime) -> None:
+    told = handed_off(mailing, builders.plan(units=email_content.MAX_PACKAGES + 2, lines=1, packages=1))
+    letter = email_content.letter(mailing.settings, told, documents(*[1] * (email_content.MAX_DOCUMENTS + 5)))
+    assert letter.subject == f"Export {builders.BATCH}: invoices A-00001, A-00002, A-00003 and 19 more"
+    assert letter.text.count("Customs package CP-") == email_content.MAX_PACKAGES
+    assert "The first 20 are named here; all of them are in the attached data." in letter.text
+    assert letter.text.count("_paper") == email_content.MAX_DOCUMENTS
+    assert "and 5 more" in letter.text
+
+
+@pytest.mark.parametrize(
+    ("event_type", "subject", "says"),
+    [
+        (
+            MessageType.EXPORT_EXECUTED,
+            "Export batch_1 is executed",
+            ["1 customs package with 2 packages", "CP-000001", "There is nothing to do."],
+        ),
+        (
+            MessageType.EXPORT_FAILED,
+            "Export batch_1 failed and needs you",
+            ["render documents", "no font has the character U+1F642", "POST /api/exports/exp_1/retry"],
+        ),
+        (
+            MessageType.DELIVERY_DEAD,
+            "Export batch_1: br_1 could not be told",
+            ["9 attempts", "the endpoint answered 503", "exports deliveries resend dlv_1"],
+        ),
+        (
+            MessageType.HANDOFF_OVERDUE,
+            "Export batch_1: br_1 is late to answer",
+            ["“delivered”", "2026-11-25 15:00 UTC", "Call the customs broker"],
+        ),
+        (
+            MessageType.HANDOFF_ANSWERED,
+            "Export batch_1: br_1 rejects the handoff",
+            [
+                "stands at “accepted”",
+                "/units/0/lines/2/htsCode",
+                "The code does not fit.",
+                "POST /api/exports/exp_1/amend",
+            ],
+        ),
+    ],
+)
+def test_operators_are_told_what_happened_and_what_to_do(
+    mailing: Runtime, event_type: MessageType, subject: str, says: list[str]
+) -> None:
+    letter = email_content.letter(mailing.settings, notification(event_type, SAID[event_type]), [])
+    assert letter.subject == subject
+    for text in (letter.text, letter.html):
+        assert [each for each in [*says, f"{PUBLIC}/console/exports/exp_1"] if each not in text] == []
+        assert "/answers/" not in text
+
+
+def test_operators_are_told_that_an_export_broke_what_worked_on_it(mailing: Runtime) -> None:
+    said = {**SAID[MessageType.EXPORT_FAILED], "attempts": 5, "quarantined": True}
+    letter = email_content.letter(mailing.settings, notification(MessageType.EXPORT_FAILED, said), [])
+    assert letter.subject == "Export batch_1 is quarantined and needs you"
+    for text in (letter.text, letter.html):
+        for each in ("broke what worked on it, 5 times", "no font has the character", "POST /api/exports/exp_1/retry"):
+            assert each in text
+
+
+@pytest.mark.parametrize(
+    ("rung", "subject", "does"),
+    [
+        ("query", "br_1 asks about the handoff", "Answer the customs broker."),
+        ("held", "br_1 says that customs holds the goods", "ask what customs wants"),
+    ],
+)
+def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
+    mailing: Runtime, rung: str, subject: str, does: str
+) -> None:
+    many = [{"pointer": f"/units/0/lines/{n}/htsCode", "message": "Why?"} for n in range(email_content.MAX_FIELDS + 3)]
+    said = {**SAID[MessageType.HANDOFF_ANSWERED], "rung": rung, "standsAt": rung, "message": None, "fields": many}
+    letter = email_content.letter(mailing.settings, notification(MessageType.HANDOFF_ANSWERED, said), [])
+    assert letter.subject == f"Export batch_1: {subject}"
+    assert does in " ".join(letter.text.split())
+    assert (letter.text.count("/htsCode"), "3 more" in letter.text) == (email_content.MAX_FIELDS, True)
+    assert "has gone on since" not in letter.text
+
+
+@pytest.mark.parametrize(
+    ("event_type", "subject", "says"),
+    [
+        (
+            MessageType.HANDOFF_SUPERSEDED,
+            "Export batch_1: do not file revision 1",
+            ["Revision 2 takes its place", "CP-000001", "call the sender at once"],
+        ),
+        (
+            MessageType.EXPORT_CANCELLED,
+            "Export batch_1 was cancelled",
+            ["Nothing of it is to be filed", "Revision 1, whose place it was to take"],
+        ),
+    ],
+)
+def test_a_customs_broker_hears_what_is_not_to_be_filed_and_is_not_led_to_the_console(
+    mailing: Runtime, event_type: MessageType, subject: str, says: list[str]
+) -> None:
+    told = notification(event_type, SAID[event_type])
+    told.audience = "customs_broker"
+    letter = email_content.letter(mailing.settings, told, [])
+    assert letter.subject == subject
+    for text in (letter.text, letter.html):
+        assert [each for each in says if each not in text] == []
+        assert "/console" not in text
+
+
+def test_a_handoff_that_takes_the_place_of_another_says_so(mailing: Runtime) -> None:
+    told = handed_off(mailing, builders.plan())
+    before = {"exportId": "exp_0", "revision": 3, "submissionId": "sub_0"}
+    told.data = json.dumps(json.loads(told.data) | {"supersedes": before})
+    assert (
+        "It takes the place of revision 3: file nothing of that one."
+        in email_content.letter(mailing.settings, told, []).text
+    )
+
+
+def test_every_type_has_a_letter_and_one_without_its_own_words_lists_what_is_said(mailing: Runtime) -> None:
+    export = exports.ready(mailing)
+    exports.hand_off(mailing, export)
+    with mailing.db.read() as session:
+        package = session.exec(select(Notification).where(col(Notification.audience) == "warehouse").limit(1)).one()
+    letter = email_content.letter(mailing.settings, package, [])
+    assert letter.subject == f"Export {builders.BATCH}: package recorded"
+    assert "Customs package number CP-000001" in " ".join(letter.text.split())
+    for_warehouses = {MessageType.PACKAGE_RECORDED, MessageType.PACKAGE_SUPERSEDED}
+    assert {*SAID, MessageType.HANDOFF_READY, *for_warehouses} == set(MESSAGES), "a new type wants a letter of its own"
+
+
+def test_a_test_is_marked_on_the_subject_and_on_top(mailing: Runtime) -> None:
+    exports.register(
+        mailing, "br_test", "customs_broker", test=True, channels=[{"channel": "email", "addresses": [DESK]}]
+    )
+    told = handed_off(mailing, builders.plan(broker="br_test"), test=True)
+    letter = email_content.letter(mailing.settings, told, [])
+    assert letter.subject.startswith("[TEST] Export ")
+    assert letter.text.startswith("TEST\n")
+    for text in (letter.text, letter.html):
+        assert "This is a test. File nothing of it." in text
+
+
+HOSTILE = "<script>alert(1)</script><img src='https://evil.example/x'>\r\nBcc: x@evil.example"
+
+
+def test_nothing_that_was_said_becomes_markup_a_header_or_remote_content(mailing: Runtime) -> None:
+    said = {**SAID[MessageType.EXPORT_FAILED], "reason": HOSTILE, "step": HOSTILE}
+    made = [
+        email_content.letter(mailing.settings, notification(MessageType.EXPORT_FAILED, said, batchId=HOSTILE), []),
+        *[email_content.letter(mailing.settings, notification(each, SAID[each]), []) for each in SAID],
+        email_content.letter(mailing.settings, handed_off(mailing, builders.plan()), documents(1, 10**9)),
+    ]
+    for letter in made:
+        assert letter.subject.isprintable()
+        assert remote(letter) == []
+        assert {
+            each for each in re.findall(r'href="([^"]*)"', letter.html) if not each.startswith(f"{PUBLIC}/")
+        } == set()
+
+
+def remote(letter: Letter) -> list[str]:
+    """Whatever a mail program would load, or run, on looking at the letter."""
+    return re.findall(r"<(?:script|img|link|iframe|object|style|form)\b|<[^>]*(?:\ssrc=|url\(|\son\w+=)", letter.html)
+
+
+@pytest.fixture
+def room() -> Iterator[Mailroom]:
+    with Mailroom() as running:
+        yield running
+
+
+def mailed(opened: OpenRuntime, room: Mailroom, **broker: Any) -> tuple[Runtime, exports.Ready]:
+    """Hand off an export to a customs broker that the mail server reaches."""
+    runtime = opened(smtp_url=f"smtp://{LOOPBACK}:{room.port}", mail_from="exports@maple.example", public_url=PUBLIC)
+    way = {"channel": "email", "addresses": [DESK, CLERK]}
+    exports.register(runtime, builders.BROKER, "customs_broker", channels=[way], **broker)
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, builders.OPERATOR, "operator")
+    exports.hand_off(runtime, export := exports.ready(runtime))
+    return runtime, export
+
+
+def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_link(
+    opened: OpenRuntime, room: Mailroom
+) -> None:
+    runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
+    assert sender.deliver(runtime, export.export_id, builders.BROKER, "email").delivered == 1
+    with runtime.db.read() as session:
+        submission = session.exec(select(BrokerSubmission)).one()
+    assert (submission.state, submission.channel, submission.recipient) == ("delivered", "email", f"{DESK}, {CLERK}")
+    (sent,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    assert [(each.status, each.answer) for each in attempts(runtime)] == [("250", "2.0.0 queued as 1")]
+    sender.resend(runtime, builders.ACCOUNT, sent.id, "key_1")
+    sender.deliver(runtime, export.export_id, builders.BROKER, "email")
+    first, second = room.mails
+    assert first.parsed["Message-ID"] == second.parsed["Message-ID"] == f"<{sent.notification_id}@maple.example>"
+    assert first.said("plain") == second.said("plain")
+
+
+def test_a_handoff_is_never_sent_without_its_documents(opened: OpenRuntime, room: Mailroom) -> None:
+    runtime, export = mailed(opened, room)
+    assert sender.deliver(runtime, export.export_id, builders.BROKER, "email").put_off == 1
+    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    assert "cannot be attached" in (owed.error or "")
+    assert room.connections == 0
+
+
+def test_a_refused_mail_is_dead_and_the_operator_is_told(opened: OpenRuntime, room: Mailroom) -> None:
+    room.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
+    runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
+    report = sender.deliver(runtime, export.export_id, builders.BROKER, "email")
+    assert (report.dead, [lane.channel for lane in report.wakes]) == (1, ["queue"])
+    (dead,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    refused = "the mail server did not take recipient 1 of 2: 550 5.1.1 (address): no such user"
+    with runtime.db.read() as session:
+        log = str(session.exec(select(Event.data)).all())
+    assert (dead.state, dead.error, refused in log, "@" in log) == ("dead", refused, True, False)
+
+
+def test_what_a_test_key_executes_never_reaches_a_live_mailbox(opened: OpenRuntime, room: Mailroom) -> None:
+    runtime, _ = mailed(opened, room)
+    export = exports.ready(runtime, builders.plan(batch="batch_test"), test=True)
+    exports.hand_off(runtime, export)
+    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    assert owed.channel == "borderbuddy"
+    assert room.connections == 0

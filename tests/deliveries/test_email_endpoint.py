@@ -1,0 +1,161 @@
+"""The way of an e-mail to the mail server: encrypted, bounded in time, and tried stage by stage."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import pytest
+
+from config.settings import Settings
+from pipeline import doctor
+from pipeline.core.errors import ChannelUnavailable
+from pipeline.deliveries.channels.email import EmailChannel
+from pipeline.deliveries.channels.stages import Stage
+from tests.deliveries.support.mail_server import DESK, MESSAGE, USER, Mailroom, Script, certificate, channel, send, to
+from tests.servers import LOOPBACK, free_port
+
+
+@pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
+def test_the_way_is_encrypted_before_anybody_signs_in(scheme: str) -> None:
+    pair = certificate()
+    with Mailroom(tls=pair.server, implicit=scheme == "smtps") as room:
+        (receipt,) = send(room, scheme=scheme, trusted=pair.trusted)
+        assert (receipt.status, room.signed_in, len(room.mails)) == ("250", [USER], 1)
+
+
+@pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
+def test_a_certificate_for_another_name_or_of_another_authority_is_not_believed(scheme: str) -> None:
+    stranger, other = certificate("mail.example"), certificate()
+    for shown, trusted in ((stranger, stranger.trusted), (other, stranger.trusted)):
+        with Mailroom(tls=shown.server, implicit=scheme == "smtps") as room:
+            with pytest.raises(ChannelUnavailable, match="certificate is not good"):
+                send(room, scheme=scheme, trusted=trusted)
+            assert (room.signed_in, room.mails) == ([], [])
+
+
+def test_a_server_that_offers_no_encryption_is_told_nothing() -> None:
+    with Mailroom() as room, pytest.raises(ChannelUnavailable, match="no STARTTLS"):
+        send(room, scheme="smtp+starttls")
+    assert room.mails == []
+
+
+def test_a_wrong_password_waits_for_the_installation_and_kills_no_mail() -> None:
+    pair = certificate()
+    with Mailroom(tls=pair.server) as room:
+        wrong = f"smtp+starttls://{USER}:wrong@{LOOPBACK}:{room.port}"
+        with pytest.raises(ChannelUnavailable) as caught:
+            send(room, scheme="smtp+starttls", trusted=pair.trusted, smtp_url=wrong)
+    assert caught.value.status == "535"
+    assert "wrong" not in str(caught.value)
+
+
+def test_nobody_listens() -> None:
+    with pytest.raises(ChannelUnavailable, match="connecting to the mail server failed"):
+        list(channel(free_port()).send([MESSAGE], to(DESK)))
+
+
+@contextmanager
+def dripping(line: bytes, pause: float) -> Iterator[int]:
+    """A server that says one byte at a time, `pause` seconds apart, and never ends."""
+    ended = threading.Event()
+    with socket.create_server((LOOPBACK, 0)) as listener:
+
+        def drip() -> None:
+            with suppress(OSError), listener.accept()[0] as connection:
+                while True:
+                    for byte in line:
+                        connection.sendall(bytes([byte]))
+                        if ended.wait(pause):
+                            return
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            ended.set()
+            thread.join(5)
+
+
+@pytest.mark.parametrize(("scheme", "line"), [("smtp", b"220-wait\r\n"), ("smtps", b"\x16\x03\x03\x40\x00" + bytes(9))])
+def test_a_server_that_drips_costs_no_more_than_the_total_time(scheme: str, line: bytes) -> None:
+    began = time.monotonic()
+    with dripping(line, 0.02) as port, pytest.raises(ChannelUnavailable) as caught:
+        list(channel(port, scheme, delivery_timeout_seconds=0.3).send([MESSAGE], to(DESK)))
+    assert time.monotonic() - began < 15, "a timeout of each read would have waited for ever"
+    assert (caught.value.status, "more than 0.3 s in all" in str(caught.value)) == ("TimeoutError", True)
+
+
+def stages_of(made: EmailChannel, *addresses: str) -> list[Stage]:
+    return list(made.test(replace(MESSAGE, letter=None), to(*addresses)))
+
+
+def test_a_connection_test_goes_the_whole_way_and_sends_one_mail() -> None:
+    pair = certificate()
+    with Mailroom(tls=pair.server) as room:
+        stages = stages_of(channel(room.port, "smtp+starttls", pair.trusted), DESK)
+        (mail,) = room.mails
+    assert [(each.name, each.passed) for each in stages] == [
+        (name, True) for name in ("resolve", "connect", "TLS", "sign in", "recipients", "test mail")
+    ]
+    assert stages[0].found == f"{LOOPBACK} is {LOOPBACK}"
+    assert stages[2].found.startswith("TLSv1.")
+    assert stages[4].found == DESK
+    assert mail.parsed["Subject"] == "Connection test"
+
+
+def test_each_stage_of_a_connection_test_can_fail_with_a_remedy() -> None:
+    pair, stranger = certificate(), certificate("mail.example")
+    unknown = Script(recipients={DESK: "550 5.1.1 no such user"})
+    closed = channel(free_port())
+    nowhere = channel(25, smtp_url="smtp://no-such-name.invalid")
+    unset = EmailChannel(Settings.model_validate({}))
+    with (
+        Mailroom(tls=pair.server) as secured,
+        Mailroom(unknown) as strict,
+        Mailroom(Script(data=["554 5.7.1 spam"])) as picky,
+    ):
+        wrong = f"smtp+starttls://{USER}:wrong@{LOOPBACK}:{secured.port}"
+        cases = [
+            (unset, "resolve", "no mail server is configured"),
+            (nowhere, "resolve", "the name is not known"),
+            (closed, "connect", "Connection refused"),
+            (channel(secured.port, "smtp+starttls", stranger.trusted), "TLS", "certificate is not good"),
+            (channel(secured.port, "smtp+starttls", pair.trusted, smtp_url=wrong), "sign in", "535"),
+            (channel(strict.port), "recipients", "550 5.1.1 no such user"),
+            (channel(picky.port), "test mail", "554 5.7.1 spam"),
+        ]
+        for made, name, found in cases:
+            last = stages_of(made, DESK)[-1]
+            assert (last.name, last.passed) == (name, False)
+            assert found in last.found
+            assert last.remedy
+        assert secured.mails == strict.mails == picky.mails == []
+
+
+def test_a_server_that_takes_the_mail_and_says_nothing_costs_no_more_than_the_total_time() -> None:
+    began = time.monotonic()
+    with Mailroom(Script(silent=0.8)) as room, pytest.raises(ChannelUnavailable) as caught:
+        send(room, delivery_timeout_seconds=0.3)
+    assert (caught.value.status, time.monotonic() - began < 15) == ("TimeoutError", True)
+
+
+def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:
+    def found(port: int) -> tuple[bool, str, str | None]:
+        made = Settings.model_validate(
+            {"database_url": "sqlite://", "smtp_url": f"smtp://{LOOPBACK}:{port}", "mail_from": "exports@maple.example"}
+        )
+        (check,) = [each for each in doctor.examine(made) if each.name == "mail server"]
+        return check.ok, check.found, check.remedy
+
+    with Mailroom() as room:
+        assert found(room.port) == (True, f"signed in at {LOOPBACK}:{room.port} by smtp", None)
+        assert room.mails == []
+    ok, said, remedy = found(free_port())
+    assert (ok, "Connection refused" in said) == (False, True)
+    assert "EXPORTS_SMTP_URL" in (remedy or "")

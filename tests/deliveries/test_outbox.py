@@ -1,0 +1,31 @@
+"""What any process puts down to be sent is held against its schema, and a message that is not as published is found."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import messages
+from tests import builders
+from tests.contracts.sent import NotAsPublished, check_told
+from tests.deliveries.support import exports
+
+
+def test_every_message_that_was_put_down_is_held_against_its_schema(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports.hand_off(runtime, exports.ready(runtime, builders.plan(packages=3)))
+    assert check_told(runtime) == check_told(runtime, builders.ACCOUNT) == 1 + 3 + 1, "broker, warehouse, operator"
+    assert check_told(runtime, "acc_other") == 0
+    made = messages.cloud_event
+
+    def with_a_number(*given: Any, **more: Any) -> bytes:
+        event = json.loads(made(*given, **more))
+        return json.dumps(event | {"data": event["data"] | {"batchId": 7}}).encode()
+
+    monkeypatch.setattr(messages, "cloud_event", with_a_number)
+    with pytest.raises(NotAsPublished, match="batchId: 7 is not of type 'string'"):
+        check_told(runtime)

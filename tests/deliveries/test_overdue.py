@@ -1,0 +1,170 @@
+"""A customs broker that says nothing in time is an alarm, once a rung; one that has spoken is none."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from pipeline.core.db import database_now
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import outbox, overdue, sender, submissions
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.exports.models import Export
+from pipeline.inspection import view as inspection_view
+from tests import builders
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+
+
+def handed_off(runtime: Runtime) -> exports.Ready:
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    return export
+
+
+def submission(runtime: Runtime) -> BrokerSubmission:
+    with runtime.db.read() as session:
+        return session.exec(select(BrokerSubmission)).one()
+
+
+def say(runtime: Runtime, rung: str) -> None:
+    body = AcknowledgementBody.model_validate({"id": f"said:{rung}", "rung": rung})
+    submissions.answer(runtime, submission(runtime).id, body, "partner:br")
+
+
+def test_one_that_cannot_be_told_keeps_none_of_the_others(
+    runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports_late = [exports.ready(runtime, builders.plan(batch=f"batch_{n}", invoice=f"INV-{n}")) for n in range(3)]
+    for export in exports_late:
+        exports.hand_off(runtime, export)
+    clock.pass_seconds(15 * MINUTE)
+    bad, *good = [Lane(export.export_id, builders.OPERATOR, "queue") for export in exports_late]
+    real = outbox.overdue
+
+    def told(session: Session, late: outbox.LateRung) -> outbox.Told:
+        if late.export_id == bad.export_id:
+            raise ValueError("this one cannot be told")
+        return real(session, late)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(outbox, "overdue", told)
+        assert sorted(lane.export_id for lane in overdue.overdue(runtime)) == sorted(lane.export_id for lane in good)
+        assert overdue.overdue(runtime) == []
+    assert overdue.overdue(runtime) == [bad]
+    assert len(alarms(runtime)) == 3
+
+
+def alarms(runtime: Runtime) -> list[dict[str, str]]:
+    with runtime.db.read() as session:
+        rows = session.exec(
+            select(Notification)
+            .where(col(Notification.event_type) == "exports.handoff.overdue.v1")
+            .order_by(col(Notification.position))
+        ).all()
+    return [json.loads(row.data) for row in rows]
+
+
+def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtime: Runtime, clock: Clock) -> None:
+    export = handed_off(runtime)
+    began = clock.now
+    clock.pass_seconds(15 * MINUTE - 1)
+    assert overdue.overdue(runtime) == []
+    clock.pass_seconds(1)
+    assert overdue.overdue(runtime) == [Lane(export.export_id, builders.OPERATOR, "queue")]
+    clock.pass_seconds(DAY)
+    assert overdue.overdue(runtime) == []
+    (alarm,) = alarms(runtime)
+    assert (alarm["rung"], alarm["partnerId"], alarm["channel"]) == ("pending", builders.BROKER, "queue")
+    assert alarm["deadlineAt"] == (began + timedelta(minutes=15)).isoformat().replace("+00:00", "Z")
+    assert exports.log_of(runtime, export.export_id)[-1] == "HANDOFF_OVERDUE"
+
+
+def test_each_rung_has_a_deadline_of_its_own_and_may_be_late_once(runtime: Runtime, clock: Clock) -> None:
+    export = handed_off(runtime)
+    sender.tell(runtime, export.context, outbox.BROKER)
+    waits = {"delivered": HOUR, "received": DAY, "accepted": 2 * DAY, "filed": 5 * DAY}
+    for rung, seconds in waits.items():
+        if rung != "delivered":
+            say(runtime, rung)
+        assert submission(runtime).deadline_at == clock.now + timedelta(seconds=seconds)
+        assert submission(runtime).overdue_at is None
+        clock.pass_seconds(seconds - 1)
+        assert overdue.overdue(runtime) == []
+        clock.pass_seconds(1)
+        assert len(overdue.overdue(runtime)) == 1
+        assert submission(runtime).overdue_at == clock.now
+    say(runtime, "released")
+    clock.pass_seconds(365 * DAY)
+    assert overdue.overdue(runtime) == []
+    assert [alarm["rung"] for alarm in alarms(runtime)] == list(waits)
+
+
+@pytest.mark.parametrize("rung", ["rejected", "query", "held", "released"])
+def test_an_answer_that_leaves_the_broker_nothing_to_say_ends_the_wait(
+    runtime: Runtime, clock: Clock, rung: str
+) -> None:
+    handed_off(runtime)
+    say(runtime, rung)
+    assert submission(runtime).deadline_at is None
+    clock.pass_seconds(365 * DAY)
+    assert overdue.overdue(runtime) == []
+
+
+def test_an_answer_in_time_is_no_alarm_and_a_repeated_one_gives_no_more_time(runtime: Runtime, clock: Clock) -> None:
+    handed_off(runtime)
+    say(runtime, "received")
+    first = submission(runtime).deadline_at
+    clock.pass_seconds(HOUR)
+    say(runtime, "received")
+    assert submission(runtime).deadline_at == first
+
+
+def test_many_sweeps_at_once_raise_one_alarm(opened: OpenRuntime, database_url: str) -> None:
+    runtime = opened(database_url=database_url, deadline_delivered_seconds=0.001)
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    export = handed_off(runtime)
+    with runtime.db.write() as session:
+        session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
+    threads = [threading.Thread(target=overdue.overdue, args=(runtime,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(alarms(runtime)) == 1
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "HANDOFF_OVERDUE"]
+
+
+def test_a_handoff_that_a_newer_revision_replaced_is_nobodys_to_answer(runtime: Runtime, clock: Clock) -> None:
+    handed_off(runtime)
+    with runtime.db.write() as session:
+        session.execute(update(Export).values(state="superseded"))
+    clock.pass_seconds(365 * DAY)
+    assert overdue.overdue(runtime) == []
+
+
+def test_the_alarm_reaches_the_operators_queue_and_inspect_shows_when(runtime: Runtime, clock: Clock) -> None:
+    export = handed_off(runtime)
+    clock.pass_seconds(DAY)
+    (lane,) = overdue.overdue(runtime)
+    sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+    with runtime.db.read() as session:
+        view = inspection_view.read(session, builders.ACCOUNT, export.export_id)
+        told = session.exec(
+            select(Delivery.state)
+            .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+            .where(col(Notification.event_type) == "exports.handoff.overdue.v1")
+        ).all()
+    assert list(told) == ["delivered"]
+    assert view.broker_submission is not None
+    assert view.broker_submission.overdue_at == clock.now

@@ -1,0 +1,59 @@
+"""A handoff that was late is late no more once nobody waits for its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+from sqlalchemy import update
+
+from pipeline import retention
+from pipeline.api.gauges import Work
+from pipeline.core.db import database_now
+from pipeline.deliveries import overdue
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.exports.states import Outcome
+from pipeline.inspection import listing
+from pipeline.inspection.listing import Filter
+from tests import builders
+from tests.execution.conftest import House
+from tests.execution.revisions import amended, executed
+
+
+@pytest.fixture
+def either(make_house: Callable[[str], House], database_url: str) -> House:
+    """A house on each of the databases."""
+    return make_house(database_url)
+
+
+def late(house: House) -> tuple[float, list[str]]:
+    """Return how many handoffs the gauge counts, and the exports that are listed as overdue."""
+    families = {family.name: family for family in Work(house.runtime).collect()}
+    (sample,) = families["exports_handoffs_overdue"].samples
+    wanted = Filter(outcomes=(Outcome.OVERDUE,))
+    with house.runtime.db.read() as session:
+        listed = listing.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=9).items
+    return sample.value, [each.export_id for each in listed]
+
+
+def amend(house: House, export_id: str) -> None:
+    amended(house, export_id)
+
+
+def purge(house: House, _: str) -> None:
+    assert retention.purge(house.runtime, date(2040, 1, 1)).exports
+
+
+@pytest.mark.parametrize("end", [amend, purge])
+def test_a_late_handoff_counts_until_its_export_is_amended_or_purged(
+    either: House, end: Callable[[House, str], None]
+) -> None:
+    export_id = executed(either)
+    assert late(either) == (0, [])
+    with either.runtime.db.write() as session:
+        session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
+    overdue.overdue(either.runtime)
+    assert late(either) == (1, [export_id])
+    end(either, export_id)
+    assert late(either) == (0, [])

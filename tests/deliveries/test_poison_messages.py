@@ -1,0 +1,239 @@
+"""What fails before a partner is asked, or ends whoever sends it: recorded as any other try, and never for ever.
+
+A message is delivered or ends as a dead letter where it can be seen, whatever stands in the way, and holds up others of its
+lane for so long alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from pipeline.core.db import database_now
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import messages, outbox, queries, sender, streams
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.models import Delivery, Notification
+from tests import builders
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports
+from tests.deliveries.support.hooks import attempts, deliver, hooked, lane_of, states
+from tests.deliveries.support.http_endpoint import Endpoint
+from tests.faults.matrix import alone
+
+Start = Callable[..., Endpoint]
+
+LEASE_SECONDS = 30
+
+
+class Crash(BaseException):
+    """The end of the process."""
+
+
+def with_another_key(runtime: Runtime) -> Runtime:
+    """The runtime of a process that was given another secret key, and not the one before it."""
+    changed = runtime.settings.model_copy(update={"secret_key": SecretStr("another secret key, of forty characters")})
+    return replace(runtime, settings=changed)
+
+
+def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    assert deliver(with_another_key(runtime), export).put_off == 1
+    assert hook.requests == []
+    assert states(runtime, export) == [("pending", 1), ("pending", 0), ("pending", 0)]
+    assert [(each.outcome, each.status) for each in attempts(runtime)] == [("failed", "SecretUnreadable")]
+    (first, *_) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    view = queries.get(runtime, builders.ACCOUNT, first.id)
+    assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.error)
+    assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.remedy)
+
+
+def test_secret_that_never_opens_ends_in_dead_letters_and_a_schedule_for_the_whole_lane(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(delivery_schedule_seconds=(1, 1)), endpoint()
+    export = hooked(runtime, hook.url)
+    for _ in range(3):
+        deliver(with_another_key(runtime), export)
+        clock.pass_seconds(1)
+    assert states(runtime, export) == [("dead", 3), ("dead", 1), ("dead", 1)]
+    assert exports.log_of(runtime, export.export_id).count("DELIVERY_DEAD") == 3
+
+
+def test_key_that_comes_back_in_time_has_all_delivered(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    deliver(with_another_key(runtime), export)
+    clock.pass_seconds(5)
+    assert deliver(runtime, export).delivered == 3
+
+
+def test_queue_needs_no_secret_that_opens(runtime: Runtime) -> None:
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    assert sender.tell(with_another_key(runtime), export.context, outbox.WAREHOUSE) == []
+    assert [each.state for each in exports.deliveries(runtime, export.export_id, builders.WAREHOUSE)] == [
+        "delivered"
+    ] * 2
+
+
+def unmade(monkeypatch: pytest.MonkeyPatch, notification_id: str) -> None:
+    """Have the message with this id be one that cannot be made."""
+    make = messages.cloud_event
+
+    def made(settings: Any, said: Notification, *rest: Any, **named: Any) -> bytes:
+        if said.id == notification_id:
+            raise RuntimeError("cannot be written")
+        return make(settings, said, *rest, **named)
+
+    monkeypatch.setattr(messages, "cloud_event", made)
+
+
+def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_before_it_nor_for_ever_those_behind(
+    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, hook = opened(delivery_schedule_seconds=(1, 1)), endpoint()
+    export = hooked(runtime, hook.url)
+    (_, bad, _) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    unmade(monkeypatch, bad.notification_id)
+    report = deliver(runtime, export)
+    assert (report.delivered, report.put_off) == (1, 1)
+    clock.pass_seconds(1)
+    deliver(runtime, export)
+    clock.pass_seconds(1)
+    assert deliver(runtime, export).dead == 1
+    assert states(runtime, export) == [("delivered", 1), ("dead", 3), ("delivered", 1)]
+    tried = queries.get(runtime, builders.ACCOUNT, bad.id)
+    assert [(each.outcome, each.status) for each in tried.tries] == [("failed", "MessageNotMade")] * 3
+    assert tried.error == "RuntimeError as the message was made", "what it says may be a fact of the plan"
+
+
+def crashing(monkeypatch: pytest.MonkeyPatch, poison: str | None = None, *, times: int = 1_000) -> list[list[str]]:
+    """Have the process end as it sends the message with this id, or any; return what each claim sent, in order."""
+    sent: list[list[str]] = []
+    left = [times]
+
+    def send(_: object, messages: Sequence[OutgoingMessage], __: object) -> Iterator[Receipt]:
+        sent.append([])
+        for message in messages:
+            sent[-1].append(message.id)
+            if poison in (None, message.id) and left[0]:
+                left[0] -= 1
+                raise Crash
+            yield Receipt("204")
+
+    monkeypatch.setattr("pipeline.deliveries.channels.webhook.WebhookChannel.send", send)
+    return sent
+
+
+def lives_on(runtime: Runtime, export: exports.Ready, clock: Clock, *, deaths: int) -> None:
+    """Let so many processes end at the lane, one after another, and a last one see to the end of it."""
+    for _ in range(deaths):
+        with pytest.raises(Crash):
+            deliver(runtime, export)
+        clock.pass_seconds(LEASE_SECONDS)
+    deliver(runtime, export)
+
+
+@alone("F3")
+def test_message_that_was_cut_off_six_times_is_made_at_the_seventh(
+    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = opened()
+    export = hooked(runtime, endpoint().url)
+    crashing(monkeypatch, times=6)
+    lives_on(runtime, export, clock, deaths=6)
+    assert states(runtime, export) == [("delivered", 1)] * 3
+    assert [each.outcome for each in attempts(runtime)] == ["delivered"] * 3, "what nobody knows is no attempt"
+    assert [each.error for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)] == [
+        None
+    ] * 3
+
+
+@alone("F3")
+def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are_delivered(
+    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    runtime = opened(database_url=database_url, delivery_schedule_seconds=(1, 1))
+    export = hooked(runtime, endpoint().url, packages=5)
+    ids = [each.notification_id for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)]
+    sent = crashing(monkeypatch, ids[2])
+    for _ in range(4):
+        with pytest.raises(Crash):
+            deliver(runtime, export)
+        with runtime.db.write() as session:
+            session.execute(
+                update(Delivery).values(lease_until=database_now(-1)).where(col(Delivery.lease_until).is_not(None))
+            )
+    deliver(runtime, export)
+    # Together at first; then, because nobody knows which of them it was, one by one.
+    assert sent == [ids[:3], ids[:1], ids[1:2], *[ids[2:3]] * 3, ids[3:4], ids[4:5]]
+    assert states(runtime, export) == [
+        ("delivered", 1),
+        ("delivered", 1),
+        ("dead", 1),
+        ("delivered", 1),
+        ("delivered", 1),
+    ]
+    (given_up,) = (
+        each
+        for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+        if each.state == "dead"
+    )
+    view = queries.get(runtime, builders.ACCOUNT, given_up.id)
+    assert str(view.error).startswith(f"{streams.CUT_OFF}, at the last of 4 tries: it was killed, crashed")
+    assert [(each.outcome, each.error_class) for each in view.tries] == [("failed", "WorkerDied")]
+    assert str(view.remedy).startswith("the logs of the process that sends")
+    with runtime.db.read() as session:
+        told = session.exec(
+            select(Notification).where(col(Notification.event_type) == "exports.delivery.dead.v1")
+        ).all()
+    assert len(told) == 1
+
+
+def test_message_that_was_cut_off_says_so_until_it_is_taken(
+    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = opened()
+    export = hooked(runtime, endpoint().url)
+    crashing(monkeypatch, times=2)
+    for _ in range(2):
+        with pytest.raises(Crash):
+            deliver(runtime, export)
+        clock.pass_seconds(LEASE_SECONDS)
+    rows = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    assert [each.error for each in rows] == [streams.CUT_OFF, None, None]
+
+
+def test_message_that_ended_its_senders_has_all_its_tries_again_once_it_is_resent(
+    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = opened(delivery_schedule_seconds=(1,))
+    export = hooked(runtime, endpoint().url, packages=1)
+    crashing(monkeypatch, times=4)
+    lives_on(runtime, export, clock, deaths=3)
+    assert states(runtime, export) == [("dead", 1)]
+    (dead,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    sender.resend(runtime, builders.ACCOUNT, dead.id, "key_1")
+    lives_on(runtime, export, clock, deaths=1)
+    assert states(runtime, export) == [("delivered", 2)]
+
+
+def test_try_that_was_put_off_was_not_cut_off(
+    opened: OpenRuntime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = opened()
+    export = hooked(runtime, "http://127.0.0.1:9/")
+    for pause in runtime.settings.delivery_schedule_seconds:
+        assert deliver(runtime, export).put_off == 1
+        clock.pass_seconds(pause)
+    sent = crashing(monkeypatch, "nobody's")
+    assert deliver(runtime, export).delivered == 3
+    assert [len(each) for each in sent] == [3], "together, as they were before"

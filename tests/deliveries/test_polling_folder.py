@@ -1,0 +1,394 @@
+"""Answers that we fetch: files in in/ on a customs broker's SFTP server, recorded once and moved, whatever they hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+from kombu import Connection
+from sqlalchemy import update
+from sqlmodel import col, select
+from structlog.testing import capture_logs
+
+from config import queues
+from pipeline import dispatch
+from pipeline.accounts import partners
+from pipeline.accounts.models import PartnerChannel
+from pipeline.core.db import database_now
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import outbox, polling, sender
+from pipeline.deliveries.channels import sftp_inbox
+from pipeline.deliveries.channels.sftp_inbox import MAX_BYTES
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from pipeline.deliveries.polling import Inquiry, Read
+from pipeline.exports.models import Artifact, Event
+from tests import builders
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports
+from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SftpServer]:
+    root = tmp_path / "partner"
+    (root / "in").mkdir(parents=True)
+    with SftpServer(root) as running:
+        yield running
+
+
+@pytest.fixture
+def runtime(opened: OpenRuntime, server: SftpServer) -> Runtime:
+    """A runtime whose customs broker takes handoffs by SFTP."""
+    runtime = opened(delivery_timeout_seconds=5)
+    exports.register(
+        runtime, builders.BROKER, "customs_broker", path="byob", channels=[server.way() | {"password": PASSWORD}]
+    )
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    return runtime
+
+
+def handed_over(runtime: Runtime) -> BrokerSubmission:
+    """Hand off an export, and return its submission."""
+    export = exports.ready(runtime)
+    with runtime.db.write() as session:
+        session.execute(update(Artifact).values(sha256=runtime.store.put(b"doc")))
+    exports.hand_off(runtime, export)
+    sender.tell(runtime, export.context, outbox.BROKER)
+    return submission(runtime)
+
+
+def submission(runtime: Runtime) -> BrokerSubmission:
+    with runtime.db.read() as session:
+        return session.exec(select(BrokerSubmission)).one()
+
+
+def answered(runtime: Runtime) -> list[tuple[str, str]]:
+    with runtime.db.read() as session:
+        rows = session.exec(select(Acknowledgement).order_by(col(Acknowledgement.id))).all()
+    return [(row.id, row.rung) for row in rows]
+
+
+def answer(submission_id: str, rung: str = "accepted", number: int = 1, **more: Any) -> bytes:
+    return json.dumps({"submissionId": submission_id, "id": f"A-{number}", "rung": rung} | more).encode()
+
+
+def leave(server: SftpServer, name: str, body: bytes) -> None:
+    (server.root / "in" / name).write_bytes(body)
+
+
+def inbox(server: SftpServer) -> dict[str, bytes]:
+    return {path.removeprefix("in/"): body for path, body in server.files().items() if path.startswith("in/")}
+
+
+def read(runtime: Runtime) -> Read:
+    return polling.read_folder(runtime, builders.ACCOUNT, builders.BROKER)
+
+
+def test_a_handoff_goes_out_with_its_documents_and_its_answer_comes_back(runtime: Runtime, server: SftpServer) -> None:
+    sent = handed_over(runtime)
+    assert (sent.state, sent.channel) == ("delivered", "sftp")
+    (folder,) = (server.root / "out").iterdir()
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    assert {Path(each["name"]).name for each in manifest["files"]} >= {"cci_json.bin", "cci_pdf.bin", "message.json"}
+    assert json.loads((folder / "message.json").read_bytes())["data"]["submissionId"] == sent.id
+    leave(server, "a1.json", answer(sent.id, "filed", entryNumber="ABC-1234567-8"))
+    assert read(runtime) == Read(recorded=1)
+    assert submission(runtime).state == "filed"
+    assert inbox(server) == {"done/a1.json": answer(sent.id, "filed", entryNumber="ABC-1234567-8")}
+    with runtime.db.read() as session:
+        event = session.exec(select(Event).where(col(Event.type) == "BROKER_ACKNOWLEDGED")).one()
+    assert (event.actor, event.data["entryNumber"]) == (f"partner:{builders.BROKER}", "ABC-1234567-8")
+
+
+def test_a_folder_whose_credential_does_not_open_is_read_once_it_does(
+    runtime: Runtime, opened: OpenRuntime, server: SftpServer
+) -> None:
+    sent = handed_over(runtime)
+    leave(server, "a1.json", answer(sent.id))
+    with capture_logs() as logs:
+        assert read(opened(secret_key="lost")) == Read()
+    assert [(line["event"], "EXPORTS_SECRET_KEY " in line["reason"]) for line in logs] == [("answers_not_read", True)]
+    assert read(runtime) == Read(recorded=1)
+
+
+def test_an_answer_to_what_was_purged_is_put_aside_with_the_reason_and_not_recorded(
+    runtime: Runtime, server: SftpServer
+) -> None:
+    sent = handed_over(runtime)
+    exports.purge(runtime, sent.export_id)
+    leave(server, "a1.json", answer(sent.id, "query", message="canary"))
+    assert read(runtime) == Read(refused=1)
+    assert b"was purged" in b"".join(inbox(server).values())
+    assert answered(runtime) == []
+
+
+def test_a_rejection_names_its_fields(runtime: Runtime, server: SftpServer) -> None:
+    fields = [{"pointer": "/units/0/lines/0/htsCode", "message": "The code has expired."}]
+    leave(server, "a.json", answer(handed_over(runtime).id, "rejected", fields=fields))
+    read(runtime)
+    with runtime.db.read() as session:
+        assert session.exec(select(Acknowledgement)).one().fields == fields
+    assert submission(runtime).state == "rejected"
+
+
+def test_what_was_recorded_and_not_moved_is_moved_without_another_effect(runtime: Runtime, server: SftpServer) -> None:
+    sent = handed_over(runtime)
+    for _ in range(2):
+        leave(server, "a.json", answer(sent.id))
+        read(runtime)
+    assert answered(runtime) == [("A-1", "accepted")]
+    names = sorted(inbox(server))
+    assert names[1] == "done/a.json"
+    assert names[0].startswith("done/a-"), "the second of the name does not overwrite the first"
+    log = exports.log_of(runtime, sent.export_id)
+    assert log.count("BROKER_ACKNOWLEDGED") == 1
+
+
+def test_answers_are_recorded_where_the_folder_may_not_be_changed(runtime: Runtime, server: SftpServer) -> None:
+    sent = handed_over(runtime)
+    leave(server, "a.json", answer(sent.id, "received", 1))
+    leave(server, "b.json", answer(sent.id, "accepted", 2))
+    (server.root / "in" / "done").write_text("a file where the folder should be")
+    with capture_logs() as logs:
+        assert read(runtime) == Read(recorded=2)
+        assert read(runtime) == Read(repeated=2)
+    assert [each["event"] for each in logs].count("answer_file_not_moved") == 4
+    assert submission(runtime).state == "accepted"
+
+
+def test_readings_at_the_same_time_record_each_answer_once(runtime: Runtime, server: SftpServer) -> None:
+    sent = handed_over(runtime)
+    for number in range(5):
+        leave(server, f"a{number}.json", answer(sent.id, "received", number))
+    found: list[Read] = []
+    threads = [threading.Thread(target=lambda: found.append(read(runtime))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(each.recorded for each in found) == 5
+    assert len(answered(runtime)) == 5
+    assert sorted(inbox(server)) == [f"done/a{number}.json" for number in range(5)]
+
+
+def test_what_is_being_written_is_left_until_it_has_its_name(runtime: Runtime, server: SftpServer) -> None:
+    sent = handed_over(runtime)
+    leave(server, "a.json.part", answer(sent.id))
+    assert read(runtime) == Read()
+    (server.root / "in" / "a.json.part").rename(server.root / "in" / "a.json")
+    assert read(runtime) == Read(recorded=1)
+
+
+BROKEN = {
+    "nothing": b"",
+    "text": b"accepted, thanks",
+    "half": b'{"submissionId": "sub_',
+    "list": b"[]",
+    "latin": '{"message": "é"}'.encode("latin-1"),
+    "unknown-member": b'{"submissionId":"sub_%s","id":"A-1","rung":"accepted","extra":1}' % (b"0" * 32),
+    "unknown-rung": b'{"submissionId":"sub_%s","id":"A-1","rung":"maybe"}' % (b"0" * 32),
+    "no-submission": b'{"id":"A-1","rung":"accepted"}',
+    "nobody's": b'{"submissionId":"sub_%s","id":"A-1","rung":"accepted"}' % (b"0" * 32),
+    "deep": b"[" * 60_000,
+    "twice": b'{"id":"A-1","id":"A-2","rung":"accepted","submissionId":"sub_%s"}' % (b"0" * 32),
+    "huge": b" " * (MAX_BYTES + 1),
+}
+
+
+@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN.keys())
+def test_what_is_no_answer_is_put_aside_with_the_reason_and_logged(
+    runtime: Runtime, server: SftpServer, body: bytes
+) -> None:
+    sent = handed_over(runtime)
+    leave(server, "a.json", body)
+    leave(server, "b.json", answer(sent.id))
+    with capture_logs() as logs:
+        assert read(runtime) == Read(recorded=1, refused=1)
+    found = inbox(server)
+    assert found.keys() == {"refused/a.json", "refused/a.json.reason.txt", "done/b.json"}
+    assert found["refused/a.json"] == body, "it is not lost"
+    assert found["refused/a.json.reason.txt"].strip()
+    assert "answer_file_refused" in [each["event"] for each in logs]
+    assert answered(runtime) == [("A-1", "accepted")]
+
+
+def test_an_answer_for_another_partner_is_refused_and_does_not_tell_that_it_exists(
+    opened: OpenRuntime, server: SftpServer, tmp_path: Path
+) -> None:
+    runtime = opened()
+    other = [server.way() | {"password": PASSWORD}]
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, "br_other", "customs_broker", path="byob", channels=other)
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    sent = handed_over(runtime)
+    leave(server, "theirs.json", answer(sent.id))
+    leave(server, "nobodys.json", answer("sub_" + "0" * 32))
+    assert polling.read_folder(runtime, builders.ACCOUNT, "br_other") == Read(refused=2)
+    assert answered(runtime) == []
+    found = inbox(server)
+    said = found["refused/theirs.json.reason.txt"].decode().replace(sent.id, "X")
+    assert said == found["refused/nobodys.json.reason.txt"].decode().replace("sub_" + "0" * 32, "X")
+
+
+def test_links_and_folders_are_put_aside_unread(runtime: Runtime, server: SftpServer, tmp_path: Path) -> None:
+    sent = handed_over(runtime)
+    elsewhere = tmp_path / "elsewhere.json"
+    elsewhere.write_bytes(answer(sent.id))
+    (server.root / "in" / "link.json").symlink_to(elsewhere)
+    (server.root / "in" / "dangling.json").symlink_to(tmp_path / "nothing")
+    (server.root / "in" / "folder.json").mkdir()
+    assert read(runtime) == Read(refused=3)
+    assert answered(runtime) == []
+    assert {path.name for path in (server.root / "in" / "refused").iterdir()} == {
+        name for stem in ("link", "dangling", "folder") for name in (f"{stem}.json", f"{stem}.json.reason.txt")
+    }
+    assert elsewhere.exists()
+
+
+def test_names_that_lead_elsewhere_are_never_followed_and_counted(runtime: Runtime, server: SftpServer) -> None:
+    sent = handed_over(runtime)
+    (server.root / "secret.json").write_bytes(answer(sent.id))
+    tricks = [b"../secret.json", b"/secret.json", b"..", b"a\x00.json", b"a\n.json", b"\xff\xfe.json", b"in/../x.json"]
+    server.faults.names = tricks
+    leave(server, "answer.txt", b"accepted")
+    leave(server, "réponse.json", answer(sent.id))
+    with capture_logs() as logs:
+        assert read(runtime) == Read(left=len(tricks) - 1 + 2), "all but the one that servers list themselves"
+    assert {"event": "answer_files_left", "count": 8, "log_level": "warning"}.items() <= logs[-1].items()
+    assert answered(runtime) == []
+    assert inbox(server).keys() == {"answer.txt", "réponse.json"}
+
+
+def test_a_name_that_is_listed_and_gone_harms_nothing(runtime: Runtime, server: SftpServer) -> None:
+    sent = handed_over(runtime)
+    server.faults.names = [b"gone.json"]
+    leave(server, "a.json", answer(sent.id))
+    assert read(runtime) == Read(recorded=1)
+
+
+def test_a_file_that_the_server_does_not_give_is_put_aside(runtime: Runtime, server: SftpServer) -> None:
+    def refuse(path: str) -> None:
+        if path.endswith("a.json"):
+            raise asyncssh.SFTPPermissionDenied("not yours")
+
+    sent = handed_over(runtime)
+    server.faults.read = refuse
+    leave(server, "a.json", answer(sent.id))
+    leave(server, "b.json", answer(sent.id))
+    assert read(runtime) == Read(recorded=1, refused=1)
+    assert b"PermissionDenied" in inbox(server)["refused/a.json.reason.txt"]
+
+
+def test_one_reading_takes_a_bounded_number_the_oldest_first_and_the_next_the_rest(
+    runtime: Runtime, server: SftpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sftp_inbox, "MAX_FILES", 4)
+    sent = handed_over(runtime)
+    for number in range(6):
+        name = f"a{9 - number}.json"
+        leave(server, name, answer(sent.id, "received", number))
+        os.utime(server.root / "in" / name, (number, number))
+    assert read(runtime) == Read(recorded=4)
+    assert [number for number, _ in answered(runtime)] == ["A-0", "A-1", "A-2", "A-3"]
+    assert read(runtime) == Read(recorded=2)
+
+
+def test_a_server_that_is_down_or_another_is_a_log_event_and_nothing_else(
+    runtime: Runtime, server: SftpServer, tmp_path: Path
+) -> None:
+    sent = handed_over(runtime)
+    leave(server, "a.json", answer(sent.id))
+    server.password = PASSWORD[::-1]
+    with capture_logs() as logs:
+        assert read(runtime) == Read()
+    server.password = PASSWORD
+    with runtime.db.write() as session:
+        row = session.exec(select(PartnerChannel).where(col(PartnerChannel.channel) == "sftp")).one()
+        key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
+        row.way = row.way | {"hostKeys": [key]}
+    with capture_logs() as more:
+        assert read(runtime) == Read()
+    assert [each["event"] for each in [*logs, *more]] == ["answers_not_read", "answers_not_read"]
+    assert "pinned" in more[0]["reason"]
+    assert list(inbox(server)) == ["a.json"]
+
+
+# Who is asked, and when
+
+
+FOLDER = Inquiry(builders.ACCOUNT, builders.BROKER)
+
+
+def test_a_partner_is_asked_while_something_may_be_answered_and_no_more_often_than_set(
+    runtime: Runtime, clock: Clock
+) -> None:
+    assert polling.due(runtime) == [], "nothing was sent"
+    handed_over(runtime)
+    clock.pass_seconds(60)
+    assert polling.due(runtime) == [FOLDER]
+    assert polling.due(runtime) == []
+    clock.pass_seconds(59)
+    assert polling.due(runtime) == []
+    clock.pass_seconds(1)
+    assert polling.due(runtime) == [FOLDER]
+
+
+@pytest.mark.parametrize(("state", "asked"), [("accepted", True), ("filed", True), ("held", True), ("released", False)])
+def test_a_partner_is_asked_until_the_goods_are_released(runtime: Runtime, state: str, *, asked: bool) -> None:
+    handed_over(runtime)
+    with runtime.db.write() as session:
+        session.execute(update(BrokerSubmission).values(state=state))
+    assert polling.due(runtime) == [FOLDER] * asked
+
+
+def test_what_has_had_no_news_for_a_month_is_not_asked_about(runtime: Runtime, clock: Clock) -> None:
+    handed_over(runtime)
+    clock.pass_seconds(30 * 86_400)
+    assert polling.due(runtime) == []
+
+
+def test_a_paused_partner_and_one_that_rests_are_not_asked(runtime: Runtime, server: SftpServer) -> None:
+    sent = handed_over(runtime)
+    leave(server, "a.json", answer(sent.id))
+    with runtime.db.write() as session:
+        session.execute(update(PartnerChannel).values(open_until=database_now(30)))
+    assert polling.due(runtime) == []
+    with runtime.db.write() as session:
+        session.execute(update(PartnerChannel).values(open_until=None))
+    partners.pause(runtime, builders.ACCOUNT, builders.BROKER)
+    assert polling.due(runtime) == []
+    assert read(runtime) == Read()
+
+
+def test_many_sweeps_at_once_ask_a_partner_once(opened: OpenRuntime, server: SftpServer, database_url: str) -> None:
+    runtime = opened(database_url=database_url)
+    way = server.way() | {"password": PASSWORD}
+    exports.register(runtime, builders.BROKER, "customs_broker", path="byob", channels=[way])
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    handed_over(runtime)
+    found: list[Inquiry] = []
+    threads = [threading.Thread(target=lambda: found.extend(polling.due(runtime))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [FOLDER]
+
+
+def test_each_inquiry_is_a_task_of_its_own_on_the_deliveries_queue() -> None:
+    with Connection("memory://") as connection, connection.SimpleQueue(queues.DELIVERIES) as waiting:
+        waiting.clear()
+        dispatch.wake_inquiries([FOLDER, Inquiry(builders.ACCOUNT, builders.BROKER, "sub_1")])
+        sent = [waiting.get(timeout=1) for _ in range(2)]
+        for each in sent:
+            each.ack()
+    assert [(each.headers["task"], each.payload[0]) for each in sent] == [
+        ("exports.read_answers", [builders.ACCOUNT, builders.BROKER]),
+        ("exports.ask_for_answers", ["sub_1"]),
+    ]

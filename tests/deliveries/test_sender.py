@@ -1,0 +1,283 @@
+"""Claims, order, retries, dead letters and what is written about each: on the database's clock, with scripted endpoints."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from sqlmodel import col, func, select
+
+from pipeline.accounts import partners
+from pipeline.core.db import Database
+from pipeline.core.errors import Fenced
+from pipeline.deliveries import outbox, sender, streams
+from pipeline.deliveries.attempts import Sent, record
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.models import Delivery, Notification
+from pipeline.deliveries.outbox import Lane
+from tests import builders
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports
+from tests.deliveries.support.hooks import attempts, deliver, hooked, lane_of, states
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.faults.matrix import alone
+
+Start = Callable[..., Endpoint]
+
+
+def test_everything_is_delivered_in_order_and_the_log_says_so_once(
+    opened: OpenRuntime, endpoint: Start, database_url: str
+) -> None:
+    runtime, hook = opened(database_url=database_url), endpoint()
+    export = hooked(runtime, hook.url)
+    assert deliver(runtime, export).delivered == 3
+    assert deliver(runtime, export).delivered == 0
+    ids = [each.notification_id for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)]
+    assert [request.headers["webhook-id"] for request in hook.requests] == ids
+    assert states(runtime, export) == [("delivered", 1)] * 3
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED"]
+    assert [(each.outcome, each.status) for each in attempts(runtime)] == [("delivered", "204")] * 3
+
+
+@alone("F18")
+def test_of_16_claims_at_once_one_wins(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
+    runtime = opened(database_url=database_url)
+    export = hooked(runtime, endpoint().url)
+    together = threading.Barrier(16)
+    won: list[streams.Claim] = []
+
+    def race() -> None:
+        together.wait()
+        claimed = streams.claim(runtime, lane_of(export))
+        if claimed is not None:
+            won.append(claimed)
+
+    threads = [threading.Thread(target=race) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(each.owed) for each in won] == [3]
+
+
+@pytest.mark.usefixtures("on_the_internet")
+def test_a_message_that_is_not_taken_stops_the_lane_and_leaves_the_rest_untouched(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(), endpoint(Script(), Script(500, b"on fire"), Script())
+    export = hooked(runtime, hook.url)
+    report = deliver(runtime, export)
+    assert (report.delivered, report.put_off, report.dead) == (1, 1, 0)
+    assert states(runtime, export) == [("delivered", 1), ("pending", 1), ("pending", 0)]
+    assert deliver(runtime, export).delivered == 0, "nothing overtakes a message that waits for its next try"
+    assert len(hook.requests) == 2
+    failed = attempts(runtime)[1]
+    assert (failed.outcome, failed.status, failed.answer, failed.error_class) == (
+        "failed",
+        "500",
+        "on fire",
+        "ChannelUnavailable",
+    )
+    clock.pass_seconds(5)
+    assert deliver(runtime, export).delivered == 2
+    ids = [request.headers["webhook-id"] for request in hook.requests]
+    assert ids == [ids[0], ids[1], ids[1], ids[3]]
+    assert hook.requests[1].body == hook.requests[2].body, "the same bytes on every try"
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "DELIVERY_FAILED", "WAREHOUSE_NOTIFIED"]
+
+
+@alone("F19")
+def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(delivery_schedule_seconds=(5, 300, 1800)), endpoint(Script(500))
+    export = hooked(runtime, hook.url, packages=1)
+    for pause in (5, 300, 1800):
+        assert deliver(runtime, export).put_off == 1
+        clock.pass_seconds(pause - 0.001)
+        assert deliver(runtime, export) == sender.DeliveryReport()
+        clock.pass_seconds(0.001)
+    report = deliver(runtime, export)
+    assert (report.put_off, report.dead) == (0, 1)
+    assert report.wakes == (Lane(export.export_id, builders.OPERATOR, "queue"),)
+    assert states(runtime, export) == [("dead", 4)]
+    assert len(hook.requests) == 4
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", *["DELIVERY_FAILED"] * 4, "DELIVERY_DEAD"]
+
+
+@alone("F19")
+def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
+    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[float, float]] = []
+
+    def draw(shortest: float, longest: float) -> float:
+        drawn.append((shortest, longest))
+        return longest / 4
+
+    runtime, hook = opened(breaker_failures=100), endpoint(Script(500))
+    export = hooked(runtime, hook.url, packages=1)
+    monkeypatch.setattr("random.uniform", draw)
+    schedule = runtime.settings.delivery_schedule_seconds
+    for pause in schedule:
+        deliver(runtime, export)
+        (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+        assert owed.due_at is not None
+        assert (owed.due_at - clock.now).total_seconds() == pause / 4
+        clock.pass_seconds(pause / 4)
+    assert drawn == [(0, pause) for pause in schedule], "full jitter"
+    assert schedule == (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400), "Standard Webhooks' pauses"
+
+
+def test_the_operator_is_told_of_a_dead_letter_once(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime = opened(delivery_schedule_seconds=(1,))
+    export = hooked(runtime, endpoint(Script(500)).url, packages=1)
+    deliver(runtime, export)
+    clock.pass_seconds(1)
+    deliver(runtime, export)
+    with runtime.db.read() as session:
+        told = session.exec(
+            select(Notification).where(col(Notification.event_type) == "exports.delivery.dead.v1")
+        ).all()
+    assert [(each.audience, each.position) for each in told] == [("operator", 4)]
+
+
+def test_what_waits_behind_a_dead_message_gets_one_try_each(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime, hook = opened(delivery_schedule_seconds=(1, 1)), endpoint(Script(500))
+    export = hooked(runtime, hook.url)
+    for _ in range(3):
+        deliver(runtime, export)
+        clock.pass_seconds(1)
+    assert states(runtime, export) == [("dead", 3), ("dead", 1), ("dead", 1)]
+    assert len(hook.requests) == 5
+
+
+def test_a_dead_endpoint_does_not_have_the_others_told_again(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime, alive, broken = opened(), endpoint(), endpoint(Script(500))
+    exports.register(
+        runtime, builders.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": broken.url}]
+    )
+    exports.register(runtime, builders.WAREHOUSE, "warehouse", channels=[{"channel": "webhook", "address": alive.url}])
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    for _ in range(3):
+        sender.tell(runtime, export.context, outbox.BROKER)
+        sender.tell(runtime, export.context, outbox.WAREHOUSE)
+    assert len(alive.requests) == 2
+    assert len(broken.requests) == 1
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "DELIVERY_FAILED", "WAREHOUSE_NOTIFIED"]
+
+
+@alone("F19")
+@pytest.mark.parametrize(("wish", "seconds"), [("120", 120.0), ("0", 1.0), ("9999999", 86_400.0)])
+def test_retry_after_is_honoured_within_bounds(
+    opened: OpenRuntime, endpoint: Start, clock: Clock, wish: str, seconds: float
+) -> None:
+    runtime, hook = opened(), endpoint(Script(503, headers={"Retry-After": wish}), Script())
+    export = hooked(runtime, hook.url, packages=1)
+    deliver(runtime, export)
+    (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    assert owed.due_at is not None
+    assert (owed.due_at - clock.now).total_seconds() == seconds
+    assert owed.lease_until == owed.due_at
+
+
+@alone("F19")
+def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime, hook = opened(), endpoint(Script(410), Script())
+    export = hooked(runtime, hook.url)
+    partner_id = lane_of(export).partner_id
+    assert deliver(runtime, export).dead == 1
+    assert states(runtime, export) == [("dead", 1), ("pending", 0), ("pending", 0)]
+    assert partners.get(runtime, builders.ACCOUNT, partner_id).state == "paused"
+    assert deliver(runtime, export) == sender.DeliveryReport()
+    streams.resume(runtime, builders.ACCOUNT, partner_id)
+    assert deliver(runtime, export).delivered == 2
+    assert next(each.outcome for each in attempts(runtime)) == "refused"
+
+
+@alone("F19")
+def test_410_and_that_the_partner_is_paused_are_written_together(
+    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between, a process would leave a partner live that wants nothing more, and each message would end at it."""
+    runtime = opened()
+    export = hooked(runtime, endpoint(Script(410)).url)
+    written: list[tuple[str, str]] = []
+
+    def look(point: str) -> None:
+        if point == "delivery.after":
+            partner = partners.get(runtime, builders.ACCOUNT, lane_of(export).partner_id)
+            written.append((states(runtime, export)[0][0], partner.state))
+
+    monkeypatch.setattr(sender, "failpoint", look)
+    deliver(runtime, export)
+    assert written == [("dead", "paused")]
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    slow = streams.claim(runtime, lane_of(export))
+    assert slow is not None
+    clock.pass_seconds(31)
+    assert deliver(runtime, export).delivered == 3
+    with pytest.raises(Fenced):
+        record(runtime, slow, Sent([Receipt("204")] * 3, [1] * 3, None))
+    assert states(runtime, export) == [("delivered", 1)] * 3
+    assert len(attempts(runtime)) == 3
+
+
+def test_a_lane_that_is_held_is_left_alone_until_the_lease_runs_out(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    assert streams.claim(runtime, lane_of(export)) is not None
+    assert deliver(runtime, export).delivered == 0
+    clock.pass_seconds(30)
+    assert deliver(runtime, export).delivered == 3
+
+
+def test_no_transaction_is_open_while_a_message_is_sent(opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = opened()
+    export = hooked(runtime, "http://127.0.0.1:9/")
+    seen: list[bool] = []
+
+    def send(_: object, messages: Sequence[OutgoingMessage], __: object) -> Iterator[Receipt]:
+        for _ in messages:
+            seen.append(writer_is_free(runtime.db))
+            yield Receipt("204")
+
+    monkeypatch.setattr("pipeline.deliveries.channels.webhook.WebhookChannel.send", send)
+    deliver(runtime, export)
+    assert seen == [True] * 3
+
+
+def writer_is_free(database: Database) -> bool:
+    with database.write() as session:
+        return session.exec(select(func.count()).select_from(Delivery)).one() > 0
+
+
+def test_a_channel_that_raises_what_it_should_not_is_a_failed_attempt(
+    opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = opened()
+    export = hooked(runtime, "http://127.0.0.1:9/")
+
+    def send(*_: Any) -> Iterator[Receipt]:
+        yield Receipt(str(1 // 0))
+
+    monkeypatch.setattr("pipeline.deliveries.channels.webhook.WebhookChannel.send", send)
+    assert deliver(runtime, export).put_off == 1
+    assert states(runtime, export)[0] == ("pending", 1)
+
+
+def test_a_batch_is_as_large_as_the_settings_say_and_the_lane_is_emptied_all_the_same(
+    opened: OpenRuntime, endpoint: Start
+) -> None:
+    runtime, hook = opened(delivery_batch=2), endpoint()
+    export = hooked(runtime, hook.url, packages=5)
+    assert deliver(runtime, export).delivered == 5

@@ -1,0 +1,253 @@
+"""Deliveries, broker answers and the sandbox broker over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from sqlmodel import func, select, update
+
+from pipeline.accounts import api_keys, partners
+from pipeline.accounts.models import UsedSignature
+from pipeline.accounts.schemas import NewPartner
+from pipeline.accounts.secrets import new_secret
+from pipeline.core.db import database_now
+from pipeline.deliveries import outbox, polling, sender
+from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.messages import cloud_event
+from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHandoff
+from pipeline.deliveries.polling import Read
+from tests import builders
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import poll
+from tests.deliveries.support.scenario import OTHER, Desk, handed_off
+
+
+@pytest.mark.parametrize("via", ["borderbuddy", "webhook"])
+@pytest.mark.parametrize(
+    ("invoice", "rung"),
+    [("A", "accepted"), ("R", "rejected"), ("Q", "query"), ("D1", "accepted"), ("H1", "held"), ("INV", "accepted")],
+)
+def test_the_sandbox_broker_answers_as_the_invoice_number_asks(desk: Desk, via: str, invoice: str, rung: str) -> None:
+    export, _ = handed_off(desk, invoice=invoice, via=via)
+    poll(lambda: desk.submission(export).state == rung)
+    with desk.runtime.db.read() as session:
+        answers = session.exec(select(Acknowledgement)).all()
+    final = next(each for each in answers if each.rung == rung)
+    if rung == "rejected":
+        assert [each["pointer"] for each in final.fields] == [
+            "/units/0/lines/0/htsCode",
+            "/units/0/parties/importerOfRecord/importerNumber",
+        ]
+
+
+@pytest.mark.parametrize("via", ["borderbuddy", "webhook"])
+def test_the_sandbox_broker_never_answers_a_p_and_fails_an_f(desk: Desk, via: str) -> None:
+    silent, _ = handed_off(desk, invoice="P", via=via)
+    broken, _ = handed_off(desk, invoice="F", via=via)
+    assert (desk.submission(silent).state, desk.submission(broken).state) == ("delivered", "sent")
+    owed = desk.client("read").get("/api/deliveries", params={"exportId": broken.export_id, "state": "pending"}).json()
+    tried = [each for each in owed["items"] if each["audience"] == "customs_broker"]
+    assert [(each["tries"][0]["status"], each["tries"][0]["outcome"]) for each in tried] == [("503", "failed")]
+
+
+def test_the_same_handoff_twice_is_one_for_the_sandbox_and_answered_alike(desk: Desk) -> None:
+    export, _ = handed_off(desk, invoice="R")
+    (done,) = [each for each in exports.deliveries(desk.runtime, export.export_id) if each.audience == "customs_broker"]
+    sender.resend(desk.runtime, builders.ACCOUNT, done.id, "key_1")
+    sender.tell(desk.runtime, export.context, outbox.BROKER)
+    with desk.runtime.db.read() as session:
+        assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1
+        assert session.exec(select(func.count()).select_from(Acknowledgement)).one() == 1
+    assert exports.log_of(desk.runtime, export.export_id).count("BROKER_REJECTED") == 1
+
+
+def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(desk: Desk) -> None:
+    made = [handed_off(desk, invoice=invoice)[0] for invoice in ("R", "P", "H1")]
+    reader = desk.client("read")
+    first = reader.get("/sandbox/handoffs", params={"limit": 2}).json()
+    second = reader.get("/sandbox/handoffs", params={"limit": 2, "cursor": first["nextCursor"]}).json()
+    items = first["items"] + second["items"]
+    assert second["nextCursor"] is None
+    assert {each["exportId"] for each in items} == {each.export_id for each in made}
+    by_outcome = {each["outcome"]: each for each in items}
+    assert by_outcome.keys() == {"held", "none", "rejected"}
+    assert (by_outcome["none"]["answer"], by_outcome["rejected"]["answer"]["status"]) == (None, "rejected")
+    assert by_outcome["rejected"]["rung"] == "rejected"
+    assert desk.client("read", account=OTHER).get("/sandbox/handoffs").json()["items"] == []
+    person = desk.stranger()
+    assert person.get("/console/sandbox").headers["location"] == "/console/sign-in"
+    key = api_keys.create_key(desk.runtime, builders.ACCOUNT, "a person's", mode="live", roles=("read",))
+    person.post("/console/sign-in", data={"key": key.bearer})
+    page = person.get("/console/sandbox").text
+    assert all(each.export_id in page for each in made)
+    assert "Rejected by the sandbox broker" in page
+
+
+def test_the_sandbox_tells_of_a_handoff_when_it_is_asked(desk: Desk) -> None:
+    export, _ = handed_off(desk, invoice="R")
+    submission = desk.submission(export)
+    assert polling.ask_endpoint(desk.runtime, submission.id) == Read(repeated=1)
+    assert str(submission.handoff_id).startswith("sbx-")
+
+
+def test_strangers_hand_nothing_to_the_sandbox_and_learn_nothing(desk: Desk) -> None:
+    plain = desk.stranger()
+    assert plain.post("/sandbox/borderbuddy/handoffs", content=b"{}").status_code == 401
+    assert plain.get("/sandbox/borderbuddy/handoffs/sbx-ntf_1").status_code == 401
+    assert plain.post(f"/sandbox/webhooks/{builders.ACCOUNT}/{builders.WAREHOUSE}", content=b"{}").status_code == 401
+    assert plain.post("/sandbox/webhooks/acc_none/none", content=b"{}").status_code == 401
+
+
+def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(desk: Desk) -> None:
+    """What the sandbox answers bears the secret of the handoff's partner: who asks for it must be that partner."""
+    export, secret = handed_off(desk, invoice="R", via="webhook")
+    poll(lambda: desk.submission(export).state == "rejected")
+    (done,) = [each for each in exports.deliveries(desk.runtime, export.export_id) if each.audience == "customs_broker"]
+    with desk.runtime.db.read() as session:
+        body = cloud_event(desk.runtime.settings, session.get_one(Notification, done.notification_id), None)
+    broker = desk.submission(export).partner_id
+    beside = exports.register(desk.runtime, "wh_beside", "warehouse").secret
+    elsewhere = partners.create(desk.runtime, OTHER, NewPartner(id=broker, kind="customs_broker", name="Other")).secret
+    # Under an id of its own it is no repetition, and it asks for another answer.
+    asked = body.replace(done.notification_id.encode(), b"ntf-of-somebody").replace(b'"number": "R', b'"number": "A')
+    assert asked.count(b'"number": "A') == 1
+    plain = desk.stranger()
+
+    def post(account: str, partner: str, secret: str) -> int:
+        address = f"/sandbox/webhooks/{account}/{partner}"
+        return plain.post(address, content=asked, headers=signed("1", asked, secret)).status_code
+
+    assert post(builders.ACCOUNT, "wh_beside", beside) == post(OTHER, broker, elsewhere) == 404
+    with desk.runtime.db.read() as session:
+        assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1
+    assert desk.submission(export).state == "rejected"
+    assert post(builders.ACCOUNT, broker, secret) == 204
+    poll(lambda: desk.submission(export).state == "accepted")
+
+
+def test_an_answer_signed_by_the_partner_is_recorded_once(desk: Desk) -> None:
+    export, secret = handed_off(desk)
+    url = f"/api/broker-submissions/{desk.submission(export).id}/acknowledgements"
+    answer = json.dumps({"id": "a-1", "rung": "released", "entryNumber": "ABC-1234567-8"}).encode()
+    plain = desk.stranger()
+    first = plain.post(url, content=answer, headers=signed("a-1", answer, secret))
+    again = plain.post(url, content=answer, headers=signed("a-1", answer, secret))
+    assert (first.status_code, first.json()["rung"], first.json()["recorded"]) == (200, "released", True)
+    assert (again.status_code, again.json()["rung"], again.json()["recorded"]) == (200, "released", False)
+    assert exports.log_of(desk.runtime, export.export_id)[-1:] == ["BROKER_RELEASED"]
+
+
+def test_a_signature_is_good_for_one_submission(desk: Desk) -> None:
+    first, secret = handed_off(desk)
+    broker = desk.submission(first).partner_id
+    second = exports.ready(desk.runtime, builders.plan(broker=broker, invoice="P", batch="batch-second"))
+    exports.hand_off(desk.runtime, second)
+    answer = json.dumps({"id": "a-1", "rung": "released"}).encode()
+    plain = desk.stranger()
+
+    def say(export: exports.Ready, call: str, body: bytes, headers: dict[str, str]) -> int:
+        return plain.post(
+            f"/api/broker-submissions/{desk.submission(export).id}/{call}", content=body, headers=headers
+        ).status_code
+
+    for call, body in (("acknowledgements", answer), ("links", b"")):
+        overheard = signed("a-1", body, secret)
+        assert [say(first, call, body, overheard) for _ in range(2)] == [200, 200], "it is repeated as it was"
+        for spelled in ("{}", "{}.0", "{}.5", "0{}", "+{}", "{}e0", "{}_0"):
+            same = {"webhook-timestamp": spelled.format(overheard["webhook-timestamp"])}
+            assert say(second, call, body, overheard | same) == 401, spelled
+        assert say(second, call, body, signed("a-2", body, secret)) == 200
+    with desk.runtime.db.write() as session:
+        assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 4
+        session.execute(update(UsedSignature).values(used_at=database_now(-7200)))
+    assert say(second, "links", b"", signed("a-3", b"", secret)) == 200
+    with desk.runtime.db.read() as session:
+        assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 1, "what is too old is forgotten"
+
+
+def test_answers_out_of_order_are_kept_and_never_lead_down(desk: Desk) -> None:
+    export, _ = handed_off(desk)
+    url = f"/api/broker-submissions/{desk.submission(export).id}/acknowledgements"
+    broker = desk.client(f"partner:{desk.submission(export).partner_id}")
+    for number, (rung, stands) in enumerate(
+        [("filed", "filed"), ("received", "filed"), ("accepted", "filed"), ("held", "held"), ("released", "released")]
+    ):
+        said = broker.post(url, json={"id": f"a-{number}", "rung": rung}).json()
+        assert (said["rung"], said["recorded"]) == (stands, True)
+    view = desk.client("read").get(f"/api/exports/{export.export_id}").json()["broker_submission"]
+    assert (view["rung"], len(view["acknowledgements"])) == ("released", 5)
+
+
+def test_20_same_answers_at_once_count_once(desk: Desk) -> None:
+    export, _ = handed_off(desk)
+    submission_id = desk.submission(export).id
+    broker = desk.client("operate")
+    together = threading.Barrier(20)
+
+    def say() -> None:
+        together.wait()
+        broker.post(f"/api/broker-submissions/{submission_id}/acknowledgements", json={"id": "a-1", "rung": "accepted"})
+
+    threads = [threading.Thread(target=say) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert exports.log_of(desk.runtime, export.export_id).count("BROKER_ACKNOWLEDGED") == 1
+
+
+def test_who_may_not_answer_is_refused_and_nothing_moves(desk: Desk) -> None:
+    export, secret = handed_off(desk)
+    submission = desk.submission(export)
+    url = f"/api/broker-submissions/{submission.id}/acknowledgements"
+    answer = b'{"id": "a-1", "rung": "accepted"}'
+    plain = desk.stranger()
+    refused = [
+        plain.post(url, content=answer),
+        plain.post(url, content=answer, headers=signed("a-1", answer, new_secret())),
+        plain.post(url, content=answer + b" ", headers=signed("a-1", answer, secret)),
+        plain.post(
+            "/api/broker-submissions/sub_0/acknowledgements", content=answer, headers=signed("a", answer, secret)
+        ),
+        desk.client("partner:br_other").post(url, content=answer),
+        desk.client("read", "execute").post(url, content=answer),
+        desk.client(account=OTHER).post(url, content=answer),
+        desk.client("operate").post(url, content=b'{"id": "a-1", "rung": "pending"}'),
+        desk.client("operate").post(
+            url, content=b'{"id": "a-1", "rung": "accepted", "message": "' + b"x" * 70_000 + b'"}'
+        ),
+    ]
+    assert [(each.status_code, each.json()["errorCode"]) for each in refused] == [
+        *[(401, "INVALID_API_KEY")] * 4,
+        (403, "INSUFFICIENT_ROLE"),
+        (403, "INSUFFICIENT_ROLE"),
+        (404, "NOT_FOUND"),
+        (400, "VALIDATION_ERROR"),
+        (413, "PAYLOAD_TOO_LARGE"),
+    ]
+    assert desk.submission(export).state == "delivered"
+    assert "BROKER_ACKNOWLEDGED" not in exports.log_of(desk.runtime, export.export_id)
+
+
+def test_deliveries_are_listed_by_their_filters_and_resent_by_operators(desk: Desk) -> None:
+    export, _ = handed_off(desk)
+    reader, operator = desk.client("read"), desk.client("operate")
+    page = reader.get("/api/deliveries", params={"exportId": export.export_id, "limit": 2}).json()
+    rest = reader.get("/api/deliveries", params={"exportId": export.export_id, "cursor": page["nextCursor"]}).json()
+    assert (len(page["items"]), len(rest["items"]), rest["nextCursor"]) == (2, 2, None)
+    (done,) = reader.get("/api/deliveries", params={"state": "delivered"}).json()["items"]
+    assert reader.post(f"/api/deliveries/{done['id']}/resend").status_code == 403
+    assert desk.client(account=OTHER).post(f"/api/deliveries/{done['id']}/resend").status_code == 404
+    owed = operator.post(f"/api/deliveries/{done['id']}/resend")
+    assert (owed.status_code, owed.json()["state"], owed.json()["notificationId"]) == (
+        202,
+        "pending",
+        done["notificationId"],
+    )
+    assert [(each.export_id, each.partner_id, each.channel) for each in desk.launches.woken] == [
+        (export.export_id, done["partnerId"], "borderbuddy")
+    ]
+    assert operator.post(f"/api/deliveries/{done['id']}/resend").json()["errorCode"] == "INVALID_STATE"
+    assert desk.client(account=OTHER).get("/api/deliveries").json()["items"] == []

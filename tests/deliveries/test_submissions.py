@@ -1,0 +1,188 @@
+"""A customs broker that rejects or asks, and customs that holds, is told to the operators: which fields, and once."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from sqlmodel import col, select
+
+from pipeline.accounts import secrets
+from pipeline.core.encryption import SecretBox
+from pipeline.core.errors import SecretUnreadable
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import outbox, sender, submissions
+from pipeline.deliveries.channels import webhook
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.streams import due_lanes
+from pipeline.inspection import view as inspection_view
+from tests import builders
+from tests.deliveries.channels.test_queue import received
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports
+from tests.deliveries.support.scenario import Desk, handed_off
+from tests.faults.matrix import alone
+
+FIELDS = [
+    {"pointer": "/units/0/lines/0/htsCode", "message": "The code does not fit the description."},
+    {"pointer": "/units/0/parties/importerOfRecord/importerNumber", "message": "The number is not known."},
+]
+
+
+def ready(runtime: Runtime) -> exports.Ready:
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    return export
+
+
+def say(runtime: Runtime, answer_id: str, rung: str, **facts: Any) -> bool:
+    with runtime.db.read() as session:
+        submission_id = session.exec(select(BrokerSubmission.id)).one()
+    body = AcknowledgementBody.model_validate({"id": answer_id, "rung": rung} | facts)
+    return submissions.answer(runtime, submission_id, body, "partner:br").recorded
+
+
+def told(runtime: Runtime) -> list[dict[str, Any]]:
+    """Return what the operators are owed of answers, in order."""
+    with runtime.db.read() as session:
+        rows = session.exec(
+            select(Notification)
+            .where(col(Notification.event_type) == "exports.handoff.answered.v1")
+            .order_by(col(Notification.position))
+        ).all()
+    assert {row.audience for row in rows} <= {"operator"}
+    return [json.loads(row.data) for row in rows]
+
+
+def lanes(runtime: Runtime) -> list[outbox.Lane]:
+    with runtime.db.write() as session:
+        return due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
+
+
+@pytest.mark.parametrize("rung", ["rejected", "query", "held"])
+def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
+    runtime: Runtime, clock: Clock, rung: str
+) -> None:
+    export = ready(runtime)
+    assert say(runtime, "a-1", rung, reference="REF-9", message="See the fields.", fields=FIELDS)
+    lane = outbox.Lane(export.export_id, builders.OPERATOR, "queue")
+    assert lane in lanes(runtime), "the next sweep wakes it"
+    assert sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel).delivered == 1
+    (message,) = received("memory://", "exports.operator", 1)
+    body = message.body if isinstance(message.body, bytes) else message.body.encode()
+    event = json.loads(body)
+    assert (event["type"], event["subject"]) == ("exports.handoff.answered.v1", export.export_id)
+    assert message.delivery_info["routing_key"] == f"operator.{builders.ACCOUNT}.handoff.answered.v1"
+    said = event["data"]
+    assert (said["rung"], said["standsAt"], said["answerId"], said["reference"]) == (rung, rung, "a-1", "REF-9")
+    assert said["fields"] == FIELDS
+    with runtime.db.read() as session:
+        view = inspection_view.read(session, builders.ACCOUNT, export.export_id)
+    assert view.broker_submission is not None
+    (shown,) = view.broker_submission.acknowledgements
+    assert shown.fields == FIELDS
+
+
+@pytest.mark.parametrize("rung", ["received", "accepted", "filed", "released"])
+def test_what_goes_well_is_no_news_for_the_operators(runtime: Runtime, rung: str) -> None:
+    ready(runtime)
+    assert say(runtime, "a-1", rung, entry_number="ABC-1234567-8")
+    assert told(runtime) == []
+
+
+def test_the_same_answer_again_is_told_once_and_another_is_news(runtime: Runtime) -> None:
+    ready(runtime)
+    assert [say(runtime, "a-1", "rejected", fields=FIELDS[:1]) for _ in range(3)] == [True, False, False]
+    assert say(runtime, "a-2", "rejected", fields=FIELDS[1:])
+    assert [(each["answerId"], each["fields"]) for each in told(runtime)] == [("a-1", FIELDS[:1]), ("a-2", FIELDS[1:])]
+
+
+def test_an_answer_that_comes_late_says_where_the_handoff_stands_by_now(runtime: Runtime) -> None:
+    ready(runtime)
+    say(runtime, "a-2", "released")
+    assert say(runtime, "a-1", "query", message="What is it made of?")
+    (late,) = told(runtime)
+    assert (late["rung"], late["standsAt"]) == ("query", "released")
+
+
+def test_an_answer_given_with_the_handoff_itself_is_told_as_well(desk: Desk) -> None:
+    export, _ = handed_off(desk, invoice="R")
+    (rejected,) = told(desk.runtime)
+    assert [each["pointer"] for each in rejected["fields"]] == [each["pointer"] for each in FIELDS]
+    assert (rejected["exportId"], rejected["test"]) == (export.export_id, False)
+
+
+def test_a_forged_answer_is_told_to_nobody(desk: Desk) -> None:
+    export, _ = handed_off(desk)
+    address = f"/api/broker-submissions/{desk.submission(export).id}/acknowledgements"
+    forged = {"webhook-id": "a", "webhook-timestamp": "1764000000", "webhook-signature": "v1,AAAA"}
+    assert desk.stranger().post(address, json={"id": "a", "rung": "rejected"}, headers=forged).status_code == 401
+    assert told(desk.runtime) == []
+
+
+@alone("F26")
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(desk: Desk, minutes: int) -> None:
+    export, _ = handed_off(desk)
+    submission = desk.submission(export)
+    with desk.runtime.db.read() as session:
+        (secret, *_) = secrets.counting(session, desk.runtime.settings, submission.account_id, submission.partner_id)
+    body = json.dumps({"id": "a", "rung": "rejected"}).encode()
+
+    def said(secret: str, at: datetime) -> httpx.Response:
+        headers = webhook.signed("a", body, secret, at=at) | {"content-type": "application/json"}
+        address = f"/api/broker-submissions/{submission.id}/acknowledgements"
+        return desk.stranger().post(address, content=body, headers=headers)
+
+    now = datetime.now(UTC)
+    wrong = now + timedelta(minutes=minutes)
+    late, forged = said(secret, wrong), said("whsec_Zm9yZWlnbiB0byB1cw==", wrong)
+    assert (late.status_code, late.json()["errorCode"]) == (401, "INVALID_API_KEY")
+    assert str(int(wrong.timestamp())) in late.json()["detail"]
+    assert "set your clock" in late.json()["detail"]
+    # Who cannot sign learns nothing of clocks.
+    assert "clock" not in forged.json()["detail"]
+    assert told(desk.runtime) == []
+    assert said(secret, now).status_code == 200
+
+
+def test_an_answer_that_cannot_be_verified_without_a_lost_key_is_to_come_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export, _ = handed_off(desk)
+    submission = desk.submission(export)
+
+    def lost(*_: object) -> str:
+        raise SecretUnreadable("sealed under another EXPORTS_SECRET_KEY")
+
+    monkeypatch.setattr(SecretBox, "open", lost)
+    headers = webhook.signed("a", b"{}", "whsec_Zm9yZWlnbiB0byB1cw==", at=datetime.now(UTC))
+    address = f"/api/broker-submissions/{submission.id}/acknowledgements"
+    answer = desk.stranger().post(address, content=b"{}", headers=headers | {"content-type": "application/json"})
+    assert (answer.status_code, answer.headers["retry-after"], answer.json()["errorCode"]) == (503, "60", "NOT_READY")
+    assert "EXPORTS_" not in answer.text
+    assert told(desk.runtime) == []
+
+
+def test_news_neither_tells_the_end_of_the_export_again_nor_keeps_it_from_being_told(opened: OpenRuntime) -> None:
+    runtime = opened(delivery_batch=1)
+    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, builders.OPERATOR, "operator")
+    export = ready(runtime)
+    lane = (export.export_id, builders.OPERATOR, "queue")
+    say(runtime, "a-1", "query", message="What is it made of?")
+    assert sender.deliver(runtime, *lane).delivered == 1
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "BROKER_QUERIED"]
+    with runtime.db.write() as session:
+        outbox.release(session, export.export_id)
+    say(runtime, "a-2", "rejected", message="Not steel.")
+    assert sender.deliver(runtime, *lane).delivered == 2
+    assert exports.log_of(runtime, export.export_id).count("OPERATOR_NOTIFIED") == 1
+    with runtime.db.read() as session:
+        owed = session.exec(select(Delivery.state).where(col(Delivery.audience) == "operator")).all()
+    assert list(owed) == ["delivered"] * 3
