@@ -11,7 +11,6 @@ from sqlmodel import Session, SQLModel, col, select
 from config.queues import DELIVERIES, DOCUMENTS, ELSEWHERE, STEPS
 from pipeline import migrations
 from pipeline.accounts import recipients
-from pipeline.claims import of_unended
 from pipeline.core import heartbeats, tenancy
 from pipeline.core.db import database_now, statement_now
 from pipeline.core.errors import DatabaseBusy, MessageBrokerDown
@@ -23,7 +22,8 @@ from pipeline.deliveries.streams import claimable, lane_is_free
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.migrations import Standing
-from pipeline.setbacks import LONGEST_PAUSE_SECONDS
+from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
+from pipeline.workflow.step_leases import of_unended
 
 #: How long due work may lie while nothing moves before somebody should be woken.
 PATIENCE_SECONDS: Final = 60

@@ -18,7 +18,7 @@ from pipeline.core import ids
 from pipeline.core.errors import ExportsError, HeadTooLarge
 from pipeline.core.problems import problem_of
 from pipeline.core.runtime import Runtime
-from pipeline.publisher import EmbeddedWorker, Publisher
+from pipeline.workflow.publisher import EmbeddedWorker, Publisher
 
 #: Long, because a machine that has to start everything at once is slow: who gave up here would only be started again.
 START_SECONDS: Final = 60.0

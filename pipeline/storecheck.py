@@ -14,7 +14,6 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.exc import NoResultFound
 from sqlmodel import Session, col
 
-from pipeline import rendering
 from pipeline.accounts import recipients
 from pipeline.core.blob_store import Condition
 from pipeline.core.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
@@ -25,6 +24,7 @@ from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.invoice.repository import recorded_invoice
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import StepContext, context_of
+from pipeline.workflow import render_documents
 
 #: Rows that are read at a time, and documents that are read from the store at a time.
 _PAGE: Final = 200
@@ -221,7 +221,7 @@ def _context(session: Session, export_id: str, unit_no: int) -> StepContext:
 
 def _made_again(runtime: Runtime, context: StepContext, only_profile: bool) -> Iterator[Document]:  # noqa: FBT001
     if not only_profile:
-        yield from rendering.documents(runtime, context)
+        yield from render_documents.documents(runtime, context)
     with runtime.db.read() as session:
         partners = recipients.reached(session, context.account_id, [context.broker_id], test=context.test)
     broker = partners.get(context.broker_id)

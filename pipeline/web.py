@@ -38,7 +38,7 @@ from pipeline.console import pages, reference
 from pipeline.console import partners as partner_pages
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.customs.reference.bundle import load_rules
-from pipeline.publisher import Publisher
+from pipeline.workflow.publisher import Publisher
 
 ROUTERS = (
     executions.router,

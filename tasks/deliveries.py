@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from config.celery import app
-from pipeline import dispatch
 from pipeline.core.runtime import process_runtime
 from pipeline.deliveries import polling, sender
+from pipeline.workflow import dispatch
 
 
 @app.task(name="exports.deliver")

@@ -7,12 +7,12 @@ from typing import Any
 from celery import Task
 
 from config.celery import app
-from pipeline import dispatch, execution
 from pipeline.core.runtime import process_runtime
+from pipeline.workflow import dispatch, engine
 
 
 def _advance(task: Task[Any, Any], export_id: str, unit_no: int, step: str) -> None:
-    dispatch.follow(task.request, execution.advance(process_runtime(), export_id, unit_no, step))
+    dispatch.follow(task.request, engine.advance(process_runtime(), export_id, unit_no, step))
 
 
 @app.task(name="exports.record_packages", bind=True)

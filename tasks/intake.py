@@ -22,8 +22,6 @@ from kombu.mixins import ConsumerProducerMixin
 from config import queues
 from config.celery import app
 from config.logs import configure_logs
-from pipeline import dispatch
-from pipeline.acceptance import accept
 from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.accounts.recipients import Target
 from pipeline.core import heartbeats, ids
@@ -49,6 +47,8 @@ from pipeline.deliveries.schemas.cloudevent import trace_parent
 from pipeline.deliveries.schemas.messages import SentAcknowledgement
 from pipeline.exports import events
 from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.workflow import dispatch
+from pipeline.workflow.acceptance import accept
 
 log = structlog.get_logger(__name__)
 

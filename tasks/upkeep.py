@@ -15,13 +15,13 @@ from celery.signals import worker_shutting_down
 from config.celery import app
 from config.queues import DELIVERIES, DOCUMENTS, STEPS
 from config.settings import Settings, get_settings
-from pipeline import dispatch, sweeper
 from pipeline.core import shutdown
 from pipeline.core.errors import ChannelUnavailable, DatabaseBusy
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime, ensure_own_credentials, process_runtime
 from pipeline.deliveries import overdue, polling
 from pipeline.deliveries.channels.queue import QueueChannel
+from pipeline.workflow import dispatch, sweeper
 
 log = structlog.get_logger(__name__)
 

@@ -6,10 +6,10 @@ import json
 import re
 from typing import Final
 
-from pipeline import plans
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse
 from pipeline.exports.schemas.plan import Plan
+from pipeline.workflow import preflight
 from tests import builders
 from tests.hostile import texts_of
 
@@ -30,7 +30,7 @@ def executable(made: builders.Json) -> bool:
         plan = parse(json.dumps(made).encode(), Plan, max_depth=32).model
     except Refused:
         return False
-    return not any(finding.severity == "block" for finding in plans.checked(plan, on=builders.TODAY))
+    return not any(finding.severity == "block" for finding in preflight.checked(plan, on=builders.TODAY))
 
 
 def with_canaries(made: builders.Json) -> tuple[builders.Json, dict[str, str]]:

@@ -44,11 +44,11 @@ FLOATS = {
 #: Who moves which machine.
 MACHINES = {
     "pipeline/exports/transitions.py": "exports",
-    "pipeline/execution.py": "steps",
-    "pipeline/setbacks.py": "steps whose last attempt failed",
-    "pipeline/claims.py": "steps: who holds one",
-    "pipeline/interventions.py": "exports and steps, at an operator's word",
-    "pipeline/amendments.py": "steps of an export that a newer revision replaces",
+    "pipeline/workflow/engine.py": "steps",
+    "pipeline/workflow/step_failures.py": "steps whose last attempt failed",
+    "pipeline/workflow/step_leases.py": "steps: who holds one",
+    "pipeline/workflow/interventions.py": "exports and steps, at an operator's word",
+    "pipeline/workflow/amendments.py": "steps of an export that a newer revision replaces",
     "pipeline/deliveries/submissions.py": "broker submissions, at the broker's word",
     "pipeline/deliveries/outbox.py": "deliveries",
     "pipeline/deliveries/attempts.py": "deliveries: what came of sending",

@@ -20,9 +20,9 @@ from config import queues
 from config.celery import app
 from config.settings import Settings
 from pipeline.accounts import states as account_states
-from pipeline.dispatch import WORKERS
 from pipeline.exports import states
-from pipeline.step_table import SPECS, STEPS
+from pipeline.workflow.dispatch import WORKERS
+from pipeline.workflow.steps import SPECS, STEPS
 
 ROOT = Path(__file__).resolve().parent.parent
 BROKER_URLS = ("memory://", "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")

@@ -16,7 +16,7 @@ from pipeline.deliveries import queries, sender
 from pipeline.deliveries import replay as delivery_replay
 from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.exports.states import DeliveryState
-from pipeline.step_table import Wake
+from pipeline.workflow.steps import Wake
 
 router = APIRouter(tags=["deliveries"])
 

@@ -33,7 +33,7 @@ from pipeline.api.bounds import COUNT
 from pipeline.core import tenancy
 from pipeline.core.errors import InvalidApiKey, RateLimited
 from pipeline.core.runtime import Runtime
-from pipeline.step_table import Wake
+from pipeline.workflow.steps import Wake
 
 #: How long a key that was found good is believed; a revoked one works no longer than this.
 _BELIEVED_SECONDS: Final = 1.0

@@ -19,7 +19,7 @@ from pipeline.core import deadline
 from pipeline.core.runtime import Runtime
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import EventPage
-from pipeline.inspection import listing
+from pipeline.workflow import queries as workflow_queries
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
@@ -59,10 +59,10 @@ async def events(
     live = EVENT_STREAM in request.headers.get("accept", "")
     seen = last_event_id if live and last_event_id is not None else after
 
-    def first_look() -> tuple[str, listing.Stretch]:
+    def first_look() -> tuple[str, workflow_queries.Stretch]:
         with runtime.db.read() as session:
             export = queries.find(session, caller.account_id, id, test=caller.test)
-            return export.id, listing.log_after(session, export.id, seen, _STRETCH if live else limit)
+            return export.id, workflow_queries.log_after(session, export.id, seen, _STRETCH if live else limit)
 
     export_id, stretch = await run_in_threadpool(first_look)
     if not live:
@@ -79,13 +79,13 @@ async def events(
 
 
 async def _follow(
-    request: Request, runtime: Runtime, export_id: str, seen: int, stretch: listing.Stretch
+    request: Request, runtime: Runtime, export_id: str, seen: int, stretch: workflow_queries.Stretch
 ) -> AsyncIterator[bytes]:
     """Yield what happens, for as long as the key is good; between looks neither a thread nor a connection is held."""
 
-    def look() -> listing.Stretch:
+    def look() -> workflow_queries.Stretch:
         with runtime.db.read() as session:
-            return listing.log_after(session, export_id, seen, _STRETCH)
+            return workflow_queries.log_after(session, export_id, seen, _STRETCH)
 
     yield b": the log of an export\n\n"
     pause = _SHORTEST_PAUSE

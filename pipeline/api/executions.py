@@ -13,7 +13,6 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from pipeline import acceptance, amendments, interventions, plans
 from pipeline.accounts.api_keys import Caller
 from pipeline.api.bodies import body_of, documented
 from pipeline.api.bounds import PATIENCE_SECONDS
@@ -38,10 +37,12 @@ from pipeline.exports.schemas.export import (
 )
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.states import UNENDED, ExportState, Outcome
-from pipeline.idempotency import Acceptance
-from pipeline.inspection import listing
-from pipeline.inspection import view as inspection_view
-from pipeline.step_table import Wake
+from pipeline.workflow import acceptance, amendments, interventions
+from pipeline.workflow import preflight as workflow_preflight
+from pipeline.workflow import queries as workflow_queries
+from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow.idempotency import Acceptance
+from pipeline.workflow.steps import Wake
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
@@ -162,7 +163,7 @@ async def register_plan(
 
     def register() -> export_plans.RegisteredPlan:
         with _plan_is_the_body():
-            return plans.register_plan(runtime, caller, export_plans.read_plan(body.model, body.raw))
+            return workflow_preflight.register_plan(runtime, caller, export_plans.read_plan(body.model, body.raw))
 
     kept = await run_in_threadpool(register)
     response.status_code = 201 if kept.created else 200
@@ -180,8 +181,8 @@ async def preflight(
     def check() -> PreflightReport:
         with _plan_is_the_body():
             read = export_plans.read_plan(body.model, body.raw)
-            findings = plans.preflight(runtime, caller, read)
-        return plans.report(read, findings)
+            findings = workflow_preflight.preflight(runtime, caller, read)
+        return workflow_preflight.report(read, findings)
 
     return await run_in_threadpool(check)
 
@@ -208,9 +209,9 @@ def list_exports(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExportPage:
     """List the account's exports, newest first."""
-    wanted = listing.Filter(state, broker, warehouse, accepted_after, accepted_before, quarantined, outcome)
+    wanted = workflow_queries.Filter(state, broker, warehouse, accepted_after, accepted_before, quarantined, outcome)
     with runtime.db.read() as session:
-        return listing.listed(session, caller.account_id, wanted, cursor=cursor, limit=limit)
+        return workflow_queries.listed(session, caller.account_id, wanted, cursor=cursor, limit=limit)
 
 
 @router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **LOOKING})

@@ -14,7 +14,7 @@ from pipeline.deliveries import handoff_bundle, links
 from pipeline.documents import repository
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import CustomsPackageView
-from pipeline.inspection import view as inspection_view
+from pipeline.workflow import read_model as inspection_view
 
 router = APIRouter(prefix="/api", tags=["packages"])
 

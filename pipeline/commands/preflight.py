@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from config.settings import get_settings
-from pipeline import plans
 from pipeline.commands.connection import ApiKey, ApiUrl, connect
 from pipeline.commands.planfile import read_plan
 from pipeline.commands.screen import ExitCode, Failure, Json, finding_lines, out, print_json, reported
@@ -26,6 +25,7 @@ from pipeline.customs.overview import Standing, overview
 from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.export import PreflightReport
 from pipeline.exports.schemas.plan import Plan
+from pipeline.workflow import preflight as workflow_preflight
 
 app = typer.Typer()
 
@@ -63,7 +63,10 @@ def preflight(
         now = utc_now() if on is None else on.replace(tzinfo=UTC)
         parsed = parse(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
         read = export_plans.read_plan(parsed.model, parsed.raw)
-        report = plans.report(read, [*plans.unapproved(read.plan, now), *plans.checked(read.plan, on=now.date())])
+        report = workflow_preflight.report(
+            read,
+            [*workflow_preflight.unapproved(read.plan, now), *workflow_preflight.checked(read.plan, on=now.date())],
+        )
     else:
         read = None
         with connect(api_url, api_key) as api:

@@ -49,7 +49,7 @@ def intake() -> None:
 def run_worker(role: str, options: list[str]) -> None:
     """Run a Celery worker of the role until it is told to end; `options` come after the role's own."""
     _ensure_message_broker(get_settings())
-    from pipeline import dispatch  # noqa: PLC0415 - what it imports reads the settings
+    from pipeline.workflow import dispatch  # noqa: PLC0415 - what it imports reads the settings
 
     dispatch.run_worker(role, options)
 

@@ -20,8 +20,9 @@ from pipeline.core.templating import TEMPLATES, render
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.documents import repository
 from pipeline.exports.states import ExportState, Outcome
-from pipeline.inspection import listing, view
-from pipeline.inspection.listing import Filter
+from pipeline.workflow import queries as workflow_queries
+from pipeline.workflow import read_model
+from pipeline.workflow.queries import Filter
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -117,7 +118,7 @@ def show_exports(
         return to_sign_in()
     with runtime.db.read() as session:
         wanted = Filter(state=state, quarantined=quarantined or None, outcomes=outcome)
-        found = listing.listed(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
+        found = workflow_queries.listed(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
     following = None
     if found.next_cursor is not None:
         following = f"/console?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
@@ -144,7 +145,7 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
         return to_sign_in()
     try:
         with runtime.db.read() as session:
-            export = view.read(session, caller.account_id, id, test=caller.test)
+            export = read_model.read(session, caller.account_id, id, test=caller.test)
     except NotFound as missing:
         return page(render("console/missing.html", **who(request, caller), message=missing.message), 404)
     owed = queries.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)

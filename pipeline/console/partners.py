@@ -22,7 +22,7 @@ from pipeline.deliveries import circuit_breaker, connection_tests, queries, repl
 from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
-from pipeline.step_table import Wake
+from pipeline.workflow.steps import Wake
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 

@@ -22,12 +22,12 @@ from pipeline.exports.hash_chain import rows_digest
 from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot, Step
 from pipeline.exports.plans import ReadPlan
 from pipeline.exports.states import StepState
-from pipeline.plans import snapshot
 from pipeline.rebuilding import messages, tables
 from pipeline.rebuilding.history import History, Untold, history
 from pipeline.rebuilding.messages import Sayings, Stretch
 from pipeline.rebuilding.tables import Known, Row
-from pipeline.step_table import NOTIFY
+from pipeline.workflow.preflight import snapshot
+from pipeline.workflow.steps import NOTIFY
 
 Kind = Literal["missing", "changed", "added"]
 

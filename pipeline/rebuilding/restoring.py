@@ -13,7 +13,6 @@ from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
 from pipeline.cells import MALFORMED
-from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import database_now, table
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import handoff, outbox, submissions
@@ -25,6 +24,7 @@ from pipeline.exports.states import DeliveryState, StepState, SubmissionState
 from pipeline.exports.step_context import context_of
 from pipeline.rebuilding.checking import Difference, Rebuilt, check
 from pipeline.rebuilding.tables import Row
+from pipeline.workflow.step_leases import EXPORT_LEVEL
 
 ACTOR: Final = "rebuild"
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlmodel import SQLModel
 
-from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import table
 from pipeline.customs import treatment
 from pipeline.deliveries.email_content import handoff_subject
@@ -19,7 +18,8 @@ from pipeline.exports.models import Artifact, Export, ExportUnit, LineTreatment,
 from pipeline.exports.plans import ReadPlan, canonical
 from pipeline.exports.states import ExportState, StepState
 from pipeline.rebuilding.history import History, UnitHistory, Untold
-from pipeline.step_table import NOTIFY, STEPS
+from pipeline.workflow.step_leases import EXPORT_LEVEL
+from pipeline.workflow.steps import NOTIFY, STEPS
 
 _PER_UNIT = [spec.name for spec in STEPS if spec.per_unit]
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from pipeline.acceptance import accept
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.execution import advance
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.inspection import view as inspection_view
-from pipeline.step_table import NOTIFY, STEPS
+from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import NOTIFY, STEPS
 from tests import builders
 from tests.asked import asked_of
 

@@ -23,13 +23,13 @@ from pipeline.api import bounds, events, executions
 from pipeline.api.dependencies import Keys
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import sender
-from pipeline.execution import advance
 from pipeline.exports import models
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.serving import BoundedHead
-from pipeline.step_table import Wake
 from pipeline.web import create_app
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import Wake
 from tests import builders
 from tests.servers import LOOPBACK, poll
 

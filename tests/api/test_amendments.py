@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.deliveries import sender
 from pipeline.exports.schemas.export import ExportView
-from pipeline.step_table import Wake
+from pipeline.workflow.steps import Wake
 from tests import builders
 from tests.api.conftest import Desk, Open, execution, post_until_not_busy
 from tests.api.test_console import browser

@@ -13,8 +13,8 @@ from sqlmodel import col, update
 from pipeline.accounts import api_keys
 from pipeline.api import events
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.execution import advance
 from pipeline.exports.schemas.export import EventPage, EventView
+from pipeline.workflow.engine import advance
 from tests import builders
 from tests.api.conftest import Desk, execution
 

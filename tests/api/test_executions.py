@@ -12,7 +12,7 @@ from sqlmodel import col, select, update
 
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
-from pipeline.inspection import view
+from pipeline.workflow import read_model
 from tests import builders
 from tests.api.conftest import Desk, execution, post_until_not_busy
 from tests.asked import asked_of
@@ -212,7 +212,7 @@ def test_an_executed_export_shows_all_of_itself(desk: Desk) -> None:
 def test_the_number_of_queries_does_not_grow_with_the_export(desk: Desk) -> None:
     def counted(export_id: str) -> int:
         with asked_of(desk.runtime.db) as asked, desk.runtime.db.read() as session:
-            view.read(session, builders.ACCOUNT, export_id)
+            read_model.read(session, builders.ACCOUNT, export_id)
         return len(asked)
 
     small = desk.execute(builders.plan(batch="small", units=1, lines=1, packages=1))

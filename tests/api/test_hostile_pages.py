@@ -17,8 +17,8 @@ from pipeline.deliveries.channels.protocol import Attachment
 from pipeline.deliveries.models import Notification
 from tests import builders
 from tests.api.conftest import Desk
-from tests.execution.test_hostile_plans import poisoned, together
 from tests.hostile import BREAKING, EVERYTHING, whole_plan
+from tests.workflow.test_hostile_plans import poisoned, together
 
 #: What would act on a page, if it were more than text there.
 MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><svg/onload=alert(1)>", "&lt;b&gt;&#60;b>")

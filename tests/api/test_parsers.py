@@ -27,7 +27,7 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffSta
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
-from pipeline.inspection import listing
+from pipeline.workflow import queries
 from tasks.intake import Beside
 from tests import builders
 from tests.api.conftest import Desk, execution
@@ -70,7 +70,7 @@ def parsers(folder: Path) -> dict[str, Parser]:
         "rules": (
             (ROOT / "config/rules/mid.yaml").read_bytes()[:1500], lambda raw: _rules(raw, folder), (),
         ),
-        "cursor": (b"ZXhwXzAx", lambda raw: listing._id_of(raw.decode("latin-1")), (Refused,)),
+        "cursor": (b"ZXhwXzAx", lambda raw: queries._id_of(raw.decode("latin-1")), (Refused,)),
         "key": (b"exp_live_", lambda raw: key_id_of(raw.decode("latin-1")), (Refused,)),
     }  # fmt: skip
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import rendering
 from pipeline.core.errors import RendererCrashed
-from pipeline.execution import advance
-from pipeline.step_table import Wake
+from pipeline.workflow import render_documents
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import Wake
 from tests import builders
 from tests.api.conftest import Desk, Open, execution
 from tests.api.test_console import browser
@@ -30,7 +30,7 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: 
         raise RendererCrashed(REASON)
 
     with monkeypatch.context() as patched:
-        patched.setattr(rendering, "render_documents", render)
+        patched.setattr(render_documents, "render_documents", render)
         for step in ("record_packages", "render_documents"):
             advance(desk.runtime, broken, 1, step)
     client, looker = desk.client(), browser(desk, "read")
@@ -68,7 +68,7 @@ def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
         raise RendererCrashed(REASON)
 
     with monkeypatch.context() as patched:
-        patched.setattr(rendering, "render_documents", render)
+        patched.setattr(render_documents, "render_documents", render)
         for export_id in (given_up, replaced):
             for step in ("record_packages", "render_documents"):
                 advance(desk.runtime, export_id, 1, step)

@@ -21,9 +21,9 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import database_now
 from pipeline.core.errors import StoreUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.execution import advance
 from pipeline.exports.models import Step
 from pipeline.web import ROUTERS
+from pipeline.workflow.engine import advance
 from tests import builders
 from tests.api.conftest import Desk, Open, execution
 from tests.asked import asked_of

@@ -25,8 +25,8 @@ from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.channels.webhook import signed
 from pipeline.deliveries.models import SandboxHandoff
 from pipeline.exports.models import LegalHold
-from pipeline.inspection import listing
 from pipeline.migrations import walls
+from pipeline.workflow import queries as workflow_queries
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
 from tests.asked import asked_of
@@ -206,7 +206,7 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
 
     def exports(whose: str) -> object:
         with runtime.db.read() as session:
-            return listing.listed(session, whose, listing.Filter(), cursor=None, limit=50).items
+            return workflow_queries.listed(session, whose, workflow_queries.Filter(), cursor=None, limit=50).items
 
     asked: list[Callable[[str], object]] = [
         exports,

@@ -14,7 +14,6 @@ from sqlmodel import Session, col
 
 from config.logs import configure_logs
 from pipeline.accounts import recipients
-from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.deliveries import messages as delivery_messages
@@ -25,7 +24,8 @@ from pipeline.exports.events import NewEvent
 from pipeline.exports.models import Event, Export
 from pipeline.exports.states import DeliveryState, ExportState
 from pipeline.exports.step_context import context_of
-from pipeline.step_table import NOTIFY, STEPS
+from pipeline.workflow.step_leases import EXPORT_LEVEL
+from pipeline.workflow.steps import NOTIFY, STEPS
 from tests.benchmarks.exports import accepted, told
 from tests.benchmarks.turns import take_turns
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from celery import chain
 
-from pipeline import cli, dispatch, step_table
+from pipeline import cli
 from pipeline.exports.events import NewEvent
+from pipeline.workflow import dispatch, steps
 
 __all__ = ["HOPS", "VARIABLE", "WITHOUT_DOCUMENTS", "launch"]
 
@@ -38,12 +39,12 @@ def _no_documents(*_: Any) -> Sequence[NewEvent]:
 
 _BUILD: Final = os.environ.get(VARIABLE, "").split()
 
-for _name, _spec in step_table.SPECS.items():
+for _name, _spec in steps.SPECS.items():
     if HOPS in _BUILD:
         _spec = replace(_spec, carries_on=False)
     if WITHOUT_DOCUMENTS in _BUILD and _name == "render_documents":
         _spec = replace(_spec, prepare=None, write=_no_documents)
-    step_table.SPECS[_name] = _spec
+    steps.SPECS[_name] = _spec
 
 if __name__ == "__main__":
     cli.main()

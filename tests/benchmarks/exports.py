@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from pipeline.acceptance import accept
 from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
@@ -16,6 +15,7 @@ from pipeline.deliveries.models import Delivery
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import DeliveryState, ExportState
+from pipeline.workflow.acceptance import accept
 from tests import builders
 
 CALLER = Caller(builders.ACCOUNT, "bench", "live", frozenset({EXECUTE}))

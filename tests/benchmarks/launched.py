@@ -6,7 +6,7 @@ import sys
 
 from config.logs import configure_logs
 from pipeline.core.runtime import process_runtime
-from pipeline.publisher import EmbeddedWorker
+from pipeline.workflow.publisher import EmbeddedWorker
 from tests.benchmarks.builds import launch
 from tests.benchmarks.exports import accepted, wait_until_told
 from tests.benchmarks.turns import take_turns

@@ -15,8 +15,8 @@ from sqlalchemy.engine import Engine
 from config.settings import Settings
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import sender
-from pipeline.execution import advance
-from pipeline.step_table import STEPS, Wake
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import STEPS, Wake
 from tests.benchmarks.exports import accepted, told
 from tests.benchmarks.places import furnish
 

@@ -12,13 +12,13 @@ from sqlmodel import select
 
 from config.settings import Settings
 from pipeline import demo
-from pipeline.acceptance import accept
 from pipeline.accounts.api_keys import Caller, find_caller
 from pipeline.accounts.models import ApiKey, Partner
 from pipeline.core.runtime import open_runtime
 from pipeline.exports.models import Account
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
+from pipeline.workflow.acceptance import accept
 from tests.cli.conftest import Commands
 
 

@@ -16,8 +16,8 @@ from pipeline.commands.screen import ExitCode
 from pipeline.exports.models import Artifact, PlanSnapshot
 from tests import builders
 from tests.cli.conftest import Commands
-from tests.execution.conftest import House, house, make_house
-from tests.execution.revisions import executed
+from tests.workflow.conftest import House, house, make_house
+from tests.workflow.revisions import executed
 
 __all__ = ["house", "make_house"]
 

@@ -12,9 +12,9 @@ from sqlalchemy import text, update
 
 from pipeline.exports.models import Export, Package
 from tests.cli.conftest import Commands
-from tests.execution.conftest import House, make_house
-from tests.execution.revisions import executed
 from tests.execution.tampering import unguarded
+from tests.workflow.conftest import House, make_house
+from tests.workflow.revisions import executed
 
 __all__ = ["make_house"]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import dispatch, serving
+from pipeline import serving
+from pipeline.workflow import dispatch
 from tests.cli.conftest import Commands
 
 SERVERS = {"BROKER_URL": "redis://127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}

@@ -17,8 +17,8 @@ from pipeline.contracts.examples import example
 from pipeline.contracts.published import PUBLISHED, json_schema
 from pipeline.core.runtime import open_runtime
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
-from pipeline.publisher import Publisher
 from pipeline.web import create_app
+from pipeline.workflow.publisher import Publisher
 from tests.conftest import lacking
 
 FOLDER: Final = Path(__file__).parent / "javascript"

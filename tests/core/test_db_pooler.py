@@ -16,20 +16,20 @@ from sqlmodel import SQLModel, col
 from config.settings import Settings
 from pipeline import doctor, migrations
 from pipeline.accounts import service
-from pipeline.claims import claim
 from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
 from pipeline.exports.models import Account, Export, Package, Step
 from pipeline.migrations import Standing, walls
-from pipeline.step_table import NOTIFY, SPECS
-from pipeline.sweeper import owed_again
+from pipeline.workflow.step_leases import claim
+from pipeline.workflow.steps import NOTIFY, SPECS
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
 from tests.conftest import OWNER, OwnServer
-from tests.execution.conftest import House
-from tests.execution.revisions import amended, executed, packages
 from tests.pooler import PgBouncer
 from tests.servers import PostgreSQL
+from tests.workflow.conftest import House
+from tests.workflow.revisions import amended, executed, packages
 
 pytestmark = pytest.mark.servers
 

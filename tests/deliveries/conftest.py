@@ -19,8 +19,8 @@ from tests import builders
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.deliveries.support.scenario import Desk, serving
-from tests.execution.conftest import make_house  # noqa: F401 - fixtures of others
 from tests.servers import LOOPBACK, free_port
+from tests.workflow.conftest import make_house  # noqa: F401 - fixtures of others
 
 
 @dataclass

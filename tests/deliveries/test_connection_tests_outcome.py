@@ -12,7 +12,6 @@ from typing import Any, Literal
 import pytest
 from sqlmodel import col, select
 
-from pipeline import plans
 from pipeline.accounts import partners, secrets
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import ConnectionTest, Partner
@@ -26,6 +25,7 @@ from pipeline.deliveries.channels.webhook import check_signature
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.exports.schemas.plan import Plan
 from pipeline.receivers.endpoint import Came, Receiver
+from pipeline.workflow import preflight
 from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports, hooks
@@ -339,10 +339,10 @@ def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_tes
     for caller, said in zip(callers, (live, test), strict=True):
         with runtime.db.read() as session:
             if said is None:
-                plans.check_partners(session, caller, plan)
+                preflight.check_partners(session, caller, plan)
                 continue
             with pytest.raises(PartnerNotLive) as refused:
-                plans.check_partners(session, caller, plan)
+                preflight.check_partners(session, caller, plan)
         assert (refused.value.message, refused.value.field) == (f"the warehouse {NAME} {said}", "/plan/warehouse/id")
 
 

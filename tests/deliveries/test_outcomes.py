@@ -14,8 +14,8 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportSummary
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
-from pipeline.inspection import listing, view
-from pipeline.inspection.listing import Filter
+from pipeline.workflow import queries, read_model
+from pipeline.workflow.queries import Filter
 from tests import builders
 from tests.asked import asked_of, explained
 from tests.deliveries.conftest import OpenRuntime
@@ -81,7 +81,7 @@ def shape(
 def shown(runtime: Runtime, export_id: str) -> Outcome:
     """Return the outcome of the export; the list, every filter of the list and the export itself agree on it."""
     with runtime.db.read() as session:
-        said = view.read(session, builders.ACCOUNT, export_id).outcome
+        said = read_model.read(session, builders.ACCOUNT, export_id).outcome
         listed = {each.export_id: each.outcome for each in of(session)}
         found = [outcome for outcome in Outcome if export_id in {each.export_id for each in of(session, outcome)}]
     assert listed[export_id] is said
@@ -90,7 +90,7 @@ def shown(runtime: Runtime, export_id: str) -> Outcome:
 
 
 def of(session: Session, *outcomes: Outcome) -> list[ExportSummary]:
-    return listing.listed(session, builders.ACCOUNT, Filter(outcomes=outcomes), cursor=None, limit=9).items
+    return queries.listed(session, builders.ACCOUNT, Filter(outcomes=outcomes), cursor=None, limit=9).items
 
 
 def handed_off(runtime: Runtime, batch: str = builders.BATCH) -> str:
@@ -153,7 +153,7 @@ def test_the_status_sentence_says_what_is_late_and_since_when(
     export_id = handed_off(runtime)
     shape(runtime, export_id, rung=rung, overdue=True)
     with runtime.db.read() as session:
-        status = view.read(session, builders.ACCOUNT, export_id).status
+        status = read_model.read(session, builders.ACCOUNT, export_id).status
     assert said.replace("br_1", builders.BROKER) in status
 
 
@@ -162,7 +162,7 @@ def test_a_list_is_one_statement_that_walks_its_index_whatever_it_is_filtered_by
     for outcomes in ((), (Outcome.UNDELIVERABLE,), tuple(Outcome)):
         wanted = Filter(outcomes=outcomes)
         with asked_of(runtime.db) as asked, explained(runtime.db) as plans, runtime.db.read() as session:
-            listing.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50)
+            queries.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50)
         assert len([each for each in asked if each.startswith("SELECT")]) == 1
         assert [step for step in plans if re.match(r"SCAN|USE TEMP|.*Seq Scan|.*Sort", step)] == []
         for index in ("ix_exports_account_id_id", "ix_deliveries_dead"):

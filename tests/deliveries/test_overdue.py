@@ -17,7 +17,7 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.exports.models import Export
-from pipeline.inspection import view as inspection_view
+from pipeline.workflow import read_model as inspection_view
 from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports

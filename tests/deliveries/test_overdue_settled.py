@@ -14,11 +14,11 @@ from pipeline.core.db import database_now
 from pipeline.deliveries import overdue
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.states import Outcome
-from pipeline.inspection import listing
-from pipeline.inspection.listing import Filter
+from pipeline.workflow import queries
+from pipeline.workflow.queries import Filter
 from tests import builders
-from tests.execution.conftest import House
-from tests.execution.revisions import amended, executed
+from tests.workflow.conftest import House
+from tests.workflow.revisions import amended, executed
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def late(house: House) -> tuple[float, list[str]]:
     (sample,) = families["exports_handoffs_overdue"].samples
     wanted = Filter(outcomes=(Outcome.OVERDUE,))
     with house.runtime.db.read() as session:
-        listed = listing.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=9).items
+        listed = queries.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=9).items
     return sample.value, [each.export_id for each in listed]
 
 

@@ -17,7 +17,6 @@ from sqlmodel import col, select
 from structlog.testing import capture_logs
 
 from config import queues
-from pipeline import dispatch
 from pipeline.accounts import partners
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core.db import database_now
@@ -28,6 +27,7 @@ from pipeline.deliveries.channels.sftp_inbox import MAX_BYTES
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.polling import Inquiry, Read
 from pipeline.exports.models import Artifact, Event
+from pipeline.workflow import dispatch
 from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports

@@ -18,12 +18,12 @@ from sqlmodel import select
 from structlog.testing import capture_logs
 
 from config import queues
-from pipeline.acceptance import accept
 from pipeline.core.errors import DatabaseBusy, IdempotencyInProgress
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.webhook import signed
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports.models import Event, Export
+from pipeline.workflow.acceptance import accept
 from tasks import intake
 from tests import builders
 from tests.conftest import SERVERS, OwnServer

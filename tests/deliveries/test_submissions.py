@@ -19,7 +19,7 @@ from pipeline.deliveries.channels import webhook
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.streams import due_lanes
-from pipeline.inspection import view as inspection_view
+from pipeline.workflow import read_model as inspection_view
 from tests import builders
 from tests.deliveries.channels.test_queue import received
 from tests.deliveries.conftest import Clock, OpenRuntime

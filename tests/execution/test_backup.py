@@ -19,27 +19,27 @@ from sqlmodel import SQLModel, col
 
 from config.settings import HOME, Settings
 from pipeline import audit, backup, migrations
-from pipeline.acceptance import accept
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
-from pipeline.claims import claim
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
 from pipeline.core.errors import Fenced, InvalidState, StoreUnavailable
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Delivery, Notification
-from pipeline.execution import advance
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.migrations import Standing
-from pipeline.step_table import SPECS, Wake
-from pipeline.sweeper import owed_again
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.engine import advance
+from pipeline.workflow.step_leases import claim
+from pipeline.workflow.steps import SPECS, Wake
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
 from tests.conftest import OWNER, SERVERS
-from tests.execution.conftest import House
 from tests.servers import PostgreSQL, poll
+from tests.workflow.conftest import House
 
 CALLER = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
 #: How far each export has come when the copy is taken: nothing, one step, a step that is held, documents, all but the telling.

@@ -8,13 +8,13 @@ from datetime import date
 import pytest
 
 from pipeline import holds, retention
-from pipeline.amendments import amend
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.exports.models import Package
 from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.workflow.amendments import amend
 from tests import builders
-from tests.execution.conftest import House
 from tests.execution.test_retention import documents, due, ended, executed, plan, registered, rows, today
+from tests.workflow.conftest import House
 
 __all__ = ["today"]
 

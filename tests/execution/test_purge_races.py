@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from pipeline import acceptance, holds, plans, retention
-from pipeline.claims import claim
+from pipeline import holds, retention
 from pipeline.core.errors import StoreUnavailable
 from pipeline.documents import repository
 from pipeline.documents.document import Document
@@ -20,10 +19,12 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Account, Artifact, Export, LegalHold, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.step_context import StepContext, context_of
-from pipeline.step_table import SPECS
+from pipeline.workflow import acceptance, preflight
+from pipeline.workflow.step_leases import claim
+from pipeline.workflow.steps import SPECS
 from tests import builders
-from tests.execution.conftest import House
 from tests.execution.test_retention import executed, plan
+from tests.workflow.conftest import House
 
 DAY = date(2032, 11, 27)
 SHARED = Document("shared", "shared.csv", "text/csv", "1", b"the same bytes in both")
@@ -93,7 +94,7 @@ def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(hou
 
 def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan("registered")
-    registered = plans.register_plan(
+    registered = preflight.register_plan(
         house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made)
     )
     waited: list[bool] = []
@@ -156,7 +157,7 @@ def under_hold(house: House, *, registered: bool) -> str:
     """Return the plan of an export that is due, or that is registered alone."""
     made = plan("one")
     if registered:
-        return plans.register_plan(
+        return preflight.register_plan(
             house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made)
         ).plan_id
     export_id = executed(house, made)

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
-from pipeline import plans, retention
+from pipeline import retention
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.deliveries import sender, submissions
@@ -23,13 +23,14 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.plan import Plan
+from pipeline.workflow import preflight
 from tests import builders
 from tests.canaries import executable, found, with_canaries
 from tests.deliveries.support.mail_server import Mailroom, Script
-from tests.execution.conftest import House
 from tests.execution.test_retention import executed
 from tests.hostile import whole_plan
 from tests.servers import LOOPBACK
+from tests.workflow.conftest import House
 
 BROKER = "br_mail"
 #: Beside those in the plan: the mailbox of the customs broker, and what it answers in each text that it may.
@@ -99,7 +100,9 @@ def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(mailing: Hous
     laid, known = with_canaries(whole)
     assert len(known) >= 60, "too few texts of the plan hold one"
     waiting = laid | {"batchId": "registered"}
-    plans.register_plan(mailing.runtime, mailing.caller, export_plans.read_plan(Plan.model_validate(waiting), waiting))
+    preflight.register_plan(
+        mailing.runtime, mailing.caller, export_plans.read_plan(Plan.model_validate(waiting), waiting)
+    )
     export_id = executed(mailing, laid)
     through_the_mail(mailing, export_id)
     answered(mailing, export_id)

@@ -21,15 +21,15 @@ from pipeline.deliveries.channels.protocol import Receipt
 from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.outbox import Lane
 from pipeline.documents.pdf.supervisor import RENDERER
-from pipeline.execution import advance
 from pipeline.exports.models import Step
-from pipeline.setbacks import LONGEST_PAUSE_SECONDS
-from pipeline.step_table import NOTIFY, Wake
-from pipeline.sweeper import owed_again
+from pipeline.workflow.engine import advance
+from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
+from pipeline.workflow.steps import NOTIFY, Wake
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
 from tests.asked import explained, searches
-from tests.execution.conftest import House
 from tests.faults.matrix import alone
+from tests.workflow.conftest import House
 
 PATIENCE = readiness.PATIENCE_SECONDS
 

@@ -19,13 +19,13 @@ from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delive
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.models import Account, Artifact, Export, ExportUnit, LineTreatment, Package, Step
-from pipeline.interventions import cancel, retry
 from pipeline.rebuilding.checking import read_sayings
-from pipeline.step_table import NOTIFY, STEPS
+from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.steps import NOTIFY, STEPS
 from tests import builders
-from tests.execution.conftest import Answers, House
-from tests.execution.revisions import amended, deliver_all, executed, owed
 from tests.execution.tampering import unguarded
+from tests.workflow.conftest import Answers, House
+from tests.workflow.revisions import amended, deliver_all, executed, owed
 
 TABLES: tuple[type[SQLModel], ...] = (
     Export,

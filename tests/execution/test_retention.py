@@ -11,10 +11,8 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlmodel import SQLModel, col
 
-from pipeline import audit, backup, holds, plans, rebuilding, retention
-from pipeline.acceptance import accept
+from pipeline import audit, backup, holds, rebuilding, retention
 from pipeline.accounts import partners
-from pipeline.amendments import amend
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.deliveries import handoff_bundle, queries, sender, streams
@@ -25,14 +23,17 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Artifact, Event, Export, IdempotencyRecord, LineTreatment, Package, PlanSnapshot
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
-from pipeline.inspection import view as inspection_view
-from pipeline.interventions import cancel
-from pipeline.step_table import Wake
-from pipeline.sweeper import owed_again
+from pipeline.workflow import preflight
+from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.amendments import amend
+from pipeline.workflow.interventions import cancel
+from pipeline.workflow.steps import Wake
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
 from tests.builders import Json
-from tests.execution.conftest import House
 from tests.faults.matrix import alone
+from tests.workflow.conftest import House
 
 #: What stands in a plan and must be found nowhere once it is purged.
 CANARY = "Canary Orchard Holdings"
@@ -209,7 +210,7 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
 def registered(house: House, made: Json) -> str:
     """Have the plan kept for a later execution."""
     read = export_plans.read_plan(Plan.model_validate(made), made)
-    return plans.register_plan(house.runtime, house.caller, read).plan_id
+    return preflight.register_plan(house.runtime, house.caller, read).plan_id
 
 
 def documents(house: House) -> dict[str, bool]:

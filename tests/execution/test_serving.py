@@ -10,12 +10,12 @@ import pytest
 from config.settings import Settings
 from pipeline import serving
 from pipeline.core.runtime import open_runtime
-from pipeline.publisher import EmbeddedWorker
 from pipeline.serving import NotServing, Service
+from pipeline.workflow.publisher import EmbeddedWorker
 from tests.interpreter import interpreted
 
 BEGIN: Final = """
-from pipeline import dispatch, publisher
+from pipeline.workflow import dispatch, publisher
 
 class Worker:
     def __init__(self, ready_callback, **_):

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, select, update
 from sqlmodel import col
 
 from config.loopback import LOOPBACK
-from pipeline import rendering, retention, storecheck
+from pipeline import retention, storecheck
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.blob_store import ArtifactStore, Condition
@@ -28,11 +28,12 @@ from pipeline.documents import repository
 from pipeline.documents.document import Document
 from pipeline.exports.models import Artifact, Package, Step
 from pipeline.exports.step_context import StepContext
-from pipeline.step_table import Wake
 from pipeline.storecheck import Bad, Survey
+from pipeline.workflow import render_documents
+from pipeline.workflow.steps import Wake
 from tests import builders
 from tests.core.test_blob_store import Bucket
-from tests.execution.conftest import House
+from tests.workflow.conftest import House
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROFILE: Final = json.loads((ROOT / "examples/profiles/entry-import.json").read_text())
@@ -148,7 +149,7 @@ def test_only_the_broker_s_own_file_is_made_where_nothing_else_is_gone(
     export_id = executed(house)
     key = (export_id, 1, "broker_profile")
     place(house, rows(house)[key]).unlink()
-    monkeypatch.setattr(rendering, "documents", lambda *_: pytest.fail("the others are there"))
+    monkeypatch.setattr(render_documents, "documents", lambda *_: pytest.fail("the others are there"))
     survey, bad = look(house.runtime, restore=True)
     assert (survey.left, bad[key].restored) == (0, True)
 
@@ -268,14 +269,14 @@ def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
 ) -> None:
     broken, sound = executed(house, "a"), executed(house, "b")
     shutil.rmtree(Path(house.store.url.removeprefix("file:")) / "sha256")
-    real = rendering.documents
+    real = render_documents.documents
 
     def breaks(runtime: Runtime, context: StepContext) -> Iterator[Document]:
         if context.export_id == broken:
             raise RendererCrashed("the PDF engine died of SIGSEGV")
         return real(runtime, context)
 
-    monkeypatch.setattr(rendering, "documents", breaks)
+    monkeypatch.setattr(render_documents, "documents", breaks)
     survey, bad = look(house.runtime, restore=True)
     assert survey.left == sum(1 for key in bad if key[0] == broken) > 0
     assert {each.reason for key, each in bad.items() if key[0] == broken} == {

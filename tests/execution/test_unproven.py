@@ -15,12 +15,12 @@ from pipeline.core.db import table
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot
-from pipeline.step_table import NOTIFY
+from pipeline.workflow.steps import NOTIFY
 from tests import builders
-from tests.execution.conftest import House
-from tests.execution.revisions import executed, owed
 from tests.execution.tampering import unguarded
 from tests.execution.test_rebuild import content, differences, lived
+from tests.workflow.conftest import House
+from tests.workflow.revisions import executed, owed
 
 
 @pytest.fixture

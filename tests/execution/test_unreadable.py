@@ -16,10 +16,10 @@ from pipeline.exports.events import EventType, NewEvent, chained
 from pipeline.exports.hash_chain import event_hash
 from pipeline.exports.models import Event, Export, Package, PlanSnapshot
 from tests import builders
-from tests.execution.conftest import House
-from tests.execution.revisions import deliver_all, executed
 from tests.execution.tampering import unguarded
 from tests.execution.test_rebuild import content, lived
+from tests.workflow.conftest import House
+from tests.workflow.revisions import deliver_all, executed
 
 
 @pytest.fixture

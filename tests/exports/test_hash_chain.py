@@ -25,10 +25,10 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.hash_chain import canonical, event_hash
 from pipeline.exports.models import Event
 from tests import builders
-from tests.execution.conftest import House
-from tests.execution.revisions import amended, deliver_all, executed
 from tests.execution.tampering import unguarded
 from tests.servers import PostgreSQL
+from tests.workflow.conftest import House
+from tests.workflow.revisions import amended, deliver_all, executed
 
 _EVENTS = table(Event)
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.exports.events import EventType, NewEvent, chained
-from pipeline.step_table import STEPS
+from pipeline.workflow.steps import STEPS
 from tests.faults.bounds import Recovery
 from tests.faults.records import Call, History, Receipt, Snapshot
 

@@ -41,9 +41,9 @@ LIBRARIES: Final = """
     kombu.transport.memory kombu.transport.pyamqp kombu.transport.redis obstore.store prometheus_client psycopg
     psycopg_binary pydantic_settings pypdf redis rich.console sqlalchemy.dialects.postgresql.psycopg sqlmodel
     standardwebhooks structlog typer uvicorn.loops.uvloop uvicorn.main uvicorn.protocols.http.httptools_impl xlsxwriter
-    pipeline.acceptance pipeline.amendments pipeline.api.contract pipeline.api.executions pipeline.api.system
+    pipeline.workflow.acceptance pipeline.workflow.amendments pipeline.api.contract pipeline.api.executions pipeline.api.system
     pipeline.deliveries.handoff_bundle pipeline.commands.server pipeline.deliveries.connection_tests pipeline.console.pages pipeline.console.reference
-    pipeline.execution pipeline.migrations pipeline.deliveries.polling pipeline.readiness pipeline.deliveries.replay pipeline.deliveries.sandbox_broker
+    pipeline.workflow.engine pipeline.migrations pipeline.deliveries.polling pipeline.readiness pipeline.deliveries.replay pipeline.deliveries.sandbox_broker
 """.split()  # fmt: skip
 
 

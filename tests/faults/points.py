@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pipeline.step_table import STEPS
+from pipeline.workflow.steps import STEPS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ROOMS: Final = ("config", "pipeline", "tasks")

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from config.celery import app
-from pipeline import cli, rendering
+from pipeline import cli
 from pipeline.documents import registry
 from pipeline.documents.document import Document
 from pipeline.documents.pdf.supervisor import RENDERER, Limits
 from pipeline.documents.schemas.invoice import Invoice
+from pipeline.workflow import render_documents
 from tests.faults import poisoned_engine
 
 __all__ = ["app"]
@@ -45,7 +46,7 @@ def poisoned(invoice: Invoice) -> Iterator[Document]:
 
 def take_poison() -> None:
     """Have the worker of this process break by such plans, and its PDF engine by others."""
-    setattr(rendering, registry.render_documents.__name__, poisoned)
+    setattr(render_documents, registry.render_documents.__name__, poisoned)
     RENDERER._limits = Limits(cpu_seconds=ENGINE_SECONDS)
     RENDERER._engine = poisoned_engine.__name__
 

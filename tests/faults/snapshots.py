@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlmodel import SQLModel
 
-from pipeline import rendering
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export
 from pipeline.exports.states import UNENDED
 from pipeline.exports.step_context import context_of
+from pipeline.workflow import render_documents
 from tests.faults.records import TABLES, Row, Snapshot
 
 
@@ -50,7 +50,7 @@ def _made_again(runtime: Runtime, export_id: str, units: int) -> Mapping[tuple[s
     return {
         (export_id, row["unit_no"], row["artifact_type"]): row["sha256"]
         for unit_no in range(1, units + 1)
-        for row in rendering.prepare(
+        for row in render_documents.prepare(
             elsewhere, context_of(export, unit_no=unit_no, step="render_documents", fence=0, attempt=0)
         ).rows
     }

@@ -10,7 +10,7 @@ from sqlmodel import col, select
 
 from config import queues
 from pipeline.exports.models import LineTreatment, Package
-from pipeline.step_table import NOTIFY, STEPS
+from pipeline.workflow.steps import NOTIFY, STEPS
 from tests import builders
 from tests.faults.case import Case
 from tests.faults.client import Json, export_id_of

@@ -28,9 +28,9 @@ from pipeline.core import failpoints
 from pipeline.core.errors import DatabaseBusy, UnsafeSettings
 from pipeline.core.failpoints import Broken, arm, failpoint
 from pipeline.core.runtime import open_runtime
-from pipeline.publisher import Publisher
-from pipeline.step_table import STEPS
 from pipeline.web import create_app
+from pipeline.workflow.publisher import Publisher
+from pipeline.workflow.steps import STEPS
 from tests.faults.points import MOMENTS, POINTS, ROOMS, ROOT, in_source
 
 EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - nothing is to listen there

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import migrations, readiness
 from pipeline.core.db import Database
-from pipeline.step_table import STEPS
+from pipeline.workflow.steps import STEPS
 from tests.conftest import Stack
 from tests.faults import impatient
 from tests.faults.bounds import crowded

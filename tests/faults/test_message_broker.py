@@ -13,8 +13,8 @@ from celery import Celery
 from kombu import Connection, Producer
 
 from config import queues
-from pipeline.claims import EXPORT_LEVEL
-from pipeline.step_table import STEPS
+from pipeline.workflow.step_leases import EXPORT_LEVEL
+from pipeline.workflow.steps import STEPS
 from tests import builders
 from tests.faults.bounds import crowded, share
 from tests.faults.case import Case

@@ -16,7 +16,6 @@ from typing import Final
 import pytest
 
 from config import queues
-from pipeline.acceptance import accept
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
@@ -24,10 +23,11 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
 from pipeline.exports.states import UNENDED
-from pipeline.inspection import listing
-from pipeline.inspection import view as inspection_view
-from pipeline.inspection.listing import Filter
-from pipeline.interventions import retry
+from pipeline.workflow import queries as workflow_queries
+from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.interventions import retry
+from pipeline.workflow.queries import Filter
 from tests import builders
 from tests.acceptance.programs import Program, procfile
 from tests.conftest import SERVERS, Stack
@@ -128,7 +128,7 @@ def take(runtime: Runtime, name: str) -> str:
 def launch(stack: Stack, export_id: str) -> None:
     """Have the workers woken for a new export, as the API does; the embedded one has no message broker that others reach."""
     if not stack.embedded:
-        sent = "import sys; from pipeline import dispatch; dispatch.launch(sys.argv[1], 1)"
+        sent = "import sys; from pipeline.workflow import dispatch; dispatch.launch(sys.argv[1], 1)"
         subprocess.run([sys.executable, "-c", sent, export_id], env={**os.environ, **stack.environment}, check=True)
 
 
@@ -183,7 +183,7 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
     assert ended == [-signal.SIGKILL] * TRIES
     with runtime.db.read() as session:
         wanted = Filter(quarantined=True)
-        aside = listing.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50).items
+        aside = workflow_queries.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50).items
     assert {each.export_id for each in aside} == set(poisoned)
 
     with supervised(workers(stack, tmp_path, takes_poison=False)):  # the cause is mended

@@ -57,7 +57,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     root = tmp_path_factory.mktemp("newer")
     for room in ("config", "pipeline", "tasks", "templates", "tests"):
         shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
-    steps = root / "pipeline/step_table.py"
+    steps = root / "pipeline/workflow/steps.py"
     before = steps.read_text()
     (row,) = re.findall(r"^    StepSpec\(\"attach_customs\".*\n", before, re.MULTILINE)
     steps.write_text(before.replace(row, STEP.lstrip("\n")))

@@ -22,8 +22,6 @@ from hypothesis.stateful import (
 )
 from sqlmodel import col, select
 
-from pipeline.acceptance import accept
-from pipeline.amendments import amend
 from pipeline.core.errors import AlreadyExecuted, InvalidState
 from pipeline.deliveries import replay as delivery_replay
 from pipeline.deliveries import sender, submissions
@@ -34,8 +32,10 @@ from pipeline.exports.events import EventType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
-from pipeline.interventions import cancel, retry
-from pipeline.step_table import STEPS, Wake
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.amendments import amend
+from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.steps import STEPS, Wake
 from tests import builders
 from tests.faults.points import ACCEPT_POINTS, AMEND_POINTS, DELIVERY_POINTS, STEP_POINTS, SWEEP_POINTS
 from tests.model.endpoints import Keeper
@@ -296,7 +296,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     template(tmp_path / "template.db")
     monkeypatch.setattr("pipeline.core.ids.secrets", ids)
     monkeypatch.setattr("pipeline.core.ids.time", ids)
-    monkeypatch.setattr("pipeline.rendering.render_documents", documents)
+    monkeypatch.setattr("pipeline.workflow.render_documents.render_documents", documents)
     monkeypatch.setattr("pipeline.deliveries.messages.open_channels", lambda _: _Everything())
     keeper = Keeper(_now)
     monkeypatch.setattr("pipeline.deliveries.streams.KEEPER", keeper)

@@ -26,11 +26,11 @@ from pipeline.deliveries import overdue, sender
 from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.documents.document import Document
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.execution import advance
 from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
-from pipeline.step_table import SPECS, STEPS, Wake
-from pipeline.sweeper import owed_again
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import SPECS, STEPS, Wake
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
 from tests.faults.history import dead_too_soon
 from tests.model.endpoints import Endpoints

@@ -20,8 +20,8 @@ from kombu.exceptions import KombuError
 from redis import RedisError
 
 from config import queues
-from pipeline.claims import EXPORT_LEVEL
-from pipeline.step_table import STEPS
+from pipeline.workflow.step_leases import EXPORT_LEVEL
+from pipeline.workflow.steps import STEPS
 from tests import builders
 from tests.faults.site import Program, Site
 from tests.faults.test_message_broker import BROKEN

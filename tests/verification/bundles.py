@@ -11,7 +11,6 @@ from pathlib import Path
 from sqlmodel import col, select
 
 from config.settings import Settings
-from pipeline.acceptance import accept
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
@@ -19,11 +18,12 @@ from pipeline.core.db import Clock, utc_now
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import handoff_bundle
 from pipeline.documents import bundle as document_bundle
-from pipeline.execution import advance
 from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import StepState
 from pipeline.verification import Report
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.engine import advance
 from tests import builders
 
 

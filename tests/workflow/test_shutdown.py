@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import rendering
 from pipeline.accounts.models import Partner
 from pipeline.core import shutdown
 from pipeline.deliveries import sender
 from pipeline.documents.document import Document
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.execution import advance
 from pipeline.exports.models import Artifact, Step
-from pipeline.step_table import Wake
+from pipeline.workflow import render_documents as workflow_render_documents
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import Wake
 from tests import builders
-from tests.execution.conftest import House
+from tests.workflow.conftest import House
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
             yield document
 
     with monkeypatch.context() as patched:
-        patched.setattr(rendering, "render_documents", render)
+        patched.setattr(workflow_render_documents, "render_documents", render)
         outcome = advance(house.runtime, export_id, 1, "render_documents")
     assert (len(made), outcome.did, outcome.wakes) == (1, (), (Wake(export_id, 1, "render_documents"),))
     assert (step(house, export_id, "render_documents").attempts, house.count(Artifact)) == (0, 0)
@@ -100,7 +100,7 @@ def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
 ) -> None:
     export_id = house.accept().export_id
     # As if the signal came while the first step was written.
-    monkeypatch.setattr("pipeline.execution.failpoint", lambda _: shutdown.tell())
+    monkeypatch.setattr("pipeline.workflow.engine.failpoint", lambda _: shutdown.tell())
     outcome = advance(house.runtime, export_id, 1, "record_packages")
     assert (outcome.did, outcome.wakes) == (("record_packages",), (Wake(export_id, 1, "attach_customs"),))
     left = step(house, export_id, "attach_customs")

@@ -11,12 +11,12 @@ from structlog.testing import capture_logs
 
 from config import queues
 from config.settings import Settings
-from pipeline import dispatch
-from pipeline.sweeper import owed_again
+from pipeline.workflow import dispatch
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
 from tests.conftest import SERVERS, OwnServer
-from tests.execution.conftest import House
 from tests.servers import RabbitMQ, Redis
+from tests.workflow.conftest import House
 
 MOST, LEAST, QUEUE = 20, 3, ("exports.room",)
 

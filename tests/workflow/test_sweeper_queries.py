@@ -11,16 +11,16 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from config.celery import app
-from pipeline import dispatch
 from pipeline.core.db import database_now
 from pipeline.deliveries import overdue, polling
 from pipeline.exports.models import Step
-from pipeline.step_table import STEPS, Wake
-from pipeline.sweeper import owed_again
+from pipeline.workflow import dispatch
+from pipeline.workflow.steps import STEPS, Wake
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
 from tests.asked import asked_of, explained, searches
-from tests.execution.conftest import House
 from tests.faults.matrix import alone
+from tests.workflow.conftest import House
 
 #: In three transactions: what is begun apart from others, steps, deliveries; what is overdue; mailboxes and answers to ask for.
 #: Where some are to be begun apart it is one more, however many these are, and each late rung is told by a transaction of its own.

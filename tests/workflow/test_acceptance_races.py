@@ -9,8 +9,6 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import Session, col
 
-from pipeline import execution, setbacks
-from pipeline.claims import claim, still_holds
 from pipeline.core.errors import InvalidState, Retryable, Terminal
 from pipeline.deliveries import sender
 from pipeline.deliveries.schemas.messages import MessageType
@@ -18,11 +16,13 @@ from pipeline.exports import events
 from pipeline.exports.models import Export, LineTreatment, Step
 from pipeline.exports.states import StepState
 from pipeline.exports.step_context import StepContext
-from pipeline.interventions import cancel, retry
-from pipeline.step_table import SPECS, Wake
+from pipeline.workflow import engine, step_failures
+from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.step_leases import claim, still_holds
+from pipeline.workflow.steps import SPECS, Wake
 from tests import builders
-from tests.execution.conftest import House
-from tests.execution.revisions import amended, executed, owed, said
+from tests.workflow.conftest import House
+from tests.workflow.revisions import amended, executed, owed, said
 
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -55,7 +55,7 @@ def test_attempt_that_fails_as_the_export_is_cancelled_leaves_it_cancelled(
     export_id = house.accept().export_id
     context = claimed(house, export_id)
     just_before(monkeypatch, lambda: cancel(house.runtime, builders.ACCOUNT, export_id, "key_test"))
-    assert setbacks.record(house.runtime, context, error) == []
+    assert step_failures.record(house.runtime, context, error) == []
     assert house.events(export_id)[-1] == "EXPORT_CANCELLED"
     with house.runtime.db.read() as session:
         step = session.get_one(Step, (export_id, 1, "record_packages"))
@@ -77,7 +77,7 @@ def test_attempt_of_a_worker_that_was_overtaken_says_nothing_of_the_step(
         assert claimed(house, export_id).fence == context.fence + 1
 
     just_before(monkeypatch, taken_over)
-    assert setbacks.record(house.runtime, context, error) == []
+    assert step_failures.record(house.runtime, context, error) == []
     assert (house.state(export_id), house.events(export_id)) == ("executing", ["EXPORT_ACCEPTED"])
     with house.runtime.db.read() as session:
         step = session.get_one(Step, (export_id, 1, "record_packages"))
@@ -108,9 +108,9 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
 
     def other_unit_fails(point: str) -> None:
         if point == "record_packages.before":
-            setbacks.record(house.runtime, failing, Terminal("it cannot be done"))
+            step_failures.record(house.runtime, failing, Terminal("it cannot be done"))
 
-    monkeypatch.setattr(execution, "failpoint", other_unit_fails)
+    monkeypatch.setattr(engine, "failpoint", other_unit_fails)
     assert house.step(export_id, 2, "record_packages") == ("record_packages",)
     assert house.events(export_id) == ["EXPORT_ACCEPTED", "EXPORT_FAILED", "PACKAGES_RECORDED"]
     monkeypatch.undo()
@@ -127,9 +127,9 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
 def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_failure(house: House) -> None:
     export_id = house.accept(builders.plan(units=2)).export_id
     first, second = claimed(house, export_id, 1), claimed(house, export_id, 2)
-    assert setbacks.record(house.runtime, first, Terminal("it cannot be done")) != []
+    assert step_failures.record(house.runtime, first, Terminal("it cannot be done")) != []
     log = house.events(export_id)
-    assert setbacks.record(house.runtime, second, Terminal("nor can this")) == []
+    assert step_failures.record(house.runtime, second, Terminal("nor can this")) == []
     assert house.events(export_id) == log
     with house.runtime.db.read() as session:
         step = session.get_one(Step, (export_id, 2, "record_packages"))

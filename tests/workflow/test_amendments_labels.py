@@ -11,8 +11,8 @@ from pipeline.exports.models import Export
 from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.sscc import packed_alike
 from tests import builders
-from tests.execution.conftest import House
-from tests.execution.revisions import amended, executed, fail, packages, read, units
+from tests.workflow.conftest import House
+from tests.workflow.revisions import amended, executed, fail, packages, read, units
 
 FIRST, SECOND, THIRD = "006141410000000012", "006141410000000029", "006141410000000036"
 FOURTH = "006141410000000043"

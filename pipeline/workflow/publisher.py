@@ -12,10 +12,10 @@ from celery.worker import WorkController, state
 
 from config.celery import app
 from config.queues import WAKE_UPS
-from pipeline.claims import EXPORT_LEVEL
 from pipeline.core import shutdown
-from pipeline.dispatch import first_wakes, sent, step, wake
-from pipeline.step_table import STEPS, Wake
+from pipeline.workflow.dispatch import first_wakes, sent, step, wake
+from pipeline.workflow.step_leases import EXPORT_LEVEL
+from pipeline.workflow.steps import STEPS, Wake
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,6 @@ from typing import Any, Final
 from sqlalchemy import bindparam, update
 from sqlmodel import Session
 
-from pipeline import rendering
-from pipeline.claims import EXPORT_LEVEL
 from pipeline.core.db import table
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
@@ -22,6 +20,8 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import StepState
 from pipeline.exports.step_context import StepContext
+from pipeline.workflow import render_documents
+from pipeline.workflow.step_leases import EXPORT_LEVEL
 
 _exports, _steps = table(Export).c, table(Step).c
 
@@ -76,8 +76,8 @@ STEPS: Final[tuple[StepSpec, ...]] = (
     StepSpec(
         "render_documents",
         True,
-        rendering.write,
-        prepare=rendering.prepare,
+        render_documents.write,
+        prepare=render_documents.prepare,
         opens=("close_unit",),
         carries_on=True,
         renders=True,

@@ -16,10 +16,10 @@ from kombu.exceptions import OperationalError
 from config import queues
 from config.celery import app
 from config.queues import ANSWER_SECONDS
-from pipeline.claims import EXPORT_LEVEL
 from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.polling import Inquiry
-from pipeline.step_table import NOTIFY, SPECS, STEPS, Outcome, Wake
+from pipeline.workflow.step_leases import EXPORT_LEVEL
+from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Outcome, Wake
 
 log = structlog.get_logger(__name__)
 

@@ -33,9 +33,9 @@ from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord
 from pipeline.exports.plans import UNHASHED, ReadPlan, canonical, hash_mismatch, hash_of, read_plan
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
-from pipeline.idempotency import Acceptance, Answer
-from pipeline.inspection import view
-from pipeline.plans import (
+from pipeline.workflow import read_model
+from pipeline.workflow.idempotency import Acceptance, Answer
+from pipeline.workflow.preflight import (
     Findings,
     check_account,
     check_approval,
@@ -47,7 +47,7 @@ from pipeline.plans import (
     registered,
     snapshot,
 )
-from pipeline.step_table import first_steps
+from pipeline.workflow.steps import first_steps
 
 #: How often acceptance starts over when another request wrote the same key or batch first.
 RACES: Final = 5
@@ -80,7 +80,7 @@ class NewExport:
     """Everything that acceptance writes, made before its transaction."""
 
     read: ReadPlan
-    rows: view.ExportRows
+    rows: read_model.ExportRows
     body: str
     document: str
 
@@ -224,7 +224,7 @@ def prepared(
         raise PlanNotExecutable(foremost(found.all), counted(found.all))
     # Digests, canonical texts and the answer are made before the transaction: SQLite has one writer, who is waited for.
     rows = _rows(caller, read, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
-    body = view.assemble(rows).model_dump_json(by_alias=True)
+    body = read_model.assemble(rows).model_dump_json(by_alias=True)
     return NewExport(read, rows, body, canonical(read.raw))
 
 
@@ -236,7 +236,7 @@ def _rows(
     now: datetime,
     stalled_seconds: float,
     amends: Amended | None,
-) -> view.ExportRows:
+) -> read_model.ExportRows:
     """Return the rows of a new export; `plan_id` is left open until the snapshot is written."""
     plan = read.plan
     numbers = {} if amends is None else amends.package_numbers
@@ -300,7 +300,7 @@ def _rows(
     # The launch is sent at once; the sweep owes it from this moment on.
     due_at = now + timedelta(seconds=stalled_seconds)
     steps = [Step(**row) for row in first_steps(export.id, [unit.unit_no for unit in units], due_at)]
-    return view.ExportRows(export=export, units=units, steps=steps, events=log)
+    return read_model.ExportRows(export=export, units=units, steps=steps, events=log)
 
 
 def _minted(unit: ExportUnit) -> dict[str, str]:
@@ -324,7 +324,7 @@ def _on_record(found: Findings) -> dict[str, Any]:
 def same_again(runtime: Runtime, executed: Export, answer: Answer) -> Acceptance:
     """Return the export that is there, as the answer to a request that asks for just that."""
     with runtime.db.read() as session:
-        body = view.read(session, executed.account_id, executed.id).model_dump_json(by_alias=True)
+        body = read_model.read(session, executed.account_id, executed.id).model_dump_json(by_alias=True)
     if answer.key is not None:
         with runtime.db.write() as session:
             answer.remember(session, executed.id, body)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline.claims import EXPORT_LEVEL, at
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound, Purged
 from pipeline.core.runtime import Runtime
@@ -18,8 +17,9 @@ from pipeline.exports.models import Export, Package, Step
 from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.states import STEP_MOVES, ExportState, StepState, sources
 from pipeline.exports.transitions import move
-from pipeline.inspection import view
-from pipeline.step_table import Wake
+from pipeline.workflow import read_model
+from pipeline.workflow.step_leases import EXPORT_LEVEL, at
+from pipeline.workflow.steps import Wake
 
 #: Raises PreconditionFailed where the export is not as the caller saw it last.
 Expects = Callable[[ExportView], None]
@@ -102,4 +102,4 @@ def _locked(session: Session, account_id: str, export_id: str, expects: Expects 
 
 def _expect(session: Session, export: Export, expects: Expects | None) -> None:
     if expects is not None:
-        expects(view.read(session, export.account_id, export.id))
+        expects(read_model.read(session, export.account_id, export.id))

@@ -12,17 +12,17 @@ from sqlalchemy import update
 from sqlmodel import col
 from structlog.testing import capture_logs
 
-from pipeline import dispatch, execution
 from pipeline.core.errors import DatabaseBusy
 from pipeline.deliveries import overdue, polling
 from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.polling import Inquiry
 from pipeline.exports.models import Step
-from pipeline.step_table import Wake
-from pipeline.sweeper import owed_again
+from pipeline.workflow import dispatch, engine
+from pipeline.workflow.steps import Wake
+from pipeline.workflow.sweeper import owed_again
 from tasks import upkeep
 from tests import builders
-from tests.execution.conftest import House
+from tests.workflow.conftest import House
 
 LATE = Lane("exp_late", builders.OPERATOR, "queue")
 ASKED = Inquiry(builders.ACCOUNT, builders.BROKER)
@@ -129,7 +129,7 @@ def test_a_sweep_waits_for_no_renderer_and_makes_no_step(house: House) -> None:
         )
     house.clock.pass_seconds(3600)
     # Another thread of this process renders.
-    with execution._RENDERER, ThreadPoolExecutor(1) as sweeper:
+    with engine._RENDERER, ThreadPoolExecutor(1) as sweeper:
         found = sweeper.submit(owed_again, house.runtime).result(timeout=30)
     assert set(found) == {Wake(spent, 1, "render_documents"), Wake(sound, 1, "record_packages")}
     assert house.state(spent) == "executing"

@@ -22,10 +22,10 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
-from pipeline.interventions import cancel, retry
+from pipeline.workflow.interventions import cancel, retry
 from tests import builders
-from tests.execution.conftest import House
-from tests.execution.revisions import OTHER_PLAN, amended, deliver_all, executed, fail, owed, read, said, units, view
+from tests.workflow.conftest import House
+from tests.workflow.revisions import OTHER_PLAN, amended, deliver_all, executed, fail, owed, read, said, units, view
 
 
 def test_an_amended_plan_is_a_new_revision_that_supersedes_the_old(house: House) -> None:

@@ -14,7 +14,6 @@ from sqlalchemy import func, select
 from sqlmodel import SQLModel, col
 
 from config.settings import Settings
-from pipeline.acceptance import accept
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
@@ -22,12 +21,13 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
 from pipeline.core.errors import StoreUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.execution import advance
 from pipeline.exports.models import Event, Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.idempotency import Acceptance
-from pipeline.step_table import Wake
-from pipeline.sweeper import owed_again
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.engine import advance
+from pipeline.workflow.idempotency import Acceptance
+from pipeline.workflow.steps import Wake
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
 
 

@@ -12,7 +12,6 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline.claims import of
 from pipeline.core import shutdown
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
@@ -25,6 +24,7 @@ from pipeline.exports.models import Export, Step
 from pipeline.exports.states import UNENDED, ExportState, StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.exports.transitions import move
+from pipeline.workflow.step_leases import of
 
 log = structlog.get_logger(__name__)
 

@@ -36,7 +36,7 @@ from pipeline.exports.schemas.export import (
     UnitView,
 )
 from pipeline.exports.states import ExportState, Outcome, StepState
-from pipeline.status import describe
+from pipeline.workflow.status_text import describe
 
 
 @dataclass(frozen=True)

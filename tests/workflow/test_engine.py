@@ -13,7 +13,6 @@ from sqlalchemy import delete, select, update
 from sqlmodel import col
 
 from pipeline import readiness, rebuilding
-from pipeline.claims import claim
 from pipeline.core import shutdown
 from pipeline.core.errors import (
     DatabaseBusy,
@@ -26,19 +25,20 @@ from pipeline.core.errors import (
     StoreUnavailable,
 )
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.execution import advance
 from pipeline.exports import events
 from pipeline.exports.models import Artifact, Export, LineTreatment, Package, Step
 from pipeline.exports.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
-from pipeline.inspection import view as inspection_view
-from pipeline.interventions import cancel, retry
-from pipeline.setbacks import LONGEST_PAUSE_SECONDS
-from pipeline.step_table import NOTIFY, SPECS, STEPS, Wake
-from pipeline.sweeper import owed_again
+from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow.engine import advance
+from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
+from pipeline.workflow.step_leases import claim
+from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Wake
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
 from tests.documents.samples import kinds_of
-from tests.execution.conftest import House
 from tests.faults.matrix import alone
+from tests.workflow.conftest import House
 
 #: How many documents the unit of a plan has.
 DOCUMENTS = len(kinds_of(builders.plan()["units"][0]))
@@ -286,7 +286,7 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
             raise DatabaseBusy("away")
         return real(*arguments)
 
-    monkeypatch.setattr("pipeline.setbacks.time.sleep", pauses.append)
+    monkeypatch.setattr("pipeline.workflow.step_failures.time.sleep", pauses.append)
     with monkeypatch.context() as patched:
         patched.setattr(events, "lock", seldom)
         patched.setattr(shutdown, "told", lambda: told)

@@ -8,15 +8,15 @@ from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
-from pipeline.claims import THIS_STEP, made_of, of_unended, place
 from pipeline.core.db import database_now, statement_now, table
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.streams import due_lanes
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
-from pipeline.setbacks import SILENT
-from pipeline.step_table import SPECS, Wake, wakes_of
+from pipeline.workflow.step_failures import SILENT
+from pipeline.workflow.step_leases import THIS_STEP, made_of, of_unended, place
+from pipeline.workflow.steps import SPECS, Wake, wakes_of
 
 
 def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[Wake]:

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline import rendering, setbacks, sweeper
 from pipeline.core.db import database_now, utc_now
 from pipeline.core.errors import ArtifactConflict, RendererCrashed
 from pipeline.customs import treatment
@@ -19,18 +18,19 @@ from pipeline.deliveries.models import Notification
 from pipeline.documents.document import Document
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.execution import advance
 from pipeline.exports.models import Event, Package, Step
 from pipeline.exports.schemas.export import ExportView
-from pipeline.inspection import listing
-from pipeline.inspection import view as inspection_view
-from pipeline.inspection.listing import Filter
-from pipeline.interventions import retry
-from pipeline.step_table import Wake
-from pipeline.sweeper import owed_again
+from pipeline.workflow import queries, step_failures, sweeper
+from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow import render_documents as workflow_render_documents
+from pipeline.workflow.engine import advance
+from pipeline.workflow.interventions import retry
+from pipeline.workflow.queries import Filter
+from pipeline.workflow.steps import Wake
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
-from tests.execution.conftest import House
 from tests.servers import PostgreSQL
+from tests.workflow.conftest import House
 
 TRIES = 5
 DIED = (
@@ -48,7 +48,7 @@ def listed(house: House, *, quarantined: bool) -> list[str]:
     with house.runtime.db.read() as session:
         wanted = Filter(quarantined=quarantined)
         return [
-            each.export_id for each in listing.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50).items
+            each.export_id for each in queries.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50).items
         ]
 
 
@@ -144,7 +144,7 @@ def test_what_ended_together_again_and_again_is_begun_apart(house: House) -> Non
         due = session.scalars(select(col(Step.due_at)).where(col(Step.name) == "record_packages")).all()
     assert len(set(due)) == len(exports)
     assert all(house.clock.now <= each <= house.clock.now + timedelta(seconds=30) for each in due if each)
-    assert {step.error for step in view(house, exports[0]).units[0].steps} == {None, setbacks.SILENT}
+    assert {step.error for step in view(house, exports[0]).units[0].steps} == {None, step_failures.SILENT}
     house.finish(exports[0])
     assert {house.state(each) for each in exports} == {"executed"}
 
@@ -171,7 +171,7 @@ def test_whoever_was_only_slow_is_not_put_off_by_a_sweep_that_looked_just_before
             session.execute(step.values(done if what == "ends" else renewed))
         return least
 
-    monkeypatch.setattr("pipeline.sweeper.random.uniform", meanwhile)
+    monkeypatch.setattr("pipeline.workflow.sweeper.random.uniform", meanwhile)
     with house.runtime.db.write() as session:
         sweeper.space_out(session, house.runtime.settings)
     with house.runtime.db.read() as session:
@@ -208,7 +208,7 @@ def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(house: House)
 def test_export_that_breaks_the_renderer_is_set_aside_after_five_tries(
     house: House, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    monkeypatch.setattr(rendering, "render_documents", breaking(error))
+    monkeypatch.setattr(workflow_render_documents, "render_documents", breaking(error))
     export_id = house.accept().export_id
     house.finish(export_id)
     seen = view(house, export_id)
@@ -251,7 +251,7 @@ def test_known_fault_is_a_failure_and_no_quarantine(house: House) -> None:
 
 
 def test_operator_lets_it_go_on_with_all_its_tries_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "render_documents", breaking(RendererCrashed("the PDF engine died")))
+    monkeypatch.setattr(workflow_render_documents, "render_documents", breaking(RendererCrashed("the PDF engine died")))
     export_id = house.accept().export_id
     house.finish(export_id)
     assert view(house, export_id).quarantined
@@ -261,7 +261,7 @@ def test_operator_lets_it_go_on_with_all_its_tries_again(house: House, monkeypat
         seen = view(house, export_id)
         assert (seen.state, seen.quarantined, seen.failure) == ("executing", False, None)
         house.finish(export_id)
-        monkeypatch.setattr(rendering, "render_documents", render_documents)
+        monkeypatch.setattr(workflow_render_documents, "render_documents", render_documents)
     assert view(house, export_id).state == "executed"
     assert house.events(export_id).count("EXPORT_FAILED") == 2
     assert house.events(export_id).count("EXPORT_RESUMED") == 2
@@ -273,7 +273,7 @@ def test_quarantine_of_one_export_holds_up_no_other(house: House, monkeypatch: p
             raise RendererCrashed("the PDF engine died")
         return render_documents(invoice)
 
-    monkeypatch.setattr(rendering, "render_documents", render)
+    monkeypatch.setattr(workflow_render_documents, "render_documents", render)
     exports = [
         house.accept(builders.plan(batch=name, invoice=name)).export_id for name in ("POISON1", "GOOD", "POISON2")
     ]

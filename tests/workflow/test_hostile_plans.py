@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline import plans
 from pipeline.core.errors import PlanNotExecutable, Refused, ValidationFailed
 from pipeline.core.json_input import parse
 from pipeline.customs.overview import overview
 from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Artifact, Event, Export, PlanSnapshot, Step
 from pipeline.exports.schemas.plan import Plan
+from pipeline.workflow import preflight
 from tests.builders import TODAY, at, changed
-from tests.execution.conftest import House
 from tests.hostile import BREAKING, DECEIVING, EVERYTHING, FORBIDDEN, ODD, texts_of, whole_plan
+from tests.workflow.conftest import House
 
 PLACES = sorted(texts_of(whole_plan()))
 ROWS = (Export, PlanSnapshot, Event, Step)
@@ -51,10 +51,10 @@ def judged(made: dict[str, Any], place: str) -> None:
     except Refused:
         return  # no JSON: half a character has no UTF-8
     else:
-        found = plans.checked(plan, on=TODAY)
+        found = preflight.checked(plan, on=TODAY)
         assert all(len(finding.message) < 2_000 for finding in found)
         assert overview(plan, found)
-        report = plans.report(export_plans.read_plan(plan, made), found)
+        report = preflight.report(export_plans.read_plan(plan, made), found)
         assert len(json.loads(report.model_dump_json(by_alias=True))["findings"]) == len(found)
         return
     assert all(path == place or path.startswith(f"{place}/") or place.startswith(path) for path in refused), refused

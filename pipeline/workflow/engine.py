@@ -11,17 +11,6 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from pipeline import setbacks
-from pipeline.claims import (
-    EXPORT_LEVEL,
-    THIS_STEP,
-    claim,
-    claim_opened,
-    give_back,
-    held,
-    place,
-    still_holds,
-)
 from pipeline.core import shutdown
 from pipeline.core.db import changed, database_now, table
 from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
@@ -35,7 +24,18 @@ from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ExportState, StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.exports.transitions import move
-from pipeline.step_table import NOTIFY, SPECS, STEPS, Outcome, StepSpec, Wake, of_export, wakes_of
+from pipeline.workflow import step_failures
+from pipeline.workflow.step_leases import (
+    EXPORT_LEVEL,
+    THIS_STEP,
+    claim,
+    claim_opened,
+    give_back,
+    held,
+    place,
+    still_holds,
+)
+from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Outcome, StepSpec, Wake, of_export, wakes_of
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +98,7 @@ def _advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outco
                 _give_back(runtime, held_step)
                 return Outcome(tuple(did), (*wakes, Wake(export_id, held_step.unit_no, held_step.step)), stopped=True)
             except Exception as error:  # noqa: BLE001 - whatever a step raises is recorded against it
-                wakes += wakes_of(setbacks.record(runtime, held_step, error))
+                wakes += wakes_of(step_failures.record(runtime, held_step, error))
                 return Outcome(tuple(did), tuple(wakes), stopped=True)
         did.append(held_step.step)
         wakes += opened

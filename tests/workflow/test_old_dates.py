@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline import plans, rebuilding, retention, storecheck
+from pipeline import rebuilding, retention, storecheck
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse
 from pipeline.deliveries import email_content
@@ -21,10 +21,11 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.verification import verify
+from pipeline.workflow import preflight
 from tests import builders
-from tests.execution.conftest import House
-from tests.execution.revisions import executed, read
 from tests.verification.bundles import packed
+from tests.workflow.conftest import House
+from tests.workflow.revisions import executed, read
 
 DAYS: Final = (
     *("/ruleset/asOf", "/units/0/entry/exportDate", "/units/0/invoice/date", "/units/0/invoice/saleDate"),
@@ -83,8 +84,8 @@ def test_what_is_said_of_it_can_be_written_as_a_letter(house: House, end: str) -
 def test_a_registered_plan_of_an_older_version_is_read(house: House) -> None:
     made = old_plan("last")
     request = ExecuteRequest.model_validate({"accountId": made["accountId"], "batchId": made["batchId"]})
-    plans.register_plan(house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made))
-    kept = plans.snapshot(plans.registered(house.runtime, house.caller, request))
+    preflight.register_plan(house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made))
+    kept = preflight.snapshot(preflight.registered(house.runtime, house.caller, request))
     assert kept.raw == made
     assert Unit.model_validate_json(json.dumps(made["units"][0])) == kept.plan.units[0]
 

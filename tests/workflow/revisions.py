@@ -8,18 +8,18 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline.amendments import amend
 from pipeline.core.errors import RendererCrashed
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Delivery, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.exports.models import Export, ExportUnit, Package, Step
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
-from pipeline.idempotency import Acceptance
-from pipeline.inspection import view as inspection_view
-from pipeline.step_table import NOTIFY
+from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow.amendments import amend
+from pipeline.workflow.idempotency import Acceptance
+from pipeline.workflow.steps import NOTIFY
 from tests import builders
-from tests.execution.conftest import House
+from tests.workflow.conftest import House
 
 OTHER_PLAN = builders.plan(lines=4)
 

@@ -8,17 +8,6 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline.acceptance import (
-    Amended,
-    NewExport,
-    Overtaken,
-    fingerprint,
-    prepared,
-    same_again,
-    sent_plan,
-    until_settled,
-    wanted_plan,
-)
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
@@ -32,10 +21,21 @@ from pipeline.exports.models import Export, ExportUnit, Package, Step
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import EXPORT_MOVES, UNENDED, ExportState, StepState, sources
 from pipeline.exports.transitions import move
-from pipeline.idempotency import Acceptance, Answer
-from pipeline.inspection import view
-from pipeline.interventions import Expects
-from pipeline.plans import executed_export
+from pipeline.workflow import read_model
+from pipeline.workflow.acceptance import (
+    Amended,
+    NewExport,
+    Overtaken,
+    fingerprint,
+    prepared,
+    same_again,
+    sent_plan,
+    until_settled,
+    wanted_plan,
+)
+from pipeline.workflow.idempotency import Acceptance, Answer
+from pipeline.workflow.interventions import Expects
+from pipeline.workflow.preflight import executed_export
 
 _AMENDABLE: Final = frozenset(state.value for state in sources(EXPORT_MOVES, ExportState.SUPERSEDED))
 
@@ -71,7 +71,7 @@ def amend(
             old = queries.find(session, caller.account_id, export_or_batch_id, test=caller.test)
             newest = executed_export(session, caller, old.batch_id) or old
             if expects is not None:
-                expects(view.read(session, caller.account_id, old.id))
+                expects(read_model.read(session, caller.account_id, old.id))
             amended = Amended(old, _package_numbers(session, old.id))
         _check_belongs(caller, request, old)
         wanted = wanted_plan(runtime, caller, request, sent)
@@ -134,7 +134,7 @@ def _take_place(
     if not as_before or _package_numbers(session, old.id) != amended.package_numbers:
         raise Overtaken
     if expects is not None:
-        expects(view.read(session, caller.account_id, old.id))
+        expects(read_model.read(session, caller.account_id, old.id))
     move(session, old.id, ExportState.SUPERSEDED)
     session.execute(
         update(Step)

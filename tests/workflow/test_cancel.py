@@ -11,11 +11,11 @@ from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExportView
-from pipeline.interventions import cancel, retry
-from pipeline.step_table import Wake
+from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.steps import Wake
 from tests import builders
-from tests.execution.conftest import House
-from tests.execution.revisions import amended, deliver_all, executed, fail, owed, packages, said
+from tests.workflow.conftest import House
+from tests.workflow.revisions import amended, deliver_all, executed, fail, owed, packages, said
 
 PROMISED = [
     each.value for each in (MessageType.HANDOFF_READY, MessageType.PACKAGE_RECORDED, MessageType.EXPORT_EXECUTED)

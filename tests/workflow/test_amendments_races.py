@@ -11,11 +11,11 @@ import pytest
 from pipeline.accounts.models import Partner
 from pipeline.core.errors import InvalidState, PartnerNotLive
 from pipeline.exports.models import Export
-from pipeline.idempotency import Acceptance
-from pipeline.sweeper import owed_again
+from pipeline.workflow.idempotency import Acceptance
+from pipeline.workflow.sweeper import owed_again
 from tests import builders
-from tests.execution.conftest import House
-from tests.execution.revisions import amended, executed, owed, packages, units
+from tests.workflow.conftest import House
+from tests.workflow.revisions import amended, executed, owed, packages, units
 
 
 def test_many_at_once_with_one_plan_are_one_revision(make_house: Callable[[str], House], database_url: str) -> None:

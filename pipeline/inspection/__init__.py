@@ -1,1 +1,0 @@
-"""What can be looked at: the view of an export, lists of exports, the log, and documents."""

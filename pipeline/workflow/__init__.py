@@ -1,0 +1,1 @@
+"""Acceptance, the steps of an export, and recovery."""
