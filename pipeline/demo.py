@@ -13,7 +13,6 @@ from pydantic import SecretStr
 
 from config.queues import CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings
-from pipeline import migrations
 from pipeline.accounts import api_keys, partners, service
 from pipeline.accounts.channels import BorderBuddyWay, QueueWay
 from pipeline.accounts.schemas import NewPartner
@@ -25,6 +24,7 @@ from pipeline.deliveries.channels.inbox import Received
 from pipeline.exports import examples
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import UNANSWERED, UNENDED
+from pipeline.ops import migrations
 
 QUEUES: Final = (CUSTOMS_BROKER, WAREHOUSE, OPERATOR)
 ACCOUNT: Final = "acc_demo"

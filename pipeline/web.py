@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
 from config.logs import configure_logs
-from pipeline import readiness
 from pipeline.api import (
     acknowledgements,
     answers,
@@ -38,6 +37,7 @@ from pipeline.console import pages, reference
 from pipeline.console import partners as partner_pages
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.customs.reference.bundle import load_rules
+from pipeline.ops import readiness
 from pipeline.workflow.publisher import Publisher
 
 ROUTERS = (

@@ -20,10 +20,10 @@ import structlog
 from kombu.transport import memory
 
 from config.settings import Settings
-from pipeline import migrations
 from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.outbound import GuardedNetwork
+from pipeline.ops import migrations
 from tests.contracts import sent
 from tests.pooler import PgBouncer
 from tests.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server

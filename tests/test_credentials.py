@@ -8,7 +8,7 @@ from config.credentials import everybody_knows
 from config.settings import Settings
 from pipeline.core.errors import UnsafeSettings
 from pipeline.core.runtime import ensure_own_credentials
-from pipeline.doctor import examine
+from pipeline.ops.doctor import examine
 
 OWN = {"secret_key": "k" * 32}
 

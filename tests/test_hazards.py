@@ -47,9 +47,9 @@ ACCEPTED: Final = {
     ("pipeline/drill/course.py", "B311"): "the same",
     ("pipeline/drill/processes.py", "B404"): "the drill starts the service's own processes, to kill them",
     ("pipeline/drill/processes.py", "B603"): "our own Python and modules of ours, on a scratch instance",
-    ("pipeline/migrations/walls.py", "B608"): "names of our own tables, from the models",
+    ("pipeline/ops/migrations/row_security.py", "B608"): "names of our own tables, from the models",
 }
-#: The import of Element, which is the name of a type; what parses is pipeline/verification/xml.py, and it refuses a DTD.
+#: The import of Element, which is the name of a type; what parses is pipeline/ops/verification/xml.py, and it refuses a DTD.
 ELEMENT_ONLY: Final = "B405"
 
 
@@ -81,7 +81,7 @@ def test_bandit_sees_what_it_should(tmp_path: Path) -> None:
 COMPOSED: Final = {
     "pipeline/core/db.py": "BEGIN, and whose rows are seen, quoted by psycopg",
     "pipeline/deliveries/outcomes.py": "a state of our own, written out for an index",
-    "pipeline/migrations/walls.py": "names of our own tables, from the models",
+    "pipeline/ops/migrations/row_security.py": "names of our own tables, from the models",
 }
 
 

@@ -56,7 +56,7 @@ MACHINES = {
 }
 
 #: Written once and never edited again: the length says nothing.
-HISTORY = "pipeline/migrations/versions/"
+HISTORY = "pipeline/ops/migrations/versions/"
 
 
 def sources(*rooms: str) -> list[Path]:

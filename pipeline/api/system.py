@@ -9,15 +9,15 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
-from pipeline import readiness
 from pipeline.api.dependencies import Reader, RuntimeDep
 from pipeline.api.lately import Lately
 from pipeline.api.refusals import refusals
 from pipeline.contracts import asyncapi
 from pipeline.contracts.published import PUBLISHED, json_schema
 from pipeline.core.errors import NotFound, NotReady
-from pipeline.readiness import Part
-from pipeline.schemas.health import Health, PartView
+from pipeline.ops import readiness
+from pipeline.ops.readiness import Part
+from pipeline.ops.schemas import Health, PartView
 
 #: For how long `/readyz`, which needs no key, may be answered with what was found before.
 READY_SECONDS: Final = 1.0

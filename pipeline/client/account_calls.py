@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.client.calls import Call, Repeat, as_model, body_of, get, segment
 from pipeline.customs.schemas import NewWaiver, WaiverList, WaiverView
-from pipeline.schemas.health import Health
+from pipeline.ops.schemas import Health
 
 
 def waivers() -> Call[Sequence[WaiverView]]:

@@ -18,7 +18,7 @@ from pipeline.commands.screen import ExitCode, aside, out, reported
 from pipeline.commands.view import table
 
 if TYPE_CHECKING:
-    from pipeline.storecheck import Bad, Survey
+    from pipeline.ops.store_check import Bad, Survey
 
 #: How many documents are shown in the table; all are counted, and `--json` has them all.
 SHOWN: Final = 20
@@ -70,8 +70,8 @@ def restore(export: ExportOption = None, as_json: JsonLines = False) -> None:
 
 
 def _look_through(export: str | None, *, restore: bool, as_json: bool) -> None:
-    from pipeline import storecheck  # noqa: PLC0415 - the documents of an export are listed without the database
     from pipeline.commands.database import opened  # noqa: PLC0415
+    from pipeline.ops import store_check  # noqa: PLC0415 - the documents of an export are listed without the database
 
     shown: list[Bad] = []
 
@@ -82,7 +82,7 @@ def _look_through(export: str | None, *, restore: bool, as_json: bool) -> None:
             shown.append(bad)
 
     with opened(is_there=True) as runtime, _progress() as tell:
-        survey = storecheck.look_through(runtime, found, tell, export_id=export, restore=restore)
+        survey = store_check.look_through(runtime, found, tell, export_id=export, restore=restore)
     if as_json:
         typer.echo(json.dumps(_counts(survey)))
     else:

@@ -10,10 +10,10 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline import audit
 from pipeline.commands.database import opened
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
+from pipeline.ops import audit
 
 app = typer.Typer(no_args_is_help=True, help="The log as evidence: proven, and stated under a signature.")
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipeline import backup
 from pipeline.commands.database import opened
 from pipeline.commands.narration import kilobytes
 from pipeline.commands.screen import ExitCode, Json, out, print_json, reported
 from pipeline.commands.view import table
+from pipeline.ops import backup
 
 app = typer.Typer()
 

@@ -11,13 +11,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from config.settings import get_settings
-from pipeline import migrations
 from pipeline.commands.screen import ExitCode, Failure
 from pipeline.core.db import sqlite_file
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.models import Account
-from pipeline.migrations import Standing
+from pipeline.ops import migrations
+from pipeline.ops.migrations import Standing
 
 _REMEDY: Final = (
     "Name the service's own by DATABASE_URL, such as sqlite:////srv/exports/var/exports.db, or run this in its folder."

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from pipeline import rebuilding
 from pipeline.commands.database import opened
 from pipeline.commands.screen import ExitCode, Json, out, print_json, reported
 from pipeline.commands.view import table
-from pipeline.rebuilding import Rebuilt, Survey
+from pipeline.ops.rebuild import service
+from pipeline.ops.rebuild.service import Rebuilt, Survey
 
 #: How many differences of one export are shown; all are counted, and `--json` has them all.
 SHOWN = 20
@@ -31,7 +31,7 @@ def rebuild(
 ) -> None:
     """Derive every table from the log and the approved plan, and name each row that is missing, changed or added."""
     with opened(is_there=True) as runtime:
-        found = rebuilding.survey(runtime, export_id=export, apply=apply)
+        found = service.survey(runtime, export_id=export, apply=apply)
     left = sum(1 for one in found.damaged if one.left is None or not one.left.intact)
     if as_json:
         print_json({"exports": found.exports, "damaged": [_as_json(one) for one in found.damaged], "left": left})

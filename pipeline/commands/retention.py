@@ -10,14 +10,14 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 
-from pipeline import holds, retention
 from pipeline.commands.database import ensure_account, opened
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
 from pipeline.core.db import utc_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.exports.models import LegalHold
-from pipeline.retention import Due, Unreadable
+from pipeline.ops import legal_holds, retention
+from pipeline.ops.retention import Due, Unreadable
 
 app = typer.Typer(no_args_is_help=True, help="How long records are kept.")
 
@@ -107,7 +107,7 @@ def place(
         raise Failure("a hold goes on record: give --reason and --by", code=ExitCode.USAGE)
     with opened(is_there=True) as runtime:
         try:
-            made = holds.place(runtime, account, export_id=export, reason=reason, placed_by=by)
+            made = legal_holds.place(runtime, account, export_id=export, reason=reason, placed_by=by)
         except NotFound as error:
             raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
         except InvalidState as error:
@@ -123,7 +123,7 @@ def end(
     """End a hold; it stays on record."""
     with opened(is_there=True) as runtime:
         try:
-            made = holds.release(runtime, hold, released_by=by)
+            made = legal_holds.release(runtime, hold, released_by=by)
         except NotFound as error:
             raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
         except InvalidState as error:
@@ -149,7 +149,7 @@ def show(
     with opened(is_there=True) as runtime:
         if account is not None:
             ensure_account(runtime, account)
-        found = holds.listed(runtime, account)
+        found = legal_holds.listed(runtime, account)
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])
         return

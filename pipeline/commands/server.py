@@ -13,13 +13,13 @@ from rich.markup import escape
 
 from config.logs import configure_logs
 from config.settings import Settings, get_settings, use_settings
-from pipeline import doctor, migrations
 from pipeline.commands.database import ensure_current
 from pipeline.commands.screen import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.core.db import Database
 from pipeline.core.runtime import ensure_own_credentials, process_runtime
 from pipeline.customs.reference.bundle import load_rules
-from pipeline.migrations import Standing
+from pipeline.ops import doctor, migrations
+from pipeline.ops.migrations import Standing
 
 app = typer.Typer()
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipeline import verification
 from pipeline.commands.screen import ExitCode, Failure, Json, out, print_json, reported
 from pipeline.commands.view import table
+from pipeline.ops.verification import verifier
 
 app = typer.Typer()
 
@@ -28,10 +28,10 @@ def verify(
 ) -> None:
     """Prove offline that a bundle is as it was packed and that all its formats carry one treatment, the plan's."""
     try:
-        report = verification.verify(bundle)
+        report = verifier.verify(bundle)
     except OSError as error:
         raise Failure(f"{bundle} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
-    except verification.Unreadable as error:
+    except verifier.Unreadable as error:
         raise Failure(f"{bundle} is no bundle: {error}", remedy="Download it again.") from error
     if as_json:
         print_json(_as_json(report))
@@ -41,7 +41,7 @@ def verify(
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _as_json(report: verification.Report) -> dict[str, object]:
+def _as_json(report: verifier.Report) -> dict[str, object]:
     return {
         "intact": report.intact,
         "batchId": report.batch_id,
@@ -55,7 +55,7 @@ def _as_json(report: verification.Report) -> dict[str, object]:
     }
 
 
-def _show(report: verification.Report) -> None:
+def _show(report: verifier.Report) -> None:
     shown = table("", "file", "held to the plan by", "lines", "digest", "what differs")
     for check in report.checks:
         digest = "" if check.digest is None else check.digest.removeprefix("sha256:")[:12]

@@ -13,7 +13,7 @@ from pipeline.customs import schemas
 from pipeline.deliveries.schemas import cloudevent, files, links, messages, sandbox, tracing, views
 from pipeline.documents.schemas import invoice, profile
 from pipeline.exports.schemas import export, plan
-from pipeline.schemas import health
+from pipeline.ops import schemas as ops_schemas
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -77,7 +77,7 @@ PUBLISHED: Final[dict[str, Published]] = {
         document_links=links.DocumentLinks,
         waiver=schemas.WaiverView,
         waiver_list=schemas.WaiverList,
-        health=health.Health,
+        health=ops_schemas.Health,
         problem=problems.Problem,
         commercial_customs_invoice=invoice.Invoice,
         file_manifest=files.FileManifest,

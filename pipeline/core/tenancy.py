@@ -1,6 +1,6 @@
 """Whose rows a transaction may see: one account's, everybody's, or nobody's.
 
-PostgreSQL enforces it, row by row, behind every query (pipeline/migrations/walls.py). What works for all accounts, such
+PostgreSQL enforces it, row by row, behind every query (pipeline/ops/migrations/row_security.py). What works for all accounts, such
 as workers, sweeps and the command line, sees everybody's rows. A request sees nobody's until its credential has said
 whose they are.
 """

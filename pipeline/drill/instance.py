@@ -15,7 +15,6 @@ from pydantic import SecretStr
 
 from config.loopback import LOOPBACK
 from config.settings import Settings
-from pipeline import migrations
 from pipeline.accounts import api_keys, partners, service
 from pipeline.accounts.channels import WebhookWay
 from pipeline.accounts.schemas import NewPartner, PartnerKind
@@ -23,6 +22,7 @@ from pipeline.client import NO_RETRIES, Exports
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.drill.place import Place
 from pipeline.drill.processes import DrillFailed, Process, commands, free_port
+from pipeline.ops import migrations
 from pipeline.receivers.endpoint import Came, Receiver
 
 ACCOUNT: Final = "acc_demo"  # that of the example plans

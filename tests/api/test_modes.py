@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from pipeline.accounts.api_keys import Mode
 from pipeline.exports.models import Export, Package
-from pipeline.rebuilding import survey
+from pipeline.ops.rebuild.service import survey
 from tests import builders
 from tests.api.conftest import Desk, execution
 

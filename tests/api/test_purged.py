@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from pipeline import retention
 from pipeline.deliveries.models import Acknowledgement, Notification
 from pipeline.exports.models import Event
+from pipeline.ops import retention
 from tests import builders
 from tests.api.conftest import Desk, execution
 

@@ -13,7 +13,6 @@ import pytest
 from fastapi.routing import APIRoute
 from sqlmodel import col, update
 
-from pipeline import readiness
 from pipeline.api import lately, system
 from pipeline.api.gauges import Work
 from pipeline.contracts.published import PUBLISHED
@@ -22,6 +21,7 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Step
+from pipeline.ops import readiness
 from pipeline.web import ROUTERS
 from pipeline.workflow.engine import advance
 from tests import builders

@@ -13,7 +13,6 @@ from sqlalchemy.exc import ProgrammingError
 from sqlmodel import SQLModel
 
 from config.settings import Settings
-from pipeline import doctor, migrations
 from pipeline.accounts import api_keys, partners
 from pipeline.core import tenancy
 from pipeline.core.db import Database, changed
@@ -25,7 +24,8 @@ from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.channels.webhook import signed
 from pipeline.deliveries.models import SandboxHandoff
 from pipeline.exports.models import LegalHold
-from pipeline.migrations import walls
+from pipeline.ops import doctor, migrations
+from pipeline.ops.migrations import row_security
 from pipeline.workflow import queries as workflow_queries
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open, execution
@@ -35,7 +35,7 @@ from tests.servers import PostgreSQL
 
 pytestmark = pytest.mark.servers
 
-TABLES = sorted({*SQLModel.metadata.tables} - walls.SHARED)
+TABLES = sorted({*SQLModel.metadata.tables} - row_security.SHARED)
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def counted(runtime: Runtime, whose: str) -> dict[str, int]:
 def test_every_table_has_its_wall(own_url: str) -> None:
     database = Database(own_url)
     with database.engine.connect() as connection:
-        assert walls.missing(connection) == []
-        assert not walls.passes_through(connection)
+        assert row_security.missing(connection) == []
+        assert not row_security.passes_through(connection)
         forced = connection.execute(
             sa.text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity AND relkind = 'r'")
         )
@@ -231,10 +231,10 @@ def test_walls_that_are_gone_are_found_and_put_up_again(own_url: str) -> None:
         connection.execute(sa.text("DROP POLICY own_rows ON steps"))
         connection.execute(sa.text("CREATE POLICY own_rows ON steps USING (true)"))
     with database.engine.connect() as connection:
-        assert walls.missing(connection) == ["events", "exports", "steps"]
+        assert row_security.missing(connection) == ["events", "exports", "steps"]
     migrations.upgrade(database)
     with database.engine.connect() as connection:
-        assert walls.missing(connection) == []
+        assert row_security.missing(connection) == []
     database.dispose()
 
 
@@ -257,14 +257,14 @@ def test_wall_with_a_hole_in_it_is_none(own_url: str, statements: tuple[str, ...
             for statement in statements:
                 connection.execute(sa.text(statement.format(table=table)))
     with database.engine.connect() as connection:
-        assert walls.missing(connection) == ["exports", "steps"]
+        assert row_security.missing(connection) == ["exports", "steps"]
     migrations.upgrade(database)
     with database.engine.connect() as connection:
-        assert (walls.missing(connection) == []) == mends_itself
+        assert (row_security.missing(connection) == []) == mends_itself
     database.dispose()
 
 
 def test_a_table_that_is_nobodys_stops_the_migration() -> None:
     stray = sa.Table("stray", sa.MetaData(), sa.Column("id", sa.String, primary_key=True))
     with pytest.raises(RuntimeError, match="whose are the rows of stray"):
-        walls._condition(stray)
+        row_security._condition(stray)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from config.settings import Settings
-from pipeline import migrations
 from pipeline.accounts import api_keys, partners, service
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.ops import migrations
 from tests import builders
 from tests.conftest import Stack
 from tests.servers import PostgreSQL, RabbitMQ, Redis, Server

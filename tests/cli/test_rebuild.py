@@ -12,7 +12,7 @@ from sqlalchemy import text, update
 
 from pipeline.exports.models import Export, Package
 from tests.cli.conftest import Commands
-from tests.execution.tampering import unguarded
+from tests.ops.tampering import unguarded
 from tests.workflow.conftest import House, make_house
 from tests.workflow.revisions import executed
 

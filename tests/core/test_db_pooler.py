@@ -14,13 +14,13 @@ from sqlalchemy import event, func, select, text, update
 from sqlmodel import SQLModel, col
 
 from config.settings import Settings
-from pipeline import doctor, migrations
 from pipeline.accounts import service
 from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
 from pipeline.exports.models import Account, Export, Package, Step
-from pipeline.migrations import Standing, walls
+from pipeline.ops import doctor, migrations
+from pipeline.ops.migrations import Standing, row_security
 from pipeline.workflow.step_leases import claim
 from pipeline.workflow.steps import NOTIFY, SPECS
 from pipeline.workflow.sweeper import owed_again
@@ -75,7 +75,7 @@ def test_migrations_run_through_the_pooler(pgbouncer_server: PgBouncer, postgres
     assert migrations.upgrade(database) is Standing.BEHIND
     assert migrations.standing(database) is Standing.CURRENT
     with database.engine.connect() as connection:
-        assert (walls.missing(connection), walls.passes_through(connection)) == ([], False)
+        assert (row_security.missing(connection), row_security.passes_through(connection)) == ([], False)
     database.dispose()
 
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 
 from config.settings import Settings
-from pipeline import doctor
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.stages import Stage
+from pipeline.ops import doctor
 from tests.deliveries.support.mail_server import DESK, MESSAGE, USER, Mailroom, Script, certificate, channel, send, to
 from tests.servers import LOOPBACK, free_port
 

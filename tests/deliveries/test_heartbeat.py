@@ -11,13 +11,13 @@ import redis
 from kombu import Connection, Producer, Queue
 
 from config import queues
-from pipeline import readiness
 from pipeline.core import heartbeats
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.heartbeats_folded import Heartbeat
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement
 from pipeline.exports.models import Export
+from pipeline.ops import readiness
 from tasks import intake, upkeep
 from tests import builders
 from tests.conftest import SERVERS

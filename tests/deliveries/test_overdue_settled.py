@@ -8,12 +8,12 @@ from datetime import date
 import pytest
 from sqlalchemy import update
 
-from pipeline import retention
 from pipeline.api.gauges import Work
 from pipeline.core.db import database_now
 from pipeline.deliveries import overdue
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.states import Outcome
+from pipeline.ops import retention
 from pipeline.workflow import queries
 from pipeline.workflow.queries import Filter
 from tests import builders

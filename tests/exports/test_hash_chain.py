@@ -17,15 +17,15 @@ from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel, col, select
 
-from pipeline import audit, migrations
 from pipeline.core.db import Database, table
 from pipeline.deliveries.models import Attempt
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.hash_chain import canonical, event_hash
 from pipeline.exports.models import Event
+from pipeline.ops import audit, migrations
 from tests import builders
-from tests.execution.tampering import unguarded
+from tests.ops.tampering import unguarded
 from tests.servers import PostgreSQL
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, deliver_all, executed

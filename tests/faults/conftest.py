@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import migrations
 from pipeline.core.db import Database
+from pipeline.ops import migrations
 from tests.conftest import Stack, _owned
 from tests.faults.case import Case, open_case
 from tests.faults.matrix import EMBEDDED, REDIS, rows_of

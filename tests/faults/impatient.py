@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from pipeline import readiness
+from pipeline.ops import readiness
 
 PATIENCE: Final = "TEST_PATIENCE_SECONDS"
 

@@ -43,7 +43,7 @@ LIBRARIES: Final = """
     standardwebhooks structlog typer uvicorn.loops.uvloop uvicorn.main uvicorn.protocols.http.httptools_impl xlsxwriter
     pipeline.workflow.acceptance pipeline.workflow.amendments pipeline.api.contract pipeline.api.executions pipeline.api.system
     pipeline.deliveries.handoff_bundle pipeline.commands.server pipeline.deliveries.connection_tests pipeline.console.pages pipeline.console.reference
-    pipeline.workflow.engine pipeline.migrations pipeline.deliveries.polling pipeline.readiness pipeline.deliveries.replay pipeline.deliveries.sandbox_broker
+    pipeline.workflow.engine pipeline.ops.migrations pipeline.deliveries.polling pipeline.ops.readiness pipeline.deliveries.replay pipeline.deliveries.sandbox_broker
 """.split()  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from typing import Final
 import psycopg
 import pytest
 
-from pipeline import migrations
 from pipeline.core.db import Database
+from pipeline.ops import migrations
 from tests.conftest import SERVERS, OwnServer, Stack
 from tests.faults.case import Case, open_case
 from tests.faults.client import export_id_of

@@ -14,8 +14,8 @@ from signal import SIGTERM
 import httpx
 import pytest
 
-from pipeline import migrations, readiness
 from pipeline.core.db import Database
+from pipeline.ops import migrations, readiness
 from pipeline.workflow.steps import STEPS
 from tests.conftest import Stack
 from tests.faults import impatient

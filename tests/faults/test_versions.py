@@ -63,8 +63,8 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     steps.write_text(before.replace(row, STEP.lstrip("\n")))
     with (root / "tasks/exports.py").open("a") as out:
         out.write(TASK)
-    newest = max(path.name for path in (root / "pipeline/migrations/versions").glob("0*.py"))[:4]
-    (root / "pipeline/migrations/versions/9999_newer.py").write_text(MIGRATION.format(newest=newest))
+    newest = max(path.name for path in (root / "pipeline/ops/migrations/versions").glob("0*.py"))[:4]
+    (root / "pipeline/ops/migrations/versions/9999_newer.py").write_text(MIGRATION.format(newest=newest))
     with nursery(tmp_path_factory.mktemp("newer-nursery"), root=root) as parent:
         yield parent
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 from sqlmodel import SQLModel, col, select
 
 from config.settings import Settings
-from pipeline import migrations, rebuilding
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
@@ -28,6 +27,8 @@ from pipeline.documents.document import Document
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
+from pipeline.ops import migrations
+from pipeline.ops.rebuild import service as rebuild_service
 from pipeline.workflow.engine import advance
 from pipeline.workflow.steps import SPECS, STEPS, Wake
 from pipeline.workflow.sweeper import owed_again
@@ -304,7 +305,7 @@ class World:
                     ).all(),
                 )
                 # Every table is what the log says, and the log is as it was written.
-                found = rebuilding.check(session, export.id)
+                found = rebuild_service.check(session, export.id)
                 assert found.intact, found
             kinds = Counter(
                 f"{export_id}/{unit_no}/{kind}"

@@ -23,10 +23,10 @@ from pipeline.documents.registry import KINDS, Kind
 from pipeline.documents.schemas.invoice import Invoice, Printed
 from pipeline.exports import packages
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.verification.carried import CarriedLine, difference
-from pipeline.verification.readers import READERS
-from pipeline.verification.workbook import rows
-from pipeline.verification.xml import elements
+from pipeline.ops.verification.parsers import rows
+from pipeline.ops.verification.readers import READERS
+from pipeline.ops.verification.treatment import CarriedLine, difference
+from pipeline.ops.verification.xml import elements
 from tests import builders
 from tests.money.strategies import CURRENCIES, plans
 

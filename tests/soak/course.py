@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import httpx
 
-from pipeline import migrations
 from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
+from pipeline.ops import migrations
 from tests.acceptance.programs import procfile
 from tests.conftest import Stack
 from tests.contracts.sent import check_told

@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlmodel import col
 
-from pipeline import readiness, rebuilding
 from pipeline.core import shutdown
 from pipeline.core.errors import (
     DatabaseBusy,
@@ -28,6 +27,8 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.exports import events
 from pipeline.exports.models import Artifact, Export, LineTreatment, Package, Step
 from pipeline.exports.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
+from pipeline.ops import readiness
+from pipeline.ops.rebuild import service
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.engine import advance
 from pipeline.workflow.interventions import cancel, retry
@@ -264,7 +265,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: Exp
     # A day of it is a thousand tries: the log tells of the 1st, 2nd, 4th, 8th, 16th.
     assert house.events(export_id).count("STEP_RETRIED") == 5
     with house.runtime.db.read() as session:
-        assert rebuilding.check(session, export_id).intact
+        assert service.check(session, export_id).intact
     house.store.breaks_with = RendererCrashed("the PDF engine died")
     house.finish(export_id)
     assert house.state(export_id) == "failed"

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from pipeline import rebuilding, retention, storecheck
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse
 from pipeline.deliveries import email_content
@@ -20,10 +19,12 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.verification import verify
+from pipeline.ops import retention, store_check
+from pipeline.ops.rebuild import service
+from pipeline.ops.verification.verifier import verify
 from pipeline.workflow import preflight
 from tests import builders
-from tests.verification.bundles import packed
+from tests.ops.verification.bundles import packed
 from tests.workflow.conftest import House
 from tests.workflow.revisions import executed, read
 
@@ -56,12 +57,12 @@ def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
     bundle = tmp_path / "bundle.zip"
     bundle.write_bytes(raw)
     assert [check.failure for check in verify(bundle).checks if check.failure is not None] == []
-    assert rebuilding.survey(house.runtime, export_id=export_id).intact
+    assert service.survey(house.runtime, export_id=export_id).intact
     assert read(house, export_id).state == "executed"
     for each in Path(house.runtime.settings.artifacts_url.removeprefix("file:")).rglob("*"):
         if each.is_file():
             each.unlink()
-    survey = storecheck.look_through(house.runtime, lambda _: None, lambda _: None, export_id=export_id, restore=True)
+    survey = store_check.look_through(house.runtime, lambda _: None, lambda _: None, export_id=export_id, restore=True)
     assert survey.documents == survey.restored > 0
     assert packed(house.runtime, export_id) == raw
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import doctor, readiness
 from pipeline.accounts import recipients
 from pipeline.core.errors import MessageBrokerDown
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import connection_tests
 from pipeline.deliveries.channels import queue_durability
 from pipeline.deliveries.channels.queue_durability import Durability, judge
+from pipeline.ops import doctor, readiness
 from tests import builders
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import OpenRuntime

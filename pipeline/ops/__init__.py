@@ -1,0 +1,1 @@
+"""What operators need: migrations, retention, backup, audit, rebuild and verification."""

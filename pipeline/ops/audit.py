@@ -1,0 +1,272 @@
+"""The audit of the log: every export's chain proven event by event, and signed heads that a shorter log does not fit."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from sqlalchemy import Integer, cast, exists, null, select
+from sqlmodel import col
+
+from config.settings import Settings
+from pipeline.accounts import secrets
+from pipeline.core.db import database_now, table
+from pipeline.core.errors import NotFound
+from pipeline.core.runtime import Runtime
+from pipeline.exports.hash_chain import canonical, event_hash, instant
+from pipeline.exports.models import Account, Event, Export
+from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, any_text, cell, unreadable
+
+#: A head speaks of what happened so long ago that no transaction of then is still under way.
+SETTLED_SECONDS: Final = 300
+#: How many broken chains are listed; all are counted.
+FAULTS_LISTED: Final = 100
+_IN_ONE_STRETCH: Final = 500
+
+_SIGNED: Final = b"exports audit head v1\n"
+_PURPOSE: Final = "audit-heads"
+
+
+class Fault(BaseModel):
+    """The first event at which a chain breaks."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    export_id: str
+    seq: int
+    kind: Literal["changed", "moved", "replaced", "missing", "added"]
+    message: str
+
+
+@dataclass
+class Chain:
+    """The chain of one export, as far as it was followed; nothing is followed beyond its first fault."""
+
+    export_id: str
+    next_seq: int | None  # None where the export's own row does not say
+    seq: int = 0
+    hash: str | None = None
+    fault: Fault | None = None
+
+    def follow(self, event: Mapping[str, Any]) -> None:
+        """Take the next event of the stored order."""
+        if self.fault is not None:
+            return
+        expected = self.seq + 1
+        if event["seq"] != expected:
+            self._breaks(expected, "missing", f"event {expected} is not there; {event['seq']} follows {self.seq}")
+            return
+        own, follows = _own(event), event["prev_hash"] == self.hash
+        if damaged := unreadable(event):
+            self._breaks(expected, "changed", f"it cannot be read any more: its {', '.join(damaged)}")
+        elif not own and not follows:
+            self._breaks(expected, "moved", "it is not what was written here, nor does it follow the event before it")
+        elif not own:
+            self._breaks(expected, "changed", "it is not as it was written: its hash is another's")
+        elif not follows:
+            self._breaks(expected, "replaced", "it does not follow the event before it")
+        elif self.next_seq is not None and expected >= self.next_seq:
+            self._breaks(expected, "added", f"the export gave out numbers up to {self.next_seq - 1}")
+        self.seq, self.hash = expected, event["hash"]
+
+    def end(self) -> None:
+        """Say that no event follows."""
+        if self.fault is not None:
+            return
+        following = self.seq + 1
+        if self.next_seq is None:
+            told = f"the log ends at {self.seq}; the export's row is not there, or does not say how many numbers were given out"
+            self._breaks(following, "missing", told)
+        elif following < self.next_seq:
+            told = f"the log ends at {self.seq}; numbers up to {self.next_seq - 1} were given out"
+            self._breaks(following, "missing", told)
+
+    def _breaks(
+        self, seq: int, kind: Literal["changed", "moved", "replaced", "missing", "added"], message: str
+    ) -> None:
+        self.fault = Fault(export_id=self.export_id, seq=seq, kind=kind, message=message)
+
+
+def _own(event: Mapping[str, Any]) -> bool:
+    try:
+        return bool(event_hash(event) == event["hash"])
+    except MALFORMED:  # what never was an event of ours has no hash
+        return False
+
+
+@dataclass
+class Survey:
+    """What came of following every chain: how much there is, what is broken, and the root as of the instant asked for."""
+
+    exports: int = 0
+    events: int = 0
+    broken: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    settled_exports: int = 0
+    settled_events: int = 0
+    root: str = ""
+
+    @property
+    def intact(self) -> bool:
+        """Whether every chain holds."""
+        return not self.broken
+
+
+def survey(
+    runtime: Runtime, *, export_id: str | None = None, account_id: str | None = None, until: datetime | None = None
+) -> Survey:
+    """Follow the chain of every export, or of one, or of an account's, in memory that does not grow with the log.
+
+    The root is over the newest event of each export up to `until`, in the order of their ids. Raises NotFound.
+    """
+    found = Survey()
+    root = hashlib.sha256()
+    for chain, last, count in _chains(runtime, export_id, account_id, until):
+        found.exports += 1
+        found.events += chain.seq
+        if chain.fault is not None:
+            found.broken += 1
+            if len(found.faults) < FAULTS_LISTED:
+                found.faults.append(chain.fault)
+        if last is not None:
+            found.settled_exports += 1
+            found.settled_events += count
+            root.update(f"{chain.export_id} {last['seq']} {last['hash']}\n".encode())
+    if export_id is not None and not found.exports:
+        raise NotFound(f"there is no export {export_id}")
+    found.root = f"sha256:{root.hexdigest()}"
+    return found
+
+
+def _chains(
+    runtime: Runtime, export_id: str | None, account_id: str | None, until: datetime | None
+) -> Iterator[tuple[Chain, Mapping[str, Any] | None, int]]:
+    """Yield each export's chain, its newest event up to `until`, and how many events it has up to then."""
+    rows = select(col(Export.id).label("export_id"), cell(table(Export).c.next_seq))
+    # An export whose own row is gone is known by its log; whose it was is not.
+    rowless = select(col(Event.export_id), cast(null(), Integer)).where(
+        ~exists().where(col(Export.id) == col(Event.export_id))
+    )
+    if account_id is None:
+        exports = rows.union_all(rowless.distinct()).subquery().c
+    else:
+        exports = rows.where(col(Export.account_id) == account_id).subquery().c
+    columns = [cell(column) for column in table(Event).c if column.name != "export_id"]
+    query = (
+        select(exports.export_id, exports.next_seq, *columns)
+        .join(Event, col(Event.export_id) == exports.export_id, isouter=True)
+        .order_by(exports.export_id, col(Event.seq))
+    )
+    if export_id is not None:
+        query = query.where(exports.export_id == export_id)
+    chain: Chain | None = None
+    last: Mapping[str, Any] | None = None
+    count = 0
+    with runtime.db.read() as session, any_text(session):
+        streamed = session.execute(query, execution_options={"stream_results": True, "yield_per": _IN_ONE_STRETCH})
+        for row in streamed.mappings():
+            event: Mapping[str, Any] = dict(row)
+            if chain is None or chain.export_id != event["export_id"]:
+                if chain is not None:
+                    chain.end()
+                    yield chain, last, count
+                given_out = None if event["next_seq"] is UNREADABLE else event["next_seq"]
+                chain, last, count = Chain(event["export_id"], given_out), None, 0
+            if event["seq"] is None:
+                continue
+            chain.follow(event)
+            if until is None or (event["at"] is not UNREADABLE and event["at"] <= until):
+                last, count = event, count + 1
+    if chain is not None:
+        chain.end()
+        yield chain, last, count
+
+
+class Head(BaseModel):
+    """A signed statement of what the log held at an instant; what is cut off later no longer fits it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    version: Literal[1] = 1
+    account: str | None = Field(description="Whose exports it speaks of; null of the whole installation's")
+    until: str = Field(description="It speaks of the events up to this instant")
+    exports: int
+    events: int
+    root: str = Field(description="SHA-256 over a line an export: its id, its newest number and that event's hash")
+    public_key: str = Field(description="Ed25519, base64")
+    signature: str = Field(description="Over the RFC 8785 JSON of the rest, base64")
+
+    @property
+    def signed(self) -> bytes:
+        """What the signature is over."""
+        return _SIGNED + canonical(self.model_dump(by_alias=True, exclude={"signature"}))
+
+
+class Broken(Exception):
+    """The log is broken, so that a statement about it would be worth nothing."""
+
+    def __init__(self, found: Survey) -> None:
+        super().__init__(f"{found.broken} of {found.exports} chains are broken")
+        self.survey = found
+
+
+def head(runtime: Runtime, account_id: str | None = None, *, settled_seconds: float = SETTLED_SECONDS) -> Head:
+    """Return the signed head of the installation's log, or of one account's, once every chain of it is proven.
+
+    Raises Broken, and NotFound where there is no such account.
+    """
+    with runtime.db.read() as session:
+        if account_id is not None and session.get(Account, account_id) is None:
+            raise NotFound(f"there is no account {account_id}")
+        until: datetime = session.execute(select(database_now(-settled_seconds))).scalar_one()
+    found = survey(runtime, account_id=account_id, until=until)
+    if not found.intact:
+        raise Broken(found)
+    key = _keys(runtime.settings)[0]
+    unsigned = Head(
+        account=account_id,
+        until=instant(until),
+        exports=found.settled_exports,
+        events=found.settled_events,
+        root=found.root,
+        public_key=b64encode(key.public_key().public_bytes_raw()).decode(),
+        signature="",
+    )
+    return unsigned.model_copy(update={"signature": b64encode(key.sign(unsigned.signed)).decode()})
+
+
+def is_ours(settings: Settings, stated: Head) -> bool:
+    """Tell whether the head was signed under the secret key of today, or one before it."""
+    for key in _keys(settings):
+        public = key.public_key()
+        if b64encode(public.public_bytes_raw()).decode() == stated.public_key:
+            try:
+                public.verify(b64decode(stated.signature, validate=True), stated.signed)
+            except (InvalidSignature, ValueError):
+                return False
+            return True
+    return False
+
+
+def fits(stated: Head, found: Survey) -> str | None:
+    """Return what of the log, surveyed up to the head's instant, is not as the head states; None where all is."""
+    if found.settled_exports != stated.exports:
+        return f"the head counts {stated.exports} exports, the log has {found.settled_exports}"
+    if found.settled_events != stated.events:
+        return f"the head counts {stated.events} events, the log has {found.settled_events}"
+    if found.root != stated.root:
+        return "the log has as many exports and events as the head counts, but they are others"
+    return None
+
+
+def _keys(settings: Settings) -> list[Ed25519PrivateKey]:
+    tokens = secrets.box(settings).tokens(_PURPOSE)
+    return [Ed25519PrivateKey.from_private_bytes(bytes.fromhex(token)) for token in tokens]

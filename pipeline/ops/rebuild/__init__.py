@@ -1,0 +1,1 @@
+"""Tables rebuilt from the event log."""

@@ -1,0 +1,1 @@
+"""A bundle of documents held against itself."""

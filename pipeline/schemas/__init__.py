@@ -1,1 +1,0 @@
-"""What callers may say, and what we say back."""

@@ -1,0 +1,271 @@
+"""What cannot be proven is not touched: rebuilding believes no log that is broken, and says what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlmodel import SQLModel, col, select
+
+from pipeline.core.db import table
+from pipeline.deliveries import sender
+from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot
+from pipeline.ops import audit, retention
+from pipeline.ops.rebuild import service
+from pipeline.workflow.steps import NOTIFY
+from tests import builders
+from tests.ops.rebuild.test_rebuild import content, differences, lived
+from tests.ops.tampering import unguarded
+from tests.workflow.conftest import House
+from tests.workflow.revisions import executed, owed
+
+
+@pytest.fixture
+def either(make_house: Callable[[str], House], database_url: str) -> House:
+    """A house on each of the databases."""
+    return make_house(database_url)
+
+
+def test_check_writes_nothing(house: House) -> None:
+    export_id = lived(house)
+    with house.runtime.db.write() as session:
+        session.execute(sa.update(Package).values(sscc=None))
+    before, log = content(house), house.events(export_id)
+    assert not service.survey(house.runtime).intact
+    assert (content(house), house.events(export_id)) == (before, log)
+
+
+def test_broken_log_restores_nothing(either: House) -> None:
+    lived(either)
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.update(table(Event)).where(col(Event.seq) == 2).values(actor="another"))
+        connection.execute(sa.update(table(Package)).values(type="PLT"))
+    before = content(either)
+    (one,) = service.survey(either.runtime, apply=True).damaged
+    assert one.refused == "its log cannot be believed: event 2 is changed"
+    assert content(either) == before
+
+
+@pytest.mark.parametrize("gone", ["BROKER_ACKNOWLEDGED", "EXPORT_EXECUTED", "HANDED_OFF"])
+def test_log_whose_end_is_cut_off_restores_nothing(either: House, gone: str) -> None:
+    export_id = lived(either)
+    last = either.events(export_id).index(gone)
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.delete(table(Event)).where(col(Event.seq) > last))
+    before = content(either)
+    (one,) = service.survey(either.runtime, apply=True).damaged
+    assert one.refused == f"its log cannot be believed: event {last + 1} is missing"
+    assert (content(either), len(either.events(export_id))) == (before, last)
+    assert not audit.survey(either.runtime).intact
+
+
+def test_number_that_is_too_low_comes_back(either: House) -> None:
+    export_id = lived(either)
+    events = len(either.events(export_id))
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.update(table(Export)).values(next_seq=3))
+    (one,) = service.survey(either.runtime, apply=True).damaged
+    assert [(d.table, d.columns) for d in one.differences] == [("exports", ["next_seq"])]
+    assert one.left is not None
+    assert one.left.intact
+    assert len(either.events(export_id)) == events + 1
+    assert audit.survey(either.runtime).intact
+
+
+def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: House) -> None:
+    """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
+    export_id = executed(either, builders.plan(), told=False)
+    (first, *_) = owed(either, export_id)
+    assert sender.deliver(either.runtime, export_id, first.partner_id, first.channel).delivered
+    handed_off = either.events(export_id).index("HANDED_OFF") + 1
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))
+        connection.execute(sa.update(table(Export)).values(next_seq=handed_off))
+    (one,) = service.survey(either.runtime, apply=True).damaged
+    assert one.left is not None
+    assert {(d.table, d.kind, d.restorable) for d in one.left.differences} == {
+        ("notifications", "added", False),
+        ("deliveries", "added", False),
+    }
+    tried = [each for each in owed(either, export_id) if each.attempts]
+    assert [each.id for each in owed(either, export_id)] == [each.id for each in tried]
+    assert tried
+
+
+def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: House) -> None:
+    export_id = executed(either, told=False)
+    assert either.events(export_id)[-1] == "HANDED_OFF"
+    service.restore(either.runtime, export_id)
+    assert differences(either, export_id) == []
+    states = either.step_states(export_id)
+    assert {states[0, name] for name in NOTIFY} == {"owed"}
+    either.finish(export_id)
+    assert (either.state(export_id), either.events(export_id).count("EXPORT_EXECUTED")) == ("executed", 1)
+
+
+def test_what_only_the_plan_knows_is_left_alone_without_it(house: House) -> None:
+    export_id = lived(house)
+    with house.runtime.db.write() as session:
+        session.execute(sa.update(PlanSnapshot).values(document=sa.func.replace(PlanSnapshot.document, "CA", "MX")))
+        session.execute(sa.update(Artifact).values(size=1))
+        session.execute(sa.update(Package).values(type="PLT"))
+    found = service.restore(house.runtime, export_id)
+    assert [(d.table, d.kind, d.restorable) for d in found.differences] == [("plans", "changed", False)]
+    with house.runtime.db.read() as session:
+        assert set(session.scalars(select(Package.type))) == {"PLT"}
+        assert 1 not in set(session.scalars(select(Artifact.size)))
+
+
+def test_findings_are_held_to_their_digest(house: House) -> None:
+    export_id = lived(house)
+    with house.runtime.db.write() as session:
+        session.execute(sa.update(Export).values(findings=[{"rule": "V01"}]))
+    with house.runtime.db.read() as session:
+        (found,) = service.check(session, export_id).differences
+    assert (found.columns, found.restorable) == (["findings"], False)
+
+
+def test_restoring_is_in_the_log(house: House) -> None:
+    export_id = lived(house)
+    with house.runtime.db.write() as session:
+        session.execute(sa.update(Package).values(type="PLT"))
+        packages = session.scalar(sa.select(sa.func.count()).select_from(Package))
+    service.restore(house.runtime, export_id)
+    with house.runtime.db.read() as session:
+        event = session.scalars(select(Event).where(col(Event.type) == "ROWS_RESTORED")).one()
+    assert (event.actor, event.data) == ("rebuild", {"tables": {"packages": {"changed": packages}}})
+    assert differences(house, export_id) == []
+
+
+def added(house: House, export_id: str, *, messages: int, tried: bool = False) -> None:
+    """Add messages that nobody owed, each to somebody to whom something is owed."""
+    with house.runtime.db.write() as session:
+        said = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).first()
+        owed_to = session.scalars(select(Delivery).where(col(Delivery.export_id) == export_id)).first()
+        assert said is not None
+        assert owed_to is not None
+        for place in range(messages):
+            name = f"msg_{place}"
+            session.add(Notification(**{**said.model_dump(), "id": name, "data": "{}"}))
+            session.flush()
+            of_it = {"id": f"dlv_{place}", "notification_id": name, "attempts": int(tried)}
+            session.add(Delivery(**{**owed_to.model_dump(), **of_it}))
+            session.flush()
+            if tried:
+                session.add(Attempt(delivery_id=f"dlv_{place}", number=1, outcome="delivered", duration_ms=1))
+
+
+@pytest.mark.parametrize("tried", [False, True])
+def test_message_that_was_added_is_told_by_the_digest_and_taken_away_unless_it_was_sent(
+    either: House, *, tried: bool
+) -> None:
+    export_id = lived(either)
+    before = content(either)
+    added(either, export_id, messages=1, tried=tried)
+    (one,) = service.survey(either.runtime, apply=True).damaged
+    assert {(d.table, d.kind, d.restorable) for d in one.differences} == {
+        ("notifications", "added", not tried),
+        ("deliveries", "added", not tried),
+    }
+    assert one.left is not None
+    assert one.left.intact != tried
+    assert (content(either) == before) != tried
+    assert all("it was tried, and tries are kept" in d.message for d in one.left.differences)
+
+
+def test_messages_of_which_it_cannot_be_told_which_were_added_are_left(house: House) -> None:
+    export_id = lived(house)
+    added(house, export_id, messages=2)
+    (one,) = service.survey(house.runtime, apply=True).damaged
+    assert one.left is not None
+    (left,) = (d for d in one.left.differences if d.table == "notifications")
+    assert "are there: which were added cannot be told" in left.message
+
+
+# What a purge leaves
+
+
+def purged(house: House) -> str:
+    """Execute an export whose customs broker has answered, and purge it."""
+    export_id = lived(house)
+    made = retention.purge(house.runtime, date(2040, 1, 1))
+    assert (made.exports, made.documents > 0) == (1, True)
+    assert differences(house, export_id) == []
+    return export_id
+
+
+KEPT: tuple[tuple[type[SQLModel], str, Any], ...] = (
+    (Export, "purged_at", None),
+    (Export, "purged_at", datetime(2039, 1, 1, tzinfo=UTC)),
+    (Export, "state", "executing"),
+    (Export, "plan_hash", "sha256:0"),
+    (Export, "treatment_digest", "sha256:0"),
+    (Export, "findings", [{"rule": "V01"}]),
+    (ExportUnit, "treatment_digest", "sha256:0"),
+    (ExportUnit, "package_number", "CP-000099"),
+    (ExportUnit, "document", '{"unitRef": "1"}'),
+    (Artifact, "sha256", "0" * 64),
+    (Artifact, "size", 1),
+    (Acknowledgement, "entry_number", "ABC-0000000-0"),
+    (Acknowledgement, "message", "Which?"),
+    (BrokerSubmission, "recipient", "customs@broker.example"),
+    (Notification, "data", '{"said": 1}'),
+    (Delivery, "state", "pending"),
+)
+
+
+def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(either: House) -> None:
+    purged(either)
+    before = content(either)
+    for model, column, value in KEPT:
+        rows = table(model)
+        with unguarded(either.runtime.db) as connection:
+            first = connection.execute(sa.select(*rows.primary_key).order_by(*rows.primary_key)).first()
+            assert first is not None
+            here = [key == held for key, held in zip(rows.primary_key, first, strict=True)]
+            connection.execute(sa.update(rows).where(*here).values({column: value}))
+        (one,) = service.survey(either.runtime, apply=True).damaged
+        assert (rows.name, [column]) in [(d.table, d.columns) for d in one.differences], column
+        assert one.left is not None
+        assert one.left.intact, (column, one.left)
+        assert content(either) == before, column
+
+
+def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(either: House) -> None:
+    treated: dict[str, Any] = {
+        "export_id": purged(either),
+        "unit_no": 1,
+        "line_ref": "1",
+        "position": 1,
+        "hts_code": "7326909000",
+        "country_of_origin": "CA",
+        "digest": "sha256:0",
+    } | {name: [] for name in ("chapter99", "section232", "pga")}
+    with unguarded(either.runtime.db) as connection:
+        gone = connection.execute(sa.delete(table(Artifact))).rowcount
+        connection.execute(sa.insert(table(LineTreatment)).values(treated))
+    (one,) = service.survey(either.runtime, apply=True).damaged
+    assert {(d.table, d.kind) for d in one.differences} == {("artifacts", "missing"), ("treatments", "added")}
+    assert len(one.differences) == gone + 1
+    assert one.left is not None
+    assert one.left.intact
+
+
+def test_export_whose_row_is_gone_is_missed_though_it_was_purged(either: House) -> None:
+    export_id = purged(either)
+    kept = executed(either, builders.plan(batch="batch_2"))
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.delete(table(Export)).where(col(Export.id) == export_id))
+    found = audit.survey(either.runtime)
+    (fault,) = found.faults
+    assert (found.exports, found.broken, fault.export_id, fault.kind) == (2, 1, export_id, "missing")
+    assert "the export's row is not there" in fault.message
+    (only,) = audit.survey(either.runtime, export_id=export_id).faults
+    assert only == fault
+    (one,) = service.survey(either.runtime, apply=True).damaged
+    (row,) = (d for d in one.differences if d.table == "exports")
+    assert (one.export_id, row.kind, row.restorable, kept != export_id) == (export_id, "missing", False, True)

@@ -1,0 +1,348 @@
+"""A copy taken while exports are under way brings each to its end when it is put back, told under the ids of before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+from sqlalchemy import select, text
+from sqlmodel import SQLModel, col
+
+from config.settings import HOME, Settings
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import Database
+from pipeline.core.errors import Fenced, InvalidState, StoreUnavailable
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import sender
+from pipeline.deliveries.models import Delivery, Notification
+from pipeline.exports.models import Artifact, Export
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.ops import audit, backup, migrations
+from pipeline.ops.migrations import Standing
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.engine import advance
+from pipeline.workflow.step_leases import claim
+from pipeline.workflow.steps import SPECS, Wake
+from pipeline.workflow.sweeper import owed_again
+from tests import builders
+from tests.conftest import OWNER, SERVERS
+from tests.servers import PostgreSQL, poll
+from tests.workflow.conftest import House
+
+CALLER = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
+#: How far each export has come when the copy is taken: nothing, one step, a step that is held, documents, all but the telling.
+STAGES: Sequence[Sequence[tuple[int, str]]] = (
+    (),
+    ((1, "record_packages"),),
+    ((1, "record_packages"),),
+    ((1, "record_packages"), (1, "render_documents")),
+    ((1, "record_packages"), (1, "render_documents"), (0, "notify_warehouse")),
+)
+HELD = 2
+
+Open = Callable[[str, str], Runtime]
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Open a service on a database and a store; its leases are short."""
+    runtimes: list[Runtime] = []
+
+    def start(database_url: str, artifacts_url: str) -> Runtime:
+        settings = {"lease_seconds": 3, "stalled_seconds": 0.05, "step_retry_seconds": 0.05}
+        urls = {"database_url": database_url, "artifacts_url": artifacts_url, "secret_key": "of the tests alone"}
+        runtimes.append(open_runtime(Settings.model_validate(urls | settings)))
+        return runtimes[-1]
+
+    yield start
+    for runtime in runtimes:
+        runtime.close()
+
+
+def take(runtime: Runtime, name: str) -> str:
+    plan = builders.plan(batch=name, invoice=name.upper())
+    body = {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
+    request = ExecuteRequest.model_validate(body)
+    return accept(runtime, CALLER, request, raw_plan=plan, idempotency_key=None).export_id
+
+
+def under_way(runtime: Runtime) -> list[str]:
+    """Have exports at every stage, one of them held by a worker; return their ids."""
+    service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    for partner_id, kind in ((builders.BROKER, "customs_broker"), (builders.WAREHOUSE, "warehouse")):
+        facts = {"id": partner_id, "kind": kind, "name": "of a test", "test": True, "live": True}
+        partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(facts))
+    exports = []
+    for number, stage in enumerate(STAGES):
+        export_id = take(runtime, f"a{number}")
+        for unit_no, step in stage:
+            assert step in advance(runtime, export_id, unit_no, step).did
+        exports.append(export_id)
+    assert claim(runtime, exports[HELD], 1, "render_documents", begins=False, among=SPECS) is not None
+    return exports
+
+
+def state(runtime: Runtime, export_id: str) -> str:
+    with runtime.db.read() as session:
+        return session.get_one(Export, export_id).state
+
+
+def finish(runtime: Runtime, exports: Sequence[str]) -> None:
+    """Sweep as workers do until all exports are executed and nothing is owed."""
+
+    def swept() -> bool:
+        wakes: list[Wake] = owed_again(runtime)
+        while wakes:
+            wake = wakes.pop()
+            if wake.step is not None:
+                wakes += advance(runtime, wake.export_id, wake.unit_no, wake.step).wakes
+            elif wake.partner_id and wake.channel:
+                with suppress(Fenced):  # leases are short here: on a busy machine one may be over, and it is owed again
+                    sender.deliver(runtime, wake.export_id, wake.partner_id, wake.channel)
+        return all(state(runtime, each) == "executed" for each in exports) and not owed(runtime)
+
+    poll(swept, 200, "they did not end")
+
+
+def owed(runtime: Runtime) -> int:
+    with runtime.db.read() as session:
+        return len(session.scalars(select(col(Delivery.id)).where(col(Delivery.state) == "pending")).all())
+
+
+def ids(runtime: Runtime, table: type[SQLModel], exports: Sequence[str], state: str | None = None) -> set[str]:
+    wanted = table.__table__.c  # type: ignore[attr-defined]  # SQLModel's own
+    query = select(wanted.id).where(wanted.export_id.in_(exports))
+    with runtime.db.read() as session:
+        return set(session.scalars(query if state is None else query.where(wanted.state == state)))
+
+
+def held_to_its_promises(original: Runtime, restored: Runtime, exports: Sequence[str], delivered: set[str]) -> None:
+    """The restored service brings every export to its end, with the same messages, and repeats none that it knows of."""
+    attempts_before = tries(restored)
+    finish(restored, exports)
+    finish(original, exports)
+    assert ids(restored, Notification, exports) == ids(original, Notification, exports)
+    assert {row: count for row, count in tries(restored).items() if row in delivered} == {
+        row: count for row, count in attempts_before.items() if row in delivered
+    }
+    assert audit.survey(restored).intact
+    with restored.db.read() as session:
+        for sha256 in set(session.scalars(select(col(Artifact.sha256)))):
+            restored.store.get(sha256)
+
+
+def tries(runtime: Runtime) -> dict[str, int]:
+    with runtime.db.read() as session:
+        return {row.id: row.attempts for row in session.scalars(select(Delivery))}
+
+
+def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
+    opened: Open, sqlite_url: str, tmp_path: Path
+) -> None:
+    original = opened(sqlite_url, f"file:{tmp_path / 'artifacts'}")
+    exports = under_way(original)
+    delivered = ids(original, Delivery, exports, "delivered")
+    assert len(delivered) == 2
+    stated = audit.head(original, settled_seconds=0)
+    over = threading.Event()
+    late: list[str] = []
+
+    def accept_more() -> None:
+        while not over.is_set():
+            late.append(take(original, f"late{len(late)}"))
+
+    writer = threading.Thread(target=accept_more)
+    writer.start()
+    try:
+        poll(lambda: len(late) > 1, 30, "nothing is accepted")
+        made = backup.take(original, tmp_path / "copy")
+        accepted = len(late)
+        poll(lambda: len(late) > accepted, 30, "nobody could write after the copy")
+    finally:
+        over.set()
+        writer.join()
+    assert len(exports) <= made.exports <= len(exports) + len(late)
+    assert made.documents > 0
+
+    home = tmp_path / "restored"
+    shutil.copytree(tmp_path / "copy", home)
+    restored = opened(f"sqlite:///{home / backup.DATABASE}", f"file:{home / backup.DOCUMENTS}")
+    assert migrations.standing(restored.db) is Standing.CURRENT
+    assert audit.fits(stated, audit.survey(restored, until=datetime.fromisoformat(stated.until))) is None
+    held_to_its_promises(original, restored, exports, delivered)
+
+
+def test_head_of_the_log_is_taken_before_the_copy_that_is_to_fit_it() -> None:
+    lines = (HOME / "docs" / "deployment.md").read_text(encoding="utf-8").splitlines()
+    steps = [
+        name
+        for line in lines
+        for name in ("audit head", "exports backup /", "pg_dump --enable")
+        if line.startswith("$ ") and name in line
+    ]
+    assert steps == ["audit head", "exports backup /", "audit head", "pg_dump --enable"]
+
+
+def test_copy_goes_nowhere_else_than_into_a_folder_of_its_own(house: House, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    backup.take(house.runtime, folder)
+    before = (folder / backup.DATABASE).read_bytes()
+    with pytest.raises(InvalidState, match="is not empty"):
+        backup.take(house.runtime, folder)
+    assert (folder / backup.DATABASE).read_bytes() == before
+
+
+def test_document_that_is_gone_or_rotten_is_named_and_all_else_is_copied(house: House, tmp_path: Path) -> None:
+    export_id, documents = rendered(house)
+    (lost, lost_file), (rotten, rotten_file), *sound = documents
+    stored(tmp_path, lost).unlink()
+    stored(tmp_path, rotten).write_bytes(b"not what was stored")
+    made = backup.take(house.runtime, tmp_path / "copy")
+    assert sorted(made.uncopied, key=lambda each: each.filename != lost_file) == [
+        backup.Uncopied(export_id, lost_file, f"document {lost} is not in the store"),
+        backup.Uncopied(export_id, rotten_file, f"document {rotten} is not what was stored"),
+    ]
+    copied = {path.name for path in (tmp_path / "copy" / backup.DOCUMENTS).rglob("*") if path.is_file()}
+    assert (copied, made.documents, made.purged) == ({sha256 for sha256, _ in sound}, len(sound), 0)
+    assert (tmp_path / "copy" / backup.DATABASE).exists()
+
+
+class Unanswering(ArtifactStore):
+    """A store that goes away after its first document, until it is told to come back."""
+
+    asked = 0
+    back = False
+
+    def get(self, sha256: str) -> bytes:
+        """Return a document, the first time."""
+        self.asked += 1
+        if self.asked > 1 and not self.back:
+            raise StoreUnavailable("it was told to be away")
+        return super().get(sha256)
+
+    def has(self, sha256: str) -> bool:
+        """Say that nothing can be said."""
+        raise StoreUnavailable("it was told to be away")
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new folder", "empty folder"])
+def test_copy_that_fails_leaves_nothing_so_that_it_can_be_taken_again(
+    house: House, tmp_path: Path, *, is_new: bool
+) -> None:
+    _, documents = rendered(house)
+    folder = tmp_path / "copy"
+    if not is_new:
+        folder.mkdir()
+    store = Unanswering(house.runtime.store.url)
+    runtime = replace(house.runtime, store=store)
+    with pytest.raises(StoreUnavailable):
+        backup.take(runtime, folder)
+    assert (folder.exists(), [*folder.glob("*")]) == (not is_new, [])
+    store.back = True
+    assert backup.take(runtime, folder).documents == len(documents)
+
+
+def test_copy_is_read_by_its_owner_alone(house: House, tmp_path: Path) -> None:
+    rendered(house)
+    before = os.umask(0o022)
+    try:
+        backup.take(house.runtime, tmp_path / "copy")
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    modes = {
+        (path.is_dir(), path.stat().st_mode & 0o777) for path in [tmp_path / "copy", *(tmp_path / "copy").rglob("*")]
+    }
+    assert modes == {(True, 0o700), (False, 0o600)}
+
+
+def test_database_is_read_by_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        database = Database(f"sqlite:///{tmp_path / 'var' / 'exports.db'}")
+        with database.write() as session:
+            session.execute(text("CREATE TABLE kept (id INTEGER)"))
+            files = {
+                path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "var", *(tmp_path / "var").iterdir()]
+            }
+        database.dispose()
+    finally:
+        os.umask(before)
+    names = ("exports.db", "exports.db-shm", "exports.db-wal")
+    assert files == {"var": 0o700} | dict.fromkeys(names, 0o600)
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 5000])
+def test_copy_into_what_can_be_no_folder_is_refused(house: House, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidState, match="cannot be made a folder of its own"):
+        backup.take(house.runtime, tmp_path / name)
+
+
+def rendered(house: House) -> tuple[str, Sequence[tuple[str, str]]]:
+    """Have documents made, and return the export with their hashes and file names."""
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    house.step(export_id, 1, "render_documents")
+    with house.runtime.db.read() as session:
+        found = session.execute(select(col(Artifact.sha256), col(Artifact.filename)).order_by(col(Artifact.sha256)))
+        return export_id, [(sha256, filename) for sha256, filename in found]
+
+
+def stored(home: Path, sha256: str) -> Path:
+    (path,) = (home / "artifacts").rglob(sha256)
+    return path
+
+
+def documented(beginning: str) -> str:
+    """Return the command of docs/deployment.md that begins so, without its comment."""
+    text = (HOME / "docs" / "deployment.md").read_text(encoding="utf-8")
+    (found,) = (line for line in text.splitlines() if line.startswith(f"$ {beginning}"))
+    return found.removeprefix("$ ").split("   ")[0]
+
+
+@SERVERS
+def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_dump(
+    opened: Open, postgres_server: PostgreSQL, postgres_template: str, tmp_path: Path
+) -> None:
+    """As the role that owns the tables and is no superuser, by the very lines of docs/deployment.md."""
+    url = postgres_server.fresh_url(postgres_template, owner=OWNER)
+    original = opened(url, f"file:{tmp_path / 'artifacts'}")
+    exports = under_way(original)
+    delivered = ids(original, Delivery, exports, "delivered")
+    with pytest.raises(InvalidState, match="pg_dump"):
+        backup.take(original, tmp_path / "copy")
+
+    stated = audit.head(original, settled_seconds=0)
+
+    def run(line: str) -> str:
+        path = f"{Path(postgres_server.program).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {"PATH": path, "DATABASE_URL": url.replace("+psycopg", "")}
+        # No check: grep fails where it counts none.
+        ran = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=environment, stdout=PIPE, text=True, check=False)
+        return ran.stdout.strip()
+
+    dump, count, restore = (documented(line) for line in ("PGOPTIONS=", "pg_restore --data-only", "pg_restore --exit"))
+    run(dump.removeprefix('PGOPTIONS="-c exports.account=*" '))
+    assert run(count) == "0", "the warning"
+    run(dump)
+    shutil.copytree(tmp_path / "artifacts", tmp_path / "copied")  # after the dump
+    assert run(count) == str(len(exports))
+    back = postgres_server.fresh_url(owner=OWNER)
+    run(restore.replace("postgresql://.../exports", back.replace("+psycopg", "")))
+    restored = opened(back, f"file:{tmp_path / 'copied'}")
+    assert audit.fits(stated, audit.survey(restored, until=datetime.fromisoformat(stated.until))) is None
+    assert migrations.standing(restored.db) is Standing.CURRENT
+    held_to_its_promises(original, restored, exports, delivered)

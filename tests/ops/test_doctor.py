@@ -1,0 +1,28 @@
+"""What exports doctor says of a connection, without a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.ops.doctor import _unproven_line
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "named"),
+    [
+        ("db.example", {}, True),
+        ("db.example", {"sslmode": "require"}, True),
+        ("db.example", {"sslmode": "prefer", "hostaddr": "10.0.0.1"}, True),
+        ("db.example", {"sslmode": "verify-full"}, False),
+        ("db.example", {"sslmode": "verify-ca"}, False),
+        ("db.example", {"hostaddr": "127.0.0.1"}, False),
+        ("localhost", {"hostaddr": "10.0.0.1"}, True),
+        ("localhost", {}, False),
+        ("::1", {}, False),
+        ("/run/postgresql", {}, False),
+    ],
+)
+def test_doctor_names_a_database_over_the_network_whose_certificate_is_not_checked(
+    host: str, given: dict[str, str], *, named: bool
+) -> None:
+    assert ("add sslmode=verify-full" in _unproven_line(host, given)) == named

@@ -1,0 +1,79 @@
+"""A legal hold keeps what belongs together, whatever its age, and stays on record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+
+from pipeline.core.errors import InvalidState, NotFound
+from pipeline.exports.models import Package
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.ops import legal_holds, retention
+from pipeline.workflow.amendments import amend
+from tests import builders
+from tests.ops.test_retention import documents, due, ended, executed, plan, registered, rows, today
+from tests.workflow.conftest import House
+
+__all__ = ["today"]
+
+
+def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
+    make_house: Callable[[str], House], database_url: str
+) -> None:
+    house = make_house(database_url)
+    first, other = executed(house, plan("one")), executed(house, plan("two"))
+    changed = plan("one", arrival="2026-11-27T18:00:00Z")
+    request = ExecuteRequest.model_validate({"accountId": builders.ACCOUNT, "batchId": "one", "plan": changed})
+    second = ended(
+        house, amend(house.runtime, house.caller, first, request, raw_plan=changed, idempotency_key=None).export_id
+    )
+    for held_id in (first, second):
+        held = legal_holds.place(house.runtime, builders.ACCOUNT, export_id=held_id, reason="audit", placed_by="Legal")
+        found = due(house, date(2040, 1, 1))
+        assert (found[first][1], found[second][1]) == (held.id, held.id)
+        assert retention.purge(house.runtime, date(2040, 1, 1)).exports == (held_id == first)
+        assert (rows(house, Package, first) != [], rows(house, Package, second) != []) == (True, True)
+        assert sorted(documents(house).values()) == [False, True, True]
+        legal_holds.release(house.runtime, held.id, released_by="Counsel")
+    assert rows(house, Package, other) == []
+    assert retention.purge(house.runtime, date(2040, 1, 1)).exports == 2
+
+
+def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
+    house: House, today: date, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = registered(house, plan("one"))
+    found = list(retention.due(house.runtime, date(2032, 11, 27)))
+    legal_holds.place(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+    monkeypatch.setattr(retention, "due", lambda *_: iter(found))
+    assert retention.purge(house.runtime, date(2032, 11, 27)).plans == 0
+    assert documents(house) == {one: True}
+
+
+def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(house: House, today: date) -> None:
+    one, other = executed(house, plan("one")), executed(house, plan("two"))
+    day = date(2032, 11, 27)
+    held = legal_holds.place(house.runtime, builders.ACCOUNT, export_id=one, reason="audit of 2026", placed_by="Legal")
+    assert due(house, day) == {one: ("CA", held.id), other: ("CA", None)}
+    assert retention.purge(house.runtime, day).exports == 1
+    assert rows(house, Package, one)
+    with pytest.raises(InvalidState, match="nothing is left"):
+        legal_holds.place(house.runtime, builders.ACCOUNT, export_id=other, reason="too late", placed_by="Legal")
+
+    whole = legal_holds.place(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+    legal_holds.release(house.runtime, held.id, released_by="Counsel")
+    assert due(house, day) == {one: ("CA", whole.id)}
+    assert retention.purge(house.runtime, day).exports == 0
+    with pytest.raises(InvalidState, match="was released by Counsel already"):
+        legal_holds.release(house.runtime, held.id, released_by="Somebody")
+    legal_holds.release(house.runtime, whole.id, released_by="Counsel")
+    assert retention.purge(house.runtime, day).exports == 1
+    assert [(row.reason, row.placed_by, row.released_by) for row in legal_holds.listed(house.runtime)] == [
+        ("audit of 2026", "Legal", "Counsel"),
+        ("a dispute", "Legal", "Counsel"),
+    ]
+    for unknown in ({"account_id": "acc_none", "export_id": None}, {"account_id": "acc_none", "export_id": one}):
+        with pytest.raises(NotFound):
+            legal_holds.place(house.runtime, reason="r", placed_by="p", **unknown)

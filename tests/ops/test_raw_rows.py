@@ -1,0 +1,193 @@
+"""What cannot be read is named, and stops nobody from reading the rest; what log or plan can give comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from pipeline.core.db import table
+from pipeline.exports.events import EventType, NewEvent, chained
+from pipeline.exports.hash_chain import event_hash
+from pipeline.exports.models import Event, Export, Package, PlanSnapshot
+from pipeline.ops import audit
+from pipeline.ops.rebuild import service
+from tests import builders
+from tests.ops.rebuild.test_rebuild import content, lived
+from tests.ops.tampering import unguarded
+from tests.workflow.conftest import House
+from tests.workflow.revisions import deliver_all, executed
+
+
+@pytest.fixture
+def either(make_house: Callable[[str], House], database_url: str) -> House:
+    """A house on each of the databases."""
+    return make_house(database_url)
+
+
+#: As text, bytes that are no UTF-8.
+NO_TEXT = sa.text("CAST(x'ff' AS TEXT)")
+
+#: SQLite keeps in a cell whatever it is handed. Each is made again from the log and the plan, or begins anew.
+MENDED = (
+    ("packages", "contents", "garbage"),
+    ("packages", "type", NO_TEXT),
+    ("packages", "contents", NO_TEXT),
+    ("exports", "accepted_at", NO_TEXT),
+    ("treatments", "section232", "{"),
+    ("exports", "accepted_at", "never"),
+    ("exports", "finished_at", "never"),
+    ("exports", "updated_at", "never"),
+    ("exports", "ruleset_as_of", "x"),
+    ("exports", "units_total", "many"),
+    ("exports", "next_seq", "many"),
+    ("exports", "test", "maybe"),
+    ("units", "created_at", "x"),
+    ("steps", "lease_until", "soon"),
+    ("steps", "due_at", "soon"),
+    ("steps", "fence", "high"),
+    ("artifacts", "generated_at", "x"),
+    ("artifacts", "size", "large"),
+    ("broker_submissions", "created_at", "x"),
+    ("broker_submissions", "deadline_at", "x"),
+    ("acknowledgements", "received_at", "x"),
+    ("acknowledgements", "fields", "["),
+    ("notifications", "created_at", "x"),
+    ("deliveries", "due_at", "zzz"),
+    ("deliveries", "delivered_at", "zzz"),
+    ("deliveries", "created_at", "x"),
+    ("deliveries", "state", b"\xff"),
+)
+
+
+def spoil(house: House, export_id: str, name: str, column: str, value: Any) -> None:
+    """Put what is none of the column's type into it, of one row of the export."""
+    here = {
+        "exports": "id",
+        "plans": "id = (SELECT plan_id FROM exports WHERE id = :export_id) OR '' ",
+        "acknowledgements": "submission_id IN (SELECT id FROM broker_submissions WHERE export_id = :export_id) AND id ",
+    }.get(name, "export_id")
+    which = f"{here} = :export_id" if here in {"exports", "id", "export_id"} else f"{here} != ''"
+    given = ":value" if value is not NO_TEXT else str(NO_TEXT)
+    statement = f"UPDATE {name} SET {column} = {given} WHERE rowid = (SELECT min(rowid) FROM {name} WHERE {which})"  # noqa: S608
+    with unguarded(house.runtime.db) as connection:
+        done = connection.execute(
+            sa.text(statement),
+            {"export_id": export_id} | ({} if value is NO_TEXT else {"value": value}),
+        )
+        assert done.rowcount == 1
+
+
+def test_cell_that_cannot_be_read_is_named_and_comes_back(house: House) -> None:
+    export_id, other = lived(house), executed(house, builders.plan(batch="batch_2"))
+    before = content(house)
+    for name, column, value in MENDED:
+        spoil(house, export_id, name, column, value)
+        assert audit.survey(house.runtime).intact == ((name, column) != ("exports", "next_seq"))
+        found = service.survey(house.runtime)
+        assert (found.exports, [one.export_id for one in found.damaged]) == (2, [export_id])
+        (one,) = service.survey(house.runtime, apply=True).damaged
+        assert [(d.table, d.kind, d.columns) for d in one.differences] == [(name, "changed", [column])]
+        assert one.left is not None
+        assert one.left.intact, (name, column, one.left)
+        assert content(house) == before, (name, column)
+        assert audit.survey(house.runtime).intact
+    house.finish(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "told", "comes_back"),
+    [
+        ("exports", "findings", "{", "exports", False),
+        ("exports", "findings", "5", "exports", False),
+        ("plans", "document", "garbage", "plans", False),
+        ("plans", "document", NO_TEXT, "plans", False),
+        ("notifications", "data", b"\xff", "notifications", True),
+        ("notifications", "position", "first", "notifications", False),
+        ("deliveries", "partner_id", b"\xff", "notifications", True),
+    ],
+)
+def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
+    house: House, name: str, column: str, value: Any, told: str, *, comes_back: bool
+) -> None:
+    export_id, _ = handed_off(house), executed(house, builders.plan(batch="batch_2"))
+    spoil(house, export_id, name, column, value)
+    found = service.survey(house.runtime, apply=True)
+    (one,) = found.damaged
+    assert (found.exports, one.export_id, told in {d.table for d in one.differences}) == (2, export_id, True)
+    assert one.left is not None
+    assert one.left.intact == comes_back, one.left
+
+
+def handed_off(house: House) -> str:
+    """Execute an export up to its handoff: all of it is owed."""
+    export_id = house.accept().export_id
+    for name in ("record_packages", "render_documents"):
+        house.step(export_id, 1, name)
+    assert house.events(export_id)[-1] == "HANDED_OFF"
+    return export_id
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("data", "{"), ("at", "never"), ("data", "NaN"), ("type", b"\xff"), ("actor", NO_TEXT)]
+)
+def test_event_that_cannot_be_read_refuses_its_export_and_no_other(house: House, column: str, value: Any) -> None:
+    export_id, other = executed(house), executed(house, builders.plan(batch="batch_2"))
+    spoil(house, export_id, "events", column, value)
+    spoil(house, other, "packages", "contents", "garbage")
+    verified = audit.survey(house.runtime, until=datetime(2030, 1, 1, tzinfo=UTC))
+    assert [(fault.export_id, fault.seq, fault.kind) for fault in verified.faults] == [(export_id, 1, "changed")]
+    refused, mended = service.survey(house.runtime, apply=True).damaged
+    assert (refused.export_id, refused.refused) == (export_id, "its log cannot be believed: event 1 is changed")
+    assert mended.left is not None
+    assert mended.left.intact
+
+
+def test_try_that_cannot_be_read_refuses_its_export_and_no_other(house: House) -> None:
+    export_id, other = executed(house), executed(house, builders.plan(batch="batch_2"))
+    deliver_all(house, export_id)
+    with unguarded(house.runtime.db) as connection:
+        connection.execute(sa.text("UPDATE attempts SET at = 'x' WHERE rowid = 1"))
+    (one,) = service.survey(house.runtime, apply=True).damaged
+    assert one.refused is not None
+    assert (one.export_id, "at of try 1 of" in one.refused, other != export_id) == (export_id, True, True)
+
+
+def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: House) -> None:
+    export_id, other = executed(either), executed(either, builders.plan(batch="batch_2"))
+    seq = len(either.events(export_id)) + 1
+    with either.runtime.db.read() as session:
+        last = session.scalars(select(Event.hash).where(Event.export_id == export_id, Event.seq == seq - 1)).one()
+        at = session.scalars(sa.select(sa.func.max(col(Event.at)))).one()
+    (row,) = chained(export_id, seq, "somebody", at, [NewEvent(EventType.STEP_RETRIED)], last)
+    row["type"] = "EXPORT_BLESSED"
+    row["hash"] = event_hash(row)
+    with either.runtime.db.write() as session:
+        session.execute(sa.insert(Event).values(**row))
+        session.execute(sa.update(Export).where(col(Export.id) == export_id).values(next_seq=seq + 1))
+        session.execute(sa.update(Package).where(col(Package.export_id) == other).values(type="PLT"))
+    found = {one.export_id: one for one in service.survey(either.runtime, apply=True).damaged}
+    refused = found.pop(export_id).refused
+    assert refused is not None
+    assert "EXPORT_BLESSED, which this version does not know" in refused
+    assert audit.survey(either.runtime).intact
+    left = found.pop(other).left
+    assert left is not None
+    assert (left.intact, found) == (True, {})
+
+
+def test_row_that_only_a_backup_has_is_told_with_what_is_wanting(either: House) -> None:
+    export_id = lived(either)
+    with unguarded(either.runtime.db) as connection:
+        connection.execute(sa.update(table(PlanSnapshot)).values(document="garbage"))
+        connection.execute(sa.delete(table(Export)))
+    (one,) = service.survey(either.runtime, apply=True).damaged
+    wanting = next(d for d in one.differences if d.table == "exports")
+    assert (one.export_id, wanting.kind, wanting.restorable) == (export_id, "missing", False)
+    assert "not its broker_id, warehouse_id" in wanting.message
+    assert one.left is not None
+    assert not one.left.intact

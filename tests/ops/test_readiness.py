@@ -1,0 +1,307 @@
+"""Ready means that due work moves: each part that does not is named within a minute, and none that only waits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from pipeline.accounts import partners
+from pipeline.core import heartbeats
+from pipeline.core.db import database_now
+from pipeline.core.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
+from pipeline.deliveries import attempts, sender, streams
+from pipeline.deliveries.channels.protocol import Receipt
+from pipeline.deliveries.models import Delivery
+from pipeline.deliveries.outbox import Lane
+from pipeline.documents.pdf.supervisor import RENDERER
+from pipeline.exports.models import Step
+from pipeline.ops import readiness
+from pipeline.workflow.engine import advance
+from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
+from pipeline.workflow.steps import NOTIFY, Wake
+from pipeline.workflow.sweeper import owed_again
+from tests import builders
+from tests.asked import explained, searches
+from tests.faults.matrix import alone
+from tests.workflow.conftest import House
+
+PATIENCE = readiness.PATIENCE_SECONDS
+
+
+def failing(house: House) -> list[str]:
+    return [part.name for part in readiness.parts(house.runtime) if not part.ok]
+
+
+def sweep_for(house: House, seconds: int) -> list[Wake]:
+    """Let workers sweep every two seconds while nobody takes a message; return what was woken at last."""
+    woken: list[Wake] = []
+    for _ in range(0, seconds, 2):
+        house.clock.pass_seconds(2)
+        woken = owed_again(house.runtime) or woken
+    return woken
+
+
+def handed_off(house: House) -> str:
+    """Return an export that has been handed off, and of which nobody has been told anything."""
+    export_id = house.accept().export_id
+    wakes = [Wake(export_id, 1, "record_packages"), Wake(export_id, 1, "render_documents")]
+    while wakes:
+        wake = wakes.pop(0)
+        assert wake.step is not None
+        wakes += advance(house.runtime, export_id, wake.unit_no, wake.step).wakes
+        wakes = [
+            each for each in wakes if each.step in {"record_packages", "render_documents", "close_unit", "hand_off"}
+        ]
+    advance(house.runtime, export_id, 0, "hand_off")
+    return export_id
+
+
+def owing_the_warehouse_alone(house: House) -> str:
+    """Return such an export that has nothing else left to be done, whose steps have ended."""
+    export_id = handed_off(house)
+    with house.runtime.db.write() as session:
+        session.execute(update(Step).where(col(Step.name).in_(NOTIFY)).values(state="done", due_at=None))
+        session.execute(update(Delivery).where(col(Delivery.partner_id) == builders.BROKER).values(state="cancelled"))
+    return export_id
+
+
+def owing_for_an_hour(house: House) -> None:
+    """Have steps and deliveries that have been due for an hour."""
+    handed_off(house)
+    house.accept(builders.plan(batch="later"))
+    with house.runtime.db.write() as session:
+        for model in (Step, Delivery):
+            session.execute(update(model).where(col(model.due_at).is_not(None)).values(due_at=database_now(-3600)))
+
+
+def test_whether_anything_moved_lately_is_looked_up_and_not_read_through(
+    make_house: Callable[[str], House], database_url: str
+) -> None:
+    """It is asked while much waits, by whoever reaches the port, of tables that grow for years."""
+    house = make_house(database_url)
+    owing_for_an_hour(house)
+    with explained(house.runtime.db) as plans:
+        failing(house)
+    assert searches(plans, "ix_steps_finished_at", "finished_at >"), plans
+    assert searches(plans, "ix_attempts_at", "at >"), plans
+
+
+def test_what_is_due_later_is_not_read_either(make_house: Callable[[str], House], database_url: str) -> None:
+    house = make_house(database_url)
+    owing_for_an_hour(house)
+    with explained(house.runtime.db) as plans:
+        assert "sweep" in failing(house)
+    for table in ("steps", "deliveries"):
+        assert searches(plans, f"ix_{table}_due_at", "due_at <="), plans
+        # Of the other deliveries of a lane, which have a name of their own there, the few are read that it has.
+        whole = rf"ix_{table}_due_at on {table}  .*\n(?! +Index Cond: .*due_at <=)"
+        read = rf"SCAN {table}|Seq Scan on {table}|{whole}"
+        assert not re.search(read, "\n".join(plans)), plans
+
+
+def test_idle_service_is_ready_however_long_it_is_idle(house: House) -> None:
+    house.clock.pass_seconds(10**6)
+    assert failing(house) == []
+
+
+@alone("F33")
+def test_nobody_who_works_is_seen_within_a_minute(house: House) -> None:
+    house.accept()
+    house.clock.pass_seconds(PATIENCE - 12)
+    assert failing(house) == []
+    house.clock.pass_seconds(12)
+    assert failing(house) == ["sweep", "steps"]
+
+
+@alone("F34")
+def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(house: House) -> None:
+    house.accept()
+    sweep_for(house, PATIENCE - 2)
+    assert failing(house) == []
+    woken = sweep_for(house, 12)
+    assert failing(house) == ["steps"]
+    house.run(woken)
+    assert failing(house) == []
+
+
+def test_queue_that_nobody_reads_is_named_while_others_move(house: House) -> None:
+    stuck = house.accept().export_id
+    house.step(stuck, 1, "record_packages")
+    sweep_for(house, PATIENCE + 12)
+    house.step(house.accept(builders.plan(batch="batch_2")).export_id, 1, "record_packages")
+    (part,) = [part for part in readiness.parts(house.runtime) if not part.ok]
+    assert (part.name, "reads exports.documents," in part.message) == ("steps", True), part
+    house.step(stuck, 1, "render_documents")
+    assert failing(house) == []
+
+
+def test_telling_that_nobody_begins_is_seen_while_documents_are_made(house: House) -> None:
+    handed_off(house)
+    with house.runtime.db.write() as session:
+        session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=None))
+    sweep_for(house, PATIENCE + 12)
+    other = house.accept(builders.plan(batch="batch_2")).export_id
+    for name in ("record_packages", "render_documents"):
+        house.step(other, 1, name)
+    assert failing(house) == ["deliveries"]
+
+
+def test_long_queue_that_moves_is_ready(house: House) -> None:
+    exports = [house.accept(builders.plan(batch=f"batch_{number}")).export_id for number in range(3)]
+    sweep_for(house, PATIENCE + 20)
+    assert failing(house) == ["steps"]
+    house.step(exports[0], 1, "record_packages")
+    assert failing(house) == []
+
+
+def test_steps_that_stand_still_are_seen_while_messages_are_sent(house: House) -> None:
+    told = handed_off(house)
+    house.clock.pass_seconds(PATIENCE + 1)
+    house.accept(builders.plan(batch="batch_2"))
+    sweep_for(house, PATIENCE + 12)
+    assert sender.deliver(house.runtime, told, builders.WAREHOUSE, "queue").delivered == 2
+    assert failing(house) == ["steps"]
+
+
+def test_messages_that_nobody_sends_are_seen_while_steps_are_made(house: House) -> None:
+    handed_off(house)
+    sweep_for(house, PATIENCE + 12)
+    house.step(house.accept(builders.plan(batch="batch_2")).export_id, 1, "record_packages")
+    assert failing(house) == ["deliveries"]
+
+
+def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
+    export_id = handed_off(house)
+    for partner_id in (builders.BROKER, builders.WAREHOUSE):
+        partners.pause(house.runtime, builders.ACCOUNT, partner_id)
+    for name in ("notify_broker", "notify_warehouse", "notify_operator"):
+        house.step(export_id, 0, name)
+    with house.runtime.db.write() as session:
+        session.execute(update(Delivery).where(col(Delivery.audience) == "operator").values(state="cancelled"))
+    sweep_for(house, 5 * PATIENCE)
+    house.clock.pass_seconds(PATIENCE)
+    assert failing(house) == []
+
+
+def put_off_after_it_was_found_due(house: House) -> None:
+    """Have a sweep find a lane due whose sender was held up, and the sender then say that the first message waits ten minutes."""
+    lane = Lane(owing_the_warehouse_alone(house), builders.WAREHOUSE, "queue")
+    claimed = streams.claim(house.runtime, lane)
+    assert claimed is not None
+    assert len(claimed.owed) == 2
+    sweep_for(house, 40)
+    later = ChannelUnavailable("no room", retry_after_seconds=600)
+    assert attempts.record(house.runtime, claimed, attempts.Sent([], [1], later)).put_off
+
+
+def test_what_waits_for_its_next_try_has_not_lain_meanwhile(house: House) -> None:
+    put_off_after_it_was_found_due(house)
+    house.clock.pass_seconds(601)
+    assert "deliveries" not in failing(house)
+    sweep_for(house, PATIENCE + 12)
+    assert "deliveries" in failing(house), "but nobody has come since"
+
+
+def test_what_came_to_wait_behind_it_has_not_lain_either(house: House) -> None:
+    put_off_after_it_was_found_due(house)
+    with house.runtime.db.write() as session:
+        behind = (col(Delivery.state) == "pending", col(Delivery.lease_until).is_(None))
+        session.execute(update(Delivery).where(*behind).values(due_at=database_now()))
+    sweep_for(house, 602)
+    assert "deliveries" not in failing(house)
+
+
+def test_what_was_sent_and_is_owed_again_has_not_lain_since_it_was_sent(house: House) -> None:
+    lane = Lane(owing_the_warehouse_alone(house), builders.WAREHOUSE, "queue")
+    claimed = streams.claim(house.runtime, lane)
+    assert claimed is not None
+    sweep_for(house, 40)
+    attempts.record(house.runtime, claimed, attempts.Sent([Receipt("published")] * 2, [1, 1], None))
+    house.clock.pass_seconds(3600)
+    sender.resend(house.runtime, builders.ACCOUNT, claimed.owed[0].id, "key_1")
+    assert "deliveries" not in failing(house)
+
+
+def documents_waiting(house: House) -> str:
+    """Return an export of which the documents are to be made next."""
+    export_id = house.accept().export_id
+    house.step(export_id, 1, "record_packages")
+    return export_id
+
+
+def attempts_of_documents(house: House) -> int:
+    with house.runtime.db.read() as session:
+        return session.scalars(select(col(Step.attempts)).where(col(Step.name) == "render_documents")).one()
+
+
+def test_engine_that_does_not_start_is_an_outage_that_is_seen(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_id = documents_waiting(house)
+    RENDERER.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(RENDERER, "_engine", "pipeline.documents.none")
+        assert house.step(export_id, 1, "render_documents") == ()
+        assert failing(house) == [], "it may be back at once"
+        for _ in range(house.runtime.settings.step_max_attempts):
+            house.clock.pass_seconds(LONGEST_PAUSE_SECONDS)
+            assert house.step(export_id, 1, "render_documents") == ()
+        (part,) = [part for part in readiness.parts(house.runtime) if not part.ok]
+    assert part.name == "outage"
+    assert part.message == (
+        "1 steps (render_documents) were put off for 60 s because something that they need is away; run `exports doctor`"
+        " where the workers run: it tries the artifact store and the PDF engine"
+    )
+    assert (attempts_of_documents(house), house.state(export_id)) == (0, "executing")
+    house.finish(export_id)
+    assert (house.state(export_id), failing(house)) == ("executed", [])
+
+
+def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(house: House) -> None:
+    export_id = documents_waiting(house)
+    house.store.breaks_with = StoreUnavailable("no room")
+    assert house.step(export_id, 1, "render_documents") == ()
+    house.clock.pass_seconds(PATIENCE)
+    assert house.step(export_id, 1, "render_documents") == ()
+    assert failing(house) == ["outage"]
+    house.store.breaks_with = None
+    other = house.accept(builders.plan(batch="batch_2")).export_id
+    for name in ("record_packages", "render_documents"):
+        house.step(other, 1, name)
+    assert failing(house) == [], "another worker reaches it"
+
+
+def test_plan_that_breaks_the_engine_is_no_outage(house: House) -> None:
+    export_id = documents_waiting(house)
+    house.store.breaks_with = RendererCrashed("the PDF engine died of SIGSEGV")
+    for _ in range(house.runtime.settings.step_max_attempts - 1):
+        assert house.step(export_id, 1, "render_documents") == ()
+        assert failing(house) == []
+        house.clock.pass_seconds(LONGEST_PAUSE_SECONDS)
+    assert house.step(export_id, 1, "render_documents") == ()
+    assert (house.state(export_id), failing(house)) == ("failed", [])
+
+
+def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_as_it_was_told(house: House) -> None:
+    settings = house.runtime.settings.model_copy(update={"broker_url": SecretStr("amqp://127.0.0.1:1//")})
+    runtime = replace(house.runtime, settings=settings)
+    (part,) = [part for part in readiness.parts(runtime) if part.name == "intake"]
+    assert (part.ok, part.message) == (True, "nothing is missed"), "an installation may run none"
+    heartbeats.expect(runtime, heartbeats.INTAKE)
+    house.clock.pass_seconds(PATIENCE - 1)
+    heartbeats.expect(runtime, heartbeats.INTAKE)
+    assert [part for part in readiness.parts(runtime) if not part.ok] == []
+    house.clock.pass_seconds(1)
+    (part,) = [part for part in readiness.parts(runtime) if not part.ok]
+    assert part.name == "intake"
+    assert "no heartbeat has come through the message broker for 60 s; check that `intake` runs" in part.message
+    assert failing(house) == [], "the one process that is everything has no intake beside it"
+    heartbeats.record(runtime, heartbeats.INTAKE)
+    assert [part for part in readiness.parts(runtime) if not part.ok] == []
+    house.clock.pass_seconds(PATIENCE)
+    heartbeats.forget(runtime, heartbeats.INTAKE)
+    assert [part for part in readiness.parts(runtime) if not part.ok] == []

@@ -1,0 +1,130 @@
+"""A word of its own in every text of an export: once it is purged none stands anywhere but where docs/security.md says."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlmodel import col, select
+
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
+from pipeline.deliveries import sender, submissions
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.exports import plans as export_plans
+from pipeline.exports.schemas.plan import Plan
+from pipeline.ops import retention
+from pipeline.workflow import preflight
+from tests import builders
+from tests.canaries import executable, found, with_canaries
+from tests.deliveries.support.mail_server import Mailroom, Script
+from tests.hostile import whole_plan
+from tests.ops.test_retention import executed
+from tests.servers import LOOPBACK
+from tests.workflow.conftest import House
+
+BROKER = "br_mail"
+#: Beside those in the plan: the mailbox of the customs broker, and what it answers in each text that it may.
+MAILBOX = "canary901x@broker.example"
+ANSWER = {
+    "id": "canary902x",
+    "rung": "query",
+    "reference": "canary903x",
+    "entryNumber": "CANARY904X",
+    "message": "canary905x",
+    "fields": [{"pointer": "/units/0/lines/0/htsCode", "message": "canary906x"}],
+}
+
+#: What of a plan stays: the names that its units go by.
+NAMES = re.compile(r"^/units/\d+/unitRef$")
+#: What of an answer stays with it: its id, the customs broker's own reference and the entry number; in the log, all of it.
+ANSWERED, LOGGED = {"canary902x", "canary903x", "canary904x"}, {f"canary{number}x" for number in range(902, 907)}
+
+
+@pytest.fixture
+def mailing(house: House) -> House:
+    """The house with a mail server that knows no such user, and a customs broker that is reached by it."""
+    new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "test": True, "live": True}
+    new |= {"channels": [{"channel": "email", "addresses": [MAILBOX]}]}
+    partners.create(house.runtime, builders.ACCOUNT, NewPartner.model_validate(new))
+    house.clock.now = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
+    return house
+
+
+def through_the_mail(house: House, export_id: str) -> None:
+    """Have the handoff refused for good, naming whom it was for, so that it is dead and the operators are owed it."""
+    script = Script(recipients={MAILBOX: f"550 5.1.1 <{MAILBOX}>: no such user"})
+    with Mailroom(script) as room:
+        given = {"smtp_url": SecretStr(f"smtp://{LOOPBACK}:{room.port}"), "mail_from": "exports@maple.example"}
+        runtime = replace(house.runtime, settings=house.runtime.settings.model_copy(update=given))
+        house.clock.pass_seconds(3600)
+        assert sender.deliver(runtime, export_id, BROKER, "email").dead == 1
+
+
+def answered(house: House, export_id: str) -> None:
+    """Have the customs broker ask, which the operators are owed as well."""
+    with house.runtime.db.read() as session:
+        submission = session.exec(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)).one()
+    body = AcknowledgementBody.model_validate(ANSWER)
+    assert submissions.answer(house.runtime, submission, body, f"partner:{BROKER}").recorded
+
+
+def standing(house: House) -> Mapping[str, set[str]]:
+    """Return the canaries that stand in the database, by table and column."""
+    known: dict[str, set[str]] = {}
+    with closing(sqlite3.connect(str(house.runtime.db.url.database))) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            rows = connection.execute(f"SELECT * FROM {table}")  # noqa: S608
+            columns = [column for column, *_ in rows.description]
+            for row in rows:
+                for column, value in zip(columns, row, strict=True):
+                    if words := found(str(value)):
+                        known.setdefault(f"{table}.{column}", set()).update(words)
+    return known
+
+
+def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(mailing: House, tmp_path: Path) -> None:
+    whole = whole_plan() | {"accountId": builders.ACCOUNT, "batchId": "executed"}
+    whole["broker"], whole["warehouse"] = {"id": BROKER}, {"id": builders.WAREHOUSE}
+    assert executable(whole)
+    laid, known = with_canaries(whole)
+    assert len(known) >= 60, "too few texts of the plan hold one"
+    waiting = laid | {"batchId": "registered"}
+    preflight.register_plan(
+        mailing.runtime, mailing.caller, export_plans.read_plan(Plan.model_validate(waiting), waiting)
+    )
+    export_id = executed(mailing, laid)
+    through_the_mail(mailing, export_id)
+    answered(mailing, export_id)
+    with mailing.runtime.db.read() as session:
+        owed = session.exec(select(Delivery.state).where(col(Delivery.export_id) == export_id)).all()
+    assert {"dead", "pending"} <= {*owed}
+    before = standing(mailing)
+    # Every table that is to be emptied held some, or this test would prove nothing.
+    assert {column for column, words in before.items() if len(words) >= 50} >= {"plans.document", "notifications.data"}
+    assert {"units.document", "packages.package_ref", "broker_submissions.recipient"} <= before.keys()
+
+    made = retention.purge(mailing.runtime, date(2040, 1, 1))
+    assert (made.exports, made.plans) == (1, 1)
+    left = dict(standing(mailing))
+    assert left.pop("partner_channels.way") == {"canary901x"}, "a partner's way is the partner's, and no record"
+    assert (
+        set().union(*(left.pop(f"acknowledgements.{name}") for name in ("id", "reference", "entry_number"))) == ANSWERED
+    )
+    logged = left.pop("events.data")
+    assert logged >= LOGGED
+    names = {word for word, place in known.items() if NAMES.search(place)}
+    assert logged == LOGGED | names
+    assert left.pop("units.unit_ref") == names
+    assert left == {}
+    assert [path for path in (tmp_path / "artifacts" / "sha256").rglob("*") if path.is_file()] == []

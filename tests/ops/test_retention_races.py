@@ -1,0 +1,170 @@
+"""A purge beside exports under way: bytes that another is about to record are never lost, nor a plan that is taken up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import pytest
+from sqlmodel import col, select
+
+from pipeline.core.errors import StoreUnavailable
+from pipeline.documents import repository
+from pipeline.documents.document import Document
+from pipeline.exports import plans as export_plans
+from pipeline.exports.models import Account, Artifact, Export, LegalHold, PlanSnapshot
+from pipeline.exports.schemas.plan import Plan
+from pipeline.exports.step_context import StepContext, context_of
+from pipeline.ops import legal_holds, retention
+from pipeline.workflow import acceptance, preflight
+from pipeline.workflow.step_leases import claim
+from pipeline.workflow.steps import SPECS
+from tests import builders
+from tests.ops.test_retention import executed, plan
+from tests.workflow.conftest import House
+
+DAY = date(2032, 11, 27)
+SHARED = Document("shared", "shared.csv", "text/csv", "1", b"the same bytes in both")
+
+
+@pytest.fixture
+def house(make_house: Callable[[str], House], database_url: str) -> House:
+    """A house on each database."""
+    return make_house(database_url)
+
+
+def under_way(house: House) -> StepContext:
+    """Return the step of an export that is rendering a document; one that is due to be purged has it too."""
+    old_id = executed(house, plan("old"))
+    with house.runtime.db.read() as session:
+        old = context_of(session.get_one(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
+    record(house, repository.keep(house.runtime, old, 1, SHARED))
+    export_id = house.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
+    house.step(export_id, 1, "record_packages")
+    made = claim(house.runtime, export_id, 1, "render_documents", begins=False, among=SPECS)
+    assert made is not None
+    return made
+
+
+def record(house: House, row: repository.Row) -> None:
+    with house.runtime.db.write() as session:
+        repository.record(session, house.store, [row])
+
+
+@contextmanager
+def purging(house: House) -> Iterator[threading.Thread]:
+    """Purge meanwhile, and wait for its end."""
+    thread = threading.Thread(target=retention.purge, args=(house.runtime, DAY))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(house: House) -> None:
+    context = under_way(house)
+    row = repository.keep(house.runtime, context, 1, SHARED)
+    assert retention.purge(house.runtime, DAY).exports == 1
+    assert not house.store.has(row["sha256"])
+    with pytest.raises(StoreUnavailable, match="purged"):
+        record(house, row)
+    record(house, repository.keep(house.runtime, context, 1, SHARED))
+    assert house.store.get(row["sha256"]) == SHARED.body
+    assert retention.purge(house.runtime, DAY).documents == 0
+    assert house.store.has(row["sha256"])
+
+
+def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(house: House) -> None:
+    context = under_way(house)
+    row = repository.keep(house.runtime, context, 1, SHARED)
+    with purging(house) as thread, house.runtime.db.write() as session:
+        repository.record(session, house.store, [row])
+        thread.join(0.5)
+        assert thread.is_alive(), "it has not waited"
+    assert house.store.get(row["sha256"]) == SHARED.body
+    with house.runtime.db.read() as session:
+        found = session.exec(select(Artifact.purged_at).where(col(Artifact.sha256) == row["sha256"])).all()
+    assert sorted(each is None for each in found) == [False, True]
+
+
+def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan("registered")
+    registered = preflight.register_plan(
+        house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made)
+    )
+    waited: list[bool] = []
+
+    def meanwhile(place: str) -> None:
+        if place == "accept.mid":
+            purge.start()
+            purge.join(0.5)
+            waited.append(purge.is_alive())
+
+    purge = threading.Thread(target=retention.purge, args=(house.runtime, DAY))
+    monkeypatch.setattr(acceptance, "failpoint", meanwhile)
+    export_id = house.accept(made).export_id
+    purge.join(20)
+    assert waited == [True]
+    with house.runtime.db.read() as session:
+        assert session.get_one(Export, export_id).plan_id == registered.plan_id
+        assert session.get_one(PlanSnapshot, registered.plan_id).document == export_plans.canonical(made)
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_purge_waits_for_a_hold_that_is_being_placed_on_the_account(house: House, *, registered: bool) -> None:
+    one = under_hold(house, registered=registered)
+    with house.runtime.db.write() as session:
+        # As `legal_holds.place` does, before it has committed.
+        session.get(Account, builders.ACCOUNT, with_for_update={"key_share": True})
+        purge = threading.Thread(target=retention.purge, args=(house.runtime, DAY))
+        purge.start()
+        purge.join(0.5)
+        assert purge.is_alive(), "it has not waited"
+        session.add(LegalHold(id="hld_1", account_id=builders.ACCOUNT, reason="a dispute", placed_by="Legal"))
+    purge.join(20)
+    assert whole(house, one)
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_hold_on_an_account_waits_for_a_purge_under_way(
+    house: House, monkeypatch: pytest.MonkeyPatch, *, registered: bool
+) -> None:
+    one = under_hold(house, registered=registered)
+    placed: list[bool] = []
+
+    def emptied(*arguments: Any) -> bool:
+        holding.start()
+        holding.join(0.5)
+        placed.append(not holding.is_alive())
+        return original(*arguments)
+
+    def hold() -> None:
+        legal_holds.place(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+
+    holding, original = threading.Thread(target=hold), retention._empty_plan
+    monkeypatch.setattr(retention, "_empty_plan", emptied)
+    retention.purge(house.runtime, DAY)
+    holding.join(20)
+    assert (placed, len(legal_holds.listed(house.runtime)), whole(house, one)) == ([False], 1, False)
+
+
+def under_hold(house: House, *, registered: bool) -> str:
+    """Return the plan of an export that is due, or that is registered alone."""
+    made = plan("one")
+    if registered:
+        return preflight.register_plan(
+            house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made)
+        ).plan_id
+    export_id = executed(house, made)
+    with house.runtime.db.read() as session:
+        return session.get_one(Export, export_id).plan_id
+
+
+def whole(house: House, plan_id: str) -> bool:
+    with house.runtime.db.read() as session:
+        return session.get_one(PlanSnapshot, plan_id).document != repository.PURGED

@@ -1,0 +1,382 @@
+"""What the store has lost is found and made again: the same bytes, proven by the hash that was recorded, or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Final
+
+import pytest
+from sqlalchemy import ColumnElement, select, update
+from sqlmodel import col
+
+from config.loopback import LOOPBACK
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import PartnerChanges
+from pipeline.core.blob_store import ArtifactStore, Condition
+from pipeline.core.db import database_now
+from pipeline.core.errors import NotFound, RendererCrashed, StoreUnavailable
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.documents import repository
+from pipeline.documents.document import Document
+from pipeline.exports.models import Artifact, Package, Step
+from pipeline.exports.step_context import StepContext
+from pipeline.ops import retention, store_check
+from pipeline.ops.store_check import Bad, Survey
+from pipeline.workflow import render_documents
+from pipeline.workflow.steps import Wake
+from tests import builders
+from tests.core.test_blob_store import Bucket
+from tests.workflow.conftest import House
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PROFILE: Final = json.loads((ROOT / "examples/profiles/entry-import.json").read_text())
+
+
+@pytest.fixture
+def house(make_house: Callable[[str], House], database_url: str) -> House:
+    """A house on each database."""
+    return make_house(database_url)
+
+
+def with_profile(house: House, profile: object = PROFILE) -> None:
+    changes = PartnerChanges.model_validate({"profile": profile})
+    partners.change(house.runtime, builders.ACCOUNT, builders.BROKER, changes)
+
+
+def executed(house: House, batch: str = builders.BATCH, units: int = 1) -> str:
+    """Return an export whose documents are all made, the broker's own file among them."""
+    export_id = house.accept(builders.plan(batch=batch, invoice=batch[:4].upper(), units=units)).export_id
+    for unit_no in range(1, units + 1):
+        house.run([Wake(export_id, unit_no, "record_packages")])
+        house.run([Wake(export_id, unit_no, "render_documents")])
+    assert house.state(export_id) == "executed"
+    return export_id
+
+
+def rows(house: House) -> dict[tuple[str, int, str], str]:
+    """Return the hash of every recorded document."""
+    with house.runtime.db.read() as session:
+        found = session.scalars(select(Artifact))
+        return {(row.export_id, row.unit_no, row.artifact_type): row.sha256 for row in found}
+
+
+def files(house: House) -> dict[str, bytes]:
+    """Return what the house's folder holds, by its name."""
+    root = Path(house.store.url.removeprefix("file:"))
+    return {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def place(house: House, sha256: str) -> Path:
+    return Path(house.store.url.removeprefix("file:")) / "sha256" / sha256[:2] / sha256[2:4] / sha256
+
+
+def look(
+    runtime: Runtime, *, restore: bool = False, export_id: str | None = None
+) -> tuple[Survey, dict[tuple[str, int, str], Bad]]:
+    """Look through the store; return the counts and what is bad."""
+    found: list[Bad] = []
+    survey = store_check.look_through(runtime, found.append, lambda _: None, export_id=export_id, restore=restore)
+    by_row = {(bad.export_id, bad.unit_no, bad.artifact_type): bad for bad in found}
+    assert len(by_row) == len(found)
+    return survey, by_row
+
+
+def unexpected(bad: Bad) -> None:
+    pytest.fail(str(bad))
+
+
+def test_a_store_that_has_everything_is_read_whole_and_left_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_check, "_PAGE", 5)
+    with_profile(house)
+    executed(house, "a", units=2)
+    executed(house, "b")
+    before = files(house)
+    heard: list[int] = []
+    for restore in (False, True):
+        survey = store_check.look_through(
+            house.runtime, unexpected, lambda so_far: heard.append(so_far.documents), restore=restore
+        )
+        assert (survey.documents, survey.left, survey.restored) == (len(rows(house)), 0, 0)
+        assert survey.size == sum(map(len, before.values()))
+    assert heard == sorted(heard[:3]) * 2
+    assert len(heard) == 6, "after each unit"
+    assert files(house) == before
+
+
+def test_what_is_gone_or_changed_is_named_and_restored_with_the_recorded_hash(house: House) -> None:
+    with_profile(house)
+    export_id = executed(house, units=2)
+    recorded, before = rows(house), files(house)
+    lost = {(export_id, 1, "manifest"), (export_id, 2, "cci_pdf"), (export_id, 2, "broker_profile")}
+    changed = {(export_id, 1, "cci_json"), (export_id, 2, "packing_list_pdf")}
+    for key in lost:
+        place(house, recorded[key]).unlink()
+    for key in changed:
+        place(house, recorded[key]).write_bytes(before[recorded[key]][:-1])
+    damaged = files(house)
+
+    survey, bad = look(house.runtime)
+    assert {key: each.condition for key, each in bad.items()} == {
+        **dict.fromkeys(lost, "missing"),
+        **dict.fromkeys(changed, "damaged"),
+    }
+    assert (survey.documents, survey.left, survey.restored) == (len(recorded), 5, 0)
+    assert files(house) == damaged, "a check writes nothing"
+
+    survey, bad = look(house.runtime, restore=True)
+    assert (survey.left, survey.restored) == (0, 5)
+    assert {key: (each.restored, each.reason) for key, each in bad.items()} == dict.fromkeys(
+        lost | changed, (True, None)
+    )
+    assert files(house) == before
+    assert look(house.runtime)[0].left == 0
+    assert rows(house) == recorded
+
+
+def test_only_the_broker_s_own_file_is_made_where_nothing_else_is_gone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_profile(house)
+    export_id = executed(house)
+    key = (export_id, 1, "broker_profile")
+    place(house, rows(house)[key]).unlink()
+    monkeypatch.setattr(render_documents, "documents", lambda *_: pytest.fail("the others are there"))
+    survey, bad = look(house.runtime, restore=True)
+    assert (survey.left, bad[key].restored) == (0, True)
+
+
+def test_one_export_alone_is_looked_at_where_it_is_named(house: House) -> None:
+    first, second = executed(house, "a"), executed(house, "b")
+    shutil.rmtree(Path(house.store.url.removeprefix("file:")) / "sha256")
+    survey, bad = look(house.runtime, export_id=second, restore=True)
+    assert {key[0] for key in bad} == {second}
+    assert survey.left == 0
+    assert {key[0] for key in look(house.runtime)[1]} == {first}
+    with pytest.raises(NotFound, match="there is no export exp_none"):
+        look(house.runtime, export_id="exp_none")
+
+
+@pytest.fixture(params=["memory", "bucket"])
+def other_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArtifactStore]:
+    """An empty store that is no folder."""
+    if request.param == "memory":
+        yield ArtifactStore("memory:")
+        return
+    Bucket.kept = {}
+    facts = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ALLOW_HTTP": "true"}
+    with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in (facts | {"ENDPOINT": f"http://{LOOPBACK}:{server.server_port}"}).items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield ArtifactStore("s3://bucket/exports")
+        server.shutdown()
+
+
+def test_every_kind_of_store_is_checked_and_filled_again(house: House, other_store: ArtifactStore) -> None:
+    with_profile(house)
+    executed(house)
+    elsewhere = replace(house.runtime, store=other_store)
+    survey, bad = look(elsewhere)
+    assert (survey.left, {each.condition for each in bad.values()}) == (len(rows(house)), {"missing"})
+    assert look(elsewhere, restore=True)[0].left == 0
+    assert look(elsewhere)[0].left == 0
+    for sha256, body in files(house).items():
+        assert other_store.get(sha256) == body
+
+
+def test_purged_documents_are_not_missed_and_never_put_back(house: House) -> None:
+    executed(house)
+    recorded = rows(house)
+    before = files(house)
+    retention.purge(house.runtime, date(2040, 1, 1))
+    assert files(house) == {}
+    for restore in (False, True):
+        survey, bad = look(house.runtime, restore=restore)
+        assert (survey.documents, bad) == (0, {})
+    for sha256 in recorded.values():
+        assert not repository.put_back(house.runtime, sha256, before[sha256])
+    assert files(house) == {}
+
+
+def test_what_is_purged_while_it_is_looked_at_is_not_missed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_id = executed(house)
+    real = store_check._rows
+
+    def purged_then(runtime: Runtime, of: str | None) -> Iterator[store_check._Row]:
+        found = list(real(runtime, of))
+        retention.purge(runtime, date(2040, 1, 1))
+        yield from found
+
+    monkeypatch.setattr(store_check, "_rows", purged_then)
+    survey, bad = look(house.runtime, restore=True)
+    assert (survey.documents, bad, files(house)) == (len(rows(house)), {}, {}), export_id
+
+
+def test_other_bytes_than_the_recorded_are_never_written(house: House) -> None:
+    """A row of another template, and one whose bytes nothing gives any more: both are left, each with its reason."""
+    with_profile(house)
+    export_id = executed(house)
+    with house.runtime.db.write() as session:
+        for artifact_type, values in (
+            ("cci_csv", {"sha256": "0" * 64, "template_version": "0"}),
+            ("cci_ubl", {"sha256": "1" * 64}),
+        ):
+            of_it = (col(Artifact.export_id) == export_id, col(Artifact.artifact_type) == artifact_type)
+            session.execute(update(Artifact).where(*of_it).values(**values))
+    with_profile(house, PROFILE | {"columns": PROFILE["columns"][:2]})
+    place(house, rows(house)[export_id, 1, "broker_profile"]).unlink()
+    before = files(house)
+    survey, bad = look(house.runtime, restore=True)
+    assert (survey.left, survey.restored) == (3, 0)
+    reasons = {key[2]: str(each.reason) for key, each in bad.items()}
+    assert reasons["cci_csv"].startswith("template 0 made it, and this version has ")
+    assert reasons["cci_csv"].endswith("; restore it with the release that made it")
+    assert reasons["cci_ubl"].endswith(": rules, fonts or records were changed since")
+    assert reasons["broker_profile"].endswith("; give the broker the profile of then, and restore again")
+    assert files(house) == before
+
+
+@pytest.mark.parametrize("also", [[], ["cci_csv"]], ids=["alone", "with another"])
+def test_a_lost_file_of_a_profile_that_was_taken_away_comes_back_with_that_profile(
+    house: House, also: list[str]
+) -> None:
+    with_profile(house)
+    export_id = executed(house)
+    before = files(house)
+    with_profile(house, None)
+    for artifact_type in ("broker_profile", *also):
+        place(house, rows(house)[export_id, 1, artifact_type]).unlink()
+    survey, bad = look(house.runtime, restore=True)
+    assert (survey.left, survey.restored) == (1, len(also))
+    reason = bad[export_id, 1, "broker_profile"].reason
+    assert reason == "the broker has no profile any more; give the broker the profile of then, and restore again"
+    with_profile(house)
+    survey, _ = look(house.runtime, restore=True)
+    assert (survey.left, files(house)) == (0, before)
+
+
+def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, sound = executed(house, "a"), executed(house, "b")
+    shutil.rmtree(Path(house.store.url.removeprefix("file:")) / "sha256")
+    real = render_documents.documents
+
+    def breaks(runtime: Runtime, context: StepContext) -> Iterator[Document]:
+        if context.export_id == broken:
+            raise RendererCrashed("the PDF engine died of SIGSEGV")
+        return real(runtime, context)
+
+    monkeypatch.setattr(render_documents, "documents", breaks)
+    survey, bad = look(house.runtime, restore=True)
+    assert survey.left == sum(1 for key in bad if key[0] == broken) > 0
+    assert {each.reason for key, each in bad.items() if key[0] == broken} == {
+        "its unit cannot be made again: the PDF engine died of SIGSEGV; `exports rebuild --check` says more"
+    }
+    assert all(each.restored for key, each in bad.items() if key[0] == sound)
+
+
+def test_a_document_that_cannot_be_read_is_named_and_a_store_that_gives_nothing_ends_the_check(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = executed(house)
+    recorded = rows(house)
+    real = ArtifactStore.condition
+    unreadable = {recorded[export_id, 1, "cci_csv"]}
+
+    def condition(store: ArtifactStore, sha256: str) -> Condition:
+        if sha256 in unreadable:
+            raise StoreUnavailable(f"document {sha256} cannot be read: PermissionDeniedError")
+        return real(store, sha256)
+
+    monkeypatch.setattr(ArtifactStore, "condition", condition)
+    survey, bad = look(house.runtime, restore=True)
+    (one,) = bad.values()
+    assert (survey.left, one.condition, one.artifact_type) == (1, "unreadable", "cci_csv")
+    assert str(one.reason).endswith("cannot be read: PermissionDeniedError")
+    unreadable |= set(recorded.values())
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        look(house.runtime)
+
+
+# The folder
+
+
+@pytest.fixture
+def reopened(house: House) -> Iterator[House]:
+    """The same service after a start, which asks the database whether the store's folder may be made."""
+    runtime = open_runtime(house.runtime.settings, clock=house.clock)
+    yield replace(house, runtime=runtime)
+    runtime.close()
+
+
+def test_a_folder_that_is_missing_is_never_quietly_made_again(house: House, reopened: House) -> None:
+    executed(house, "a")
+    folder = Path(house.store.url.removeprefix("file:"))
+    shutil.move(folder, folder.with_name("elsewhere"))
+    export_id = house.accept(builders.plan(batch="b", invoice="B")).export_id
+    reopened.step(export_id, 1, "record_packages")
+    assert reopened.step(export_id, 1, "render_documents") == ()
+    with house.runtime.db.read() as session:
+        row = session.scalars(select(Step).where(*at_documents(export_id))).one()
+    assert row.attempts == 0
+    for ask in (
+        reopened.runtime.store.check,
+        lambda: look(reopened.runtime),
+        lambda: look(reopened.runtime, restore=True),
+    ):
+        with pytest.raises(StoreUnavailable, match=f"the artifact store's folder {folder} is missing; mount its disk"):
+            ask()
+    assert not folder.exists()
+    shutil.move(folder.with_name("elsewhere"), folder)
+    with house.runtime.db.write() as session:  # its pause is over; PostgreSQL has a clock of its own
+        session.execute(update(Step).where(*at_documents(export_id)).values(lease_until=None, due_at=database_now()))
+    assert "render_documents" in reopened.step(export_id, 1, "render_documents")
+    assert look(reopened.runtime)[0].left == 0
+
+
+def at_documents(export_id: str) -> tuple[ColumnElement[bool], ...]:
+    return col(Step.export_id) == export_id, col(Step.name) == "render_documents"
+
+
+def test_an_empty_folder_in_its_place_is_filled_again(house: House, reopened: House) -> None:
+    executed(house)
+    before = files(house)
+    folder = Path(house.store.url.removeprefix("file:"))
+    shutil.rmtree(folder)
+    folder.mkdir()
+    assert look(reopened.runtime, restore=True)[0].left == 0
+    assert files(house) == before
+
+
+def test_the_folder_of_a_new_service_is_made_with_its_first_document(house: House, reopened: House) -> None:
+    folder = Path(house.store.url.removeprefix("file:"))
+    assert not folder.exists()
+    assert look(reopened.runtime)[0].documents == 0
+    assert not folder.exists()
+    executed(reopened)
+    assert look(reopened.runtime)[0].left == 0
+    retention.purge(reopened.runtime, date(2040, 1, 1))
+    shutil.rmtree(folder)
+    reopened.runtime.store.check()
+    assert folder.is_dir(), "nothing is kept in it any more"
+
+
+def test_records_that_are_lost_are_named_too(house: House) -> None:
+    export_id = executed(house)
+    with house.runtime.db.write() as session:
+        session.execute(update(Package).where(col(Package.export_id) == export_id).values(sscc=None))
+    place(house, rows(house)[export_id, 1, "packing_list"]).unlink()
+    survey, bad = look(house.runtime, restore=True)
+    (one,) = bad.values()
+    assert (survey.left, one.restored) == (1, False)
+    assert "records were changed since" in str(one.reason)

@@ -1,0 +1,101 @@
+"""Bundles as the service makes them, and the same ones changed."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlmodel import col, select
+
+from config.settings import Settings
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
+from pipeline.core.db import Clock, utc_now
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import handoff_bundle
+from pipeline.documents import bundle as document_bundle
+from pipeline.exports.models import Export, Step
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.states import StepState
+from pipeline.ops.verification.verifier import Report
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.engine import advance
+from tests import builders
+
+
+def desk(database_url: str, folder: Path, broker: builders.Json | None = None, *, clock: Clock = utc_now) -> Runtime:
+    """Return a runtime with the account and the partners of the builders' plans."""
+    settings = {
+        "database_url": database_url,
+        "artifacts_url": f"file:{folder / 'artifacts'}",
+        "broker_url": "memory://",
+    }
+    runtime = open_runtime(Settings.model_validate(settings), clock=clock)
+    service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    for partner in (
+        {"id": builders.BROKER, "kind": "customs_broker", "name": "Demo customs broker", **(broker or {})},
+        {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse"},
+        {"id": builders.OPERATOR, "kind": "operator", "name": "Export desk"},
+    ):
+        partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(partner | {"live": True}))
+    return runtime
+
+
+def executed(runtime: Runtime, plan: builders.Json) -> str:
+    """Execute the plan up to its handoff and return the export's id; nothing is delivered."""
+    caller = Caller(builders.ACCOUNT, "key_test", "live", frozenset({"execute"}))
+    request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
+    export_id = accept(runtime, caller, request, raw_plan=plan, idempotency_key=None).export_id
+    for _ in range(20):
+        for unit_no, name in _owed(runtime, export_id):
+            advance(runtime, export_id, unit_no, name)
+    assert _owed(runtime, export_id) == [], f"{export_id} does not come to its handoff"
+    return export_id
+
+
+def _owed(runtime: Runtime, export_id: str) -> list[tuple[int, str]]:
+    with runtime.db.read() as session:
+        rows = session.scalars(
+            select(Step).where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)
+        )
+        return [(row.unit_no, row.name) for row in rows if not row.name.startswith("notify")]
+
+
+def packed(runtime: Runtime, export_id: str) -> bytes:
+    """Return the bundle of the export."""
+    with runtime.db.read() as session:
+        gathered = handoff_bundle.gathered(session, runtime.settings, session.get_one(Export, export_id))
+    return b"".join(handoff_bundle.stream(runtime.store, gathered))
+
+
+def failures(report: Report) -> dict[str, str]:
+    """Return why members fail, by path."""
+    return {check.path: check.failure for check in report.checks if check.failure is not None}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The members of a bundle, by path."""
+
+    members: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, raw: bytes) -> Bundle:
+        """Return the members of a zip file."""
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            return cls({name: archive.read(name) for name in archive.namelist()})
+
+    def __getitem__(self, path: str) -> bytes:
+        return self.members[path]
+
+    def with_(self, changes: Mapping[str, bytes | None]) -> bytes:
+        """Return the zip with members replaced or added, or left out where they are None; packed as bundles are."""
+        bodies = {path: body for path, body in {**self.members, **changes}.items() if body is not None}
+        members = sorted(
+            (document_bundle.member(path, body) for path, body in bodies.items()), key=lambda each: each.path
+        )
+        return b"".join(document_bundle.zipped(members, lambda member: bodies[member.path]))

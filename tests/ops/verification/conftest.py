@@ -1,0 +1,43 @@
+"""One executed export and its bundle, for all tests that change it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pipeline.ops.verification.verifier import Report, verify
+from tests import builders
+from tests.ops.verification.bundles import Bundle, desk, executed, packed
+
+Verify = Callable[[bytes], Report]
+
+
+@pytest.fixture(scope="session")
+def raw_bundle(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
+    """The bundle of two units with all that the builders' goods carry."""
+    folder = tmp_path_factory.mktemp("bundle")
+    runtime = desk(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
+    with closing(runtime):
+        yield packed(runtime, executed(runtime, builders.plan(units=2, lines=4)))
+
+
+@pytest.fixture
+def bundle(raw_bundle: bytes) -> Bundle:
+    """The members of that bundle."""
+    return Bundle.of(raw_bundle)
+
+
+@pytest.fixture
+def verified(tmp_path: Path) -> Verify:
+    """Verifies bytes as `exports verify` would a file."""
+
+    def check(raw: bytes) -> Report:
+        path = tmp_path / "bundle.zip"
+        path.write_bytes(raw)
+        return verify(path)
+
+    return check

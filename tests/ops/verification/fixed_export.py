@@ -1,0 +1,53 @@
+"""A program that executes one export at an instant, and with ids, that never change, and writes its bundle into a folder."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import sys
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest import mock
+
+from pipeline.core.db import Database
+from pipeline.ops.migrations import upgrade
+from tests import builders
+from tests.ops.verification.bundles import desk, executed, packed
+
+INSTANT = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)
+LINE = "/units/1/lines/2"
+
+
+def plan() -> builders.Json:
+    """Return a plan with all that can go into documents, in several scripts."""
+    made = builders.plan(units=2, lines=4)
+    for pointer, value in {
+        f"{LINE}/description": "Chemise à carreaux pour l'été, 100 % coton, 男式衬衫, рубашка",
+        f"{LINE}/attributes": {"fibre": "coton", "zone": "Québec", "alpha": "1"},
+        "/units/1/parties/seller/name": "Érablière & Fils Ltée <demo>",
+    }.items():
+        made = builders.changed(made, pointer, value)
+    return made
+
+
+def bundle(folder: Path) -> bytes:
+    """Return the bundle of the plan's export, which is executed in the empty folder, for a broker with a profile."""
+    profile = json.loads(Path("examples/profiles/entry-import.json").read_text(encoding="utf-8"))
+    broker = {"profile": profile | {"format": "xlsx", "filename": "entry_import.xlsx"}}
+    url = f"sqlite:///{folder / 'exports.db'}"
+    database = Database(url)
+    upgrade(database)
+    database.dispose()
+    with (
+        mock.patch.object(secrets, "randbits", side_effect=itertools.count(1)),
+        mock.patch.object(time, "time_ns", return_value=int(INSTANT.timestamp()) * 10**9),
+        closing(desk(url, folder, broker, clock=lambda: INSTANT)) as runtime,
+    ):
+        return packed(runtime, executed(runtime, plan()))
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1], "bundle.zip").write_bytes(bundle(Path(sys.argv[1])))

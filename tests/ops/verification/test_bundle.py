@@ -1,0 +1,190 @@
+"""A bundle proves itself: what is whole passes, one changed byte does not, and the first line that differs is named."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from pipeline.documents import bundle
+from pipeline.ops.verification.verifier import Unreadable
+from tests import builders
+from tests.ops.verification.bundles import Bundle, desk, executed, failures, packed
+from tests.ops.verification.conftest import Verify
+
+UNIT = "0001-U1"
+JSON = f"{UNIT}/commercial_customs_invoice.json"
+CSV = f"{UNIT}/commercial_customs_invoice.csv"
+XLSX = f"{UNIT}/commercial_customs_invoice.xlsx"
+UBL = f"{UNIT}/commercial_customs_invoice.xml"
+PDF = f"{UNIT}/commercial_customs_invoice.pdf"
+MERGED = f"{UNIT}/commercial_customs_invoice_consolidated.json"
+LIST = f"{UNIT}/packing_list.json"
+UNIT_MANIFEST = f"{UNIT}/manifest.json"
+MESSAGE, PLAN, MANIFEST = "broker_message.json", "plan.json", "manifest.json"
+
+
+def inside(workbook: bytes, member: str, old: bytes, new: bytes) -> bytes:
+    """Return the workbook with the first `old` in a member of it made `new`."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(workbook)) as archive, zipfile.ZipFile(out, "w") as changed:
+        for name in archive.namelist():
+            body = archive.read(name)
+            if name == member:
+                assert old in body
+                body = body.replace(old, new, 1)
+            changed.writestr(name, body)
+    return out.getvalue()
+
+
+def replaced(body: bytes, old: bytes, new: bytes) -> bytes:
+    assert old in body
+    return body.replace(old, new, 1)
+
+
+def test_a_bundle_is_whole_and_every_format_carries_the_plans_treatment(raw_bundle: bytes, verified: Verify) -> None:
+    report = verified(raw_bundle)
+    assert (report.intact, report.container, failures(report)) == (True, None, {})
+    plan = builders.plan(units=2, lines=4)
+    assert (report.batch_id, report.plan_hash) == (builders.BATCH, builders.plan_hash(plan))
+    checks = {check.path: check for check in report.checks}
+    assert {path: checks[path].proof for path in (JSON, CSV, XLSX, UBL, PDF, MESSAGE, PLAN)} == dict.fromkeys(
+        (JSON, CSV, XLSX, UBL, PDF, MESSAGE, PLAN), "treatment"
+    )
+    assert {checks[path].lines for path in (JSON, CSV, XLSX, UBL, PDF, LIST, MERGED, UNIT_MANIFEST)} == {4}
+    assert len({checks[path].digest for path in (JSON, CSV, XLSX, UBL, PDF, LIST, MERGED, UNIT_MANIFEST)}) == 1
+    assert checks[MESSAGE].digest == checks[PLAN].digest == checks[MANIFEST].digest == report.treatment_digest
+    assert checks[MESSAGE].lines == 8
+
+
+def test_one_changed_byte_of_every_member_is_noticed(bundle: Bundle, verified: Verify) -> None:
+    for path, body in bundle.members.items():
+        middle = len(body) // 2
+        changed = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+        try:
+            report = verified(bundle.with_({path: changed}))
+        except Unreadable:
+            assert path in (PLAN, MANIFEST)
+            continue
+        assert path in failures(report), path
+
+
+def test_the_first_line_that_differs_is_named_in_every_format(bundle: Bundle, verified: Verify) -> None:
+    heading = (b"9903.82.09", b"9903.82.10")
+    says = "/treatment/chapter99/1/heading is 9903.82.10, the plan says 9903.82.09"
+    pdf = bundle.with_({JSON: replaced(bundle[JSON], *heading)})
+    for path, changed in {
+        JSON: replaced(bundle[JSON], *heading),
+        CSV: replaced(bundle[CSV], *heading),
+        UBL: replaced(bundle[UBL], *heading),
+        XLSX: inside(bundle[XLSX], "xl/worksheets/sheet1.xml", *heading),
+    }.items():
+        assert failures(verified(bundle.with_({path: changed})))[path] == f"line L1: {says}"
+    told = failures(verified(bundle.with_({MESSAGE: replaced(bundle[MESSAGE], *heading)})))
+    assert told[MESSAGE] == f"unit U1: line L1: {says}"
+    # The PDF carries the JSON that was: beside a changed one it is the page that still agrees with the plan.
+    assert failures(verified(pdf))[PDF] == "the commercial_customs_invoice.json inside is not the one beside it"
+
+
+def test_a_plan_with_another_treatment_disagrees_with_everything(bundle: Bundle, verified: Verify) -> None:
+    plan = replaced(bundle[PLAN], b'"metalWeightKg":"3.200"', b'"metalWeightKg":"3.201"')
+    report = verified(bundle.with_({PLAN: plan}))
+    found = failures(report)
+    assert {JSON, CSV, XLSX, UBL, PDF, LIST, MERGED, UNIT_MANIFEST, MESSAGE, PLAN, MANIFEST} <= found.keys()
+    says = "line L1: /treatment/section232/0/metalWeightKg is 3.200, the plan says 3.201"
+    assert {found[path] for path in (JSON, CSV, XLSX, UBL, PDF)} == {says}
+
+
+def test_ubl_says_the_same_in_its_own_elements_as_in_its_extension(bundle: Bundle, verified: Verify) -> None:
+    code = b'<cbc:ItemClassificationCode listID="HTSUS">7323930045<'
+    changed = replaced(bundle[UBL], code, code.replace(b"7323930045", b"7323930060"))
+    assert failures(verified(bundle.with_({UBL: changed})))[UBL] == (
+        "line L1: UBL says 7323930060 of CA, its extension something else"
+    )
+
+
+@pytest.mark.parametrize("path", [LIST, UNIT_MANIFEST])
+def test_a_stated_digest_is_held_to_the_plan(bundle: Bundle, verified: Verify, path: str) -> None:
+    digest = json.loads(bundle[path])["lines"][2]["treatmentDigest"]
+    other = "sha256:" + "0" * 64
+    changed = bundle[path].replace(digest.encode(), other.encode(), 1)
+    assert failures(verified(bundle.with_({path: changed})))[path] == (
+        f"line L3: its treatment digest says {other[:60]}..., the plan's is {digest}"
+    )
+
+
+def test_a_line_left_out_or_added_is_named(bundle: Bundle, verified: Verify) -> None:
+    invoice = json.loads(bundle[JSON])
+    last = invoice["lines"].pop()
+    shorter = json.dumps(invoice).encode()
+    assert failures(verified(bundle.with_({JSON: shorter})))[JSON] == "line L4 (number 4) is missing"
+    invoice["lines"] += [last, last | {"lineRef": "L5"}]
+    longer = json.dumps(invoice).encode()
+    assert failures(verified(bundle.with_({JSON: longer})))[JSON] == "line L5 (number 5) is not in the plan"
+
+
+def test_a_document_that_is_missing_or_that_nobody_names_is_told(bundle: Bundle, verified: Verify) -> None:
+    assert failures(verified(bundle.with_({XLSX: None})))[XLSX] == "it is missing"
+    assert failures(verified(bundle.with_({f"{UNIT}/more.txt": b"x"})))[f"{UNIT}/more.txt"] == (
+        "no unit and no message names it"
+    )
+    assert failures(verified(bundle.with_({MESSAGE: None})))[MESSAGE] == "it is missing"
+    manifest = json.loads(bundle[UNIT_MANIFEST])
+    manifest["documents"] = [each for each in manifest["documents"] if each["artifactType"] != "cci_csv"]
+    found = failures(verified(bundle.with_({UNIT_MANIFEST: json.dumps(manifest).encode(), CSV: None})))
+    assert found[UNIT_MANIFEST] == "it lists no cci_csv"
+
+
+def test_a_changed_manifest_is_told_even_where_it_lists_what_is_there(bundle: Bundle, verified: Verify) -> None:
+    changed = replaced(bundle[MANIFEST], b'"revision": 1', b'"revision": 2')
+    assert failures(verified(bundle.with_({MANIFEST: changed}))) == {
+        MANIFEST: "it is not the manifest that plan, message and documents make"
+    }
+
+
+def test_a_large_export_whose_message_leads_to_its_lines_is_proved_by_the_documents(
+    sqlite_url: str, tmp_path: Path, verified: Verify
+) -> None:
+    with closing(desk(sqlite_url, tmp_path)) as runtime:
+        report = verified(packed(runtime, executed(runtime, builders.plan(lines=501, packages=4))))
+    assert (report.container, failures(report)) == (None, {})
+    checks = {check.path: check for check in report.checks}
+    assert (checks[MESSAGE].proof, checks[XLSX].lines, checks[PDF].lines) == ("digests", 501, 501)
+
+
+def test_the_same_export_gives_the_same_bytes_and_another_only_other_ids(
+    sqlite_template: Path, tmp_path: Path, raw_bundle: bytes
+) -> None:
+    url = f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'exports.db')}"
+    with closing(desk(url, tmp_path)) as runtime:
+        export_id = executed(runtime, builders.plan(units=2, lines=4))
+        first, second = packed(runtime, export_id), packed(runtime, export_id)
+    assert first == second
+    # The export's own ids stand in the message, and the hash of that in the manifest; all else is the plan's.
+    one, other = Bundle.of(first).members, Bundle.of(raw_bundle).members
+    assert {path for path in one if one[path] != other[path]} == {MESSAGE, MANIFEST}
+
+
+#: SHA-256 of a bundle with fixed members, on every Python and every zlib.
+GOLDEN = "2ca7d34d65dfa2a7de201c943e2025203e74ad2b51d6aa741fb13ad07c64afd6"
+
+
+def test_packing_is_the_same_on_every_machine() -> None:
+    bodies = {"0001-U1/a.json": b"{}\n", "broker_message.json": b"[]", "plan.json": "{é}".encode()}
+    members = [bundle.member(path, body) for path, body in bodies.items()]
+    about = bundle.About(
+        export_id="exp_1", account_id="acc_1", batch_id="batch_1", revision=1, test=False, plan_hash="sha256:1",
+        treatment_digest="sha256:2", ruleset_id="us-1", ruleset_as_of=date(2026, 11, 24),
+        units=[bundle.BundledUnit("U1", bundle.folder(1, "U1"), "sha256:3")],
+    )  # fmt: skip
+    bodies["manifest.json"] = bundle.manifest(about, members)
+    members.insert(2, bundle.member("manifest.json", bodies["manifest.json"]))
+    raw = b"".join(bundle.zipped(members, lambda member: bodies[member.path]))
+    assert hashlib.sha256(raw).hexdigest() == GOLDEN

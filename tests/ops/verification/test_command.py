@@ -1,0 +1,65 @@
+"""`exports verify`: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pipeline.cli import app
+from tests import builders
+from tests.ops.verification.bundles import Bundle
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without service or database: the settings lead nowhere."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/none")
+    monkeypatch.setenv("EXPORTS_API_URL", "http://127.0.0.1:9")
+    return tmp_path
+
+
+def run(path: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["verify", str(path), *options], catch_exceptions=False)
+
+
+def test_a_whole_bundle_is_shown_file_by_file(here: Path, raw_bundle: bytes) -> None:
+    path = here / "bundle.zip"
+    path.write_bytes(raw_bundle)
+    result = run(path)
+    assert result.exit_code == 0, result.output
+    assert f"✓ the bundle is whole: batch {builders.BATCH}" in result.stdout
+    assert "✗" not in result.stdout
+    for name in ("plan.json", "broker_message.json", "manifest.json", "0002-U2/commercial_customs_invoice.pdf"):
+        assert name in result.stdout
+    report = json.loads(run(path, "--json").stdout)
+    assert report["intact"] is True
+    assert {check["failure"] for check in report["checks"]} == {None}
+    assert report["planHash"] == builders.plan_hash(builders.plan(units=2, lines=4))
+
+
+def test_a_changed_bundle_fails_and_says_where(here: Path, bundle: Bundle) -> None:
+    path = here / "bundle.zip"
+    name = "0001-U1/commercial_customs_invoice.csv"
+    path.write_bytes(bundle.with_({name: bundle[name].replace(b",CA,", b",MX,", 1)}))
+    result = run(path)
+    assert result.exit_code == 1
+    assert "line L1: /countryOfOrigin is MX, the plan says CA" in result.stdout
+    report = json.loads(run(path, "--json").stdout)
+    assert [check["path"] for check in report["checks"] if check["failure"]] == [
+        name,
+        "broker_message.json",
+        "manifest.json",
+    ]
+    assert report["intact"] is False
+
+
+def test_what_is_no_bundle_and_what_is_not_there_have_their_exit_codes(here: Path) -> None:
+    path = here / "bundle.zip"
+    assert run(path).exit_code == 3
+    path.write_bytes(b"not a zip")
+    result = run(path, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["message"].startswith(f"{path} is no bundle: it is no zip file")

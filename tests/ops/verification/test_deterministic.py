@@ -1,0 +1,64 @@
+"""One export is one bundle, to the byte: whenever, in whatever process and by whichever Python it is executed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.ops.verification.verifier import verify
+from tests.ops.verification.bundles import Bundle
+
+#: Two processes with everything in them: however busy the machine is.
+pytestmark = pytest.mark.timeout(600)
+
+ROOT = Path(__file__).resolve().parents[3]
+HERE = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def another_python() -> Path | None:
+    """Return the program of another version with all that the product needs: `.ci/run` makes one beside the first."""
+    found = (path for path in sorted(ROOT.glob(".venv*/lib/python3.*")) if path.name != HERE)
+    return next((path.parents[1] / "bin" / "python" for path in found), None)
+
+
+def begun(folder: Path, python: str | Path, **environment: str) -> subprocess.Popen[bytes]:
+    folder.mkdir()
+    program = [str(python), "-m", "tests.ops.verification.fixed_export", str(folder)]
+    return subprocess.Popen(program, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL)
+
+
+def ended(folder: Path, process: subprocess.Popen[bytes]) -> bytes:
+    assert process.wait(500) == 0
+    report = verify(folder / "bundle.zip")
+    assert report.intact, report
+    return (folder / "bundle.zip").read_bytes()
+
+
+def assert_same(one: bytes, other: bytes) -> None:
+    first, second = Bundle.of(one).members, Bundle.of(other).members
+    assert [path for path in first.keys() | second.keys() if first.get(path) != second.get(path)] == []
+    assert hashlib.sha256(one).hexdigest() == hashlib.sha256(other).hexdigest()
+
+
+def test_executed_twice_elsewhere_it_is_the_same_bundle(tmp_path: Path) -> None:
+    runs = {
+        tmp_path / "a": {"PYTHONHASHSEED": "1", "TZ": "America/Toronto"},
+        tmp_path / "b": {"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONUTF8": "0"},
+    }
+    processes = {folder: begun(folder, sys.executable, **environment) for folder, environment in runs.items()}
+    assert_same(*(ended(folder, process) for folder, process in processes.items()))
+
+
+def test_executed_by_another_python_it_is_the_same_bundle(tmp_path: Path) -> None:
+    other = another_python()
+    if other is None:
+        pytest.skip("there is no second environment of another Python; .ci/run makes one")
+    processes = {
+        tmp_path / name: begun(tmp_path / name, python) for name, python in (("a", sys.executable), ("b", other))
+    }
+    assert_same(*(ended(folder, process) for folder, process in processes.items()))

@@ -1,0 +1,162 @@
+"""What calls itself a bundle may be anything: it is refused in a sentence, in bounded time and memory."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from contextlib import suppress
+
+import pytest
+
+from pipeline.ops.verification import parsers
+from pipeline.ops.verification.readers import READERS, attached
+from pipeline.ops.verification.verifier import Unreadable
+from pipeline.ops.verification.xml import elements
+from tests.ops.verification.bundles import Bundle, failures
+from tests.ops.verification.conftest import Verify
+
+NAMESPACE = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+
+
+def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as archive:
+        for name, body in members.items():
+            archive.writestr(name, body)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "it is no zip file"),
+        (b"PK\x05\x06" + b"\0" * 18, "it has no manifest.json"),
+        (zipped({"plan.json": b"{}"}), "it has no manifest.json"),
+        (zipped({"manifest.json": b"{}"}), "plan.json: it is missing"),
+        (zipped({"manifest.json": b"{}", "plan.json": b"{}"}, zipfile.ZIP_DEFLATED), "compressed or encrypted"),
+        (zipped({"manifest.json": b"{}", "plan.json": b"{"}), "plan.json: it is not JSON at line 1"),
+        (zipped({"manifest.json": b"{}", "plan.json": b"[" * 100_000}), "plan.json: it is nested deeper than 64"),
+        (
+            zipped({"manifest.json": b"{}", "plan.json": b'{"a":1}'}),
+            "plan.json: /schemaVersion is not what a plan holds",
+        ),
+    ],
+)
+def test_what_is_no_bundle_is_refused_in_a_sentence(raw: bytes, said: str, verified: Verify) -> None:
+    with pytest.raises(Unreadable, match=said):
+        verified(raw)
+
+
+def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle: Bundle, verified: Verify) -> None:
+    raw = bundle.with_({})
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        size = max(info.file_size for info in archive.infolist())
+    # A directory that gives every member the size of the largest one, wherever it lies.
+    changed = raw
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        for info in archive.infolist():
+            old = info.file_size.to_bytes(4, "little")
+            at = changed.rindex(b"PK\x01\x02", 0, changed.rindex(info.filename.encode()))
+            changed = (
+                changed[: at + 20]
+                + changed[at + 20 : at + 28].replace(old, size.to_bytes(4, "little"))
+                + changed[at + 28 :]
+            )
+    with pytest.raises(Unreadable, match="claim to be larger than the file"):
+        verified(changed)
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (b'<!DOCTYPE a [<!ENTITY x "xx">]><a>&x;</a>', "document type declaration"),
+        (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "document type declaration"),
+        (b"<a><b></a>", "it is no XML: mismatched tag in line 1"),
+        (b"", "it is no XML: no element found in line 1"),
+    ],
+)
+def test_xml_that_no_document_of_ours_is_is_refused(document: bytes, said: str) -> None:
+    with pytest.raises(Unreadable, match=said):
+        list(elements([document], "a"))
+
+
+@pytest.mark.parametrize("encoding", ["aTF-8", "utf-7", "shift_jis", "ISO-8859-1"])
+def test_the_encoding_that_xml_claims_is_not_asked_for(encoding: str) -> None:
+    document = f'<?xml version="1.0" encoding="{encoding}"?><a>é</a>'.encode()
+    assert [element.text for element in elements([document], "a")] == ["é"]
+
+
+def test_elements_come_whole_and_one_at_a_time_whatever_the_parts() -> None:
+    document = b'<r xmlns="urn:x"><row a="1"><c>one</c><row/></row><other/><row>two</row></r>'
+    for size in (1, 7, len(document)):
+        parts = [document[at : at + size] for at in range(0, len(document), size)]
+        rows = list(elements(parts, "{urn:x}row"))
+        assert [(row.get("a"), "".join(row.itertext())) for row in rows] == [("1", "one"), (None, "two")]
+
+
+def workbook_of(sheet: bytes) -> bytes:
+    relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006/relationships"
+    return zipped(
+        {
+            "xl/workbook.xml": f'<w xmlns="{NAMESPACE}" xmlns:r="{relations}"><sheet name="Lines" r:id="r1"/></w>'.encode(),
+            "xl/_rels/workbook.xml.rels": f'<r xmlns="{package}"><Relationship Id="r1" Target="s.xml"/></r>'.encode(),
+            "xl/sharedStrings.xml": f'<sst xmlns="{NAMESPACE}"><si><r><t>sh</t></r><r><t>ared</t></r></si></sst>'.encode(),
+            "xl/s.xml": b'<s xmlns="' + NAMESPACE.encode() + b'">' + sheet + b"</s>",
+        },
+        zipfile.ZIP_DEFLATED,
+    )
+
+
+def test_a_workbooks_cells_are_read_in_each_of_their_spellings() -> None:
+    sheet = (
+        b'<row><c r="A1" t="inlineStr"><is><t>in_x005F_x0041_line</t></is></c><c r="C1" t="s"><v>0</v></c>'
+        b'<c r="AA1"><v>1.5</v></c><c r="AB1"/></row>'
+    )
+    assert list(parsers.rows(workbook_of(sheet), "Lines")) == [{0: "in_x0041_line", 2: "shared", 26: "1.5"}]
+
+
+@pytest.mark.parametrize(
+    ("sheet", "said"),
+    [
+        (b'<row><c r="A1" t="s"><v>7</v></c></row>', "it is no workbook"),
+        (b'<row><c r="A1" t="s"><v>x</v></c></row>', "it is no workbook"),
+        (b'<row><c r="1"><v>1</v></c></row>', "a cell does not say where it stands"),
+    ],
+)
+def test_a_workbook_of_nonsense_is_refused(sheet: bytes, said: str) -> None:
+    with pytest.raises(Unreadable, match=said):
+        list(parsers.rows(workbook_of(sheet), "Lines"))
+
+
+def test_a_workbook_that_unpacks_to_more_than_any_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsers, "MAX_PART_BYTES", 1_000_000)
+    with pytest.raises(Unreadable, match=r"xl/s\.xml unpacks to more than 1000000 bytes"):
+        list(parsers.rows(workbook_of(b"<row/>" * 1_000_000), "Lines"))
+
+
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize(
+    "body", [b"", b"\xff\xfe\x00", b"{}", b"[]", b'{"lines":[1]}', b'{"lines":{}}', b"PK\x03\x04" * 9, b'a,"b\n']
+)
+def test_no_reader_fails_but_in_a_sentence(kind: str, body: bytes) -> None:
+    with suppress(Unreadable):
+        assert list(READERS[kind](body)) == []
+
+
+def test_a_pdf_whose_filter_there_is_not_is_told_and_nothing_besides(
+    bundle: Bundle, verified: Verify, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = "0001-U1/commercial_customs_invoice.pdf"
+    changed = bundle[path].replace(b"/FlateDecode", b"/FlateDecodf")
+    found = failures(verified(bundle.with_({path: changed})))
+    assert found[path] == "it is no PDF that can be read: NotImplementedError"
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"%PDF-1.7\n", b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF"]
+)
+def test_a_pdf_without_its_data_is_told(body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        attached(body, "commercial_customs_invoice.json")

@@ -1,0 +1,32 @@
+"""A broker's own file in the bundle: named by the message alone, and held to it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+from tests import builders
+from tests.ops.verification.bundles import Bundle, desk, executed, packed
+from tests.ops.verification.conftest import Verify
+
+PROFILE = json.loads((Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry-import.json").read_text())
+FILE = "0001-U1/entry_import.csv"
+
+
+def test_a_brokers_own_file_is_in_the_bundle_and_cannot_be_changed(
+    sqlite_url: str, tmp_path: Path, verified: Verify
+) -> None:
+    # The broker is told of no other document: that it has a profile says that it wants this one.
+    broker = {"profile": PROFILE, "artifactTypes": ["cci_pdf"]}
+    with closing(desk(sqlite_url, tmp_path, broker)) as runtime:
+        raw = packed(runtime, executed(runtime, builders.plan()))
+    report = verified(raw)
+    assert report.intact, report
+    kinds = {check.path: check.artifact_type for check in report.checks}
+    assert kinds[FILE] == "broker_profile"
+    bundle = Bundle.of(raw)
+    told = json.loads(bundle["broker_message.json"])["data"]["units"][0]["artifacts"]
+    assert [link["artifactType"] for link in told] == ["cci_pdf", "broker_profile"]
+    changed = verified(bundle.with_({FILE: bundle[FILE].replace(b"PCS", b"DOZ", 1)}))
+    assert {check.path for check in changed.checks if check.failure} == {FILE, "broker_message.json", "manifest.json"}

@@ -1,0 +1,58 @@
+"""Tables give their treatment back, those of an older release too, which had an apostrophe before every formula sign."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from pipeline.customs.treatment import digest_of
+from pipeline.documents.formats.columns_folded import Cell, defused, rows
+from pipeline.documents.formats.invoice import invoice_csv
+from pipeline.documents.formats.sheets import Book
+from pipeline.documents.formats.xlsx import invoice_xlsx
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.ops.verification.readers import csv_lines, xlsx_lines
+from tests.documents.samples import sample
+
+TOLD = "Cold store; -18 C; '=1+1"
+
+
+def stored_cold() -> Invoice:
+    def change(data: dict[str, Any]) -> None:
+        row = {"flag": "FD1", "agency": "FDA", "program": "FOO", "data": {"storage": TOLD}}
+        data["lines"][0]["treatment"]["pga"] = [row]
+
+    invoice = sample(1, change=change)
+    line = invoice.lines[0]
+    digest = digest_of(str(line.hts_code.exact), line.country_of_origin, line.treatment)
+    return invoice.model_copy(update={"lines": (line.model_copy(update={"treatment_digest": digest}),)})
+
+
+def workbook(invoice: Invoice, written: Any) -> bytes:
+    book = Book("Lines", date(2026, 11, 24))
+    table: list[tuple[Cell, ...]] = [tuple(next(rows(invoice)))]
+    table += [tuple(written(cell) if isinstance(cell, str) else cell for cell in row.values()) for row in rows(invoice)]
+    book.add_sheet("Lines", table, {})
+    return book.close()
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "older xlsx"])
+def test_a_table_gives_the_treatment_back(kind: str) -> None:
+    invoice = stored_cold()
+    (line,) = {
+        "csv": lambda: list(csv_lines(invoice_csv(invoice))),
+        "xlsx": lambda: list(xlsx_lines(invoice_xlsx(invoice))),
+        "older xlsx": lambda: list(xlsx_lines(workbook(invoice, defused))),
+    }[kind]()
+    assert line.treatment is not None
+    assert line.treatment.pga[0].data == {"storage": TOLD}
+    assert line.recomputed == line.stated
+
+
+def test_a_table_with_other_apostrophes_than_either_release_writes_is_not_the_invoice() -> None:
+    invoice = stored_cold()
+    body = workbook(invoice, lambda cell: cell.replace("; -18", "; ''-18"))
+    (line,) = xlsx_lines(body)
+    assert line.recomputed != line.stated
