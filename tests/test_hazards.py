@@ -43,10 +43,10 @@ ACCEPTED: Final = {
         "pipeline/documents/pdf/supervisor.py",
         "B603",
     ): "our own Python and a module of ours; no text of a caller is in it",
-    ("pipeline/drill/callers.py", "B311"): "a seed makes the same drill again: repeatable, not unguessable",
-    ("pipeline/drill/course.py", "B311"): "the same",
-    ("pipeline/drill/processes.py", "B404"): "the drill starts the service's own processes, to kill them",
-    ("pipeline/drill/processes.py", "B603"): "our own Python and modules of ours, on a scratch instance",
+    ("pipeline/simulation/drill/load.py", "B311"): "a seed makes the same drill again: repeatable, not unguessable",
+    ("pipeline/simulation/drill/runner.py", "B311"): "the same",
+    ("pipeline/simulation/drill/processes.py", "B404"): "the drill starts the service's own processes, to kill them",
+    ("pipeline/simulation/drill/processes.py", "B603"): "our own Python and modules of ours, on a scratch instance",
     ("pipeline/ops/migrations/row_security.py", "B608"): "names of our own tables, from the models",
 }
 #: The import of Element, which is the name of a type; what parses is pipeline/ops/verification/xml.py, and it refuses a DTD.

@@ -37,7 +37,7 @@ FLOATS = {
     "pipeline/deliveries/channels/http_client.py": "seconds",
     "pipeline/deliveries/channels/stages.py": "milliseconds",
     "pipeline/deliveries/sender.py": "seconds",
-    "pipeline/drill/report.py": "seconds",
+    "pipeline/simulation/drill/report.py": "seconds",
     "pipeline/deliveries/connection_tests.py": "milliseconds",
 }
 

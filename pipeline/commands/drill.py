@@ -14,11 +14,11 @@ from rich.markup import escape
 
 from pipeline.commands.screen import INTERRUPTED, ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.commands.view import table
-from pipeline.drill import place as places
-from pipeline.drill.history import Kill
-from pipeline.drill.picture import drawn
-from pipeline.drill.processes import DrillFailed
-from pipeline.drill.report import Report, seconds
+from pipeline.simulation.drill import place as places
+from pipeline.simulation.drill.history import Kill
+from pipeline.simulation.drill.picture import drawn
+from pipeline.simulation.drill.processes import DrillFailed
+from pipeline.simulation.drill.report import Report, seconds
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -45,7 +45,7 @@ def drill(
     as_json: Json = False,
 ) -> None:
     """Kill a scratch instance at random under load, on this machine; fail if anything was lost or doubled."""
-    from pipeline.drill import course  # noqa: PLC0415 - it reads the customs rules, which `--help` need not wait for
+    from pipeline.simulation.drill import runner  # noqa: PLC0415 - it reads the customs rules, which `--help` need not wait for
 
     console = aside()
     seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
@@ -68,7 +68,7 @@ def drill(
         )
 
     try:
-        report = course.hold(chosen, kills, seed, lease, tell)
+        report = runner.hold(chosen, kills, seed, lease, tell)
     except KeyboardInterrupt:
         chosen.remove()
         aside().print("\nstopped; nothing is left running")

@@ -25,9 +25,9 @@ from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse
 from pipeline.deliveries import connection_tests, streams
 from pipeline.documents.schemas.profile import BrokerProfile
-from pipeline.receivers.endpoint import Came, Fault, Receiver
-from pipeline.receivers.files import FileFault, FileReceiver
-from pipeline.receivers.mail import MailFault, MailReceiver
+from pipeline.simulation.partners.http import Came, Fault, Receiver
+from pipeline.simulation.partners.sftp import FileFault, FileReceiver
+from pipeline.simulation.partners.smtp import MailFault, MailReceiver
 
 app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses and operators of an account.")
 

@@ -13,7 +13,7 @@ import pytest
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.deliveries import sender
-from pipeline.receivers.endpoint import Receiver
+from pipeline.simulation.partners.http import Receiver
 from tests import builders
 from tests.api.conftest import OTHER, Desk, Open
 from tests.api.test_console import browser

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands.screen import ExitCode
-from pipeline.drill import course
-from pipeline.drill.report import Report
+from pipeline.simulation.drill import runner
+from pipeline.simulation.drill.report import Report
 from tests.cli.conftest import Commands
-from tests.drill.test_report import report
+from tests.simulation.drill.test_report import report
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_figures_are_told_though_the_picture_fails(
         svg.mkdir()  # the check has passed by now
         return report()
 
-    monkeypatch.setattr(course, "hold", held)
+    monkeypatch.setattr(runner, "hold", held)
     told = commands("drill", "--kills", "1", "--svg", str(svg), *form)
     assert (told.exit_code, "drill.svg cannot be written" in told.stderr) == (ExitCode.REFUSED, True)
     assert json.loads(told.stdout)["lost"] == 0 if form else "recovery" in told.stdout

@@ -24,7 +24,7 @@ from pipeline.deliveries.channels import inbox
 from pipeline.deliveries.channels.webhook import check_signature
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.exports.schemas.plan import Plan
-from pipeline.receivers.endpoint import Came, Receiver
+from pipeline.simulation.partners.http import Came, Receiver
 from pipeline.workflow import preflight
 from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime

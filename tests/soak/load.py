@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from pipeline.drill.crowd import Crowd
+from pipeline.simulation.drill.crowd import Crowd
 from tests.faults.client import Client
 from tests.soak.record import Acceptance, Record
 

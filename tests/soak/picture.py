@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement
 
-from pipeline.drill.drawing import (
+from pipeline.simulation.drill.svg import (
     BAD,
     EXECUTED,
     GOOD,

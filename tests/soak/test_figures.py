@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from lxml.etree import fromstring
 
-from pipeline.drill.drawing import HEIGHT, WIDTH
+from pipeline.simulation.drill.svg import HEIGHT, WIDTH
 from tests.faults.history import Violation
 from tests.soak import manners, wake_ups
 from tests.soak.figures import Figure, Targets, figures

@@ -23,7 +23,7 @@ from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.channels.stages import Stage
 from pipeline.deliveries.channels.webhook import WebhookChannel
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST
-from pipeline.receivers.endpoint import FAULTS, Came, Fault, Receiver
+from pipeline.simulation.partners.http import FAULTS, Came, Fault, Receiver
 from tests.deliveries.support.certificates import Authority
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.servers import free_port

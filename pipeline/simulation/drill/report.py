@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pipeline.drill.history import ENDED, History, Kill
-from pipeline.drill.judge import Judgement
+from pipeline.simulation.drill.history import ENDED, History, Kill
+from pipeline.simulation.drill.judge import Judgement
 
 
 @dataclass(frozen=True)

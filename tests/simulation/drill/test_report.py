@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from lxml.etree import fromstring
 
-from pipeline.drill.drawing import HEIGHT, WIDTH
-from pipeline.drill.history import Kill
-from pipeline.drill.judge import judge
-from pipeline.drill.picture import drawn
-from pipeline.drill.report import Report
-from tests.drill.test_judge import ended_without_word, said_twice, sound
+from pipeline.simulation.drill.history import Kill
+from pipeline.simulation.drill.judge import judge
+from pipeline.simulation.drill.picture import drawn
+from pipeline.simulation.drill.report import Report
+from pipeline.simulation.drill.svg import HEIGHT, WIDTH
+from tests.simulation.drill.test_judge import ended_without_word, said_twice, sound
 
 _SVG = "{http://www.w3.org/2000/svg}"
 

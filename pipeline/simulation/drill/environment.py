@@ -20,10 +20,10 @@ from pipeline.accounts.channels import WebhookWay
 from pipeline.accounts.schemas import NewPartner, PartnerKind
 from pipeline.client import NO_RETRIES, Exports
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.drill.place import Place
-from pipeline.drill.processes import DrillFailed, Process, commands, free_port
 from pipeline.ops import migrations
-from pipeline.receivers.endpoint import Came, Receiver
+from pipeline.simulation.drill.place import Place
+from pipeline.simulation.drill.processes import DrillFailed, Process, commands, free_port
+from pipeline.simulation.partners.http import Came, Receiver
 
 ACCOUNT: Final = "acc_demo"  # that of the example plans
 PARTNERS: Final[Mapping[str, PartnerKind]] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.drill.history import (
+from pipeline.simulation.drill.history import (
     ENDED,
     HANDOFF,
     PACKAGE,
@@ -22,7 +22,7 @@ from pipeline.drill.history import (
     StoredExport,
     Submission,
 )
-from pipeline.drill.judge import ONCE, judge
+from pipeline.simulation.drill.judge import ONCE, judge
 
 MESSAGES = {"m1": HANDOFF, "m2": PACKAGE, "m3": PACKAGE, "m4": ENDED}
 

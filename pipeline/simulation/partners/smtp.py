@@ -11,8 +11,8 @@ from typing import Final, Literal, get_args
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from config.loopback import LOOPBACK
-from pipeline.receivers.certificates import self_signed
-from pipeline.receivers.looped import Looped
+from pipeline.simulation.partners.looped import Looped
+from pipeline.simulation.partners.server import self_signed
 
 #: What a mail receiver does wrong.
 MailFault = Literal[

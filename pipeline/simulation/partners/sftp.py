@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 import asyncssh
 
 from config.loopback import LOOPBACK
-from pipeline.receivers.looped import Looped
+from pipeline.simulation.partners.looped import Looped
 
 #: What a file receiver does wrong.
 FileFault = Literal[

@@ -17,8 +17,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from config.settings import Settings
-from pipeline.channels import scratch
-from pipeline.drill.processes import DrillFailed
+from pipeline.simulation.drill import scratch
+from pipeline.simulation.drill.processes import DrillFailed
 
 EMBEDDED: Final = "memory://"
 _NAMES: Final = {"memory": "embedded", "redis": "Redis", "rediss": "Redis", "amqp": "RabbitMQ", "amqps": "RabbitMQ"}

@@ -6,7 +6,8 @@ import math
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement
 
-from pipeline.drill.drawing import (
+from pipeline.simulation.drill.report import Report
+from pipeline.simulation.drill.svg import (
     BAD,
     EXECUTED,
     GOOD,
@@ -29,7 +30,6 @@ from pipeline.drill.drawing import (
     written,
     x_of,
 )
-from pipeline.drill.report import Report
 
 #: One colour a process, in the order of their names.
 PROCESSES: Final = ("#c2410c", "#2563eb", "#7c3aed", "#a16207", "#0e7490")

@@ -12,7 +12,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.sftp import SftpChannel
 from pipeline.deliveries.channels.stages import Stage
-from pipeline.receivers.files import FILE_FAULTS, FileFault, FileReceiver
+from pipeline.simulation.partners.sftp import FILE_FAULTS, FileFault, FileReceiver
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")
 

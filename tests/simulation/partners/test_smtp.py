@@ -15,7 +15,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.stages import Stage
-from pipeline.receivers.mail import MAIL_FAULTS, MailFault, MailReceiver
+from pipeline.simulation.partners.smtp import MAIL_FAULTS, MailFault, MailReceiver
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")
 TARGET = Target("acc_1", "br_1", test=False, way=EmailWay(addresses=["desk@broker.example"]))

@@ -9,14 +9,14 @@ from typing import Final
 
 from pipeline.core.db import utc_now
 from pipeline.core.errors import DatabaseBusy
-from pipeline.drill import stored
-from pipeline.drill.callers import Callers, Log
-from pipeline.drill.history import History, Kill
-from pipeline.drill.instance import ACCOUNT, Instance, running
-from pipeline.drill.judge import judge
-from pipeline.drill.place import Place
-from pipeline.drill.report import Report
 from pipeline.exports import examples
+from pipeline.simulation.drill import stored
+from pipeline.simulation.drill.environment import ACCOUNT, Instance, running
+from pipeline.simulation.drill.history import History, Kill
+from pipeline.simulation.drill.judge import judge
+from pipeline.simulation.drill.load import Callers, Log
+from pipeline.simulation.drill.place import Place
+from pipeline.simulation.drill.report import Report
 
 #: Small ones, of one unit and of several.
 PLANS: Final = ("cookware", "three-units")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.drill.history import ENDED, HANDOFF, PACKAGE, History, StoredEvent, Submission
 from pipeline.exports.states import DeliveryState, ExportState
+from pipeline.simulation.drill.history import ENDED, HANDOFF, PACKAGE, History, StoredEvent, Submission
 
 #: What happens once to an export, or once to each subject of it.
 ONCE: Final = frozenset(

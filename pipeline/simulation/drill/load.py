@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pipeline.client import ApiProblem, ApiUnreachable, Exports
-from pipeline.drill.crowd import Crowd
-from pipeline.drill.history import ENDED, Receipt, Submission
-from pipeline.receivers.endpoint import Came
+from pipeline.simulation.drill.crowd import Crowd
+from pipeline.simulation.drill.history import ENDED, Receipt, Submission
+from pipeline.simulation.partners.http import Came
 
 CALLERS: Final = 3
 #: So many exports are under way at a time: enough for every process to have work, few enough to see each kill by itself.

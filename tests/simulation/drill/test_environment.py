@@ -10,10 +10,9 @@ from kombu import Connection
 from pydantic import SecretStr
 
 from config.settings import Settings
-from pipeline.channels import scratch
 from pipeline.core.errors import MessageBrokerDown
-from pipeline.drill import place
-from pipeline.drill.processes import DrillFailed
+from pipeline.simulation.drill import place, scratch
+from pipeline.simulation.drill.processes import DrillFailed
 from tests.conftest import OWNER
 from tests.servers import PostgreSQL, RabbitMQ, Redis
 

@@ -10,9 +10,9 @@ from sqlmodel import col
 from pipeline.core.errors import ArtifactConflict, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Delivery
-from pipeline.drill.history import Owed, Stored, StoredDocument, StoredEvent, StoredExport
 from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import UNENDED, DeliveryState
+from pipeline.simulation.drill.history import Owed, Stored, StoredDocument, StoredEvent, StoredExport
 
 _UNDELIVERED: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self, get_args
 from config.loopback import LOOPBACK
 from pipeline.core.errors import InvalidApiKey
 from pipeline.deliveries.channels.webhook import check_signature
-from pipeline.receivers.certificates import self_signed
+from pipeline.simulation.partners.server import self_signed
 
 #: What a receiver does wrong.
 Fault = Literal[

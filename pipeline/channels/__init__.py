@@ -1,1 +1,0 @@
-"""What is left of the channels until all have moved."""
