@@ -22,7 +22,7 @@ ACCEPTED: Final = {
     ("pipeline/deliveries/retry_policy.py", "B311"): "jitter spreads load and keeps no secret",
     ("pipeline/workflow/sweeper.py", "B311"): "the same",
     ("tasks/upkeep.py", "B311"): "the same",
-    ("pipeline/client/retries.py", "B311"): "the same",
+    ("pipeline/client/retry.py", "B311"): "the same",
     ("pipeline/deliveries/channels/borderbuddy.py", "B105"): "the purpose that a token is derived for, not a token",
     ("pipeline/commands/init.py", "B105"): "the comment that stands above a key in a file, not a key",
     ("pipeline/commands/roles.py", "B104"): "what the Procfile's web has always listened on; `HOST` names another",

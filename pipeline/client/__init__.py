@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.client.clients import AsyncExports, Exports
+from pipeline.client.client import AsyncExports, Exports
 from pipeline.client.errors import (
     ApiProblem,
     ApiUnreachable,
@@ -12,9 +12,9 @@ from pipeline.client.errors import (
     InvalidWebhook,
     StillRunning,
 )
-from pipeline.client.export_calls import Execution, File, Version
-from pipeline.client.retries import NO_RETRIES, Retries
-from pipeline.client.saving import safe_name
+from pipeline.client.export_requests import Execution, File, Version
+from pipeline.client.files import safe_name
+from pipeline.client.retry import NO_RETRIES, Retries
 from pipeline.client.webhooks import Message, read_message, verify_webhook
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.client.calls import Call, Repeat, as_model, body_of, get, segment
+from pipeline.client.request import Call, Repeat, as_model, body_of, get, segment
 from pipeline.customs.schemas import NewWaiver, WaiverList, WaiverView
 from pipeline.ops.schemas import Health
 

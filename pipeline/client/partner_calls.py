@@ -14,7 +14,7 @@ from pipeline.accounts.schemas import (
     RotatedSecret,
     SecretRotation,
 )
-from pipeline.client.calls import Call, Repeat, as_model, body_of, get, segment
+from pipeline.client.request import Call, Repeat, as_model, body_of, get, segment
 
 #: A connection test tries every way to a partner, each with a time limit of its own.
 _TEST_SECONDS = 120

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import wraps
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
-from pipeline.client import account_calls, delivery_calls, export_calls, partner_calls
-from pipeline.client.calls import Call, Stretch
+from pipeline.client import account_calls, export_requests, partner_calls, requests
+from pipeline.client.request import Call, Stretch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,26 +89,26 @@ class Listing(Generic[P, T]):
 
 
 class Surface:
-    """Everything that the API can be asked; `pipeline/client/export_calls.py` and its neighbours say what each call is."""
+    """Everything that the API can be asked; `pipeline/client/export_requests.py` and its neighbours say what each call is."""
 
-    execute: Final = Operation(export_calls.execute)
-    execute_registered: Final = Operation(export_calls.execute_registered)
-    register_plan: Final = Operation(export_calls.register_plan)
-    preflight: Final = Operation(export_calls.preflight)
-    inspect: Final = Operation(export_calls.inspect)
-    inspect_version: Final = Operation(export_calls.inspect_version)
-    inspect_if_changed: Final = Operation(export_calls.inspect_if_changed)
-    export_page: Final = Operation(export_calls.export_page)
-    exports: Final = Listing(export_calls.exports)
-    events: Final = Listing(export_calls.events)
-    cancel: Final = Operation(export_calls.cancel)
-    retry: Final = Operation(export_calls.retry)
-    amend: Final = Operation(export_calls.amend)
-    customs_package: Final = Operation(export_calls.customs_package)
-    download: Final = Operation(export_calls.download)
-    document_link: Final = Operation(export_calls.document_link)
-    bundle: Final = Operation(export_calls.bundle)
-    files: Final = Listing(export_calls.files)
+    execute: Final = Operation(export_requests.execute)
+    execute_registered: Final = Operation(export_requests.execute_registered)
+    register_plan: Final = Operation(export_requests.register_plan)
+    preflight: Final = Operation(export_requests.preflight)
+    inspect: Final = Operation(export_requests.inspect)
+    inspect_version: Final = Operation(export_requests.inspect_version)
+    inspect_if_changed: Final = Operation(export_requests.inspect_if_changed)
+    export_page: Final = Operation(export_requests.export_page)
+    exports: Final = Listing(export_requests.exports)
+    events: Final = Listing(export_requests.events)
+    cancel: Final = Operation(export_requests.cancel)
+    retry: Final = Operation(export_requests.retry)
+    amend: Final = Operation(export_requests.amend)
+    customs_package: Final = Operation(export_requests.customs_package)
+    download: Final = Operation(export_requests.download)
+    document_link: Final = Operation(export_requests.document_link)
+    bundle: Final = Operation(export_requests.bundle)
+    files: Final = Listing(export_requests.files)
 
     partners: Final = Operation(partner_calls.partners)
     partner: Final = Operation(partner_calls.partner)
@@ -120,15 +120,15 @@ class Surface:
     pause_partner: Final = Operation(partner_calls.pause_partner)
     resume_partner: Final = Operation(partner_calls.resume_partner)
 
-    delivery_page: Final = Operation(delivery_calls.delivery_page)
-    deliveries: Final = Listing(delivery_calls.deliveries)
-    delivery: Final = Operation(delivery_calls.delivery)
-    trace: Final = Operation(delivery_calls.trace)
-    document_links: Final = Operation(delivery_calls.document_links)
-    resend: Final = Operation(delivery_calls.resend)
-    replay: Final = Listing(delivery_calls.replay)
-    acknowledge: Final = Operation(delivery_calls.acknowledge)
-    sandbox_handoffs: Final = Listing(delivery_calls.sandbox_handoffs)
+    delivery_page: Final = Operation(requests.delivery_page)
+    deliveries: Final = Listing(requests.deliveries)
+    delivery: Final = Operation(requests.delivery)
+    trace: Final = Operation(requests.trace)
+    document_links: Final = Operation(requests.document_links)
+    resend: Final = Operation(requests.resend)
+    replay: Final = Listing(requests.replay)
+    acknowledge: Final = Operation(requests.acknowledge)
+    sandbox_handoffs: Final = Listing(requests.sandbox_handoffs)
 
     waivers: Final = Operation(account_calls.waivers)
     waive: Final = Operation(account_calls.waive)

@@ -11,8 +11,8 @@ from typing import Any, Final
 import httpx
 from pydantic import ValidationError
 
-from pipeline.client.calls import Call, Repeat
 from pipeline.client.errors import ApiProblem, ApiUnreachable
+from pipeline.client.request import Call, Repeat
 from pipeline.core.problems import Problem
 
 #: The request has not left: nothing was done of it.

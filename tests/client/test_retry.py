@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from pipeline.accounts.channels import QueueWay, SftpWay
 from pipeline.accounts.schemas import NewPartner, PartnerChanges
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
-from pipeline.client.calls import Call, Repeat, segment
-from pipeline.client.retries import Tries, refusal_of
+from pipeline.client.request import Call, Repeat, segment
+from pipeline.client.retry import Tries, refusal_of
 from pipeline.contracts.examples import example
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest

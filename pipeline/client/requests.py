@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.accounts.schemas import DeliveryPage, DeliveryView
-from pipeline.client.calls import Call, Repeat, Stretch, as_model, body_of, get, segment
+from pipeline.client.request import Call, Repeat, Stretch, as_model, body_of, get, segment
 from pipeline.deliveries.schemas.links import DocumentLinks
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.deliveries.schemas.sandbox import SandboxHandoffView, SandboxPage

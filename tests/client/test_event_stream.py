@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.client import ApiProblem, ApiUnreachable, StillRunning
-from pipeline.client.following import MAX_FAILURES
+from pipeline.client.event_stream import MAX_FAILURES
 from tests.client.conftest import Client, Said, Scripted, problem
 
 EVENT = {"type": "STEP_RETRIED", "at": "2026-11-24T15:04:05Z", "actor": "test", "data": {}, "unheard": "of"}
@@ -18,7 +18,7 @@ NOTHING_MORE = Said(204)
 @pytest.fixture(autouse=True)
 def hardly_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Open a broken stream again at once."""
-    monkeypatch.setattr("pipeline.client.following.RECONNECT_SECONDS", 0.001)
+    monkeypatch.setattr("pipeline.client.event_stream.RECONNECT_SECONDS", 0.001)
 
 
 def stream(*numbers: int, cut: bytes = b"") -> Said:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import httpx
 
-from pipeline.client.calls import Call, Repeat, Stretch, as_model, get, given, header, segment
 from pipeline.client.errors import Corrupted
-from pipeline.client.saving import safe_name
+from pipeline.client.files import safe_name
+from pipeline.client.request import Call, Repeat, Stretch, as_model, get, given, header, segment
 from pipeline.deliveries.schemas.links import DocumentLink
 from pipeline.exports.schemas.export import (
     ArtifactView,

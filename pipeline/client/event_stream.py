@@ -8,9 +8,9 @@ from typing import Any, Final
 import httpx
 from pydantic import ValidationError
 
-from pipeline.client.calls import segment
 from pipeline.client.errors import ApiProblem, ApiUnreachable, StillRunning
-from pipeline.client.retries import refusal_of
+from pipeline.client.request import segment
+from pipeline.client.retry import refusal_of
 from pipeline.exports.schemas.export import EventView
 
 #: How long a stream may be silent before it is opened anew: the service sends a sign of life more often.

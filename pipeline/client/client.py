@@ -11,13 +11,13 @@ from typing import Any, Final, Self, TypeVar
 import anyio
 import httpx
 
-from pipeline.client import account_calls, export_calls
-from pipeline.client.calls import Call, Stretch, header
+from pipeline.client import account_calls, export_requests
 from pipeline.client.errors import ApiProblem, ApiUnreachable, InvalidArgument
-from pipeline.client.following import Following
-from pipeline.client.retries import Retries, Tries
-from pipeline.client.saving import write
-from pipeline.client.surface import AsyncCarrier, Carrier, Surface
+from pipeline.client.event_stream import Following
+from pipeline.client.files import write
+from pipeline.client.methods import AsyncCarrier, Carrier, Surface
+from pipeline.client.request import Call, Stretch, header
+from pipeline.client.retry import Retries, Tries
 from pipeline.exports.schemas.export import EventView, ExportView
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class Exports(Surface, Carrier):
         Raises Corrupted, before anything of that document is written, where the bytes are not those promised, and OSError
         where the folder does not take them.
         """
-        found = self.walk(export_calls.files(export, with_bundle=with_bundle))
+        found = self.walk(export_requests.files(export, with_bundle=with_bundle))
         return [write(folder / file.path, file.content) for file in found]
 
     def ready(self) -> bool:
@@ -182,7 +182,7 @@ class AsyncExports(Surface, AsyncCarrier):
 
     async def save(self, export: ExportView, folder: Path, *, with_bundle: bool = False) -> list[Path]:
         """Write the export's documents into `folder`, as Exports.save does; a thread writes them."""
-        found = self.walk(export_calls.files(export, with_bundle=with_bundle))
+        found = self.walk(export_requests.files(export, with_bundle=with_bundle))
         return [await anyio.to_thread.run_sync(write, folder / file.path, file.content) async for file in found]
 
     async def ready(self) -> bool:
