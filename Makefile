@@ -57,7 +57,7 @@ system: setup ## Run the tests of the whole: its processes on every stack, and t
 
 kits: ## Install what the tests in Node.js need, with npm (they are skipped without, unless CI is set)
 	cd examples/consumers/node && npm ci --ignore-scripts
-	cd tests/contracts/javascript && npm ci --ignore-scripts
+	cd tests/interfaces/contracts/javascript && npm ci --ignore-scripts
 
 lint: setup ## Check format, lint, types and import contracts
 	$(VENV)/bin/ruff format --check .
@@ -77,10 +77,10 @@ sbom: setup ## Write sbom.json: every package of the environment, as CycloneDX, 
 	$(VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-format JSON --output-file sbom.json
 
 fuzz: setup ## Look for half an hour for what the API and its parsers trip over
-	$(VENV)/bin/pytest -m long tests/api tests/acceptance/test_api_schema.py
+	$(VENV)/bin/pytest -m long tests/interfaces/api tests/acceptance/test_api_schema.py
 
 contracts: setup ## Publish what was added to the schemas of messages, bodies and answers; refuses what breaks
-	$(VENV)/bin/python -m tests.contracts.published
+	$(VENV)/bin/python -m tests.interfaces.contracts.published
 
 money: setup ## Hold ten thousand random invoices to the promises of money and weight; nine minutes of one processor
 	$(VENV)/bin/pytest -m long tests/money
@@ -101,7 +101,7 @@ ci: ## Run all that must pass before a change lands (installs servers with apt w
 	.ci/run
 
 clean: ## Remove what the targets above made
-	rm -rf examples/consumers/node/node_modules tests/contracts/javascript/node_modules .venv .venv-* .uv .semgrep sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf examples/consumers/node/node_modules tests/interfaces/contracts/javascript/node_modules .venv .venv-* .uv .semgrep sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)

@@ -24,7 +24,7 @@ from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.outbound import GuardedNetwork
 from pipeline.ops import migrations
-from tests.contracts import sent
+from tests.interfaces.contracts import sent
 from tests.pooler import PgBouncer
 from tests.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.planfile import without_comments
+from pipeline.interfaces.cli.plans import without_comments
 
 #: What tricks readers: characters that turn, hide or pile up.
 DECEIVING = {

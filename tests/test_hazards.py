@@ -24,9 +24,12 @@ ACCEPTED: Final = {
     ("tasks/upkeep.py", "B311"): "the same",
     ("pipeline/client/retry.py", "B311"): "the same",
     ("pipeline/deliveries/channels/borderbuddy.py", "B105"): "the purpose that a token is derived for, not a token",
-    ("pipeline/commands/init.py", "B105"): "the comment that stands above a key in a file, not a key",
-    ("pipeline/commands/roles.py", "B104"): "what the Procfile's web has always listened on; `HOST` names another",
-    ("pipeline/commands/server.py", "B104"): "an address that is told from others, not one to listen on",
+    ("pipeline/interfaces/cli/init.py", "B105"): "the comment that stands above a key in a file, not a key",
+    (
+        "pipeline/interfaces/cli/processes.py",
+        "B104",
+    ): "what the Procfile's web has always listened on; `HOST` names another",
+    ("pipeline/interfaces/cli/server.py", "B104"): "an address that is told from others, not one to listen on",
     (
         "pipeline/customs/reference/loader.py",
         "B506",

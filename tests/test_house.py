@@ -32,8 +32,8 @@ CLOCKS = {
 #: Where a float is made, and why it is not money.
 FLOATS = {
     "pipeline/core/db.py": "seconds",
-    "pipeline/api/conditions.py": "seconds",
-    "pipeline/api/dependencies.py": "seconds",
+    "pipeline/interfaces/api/headers.py": "seconds",
+    "pipeline/interfaces/api/dependencies.py": "seconds",
     "pipeline/deliveries/channels/http_client.py": "seconds",
     "pipeline/deliveries/channels/stages.py": "milliseconds",
     "pipeline/deliveries/sender.py": "seconds",

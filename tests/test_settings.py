@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from config.settings import Settings
-from tests.cli.conftest import Commands, commands
+from tests.interfaces.cli.conftest import Commands, commands
 
 __all__ = ["commands"]
 

@@ -11,7 +11,7 @@ from config import queues
 from tests.acceptance.installation import Distributed, Embedded, Service, on_embedded, on_servers
 from tests.acceptance.tenant import Tenant, new_tenant
 from tests.conftest import SERVERS, _owned
-from tests.contracts import sent
+from tests.interfaces.contracts import sent
 from tests.servers import PostgreSQL, RabbitMQ, Redis
 
 STACKS = (

@@ -17,7 +17,7 @@ from pipeline.core.runtime import Runtime, open_runtime
 from tests.acceptance.postbox import Files, Letter
 from tests.acceptance.programs import Program, procfile
 from tests.conftest import Stack
-from tests.contracts.sent import check_told
+from tests.interfaces.contracts.sent import check_told
 from tests.servers import LOOPBACK, RabbitMQ, Redis, free_port, poll
 
 START_SECONDS = 120.0

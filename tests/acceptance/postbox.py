@@ -142,7 +142,7 @@ def main(folder: str, *serve: str) -> None:
     postbox = Postbox(settings, Files(Path(folder)))
     if serve:
         threading.Thread(target=postbox.run, name="postbox", daemon=True).start()
-        from pipeline.cli import main as exports  # noqa: PLC0415 - only the embedded service runs in here
+        from pipeline.interfaces.cli.main import main as exports  # noqa: PLC0415 - only the embedded service runs in here
 
         sys.argv = ["exports", *serve]
         exports()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from tests.contracts import sent
+from tests.interfaces.contracts import sent
 from tests.servers import LOOPBACK
 
 

@@ -20,7 +20,7 @@ from config.settings import Settings
 from pipeline.accounts import api_keys
 from pipeline.core.runtime import open_runtime
 from tests import builders
-from tests.api.conftest import Launches, furnish, served
+from tests.interfaces.api.conftest import Launches, furnish, served
 
 #: Business rules say no to much that the schema allows: an unknown partner, a total that is wrong.
 LEFT_OUT = "positive_data_acceptance"

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 from lxml.etree import parse
 
-from tests.cli.conftest import exports
-from tests.cli.test_demo import ELSEWHERE
-from tests.contracts.sent import check_told_of
+from tests.interfaces.cli.conftest import exports
+from tests.interfaces.cli.test_demo import ELSEWHERE
+from tests.interfaces.contracts.sent import check_told_of
 from tests.servers import poll
 
 SECONDS = 250

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import count
 from typing import Final
 
-from pipeline.serving import WEB_OPTIONS
+from pipeline.interfaces.server import WEB_OPTIONS
 from tests import builders
 from tests.acceptance.programs import Program
 from tests.benchmarks.figures import Figure, compare

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from celery import chain
 
-from pipeline import cli
 from pipeline.exports.events import NewEvent
+from pipeline.interfaces.cli import main
 from pipeline.workflow import dispatch, steps
 
 __all__ = ["HOPS", "VARIABLE", "WITHOUT_DOCUMENTS", "launch"]
@@ -47,4 +47,4 @@ for _name, _spec in steps.SPECS.items():
     steps.SPECS[_name] = _spec
 
 if __name__ == "__main__":
-    cli.main()
+    main.main()

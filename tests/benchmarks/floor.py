@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from pipeline import web
 from pipeline.core.json_input import parse
 from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.interfaces import app as interfaces_app
 
 PATH = "/floor"
 _ANSWER = b'{"exportId":"exp_0","state":"accepted"}'
@@ -15,7 +15,7 @@ _ANSWER = b'{"exportId":"exp_0","state":"accepted"}'
 
 def app() -> FastAPI:
     """Return the app of the Procfile with the floor beside it: `uvicorn --factory tests.benchmarks.floor:app`."""
-    api = web.app()
+    api = interfaces_app.app()
 
     async def floor(request: Request) -> Response:
         parse(await request.body(), ExecuteRequest, max_depth=32)

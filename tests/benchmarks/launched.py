@@ -10,7 +10,7 @@ from pipeline.workflow.publisher import EmbeddedWorker
 from tests.benchmarks.builds import launch
 from tests.benchmarks.exports import accepted, wait_until_told
 from tests.benchmarks.turns import take_turns
-from tests.contracts.sent import check_told
+from tests.interfaces.contracts.sent import check_told
 
 
 def main(count: int) -> None:

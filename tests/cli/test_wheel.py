@@ -18,8 +18,8 @@ from typing import Final
 
 import pytest
 
-from tests.cli.conftest import ROOT
 from tests.conftest import lacking
+from tests.interfaces.cli.conftest import ROOT
 from tests.ports import accepts
 from tests.servers import LOOPBACK, free_port, poll
 

@@ -17,8 +17,8 @@ from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from tests import builders
-from tests.api.conftest import EVERYTHING, Desk
 from tests.client.conftest import Awaiting, Client, Waiting
+from tests.interfaces.api.conftest import EVERYTHING, Desk
 
 
 @pytest.fixture(params=[Waiting, Awaiting], ids=["Exports", "AsyncExports"])

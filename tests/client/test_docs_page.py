@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.accounts.secrets import new_secret
 from pipeline.client import Exports
-from pipeline.contracts.examples import example
 from pipeline.deliveries.channels.webhook import signed
-from tests.cli.conftest import ROOT, Commands
+from pipeline.interfaces.contracts.examples import example
+from tests.interfaces.cli.conftest import ROOT, Commands
 
 PAGE = (ROOT / "docs" / "client.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -15,10 +15,10 @@ from pipeline.accounts.schemas import NewPartner, PartnerChanges
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
 from pipeline.client.request import Call, Repeat, segment
 from pipeline.client.retry import Tries, refusal_of
-from pipeline.contracts.examples import example
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.schemas.export import ArtifactView
+from pipeline.interfaces.contracts.examples import example
 from tests.client.conftest import QUICK, Client, Said, Scripted, problem, said_json
 from tests.servers import free_port
 

@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.accounts.secrets import new_secret
 from pipeline.client import InvalidWebhook, read_message, verify_webhook
-from pipeline.contracts.examples import example
 from pipeline.deliveries.channels.webhook import signed
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, PackageRecorded
+from pipeline.interfaces.contracts.examples import example
 
 OLD, NEW = new_secret(), new_secret()
 EVENT = example("exports.package.recorded.v1")

@@ -20,9 +20,9 @@ from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import SecretUnreadable
 from pipeline.core.runtime import Runtime
 from tests import builders
-from tests.cli.conftest import Commands
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
+from tests.interfaces.cli.conftest import Commands
 
 ONE, TWO = SecretStr("one"), SecretStr("two")
 

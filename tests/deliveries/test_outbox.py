@@ -10,8 +10,8 @@ import pytest
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import messages
 from tests import builders
-from tests.contracts.sent import NotAsPublished, check_told
 from tests.deliveries.support import exports
+from tests.interfaces.contracts.sent import NotAsPublished, check_told
 
 
 def test_every_message_that_was_put_down_is_held_against_its_schema(

@@ -8,11 +8,11 @@ from datetime import date
 import pytest
 from sqlalchemy import update
 
-from pipeline.api.gauges import Work
 from pipeline.core.db import database_now
 from pipeline.deliveries import overdue
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.states import Outcome
+from pipeline.interfaces.api.metrics import Work
 from pipeline.ops import retention
 from pipeline.workflow import queries
 from pipeline.workflow.queries import Filter

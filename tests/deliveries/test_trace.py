@@ -11,15 +11,15 @@ from typer.testing import CliRunner
 
 from pipeline.accounts import api_keys
 from pipeline.accounts.channels import BorderBuddyWay, QueueWay, WebhookWay
-from pipeline.cli import app
-from pipeline.contracts.published import json_schema
 from pipeline.deliveries import outbox, sender
+from pipeline.interfaces.cli.main import app
+from pipeline.interfaces.contracts.json_schemas import json_schema
 from tests import builders
-from tests.contracts import sent
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.deliveries.support.scenario import OTHER, Desk, handed_off
+from tests.interfaces.contracts import sent
 
 
 def handoff_of(desk: Desk, export: exports.Ready) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from pipeline.api.system import schema
 from pipeline.documents.formats.invoice_json import invoice_json
 from pipeline.documents.schemas.invoice import Invoice
+from pipeline.interfaces.api.system import schema
 from tests.documents.samples import sample
 
 NAME = "commercial-customs-invoice"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.commands.planfile import without_comments
 from pipeline.core.errors import NotFound
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.run import check_plan
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.exports import examples, packages
 from pipeline.exports.schemas.plan import Plan
+from pipeline.interfaces.cli.plans import without_comments
 
 #: The day after the plans were written for, ends of years and of daylight saving, leap days, and the last day of a month.
 DAYS = [

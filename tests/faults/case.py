@@ -11,7 +11,6 @@ from typing import Final
 
 from pipeline.core import heartbeats
 from pipeline.core.errors import DatabaseBusy
-from tests.contracts.sent import check_told
 from tests.faults.bounds import RECOVERY_TARGETS, Recovery, recoveries
 from tests.faults.client import Client, Json, export_id_of
 from tests.faults.history import violations
@@ -19,6 +18,7 @@ from tests.faults.records import History, Snapshot
 from tests.faults.sink import Sink
 from tests.faults.site import Site
 from tests.faults.snapshots import let_go, snapshot, unsettled
+from tests.interfaces.contracts.sent import check_told
 
 #: When to stop waiting and show the logs; how soon it must come to rest after a fault is in `bounds`, and told by the judge.
 SETTLE_SECONDS: Final = 300.0

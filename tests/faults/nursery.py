@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline import cli
 from pipeline.customs.reference.bundle import load_rules
+from pipeline.interfaces.cli import main as cli_main
 from tests.faults import impatient, telltale
 from tests.servers import poll
 
@@ -41,8 +41,8 @@ LIBRARIES: Final = """
     kombu.transport.memory kombu.transport.pyamqp kombu.transport.redis obstore.store prometheus_client psycopg
     psycopg_binary pydantic_settings pypdf redis rich.console sqlalchemy.dialects.postgresql.psycopg sqlmodel
     standardwebhooks structlog typer uvicorn.loops.uvloop uvicorn.main uvicorn.protocols.http.httptools_impl xlsxwriter
-    pipeline.workflow.acceptance pipeline.workflow.amendments pipeline.api.contract pipeline.api.executions pipeline.api.system
-    pipeline.deliveries.handoff_bundle pipeline.commands.server pipeline.deliveries.connection_tests pipeline.console.pages pipeline.console.reference
+    pipeline.workflow.acceptance pipeline.workflow.amendments pipeline.interfaces.api.openapi pipeline.interfaces.api.exports pipeline.interfaces.api.system
+    pipeline.deliveries.handoff_bundle pipeline.interfaces.cli.server pipeline.deliveries.connection_tests pipeline.interfaces.console.exports pipeline.interfaces.console.api_reference
     pipeline.workflow.engine pipeline.ops.migrations pipeline.deliveries.polling pipeline.ops.readiness pipeline.deliveries.replay pipeline.deliveries.sandbox_broker
 """.split()  # fmt: skip
 
@@ -183,7 +183,7 @@ def _become(asked: Mapping[str, Any]) -> None:
     os.chdir(asked["cwd"])
     sys.argv = asked["argv"]
     impatient.shorten()
-    cli.main()
+    cli_main.main()
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from config.celery import app
-from pipeline import cli
 from pipeline.documents import registry
 from pipeline.documents.document import Document
 from pipeline.documents.pdf.supervisor import RENDERER, Limits
 from pipeline.documents.schemas.invoice import Invoice
+from pipeline.interfaces.cli import main
 from pipeline.workflow import render_documents
 from tests.faults import poisoned_engine
 
@@ -55,4 +55,4 @@ take_poison()
 
 if __name__ == "__main__":
     sys.argv[0] = "exports"
-    cli.main()
+    main.main()

@@ -22,13 +22,13 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from config.settings import Settings, get_settings
-from pipeline.cli import app
-from pipeline.commands.screen import ExitCode
 from pipeline.core import failpoints
 from pipeline.core.errors import DatabaseBusy, UnsafeSettings
 from pipeline.core.failpoints import Broken, arm, failpoint
 from pipeline.core.runtime import open_runtime
-from pipeline.web import create_app
+from pipeline.interfaces.app import create_app
+from pipeline.interfaces.cli.main import app
+from pipeline.interfaces.cli.output import ExitCode
 from pipeline.workflow.publisher import Publisher
 from pipeline.workflow.steps import STEPS
 from tests.faults.points import MOMENTS, POINTS, ROOMS, ROOT, in_source

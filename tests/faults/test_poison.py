@@ -31,10 +31,10 @@ from pipeline.workflow.queries import Filter
 from tests import builders
 from tests.acceptance.programs import Program, procfile
 from tests.conftest import SERVERS, Stack
-from tests.contracts.sent import check_told
 from tests.faults import poison, poisoned_engine
 from tests.faults.bounds import GENEROUS, NEXT_TARGET, crowded
 from tests.faults.matrix import alone
+from tests.interfaces.contracts.sent import check_told
 from tests.servers import poll
 
 TRIES: Final = 5
@@ -83,8 +83,8 @@ def workers(stack: Stack, folder: Path, *, takes_poison: bool, **settings: str) 
     """Return the processes that work: two workers, or the embedded service."""
     environment = {**stack.environment, **HASTE, **settings}
     if stack.embedded:
-        module = poison.__name__ if takes_poison else "pipeline.cli"
-        command = f'{sys.executable} -c "from pipeline.cli import main; import {module}; main()" serve --port 0'
+        module = poison.__name__ if takes_poison else "pipeline.interfaces.cli.main"
+        command = f'{sys.executable} -c "from pipeline.interfaces.cli.main import main; import {module}; main()" serve --port 0'
         return [Program("serve", command, environment, folder)]
     command = f"{procfile()['worker']} -Q {','.join(queues.WAKE_UPS)}"
     if takes_poison:

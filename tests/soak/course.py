@@ -20,7 +20,6 @@ from pipeline.core.errors import DatabaseBusy
 from pipeline.ops import migrations
 from tests.acceptance.programs import procfile
 from tests.conftest import Stack
-from tests.contracts.sent import check_told
 from tests.faults.case import PERSONAL
 from tests.faults.client import Client
 from tests.faults.history import Violation, violations
@@ -29,6 +28,7 @@ from tests.faults.records import History
 from tests.faults.site import Program, Site
 from tests.faults.snapshots import snapshot, unsettled
 from tests.faults.test_holders import wrong_clock
+from tests.interfaces.contracts.sent import check_told
 from tests.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis, free_port
 from tests.soak.figures import LEASE_SECONDS, Figure, Targets, extras, figures
 from tests.soak.gauges import Gauges

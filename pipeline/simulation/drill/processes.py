@@ -44,16 +44,18 @@ class DrillFailed(ExportsError):
 def commands(port: int, *, embedded: bool) -> Mapping[str, Sequence[str]]:
     """Return the arguments of Python for each process, by name: one for all on the embedded message broker, else four."""
     if embedded:
-        return {"service": ("-c", "from pipeline.cli import main; main()", "serve", "--port", str(port))}
+        return {
+            "service": ("-c", "from pipeline.interfaces.cli.main import main; main()", "serve", "--port", str(port))
+        }
     steps = (*_CELERY, "-P", "solo", "-Q", f"{STEPS},{DOCUMENTS}")
     return {
         "api": (
             "-m",
             "uvicorn",
             "--factory",
-            "pipeline.web:app",
+            "pipeline.interfaces.app:app",
             "--http",
-            "pipeline.serving:BoundedHead",
+            "pipeline.interfaces.server:BoundedHead",
             "--host",
             LOOPBACK,
             "--port",

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.commands.planfile import without_comments
 from pipeline.customs.checks.run import check_plan
 from pipeline.exports import packages
 from pipeline.exports.schemas.plan import Plan, as_json
+from pipeline.interfaces.cli.plans import without_comments
 
 TEMPLATE = Path(__file__).parents[3] / "templates" / "plans" / "plan.jsonc"
 

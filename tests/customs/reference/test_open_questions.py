@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from pipeline.commands.rules import markdown_table
 from pipeline.customs.reference.catalog import chapter99_rows, every_row
 from pipeline.customs.reference.diff import between_days, between_rulesets
 from pipeline.customs.reference.ruleset import ruleset
+from pipeline.interfaces.cli.rules import markdown_table
 
 PAGE = Path(__file__).parents[3] / "docs" / "customs-open-questions.md"
 

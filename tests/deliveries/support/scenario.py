@@ -16,7 +16,7 @@ from pipeline.accounts import api_keys, service
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, sender
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.web import create_app
+from pipeline.interfaces.app import create_app
 from pipeline.workflow.steps import Wake
 from tests import builders
 from tests.deliveries.support import exports

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from pipeline.cli import app
+from pipeline.interfaces.cli.main import app
 from tests import builders
 from tests.ops.verification.bundles import Bundle
 

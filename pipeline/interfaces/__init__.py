@@ -1,0 +1,1 @@
+"""The faces of the service: API, console, command line and published contracts."""

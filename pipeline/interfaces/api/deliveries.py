@@ -1,0 +1,87 @@
+"""The delivery log, and sending what was delivered or given up once more: one message, or all of a span of time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.concurrency import run_in_threadpool
+
+from pipeline.accounts.schemas import DeliveryPage, DeliveryView
+from pipeline.core.json_input import Parsed
+from pipeline.deliveries import queries, sender
+from pipeline.deliveries import replay as delivery_replay
+from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
+from pipeline.exports.states import DeliveryState
+from pipeline.interfaces.api.dependencies import LauncherDep, Operator, Reader, RuntimeDep
+from pipeline.interfaces.api.refusals import LOOKING, READING, refusals
+from pipeline.interfaces.api.request_body import body_of, documented
+from pipeline.workflow.steps import Wake
+
+router = APIRouter(tags=["deliveries"])
+
+
+@router.get("/api/deliveries", response_model=DeliveryPage, responses=READING)
+def list_deliveries(
+    runtime: RuntimeDep,
+    caller: Reader,
+    state: Annotated[DeliveryState | None, Query()] = None,
+    export_id: Annotated[str | None, Query(alias="exportId", max_length=64)] = None,
+    partner_id: Annotated[str | None, Query(alias="partnerId", max_length=64)] = None,
+    cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> DeliveryPage:
+    """List the account's deliveries, newest first, each with its latest tries."""
+    return queries.listed(
+        runtime,
+        caller.account_id,
+        state=state,
+        export_id=export_id,
+        partner_id=partner_id,
+        after=cursor,
+        limit=limit,
+    )
+
+
+@router.get("/api/deliveries/{id}", response_model=DeliveryView, responses=LOOKING)
+def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:  # noqa: A002 - the contract's name
+    """Return one delivery with its latest tries."""
+    return queries.get(runtime, caller.account_id, id)
+
+
+@router.post("/api/deliveries/{id}/resend", status_code=202, response_model=DeliveryView, responses=refusals(404, 409))
+def resend_delivery(
+    id: str,  # noqa: A002 - the contract's name
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Operator,
+) -> DeliveryView:
+    """Owe a delivered or dead message once more, with the same id."""
+    owed, lane = sender.resend(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
+    launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)])
+    return owed
+
+
+@router.post(
+    "/api/partners/{id}/replay",
+    status_code=202,
+    response_model=ReplayReport,
+    responses=refusals(400, 404, 413),
+    openapi_extra=documented(ReplayRequest),
+)
+async def replay(
+    id: str,  # noqa: A002 - the contract's name
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Operator,
+    body: Annotated[Parsed[ReplayRequest], body_of(ReplayRequest)],
+) -> ReplayReport:
+    """Owe a partner's messages of a span of time once more, with the same ids, and nobody else's; one page a call.
+
+    Where `next` is not null there is more: send it as `after`, with the answer's `until`. A test key replays test exports.
+    """
+    report, lanes = await run_in_threadpool(
+        delivery_replay.replay, runtime, caller.account_id, id, body.model, caller.key_id, test_only=caller.test
+    )
+    launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes])
+    return report

@@ -1,0 +1,257 @@
+"""What every route asks for: the runtime, who calls, and what the key allows."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Annotated, Any, Final, Protocol, cast
+
+import structlog
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool
+
+from pipeline.accounts.api_keys import (
+    ADMIN,
+    EXECUTE,
+    NOTED_AFRESH_SECONDS,
+    OPERATE,
+    READ,
+    ROLES,
+    Caller,
+    brings,
+    find_caller,
+    key_id_of,
+    note_use,
+)
+from pipeline.core import tenancy
+from pipeline.core.errors import InvalidApiKey, RateLimited
+from pipeline.core.runtime import Runtime
+from pipeline.interfaces.api.limits import COUNT
+from pipeline.workflow.steps import Wake
+
+#: How long a key that was found good is believed; a revoked one works no longer than this.
+_BELIEVED_SECONDS: Final = 1.0
+_KEYS_REMEMBERED: Final = 10_000
+
+#: The loop itself holds its tasks by weak references alone.
+_NOTING: Final[set[asyncio.Task[None]]] = set()
+
+Monotonic = Callable[[], float]
+
+
+class Launcher(Protocol):
+    """Sends what wakes the workers, off the request path; what it cannot send, the sweep owes."""
+
+    def start(self) -> None:
+        """Begin to send."""
+
+    def stop(self) -> None:
+        """End, for good."""
+
+    def launch(self, export_id: str, units: int) -> None:
+        """Have a new export launched soon; return at once."""
+
+    def wake(self, wakes: Sequence[Wake]) -> None:
+        """Have messages sent soon for what is owed; return at once."""
+
+
+@dataclass
+class _Known:
+    caller: Caller
+    until: float
+
+
+@dataclass
+class Keys:
+    """The keys seen in the last second, and how much each may still ask for."""
+
+    per_minute: int
+    clock: Monotonic = time.monotonic
+    _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
+    _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+    _noted: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def believed(self, bearer: str) -> Caller | None:
+        """Return who holds the key, if it was found good within the last second."""
+        with self._lock:
+            known = self._known.get(bearer)
+            return known.caller if known is not None and known.until > self.clock() else None
+
+    def believe(self, bearer: str, caller: Caller) -> None:
+        """Remember for a second that the key is good."""
+        with self._lock:
+            self._known[bearer] = _Known(caller, self.clock() + _BELIEVED_SECONDS)
+            self._known.move_to_end(bearer)
+            if len(self._known) > _KEYS_REMEMBERED:
+                self._known.popitem(last=False)
+
+    def to_be_noted(self, key_id: str) -> bool:
+        """Whether it is time to write down that the key is used: once a minute."""
+        with self._lock:
+            now = self.clock()
+            if now < self._noted.get(key_id, -math.inf) + NOTED_AFRESH_SECONDS:
+                return False
+            self._noted[key_id] = now
+            self._noted.move_to_end(key_id)
+            if len(self._noted) > _KEYS_REMEMBERED:
+                self._noted.popitem(last=False)
+            return True
+
+    def spend(self, key_id: str) -> tuple[int, float]:
+        """Take one request from the key's bucket; return how many are left, and the seconds until there is one again."""
+        per_second = self.per_minute / 60
+        with self._lock:
+            now = self.clock()
+            tokens, at = self._buckets.get(key_id, (float(self.per_minute), now))
+            tokens = min(float(self.per_minute), tokens + (now - at) * per_second)
+            allowed = tokens >= 1
+            self._buckets[key_id] = (tokens - 1 if allowed else tokens, now)
+            self._buckets.move_to_end(key_id)
+            if len(self._buckets) > _KEYS_REMEMBERED:
+                self._buckets.popitem(last=False)
+        return (int(tokens - 1), 0.0) if allowed else (0, (1 - tokens) / per_second)
+
+
+def runtime_of(request: Request) -> Runtime:
+    """Return what the process has open."""
+    return cast("Runtime", request.app.state.runtime)
+
+
+def launcher_of(request: Request) -> Launcher:
+    """Return what publishes launches."""
+    return cast("Launcher", request.app.state.publisher)
+
+
+async def caller_of(request: Request) -> Caller:
+    """Return who makes the request.
+
+    Raises InvalidApiKey, and RateLimited where the key has asked too often.
+    """
+    caller = await identify(request, _bearer(request))
+    spend(request, caller)
+    return caller
+
+
+async def still_let_in(request: Request) -> bool:
+    """Tell whether the key of a request that is being answered for long is still good."""
+    try:
+        await identify(request, _bearer(request))
+    except InvalidApiKey:
+        return False
+    return True
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    bearer = bearer.strip()
+    if scheme.lower() != "bearer" or not bearer:
+        raise InvalidApiKey(
+            "send your API key as `Authorization: Bearer <key>`", headers={"WWW-Authenticate": 'Bearer realm="exports"'}
+        )
+    return bearer
+
+
+async def identify(request: Request, bearer: str) -> Caller:
+    """Return who holds the key; raises InvalidApiKey."""
+    keys: Keys = request.app.state.keys
+    caller = keys.believed(bearer)
+    if caller is None:
+        try:
+            key_id_of(bearer)
+            caller = await run_in_threadpool(find_caller, runtime_of(request), bearer)
+        except InvalidApiKey as refused:
+            raise InvalidApiKey(
+                refused.message, headers={"WWW-Authenticate": 'Bearer realm="exports", error="invalid_token"'}
+            ) from None
+        keys.believe(bearer, caller)
+        if keys.to_be_noted(caller.key_id):
+            # Nobody waits for it.
+            noting = asyncio.create_task(run_in_threadpool(note_use, runtime_of(request), caller))
+            _NOTING.add(noting)
+            noting.add_done_callback(_NOTING.discard)
+    structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.key_id)
+    tenancy.act_for(caller.account_id)
+    return caller
+
+
+def spend(request: Request, caller: Caller) -> None:
+    """Count the request against the key, and have the answer say what is left; raises RateLimited.
+
+    Also where the key's account has as many requests under way as it may.
+    """
+    keys: Keys = request.app.state.keys
+    left, wait = keys.spend(caller.key_id)
+    headers: list[tuple[str, str]] = request.scope.setdefault("exports.headers", [])
+    headers.append(("RateLimit-Policy", f'"key";q={keys.per_minute};w=60'))
+    headers.append(("RateLimit", f'"key";r={left};t={max(1, round(wait))}'))
+    if wait:
+        raise too_often(f"this key may make {keys.per_minute} requests in a minute", wait)
+    request.scope[COUNT](caller.account_id)
+
+
+def too_often(what: str, wait: float) -> RateLimited:
+    """Return the refusal of whoever has to wait so many seconds; `what` says why."""
+    headers = retry_after(wait)
+    return RateLimited(f"{what}; try again in {headers['Retry-After']} s", headers=headers)
+
+
+def retry_after(wait: float) -> dict[str, str]:
+    """Return the header that tells when to ask again, in whole seconds."""
+    return {"Retry-After": str(max(1, int(wait + 0.999)))}
+
+
+RuntimeDep = Annotated[Runtime, Depends(runtime_of)]
+LauncherDep = Annotated[Launcher, Depends(launcher_of)]
+CallerDep = Annotated[Caller, Depends(caller_of)]
+
+#: Says in the OpenAPI document that a call needs a key; the key itself is read above.
+SIGNED_IN: Final = HTTPBearer(auto_error=False, description="An API key: exp_live_... or exp_test_...")
+
+
+#: A key of the partner that the thing was handed to.
+PARTNER: Final = "partner"
+
+_OPEN_TO: Final[dict[object, tuple[str, ...]]] = {}
+
+
+def open_to(dependency: object) -> tuple[str, ...] | None:
+    """Return the roles that a dependency lets in, those that bring one of them along included; None where it asks for no key."""
+    return _OPEN_TO.get(dependency)
+
+
+def let_in(*roles: str) -> tuple[str, ...]:
+    """Return every role that is one of these, or brings one along."""
+    return tuple(held for held in (*ROLES, PARTNER) if held in roles or any(brings(held, role) for role in roles))
+
+
+def require(*roles: str) -> Any:  # what FastAPI's Depends returns is declared as Any
+    """Return the dependency that gives the caller, and refuses one whose key has none of the roles."""
+
+    async def caller_with_role(caller: CallerDep, _: Annotated[object, Depends(SIGNED_IN)] = None) -> Caller:
+        caller.need(*roles)
+        return caller
+
+    _OPEN_TO[caller_with_role] = let_in(*roles)
+    return Depends(caller_with_role)
+
+
+async def _caller_with_any_role(caller: CallerDep, _: Annotated[object, Depends(SIGNED_IN)] = None) -> Caller:
+    return caller
+
+
+_OPEN_TO[_caller_with_any_role] = let_in(READ, PARTNER)
+
+#: Any key will do; what it may see is decided by the thing itself.
+KeyHolder = Annotated[Caller, Depends(_caller_with_any_role)]
+Executor = Annotated[Caller, require(EXECUTE)]
+Reader = Annotated[Caller, require(READ)]
+Operator = Annotated[Caller, require(OPERATE)]
+Amender = Annotated[Caller, require(EXECUTE, OPERATE)]
+Admin = Annotated[Caller, require(ADMIN)]

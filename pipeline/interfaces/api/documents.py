@@ -1,0 +1,75 @@
+"""Customs packages, their documents, and the whole handoff as one zip."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+
+from pipeline.deliveries import handoff_bundle, links
+from pipeline.documents import repository
+from pipeline.exports import queries
+from pipeline.exports.schemas.export import CustomsPackageView
+from pipeline.interfaces.api.dependencies import KeyHolder, Reader, RuntimeDep
+from pipeline.interfaces.api.headers import conditional, download_headers, has_already
+from pipeline.interfaces.api.refusals import LOOKING, Responses, refusals
+from pipeline.workflow import read_model as inspection_view
+
+router = APIRouter(prefix="/api", tags=["packages"])
+
+_NOT_CHANGED: Final[Responses] = {304: {"description": "Not changed"}}
+
+
+@router.get("/customs-packages/{id}", response_model=CustomsPackageView, responses={**_NOT_CHANGED, **LOOKING})
+def customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
+    """Return a customs package: its documents, its handling units and its treatment, all of them."""
+    with runtime.db.read() as session:
+        view = inspection_view.read_customs_package(session, caller.account_id, id)
+    return conditional(request, view.model_dump_json(by_alias=True).encode(), "application/json")
+
+
+@router.get(
+    "/artifacts/{id}",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}, **_NOT_CHANGED, **LOOKING},
+)
+def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
+    """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read what was handed to it."""
+    with runtime.db.read() as session:
+        handed = repository.find_artifact(session, caller.account_id, id)
+    links.may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
+    row = handed.artifact
+    etag = f'"{row.sha256}"'
+    content = b"" if has_already(request, etag) else runtime.store.get(row.sha256)
+    return conditional(
+        request,
+        content,
+        row.media_type,
+        etag=etag,
+        headers=download_headers(row.filename),
+    )
+
+
+@router.get(
+    "/exports/{id}/bundle",
+    response_class=Response,
+    responses={200: {"content": {"application/zip": {}}}, **_NOT_CHANGED, **refusals(404, 409)},
+)
+def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
+    """Return plan, broker message and all documents of an export as one zip; the same export, the same bytes."""
+    with runtime.db.read() as session:
+        export = queries.find(session, caller.account_id, id, test=caller.test)
+        links.may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
+        packed = handoff_bundle.gathered(session, runtime.settings, export)
+    etag = f'"{packed.digest}"'
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, no-cache",
+        **download_headers(f"{export.batch_id}.zip"),
+    }
+    if has_already(request, etag):
+        return Response(status_code=304, headers=headers)
+    return StreamingResponse(
+        handoff_bundle.stream(runtime.store, packed), headers=headers, media_type="application/zip"
+    )

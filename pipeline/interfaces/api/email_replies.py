@@ -1,0 +1,198 @@
+"""The page behind the link in an e-mail: one handoff and a form to answer it, without an account and without a script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse, Response
+
+from pipeline.core.db import utc_now
+from pipeline.core.errors import NotFound, Purged, ValidationFailed
+from pipeline.core.runtime import Runtime
+from pipeline.core.templating import TEMPLATES, render
+from pipeline.deliveries import email_replies
+from pipeline.deliveries.email_replies import Form, Handoff, Link, Said
+from pipeline.interfaces.api.dependencies import Keys, RuntimeDep, retry_after
+from pipeline.interfaces.api.request_body import at_most
+
+router = APIRouter(prefix="/answers", include_in_schema=False)
+
+HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex, nofollow",
+}
+
+#: How often one link may be asked for in a minute: people and the scanners of their mail need a few.
+REQUESTS_PER_MINUTE: Final = 60
+
+MAX_FORM_BYTES: Final = 16 * 1024
+FIELD_ROWS: Final = 6
+
+_CHOICES: Final = {
+    "accepted": "We accept it and will file",
+    "query": "We have a question",
+    "rejected": "We reject it: something has to be corrected",
+    "received": "Received; the answer follows",
+}
+
+
+@dataclass(frozen=True)
+class _Choice:
+    rung: str
+    words: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class _ShownAnswer:
+    rung: str
+    at: str
+    message: str | None
+    entry_number: str | None
+    fields: Sequence[tuple[str, str]]
+
+
+@router.get("/style.css")
+def style() -> Response:
+    """Return what the page's look adds to the console's."""
+    return Response((TEMPLATES / "answers" / "style.css").read_bytes(), media_type="text/css")
+
+
+@router.get("/{token}")
+def show(token: str, request: Request, runtime: RuntimeDep) -> Response:
+    """Show the handoff and its form; nothing is changed by looking, whoever or whatever looks."""
+    found = _found(request, runtime, token)
+    if isinstance(found, Response):
+        return found
+    _, handoff = found
+    return _page(handoff, Form())
+
+
+@router.post("/{token}")
+async def take(token: str, request: Request, runtime: RuntimeDep) -> Response:
+    """Take the answer, once; a second one is told what the first said."""
+    body = await at_most(request, MAX_FORM_BYTES)
+    if body is None:
+        return _plain("That is too long", "The answer is too long. Go back, shorten it, and send it again.", 413)
+    return await run_in_threadpool(_take, token, request, runtime, body)
+
+
+def _take(token: str, request: Request, runtime: Runtime, body: bytes) -> Response:
+    found = _found(request, runtime, token)
+    if isinstance(found, Response):
+        return found
+    given, handoff = found
+    form = _form(body)
+    if handoff.final is not None or handoff.replaced is not None:
+        return _page(handoff, form, status=409)
+    try:
+        receipt = email_replies.answer(runtime, given, handoff, form)
+    except ValidationFailed as refused:
+        return _page(handoff, form, refusal=refused.message, status=400)
+    except Purged:
+        return _purged()
+    if not receipt.recorded and form.rung != "received":
+        return _page(email_replies.read(runtime, given), form, status=409)
+    return RedirectResponse(f"./{token}", 303, HEADERS)
+
+
+def _found(request: Request, runtime: Runtime, token: str) -> tuple[Link, Handoff] | Response:
+    """Return the handoff that the token leads to, or the page that says why there is none."""
+    try:
+        given = email_replies.opened(runtime.settings, token)
+        links: Keys = request.app.state.links
+        _, wait = links.spend(given.notification_id)
+        if wait:
+            return _plain("Too often", "This page was asked for too often. Wait a minute.", 429, retry_after(wait))
+        if utc_now() >= given.ends_at:
+            return _plain(
+                "This link has ended",
+                "The time to answer by this link is over. Answer the sender's e-mail instead, or ask for the handoff to be"
+                " sent again.",
+                410,
+            )
+        return given, email_replies.read(runtime, given)
+    except Purged:
+        return _purged()
+    except NotFound:
+        return _plain(
+            "There is nothing here",
+            "This link leads nowhere. Copy it from the e-mail as a whole: a mail program may have broken it in two.",
+            404,
+        )
+
+
+def _purged() -> Response:
+    return _plain(
+        "This is not kept any more",
+        "The time for which this handoff had to be kept is over. Nothing is left to be answered, and nothing was recorded.",
+        410,
+    )
+
+
+def _form(body: bytes) -> Form:
+    try:
+        written = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
+    except ValueError:
+        return Form()
+
+    def first(name: str) -> str:
+        return written.get(name, [""])[0]
+
+    rows = [(first(f"place{row}"), first(f"wrong{row}")) for row in range(FIELD_ROWS)]
+    return Form(first("rung"), first("message"), first("entryNumber"), rows)
+
+
+def _page(handoff: Handoff, form: Form, *, refusal: str | None = None, status: int = 200) -> Response:
+    names = {pointer: place for place, pointer in handoff.places.items()}
+    before = {each.rung for each in handoff.said}
+    open_now = handoff.final is None and handoff.replaced is None
+    html = render(
+        "answers/handoff.html",
+        message=handoff.message,
+        units=handoff.message.units,
+        replaced=handoff.replaced,
+        again=status == 409,
+        final=None if handoff.final is None else _shown(handoff.final, names),
+        said=[_shown(each, names) for each in handoff.said],
+        open=open_now,
+        choices=[
+            _Choice(rung, words, rung == form.rung)
+            for rung, words in _CHOICES.items()
+            if rung != "received" or "received" not in before
+        ],
+        form=form,
+        rows=[(row, *(form.fields[row] if row < len(form.fields) else ("", ""))) for row in range(FIELD_ROWS)],
+        places=list(handoff.places) if open_now else [],
+        refusal=refusal,
+        max_message=email_replies.MAX_MESSAGE,
+    )
+    return Response(html, status, HEADERS, "text/html; charset=utf-8")
+
+
+def _plain(heading: str, sentence: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    html = render("answers/plain.html", heading=heading, sentence=sentence)
+    return Response(html, status, {**HEADERS, **(headers or {})}, "text/html; charset=utf-8")
+
+
+def _shown(said: Said, names: Mapping[str, str]) -> _ShownAnswer:
+    return _ShownAnswer(
+        rung=said.rung,
+        at=_moment(said.at),
+        message=said.message,
+        entry_number=said.entry_number,
+        fields=[(names.get(each.pointer, each.pointer), each.message) for each in said.fields],
+    )
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

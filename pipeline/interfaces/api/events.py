@@ -1,0 +1,110 @@
+"""The log of an export: by pages, or live as server-sent events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
+
+import anyio
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from pipeline.core import deadline
+from pipeline.core.runtime import Runtime
+from pipeline.exports import queries
+from pipeline.exports.schemas.export import EventPage
+from pipeline.interfaces.api.dependencies import Reader, RuntimeDep, still_let_in
+from pipeline.interfaces.api.limits import PATIENCE_SECONDS
+from pipeline.interfaces.api.refusals import refusals
+from pipeline.workflow import queries as workflow_queries
+
+router = APIRouter(prefix="/api/exports", tags=["exports"])
+
+EVENT_STREAM: Final = EventSourceResponse.media_type
+_HEARTBEAT_SECONDS: Final = 15.0
+_SHORTEST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+_STRETCH: Final = 500
+
+
+@router.get(
+    "/{id}/events",
+    response_model=EventPage,
+    responses={
+        200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
+        204: {"description": "All was told to the reader of the stream, and nothing more is to come"},
+        **refusals(400, 404),
+    },
+)
+async def events(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    runtime: RuntimeDep,
+    caller: Reader,
+    after: Annotated[int, Query(ge=0, le=2**31, description="Only what came after this `seq`")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    last_event_id: Annotated[
+        int | None,
+        Header(alias="Last-Event-ID", ge=0, le=2**31, description="Where a broken stream goes on; wins over `after`"),
+    ] = None,
+) -> Response:
+    """Return the log in order, or follow it live with `Accept: text/event-stream`.
+
+    The stream ends once the export has ended, everybody was told, and the customs broker has answered or is overdue; and
+    with its key.
+    """
+    live = EVENT_STREAM in request.headers.get("accept", "")
+    seen = last_event_id if live and last_event_id is not None else after
+
+    def first_look() -> tuple[str, workflow_queries.Stretch]:
+        with runtime.db.read() as session:
+            export = queries.find(session, caller.account_id, id, test=caller.test)
+            return export.id, workflow_queries.log_after(session, export.id, seen, _STRETCH if live else limit)
+
+    export_id, stretch = await run_in_threadpool(first_look)
+    if not live:
+        last = stretch.events[-1].seq if len(stretch.events) == limit else None
+        page = EventPage(items=list(stretch.events), next_after=last)
+        return Response(page.model_dump_json(by_alias=True), media_type="application/json")
+    if stretch.settled and not stretch.events and last_event_id is not None:
+        # What stops a browser from asking for ever.
+        return Response(status_code=204)
+    return EventSourceResponse(
+        _follow(request, runtime, export_id, seen, stretch),
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _follow(
+    request: Request, runtime: Runtime, export_id: str, seen: int, stretch: workflow_queries.Stretch
+) -> AsyncIterator[bytes]:
+    """Yield what happens, for as long as the key is good; between looks neither a thread nor a connection is held."""
+
+    def look() -> workflow_queries.Stretch:
+        with runtime.db.read() as session:
+            return workflow_queries.log_after(session, export_id, seen, _STRETCH)
+
+    yield b": the log of an export\n\n"
+    pause = _SHORTEST_PAUSE
+    spoke = time.monotonic()
+    while True:
+        for event in stretch.events:
+            seen = event.seq
+            yield format_sse_event(data_str=event.model_dump_json(by_alias=True), event=event.type, id=str(event.seq))
+        if stretch.events:
+            pause, spoke = _SHORTEST_PAUSE, time.monotonic()
+        elif stretch.settled:
+            return
+        elif time.monotonic() - spoke >= _HEARTBEAT_SECONDS:
+            yield KEEPALIVE_COMMENT
+            spoke = time.monotonic()
+        else:
+            await anyio.sleep(pause)
+            pause = min(pause * 1.3, _LONGEST_PAUSE)
+        deadline.wait_at_most(PATIENCE_SECONDS)
+        if not await still_let_in(request):
+            return
+        stretch = await run_in_threadpool(look)

@@ -1,0 +1,316 @@
+"""Execute, preflight, inspect, list, amend, cancel and retry exports."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import anyio
+from fastapi import APIRouter, Header, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from pipeline.accounts.api_keys import Caller
+from pipeline.core import deadline
+from pipeline.core.errors import InsufficientRole, Refused
+from pipeline.core.field_types import BoundedInstant
+from pipeline.core.json_input import Parsed, failed
+from pipeline.core.problems import Issue
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries.schemas.cloudevent import trace_parent
+from pipeline.exports import plans as export_plans
+from pipeline.exports import queries
+from pipeline.exports.schemas.export import (
+    ExecuteRequest,
+    ExportPage,
+    ExportView,
+    PlanReceipt,
+    PreflightReport,
+)
+from pipeline.exports.schemas.plan import Plan
+from pipeline.exports.states import UNENDED, ExportState, Outcome
+from pipeline.interfaces.api.dependencies import Amender, Executor, Launcher, LauncherDep, Operator, Reader, RuntimeDep
+from pipeline.interfaces.api.headers import check_unchanged, conditional, etag_of, preferred_wait
+from pipeline.interfaces.api.limits import PATIENCE_SECONDS
+from pipeline.interfaces.api.refusals import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
+from pipeline.interfaces.api.request_body import body_of, documented
+from pipeline.workflow import acceptance, amendments, interventions
+from pipeline.workflow import preflight as workflow_preflight
+from pipeline.workflow import queries as workflow_queries
+from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow.idempotency import Acceptance
+from pipeline.workflow.steps import Wake
+
+router = APIRouter(prefix="/api/exports", tags=["exports"])
+
+JSON: Final = "application/json"
+_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+
+
+@router.post(
+    "/execute",
+    status_code=202,
+    response_model=ExportView,
+    responses={200: {"model": ExportView, "description": "It ended within the wait"}, **ACCEPTING},
+    openapi_extra=documented(ExecuteRequest),
+)
+async def execute(
+    request: Request,
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Executor,
+    body: Annotated[Parsed[ExecuteRequest], body_of(ExecuteRequest)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Repeats with the same key and body answer alike; up to 255 printable characters"),
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(alias="Prefer", description="`wait=N`: answer when it has ended, at most N seconds later")
+    ] = None,
+) -> Response:
+    """Execute an approved plan, exactly once for each account and batch.
+
+    The answer is the export as it is known now: 202 while it runs, 200 where it ended within `Prefer: wait`.
+    """
+    wanted = body.model
+    accepted = await run_in_threadpool(
+        acceptance.accept,
+        runtime,
+        caller,
+        wanted,
+        raw_plan=body.raw.get("plan"),
+        idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
+        trace_parent=trace_parent(request.headers.get("traceparent")),
+    )
+    return await _accepted(request, runtime, launcher, caller, accepted)
+
+
+@router.post(
+    "/{id}/amend",
+    status_code=202,
+    response_model=ExportView,
+    responses={200: {"model": ExportView, "description": "It ended within the wait"}, **AMENDING},
+    openapi_extra=documented(ExecuteRequest),
+)
+async def amend(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Amender,
+    body: Annotated[Parsed[ExecuteRequest], body_of(ExecuteRequest)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Repeats with the same key and body answer alike; up to 255 printable characters"),
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(alias="Prefer", description="`wait=N`: answer when it has ended, at most N seconds later")
+    ] = None,
+) -> Response:
+    """Have a changed plan of the same batch take the place of an executed or failed export: a new revision.
+
+    The old export is superseded, and everybody who was told of it hears so. The answer is the new export. The plan that
+    the newest revision was made of answers with that revision. While an export runs it cannot be amended: wait for its
+    end, or cancel it; after a cancelled one nothing follows.
+    """
+    wanted = body.model
+    accepted = await run_in_threadpool(
+        amendments.amend,
+        runtime,
+        caller,
+        id,
+        wanted,
+        raw_plan=body.raw.get("plan"),
+        idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
+        expects=_expects(request),
+        trace_parent=trace_parent(request.headers.get("traceparent")),
+    )
+    return await _accepted(request, runtime, launcher, caller, accepted)
+
+
+async def _accepted(
+    request: Request, runtime: Runtime, launcher: Launcher, caller: Caller, accepted: Acceptance
+) -> Response:
+    if accepted.created:
+        launcher.launch(accepted.export_id, accepted.units)
+    launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in accepted.lanes])
+    headers = {"Location": f"/api/exports/{accepted.export_id}", "Cache-Control": "no-store"}
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    wait = preferred_wait(request, runtime.settings.max_wait_seconds)
+    if wait is None:
+        return Response(accepted.body, accepted.status, headers, JSON)
+    headers["Preference-Applied"] = f"wait={wait:.0f}"
+    ended = await _ended(runtime, accepted.export_id, wait)
+    content = await run_in_threadpool(_view, runtime, caller, accepted.export_id)
+    return Response(content, 200 if ended else 202, headers, JSON)
+
+
+@router.post(
+    "/plans",
+    status_code=201,
+    response_model=PlanReceipt,
+    responses={200: {"model": PlanReceipt, "description": "It was registered before"}, **ACCEPTING},
+    openapi_extra=documented(Plan),
+)
+async def register_plan(
+    response: Response, runtime: RuntimeDep, caller: Executor, body: Annotated[Parsed[Plan], body_of(Plan)]
+) -> PlanReceipt:
+    """Keep an approved plan for a later execution; it is never changed, and registering it again is harmless."""
+
+    def register() -> export_plans.RegisteredPlan:
+        with _plan_is_the_body():
+            return workflow_preflight.register_plan(runtime, caller, export_plans.read_plan(body.model, body.raw))
+
+    kept = await run_in_threadpool(register)
+    response.status_code = 201 if kept.created else 200
+    return PlanReceipt(
+        plan_id=kept.plan_id, account_id=caller.account_id, batch_id=kept.batch_id, plan_hash=kept.plan_hash
+    )
+
+
+@router.post("/preflight", response_model=PreflightReport, responses=ACCEPTING, openapi_extra=documented(Plan))
+async def preflight(
+    runtime: RuntimeDep, caller: Reader, body: Annotated[Parsed[Plan], body_of(Plan)]
+) -> PreflightReport:
+    """Check a plan exactly as `execute` would, and do nothing."""
+
+    def check() -> PreflightReport:
+        with _plan_is_the_body():
+            read = export_plans.read_plan(body.model, body.raw)
+            findings = workflow_preflight.preflight(runtime, caller, read)
+        return workflow_preflight.report(read, findings)
+
+    return await run_in_threadpool(check)
+
+
+@router.get("", response_model=ExportPage, responses=READING)
+def list_exports(
+    runtime: RuntimeDep,
+    caller: Reader,
+    state: Annotated[ExportState | None, Query()] = None,
+    outcome: Annotated[
+        list[Outcome],
+        Query(max_length=len(Outcome), description="What became of it; any of them, where it is given again"),
+    ] = [],  # noqa: B006 - never changed
+    broker: Annotated[str | None, Query(max_length=64, description="Id of the customs broker")] = None,
+    warehouse: Annotated[str | None, Query(max_length=64, description="Id of the warehouse")] = None,
+    accepted_after: Annotated[
+        BoundedInstant | None, Query(alias="acceptedAfter", description="With its offset")
+    ] = None,
+    accepted_before: Annotated[
+        BoundedInstant | None, Query(alias="acceptedBefore", description="With its offset")
+    ] = None,
+    quarantined: Annotated[bool | None, Query(description="Whether it was set aside for breaking its workers")] = None,
+    cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> ExportPage:
+    """List the account's exports, newest first."""
+    wanted = workflow_queries.Filter(state, broker, warehouse, accepted_after, accepted_before, quarantined, outcome)
+    with runtime.db.read() as session:
+        return workflow_queries.listed(session, caller.account_id, wanted, cursor=cursor, limit=limit)
+
+
+@router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **LOOKING})
+def inspect(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
+    """Return an export, by its id or as the newest revision of a batch."""
+    return conditional(request, _view(runtime, caller, id), JSON)
+
+
+@router.post("/{id}/cancel", response_model=ExportView, responses=CHANGING)
+def cancel(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Operator,
+) -> Response:
+    """Stop an export that was not handed off yet, and tell whoever must know; a repeat gets the same answer."""
+    export_id = _to_change(runtime, caller, id)
+    launcher.wake(interventions.cancel(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request)))
+    return _after(runtime, caller, export_id, 200)
+
+
+@router.post("/{id}/retry", status_code=202, response_model=ExportView, responses=CHANGING)
+def retry(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    runtime: RuntimeDep,
+    launcher: LauncherDep,
+    caller: Operator,
+) -> Response:
+    """Let a failed export go on from where it failed."""
+    export_id = _to_change(runtime, caller, id)
+    launcher.wake(interventions.retry(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request)))
+    return _after(runtime, caller, export_id, 202)
+
+
+def _to_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
+    with runtime.db.read() as session:
+        export = queries.find(session, caller.account_id, export_or_batch_id, test=caller.test)
+    if caller.test and not export.test:
+        raise InsufficientRole(f"export {export.id} is a live export, which a test key must not change; use a live key")
+    return export.id
+
+
+def _expects(request: Request) -> Callable[[ExportView], None]:
+    """Return what refuses an export that is another version than `If-Match` names; looked at in the transaction itself."""
+    return lambda view: check_unchanged(request, etag_of(view.model_dump_json(by_alias=True).encode()))
+
+
+def _after(runtime: Runtime, caller: Caller, export_id: str, status: int) -> Response:
+    content = _view(runtime, caller, export_id)
+    return Response(content, status, {"ETag": etag_of(content), "Cache-Control": "no-store"}, JSON)
+
+
+def _view(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> bytes:
+    with runtime.db.read() as session:
+        view = inspection_view.read(session, caller.account_id, export_or_batch_id, test=caller.test)
+    return view.model_dump_json(by_alias=True).encode()
+
+
+async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
+    """Wait until the export has ended, holding neither a thread nor a connection between looks."""
+
+    def ended() -> bool:
+        with runtime.db.read() as session:
+            return queries.state_of(session, export_id) not in UNENDED
+
+    until = time.monotonic() + seconds
+    pause = 0.02
+    while not await run_in_threadpool(ended):
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        await anyio.sleep(min(pause, left))
+        deadline.wait_at_most(PATIENCE_SECONDS)
+        pause = min(pause * 1.5, 0.25)
+    return True
+
+
+@contextmanager
+def _plan_is_the_body() -> Iterator[None]:
+    """Have refusals point into a body that is the plan itself, not into one that holds it."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.field is not None:
+            refused.field = refused.field.removeprefix("/plan")
+        raise
+
+
+def _key(given: str | None) -> str | None:
+    if given is not None and not _KEY.match(given):
+        raise failed(
+            [
+                Issue(
+                    path="/header/Idempotency-Key",
+                    message="must have 1 to 255 printable ASCII characters without spaces",
+                    code="string_pattern_mismatch",
+                )
+            ]
+        )
+    return given

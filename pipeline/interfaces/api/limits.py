@@ -1,0 +1,243 @@
+"""The bounds of what a process takes on: requests at a time, how long each waits, the bytes of bodies, and from where."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Final
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from config.loopback import is_loopback
+from pipeline.core import deadline
+from pipeline.core.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
+from pipeline.interfaces.api.errors import problem
+
+#: Whether the process lives is asked most urgently when it has most to do.
+_ALWAYS: Final = frozenset({"/livez", "/readyz"})
+
+_STREAM: Final = "text/event-stream"
+
+#: The part of all requests that those without a key may be, beside them: a twentieth, and at least four.
+_KEYLESS_PART: Final = 20
+_KEYLESS_LEAST: Final = 4
+#: Where a key, or the sandbox's token, is looked at before a body is read or more is answered than that it is wrong.
+_KEYED: Final = ("/api/", "/sandbox/borderbuddy/", "/sandbox/handoffs")
+_KEYLESS: Final = "/api/schemas/"
+
+#: Where the scope of a request holds what counts it for its account, which is known only once its key was read.
+COUNT: Final = "exports.count"
+
+#: Who calls is to hear soon that the database is busy: the work that is done besides takes its time, too.
+PATIENCE_SECONDS: Final = 3.0
+
+
+class RequestLimit:
+    """Answers so many requests at a time and no more, and follows as many live streams beside them.
+
+    One account has `each` of them at the most, so that there is room for others however long it waits for its own. Requests
+    that bring no key have a small room of their own: strangers cannot take that of callers with keys.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, each: int) -> None:
+        self.app = app
+        self.most = most
+        self.each = each
+        self.keyless = max(_KEYLESS_LEAST, most // _KEYLESS_PART)
+        self._under_way = {"requests": 0, "live streams": 0, "requests without a key": 0}
+        self._of_accounts: Counter[tuple[bool, str]] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _ALWAYS:
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        live = _STREAM in headers.get("accept", "")
+        keyed = _brings_key(scope, headers)
+        what = "requests without a key" if not keyed else "live streams" if live else "requests"
+        most = self.most if keyed else self.keyless
+        if self._under_way[what] >= most:
+            await problem(scope, _busy(f"this process has {most} {what} under way"))(scope, receive, send)
+            return
+        counted: list[tuple[bool, str]] = []
+
+        def count(account_id: str) -> None:
+            if self._of_accounts[live, account_id] >= self.each:
+                kind = "live streams" if live else "requests"
+                why = f"account {account_id} has {self.each} {kind} under way here, as many as one may"
+                raise RateLimited(f"{why}; try again in 1 s", headers={"Retry-After": "1"})
+            self._of_accounts[live, account_id] += 1
+            counted.append((live, account_id))
+
+        scope[COUNT] = count
+        self._under_way[what] += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._under_way[what] -= 1
+            self._of_accounts -= Counter(counted)
+
+
+def _brings_key(scope: Scope, headers: Headers) -> bool:
+    """Tell whether a key is brought to where it is looked at first: a wrong one holds its place for a moment only."""
+    path = scope["path"]
+    if path.startswith("/console"):
+        # A page for nobody is short; a form is read before it is known whose it is.
+        return scope["method"] == "GET" and "cookie" in headers
+    return path.startswith(_KEYED) and not path.startswith(_KEYLESS) and "authorization" in headers
+
+
+class Patience:
+    """Has a request wait for others no longer than PATIENCE_SECONDS in all; what its caller took to send it does not count."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def received() -> Message:
+            asked = time.monotonic()
+            message = await receive()
+            deadline.excuse(time.monotonic() - asked)
+            return message
+
+        deadline.wait_at_most(PATIENCE_SECONDS)
+        await self.app(scope, received, send)
+
+
+class LoopbackOnly:
+    """Answers whoever came by a loopback address, and turns everybody else away.
+
+    Only the open connection tells: the address that uvicorn is told to listen on is no setting of ours.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_loopback((scope.get("server") or ("",))[0]):
+            await self.app(scope, receive, send)
+            return
+        refused = NotReady(
+            "EXPORTS_FAILPOINTS is set here, which is for this machine alone; call from it, or unset them",
+            headers={"Connection": "close"},
+        )
+        await problem(scope, refused)(scope, receive, send)
+
+
+class BodyLimit:
+    """Counts bodies while they stream, whatever Content-Length says; takes no compressed one, and no zero characters.
+
+    `together` bounds the bytes of all that are held at one time: what many callers send at once must fit into memory, too.
+    A body that has not arrived `seconds` after it was first waited for is cut off.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, together: int, seconds: float) -> None:
+        self.app = app
+        self.seconds = seconds
+        self.max_bytes = max_bytes
+        self.together = together
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        refused = _no_text(scope) or self._refused(Headers(scope=scope))
+        if refused is not None:
+            await problem(scope, refused)(scope, receive, send)
+            return
+        size = 0
+        broken: Refused | None = None
+        in_time = _in_time(receive, self.seconds)
+
+        async def counted() -> Message:
+            nonlocal size, broken
+            try:
+                message = await in_time()
+            except BodyTooSlow as slow:
+                broken = slow
+                raise
+            if message["type"] == "http.request":
+                size += len(message.get("body", b""))
+                self._held += len(message.get("body", b""))
+                if size > self.max_bytes:
+                    broken = self._too_large()
+                elif self._held > self.together:
+                    broken = self._too_many()
+                if broken is not None:
+                    raise broken
+            return message
+
+        async def send_or_refuse(message: Message) -> None:
+            # Whatever was made of the interrupted body, the caller hears the one true reason.
+            if broken is None:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await problem(scope, broken)(scope, receive, send)
+
+        try:
+            await self.app(scope, counted, send_or_refuse)
+        finally:
+            self._held -= size
+
+    def _refused(self, headers: Headers) -> Refused | None:
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            return InvalidRequest("a compressed body is not taken; send it without Content-Encoding")
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length[:20]) > self.max_bytes:
+            return self._too_large()
+        if length.isdigit() and self._held + int(length[:20]) > self.together:
+            return self._too_many()
+        return None
+
+    def _too_large(self) -> PayloadTooLarge:
+        # The rest of the body is not read, so the connection cannot be used again.
+        return PayloadTooLarge(
+            f"the body is larger than {self.max_bytes} bytes; split the plan", headers={"Connection": "close"}
+        )
+
+    def _too_many(self) -> NotReady:
+        return _busy("this process holds as many bytes of bodies as it may")
+
+
+def _in_time(receive: Receive, seconds: float) -> Receive:
+    """Return what receives a body; it raises BodyTooSlow where that has not arrived `seconds` after it was first waited for."""
+    until: float | None = None
+    arrived = False
+
+    async def received() -> Message:
+        nonlocal until, arrived
+        if arrived:
+            return await receive()  # when the caller leaves, which has no deadline
+        until = until or time.monotonic() + seconds
+        try:
+            with anyio.fail_after(until - time.monotonic()):
+                message = await receive()
+        except TimeoutError:
+            raise BodyTooSlow(
+                f"the body did not arrive within {seconds:g} s; send it faster, or split the plan",
+                headers={"Connection": "close"},
+            ) from None
+        arrived = not message.get("more_body", False)
+        return message
+
+    return received
+
+
+def _busy(why: str) -> NotReady:
+    return NotReady(f"{why}; try again in 1 s", headers={"Retry-After": "1", "Connection": "close"})
+
+
+def _no_text(scope: Scope) -> Refused | None:
+    # PostgreSQL keeps no zero character, so that nothing can be called by one.
+    if "\x00" in scope["path"]:
+        return NotFound("there is nothing at this address: a name holds no zero character")
+    if b"%00" in scope["query_string"]:
+        return InvalidRequest("a parameter holds a zero character; leave %00 out")
+    return None

@@ -1,0 +1,113 @@
+"""Links to documents: made for those who may read, and followed by whoever holds one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from pipeline.accounts.api_keys import READ, Caller
+from pipeline.core.db import utc_now
+from pipeline.core.errors import InvalidRequest, NotFound
+from pipeline.core.runtime import Runtime
+from pipeline.core.templating import render
+from pipeline.deliveries import links
+from pipeline.deliveries.schemas.links import DocumentLink, DocumentLinks
+from pipeline.documents import repository
+from pipeline.interfaces.api.dependencies import PARTNER, KeyHolder, Keys, RuntimeDep, caller_of, let_in, too_often
+from pipeline.interfaces.api.headers import download_headers
+from pipeline.interfaces.api.refusals import LOOKING, refusals
+from pipeline.interfaces.api.request_body import at_most
+from pipeline.interfaces.api.submissions import find, signed_by
+
+router = APIRouter(tags=["packages"])
+
+log = structlog.get_logger(__name__)
+
+_ANY_METHOD: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_PAGE: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+@router.post("/api/artifacts/{id}/links", response_model=DocumentLink, responses=LOOKING)
+def link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # noqa: A002 - the contract's name
+    """Return a link to a document that works without a key for some minutes, and no longer than the key that asks."""
+    with runtime.db.read() as session:
+        handed = repository.find_artifact(session, caller.account_id, id)
+    links.may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
+    return links.for_key(runtime.settings, caller, handed.artifact, utc_now())
+
+
+@router.post(
+    "/api/broker-submissions/{id}/links",
+    response_model=DocumentLinks,
+    responses=refusals(400, 404, 413),
+    openapi_extra={"x-roles": list(let_in(READ, PARTNER))},
+)
+async def renewed(id: str, request: Request, runtime: RuntimeDep) -> DocumentLinks:  # noqa: A002 - the contract's name
+    """Return new links to the documents of a handoff, for whoever reads its message after the links in it have ended.
+
+    The call has no body. It carries a key that may read them, or the three Standard Webhooks headers made with the
+    partner's secret over no bytes.
+    """
+    caller = await caller_of(request) if "authorization" in request.headers else None
+    if await at_most(request, 0) is None:
+        # Nor does the signature under an answer open anything.
+        raise InvalidRequest("this call has no body; send it without one, and sign no bytes")
+    return await run_in_threadpool(_renewed, runtime, id, caller, dict(request.headers.items()))
+
+
+def _renewed(runtime: Runtime, submission_id: str, caller: Caller | None, headers: dict[str, str]) -> DocumentLinks:
+    if caller is None:
+        partner = signed_by(runtime, submission_id, b"", headers)
+        submission, holder = find(runtime, submission_id), links.of_partner(partner.partner_id)
+    else:
+        submission, holder = find(runtime, submission_id), links.of_key(caller.key_id)
+        missing = f"there is no broker submission {submission_id}"
+        if submission.account_id != caller.account_id:
+            raise NotFound(missing)
+        links.may_read(caller, submission.partner_id, missing)
+    with runtime.db.read() as session:
+        found = links.of_handoff(session, runtime.settings, submission, holder, utc_now())
+    return DocumentLinks(links=found)
+
+
+@router.api_route("/documents/{token}", methods=_ANY_METHOD, include_in_schema=False)
+def follow(token: str, request: Request, runtime: RuntimeDep) -> Response:
+    """Return the document that the link leads to; whatever is wrong with it, there is nothing here."""
+    try:
+        claim = links.opened(runtime.settings, token, utc_now())
+        if request.method not in (links.METHOD, "HEAD"):
+            raise links.nothing()
+        _spend(request, f"{claim.holder}/{claim.artifact_id}")
+        row = links.document(runtime, claim)
+    except NotFound as nothing:
+        if "text/html" not in request.headers.get("accept", ""):
+            raise
+        html = render("answers/plain.html", heading="There is nothing here", sentence=_SAID)
+        return Response(html, nothing.status, _PAGE, "text/html; charset=utf-8")
+    log.info(
+        "document_fetched_by_link", account_id=claim.account_id, artifact_id=claim.artifact_id, holder=claim.holder
+    )
+    content = runtime.store.get(row.sha256)
+    return Response(
+        content, headers={**download_headers(row.filename), "Cache-Control": "no-store"}, media_type=row.media_type
+    )
+
+
+_SAID: Final = (
+    "This link leads nowhere, or its time is over. Copy it as a whole: a mail program may have broken it in two. Or ask the"
+    " sender for the document."
+)
+
+
+def _spend(request: Request, what: str) -> None:
+    budget: Keys = request.app.state.links
+    _, wait = budget.spend(what)
+    if wait:
+        raise too_often("this link was followed too often", wait)

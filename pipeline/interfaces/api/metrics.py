@@ -1,0 +1,79 @@
+"""What the database knows of the work, counted when Prometheus asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import func
+from sqlmodel import col, select
+
+from pipeline.accounts.models import PartnerChannel
+from pipeline.core import tenancy
+from pipeline.core.errors import DatabaseBusy
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY
+from pipeline.deliveries import circuit_breaker
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.outcomes import LATE, SET_ASIDE
+from pipeline.exports.models import Export, Step
+from pipeline.exports.states import StepState
+from pipeline.interfaces.api.single_flight import Lately
+
+log = structlog.get_logger(__name__)
+
+
+class Work(Collector):
+    """Exports, steps and deliveries by state, endpoints that are rested, handoffs that are late."""
+
+    def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
+        self._runtime = runtime
+        # Counting reads all rows, and whoever reaches the port may ask for it.
+        self._counts = Lately(self._count, clock=clock)
+
+    def describe(self) -> Sequence[GaugeMetricFamily]:
+        """Return nothing, so that registering asks no database."""
+        return ()
+
+    def collect(self) -> Sequence[GaugeMetricFamily]:
+        """Return the counts; without a database, none."""
+        try:
+            return self._counts.told()
+        except DatabaseBusy:
+            log.warning("work_not_counted")
+            return ()
+
+    def _count(self) -> list[GaugeMetricFamily]:
+        counted = (
+            ("exports", "Exports", Export.state),
+            ("exports_steps", "Steps", Step.state),
+            ("exports_deliveries", "Deliveries", Delivery.state),
+        )
+        families: list[GaugeMetricFamily] = []
+        with tenancy.acting_for(EVERYBODY), self._runtime.db.read() as session:
+            for name, noun, state in counted:
+                family = GaugeMetricFamily(name, f"{noun} by state", labels=["state"])
+                for value, count in session.execute(select(state, func.count()).group_by(col(state))).all():
+                    family.add_metric([value], count)
+                families.append(family)
+            aside = session.scalar(select(func.count()).select_from(Export).where(SET_ASIDE))
+            families.append(GaugeMetricFamily("exports_quarantined", "Exports that are quarantined now", aside))
+            put_off = select(func.count()).select_from(Step)
+            put_off = put_off.where(col(Step.state) == StepState.OWED.value, col(Step.error).is_not(None))
+            families.append(
+                GaugeMetricFamily(
+                    "exports_steps_put_off", "Steps that failed and are repeated", session.scalar(put_off)
+                )
+            )
+            resting = session.scalar(select(func.count()).select_from(PartnerChannel).where(circuit_breaker.resting()))
+            families.append(
+                GaugeMetricFamily("exports_endpoints_resting", "Endpoints that the circuit breaker rests", resting)
+            )
+            late = select(func.count()).select_from(BrokerSubmission).where(LATE)
+            families.append(
+                GaugeMetricFamily("exports_handoffs_overdue", "Handoffs whose rung is late", session.scalar(late))
+            )
+        return families

@@ -1,0 +1,122 @@
+"""Around every request: its id, its measure, and an answer even where the code broke."""
+
+from __future__ import annotations
+
+import time
+from asyncio import CancelledError
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.core import ids, tenancy
+from pipeline.core.errors import NotReady
+from pipeline.core.tenancy import NOBODY
+from pipeline.exports import events
+from pipeline.interfaces.api.errors import internal_error, problem
+
+log = structlog.get_logger(__name__)
+
+#: What every answer says of itself, unless it says otherwise: it is no page, and no cache keeps it.
+_SECURITY: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cache-Control": "no-store",
+}
+
+
+class Measures:
+    """What is counted of requests."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "exports_http_requests", "Requests answered", ["method", "route", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "exports_http_request_seconds",
+            "Time to the first byte of the answer",
+            ["method", "route"],
+            registry=registry,
+            buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 30),
+        )
+
+
+class Envelope:
+    """Gives every request an id that its logs and its answer carry, and answers 500 where nothing else did, or `later` where it is cut off."""
+
+    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+        self.app = app
+        self.measures = measures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = ids.request_id(Headers(scope=scope).get("x-request-id", ""), "req")
+        scope["exports.request_id"] = request_id
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+                for name, value in scope.get("exports.headers", ()):
+                    headers[name] = value
+                self._count(scope, status, time.perf_counter() - began)
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            # Nobody's rows are seen until a credential has said whose.
+            with tenancy.acting_for(NOBODY), events.asked_by(request_id):
+                await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            log.info("caller_left", method=scope["method"], route=_route(scope))
+        except CancelledError:
+            # The process ends before this is done. Left to the server, it would be answered with 500.
+            log.warning("request_cut_off", method=scope["method"], route=_route(scope))
+            if status:
+                raise
+            await problem(scope, _cut_off())(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request_failed", method=scope["method"], route=_route(scope))
+            if status:
+                raise
+            await problem(scope, internal_error())(scope, receive, send_with_id)
+        finally:
+            structlog.contextvars.clear_contextvars()
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route = _route(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self.measures.requests.labels(method, route, str(status)).inc()
+        self.measures.seconds.labels(method, route).observe(seconds)
+
+
+def _cut_off() -> NotReady:
+    return NotReady(
+        "this process was told to end before the request was done; try again in 1 s",
+        headers={"Retry-After": "1", "Connection": "close"},
+    )
+
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _route(scope: Scope) -> str:
+    # The template, never the address: ids would make a series each.
+    return str(getattr(scope.get("route"), "path", "unknown"))

@@ -1,0 +1,90 @@
+"""The OpenAPI document: what FastAPI knows of the routes, and the bodies that we read ourselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from pipeline.core.problems import Problem
+from pipeline.interfaces.api.dependencies import open_to
+from pipeline.interfaces.contracts.examples import example
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED
+
+_ABOUT: Final = """\
+Executes approved export plans: package records, customs treatment, importable invoices, the handoff to the customs
+broker, and messages to brokers, warehouses and operators. It files no entry.
+
+Clients branch on `errorCode`; every refusal says its remedy. Decimals are strings.
+"""
+
+
+def add_contract(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Have /openapi.json tell of everything; `x-roles` names the roles of keys that a call is open to."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
+            schemas = made.setdefault("components", {}).setdefault("schemas", {})
+            # Bodies are read by our own hands, and so unknown to FastAPI.
+            heard: list[type[BaseModel]] = [Problem]
+            heard += [each.model for each in PUBLISHED.values() if not each.ours]
+            _, definitions = models_json_schema(
+                [(model, "validation") for model in heard], ref_template="#/components/schemas/{model}"
+            )
+            for name, schema in definitions["$defs"].items():
+                schemas.setdefault(name, schema)
+            # FastAPI's own shape of errors, which nothing here answers with.
+            for operation in _operations(made):
+                answer = operation["responses"].get("422", {})
+                if "HTTPValidationError" in str(answer):
+                    del operation["responses"]["422"]
+                _exemplify(operation)
+            _tell_roles(made, routers)
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+_NAMES: Final = {published.model.__name__: name for name, published in PUBLISHED.items()}
+
+
+def _exemplify(operation: dict[str, Any]) -> None:
+    """Put the published example beside each JSON body and answer."""
+    for part in (operation.get("requestBody", {}), *operation["responses"].values()):
+        content = part.get("content", {}).get("application/json", {})
+        name = _NAMES.get(content.get("schema", {}).get("$ref", "").rpartition("/")[2])
+        if name is not None:
+            content["examples"] = {name: {"value": example(name)}}
+
+
+def _tell_roles(document: dict[str, Any], routers: Sequence[APIRouter]) -> None:
+    for router in routers:
+        for route in router.routes:
+            if not isinstance(route, APIRoute) or not route.include_in_schema:
+                continue
+            asked = [open_to(each.call) for each in _dependencies(route.dependant)]
+            roles = next((each for each in asked if each is not None), None)
+            for method in route.methods or ():
+                operation = document["paths"][route.path][method.lower()]
+                # Open to nobody's key in particular, where a route reads its own credential or needs none.
+                operation.setdefault("x-roles", list(roles or ()))
+
+
+def _dependencies(of: Dependant) -> Iterator[Dependant]:
+    for each in of.dependencies:
+        yield each
+        yield from _dependencies(each)
+
+
+def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for path in document["paths"].values() for operation in path.values()]

@@ -1,0 +1,116 @@
+"""Partners: create, list, read, change, test, activate, give a new secret, pause and resume."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from starlette.concurrency import run_in_threadpool
+
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import (
+    CreatedPartner,
+    NewPartner,
+    PartnerChanges,
+    PartnerList,
+    PartnerTested,
+    PartnerView,
+    RotatedSecret,
+    SecretRotation,
+)
+from pipeline.core.json_input import Parsed
+from pipeline.deliveries import connection_tests, streams
+from pipeline.interfaces.api.dependencies import Admin, Reader, RuntimeDep
+from pipeline.interfaces.api.refusals import LOOKING, READING, refusals
+from pipeline.interfaces.api.request_body import body_of, documented
+
+router = APIRouter(prefix="/api/partners", tags=["partners"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=CreatedPartner,
+    responses=refusals(400, 413),
+    openapi_extra=documented(NewPartner),
+)
+async def create_partner(
+    response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewPartner], body_of(NewPartner)]
+) -> CreatedPartner:
+    """Register a customs broker, warehouse or operator; its signing secret is in this answer and in no other."""
+    made = await run_in_threadpool(partners.create, runtime, caller.account_id, body.model, test_only=caller.test)
+    response.headers["Location"] = f"/api/partners/{made.id}"
+    response.headers["Cache-Control"] = "no-store"
+    return made
+
+
+@router.get("", response_model=PartnerList, responses=READING)
+def list_partners(runtime: RuntimeDep, caller: Reader) -> PartnerList:
+    """List the account's partners, by id."""
+    return PartnerList(items=partners.listed(runtime, caller.account_id))
+
+
+@router.get("/{id}", response_model=PartnerView, responses=LOOKING)
+def read_partner(id: str, runtime: RuntimeDep, caller: Reader) -> PartnerView:  # noqa: A002 - the contract's name
+    """Return one partner."""
+    return partners.get(runtime, caller.account_id, id)
+
+
+@router.patch(
+    "/{id}", response_model=PartnerView, responses=refusals(400, 404, 413), openapi_extra=documented(PartnerChanges)
+)
+async def change_partner(
+    id: str,  # noqa: A002 - the contract's name
+    runtime: RuntimeDep,
+    caller: Admin,
+    body: Annotated[Parsed[PartnerChanges], body_of(PartnerChanges)],
+) -> PartnerView:
+    """Change what the body names; the rest, and the signing secret, stay."""
+    return await run_in_threadpool(partners.change, runtime, caller.account_id, id, body.model, test_only=caller.test)
+
+
+@router.post("/{id}/test", response_model=PartnerTested, responses=LOOKING)
+def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested:  # noqa: A002 - the contract's name
+    """Try every way to the partner stage by stage; it answers 200 whether they pass, and `passed` says so.
+
+    Where all pass the partner is verified, and can be activated.
+    """
+    return connection_tests.examine(runtime, caller.account_id, id, tested_by=caller.key_id, test_key=caller.test)
+
+
+@router.post("/{id}/activate", response_model=PartnerView, responses=refusals(404, 409))
+def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
+    """Have live exports reach a partner that is verified."""
+    return partners.activate(runtime, caller.account_id, id, test_only=caller.test)
+
+
+@router.post(
+    "/{id}/rotate-secret",
+    response_model=RotatedSecret,
+    responses=refusals(400, 404, 413),
+    openapi_extra=documented(SecretRotation),
+)
+async def rotate_secret(
+    id: str,  # noqa: A002 - the contract's name
+    response: Response,
+    runtime: RuntimeDep,
+    caller: Admin,
+    body: Annotated[Parsed[SecretRotation], body_of(SecretRotation)],
+) -> RotatedSecret:
+    """Give the partner a new signing secret, which is in this answer and in no other; the older ones still count a while."""
+    response.headers["Cache-Control"] = "no-store"
+    return await run_in_threadpool(
+        partners.rotate_secret, runtime, caller.account_id, id, body.model.overlap_hours, test_only=caller.test
+    )
+
+
+@router.post("/{id}/pause", response_model=PartnerView, responses=refusals(404, 409))
+def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
+    """Send the partner nothing until it is resumed; what it is owed stays owed."""
+    return partners.pause(runtime, caller.account_id, id, test_only=caller.test)
+
+
+@router.post("/{id}/resume", response_model=PartnerView, responses=refusals(404, 409))
+def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
+    """Send the partner what it is owed, from now on."""
+    return streams.resume(runtime, caller.account_id, id, test_only=caller.test)

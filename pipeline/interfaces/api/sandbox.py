@@ -1,0 +1,133 @@
+"""The built-in sandbox broker at its two doors: the borderbuddy contract, and webhooks."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from pipeline.accounts import secrets
+from pipeline.core import tenancy
+from pipeline.core.errors import InvalidApiKey, NotReady
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY
+from pipeline.deliveries import sandbox_broker
+from pipeline.deliveries.channels.borderbuddy import SANDBOX_TOKEN
+from pipeline.deliveries.channels.webhook import check_signature, unsigned
+from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
+from pipeline.deliveries.schemas.messages import HandoffAnswer, HandoffStatus
+from pipeline.deliveries.schemas.sandbox import SandboxPage
+from pipeline.deliveries.submissions import Signer
+from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
+from pipeline.interfaces.api.refusals import READING, refusals
+
+router = APIRouter(prefix="/sandbox", tags=["sandbox"])
+
+
+class _Unproven:
+    """The bodies that are read before their signature can be known: together no larger than the largest of all bodies.
+
+    Strangers can send them, and the room for bodies is everybody's.
+    """
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    async def read(self, request: Request, most: int) -> bytes:
+        """Return the body; raises NotReady where too many others are being read."""
+        body = bytearray()
+        try:
+            async for part in request.stream():
+                body += part
+                self._held += len(part)
+                if self._held > most:
+                    raise NotReady(
+                        "the sandbox broker reads as much as it may; try again in 1 s",
+                        headers={"Retry-After": "1", "Connection": "close"},
+                    )
+        finally:
+            self._held -= len(body)
+        return bytes(body)
+
+
+_UNPROVEN: Final = _Unproven()
+
+
+@router.post(
+    "/borderbuddy/handoffs",
+    response_model=HandoffAnswer,
+    responses={202: {"description": "Taken; an answer may follow"}, **refusals(400, 404)},
+)
+async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
+    """Take a handoff as the borderbuddy contract describes; the invoice number's first letter picks the answer."""
+    _own(request, runtime)
+    # The sandbox broker is a party of its own, and serves every account.
+    tenancy.act_for(EVERYBODY)
+    answer = await run_in_threadpool(sandbox_broker.take, runtime, await request.body(), "borderbuddy")
+    if answer is None:
+        return Response(status_code=202)
+    return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
+
+
+@router.get(
+    "/borderbuddy/handoffs/{handoff_id}",
+    response_model=HandoffStatus,
+    responses=refusals(404),
+)
+async def handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep) -> HandoffStatus:
+    """Say what was answered to a handoff so far, as the borderbuddy contract describes."""
+    _own(request, runtime)
+    tenancy.act_for(EVERYBODY)
+    return await run_in_threadpool(sandbox_broker.answers, runtime, handoff_id)
+
+
+@router.post(
+    "/webhooks/{account_id}/{partner_id}",
+    status_code=204,
+    response_class=Response,
+    responses=refusals(400, 404),
+)
+async def take_webhook(account_id: str, partner_id: str, request: Request, runtime: RuntimeDep) -> Response:
+    """Take a webhook that the partner's secret signs; answers to a handoff follow as acknowledgements."""
+    secrets = await run_in_threadpool(_secrets, runtime, account_id, partner_id)
+    headers = dict(request.headers.items())
+    if not (secrets and headers.keys() >= {*SIGNATURE_HEADERS}):
+        raise unsigned()
+    body = await _UNPROVEN.read(request, runtime.settings.max_body_bytes)
+    await run_in_threadpool(_webhook, runtime, account_id, partner_id, secrets, body, headers)
+    return Response(status_code=204)
+
+
+@router.get("/handoffs", response_model=SandboxPage, responses=READING)
+def list_handoffs(
+    runtime: RuntimeDep,
+    caller: Reader,
+    cursor: Annotated[str | None, Query(max_length=128)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> SandboxPage:
+    """List what the sandbox broker received of the account, newest first."""
+    return sandbox_broker.received(runtime, caller.account_id, after=cursor, limit=limit)
+
+
+def _own(request: Request, runtime: Runtime) -> None:
+    given = request.headers.get("authorization", "").encode()
+    # A process that has yet to hear of a new secret key sends the token of the one before.
+    tokens = secrets.box(runtime.settings).tokens(SANDBOX_TOKEN)
+    if not any(hmac.compare_digest(given, f"Bearer {token}".encode()) for token in tokens):
+        raise InvalidApiKey("the sandbox broker takes handoffs of this installation only")
+
+
+def _secrets(runtime: Runtime, account_id: str, partner_id: str) -> list[str]:
+    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
+        return secrets.counting(session, runtime.settings, account_id, partner_id)
+
+
+def _webhook(
+    runtime: Runtime, account_id: str, partner_id: str, secrets: list[str], body: bytes, headers: dict[str, str]
+) -> None:
+    check_signature(body, headers, secrets)
+    with tenancy.acting_for(account_id):
+        sandbox_broker.take(runtime, body, "webhook", signer=Signer(account_id, partner_id))

@@ -1,0 +1,94 @@
+"""The customs broker's answers to a handoff: with a key, or signed by the partner's own secret."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from pipeline.accounts.api_keys import OPERATE, Caller
+from pipeline.core import tenancy
+from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
+from pipeline.core.json_input import parse
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import submissions
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
+from pipeline.deliveries.submissions import Signer, Submission
+from pipeline.exports.models import Export
+from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
+from pipeline.interfaces.api.refusals import refusals
+from pipeline.interfaces.api.request_body import at_most, documented
+
+router = APIRouter(prefix="/api/broker-submissions", tags=["broker submissions"])
+
+MAX_BYTES: Final = 64 * 1024
+
+
+@router.post(
+    "/{id}/acknowledgements",
+    response_model=AcknowledgementReceipt,
+    responses=refusals(400, 404, 409, 413),
+    openapi_extra=documented(AcknowledgementBody) | {"x-roles": list(let_in(OPERATE, PARTNER))},
+)
+async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name
+    """Record the broker's answer, once by its `id`, and move the submission up its ladder; repeats are harmless.
+
+    The call carries a key with the role `partner:<id>` or `operate`, or the three Standard Webhooks headers made with
+    the partner's secret.
+    """
+    caller = await caller_of(request) if "authorization" in request.headers else None
+    body = await at_most(request, MAX_BYTES)
+    if body is None:
+        # What is left of it is not read, so the connection cannot be used again.
+        raise PayloadTooLarge(
+            f"an answer has at most {MAX_BYTES} bytes; send fewer fields", headers={"Connection": "close"}
+        )
+    headers = dict(request.headers.items())
+    return await run_in_threadpool(_acknowledge, runtime, id, caller, body, headers)
+
+
+def _acknowledge(
+    runtime: Runtime, submission_id: str, caller: Caller | None, body: bytes, headers: dict[str, str]
+) -> AcknowledgementReceipt:
+    if caller is not None:
+        actor = _allowed(runtime, submission_id, caller)
+    else:
+        actor = signed_by(runtime, submission_id, body, headers).actor
+    answer = parse(body, AcknowledgementBody, max_depth=runtime.settings.max_json_depth).model
+    return submissions.answer(runtime, submission_id, answer, actor)
+
+
+def _allowed(runtime: Runtime, submission_id: str, caller: Caller) -> str:
+    submission = find(runtime, submission_id)
+    if submission.account_id != caller.account_id:
+        raise NotFound(f"there is no broker submission {submission_id}")
+    if submission.partner_id not in caller.partner_ids and not caller.may(OPERATE):
+        role = f"partner:{submission.partner_id}"
+        raise InsufficientRole(f"answering this needs a key with the role {role} or operate. {caller.to_get(role)}")
+    if caller.test and not _is_test(runtime, submission.export_id):
+        raise InsufficientRole("this is of a live export; answer it with a live key")
+    return caller.key_id
+
+
+def _is_test(runtime: Runtime, export_id: str) -> bool:
+    with runtime.db.read() as session:
+        return session.get_one(Export, export_id).test
+
+
+def signed_by(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str, str]) -> Signer:
+    """Return the partner who signed the body, and act for its account from here on; raises InvalidApiKey."""
+    if "webhook-signature" not in headers:
+        raise InvalidApiKey(
+            "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
+            headers={"WWW-Authenticate": 'Bearer realm="exports"'},
+        )
+    signed = submissions.signer(runtime, submission_id, body, headers)
+    tenancy.act_for(signed.account_id)
+    return signed
+
+
+def find(runtime: Runtime, submission_id: str) -> Submission:
+    """Return whose the submission is; raises NotFound."""
+    with runtime.db.read() as session:
+        return submissions.find(session, submission_id)

@@ -1,0 +1,77 @@
+"""Whether the service lives, is ready, and what it counts; and the contracts of what is said to it and by it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from pipeline.core.errors import NotFound, NotReady
+from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
+from pipeline.interfaces.api.refusals import refusals
+from pipeline.interfaces.api.single_flight import Lately
+from pipeline.interfaces.contracts import asyncapi
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
+from pipeline.ops import readiness
+from pipeline.ops.readiness import Part
+from pipeline.ops.schemas import Health, PartView
+
+#: For how long `/readyz`, which needs no key, may be answered with what was found before.
+READY_SECONDS: Final = 1.0
+
+router = APIRouter(tags=["system"])
+contract = APIRouter(tags=["system"])
+
+
+@router.get("/livez", include_in_schema=False)
+async def alive() -> dict[str, str]:
+    """Answer: the process takes requests."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses=refusals())
+def ready(request: Request) -> dict[str, str]:
+    """Answer whether work put here now is done: 503 names the part that fails."""
+    parts: Lately[list[Part]] = request.app.state.parts
+    failing = [part for part in parts.told() if not part.ok]
+    if failing:
+        raise NotReady(
+            "; ".join(f"{part.name}: {part.message}" for part in failing),
+            details={"parts": [{"name": part.name, "message": part.message} for part in failing]},
+            headers={"Retry-After": "5"},
+        )
+    return {"status": "ok"}
+
+
+@router.get("/api/system/health", response_model=Health, responses=refusals())
+def health(runtime: RuntimeDep, _: Reader) -> Health:
+    """Tell how every part of the service is."""
+    parts = readiness.parts(runtime)
+    return Health(
+        status="ok" if all(part.ok for part in parts) else "degraded",
+        version=version("exports"),
+        parts=[PartView(name=p.name, status="ok" if p.ok else "failing", message=p.message) for p in parts],
+    )
+
+
+@router.get("/metrics", include_in_schema=False)
+def metrics(request: Request) -> Response:
+    """Return what is counted, for Prometheus."""
+    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/api/schemas/{name}.json", responses={status: refusals(404)[status] for status in (400, 404)})
+def schema(name: str) -> dict[str, Any]:
+    """Return the JSON Schema of a document, for its senders and readers."""
+    if name not in PUBLISHED:
+        raise NotFound(f"there is no schema {name}; there are {', '.join(PUBLISHED)}")
+    return json_schema(name)
+
+
+@contract.get("/asyncapi.json", responses={400: refusals()[400]})
+def asynchronous() -> dict[str, Any]:
+    """Return the AsyncAPI 3.0 document: every queue, webhook and message, in and out."""
+    return asyncapi.document(version("exports"))

@@ -1,0 +1,123 @@
+"""From settings to an ASGI app: what the Procfile starts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import Depends, FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.concurrency import run_in_threadpool
+
+from config.logs import configure_logs
+from pipeline.core.runtime import Runtime, process_runtime
+from pipeline.customs.reference.bundle import load_rules
+from pipeline.interfaces.api import (
+    deliveries,
+    documents,
+    email_replies,
+    events,
+    exports,
+    links,
+    notifications,
+    partners,
+    sandbox,
+    submissions,
+    system,
+    waivers,
+)
+from pipeline.interfaces.api.dependencies import Keys, Launcher
+from pipeline.interfaces.api.errors import add_problem_handlers
+from pipeline.interfaces.api.limits import BodyLimit, LoopbackOnly, Patience, RequestLimit
+from pipeline.interfaces.api.metrics import Work
+from pipeline.interfaces.api.middleware import Envelope, Measures
+from pipeline.interfaces.api.openapi import add_contract
+from pipeline.interfaces.api.parameters import check_query
+from pipeline.interfaces.api.single_flight import Lately
+from pipeline.interfaces.console import api_reference
+from pipeline.interfaces.console import exports as console_exports
+from pipeline.interfaces.console import partners as partner_pages
+from pipeline.ops import readiness
+from pipeline.workflow.publisher import Publisher
+
+ROUTERS = (
+    exports.router,
+    events.router,
+    documents.router,
+    links.router,
+    partners.router,
+    deliveries.router,
+    notifications.router,
+    submissions.router,
+    email_replies.router,
+    waivers.router,
+    sandbox.router,
+    system.router,
+    system.contract,
+    console_exports.router,
+    partner_pages.router,
+    api_reference.router,
+)
+
+#: What tells of the contract, and of nothing else; served with /openapi.json or not at all.
+_CONTRACT = (system.contract, api_reference.router)
+
+
+def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
+    """Return the app on what is open; its lifespan starts and stops the publisher."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        publisher.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(publisher.stop)
+
+    app = FastAPI(
+        title="Exports",
+        version=version("exports"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if runtime.settings.docs else None,
+        # It would name the host that the caller calls itself, and http where a proxy speaks TLS.
+        redirect_slashes=False,
+        dependencies=[Depends(check_query)],
+    )
+    registry = CollectorRegistry()
+    registry.register(Work(runtime))
+    app.state.runtime = runtime
+    app.state.publisher = publisher
+    app.state.keys = Keys(runtime.settings.rate_limit_per_minute)
+    app.state.links = Keys(email_replies.REQUESTS_PER_MINUTE)
+    app.state.registry = registry
+    app.state.parts = Lately(lambda: readiness.parts(runtime), most_seconds=system.READY_SECONDS)
+    # The last one added is the outermost.
+    bounds = runtime.settings
+    app.add_middleware(Patience)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=bounds.max_body_bytes,
+        together=bounds.max_bodies_bytes,
+        seconds=bounds.max_body_seconds,
+    )
+    app.add_middleware(RequestLimit, most=bounds.max_requests, each=bounds.max_account_requests)
+    if bounds.failpoints:
+        app.add_middleware(LoopbackOnly)
+    app.add_middleware(Envelope, measures=Measures(registry))
+    add_problem_handlers(app)
+    routers = [router for router in ROUTERS if runtime.settings.docs or router not in _CONTRACT]
+    for router in routers:
+        app.include_router(router)
+    add_contract(app, routers)
+    return app
+
+
+def app() -> FastAPI:
+    """Return the app of this process, which `exports web` serves."""
+    load_rules()  # bad rules stop the program, not a plan
+    runtime = process_runtime()
+    configure_logs(runtime.settings)
+    return create_app(runtime, Publisher(runtime.settings.publish_backlog))

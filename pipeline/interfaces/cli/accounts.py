@@ -1,0 +1,273 @@
+"""`exports accounts` and `exports keys`: who may call; straight on the database, because somebody must be first."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from pipeline.accounts import api_keys, numbers, service
+from pipeline.core.db import utc_now
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.session import ensure_account, opened
+
+app = typer.Typer(no_args_is_help=True, help="The merchants that exports belong to.")
+keys_app = typer.Typer(no_args_is_help=True, help="The bearer keys of an account.")
+
+_MOST_DAYS: Final = 36_500
+
+AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id, such as acc_demo.")]
+OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account that the key belongs to.")]
+
+
+class Role(StrEnum):
+    """What a key may be for; `partner:ID` comes by --partner."""
+
+    EXECUTE = api_keys.EXECUTE
+    READ = api_keys.READ
+    OPERATE = api_keys.OPERATE
+    ADMIN = api_keys.ADMIN
+
+
+@app.command("create")
+@reported
+def create_account(
+    account: AccountId,
+    name: Annotated[str, typer.Option(help="What people call it.")],
+    gs1_prefix: Annotated[
+        str | None, typer.Option(metavar="DIGITS", help="Its GS1 company prefix, from which SSCCs are issued.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Open an account."""
+    with opened() as runtime:
+        service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
+    if as_json:
+        print_json({"id": account, "name": name, "gs1Prefix": gs1_prefix})
+    else:
+        out().print(f"[green]✓[/] account [bold]{escape(account)}[/]")
+        aside().print(f"[dim]exports keys create --account {escape(account)}   makes its first key[/]")
+
+
+@app.command("mail-domains")
+@reported
+def mail_domains(
+    account: AccountId,
+    domains: Annotated[
+        list[str] | None, typer.Argument(metavar="[DOMAIN]...", help="Such as broker.example; none at all: no mail.")
+    ] = None,
+    any_domain: Annotated[bool, typer.Option("--any", help="Mail may go anywhere, as at first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say to which domains an account may send mail."""
+    if any_domain and domains:
+        raise Failure(
+            "--any names every domain already", code=ExitCode.USAGE, remedy="Leave out --any, or the domains."
+        )
+    with opened() as runtime:
+        kept = service.set_mail_domains(runtime, account, None if any_domain else domains or [])
+    if as_json:
+        print_json({"id": account, "mailDomains": kept})
+    else:
+        out().print(f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(_mailed_to(kept))}")
+
+
+def _mailed_to(domains: list[str] | None) -> str:
+    return "any domain" if domains is None else ", ".join(domains) or "nobody"
+
+
+@app.command("skip-numbers")
+@reported
+def skip_numbers(
+    account: AccountId,
+    packages: Annotated[
+        int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many customs package numbers to leave out.")
+    ] = 0,
+    ssccs: Annotated[int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many SSCC serials to leave out.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Leave out numbers that were given but lost, by a restore or a failover; it cannot be taken back."""
+    with opened(is_there=True) as runtime:
+        following = numbers.skip_numbers(runtime, account, packages=packages, ssccs=ssccs)
+    if as_json:
+        print_json(
+            {
+                "id": account,
+                "packagesSkipped": packages,
+                "ssccsSkipped": ssccs,
+                "nextPackageNumber": following.package_number,
+                "nextSscc": following.sscc,
+            }
+        )
+        return
+    sscc = f", the next SSCC {following.sscc}" if following.sscc else ""
+    out().print(
+        f"[green]✓[/] account [bold]{escape(account)}[/]: the next package number is {following.package_number}{sscc}"
+    )
+
+
+@app.command("list")
+@reported
+def list_accounts(as_json: Json = False) -> None:
+    """List the accounts."""
+    with opened() as runtime, runtime.db.read() as session:
+        rows = service.accounts(session)
+    if as_json:
+        print_json(
+            [
+                {"id": row.id, "name": row.name, "gs1Prefix": row.gs1_prefix, "mailDomains": row.mail_domains}
+                for row in rows
+            ]
+        )
+        return
+    made = table("account", "name", "GS1 prefix", "mail to", "opened")
+    for row in rows:
+        mail, opened_on = _mailed_to(row.mail_domains), f"{row.created_at:%Y-%m-%d}"
+        made.add_row(*map(escape, (row.id, row.name, row.gs1_prefix or "", mail, opened_on)))
+    out().print(made)
+
+
+@keys_app.command("create")
+@reported
+def create_key(
+    account: OfAccount,
+    role: Annotated[list[Role] | None, typer.Option(help="May be given more than once. [default: execute]")] = None,
+    partner: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="A partner that the key may answer for; more than once.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What it is for.")] = "command line",
+    test: Annotated[bool, typer.Option("--test", help="A test key: its exports never reach a live partner.")] = False,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=_MOST_DAYS, help="After so many days it ends; without, it does not.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and show it this once."""
+    roles = [*(role or ([] if partner else [Role.EXECUTE])), *(f"partner:{each}" for each in partner or [])]
+    ends_at = _ends_at(days)
+    mode: api_keys.Mode = "test" if test else "live"
+    with opened() as runtime:
+        made = api_keys.create_key(
+            runtime, account, name, mode=mode, roles=[str(each) for each in roles], expires_at=ends_at
+        )
+    if as_json:
+        print_json(
+            {"id": made.id, "key": made.bearer, "accountId": account, "mode": mode, "roles": [str(r) for r in roles]}
+        )
+        return
+    out().print(made.bearer, soft_wrap=True, markup=False)
+    aside().print(
+        f"[dim]Keep it now: only its hash stays here. It is key {made.id} of {escape(account)}, {mode}, "
+        f"for {', '.join(str(each) for each in roles)}.[/]"
+    )
+
+
+def _ends_at(days: int | None) -> datetime | None:
+    return utc_now() + timedelta(days=days) if days else None
+
+
+@keys_app.command("list")
+@reported
+def list_keys(account: OfAccount, as_json: Json = False) -> None:
+    """List an account's keys; never their secrets, which nobody has."""
+    with opened() as runtime:
+        ensure_account(runtime, account)
+        known = api_keys.list_keys(runtime, account)
+    if as_json:
+        print_json(
+            [
+                {
+                    "id": key.id,
+                    "name": key.name,
+                    "mode": key.mode,
+                    "roles": sorted(key.roles),
+                    "createdAt": key.created_at.isoformat(),
+                    "expiresAt": key.expires_at and key.expires_at.isoformat(),
+                    "revokedAt": key.revoked_at and key.revoked_at.isoformat(),
+                    "lastUsedAt": key.last_used_at and key.last_used_at.isoformat(),
+                }
+                for key in known
+            ]
+        )
+        return
+    made = table("key", "name", "mode", "roles", "made", "last used", "state")
+    for key in known:
+        roles, used = ", ".join(sorted(key.roles)), key.last_used_at
+        made.add_row(
+            key.id,
+            escape(key.name),
+            key.mode,
+            roles,
+            f"{key.created_at:%Y-%m-%d}",
+            f"{used:%Y-%m-%d %H:%M}" if used else "never",
+            _state(key),
+        )
+    out().print(made)
+
+
+def _state(key: api_keys.KnownKey) -> str:
+    if key.revoked_at:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.expires_at:
+        return f"{'expired' if key.expires_at <= utc_now() else 'until'} {key.expires_at:%Y-%m-%d}"
+    return "good"
+
+
+@keys_app.command("rotate")
+@reported
+def rotate_key(
+    key: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `exports keys list` shows it, or the whole key.")],
+    account: OfAccount,
+    overlap_hours: Annotated[int, typer.Option(min=0, max=720, help="How long the older key still works.")] = 24,
+    days: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=_MOST_DAYS, help="After so many days the new one ends; without, when the older one was to."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key that may what this one may, and show it this once; the older one ends when the overlap is over."""
+    key_id = api_keys.key_id_of(key) if key.startswith("exp_") else key
+    with opened() as runtime:
+        made = api_keys.rotate_key(
+            runtime, account, key_id, overlap=timedelta(hours=overlap_hours), expires_at=_ends_at(days)
+        )
+    ends_at = made.expires_at
+    if as_json:
+        print_json(
+            {
+                "id": made.id,
+                "key": made.bearer,
+                "accountId": account,
+                "replaces": key_id,
+                "expiresAt": ends_at and ends_at.isoformat(),
+            }
+        )
+        return
+    out().print(made.bearer, soft_wrap=True, markup=False)
+    aside().print(
+        f"[dim]Keep it now: only its hash stays here. It {f'ends on {ends_at:%Y-%m-%d}' if ends_at else 'does not end'}."
+        f" Key {escape(key_id)} still works for {overlap_hours} h, if it does not end sooner.[/]"
+    )
+
+
+@keys_app.command("revoke")
+@reported
+def revoke_key(
+    key: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `exports keys list` shows it, or the whole key.")],
+    account: OfAccount,
+    as_json: Json = False,
+) -> None:
+    """End a key now."""
+    key_id = api_keys.key_id_of(key) if key.startswith("exp_") else key
+    with opened() as runtime:
+        api_keys.revoke_key(runtime, account, key_id)
+    if as_json:
+        print_json({"id": key_id, "revoked": True})
+    else:
+        out().print(f"[green]✓[/] key {escape(key_id)} is revoked")

@@ -1,0 +1,164 @@
+"""`exports artifacts`: the documents of an export, and the store held against the database."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from pipeline.interfaces.cli import exports
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, aside, out, reported
+from pipeline.interfaces.cli.progress import kilobytes
+
+if TYPE_CHECKING:
+    from pipeline.ops.store_check import Bad, Survey
+
+#: How many documents are shown in the table; all are counted, and `--json` has them all.
+SHOWN: Final = 20
+
+#: How long after a line of progress the next one comes, where standard error is no terminal.
+_BETWEEN_LINES_SECONDS: Final = 10
+
+#: What `exports artifacts ID` is short for.
+DEFAULT_COMMAND: Final = "list"
+
+
+class _ListByDefault(TyperGroup):
+    """Takes what is none of its commands for the id of an export."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ListByDefault,
+    no_args_is_help=True,
+    help="The documents of an export, and the store that keeps all of them. `exports artifacts ID` is short for `list ID`.",
+)
+app.command(DEFAULT_COMMAND)(exports.artifacts)
+
+JsonLines = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print JSON: a line for each document that is not as recorded, then one with the counts."
+    ),
+]
+ExportOption = Annotated[str | None, typer.Option("--export", metavar="ID", help="Only of this export.")]
+
+
+@app.command()
+@reported
+def check(export: ExportOption = None, as_json: JsonLines = False) -> None:
+    """Read every recorded document from the store and prove it by its hash; nothing is written."""
+    _look_through(export, restore=False, as_json=as_json)
+
+
+@app.command()
+@reported
+def restore(export: ExportOption = None, as_json: JsonLines = False) -> None:
+    """Make missing and damaged documents again, and put back those that have the recorded hash; the rest is left alone."""
+    _look_through(export, restore=True, as_json=as_json)
+
+
+def _look_through(export: str | None, *, restore: bool, as_json: bool) -> None:
+    from pipeline.interfaces.cli.session import opened  # noqa: PLC0415
+    from pipeline.ops import store_check  # noqa: PLC0415 - the documents of an export are listed without the database
+
+    shown: list[Bad] = []
+
+    def found(bad: Bad) -> None:
+        if as_json:
+            typer.echo(json.dumps(_as_json(bad), ensure_ascii=False))
+        elif len(shown) < SHOWN:
+            shown.append(bad)
+
+    with opened(is_there=True) as runtime, _progress() as tell:
+        survey = store_check.look_through(runtime, found, tell, export_id=export, restore=restore)
+    if as_json:
+        typer.echo(json.dumps(_counts(survey)))
+    else:
+        _show(survey, shown, restore=restore)
+    if survey.left:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Survey], None]]:
+    """Give what shows on standard error how far it is: in one place of a terminal, else in a line now and then."""
+    console = aside()
+    last = time.monotonic()
+
+    def say(survey: Survey) -> str:
+        bad = f", {survey.conditions.total()} are not as recorded" if survey.conditions else ""
+        restored = f", {survey.restored} restored" if survey.restored else ""
+        return f"{survey.documents} documents ({kilobytes(survey.size)}) looked at{bad}{restored}"
+
+    def print_line(survey: Survey) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _BETWEEN_LINES_SECONDS:
+            last = time.monotonic()
+            console.print(say(survey), soft_wrap=True)
+
+    if not console.is_terminal:
+        yield print_line
+        return
+    with console.status("looking at the first documents") as status:
+        yield lambda survey: status.update(say(survey))
+
+
+def _as_json(bad: Bad) -> dict[str, Any]:
+    return {
+        "exportId": bad.export_id,
+        "unitNo": bad.unit_no,
+        "artifactType": bad.artifact_type,
+        "filename": bad.filename,
+        "sha256": bad.sha256,
+        "condition": bad.condition,
+        "restored": bad.restored,
+        "reason": bad.reason,
+    }
+
+
+def _counts(survey: Survey) -> dict[str, int]:
+    conditions = {name: survey.conditions[name] for name in ("missing", "damaged", "unreadable")}
+    return (
+        {"documents": survey.documents, "bytes": survey.size}
+        | conditions
+        | {
+            "restored": survey.restored,
+            "left": survey.left,
+        }
+    )
+
+
+def _show(survey: Survey, shown: Sequence[Bad], *, restore: bool) -> None:
+    console = out()
+    if shown:
+        rows = table("export", "unit", "document", "is", "because")
+        for bad in shown:
+            state = "[green]restored[/]" if bad.restored else f"[bold red]{bad.condition}[/]"
+            rows.add_row(escape(bad.export_id), str(bad.unit_no), escape(bad.filename), state, escape(bad.reason or ""))
+        if survey.conditions.total() > len(shown):
+            rows.add_row("", "", "", "", f"and {survey.conditions.total() - len(shown)} more; --json has all")
+        console.print(rows)
+    looked_at = f"{survey.documents} documents ({kilobytes(survey.size)})"
+    if survey.restored:
+        console.print(
+            f"[green]✓[/] {survey.restored} documents are restored, each with its recorded hash", soft_wrap=True
+        )
+    if not survey.left:
+        console.print(f"[green]✓[/] {looked_at} are in the store as recorded", soft_wrap=True)
+        return
+    remedy = "" if restore else "; `exports artifacts restore` makes again what can be proven"
+    console.print(
+        f"[bold red]✗[/] {survey.left} of {looked_at} are not in the store as recorded{remedy}", soft_wrap=True
+    )

@@ -1,0 +1,100 @@
+"""`exports audit`: whether the log is as it was written, and signed statements that tell later whether any of it is gone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.markup import escape
+
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.interfaces.cli.session import opened
+from pipeline.ops import audit
+
+app = typer.Typer(no_args_is_help=True, help="The log as evidence: proven, and stated under a signature.")
+
+Account = Annotated[str | None, typer.Option("--account", metavar="ID", help="Only this account's exports.")]
+
+
+@app.command()
+@reported
+def verify(
+    export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export.")] = None,
+    head: Annotated[
+        Path | None, typer.Option("--head", metavar="FILE", help="A head of before that the log must still fit.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Prove the chain of every export, and name the first event of each that is changed, moved, replaced, missing or added."""
+    if export is not None and head is not None:
+        raise Failure("a head speaks of many exports; leave --export out", code=ExitCode.USAGE)
+    stated = None if head is None else _read(head)
+    with opened(is_there=True) as runtime:
+        if stated is None:
+            found, misfit = audit.survey(runtime, export_id=export), None
+        else:
+            if not audit.is_ours(runtime.settings, stated):
+                raise Failure(
+                    f"{head} is signed by none of our keys, or was changed",
+                    remedy="Name the secret key of then in EXPORTS_SECRET_KEYS_PREVIOUS, if it was replaced.",
+                )
+            until = datetime.fromisoformat(stated.until)
+            found = audit.survey(runtime, account_id=stated.account, until=until)
+            misfit = audit.fits(stated, found)
+    intact = found.intact and misfit is None
+    if as_json:
+        print_json(
+            {
+                "intact": intact,
+                "exports": found.exports,
+                "events": found.events,
+                "broken": found.broken,
+                "faults": [fault.model_dump(by_alias=True) for fault in found.faults],
+                "head": misfit,
+            }
+        )
+    else:
+        _show(found, misfit)
+    if not intact:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+@app.command("head")
+@reported
+def state(account: Account = None, as_json: Json = False) -> None:
+    """Print a signed head of the log as of five minutes ago; keep one a day where nobody who can change the database can reach it."""
+    with opened(is_there=True) as runtime:
+        try:
+            stated = audit.head(runtime, account)
+        except audit.Broken as error:
+            raise Failure(f"{error}; nothing is stated of them", remedy="`exports audit verify` names them.") from error
+    print_json(stated.model_dump(by_alias=True))
+
+
+def _read(path: Path) -> audit.Head:
+    try:
+        return audit.Head.model_validate_json(path.read_text())
+    except OSError as error:
+        raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise Failure(f"{path} is no head: give what `exports audit head` printed", code=ExitCode.USAGE) from error
+
+
+def _show(found: audit.Survey, misfit: str | None) -> None:
+    console = out()
+    if found.faults:
+        shown = table("export", "event", "is", "because")
+        for fault in found.faults:
+            shown.add_row(escape(fault.export_id), str(fault.seq), f"[bold red]{fault.kind}[/]", escape(fault.message))
+        console.print(shown)
+    if misfit is not None:
+        console.print(f"[bold red]✗[/] {escape(misfit)}", soft_wrap=True)
+    counted = f"{found.exports} exports, {found.events} events"
+    if found.broken:
+        console.print(f"[bold red]✗[/] {found.broken} chains are broken: {counted}", soft_wrap=True)
+    else:
+        console.print(f"[green]✓[/] every chain holds: {counted}", soft_wrap=True)

@@ -1,0 +1,62 @@
+"""`exports backup`: a copy of the database and the documents, taken while the service works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, Json, out, print_json, reported
+from pipeline.interfaces.cli.progress import kilobytes
+from pipeline.interfaces.cli.session import opened
+from pipeline.ops import backup
+
+app = typer.Typer()
+
+#: How many documents that the copy lacks are shown; all are counted, and `--json` has them all.
+SHOWN = 20
+
+
+@app.command("backup")
+@reported
+def take(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the copy goes: a new or an empty folder.")],
+    as_json: Json = False,
+) -> None:
+    """Copy the SQLite database and all its documents into a folder, while the service works."""
+    with opened(is_there=True) as runtime:
+        made = backup.take(runtime, folder)
+    if as_json:
+        print_json(_as_json(made))
+    else:
+        _show(made)
+    if made.uncopied:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _as_json(made: backup.Backup) -> dict[str, object]:
+    counts = {"exports": made.exports, "documents": made.documents, "bytes": made.size, "purged": made.purged}
+    lacking = [{"exportId": each.export_id, "filename": each.filename, "reason": each.reason} for each in made.uncopied]
+    return {"folder": str(made.folder)} | counts | {"uncopied": lacking}
+
+
+def _show(made: backup.Backup) -> None:
+    console = out()
+    if made.uncopied:
+        shown = table("export", "document", "is not in the copy because")
+        for each in made.uncopied[:SHOWN]:
+            shown.add_row(*map(escape, (each.export_id, each.filename, each.reason)))
+        if len(made.uncopied) > SHOWN:
+            shown.add_row("", "", f"and {len(made.uncopied) - SHOWN} more; --json has all")
+        console.print(shown)
+    mark = "[bold red]✗[/]" if made.uncopied else "[green]✓[/]"
+    lacking = f"; {len(made.uncopied)} that exports name could not be copied" if made.uncopied else ""
+    purged = f"; {made.purged} were purged meanwhile" if made.purged else ""
+    console.print(
+        f"{mark} {made.exports} exports and {made.documents} documents ({kilobytes(made.size)}) are in "
+        f"{escape(str(made.folder))}{lacking}{purged}",
+        soft_wrap=True,
+    )

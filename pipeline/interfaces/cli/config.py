@@ -1,0 +1,97 @@
+"""`exports config`: every setting, where its value comes from, and what it means; secrets masked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import typer
+from pydantic import AliasChoices, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+from rich.markup import escape
+
+from config.settings import Settings, get_settings
+from pipeline.interfaces.cli.output import Json, out, print_json, reported
+
+HIDDEN: Final = "••••••••"
+_USER_INFO: Final = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+(?=@)")
+_SECRET_PARAMETER: Final = re.compile(r"(?i)([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s#]+")
+
+app = typer.Typer(no_args_is_help=True, help="The settings of this process.")
+
+
+@dataclass(frozen=True)
+class SettingView:
+    """One setting as it is shown: the variable's name, its value with secrets masked, where from, and what it means."""
+
+    name: str
+    value: str
+    default: str
+    source: str  # default | env | .env
+    description: str
+
+
+@app.command("show")
+@reported
+def show(as_json: Json = False) -> None:
+    """Print every setting: its value, where that comes from, and what it means."""
+    views = list(setting_views(get_settings()))
+    if as_json:
+        print_json([asdict(view) for view in views])
+        return
+    console = out()
+    for view in views:
+        console.print(
+            f"[bold]{view.name}[/] = {escape(view.value) or '[dim]not set[/]'}  [dim]{view.source}[/]", soft_wrap=True
+        )
+        console.print(f"    [dim]{escape(view.description)}[/]", soft_wrap=True)
+
+
+def setting_views(settings: Settings) -> Iterator[SettingView]:
+    """Yield every setting in the order of its definition; no secret in any of them."""
+    in_environment = _given(EnvSettingsSource(Settings)())
+    in_file = _given(DotEnvSettingsSource(Settings)())
+    for name, field in Settings.model_fields.items():
+        source = "env" if name in in_environment else ".env" if name in in_file else "default"
+        yield SettingView(
+            variable(name, field),
+            masked(getattr(settings, name)),
+            masked(field.default),
+            source,
+            field.description or "",
+        )
+
+
+def variable(name: str, field: FieldInfo) -> str:
+    """Return the environment variable that sets a field."""
+    alias = field.validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"EXPORTS_{name.upper()}"
+
+
+def _given(source: Mapping[str, Any]) -> set[str]:
+    # A source names a value by the alias that it was found under, in whatever case the system gave it.
+    found = {key.lower() for key in source}
+    return {name for name in Settings.model_fields if {name, f"exports_{name}"} & found}
+
+
+def masked(value: object) -> str:
+    """Return a setting's value as text, without what must not be read over a shoulder."""
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        text = value.get_secret_value()
+        if "://" not in text:
+            return HIDDEN if text else ""
+        value = text
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple) and any(isinstance(item, SecretStr) for item in value):
+        return "[" + ", ".join(HIDDEN for _ in value) + "]"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{item}"' if isinstance(item, str) else masked(item) for item in value) + "]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", _USER_INFO.sub(rf"\1:{HIDDEN}", str(value)))

@@ -1,0 +1,157 @@
+"""`exports deliveries`: the delivery log, and sending again one message or all of a partner's of a span of time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.markup import escape
+
+from pipeline.core.json_input import said
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.views import ReplayRequest
+from pipeline.exports.states import DeliveryState
+from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.interfaces.cli.processes import run_worker
+from pipeline.interfaces.cli.progress import counted
+
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True)
+@reported
+def deliveries(
+    context: typer.Context,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", min=1, help="Messages that the process sends at once.")
+    ] = None,
+) -> None:
+    """Show the messages to partners and send them again; without a command, run the process that sends them."""
+    if context.invoked_subcommand is None:
+        run_worker("deliveries", [] if concurrency is None else ["-c", str(concurrency)])
+
+
+@app.command("list")
+@reported
+def show(
+    export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only of this export.")] = None,
+    partner: Annotated[str | None, typer.Option("--partner", metavar="ID", help="Only to this partner.")] = None,
+    state: Annotated[DeliveryState | None, typer.Option(help="Only in this state.")] = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """List deliveries, newest first, one page."""
+    with connect(api_url, api_key) as api:
+        page = api.delivery_page(export=export, partner=partner, state=state)
+    if as_json:
+        print_json(page.model_dump_json(by_alias=True, indent=2))
+        return
+    made = table("delivery", "to", "by", "message", "state", "tries", "last error, and what to do")
+    for row in page.items:
+        made.add_row(
+            row.id,
+            escape(row.partner_id),
+            row.channel,
+            row.event_type,
+            row.state,
+            str(row.attempts),
+            escape(row.error or "") + (f"\n[yellow]→ {escape(row.remedy)}[/]" if row.remedy else ""),
+        )
+    out().print(made)
+    if page.next_cursor:
+        out().print("[dim]There are more; narrow it by --export, --partner or --state.[/]")
+
+
+@app.command("show")
+@reported
+def one(
+    delivery: Annotated[str, typer.Argument(metavar="ID", help="As `exports deliveries list` shows it.")],
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Show one delivery with its tries: what was said at each, and what to do."""
+    with connect(api_url, api_key) as api:
+        row = api.delivery(delivery)
+    if as_json:
+        print_json(row.model_dump_json(by_alias=True, indent=2))
+        return
+    console = out()
+    console.print(
+        f"[bold]{escape(row.id)}[/] is {row.state}: {row.event_type} to {escape(row.partner_id)} by {row.channel}"
+    )
+    console.print(f"  message id {row.notification_id}, export {row.export_id}")
+    if row.error:
+        console.print(f"  {escape(row.error)}", soft_wrap=True)
+    if row.remedy:
+        console.print(f"  [yellow]→ {escape(row.remedy)}[/]", soft_wrap=True)
+    made = table("try", "outcome", "status", "what was said", "took", "at")
+    for each in row.tries:
+        made.add_row(
+            str(each.number),
+            each.outcome,
+            escape(each.status or ""),
+            escape(each.answer or ""),
+            f"{each.duration_ms} ms",
+            f"{each.at:%Y-%m-%d %H:%M:%S}",
+        )
+    console.print(made)
+
+
+@app.command()
+@reported
+def resend(
+    delivery: Annotated[str, typer.Argument(metavar="ID", help="As `exports deliveries list` shows it.")],
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Send one delivery again; the recipient sees the same message id."""
+    with connect(api_url, api_key) as api:
+        owed = api.resend(delivery)
+    if as_json:
+        print_json(owed.model_dump_json(by_alias=True, indent=2))
+    else:
+        out().print(f"[green]✓[/] {escape(owed.id)} to {escape(owed.partner_id)} is {owed.state} again")
+
+
+@app.command()
+@reported
+def replay(
+    partner: Annotated[str, typer.Option("--partner", metavar="ID", help="Whose messages; nobody else is sent any.")],
+    since: Annotated[
+        str, typer.Option("--since", metavar="INSTANT", help="From then on, such as 2026-11-24T15:00:00Z.")
+    ],
+    until: Annotated[str | None, typer.Option("--until", metavar="INSTANT", help="Up to then; else now.")] = None,
+    state: Annotated[
+        list[DeliveryState] | None, typer.Option(help="`delivered` or `dead`; both where left out. May be repeated.")
+    ] = None,
+    message: Annotated[
+        list[MessageType] | None, typer.Option("--type", help="Only this kind of message. May be repeated.")
+    ] = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Send a partner everything of a span of time again; it sees the same message ids."""
+    given = {"since": since, "until": until, "states": state or None, "eventTypes": message or None}
+    try:
+        wanted = ReplayRequest.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        remedy = (
+            "An instant has its offset, such as 2026-11-24T15:00:00Z; only what is delivered or dead is sent again."
+        )
+        raise Failure(f"--{first['loc'][0]} {said(first['msg'])}", code=ExitCode.USAGE, remedy=remedy) from error
+    with connect(api_url, api_key) as api:
+        pages = [*api.replay(partner, wanted)]
+    messages, exports = sum(page.messages for page in pages), sum(page.exports for page in pages)
+    if as_json:
+        print_json({"partnerId": partner, "messages": messages, "exports": exports})
+    else:
+        owed = f"{counted(messages, 'message')} of {counted(exports, 'export')} {'is' if messages == 1 else 'are'} owed"
+        out().print(f"[green]✓[/] {owed} to {escape(partner)} again")

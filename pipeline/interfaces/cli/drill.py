@@ -1,0 +1,151 @@
+"""`exports drill`: kills a scratch instance at random under load, and says whether anything was lost or doubled."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import INTERRUPTED, ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.simulation.drill import place as places
+from pipeline.simulation.drill.history import Kill
+from pipeline.simulation.drill.picture import drawn
+from pipeline.simulation.drill.processes import DrillFailed
+from pipeline.simulation.drill.report import Report, seconds
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+app = typer.Typer()
+
+_MOST_SEEDS: Final = 1_000_000
+_SHOWN: Final = 20
+
+
+@app.command()
+@reported
+def drill(
+    kills: Annotated[int, typer.Option(min=1, help="How often a process is killed.")] = 50,
+    seed: Annotated[int | None, typer.Option(help="Repeats the chances of another drill.")] = None,
+    lease: Annotated[float, typer.Option(min=0.5, help="EXPORTS_LEASE_SECONDS of the instance; 30 in earnest.")] = 2,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it: exports over time, kills, recoveries.")
+    ] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="A PostgreSQL where a scratch database may be made; with --broker-url.")
+    ] = None,
+    broker_url: Annotated[str | None, typer.Option(help="An empty Redis database or RabbitMQ virtual host.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Kill a scratch instance at random under load, on this machine; fail if anything was lost or doubled."""
+    from pipeline.simulation.drill import runner  # noqa: PLC0415 - it reads the customs rules, which `--help` need not wait for
+
+    console = aside()
+    seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
+    if (database_url is None) != (broker_url is None):
+        remedy = "Give both for PostgreSQL and a message broker, or neither for SQLite and the embedded one."
+        raise Failure("--database-url and --broker-url go together", code=ExitCode.USAGE, remedy=remedy)
+    if svg is not None:
+        _ensure_writable(svg)
+    signal.signal(signal.SIGTERM, _interrupted)
+    chosen = (
+        places.embedded() if database_url is None or broker_url is None else places.served(database_url, broker_url)
+    )
+    where = escape(str(chosen.folder))
+    console.print(f"[bold]{kills} kills[/], seed {seed}, on {chosen.stack}, in {where}", soft_wrap=True)
+
+    def tell(kill: Kill, number: int) -> None:
+        console.print(
+            f"  {number:>4} of {kills}  at {kill.at:7.1f} s  kill -9 {kill.process:<10}  answering again after"
+            f" {kill.answering - kill.at:5.2f} s"
+        )
+
+    try:
+        report = runner.hold(chosen, kills, seed, lease, tell)
+    except KeyboardInterrupt:
+        chosen.remove()
+        aside().print("\nstopped; nothing is left running")
+        raise typer.Exit(INTERRUPTED) from None
+    except DrillFailed as error:
+        raise Failure(str(error), remedy=chosen.kept) from error
+    if as_json:
+        print_json(report.figures())
+    else:
+        _show(out(), report)
+    if report.judgement.sound:
+        chosen.remove()
+    else:
+        console.print(escape(chosen.kept), soft_wrap=True)
+    is_drawn = svg is None or _draw(report, svg)
+    if not (report.judgement.sound and is_drawn):
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _ensure_writable(svg: Path) -> None:
+    try:
+        is_new = not svg.exists()
+        svg.parent.mkdir(parents=True, exist_ok=True)
+        svg.open("ab").close()
+        if is_new:
+            svg.unlink()
+    except OSError as error:
+        raise Failure(f"--svg {svg} cannot be written: {error.strerror}", code=ExitCode.USAGE) from error
+
+
+def _draw(report: Report, svg: Path) -> bool:
+    """Draw the report, and tell whether it could be written: by then the figures are told, and nothing may take them back."""
+    try:
+        svg.write_text(drawn(report), encoding="utf-8")
+    except OSError as error:
+        aside().print(f"[bold red]error[/] {escape(str(svg))} cannot be written: {error.strerror}", soft_wrap=True)
+        return False
+    return True
+
+
+def _interrupted(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _show(console: Console, report: Report) -> None:
+    judgement = report.judgement
+    mark = "[green]✓[/]" if judgement.sound else "[bold red]✗[/]"
+    made = table("", "")
+    made.show_header = False
+    for name, value in (
+        ("kills", f"{len(report.history.kills)} in {report.history.seconds:.0f} s, {_by_process(report)}"),
+        ("exports", f"{len(report.history.submissions)} submitted, {report.executed} executed and everybody told"),
+        ("lost", f"{mark} {judgement.exports_lost}"),
+        ("doubled", f"{mark} {judgement.exports_doubled}"),
+        ("recovery", f"p50 {_felt(report, 0.5)}, p99 {_felt(report, 0.99)}, longest {_felt(report, 1)}"),
+        ("requests", f"{report.repeated} had no answer, and were made again under the same key"),
+        ("messages", f"{report.messages} arrived; {judgement.told_again} of them again, under the same id"),
+        (
+            "again",
+            f"exports drill --kills {len(report.history.kills)} --seed {report.seed} --lease {report.lease_seconds:g}",
+        ),
+    ):
+        made.add_row(f"[bold]{name}[/]", value)
+    console.print()
+    console.print(made)
+    for title, findings in (("lost", judgement.lost), ("doubled", judgement.doubled)):
+        for finding in findings[:_SHOWN]:
+            console.print(f"  [red]{title}[/]  {escape(str(finding))}", soft_wrap=True)
+        if len(findings) > _SHOWN:
+            console.print(f"  [red]{title}[/]  and {len(findings) - _SHOWN} more; --json has all")
+
+
+def _by_process(report: Report) -> str:
+    counted = Counter(kill.process for kill in report.history.kills)
+    return ", ".join(f"{process} {count}" for process, count in sorted(counted.items()))
+
+
+def _felt(report: Report, share: float) -> str:
+    value = seconds(report.recovery(share))
+    return "without end" if value is None else f"{value:.2f} s"

@@ -1,0 +1,294 @@
+"""The commands about exports: execute, amend, cancel, retry, list, inspect, events, artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.text import Text
+
+from pipeline.client import Corrupted, Execution, Exports, StillRunning
+from pipeline.exports.schemas.export import EventView, ExportView
+from pipeline.exports.states import NEEDS_PERSON, UNENDED, ExportState, Outcome, SubmissionState
+from pipeline.interfaces.cli import export_view
+from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.plans import key_of, read_plan
+from pipeline.interfaces.cli.progress import ENDS, Narrator
+
+app = typer.Typer()
+
+PlanFile = Annotated[Path, typer.Argument(metavar="PLAN.json", help="The approved plan; `-` reads standard input.")]
+ExportId = Annotated[str, typer.Argument(metavar="ID", help="The export's id, or its batch's.")]
+
+
+@app.command()
+@reported
+def execute(
+    plan: PlanFile,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Show each step as it happens, until the export has ended and the handoff was delivered."
+        ),
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="The idempotency key; by default made of the plan, so that a repeat is safe."),
+    ] = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Have an approved plan executed."""
+    body = read_plan(plan)
+    with connect(api_url, api_key) as api:
+        execution = api.execute(body, idempotency_key=key or key_of(body))
+        _shown(api, execution, timeout if wait else None, as_json=as_json)
+
+
+@app.command()
+@reported
+def amend(
+    export: ExportId,
+    plan: PlanFile,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            help="Show each step as it happens, until the new revision has ended and its handoff was delivered.",
+        ),
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key", help="The idempotency key; by default made of plan and export, so that a repeat is safe."
+        ),
+    ] = None,
+    if_match: Annotated[
+        str | None,
+        typer.Option("--if-match", metavar="TAG", help="Only if the export is still as `exports inspect --etag` said."),
+    ] = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Have a changed plan take the place of an executed or failed export; whoever was told of that hears so."""
+    body = read_plan(plan)
+    with connect(api_url, api_key) as api:
+        # Of the export's own id: a batch's would lead elsewhere once the amendment is made.
+        old = api.inspect(export).export_id
+        execution = api.amend(old, body, idempotency_key=key or f"amend-{old}-{key_of(body)}", if_match=if_match)
+        _shown(api, execution, timeout if wait else None, as_json=as_json)
+
+
+def _shown(api: Exports, execution: Execution, timeout: float | None, *, as_json: bool) -> None:
+    """Print the export, once it has ended where there is a `timeout`, and exit by what became of it."""
+    export = execution.export
+    if timeout is not None:
+        if not as_json:
+            aside().print(f"[bold]{escape(export.export_id)}[/]  {escape(export.batch_id)}")
+        export = watch(api, export, timeout, quiet=as_json)
+    if as_json:
+        print_json(export.model_dump_json(by_alias=True, indent=2))
+    else:
+        out().print(export_view.headline(export), soft_wrap=True)
+        if execution.replayed:
+            aside().print("[dim]This was asked for before with the same key: the first answer is repeated.[/]")
+        if timeout is None:
+            aside().print(f"[dim]exports events {escape(export.export_id)} --follow   shows what happens[/]")
+    if timeout is not None and export.state is not ExportState.EXECUTED:
+        raise typer.Exit(int(ExitCode.REFUSED))
+    if timeout is not None and export.outcome in NEEDS_PERSON:
+        raise typer.Exit(int(ExitCode.NEEDS_PERSON))
+
+
+@app.command()
+@reported
+def cancel(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Stop an export that was not handed off yet."""
+    with connect(api_url, api_key) as api:
+        _changed(api.cancel(export), as_json=as_json)
+
+
+@app.command()
+@reported
+def retry(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Let a failed export go on from where it failed."""
+    with connect(api_url, api_key) as api:
+        _changed(api.retry(export), as_json=as_json)
+
+
+def _changed(export: ExportView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(export.model_dump_json(by_alias=True, indent=2))
+    else:
+        out().print(export_view.headline(export), soft_wrap=True)
+
+
+def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
+    """Show what happens until the export has ended and its handoff was delivered or given up; return it as it is then.
+
+    Raises Failure with TIMED_OUT where that has not happened in time; it goes on all the same.
+    """
+    narrator = Narrator(export)
+    console = aside()
+    ended = False
+    try:
+        with _spinner(console.is_terminal and not quiet, export):
+            for event in api.follow(export.export_id, timeout_seconds=timeout_seconds):
+                for line in narrator.tell([event]):
+                    if not quiet:
+                        console.print(line.styled, soft_wrap=True)
+                if not ended and event.type not in ENDS:
+                    continue
+                export = api.inspect(export.export_id)
+                ended = export.state not in UNENDED  # an end of before may have been followed by a retry
+                if ended and not _being_sent(export):
+                    return export
+    except StillRunning as error:
+        export = api.inspect(export.export_id)
+        if ended and not _being_sent(export):
+            return export
+        said = f"{export.export_id} is executed, but its handoff was not delivered in {timeout_seconds:g} s"
+        remedy = f"It goes on by itself. `exports inspect {export.export_id}` says how far it is."
+        raise Failure(said if ended else str(error), code=ExitCode.TIMED_OUT, remedy=remedy) from error
+    return api.inspect(export.export_id)
+
+
+def _being_sent(export: ExportView) -> bool:
+    """Return whether an executed export's handoff is neither delivered nor given up; an overdue one is known to be late."""
+    return export.state is ExportState.EXECUTED and any(
+        handoff.rung in (SubmissionState.PENDING, SubmissionState.SENT) and handoff.overdue_at is None
+        for handoff in export.broker_submissions
+    )
+
+
+@contextmanager
+def _spinner(shown: bool, export: ExportView) -> Iterator[None]:
+    if not shown:
+        yield
+        return
+    with aside().status(f"executing {escape(export.batch_id)}"):
+        yield
+
+
+@app.command("list")
+@reported
+def show(
+    outcome: Annotated[
+        list[Outcome] | None, typer.Option(help="Only what has become so. May be repeated: any of them.")
+    ] = None,
+    needs_person: Annotated[
+        bool, typer.Option("--needs-person", help="Only what waits for a person, whatever the reason.")
+    ] = False,
+    broker: Annotated[str | None, typer.Option("--broker", metavar="ID", help="Only of this customs broker.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 50,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """List exports, newest first: what became of each, and how far it is."""
+    wanted = {*(outcome or ()), *(NEEDS_PERSON if needs_person else ())}
+    with connect(api_url, api_key) as api:
+        page = api.export_page(outcomes=sorted(wanted), broker=broker, limit=limit)
+    if as_json:
+        print_json(page.model_dump_json(by_alias=True, indent=2))
+        return
+    out().print(export_view.exports_table(page.items))
+    if page.next_cursor:
+        aside().print("[dim]There are more; narrow it by --outcome or --broker, or raise --limit.[/]")
+
+
+@app.command()
+@reported
+def inspect(
+    export: ExportId,
+    etag: Annotated[
+        bool, typer.Option("--etag", help="Print what `exports amend --if-match` takes, and no more.")
+    ] = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Show an export: its state, steps, documents, messages and the customs broker's answer."""
+    with connect(api_url, api_key) as api:
+        if etag:
+            tag = api.inspect_version(export).etag
+            if as_json:
+                print_json({"etag": tag})
+            else:
+                out().print(tag, markup=False, highlight=False)
+            return
+        found = api.inspect(export)
+    if as_json:
+        print_json(found.model_dump_json(by_alias=True, indent=2))
+        return
+    console = out()
+    for part in export_view.whole(found):
+        console.print(part, soft_wrap=isinstance(part, Text))
+
+
+@app.command()
+@reported
+def events(
+    export: ExportId,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with each event as it happens, until Ctrl-C.")
+    ] = False,
+    after: Annotated[int, typer.Option(min=0, help="Begin after this sequence number.")] = 0,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Show the log of an export; with --json one event a line."""
+    with connect(api_url, api_key) as api:
+        happened: Iterator[EventView] = api.follow(export, after=after) if follow else api.events(export, after=after)
+        for event in happened:
+            if as_json:
+                print_json(event.model_dump_json(by_alias=True))
+            else:
+                out().print(export_view.event_line(event), soft_wrap=True)
+
+
+@reported
+def artifacts(
+    export: ExportId,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Download all of them into this folder.")
+    ] = None,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Download the handoff as one zip file, too.")] = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """List the documents of an export, or download them; every hash is checked."""
+    if bundle and folder is None:
+        raise Failure("--bundle needs --out DIR", code=ExitCode.USAGE)
+    with connect(api_url, api_key) as api:
+        found = api.inspect(export)
+        if folder is not None:
+            try:
+                paths = api.save(found, folder, with_bundle=bundle)
+            except Corrupted as error:
+                raise Failure(
+                    str(error), remedy="Nothing was written for it. Tell whoever runs the service."
+                ) from error
+            except OSError as error:
+                raise Failure(f"{folder} cannot be written: {error.strerror}") from error
+            if as_json:
+                print_json([str(path) for path in paths])
+            else:
+                for path in paths:
+                    out().print(str(path), soft_wrap=True, markup=False)
+            return
+    if as_json:
+        print_json([artifact.model_dump(mode="json", by_alias=True) for artifact in found.artifacts])
+    else:
+        out().print(export_view.artifacts_table(found))

@@ -1,0 +1,141 @@
+"""`exports init`: an account that can execute at once, with partners of the sandbox, a key and a `.env` file."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import SecretStr
+from rich.markup import escape
+
+from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
+from pipeline.accounts import api_keys, partners, service
+from pipeline.core.runtime import Runtime, ensure_own_credentials
+from pipeline.interfaces.cli import demo_folded
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.session import opened
+
+app = typer.Typer()
+
+ENV_FILE: Final = Path(".env")
+ROLES: Final = (api_keys.EXECUTE, api_keys.READ, api_keys.OPERATE)
+
+_HEAD: Final = """\
+# Made by `exports init`; every `exports` command that is started in this folder reads it.
+# Keep it secret.
+"""
+_COMMENTS: Final = {
+    "secret_key": "# The secrets of partners are encrypted with this key. Keep a copy.\n",
+}
+
+
+@app.command()
+@reported
+def init(
+    account: Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The id of the account.")] = "acc_1",
+    name: Annotated[str | None, typer.Option(help="What people call it. [default: its id]")] = None,
+    gs1_prefix: Annotated[
+        str | None, typer.Option(metavar="DIGITS", help="Its GS1 company prefix, from which SSCCs are issued.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an account with partners of the sandbox, a test key and `.env`; what is there already stays as it is."""
+    settings = get_settings()
+    first = not ENV_FILE.exists()
+    own = _own_settings(settings) if first else {}
+    ensure_own_credentials(settings.model_copy(update=own))
+    with opened() as runtime:
+        if _has_accounts(runtime):
+            # What is sealed under the key of before could not be opened with another.
+            own.pop("secret_key", None)
+            ensure_own_credentials(settings.model_copy(update=own))
+        if first:
+            # Before anything is made: a second run takes accounts for a sign that a secret key is in use.
+            _create(own)
+        try:
+            made = _make_account(runtime, account, name or account, gs1_prefix)
+        except BaseException:
+            if first:
+                ENV_FILE.unlink(missing_ok=True)
+            raise
+    get_settings.cache_clear()
+    with opened() as runtime:
+        made += _make_partners(runtime, account)
+        key = api_keys.create_key(runtime, account, "exports init", mode="test", roles=ROLES).bearer if first else None
+    if key is not None:
+        _add({"api_key": SecretStr(key)})
+    if as_json:
+        print_json({"account": account, "made": made, "key": key, "envFile": str(ENV_FILE) if first else None})
+    else:
+        _say(account, made, key)
+
+
+def _own_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that this installation needs and nobody has given, by their names."""
+    own: dict[str, Any] = {}
+    given = settings.model_fields_set
+    if "secret_key" not in given:
+        own["secret_key"] = SecretStr(secrets.token_urlsafe(SECRET_KEY_CHARACTERS))
+    return own
+
+
+def _has_accounts(runtime: Runtime) -> bool:
+    with runtime.db.read() as session:
+        return bool(service.accounts(session))
+
+
+def _make_account(runtime: Runtime, account: str, name: str, gs1_prefix: str | None) -> list[str]:
+    """Make the account unless it is there; return what was made."""
+    if service.find_account(runtime, account) is not None:
+        return []
+    service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
+    return [f"account {account}"]
+
+
+def _make_partners(runtime: Runtime, account: str) -> list[str]:
+    """Make the partners of the sandbox, each unless it is there; return what was made."""
+    known = {partner.id for partner in partners.listed(runtime, account)}
+    missing = [partner for partner in demo_folded.PARTNERS if partner.id not in known]
+    for partner in missing:
+        partners.create(runtime, account, partner)
+    return [f"{partner.kind.replace('_', ' ')} {partner.id}" for partner in missing]
+
+
+def _create(own: dict[str, Any]) -> None:
+    try:
+        ENV_FILE.touch(0o600, exist_ok=False)
+        ENV_FILE.write_text(_HEAD, encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"{ENV_FILE.absolute()} cannot be made: {error.strerror}", code=ExitCode.REFUSED) from error
+    _add(own)
+
+
+def _add(settings: dict[str, Any]) -> None:
+    with ENV_FILE.open("a", encoding="utf-8") as file:
+        for name, value in settings.items():
+            text = value.get_secret_value() if isinstance(value, SecretStr) else str(value).lower()
+            file.write(f"{_COMMENTS.get(name, '')}EXPORTS_{name.upper()}={text}\n")
+
+
+def _say(account: str, made: list[str], key: str | None) -> None:
+    console = out()
+    for each in made:
+        console.print(f"[green]✓[/] {escape(each)}")
+    if not made:
+        console.print(f"[green]✓[/] account [bold]{escape(account)}[/] and its partners are there already")
+    if key is None:
+        console.print(f"  {ENV_FILE} is there already and was left as it is, and no key was made. This makes one:")
+        roles = " ".join(f"--role {role}" for role in ROLES)
+        console.print(f"  exports keys create --account {escape(account)} --test {roles}", soft_wrap=True)
+        return
+    console.print(f"[green]✓[/] {ENV_FILE} with the settings of this folder and a test key, which is shown this once:")
+    console.print(f"  {key}", soft_wrap=True, markup=False)
+    console.print(f"  It may {', '.join(ROLES[:-1])} and {ROLES[-1]}, and it signs you in at /console.")
+    aside().print(
+        "[dim]  Next: `exports serve`, then in another terminal"
+        f" `exports plans new --account {escape(account)} --broker {demo_folded.PARTNERS[0].id} > plan.json`"
+        " and `exports execute plan.json --wait`.[/]",
+        soft_wrap=True,
+    )

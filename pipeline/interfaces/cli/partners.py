@@ -1,0 +1,335 @@
+"""`exports partners`: the customs brokers, warehouses and operators of an account."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+import typer
+from pydantic import SecretStr
+from rich.markup import escape
+
+from pipeline.accounts import partners
+from pipeline.accounts.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWay, Way, WebhookWay
+from pipeline.accounts.schemas import HandoffPath, NewPartner, PartnerKind, PartnerView
+from pipeline.accounts.states import PartnerState
+from pipeline.core.errors import Refused
+from pipeline.core.json_input import parse
+from pipeline.deliveries import connection_tests, streams
+from pipeline.documents.schemas.profile import BrokerProfile
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.progress import BAD, GOOD
+from pipeline.interfaces.cli.server import told_to_end
+from pipeline.interfaces.cli.session import ensure_account, opened
+from pipeline.simulation.partners.http import Came, Fault, Receiver
+from pipeline.simulation.partners.sftp import FileFault, FileReceiver
+from pipeline.simulation.partners.smtp import MailFault, MailReceiver
+
+app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses and operators of an account.")
+
+#: How deep the JSON of a profile may be nested.
+MAX_DEPTH: Final = 8
+
+OfAccount = Annotated[
+    str, typer.Option("--account", metavar="ACCOUNT", help="The account that the partner belongs to.")
+]
+
+Partner = Annotated[str, typer.Argument(metavar="ID", help="What plans call it.")]
+
+
+@app.command("add")
+@reported
+def add(
+    partner: Annotated[str, typer.Argument(metavar="ID", help="What plans call it, such as br_123 or wh_123.")],
+    account: OfAccount,
+    kind: Annotated[PartnerKind, typer.Option(help="What it is.")],
+    name: Annotated[str, typer.Option(help="What people call it.")],
+    path: Annotated[HandoffPath | None, typer.Option(help="Of a customs broker. [default: byob]")] = None,
+    queue: Annotated[bool, typer.Option("--queue", help="Reached by the queues of the contract, the default.")] = False,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Reached by signed webhooks at this address.")
+    ] = None,
+    email: Annotated[
+        list[str] | None, typer.Option(metavar="ADDRESS", help="Reached by e-mail; repeat it for more on each mail.")
+    ] = None,
+    sftp: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Reached by files on this server, such as sftp://user@host/folder."),
+    ] = None,
+    host_key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="The SFTP server's public key in OpenSSH form, quoted; repeatable."),
+    ] = None,
+    credential: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds the password or the private key for the SFTP server.")
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="Of a customs broker: its import template; see docs/broker-profiles.md."
+        ),
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="A stand-in that test exports may reach.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="It is known to work: live exports reach it without a connection test.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Register a partner; its signing secret is shown this once."""
+    for option, given in (("--webhook", webhook), ("--sftp", sftp)):
+        if given == "":  # as of a variable that is not set: without it the partner would be reached by queue alone
+            raise Failure(f"{option} is empty", code=ExitCode.USAGE, remedy="Give an address, or leave it out.")
+    channels: list[Way] = [BorderBuddyWay()] if path == "borderbuddy" else []
+    channels += [QueueWay()] if queue else []
+    channels += [WebhookWay(address=webhook)] if webhook else []
+    channels += [EmailWay(addresses=email)] if email else []
+    channels += [_files(sftp, host_key or [], credential)] if sftp else []
+    template = None if profile is None else _profile(profile)
+    new = NewPartner(
+        id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels, live=live
+    )
+    with opened() as runtime:
+        made = partners.create(runtime, account, new)
+    if as_json:
+        print_json(made.model_dump_json(by_alias=True, indent=2))
+        return
+    ways = ", ".join(channel.channel for channel in made.channels)
+    out().print(f"[green]✓[/] {made.kind.replace('_', ' ')} [bold]{escape(made.id)}[/], reached by {ways}")
+    out().print(f"  signing secret {made.secret}", soft_wrap=True)
+    if QueueWay() in made.channels:
+        out().print(f"  a queue of its own is bound with {escape(made.queue_binding)}", soft_wrap=True)
+    aside().print("[dim]  Give the secret to the partner now: it is not shown again.[/]")
+    if made.state == PartnerState.DRAFT:
+        steps = partners.to_be_live(account, made.id, made.state)
+        aside().print(f"[dim]  It is a draft; {escape(steps)}.[/]", soft_wrap=True)
+
+
+def _files(address: str, host_keys: list[str], credential: Path | None) -> SftpWay:
+    if credential is None:
+        raise Failure(
+            "files on an SFTP server need a credential", code=ExitCode.USAGE, remedy="Give a file by --credential."
+        )
+    # A private key ends with its last line; a password's file may have one, which is no part of it.
+    try:
+        text = _read(credential).decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise Failure(f"--credential {credential} is not UTF-8 text", code=ExitCode.USAGE) from error
+    if text.lstrip().startswith("-----BEGIN"):
+        return SftpWay(address=address, host_keys=host_keys, private_key=SecretStr(text + "\n"))
+    return SftpWay(address=address, host_keys=host_keys, password=SecretStr(text))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
+
+
+def _profile(path: Path) -> BrokerProfile:
+    try:
+        return parse(_read(path), BrokerProfile, max_depth=MAX_DEPTH).model
+    except Refused as error:
+        error.message = f"--profile {path}: {error.message}"
+        raise
+
+
+@app.command("list")
+@reported
+def show(account: OfAccount, as_json: Json = False) -> None:
+    """List an account's partners."""
+    with opened() as runtime:
+        ensure_account(runtime, account)
+        rows = partners.listed(runtime, account)
+    if as_json:
+        print_json([row.model_dump(mode="json", by_alias=True) for row in rows])
+        return
+    made = table("partner", "kind", "name", "path", "channels", "state")
+    for row in rows:
+        state = f"{row.state}{', test' if row.test else ''}{_outcome(row)}"
+        ways = ", ".join(f"{way.channel} {_addressed(way)}".strip() for way in row.channels)
+        made.add_row(escape(row.id), row.kind.replace("_", " "), escape(row.name), row.path or "", escape(ways), state)
+    out().print(made)
+
+
+def _addressed(way: Way) -> str:
+    return " ".join(way.addresses) if isinstance(way, EmailWay) else str(getattr(way, "address", ""))
+
+
+def _outcome(partner: PartnerView) -> str:
+    test = partner.last_test
+    if test is None:
+        return ""
+    return f", {'passed' if test.passed else 'failed'} {test.tested_at:%Y-%m-%d}{' (changed since)' if test.outdated else ''}"
+
+
+@app.command("test")
+@reported
+def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
+    """Try every way to a partner stage by stage; the exit code is 1 where one does not pass."""
+    with opened() as runtime:
+        made = connection_tests.examine(runtime, account, partner, tested_by="cli")
+    if as_json:
+        print_json(made.model_dump_json(by_alias=True, indent=2))
+    else:
+        shown = table("way", "", "stage", "time", "found")
+        for way in made.ways:
+            for at, stage in enumerate(way.stages):
+                mark = f"[green]{GOOD}[/]" if stage.passed else f"[bold red]{BAD}[/]"
+                said = escape(stage.found) + (f"\n[yellow]→ {escape(stage.remedy)}[/]" if stage.remedy else "")
+                shown.add_row("" if at else way.channel, mark, stage.name, f"{stage.duration_ms} ms", said)
+        out().print(shown)
+        out().print(f"{escape(made.partner_id)} {'passed' if made.passed else 'did not pass'}, and is {made.state}")
+    if not made.passed:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+@app.command("activate")
+@reported
+def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
+    """Have live exports reach a partner that is verified."""
+    with opened() as runtime:
+        _said(partners.activate(runtime, account, partner), as_json=as_json)
+
+
+@app.command("pause")
+@reported
+def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
+    """Send a partner nothing until it is resumed; what it is owed stays owed."""
+    with opened() as runtime:
+        _said(partners.pause(runtime, account, partner), as_json=as_json)
+
+
+@app.command("resume")
+@reported
+def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
+    """Send a paused partner what it is owed, from now on."""
+    with opened() as runtime:
+        _said(streams.resume(runtime, account, partner), as_json=as_json)
+
+
+def _said(made: PartnerView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(made.model_dump_json(by_alias=True, indent=2))
+    else:
+        out().print(f"[green]{GOOD}[/] [bold]{escape(made.id)}[/] is {made.state}")
+
+
+@app.command("rotate-secret")
+@reported
+def rotate_secret(
+    partner: Partner,
+    account: OfAccount,
+    overlap: Annotated[
+        int, typer.Option(min=0, max=168, metavar="HOURS", help="How long the older secret still counts.")
+    ] = 24,
+    as_json: Json = False,
+) -> None:
+    """Give a partner a new signing secret, shown this once; both sign and count until the older one ends."""
+    with opened() as runtime:
+        made = partners.rotate_secret(runtime, account, partner, overlap)
+    if as_json:
+        print_json(made.model_dump_json(by_alias=True, indent=2))
+        return
+    out().print(f"[green]{GOOD}[/] [bold]{escape(made.partner_id)}[/] has a new signing secret")
+    out().print(f"  signing secret {made.secret}", soft_wrap=True)
+    aside().print(
+        f"[dim]  Give it to the partner now: it is not shown again. The older one counts until"
+        f" {made.previous_ends_at:%Y-%m-%d %H:%M} UTC.[/]",
+        soft_wrap=True,
+    )
+
+
+@app.command("receiver")
+@reported
+def receiver(
+    secret: Annotated[
+        list[str] | None, typer.Option("--secret", metavar="SECRET", help="The partner's signing secret; repeatable.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="The bearer token of the borderbuddy path, instead.")
+    ] = None,
+    bad: Annotated[Fault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Be a partner's endpoint on loopback, to try the connection test against; Ctrl-C ends it."""
+    if not secret and token is None:
+        raise Failure("a receiver needs a secret or a token", code=ExitCode.USAGE, remedy="Give --secret or --token.")
+
+    def seen(came: Came) -> None:
+        if as_json:
+            print_json(json.dumps({"status": came.status, "id": came.event_id, "type": came.event_type}))
+        else:
+            out().print(f"  {came.status or 'hung up'}  {escape(came.event_type)}  [dim]{escape(came.event_id)}[/]")
+
+    with _standing(lambda: Receiver(secret or (), token=token, fault=bad, port=port, seen=seen)) as made:
+        if as_json:
+            print_json(json.dumps({"address": made.url}))
+        else:
+            out().print(f"[green]{GOOD}[/] receiving at [bold]{made.url}[/]{f', and does wrong: {bad}' if bad else ''}")
+            aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
+
+
+@app.command("file-receiver")
+@reported
+def file_receiver(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Where its files lie; out/ and in/.")
+    ],
+    bad: Annotated[FileFault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Be a partner's SFTP server on loopback, to try the connection test against; Ctrl-C ends it."""
+    with _standing(lambda: FileReceiver(folder.resolve(), fault=bad, port=port)) as made:
+        if as_json:
+            print_json(json.dumps({"address": made.address, "hostKey": made.host_key, "password": made.password}))
+        else:
+            out().print(f"[green]{GOOD}[/] files at [bold]{made.address}[/]{f', and does wrong: {bad}' if bad else ''}")
+            out().print(f"  host key {made.host_key}\n  password {made.password}", soft_wrap=True)
+            aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
+
+
+@app.command("mail-receiver")
+@reported
+def mail_receiver(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Where mails and its certificate lie."),
+    ],
+    bad: Annotated[MailFault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Be the installation's mail server on loopback, to try the connection test against; Ctrl-C ends it."""
+    with _standing(lambda: MailReceiver(folder.resolve(), fault=bad, port=port)) as made:
+        if as_json:
+            print_json(json.dumps({"url": made.url, "certificate": str(made.certificate)}))
+        else:
+            out().print(
+                f"[green]{GOOD}[/] mails to [bold]{escape(str(folder))}[/]{f', and does wrong: {bad}' if bad else ''}"
+            )
+            aside().print("[dim]  These settings of the service lead to it:[/]")
+            out().print(f"EXPORTS_SMTP_URL={made.url}\nSSL_CERT_FILE={made.certificate}", soft_wrap=True, markup=False)
+
+
+_Standing = TypeVar("_Standing", bound=Receiver | FileReceiver | MailReceiver)
+
+
+@contextmanager
+def _standing(make: Callable[[], _Standing]) -> Iterator[_Standing]:
+    """Have a receiver stand until the process is told to end; what it is for is said meanwhile."""
+    try:
+        made = make()
+    except OSError as error:
+        remedy = "Give another by --port; --port 0 takes a free one."
+        raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
+    ended = told_to_end()
+    with made:
+        yield made
+        ended.wait()

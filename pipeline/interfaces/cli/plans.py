@@ -1,0 +1,81 @@
+"""A plan in a file: JSON, or JSON with comments, as `exports plans new` prints it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, Final, cast
+
+import rfc8785
+
+from config.settings import get_settings
+from pipeline.core.errors import PayloadTooLarge
+from pipeline.core.json_input import check_shape
+from pipeline.interfaces.cli.output import ExitCode, Failure
+
+#: A string, or a comment: whichever begins first, so that `//` inside a string is none.
+_STRING_OR_COMMENT: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+
+_HALF_A_PAIR: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Return the plan in the file `path`, or on standard input where that is `-`.
+
+    Raises Failure where there is none, or where it is no JSON object, or one nested too deep; its fields are for the API to judge.
+    """
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
+    except UnicodeDecodeError as error:
+        raise Failure(f"{path} is not UTF-8 text", code=ExitCode.USAGE) from error
+    try:
+        plan = _loaded(text)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Failure(f"{path} is not JSON: {error.msg} at {where}", code=ExitCode.USAGE) from error
+    except PayloadTooLarge as error:
+        raise Failure(f"{path} cannot be sent: {error.message}", code=ExitCode.USAGE) from error
+    except UnicodeEncodeError as error:
+        remedy = "Such as \\ud800 are written in pairs."
+        raise Failure(f"{path} escapes half a character", code=ExitCode.USAGE, remedy=remedy) from error
+    if not isinstance(plan, dict):
+        raise Failure(f"{path} holds no JSON object", code=ExitCode.USAGE)
+    return cast("dict[str, Any]", plan)
+
+
+def _loaded(text: str) -> object:
+    try:
+        plan = _read(text)  # as most plans are; to look for comments first takes longer than to read
+    except (json.JSONDecodeError, PayloadTooLarge):
+        plan = _read(without_comments(text))  # whose brackets and quotes count for nothing
+    if _HALF_A_PAIR.search(text):
+        json.dumps(plan, ensure_ascii=False).encode()
+    return plan
+
+
+def _read(text: str) -> object:
+    check_shape(text.encode(errors="surrogateescape"), get_settings().max_json_depth)
+    return json.loads(text)
+
+
+def without_comments(text: str) -> str:
+    """Return JSON text with its comments blanked out, so that every error keeps its line and column."""
+
+    def blank(match: re.Match[str]) -> str:
+        found = match[0]
+        return found if found.startswith('"') else re.sub(r"[^\n]", " ", found)
+
+    return _STRING_OR_COMMENT.sub(blank, text)
+
+
+def key_of(plan: dict[str, Any]) -> str:
+    """Return the idempotency key of a plan: the same file always has the same one, another approval has another."""
+    try:
+        return "plan-" + hashlib.sha256(rfc8785.dumps(plan)).hexdigest()
+    except rfc8785.CanonicalizationError as error:
+        raise Failure(f"the plan has no canonical form: {error}", code=ExitCode.USAGE) from error

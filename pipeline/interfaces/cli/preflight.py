@@ -1,0 +1,140 @@
+"""`exports preflight`: whether a plan can be executed, as a table by line and agency."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from config.settings import get_settings
+from pipeline.core.db import utc_now
+from pipeline.core.findings import Finding
+from pipeline.core.json_input import parse
+from pipeline.customs.overview import Standing, overview
+from pipeline.exports import plans as export_plans
+from pipeline.exports.schemas.export import PreflightReport
+from pipeline.exports.schemas.plan import Plan
+from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, finding_lines, out, print_json, reported
+from pipeline.interfaces.cli.plans import read_plan
+from pipeline.workflow import preflight as workflow_preflight
+
+app = typer.Typer()
+
+#: Up to so many rows everything is shown, above only what is open.
+_ROWS_SHOWN: Final = 80
+_FINDINGS_SHOWN: Final = 40
+
+
+@app.command()
+@reported
+def preflight(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan; `-` reads standard input.")],
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline", help="Check here, without a service: partners, labels in use and waivers are left out."
+        ),
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show the rows that are complete, too, however many.")
+    ] = False,
+    on: Annotated[
+        datetime | None,
+        typer.Option("--on", formats=["%Y-%m-%d"], help="With --offline: check as of this day instead of today, UTC."),
+    ] = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Check a plan as execution would, without any effect: what is present, what is missing, what needs a person."""
+    if on is not None and not offline:
+        raise Failure("--on goes with --offline: the service checks as of today", code=ExitCode.USAGE)
+    body = read_plan(plan)
+    if offline:
+        now = utc_now() if on is None else on.replace(tzinfo=UTC)
+        parsed = parse(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
+        read = export_plans.read_plan(parsed.model, parsed.raw)
+        report = workflow_preflight.report(
+            read,
+            [*workflow_preflight.unapproved(read.plan, now), *workflow_preflight.checked(read.plan, on=now.date())],
+        )
+    else:
+        read = None
+        with connect(api_url, api_key) as api:
+            report = api.preflight(body)
+    # What the service has read fits the schema.
+    rows = overview(read.plan if read else Plan.model_validate(body), report.findings)
+    if as_json:
+        print_json(report.model_dump(mode="json", by_alias=True) | {"standings": [_json_of(row) for row in rows]})
+    else:
+        _show(out(), rows, report, everything=everything)
+        if offline:
+            out().print("[dim]Not asked: partners, labels in use, waivers; only the service knows them.[/]")
+    if not report.executable:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _json_of(row: Standing) -> dict[str, object]:
+    named = {"unitRef": row.unit_ref, "lineRef": row.line_ref, "agency": row.agency}
+    return named | {"present": row.present, "missing": row.missing, "person": row.person, "waived": row.waived}
+
+
+def _show(console: Console, rows: Sequence[Standing], report: PreflightReport, *, everything: bool) -> None:
+    verdict = "[green]✓[/] executable" if report.executable else "[bold red]✗[/] not executable"
+    number = sum(each.findings for each in report.rules)
+    waived = sum(each.waived for each in report.rules)
+    said = f"{number} finding{'' if number == 1 else 's'}{f', {waived} waived' if waived else ''}"
+    console.print(f"{verdict}, {said}  [dim]{report.plan_hash}[/]", soft_wrap=True)
+    shown = rows
+    if not everything and len(rows) > _ROWS_SHOWN:
+        shown = [row for row in rows if not row.complete][:_ROWS_SHOWN]
+    if shown:
+        console.print(_table(shown))
+    _closing(console, rows, len(shown), report.findings_left_out)
+    _findings(console, report)
+
+
+def _table(rows: Sequence[Standing]) -> Table:
+    made = table("unit", "line", "agency", "present", "missing", "needs a person")
+    for row in rows:
+        person = escape(", ".join(row.person)) + "".join(f" [dim]({escape(label)} waived)[/]" for label in row.waived)
+        made.add_row(
+            escape(row.unit_ref),
+            escape(row.line_ref),
+            escape(row.agency),
+            escape(", ".join(row.present)),
+            f"[red]{escape(', '.join(row.missing))}[/]" if row.missing else "",
+            f"[yellow]{person}[/]" if person else "",
+        )
+    return made
+
+
+def _closing(console: Console, rows: Sequence[Standing], shown: int, left_out: int) -> None:
+    if left_out:
+        # Where findings are only counted, a row without one is not known to be complete.
+        console.print(f"[dim]{shown} of {len(rows)} rows are shown; {left_out} findings are counted, not placed[/]")
+        return
+    complete = sum(1 for row in rows if row.complete)
+    hidden = "; --all shows them" if shown < len(rows) else ""
+    console.print(f"[dim]{complete} of {len(rows)} rows are complete{hidden}[/]")
+
+
+def _findings(console: Console, report: PreflightReport) -> None:
+    open_ones: list[Finding] = [finding for finding in report.findings if finding.waived_by is None]
+    for finding in open_ones[:_FINDINGS_SHOWN]:
+        for line in finding_lines(finding.model_dump(mode="json", by_alias=True)):
+            console.print(line, soft_wrap=True)
+    more = len(open_ones) - _FINDINGS_SHOWN + report.findings_left_out
+    if more > 0:
+        console.print(f"  and {more} more; by rule:")
+        for each in report.rules:
+            console.print(f"    {each.severity:<5} {escape(each.rule)}: {each.findings}")

@@ -1,0 +1,65 @@
+"""The commands that run one process of the service each: web, worker and intake; `exports deliveries` runs the fourth."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated, Final
+
+import typer
+
+from config.settings import Settings, get_settings
+from pipeline.core.runtime import ensure_own_credentials
+from pipeline.interfaces.cli.output import ExitCode, Failure, reported
+
+app = typer.Typer()
+
+_PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=_PASSED_ON)
+@reported
+def web(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(envvar="HOST", help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - behind a proxy
+    port: Annotated[int, typer.Option(envvar="PORT", min=0, max=65535, help="Port to listen on.")] = 8000,
+) -> None:
+    """Run the API alone; further options are those of uvicorn."""
+    from pipeline.interfaces import server  # noqa: PLC0415 - what it imports reads the settings
+
+    _ensure_message_broker(get_settings().model_copy(update={"host": host}))
+    server.run_web(host, port, context.args)
+
+
+@app.command(context_settings=_PASSED_ON)
+@reported
+def worker(context: typer.Context) -> None:
+    """Run a process that makes the steps and renders the documents; further options are those of `celery worker`."""
+    run_worker("worker", context.args)
+
+
+@app.command()
+@reported
+def intake() -> None:
+    """Run the process that takes commands and answers from the queues."""
+    _ensure_message_broker(get_settings())
+    # By its name: the carriers stand above the pipeline.
+    import_module("tasks.intake").main()
+
+
+def run_worker(role: str, options: list[str]) -> None:
+    """Run a Celery worker of the role until it is told to end; `options` come after the role's own."""
+    _ensure_message_broker(get_settings())
+    from pipeline.workflow import dispatch  # noqa: PLC0415 - what it imports reads the settings
+
+    dispatch.run_worker(role, options)
+
+
+def _ensure_message_broker(settings: Settings) -> None:
+    """Refuse what a process alone cannot do: what it puts into memory:// reaches no other."""
+    ensure_own_credentials(settings)
+    if settings.embedded:
+        raise Failure(
+            "BROKER_URL is memory://, a message broker that lives inside one process",
+            code=ExitCode.USAGE,
+            remedy="Run the whole service by `exports serve`, or set BROKER_URL to a Redis or RabbitMQ server.",
+        )

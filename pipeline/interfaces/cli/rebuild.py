@@ -1,0 +1,86 @@
+"""`exports rebuild`: the tables derived once more from the log, compared, and restored where they are damaged."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, Json, out, print_json, reported
+from pipeline.interfaces.cli.session import opened
+from pipeline.ops.rebuild import service
+from pipeline.ops.rebuild.service import Rebuilt, Survey
+
+#: How many differences of one export are shown; all are counted, and `--json` has them all.
+SHOWN = 20
+
+
+app = typer.Typer()
+
+
+@app.command()
+@reported
+def rebuild(
+    apply: Annotated[
+        bool, typer.Option("--apply/--check", help="Restore what is damaged; without it nothing is written.")
+    ] = False,
+    export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Derive every table from the log and the approved plan, and name each row that is missing, changed or added."""
+    with opened(is_there=True) as runtime:
+        found = service.survey(runtime, export_id=export, apply=apply)
+    left = sum(1 for one in found.damaged if one.left is None or not one.left.intact)
+    if as_json:
+        print_json({"exports": found.exports, "damaged": [_as_json(one) for one in found.damaged], "left": left})
+    else:
+        _show(found, left, applied=apply)
+    if left:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _as_json(one: Rebuilt) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "exportId": one.export_id,
+        "refused": one.why_refused,
+        "differences": [each.model_dump(by_alias=True) for each in one.differences],
+    }
+    if one.left is not None:
+        shown["left"] = [each.model_dump(by_alias=True) for each in one.left.differences]
+    return shown
+
+
+def _show(found: Survey, left: int, *, applied: bool) -> None:
+    console = out()
+    if found.damaged:
+        shown = table("export", "table", "row", "is", "because")
+        for one in found.damaged:
+            _rows(shown, one)
+        console.print(shown)
+    if found.intact:
+        console.print(f"[green]✓[/] every table holds what the log says: {found.exports} exports", soft_wrap=True)
+        return
+    restored = len(found.damaged) - left
+    if restored:
+        console.print(f"[green]✓[/] restored: {restored} of {len(found.damaged)} damaged exports", soft_wrap=True)
+    if left:
+        restorable = any(
+            one.refused is None and any(each.restorable for each in one.differences) for one in found.damaged
+        )
+        remedy = "what is left cannot be made again from log and plan"
+        if not applied:
+            remedy = "`exports rebuild --apply` restores what can be" if restorable else "nothing of it can be restored"
+        console.print(f"[bold red]✗[/] {left} of {found.exports} exports are damaged; {remedy}", soft_wrap=True)
+
+
+def _rows(shown: Any, one: Rebuilt) -> None:
+    if one.why_refused is not None:
+        shown.add_row(escape(one.export_id), "", "", "[bold red]refused[/]", escape(one.why_refused))
+    for each in one.differences[:SHOWN]:
+        key = ", ".join(str(value) for name, value in each.key.items() if name != "export_id")
+        why = each.message if each.restorable else f"{each.message} (cannot be restored)"
+        shown.add_row(escape(one.export_id), each.table, escape(key), f"[bold red]{each.kind}[/]", escape(why))
+    if len(one.differences) > SHOWN:
+        shown.add_row(escape(one.export_id), "", "", "", f"and {len(one.differences) - SHOWN} more")

@@ -1,0 +1,161 @@
+"""`exports retention`: records whose time is over, legal holds, and the purge."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from pipeline.core.db import utc_now
+from pipeline.core.errors import InvalidState, NotFound
+from pipeline.exports.models import LegalHold
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.session import ensure_account, opened
+from pipeline.ops import legal_holds, retention
+from pipeline.ops.retention import Due, Unreadable
+
+app = typer.Typer(no_args_is_help=True, help="How long records are kept.")
+
+_FIRST_YEAR: Final = 1970
+
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says so; it goes on record.")]
+
+
+@app.command()
+@reported
+def purge(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what is due, and take nothing away.")] = False,
+    on: Annotated[
+        datetime | None,
+        typer.Option("--on", formats=["%Y-%m-%d"], help="With --dry-run: as of this day instead of today, UTC."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take away the payload of exports, and of plans never executed, whose time is over and that no legal hold keeps.
+
+    Hashes and log stay.
+    """
+    if on is not None and not dry_run:
+        raise Failure("--on goes with --dry-run: nothing is purged before its day", code=ExitCode.USAGE)
+    today = utc_now().date() if on is None else on.date()
+    if today.year < _FIRST_YEAR:
+        raise Failure(f"--on {today} is before any record; give a day such as 2032-11-27", code=ExitCode.USAGE)
+    with opened(is_there=True) as runtime:
+        if dry_run:
+            found = list(retention.due(runtime, today))
+            _list([each for each in found if isinstance(each, Due)], today, as_json=as_json)
+            _kept_unread([each.plan_id for each in found if isinstance(each, Unreadable)])
+            return
+        made = retention.purge(runtime, today)
+    if as_json:
+        print_json(vars(made))
+    else:
+        out().print(
+            f"[green]✓[/] {made.exports} exports and {made.plans} plans without one purged, {made.documents} documents deleted"
+        )
+    _kept_unread(made.unreadable)
+
+
+def _kept_unread(plans: Sequence[str]) -> None:
+    for plan_id in plans:
+        why = "cannot be read, so that nobody can say whether it is due; it is kept. Only a backup has it as it was"
+        aside().print(f"[bold red]✗[/] plan {escape(plan_id)} {why}", soft_wrap=True)
+    if plans:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _list(found: list[Due], today: date, *, as_json: bool) -> None:
+    if as_json:
+        print_json([{name: _plain(value) for name, value in vars(each).items()} for each in found])
+        return
+    made = table("export or plan", "account", "entry", "kept until", "by", "held by")
+    for each in found:
+        law = f"{each.jurisdiction}, {each.years} years"
+        what = each.export_id or each.plan_id
+        made.add_row(
+            what, escape(each.account_id), str(each.entry_on), str(each.kept_until), law, escape(each.held_by or "")
+        )
+    if found:
+        out().print(made)
+    held = sum(each.held_by is not None for each in found)
+    free = Counter(each.export_id is not None for each in found if each.held_by is None)
+    out().print(f"{free[True]} exports and {free[False]} plans without one would be purged on {today}, {held} are held")
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, date) else value
+
+
+@app.command("hold")
+@reported
+def place(
+    account: Annotated[str, typer.Option("--account", metavar="ID", help="Whose records.")],
+    reason: Annotated[str, typer.Option(help="Why; it goes on record.")],
+    by: By,
+    export: Annotated[
+        str | None, typer.Option("--export", metavar="ID", help="Only this export's, with all of its batch.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Keep records whatever their age, until the hold is released."""
+    if not (reason.strip() and by.strip()):
+        raise Failure("a hold goes on record: give --reason and --by", code=ExitCode.USAGE)
+    with opened(is_there=True) as runtime:
+        try:
+            made = legal_holds.place(runtime, account, export_id=export, reason=reason, placed_by=by)
+        except NotFound as error:
+            raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
+        except InvalidState as error:
+            raise Failure(error.message) from error
+    _tell(made, as_json=as_json)
+
+
+@app.command("release")
+@reported
+def end(
+    hold: Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id.")], by: By, as_json: Json = False
+) -> None:
+    """End a hold; it stays on record."""
+    with opened(is_there=True) as runtime:
+        try:
+            made = legal_holds.release(runtime, hold, released_by=by)
+        except NotFound as error:
+            raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
+        except InvalidState as error:
+            raise Failure(error.message) from error
+    _tell(made, as_json=as_json)
+
+
+def _tell(made: LegalHold, *, as_json: bool) -> None:
+    if as_json:
+        print_json(made.model_dump_json())
+    else:
+        what = "in force" if made.released_at is None else "released"
+        out().print(f"[green]✓[/] legal hold {made.id} is {what}")
+
+
+@app.command("holds")
+@reported
+def show(
+    account: Annotated[str | None, typer.Option("--account", metavar="ID", help="Only this account's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the holds, the released ones among them."""
+    with opened(is_there=True) as runtime:
+        if account is not None:
+            ensure_account(runtime, account)
+        found = legal_holds.listed(runtime, account)
+    if as_json:
+        print_json([each.model_dump(mode="json") for each in found])
+        return
+    made = table("hold", "account", "export", "reason", "placed", "released")
+    for each in found:
+        released = "" if each.released_at is None else f"{each.released_at:%Y-%m-%d} by {each.released_by}"
+        placed = f"{each.placed_at:%Y-%m-%d} by {each.placed_by}"
+        made.add_row(*map(escape, (each.id, each.account_id, each.export_id or "all", each.reason, placed, released)))
+    out().print(made)

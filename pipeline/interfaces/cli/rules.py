@@ -1,0 +1,385 @@
+"""`exports rules`: the dated rules read aloud, what they have for a line and why, and what changes between two days."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import date
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, cast, get_args
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.core.db import utc_now
+from pipeline.core.money import ZERO, decimal, plain, total
+from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
+from pipeline.customs.chapter99.section232 import data_needed
+from pipeline.customs.chapter99.stack import Choice, Reason, decide, explain
+from pipeline.customs.checks.parties import country_finding
+from pipeline.customs.reference.base import CHAPTERS, Data, Metal, Status, spoken
+from pipeline.customs.reference.bundle import load_rules
+from pipeline.customs.reference.catalog import DatedRow, chapter99_rows, every_row
+from pipeline.customs.reference.diff import (
+    between_days,
+    between_references,
+    between_rulesets,
+    reference_between_days,
+)
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, ruleset
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, out, print_json, reported
+
+app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans are held to.")
+
+_STATUSES: Final = get_args(Status)
+_METALS: Final = get_args(Metal)
+_DAY: Final = re.compile(r"^\d{4}-\d{2}-\d{2}$")
+_HUNDRED: Final = decimal("100")
+_UNKNOWN: Final = "OTH"
+_ANSWERS: Final = "Answer by --metal, --net, --us-percent and --metal-country, or by --claim HEADING."
+_COLOURS: Final = {"yes": "green", "no": "dim", "asks": "cyan", "unknown": "yellow"}
+
+On = Annotated[str | None, typer.Option("--on", metavar="DAY", help="The day of entry, such as 2026-11-24; today.")]
+
+
+@app.command("list")
+@reported
+def list_rows(
+    status: Annotated[str | None, typer.Option("--status", help="confirmed, probable or check.")] = None,
+    program: Annotated[str | None, typer.Option("--program", help="Only this program, such as S232_METALS.")] = None,
+    on: Annotated[str | None, typer.Option("--on", metavar="DAY", help="Only what is in force on the day.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Of the entry and the agencies too.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/customs-open-questions.md has them.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the rows: of chapter 99, or with --all or --status those of the entry and the agencies too."""
+    programs = sorted(ruleset().program_of_id)
+    if status is not None and status not in _STATUSES:
+        raise Failure(f"{status} is no status", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(_STATUSES)}.")
+    program = program.upper() if program else None
+    if program is not None and program not in programs:
+        raise Failure(f"{program} is no program", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(programs)}.")
+    rows = every_row() if status or every else chapter99_rows()
+    rows = tuple(row for row in rows if status is None or row.status == status)
+    rows = tuple(row for row in rows if program is None or row.program == program)
+    if on is not None:
+        day = _day(on)
+        rows = tuple(row for row in rows if row.holds(day))
+    if as_json:
+        print_json([_json(asdict(row)) for row in rows])
+        return
+    if markdown:
+        typer.echo(markdown_table(rows))
+        return
+    _table(rows)
+    out().print(f"{len(rows)} rows of ruleset {ruleset().id}")
+
+
+@app.command()
+@reported
+def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = None, as_json: Json = False) -> None:
+    """Show a heading of chapter 99: every row it had and has, its conditions, and where that is written."""
+    rules = ruleset()
+    heading = _heading(heading)
+    rows = rules.by_heading.get(heading, ())
+    family = rules.family(heading)
+    if not rows and family is None:
+        near = get_close_matches(heading, rules.by_heading, n=3)
+        raise Failure(
+            f"these rules do not know {heading}",
+            code=ExitCode.NOT_FOUND,
+            remedy=f"Near it are {spoken(near)}." if near else "`exports rules list` shows every heading.",
+        )
+    day = _day(on)
+    if as_json:
+        documents = [row.model_dump(mode="json") | {"in_force": row.holds(day)} for row in rows]
+        known = family.model_dump(mode="json") if family else None
+        print_json({"heading": heading, "on": day.isoformat(), "rows": documents, "family": known})
+        return
+    for row in rows:
+        state = "[green]in force[/]" if row.holds(day) else "[dim]not in force[/]"
+        rate = "-" if row.rate_percent is None else f"{plain(row.rate_percent)} %"
+        out().print(f"[bold]{heading}[/] {escape(row.description)}  {rate} on {row.basis}  {state} on {day}")
+        out().print(f"  {row.effective_from} to {row.effective_to or 'further notice'}, {row.program}")
+        for condition in row.when.words():
+            out().print(f"  - {escape(condition)}", soft_wrap=True)
+        out().print(f"  [dim]{row.status}: {escape(row.source)}[/]", soft_wrap=True)
+    if not rows and family is not None:
+        until = family.effective_to or "further notice"
+        out().print(f"[bold]{heading}[/] is one of {escape(family.name)}, {family.effective_from} to {until}.")
+        out().print(f"  [dim]{family.status}: {escape(family.source)}[/]", soft_wrap=True)
+
+
+@app.command()
+@reported
+def why(
+    hts: Annotated[str, typer.Argument(metavar="HTS", help="Ten digits, with or without dots.")],
+    origin: Annotated[str, typer.Option("--origin", help="Country of origin, such as CA.")],
+    on: On = None,
+    spi: Annotated[str | None, typer.Option("--spi", help="Special program claimed, such as S.")] = None,
+    metal: Annotated[
+        list[str] | None, typer.Option("--metal", help="Weight of a metal, such as steel=0.8; repeat it.")
+    ] = None,
+    net: Annotated[str | None, typer.Option("--net", help="Net weight in kg.")] = None,
+    us_percent: Annotated[str | None, typer.Option("--us-percent", help="Share of the metal that is US metal.")] = None,
+    metal_country: Annotated[
+        str | None, typer.Option("--metal-country", help="Where the metal was melted and poured, or smelted and cast.")
+    ] = None,
+    claim: Annotated[list[str] | None, typer.Option("--claim", help="A heading that the line carries.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which headings a line takes and why, rule by rule, with the source of each.
+
+    A heading that hangs on a fact which was not given is not taken: what each value of the fact leads to is said instead.
+    """
+    code, origin = _code(hts), _country(origin)
+    spi = spi.upper() if spi else None
+    share = _figure(us_percent, _HUNDRED) if us_percent is not None else None
+    country = metal_country and (_UNKNOWN if metal_country.upper() == _UNKNOWN else _country(metal_country))
+    facts = LineFacts(
+        hts_code=code,
+        origin=origin,
+        on=_day(on),
+        spi=spi,
+        net_kg=_figure(net) if net is not None else None,
+        metals=tuple(_metal(text, share, country) for text in metal or ()) or None,
+        claimed=frozenset(_heading(text) for text in claim or ()),
+    )
+    if facts.net_kg is not None and total(fact.weight_kg for fact in facts.metals or ()) > facts.net_kg:
+        raise Failure(
+            "the metal weighs more than the goods", code=ExitCode.USAGE, remedy="Both are for the whole line."
+        )
+    stack = decide(facts, only_given=True)
+    bans = ruleset().bans_of(code, origin, facts.on)
+    steps = explain(facts)
+    if as_json:
+        print_json(
+            {
+                "hts_code": code,
+                "origin": origin,
+                "on": facts.on.isoformat(),
+                "ruleset": ruleset().id,
+                "lists": [{"list": found.list.id, "code": found.code} for found in stack.lists],
+                "headings": [row.heading for row in stack.decided],
+                "undecided": [
+                    {"program": choice.program.id, "outcomes": [_json(asdict(each)) for each in choice.outcomes]}
+                    for choice in stack.undecided
+                ],
+                "excluded": [ban.model_dump(mode="json") for ban in bans],
+                "data": [_json(asdict(need)) for need in data_needed(code, origin, facts.on)],
+                "steps": [_json(asdict(step)) for step in steps],
+            }
+        )
+        return
+    for step in steps:
+        _step(step)
+    for need in data_needed(code, origin, facts.on):
+        out().print(f"[bold]needs[/] {escape(', '.join(need.fields))} of its {need.metal}", soft_wrap=True)
+        out().print(f"      [dim]{need.status}: {escape(need.source)}[/]", soft_wrap=True)
+    for ban in bans:
+        unless = f", unless {ban.unless}" if ban.unless else ""
+        out().print(f"[bold red]excluded[/] {escape(ban.what + unless)}, since {ban.effective_from}", soft_wrap=True)
+        out().print(f"      [dim]{ban.status}: {escape(ban.source)}[/]", soft_wrap=True)
+    for choice in stack.undecided:
+        _undecided(choice)
+    taken = " ".join(row.heading for row in stack.decided)
+    none = "no heading is decided" if stack.undecided else "no heading of chapter 99"
+    out().print(f"[bold]{code} of {origin} on {facts.on}:[/] {taken or none}")
+    if stack.undecided:
+        names = "; ".join(choice.program.name for choice in stack.undecided)
+        out().print(f"[yellow]not decided:[/] {escape(names)}. {_ANSWERS}", soft_wrap=True)
+    if taken:
+        out().print(f"[dim]in the order of reporting; the value stands on {ruleset().reporting.value_on}[/]")
+
+
+@app.command()
+@reported
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A day, or a ruleset.yaml.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="A later day, or another ruleset.yaml.")],
+    as_json: Json = False,
+) -> None:
+    """Say what changes between two days, or between two rulesets."""
+    if _DAY.match(before) and _DAY.match(after):
+        first, last = _day(before), _day(after)
+        if last < first:
+            raise Failure(f"{last} is before {first}", code=ExitCode.USAGE, remedy="Give the earlier day first.")
+        rules, reference = load_rules()
+        changes = (*between_days(rules, first, last), *reference_between_days(reference, first, last))
+    else:
+        (older, beside), (newer, beside_newer) = _rules_of(before), _rules_of(after)
+        changes = (*between_rulesets(older, newer), *between_references(beside, beside_newer))
+    if as_json:
+        print_json([asdict(change) for change in changes])
+        return
+    for change in changes:
+        out().print(
+            f"[bold]{escape(change.kind)} {escape(change.name)}[/] {change.what}: {escape(change.details)}",
+            soft_wrap=True,
+        )
+    out().print("1 change" if len(changes) == 1 else f"{len(changes)} changes")
+
+
+@app.command()
+@reported
+def check(
+    file: Annotated[
+        str | None, typer.Argument(metavar="RULESET.yaml", help="Without it, the rules of this version.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Load the rules and say what is in them; everything that is wrong with them at once, with exit code 1."""
+    loaded = load_rules() if file is None else _rules_of(file)
+    rules, rows = loaded[0], every_row(loaded)
+    counts = {status: sum(1 for row in rows if row.status == status) for status in _STATUSES}
+    if as_json:
+        print_json({"id": rules.id, "as_of": rules.as_of.isoformat(), "content_hash": rules.content_hash} | counts)
+        return
+    out().print(f"[green]ok[/] ruleset {escape(rules.id)} as of {rules.as_of}, {rules.content_hash}", soft_wrap=True)
+    out().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
+
+
+def _rules_of(file: str) -> tuple[Ruleset, Mapping[str, Data]]:
+    path = _manifest(file)
+    try:
+        return load_rules(path)
+    except RecursionError as error:
+        raise Failure(f"{path}, or a file that it names, is nested too deep; flatten it") from error
+
+
+def _manifest(file: str) -> Path:
+    path = Path(file)
+    try:
+        path = path / MANIFEST if path.is_dir() else path
+        is_there = path.is_file()
+    except OSError:  # of a name that is too long
+        is_there = False
+    if not is_there:
+        raise Failure(
+            f"there is no file {path}",
+            code=ExitCode.NOT_FOUND,
+            remedy=f"Give a {MANIFEST} or its folder; `diff` takes two days such as 2026-11-24 as well.",
+        )
+    return path
+
+
+def _heading(text: str) -> str:
+    digits = re.sub(r"[.\s]", "", text)
+    if not re.fullmatch(r"99\d{6}", digits):
+        remedy = "For goods of chapters 1 to 97 ask `exports rules why HTS --origin CA`."
+        raise Failure(f"{text} is no heading of chapter 99 such as 9903.82.09", code=ExitCode.USAGE, remedy=remedy)
+    return f"{digits[:4]}.{digits[4:6]}.{digits[6:]}"
+
+
+def _code(text: str) -> str:
+    code = re.sub(r"[.\s]", "", text)
+    if not re.fullmatch(r"\d{10}", code):
+        remedy = "Lists name some provisions by their last digits: all ten are needed to decide."
+        raise Failure(f"{text} is no tariff number of ten digits", code=ExitCode.USAGE, remedy=remedy)
+    if code[:2] not in CHAPTERS:
+        remedy = (
+            "Give the number of the goods themselves; `exports rules show HEADING` tells of headings of chapter 99."
+        )
+        raise Failure(f"there are no goods of chapter {code[:2]}", code=ExitCode.USAGE, remedy=remedy)
+    return code
+
+
+def _country(text: str) -> str:
+    country = text.upper()
+    if not re.fullmatch(r"[A-Z]{2}", country):
+        remedy = "Write two letters, such as CA for Canada; where metal of unknown origin is meant, write OTH for --metal-country."
+        raise Failure(f"{text} is no country", code=ExitCode.USAGE, remedy=remedy)
+    if country not in entry_rules().countries.codes:
+        remedy = country_finding("", country).remedy
+        raise Failure(f"{text} is the code of no country", code=ExitCode.USAGE, remedy=remedy)
+    return country
+
+
+def _day(text: str | None) -> date:
+    if text is None:
+        return utc_now().date()
+    try:
+        return date.fromisoformat(text if _DAY.match(text) else "")
+    except ValueError:
+        raise Failure(f"{text} is no day such as 2026-11-24", code=ExitCode.USAGE) from None
+
+
+def _figure(text: str, most: Decimal | None = None) -> Decimal:
+    try:
+        figure = decimal(text)
+    except ValueError as error:
+        raise Failure(str(error), code=ExitCode.USAGE, remedy="Write a figure such as 0.8.") from None
+    if figure < ZERO or (most is not None and figure > most):
+        limits = f"from 0 to {plain(most)}" if most is not None else "of 0 or more"
+        raise Failure(f"{text} is no figure {limits}", code=ExitCode.USAGE)
+    return figure
+
+
+def _metal(text: str, us_percent: Decimal | None, country: str | None) -> MetalFacts:
+    name, _, weight = text.partition("=")
+    if name not in _METALS or not weight:
+        raise Failure(
+            f"{text} is no weight such as steel=0.8", code=ExitCode.USAGE, remedy=f"Metals: {', '.join(_METALS)}."
+        )
+    steel = name == "steel"
+    return MetalFacts(
+        metal=cast("Metal", name),
+        weight_kg=_figure(weight),
+        melt_and_pour=country if steel else None,
+        smelts=(country,) if country and not steel else (),
+        cast=None if steel else country,
+        us_percent=us_percent,
+    )
+
+
+def _step(step: Reason) -> None:
+    colour = _COLOURS[step.verdict]
+    mark = "[bold green]takes[/]" if step.applies else f"[{colour}]{step.verdict}[/]"
+    out().print(f"{mark} {step.heading} {escape(step.description)} [dim]({step.program})[/]", soft_wrap=True)
+    for reason in step.reasons:
+        out().print(f"      {escape(reason)}", soft_wrap=True)
+    if step.source and step.verdict != "no":
+        out().print(f"      [dim]{step.status}: {escape(step.source)}[/]", soft_wrap=True)
+
+
+def _undecided(choice: Choice) -> None:
+    out().print(f"[yellow]depends[/] {escape(choice.program.name)}", soft_wrap=True)
+    for each in choice.outcomes:
+        rate = "" if each.rate_percent is None else f" ({plain(each.rate_percent)} %)"
+        condition = "otherwise" if each.applies_if is None else f"if {each.applies_if}"
+        out().print(f"      {each.heading}{rate} {escape(condition)}", soft_wrap=True)
+
+
+def _table(rows: Sequence[DatedRow]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("kind", "name", "from", "to", "status", "says", "source"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        begins, ends = (day.isoformat() if day else "" for day in (row.effective_from, row.effective_to))
+        table.add_row(row.kind, escape(row.name), begins, ends, row.status, escape(row.says), escape(row.source or ""))
+    out().print(table)
+
+
+def markdown_table(rows: Sequence[DatedRow]) -> str:
+    """Return the rows as a table in Markdown."""
+    lines = ["| what | which | from | to | says | source |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        days = (day.isoformat() if day else "" for day in (row.effective_from, row.effective_to))
+        cells = (row.kind, row.name, *days, row.says, row.source or "")
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_json(item) for item in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    return plain(value) if isinstance(value, Decimal) else value

@@ -1,0 +1,37 @@
+"""`exports schema`: the JSON Schemas of what is said to the service and by it, and the AsyncAPI document."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated, Final
+
+import typer
+
+from pipeline.core.errors import NotFound
+from pipeline.interfaces.cli.output import Json, out, print_json, reported
+from pipeline.interfaces.contracts import asyncapi
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
+
+app = typer.Typer()
+
+ASYNCAPI: Final = "asyncapi"
+
+
+@app.command()
+@reported
+def schema(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Without it, the names are listed.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a JSON Schema, as the API publishes it at /api/schemas/NAME.json, or with `asyncapi` the AsyncAPI document."""
+    if name == ASYNCAPI:
+        print_json(asyncapi.document(version("exports")))
+    elif name is not None:
+        if name not in PUBLISHED:
+            raise NotFound(f"there is no schema {name}; there are {', '.join([*PUBLISHED, ASYNCAPI])}")
+        print_json(json_schema(name))
+    elif as_json:
+        print_json([*PUBLISHED, ASYNCAPI])
+    else:
+        for each in [*PUBLISHED, ASYNCAPI]:
+            out().print(each)

@@ -1,0 +1,37 @@
+"""`exports secrets`: what is kept encrypted, and the key that it is encrypted under."""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.accounts import secrets
+from pipeline.interfaces.cli.output import Failure, Json, out, print_json, reported
+from pipeline.interfaces.cli.session import opened
+
+app = typer.Typer(no_args_is_help=True, help="What is kept encrypted of partners, and the key for it.")
+
+
+@app.callback()
+def _secrets() -> None:
+    """Keep the group a group while it has one command."""
+
+
+@app.command("rotate")
+@reported
+def rotate(as_json: Json = False) -> None:
+    """Seal all secrets and credentials of partners under EXPORTS_SECRET_KEY that are still sealed under one before it."""
+    resealed = 0
+    unreadable: list[str] = []
+    with opened(is_there=True) as runtime:
+        for stretch in secrets.reseal(runtime):
+            resealed += stretch.count
+            unreadable += stretch.unreadable
+    if unreadable:
+        raise Failure(
+            f"{resealed} sealed anew; {len(unreadable)} open under no key that is here: {', '.join(unreadable)}",
+            remedy="Put the key they were sealed under into EXPORTS_SECRET_KEYS_PREVIOUS, and rotate again.",
+        )
+    if as_json:
+        print_json({"resealed": resealed})
+    else:
+        out().print(f"[green]✓[/] {resealed} sealed anew; everything is under the secret key of today")

@@ -1,0 +1,146 @@
+"""The commands that run the service on this machine: serve, migrate, doctor."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import closing
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+import typer
+from rich.markup import escape
+
+from config.logs import configure_logs
+from config.settings import Settings, get_settings, use_settings
+from pipeline.core.db import Database
+from pipeline.core.runtime import ensure_own_credentials, process_runtime
+from pipeline.customs.reference.bundle import load_rules
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.session import ensure_current
+from pipeline.ops import doctor, migrations
+from pipeline.ops.migrations import Standing
+
+app = typer.Typer()
+
+#: What an external message broker needs beside `exports serve`: the processes of the Procfile.
+WORKERS = ("exports worker", "exports deliveries", "exports intake")
+
+
+@app.command()
+@reported
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [EXPORTS_HOST]")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one. [EXPORTS_PORT]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the service: on the embedded default all of it, else the API alone; Ctrl-C ends it."""
+    from pipeline.interfaces import server  # noqa: PLC0415 - what it imports reads the settings, which are chosen here
+
+    load_rules()  # bad rules stop the program, not a plan
+    settings = get_settings()
+    ensure_own_credentials(settings.model_copy(update={"host": host or settings.host}))
+    try:
+        listener = server.listen(host or settings.host, settings.port if port is None else port)
+    except OSError as error:
+        remedy = "Give another by --port; --port 0 takes a free one."
+        raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
+    with closing(listener):
+        settings = _at(settings, *listener.getsockname()[:2])
+        use_settings(settings)
+        configure_logs(settings)
+        ended = told_to_end()
+        # The worker's own, which must be this one: on SQLite the writers of a process take turns in it.
+        runtime = process_runtime()
+        ensure_current(runtime)
+        with closing(runtime), server.Service(runtime, listener, worker=settings.embedded):
+            if as_json:
+                print_json({"address": settings.public_url, "embedded": settings.embedded})
+            else:
+                _say(settings)
+            ended.wait()
+            if not as_json:
+                aside().print("[dim]stopping[/]")
+
+
+def _at(settings: Settings, host: str, port: int) -> Settings:
+    """Return the settings with the address that is really listened on, which is the public one unless that is given.
+
+    Raises ValidationError where they do not allow that address.
+    """
+    changes: dict[str, Any] = {"host": host, "port": port}
+    if "public_url" not in settings.model_fields_set:
+        reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - that is no address to call
+        changes["public_url"] = f"http://{f'[{reached}]' if ':' in reached else reached}:{port}"
+    return type(settings)(**settings.model_dump(exclude_unset=True) | changes)
+
+
+def _say(settings: Settings) -> None:
+    console = out()
+    console.print(f"[green]✓[/] serving at [bold]{escape(settings.public_url)}[/]  pages at /console and /docs")
+    if settings.embedded:
+        console.print("  The worker runs in this process, on " + escape(settings.database_url.split("://", 1)[0]) + ".")
+        return
+    console.print("  The message broker is a server of its own: this process is the API alone. Start beside it")
+    for command in WORKERS:
+        console.print(f"    {command}", soft_wrap=True)
+
+
+def told_to_end() -> threading.Event:
+    """Return what is set once this process is told to end, by Ctrl-C or SIGTERM; a second Ctrl-C ends it at once."""
+    told = threading.Event()
+
+    def tell(number: int, _: object) -> None:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        told.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, tell)
+    return told
+
+
+_FOUND: Final = {
+    Standing.BEHIND: "is now at the newest revision",
+    Standing.CURRENT: "was at the newest revision",
+    Standing.AHEAD: "is at a newer version's revision, and was left alone",
+}
+
+
+@app.command()
+@reported
+def migrate(as_json: Json = False) -> None:
+    """Bring the database to this version's tables; repeating it changes nothing."""
+    settings = get_settings()
+    ensure_own_credentials(settings)  # no process would start on the database that is made here
+    database = Database(settings.database_url, timeout_seconds=settings.database_timeout_seconds)
+    try:
+        before = migrations.upgrade(database)
+    finally:
+        database.dispose()
+    if as_json:
+        print_json({"migrated": before is Standing.BEHIND})
+    else:
+        out().print(f"[green]✓[/] the database {_FOUND[before]}")
+
+
+@app.command("doctor")
+@reported
+def examine(as_json: Json = False) -> None:
+    """Try everything that the service stands on, and say how to mend what fails."""
+    console = out()
+    checks = []
+    for check in doctor.examine(get_settings()):
+        checks.append(check)
+        if as_json:
+            continue
+        mark = "[green]✓[/]" if check.ok else "[bold red]✗[/]"
+        console.print(
+            f"{mark} [bold]{check.name:<14}[/]  [dim]{check.seconds * 1000:6.0f} ms[/]  {escape(check.found)}",
+            soft_wrap=True,
+        )
+        if check.remedy:
+            console.print(f"                             {escape(check.remedy)}", soft_wrap=True)
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    if not all(check.ok for check in checks):
+        raise typer.Exit(int(ExitCode.REFUSED))

@@ -1,0 +1,93 @@
+"""How the commands reach the database: with the tables of today, or with a word on how to get them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from config.settings import get_settings
+from pipeline.core.db import sqlite_file
+from pipeline.core.errors import NotFound
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.exports.models import Account
+from pipeline.interfaces.cli.output import ExitCode, Failure
+from pipeline.ops import migrations
+from pipeline.ops.migrations import Standing
+
+_REMEDY: Final = (
+    "Name the service's own by DATABASE_URL, such as sqlite:////srv/exports/var/exports.db, or run this in its folder."
+)
+_BEGINNING: Final = b"SQLite format 3\0"
+
+
+@contextmanager
+def opened(*, is_there: bool = False) -> Iterator[Runtime]:
+    """Give a runtime of the settings, its database at this version's revision or a newer one's; raises Failure where it is not.
+
+    A SQLite database is made where there is none, unless the command is about one that `is_there`: of a new one it would say
+    that all is well.
+    """
+    settings = get_settings()
+    _check(settings.database_url, is_there=is_there)
+    try:
+        runtime = open_runtime(settings)
+    except OSError as error:
+        raise Failure(f"the database cannot be made: {error}", code=ExitCode.UNREACHABLE, remedy=_REMEDY) from error
+    try:
+        ensure_current(runtime)
+        yield runtime
+    finally:
+        runtime.close()
+
+
+def _check(database_url: str, *, is_there: bool) -> None:
+    try:
+        file = sqlite_file(make_url(database_url))
+    except ArgumentError as error:
+        raise Failure("DATABASE_URL is no address of a database", code=ExitCode.USAGE, remedy=_REMEDY) from error
+    if file is None:
+        return
+    begins = _begins(file)
+    if is_there and not begins:
+        raise Failure(f"there is no database {file.absolute()}", code=ExitCode.NOT_FOUND, remedy=_REMEDY)
+    if begins not in {b"", _BEGINNING}:
+        raise Failure(f"{file.absolute()} is no SQLite database", code=ExitCode.USAGE, remedy=_REMEDY)
+
+
+def _begins(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stored:
+            return stored.read(len(_BEGINNING))
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise Failure(f"the database cannot be read: {error}", code=ExitCode.UNREACHABLE, remedy=_REMEDY) from error
+
+
+def ensure_account(runtime: Runtime, account: str) -> None:
+    """Raise NotFound where there is no such account: a misspelt one has nothing, which is no answer."""
+    with runtime.db.read() as session:
+        if session.get(Account, account) is None:
+            raise NotFound(f"there is no account {account}")
+
+
+def ensure_current(runtime: Runtime) -> None:
+    """See to it that the database is at this version's revision, or a newer one's.
+
+    A SQLite file is nobody else's, so it is brought there; on PostgreSQL that is for the release step alone, and a
+    Failure says so.
+    """
+    if migrations.standing(runtime.db) is not Standing.BEHIND:
+        return
+    if not runtime.db.is_sqlite:
+        raise Failure(
+            "the database is not at this version's revision",
+            code=ExitCode.UNREACHABLE,
+            remedy="Run `exports migrate` once, with the same DATABASE_URL.",
+        )
+    migrations.upgrade(runtime.db)

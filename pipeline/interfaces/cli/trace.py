@@ -1,0 +1,101 @@
+"""`exports trace`: one message over all of its channels, from what is said to what was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.accounts.schemas import AttemptView, DeliveryView
+from pipeline.deliveries.schemas.sandbox import SandboxHandoffView
+from pipeline.deliveries.schemas.tracing import NotificationTrace
+from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
+from pipeline.interfaces.cli.export_view import submission_text, table
+from pipeline.interfaces.cli.output import Json, out, print_json, reported
+
+app = typer.Typer()
+
+#: How much of an endpoint's answer a line of the table holds; --json has all that is kept.
+ANSWER_SHOWN: Final = 60
+
+
+@app.command()
+@reported
+def trace(
+    message: Annotated[
+        str, typer.Argument(metavar="MESSAGE_ID", help="The CloudEvent's id: on every try and channel the same.")
+    ],
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Show what became of one message: each recipient and channel, each try, and what came back."""
+    with connect(api_url, api_key) as api:
+        found = api.trace(message)
+    if as_json:
+        print_json(found.model_dump_json(by_alias=True, indent=2))
+        return
+    console = out()
+    for part in _parts(found):
+        console.print(part, soft_wrap=isinstance(part, Text))
+
+
+def _parts(found: NotificationTrace) -> Iterator[Text | Table]:
+    of = f"export {escape(found.export_id)}, batch {escape(found.batch_id)}, revision {found.revision}"
+    yield Text.from_markup(
+        f"[bold]{escape(found.event_type)}[/]  {escape(found.id)}{'  [yellow]test[/]' if found.test else ''}\n"
+        f"of {of}\nto the {found.audience.replace('_', ' ')}, written {found.created_at:%Y-%m-%d %H:%M:%S.%f} UTC\n"
+    )
+    if found.deliveries:
+        yield _deliveries(found.deliveries)
+    else:
+        yield Text("it is owed to nobody: there was no recipient of its kind when it was written")
+    if found.sandbox is not None:
+        yield _received(found.sandbox)
+    if found.broker_submission is not None:
+        yield Text("\n") + submission_text(found.broker_submission)
+        if not found.broker_submission.acknowledgements:
+            yield Text("  no answer yet", style="dim")
+
+
+def _deliveries(deliveries: list[DeliveryView]) -> Table:
+    made = table("to", "by", "state", "try", "at", "took", "status", "error", "answer")
+    for delivery in deliveries:
+        head = [escape(delivery.partner_id), delivery.channel, _state(delivery)]
+        for attempt in reversed(delivery.tries):
+            made.add_row(*head, *_try(attempt))
+            head = ["", "", ""]
+        if not delivery.tries:
+            made.add_row(*head)
+    return made
+
+
+def _state(delivery: DeliveryView) -> str:
+    due = f", due {delivery.due_at:%Y-%m-%d %H:%M:%S}" if delivery.due_at else ""
+    return f"{delivery.state}{due}"
+
+
+def _try(attempt: AttemptView) -> list[str]:
+    answer = " ".join((attempt.answer or "").split())
+    shown = answer if len(answer) <= ANSWER_SHOWN else answer[: ANSWER_SHOWN - 1] + "…"
+    return [
+        str(attempt.number),
+        f"{attempt.at:%Y-%m-%d %H:%M:%S}",
+        f"{attempt.duration_ms} ms",
+        escape(attempt.status or ""),
+        escape(attempt.error_class or ""),
+        escape(shown),
+    ]
+
+
+def _received(handoff: SandboxHandoffView) -> Text:
+    numbers = ", ".join(handoff.invoice_numbers)
+    at_once = "nothing at once" if handoff.answer is None else f"{handoff.answer.status} at once"
+    return Text.from_markup(
+        f"\nsandbox broker received it {handoff.received_at:%Y-%m-%d %H:%M:%S} by {handoff.path}, invoice {escape(numbers)}:"
+        f" told to say [bold]{handoff.outcome}[/], said {at_once}"
+    )

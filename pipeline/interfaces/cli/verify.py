@@ -1,0 +1,78 @@
+"""`exports verify`: whether a bundle is whole, and every format in it carries the plan's treatment."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.ops.verification import verifier
+
+app = typer.Typer()
+
+_PROOFS = {"treatment": "treatment", "digests": "stated digests", "bytes": "bytes"}
+
+
+@app.command()
+@reported
+def verify(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="The zip file of `exports artifacts ID --out DIR --bundle`.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Prove offline that a bundle is as it was packed and that all its formats carry one treatment, the plan's."""
+    try:
+        report = verifier.verify(bundle)
+    except OSError as error:
+        raise Failure(f"{bundle} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
+    except verifier.Unreadable as error:
+        raise Failure(f"{bundle} is no bundle: {error}", remedy="Download it again.") from error
+    if as_json:
+        print_json(_as_json(report))
+    else:
+        _show(report)
+    if not report.intact:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _as_json(report: verifier.Report) -> dict[str, object]:
+    return {
+        "intact": report.intact,
+        "batchId": report.batch_id,
+        "planHash": report.plan_hash,
+        "treatmentDigest": report.treatment_digest,
+        "container": report.container,
+        "checks": [
+            {"artifactType" if name == "artifact_type" else name: value for name, value in asdict(check).items()}
+            for check in report.checks
+        ],
+    }
+
+
+def _show(report: verifier.Report) -> None:
+    shown = table("", "file", "held to the plan by", "lines", "digest", "what differs")
+    for check in report.checks:
+        digest = "" if check.digest is None else check.digest.removeprefix("sha256:")[:12]
+        shown.add_row(
+            "[green]✓[/]" if check.failure is None else "[bold red]✗[/]",
+            escape(check.path),
+            _PROOFS[check.proof],
+            "" if check.lines is None else str(check.lines),
+            digest,
+            escape(check.failure or ""),
+        )
+    console = out()
+    console.print(shown)
+    if report.container is not None:
+        console.print(f"[bold red]✗[/] {escape(report.container)}", soft_wrap=True)
+    failing = sum(check.failure is not None for check in report.checks) + (report.container is not None)
+    verdict = "[green]✓[/] the bundle is whole" if report.intact else f"[bold red]✗[/] {failing} checks fail"
+    console.print(f"{verdict}: batch {escape(str(report.batch_id))}", soft_wrap=True)
+    console.print(f"  plan      {escape(str(report.plan_hash))}", soft_wrap=True)
+    console.print(f"  treatment {escape(str(report.treatment_digest))}", soft_wrap=True)

@@ -1,0 +1,104 @@
+"""`exports waivers`: the warnings that an account takes upon itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.markup import escape
+
+from pipeline.core.db import utc_now
+from pipeline.customs import waivers
+from pipeline.customs.schemas import NewWaiver, WaiverView
+from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.interfaces.cli.session import ensure_account, opened
+
+app = typer.Typer(no_args_is_help=True, help="The warnings that an account takes upon itself, on record.")
+
+OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account that waives.")]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says so; it goes on record.")]
+
+
+@app.command("add")
+@reported
+def add(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="Of the findings that are waived, such as V17.")],
+    account: OfAccount,
+    reason: Annotated[str, typer.Option(help="Why; it goes on record.")],
+    by: By,
+    until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day, UTC; without it until it is revoked.")
+    ] = None,
+    pointer: Annotated[
+        str | None, typer.Option(metavar="POINTER", help="Only there, such as '/units/*/invoice'; * is any one part.")
+    ] = None,
+    partner: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only for this customs broker or warehouse.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put a waiver on record; findings that block cannot be waived."""
+    try:
+        new = NewWaiver(rule=rule, pointer=pointer, partner_id=partner, reason=reason, ends_on=until and until.date())
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise Failure(f"{'/'.join(map(str, wrong['loc']))}: {wrong['msg']}", code=ExitCode.USAGE) from error
+    with opened() as runtime:
+        made = waivers.grant(runtime, account, new, waived_by=by)
+    _tell(made, "on record", as_json)
+
+
+@app.command("list")
+@reported
+def show(account: OfAccount, as_json: Json = False) -> None:
+    """List an account's waivers, the revoked ones among them."""
+    with opened() as runtime:
+        ensure_account(runtime, account)
+        rows = waivers.listed(runtime, account)
+    if as_json:
+        print_json([row.model_dump(mode="json", by_alias=True) for row in rows])
+        return
+    made = table("waiver", "rule", "where", "for", "reason", "by", "state")
+    for row in rows:
+        made.add_row(
+            row.id,
+            escape(row.rule),
+            escape(row.pointer or "everywhere"),
+            escape(row.partner_id or "every partner"),
+            escape(row.reason),
+            escape(row.waived_by),
+            _state(row),
+        )
+    out().print(made)
+
+
+@app.command("revoke")
+@reported
+def revoke(
+    waiver: Annotated[str, typer.Argument(metavar="ID", help="As `exports waivers list` shows it.")],
+    account: OfAccount,
+    by: By,
+    as_json: Json = False,
+) -> None:
+    """End a waiver now; it stays on record."""
+    with opened() as runtime:
+        made = waivers.revoke(runtime, account, waiver, revoked_by=by)
+    _tell(made, "revoked", as_json)
+
+
+def _tell(made: WaiverView, what: str, as_json: bool) -> None:
+    if as_json:
+        print_json(made.model_dump_json(by_alias=True, indent=2))
+    else:
+        out().print(f"[green]✓[/] waiver [bold]{made.id}[/] of {escape(made.rule)} is {what}")
+
+
+def _state(row: WaiverView) -> str:
+    if row.revoked_at is not None:
+        return f"revoked {row.revoked_at:%Y-%m-%d} by {escape(row.revoked_by or '')}"
+    if row.ends_on is None:
+        return "in force"
+    return f"{'ended' if row.ends_on < utc_now().date() else 'until'} {row.ends_on}"

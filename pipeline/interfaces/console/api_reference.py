@@ -1,0 +1,117 @@
+"""The reference of the API as a page, made of its OpenAPI document; it loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import Response
+
+from pipeline.core.templating import render
+from pipeline.interfaces.console.exports import HEADERS
+
+router = APIRouter(include_in_schema=False)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a call."""
+
+    name: str
+    place: str
+    required: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One status that a call may answer."""
+
+    status: str
+    text: str
+    schema: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the API."""
+
+    method: str
+    path: str
+    anchor: str
+    text: str
+    needs_key: bool
+    body: str
+    parameters: list[Parameter]
+    answers: list[Answer]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The calls about one thing."""
+
+    name: str
+    calls: list[Call]
+
+
+@router.get("/docs")
+def reference(request: Request) -> Response:
+    """Show every call, what it takes and what it answers."""
+    app: FastAPI = request.app
+    document = app.openapi()
+    html = render(
+        "console/reference.html",
+        title=document["info"]["title"],
+        version=document["info"]["version"],
+        about=_plain(document["info"]["description"]).split("\n\n"),
+        chapters=_chapters(document),
+    )
+    return Response(html, headers=HEADERS | {"Cache-Control": "no-cache"}, media_type="text/html; charset=utf-8")
+
+
+def _chapters(document: Mapping[str, Any]) -> list[Chapter]:
+    chapters: defaultdict[str, list[Call]] = defaultdict(list)
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            chapters[operation.get("tags", ["system"])[0]].append(_call(method, path, operation))
+    return [Chapter(name, calls) for name, calls in chapters.items()]
+
+
+def _call(method: str, path: str, operation: Mapping[str, Any]) -> Call:
+    body = operation.get("requestBody", {})
+    return Call(
+        method=method.upper(),
+        path=path,
+        anchor=operation["operationId"],
+        text=_plain(operation.get("description", operation.get("summary", ""))),
+        needs_key="security" in operation,
+        body=next(_schemas(body), ""),
+        parameters=[
+            Parameter(
+                name=each["name"],
+                place=each["in"],
+                required=each.get("required", False),
+                text=_plain(each.get("description", each["schema"].get("description", ""))),
+            )
+            for each in operation.get("parameters", ())
+        ],
+        answers=[
+            Answer(status, _plain(answer.get("description", "")), next(_schemas(answer), ""))
+            for status, answer in sorted(operation["responses"].items())
+        ],
+    )
+
+
+def _plain(text: str) -> str:
+    # The document speaks Markdown, of which it uses nothing but marks for code.
+    return text.strip().replace("`", "")
+
+
+def _schemas(part: Mapping[str, Any]) -> Iterator[str]:
+    for media in part.get("content", {}).values():
+        reference = media.get("schema", {}).get("$ref", "")
+        if reference:
+            yield reference.rsplit("/", 1)[1]

@@ -1,0 +1,229 @@
+"""The operator's pages: a list of exports, and everything of one of them; they only show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse, Response
+
+from pipeline.accounts.api_keys import Caller, note_use
+from pipeline.core.errors import NotFound, Refused
+from pipeline.core.runtime import Runtime
+from pipeline.core.templating import TEMPLATES, render
+from pipeline.deliveries import queries, sandbox_broker
+from pipeline.documents import repository
+from pipeline.exports.states import ExportState, Outcome
+from pipeline.interfaces.console import export_views, partner_views
+from pipeline.interfaces.console.session import check_own_page, check_sign, fields_of
+from pipeline.interfaces.console.session_folded import COOKIE, LASTS, sign_in, signed_in, token_of
+from pipeline.workflow import queries as workflow_queries
+from pipeline.workflow import read_model
+from pipeline.workflow.queries import Filter
+
+router = APIRouter(prefix="/console", include_in_schema=False)
+
+HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+_PAGE: Final = 50
+
+
+@router.get("/style.css")
+def style() -> Response:
+    """Return the one style sheet; nothing is loaded from elsewhere."""
+    return Response((TEMPLATES / "console" / "style.css").read_bytes(), media_type="text/css")
+
+
+@router.get("/sign-in")
+def show_sign_in() -> Response:
+    """Ask for a key."""
+    return _sign_in_page(None)
+
+
+def _sign_in_page(refused: Refused | None) -> Response:
+    message, status = (None, 200) if refused is None else (refused.message, refused.status)
+    response = page(render("console/sign_in.html", refusal=message), status)
+    # Without a referrer at all a browser would not say either that the form came from here.
+    response.headers["Referrer-Policy"] = "same-origin"
+    return response
+
+
+@router.post("/sign-in")
+async def take_sign_in(request: Request) -> Response:
+    """Take a key, and remember who holds it for a few hours; the key itself is not kept."""
+    runtime = runtime_of(request)
+    try:
+        check_own_page(runtime.settings, request)
+        given = (await fields_of(request)).get("key", "")
+        cookie = await run_in_threadpool(sign_in, runtime, given)
+    except Refused as refused:
+        return _sign_in_page(refused)
+    response = RedirectResponse("/console", 303, HEADERS)
+    secure = runtime.settings.public_url.startswith("https:")
+    response.set_cookie(
+        COOKIE,
+        cookie,
+        max_age=int(LASTS.total_seconds()),
+        path="/console",
+        secure=secure,
+        httponly=True,
+        samesite="strict",
+    )
+    return response
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request) -> Response:
+    """Forget who looked, where a page of theirs asks for it."""
+    return await run_in_threadpool(_signed_out, request, await fields_of(request))
+
+
+def _signed_out(request: Request, fields: Mapping[str, str]) -> Response:
+    caller = caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    try:
+        check_sign(runtime_of(request), request, fields)
+    except Refused as refused:
+        return page(render("console/missing.html", **who(request, caller), message=refused.message), refused.status)
+    response = RedirectResponse("/console/sign-in", 303, HEADERS)
+    response.delete_cookie(COOKIE, path="/console", httponly=True, samesite="strict")
+    return response
+
+
+@router.get("/")
+def show_start() -> Response:
+    """Lead to the first page; relative, because the host is what the caller calls it."""
+    return RedirectResponse("/console", 308, HEADERS)
+
+
+@router.get("")
+def show_exports(
+    request: Request,
+    state: Annotated[ExportState | None, Query()] = None,
+    outcome: Annotated[list[Outcome], Query(max_length=len(Outcome))] = [],  # noqa: B006 - never changed
+    quarantined: Annotated[bool, Query()] = False,  # noqa: FBT002 - a filter that is on or off
+    cursor: Annotated[str | None, Query(max_length=128)] = None,
+) -> Response:
+    """Show the account's exports, newest first."""
+    runtime = runtime_of(request)
+    caller = caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    with runtime.db.read() as session:
+        wanted = Filter(state=state, quarantined=quarantined or None, outcomes=outcome)
+        found = workflow_queries.listed(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
+    following = None
+    if found.next_cursor is not None:
+        following = f"/console?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
+        following += "&quarantined=true" if quarantined else ""
+        following += f"&{export_views.asked_for(outcome)}" if outcome else ""
+    return page(
+        render(
+            "console/exports.html",
+            **who(request, caller),
+            outcomes=export_views.outcome_links(outcome, filtered=bool(state or outcome or quarantined)),
+            states=export_views.state_links(state, quarantined=quarantined),
+            exports=[export_views.row(item) for item in found.items],
+            following=following,
+        )
+    )
+
+
+@router.get("/exports/{id}")
+def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+    """Show everything of one export."""
+    runtime = runtime_of(request)
+    caller = caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    try:
+        with runtime.db.read() as session:
+            export = read_model.read(session, caller.account_id, id, test=caller.test)
+    except NotFound as missing:
+        return page(render("console/missing.html", **who(request, caller), message=missing.message), 404)
+    owed = queries.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
+    return page(
+        render(
+            "console/export.html",
+            **who(request, caller),
+            export=export,
+            page=export_views.page(export),
+            deliveries=[partner_views.delivery(each) for each in owed.items],
+            more_deliveries=owed.next_cursor is not None,
+        )
+    )
+
+
+@router.get("/sandbox")
+def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_length=128)] = None) -> Response:
+    """Show what the sandbox broker received of the account, newest first."""
+    runtime = runtime_of(request)
+    caller = caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    found = sandbox_broker.received(runtime, caller.account_id, after=cursor, limit=_PAGE)
+    return page(
+        render(
+            "console/sandbox.html",
+            **who(request, caller),
+            handoffs=[export_views.handoff(item) for item in found.items],
+            following=None if found.next_cursor is None else f"/console/sandbox?cursor={quote(found.next_cursor)}",
+        )
+    )
+
+
+@router.get("/artifacts/{id}")
+def download(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+    """Return a document to whoever looks at its export."""
+    runtime = runtime_of(request)
+    caller = caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    with runtime.db.read() as session:
+        row = repository.find_artifact(session, caller.account_id, id).artifact
+    headers = {
+        "Content-Disposition": f'attachment; filename="{export_views.safe(row.filename)}"',
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cache-Control": "no-store",
+    }
+    return Response(runtime.store.get(row.sha256), headers=headers, media_type=row.media_type)
+
+
+def runtime_of(request: Request) -> Runtime:
+    """Return what the process has open."""
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+def caller_or_none(request: Request) -> Caller | None:
+    """Return who has signed in; None where nobody has."""
+    try:
+        caller = signed_in(runtime_of(request), request.cookies.get(COOKIE, ""))
+    except Refused:
+        return None
+    if request.app.state.keys.to_be_noted(caller.key_id):
+        note_use(runtime_of(request), caller)
+    return caller
+
+
+def who(request: Request, caller: Caller) -> dict[str, str]:
+    """Return what every page shows of who looks: the account, and the sign that its forms carry."""
+    sign = token_of(runtime_of(request), request.cookies.get(COOKIE, ""))
+    return {"account": caller.account_id, "sign": sign}
+
+
+def to_sign_in() -> Response:
+    """Lead to the page to sign in."""
+    return RedirectResponse("/console/sign-in", 303, HEADERS)
+
+
+def page(html: str, status: int = 200) -> Response:
+    """Return a page of the console."""
+    return Response(html, status, HEADERS, "text/html; charset=utf-8")

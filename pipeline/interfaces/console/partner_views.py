@@ -1,0 +1,248 @@
+"""Partners, their ways and their deliveries as pages print them: times, states and remedies in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlencode
+
+from pipeline.accounts.channels import QueueWay, Way
+from pipeline.accounts.partners import TO_BE_LIVE
+from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, PartnerView
+from pipeline.accounts.states import PartnerState
+from pipeline.core.errors import ValidationFailed
+from pipeline.core.field_types import in_our_times
+from pipeline.deliveries.circuit_breaker import Health
+from pipeline.exports.states import DeliveryState
+from pipeline.interfaces.console.export_views import StateLink, moment
+
+_AGAIN: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})
+
+
+@dataclass(frozen=True)
+class Row:
+    """A partner in the list."""
+
+    link: str
+    id: str
+    name: str
+    kind: str
+    state: str
+    test: bool
+    ways: str
+    tested: str
+    dead: int
+    dead_link: str
+
+
+@dataclass(frozen=True)
+class ShownStage:
+    """One stage of a connection test."""
+
+    name: str
+    mark: str
+    took: str
+    found: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class ShownWay:
+    """One way to a partner, how it does, and the stages of its last test."""
+
+    channel: str
+    address: str
+    health: str
+    rests: bool
+    stages: list[ShownStage]
+
+
+@dataclass(frozen=True)
+class ShownPartner:
+    """A partner on its page; `actions` are those that its state leads on by."""
+
+    id: str
+    name: str
+    kind: str
+    state: str
+    test: bool
+    path: str
+    artifacts: str
+    next: str
+    tested: str
+    ways: list[ShownWay]
+    actions: list[str]
+
+
+@dataclass(frozen=True)
+class ShownTry:
+    """One try of a delivery."""
+
+    number: int
+    outcome: str
+    status: str
+    answer: str
+    took: str
+    at: str
+
+
+@dataclass(frozen=True)
+class ShownDelivery:
+    """A delivery, why it stands where it stands, and what to do; `again` where it can be resent."""
+
+    link: str
+    id: str
+    export_link: str
+    export_id: str
+    notification_id: str
+    event_type: str
+    partner_link: str
+    partner_id: str
+    channel: str
+    state: str
+    attempts: int
+    when: str
+    error: str
+    remedy: str
+    again: bool
+    tries: list[ShownTry]
+
+
+def row(partner: PartnerView, dead: int) -> Row:
+    """Return a partner as the list prints it."""
+    return Row(
+        link=f"/console/partners/{partner.id}",
+        id=partner.id,
+        name=partner.name,
+        kind=partner.kind.replace("_", " "),
+        state=partner.state.value,
+        test=partner.test,
+        ways=", ".join(way.channel for way in partner.channels),
+        tested=_tested(partner.last_test),
+        dead=dead,
+        dead_link=deliveries_link(DeliveryState.DEAD, partner.id, None),
+    )
+
+
+def partner(shown: PartnerView, health: Mapping[str, Health]) -> ShownPartner:
+    """Return a partner as its page prints it."""
+    stages = {} if shown.last_test is None else {way.channel: way.stages for way in shown.last_test.ways}
+    return ShownPartner(
+        id=shown.id,
+        name=shown.name,
+        kind=shown.kind.replace("_", " "),
+        state=shown.state.value,
+        test=shown.test,
+        path=shown.path or "",
+        artifacts="all" if shown.artifact_types is None else ", ".join(shown.artifact_types),
+        next="" if shown.state is PartnerState.LIVE else TO_BE_LIVE[shown.state],
+        tested=_tested(shown.last_test),
+        ways=[
+            ShownWay(
+                channel=way.channel,
+                address=_address(way, shown),
+                health=_health(health.get(way.channel, Health())),
+                rests=health.get(way.channel, Health()).open_until is not None,
+                stages=[
+                    ShownStage(
+                        stage.name,
+                        "passed" if stage.passed else "failed",
+                        f"{stage.duration_ms:,} ms",
+                        stage.found,
+                        stage.remedy or "",
+                    )
+                    for stage in stages.get(way.channel, ())
+                ],
+            )
+            for way in shown.channels
+        ],
+        actions=_actions(shown.state),
+    )
+
+
+def _address(way: Way, partner: PartnerView) -> str:
+    if isinstance(way, QueueWay):
+        return f"a queue of its own is bound with {partner.queue_binding}"
+    return getattr(way, "address", "") or ", ".join(getattr(way, "addresses", ()))
+
+
+def delivery(each: DeliveryView) -> ShownDelivery:
+    """Return a delivery as a page prints it."""
+    if each.delivered_at is not None:
+        when = f"delivered {moment(each.delivered_at)}"
+    else:
+        when = "" if each.due_at is None else f"due {moment(each.due_at)}"
+    return ShownDelivery(
+        link=f"/console/deliveries/{each.id}",
+        id=each.id,
+        export_link=f"/console/exports/{each.export_id}",
+        export_id=each.export_id,
+        notification_id=each.notification_id,
+        event_type=each.event_type,
+        partner_link=f"/console/partners/{each.partner_id}",
+        partner_id=each.partner_id,
+        channel=each.channel,
+        state=each.state.value,
+        attempts=each.attempts,
+        when=when,
+        error=each.error or "",
+        remedy=each.remedy or "",
+        again=each.state in _AGAIN,
+        tries=[
+            ShownTry(
+                number=each.number,
+                outcome=each.outcome,
+                status=each.status or "",
+                answer=each.answer or "",
+                took=f"{each.duration_ms:,} ms",
+                at=moment(each.at),
+            )
+            for each in each.tries
+        ],
+    )
+
+
+def state_links(chosen: DeliveryState | None, partner_id: str | None) -> list[StateLink]:
+    """Return the filters of the list of deliveries."""
+    return [
+        StateLink("all" if state is None else state.value, deliveries_link(state, partner_id, None), state is chosen)
+        for state in (None, *DeliveryState)
+    ]
+
+
+def deliveries_link(state: DeliveryState | None, partner_id: str | None, cursor: str | None) -> str:
+    """Return the address of a list of deliveries."""
+    wanted = {"state": None if state is None else state.value, "partner": partner_id, "cursor": cursor}
+    asked = urlencode({name: value for name, value in wanted.items() if value is not None})
+    return "/console/deliveries" + (f"?{asked}" if asked else "")
+
+
+def instant(typed: str) -> datetime:
+    """Return the instant that was typed into a form, in UTC; raises ValidationFailed where it is none."""
+    try:
+        at = in_our_times(datetime.fromisoformat(typed))
+    except ValueError as error:
+        raise ValidationFailed("give an instant in UTC, such as 2026-11-24T15:00", field="since") from error
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _actions(state: PartnerState) -> list[str]:
+    follows = {PartnerState.VERIFIED: ["activate"], PartnerState.LIVE: ["pause"], PartnerState.PAUSED: ["resume"]}
+    return ["test", *follows.get(state, [])]
+
+
+def _tested(test: ConnectionTestView | None) -> str:
+    if test is None:
+        return "never tested"
+    said = f"{'passed' if test.passed else 'did not pass'} {moment(test.tested_at)}"
+    return f"{said}, before a way was changed" if test.outdated else said
+
+
+def _health(health: Health) -> str:
+    if health.open_until is not None:
+        return f"rests until {moment(health.open_until)} after {health.failures} failures in a row"
+    if health.failures:
+        return f"{health.failures} failures in a row"
+    return ""

@@ -1,0 +1,231 @@
+"""The operator's pages of partners and of what they did not take: test, activate, pause, resend, replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse, Response
+
+from pipeline.accounts import partners
+from pipeline.accounts.api_keys import ADMIN, OPERATE, Caller
+from pipeline.core.errors import Refused
+from pipeline.core.runtime import Runtime
+from pipeline.core.templating import render
+from pipeline.deliveries import circuit_breaker, connection_tests, queries, replay, sender, streams
+from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.schemas.views import ReplayRequest
+from pipeline.exports.states import DeliveryState
+from pipeline.interfaces.console import partner_views
+from pipeline.interfaces.console.exports import HEADERS, caller_or_none, page, runtime_of, to_sign_in, who
+from pipeline.interfaces.console.session import check_sign, fields_of
+from pipeline.workflow.steps import Wake
+
+router = APIRouter(prefix="/console", include_in_schema=False)
+
+_PAGE: Final = 50
+
+#: What an administrator may do to a partner, and where it may be done.
+_ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
+    "test": lambda runtime, caller, partner: connection_tests.examine(
+        runtime, caller.account_id, partner, tested_by=caller.key_id, test_key=caller.test
+    ),
+    "activate": lambda runtime, caller, partner: partners.activate(
+        runtime, caller.account_id, partner, test_only=caller.test
+    ),
+    "pause": lambda runtime, caller, partner: partners.pause(
+        runtime, caller.account_id, partner, test_only=caller.test
+    ),
+    "resume": lambda runtime, caller, partner: streams.resume(
+        runtime, caller.account_id, partner, test_only=caller.test
+    ),
+}
+
+
+@router.get("/partners")
+def show_partners(request: Request) -> Response:
+    """Show the account's partners: where each stands, how its last test went, and what it did not take."""
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    dead = queries.dead_letters(runtime, caller.account_id)
+    rows = [partner_views.row(each, dead.get(each.id, 0)) for each in partners.listed(runtime, caller.account_id)]
+    return page(render("console/partners.html", **who(request, caller), partners=rows))
+
+
+@router.get("/partners/{id}")
+def show_partner(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    owed: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """Show one partner: each way with the stages of its last test, and its dead letters."""
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    try:
+        return _partner(runtime, request, caller, id, said=None if owed is None else f"{owed} messages are owed again.")
+    except Refused as refused:
+        return _missing(request, caller, refused)
+
+
+@router.post("/partners/{id}/{action}")
+async def act(id: str, action: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+    """Do what a button of the partner's page says, and show the page again."""
+    return await run_in_threadpool(_acted, request, await fields_of(request), id, action)
+
+
+@router.get("/deliveries")
+def show_deliveries(
+    request: Request,
+    state: Annotated[DeliveryState | None, Query()] = None,
+    partner: Annotated[str | None, Query(max_length=64)] = None,
+    cursor: Annotated[str | None, Query(max_length=128)] = None,
+) -> Response:
+    """Show the account's deliveries, newest first."""
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    found = queries.listed(runtime, caller.account_id, state=state, partner_id=partner, after=cursor, limit=_PAGE)
+    return page(
+        render(
+            "console/deliveries.html",
+            **who(request, caller),
+            partner=partner,
+            states=partner_views.state_links(state, partner),
+            deliveries=[partner_views.delivery(each) for each in found.items],
+            following=partner_views.deliveries_link(state, partner, found.next_cursor) if found.next_cursor else None,
+        )
+    )
+
+
+@router.get("/deliveries/{id}")
+def show_delivery(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+    """Show one delivery with its tries: what was said at each, and what to do."""
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    try:
+        return _delivery(runtime, request, caller, id)
+    except Refused as refused:
+        return _missing(request, caller, refused)
+
+
+@router.post("/deliveries/{id}/resend")
+async def resend(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+    """Owe the delivery once more, and show its page again."""
+    return await run_in_threadpool(_resent, request, await fields_of(request), id)
+
+
+def _acted(request: Request, fields: Mapping[str, str], partner_id: str, action: str) -> Response:
+    # All in one thread: whose rows it may see is known to that thread alone.
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    if action not in {*_ACTIONS, "replay"}:
+        return page(render("console/missing.html", **who(request, caller), message="there is no such page"), 404)
+    address = f"/console/partners/{quote(partner_id)}"
+    try:
+        check_sign(runtime, request, fields)
+        if action == "replay":
+            caller.need(OPERATE)
+            return _to(f"{address}?owed={_replayed(runtime, request, caller, partner_id, fields)}")
+        caller.need(ADMIN)
+        _ACTIONS[action](runtime, caller, partner_id)
+    except Refused as refused:
+        return _refused(runtime, request, caller, partner_id, refused)
+    return _to(address)
+
+
+def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Response:
+    runtime, caller = runtime_of(request), caller_or_none(request)
+    if caller is None:
+        return to_sign_in()
+    try:
+        check_sign(runtime, request, fields)
+        caller.need(OPERATE)
+        _, lane = sender.resend(runtime, caller.account_id, delivery_id, caller.key_id, test_only=caller.test)
+    except Refused as refused:
+        try:
+            return _delivery(runtime, request, caller, delivery_id, refusal=refused)
+        except Refused as missing:
+            return _missing(request, caller, missing)
+    _wake(request, [lane])
+    return _to(f"/console/deliveries/{quote(delivery_id)}")
+
+
+def _replayed(runtime: Runtime, request: Request, caller: Caller, partner: str, fields: Mapping[str, str]) -> int:
+    wanted = ReplayRequest(since=partner_views.instant(fields.get("since", "")))
+    messages = 0
+    while True:
+        report, lanes = replay.replay(runtime, caller.account_id, partner, wanted, caller.key_id, test_only=caller.test)
+        _wake(request, lanes)
+        messages += report.messages
+        if report.next is None:
+            return messages
+        wanted = wanted.model_copy(update={"until": report.until, "after": report.next})
+
+
+def _partner(
+    runtime: Runtime,
+    request: Request,
+    caller: Caller,
+    partner_id: str,
+    *,
+    said: str | None = None,
+    refusal: Refused | None = None,
+) -> Response:
+    shown = partners.get(runtime, caller.account_id, partner_id)
+    with runtime.db.read() as session:
+        health = circuit_breaker.health_of(session, caller.account_id, partner_id)
+    dead = queries.listed(runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE)
+    html = render(
+        "console/partner.html",
+        **who(request, caller),
+        partner=partner_views.partner(shown, health),
+        administers=caller.may(ADMIN),
+        operates=caller.may(OPERATE),
+        dead=[partner_views.delivery(each) for each in dead.items],
+        more=partner_views.deliveries_link(DeliveryState.DEAD, partner_id, None) if dead.next_cursor else None,
+        said=said,
+        refusal=None if refusal is None else refusal.message,
+    )
+    return page(html, 200 if refusal is None else refusal.status)
+
+
+def _delivery(
+    runtime: Runtime, request: Request, caller: Caller, delivery_id: str, *, refusal: Refused | None = None
+) -> Response:
+    shown = partner_views.delivery(queries.get(runtime, caller.account_id, delivery_id))
+    html = render(
+        "console/delivery.html",
+        **who(request, caller),
+        delivery=shown,
+        resendable=shown.again and caller.may(OPERATE),
+        refusal=None if refusal is None else refusal.message,
+    )
+    return page(html, 200 if refusal is None else refusal.status)
+
+
+def _refused(runtime: Runtime, request: Request, caller: Caller, partner_id: str, refused: Refused) -> Response:
+    try:
+        return _partner(runtime, request, caller, partner_id, refusal=refused)
+    except Refused as missing:
+        return _missing(request, caller, missing)
+
+
+def _missing(request: Request, caller: Caller, refused: Refused) -> Response:
+    return page(render("console/missing.html", **who(request, caller), message=refused.message), refused.status)
+
+
+def _wake(request: Request, lanes: list[Lane]) -> None:
+    request.app.state.publisher.wake(
+        [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
+    )
+
+
+def _to(address: str) -> Response:
+    return RedirectResponse(address, 303, HEADERS)

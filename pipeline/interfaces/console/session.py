@@ -1,0 +1,59 @@
+"""What a form on a page says: bounded, and only taken with the sign that the page itself was given."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.requests import Request
+
+from config.settings import Settings
+from pipeline.core.errors import InsufficientRole
+from pipeline.core.runtime import Runtime
+from pipeline.interfaces.console.session_folded import COOKIE, token_of
+
+LONGEST: Final = 4096
+
+#: The hidden field that every form but that of signing in carries.
+SIGN: Final = "sign"
+
+
+async def fields_of(request: Request) -> Mapping[str, str]:
+    """Return the fields of a form; what is beyond any form of ours is cut off."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST:
+            break
+    given = parse_qs(body[:LONGEST].decode(errors="replace"))
+    return {name: values[0].strip() for name, values in given.items()}
+
+
+def check_own_page(settings: Settings, request: Request) -> None:
+    """Raise InsufficientRole where the browser says that another site's page sent the form.
+
+    For whoever is not signed in yet there is no sign; a stranger's page could sign them in with the stranger's key. A
+    browser that is old, or is here without TLS, says only whose page it was; a program says nothing.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        own = site in {"same-origin", "none"}
+    else:
+        here = {request.headers.get("host"), urlsplit(settings.public_url).netloc}
+        own = origin is None or origin.partition("://")[2] in here
+    if not own:
+        raise InsufficientRole(
+            "this form was sent by a page of another site; open this service's own page and sign in there"
+        )
+
+
+def check_sign(runtime: Runtime, request: Request, fields: Mapping[str, str]) -> None:
+    """Raise InsufficientRole unless the form comes from a page of whoever is signed in.
+
+    A page of somebody else's, opened in the same browser, cannot know the sign: it is no part of the cookie.
+    """
+    expected = token_of(runtime, request.cookies.get(COOKIE, ""))
+    if not hmac.compare_digest(fields.get(SIGN, "").encode(), expected.encode()):
+        raise InsufficientRole("this form is not of a page that you have open; load the page again")

@@ -1,0 +1,336 @@
+"""The AsyncAPI 3.0 document: the table of queues, the webhook, and every message in and out, made of the same models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from config import queues
+from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE, SIGNATURE_HEADERS, CloudEventEnvelope
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
+from pipeline.interfaces.contracts.examples import example
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, Json, opened
+
+VERSION: Final = "3.0.0"
+JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
+
+#: The queues that a message comes to, by its type.
+READ_FROM: Final[Mapping[str, tuple[str, ...]]] = {
+    MessageType.HANDOFF_READY: (queues.CUSTOMS_BROKER,),
+    MessageType.HANDOFF_SUPERSEDED: (queues.CUSTOMS_BROKER,),
+    MessageType.PACKAGE_RECORDED: (queues.WAREHOUSE,),
+    MessageType.PACKAGE_SUPERSEDED: (queues.WAREHOUSE,),
+    MessageType.EXPORT_EXECUTED: (queues.OPERATOR,),
+    MessageType.EXPORT_FAILED: (queues.OPERATOR,),
+    MessageType.HANDOFF_OVERDUE: (queues.OPERATOR,),
+    MessageType.HANDOFF_ANSWERED: (queues.OPERATOR,),
+    MessageType.EXPORT_CANCELLED: (queues.OPERATOR, queues.CUSTOMS_BROKER, queues.WAREHOUSE),
+    MessageType.DELIVERY_DEAD: (queues.OPERATOR,),
+    CONNECTION_TEST: (queues.CUSTOMS_BROKER, queues.WAREHOUSE, queues.OPERATOR),
+}
+
+#: What is said to us, and what we answer: message -> the published schema, the media type, one sentence.
+_OTHERS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "command": ("execute-request", JSON, "Execute an approved plan; `idempotencyKey` is required."),
+    "acknowledgement": ("sent-acknowledgement", JSON, "A customs broker's answer to a handoff, signed."),
+    "refusal": ("problem", PROBLEM, "Why a command or an acknowledgement was not taken."),
+    "export": ("export", JSON, "The export that a command made, as far as it is known."),
+    "receipt": ("acknowledgement-receipt", JSON, "That an acknowledgement was recorded."),
+}
+_HELD: Final[Mapping[str, tuple[str, ...]]] = {
+    queues.EXECUTE: ("command",),
+    queues.ACKNOWLEDGEMENTS: ("acknowledgement",),
+    queues.REFUSED: ("refusal",),
+    queues.DEAD: ("command", "acknowledgement", *READ_FROM),
+}
+_ABOUT_QUEUES: Final[Mapping[str, str]] = {
+    queues.EXECUTE: "Commands of upstream services. Whoever may write here may execute for any account.",
+    queues.ACKNOWLEDGEMENTS: "Customs brokers' answers to handoffs, signed with the partner's secret.",
+    queues.REFUSED: "Answers to commands that were refused; `correlation_id` is the command's.",
+    queues.CUSTOMS_BROKER: "Handoffs, for customs brokers.",
+    queues.WAREHOUSE: "Packages, for warehouses: no price, no value and no customs fact.",
+    queues.OPERATOR: "What became of an export, and what needs a person, for operators.",
+    queues.DEAD: "Messages that a consumer rejected.",
+}
+_RECIPIENTS: Final = {
+    "broker": "the customs broker's id, or `<account>:<id>` where a customs broker of another account had that id first",
+    "warehouse": "the warehouse's id, or `<account>:<id>` where a warehouse of another account had that id first",
+    "operator": "the account's id",
+}
+
+_ABOUT: Final = """\
+Messages about exports: to customs brokers, warehouses and operators, and commands and answers from upstream services and customs
+brokers. This document describes the service: it **sends** what others read, and **receives** what others write.
+
+Everything by queue passes through one durable topic exchange. Messages that are sent are CloudEvents 1.0 in structured JSON, at
+least once: dedupe by `id`. What we send may gain members and types within a version; leave alone what you do not know.
+"""
+
+
+def document(version: str) -> Json:
+    """Return the document of this version of the service."""
+    return {
+        "asyncapi": VERSION,
+        "info": {
+            "title": "Exports",
+            "version": version,
+            "description": _ABOUT,
+            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+        },
+        "defaultContentType": JSON,
+        "servers": _servers(),
+        "channels": {**_queues(), **_keys(), "webhook": _webhook(), "reply": _reply()},
+        "operations": _operations(),
+        "components": {"schemas": _schemas(), "messages": _messages()},
+    }
+
+
+def _servers() -> Json:
+    # Where they are is the installation's to say.
+    host = {"host": {"description": "Of the installation: its message broker, or the partner's own endpoint"}}
+    return {
+        "rabbitmq": {
+            "host": "{host}",
+            "protocol": "amqp",
+            "protocolVersion": "0.9.1",
+            "description": "RabbitMQ: quorum queues, publisher confirms.",
+            "variables": host,
+        },
+        "redis": {
+            "host": "{host}",
+            "protocol": "redis",
+            "description": "Redis: lists whose entries are kombu's envelopes; read them with kombu.",
+            "variables": host,
+        },
+        "partner": {
+            "host": "{host}",
+            "protocol": "https",
+            "description": "A partner's own endpoint, for webhooks.",
+            "variables": host,
+        },
+    }
+
+
+def _on_message_broker() -> list[Json]:
+    return [{"$ref": "#/servers/rabbitmq"}, {"$ref": "#/servers/redis"}]
+
+
+def _queues() -> Json:
+    """Return a channel a queue of the contract; `x-bound-with` are the keys that lead there from the exchange."""
+    return {
+        name: {
+            "address": name,
+            "title": f"The queue {name}",
+            "description": _ABOUT_QUEUES[name],
+            "servers": _on_message_broker(),
+            "messages": _refs(_in(name)),
+            "bindings": {
+                "amqp": {
+                    "is": "queue",
+                    "queue": {"name": name, "durable": True, "exclusive": False, "autoDelete": False},
+                    "bindingVersion": "0.3.0",
+                }
+            },
+            "x-bound-with": [
+                {"exchange": queues.EXCHANGE_NAME, "routingKey": key} for key in queues.BINDINGS.get(name, ())
+            ],
+        }
+        for name in [*queues.BINDINGS, queues.DEAD]
+    }
+
+
+def _keys() -> Json:
+    """Return a channel a routing key that is published with: `<audience>.<recipient>.<event>`, or a word."""
+    channels: Json = {}
+    for name, keys in queues.BINDINGS.items():
+        for key in keys:
+            segment = key.removesuffix(".#")
+            channels[f"to.{segment}"] = {
+                "address": f"{segment}.{{recipient}}.{{event}}" if segment in _RECIPIENTS else segment,
+                "title": f"Publishing with {key}",
+                "description": f"Leads to the queue `{name}`, and to every queue of a partner's own that is bound to it.",
+                "servers": _on_message_broker(),
+                "messages": _refs(_in(name)),
+                "bindings": {
+                    "amqp": {
+                        "is": "routingKey",
+                        "exchange": {
+                            "name": queues.EXCHANGE_NAME,
+                            "type": "topic",
+                            "durable": True,
+                            "autoDelete": False,
+                        },
+                        "bindingVersion": "0.3.0",
+                    }
+                },
+                **_parameters(segment, name),
+            }
+    return channels
+
+
+def _parameters(segment: str, queue: str) -> Json:
+    if segment not in _RECIPIENTS:
+        return {}
+    return {
+        "parameters": {
+            "recipient": {
+                "description": f"Here {_RECIPIENTS[segment]}; `sandbox` where a test export goes to a live partner"
+            },
+            "event": {
+                "description": "The CloudEvent type without `exports.`",
+                "enum": [each.removeprefix("exports.") for each in _in(queue)],
+            },
+        }
+    }
+
+
+def _webhook() -> Json:
+    return {
+        "address": None,
+        "title": "Webhooks to a partner's address",
+        "description": "POST of the same bytes as by queue, signed as Standard Webhooks 1.0 describes. 2xx takes the message.",
+        "servers": [{"$ref": "#/servers/partner"}],
+        "messages": _refs(READ_FROM),
+    }
+
+
+def _reply() -> Json:
+    return {
+        "address": None,
+        "title": "The queue that a message asks to be answered on",
+        "description": "Named by the property `reply_to`; the answer carries the `correlation_id` of what it answers.",
+        "servers": _on_message_broker(),
+        "messages": _refs(("export", "receipt", "refusal")),
+    }
+
+
+def _operations() -> Json:
+    made: Json = {}
+    for name, keys in queues.BINDINGS.items():
+        if name in {queues.EXECUTE, queues.ACKNOWLEDGEMENTS}:
+            made[f"receive.{keys[0]}"] = {
+                "action": "receive",
+                "channel": {"$ref": f"#/channels/{name}"},
+                "summary": _ABOUT_QUEUES[name],
+                "messages": _of_channel(name, _in(name)),
+                "reply": {
+                    "address": {"location": "$message.header#/reply_to"},
+                    "channel": {"$ref": "#/channels/reply"},
+                    "messages": _of_channel("reply", ("export" if name == queues.EXECUTE else "receipt", "refusal")),
+                },
+                "bindings": {"amqp": {"ack": True, "bindingVersion": "0.3.0"}},
+            }
+            continue
+        for key in keys:
+            channel = f"to.{key.removesuffix('.#')}"
+            made[f"send.{key.removesuffix('.#')}"] = {
+                "action": "send",
+                "channel": {"$ref": f"#/channels/{channel}"},
+                "summary": _ABOUT_QUEUES[name],
+                "messages": _of_channel(channel, _in(name)),
+                "bindings": {"amqp": {"deliveryMode": 2, "mandatory": True, "bindingVersion": "0.3.0"}},
+            }
+    made["send.webhook"] = {
+        "action": "send",
+        "channel": {"$ref": "#/channels/webhook"},
+        "summary": "Posts each message that a partner with a webhook is owed.",
+        "messages": _of_channel("webhook", READ_FROM),
+        "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
+    }
+    return made
+
+
+def _in(queue: str) -> list[str]:
+    """Return the names of the messages that a queue holds."""
+    return [*_HELD.get(queue, ()), *(kind for kind, names in READ_FROM.items() if queue in names)]
+
+
+def _refs(names: Iterable[str]) -> Json:
+    return {name: {"$ref": f"#/components/messages/{name}"} for name in names}
+
+
+def _of_channel(channel: str, names: Iterable[str]) -> list[Json]:
+    return [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in names]
+
+
+def _messages() -> Json:
+    events = {str(kind): _event(str(kind), PUBLISHED[kind].model) for kind in READ_FROM}
+    others = {
+        name: {
+            "name": name,
+            "title": about,
+            "contentType": media_type,
+            "payload": {"$ref": _address(PUBLISHED[schema].model, ours=PUBLISHED[schema].ours)},
+            "examples": [{"name": schema, "payload": example(schema)}],
+        }
+        for name, (schema, media_type, about) in _OTHERS.items()
+    }
+    others["acknowledgement"]["headers"] = _signature("over the exact bytes of the body, with the partner's secret")
+    return {**events, **others}
+
+
+def _event(kind: str, model: type[BaseModel]) -> Json:
+    return {
+        "name": kind,
+        "title": (model.__doc__ or "").split("\n", 1)[0],
+        "contentType": MEDIA_TYPE,
+        "payload": {
+            "allOf": [
+                {"$ref": _address(CloudEventEnvelope, ours=True)},
+                {
+                    "type": "object",
+                    "properties": {"type": {"const": kind}, "data": {"$ref": _address(model, ours=True)}},
+                },
+            ]
+        },
+        "bindings": {
+            "amqp": {"contentEncoding": "utf-8", "messageType": kind, "bindingVersion": "0.3.0"},
+            "http": {"headers": _signature("of a webhook"), "bindingVersion": "0.3.0"},
+        },
+        "examples": [{"name": kind, "payload": example(kind)}],
+    }
+
+
+def _signature(which: str) -> Json:
+    return {
+        "type": "object",
+        "description": f"The three headers of Standard Webhooks, {which}",
+        "required": list(SIGNATURE_HEADERS),
+        "properties": {name: {"type": "string"} for name in SIGNATURE_HEADERS},
+    }
+
+
+def _address(model: type[BaseModel], *, ours: bool) -> str:
+    return f"#/components/schemas/{'said' if ours else 'heard'}.{model.__name__}"
+
+
+def _schemas() -> Json:
+    """Return every schema of a payload: what we say is open, what we hear is closed, so that one model may be there twice."""
+    names = {schema for schema, _, _ in _OTHERS.values()} | {*READ_FROM} | {"cloud-event"}
+    made: Json = {}
+    for ours in (True, False):
+        models = [PUBLISHED[name].model for name in sorted(names) if PUBLISHED[name].ours == ours]
+        prefix = "said" if ours else "heard"
+        _, definitions = models_json_schema(
+            [(model, "serialization" if ours else "validation") for model in models],
+            by_alias=True,
+            ref_template=f"#/components/schemas/{prefix}.{{model}}",
+        )
+        for name, schema in definitions["$defs"].items():
+            made[f"{prefix}.{name}"] = _draft_7(opened(schema) if ours else schema)
+    return made
+
+
+def _draft_7(schema: Any) -> Any:
+    """Return the schema as AsyncAPI's own dialect has it: what stands beside a reference would be ignored there."""
+    if isinstance(schema, dict):
+        plain = {key: _draft_7(value) for key, value in schema.items()}
+        if "$ref" in plain and len(plain) > 1:
+            reference = {"$ref": plain.pop("$ref")}
+            return {"allOf": [reference], **plain}
+        return plain
+    return [_draft_7(each) for each in schema] if isinstance(schema, list) else schema

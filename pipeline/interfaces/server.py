@@ -1,0 +1,169 @@
+"""The service in one process: the API in a thread and, where the message broker is in the process too, a worker."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from config.settings import HOME
+from pipeline.core import ids
+from pipeline.core.errors import ExportsError, HeadTooLarge
+from pipeline.core.problems import problem_of
+from pipeline.core.runtime import Runtime
+from pipeline.interfaces import app
+from pipeline.workflow.publisher import EmbeddedWorker, Publisher
+
+#: Long, because a machine that has to start everything at once is slow: who gave up here would only be started again.
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 1.5
+
+#: How uvicorn serves the API as a process of its own.
+WEB_OPTIONS: Final = (
+    "--http",
+    "pipeline.interfaces.server:BoundedHead",
+    "--ws",
+    "none",
+    "--no-access-log",
+    "--no-server-header",
+    "--timeout-graceful-shutdown",
+    "5",
+)
+#: Bytes of a request line and its headers, or of the trailers behind a body; what arrives in one piece may be more by that piece.
+MAX_HEAD_BYTES: Final = 64 * 1024
+
+
+class NotServing(ExportsError):
+    """The API did not begin to answer, or the worker to work."""
+
+
+def run_web(host: str, port: int, options: Sequence[str] = ()) -> None:
+    """Serve the API until the process is told to end; `options` are uvicorn's and come after our own."""
+    # Without the folder uvicorn would look for modules where it was started first.
+    listening = ("--app-dir", str(HOME), "--host", host, "--port", str(port))
+    uvicorn.main(
+        ["--factory", *listening, *WEB_OPTIONS, *options, "pipeline.interfaces.app:app"], prog_name="exports web"
+    )
+
+
+class BoundedHead(HttpToolsProtocol):
+    """The protocol of uvicorn, which ends a connection that sends more than MAX_HEAD_BYTES of anything but a body.
+
+    The parser keeps a header until it ends, and copies what it has with each piece that arrives: without a bound, one
+    connection takes the time of all others.
+    """
+
+    _unfinished = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._unfinished += len(data)
+        super().data_received(data)
+        if self._unfinished > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse()
+
+    def on_headers_complete(self) -> None:
+        self._unfinished = 0
+        super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Note that a piece of a body begins, of which the last is empty."""
+        self._unfinished = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._unfinished = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unfinished = 0
+        super().on_message_complete()
+
+    def _refuse(self) -> None:
+        # While another request of the connection is answered, this would stand in the midst of that answer.
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # None before the first
+            refused = HeadTooLarge(f"the request line and headers have more than {MAX_HEAD_BYTES} bytes; send fewer")
+            told = (
+                problem_of(refused, ids.request_id("", "req"))
+                .model_dump_json(by_alias=True, exclude_none=True)
+                .encode()
+            )
+            head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
+                told
+            )
+            self.transport.write(STATUS_LINE[refused.status] + head + told)
+        self.transport.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at the address; port 0 takes a free one. Raises OSError where it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+class Service:
+    """The API on the open socket `listener`, and with `worker` what it accepts is executed here as well."""
+
+    def __init__(self, runtime: Runtime, listener: socket.socket, *, worker: bool) -> None:
+        publisher = Publisher(runtime.settings.publish_backlog)
+        config = uvicorn.Config(
+            app.create_app(runtime, publisher),
+            http=BoundedHead,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=1,
+        )
+        self._listener = listener
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
+        senders = max(runtime.settings.delivery_senders, runtime.settings.delivery_ailing)
+        self._worker = EmbeddedWorker(senders) if worker else None
+        self._working = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Return once the API answers and the worker consumes.
+
+        Raises NotServing, with everything stopped again.
+        """
+        try:
+            self._thread.start()
+            if self._worker is not None:
+                self._working = True
+                self._worker.start(START_SECONDS)
+            self._wait_until_started()
+        except TimeoutError as error:
+            self.stop()
+            raise NotServing(f"{error}; its log says why") from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End both: requests and the task at hand are given a moment; what was not begun stays owed in the database."""
+        self._server.should_exit = True
+        if self._worker is not None and self._working:
+            self._worker.stop(STOP_SECONDS)
+        if self._thread.ident is not None:
+            self._thread.join(STOP_SECONDS)
+        self._listener.close()
+
+    def _wait_until_started(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise NotServing("the API did not start; its log says why")
+            time.sleep(0.01)

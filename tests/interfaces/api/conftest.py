@@ -1,0 +1,205 @@
+"""A real server of the API on a database of the test's own, with keys, partners and a launcher that remembers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from sqlmodel import col, func, select
+
+from config.settings import Settings
+from pipeline.accounts import api_keys, service
+from pipeline.accounts.api_keys import Mode
+from pipeline.accounts.models import Partner
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import sender
+from pipeline.exports import models
+from pipeline.exports.models import Step
+from pipeline.exports.states import StepState
+from pipeline.interfaces.api import events, exports, limits
+from pipeline.interfaces.api.dependencies import Keys
+from pipeline.interfaces.app import create_app
+from pipeline.interfaces.server import BoundedHead
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import Wake
+from tests import builders
+from tests.servers import LOOPBACK, poll
+
+OTHER = "acc_other"
+EVERYTHING = ("execute", "read", "operate", "admin")
+
+
+@dataclass
+class Launches:
+    """A launcher that sends nothing and remembers everything."""
+
+    launched: list[tuple[str, int]] = field(default_factory=list)
+    woken: list[Wake] = field(default_factory=list)
+    running: bool = False
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+    def launch(self, export_id: str, units: int) -> None:
+        self.launched.append((export_id, units))
+
+    def wake(self, wakes: Sequence[Wake]) -> None:
+        self.woken.extend(wakes)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A running API and those who call it."""
+
+    url: str
+    runtime: Runtime
+    launches: Launches
+    clients: ExitStack
+
+    def key(self, *roles: str, account: str = builders.ACCOUNT, mode: Mode = "live", **facts: Any) -> api_keys.NewKey:
+        """Return a new key of the account."""
+        return api_keys.create_key(self.runtime, account, "of a test", mode=mode, roles=roles, **facts)
+
+    def client(self, *roles: str, account: str = builders.ACCOUNT, mode: Mode = "live") -> httpx.Client:
+        """Return a client with a new key that has these roles; without roles, all of them."""
+        return self.bearing(self.key(*(roles or EVERYTHING), account=account, mode=mode).bearer)
+
+    def bearing(self, bearer: str | None) -> httpx.Client:
+        """Return a client with this key."""
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
+        return self.clients.enter_context(client)
+
+    def execute(self, plan: builders.Json, *, mode: Mode = "live") -> str:
+        """Have `plan` accepted and return the export's id; nothing is done of it yet."""
+        response = self.client("execute", mode=mode).post("/api/exports/execute", json=execution(plan))
+        assert response.status_code == 202, response.text
+        return str(response.json()["exportId"])
+
+    def run(self, export_id: str) -> None:
+        """Do what a worker would: every step that is owed, and every delivery that this opens."""
+        while owed := self._owed(export_id):
+            for unit_no, name in owed:
+                for wake in advance(self.runtime, export_id, unit_no, name).wakes:
+                    if wake.partner_id and wake.channel:
+                        sender.deliver(self.runtime, export_id, wake.partner_id, wake.channel)
+
+    def _owed(self, export_id: str) -> Sequence[tuple[int, str]]:
+        with self.runtime.db.read() as session:
+            return session.exec(
+                select(Step.unit_no, Step.name)
+                .where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)
+                .order_by(col(Step.position), col(Step.unit_no))
+            ).all()
+
+    def rows(self) -> dict[str, int]:
+        """Return how many rows each table has that a request may write."""
+        written = (models.Export, models.PlanSnapshot, models.IdempotencyRecord, models.Event, models.Step)
+        with self.runtime.db.read() as session:
+            return {
+                str(model.__tablename__): session.exec(select(func.count()).select_from(model)).one()
+                for model in written
+            }
+
+
+Open = Callable[..., Desk]
+
+
+@contextmanager
+def served(runtime: Runtime, launches: Launches, keys: Keys | None = None) -> Iterator[str]:
+    """Serve the API on a loopback port, with `keys` of the test's own where it has some; give its address."""
+    app = create_app(runtime, launches)
+    app.state.keys = keys or app.state.keys
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        config = uvicorn.Config(
+            app,
+            http=BoundedHead,
+            log_config=None,
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            lifespan="on",
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            poll(lambda: server.started, 60, "uvicorn did not start")
+            yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=10)
+
+
+def furnish(runtime: Runtime) -> None:
+    """Open two accounts; the first has an operator, and a customs broker and a warehouse, live ones and ones for tests."""
+    for account in (builders.ACCOUNT, OTHER):
+        service.create_account(runtime, account, "Maple Goods Ltd")
+    with runtime.db.write() as session:
+        for partner_id, kind, test in (
+            (builders.BROKER, "customs_broker", False),
+            (builders.WAREHOUSE, "warehouse", False),
+            ("br_test", "customs_broker", True),
+            ("wh_test", "warehouse", True),
+            (builders.OPERATOR, "operator", False),
+        ):
+            session.add(
+                Partner(
+                    account_id=builders.ACCOUNT, id=partner_id, kind=kind, name="of a test", state="live", test=test
+                )
+            )
+
+
+def post_until_not_busy(url: str, body: builders.Json, headers: Mapping[str, str]) -> httpx.Response:
+    """Return the first answer that is not 503: on a slow machine, many requests at once exceed the time of one to wait."""
+    while True:
+        answer = httpx.post(url, json=body, headers=headers, timeout=120, trust_env=False)
+        if answer.status_code != 503:
+            return answer
+        time.sleep(int(answer.headers["retry-after"]))
+
+
+@pytest.fixture
+def open_desk(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Start an API with settings of the test's own; its requests wait for their turn on the slowest machine."""
+    for module in (limits, events, exports):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", 60.0)
+    with ExitStack() as opened:
+
+        def start(database_url: str = sqlite_url, **settings: Any) -> Desk:
+            urls = {"database_url": database_url, "artifacts_url": "memory:", "broker_url": "memory://"}
+            runtime = open_runtime(Settings.model_validate(urls | settings))
+            # The database keeps its own clock; plans are judged on the day for which the builders made them.
+            runtime = replace(runtime, clock=lambda: builders.NOW)
+            opened.callback(runtime.close)
+            furnish(runtime)
+            launches = Launches()
+            clients = ExitStack()
+            url = opened.enter_context(served(runtime, launches))
+            opened.enter_context(clients)
+            return Desk(url, runtime, launches, clients)
+
+        yield start
+
+
+@pytest.fixture
+def desk(open_desk: Open) -> Desk:
+    """A running API with the settings as they ship."""
+    return open_desk()
+
+
+def execution(plan: builders.Json, **changes: Any) -> builders.Json:
+    """Return the body that executes `plan`."""
+    return {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan} | changes

@@ -1,0 +1,171 @@
+"""Amend, cancel and replay over HTTP: who may, what `If-Match` guards, and what is launched and woken."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from pipeline.deliveries import sender
+from pipeline.exports.schemas.export import ExportView
+from pipeline.workflow.steps import Wake
+from tests import builders
+from tests.interfaces.api.conftest import Desk, Open, execution, post_until_not_busy
+from tests.interfaces.api.test_errors import refused
+from tests.interfaces.console.test_console import browser
+from tests.servers import poll
+
+PLAN = builders.plan()
+CHANGED = builders.plan(lines=4)
+
+
+def executed(desk: Desk, plan: builders.Json = PLAN) -> str:
+    export_id = desk.execute(plan)
+    desk.run(export_id)
+    return export_id
+
+
+def amend(client: httpx.Client, name: str, plan: builders.Json = CHANGED, **headers: str) -> httpx.Response:
+    sent = {each.replace("_", "-"): value for each, value in headers.items()}
+    return client.post(f"/api/exports/{name}/amend", json=execution(plan), headers=sent)
+
+
+@pytest.mark.parametrize("role", ["execute", "operate"])
+def test_an_amendment_is_accepted_launched_and_told_of(desk: Desk, role: str) -> None:
+    old = executed(desk)
+    response = amend(desk.client(role), old)
+    view = ExportView.model_validate(response.json())
+    assert (response.status_code, response.headers["location"]) == (202, f"/api/exports/{view.export_id}")
+    assert (view.revision, view.supersedes, view.state) == (2, old, "accepted")
+    assert desk.launches.launched[-1] == (view.export_id, 1)
+    assert {(wake.export_id, wake.partner_id) for wake in desk.launches.woken} == {
+        (old, builders.BROKER),
+        (old, builders.WAREHOUSE),
+    }
+    before = desk.client().get(f"/api/exports/{old}").json()
+    assert (before["state"], before["supersededBy"]) == ("superseded", view.export_id)
+    assert desk.client().get(f"/api/exports/{builders.BATCH}").json()["exportId"] == view.export_id
+
+
+def test_if_match_lets_only_the_version_that_was_seen_be_amended(desk: Desk) -> None:
+    old, client = executed(desk), desk.client()
+    tag = client.get(f"/api/exports/{old}").headers["etag"]
+    response = amend(client, old, If_Match='"another"')
+    refused(response, 412, "PRECONDITION_FAILED", "If-Match")
+    assert desk.rows()["exports"] == 1
+    first = amend(client, builders.BATCH, If_Match=tag, Idempotency_Key="once")
+    assert first.status_code == 202
+    again = amend(client, builders.BATCH, If_Match=tag, Idempotency_Key="once")
+    assert (again.text, again.headers["idempotent-replayed"]) == (first.text, "true")
+    refused(amend(client, old, If_Match=tag), 412, "PRECONDITION_FAILED", "If-Match")
+    assert desk.rows()["exports"] == 2
+
+
+def test_twenty_at_once_with_one_tag_are_one_revision(open_desk: Open, database_url: str) -> None:
+    desk = open_desk(database_url)
+    old = executed(desk)
+    bearer = desk.key("operate").bearer
+    tag = desk.client().get(f"/api/exports/{old}").headers["etag"]
+
+    def post(number: int) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {bearer}", "If-Match": tag}
+        body = execution(builders.plan(lines=4 + number % 5))
+        return post_until_not_busy(f"{desk.url}/api/exports/{old}/amend", body, headers)
+
+    with ThreadPoolExecutor(20) as pool:
+        codes = [answer.status_code for answer in pool.map(post, range(20))]
+    assert codes.count(202) == 1
+    assert set(codes) == {202, 412}
+    assert desk.rows()["exports"] == 2
+    assert len(desk.launches.launched) == 2
+
+
+def test_prefer_wait_answers_when_the_new_revision_has_ended(desk: Desk) -> None:
+    old, client = executed(desk), desk.client()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(amend, client, old, Prefer="wait=20")
+        poll(lambda: len(desk.launches.launched) == 2 or waiting.done(), 60, "nothing was launched")
+        assert not waiting.done(), waiting.result().text
+        desk.run(desk.launches.launched[-1][0])
+        response = waiting.result(timeout=60)
+    assert (response.status_code, response.json()["state"], response.json()["revision"]) == (200, "executed", 2)
+
+
+def test_while_it_runs_the_remedy_is_to_wait_or_cancel(desk: Desk) -> None:
+    export_id, client = desk.execute(PLAN), desk.client()
+    body = refused(amend(client, export_id), 409, "INVALID_STATE")
+    assert "wait until it has ended, or cancel it" in body["message"]
+    assert client.post(f"/api/exports/{export_id}/cancel").json()["state"] == "cancelled"
+    assert desk.launches.woken == [Wake(export_id, partner_id=builders.OPERATOR, channel="queue")]
+    refused(amend(client, export_id), 409, "INVALID_STATE")
+
+
+def test_another_accounts_export_is_not_found_and_a_test_key_changes_no_live_one(desk: Desk) -> None:
+    export_id = executed(desk)
+    test = desk.client(mode="test")
+    refused(amend(test, export_id), 403, "INSUFFICIENT_ROLE")
+    for change in ("cancel", "retry"):
+        refused(test.post(f"/api/exports/{export_id}/{change}"), 403, "INSUFFICIENT_ROLE")
+    refused(amend(desk.client(), "exp_none"), 404, "NOT_FOUND")
+    assert desk.rows()["exports"] == 1
+
+
+def test_a_partner_is_replayed_page_by_page(desk: Desk) -> None:
+    export_id = executed(desk)
+    answer = desk.client("operate").post(
+        f"/api/partners/{builders.WAREHOUSE}/replay", json={"since": "2026-01-01T00:00:00Z"}
+    )
+    assert answer.status_code == 202
+    assert answer.json() | {"until": None} == {
+        "partnerId": builders.WAREHOUSE,
+        "since": "2026-01-01T00:00:00Z",
+        "until": None,
+        "messages": 2,
+        "exports": 1,
+        "next": None,
+    }
+    assert desk.launches.woken == [Wake(export_id, partner_id=builders.WAREHOUSE, channel="queue")]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "/since"),
+        ({"since": "2026-01-01T00:00:00"}, "/since"),
+        ({"since": "2026-01-01T00:00:00Z", "states": ["pending"]}, "/states/0"),
+        ({"since": "2026-01-01T00:00:00Z", "eventTypes": ["exports.none.v1"]}, "/eventTypes/0"),
+    ],
+)
+def test_a_replay_says_its_span_and_only_what_was_sent(desk: Desk, body: builders.Json, field: str) -> None:
+    client = desk.client()
+    refused(client.post(f"/api/partners/{builders.WAREHOUSE}/replay", json=body), 400, "VALIDATION_ERROR", field)
+    refused(client.post("/api/partners/wh_none/replay", json={"since": "2026-01-01T00:00:00Z"}), 404, "NOT_FOUND")
+
+
+def test_a_person_sees_which_revision_follows_which(desk: Desk) -> None:
+    old = executed(desk)
+    new = amend(desk.client(), old).json()["exportId"]
+    client = browser(desk, "read")
+    assert f'href="/console/exports/{new}"' in client.get(f"/console/exports/{old}").text
+    assert f'href="/console/exports/{old}"' in client.get(f"/console/exports/{new}").text
+    assert "revision 2" in client.get("/console").text
+
+
+def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(desk: Desk) -> None:
+    old, client = executed(desk), desk.client()
+    amend(client, old)
+    address = f"/api/exports/{old}/events"
+    after = client.get(address).json()["items"][-1]["seq"]
+    for wake in desk.launches.woken:
+        sender.deliver(desk.runtime, old, str(wake.partner_id), str(wake.channel))
+    newest = client.get(address, params={"after": after}).json()["items"][-1]["seq"]
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": str(newest)}
+    assert client.get(address, headers=headers).status_code == 204
+
+
+def test_a_span_that_ends_before_it_begins_is_refused(desk: Desk) -> None:
+    span = {"since": "2026-02-01T00:00:00Z", "until": "2026-01-31T23:59:59+00:00"}
+    answer = desk.client("operate").post(f"/api/partners/{builders.WAREHOUSE}/replay", json=span)
+    said = refused(answer, 400, "VALIDATION_ERROR", "/until")
+    assert said["message"] == "/until must not be before since; a span ends after it begins"

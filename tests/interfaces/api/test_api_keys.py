@@ -1,0 +1,271 @@
+"""Keys: what is kept of them, what they open, and how they end."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlmodel import select
+
+from pipeline.accounts import api_keys, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.models import ApiKey
+from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
+from pipeline.customs import waivers
+from pipeline.customs.schemas import NewWaiver
+from pipeline.interfaces.api.dependencies import Keys
+from tests import builders
+from tests.interfaces.api.conftest import OTHER, Desk, execution
+from tests.servers import poll
+
+ROLES = ("execute", "read", "operate", "admin", "partner:br_sandbox")
+
+#: call -> which roles it is open to
+OPEN_TO = {
+    ("POST", "/api/exports/execute"): {"execute", "admin"},
+    ("POST", "/api/exports/plans"): {"execute", "admin"},
+    ("POST", "/api/exports/preflight"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/exports"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/exports/{id}"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/exports/{id}/events"): {"execute", "read", "operate", "admin"},
+    ("POST", "/api/exports/{id}/amend"): {"execute", "operate", "admin"},
+    ("POST", "/api/exports/{id}/cancel"): {"operate", "admin"},
+    ("POST", "/api/exports/{id}/retry"): {"operate", "admin"},
+    ("GET", "/api/exports/{id}/bundle"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
+    ("GET", "/api/customs-packages/{customs_package}"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/artifacts/{artifact}"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
+    ("POST", "/api/artifacts/{artifact}/links"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
+    ("GET", "/api/partners"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/partners/br_sandbox"): {"execute", "read", "operate", "admin"},
+    ("POST", "/api/partners/br_sandbox/resume"): {"admin"},
+    ("POST", "/api/partners/br_sandbox/pause"): {"admin"},
+    ("POST", "/api/partners/br_sandbox/test"): {"admin"},
+    ("POST", "/api/partners/br_sandbox/activate"): {"admin"},
+    ("POST", "/api/partners/br_sandbox/rotate-secret"): {"admin"},
+    ("POST", "/api/partners"): {"admin"},
+    ("PATCH", "/api/partners/br_sandbox"): {"admin"},
+    ("POST", "/api/waivers"): {"admin"},
+    ("GET", "/api/waivers"): {"admin"},
+    ("GET", "/sandbox/handoffs"): {"execute", "read", "operate", "admin"},
+    ("DELETE", "/api/waivers/{waiver}"): {"admin"},
+    ("GET", "/api/deliveries"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/deliveries/{delivery}"): {"execute", "read", "operate", "admin"},
+    ("POST", "/api/deliveries/{delivery}/resend"): {"operate", "admin"},
+    ("POST", "/api/partners/br_sandbox/replay"): {"operate", "admin"},
+    ("GET", "/api/notifications/{notification}"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/system/health"): {"execute", "read", "operate", "admin"},
+}
+
+
+def body_for(template: str, plan: builders.Json) -> builders.Json | None:
+    """Return a body that the call takes."""
+    bodies = {
+        "/api/exports/execute": execution(plan),
+        "/api/exports/{id}/amend": execution(plan),
+        "/api/exports/plans": plan,
+        "/api/exports/preflight": plan,
+        "/api/partners": {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
+        "/api/partners/br_sandbox": {"name": "Another name"},
+        "/api/partners/br_sandbox/replay": {"since": "2026-01-01T00:00:00Z"},
+        "/api/partners/br_sandbox/rotate-secret": {"overlapHours": 1},
+        "/api/waivers": {"rule": "V17", "reason": "It is known."},
+    }
+    return bodies.get(template)
+
+
+@pytest.mark.parametrize("call", OPEN_TO, ids=" ".join)
+def test_a_call_is_open_to_its_roles_alone(desk: Desk, call: tuple[str, str]) -> None:
+    method, template = call
+    plan = builders.plan()
+    export_id = desk.execute(plan)
+    ids = {"id": export_id}
+    if "{waiver}" in template:
+        waiver = waivers.grant(desk.runtime, builders.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me")
+        ids["waiver"] = waiver.id
+    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver"}:
+        desk.run(export_id)
+        view = desk.client().get(f"/api/exports/{export_id}").json()
+        delivery = desk.client().get("/api/deliveries").json()["items"][0]
+        ids |= {"customs_package": view["customs_package_id"], "delivery": delivery["id"]}
+        ids |= {"artifact": view["artifacts"][0]["id"], "notification": delivery["notificationId"]}
+    address = template.format_map(ids)
+    body = None if method == "GET" else body_for(template, plan)
+    for role in ROLES:
+        response = desk.client(role).request(method, address, json=body)
+        allowed = response.status_code < 400 or response.json()["errorCode"] == "INVALID_STATE"
+        assert allowed == (role in OPEN_TO[call]), (role, response.text)
+        if not allowed:
+            assert (response.status_code, response.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE")
+    assert desk.bearing(None).request(method, address, json=body).status_code == 401
+
+
+def test_every_call_that_needs_a_key_is_in_the_matrix(desk: Desk) -> None:
+    document = desk.bearing(None).get("/openapi.json").json()
+    need_a_key = {
+        (method.upper(), re.sub(r"{\w+}", "{}", path))
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if "security" in operation
+    }
+    named = {(method, re.sub(r"{\w+}|br_sandbox", "{}", path)) for method, path in OPEN_TO}
+    assert need_a_key == named
+
+
+def test_another_accounts_things_are_not_found(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    view = desk.client().get(f"/api/exports/{export_id}").json()
+    stranger = desk.client(account=OTHER)
+    addresses = [
+        f"/api/exports/{export_id}",
+        f"/api/exports/{builders.BATCH}",
+        f"/api/exports/{export_id}/events",
+        f"/api/exports/{export_id}/bundle",
+        f"/api/customs-packages/{view['customs_package_id']}",
+        f"/api/artifacts/{view['artifacts'][0]['id']}",
+    ]
+    for address in addresses:
+        response = stranger.get(address)
+        assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND"), address
+    for call in ("cancel", "retry"):
+        assert stranger.post(f"/api/exports/{export_id}/{call}").status_code == 404
+    assert stranger.get("/api/exports").json()["items"] == []
+
+
+def test_another_partner_learns_nothing(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
+    other = desk.client("partner:br_other")
+    assert other.get(artifact["download_url"]).status_code == 404
+    assert other.get(f"/api/exports/{export_id}/bundle").status_code == 404
+
+
+def test_nothing_that_is_kept_opens_anything(desk: Desk) -> None:
+    key = desk.key("read")
+    with desk.runtime.db.read() as session:
+        row = session.exec(select(ApiKey).where(ApiKey.id == key.id)).one()
+    secret = key.bearer.rsplit("_", 1)[1]
+    assert secret not in row.model_dump_json()
+    assert desk.bearing(row.secret_hash).get("/api/exports").status_code == 401
+
+
+def test_a_revoked_key_is_refused_soon(desk: Desk) -> None:
+    key = desk.key("read")
+    client = desk.bearing(key.bearer)
+    assert client.get("/api/exports").status_code == 200
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    poll(lambda: client.get("/api/exports").status_code == 401, 15, "a revoked key still works")
+
+
+def test_a_key_is_rotated_with_an_overlap_in_which_both_work(desk: Desk) -> None:
+    old = desk.key("execute", "partner:br_1", mode="test")
+    before = api_keys.list_keys(desk.runtime, builders.ACCOUNT)[0]
+    new = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, old.id, overlap=timedelta(hours=1))
+    callers = [api_keys.find_caller(desk.runtime, each.bearer) for each in (old, new)]
+    assert {(each.mode, each.roles) for each in callers} == {(before.mode, before.roles)}
+    later = datetime.now(UTC) + timedelta(hours=1, seconds=1)
+    with pytest.raises(InvalidApiKey):
+        api_keys.find_caller(desk.runtime, old.bearer, now=later)
+    assert api_keys.find_caller(desk.runtime, new.bearer, now=later).key_id == new.id
+    with pytest.raises(NotFound):
+        api_keys.rotate_key(desk.runtime, OTHER, new.id, overlap=timedelta(hours=1))
+    assert len(api_keys.list_keys(desk.runtime, builders.ACCOUNT)) == 2
+
+
+def test_a_key_that_ends_sooner_is_not_made_to_last_and_one_that_has_ended_is_not_rotated(desk: Desk) -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    short = desk.key("read", expires_at=soon)
+    api_keys.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(days=1))
+    kept = {each.id: each.expires_at for each in api_keys.list_keys(desk.runtime, builders.ACCOUNT)}
+    assert kept[short.id] == soon
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, short.id)
+    with pytest.raises(InvalidState):
+        api_keys.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(0))
+
+
+def test_a_rotated_key_ends_when_the_older_one_was_to_unless_it_is_told_otherwise(desk: Desk) -> None:
+    in_a_month, in_a_year = (datetime.now(UTC) + timedelta(days=days) for days in (30, 365))
+    old = desk.key("read", expires_at=in_a_month)
+    day = timedelta(days=1)
+    first = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, old.id, overlap=day)
+    second = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, first.id, overlap=day, expires_at=in_a_year)
+    kept = {each.id: each.expires_at for each in api_keys.list_keys(desk.runtime, builders.ACCOUNT)}
+    assert (first.expires_at, kept[second.id], second.expires_at) == (in_a_month, in_a_year, in_a_year)
+    assert api_keys.find_caller(desk.runtime, second.bearer, now=in_a_month + day).key_id == second.id
+    third = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, second.id, overlap=day)
+    with pytest.raises(InvalidApiKey):
+        api_keys.find_caller(desk.runtime, third.bearer, now=in_a_year)
+
+
+def test_a_key_ends_when_it_expires(desk: Desk) -> None:
+    now = datetime.now(UTC)
+    key = desk.key("read", expires_at=now + timedelta(hours=1))
+    assert api_keys.find_caller(desk.runtime, key.bearer, now=now).account_id == builders.ACCOUNT
+    with pytest.raises(InvalidApiKey):
+        api_keys.find_caller(desk.runtime, key.bearer, now=now + timedelta(hours=1))
+
+
+def test_a_mistyped_key_is_told_without_a_database(desk: Desk) -> None:
+    bearer = desk.key("read").bearer
+    for at in (len("exp_live_"), len(bearer) - 1, len(bearer) // 2):
+        other = "A" if bearer[at] != "A" else "B"
+        with pytest.raises(InvalidApiKey):
+            api_keys.key_id_of(bearer[:at] + other + bearer[at + 1 :])
+    with pytest.raises(InvalidApiKey):
+        api_keys.key_id_of(bearer.replace("exp_live_", "exp_test_"))
+
+
+def test_another_secret_for_a_known_id_is_refused(desk: Desk) -> None:
+    key, other = desk.key("read"), desk.key("read")
+    prefix = f"exp_live_{key.id}_" + other.bearer.rsplit("_", 1)[1][:-6]
+    with pytest.raises(InvalidApiKey):
+        api_keys.find_caller(desk.runtime, prefix + api_keys._checksum(prefix))
+
+
+def test_keys_are_listed_and_revoked_by_their_own_account(desk: Desk) -> None:
+    key = desk.key("read", "partner:br_1", mode="test")
+    (listed,) = api_keys.list_keys(desk.runtime, builders.ACCOUNT)
+    assert (listed.id, listed.mode, listed.roles) == (key.id, "test", frozenset({"read", "partner:br_1"}))
+    assert key.bearer.startswith(f"exp_test_{key.id}_")
+    assert api_keys.list_keys(desk.runtime, OTHER) == []
+    with pytest.raises(NotFound):
+        api_keys.revoke_key(desk.runtime, OTHER, key.id)
+
+
+def test_roles_and_accounts_are_checked(desk: Desk) -> None:
+    for role in ("root", "partner:", "partner:a b", ""):
+        with pytest.raises(ValidationFailed):
+            desk.key(role)
+    with pytest.raises(NotFound):
+        desk.key("read", account="acc_none")
+    with pytest.raises(ValidationFailed):
+        service.create_account(desk.runtime, builders.ACCOUNT, "again")
+    with pytest.raises(ValidationFailed):
+        service.create_account(desk.runtime, "acc 1", "a space")
+    with pytest.raises(ValidationFailed):
+        service.create_account(desk.runtime, "acc_1", "a prefix", gs1_prefix="12a")
+
+
+def test_a_bucket_refills_with_time() -> None:
+    moment = 1000.0
+    keys = Keys(per_minute=60, clock=lambda: moment)
+    assert [keys.spend("k")[0] for _ in range(60)] == list(range(59, -1, -1))
+    assert keys.spend("k") == (0, 1.0)
+    assert keys.spend("other")[1] == 0.0
+    moment += 0.5
+    assert keys.spend("k") == (0, 0.5)
+    moment += 1.5
+    assert keys.spend("k") == (1, 0.0)
+
+
+def test_a_key_is_believed_for_a_second() -> None:
+    moment = 1000.0
+    keys = Keys(per_minute=60, clock=lambda: moment)
+    caller = Caller("acc_1", "k", "live", frozenset({"read"}))
+    keys.believe("bearer", caller)
+    assert keys.believed("bearer") == caller
+    moment += 1.0
+    assert keys.believed("bearer") is None

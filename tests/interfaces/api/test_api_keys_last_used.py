@@ -1,0 +1,172 @@
+"""When keys were last used, where revoking reaches, and that a copy of the database opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import SQLModel, col, select
+
+from pipeline.accounts import api_keys, partners
+from pipeline.accounts.api_keys import NewKey
+from pipeline.accounts.models import ApiKey
+from pipeline.accounts.schemas import NewPartner
+from pipeline.core.db import database_now, utc_now
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import email_replies, links
+from pipeline.deliveries.models import Notification
+from pipeline.interfaces.api.dependencies import Keys
+from tests import builders
+from tests.interfaces.api.conftest import Desk, Launches, Open, served
+from tests.servers import poll
+
+PASSWORD = "correct-horse-battery-staple"  # noqa: S105 - made up
+
+
+def used(runtime: Runtime, key: NewKey) -> object:
+    return next(each for each in api_keys.list_keys(runtime, builders.ACCOUNT) if each.id == key.id).last_used_at
+
+
+def set_used(runtime: Runtime, key: NewKey, seconds: float) -> object:
+    with runtime.db.write() as session:
+        ago = database_now(-seconds)
+        session.execute(update(ApiKey).where(col(ApiKey.id) == key.id).values(last_used_at=ago))
+    return used(runtime, key)
+
+
+def test_use_of_a_key_is_noted_and_refusals_are_none(desk: Desk) -> None:
+    key, other = desk.key("read"), desk.key("read")
+    before = utc_now()
+    for each in (key.bearer[:-1] + ("1" if key.bearer[-1] != "1" else "2"), other.bearer + "x"):
+        assert desk.bearing(each).get("/api/exports").status_code == 401
+    assert desk.bearing(key.bearer).get("/api/exports").status_code == 200
+    poll(lambda: used(desk.runtime, key) is not None, 10, "nobody noted that the key was used")
+    found = used(desk.runtime, key)
+    assert before <= found <= utc_now()  # type: ignore[operator]
+    assert used(desk.runtime, other) is None
+
+
+def test_signing_in_to_the_console_is_a_use(desk: Desk) -> None:
+    key = desk.key("read")
+    browser = desk.bearing(None)
+    signed = browser.post("/console/sign-in", data={"key": key.bearer})
+    assert browser.get("/console").status_code == 200, signed.text
+    assert used(desk.runtime, key) is not None
+
+
+def test_use_is_written_once_a_minute_by_all_processes_together(desk: Desk) -> None:
+    key = desk.key("read")
+    caller = api_keys.find_caller(desk.runtime, key.bearer)
+    lately = set_used(desk.runtime, key, 30)
+    api_keys.note_use(desk.runtime, caller)
+    assert used(desk.runtime, key) == lately
+    long_ago = set_used(desk.runtime, key, 61)
+    api_keys.note_use(desk.runtime, caller)
+    assert used(desk.runtime, key) > long_ago  # type: ignore[operator]
+
+
+def test_a_process_asks_the_database_to_note_it_once_a_minute() -> None:
+    moment = 1000.0
+    keys = Keys(per_minute=60, clock=lambda: moment)
+    assert [keys.to_be_noted("k") for _ in range(3)] == [True, False, False]
+    assert keys.to_be_noted("other")
+    moment += 59.9
+    assert not keys.to_be_noted("k")
+    moment += 0.1
+    assert keys.to_be_noted("k")
+
+
+def test_a_use_that_cannot_be_noted_harms_nobody(open_desk: Open) -> None:
+    desk = open_desk(database_timeout_seconds=0.05)
+    key = desk.key("read")
+    caller = api_keys.find_caller(desk.runtime, key.bearer)
+    another = open_runtime(desk.runtime.settings)
+    with another.db.write() as session:
+        session.execute(update(ApiKey).values(name="held"))
+        api_keys.note_use(desk.runtime, caller)
+    another.close()
+    assert used(desk.runtime, key) is None
+
+
+@pytest.fixture
+def processes(desk: Desk) -> Iterator[list[tuple[str, list[float]]]]:
+    """Three APIs, each with connections and a clock of its own, on one database, as three processes would be."""
+    with ExitStack() as opened:
+        made = []
+        for _ in range(3):
+            runtime = open_runtime(desk.runtime.settings)
+            opened.callback(runtime.close)
+            moment = [1000.0]
+            keys = Keys(6000, clock=lambda moment=moment: moment[0])  # type: ignore[misc]
+            url = opened.enter_context(served(runtime, Launches(), keys))
+            made.append((url, moment))
+        yield made
+
+
+def test_a_revoked_key_is_refused_by_every_process_a_second_later(
+    desk: Desk, processes: list[tuple[str, list[float]]]
+) -> None:
+    key = desk.key("read")
+    client = desk.bearing(key.bearer)
+    for url, _ in processes:
+        assert client.get(f"{url}/api/exports").status_code == 200
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    for url, moment in processes:
+        moment[0] += 1.0
+        assert client.get(f"{url}/api/exports").status_code == 401
+
+
+def test_a_copy_of_the_database_opens_nothing(open_desk: Open, database_url: str) -> None:
+    """Every key, secret, credential and link that was ever given out is looked for in all that is kept."""
+    desk = open_desk(database_url)
+    channels = [
+        {"channel": "sftp", "address": "sftp://us@files.example:22/drop", "hostKeys": [HOST_KEY], "password": PASSWORD},
+        {"channel": "webhook", "address": "https://broker.example/handoffs"},
+        {"channel": "email", "addresses": ["entries@broker.example"]},
+    ]
+    new = {"id": "br_full", "kind": "customs_broker", "name": "Demo Brokers", "live": True, "channels": channels}
+    made = partners.create(desk.runtime, builders.ACCOUNT, NewPartner.model_validate(new))
+    rotated = partners.rotate_secret(desk.runtime, builders.ACCOUNT, "br_full", 24)
+    keys = [desk.key("read"), desk.key("admin", "partner:br_full", mode="test")]
+    keys.append(api_keys.rotate_key(desk.runtime, builders.ACCOUNT, keys[0].id, overlap=timedelta(hours=1)))
+    assert desk.bearing(keys[0].bearer).get("/api/exports").status_code == 200
+    export_id = desk.execute(builders.plan(broker="br_full"))
+    desk.run(export_id)
+    artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
+    link = desk.client("read").post(f"/api/artifacts/{artifact}/links").json()["signedUrl"]
+    with desk.runtime.db.read() as session:
+        told = session.scalars(
+            select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
+        ).one()
+    until = told.created_at + timedelta(seconds=900)
+    sent = links.address(desk.runtime.settings, builders.ACCOUNT, artifact, "partner:br_full", until)
+    secrets = {
+        PASSWORD,
+        made.secret.removeprefix("whsec_"),
+        rotated.secret.removeprefix("whsec_"),
+        email_replies.link(desk.runtime.settings, told).token,
+        desk.runtime.settings.secret_key.get_secret_value(),
+        *(each.rpartition("/")[2].partition(".")[2] for each in (link, sent)),
+        *(each.bearer.rsplit("_", 1)[1][:44] for each in keys),
+    }
+    assert len(secrets) == 10
+    with desk.runtime.db.read() as session:
+        kept = "\n".join(
+            str(tuple(row))
+            for table in SQLModel.metadata.sorted_tables
+            for row in session.execute(select(table))  # type: ignore[call-overload]
+        )
+    assert all(known in kept for known in ("br_full", export_id, keys[0].id, "entries@broker.example")), "it was read"
+    assert [secret for secret in secrets if secret in kept] == []
+    if database_url.startswith("sqlite"):
+        file = Path(database_url.removeprefix("sqlite:///"))
+        raw = b"".join(path.read_bytes() for path in file.parent.glob(f"{file.name}*"))
+        assert b"br_full" in raw
+        assert [secret for secret in secrets if secret.encode() in raw] == []
+
+
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZpbGVzLmV4YW1wbGUgaXMgbWFkZSB1cCBmb3IgdGVzdA=="

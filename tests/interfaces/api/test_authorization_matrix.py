@@ -1,0 +1,238 @@
+"""Every call of the OpenAPI document, made by everybody who could come: a new route is in this matrix by itself.
+
+What a call is open to is declared beside its route and told as `x-roles`. A path whose things are not known here fails
+until somebody says which of the first account's things it is about.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from sqlmodel import SQLModel, select
+
+from pipeline.accounts import api_keys
+from tests import builders
+from tests.interfaces.api.conftest import OTHER, Desk, execution
+from tests.interfaces.api.test_api_keys import OPEN_TO
+
+ROLES = (*api_keys.ROLES, "partner")
+
+#: Calls that no key opens, and who does instead. Anything else without roles is a hole.
+WITHOUT_A_KEY = {
+    "/sandbox/borderbuddy/handoffs": "the installation's own token",
+    "/sandbox/borderbuddy/handoffs/{handoff_id}": "the installation's own token",
+    "/sandbox/webhooks/{account_id}/{partner_id}": "a partner's signature",
+    "/readyz": "anybody: it says nothing of any account",
+    "/api/schemas/{name}.json": "anybody: the contract",
+    "/asyncapi.json": "anybody: the contract",
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the document, about the first account's things."""
+
+    method: str
+    path: str
+    address: str
+    roles: frozenset[str]
+    body: builders.Json | None
+
+    def by(self, client: httpx.Client) -> httpx.Response:
+        return client.request(self.method, self.address, json=self.body)
+
+
+def things(desk: Desk) -> dict[str, str]:
+    """Make one of each thing that a path may name, and return path's beginning -> id."""
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    owner = desk.client()
+    waiver = owner.post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).json()["id"]
+    view = owner.get(f"/api/exports/{export_id}").json()
+    delivery = owner.get("/api/deliveries").json()["items"][0]
+    return {
+        "/api/exports/{id}": export_id,
+        "/api/customs-packages/{id}": view["customs_package_id"],
+        "/api/artifacts/{id}": view["artifacts"][0]["id"],
+        "/api/partners/{id}": builders.BROKER,
+        "/api/waivers/{id}": waiver,
+        "/api/deliveries/{id}": delivery["id"],
+        "/api/notifications/{id}": delivery["notificationId"],
+        "/api/broker-submissions/{id}": view["broker_submission"]["id"],
+    }
+
+
+def body_of(method: str, path: str) -> builders.Json | None:
+    plan = builders.plan(batch="batch_other")
+    return {
+        ("POST", "/api/exports/execute"): execution(plan),
+        ("POST", "/api/exports/{id}/amend"): execution(builders.plan()),
+        ("POST", "/api/exports/plans"): plan,
+        ("POST", "/api/exports/preflight"): plan,
+        ("POST", "/api/partners"): {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
+        ("PATCH", "/api/partners/{id}"): {"name": "Another name"},
+        ("POST", "/api/partners/{id}/replay"): {"since": "2026-01-01T00:00:00Z"},
+        ("POST", "/api/partners/{id}/rotate-secret"): {"overlapHours": 1},
+        ("POST", "/api/waivers"): {"rule": "V17", "reason": "It is known."},
+        ("POST", "/api/broker-submissions/{id}/acknowledgements"): {"id": "1", "rung": "received"},
+    }.get((method, path))
+
+
+def matrix(desk: Desk, made: dict[str, str]) -> Iterator[Call]:
+    for path, operations in desk.bearing(None).get("/openapi.json").json()["paths"].items():
+        for method, operation in operations.items():
+            assert "x-roles" in operation, f"{method} {path} says nothing of who may call it"
+            roles = frozenset(operation["x-roles"])
+            assert bool(roles) != (path in WITHOUT_A_KEY), f"{method} {path} is open to {sorted(roles)}"
+            if not roles:
+                continue
+            address = path
+            if "{" in path:
+                named = path[: path.index("}") + 1]
+                assert named in made, f"say in this test which of the account's things {path} is about"
+                address = path.replace(named, named[: named.index("{")] + made[named])
+            yield Call(method.upper(), path, address, roles, body_of(method.upper(), path))
+
+
+@pytest.fixture
+def made(desk: Desk) -> dict[str, str]:
+    return things(desk)
+
+
+@pytest.fixture
+def calls(desk: Desk, made: dict[str, str]) -> list[Call]:
+    found = list(matrix(desk, made))
+    assert len(found) > 30
+    return found
+
+
+def rows(desk: Desk) -> dict[str, list[str]]:
+    """Everything that is kept, but for when a key was used."""
+    with desk.runtime.db.read() as session:
+        return {
+            name: sorted(str(tuple(row)) for row in session.execute(select(table)))  # type: ignore[call-overload]
+            for name, table in SQLModel.metadata.tables.items()
+            if name != "api_keys"
+        }
+
+
+def test_nobody_gets_in_without_a_key_that_counts(desk: Desk, calls: list[Call]) -> None:
+    ended = desk.key(*api_keys.ROLES)
+    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, ended.id)
+    good = desk.key(*api_keys.ROLES).bearer
+    before = rows(desk)
+    strangers = [None, "nonsense", good[:-1] + ("1" if good[-1] != "1" else "2"), ended.bearer]
+    for client in [desk.bearing(each) for each in strangers]:
+        for call in calls:
+            response = call.by(client)
+            assert (response.status_code, response.json()["errorCode"]) == (401, "INVALID_API_KEY"), call
+            assert "items" not in response.text
+    assert rows(desk) == before
+
+
+def test_another_account_finds_nothing_and_changes_nothing(desk: Desk, calls: list[Call], made: dict[str, str]) -> None:
+    stranger = desk.client(account=OTHER)
+    partner = desk.client(f"partner:{builders.BROKER}", account=OTHER)
+    own = rows(desk)
+    for call in calls:
+        for client in (stranger, partner):
+            response = call.by(client)
+            if "{" in call.path:
+                # A body that names the account is refused for that, and before anything is looked for.
+                named = call.body is not None and "accountId" in call.body
+                expected = {404} if (client is stranger or "partner" in call.roles) and not named else {403, 404}
+                assert response.status_code in expected, (call, response.text)
+            if call.body is not None and "accountId" in call.body:
+                assert response.status_code in {403, 404}, (call.path, response.text)
+            # What the caller said itself, its own role included, it may hear again.
+            asked = f"{call.address} {json.dumps(call.body)} {builders.BROKER if client is partner else ''}"
+            assert not [each for each in made.values() if each not in asked and each in response.text], call.path
+    after = rows(desk)
+    for name, kept in own.items():
+        assert set(kept) <= set(after[name]), name
+
+
+def test_a_key_without_the_role_is_refused_and_changes_nothing(desk: Desk, calls: list[Call]) -> None:
+    before = rows(desk)
+    for role in ROLES:
+        client = desk.client(f"partner:{builders.WAREHOUSE}" if role == "partner" else role)
+        for call in calls:
+            if role not in call.roles:
+                response = call.by(client)
+                assert (response.status_code, response.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE"), (role, call)
+            elif role == "partner":
+                # A partner's key, and another partner's thing.
+                assert call.by(client).status_code in {403, 404}, call
+    assert rows(desk) == before
+
+
+def test_a_key_with_the_role_gets_in(desk: Desk, calls: list[Call]) -> None:
+    for role in ROLES:
+        client = desk.client(f"partner:{builders.BROKER}" if role == "partner" else role)
+        for call in calls:
+            if role in call.roles:
+                response = call.by(client)
+                assert response.status_code not in {401, 403}, (role, call, response.text)
+                assert response.status_code < 500, (role, call, response.text)
+
+
+#: What a test key may do all the same: both concern the account as a whole, or no more than reading.
+NOTHING_LIVE = ("/api/waivers/{id}", "/api/artifacts/{id}/links", "/api/broker-submissions/{id}/links")
+
+
+def test_a_test_key_changes_nothing_that_is_live(desk: Desk, calls: list[Call]) -> None:
+    client = desk.client(*api_keys.ROLES, f"partner:{builders.BROKER}", mode="test")
+    before = rows(desk)
+    tried = 0
+    for call in calls:
+        if call.method != "GET" and "{" in call.path and call.path not in NOTHING_LIVE:
+            response = call.by(client)
+            refused = response.status_code == 403 and response.json()["errorCode"] == "INSUFFICIENT_ROLE"
+            assert refused or (call.path.endswith("/replay") and response.json()["messages"] == 0), (
+                call,
+                response.text,
+            )
+            tried += 1
+    assert tried > 10
+    assert rows(desk) == before
+    new = {"id": "wh_new", "kind": "warehouse", "name": "A new one"}
+    assert client.post("/api/partners", json=new).status_code == 403
+    assert client.post("/api/partners", json=new | {"test": True}).status_code == 201
+    assert client.patch("/api/partners/wh_new", json={"test": False}).json()["field"] == "/test"
+    assert client.patch("/api/partners/wh_new", json={"name": "Another name"}).status_code == 200
+
+
+def test_what_is_declared_is_what_was_meant(calls: list[Call]) -> None:
+    """Declared beside the route, and written down a second time by hand in the test of keys."""
+
+    def plain(path: str) -> str:
+        return re.sub(r"{\w+}|br_sandbox", "{}", path)
+
+    meant = {
+        (method, plain(path)): {role.partition(":")[0] for role in roles} for (method, path), roles in OPEN_TO.items()
+    }
+    declared = {(call.method, plain(call.path)): set(call.roles) for call in calls}
+    assert {key: roles for key, roles in declared.items() if key in meant} == meant
+    assert {path for _, path in declared.keys() - meant.keys()} == {
+        "/api/broker-submissions/{}/acknowledgements",
+        "/api/broker-submissions/{}/links",
+    }
+
+
+def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(desk: Desk, made: dict[str, str]) -> None:
+    client = desk.bearing(None)
+    export_id, artifact = made["/api/exports/{id}"], made["/api/artifacts/{id}"]
+    for path in ("", f"/exports/{export_id}", "/sandbox", f"/artifacts/{artifact}"):
+        response = client.get(f"/console{path}")
+        assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in"), path
+    assert client.get("/answers/" + "A" * 48).status_code == 404
+    assert client.get(f"/documents/{artifact}").status_code == 404
+    for path in ("/livez", "/metrics", "/openapi.json", "/docs"):
+        said = client.get(path, follow_redirects=True)
+        assert said.status_code == 200, path
+        assert not [each for each in made.values() if each in said.text and each != builders.BROKER], path

@@ -1,0 +1,91 @@
+"""An answer that costs is found by one at a time and told again for a while; who fails keeps nothing from anybody."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pipeline.interfaces.api.single_flight import Lately
+from tests.servers import poll
+
+
+def counting(hands: list[float], **kept: float) -> Lately[int]:
+    """Return what finds 1, then 2, and so on, by a clock that shows these times one after another."""
+    clock: Iterator[float] = iter(hands)
+    found = iter(range(1, 100))
+    return Lately(lambda: next(found), clock=lambda: next(clock), **kept)
+
+
+@pytest.mark.parametrize(
+    ("kept", "hands", "told"),
+    [
+        ({}, [0, 2, 9.9, 10, 10, 10], [1, 1, 2]),
+        ({"most_seconds": 1.0}, [0, 2, 2.9, 3, 3, 3], [1, 1, 2]),
+        ({"most_seconds": 1.0}, [0, 0.1, 0.4, 0.5, 0.5, 0.5], [1, 1, 2]),
+    ],
+)
+def test_an_answer_is_told_again_for_four_times_as_long_as_it_took_and_for_no_longer_than_it_may(
+    kept: dict[str, float], hands: list[float], told: list[int]
+) -> None:
+    lately = counting(hands, **kept)
+    assert [lately.told() for _ in told] == told
+
+
+class Held:
+    """A question that is answered when it is let go; it remembers how often it was asked."""
+
+    def __init__(self, answers: list[Callable[[], str]]) -> None:
+        self.asked = 0
+        self.let_go = threading.Semaphore(0)
+        self._answers = answers
+
+    def __call__(self) -> str:
+        answer = self._answers[self.asked]
+        self.asked += 1
+        assert self.let_go.acquire(timeout=30)
+        return answer()
+
+
+def away() -> str:
+    raise ConnectionError("away")
+
+
+def test_one_asks_and_the_others_are_told_the_last_answer() -> None:
+    held = Held([lambda: "first", lambda: "second"])
+    lately = Lately(held, most_seconds=0)  # what is found is old at once
+    with ThreadPoolExecutor(1) as one:
+        held.let_go.release()
+        assert lately.told() == "first"
+        asking = one.submit(lately.told)
+        poll(lambda: held.asked == 2, 30, "nobody asks")
+        assert [lately.told() for _ in range(3)] == ["first"] * 3
+        held.let_go.release()
+        assert asking.result(timeout=30) == "second"
+    assert held.asked == 2
+
+
+def test_where_there_is_no_answer_all_wait_for_the_one_who_asks() -> None:
+    held = Held([lambda: "first"])
+    hands = itertools.chain([0.0], itertools.repeat(1.0))  # it takes a second, and no time passes after that
+    lately = Lately(held, clock=lambda: next(hands))
+    with ThreadPoolExecutor(4) as four:
+        asking = [four.submit(lately.told) for _ in range(4)]
+        poll(lambda: held.asked == 1, 30, "nobody asks")
+        held.let_go.release()
+        assert [each.result(timeout=30) for each in asking] == ["first"] * 4
+    assert held.asked == 1
+
+
+def test_an_error_is_told_to_who_waited_and_keeps_nothing() -> None:
+    held = Held([lambda: "first", away, lambda: "third"])
+    lately = Lately(held, most_seconds=0)
+    for _ in range(3):
+        held.let_go.release()
+    assert lately.told() == "first"
+    with pytest.raises(ConnectionError, match="away"):
+        lately.told()
+    assert lately.told() == "third"

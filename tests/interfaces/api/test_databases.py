@@ -1,0 +1,28 @@
+"""The API on each database that we promise: the same questions, the same answers."""
+
+from __future__ import annotations
+
+from pipeline.exports.schemas.export import ExportView
+from tests import builders
+from tests.interfaces.api.conftest import Open
+
+
+def test_every_question_is_answered_on_both_databases(open_desk: Open, database_url: str) -> None:
+    desk = open_desk(database_url)
+    client = desk.client()
+    export_id = desk.execute(builders.plan(units=2))
+    desk.run(export_id)
+    view = ExportView.model_validate(client.get(f"/api/exports/{builders.BATCH}").json())
+    assert (view.export_id, view.state) == (export_id, "executed")
+    assert [event.seq for event in view.events] == list(range(1, len(view.events) + 1))
+    page = client.get(f"/api/exports/{export_id}/events", params={"after": 1}).json()
+    assert [event["seq"] for event in page["items"]] == list(range(2, len(view.events) + 1))
+    listed = client.get("/api/exports", params={"state": "executed", "acceptedAfter": "2026-01-01T00:00:00Z"}).json()
+    assert [item["exportId"] for item in listed["items"]] == [export_id]
+    for address in (view.links.bundle, view.customs_packages[0].link, view.links.deliveries, "/readyz", "/metrics"):
+        assert client.get(address).status_code == 200, address
+    told = client.get("/api/deliveries", params={"exportId": export_id, "partnerId": builders.BROKER}).json()["items"]
+    trace = client.get(f"/api/notifications/{told[0]['notificationId']}").json()
+    assert (trace["deliveries"], trace["brokerSubmission"]["partner_id"]) == (told, builders.BROKER)
+    assert client.get("/api/system/health").json()["status"] == "ok"
+    assert client.post(f"/api/exports/{export_id}/cancel").json()["errorCode"] == "INVALID_STATE"

@@ -1,0 +1,125 @@
+"""Customs packages, documents and the bundle, over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+
+import obstore
+from sqlmodel import col, update
+from structlog.testing import capture_logs
+
+from pipeline.exports.models import Artifact
+from pipeline.exports.schemas.export import CustomsPackageView, ExportView
+from tests import builders
+from tests.interfaces.api.conftest import Desk
+
+
+def executed(desk: Desk, **size: int) -> ExportView:
+    """Return an executed export."""
+    export_id = desk.execute(builders.plan(**size))  # type: ignore[arg-type]  # sizes are numbers
+    desk.run(export_id)
+    return ExportView.model_validate(desk.client().get(f"/api/exports/{export_id}").json())
+
+
+def test_a_customs_package_is_shown_whole(desk: Desk) -> None:
+    export = executed(desk, units=2, lines=3, packages=2)
+    address = f"/api/customs-packages/{export.customs_package_id}"
+    response = desk.client("read").get(address)
+    package = CustomsPackageView.model_validate(response.json())
+    assert {"id", "exportBatchId", "packageNumber", "state", "createdAt", "artifacts", "packages"} <= set(
+        response.json()
+    )
+    assert (package.export_batch_id, package.unit_ref, package.state) == (builders.BATCH, "U1", "closed")
+    assert package.artifacts == [each for each in export.artifacts if each.customs_package_id == package.id]
+    assert [each.package_ref for each in package.packages] == ["P1", "P2"]
+    assert package.packages[0].contents[0] == {"lineRef": "L1", "quantity": "4"}
+    assert [line.line_ref for line in package.treatment] == ["L1", "L2", "L3"]
+    unchanged = desk.client("read").get(address, headers={"If-None-Match": response.headers["etag"]})
+    assert unchanged.status_code == 304
+
+
+def test_a_documents_bytes_are_those_that_the_export_names(desk: Desk) -> None:
+    client = desk.client("read")
+    export = executed(desk)
+    assert {"cci_human_readable", "cci_csv", "cci_json", "packing_list", "manifest"} <= {
+        each.artifact_type for each in export.artifacts
+    }
+    for artifact in export.artifacts:
+        response = client.get(artifact.download_url)
+        assert hashlib.sha256(response.content).hexdigest() == artifact.sha256
+        assert len(response.content) == artifact.size
+        assert response.headers["etag"] == f'"{artifact.sha256}"'
+        assert response.headers["content-type"] == artifact.media_type
+        assert response.headers["content-disposition"] == f'attachment; filename="{artifact.filename}"'
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["content-security-policy"] == "sandbox; default-src 'none'"
+        unchanged = client.get(artifact.download_url, headers={"If-None-Match": response.headers["etag"]})
+        assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+def test_a_document_that_the_store_does_not_give_is_put_off(desk: Desk) -> None:
+    artifact = executed(desk).artifacts[0]
+    with desk.runtime.db.write() as session:
+        session.execute(update(Artifact).where(col(Artifact.id) == artifact.id).values(sha256="0" * 64))
+    response = desk.client("read").get(artifact.download_url)
+    assert (response.status_code, response.json()["errorCode"]) == (503, "NOT_READY")
+    assert response.json()["message"] == "the artifact store does not answer now; try again in 2 s"
+
+
+def test_a_document_changed_behind_our_back_is_not_served(desk: Desk) -> None:
+    artifact = executed(desk).artifacts[0]
+    place = f"sha256/{artifact.sha256[:2]}/{artifact.sha256[2:4]}/{artifact.sha256}"
+    obstore.put(desk.runtime.store._store, place, b"something else")
+    with capture_logs() as logs:
+        response = desk.client("read").get(artifact.download_url)
+    assert (response.status_code, response.json()["errorCode"]) == (500, "INTERNAL_ERROR")
+    assert "something else" not in response.text
+    assert [each["event"] for each in logs] == ["artifact_conflict"]
+
+
+def test_the_bundle_holds_plan_message_and_every_document_in_a_folder_a_unit(desk: Desk) -> None:
+    client = desk.client("read")
+    export = executed(desk, units=2)
+    response = client.get(export.links.bundle)
+    assert response.headers["content-type"] == "application/zip"
+    assert response.headers["content-disposition"] == f'attachment; filename="{builders.BATCH}.zip"'
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        packed = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in names}
+        manifest = json.loads(archive.read("manifest.json"))
+    folders = {export.units[n].customs_package_id: f"000{n + 1}-U{n + 1}" for n in range(2)}
+    documents = {f"{folders[a.customs_package_id]}/{a.filename}": a.sha256 for a in export.artifacts}
+    assert packed.keys() - documents.keys() == {"broker_message.json", "manifest.json", "plan.json"}
+    assert documents.items() <= packed.items()
+    assert names == sorted(names)
+    assert {each["path"]: each["sha256"] for each in manifest["members"]} == {
+        name: sha256 for name, sha256 in packed.items() if name != "manifest.json"
+    }
+    assert (manifest["exportId"], manifest["planHash"]) == (export.export_id, export.plan_hash)
+
+
+def test_there_is_no_bundle_before_the_handoff(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    response = desk.client("read").get(f"/api/exports/{export_id}/bundle")
+    assert (response.status_code, response.json()["errorCode"]) == (409, "INVALID_STATE")
+
+
+def test_the_same_documents_are_the_same_bundle_to_the_byte(desk: Desk) -> None:
+    client = desk.client("read")
+    export = executed(desk)
+    one, two = client.get(export.links.bundle), client.get(export.links.bundle)
+    assert one.content == two.content
+    assert one.headers["etag"] == two.headers["etag"]
+    unchanged = client.get(export.links.bundle, headers={"If-None-Match": one.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+def test_a_brokers_key_reads_what_was_handed_to_it(desk: Desk) -> None:
+    export = executed(desk)
+    broker = desk.client(f"partner:{builders.BROKER}")
+    assert broker.get(export.artifacts[0].download_url).status_code == 200
+    assert broker.get(export.links.bundle).status_code == 200

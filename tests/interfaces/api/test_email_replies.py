@@ -1,0 +1,360 @@
+"""The link in an e-mail: one handoff, one answer, no account; and what forged, spent and ended links get."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
+from pipeline.deliveries import email_content, email_replies
+from pipeline.deliveries.models import Acknowledgement, Notification
+from pipeline.exports.models import Export
+from pipeline.exports.states import ExportState
+from pipeline.interfaces.api.email_replies import MAX_FORM_BYTES, REQUESTS_PER_MINUTE
+from tests import builders
+from tests.deliveries.support import exports
+from tests.deliveries.support.exports import purge
+from tests.deliveries.support.mail_server import DESK, Mailroom
+from tests.interfaces.api.conftest import Desk, Open
+
+BROKER = "br_mail"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A handoff whose link was sent, and somebody who has it."""
+
+    desk: Desk
+    notification: Notification
+    token: str
+    browser: httpx.Client
+
+    def look(self, token: str | None = None) -> httpx.Response:
+        return self.browser.get(f"/answers/{token or self.token}")
+
+    def say(self, **form: str) -> httpx.Response:
+        return self.browser.post(f"/answers/{self.token}", data=form)
+
+    def inspected(self) -> Mapping[str, Any]:
+        """The submission as the account sees it."""
+        view = self.desk.client().get(f"/api/exports/{self.notification.export_id}").json()
+        return dict(view["broker_submission"])
+
+
+def register(desk: Desk) -> None:
+    new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
+    new |= {"channels": [{"channel": "email", "addresses": [DESK]}]}
+    partners.create(desk.runtime, builders.ACCOUNT, NewPartner.model_validate(new))
+
+
+@pytest.fixture
+def sent(desk: Desk) -> Sent:
+    """A handoff of two units."""
+    register(desk)
+    export = exports.ready(desk.runtime, builders.plan(units=2, broker=BROKER))
+    exports.hand_off(desk.runtime, export)
+    with desk.runtime.db.read() as session:
+        told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
+    return Sent(desk, told, email_replies.link(desk.runtime.settings, told).token, desk.bearing(None))
+
+
+def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent: Sent) -> None:
+    before = sent.inspected()
+    page = [sent.look() for _ in range(3)][-1]
+    assert page.status_code == 200
+    shown = (builders.BATCH, "A-00001", "A-00002", "228.00 USD", "Demo Housewares Inc", "12-345678900", "CP-000001")
+    assert [each for each in shown if each not in page.text] == []
+    assert "U2, line 3 (BAG-00003): HTS code" in page.text
+    assert sent.inspected() == before
+
+
+def test_page_and_letter_show_the_last_four_digits_of_a_social_security_number(desk: Desk) -> None:
+    register(desk)
+    made = builders.plan(broker=BROKER)
+    made["units"][0]["parties"]["importerOfRecord"]["importerNumber"] = "123-45-6789"
+    export = exports.ready(desk.runtime, made)
+    exports.hand_off(desk.runtime, export)
+    with desk.runtime.db.read() as session:
+        told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
+    page = desk.bearing(None).get(f"/answers/{email_replies.link(desk.runtime.settings, told).token}").text
+    letter = email_content.letter(desk.runtime.settings, told, [])
+    for text in (page, letter.text, letter.html):
+        assert "XXX-XX-6789" in text
+        assert "123-45-6789" not in text
+
+
+def test_the_page_is_kept_to_itself(sent: Sent) -> None:
+    for page in (sent.look(), sent.look("x" * 48)):
+        headers = page.headers
+        assert headers["content-security-policy"].startswith(
+            "default-src 'none'; style-src 'self'; form-action 'self';"
+        )
+        assert headers["cache-control"] == "no-store"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-robots-tag"] == "noindex, nofollow"
+        assert headers["content-type"] == "text/html; charset=utf-8"
+        assert "<script" not in page.text
+        assert not re.search(r'(src|href)="(https?:)?//', page.text)
+    for style in re.findall(r'href="([^"]+\.css)"', sent.look().text):
+        assert sent.browser.get(f"/answers/{style}").headers["content-type"].startswith("text/css")
+
+
+def test_accepting_records_the_entry_number_in_the_partners_name(sent: Sent) -> None:
+    answered = sent.say(rung="accepted", entryNumber=" ABC-1234567-8 ", message="Thank you")
+    assert (answered.status_code, answered.headers["location"]) == (303, f"./{sent.token}")
+    submission = sent.inspected()
+    (said,) = submission["acknowledgements"]
+    assert submission["rung"] == "accepted"
+    assert (said["id"], said["rung"], said["entry_number"], said["message"]) == (
+        f"link:{sent.notification.id}",
+        "accepted",
+        "ABC-1234567-8",
+        "Thank you",
+    )
+    events = sent.desk.client().get(f"/api/exports/{sent.notification.export_id}/events").json()["items"]
+    assert [each["actor"] for each in events if each["type"] == "BROKER_ACKNOWLEDGED"] == [f"partner:{BROKER}"]
+
+
+@pytest.mark.parametrize("rung", ["rejected", "query"])
+def test_a_rejection_or_a_query_names_fields_by_pointer(sent: Sent, rung: str) -> None:
+    sent.say(
+        rung=rung,
+        message="Please look\r\nagain",
+        place0="U1, line 2 (SHIRT-00002): HTS code",
+        wrong0="The code has expired",
+        place3="/units/1/invoice/total",
+        wrong3="It does not add up",
+        entryNumber="left over from another choice",
+    )
+    submission = sent.inspected()
+    (said,) = submission["acknowledgements"]
+    assert (submission["rung"], said["message"], said["entry_number"]) == (rung, "Please look\nagain", None)
+    assert said["fields"] == [
+        {"pointer": "/units/0/lines/1/htsCode", "message": "The code has expired"},
+        {"pointer": "/units/1/invoice/total", "message": "It does not add up"},
+    ]
+
+
+def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: Sent) -> None:
+    handoff = email_replies.read(sent.desk.runtime, email_replies.opened(sent.desk.runtime.settings, sent.token))
+    plan = builders.plan(units=2, broker=BROKER)
+    assert len(handoff.places) == 2 * (18 + 3 * 12)
+    for pointer in handoff.places.values():
+        builders.at(plan, pointer)
+
+
+def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: Sent) -> None:
+    export = exports.ready(
+        sent.desk.runtime, builders.plan(lines=email_replies.MAX_DETAILED_LINES + 1, broker=BROKER, batch="batch_long")
+    )
+    exports.hand_off(sent.desk.runtime, export)
+    of_export = (col(Notification.export_id) == export.export_id, col(Notification.audience) == "customs_broker")
+    with sent.desk.runtime.db.read() as session:
+        told = session.exec(select(Notification).where(*of_export)).one()
+    given = email_replies.link(sent.desk.runtime.settings, told)
+    handoff = email_replies.read(sent.desk.runtime, given)
+    assert len(handoff.places) == 18 + email_replies.MAX_DETAILED_LINES + 1
+    form = email_replies.Form(
+        "query", fields=[("line 61 (PAN-00061)", "How many?"), ("/units/0/lines/60/htsCode", "Old?")]
+    )
+    assert email_replies.answer(sent.desk.runtime, given, handoff, form).rung == "query"
+    (said,) = email_replies.read(sent.desk.runtime, given).said
+    assert [each.pointer for each in said.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]
+
+
+def test_the_first_answer_stands_and_the_second_is_told_it(sent: Sent) -> None:
+    sent.say(rung="query", message="Which carrier?")
+    assert "Which carrier?" in sent.look().text
+    again = sent.say(rung="accepted")
+    assert again.status_code == 409
+    assert "Already answered" in again.text
+    assert "Which carrier?" in again.text
+    assert [each["rung"] for each in sent.inspected()["acknowledgements"]] == ["query"]
+
+
+def test_received_leaves_the_link_good_for_the_answer(sent: Sent) -> None:
+    assert sent.say(rung="received").status_code == sent.say(rung="received").status_code == 303
+    page = sent.look().text
+    assert 'value="received"' not in page
+    assert 'value="accepted"' in page
+    assert sent.say(rung="accepted").status_code == 303
+    assert [each["rung"] for each in sent.inspected()["acknowledgements"]] == ["received", "accepted"]
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({}, "Choose one"),
+        ({"rung": "filed"}, "Choose one"),
+        ({"rung": "rejected"}, "Say what is wrong"),
+        ({"rung": "query", "message": " \r\n "}, "Say what is wrong"),
+        ({"rung": "query", "place0": "the colour", "wrong0": "x"}, "is no field of this handoff"),
+        ({"rung": "query", "place0": "/units/0"}, "what is wrong or asked"),
+        ({"rung": "query", "wrong0": "what?"}, "Say which field"),
+        ({"rung": "accepted", "entryNumber": "<b>"}, "An entry number has"),
+        ({"rung": "accepted", "message": "x" * 1001}, "more than 1,000 characters"),
+    ],
+)
+def test_a_form_that_says_too_little_comes_back_as_it_was_written(sent: Sent, form: dict[str, str], said: str) -> None:
+    page = sent.say(**form)
+    assert page.status_code == 400
+    (alert,) = re.findall(r'role="alert">([^<]*)<', page.text)
+    assert said in alert
+    written = [form[name] for name in ("message", "place0", "wrong0") if form.get(name, "").strip()]
+    assert [value for value in written if value not in page.text] == []
+    assert sent.inspected()["acknowledgements"] == []
+
+
+def test_nothing_that_was_typed_becomes_markup(sent: Sent) -> None:
+    hostile = "</textarea><script>alert(1)</script>"
+    refused = sent.say(rung="query", message=hostile, place0='"><script>', wrong0=hostile)
+    recorded = sent.say(rung="query", message=hostile)
+    assert (refused.status_code, recorded.status_code) == (400, 303)
+    for page in (refused.text, sent.look().text):
+        assert "&lt;script&gt;" in page
+        assert "<script" not in page
+
+
+def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: Sent) -> None:
+    raw = urlsafe_b64decode(sent.token)
+    forged = [
+        urlsafe_b64encode(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]).decode()
+        for place in range(len(raw))
+    ]
+    unknown = Notification(
+        id="00000000-0000-5000-8000-000000000000",
+        export_id="exp",
+        account_id="acc",
+        audience="customs_broker",
+        event_type="exports.handoff.ready.v1",
+        position=1,
+        data="{}",
+        created_at=sent.notification.created_at,
+    )
+    forged += ["x", sent.token[:-1], sent.token + "A", "é" * 48, "A" * 48]
+    forged.append(email_replies.link(sent.desk.runtime.settings, unknown).token)
+    pages = {(page.status_code, page.text) for page in map(sent.look, forged)}
+    assert len(pages) == 1
+    ((status, text),) = pages
+    assert status == 404
+    assert builders.BATCH not in text
+    assert {sent.browser.post(f"/answers/{each}", data={"rung": "accepted"}).status_code for each in forged} == {404}
+    assert sent.inspected()["acknowledgements"] == []
+
+
+def test_a_link_made_with_another_secret_key_is_believed_only_while_that_is_kept(sent: Sent) -> None:
+    settings = sent.desk.runtime.settings
+    other = settings.model_copy(update={"secret_key": SecretStr("of another installation")})
+    token = email_replies.link(other, sent.notification).token
+    assert sent.look(token).status_code == 404
+    replaced = settings.model_copy(update={"secret_keys_previous": (other.secret_key,)})
+    assert email_replies.opened(replaced, token).notification_id == sent.notification.id
+
+
+def test_an_ended_link_says_so_and_shows_nothing(sent: Sent) -> None:
+    settings = sent.desk.runtime.settings
+    early = Notification(**sent.notification.model_dump())
+    early.created_at -= timedelta(days=settings.answer_link_days)
+    token = email_replies.link(settings, early).token
+    for page in (sent.look(token), sent.browser.post(f"/answers/{token}", data={"rung": "accepted"})):
+        assert page.status_code == 410
+        assert builders.BATCH not in page.text
+    assert sent.inspected()["acknowledgements"] == []
+
+
+def test_the_link_is_the_same_at_every_try_and_ends_a_week_after_the_message_was_written(sent: Sent) -> None:
+    settings = sent.desk.runtime.settings
+    first, second = (email_replies.link(settings, sent.notification) for _ in range(2))
+    assert first == second == email_replies.opened(settings, first.token)
+    assert first.ends_at == (sent.notification.created_at + timedelta(days=7)).replace(microsecond=0)
+
+
+def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: Sent) -> None:
+    settings, written_at = sent.desk.runtime.settings, sent.notification.created_at
+    for days, good_for in ((0, 7), (3, 4), (3.49, 3.51), (3.51, 10.49), (30, 5), (365, 6)):
+        sent_at = written_at + timedelta(days=days)
+        left = email_replies.link(settings, sent.notification, sent_at=sent_at).ends_at - sent_at
+        assert abs(left - timedelta(days=good_for)) <= timedelta(seconds=1), days
+        assert left >= timedelta(days=3.5) - timedelta(seconds=1)
+    old = Notification(**sent.notification.model_dump())
+    old.created_at -= timedelta(days=30)
+    assert sent.look(email_replies.link(settings, old).token).status_code == 410
+    assert sent.look(email_replies.link(settings, old, sent_at=written_at).token).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [(ExportState.SUPERSEDED, "A newer revision"), (ExportState.CANCELLED, "was cancelled")]
+)
+def test_what_no_longer_holds_is_not_answered(sent: Sent, state: ExportState, said: str) -> None:
+    with sent.desk.runtime.db.write() as session:
+        session.execute(update(Export).where(col(Export.id) == sent.notification.export_id).values(state=state.value))
+    for page, status in ((sent.look(), 200), (sent.say(rung="accepted"), 409)):
+        assert page.status_code == status
+        assert said in page.text
+        assert "<form" not in page.text
+    with sent.desk.runtime.db.read() as session:
+        assert session.exec(select(Acknowledgement)).all() == []
+
+
+def test_a_purged_handoff_says_so_shows_nothing_and_takes_no_answer(sent: Sent) -> None:
+    purge(sent.desk.runtime, sent.notification.export_id)
+    for page in (sent.look(), sent.say(rung="query", message="canary")):
+        assert page.status_code == 410
+        assert "is not kept any more" in page.text
+        assert builders.BATCH not in page.text
+    with sent.desk.runtime.db.read() as session:
+        assert session.exec(select(Acknowledgement)).all() == []
+
+
+def test_a_form_is_bounded_and_a_broken_one_is_no_answer(sent: Sent) -> None:
+    address = f"/answers/{sent.token}"
+    assert sent.browser.post(address, content=b"x" * (MAX_FORM_BYTES + 1)).status_code == 413
+    assert sent.browser.post(address, content=b"&".join([b"rung=accepted"] * 60)).status_code == 400
+    assert sent.browser.post(address, content=b'{"rung": "accepted"}').status_code == 400
+    assert sent.inspected()["acknowledgements"] == []
+
+
+def test_one_link_is_answered_a_bounded_number_of_times_a_minute(sent: Sent) -> None:
+    # The room grows again meanwhile, and on a slow machine by several.
+    pages = (sent.look() for _ in range(10 * REQUESTS_PER_MINUTE))
+    refused = next(page for page in pages if page.status_code != 200)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_from_the_plan_to_the_mail_to_the_answer(open_desk: Open) -> None:
+    with Mailroom() as room:
+        desk = open_desk(
+            smtp_url=f"smtp://127.0.0.1:{room.port}", mail_from="exports@maple.example", artifacts_url="memory:"
+        )
+        register(desk)
+        export_id = desk.execute(builders.plan(broker=BROKER))
+        desk.run(export_id)
+        (mail,) = room.mails
+    attached = [part.get_filename() for part in mail.parsed.iter_attachments()]
+    view = desk.client().get(f"/api/exports/{export_id}").json()
+    wanted = [f"{view['customs_packages'][0]['packageNumber']}_{each['filename']}" for each in view["artifacts"]]
+    assert set(attached) == {"handoff.json", *wanted}
+    assert len(attached) == 1 + len(wanted)
+    assert view["broker_submission"]["recipient_email"] == DESK
+    assert mail.parsed["Subject"] == view["broker_submission"]["subject"]
+    (address,) = set(re.findall(r"http://[^\s\"]+/answers/[^\s\"]+", mail.said("plain") + mail.said("html")))
+    browser = desk.bearing(None)
+    token = address.rsplit("/", 1)[1]
+    browser.post(
+        f"/answers/{token}", data={"rung": "rejected", "place0": "line 1 (PAN-00001): HTS code", "wrong0": "No"}
+    )
+    submission = desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
+    assert submission["rung"] == "rejected"
+    assert submission["acknowledgements"][0]["fields"][0]["pointer"] == "/units/0/lines/0/htsCode"

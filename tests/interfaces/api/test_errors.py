@@ -1,0 +1,377 @@
+"""Every refusal of the contract: its status, its envelope, and that nothing was written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import text
+from sqlmodel import col, insert, update
+from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from pipeline.accounts.models import Partner
+from pipeline.core import errors
+from pipeline.core.db import Database
+from pipeline.core.errors import PlanNotExecutable, Refused
+from pipeline.core.findings import Finding
+from pipeline.core.problems import Problem
+from pipeline.exports.models import Export, IdempotencyRecord
+from pipeline.interfaces.api.errors import problem
+from pipeline.interfaces.api.middleware import Envelope, Measures
+from tests import builders
+from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
+from tests.servers import PostgreSQL
+
+PLAN = builders.plan()
+
+
+def refused(response: httpx.Response, status: int, code: str, field: str | None = None) -> Mapping[str, Any]:
+    """Assert that the answer is the envelope of `code`, and return it."""
+    body: dict[str, Any] = response.json()
+    assert (response.status_code, body["errorCode"], body.get("field")) == (status, code, field), body
+    assert response.headers["content-type"] == "application/problem+json"
+    assert body["type"] == f"urn:exports:problem:{code}"
+    assert body["status"] == status
+    assert body["message"] == body["detail"]
+    assert body["requestId"] == response.headers["x-request-id"]
+    assert set(body) <= {"type", "title", "status", "detail", "errorCode", "message", "field", "details", "requestId"}
+    return body
+
+
+def every_refusal() -> list[type[Refused]]:
+    return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Refused)][1:]
+
+
+@pytest.mark.parametrize("kind", every_refusal(), ids=lambda kind: kind.code)
+def test_every_class_of_refusal_has_the_one_envelope(kind: type[Refused]) -> None:
+    finding = Finding(rule="V01", severity="block", pointer="/units/0", message="It is wrong", remedy="Correct it.")
+    raised = PlanNotExecutable([finding]) if kind is PlanNotExecutable else kind("what is wrong", field="/a")
+    response = problem({"exports.request_id": "req_1"}, raised)
+    body = json.loads(bytes(response.body))
+    assert Problem.model_validate(body).error_code == kind.code
+    assert (response.status_code, body["status"], body["title"]) == (kind.status, kind.status, kind.title)
+    assert body["requestId"] == "req_1"
+
+
+def test_a_body_that_is_no_json_is_an_invalid_request(desk: Desk) -> None:
+    response = desk.client().post(
+        "/api/exports/execute", content=b'{"accountId": ', headers={"content-type": "application/json"}
+    )
+    body = refused(response, 400, "INVALID_REQUEST")
+    assert body["message"] == "the body is not JSON at line 1, column 15: expecting value"
+
+
+def test_invalid_fields_are_all_named_with_their_remedies(desk: Desk) -> None:
+    before = desk.rows()
+    wrong = builders.changed(PLAN, "/units/0/invoice/relatedParties", "yes")
+    wrong = builders.changed(wrong, "/units/0/lines/1/htsCode", "7323.93.0045")
+    del wrong["units"][0]["invoice"]["total"]
+    wrong["units"][0]["invoice"]["totals"] = "1.00"
+    response = desk.client().post("/api/exports/execute", json=execution(wrong))
+    body = refused(response, 400, "VALIDATION_ERROR", "/plan/units/0/invoice/relatedParties")
+    assert body["details"]["issues"] == [
+        {"path": "/plan/units/0/invoice/relatedParties", "message": "must be true or false", "code": "bool_type"},
+        {"path": "/plan/units/0/invoice/total", "message": "is required; add it", "code": "missing"},
+        {
+            "path": "/plan/units/0/invoice/totals",
+            "message": "is not a field of the schema; remove it or correct its name",
+            "code": "extra_forbidden",
+        },
+        {
+            "path": "/plan/units/0/lines/1/htsCode",
+            "message": "must match the pattern ^[0-9]{10}$",
+            "code": "string_pattern_mismatch",
+        },
+    ]
+    assert body["message"] == "/plan/units/0/invoice/relatedParties must be true or false (the first of 4 issues)"
+    assert desk.rows() == before
+
+
+@pytest.mark.parametrize("given", [None, "", "Basic abc", "Bearer", "Bearer nonsense", "Bearer exp_live_a_b"])
+def test_without_a_key_nothing_is_answered(desk: Desk, given: str | None) -> None:
+    headers = {} if given is None else {"Authorization": given}
+    response = desk.bearing(None).get("/api/exports", headers=headers)
+    refused(response, 401, "INVALID_API_KEY")
+    assert response.headers["www-authenticate"].startswith('Bearer realm="exports"')
+
+
+def test_another_account_in_the_body_is_out_of_scope(desk: Desk) -> None:
+    before = desk.rows()
+    response = desk.client().post("/api/exports/execute", json=execution(PLAN, accountId=OTHER))
+    refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/accountId")
+    response = desk.client().post(
+        "/api/exports/execute", json=execution(builders.plan(account=OTHER), accountId=builders.ACCOUNT)
+    )
+    refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/plan/accountId")
+    assert desk.rows() == before
+
+
+def test_a_key_without_the_role_is_told_which_one_it_needs(desk: Desk) -> None:
+    before = desk.rows()
+    response = desk.client("read").post("/api/exports/execute", json=execution(PLAN))
+    body = refused(response, 403, "INSUFFICIENT_ROLE")
+    assert body["message"] == (
+        "this call needs a key with the role execute; this key has read."
+        f" Make one: `exports keys create --account {builders.ACCOUNT} --role execute`"
+    )
+    assert desk.rows() == before
+
+
+def test_what_is_not_there_is_not_found(desk: Desk) -> None:
+    client = desk.client()
+    for address in ("/api/exports/exp_none", "/api/exports/exp_none/events", "/api/exports/exp_none/bundle"):
+        refused(client.get(address), 404, "NOT_FOUND")
+    for address in ("/api/customs-packages/cpk_none", "/api/artifacts/art_none", "/api/schemas/none.json", "/nowhere"):
+        refused(client.get(address), 404, "NOT_FOUND")
+    for call in ("cancel", "retry"):
+        refused(client.post(f"/api/exports/exp_none/{call}"), 404, "NOT_FOUND")
+
+
+def test_an_execution_without_plan_needs_a_registered_one(desk: Desk) -> None:
+    body = {"accountId": builders.ACCOUNT, "batchId": "batch_unknown"}
+    refused(desk.client().post("/api/exports/execute", json=body), 404, "NOT_FOUND", "/batchId")
+
+
+def test_a_wrong_method_is_told_the_right_one(desk: Desk) -> None:
+    response = desk.client().delete("/api/exports/execute")
+    refused(response, 405, "METHOD_NOT_ALLOWED")
+    assert response.headers["allow"]
+
+
+def test_another_plan_hash_than_the_plans_is_a_mismatch(desk: Desk) -> None:
+    before = desk.rows()
+    wrong = "sha256:" + "0" * 64
+    response = desk.client().post("/api/exports/execute", json=execution(PLAN, planHash=wrong))
+    body = refused(response, 409, "PLAN_HASH_MISMATCH", "/planHash")
+    assert body["details"] == {"given": wrong, "actual": builders.plan_hash(PLAN)}
+    response = desk.client().post("/api/exports/execute", json=execution(builders.plan(planHash=wrong)))
+    refused(response, 409, "PLAN_HASH_MISMATCH", "/plan/planHash")
+    assert desk.rows() == before
+
+
+def test_a_batch_takes_one_plan(desk: Desk) -> None:
+    client = desk.client()
+    first = client.post("/api/exports/execute", json=execution(PLAN)).json()
+    before = desk.rows()
+    body = refused(
+        client.post("/api/exports/execute", json=execution(builders.plan(lines=4))),
+        409,
+        "EXPORT_ALREADY_EXECUTED",
+        "/batchId",
+    )
+    assert body["details"] == {"exportId": first["exportId"], "planHash": builders.plan_hash(PLAN), "revision": 1}
+    assert f"/api/exports/{first['exportId']}/amend" in body["message"]
+    assert desk.rows() == before
+
+
+def test_a_key_that_is_being_answered_is_in_progress(
+    open_desk: Open, postgres_server: PostgreSQL, postgres_template: str
+) -> None:
+    url = postgres_server.fresh_url(postgres_template)
+    desk = open_desk(url, database_timeout_seconds=0.5)
+    client = desk.client()
+    done = client.post("/api/exports/execute", json=execution(builders.plan(batch="batch_done"))).json()
+    record = {"account_id": builders.ACCOUNT, "key": "k", "fingerprint": "f", "export_id": done["exportId"]}
+    other = Database(url)
+    with other.write() as session:
+        # As another process would hold it, just before its commit.
+        session.execute(insert(IdempotencyRecord), [record | {"status": 202, "body": "{}"}])
+        response = client.post("/api/exports/execute", json=execution(PLAN), headers={"Idempotency-Key": "k"})
+        refused(response, 409, "IDEMPOTENCY_IN_PROGRESS", "Idempotency-Key")
+        assert response.headers["retry-after"] == "1"
+    other.dispose()
+
+
+@pytest.mark.parametrize("key", ["k", None])
+def test_a_lock_that_is_not_the_key_s_says_nothing_of_the_key(
+    open_desk: Open, postgres_server: PostgreSQL, postgres_template: str, key: str | None
+) -> None:
+    url = postgres_server.fresh_url(postgres_template)
+    desk = open_desk(url, database_timeout_seconds=0.5)
+    before, other = desk.rows(), Database(url)
+    with other.write() as session:
+        # As maintenance holds it, or another request with the same batch and a key of its own.
+        session.execute(text("LOCK TABLE exports IN SHARE ROW EXCLUSIVE MODE"))
+        response = desk.client().post(
+            "/api/exports/execute", json=execution(PLAN), headers={} if key is None else {"Idempotency-Key": key}
+        )
+        refused(response, 503, "NOT_READY")
+        assert response.headers["retry-after"]
+    other.dispose()
+    assert desk.rows() == before
+
+
+def test_a_state_that_does_not_allow_it_is_told(desk: Desk) -> None:
+    client = desk.client()
+    export = client.post("/api/exports/execute", json=execution(PLAN)).json()
+    refused(client.post(f"/api/exports/{export['exportId']}/retry"), 409, "INVALID_STATE")
+    refused(client.get(f"/api/exports/{export['exportId']}/bundle"), 409, "INVALID_STATE")
+
+
+def test_a_change_of_an_older_version_fails_its_precondition(desk: Desk) -> None:
+    client = desk.client()
+    export = client.post("/api/exports/execute", json=execution(PLAN)).json()
+    address = f"/api/exports/{export['exportId']}"
+    refused(client.post(f"{address}/cancel", headers={"If-Match": '"older"'}), 412, "PRECONDITION_FAILED", "If-Match")
+    etag = client.get(address).headers["etag"]
+    cancelled = client.post(f"{address}/cancel", headers={"If-Match": etag})
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    assert cancelled.headers["etag"] == client.get(address).headers["etag"] != etag
+
+
+def test_a_key_used_for_another_body_is_reused(desk: Desk) -> None:
+    client = desk.client()
+    key = {"Idempotency-Key": "k"}
+    assert client.post("/api/exports/execute", json=execution(PLAN), headers=key).status_code == 202
+    before = desk.rows()
+    other = execution(builders.plan(batch="batch_other"))
+    refused(
+        client.post("/api/exports/execute", json=other, headers=key), 422, "IDEMPOTENCY_KEY_REUSED", "Idempotency-Key"
+    )
+    assert desk.rows() == before
+
+
+@pytest.mark.parametrize("address", ["/api/exports/execute", "/api/exports/plans"])
+def test_a_plan_needs_an_approval_that_still_holds(desk: Desk, address: str) -> None:
+    before = desk.rows()
+    client = desk.client()
+    unapproved = builders.plan(approval=None)
+    expired = builders.changed(PLAN, "/approval/expiresAt", (desk.runtime.clock() - timedelta(seconds=1)).isoformat())
+
+    def body(plan: builders.Json) -> builders.Json:
+        return execution(plan) if address.endswith("execute") else plan
+
+    inside = "/plan" if address.endswith("execute") else ""
+    refused(client.post(address, json=body(unapproved)), 422, "PLAN_NOT_APPROVED", f"{inside}/approval")
+    refused(client.post(address, json=body(expired)), 422, "PLAN_EXPIRED", f"{inside}/approval/expiresAt")
+    assert desk.rows() == before
+
+
+def test_blocking_findings_are_all_listed(desk: Desk) -> None:
+    before = desk.rows()
+    wrong = builders.changed(PLAN, "/units/0/packages/0/contents/0/quantity", "1")
+    wrong = builders.changed(wrong, "/units/0/packages/1/contents/0/quantity", "1")
+    body = refused(
+        desk.client().post("/api/exports/execute", json=execution(wrong)),
+        422,
+        "PLAN_NOT_EXECUTABLE",
+        field=_first_pointer(wrong, desk),
+    )
+    blocking = [Finding.model_validate(each) for each in body["details"]["findings"] if each["severity"] == "block"]
+    assert len(blocking) >= 2
+    assert all(finding.rule and finding.pointer and finding.remedy for finding in blocking)
+    assert desk.rows() == before
+
+
+def _first_pointer(plan: builders.Json, desk: Desk) -> str:
+    report = desk.client().post("/api/exports/preflight", json=plan).json()
+    assert report["executable"] is False
+    return next(str(each["pointer"]) for each in report["findings"] if each["severity"] == "block")
+
+
+def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_told_apart(desk: Desk) -> None:
+    before = desk.rows()
+    client = desk.client()
+    for address in ("/api/exports/execute", "/api/exports/exp_1/amend"):
+        body = refused(client.post(address, json=PLAN), 400, "VALIDATION_ERROR", "")
+        assert body["message"] == (
+            'the body is a plan itself; send it inside a request: {"accountId": ..., "batchId": ..., "plan": {...}}'
+        )
+        assert len(body["details"]["issues"]) == 1
+    for address in ("/api/exports/plans", "/api/exports/preflight"):
+        body = refused(client.post(address, json=execution(PLAN)), 400, "VALIDATION_ERROR", "")
+        assert body["message"] == "the body is a request with a plan inside; send the object in its member plan alone"
+    assert desk.rows() == before
+
+
+@pytest.mark.parametrize("state", ["draft", "testing", "verified"])
+def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_way_on(desk: Desk, state: str) -> None:
+    before = desk.rows()
+    with desk.runtime.db.write() as session:
+        session.execute(update(Partner).where(col(Partner.id) == builders.BROKER).values(state=state))
+    client = desk.client()
+    body = refused(
+        client.post("/api/exports/execute", json=execution(PLAN)), 422, "PARTNER_NOT_LIVE", "/plan/broker/id"
+    )
+    assert body["message"].startswith(f"the customs broker {builders.BROKER} is {state}; ")
+    assert f"`exports partners activate {builders.BROKER} --account {builders.ACCOUNT}`" in body["message"]
+    (finding,) = [
+        each for each in client.post("/api/exports/preflight", json=PLAN).json()["findings"] if each["rule"] == "A01"
+    ]
+    assert (finding["pointer"], finding["message"]) == (
+        "/broker/id",
+        f"The customs broker {builders.BROKER} is {state}.",
+    )
+    assert desk.rows() == before
+
+
+def test_partners_must_be_registered_live_and_of_the_keys_mode(desk: Desk) -> None:
+    before = desk.rows()
+    client = desk.client()
+    unknown = execution(builders.plan(broker="br_none"))
+    refused(client.post("/api/exports/execute", json=unknown), 422, "UNKNOWN_PARTNER", "/plan/broker/id")
+    swapped = execution(builders.plan(warehouse=builders.BROKER))
+    refused(client.post("/api/exports/execute", json=swapped), 422, "UNKNOWN_PARTNER", "/plan/warehouse/id")
+    with desk.runtime.db.write() as session:
+        session.execute(update(Partner).where(col(Partner.id) == "wh_demo").values(state="paused"))
+    paused = client.post("/api/exports/execute", json=execution(PLAN))
+    refused(paused, 422, "PARTNER_NOT_LIVE", "/plan/warehouse/id")
+    test = desk.client(mode="test")
+    refused(test.post("/api/exports/execute", json=execution(PLAN)), 422, "UNKNOWN_PARTNER", "/plan/broker/id")
+    assert desk.rows() == before
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(open_desk: Open) -> None:
+    desk = open_desk(rate_limit_per_minute=3)
+    client = desk.client()
+    left = [client.get("/api/exports").headers["ratelimit"] for _ in range(3)]
+    assert left == ['"key";r=2;t=1', '"key";r=1;t=1', '"key";r=0;t=1']
+    response = client.get("/api/exports")
+    refused(response, 429, "RATE_LIMITED")
+    assert 1 <= int(response.headers["retry-after"]) <= 20
+    assert response.headers["ratelimit-policy"] == '"key";q=3;w=60'
+    assert desk.client().get("/api/exports").status_code == 200
+
+
+def test_a_database_that_does_not_answer_is_not_ready(desk: Desk) -> None:
+    client = desk.client()
+    with desk.runtime.db.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE exports RENAME TO exports_away")
+    response = client.get("/api/exports")
+    body = refused(response, 503, "NOT_READY")
+    assert response.headers["retry-after"] == "2"
+    assert body["message"] == "the database does not answer now; try again in 2 s"
+
+
+def test_a_fault_of_ours_tells_nothing_but_where_to_look(desk: Desk) -> None:
+    client = desk.client()
+    export = client.post("/api/exports/execute", json=execution(PLAN)).json()
+    with desk.runtime.db.write() as session:
+        session.execute(update(Export).values(state="a secret that no state is"))
+    with capture_logs() as logs:
+        response = client.get(f"/api/exports/{export['exportId']}", headers={"X-Request-Id": "mine-1"})
+    body = refused(response, 500, "INTERNAL_ERROR")
+    assert "secret" not in response.text
+    assert body["requestId"] == "mine-1"
+    assert [(each["event"], each["route"]) for each in logs] == [("request_failed", "/api/exports/{id}")]
+
+
+def test_request_that_is_cut_off_because_the_process_ends_is_told_to_ask_again() -> None:
+    async def cut_off(_: Scope, __: Receive, ___: Send) -> None:
+        raise asyncio.CancelledError  # what the server does to it once it has waited for long enough
+
+    async def asked() -> httpx.Response:
+        transport = httpx.ASGITransport(Envelope(cut_off, Measures(CollectorRegistry())))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get("/api/exports")
+
+    response = asyncio.run(asked())
+    refused(response, 503, "NOT_READY")
+    assert response.headers["retry-after"] == "1"

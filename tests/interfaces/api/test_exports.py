@@ -1,0 +1,283 @@
+"""Execute, register, preflight, inspect and list, over HTTP."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import httpx
+import pytest
+from sqlmodel import col, select, update
+
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import ExportView
+from pipeline.workflow import read_model
+from tests import builders
+from tests.asked import asked_of
+from tests.interfaces.api.conftest import Desk, execution, post_until_not_busy
+from tests.servers import poll
+
+pytestmark = pytest.mark.clock
+
+PLAN = builders.plan()
+EXECUTE = "/api/exports/execute"
+
+
+def test_a_plan_is_accepted_once_it_is_written(desk: Desk) -> None:
+    response = desk.client("execute").post(EXECUTE, json=execution(PLAN))
+    body = response.json()
+    view = ExportView.model_validate(body)
+    assert response.status_code == 202
+    assert response.headers["location"] == f"/api/exports/{view.export_id}"
+    assert "idempotent-replayed" not in response.headers
+    assert (view.state, view.status) == ("accepted", "Accepted; waiting for a worker to begin")
+    assert (view.batch_id, view.plan_hash, view.revision) == (builders.BATCH, builders.plan_hash(PLAN), 1)
+    assert [(event.seq, event.type) for event in view.events] == [(1, "EXPORT_ACCEPTED")]
+    assert desk.launches.launched == [(view.export_id, 1)]
+    assert desk.client().get(response.headers["location"]).json() == body
+
+
+def test_the_answer_has_the_names_of_the_contract(desk: Desk) -> None:
+    body = desk.client().get(f"/api/exports/{desk.execute(PLAN)}").json()
+    promised = """exportId batch_id state status planHash revision acceptedAt updatedAt units customs_package_id
+        customs_packages artifacts notifications broker_submission broker_submissions events treatment findings links"""
+    assert set(promised.split()) <= set(body)
+    assert {"unitRef", "customs_package_id", "steps"} == set(body["units"][0])
+    assert {"id", "seq", "type", "at", "actor", "data"} == set(body["events"][0])
+    assert {"digest", "ruleset", "lines"} <= set(body["treatment"])
+
+
+def test_a_key_replays_its_first_answer(desk: Desk) -> None:
+    client = desk.client("execute")
+    key = {"Idempotency-Key": "key-1"}
+    first = client.post(EXECUTE, json=execution(PLAN), headers=key)
+    desk.run(first.json()["exportId"])
+    again = client.post(EXECUTE, json=execution(PLAN), headers=key)
+    assert (again.status_code, again.text) == (202, first.text)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["location"] == first.headers["location"]
+    assert len(desk.launches.launched) == 1
+
+
+def test_the_key_in_the_header_wins_over_the_one_in_the_body(desk: Desk) -> None:
+    client = desk.client("execute")
+    body = execution(PLAN, idempotencyKey="in-the-body")
+    assert client.post(EXECUTE, json=body, headers={"Idempotency-Key": "in-the-header"}).status_code == 202
+    other = execution(builders.plan(batch="batch_other"))
+    reused = client.post(EXECUTE, json=other, headers={"Idempotency-Key": "in-the-header"})
+    assert reused.json()["errorCode"] == "IDEMPOTENCY_KEY_REUSED"
+    assert client.post(EXECUTE, json=other | {"idempotencyKey": "in-the-body"}).status_code == 202
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256])
+def test_an_idempotency_key_is_short_and_printable(desk: Desk, key: str) -> None:
+    response = desk.client("execute").post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": key})
+    assert (response.status_code, response.json()["field"]) == (400, "/header/Idempotency-Key")
+    response = desk.client("execute").post(EXECUTE, json=execution(PLAN, idempotencyKey=key))
+    assert (response.status_code, response.json()["field"]) == (400, "/idempotencyKey")
+    assert desk.rows()["exports"] == 0
+
+
+def test_the_same_plan_under_another_key_is_the_same_export(desk: Desk) -> None:
+    client = desk.client("execute")
+    one = client.post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": "1"}).json()
+    two = client.post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": "2"}).json()
+    assert one["exportId"] == two["exportId"]
+    assert (desk.rows()["exports"], len(desk.launches.launched)) == (1, 1)
+
+
+@pytest.mark.parametrize("keys", [1, 50])
+def test_fifty_at_once_are_one_export(desk: Desk, keys: int) -> None:
+    bearer = desk.key("execute").bearer
+
+    def post(number: int) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {bearer}", "Idempotency-Key": f"key-{number % keys}"}
+        return post_until_not_busy(desk.url + EXECUTE, execution(PLAN), headers)
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(post, range(50)))
+    assert Counter(answer.status_code for answer in answers) == {202: 50}
+    assert len({answer.json()["exportId"] for answer in answers}) == 1
+    assert desk.rows() | {"steps": 0} == {
+        "exports": 1,
+        "plans": 1,
+        "idempotency_records": keys,
+        "events": 1,
+        "steps": 0,
+    }
+    assert len(desk.launches.launched) == 1
+
+
+def test_prefer_wait_answers_202_with_what_is_known_when_the_time_is_up(desk: Desk) -> None:
+    response = desk.client("execute").post(EXECUTE, json=execution(PLAN), headers={"Prefer": "respond-async, wait=0"})
+    assert (response.status_code, response.headers["preference-applied"]) == (202, "wait=0")
+    assert response.json()["state"] == "accepted"
+
+
+def test_prefer_wait_answers_200_as_soon_as_it_has_ended(desk: Desk) -> None:
+    client = desk.client("execute")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.post, EXECUTE, json=execution(PLAN), headers={"Prefer": "wait=9999"})
+        poll(lambda: bool(desk.launches.launched) or waiting.done(), 60, "nothing was launched")
+        assert not waiting.done(), waiting.result().text
+        desk.run(desk.launches.launched[0][0])
+        response = waiting.result(timeout=60)
+    assert (response.status_code, response.headers["preference-applied"]) == (200, "wait=30")
+    assert response.json()["state"] == "executed"
+
+
+def test_a_registered_plan_is_executed_by_its_batch(desk: Desk) -> None:
+    client = desk.client("execute")
+    registered = client.post("/api/exports/plans", json=PLAN)
+    assert (registered.status_code, registered.json()["planHash"]) == (201, builders.plan_hash(PLAN))
+    again = client.post("/api/exports/plans", json=PLAN)
+    assert (again.status_code, again.json()) == (200, registered.json())
+    body = {"accountId": builders.ACCOUNT, "batchId": builders.BATCH, "planHash": builders.plan_hash(PLAN)}
+    executed = client.post(EXECUTE, json=body)
+    assert (executed.status_code, executed.json()["planHash"]) == (202, builders.plan_hash(PLAN))
+
+
+def test_preflight_says_what_execute_would_and_writes_nothing(desk: Desk) -> None:
+    before = desk.rows()
+    client = desk.client("read")
+    good = client.post("/api/exports/preflight", json=PLAN).json()
+    assert (good["executable"], good["planHash"]) == (True, builders.plan_hash(PLAN))
+    bad = client.post("/api/exports/preflight", json=builders.plan(broker="br_none")).json()
+    assert bad["executable"] is False
+    assert "/broker/id" in [finding["pointer"] for finding in bad["findings"] if finding["severity"] == "block"]
+    assert desk.rows() == before
+
+
+def test_preflight_tells_what_execute_would_refuse_of_the_request(desk: Desk) -> None:
+    client = desk.client()
+    desk.execute(PLAN)
+    assert client.post("/api/exports/preflight", json=PLAN).json()["findings"] == []
+    changed = builders.changed(PLAN, "/units/0/invoice/paymentTerms", "30 days net")
+    for made, rule, pointer in (
+        (changed, "A03", "/batchId"),
+        (builders.plan(batch="b2", approval=None), "A02", "/approval"),
+        (builders.plan(batch="b2", broker="br_none"), "A01", "/broker/id"),
+    ):
+        report = client.post("/api/exports/preflight", json=made).json()
+        assert [(each["rule"], each["severity"], each["pointer"]) for each in report["findings"]] == [
+            (rule, "block", pointer)
+        ]
+        assert report["executable"] is False
+        assert all(each["message"].endswith(".") and each["remedy"].endswith(".") for each in report["findings"])
+        assert client.post(EXECUTE, json=execution(made)).status_code in (409, 422)
+
+
+def test_an_export_is_read_by_its_id_or_its_batch(desk: Desk) -> None:
+    client = desk.client("read")
+    export_id = desk.execute(PLAN)
+    assert client.get(f"/api/exports/{export_id}").text == client.get(f"/api/exports/{builders.BATCH}").text
+
+
+def test_what_did_not_change_is_not_sent_again(desk: Desk) -> None:
+    client = desk.client("read")
+    export_id = desk.execute(PLAN)
+    address = f"/api/exports/{export_id}"
+    etag = client.get(address).headers["etag"]
+    assert etag.startswith('"')
+    for tags in (etag, f'"other", W/{etag}', "*"):
+        unchanged = client.get(address, headers={"If-None-Match": tags})
+        assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", etag)
+    desk.run(export_id)
+    changed = client.get(address, headers={"If-None-Match": etag})
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != etag
+
+
+def test_an_executed_export_shows_all_of_itself(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan(units=2, lines=3, packages=2))
+    desk.run(export_id)
+    view = ExportView.model_validate(desk.client().get(f"/api/exports/{export_id}").json())
+    assert (view.state, view.status) == ("executed", f"Executed; waiting for {builders.BROKER} to answer")
+    assert [unit.unit_ref for unit in view.units] == ["U1", "U2"]
+    assert view.customs_package_id == view.units[0].customs_package_id == view.customs_packages[0].id
+    assert {package.state for package in view.customs_packages} == {"closed"}
+    assert {step.state for unit in view.units for step in unit.steps} | {step.state for step in view.steps} == {"done"}
+    assert [event.seq for event in view.events] == list(range(1, len(view.events) + 1))
+    assert (view.treatment.line_count, len(view.treatment.lines)) == (6, 6)
+    assert view.broker_submission is not None
+    assert view.broker_submissions == [view.broker_submission]
+    told = {(each.audience, each.event_type): each.messages for each in view.notifications}
+    assert told["warehouse", "exports.package.recorded.v1"] == 4
+    assert told["customs_broker", "exports.handoff.ready.v1"] == 1
+    per_unit = Counter(artifact.customs_package_id for artifact in view.artifacts)
+    assert set(per_unit.values()) == {len(view.artifacts) // 2}
+
+
+def test_the_number_of_queries_does_not_grow_with_the_export(desk: Desk) -> None:
+    def counted(export_id: str) -> int:
+        with asked_of(desk.runtime.db) as asked, desk.runtime.db.read() as session:
+            read_model.read(session, builders.ACCOUNT, export_id)
+        return len(asked)
+
+    small = desk.execute(builders.plan(batch="small", units=1, lines=1, packages=1))
+    large = desk.execute(builders.plan(batch="large", units=4, lines=9, packages=9, invoice="B"))
+    desk.run(small)
+    desk.run(large)
+    assert counted(small) == counted(large) <= 12  # with its BEGIN
+
+
+def test_a_list_is_walked_by_its_cursor_while_it_grows(desk: Desk) -> None:
+    client = desk.client("read")
+    made = [desk.execute(builders.plan(batch=f"batch_{n}")) for n in range(5)]
+    first = client.get("/api/exports", params={"limit": 2}).json()
+    desk.execute(builders.plan(batch="batch_late"))
+    second = client.get("/api/exports", params={"limit": 2, "cursor": first["nextCursor"]}).json()
+    third = client.get("/api/exports", params={"limit": 2, "cursor": second["nextCursor"]}).json()
+    walked = [item["exportId"] for page in (first, second, third) for item in page["items"]]
+    assert walked == made[::-1]
+    assert third["nextCursor"] is None
+
+
+def test_a_list_is_filtered(desk: Desk) -> None:
+    client = desk.client("read")
+    live = desk.execute(builders.plan(batch="batch_live"))
+    test = desk.execute(builders.plan(batch="batch_test", broker="br_test", warehouse="wh_test"), mode="test")
+
+    def listed(**wanted: str) -> list[str]:
+        return [item["exportId"] for item in client.get("/api/exports", params=wanted).json()["items"]]
+
+    with desk.runtime.db.write() as session:
+        session.execute(update(Export).where(col(Export.id) == live).values(state="executed"))
+        accepted_at = session.exec(select(Export.accepted_at).where(col(Export.id) == test)).one()
+    assert listed(state="executed") == [live]
+    assert listed(broker="br_test") == listed(warehouse="wh_test") == [test]
+    just_before, later = accepted_at - timedelta(microseconds=1), accepted_at + timedelta(hours=1)
+    assert listed(acceptedAfter=just_before.isoformat()) == [test]
+    assert listed(acceptedBefore=later.isoformat()) == [test, live]
+    assert listed(acceptedAfter=later.isoformat()) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"limit": "201"}, "/query/limit"),
+        ({"limit": "0"}, "/query/limit"),
+        ({"state": "done"}, "/query/state"),
+        ({"cursor": "%%%"}, "/query/cursor"),
+        ({"acceptedAfter": "2026-11-24T00:00:00"}, "/query/acceptedAfter"),
+    ],
+)
+def test_a_filter_that_is_none_is_refused(desk: Desk, wanted: dict[str, str], field: str) -> None:
+    response = desk.client("read").get("/api/exports", params=wanted)
+    assert (response.status_code, response.json()["errorCode"], response.json()["field"]) == (
+        400,
+        "VALIDATION_ERROR",
+        field,
+    )
+
+
+def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(desk: Desk) -> None:
+    export_id = desk.execute(PLAN)
+    with desk.runtime.db.write() as session:
+        session.execute(update(Export).where(col(Export.id) == export_id).values(state="failed", failure="why"))
+    response = desk.client("operate").post(f"/api/exports/{export_id}/retry")
+    assert (response.status_code, response.json()["state"]) == (202, "executing")
+    assert [(wake.unit_no, wake.step) for wake in desk.launches.woken] == [(1, "record_packages")]
+    desk.run(export_id)
+    assert desk.client().get(f"/api/exports/{export_id}").json()["state"] == "executed"

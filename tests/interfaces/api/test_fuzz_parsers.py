@@ -1,0 +1,228 @@
+"""Whatever bytes come in, each parser reads them or refuses them in its own way; the long form goes on for minutes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kombu import Message
+from sqlmodel import select
+
+from pipeline.accounts.api_keys import key_id_of
+from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
+from pipeline.core.json_input import parse
+from pipeline.customs.reference.loader import Reader
+from pipeline.deliveries.channels import borderbuddy
+from pipeline.deliveries.sandbox_broker import _read
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan
+from pipeline.interfaces.contracts.examples import example
+from pipeline.workflow import queries
+from tasks.intake import Beside
+from tests import builders
+from tests.interfaces.api.conftest import Desk, execution
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+
+#: parser -> (a good input, what reads it, how it may refuse)
+Parser = tuple[bytes, Callable[[bytes], object], tuple[type[Exception], ...]]
+
+SENT: Final = {"submissionId": "sub_" + 32 * "0"}
+
+
+def _json(name: str, **more: Any) -> bytes:
+    made: dict[str, Any] = example(name)
+    return json.dumps(made | more).encode()
+
+
+def _rules(raw: bytes, folder: Path) -> None:
+    (folder / "rules.yaml").write_bytes(raw)
+    reader = Reader(folder)
+    assert reader.read(dict[str, list[dict[str, str]]], "rules.yaml") is not None or reader.wrong
+
+
+def parsers(folder: Path) -> dict[str, Parser]:
+    return {
+        "plan": (_json("plan"), lambda raw: parse(raw, Plan, max_depth=32), (Refused,)),
+        "command": (_json("execute-request"), lambda raw: parse(raw, ExecuteRequest, max_depth=32), (Refused,)),
+        "acknowledgement": (
+            _json("acknowledgement"), lambda raw: parse(raw, AcknowledgementBody, max_depth=32), (Refused,),
+        ),
+        "answer by queue or file": (
+            _json("acknowledgement", **SENT), lambda raw: parse(raw, SentAcknowledgement, max_depth=32), (Refused,),
+        ),
+        "answer of an endpoint": (
+            _json("handoff-status"),
+            lambda raw: borderbuddy._of_contract(HandoffStatus, raw),
+            (ChannelUnavailable,),
+        ),
+        "CloudEvent": (_json("exports.handoff.ready.v1"), _read, (InvalidRequest,)),
+        "rules": (
+            (ROOT / "config/rules/mid.yaml").read_bytes()[:1500], lambda raw: _rules(raw, folder), (),
+        ),
+        "cursor": (b"ZXhwXzAx", lambda raw: queries._id_of(raw.decode("latin-1")), (Refused,)),
+        "key": (b"exp_live_", lambda raw: key_id_of(raw.decode("latin-1")), (Refused,)),
+    }  # fmt: skip
+
+
+NASTY: Final = (
+    b"\x00", b"\\u0000", b"\xff\xfe", b"\\ud800", b"[" * 2_000, b"{" * 40, b'{"a":' * 60, b"1e999999", b"-0", b"NaN", b'"', b"9" * 5_000,
+    b"? [a]\n: b\n", b"&a [*a]\n", b"!!python/object/apply:os.system [id]\n", b"- - - - ", b"0o777", b"2026-99-99", b"%", b"\r\n\r\n", b"<<: 1\n",
+)  # fmt: skip
+
+
+@st.composite
+def mangled(draw: st.DrawFn, good: bytes) -> bytes:
+    """A good input with stretches of it cut out, doubled, or replaced by what is nasty."""
+    made = good
+    for _ in range(draw(st.integers(1, 4))):
+        begin = draw(st.integers(0, max(0, len(made) - 1)))
+        end = draw(st.integers(begin, min(len(made), begin + 60)))
+        made = made[:begin] + draw(
+            st.one_of(st.sampled_from(NASTY), st.binary(max_size=12), st.just(made[begin:end] * 2), st.just(b""))
+        ) + made[end:]  # fmt: skip
+    return made
+
+
+def fuzzed(name: str, folder: Path, examples: int) -> None:
+    good, read, refusals = parsers(folder)[name]
+
+    @given(raw=st.one_of(mangled(good), st.binary(max_size=200), st.text(max_size=100).map(lambda text: text.encode())))
+    @settings(
+        max_examples=examples, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], database=None
+    )
+    def reads_or_refuses(raw: bytes) -> None:
+        with contextlib.suppress(*refusals):
+            read(raw)
+
+    reads_or_refuses()
+
+
+#: What stands beside a message's body, read or not, and what may stand there: whatever JSON or AMQP can say.
+BESIDE: Final = ("message_id", "id", "traceparent", "reply_to", "correlation_id", "webhook-id", "content_type")
+GOOD_TRACE: Final = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+SAID: Final = st.one_of(
+    st.one_of(mangled(GOOD_TRACE), st.sampled_from(NASTY), st.just(GOOD_TRACE)).map(lambda raw: raw.decode("latin-1")),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300) | st.binary(max_size=20),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=5,
+    ),
+)
+HEADERS: Final = st.dictionaries(st.sampled_from(BESIDE), SAID)
+
+
+def headers_fuzzed(examples: int) -> None:
+    @given(properties=HEADERS, headers=HEADERS)
+    @settings(max_examples=examples, suppress_health_check=[HealthCheck.too_slow], database=None)
+    def is_used_or_left(properties: dict[str, Any], headers: dict[str, Any]) -> None:
+        beside = Beside.of(Message(properties=properties, headers=headers))
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", beside.request_id)
+        assert beside.trace_parent is None or re.fullmatch(
+            r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", beside.trace_parent
+        )
+        assert beside.trace_parent in (None, headers.get("traceparent"))
+        assert beside.reply_to in {None, *(said for said in properties.values() if isinstance(said, str))}
+        assert isinstance(beside.correlation_id, str)
+
+    is_used_or_left()
+
+
+NAMES: Final = sorted(parsers(ROOT))
+
+
+def test_what_a_message_says_beside_its_body_is_used_or_left() -> None:
+    headers_fuzzed(300)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_what_a_message_says_beside_its_body_is_used_or_left_for_minutes() -> None:
+    headers_fuzzed(20_000)
+
+
+def test_a_message_s_trace_is_the_one_that_it_bears() -> None:
+    given = GOOD_TRACE.decode()
+    assert Beside.of(Message(headers={"traceparent": given})).trace_parent == given
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_parser_reads_or_refuses_whatever_comes(name: str, tmp_path: Path) -> None:
+    fuzzed(name, tmp_path, 150)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_parser_reads_or_refuses_for_minutes(name: str, tmp_path: Path) -> None:
+    fuzzed(name, tmp_path, 20_000)
+
+
+@pytest.mark.parametrize("name", [each for each in NAMES if each not in {"key", "rules", "CloudEvent"}])
+def test_the_good_input_is_read(name: str, tmp_path: Path) -> None:
+    good, read, _ = parsers(tmp_path)[name]
+    read(good)
+
+
+@pytest.mark.parametrize("raw", [b"? [a]\n: b\n", b"? {a: b}\n: c\n", b"[" * 5_000, b"&a [*a]\n", b"&a a: *a\n"])
+def test_rules_of_any_shape_are_refused_in_words(raw: bytes, tmp_path: Path) -> None:
+    _rules(raw, tmp_path)
+
+
+def test_rules_run_no_code(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text("a: !!python/object/apply:os.getcwd []\n")
+    reader = Reader(tmp_path)
+    assert reader.read(dict[str, str], "rules.yaml") is None
+    assert "could not determine a constructor" in reader.wrong[0]
+    assert yaml.safe_load("a: 1") == {"a": 1}
+
+
+@pytest.mark.parametrize("said", ["-1", "1e3", "99999999999999999999", "abc", "\u0661", "1;2", ""])
+def test_a_place_in_the_log_that_is_none_is_refused_or_left_aside(desk: Desk, said: str) -> None:
+    client = desk.client()
+    for address, headers in (
+        ("/api/exports/exp_none/events", {b"Last-Event-ID": said.encode()}),
+        (f"/api/exports/exp_none/events?after={said}", {}),
+    ):
+        response = client.get(address, headers={b"Accept": b"text/event-stream", **headers})
+        assert response.status_code in {400, 404}, response.text
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(GOOD_TRACE, True), (GOOD_TRACE.upper(), False), (b"00-" + b"a" * 1003, False), (b"\xff", False)],
+)
+def test_a_request_s_trace_is_kept_where_it_is_one(desk: Desk, given: bytes, *, kept: bool) -> None:
+    headers = {b"traceparent": given, b"Idempotency-Key": b"k-1"}
+    answered = desk.client().post("/api/exports/execute", json=execution(builders.plan()), headers=headers)
+    assert answered.status_code == 202, answered.text
+    with desk.runtime.db.read() as session:
+        (trace,) = session.exec(select(Export.trace_parent)).all()
+    assert trace == (given.decode() if kept else None)
+
+
+def test_preferences_and_tags_are_read_whatever_they_say(desk: Desk) -> None:
+    client = desk.client()
+    for said in (
+        "wait=",
+        "wait=-1",
+        "wait=99999999999",
+        "wait=1, wait=2;;;",
+        ",,,",
+        "wait=1e9",
+        '"',
+        "W/",
+        "*" * 5_000,
+    ):
+        for name in ("Prefer", "If-None-Match", "If-Match", "traceparent", "X-Request-Id"):
+            assert client.get("/api/exports/exp_none", headers={name: said}).status_code == 404, (name, said)

@@ -1,0 +1,115 @@
+"""What every kind of answer says of itself: it is what it says, no page of another site shows it, and no cache keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from pipeline.core.db import utc_now
+from pipeline.deliveries import links
+from tests import builders
+from tests.interfaces.api.conftest import Desk
+
+#: In every answer, whatever it is.
+ALWAYS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
+DOWNLOAD = "sandbox; default-src 'none'"
+PAGE = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+#: kind of answer -> content type, content security policy, cache control
+KINDS: Mapping[str, tuple[str, str, str]] = {
+    "json": ("application/json", NO_PAGE, "no-store"),
+    "export": ("application/json", NO_PAGE, "private, no-cache"),
+    "refused": ("application/problem+json", NO_PAGE, "no-store"),
+    "no key": ("application/problem+json", NO_PAGE, "no-store"),
+    "no such address": ("application/problem+json", NO_PAGE, "no-store"),
+    "no such method": ("application/problem+json", NO_PAGE, "no-store"),
+    "too large": ("application/problem+json", NO_PAGE, "no-store"),
+    "artifact": ("text/html; charset=utf-8", DOWNLOAD, "private, no-cache"),
+    "bundle": ("application/zip", DOWNLOAD, "private, no-cache"),
+    "by link": ("text/html; charset=utf-8", DOWNLOAD, "no-store"),
+    "by a bad link": ("application/problem+json", NO_PAGE, "no-store"),
+    "console": ("text/html; charset=utf-8", PAGE, "no-store"),
+    "document in the console": ("text/html; charset=utf-8", DOWNLOAD, "no-store"),
+    "sign in": ("text/html; charset=utf-8", PAGE, "no-store"),
+    "bad answer link": ("text/html; charset=utf-8", PAGE, "no-store"),
+    "docs": ("text/html; charset=utf-8", PAGE, "no-cache"),
+    "style": ("text/css; charset=utf-8", NO_PAGE, "no-store"),
+    "contract": ("application/json", NO_PAGE, "no-store"),
+    "metrics": ("text/plain; version=1.0.0; charset=utf-8", NO_PAGE, "no-store"),
+    "live": ("text/event-stream; charset=utf-8", NO_PAGE, "no-cache"),
+}
+
+
+@pytest.fixture
+def answers(desk: Desk) -> dict[str, httpx.Response]:
+    """One answer of each kind."""
+    client, stranger = desk.client(), desk.bearing(None)
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    view = client.get(f"/api/exports/{export_id}").json()
+    # A page with what somebody typed is the most dangerous of the documents.
+    artifact = next(each for each in view["artifacts"] if each["artifact_type"] == "cci_human_readable")
+    until = utc_now() + timedelta(minutes=5)
+    link = links.address(
+        desk.runtime.settings, builders.ACCOUNT, artifact["id"], f"partner:{builders.BROKER}", until
+    ).rpartition("/")[2]
+    browser = desk.bearing(None)
+    browser.post("/console/sign-in", data={"key": desk.key("read").bearer})
+    live = {"headers": {"Accept": "text/event-stream"}}
+    with client.stream("GET", f"/api/exports/{export_id}/events", **live) as stream:  # type: ignore[arg-type]
+        pass  # its headers are there, and it does not end by itself
+    return {
+        "json": client.get("/api/exports"),
+        "export": client.get(f"/api/exports/{export_id}"),
+        "refused": client.get("/api/exports/exp_none"),
+        "no key": stranger.get("/api/exports"),
+        "no such address": client.get("/nothing"),
+        "no such method": client.delete("/api/exports"),
+        "too large": client.post(
+            "/api/exports/preflight", content=b"[" * 100, headers={"Content-Type": "application/json"}
+        ),
+        "artifact": client.get(artifact["download_url"]),
+        "bundle": client.get(f"/api/exports/{export_id}/bundle"),
+        "by link": stranger.get(f"/documents/{link}"),
+        "by a bad link": stranger.get(f"/documents/{link[:-1]}"),
+        "console": browser.get(f"/console/exports/{export_id}"),
+        "document in the console": browser.get(f"/console/artifacts/{artifact['id']}"),
+        "sign in": stranger.get("/console/sign-in"),
+        "bad answer link": stranger.get(f"/answers/{'x' * 48}"),
+        "docs": stranger.get("/docs"),
+        "style": stranger.get("/console/style.css"),
+        "contract": stranger.get("/openapi.json"),
+        "metrics": stranger.get("/metrics"),
+        "live": stream,
+    }
+
+
+def test_every_kind_of_answer_says_what_it_is_and_keeps_to_itself(answers: dict[str, httpx.Response]) -> None:
+    assert answers.keys() == KINDS.keys()
+    for kind, response in answers.items():
+        headers = response.headers
+        # Its form is to say that it came from here.
+        told = {"referrer-policy": "same-origin"} if kind == "sign in" else {}
+        assert {name: headers.get(name) for name in ALWAYS} == ALWAYS | told, kind
+        said = (headers["content-type"], headers["content-security-policy"], headers["cache-control"])
+        assert said == KINDS[kind], kind
+        assert headers["x-request-id"], kind
+
+
+def test_no_answer_tells_what_made_it(answers: dict[str, httpx.Response]) -> None:
+    for kind, response in answers.items():
+        assert not {"server", "x-powered-by", "via"} & set(response.headers), kind
+        if kind not in ("contract", "docs", "live"):
+            assert not [word for word in ("uvicorn", "starlette", "Traceback") if word in response.text], kind

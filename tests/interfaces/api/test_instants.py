@@ -1,0 +1,130 @@
+"""Days and instants at the ends of time: refused by their name wherever the contract takes one, and never a fault of ours."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from pipeline.core.errors import ValidationFailed
+from pipeline.core.json_input import parse
+from pipeline.exports.schemas.plan import Plan
+from pipeline.interfaces.console import partner_views
+from tests import builders
+from tests.interfaces.api.conftest import Desk
+
+Json = dict[str, Any]
+
+ENDS: Final = {
+    "date-time": [
+        "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00-12:00",
+        "9999-12-31T23:59:59Z", "9999-12-31T23:59:59+14:00", "9999-12-31T23:59:59-12:00",
+        "1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z",
+    ],
+    "date": ["0001-01-01", "9999-12-31", "1969-12-31", "2200-01-01"],
+}  # fmt: skip
+REMEDY: Final = "must lie in the years 1970 to 2199; give the real one, or leave it out"
+
+#: operation -> how many places of its body are a day or an instant, or more
+BODIES: Final = {
+    "/api/exports/execute": 6,
+    "/api/exports/{id}/amend": 6,
+    "/api/exports/plans": 6,
+    "/api/exports/preflight": 6,
+    "/api/partners/{id}/replay": 2,
+    "/api/waivers": 1,
+    "/api/broker-submissions/{id}/acknowledgements": 1,
+}
+
+
+def formats(schema: Json) -> str | None:
+    """The format of a day or an instant, where the schema takes one."""
+    found = [each.get("format") for each in (schema, *schema.get("anyOf", []))]
+    return next((each for each in found if each in ENDS), None)
+
+
+def places(document: Json, schema: Json, value: object, here: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the pointer and the format of each day and instant that there may be in `value`, whether it is there or not."""
+    while "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    for each in schema.get("anyOf", []):
+        yield from places(document, each, value, here)
+    if isinstance(value, dict):
+        for name, inner in schema.get("properties", {}).items():
+            if found := formats(inner):
+                yield f"{here}/{name}", found
+            yield from places(document, inner, value.get(name), f"{here}/{name}")
+    if isinstance(value, list) and value and "items" in schema:
+        yield from places(document, schema["items"], value[0], f"{here}/0")
+
+
+def put(body: Json, pointer: str, value: str) -> Json:
+    changed: Any = copy.deepcopy(body)
+    *way, last = pointer.removeprefix("/").split("/")
+    inside = changed
+    for part in way:
+        inside = inside[int(part)] if isinstance(inside, list) else inside[part]
+    inside[last] = value
+    return dict(changed)
+
+
+def refused(answer: httpx.Response, field: str) -> None:
+    assert answer.status_code == 400, (field, answer.text)
+    assert answer.json()["errorCode"] == "VALIDATION_ERROR"
+    assert answer.json()["details"]["issues"] == [{"path": field, "message": REMEDY, "code": "value_error"}]
+
+
+def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(desk: Desk) -> None:
+    client = desk.client()
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    submission = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
+    ids = {"/api/partners": builders.BROKER, "/api/broker-submissions": submission}
+    before, document = desk.rows(), client.get("/openapi.json").json()
+    found: dict[str, int] = {}
+    parameters = 0
+    for path, calls in document["paths"].items():
+        address = path.replace(
+            "{id}", next((known for begin, known in ids.items() if path.startswith(begin)), export_id)
+        )
+        for method, call in calls.items():
+            for parameter in call.get("parameters", []):
+                for end in ENDS.get(formats(parameter["schema"]) or "", []):
+                    parameters += 1
+                    answer = client.request(method, address, params={parameter["name"]: end})
+                    refused(answer, f"/{parameter['in']}/{parameter['name']}")
+            content = call.get("requestBody", {}).get("content", {}).get("application/json", {})
+            for example in content.get("examples", {}).values():
+                body = example["value"]
+                for pointer, kind in places(document, content["schema"], body):
+                    found[path] = found.get(path, 0) + 1
+                    for end in ENDS[kind]:
+                        refused(client.request(method, address, json=put(body, pointer, end)), pointer)
+    assert parameters == 2 * len(ENDS["date-time"])
+    assert found.keys() == BODIES.keys()
+    assert {path: count for path, count in found.items() if count < BODIES[path]} == {}
+    assert desk.rows() == before
+
+
+@pytest.mark.parametrize("arrival", ["1970-01-01T00:00:00+14:00", "2199-12-31T23:59:59-12:00"])
+def test_the_first_and_the_last_instant_are_taken_with_any_offset(desk: Desk, arrival: str) -> None:
+    plan = builders.changed(builders.plan(), "/units/0/entry/estimatedArrivalAt", arrival)
+    assert desk.client().post("/api/exports/preflight", json=plan).status_code == 200
+    assert desk.client().get("/api/exports", params={"acceptedAfter": arrival}).status_code == 200
+
+
+def test_a_date_that_a_program_writes_where_it_has_none_is_refused_by_its_name() -> None:
+    wrong = builders.changed(builders.plan(), "/units/0/entry/estimatedArrivalAt", "0001-01-01T00:00:00Z")
+    with pytest.raises(ValidationFailed) as refusal:
+        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+    assert refusal.value.message == f"/units/0/entry/estimatedArrivalAt {REMEDY}"
+
+
+@pytest.mark.parametrize("typed", ["0001-01-01T00:00", "9999-12-31T23:59:59-12:00"])
+def test_a_form_of_the_console_takes_none_either(typed: str) -> None:
+    with pytest.raises(ValidationFailed, match="give an instant in UTC"):
+        partner_views.instant(typed)

@@ -1,0 +1,257 @@
+"""What a process takes on at a time: requests, live streams, the bytes of all bodies together; and how long a request waits."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import text
+from starlette.types import Message, Receive, Scope, Send
+
+from config.settings import Settings
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
+from pipeline.core import deadline
+from pipeline.core.db import Database
+from pipeline.interfaces.api import limits
+from tests import builders
+from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
+from tests.servers import poll
+
+EXECUTE = "/api/exports/execute"
+AS_JSON = {"Content-Type": "application/json"}
+
+
+@contextmanager
+def unfinished(desk: Desk, headers: Mapping[str, str], body: bytes, path: str = EXECUTE) -> Iterator[socket.socket]:
+    """Hold a request open whose body has begun with `body` and does not end; an empty one has not begun."""
+    address = urlsplit(desk.url)
+    said = {"Host": address.netloc, "Content-Type": "application/json", "Transfer-Encoding": "chunked", **headers}
+    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in said.items()) + "\r\n"
+    with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+        connection.sendall(head.encode() + (f"{len(body):x}\r\n".encode() + body + b"\r\n" if body else b""))
+        yield connection
+
+
+def busy(response: httpx.Response) -> bool:
+    if response.status_code != 503:
+        return False
+    assert response.json()["errorCode"] == "NOT_READY"
+    assert (response.headers["retry-after"], response.headers["connection"]) == ("1", "close")
+    return True
+
+
+def test_more_requests_at_a_time_than_are_taken_are_put_off_and_the_process_still_lives(open_desk: Open) -> None:
+    desk = open_desk(max_requests=2)
+    bearer = desk.key("execute", "read").bearer
+    client = desk.bearing(bearer)
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(unfinished(desk, {"Authorization": f"Bearer {bearer}"}, b"{"))
+        poll(lambda: busy(client.get("/api/exports")), 20, "a third request was answered")
+        assert client.get("/api/exports").json()["message"] == (
+            "this process has 2 requests under way; try again in 1 s"
+        )
+        assert client.get("/livez").status_code == 200
+    poll(lambda: client.get("/api/exports").status_code == 200, 20, "what had ended was still counted")
+
+
+def test_one_account_leaves_room_for_others(open_desk: Open) -> None:
+    desk = open_desk(max_requests=10, max_account_requests=2)
+    key = desk.key("execute", "read")
+    client, neighbour = desk.bearing(key.bearer), desk.client("read", account=OTHER)
+
+    def refused() -> bool:
+        answer = desk.client("read").get("/api/exports")
+        if answer.status_code != 429:
+            return False
+        assert (answer.json()["errorCode"], answer.headers["retry-after"]) == ("RATE_LIMITED", "1")
+        assert "has 2 requests under way here" in answer.json()["message"]
+        return True
+
+    with ExitStack() as held:
+
+        def filled() -> bool:
+            # On a busy machine one may be put off before it is counted.
+            held.enter_context(unfinished(desk, {"Authorization": f"Bearer {key.bearer}"}, b"{"))
+            return refused()
+
+        poll(filled, 60, "a third request of the account was answered")
+        assert neighbour.get("/api/exports").status_code == 200
+    poll(lambda: client.get("/api/exports").status_code == 200, 20, "what had ended was still counted")
+
+
+#: What a stranger holds open: a body that is read before it is known whose it is, or is not looked at at all.
+STRANGERS = [
+    ("/api/broker-submissions/sub_0/acknowledgements", {}),
+    ("/api/broker-submissions/sub_0/links", {}),
+    ("/answers/none", {"Authorization": "Bearer none"}),
+    ("/console/sign-in", {"Authorization": "Bearer none", "Cookie": "exports_console=none"}),
+    ("/console/deliveries/none/resend", {"Cookie": "exports_console=none"}),
+]
+
+
+@pytest.mark.parametrize(("path", "headers"), STRANGERS)
+def test_who_brings_no_key_takes_no_room_of_those_who_do(open_desk: Open, path: str, headers: dict[str, str]) -> None:
+    desk = open_desk(max_requests=5)
+    stranger, reader = desk.bearing(None), desk.client("read")
+    with ExitStack() as held:
+
+        def filled() -> bool:
+            held.enter_context(unfinished(desk, headers, b"", path))
+            return busy(stranger.get("/console/sign-in"))
+
+        poll(filled, 60, "there was no end to the room of those without a key")
+        said = stranger.get("/console/sign-in").json()["message"]
+        assert said == "this process has 4 requests without a key under way; try again in 1 s"
+        assert reader.get("/api/exports").status_code == 200
+        assert stranger.get("/livez").status_code == stranger.get("/readyz").status_code == 200
+        cookie = {"Cookie": "exports_console=none"}
+        assert stranger.get("/console", headers=cookie).headers["location"] == "/console/sign-in"
+    poll(lambda: stranger.get("/console/sign-in").status_code == 200, 20, "what had ended was still counted")
+
+
+@pytest.mark.parametrize(
+    ("path", "roles"),
+    [(EXECUTE, ["execute"]), ("/api/broker-submissions/sub_0/acknowledgements", []), ("/console/sign-in", [])],
+)
+def test_a_body_that_does_not_arrive_in_time_is_cut_off(open_desk: Open, path: str, roles: list[str]) -> None:
+    desk = open_desk(max_body_seconds=0.5)
+    headers = {"Authorization": f"Bearer {desk.key(*roles).bearer}"} if roles else {}
+    before = desk.rows()
+    with unfinished(desk, headers, b"{", path) as connection:
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nconnection: close" in head.lower()
+    assert json.loads(body)["errorCode"] == "REQUEST_TIMEOUT"
+    assert json.loads(body)["message"] == "the body did not arrive within 0.5 s; send it faster, or split the plan"
+    assert desk.rows() == before
+
+
+def test_a_body_that_has_arrived_may_be_worked_on_for_longer_than_a_body_may_take(open_desk: Open) -> None:
+    desk = open_desk(max_body_seconds=2)
+    answer = desk.client("execute").post(EXECUTE, json=execution(builders.plan()), headers={"Prefer": "wait=3"})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=3")
+
+
+def test_live_streams_are_counted_by_themselves(open_desk: Open) -> None:
+    desk = open_desk(max_requests=1)
+    export_id = desk.execute(builders.plan())
+    client = desk.client("read")
+    live = {"headers": {"Accept": "text/event-stream"}}
+    with client.stream("GET", f"/api/exports/{export_id}/events", **live) as stream:  # type: ignore[arg-type]
+        assert stream.status_code == 200
+        assert busy(client.get(f"/api/exports/{export_id}/events", **live))  # type: ignore[arg-type]
+        poll(lambda: client.get("/api/exports").status_code == 200, 20, "a stream took the place of a request")
+
+
+def test_all_bodies_together_have_a_bound_and_what_ended_is_given_back(open_desk: Open) -> None:
+    desk = open_desk(max_body_bytes=100_000, max_bodies_bytes=150_000)
+    bearer = desk.key("execute").bearer
+    client = desk.bearing(bearer)
+    body = b" " * 90_000
+
+    def one_more() -> httpx.Response:
+        return client.post(EXECUTE, content=body, headers=AS_JSON)
+
+    def streamed() -> httpx.Response:
+        return client.post(EXECUTE, content=iter([body]), headers=AS_JSON)
+
+    assert one_more().json()["errorCode"] == streamed().json()["errorCode"] == "INVALID_REQUEST"
+    with ExitStack() as held:
+
+        def filled() -> bool:
+            # A request gives back its bytes a moment after its answer, so the first of these may itself be put off.
+            held.enter_context(unfinished(desk, {"Authorization": f"Bearer {bearer}"}, body))
+            return busy(one_more())
+
+        poll(filled, 20, "a body was taken beyond the bound")
+        assert busy(streamed())
+        # What is small still fits.
+        assert client.post(EXECUTE, content=b"{", headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
+    poll(lambda: one_more().status_code == 400, 20, "what had ended was still counted")
+
+
+def test_who_has_no_key_has_no_body_held(open_desk: Open) -> None:
+    desk = open_desk(max_body_bytes=100_000, max_bodies_bytes=100_000)
+    good = desk.client("execute")
+    for _ in range(5):
+        answer = desk.bearing(None).post(EXECUTE, content=iter([b" " * 90_000]), headers=AS_JSON)
+        assert answer.status_code == 401
+    assert good.post(EXECUTE, content=b" " * 90_000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
+
+
+def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(open_desk: Open) -> None:
+    desk = open_desk(max_body_bytes=100_000, max_bodies_bytes=300_000)
+    door = f"/sandbox/webhooks/{builders.ACCOUNT}/{builders.BROKER}"
+    made = NewPartner(id="br_signing", kind="customs_broker", name="One with a secret")
+    partners.create(desk.runtime, builders.ACCOUNT, made)
+    known = f"/sandbox/webhooks/{builders.ACCOUNT}/br_signing"
+    stranger, body = desk.bearing(None), b" " * 90_000
+    junk = {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,junk"}
+    with ExitStack() as held:
+        # Who brings no signature, or names nobody who could sign, is not read at all.
+        for address, headers in ((door, junk), (known, {}), (known, {"webhook-signature": "v1,junk"})):
+            assert stranger.post(address, content=iter([body]), headers=headers).status_code == 401
+        held.enter_context(unfinished(desk, junk, body, known))
+        poll(
+            lambda: busy(stranger.post(known, content=iter([body]), headers=junk)),
+            20,
+            "a second one was read beside it",
+        )
+        answer = desk.client("execute").post(EXECUTE, content=body, headers=AS_JSON)
+        assert answer.json()["errorCode"] == "INVALID_REQUEST", "there was no room for the body of a caller with a key"
+    poll(lambda: stranger.post(known, content=b"{}", headers=junk).status_code == 401, 20, "it was still counted")
+
+
+def test_a_bound_that_has_no_room_for_one_body_is_refused() -> None:
+    with pytest.raises(ValidationError, match="EXPORTS_MAX_BODIES_BYTES has no room for one body"):
+        Settings(max_body_bytes=100, max_bodies_bytes=99)
+
+
+def test_a_request_hears_that_the_database_is_busy_long_before_a_worker_would(
+    open_desk: Open, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_desk(database_url, database_timeout_seconds=60)
+    monkeypatch.setattr(limits, "PATIENCE_SECONDS", 0.5)
+    client = desk.client("execute")
+    body = execution(builders.plan())
+    other = Database(database_url)
+    with other.write() as session:
+        if not other.is_sqlite:
+            session.execute(text("LOCK TABLE exports IN SHARE ROW EXCLUSIVE MODE"))
+        response = client.post(EXECUTE, json=body)
+    other.dispose()
+    assert (response.status_code, response.headers.get("retry-after")) == (503, "2")
+    assert response.json()["message"] == "the database does not answer now; try again in 2 s"
+    assert client.post(EXECUTE, json=body).status_code == 202
+
+
+@pytest.mark.anyio
+async def test_time_that_the_caller_takes_to_send_does_not_count_and_all_else_does() -> None:
+    left = []
+
+    async def app(_: Scope, receive: Receive, __: Send) -> None:
+        for _each in range(2):
+            await anyio.sleep(0.2)
+            await receive()
+            left.append(deadline.seconds_left(60))
+
+    async def slow_body() -> Message:
+        await anyio.sleep(1)
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    async def nowhere(_: Message) -> None:
+        raise AssertionError("nothing is answered")
+
+    await limits.Patience(app)({"type": "http"}, slow_body, nowhere)
+    assert limits.PATIENCE_SECONDS - left[0] >= 0.2
+    assert 0.4 <= limits.PATIENCE_SECONDS - left[1] < 2, "two seconds were the caller's"

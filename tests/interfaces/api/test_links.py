@@ -1,0 +1,243 @@
+"""Links to documents: what they open, for whom and until when, and that whatever is wrong with one there is nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlmodel import col, select
+from standardwebhooks import Webhook
+
+from config.settings import Settings
+from pipeline.accounts import api_keys, partners
+from pipeline.accounts.schemas import NewPartner
+from pipeline.core.db import utc_now
+from pipeline.core.errors import NotFound
+from pipeline.deliveries import links, messages
+from pipeline.deliveries.models import Notification
+from pipeline.exports.schemas.export import ExportView
+from pipeline.interfaces.api.email_replies import REQUESTS_PER_MINUTE
+from tests import builders
+from tests.interfaces.api.conftest import OTHER, Desk, Open
+
+HOOKED = "br_hooked"
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A handoff to a partner that has a secret, and somebody without any key."""
+
+    desk: Desk
+    export: ExportView
+    secret: str
+    stranger: httpx.Client
+
+    @property
+    def settings(self) -> Settings:
+        return self.desk.runtime.settings
+
+    def address(self, token_or_url: str) -> str:
+        return f"/documents/{token_or_url.rpartition('/')[2]}"
+
+    def get(self, url: str, **asked: Any) -> httpx.Response:
+        return self.stranger.get(self.address(url), **asked)
+
+    def link(self, *, until: datetime, holder: str = f"partner:{HOOKED}", account: str = builders.ACCOUNT) -> str:
+        return links.address(self.settings, account, self.export.artifacts[0].id, holder, until)
+
+    def ask(self, secret: str, *, body: bytes = b"", at: datetime | None = None) -> httpx.Response:
+        at = at or datetime.now(UTC)
+        submission = self.export.broker_submission
+        assert submission is not None
+        headers = {
+            "webhook-id": "ask-1",
+            "webhook-timestamp": str(int(at.timestamp())),
+            "webhook-signature": Webhook(secret).sign("ask-1", at, body.decode()),
+        }
+        return self.stranger.post(f"/api/broker-submissions/{submission.id}/links", content=body, headers=headers)
+
+
+@pytest.fixture
+def handed(desk: Desk) -> Handed:
+    new = {"id": HOOKED, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
+    made = partners.create(desk.runtime, builders.ACCOUNT, NewPartner.model_validate(new))
+    export_id = desk.execute(builders.plan(broker=HOOKED))
+    desk.run(export_id)
+    view = ExportView.model_validate_json(desk.client().get(f"/api/exports/{export_id}").content)
+    return Handed(desk, view, made.secret, desk.bearing(None))
+
+
+def soon() -> datetime:
+    return utc_now() + timedelta(minutes=5)
+
+
+def test_a_link_that_is_asked_for_opens_one_document_without_a_key_for_a_quarter_of_an_hour(handed: Handed) -> None:
+    artifact = handed.export.artifacts[0]
+    before = utc_now()
+    made = handed.desk.client("read").post(f"/api/artifacts/{artifact.id}/links").json()
+    good_for = datetime.fromisoformat(made["signedUntil"]) - before
+    assert timedelta(minutes=14, seconds=59) <= good_for <= timedelta(minutes=16)
+    assert (made["id"], made["sha256"], made["filename"]) == (artifact.id, artifact.sha256, artifact.filename)
+    assert made["signedUrl"].startswith(f"{handed.settings.public_url}/documents/")
+    response = handed.get(made["signedUrl"])
+    assert hashlib.sha256(response.content).hexdigest() == artifact.sha256
+    headers = response.headers
+    assert headers["content-type"] == artifact.media_type
+    assert headers["content-disposition"] == f'attachment; filename="{artifact.filename}"'
+    assert headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
+    assert headers["referrer-policy"] == "no-referrer"
+    looked = handed.stranger.head(handed.address(made["signedUrl"]))
+    assert (looked.status_code, looked.headers["content-length"]) == (200, str(artifact.size))
+
+
+def test_whatever_is_wrong_with_a_link_there_is_nothing(handed: Handed) -> None:
+    good = handed.link(until=soon())
+    assert handed.get(good).status_code == 200
+    payload, _, signature = good.rpartition("/")[2].partition(".")
+    said = json.loads(urlsafe_b64decode(payload + "=="))
+
+    def forged(**changes: object) -> str:
+        members = dict(zip(("key", "account", "artifact", "holder", "until"), said, strict=True)) | changes
+        text = json.dumps(list(members.values()), separators=(",", ":"))
+        return f"{urlsafe_b64encode(text.encode()).decode().rstrip('=')}.{signature}"
+
+    bad = {
+        "ended": handed.link(until=utc_now() - timedelta(seconds=1)),
+        "ends now": handed.link(until=utc_now()),
+        "of another account": handed.link(until=soon(), account=OTHER),
+        "for another partner": handed.link(until=soon(), holder=f"partner:{builders.BROKER}"),
+        "for a key that never was": handed.link(until=soon(), holder="key:abcdefghij"),
+        "for nobody": handed.link(until=soon(), holder=""),
+        "for longer": forged(until=said[4] + 3600),
+        "for somebody else": forged(holder="partner:br_other"),
+        "for another document": forged(artifact=handed.export.artifacts[1].id),
+        "for another account": forged(account=OTHER),
+        "by another key": forged(key="0123456789ab"),
+        "cut": good[:-1],
+        "unsigned": payload,
+        "nonsense": "x" * 300,
+        "outside": "..%2f..%2fetc%2fpasswd",
+        **{
+            f"changed at {n}": good[:n] + ("A" if good[n] != "A" else "B") + good[n + 1 :]
+            for n in range(len(good) - len(signature), len(good), 7)
+        },
+    }
+    answers = {name: handed.get(each) for name, each in bad.items()}
+    # The last character of a signature has bits that no byte is made of: nothing changes there unseen either.
+    last = {other for other in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" if other != good[-1]}
+    answers |= {f"last is {other}": handed.get(good[:-1] + other) for other in sorted(last)[:20]}
+    told = {
+        (each.status_code, each.json()["errorCode"], each.json()["message"])
+        for name, each in answers.items()
+        if name != "outside"
+    }
+    assert told == {(404, "NOT_FOUND", "this link leads nowhere, or its time is over; ask for a new one")}
+    assert answers["outside"].status_code == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_a_link_is_good_to_get_and_for_nothing_else(handed: Handed, method: str) -> None:
+    response = handed.stranger.request(method, handed.address(handed.link(until=soon())))
+    assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND")
+
+
+def test_people_get_a_page_that_does_not_say_what_is_wrong_either(handed: Handed) -> None:
+    asked = {"headers": {"Accept": "text/html"}}
+    pages = [handed.get(each, **asked) for each in ("x" * 300, handed.link(until=utc_now()))]
+    assert {(each.status_code, each.headers["content-type"]) for each in pages} == {(404, "text/html; charset=utf-8")}
+    assert len({each.text for each in pages}) == 1
+    assert "its time is over" in pages[0].text
+    assert (pages[0].headers["cache-control"], "<script" in pages[0].text) == ("no-store", False)
+
+
+def test_a_link_ends_with_the_key_that_asked_for_it(handed: Handed) -> None:
+    key = handed.desk.key(f"partner:{HOOKED}")
+    made = handed.desk.bearing(key.bearer).post(f"/api/artifacts/{handed.export.artifacts[0].id}/links").json()
+    assert handed.get(made["signedUrl"]).status_code == 200
+    api_keys.revoke_key(handed.desk.runtime, builders.ACCOUNT, key.id)
+    assert handed.get(made["signedUrl"]).status_code == 404
+
+
+def test_another_partner_and_another_account_are_given_none(handed: Handed) -> None:
+    artifact, submission = handed.export.artifacts[0], handed.export.broker_submission
+    assert submission is not None
+    for client in (handed.desk.client(f"partner:{builders.BROKER}"), handed.desk.client(account=OTHER)):
+        for address in (f"/api/artifacts/{artifact.id}/links", f"/api/broker-submissions/{submission.id}/links"):
+            response = client.post(address)
+            assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND"), address
+
+
+def test_links_end_with_the_secret_key_that_they_are_signed_by(handed: Handed) -> None:
+    def opens(until: datetime, *keys: str) -> bool:
+        settings = handed.settings.model_copy(
+            update={"secret_key": SecretStr(keys[0]), "secret_keys_previous": tuple(map(SecretStr, keys[1:]))}
+        )
+        try:
+            links.opened(settings, token, utc_now())
+        except NotFound:
+            return False
+        return until > utc_now()
+
+    old = handed.settings.secret_key.get_secret_value()
+    until = soon()
+    token = handed.link(until=until).rpartition("/")[2]
+    assert (opens(until, old), opens(until, "new", old), opens(until, "new")) == (True, True, False)
+
+
+def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_none(handed: Handed) -> None:
+    with handed.desk.runtime.db.read() as session:
+        told = session.scalars(
+            select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
+        ).one()
+    sent = [messages.cloud_event(handed.settings, told, None, holder=HOOKED) for _ in range(2)]
+    assert sent[0] == sent[1], "the same bytes on every try"
+    named = [
+        each for unit in json.loads(sent[0])["data"]["units"] for each in (unit["invoiceData"], *unit["artifacts"])
+    ]
+    assert len(named) > 5
+    for each in named:
+        assert datetime.fromisoformat(each["signedUntil"]) - told.created_at <= timedelta(minutes=15)
+        assert hashlib.sha256(handed.get(each["signedUrl"]).content).hexdigest() == each["sha256"]
+    client = handed.desk.client("read")
+    trace = client.get(f"/api/notifications/{told.id}").text
+    assert [each for each in (told.data, trace) if "signedUrl" in each or "/documents/" in each] == []
+
+
+def test_a_partner_without_a_key_asks_for_new_links_with_its_signature(handed: Handed) -> None:
+    answer = handed.ask(handed.secret)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()["links"]
+    assert {each["id"] for each in found} == {each.id for each in handed.export.artifacts}
+    assert hashlib.sha256(handed.get(found[0]["signedUrl"]).content).hexdigest() == found[0]["sha256"]
+    refused = [
+        handed.ask("whsec_Zm9yZWlnbiB0byB1cw=="),
+        handed.ask(handed.secret, at=datetime.now(UTC) - timedelta(minutes=6)),
+        handed.stranger.post(f"/api/broker-submissions/{handed.export.broker_submission.id}/links"),  # type: ignore[union-attr]
+    ]
+    assert {(each.status_code, each.json()["errorCode"]) for each in refused} == {(401, "INVALID_API_KEY")}
+    # What was signed as an answer opens no documents.
+    answered = handed.ask(handed.secret, body=b'{"id": "1", "rung": "received"}')
+    assert (answered.status_code, answered.json()["errorCode"]) == (400, "INVALID_REQUEST")
+
+
+def test_a_link_is_not_followed_without_end(open_desk: Open) -> None:
+    desk = open_desk()
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
+    made = desk.client("read").post(f"/api/artifacts/{artifact['id']}/links").json()
+    address = f"/documents/{made['signedUrl'].rpartition('/')[2]}"
+    stranger = desk.bearing(None)
+    # One a second is given back meanwhile, so that it takes some more on a slow machine.
+    answers = (stranger.head(address) for _ in range(10 * REQUESTS_PER_MINUTE))
+    first, refused = next(answers), next(each for each in answers if each.status_code != 200)
+    assert (first.status_code, refused.status_code) == (200, 429)
+    assert int(refused.headers["retry-after"]) >= 1

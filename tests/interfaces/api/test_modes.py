@@ -1,0 +1,102 @@
+"""What test keys execute and what live ones do: two worlds, in which the same batch, plan, label and key can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlmodel import col, select
+
+from pipeline.accounts.api_keys import Mode
+from pipeline.exports.models import Export, Package
+from pipeline.ops.rebuild.service import survey
+from tests import builders
+from tests.interfaces.api.conftest import Desk, execution
+
+LABEL = "003512345000000010"
+BATCH = builders.plan()["batchId"]
+MODES: tuple[Mode, ...] = ("test", "live")
+
+
+def plan_for(mode: Mode, **facts: Any) -> builders.Json:
+    """Return a plan of one batch for partners that a key of this mode reaches."""
+    if mode == "test":
+        facts |= {"broker": "br_test", "warehouse": "wh_test"}
+    return builders.plan(**facts)
+
+
+def post(desk: Desk, mode: Mode, path: str, body: builders.Json, **headers: str) -> Any:
+    return desk.client(mode=mode).post(path, json=body, headers=headers)
+
+
+def execute(desk: Desk, mode: Mode, body: builders.Json, **headers: str) -> str:
+    answer = post(desk, mode, "/api/exports/execute", body, **headers)
+    assert answer.status_code == 202, answer.text
+    export_id = str(answer.json()["exportId"])
+    with desk.runtime.db.read() as session:
+        assert session.get_one(Export, export_id).test is (mode == "test")
+    return export_id
+
+
+def test_a_live_key_executes_what_a_live_key_registered(desk: Desk) -> None:
+    by_batch = {"accountId": builders.ACCOUNT, "batchId": BATCH}
+    registered = {mode: post(desk, mode, "/api/exports/plans", plan_for(mode)).json()["planHash"] for mode in MODES}
+    for mode, plan_hash in registered.items():
+        export_id = execute(desk, mode, by_batch)
+        with desk.runtime.db.read() as session:
+            assert session.get_one(Export, export_id).plan_hash == plan_hash
+
+
+def test_a_plan_that_only_a_test_key_registered_is_none_of_a_live_one(desk: Desk) -> None:
+    plan = plan_for("test")
+    assert post(desk, "test", "/api/exports/plans", plan).status_code == 201
+    for plan_hash in ({}, {"planHash": post(desk, "test", "/api/exports/plans", plan).json()["planHash"]}):
+        answer = post(
+            desk, "live", "/api/exports/execute", {"accountId": builders.ACCOUNT, "batchId": BATCH} | plan_hash
+        )
+        assert (answer.status_code, answer.json()["errorCode"]) == (404, "NOT_FOUND")
+    assert post(desk, "live", "/api/exports/plans", plan).status_code == 201, "of a live key it is a new one"
+
+
+def test_a_batch_is_tried_out_and_then_executed(desk: Desk) -> None:
+    """Also by the same idempotency key, and with the same label on a package."""
+    plans = {mode: builders.changed(plan_for(mode), "/units/0/packages/0/sscc", LABEL) for mode in MODES}
+    headers = {"Idempotency-Key": "one-and-the-same"}
+    made: dict[Mode, str] = {}
+    for mode, plan in plans.items():
+        made[mode] = execute(desk, mode, execution(plan), **headers)
+        desk.run(made[mode])
+    assert made["test"] != made["live"]
+    for mode, export_id in made.items():
+        assert execute(desk, mode, execution(plans[mode])) == export_id
+        assert execute(desk, mode, execution(plans[mode]), **headers) == export_id
+        for named in (BATCH, export_id):
+            view = desk.client(mode=mode).get(f"/api/exports/{named}").json()
+            assert (view["exportId"], view["state"]) == (export_id, "executed")
+    with desk.runtime.db.read() as session:
+        carried = select(Package.export_id, Package.released).where(col(Package.sscc) == LABEL)
+        assert dict(session.exec(carried).all()) == {made["test"]: True, made["live"]: False}
+    found = survey(desk.runtime)
+    assert (found.exports, found.damaged) == (2, [])
+
+
+def test_each_is_amended_for_itself(desk: Desk) -> None:
+    made: dict[Mode, str] = {}
+    for mode in MODES:
+        made[mode] = execute(desk, mode, execution(plan_for(mode)))
+        desk.run(made[mode])
+    for mode, export_id in made.items():
+        answer = post(desk, mode, f"/api/exports/{BATCH}/amend", execution(plan_for(mode, lines=4)))
+        assert (answer.status_code, answer.json()["supersedes"]) == (202, export_id), answer.text
+        desk.run(answer.json()["exportId"])
+    with desk.runtime.db.read() as session:
+        states = session.exec(select(Export.test, Export.revision, Export.state)).all()
+    assert sorted(states) == sorted(
+        (test, revision, state) for test in (False, True) for revision, state in ((1, "superseded"), (2, "executed"))
+    )
+
+
+def test_an_executed_batch_is_refused_to_keys_of_its_own_kind_alone(desk: Desk) -> None:
+    execute(desk, "live", execution(plan_for("live")))
+    refused = post(desk, "live", "/api/exports/execute", execution(plan_for("live", lines=4)))
+    assert refused.json()["errorCode"] == "EXPORT_ALREADY_EXECUTED"
+    execute(desk, "test", execution(plan_for("test", lines=4)))

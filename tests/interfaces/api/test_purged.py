@@ -1,0 +1,87 @@
+"""What each call answers of an export that was purged: what is kept, or that it is not; never more, and never 500."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+from sqlmodel import col, select
+
+from pipeline.deliveries.models import Acknowledgement, Notification
+from pipeline.exports.models import Event
+from pipeline.ops import retention
+from tests import builders
+from tests.interfaces.api.conftest import Desk, execution
+
+SAID = "canary: the importer's number is wrong"
+
+
+@pytest.fixture
+def purged(desk: Desk) -> dict[str, Any]:
+    """The view of an export as it was before it was purged."""
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    view: dict[str, Any] = desk.client().get(f"/api/exports/{export_id}").json()
+    assert view["state"] == "executed"
+    assert retention.purge(desk.runtime, date(2040, 1, 1)).exports == 1
+    return view
+
+
+def test_every_address_of_a_purged_export_answers(desk: Desk, purged: dict[str, Any]) -> None:
+    client, export_id = desk.client(), purged["exportId"]
+    (package,), submission = purged["customs_packages"], purged["broker_submission"]["id"]
+    artifact = purged["artifacts"][0]["id"]
+    told = client.get("/api/deliveries", params={"exportId": export_id}).json()["items"]
+    changed = builders.changed(builders.plan(), "/units/0/parties/buyer/name", "Another buyer")
+    for method, address, body, status in (
+        ("GET", f"/api/exports/{export_id}", None, 200),
+        ("GET", f"/api/exports/{export_id}/events", None, 200),
+        ("GET", f"/api/exports/{export_id}/bundle", None, 409),
+        ("GET", package["link"], None, 200),
+        ("GET", f"/api/artifacts/{artifact}", None, 404),
+        ("POST", f"/api/artifacts/{artifact}/links", None, 404),
+        ("POST", f"/api/broker-submissions/{submission}/links", None, 404),
+        ("GET", f"/api/deliveries/{told[0]['id']}", None, 200),
+        *[("GET", f"/api/notifications/{each['notificationId']}", None, 404) for each in told],
+        *[("POST", f"/api/deliveries/{each['id']}/resend", None, 409) for each in told],
+        ("POST", f"/api/exports/{export_id}/cancel", None, 409),
+        ("POST", f"/api/exports/{export_id}/retry", None, 409),
+        ("POST", f"/api/exports/{export_id}/amend", execution(changed), 409),
+        ("POST", "/api/exports/execute", execution(changed), 409),
+        ("POST", "/api/exports/preflight", builders.plan(), 200),
+        ("POST", "/api/exports/plans", builders.plan(), 200),
+    ):
+        answer = client.request(method, address, json=body)
+        assert answer.status_code == status, (method, address, answer.text)
+        if status == 409:
+            assert answer.json()["errorCode"] in {"INVALID_STATE", "EXPORT_ALREADY_EXECUTED"}
+    named = {"accountId": builders.ACCOUNT, "batchId": builders.BATCH}
+    for address in ("/api/exports/execute", f"/api/exports/{export_id}/amend"):
+        for body in (execution(builders.plan()), named):
+            again = client.post(address, json=body)
+            assert (again.status_code, again.json()["exportId"]) == (202, export_id)
+    replay = {"since": "2020-01-01T00:00:00Z"}
+    assert client.post(f"/api/partners/{builders.BROKER}/replay", json=replay).json()["messages"] == 0
+    console = desk.bearing(None)
+    console.post("/console/sign-in", data={"key": desk.key("read").bearer})
+    assert console.get(f"/console/exports/{export_id}").status_code == 200
+    assert console.get(f"/console/artifacts/{artifact}").status_code == 404
+
+
+def test_an_answer_that_comes_after_the_purge_is_refused_and_nothing_of_it_is_kept(
+    desk: Desk, purged: dict[str, Any]
+) -> None:
+    def rows() -> tuple[int, ...]:
+        with desk.runtime.db.read() as session:
+            return tuple(len(session.exec(select(model)).all()) for model in (Acknowledgement, Event, Notification))
+
+    before = rows()
+    body = {"id": "late", "rung": "rejected", "message": SAID}
+    submission = purged["broker_submission"]["id"]
+    answer = desk.client().post(f"/api/broker-submissions/{submission}/acknowledgements", json=body)
+    assert (answer.status_code, answer.json()["errorCode"]) == (409, "INVALID_STATE")
+    assert "was purged" in answer.json()["message"]
+    assert rows() == before
+    with desk.runtime.db.read() as session:
+        assert session.exec(select(Acknowledgement).where(col(Acknowledgement.id) == "late")).all() == []

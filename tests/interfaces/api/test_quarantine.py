@@ -1,0 +1,95 @@
+"""Quarantined exports are seen where operators look: inspect, the list, the pages, what Prometheus counts; and replayed."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.core.errors import RendererCrashed
+from pipeline.workflow import render_documents
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import Wake
+from tests import builders
+from tests.interfaces.api.conftest import Desk, Open, execution
+from tests.interfaces.console.test_console import browser
+from tests.servers import poll
+
+REASON = "the PDF engine died of SIGSEGV at packing_list.typ"
+
+
+@pytest.fixture
+def desk(open_desk: Open) -> Desk:
+    """An API whose worker tries once."""
+    return open_desk(step_max_attempts=1)
+
+
+def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = desk.execute(builders.plan(batch="batch_sound"))
+    broken = desk.execute(builders.plan())
+
+    def render(_: object) -> None:
+        raise RendererCrashed(REASON)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(render_documents, "render_documents", render)
+        for step in ("record_packages", "render_documents"):
+            advance(desk.runtime, broken, 1, step)
+    client, looker = desk.client(), browser(desk, "read")
+
+    view = client.get(f"/api/exports/{broken}").json()
+    assert (view["state"], view["quarantined"], view["failure"]) == ("failed", True, f"render_documents: {REASON}")
+    shown = {value: client.get(f"/api/exports?quarantined={value}").json()["items"] for value in ("true", "false")}
+    assert {value: [item["exportId"] for item in items] for value, items in shown.items()} == {
+        "true": [broken],
+        "false": [sound],
+    }
+    assert (shown["true"][0]["quarantined"], shown["true"][0]["failure"]) == (True, f"render_documents: {REASON}")
+    assert "exports_quarantined 1.0" in desk.bearing(None).get("/metrics").text
+    page = looker.get("/console?quarantined=true").text
+    assert (broken in page, sound in page) == (True, False)
+    page = looker.get(f"/console/exports/{broken}").text
+    assert '<span class="pill failed">quarantined</span>' in page
+    assert f"exports retry {broken}" in page
+
+    retried = client.post(f"/api/exports/{broken}/retry")
+    assert (retried.status_code, retried.json()["quarantined"], retried.json()["failure"]) == (202, False, None)
+    assert Wake(broken, 1, "render_documents") in desk.launches.woken
+    desk.run(broken)
+    assert client.get(f"/api/exports/{broken}").json()["state"] == "executed"
+    poll(lambda: "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text, 30, "it counts as set aside")
+
+
+def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up, replaced = desk.execute(builders.plan(batch="given_up")), desk.execute(builders.plan())
+    client, looker = desk.client(), browser(desk, "read")
+
+    def render(_: object) -> None:
+        raise RendererCrashed(REASON)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(render_documents, "render_documents", render)
+        for export_id in (given_up, replaced):
+            for step in ("record_packages", "render_documents"):
+                advance(desk.runtime, export_id, 1, step)
+    assert "exports_quarantined 2.0" in desk.bearing(None).get("/metrics").text
+
+    assert client.post(f"/api/exports/{given_up}/cancel").status_code == 200
+    amended = client.post(f"/api/exports/{replaced}/amend", json=execution(builders.plan(invoice="INV-2")))
+    assert amended.status_code == 202, amended.text
+
+    poll(lambda: "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text, 30, "one counts as set aside")
+    assert client.get("/api/exports?quarantined=true").json()["items"] == []
+    found = {each["exportId"]: each for each in client.get("/api/exports?quarantined=false").json()["items"]}
+    for export_id, outcome in ((given_up, "cancelled"), (replaced, "superseded")):
+        assert (found[export_id]["outcome"], found[export_id]["quarantined"]) == (outcome, False)
+        view = client.get(f"/api/exports/{export_id}").json()
+        assert (view["outcome"], view["quarantined"]) == (outcome, False)
+        assert ">quarantined<" not in looker.get(f"/console/exports/{export_id}").text
+    assert '<span class="pill failed">quarantined</span>' not in looker.get("/console").text
+
+
+def test_value_that_is_neither_true_nor_false_is_refused_by_name(desk: Desk) -> None:
+    response = desk.client().get("/api/exports?quarantined=perhaps")
+    assert response.status_code == 400
+    assert response.json()["details"]["issues"][0]["path"] == "/query/quarantined"

@@ -1,0 +1,91 @@
+"""What one account may take up: exports under way, and where its mail may go."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.accounts import service
+from pipeline.core.errors import NotFound, ValidationFailed
+from tests import builders
+from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
+
+EXECUTE = "/api/exports/execute"
+BOTH = "desk@broker.example", "clerk@Broker.Example"
+
+
+def by_mail(*addresses: str) -> builders.Json:
+    channels = [{"channel": "email", "addresses": list(addresses)}]
+    return {"id": "br_mail", "kind": "customs_broker", "name": "Broker", "channels": channels}
+
+
+def plan(number: int, account: str = builders.ACCOUNT) -> builders.Json:
+    return builders.changed(builders.plan(batch=f"batch-{number}", invoice=f"A-{number}"), "/accountId", account)
+
+
+def test_an_account_with_enough_under_way_is_put_off_until_some_has_ended(open_desk: Open) -> None:
+    desk = open_desk(max_open_exports=2)
+    first, second = (desk.execute(plan(number)) for number in (1, 2))
+    client = desk.client()
+    refused = client.post(EXECUTE, json=execution(plan(3)))
+    assert (refused.status_code, refused.json()["errorCode"]) == (429, "RATE_LIMITED")
+    assert refused.headers["retry-after"] == "30"
+    assert "has 2 exports under way" in refused.json()["message"]
+    # What is there already is answered as ever, and checking a plan takes nothing up.
+    assert client.post(EXECUTE, json=execution(plan(2))).json()["exportId"] == second
+    assert client.post("/api/exports/preflight", json=plan(3)).status_code == 200
+    assert client.post(f"/api/exports/{first}/cancel").status_code == 200
+    assert client.post(EXECUTE, json=execution(plan(3))).status_code == 202
+
+
+def test_a_retried_export_is_under_way_again_and_another_account_is_not_held_up(open_desk: Open) -> None:
+    desk = open_desk(max_open_exports=1)
+    export_id = desk.execute(plan(1))
+    other = desk.client(account=OTHER)
+    other.post("/api/partners", json={"id": builders.BROKER, "kind": "customs_broker", "name": "B", "live": True})
+    other.post("/api/partners", json={"id": builders.WAREHOUSE, "kind": "warehouse", "name": "W", "live": True})
+    answer = other.post(EXECUTE, json=execution(plan(1, OTHER)) | {"accountId": OTHER})
+    assert answer.status_code == 202, answer.text
+    with desk.runtime.db.write() as session:
+        session.execute(text("UPDATE exports SET state = 'failed', finished_at = accepted_at"))
+        session.execute(text("UPDATE steps SET state = 'failed' WHERE name = 'record_packages'"))
+    client = desk.client()
+    assert client.post(f"/api/exports/{export_id}/retry").status_code in {200, 202}
+    assert client.post(EXECUTE, json=execution(plan(2))).status_code == 429
+
+
+def test_what_is_under_way_is_counted_by_an_index_of_its_own(desk: Desk) -> None:
+    query = "EXPLAIN QUERY PLAN SELECT count(*) FROM (SELECT id FROM exports WHERE account_id = 'a' AND finished_at IS NULL LIMIT 9)"
+    with desk.runtime.db.read() as session:
+        steps = [str(row[3]) for row in session.execute(text(query))]
+    assert any("ix_exports_unended" in step for step in steps), steps
+
+
+def test_mail_goes_to_the_domains_that_the_account_may_send_to(desk: Desk) -> None:
+    client = desk.client("admin")
+    service.set_mail_domains(desk.runtime, builders.ACCOUNT, ["Broker.Example"])
+    for elsewhere in ("desk@other.example", "desk@broker.example.other.example", "desk@mail.broker.example"):
+        refused = client.post("/api/partners", json=by_mail("desk@broker.example", elsewhere))
+        assert (refused.status_code, refused.json()["field"]) == (400, "/channels/0/addresses/1")
+        assert "may send mail to broker.example" in refused.json()["message"]
+    assert client.post("/api/partners", json=by_mail(*BOTH)).status_code == 201
+    change = {"channels": by_mail("desk@other.example")["channels"]}
+    assert client.patch("/api/partners/br_mail", json=change).status_code == 400
+    assert desk.client("admin", account=OTHER).post("/api/partners", json=by_mail("a@other.example")).status_code == 201
+
+
+def test_domains_that_a_partner_stands_outside_of_are_refused_and_any_takes_all(desk: Desk) -> None:
+    client = desk.client("admin")
+    assert client.post("/api/partners", json=by_mail(*BOTH)).status_code == 201
+    for domains in ([], ["other.example"]):
+        with pytest.raises(ValidationFailed, match="br_mail is reached at desk@broker"):
+            service.set_mail_domains(desk.runtime, builders.ACCOUNT, domains)
+    for none in ("broker", "*.example", "a@b.example", "bröker.example", ""):
+        with pytest.raises(ValidationFailed, match="is no domain"):
+            service.set_mail_domains(desk.runtime, builders.ACCOUNT, [none])
+    with pytest.raises(NotFound):
+        service.set_mail_domains(desk.runtime, "acc_none", None)
+    assert service.set_mail_domains(desk.runtime, builders.ACCOUNT, ["broker.example"]) == ["broker.example"]
+    assert service.set_mail_domains(desk.runtime, builders.ACCOUNT, None) is None
+    changed = client.patch("/api/partners/br_mail", json={"channels": by_mail("a@elsewhere.example")["channels"]})
+    assert changed.status_code == 200

@@ -1,0 +1,239 @@
+"""The bounds of a request's body, and JSON that is none."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from pipeline.core import json_input
+from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
+from pipeline.core.json_input import check_shape, load, parse
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan
+from tests import builders
+from tests.faults.matrix import alone
+from tests.interfaces.api.conftest import Desk, Open, execution
+
+EXECUTE = "/api/exports/execute"
+AS_JSON = {"Content-Type": "application/json"}
+
+
+def chunks(size: int, sent: list[int]) -> Iterator[bytes]:
+    """Yield a body of `size` bytes in pieces, without its length; `sent` counts them."""
+    for _ in range(size // 65536):
+        sent.append(65536)
+        yield b" " * 65536
+
+
+@alone("F31")
+def test_a_body_is_counted_while_it_streams(open_desk: Open) -> None:
+    desk = open_desk(max_body_bytes=200_000)
+    sent: list[int] = []
+    response = desk.client().post(EXECUTE, content=chunks(2_000_000, sent), headers=AS_JSON)
+    assert (response.status_code, response.json()["errorCode"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert response.json()["message"] == "the body is larger than 200000 bytes; split the plan"
+    assert desk.rows()["exports"] == 0
+
+
+@alone("F29")
+def test_a_length_that_is_too_large_is_refused_before_the_body(open_desk: Open) -> None:
+    desk = open_desk(max_body_bytes=1000)
+    response = desk.client().post(EXECUTE, content=b" " * 1001, headers=AS_JSON)
+    assert (response.status_code, response.json()["errorCode"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert response.headers["connection"] == "close"
+    assert desk.client().post(EXECUTE, content=b" " * 1000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
+
+
+def test_the_key_is_asked_before_the_body_is_read(desk: Desk) -> None:
+    response = desk.bearing(None).post(EXECUTE, content=b"[" * 100_000, headers=AS_JSON)
+    assert response.json()["errorCode"] == "INVALID_API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code", "says"),
+    [
+        (b"[" * 100_000, AS_JSON, 413, "PAYLOAD_TOO_LARGE", "nested deeper than 32 levels"),
+        (b'{"a":' * 33 + b"1" + b"}" * 33, AS_JSON, 413, "PAYLOAD_TOO_LARGE", "nested deeper than 32 levels"),
+        (b'{"accountId":"a","accountId":"b"}', AS_JSON, 400, "INVALID_REQUEST", "'accountId' is given twice"),
+        (b'{"accountId":NaN}', AS_JSON, 400, "INVALID_REQUEST", "NaN is no JSON number"),
+        (b'{"accountId":-Infinity}', AS_JSON, 400, "INVALID_REQUEST", "-Infinity is no JSON number"),
+        (b'{"accountId":' + b"9" * 5000 + b"}", AS_JSON, 400, "INVALID_REQUEST", "too many digits"),
+        (b'{"accountId":"\xff"}', AS_JSON, 400, "INVALID_REQUEST", "not UTF-8 at byte 14"),
+        (b"", AS_JSON, 400, "INVALID_REQUEST", "not JSON at line 1, column 1"),
+        (b"[]", AS_JSON, 400, "INVALID_REQUEST", "must be a JSON object"),
+        (b"null", AS_JSON, 400, "INVALID_REQUEST", "must be a JSON object"),
+        (b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}, 400, "INVALID_REQUEST", "Content-Type"),
+        (b"{}", AS_JSON | {"Content-Encoding": "gzip"}, 400, "INVALID_REQUEST", "without Content-Encoding"),
+    ],
+)
+def test_json_that_is_none_is_refused(
+    desk: Desk, body: bytes, headers: dict[str, str], status: int, code: str, says: str
+) -> None:
+    response = desk.client().post(EXECUTE, content=body, headers=headers)
+    assert (response.status_code, response.json()["errorCode"]) == (status, code)
+    assert says in response.json()["message"]
+
+
+def test_brackets_inside_of_texts_do_not_nest() -> None:
+    check_shape(json.dumps({"a": "[" * 100, 'b"\\"[[[[[[[[[[': ['\\"[[[[', "{{{{"]}).encode(), 2)
+    with pytest.raises(PayloadTooLarge):
+        check_shape(b'{"a": "\\\\", "b": [[[1]]]}', 3)
+
+
+def test_a_small_body_of_very_many_values_is_refused() -> None:
+    with pytest.raises(PayloadTooLarge):
+        check_shape(b"[" + b"1," * 2_000_000 + b"1]", 32)
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value", "says"),
+    [
+        ("/units/0/invoice/date", 20261124, "must be a date"),
+        ("/units/0/invoice/date", "20261124", "must be a date"),
+        ("/units/0/invoice/relatedParties", 1, "must be true or false"),
+        ("/units/0/invoice/total", 12.5, "must be a decimal in a string"),
+        ("/units/0/lines", {}, "must be a list"),
+        ("/units/0/lines", [], "must have at least 1 entries"),
+        ("/units/0/invoice/incoterm", "XXX", "must be 'EXW', "),
+        (
+            "/units/0/lines/0/treatment/pga",
+            [{"flag": "FD1", "agency": "FDA", "data": {"a/b": 1}}],
+            "must be a string",
+        ),
+    ],
+)
+def test_each_invalid_field_is_named_by_its_place_in_the_body(pointer: str, value: object, says: str) -> None:
+    wrong = builders.changed(builders.plan(), pointer, value)
+    with pytest.raises(ValidationFailed) as refused:
+        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+    assert refused.value.details is not None
+    (first, *_) = refused.value.details["issues"]
+    assert first["message"].startswith(says)
+    place = "/units/0/lines/0/treatment/pga/0/data/a~1b" if pointer.endswith("/pga") else pointer
+    assert first["path"] == refused.value.field == place
+
+
+def test_names_of_our_code_are_no_names_of_the_contract() -> None:
+    with pytest.raises(ValidationFailed) as refused:
+        parse(b'{"account_id": "acc_1", "batchId": "b"}', ExecuteRequest, max_depth=32)
+    assert refused.value.details is not None
+    assert {issue["path"] for issue in refused.value.details["issues"]} == {"/accountId", "/account_id"}
+
+
+def test_no_value_is_repeated_in_a_refusal() -> None:
+    wrong = builders.changed(builders.plan(), "/units/0/parties/buyer/contact", {"name": "x", "email": "secret-canary"})
+    with pytest.raises(ValidationFailed) as refused:
+        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+    assert "secret-canary" not in f"{refused.value.message} {refused.value.details}"
+
+
+def test_a_hundred_issues_are_shown_and_the_rest_counted() -> None:
+    wrong = builders.plan(lines=150)
+    for line in wrong["units"][0]["lines"]:
+        line["htsCode"] = "1"
+    with pytest.raises(ValidationFailed) as refused:
+        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+    assert refused.value.details is not None
+    assert (len(refused.value.details["issues"]), refused.value.details["issuesLeftOut"]) == (100, 50)
+
+
+@pytest.mark.parametrize(("units", "lines"), [(1, 1_000), (100, 3_000), (1_000, 300)])
+def test_of_very_many_issues_those_of_the_first_entry_are_found_and_no_others(units: int, lines: int) -> None:
+    """Twelve kilobytes could be forty thousand issues, and a megabyte more of them than fit into memory."""
+    wrong = builders.plan() | {"units": [{"lines": [{}] * lines}] * units}
+    with pytest.raises(ValidationFailed) as refused:
+        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+    assert refused.value.details is not None
+    assert "issuesLeftOut" not in refused.value.details
+    paths = {issue["path"] for issue in refused.value.details["issues"]}
+    assert {"/units/0/unitRef", "/units/0/packages", "/units/0/lines/0/htsCode"} <= paths
+    assert not any(path.startswith(("/units/1", "/units/0/lines/1")) for path in paths)
+
+
+def test_a_large_plan_that_is_sound_is_read_as_a_small_one() -> None:
+    plan = builders.plan(lines=1_000, packages=10)
+    raw = json.dumps(plan).encode()
+    assert check_shape(raw, 32) > json_input._ALL_ISSUES_WITHIN
+    assert parse(raw, Plan, max_depth=32).model == Plan.model_validate_json(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'"' + b'\\"' * 2_000_000,
+        b'{"a": "' + b'\\"' * 2_000_000,
+        b'"\\\\' * 1_000_000 + b"\\",
+        b"\\" * 2_000_000,
+    ],
+)
+def test_a_text_that_does_not_end_is_looked_through_once(raw: bytes) -> None:
+    """Were each quote in it the beginning of another look at all the rest, this would take hours."""
+    with suppress(PayloadTooLarge):
+        check_shape(raw, 32)
+
+
+def test_a_text_that_is_longer_than_any_schema_takes_is_refused_before_it_is_read() -> None:
+    check_shape(b'{"a":"' + b"a" * 999_998 + b'"}', 32)
+    with pytest.raises(PayloadTooLarge, match="a text of more than 1000000 bytes; shorten it"):
+        check_shape(b'{"a":"' + b"a" * 999_999 + b'"}', 32)
+
+
+def test_a_large_body_with_a_character_that_takes_four_bytes_is_refused_and_a_small_one_read() -> None:
+    emoji = '{"a":"😀",'.encode()
+    assert load(emoji + b'"b":""}') == {"a": "😀", "b": ""}
+    with pytest.raises(PayloadTooLarge, match="such as an emoji; leave such out, or split the plan"):
+        load(emoji + b" " * 16 * 1024 * 1024 + b'"b":""}')
+
+
+def test_an_object_of_very_many_members_is_refused_before_it_is_read() -> None:
+    check_shape(b'{"a":{' + b'"b":[],' * 999 + b'"b":1},"c":{"d":1}}', 32)
+    with pytest.raises(PayloadTooLarge, match="more than 1000 members"):
+        check_shape(b'{"a":{' + b'"b":[],' * 1_000 + b'"b":1}}', 32)
+
+
+def test_an_object_of_very_many_members_is_refused() -> None:
+    """No schema has so many, and each would be an issue of its own."""
+    many = {f"m{number}": 0 for number in range(1_000)}
+    load(json.dumps(many).encode())
+    with pytest.raises(PayloadTooLarge, match="more than 1000 members"):
+        load(json.dumps(many | {"more": 0}).encode())
+
+
+@pytest.mark.parametrize("raw", [b"{", b'{"a"}', b'{"a":1,}', b"\x00", b'{"a":"\x01"}', b'"\\ud800', b"{}{}", b"'a'"])
+def test_whatever_is_no_json_is_refused_in_words(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        load(raw)
+
+
+@pytest.mark.parametrize("member", [b'"accountId":"\\ud800"', b'"\\udfff":1', b'"idempotencyKey":"\\uD83D x \\ude00"'])
+def test_a_lone_surrogate_gets_nowhere(member: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="half of a character"):
+        parse(b'{"batchId":"b",' + member + b"}", ExecuteRequest, max_depth=32)
+
+
+def test_a_character_of_two_escapes_is_whole() -> None:
+    with pytest.raises(ValidationFailed):
+        parse(b'{"batchId":"\\ud83d\\ude00"}', ExecuteRequest, max_depth=32)
+
+
+@alone("F29")
+def test_a_large_plan_does_not_hold_up_others(desk: Desk) -> None:
+    client, reader = desk.client(), desk.client("read")
+    body = json.dumps(execution(builders.plan(lines=5_000, packages=10_000))).encode()
+    answers: list[int] = []
+    sender = threading.Thread(
+        target=lambda: answers.append(client.post(EXECUTE, content=body, headers=AS_JSON, timeout=60).status_code)
+    )
+    sender.start()
+    first, slowest = time.monotonic(), 0.0
+    while sender.is_alive():
+        began = time.monotonic()
+        assert reader.get("/livez").status_code == 200
+        slowest = max(slowest, time.monotonic() - began)
+    assert answers == [202]
+    assert slowest < (time.monotonic() - first) / 2

@@ -1,0 +1,97 @@
+"""Zero characters: PostgreSQL keeps none, so that wherever one gets in it would be an error of ours."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.core.errors import ChannelUnavailable, ValidationFailed
+from pipeline.core.json_input import has_zero_character, parse
+from pipeline.deliveries.channels import borderbuddy
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
+from tests import builders
+from tests.interfaces.api.conftest import Desk, Open
+
+ANSWER = {"id": "1", "rung": "query", "message": "a", "fields": [{"pointer": "/a", "message": "b"}]}
+
+
+@pytest.fixture
+def desk(open_desk: Open, database_url: str) -> Desk:
+    """The API on either database."""
+    return open_desk(database_url)
+
+
+def test_no_address_and_no_parameter_holds_one(desk: Desk) -> None:
+    client = desk.client()
+    document = client.get("/openapi.json").json()
+    asked = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            address = path
+            for name in [each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"]:
+                address = address.replace("{" + name + "}", "a%00b")
+            if address != path:
+                assert client.request(method, address, json={}).status_code == 404, (method, path)
+                asked += 1
+            for name in [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]:
+                response = client.request(method, path.replace("{id}", "x"), params={name: "a\x00b"}, json={})
+                assert (response.status_code, response.json()["errorCode"]) == (400, "INVALID_REQUEST"), (path, name)
+                asked += 1
+    assert asked >= 40
+
+
+@pytest.mark.parametrize("cursor", ["AA", "\u00b5%\x93", "YQBi", "====", "a"])
+def test_a_cursor_that_is_none_of_ours_is_refused(desk: Desk, cursor: str) -> None:
+    response = desk.client().get("/api/exports", params={"cursor": cursor})
+    assert (response.status_code, response.json()["errorCode"]) == (400, "VALIDATION_ERROR")
+    assert response.json()["field"] == "/query/cursor"
+
+
+@pytest.mark.parametrize(
+    ("address", "body", "field"),
+    [
+        (f"/api/partners/{builders.BROKER}/replay", {"since": "2026-01-01T00:00:00Z", "after": "a\x00"}, "/after"),
+        ("/api/partners", {"id": "wh_x", "kind": "warehouse", "name": "a\x00"}, "/name"),
+        ("/api/waivers", {"rule": "V17", "reason": "\x00"}, "/reason"),
+    ],
+)
+def test_no_body_holds_one(desk: Desk, address: str, body: builders.Json, field: str) -> None:
+    response = desk.client().post(address, json=body)
+    assert (response.status_code, response.json()["field"]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ({"message": "a\x00"}, "/message"),
+        ({"fields": [{"pointer": "/a\x00", "message": "b"}]}, "/fields/0/pointer"),
+        ({"fields": [{"pointer": "/a", "message": "\x00"}]}, "/fields/0/message"),
+    ],
+)
+def test_no_answer_holds_one_whatever_way_it_came(place: builders.Json, named: str) -> None:
+    """By HTTP, by queue and by file an answer is read alike; one that PostgreSQL does not take would come again for ever."""
+    submission = {"submissionId": "sub_" + 32 * "0"}
+    for model, body in ((AcknowledgementBody, ANSWER | place), (SentAcknowledgement, ANSWER | place | submission)):
+        with pytest.raises(ValidationFailed) as refused:
+            parse(json.dumps(body).encode(), model, max_depth=32)
+        assert refused.value.field == named
+    polled = json.dumps({"handoffId": "h", "answers": [ANSWER | place]}).encode()
+    with pytest.raises(ChannelUnavailable, match="zero character"):
+        borderbuddy._of_contract(HandoffStatus, polled)
+    whole = json.dumps({"handoffId": "h", "answers": [ANSWER]}).encode()
+    assert borderbuddy._of_contract(HandoffStatus, whole).handoff_id == "h"
+
+
+def test_an_escape_that_is_escaped_is_text() -> None:
+    assert not has_zero_character(rb'"\\u0000"')
+    assert has_zero_character(rb'"\\\u0000"')
+    assert not has_zero_character(rb'"\\\\u0000"')
+    text = json.dumps(ANSWER | {"message": "\\u0000"}).encode()
+    assert parse(text, AcknowledgementBody, max_depth=32).model.message == "\\u0000"
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/api/partners", "GET, POST"), ("/api/partners/x", "GET, PATCH")])
+def test_an_address_tells_all_of_its_methods(desk: Desk, path: str, allowed: str) -> None:
+    response = desk.client().request("OPTIONS", path)
+    assert (response.status_code, response.headers["Allow"]) == (405, allowed)

@@ -1,0 +1,270 @@
+"""Row-level security on PostgreSQL: whatever a query asks, an account sees its own rows; the service runs behind it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import ProgrammingError
+from sqlmodel import SQLModel
+
+from config.settings import Settings
+from pipeline.accounts import api_keys, partners
+from pipeline.core import tenancy
+from pipeline.core.db import Database, changed
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import EVERYBODY, NOBODY
+from pipeline.customs import waivers
+from pipeline.customs.models import Waiver
+from pipeline.deliveries import queries, sandbox_broker
+from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.models import SandboxHandoff
+from pipeline.exports.models import LegalHold
+from pipeline.ops import doctor, migrations
+from pipeline.ops.migrations import row_security
+from pipeline.workflow import queries as workflow_queries
+from tests import builders
+from tests.asked import asked_of
+from tests.conftest import OWNER
+from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
+from tests.servers import PostgreSQL
+
+pytestmark = pytest.mark.servers
+
+TABLES = sorted({*SQLModel.metadata.tables} - row_security.SHARED)
+
+
+@pytest.fixture
+def own_url(postgres_server: PostgreSQL, postgres_template: str) -> str:
+    """A migrated database whose owner is no superuser."""
+    return postgres_server.fresh_url(postgres_template, owner=OWNER)
+
+
+@pytest.fixture
+def desk(open_desk: Open, own_url: str) -> Desk:
+    """The API on that database, with an executed export and something in every table."""
+    desk = open_desk(own_url)
+    desk.client("admin").patch(
+        f"/api/partners/{builders.BROKER}", json={"channels": [{"channel": "queue"}]}
+    ).raise_for_status()
+    rotated = desk.client("admin").post(f"/api/partners/{builders.BROKER}/rotate-secret", json={"overlapHours": 1})
+    secret = rotated.raise_for_status().json()["secret"]
+    desk.client("admin").post(f"/api/partners/{builders.BROKER}/test").raise_for_status()
+    desk.client("admin").post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).raise_for_status()
+    export_id = desk.execute(builders.plan())
+    once = desk.client("execute")
+    once.headers["Idempotency-Key"] = "once"
+    once.post("/api/exports/execute", json=execution(builders.plan())).raise_for_status()
+    desk.run(export_id)
+    submission = desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
+    answer = json.dumps({"id": "1", "rung": "accepted"}).encode()
+    desk.bearing(None).post(
+        f"/api/broker-submissions/{submission['id']}/acknowledgements",
+        content=answer,
+        headers=signed("1", answer, secret),
+    ).raise_for_status()
+    with desk.runtime.db.write() as session:
+        kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}
+        session.add(SandboxHandoff(**kept, invoice_numbers=[], answer={}))
+        session.add(LegalHold(id="h", account_id=builders.ACCOUNT, reason="an inquiry", placed_by="somebody"))
+    return desk
+
+
+def counted(runtime: Runtime, whose: str) -> dict[str, int]:
+    """How many rows of each table are seen for `whose`, by queries that ask for everything."""
+    with tenancy.acting_for(whose), runtime.db.read() as session:
+        return {
+            name: session.scalar(sa.select(sa.func.count()).select_from(SQLModel.metadata.tables[name])) or 0
+            for name in TABLES
+        }
+
+
+def test_every_table_has_its_wall(own_url: str) -> None:
+    database = Database(own_url)
+    with database.engine.connect() as connection:
+        assert row_security.missing(connection) == []
+        assert not row_security.passes_through(connection)
+        forced = connection.execute(
+            sa.text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity AND relkind = 'r'")
+        )
+        assert {name for (name,) in forced} == set(TABLES)
+    database.dispose()
+
+
+def test_an_account_sees_its_own_rows_and_no_others(desk: Desk) -> None:
+    everything = counted(desk.runtime, EVERYBODY)
+    assert {name for name, rows in everything.items() if rows == 0} == set()
+    assert everything["accounts"] == 2
+    own = counted(desk.runtime, builders.ACCOUNT)
+    assert own == everything | {"accounts": 1}
+    assert counted(desk.runtime, OTHER) == dict.fromkeys(TABLES, 0) | {"accounts": 1}
+    assert counted(desk.runtime, NOBODY) == dict.fromkeys(TABLES, 0)
+
+
+def test_a_query_that_says_nothing_of_whose_rows_sees_none(desk: Desk, own_url: str) -> None:
+    engine = sa.create_engine(own_url)
+    with engine.connect() as connection:
+        for name in TABLES:
+            assert connection.execute(sa.select(sa.func.count()).select_from(sa.table(name))).scalar_one() == 0, name
+    engine.dispose()
+
+
+def test_rows_of_another_account_are_neither_changed_nor_deleted(desk: Desk) -> None:
+    before = counted(desk.runtime, EVERYBODY)
+    for name in TABLES:
+        rows = SQLModel.metadata.tables[name]
+        first = next(iter(rows.primary_key.columns))
+        others = rows.c.id != OTHER if name == "accounts" else sa.true()
+        for statement in (sa.update(rows).where(others).values({first.name: first}), sa.delete(rows).where(others)):
+            for whose in (OTHER, NOBODY):
+                with tenancy.acting_for(whose), desk.runtime.db.write() as session:
+                    assert changed(session.execute(statement)) == 0, (name, whose)
+    assert counted(desk.runtime, EVERYBODY) == before
+
+
+def test_a_row_cannot_be_put_into_another_account(desk: Desk) -> None:
+    for whose in (OTHER, NOBODY):
+        with (
+            pytest.raises(ProgrammingError, match="row-level security"),
+            tenancy.acting_for(whose),
+            desk.runtime.db.write() as session,
+        ):
+            session.add(Waiver(id="w", account_id=builders.ACCOUNT, rule="V17", reason="r", waived_by="somebody"))
+    event = {"export_id": desk.execute(builders.plan(batch="b2")), "seq": 99, "type": "X", "actor": "a", "data": {}}
+    with (
+        pytest.raises(ProgrammingError, match="row-level security"),
+        tenancy.acting_for(OTHER),
+        desk.runtime.db.write() as session,
+    ):
+        session.execute(sa.insert(SQLModel.metadata.tables["events"]).values(**event, hash="h"))
+
+
+def test_whose_rows_are_seen_ends_with_the_transaction(desk: Desk) -> None:
+    with tenancy.acting_for(builders.ACCOUNT), desk.runtime.db.read() as session:
+        raw = session.connection().connection.driver_connection
+        assert session.execute(sa.text("SELECT current_setting('exports.account', true)")).scalar_one() == (
+            builders.ACCOUNT
+        )
+    assert raw is not None
+    assert raw.execute("SELECT current_setting('exports.account', true)").fetchone()[0] in {None, ""}
+
+
+def test_whose_rows_are_seen_costs_no_message_of_its_own(desk: Desk) -> None:
+    with (
+        asked_of(desk.runtime.db) as asked,
+        tenancy.acting_for("acc_o'brien%"),
+        desk.runtime.db.read() as session,
+    ):
+        session.execute(sa.select(1))
+    settings = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in desk.runtime.db.asked.items())
+    assert asked == [
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ{settings}; SET LOCAL exports.account = 'acc_o''brien%%'",
+        "SELECT 1",
+    ]
+
+
+def test_owner_can_dump_and_restore_everything(desk: Desk, own_url: str, postgres_server: PostgreSQL) -> None:
+    dump = [str(Path(postgres_server.program).with_name("pg_dump")), "--enable-row-security", "--column-inserts"]
+    plain = own_url.replace("+psycopg", "")
+    whole = {"PGOPTIONS": f"-c exports.account={EVERYBODY}"}
+    made = subprocess.run([*dump, plain], env=whole, capture_output=True, text=True, check=True).stdout
+    assert made.count("INSERT INTO public.events ") == counted(desk.runtime, EVERYBODY)["events"]
+    assert made.count("CREATE POLICY own_rows") == len(TABLES)
+    nothing = subprocess.run([*dump, plain], env={}, capture_output=True, text=True, check=True).stdout
+    assert "INSERT INTO public.events " not in nothing
+
+
+def test_doctor_tells_whether_the_walls_are_up_and_hold(own_url: str, postgres_server: PostgreSQL) -> None:
+    def found(url: str) -> tuple[bool, str]:
+        settings = Settings.model_validate({"database_url": url, "artifacts_url": "memory:"})
+        (check,) = (check for check in doctor.examine(settings) if check.name == "walls between accounts")
+        return check.ok, check.found
+
+    assert found(own_url) == (True, "row-level security holds this role")
+    administrator = own_url.replace(f"{OWNER}@", "postgres@")
+    assert found(administrator) == (
+        True,
+        "up, but this role is a superuser or has BYPASSRLS, and walks through them",
+    )
+    database = Database(own_url)
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE plans NO FORCE ROW LEVEL SECURITY"))
+    database.dispose()
+    assert found(own_url) == (
+        False,
+        "row-level security is not as it should be on plans: run `exports migrate`, and drop every policy there but own_rows",
+    )
+
+
+def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> None:
+    """The first wall is gone: a use case is handed another account's id than that of the key."""
+    runtime = desk.runtime
+
+    def exports(whose: str) -> object:
+        with runtime.db.read() as session:
+            return workflow_queries.listed(session, whose, workflow_queries.Filter(), cursor=None, limit=50).items
+
+    asked: list[Callable[[str], object]] = [
+        exports,
+        lambda whose: queries.listed(runtime, whose, limit=50).items,
+        lambda whose: sandbox_broker.received(runtime, whose).items,
+        lambda whose: partners.listed(runtime, whose),
+        lambda whose: waivers.listed(runtime, whose),
+        lambda whose: api_keys.list_keys(runtime, whose),
+    ]
+    for ask in asked:
+        with tenancy.acting_for(builders.ACCOUNT):
+            assert ask(builders.ACCOUNT)
+        with tenancy.acting_for(OTHER):
+            assert ask(builders.ACCOUNT) == []
+
+
+def test_walls_that_are_gone_are_found_and_put_up_again(own_url: str) -> None:
+    database = Database(own_url)
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE exports DISABLE ROW LEVEL SECURITY"))
+        connection.execute(sa.text("DROP POLICY own_rows ON events"))
+        connection.execute(sa.text("DROP POLICY own_rows ON steps"))
+        connection.execute(sa.text("CREATE POLICY own_rows ON steps USING (true)"))
+    with database.engine.connect() as connection:
+        assert row_security.missing(connection) == ["events", "exports", "steps"]
+    migrations.upgrade(database)
+    with database.engine.connect() as connection:
+        assert row_security.missing(connection) == []
+    database.dispose()
+
+
+@pytest.mark.parametrize(
+    ("statements", "mends_itself"),
+    [
+        # The comment that a policy had when it was ours stays on it.
+        (("ALTER POLICY own_rows ON {table} USING (true)",), True),
+        (("ALTER POLICY own_rows ON {table} WITH CHECK (true)",), True),
+        (("ALTER POLICY own_rows ON {table} TO pg_monitor",), True),
+        (("DROP POLICY own_rows ON {table}", "CREATE POLICY own_rows ON {table} FOR SELECT USING (true)"), True),
+        (("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY",), True),
+        (("CREATE POLICY another ON {table} USING (true)",), False),
+    ],
+)
+def test_wall_with_a_hole_in_it_is_none(own_url: str, statements: tuple[str, ...], *, mends_itself: bool) -> None:
+    database = Database(own_url)
+    with database.engine.begin() as connection:
+        for table in ("exports", "steps"):
+            for statement in statements:
+                connection.execute(sa.text(statement.format(table=table)))
+    with database.engine.connect() as connection:
+        assert row_security.missing(connection) == ["exports", "steps"]
+    migrations.upgrade(database)
+    with database.engine.connect() as connection:
+        assert (row_security.missing(connection) == []) == mends_itself
+    database.dispose()
+
+
+def test_a_table_that_is_nobodys_stops_the_migration() -> None:
+    stray = sa.Table("stray", sa.MetaData(), sa.Column("id", sa.String, primary_key=True))
+    with pytest.raises(RuntimeError, match="whose are the rows of stray"):
+        row_security._condition(stray)

@@ -1,0 +1,88 @@
+"""What a customs broker answers with characters that deceive is taken, and shown to nobody as it was sent."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlmodel import col, select
+
+from pipeline.core.text_safety import readable
+from pipeline.deliveries.models import Notification
+from pipeline.exports.schemas.export import BrokerSubmissionView, EventView
+from pipeline.interfaces.cli import export_view
+from tests import builders
+from tests.interfaces.api.conftest import Desk
+
+PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+DECEIVING = f"Line\t1\r\nof \u202eexe.gnp\u202c sta\u200binless \x1b[31m{PERSIAN}\x9b"
+SHOWN = f"Line 1\nof  exe.gnp  sta inless  [31m{PERSIAN} "
+POINTER = "/units/0\u2066/lines\n/\x1b[2J"
+SHOWN_POINTER = "/units/0 /lines / [2J"
+
+
+def answered(desk: Desk) -> str:
+    """Have a handoff rejected in such words; return its export."""
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    client = desk.client()
+    submission = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
+    body = {
+        "id": "a-1",
+        "rung": "rejected",
+        "message": DECEIVING,
+        "fields": [{"pointer": POINTER, "message": "\u200b"}],
+    }
+    answer = client.post(f"/api/broker-submissions/{submission}/acknowledgements", json=body)
+    assert (answer.status_code, answer.json()["recorded"]) == (200, True)
+    assert not client.post(f"/api/broker-submissions/{submission}/acknowledgements", json=body).json()["recorded"]
+    return export_id
+
+
+def test_it_is_recorded_sent_and_logged_as_people_may_be_shown_it(desk: Desk) -> None:
+    export_id = answered(desk)
+    client = desk.client()
+    fields = [{"pointer": SHOWN_POINTER, "message": " "}]
+    acknowledgements = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["acknowledgements"]
+    (found,) = (each for each in acknowledgements if each["id"] == "a-1")
+    assert (found["message"], found["fields"]) == (SHOWN, fields)
+    with desk.runtime.db.read() as session:
+        recorded = session.scalars(
+            select(Notification.data).where(
+                col(Notification.export_id) == export_id, col(Notification.event_type) == "exports.handoff.answered.v1"
+            )
+        ).all()
+    said = [json.loads(each) for each in recorded]
+    assert [(each["message"], each["fields"]) for each in said if each["answerId"] == "a-1"] == [(SHOWN, fields)]
+    events = client.get(f"/api/exports/{export_id}/events").json()["items"]
+    (event,) = (each for each in events if each["data"].get("id") == "a-1")
+    assert (event["data"]["message"], event["data"]["fields"]) == (SHOWN, fields)
+
+
+def test_the_console_keeps_its_direction_apart_from_the_page(desk: Desk) -> None:
+    export_id = answered(desk)
+    browser = desk.bearing(None)
+    browser.post("/console/sign-in", data={"key": desk.key("read").bearer})
+    page = browser.get(f"/console/exports/{export_id}").text
+    assert f"<bdi>{SHOWN}</bdi>" in page
+    assert f'<code><bdi>{SHOWN_POINTER}</bdi></code></td><td class="text"><bdi> </bdi></td>' in page
+    assert readable(page) == page
+
+
+@pytest.mark.parametrize("seen", ["inspect", "follow"])
+def test_what_an_older_version_recorded_reaches_no_terminal_as_it_was_sent(desk: Desk, seen: str) -> None:
+    export_id = answered(desk)
+    client = desk.client()
+    if seen == "inspect":
+        found = client.get(f"/api/exports/{export_id}").json()["broker_submission"]
+        found["acknowledgements"][-1] |= {
+            "message": DECEIVING,
+            "fields": [{"pointer": POINTER, "message": DECEIVING}],
+        }
+        said = export_view.submission_text(BrokerSubmissionView.model_validate(found)).plain
+    else:
+        event = client.get(f"/api/exports/{export_id}/events").json()["items"][-1]
+        said = export_view.event_line(EventView.model_validate(event | {"data": {"message": DECEIVING}})).plain
+    assert "exe.gnp" in said
+    assert readable(said) == said
+    assert all(each == "\n" or each.isprintable() or each == "\u200c" for each in said)

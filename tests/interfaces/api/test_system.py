@@ -1,0 +1,295 @@
+"""Life, readiness, counts and contracts of the service, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import httpx
+import jsonschema
+import pytest
+from fastapi.routing import APIRoute
+from sqlmodel import col, update
+
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import database_now
+from pipeline.core.errors import StoreUnavailable
+from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Step
+from pipeline.interfaces.api import single_flight, system
+from pipeline.interfaces.api.metrics import Work
+from pipeline.interfaces.app import ROUTERS
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED
+from pipeline.ops import readiness
+from pipeline.workflow.engine import advance
+from tests import builders
+from tests.asked import asked_of
+from tests.interfaces.api.conftest import Desk, Open, execution
+from tests.interfaces.contracts.sent import FORMATS
+from tests.servers import poll
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+
+
+def test_life_and_readiness_need_no_key(desk: Desk) -> None:
+    nobody = desk.bearing(None)
+    for address in ("/livez", "/readyz"):
+        assert (nobody.get(address).status_code, nobody.get(address).json()) == (200, {"status": "ok"})
+    assert desk.launches.running
+
+
+def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(desk: Desk) -> None:
+    addresses = {"/openapi.json"} | {
+        route.path
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()) and "{" not in route.path
+    }
+    nobody = desk.bearing(None)
+    pages = {"/console/sign-in", "/console/style.css", "/answers/style.css"}
+    read = {address for address in addresses if nobody.get(address).status_code == 200} - pages
+    assert read == {"/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"}
+    told = (ROOT / "docs/security.md").read_text()
+    for address in (*read, "/api/schemas/"):
+        assert f"`{address}" in told
+
+
+def test_the_contract_is_closed_where_it_is_not_to_be_read(open_desk: Open) -> None:
+    desk = open_desk(docs=False)
+    for reader in (desk.bearing(None), desk.client()):
+        assert [reader.get(path).status_code for path in ("/docs", "/openapi.json", "/asyncapi.json")] == [404] * 3
+    assert desk.bearing(None).get("/api/schemas/plan.json").status_code == 200, "messages name their schemas"
+    assert desk.execute(builders.plan())
+
+
+def test_health_needs_a_key_and_names_every_part(desk: Desk) -> None:
+    health = desk.client("read").get("/api/system/health").json()
+    assert (health["status"], [part["name"] for part in health["parts"]]) == (
+        "ok",
+        ["database", "sweep", "steps", "deliveries", "outage"],
+    )
+
+
+def test_tables_of_an_older_version_are_not_ready_and_those_of_a_newer_are(desk: Desk) -> None:
+    with desk.runtime.db.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    assert desk.bearing(None).get("/readyz").status_code == 200
+    with desk.runtime.db.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    response = red(desk.bearing(None))
+    assert response.json()["errorCode"] == "NOT_READY"
+    assert [part["name"] for part in response.json()["details"]["parts"]] == ["database"]
+
+
+def test_due_work_without_progress_is_not_ready(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    nobody = desk.bearing(None)
+    assert nobody.get("/readyz").status_code == 200
+    with desk.runtime.db.write() as session:
+        long_ago = database_now(-readiness.PATIENCE_SECONDS - 1)
+        session.execute(update(Step).where(col(Step.export_id) == export_id).values(due_at=long_ago))
+    response = red(nobody)
+    assert response.json()["details"]["parts"] == [
+        {
+            "name": "sweep",
+            "message": "1 steps and deliveries have been due for 60 s and no worker has looked; check that workers run and"
+            " reach the database",
+        },
+        {
+            "name": "steps",
+            "message": "1 have been due and nothing moved for 60 s; check that a worker reads exports.steps,"
+            " and that the message broker answers",
+        },
+    ]
+    desk.run(export_id)
+    poll(lambda: nobody.get("/readyz").status_code == 200, 10, "it stays red")
+
+
+def red(client: httpx.Client) -> httpx.Response:
+    """Return the first answer that says it is not ready: an older one is told again for a moment."""
+    answers: list[httpx.Response] = []
+
+    def is_red() -> bool:
+        answers.append(client.get("/readyz"))
+        return answers[-1].status_code == 503
+
+    poll(is_red, 10, "it stays green")
+    return answers[-1]
+
+
+def test_work_and_requests_are_counted(desk: Desk) -> None:
+    desk.execute(builders.plan())
+    desk.client().get("/api/exports/exp_none")
+    text = desk.bearing(None).get("/metrics").text
+    assert 'exports{state="accepted"} 1.0' in text
+    assert 'exports_steps{state="owed"} 1.0' in text
+    assert 'exports_http_requests_total{method="POST",route="/api/exports/execute",status="202"} 1.0' in text
+    assert 'exports_http_requests_total{method="GET",route="/api/exports/{id}",status="404"} 1.0' in text
+    assert "exp_none" not in text
+
+
+def test_work_is_counted_for_a_fifth_of_the_time_however_often_it_is_asked_for(desk: Desk) -> None:
+    hands = iter([0, 2, 9.9, 10, 11, 11])
+    work = Work(desk.runtime, lambda: next(hands))
+    with asked_of(desk.runtime.db) as asked:
+        first = work.collect()
+        once = len(asked)
+        assert first
+        assert work.collect() is first
+        assert len(asked) == once  # at 9.9, counted in the two seconds until 2
+        assert work.collect() is not first
+        assert len(asked) == 2 * once
+
+
+def test_whether_it_is_ready_is_asked_of_the_database_once_a_while_however_many_ask(
+    open_desk: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "READY_SECONDS", 10**6)
+    monkeypatch.setattr(single_flight, "KEPT_TIMES", 10**6)
+    desk = open_desk()
+    asked: list[Runtime] = []
+    real = readiness.parts
+
+    def parts(runtime: Runtime) -> list[readiness.Part]:
+        asked.append(runtime)
+        return real(runtime)
+
+    nobody, client = desk.bearing(None), desk.client("read")
+    monkeypatch.setattr(readiness, "parts", parts)
+    assert {nobody.get("/readyz").status_code for _ in range(5)} == {200}
+    assert len(asked) == 1
+    # Whoever has a key is told how it is now.
+    for _ in range(2):
+        assert client.get("/api/system/health").json()["status"] == "ok"
+    assert len(asked) == 3
+
+
+def test_what_an_outage_has_put_off_is_counted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> NoReturn:
+        raise StoreUnavailable("no room")
+
+    export_id = desk.execute(builders.plan())
+    monkeypatch.setattr(ArtifactStore, "put", away)
+    for name in ("record_packages", "render_documents"):
+        advance(desk.runtime, export_id, 1, name)
+    assert "exports_steps_put_off 1.0" in desk.bearing(None).get("/metrics").text
+
+
+def test_counts_name_no_account_partner_or_export_and_no_key(desk: Desk) -> None:
+    export_id = desk.execute(builders.plan())
+    desk.run(export_id)
+    key = desk.key("read")
+    client = desk.bearing(key.bearer)
+    for address in (f"/api/exports/{export_id}", f"/api/exports?broker={builders.BROKER}", "/api/partners/wh_other"):
+        client.get(address)
+    text = desk.bearing(None).get("/metrics").text
+    assert 'exports_deliveries{state="' in text
+    for name in (builders.ACCOUNT, builders.BROKER, builders.WAREHOUSE, builders.BATCH, export_id, key.id, "wh_other"):
+        assert name not in text
+
+
+@pytest.mark.parametrize(("given", "kept"), [("mine-1", True), ("a b", False), ("x" * 200, False), ("a\tb", False)])
+def test_a_sane_request_id_is_kept(desk: Desk, given: str, kept: bool) -> None:  # noqa: FBT001
+    answered = desk.bearing(None).get("/livez", headers={"X-Request-Id": given}).headers["x-request-id"]
+    assert (answered == given) == kept
+    assert kept or answered.startswith("req_")
+
+
+def test_the_openapi_document_is_whole(desk: Desk) -> None:
+    document = desk.bearing(None).get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    assert {"Plan", "ExecuteRequest", "ExportView", "Problem"} <= set(schemas)
+    for reference in _references(document):
+        assert reference.removeprefix("#/components/schemas/") in schemas
+    execute = document["paths"]["/api/exports/execute"]["post"]
+    assert set(execute["responses"]) == {
+        "200",
+        "202",
+        "400",
+        "401",
+        "403",
+        "404",
+        "408",
+        "409",
+        "413",
+        "422",
+        "429",
+        "503",
+    }
+    assert "HTTPValidationError" not in schemas
+
+
+def test_the_example_of_the_openapi_document_is_a_bundled_plan_that_passes_the_checks(desk: Desk) -> None:
+    document = desk.bearing(None).get("/openapi.json").json()
+    body = document["paths"]["/api/exports/execute"]["post"]["requestBody"]["content"]["application/json"]
+    plan = body["examples"]["execute-request"]["value"]["plan"]
+    assert json.loads((ROOT / "examples" / "plans" / "cookware.json").read_text()) == plan
+    # The account and its partners are the example's own.
+    report = desk.client("read").post("/api/exports/preflight", json=plan | {"accountId": builders.ACCOUNT}).json()
+    blocking = {finding["pointer"] for finding in report["findings"] if finding["severity"] == "block"}
+    assert blocking <= {"/broker/id", "/warehouse/id"}
+
+
+def test_every_body_and_answer_of_the_openapi_document_is_published_and_has_an_example_that_fits(desk: Desk) -> None:
+    document = desk.bearing(None).get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1.")
+    published = {each.model.__name__ for each in PUBLISHED.values()}
+    bodies = answers = refusals = 0
+    for method, address, place, content in _contents(document):
+        reference = content["schema"].get("$ref")
+        if reference is None:  # /readyz and the contracts themselves
+            assert address in WITHOUT_A_MODEL, address
+            continue
+        name = reference.removeprefix("#/components/schemas/")
+        assert name in published, f"{method} {address} {place}: publish {name}"
+        assert content["examples"], f"{method} {address} {place}"
+        schema = {"$ref": reference, "components": document["components"]}
+        for example in content["examples"].values():
+            jsonschema.validate(example["value"], schema, cls=jsonschema.Draft202012Validator, format_checker=FORMATS)
+        bodies += place == "body"
+        answers += place.startswith("2")
+        refusals += place.startswith(("4", "5"))
+    assert bodies >= 7
+    assert answers >= 20
+    assert refusals >= 100
+
+
+WITHOUT_A_MODEL: Final = {"/readyz", "/asyncapi.json", "/api/schemas/{name}.json"}
+
+
+def _contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    for address, operations in document["paths"].items():
+        for method, operation in operations.items():
+            parts = {"body": operation.get("requestBody", {}), **operation["responses"]}
+            for place, part in parts.items():
+                for media_type, content in part.get("content", {}).items():
+                    if media_type.endswith("json"):
+                        yield method, address, place, content
+
+
+@pytest.mark.parametrize("name", ["plan", "execute-request", "export", "problem", "commercial-customs-invoice"])
+def test_schemas_are_published(desk: Desk, name: str) -> None:
+    schema = desk.bearing(None).get(f"/api/schemas/{name}.json").json()
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_what_is_sent_and_answered_fits_the_published_schemas(desk: Desk) -> None:
+    nobody = desk.bearing(None)
+    plan = builders.plan()
+    jsonschema.validate(plan, nobody.get("/api/schemas/plan.json").json())
+    jsonschema.validate(execution(plan), nobody.get("/api/schemas/execute-request.json").json())
+    export_id = desk.execute(plan)
+    desk.run(export_id)
+    answer = desk.client().get(f"/api/exports/{export_id}").json()
+    jsonschema.validate(answer, nobody.get("/api/schemas/export.json").json())
+    problem = desk.client().get("/api/exports/exp_none").json()
+    jsonschema.validate(problem, nobody.get("/api/schemas/problem.json").json())
+
+
+def _references(value: object) -> list[str]:
+    if isinstance(value, dict):
+        found = [each for inner in value.values() for each in _references(inner)]
+        return [*found, value["$ref"]] if isinstance(value.get("$ref"), str) else found
+    return [each for inner in value for each in _references(inner)] if isinstance(value, list) else []

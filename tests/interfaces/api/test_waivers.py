@@ -1,0 +1,179 @@
+"""Warnings that an account takes upon itself: on record, within their scope, and never what blocks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import builders
+from tests.builders import changed, plan
+from tests.interfaces.api.conftest import OTHER, Desk, execution
+
+pytestmark = pytest.mark.clock
+
+#: One warning, V17, at this place.
+FREIGHT = "/units/0/invoice/charges"
+WARNED = changed(plan(), f"{FREIGHT}/0/code", "handling")
+#: The same rule would block here: V01 of a Canadian code.
+BLOCKED = changed(plan(), "/units/0/parties/manufacturers/0/mid", "CAMAPGOO120TOR")
+
+
+def waive(client: httpx.Client, rule: str, **other: Any) -> dict[str, Any]:
+    response = client.post("/api/waivers", json={"rule": rule, "reason": "Our carrier bills the buyer."} | other)
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
+    return made
+
+
+def preflight(client: httpx.Client, made: builders.Json) -> dict[str, Any]:
+    response = client.post("/api/exports/preflight", json=made)
+    assert response.status_code == 200, response.text
+    report: dict[str, Any] = response.json()
+    return report
+
+
+def waived(client: httpx.Client, made: builders.Json = WARNED) -> list[str | None]:
+    return [finding.get("waivedBy") for finding in preflight(client, made)["findings"]]
+
+
+def test_a_waived_warning_stays_a_finding_and_names_its_waiver(desk: Desk) -> None:
+    client = desk.client()
+    assert waived(client) == [None]
+    made = waive(client, "V17")
+    report = preflight(client, WARNED)
+    assert [(each["rule"], each["pointer"], each["waivedBy"]) for each in report["findings"]] == [
+        ("V17", FREIGHT, made["id"])
+    ]
+    assert report["rules"] == [{"rule": "V17", "severity": "warn", "findings": 1, "waived": 1}]
+    assert report["findingsLeftOut"] == 0
+
+
+def test_an_export_records_what_was_waived_by_whom_and_why(desk: Desk) -> None:
+    key = desk.key("admin")
+    client = desk.bearing(key.bearer)
+    made = waive(client, "V17")
+    export_id = client.post("/api/exports/execute", json=execution(WARNED)).json()["exportId"]
+    client.delete(f"/api/waivers/{made['id']}")
+    view = client.get(f"/api/exports/{export_id}").json()
+    assert [finding["waivedBy"] for finding in view["findings"]] == [made["id"]]
+    assert view["events"][0]["type"] == "EXPORT_ACCEPTED"
+    assert view["events"][0]["data"]["waivers"] == [
+        {"id": made["id"], "rule": "V17", "reason": "Our carrier bills the buyer.", "waivedBy": key.id}
+    ]
+    assert view["events"][0]["data"]["findings"] == [{"rule": "V17", "severity": "warn", "findings": 1, "waived": 1}]
+
+
+def test_a_warning_refuses_nothing_and_is_on_record_all_the_same(desk: Desk) -> None:
+    client = desk.client()
+    view = client.post("/api/exports/execute", json=execution(WARNED)).json()
+    assert [finding["rule"] for finding in view["findings"]] == ["V17"]
+    assert "waivers" not in view["events"][0]["data"]
+
+
+def test_what_blocks_cannot_be_waived(desk: Desk) -> None:
+    client = desk.client()
+    waive(client, "V01")
+    before = desk.rows()
+    response = client.post("/api/exports/execute", json=execution(BLOCKED))
+    assert (response.status_code, response.json()["errorCode"]) == (422, "PLAN_NOT_EXECUTABLE")
+    assert ["waivedBy" in finding for finding in response.json()["details"]["findings"]] == [False]
+    assert desk.rows() == before
+
+
+def test_a_waiver_holds_in_its_scope_alone(desk: Desk) -> None:
+    client = desk.client()
+    waive(client, "V16")
+    waive(client, "V17", pointer="/units/1")
+    waive(client, "V17", pointer="/units/*/lines")
+    waive(client, "V17", partnerId="br_elsewhere")
+    assert waived(client) == [None]
+    there = waive(client, "V17", pointer="/units/*/invoice", partnerId=builders.BROKER)
+    assert waived(client) == [there["id"]]
+
+
+def test_a_waiver_ends_on_its_day_and_when_it_is_revoked(desk: Desk) -> None:
+    client = desk.client()
+    today = desk.runtime.clock().date()
+    waive(client, "V17", endsOn=str(today - timedelta(days=1)))
+    assert waived(client) == [None]
+    last = waive(client, "V17", endsOn=str(today + timedelta(days=1)))
+    assert waived(client) == [last["id"]]
+    first = client.delete(f"/api/waivers/{last['id']}").json()
+    assert waived(client) == [None]
+    assert client.delete(f"/api/waivers/{last['id']}").json() == first
+    assert first["revokedAt"] is not None
+
+
+def test_waivers_are_listed_with_the_revoked_ones(desk: Desk) -> None:
+    client = desk.client()
+    made = [waive(client, "V17"), waive(client, "V19")]
+    client.delete(f"/api/waivers/{made[0]['id']}")
+    items = client.get("/api/waivers").json()["items"]
+    assert [(item["id"], item["revokedAt"] is None) for item in items] == [
+        (made[0]["id"], False),
+        (made[1]["id"], True),
+    ]
+
+
+def test_only_an_administrator_waives_and_only_for_the_own_account(desk: Desk) -> None:
+    made = waive(desk.client(), "V17")
+    for role in ("read", "execute", "operate"):
+        client = desk.client(role)
+        body = {"rule": "V17", "reason": "It is known."}
+        assert client.post("/api/waivers", json=body).json()["errorCode"] == "INSUFFICIENT_ROLE"
+        assert client.get("/api/waivers").status_code == 403
+        assert client.delete(f"/api/waivers/{made['id']}").status_code == 403
+    other = desk.client(account=OTHER)
+    assert other.get("/api/waivers").json() == {"items": []}
+    assert other.delete(f"/api/waivers/{made['id']}").status_code == 404
+    assert waived(desk.client()) == [made["id"]]
+
+
+def test_a_test_key_changes_no_waiver_because_it_holds_for_live_plans(desk: Desk) -> None:
+    made = waive(desk.client(), "V17")
+    trying = desk.client(mode="test")
+    for refused in (
+        trying.post("/api/waivers", json={"rule": "V16", "reason": "It is known."}),
+        trying.delete(f"/api/waivers/{made['id']}"),
+    ):
+        assert (refused.status_code, refused.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE")
+        assert refused.json()["message"].endswith("use a live key")
+    assert trying.get("/api/waivers").json()["items"] == [made]
+
+
+def test_a_waiver_says_why(desk: Desk) -> None:
+    client = desk.client()
+    for body in (
+        {"rule": "V17"},
+        {"rule": "V17", "reason": ""},
+        {"rule": "not a rule", "reason": "It is known."},
+        {"rule": "V17", "reason": "It is known.", "pointer": "units"},
+        {"rule": "V17", "reason": "It is known.", "endsOn": "tomorrow"},
+        {"rule": "V17", "reason": "It is known.", "forever": True},
+    ):
+        response = client.post("/api/waivers", json=body)
+        assert (response.status_code, response.json()["errorCode"]) == (400, "VALIDATION_ERROR"), body
+    assert client.get("/api/waivers").json() == {"items": []}
+
+
+def test_all_that_blocks_is_listed_and_more_warnings_than_anybody_reads_are_counted(desk: Desk) -> None:
+    made = plan(lines=1_200, packages=1_200)
+    for line in made["units"][0]["lines"]:
+        line["netWeightKg"] = "0"
+    made["units"][0]["invoice"]["charges"][0]["code"] = "handling"
+    report = preflight(desk.client(), made)
+    assert not report["executable"]
+    assert {"rule": "V05", "severity": "block", "findings": 1_200, "waived": 0} in report["rules"]
+    blocking = sum(each["findings"] for each in report["rules"] if each["severity"] == "block")
+    assert len(report["findings"]) == blocking >= 1_200
+    assert {finding["severity"] for finding in report["findings"]} == {"block"}
+    assert report["findingsLeftOut"] == sum(each["findings"] for each in report["rules"]) - blocking > 0
+    response = desk.client().post("/api/exports/execute", json=execution(made))
+    body = response.json()
+    assert body["errorCode"] == "PLAN_NOT_EXECUTABLE"
+    assert body["details"]["findings"] == report["findings"]
+    assert body["message"].endswith(f" (the first of {blocking} findings that block)")
+    assert body["details"]["rules"] == report["rules"]

@@ -1,0 +1,73 @@
+"""Amend, cancel, retry and replay from the command line, against a service that runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import builders
+
+if TYPE_CHECKING:
+    from tests.interfaces.cli.conftest import Commands
+
+PlanFile = Callable[..., str]
+
+
+@pytest.fixture
+def plan_file(tmp_path: Path, request: pytest.FixtureRequest) -> PlanFile:
+    """Write a plan of the test's own batch, with changes, and return its path."""
+
+    def write(lines: int = 3) -> str:
+        path = tmp_path / "plan.json"
+        path.write_text(json.dumps(builders.plan(batch=f"batch-{request.node.name}", lines=lines)))
+        return str(path)
+
+    return write
+
+
+def test_amend_makes_a_revision_and_says_so(service: Commands, plan_file: PlanFile) -> None:
+    old = service.json("execute", plan_file(), "--wait", "--timeout", "60")
+    tag = service("inspect", old["exportId"], "--etag").stdout.strip()
+    stale = service("amend", old["batch_id"], plan_file(lines=4), "--if-match", '"stale"', "--json")
+    assert (stale.exit_code, json.loads(stale.stdout)["errorCode"]) == (1, "PRECONDITION_FAILED")
+    amend = ("amend", old["batch_id"], plan_file(lines=4), "--wait", "--timeout", "60", "--if-match")
+    amended = service(*amend, tag)
+    # What is told of the old revision after its end changes it still: the tag is taken again until it holds.
+    while "If-Match" in amended.output:
+        amended = service(*amend, service("inspect", old["exportId"], "--etag").stdout.strip())
+    assert amended.exit_code == 0, amended.output
+    assert f"revision 2, in the place of {old['exportId']}" in amended.stderr
+    new = service.json("inspect", old["batch_id"])
+    assert (new["revision"], new["supersedes"]) == (2, old["exportId"])
+    assert f"superseded by {new['exportId']}" in service("inspect", old["exportId"]).stdout
+    assert service.json("amend", old["batch_id"], plan_file(lines=4))["exportId"] == new["exportId"]
+
+
+def test_back_and_forth_are_revisions_too(service: Commands, plan_file: PlanFile) -> None:
+    batch = service.json("execute", plan_file(), "--wait", "--timeout", "60")["batch_id"]
+    for revision, lines in ((2, 4), (3, 3), (4, 4)):
+        made = service.json("amend", batch, plan_file(lines=lines), "--wait", "--timeout", "60")
+        assert (made["revision"], made["state"]) == (revision, "executed")
+
+
+def test_what_has_ended_is_neither_cancelled_nor_retried(service: Commands, plan_file: PlanFile) -> None:
+    batch = service.json("execute", plan_file(), "--wait", "--timeout", "60")["batch_id"]
+    for command in ("cancel", "retry"):
+        result = service(command, batch, "--json")
+        assert (result.exit_code, json.loads(result.stdout)["errorCode"]) == (1, "INVALID_STATE")
+
+
+def test_replay_counts_what_is_sent_again(service: Commands, plan_file: PlanFile) -> None:
+    export = service.json("execute", plan_file(), "--wait", "--timeout", "60")
+    accepted = export["acceptedAt"]
+    replay = ("deliveries", "replay", "--partner", builders.WAREHOUSE, "--since", accepted)
+    told = service.json(*replay, "--type", "exports.package.recorded.v1", "--state", "delivered")
+    assert told == {"partnerId": builders.WAREHOUSE, "messages": 2, "exports": 1}
+    wrong = service("deliveries", "replay", "--partner", builders.WAREHOUSE, "--since", "yesterday")
+    assert wrong.exit_code == 2
+    assert "An instant has its offset" in wrong.output
+    assert service("deliveries", "replay", "--partner", "wh_none", "--since", accepted).exit_code == 3

@@ -1,0 +1,73 @@
+"""What the pages say about settings and commands is what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rich.console import Console
+from typer.main import get_command
+
+from config.settings import Settings
+from pipeline.interfaces.cli.config import setting_views
+from pipeline.interfaces.cli.main import app
+from pipeline.interfaces.cli.output import ExitCode
+from pipeline.interfaces.cli.picture import save_picture
+from tests.interfaces.cli.test_machine import leaves
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_every_setting_is_documented_with_its_default_and_meaning() -> None:
+    rows = [
+        f"| `{view.name}` | {f'`{view.default}`' if view.default else ''} | {view.description} |"
+        for view in setting_views(Settings.model_construct())
+    ]
+    written = [line for line in (ROOT / "docs/configuration.md").read_text().splitlines() if line.startswith("| `")]
+    assert sorted(written) == sorted(rows)
+
+
+def test_every_command_is_documented() -> None:
+    page = (ROOT / "docs/cli.md").read_text()
+    assert [path for path in leaves(get_command(app)) if f"| `exports {' '.join(path)}" not in page] == []
+
+
+def test_pages_name_only_commands_that_there_are() -> None:
+    commands = leaves(get_command(app))
+    nouns = {path[0] for path in commands if len(path) > 1}
+    alone = {"deliveries"}  # runs the process of that name if no command follows
+    shortened = "artifacts"  # takes an id in the place of `list`
+    named = set()
+    for page in PAGES:
+        # What an event's hash begins with is no command.
+        text = page.read_text().replace("`exports event v1`", "")
+        for first, second in re.findall(r"(?:`|\$ |&& |\$\()exports ([a-z]+)(?: ([a-z-]+))?", text):
+            if first in alone and not second:
+                continue
+            command = (first, second) if first in nouns else (first,)
+            named.add((first, "list") if first == shortened and command not in commands else command)
+    assert len(named) >= 10
+    assert named - commands.keys() == set()
+
+
+def test_every_exit_code_is_documented() -> None:
+    page = (ROOT / "docs/cli.md").read_text()
+    assert [code for code in ExitCode if f"\n| {int(code)} | " not in page] == []
+
+
+def test_pages_lead_only_to_what_there_is() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} leads to {target}"
+
+
+def test_pictures_fetch_nothing(tmp_path: Path) -> None:
+    console = Console(record=True, width=40, file=(tmp_path / "screen").open("w"))
+    console.print("[bold]✓[/] done")
+    save_picture(console, tmp_path / "picture.svg")
+    console.file.close()
+    for picture in (tmp_path / "picture.svg", *(ROOT / "docs/images").glob("*.svg")):
+        text = picture.read_text()
+        assert text.startswith("<svg")
+        assert not re.search(r"@font-face|url\((?!#)|@import|xlink:href|<image", text)

@@ -1,0 +1,50 @@
+"""`exports audit`: the log proven and stated on the command line."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+from pipeline.interfaces.cli.output import ExitCode
+from tests import builders
+from tests.interfaces.cli.conftest import Commands
+
+
+def test_chains_are_proven_and_what_is_broken_is_named(service: Commands, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(builders.plan(batch="batch_audited")))
+    export_id = service.json("execute", str(plan), "--wait")["exportId"]
+    found = service.json("audit", "verify", "--export", export_id)
+    assert (found["intact"], found["exports"], found["faults"]) == (True, 1, [])
+    assert "every chain holds: 1 exports" in service("audit", "verify", "--export", export_id).stdout
+    copy = tmp_path / "copy.db"
+    with sqlite3.connect(service.environment["DATABASE_URL"].removeprefix("sqlite:///")) as database:
+        database.execute("VACUUM INTO ?", (str(copy),))
+    database.close()
+    with sqlite3.connect(copy) as database:
+        database.execute("DROP TRIGGER events_no_update")
+        database.execute("UPDATE events SET actor = 'somebody' WHERE export_id = ? AND seq = 2", (export_id,))
+    database.close()
+    told = service("audit", "verify", "--json", DATABASE_URL=f"sqlite:///{copy}")
+    assert told.exit_code == ExitCode.REFUSED
+    (fault,) = json.loads(told.stdout)["faults"]
+    assert (fault["exportId"], fault["seq"], fault["kind"]) == (export_id, 2, "changed")
+    assert service("audit", "head", DATABASE_URL=f"sqlite:///{copy}").exit_code == ExitCode.REFUSED
+
+
+def test_head_is_kept_in_a_file_and_checked_later(commands: Commands, tmp_path: Path) -> None:
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    head = tmp_path / "head.json"
+    stated = commands.json("audit", "head", "--account", builders.ACCOUNT)
+    head.write_text(json.dumps(stated))
+    assert (stated["account"], stated["exports"]) == (builders.ACCOUNT, 0)
+    assert commands.json("audit", "verify", "--head", str(head))["intact"]
+    head.write_text(json.dumps(stated | {"exports": 1}))
+    assert commands("audit", "verify", "--head", str(head)).exit_code == ExitCode.REFUSED
+    head.write_text("{}")
+    assert commands("audit", "verify", "--head", str(head)).exit_code == ExitCode.USAGE
+    assert commands("audit", "verify", "--head", str(tmp_path / "none")).exit_code == ExitCode.NOT_FOUND
+    assert commands("audit", "verify", "--head", str(head), "--export", "exp_1").exit_code == ExitCode.USAGE
+    assert commands("audit", "verify", "--export", "exp_1").exit_code == ExitCode.NOT_FOUND
+    assert commands("audit", "head", "--account", "nobody").exit_code == ExitCode.NOT_FOUND

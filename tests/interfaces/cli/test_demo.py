@@ -1,0 +1,113 @@
+"""The demo, from end to end, as `make demo` runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.interfaces.cli.conftest import exports
+from tests.interfaces.contracts.sent import check
+from tests.servers import poll
+
+pytestmark = pytest.mark.clock
+
+#: The environment of somebody whose settings point elsewhere: the demo must not go there.
+ELSEWHERE = {
+    "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
+    "BROKER_URL": "redis://127.0.0.1:9/0",
+    "ARTIFACTS_URL": "s3://nowhere",
+    "EXPORTS_API_URL": "http://127.0.0.1:9",
+}
+SECONDS = 60
+
+
+def played(folder: Path) -> dict[str, Any]:
+    process = exports(["demo", "--json"], ELSEWHERE, folder)
+    output, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, said
+    summary: dict[str, Any] = json.loads(output)
+    return summary
+
+
+def test_demo_plays_three_plans_and_the_next_one_tells_it_step_by_step(tmp_path: Path) -> None:
+    first = played(tmp_path)
+
+    exports_made = {export["plan"]: export for export in first["exports"]}
+    assert {name: export["state"] for name, export in exports_made.items()} == {
+        "cookware": "executed",
+        "three-units": "executed",
+        "consolidated-truck": "executed",
+    }
+    assert all(export["rungs"] == ["accepted"] for export in exports_made.values())
+    assert {name: len(export["invoices"]) for name, export in exports_made.items()} == {
+        "cookware": 1,
+        "three-units": 3,
+        "consolidated-truck": 1,
+    }
+    for export in exports_made.values():
+        assert all((tmp_path / path).read_bytes().startswith(b"%PDF-") for path in export["invoices"])
+        assert (tmp_path / export["bundle"]).read_bytes().startswith(b"PK")
+    counted = {(message["queue"], message["type"]): message["count"] for message in first["messages"]}
+    assert counted[("exports.broker", "exports.handoff.ready.v1")] == 3
+    assert counted[("exports.operator", "exports.export.executed.v1")] == 3
+    plans = [json.loads(path.read_text()) for path in (Path(__file__).parents[3] / "examples/plans").glob("*.json")]
+    packages = sum(len(unit["packages"]) for plan in plans for unit in plan["units"])
+    assert counted[("exports.warehouse", "exports.package.recorded.v1")] == packages
+    messages = (tmp_path / "var/demo/out/messages.jsonl").read_text().splitlines()
+    assert len(messages) == sum(counted.values())
+    for message in messages:
+        check(message)
+
+    process = exports(["demo"], ELSEWHERE, tmp_path)
+    output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    assert not [export["batchId"] for export in first["exports"] if export["batchId"] in output]
+    assert "\x1b" not in output
+    assert re.search(r"cookware +\d+\.\d\d s  ✓ 5 packages recorded in CP-0000(06|07|08|09|10)", output)
+    assert re.search(r"three-units +\d+\.\d\d s  ✓ U3-CAD  \d+ documents rendered", output)
+    assert output.count("✓ executed") >= 6
+    assert "customs broker  accepted" in output
+    assert "exports.package.recorded.v1, such as" in output
+    called = Path(sys.executable).with_name("exports")
+    assert f"  again             {called} demo\n" in output
+    assert "batch ids         end in the time of the run" in output
+
+
+def test_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    process = exports(["demo"], ELSEWHERE, tmp_path)
+    assert process.stdout is not None
+    port = 0
+    for line in process.stdout:
+        port = port or int((re.search(r"127\.0\.0\.1:(\d+)", line) or [0, 0])[1])
+        if "documents rendered" in line:
+            break
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert said.strip() == "stopped; nothing is left running"
+    poll(lambda: not any(child.is_running() for child in children), 20, "a child is left")
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_demo_can_be_left_serving(tmp_path: Path) -> None:
+    process = exports(["demo", "--serve"], ELSEWHERE, tmp_path)
+    assert process.stdout is not None
+    last = ""
+    for line in process.stdout:
+        last = line
+        if "exports inspect" in line:
+            break
+    assert "exports inspect batch_2026_1124_01" in last
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == 0

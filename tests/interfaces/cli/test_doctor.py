@@ -1,0 +1,136 @@
+"""`exports doctor`: what it tries, what it finds, and the remedy of each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pipeline.customs.reference.ruleset import ruleset
+from tests.interfaces.cli.conftest import Commands, exports
+
+if TYPE_CHECKING:
+    from tests.conftest import Stack
+
+
+def outcomes(commands: Commands, **environment: str) -> tuple[int, dict[str, Any]]:
+    result = commands("doctor", "--json", **environment)
+    return result.exit_code, {check["name"]: check for check in json.loads(result.stdout)}
+
+
+def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
+    commands.json("migrate")
+    code, checks = outcomes(commands)
+    assert code == 0
+    assert list(checks) == [
+        "secret key", "database", "database settings", "migrations", "walls between accounts", "partner secrets", "message broker", "messages in queues", "artifact store", "documents", "mail server", "fonts", "PDF engine", "customs rules", "clock"
+    ]  # fmt: skip
+    assert all(check["ok"] and check["remedy"] is None for check in checks.values())
+    age = (datetime.now(UTC).date() - ruleset().as_of).days
+    assert f"as of {ruleset().as_of}, {age} days old" in checks["customs rules"]["found"]
+
+
+def test_doctor_tells_what_is_behind(commands: Commands) -> None:
+    code, checks = outcomes(commands)
+    assert code == 1
+    assert [name for name, check in checks.items() if not check["ok"]] == ["migrations", "partner secrets", "documents"]
+    assert "exports migrate" in checks["migrations"]["remedy"]
+
+
+def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file where a folder should be")
+    code, checks = outcomes(
+        commands,
+        DATABASE_URL="postgresql://nobody:canary@127.0.0.1:9/none",
+        BROKER_URL="redis://:canary@127.0.0.1:9/0",
+        ARTIFACTS_URL=f"file:{tmp_path / 'file' / 'artifacts'}",
+    )
+    assert code == 1
+    assert [name for name, check in checks.items() if check["ok"]] == [
+        "mail server",
+        "fonts",
+        "PDF engine",
+        "customs rules",
+    ]
+    for name in ("secret key", "database", "message broker", "artifact store"):
+        assert checks[name]["remedy"]
+    assert checks["clock"]["found"] == "cannot be checked without the database"
+    assert "canary" not in json.dumps(checks)
+
+
+def test_doctor_gives_no_remedy_for_redis_or_the_store_where_another_part_is_the_cause(
+    commands: Commands, tmp_path: Path
+) -> None:
+    dead = {"BROKER_URL": "redis://:canary@127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
+    _, checks = outcomes(commands, **dead)
+    assert checks["messages in queues"]["found"] == "cannot be checked without the migrations"
+    commands.json("migrate")
+    _, checks = outcomes(commands, **dead)
+    assert [name for name, check in checks.items() if not check["ok"]] == ["message broker", "messages in queues"]
+    assert checks["messages in queues"]["found"] == "cannot be checked without the message broker"
+    _, checks = outcomes(
+        commands,
+        **dead,
+        DATABASE_URL="postgresql://nobody:long-and-random@127.0.0.1:9/none",
+        ARTIFACTS_URL=f"file:{tmp_path / 'none yet'}",
+    )
+    assert checks["messages in queues"]["found"] == "cannot be checked without the migrations"
+    assert checks["artifact store"]["found"].startswith("cannot be checked without the database: the database did not")
+    assert checks["artifact store"]["remedy"] == checks["database"]["remedy"]
+    assert not any("noeviction" in (check["remedy"] or "") for check in checks.values())
+
+
+def test_doctor_needs_only_redis_to_tell_of_messages_in_queues(commands: Commands) -> None:
+    _, checks = outcomes(
+        commands, BROKER_URL="amqp://exports:long-and-random@127.0.0.1:9//", EXPORTS_SECRET_KEY="k" * 32
+    )
+    assert not checks["message broker"]["ok"]
+    assert checks["messages in queues"]["found"] == "RabbitMQ keeps what lies in them"
+
+
+def test_doctor_names_whose_secrets_do_not_open(commands: Commands) -> None:
+    commands.json("migrate")
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    partner = ("--account", "acc_1", "--kind", "warehouse", "--name", "Warehouse")
+    for name in ("wh_1", "wh_2"):
+        commands.json("partners", "add", name, *partner, EXPORTS_SECRET_KEY="an older one of thirty-two characters")
+    commands.json("partners", "add", "wh_3", *partner)
+    code, checks = outcomes(commands)
+    assert (code, checks["partner secrets"]["found"]) == (1, "2 of 3 do not open, such as of acc_1/wh_1")
+    assert "EXPORTS_SECRET_KEYS_PREVIOUS" in checks["partner secrets"]["remedy"]
+    both = json.dumps(["an older one of thirty-two characters"])
+    code, checks = outcomes(commands, EXPORTS_SECRET_KEYS_PREVIOUS=both)
+    assert (code, checks["partner secrets"]["found"]) == (0, "3 open")
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="util-linux sets the limits")
+def test_doctor_sets_a_page_under_the_limits_of_its_process(commands: Commands, tmp_path: Path) -> None:
+    commands.json("migrate")
+
+    def examined(limit: str) -> tuple[int, dict[str, Any]]:
+        process = exports(["doctor", "--json"], commands.environment, tmp_path, f"--as={limit}")
+        said, _ = process.communicate(timeout=120)
+        return process.returncode, {check["name"]: check for check in json.loads(said)}
+
+    code, checks = examined("2900000000")
+    assert (code, checks["PDF engine"]["found"]) == (0, "set a page")
+    code, checks = examined("600000000")
+    assert (code, [name for name, check in checks.items() if not check["ok"]]) == (1, ["PDF engine"])
+    assert "may have 572 MB of address space (RLIMIT_AS)" in checks["PDF engine"]["found"]
+    assert "ulimit -a" in checks["PDF engine"]["remedy"]
+
+
+def test_doctor_speaks_to_people_too(commands: Commands) -> None:
+    result = commands("doctor")
+    assert "✓ database" in result.stdout
+    assert "✗ migrations" in result.stdout
+
+
+def test_doctor_finds_every_stack_well(stack: Stack) -> None:
+    code, checks = outcomes(Commands({**stack.environment}))
+    assert code == 0, checks
+    assert "inside" in checks["message broker"]["found"] or "answers" in checks["message broker"]["found"]

@@ -1,0 +1,60 @@
+"""`exports drill`: its figures come out whatever becomes of the picture."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.interfaces.cli.output import ExitCode
+from pipeline.simulation.drill import runner
+from pipeline.simulation.drill.report import Report
+from tests.interfaces.cli.conftest import Commands
+from tests.simulation.drill.test_report import report
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Drills are held below the test's own folder, and SIGTERM means afterwards what it meant before."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def left(folder: Path) -> list[Path]:
+    return [*folder.glob("exports-drill-*")]
+
+
+def test_picture_that_cannot_be_written_is_told_before_the_first_kill(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file" / "drill.svg", tmp_path / ("x" * 5000)):
+        told = commands("drill", "--kills", "1", "--svg", str(place))
+        assert (told.exit_code, "--svg" in told.stderr, left(tmp_path)) == (ExitCode.USAGE, True, [])
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_figures_are_told_though_the_picture_fails(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: tuple[str, ...]
+) -> None:
+    svg = tmp_path / "drill.svg"
+
+    def held(*_: object) -> Report:
+        svg.mkdir()  # the check has passed by now
+        return report()
+
+    monkeypatch.setattr(runner, "hold", held)
+    told = commands("drill", "--kills", "1", "--svg", str(svg), *form)
+    assert (told.exit_code, "drill.svg cannot be written" in told.stderr) == (ExitCode.REFUSED, True)
+    assert json.loads(told.stdout)["lost"] == 0 if form else "recovery" in told.stdout
+    assert left(tmp_path) == []
+
+
+def test_addresses_that_are_none_are_named(commands: Commands, tmp_path: Path) -> None:
+    told = commands("drill", "--database-url", "nonsense", "--broker-url", "nonsense")
+    assert (told.exit_code, "--database-url names no PostgreSQL" in told.stderr) == (ExitCode.REFUSED, True)
+    assert left(tmp_path) == []

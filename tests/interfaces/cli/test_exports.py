@@ -1,0 +1,276 @@
+"""The commands about exports, against a service that runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import builders
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.documents.samples import kinds_of
+from tests.servers import poll
+
+if TYPE_CHECKING:
+    from tests.interfaces.cli.conftest import Commands
+
+PlanFile = Callable[..., str]
+
+NEVER_SHOWN = "exp_live_key1_secretofakey"
+
+
+@pytest.fixture
+def plan_file(tmp_path: Path, request: pytest.FixtureRequest) -> PlanFile:
+    """Write a plan of the test's own batch, with changes, and return its path."""
+
+    def write(**changes: Any) -> str:
+        plan = builders.plan(batch=f"batch-{request.node.name}", **changes)
+        path = tmp_path / "plan.json"
+        path.write_text(json.dumps(plan))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def executed(service: Commands, plan_file: PlanFile) -> dict[str, Any]:
+    """An executed export, as `execute --wait --json` printed it."""
+    export: dict[str, Any] = service.json("execute", plan_file(), "--wait", "--timeout", "60")
+    return export
+
+
+def test_execute_shows_each_step_and_then_the_state(service: Commands, plan_file: PlanFile) -> None:
+    result = service("execute", plan_file(), "--wait", "--timeout", "60")
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].startswith(
+        "✓ executed, accepted  batch-test_execute_shows_each_step_and_then_the_state  exp_"
+    )
+    told = [line.split("s  ", 1)[1] for line in result.stderr.splitlines() if " s  " in line]
+    assert told[0] == "· accepted"
+    assert told[1].startswith("✓ 2 packages recorded in CP-")
+    assert told[2] == "✓ customs treatment attached to 3 lines"
+    documents = len(kinds_of(builders.plan()["units"][0]))
+    assert told[3].startswith(f"✓ {documents} documents rendered, ")
+    assert told[4:6] == ["✓ customs package closed", "✓ handed off to br_sandbox"]
+    assert "✓ executed" in told
+
+
+def test_json_is_all_there_is_on_standard_output(executed: dict[str, Any]) -> None:
+    assert executed["state"] == "executed"
+    assert [unit["unitRef"] for unit in executed["units"]] == ["U1"]
+
+
+def test_same_plan_executed_twice_is_one_export(service: Commands, plan_file: PlanFile) -> None:
+    path = plan_file()
+    first = service.json("execute", path)
+    again = service.json("execute", path)
+    assert again["exportId"] == first["exportId"]
+    assert "the first answer is repeated" in service("execute", path).stderr
+
+
+def test_key_is_sent_as_given(service: Commands, plan_file: PlanFile) -> None:
+    first = service("execute", plan_file(), "--key", "K-1", "--json")
+    other = service("execute", plan_file(invoice="AX"), "--key", "K-1", "--json")
+    assert first.exit_code == 0, first.output
+    assert (other.exit_code, json.loads(other.stdout)["errorCode"]) == (1, "IDEMPOTENCY_KEY_REUSED")
+
+
+def test_refused_plan_says_where_and_what(service: Commands, plan_file: PlanFile) -> None:
+    result = service("execute", plan_file(approval=None))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "(PLAN_NOT_APPROVED)" in result.stderr
+
+    as_json = service("execute", plan_file(approval=None), "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["errorCode"]) == (1, "PLAN_NOT_APPROVED")
+
+
+def test_invalid_field_is_named(service: Commands, plan_file: PlanFile) -> None:
+    result = service("execute", plan_file(destinationCountry="United States"))
+    assert result.exit_code == 1
+    assert "/plan/destinationCountry" in result.stderr
+
+
+def test_waiting_in_vain_ends_with_its_own_code(service: Commands, plan_file: PlanFile) -> None:
+    result = service("execute", plan_file(), "--wait", "--timeout", "0")
+    assert result.exit_code == 5
+    assert "It goes on by itself." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("invoice", "code", "headline"),
+    [
+        ("P", 0, "· executed, with broker"),
+        ("R", 6, "✗ executed, rejected"),
+        ("Q", 6, "! executed, query"),
+    ],
+)
+def test_waiting_ends_with_the_code_of_what_is_known_of_the_customs_brokers_answer(
+    service: Commands, tmp_path: Path, invoice: str, code: int, headline: str
+) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(builders.plan(batch=f"batch-answered-{invoice}", invoice=f"{invoice}0")))
+
+    result = service("execute", str(path), "--wait", "--timeout", "60")
+
+    assert (result.exit_code, result.stdout.splitlines()[0].split("  ")[0]) == (code, headline), result.output
+    outcome = service.json("inspect", f"batch-answered-{invoice}")["outcome"]
+    assert headline.endswith(outcome.replace("_", " "))
+    listed = service.json("list", "--outcome", outcome)["items"]
+    assert f"batch-answered-{invoice}" in [each["batch_id"] for each in listed]
+    assert {each["outcome"] for each in listed} == {outcome}
+    waiting = service("list", "--needs-person", "--limit", "200")
+    assert (f"batch-answered-{invoice}" in waiting.stdout, waiting.exit_code) == (code == 6, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "timeout", "said"),
+    [(410, 6, "60", "✗ executed, undeliverable"), (503, 5, "20", "its handoff was not delivered in 20 s")],
+)
+def test_waiting_goes_on_until_the_handoff_is_delivered_or_given_up(
+    service: Commands, tmp_path: Path, status: int, code: int, timeout: str, said: str
+) -> None:
+    broker = f"br_answers_{status}"
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(builders.plan(batch=f"batch-{status}", invoice=f"N{status}", broker=broker)))
+    with Endpoint([Script(status=status)] * 9) as endpoint:
+        service.json("partners", "add", broker, "--account", builders.ACCOUNT, "--kind", "customs_broker",
+                     "--name", "Customs broker", "--webhook", endpoint.url, "--test", "--live")  # fmt: skip
+        result = service("execute", str(path), "--wait", "--timeout", timeout)
+    assert (result.exit_code, said in result.output) == (code, True), result.output
+
+
+def test_unknown_export_is_not_found(service: Commands) -> None:
+    for command in ("inspect", "events", "artifacts"):
+        result = service(command, "exp_nobody", "--json")
+        assert (result.exit_code, json.loads(result.stdout)["errorCode"]) == (3, "NOT_FOUND")
+    assert service("events", "exp_nobody", "--follow").exit_code == 3
+
+
+def test_id_cannot_lead_to_another_path(service: Commands) -> None:
+    assert service("inspect", "../system/health").exit_code == 3
+
+
+def test_wrong_key_is_refused(service: Commands) -> None:
+    assert service("inspect", "exp_nobody", "--api-key", "exp_test_wrong").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "named"),
+    [
+        ((), {"EXPORTS_API_KEY": f"{NEVER_SHOWN}\r"}, "EXPORTS_API_KEY has a space or a line break"),
+        ((), {"EXPORTS_API_KEY": f"{NEVER_SHOWN}\u00e9"}, "EXPORTS_API_KEY holds a character"),
+        (("--api-key", f"{NEVER_SHOWN}\u00e9"), {}, "--api-key holds a character"),
+        (("--api-key", f" {NEVER_SHOWN}"), {"EXPORTS_API_KEY": "good"}, "--api-key has a space"),
+        (("--api-url", f"http://[::1/{NEVER_SHOWN}"), {}, "--api-url is no address"),
+        (("--api-url", ""), {}, "--api-url is no address"),
+        (("--api-url", f"http://me:{NEVER_SHOWN}@127.0.0.1:9"), {}, "--api-url holds a user or a password"),
+        ((), {"EXPORTS_API_URL": f"nonsense{NEVER_SHOWN}"}, "EXPORTS_API_URL is no address"),
+        ((), {"EXPORTS_API_URL": f"http://{NEVER_SHOWN}:99999"}, "EXPORTS_API_URL is no address"),
+    ],
+)
+def test_what_cannot_be_sent_is_named_and_never_shown(
+    commands: Commands, arguments: tuple[str, ...], environment: dict[str, str], named: str
+) -> None:
+    for form in ((), ("--json",)):
+        result = commands("inspect", "b_3", *arguments, *form, **environment)
+        assert (result.exit_code, named in result.output, NEVER_SHOWN in result.output) == (2, True, False), (
+            result.output
+        )
+
+
+def test_key_of_a_repeat_and_tag_that_cannot_be_sent_are_named(service: Commands, plan_file: PlanFile) -> None:
+    result = service("execute", plan_file(), "--key", "K-\u00e9")
+    assert (result.exit_code, "--key holds a character" in result.stderr) == (2, True)
+    executed = service.json("execute", plan_file(), "--wait")
+    result = service("amend", executed["exportId"], plan_file(), "--if-match", '"1\u00e9"')
+    assert (result.exit_code, "--if-match holds a character" in result.stderr) == (2, True)
+
+
+def test_no_service_is_unreachable(commands: Commands) -> None:
+    result = commands("inspect", "exp_nobody")
+    assert result.exit_code == 4
+    assert "exports serve" in result.stderr
+
+
+def test_inspect_shows_documents_messages_and_the_brokers_answer(service: Commands, executed: dict[str, Any]) -> None:
+    by_batch = service("inspect", executed["batch_id"], COLUMNS="200")
+    assert by_batch.exit_code == 0
+    for told in (executed["exportId"], "commercial_customs_invoice.pdf", "exports.package.recorded.v1", "br_sandbox"):
+        assert told in by_batch.stdout
+    assert service.json("inspect", executed["exportId"])["batch_id"] == executed["batch_id"]
+
+
+def test_events_are_numbered_without_a_gap(service: Commands, executed: dict[str, Any]) -> None:
+    lines = service("events", executed["exportId"], "--json").stdout.splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == list(range(1, len(lines) + 1))
+    assert len(service("events", executed["exportId"], "--after", "2").stdout.splitlines()) >= len(lines) - 2
+
+
+def test_followed_events_end_with_the_export(service: Commands, executed: dict[str, Any]) -> None:
+    lines = service("events", executed["exportId"], "--follow", "--json").stdout.splitlines()
+    types = [json.loads(line)["type"] for line in lines]
+    assert types[0] == "EXPORT_ACCEPTED"
+    assert {"EXPORT_EXECUTED", "BROKER_ACKNOWLEDGED", "OPERATOR_NOTIFIED"} <= set(types)
+
+
+def test_downloaded_artifacts_are_those_promised(service: Commands, executed: dict[str, Any], tmp_path: Path) -> None:
+    paths = service.json("artifacts", executed["exportId"], "--out", str(tmp_path / "out"), "--bundle")
+
+    bodies = {Path(path).name: Path(path).read_bytes() for path in paths}
+    promised = {artifact["filename"]: artifact["sha256"] for artifact in executed["artifacts"]}
+    assert bodies.pop("bundle.zip").startswith(b"PK")
+    assert {name: hashlib.sha256(body).hexdigest() for name, body in bodies.items()} == promised
+    assert bodies["commercial_customs_invoice.pdf"].startswith(b"%PDF-")
+    assert not list((tmp_path / "out").rglob("*.part"))
+    assert len(service.json("artifacts", executed["exportId"])) == len(promised)
+
+
+def test_bundle_needs_a_folder(service: Commands) -> None:
+    assert service("artifacts", "exp_nobody", "--bundle").exit_code == 2
+
+
+def test_preflight_of_a_good_plan_and_of_a_blocked_one(service: Commands, plan_file: PlanFile) -> None:
+    path = Path(plan_file())
+    assert service.json("preflight", str(path))["executable"] is True
+
+    plan = json.loads(path.read_text())
+    plan["units"][0]["packages"][0]["contents"][0]["quantity"] = "1"
+    path.write_text(json.dumps(plan))
+    blocked = service("preflight", str(path))
+    assert blocked.exit_code == 1
+    assert "not executable" in blocked.stdout
+    assert "/units/0/" in blocked.stdout
+
+
+def test_deliveries_are_listed_and_sent_again(service: Commands, executed: dict[str, Any]) -> None:
+    listed = service.json("deliveries", "list", "--export", executed["exportId"], "--state", "delivered")["items"]
+    assert {delivery["partnerId"] for delivery in listed} >= {"br_sandbox", "wh_demo"}
+    of_one = service.json("deliveries", "list", "--export", executed["exportId"], "--partner", listed[0]["partnerId"])
+    assert {each["partnerId"] for each in of_one["items"]} == {listed[0]["partnerId"]}
+    again = service.json("deliveries", "resend", listed[0]["id"])
+    assert (again["id"], again["notificationId"]) == (listed[0]["id"], listed[0]["notificationId"])
+    assert service("deliveries", "resend", "dlv_nobody").exit_code == 3
+    shown = service("deliveries", "show", listed[0]["id"])
+    assert (shown.exit_code, listed[0]["notificationId"] in shown.output) == (0, True)
+    assert service.json("deliveries", "show", listed[0]["id"])["tries"][0]["outcome"] == "delivered"
+    assert service("deliveries", "show", "dlv_nobody").exit_code == 3
+
+
+def test_printed_example_plan_passes_preflight(service: Commands) -> None:
+    example = service("plans", "new")
+    assert "// An approved export plan" in example.stdout
+    report = service("preflight", "-", stdin=example.stdout)
+    assert report.exit_code == 0, report.output
+
+
+def test_revoked_key_is_soon_refused(service: Commands) -> None:
+    made = service.json("keys", "create", "--account", builders.ACCOUNT, "--role", "read")
+    assert service("inspect", "exp_nobody", "--api-key", made["key"]).exit_code == 3
+    service.json("keys", "revoke", made["id"], "--account", builders.ACCOUNT)
+    poll(lambda: service("inspect", "exp_nobody", "--api-key", made["key"]).exit_code == 1, 15, "the key still works")

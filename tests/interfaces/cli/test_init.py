@@ -1,0 +1,188 @@
+"""`exports init` and `exports plans new`: what they make executes as it is, and nothing that is there is changed."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import select
+
+from config.settings import Settings
+from pipeline.accounts.api_keys import Caller, find_caller
+from pipeline.accounts.models import ApiKey, Partner
+from pipeline.core.runtime import open_runtime
+from pipeline.exports.models import Account
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan
+from pipeline.interfaces.cli import demo_folded
+from pipeline.workflow.acceptance import accept
+from tests.interfaces.cli.conftest import Commands
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, in which the commands are run."""
+    made = tmp_path / "empty"
+    made.mkdir()
+    monkeypatch.chdir(made)
+    return made
+
+
+def written(folder: Path) -> dict[str, str]:
+    """Return the settings of the folder's .env."""
+    lines = (folder / ".env").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+
+def kept(commands: Commands) -> dict[str, Any]:
+    """Return the accounts, partners and keys of the database."""
+    runtime = open_runtime(Settings.model_validate({"database_url": commands.environment["DATABASE_URL"]}))
+    try:
+        with runtime.db.read() as session:
+            return {
+                "accounts": [(row.id, row.name, row.gs1_prefix) for row in session.exec(select(Account))],
+                "partners": sorted((row.account_id, row.id, row.test) for row in session.exec(select(Partner))),
+                "keys": [(row.id, row.account_id, row.mode, row.roles) for row in session.exec(select(ApiKey))],
+            }
+    finally:
+        runtime.close()
+
+
+def test_init_makes_all_that_an_export_needs_and_shows_the_key_once(commands: Commands, folder: Path) -> None:
+    result = commands("init", "--name", "Maple Goods Ltd", "--gs1-prefix", "0614141")
+
+    assert result.exit_code == 0, result.output
+    env = written(folder)
+    assert list(env) == ["EXPORTS_SECRET_KEY", "EXPORTS_API_KEY"]
+    assert len(env["EXPORTS_SECRET_KEY"]) >= 32
+    assert env["EXPORTS_API_KEY"] in result.stdout
+    assert env["EXPORTS_SECRET_KEY"] not in result.output
+    assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
+    found = kept(commands)
+    assert found["accounts"] == [("acc_1", "Maple Goods Ltd", "0614141")]
+    assert found["partners"] == [("acc_1", each, True) for each in ("br_sandbox", "op_demo", "wh_demo")]
+    assert [key[1:] for key in found["keys"]] == [("acc_1", "test", ["execute", "operate", "read"])]
+
+
+def test_init_twice_changes_nothing_and_shows_no_secret_again(commands: Commands, folder: Path) -> None:
+    assert commands("init").exit_code == 0
+    before, found = (folder / ".env").read_bytes(), kept(commands)
+
+    result = commands("init", "--name", "Another name")
+
+    assert result.exit_code == 0, result.output
+    assert "there already" in result.stdout
+    assert written(folder)["EXPORTS_API_KEY"] not in result.output
+    assert ((folder / ".env").read_bytes(), kept(commands)) == (before, found)
+
+
+def test_init_leaves_an_env_file_of_others_as_it_is_and_says_how_to_make_a_key(
+    commands: Commands, folder: Path
+) -> None:
+    (folder / ".env").write_text("EXPORTS_LOG_FORMAT=text\n", encoding="utf-8")
+
+    result = commands("init")
+
+    assert result.exit_code == 0, result.output
+    assert (folder / ".env").read_text(encoding="utf-8") == "EXPORTS_LOG_FORMAT=text\n"
+    assert "exports keys create --account acc_1" in result.stdout
+    assert kept(commands)["accounts"] == [("acc_1", "acc_1", None)]
+    assert kept(commands)["keys"] == []
+
+
+def test_init_makes_what_is_missing_beside_what_is_there(commands: Commands, folder: Path) -> None:
+    commands("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    commands("partners", "add", "wh_demo", "--account", "acc_1", "--kind", "warehouse", "--name", "Ours", "--live")
+
+    made = commands.json("init")
+
+    assert made["made"] == ["customs broker br_sandbox", "operator op_demo"]
+    assert kept(commands)["partners"] == [
+        ("acc_1", "br_sandbox", True),
+        ("acc_1", "op_demo", True),
+        ("acc_1", "wh_demo", False),
+    ]
+    # What is sealed under the secret key of before must still open.
+    assert "EXPORTS_SECRET_KEY" not in written(folder)
+
+
+def test_init_keeps_the_settings_that_are_given(commands: Commands, folder: Path) -> None:
+    given = {"EXPORTS_SECRET_KEY": "k" * 32, "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "false"}
+    assert commands("init", **given).exit_code == 0
+    assert list(written(folder)) == ["EXPORTS_API_KEY"]
+
+
+@pytest.mark.parametrize("wrong", [["--account", "a b"], ["--gs1-prefix", "x"]])
+def test_init_with_a_wrong_value_says_so_and_can_be_repeated(
+    commands: Commands, folder: Path, wrong: list[str]
+) -> None:
+    result = commands("init", *wrong)
+    assert result.exit_code == 1, result.output
+    assert not (folder / ".env").exists()
+    assert kept(commands) == {"accounts": [], "partners": [], "keys": []}
+    assert commands("init").exit_code == 0
+
+
+def test_init_that_cannot_write_env_makes_nothing(
+    commands: Commands, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.interfaces.cli.init.ENV_FILE", folder / "none" / ".env")
+        result = commands("init")
+    assert (result.exit_code, ".env cannot be made" in result.stderr) == (1, True), result.output
+    assert kept(commands) == {"accounts": [], "partners": [], "keys": []}
+    assert commands("init").exit_code == 0
+    assert len(written(folder)["EXPORTS_SECRET_KEY"]) >= 32
+
+
+def test_init_under_a_weak_secret_key_makes_nothing(commands: Commands, folder: Path) -> None:
+    result = commands("init", EXPORTS_PUBLIC_URL="https://exports.example", EXPORTS_SECRET_KEY="short")
+    assert (result.exit_code, "EXPORTS_SECRET_KEY has 5 characters" in result.stderr) == (1, True), result.output
+    assert not (folder / ".env").exists()
+    assert not (folder.parent / "exports.db").exists()
+
+
+def test_migrate_refuses_a_weak_secret_key_before_it_migrates(commands: Commands, tmp_path: Path) -> None:
+    result = commands("migrate", EXPORTS_PUBLIC_URL="https://exports.example", EXPORTS_SECRET_KEY="short")
+    assert (result.exit_code, "EXPORTS_SECRET_KEY has 5 characters" in result.stderr) == (1, True), result.output
+    assert not (tmp_path / "exports.db").exists()
+
+
+def test_a_new_plan_executes_with_what_init_made_and_each_is_a_batch_of_its_own(
+    commands: Commands, folder: Path
+) -> None:
+    assert commands("init").exit_code == 0
+    plans = [
+        commands.json("plans", "new", "--account", "acc_1", "--broker", "br_sandbox", *more)
+        for more in ([], [], ["--batch", "batch_mine", "--warehouse", "wh_demo"])
+    ]
+    assert plans[2]["batchId"] == "batch_mine"
+    assert len({plan["batchId"] for plan in plans}) == 3
+    runtime = open_runtime(Settings.model_validate({"database_url": commands.environment["DATABASE_URL"]}))
+    try:
+        caller: Caller = find_caller(runtime, written(folder)["EXPORTS_API_KEY"])
+        states = []
+        for plan in plans:
+            request = ExecuteRequest.model_validate({"accountId": "acc_1", "batchId": plan["batchId"], "plan": plan})
+            states.append(accept(runtime, caller, request, raw_plan=plan, idempotency_key=None).created)
+        assert states == [True, True, True]
+    finally:
+        runtime.close()
+
+
+def test_a_new_plan_takes_its_partners_literally(commands: Commands) -> None:
+    text = commands("plans", "new", "--broker", 'b"\\1', "--warehouse", "wh\\g<0>").stdout
+    assert text.lstrip().startswith("//")
+    assert f'"broker": {{"id": {json.dumps("b" + chr(34) + chr(92) + "1")}}}' in text
+    assert '"warehouse": {"id": "wh\\\\g<0>"}' in text
+    plan = commands.json("plans", "new", "--account", "acc_2", "--broker", "br_2", "--warehouse", "wh_2")
+    assert (plan["accountId"], plan["broker"], plan["warehouse"]) == ("acc_2", {"id": "br_2"}, {"id": "wh_2"})
+    assert Plan.model_validate(plan).units[0].packages[0].sscc is None
+
+
+def test_the_partners_that_init_makes_are_those_of_the_example_plan(commands: Commands) -> None:
+    plan = commands.json("plans", "new")
+    assert {plan["broker"]["id"], plan["warehouse"]["id"]} < {partner.id for partner in demo_folded.PARTNERS}

@@ -1,0 +1,332 @@
+"""The commands about this machine: settings, database, doctor, accounts, keys, partners, schemas, serve."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from config.settings import Settings
+from pipeline.core.db import utc_now
+from pipeline.exports import examples
+from pipeline.exports.schemas.plan import Plan
+from pipeline.interfaces.cli.config import HIDDEN
+from pipeline.interfaces.cli.main import app
+from pipeline.interfaces.cli.server import WORKERS
+from tests.interfaces.cli.conftest import Commands, exports
+from tests.interfaces.cli.test_doctor import outcomes
+
+
+def leaves(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    found: dict[tuple[str, ...], Any] = {}
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        inner = leaves(command, (*path, name)) if isinstance(command, TyperGroup) else {(*path, name): command}
+        found |= inner
+    return found
+
+
+def test_every_command_speaks_json_but_those_that_run_until_they_are_told_to_end() -> None:
+    commands = leaves(get_command(app))
+    assert len(commands) >= 20
+    silent = [path for path, command in commands.items() if "--json" not in [o for p in command.params for o in p.opts]]
+    assert silent == [("web",), ("worker",), ("intake",)]
+
+
+def test_every_command_says_what_it_does() -> None:
+    assert [path for path, command in leaves(get_command(app)).items() if not command.help] == []
+
+
+# Settings
+
+
+def test_settings_are_shown_with_their_source(commands: Commands) -> None:
+    shown = {view["name"]: view for view in commands.json("config", "show", EXPORTS_PORT="9000")}
+    assert len(shown) == len(Settings.model_fields)
+    assert (shown["EXPORTS_PORT"]["value"], shown["EXPORTS_PORT"]["source"]) == ("9000", "env")
+    assert (shown["EXPORTS_HOST"]["value"], shown["EXPORTS_HOST"]["source"]) == ("127.0.0.1", "default")
+    assert shown["DATABASE_URL"]["source"] == "env"
+    assert all(view["description"] for view in shown.values())
+
+
+def test_setting_from_a_file_says_so(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "settings").write_text("EXPORTS_HOST=127.0.0.9\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", str(tmp_path / "settings"))
+    shown = {view["name"]: view for view in commands.json("config", "show")}
+    assert (shown["EXPORTS_HOST"]["value"], shown["EXPORTS_HOST"]["source"]) == ("127.0.0.9", ".env")
+
+
+def test_no_secret_is_shown(commands: Commands) -> None:
+    secrets = {
+        "DATABASE_URL": "postgresql://user:canary@db.example/x?password=canary",
+        "BROKER_URL": "amqp://user:canary@mq.example//",
+        "EXPORTS_API_KEY": "canary",
+        "EXPORTS_SECRET_KEY": "canary",
+        "EXPORTS_BORDERBUDDY_TOKEN": "canary",
+    }
+    for arguments in (["config", "show"], ["config", "show", "--json"]):
+        result = commands(*arguments, **secrets)
+        assert result.exit_code == 0
+        assert "canary" not in result.output
+        assert result.stdout.count(HIDDEN) >= 6
+        assert f"amqp://user:{HIDDEN}@mq.example//" in result.stdout
+
+
+def test_wrong_setting_is_a_usage_error(commands: Commands) -> None:
+    result = commands("accounts", "list", DATABASE_URL="mysql://x")
+    assert result.exit_code == 2
+    assert "DATABASE_URL begins with 'mysql'" in result.stderr
+
+
+# Database
+
+
+def test_migrating_twice_changes_nothing(commands: Commands) -> None:
+    assert commands.json("migrate") == {"migrated": True}
+    assert commands.json("migrate") == {"migrated": False}
+
+
+def test_tables_of_a_newer_version_are_worked_on_and_left_alone(commands: Commands) -> None:
+    commands.json("migrate")
+    with closing(sqlite3.connect(commands.environment["DATABASE_URL"].removeprefix("sqlite:///"))) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    said = commands("migrate")
+    assert (said.exit_code, "a newer version's revision, and was left alone" in said.output) == (0, True)
+    assert commands.json("migrate") == {"migrated": False}
+    assert commands.json("accounts", "list") == []
+    code, checks = outcomes(commands)
+    assert (code, checks["migrations"]["found"]) == (
+        0,
+        "the tables are a newer version's, on which this one works until it is replaced",
+    )
+
+
+def test_database_that_does_not_answer_is_unreachable(commands: Commands) -> None:
+    result = commands("accounts", "list", "--json", DATABASE_URL="postgresql://nobody@127.0.0.1:9/none")
+    assert (result.exit_code, json.loads(result.stdout)["errorCode"]) == (4, "UNREACHABLE")
+
+
+# Accounts, keys, partners
+
+
+def test_key_is_shown_once_and_listed_without_its_secret(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd", "--gs1-prefix", "0614141")
+    made = commands.json("keys", "create", "--account", "acc_1", "--test", "--partner", "br_1", "--days", "7")
+    assert made["key"].startswith("exp_test_")
+    listed = commands("keys", "list", "--account", "acc_1", "--json")
+    (key,) = json.loads(listed.stdout)
+    assert (key["id"], key["mode"], key["roles"], key["revokedAt"]) == (made["id"], "test", ["partner:br_1"], None)
+    assert made["key"] not in listed.stdout
+    assert key["lastUsedAt"] is None
+    assert "never" in commands("keys", "list", "--account", "acc_1").stdout
+
+    commands.json("keys", "revoke", made["key"], "--account", "acc_1")
+    assert commands.json("keys", "list", "--account", "acc_1")[0]["revokedAt"] is not None
+    assert "revoked" in commands("keys", "list", "--account", "acc_1").stdout
+    assert commands.json("accounts", "list")[0]["gs1Prefix"] == "0614141"
+
+
+def test_account_whose_name_reads_otherwise_than_it_is_is_not_opened(commands: Commands) -> None:
+    refused = commands("accounts", "create", "acc_1", "--name", "Maple \u202eelpaM")
+    assert refused.exit_code == 1
+    assert "the name holds U+202E (right-to-left override), which turns the direction of writing" in refused.stderr
+    assert commands.json("accounts", "list") == []
+
+
+def test_numbers_that_a_restore_lost_are_skipped(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd", "--gs1-prefix", "0614141")
+    assert commands.json("accounts", "skip-numbers", "acc_1", "--packages", "40", "--ssccs", "100") == {
+        "id": "acc_1",
+        "packagesSkipped": 40,
+        "ssccsSkipped": 100,
+        "nextPackageNumber": "CP-000041",
+        "nextSscc": "006141410000001019",
+    }
+    shown = commands("accounts", "skip-numbers", "acc_1", "--ssccs", "1").stdout
+    assert "account acc_1: the next package number is CP-000041, the next SSCC 006141410000001026" in shown
+    refused = commands("accounts", "skip-numbers", "acc_1")
+    assert (refused.exit_code, "nothing is to be skipped" in refused.stderr) == (1, True)
+    assert commands("accounts", "skip-numbers", "acc_1", "--packages", "-1").exit_code == 2
+    assert commands("accounts", "skip-numbers", "acc_2", "--packages", "1").exit_code == 3
+
+
+def test_an_account_is_told_where_its_mail_may_go(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    assert commands.json("accounts", "list")[0]["mailDomains"] is None
+    assert commands.json("accounts", "mail-domains", "acc_1", "broker.example") == {
+        "id": "acc_1", "mailDomains": ["broker.example"]
+    }  # fmt: skip
+    assert "broker.example" in commands("accounts", "list").stdout
+    add = ("partners", "add", "br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
+    refused = commands(*add, "--email", "desk@other.example")
+    assert (refused.exit_code, "may send mail to broker.example" in refused.stderr) == (1, True)
+    assert "to nobody" in commands("accounts", "mail-domains", "acc_1").stdout
+    assert "to any domain" in commands("accounts", "mail-domains", "acc_1", "--any").stdout
+    assert commands("accounts", "mail-domains", "acc_1", "a.example", "--any").exit_code == 2
+    assert commands("accounts", "mail-domains", "acc_2", "--any").exit_code == 3
+
+
+def test_a_key_is_rotated_by_command_and_the_older_one_ends_when_it_is_told_to(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    old = commands.json("keys", "create", "--account", "acc_1", "--role", "read", "--name", "of the desk")
+    new = commands.json("keys", "rotate", old["id"], "--account", "acc_1", "--overlap-hours", "2")
+    assert (new["replaces"], new["key"] != old["key"]) == (old["id"], True)
+    listed = {each["id"]: each for each in commands.json("keys", "list", "--account", "acc_1")}
+    assert [listed[each["id"]]["roles"] for each in (old, new)] == [["read"], ["read"]]
+    ends = datetime.fromisoformat(listed[old["id"]]["expiresAt"])
+    assert timedelta(hours=1) < ends - datetime.now(UTC) <= timedelta(hours=2)
+    assert listed[new["id"]]["expiresAt"] is new["expiresAt"] is None
+    # By the whole key as well; without an overlap the older one has ended, and is not rotated again.
+    newest = commands("keys", "rotate", new["key"], "--account", "acc_1", "--overlap-hours", "0")
+    assert newest.stdout.startswith("exp_live_")
+    assert "does not end" in newest.stderr
+    refused = commands("keys", "rotate", new["id"], "--account", "acc_1")
+    assert (refused.exit_code, "has ended" in refused.stderr) == (1, True)
+    assert commands("keys", "rotate", "abcdefghij", "--account", "acc_1").exit_code == 3
+
+
+def test_a_key_for_a_month_is_rotated_into_one_for_what_is_left_of_it_or_for_as_long_as_is_said(
+    commands: Commands,
+) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    old = commands.json("keys", "create", "--account", "acc_1", "--days", "30")
+    (kept,) = commands.json("keys", "list", "--account", "acc_1")
+    new = commands.json("keys", "rotate", old["id"], "--account", "acc_1")
+    listed = {each["id"]: each for each in commands.json("keys", "list", "--account", "acc_1")}
+    assert listed[new["id"]]["expiresAt"] == new["expiresAt"] == kept["expiresAt"]
+    before = datetime.now(UTC)
+    longer = commands("keys", "rotate", new["id"], "--account", "acc_1", "--days", "90")
+    ends = {f"ends on {each + timedelta(days=90):%Y-%m-%d}" for each in (before, datetime.now(UTC))}
+    assert any(end in longer.stderr for end in ends)
+
+
+def test_nobody_has_keys_of_an_account_that_is_not(commands: Commands) -> None:
+    assert commands("keys", "create", "--account", "acc_nobody").exit_code == 3
+    assert commands("keys", "revoke", "abc", "--account", "acc_nobody").exit_code == 3
+
+
+def test_account_is_opened_once(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    again = commands("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+
+
+def test_partner_is_registered_with_its_channels(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    of_account = ("--account", "acc_1", "--name", "Partner")
+    made = commands.json("partners", "add", "wh_1", "--kind", "warehouse", "--queue", "--webhook",
+                         "https://hooks.example/in", *of_account)  # fmt: skip
+    assert made["secret"].startswith("whsec_")
+    assert [channel["channel"] for channel in made["channels"]] == ["queue", "webhook"]
+    listed = commands("partners", "list", "--account", "acc_1", "--json")
+    assert [partner["id"] for partner in json.loads(listed.stdout)] == ["wh_1"]
+    assert "whsec_" not in listed.stdout
+
+    assert commands("partners", "add", "wh_2", "--kind", "depot", *of_account).exit_code == 2
+    malformed = commands("partners", "add", "wh_2", "--kind", "warehouse", "--webhook", "ftp://x", *of_account)
+    assert (malformed.exit_code, "address" in malformed.stderr) == (2, True)
+
+    mailed = commands.json("partners", "add", "br_1", "--kind", "customs_broker", "--email", "desk@broker.example",
+                           "--email", "clerk@broker.example", *of_account)  # fmt: skip
+    assert mailed["channels"] == [{"channel": "email", "addresses": ["desk@broker.example", "clerk@broker.example"]}]
+    nobody = commands("partners", "add", "br_2", "--kind", "customs_broker", "--email", "nobody", *of_account)
+    assert (nobody.exit_code, "addresses" in nobody.stderr) == (2, True)
+
+
+# Plans and schemas
+
+
+def test_example_plan_is_a_plan_with_and_without_comments(commands: Commands) -> None:
+    Plan.model_validate(commands.json("plans", "new"))
+    assert commands("plans", "new").stdout.lstrip().startswith("//")
+
+
+def test_example_plans_are_printed_as_of_today(commands: Commands) -> None:
+    for name in examples.names():
+        printed = Plan.model_validate_json(commands("plans", "example", name).stdout)
+        assert printed.units[0].entry.export_date > utc_now().date(), name
+    unknown = commands("plans", "example", "cookwear")
+    assert (unknown.exit_code, unknown.stdout) == (3, "")
+    assert "Name one of: cookware" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": }', "line 1, column 7"),
+        ("[1]", "holds no JSON object"),
+        ('{\n// "//" in\n"a": "b//c" x}', "line 3, column 13"),
+    ],
+)
+def test_file_that_is_no_plan_is_a_usage_error(commands: Commands, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    result = commands("execute", str(tmp_path / "plan.json"))
+    assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+    assert commands("execute", str(tmp_path / "none.json")).exit_code == 3
+
+
+def test_schemas_are_printed_by_name(commands: Commands) -> None:
+    names = commands.json("schema")
+    assert {"plan", "export", "problem"} <= set(names)
+    assert commands.json("schema", "plan")["title"] == "Plan"
+    assert commands("schema", "none").exit_code == 3
+    assert names[-1] == "asyncapi"
+    assert commands.json("schema", "asyncapi")["asyncapi"] == "3.0.0"
+
+
+# Serve
+
+
+def test_serve_says_where_and_ends_with_the_first_ctrl_c(commands: Commands, tmp_path: Path) -> None:
+    process = exports(["serve", "--port", "0"], commands.environment, tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("✓ serving at http://127.0.0.1:")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_taken_port_is_said_plainly(service: Commands) -> None:
+    taken = service.environment["EXPORTS_API_URL"].rsplit(":", 1)[1]
+    result = service("serve", "--port", taken)
+    assert result.exit_code == 1
+    assert "--port 0" in result.stderr
+
+
+def test_commands_that_serve_names_are_those_of_the_procfile() -> None:
+    procfile = (Path(__file__).parents[3] / "Procfile").read_text().splitlines()
+    lines = dict(line.split(": ", 1) for line in procfile)
+    assert [lines[process] for process in ("worker", "deliveries", "intake")] == list(WORKERS)
+
+
+def test_serving_more_than_one_machine_takes_a_secret_key_of_its_own(commands: Commands) -> None:
+    for variable, url in (
+        ("BROKER_URL", "redis://127.0.0.1:9/0"),
+        ("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/x"),
+    ):
+        refused = commands("serve", "--port", "0", **{variable: url})
+        assert (refused.exit_code, "EXPORTS_SECRET_KEY" in refused.stderr) == (1, True), refused.output
+    refused = commands("serve", "--port", "0", "--host", "::")
+    assert (refused.exit_code, "EXPORTS_SECRET_KEY" in refused.stderr) == (1, True), refused.output
+
+
+def test_external_message_broker_leaves_serve_the_api_alone(commands: Commands, tmp_path: Path) -> None:
+    environment = {**commands.environment, "BROKER_URL": "redis://127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
+    process = exports(["serve", "--port", "0"], environment, tmp_path)
+    assert process.stdout is not None
+    said = [process.stdout.readline().strip() for _ in range(5)]
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert said[1].startswith("The message broker is a server of its own")
+    assert said[2:] == list(WORKERS)

@@ -1,0 +1,178 @@
+"""Onboarding a partner by the command line, against receivers on loopback."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from config.settings import Settings
+from pipeline.accounts import recipients
+from pipeline.core.runtime import open_runtime
+from tests.interfaces.cli.conftest import Commands, exports
+
+OF = ("wh_1", "--account", "acc_1")
+
+
+@pytest.fixture
+def there(commands: Commands) -> Commands:
+    """The command line, with an account, allowed to reach this machine."""
+    commands.environment["EXPORTS_ALLOW_PRIVATE_DESTINATIONS"] = "true"
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    return commands
+
+
+@contextmanager
+def receiving(folder: Path, *options: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Run `exports partners receiver` in a process of its own; give its address, and afterwards what it has seen."""
+    with standing_in(folder, "receiver", *options) as (said, seen):
+        yield said["address"], seen
+
+
+@contextmanager
+def standing_in(folder: Path, *command: str) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
+    """Run one of the receivers in a process of its own; give what it says of itself, and afterwards what else it said."""
+    process = exports(["partners", *command, "--json"], {}, folder)
+    seen: list[dict[str, Any]] = []
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline()), seen
+    finally:
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+        seen += [json.loads(line) for line in stdout.splitlines()]
+        assert (process.returncode, stderr) == (0, "")
+
+
+def added(there: Commands, *options: str) -> dict[str, Any]:
+    made: dict[str, Any] = there.json("partners", "add", *OF, "--kind", "warehouse", "--name", "Dock 4", *options)
+    return made
+
+
+def test_a_partner_goes_live_once_its_test_has_passed(there: Commands, tmp_path: Path) -> None:
+    with receiving(tmp_path, "--token", "unused") as (address, _):
+        port = address.rsplit(":", 1)[1].split("/")[0]
+    made = added(there, "--webhook", address)
+    assert made["state"] == "draft"
+    refused = there("partners", "activate", *OF)
+    assert (refused.exit_code, "run its connection test" in refused.stderr) == (1, True)
+    with receiving(tmp_path, "--secret", made["secret"], "--port", port) as (_, seen):
+        tested = there.json("partners", "test", *OF)
+    assert (tested["passed"], tested["state"], tested["testedBy"]) == (True, "verified", "cli")
+    assert [each["status"] for each in seen] == [204, 401, 401]
+    assert {(each["id"], each["type"]) for each in seen} == {(tested["id"], "exports.connection.test.v1")}
+    assert there.json("partners", "activate", *OF)["state"] == "live"
+    assert there.json("partners", "list", "--account", "acc_1")[0]["lastTest"]["id"] == tested["id"]
+
+
+def test_a_test_that_does_not_pass_shows_the_stage_and_the_remedy_and_exits_with_1(
+    there: Commands, tmp_path: Path
+) -> None:
+    with receiving(tmp_path, "--token", "x", "--bad", "accepts-forged") as (address, _):
+        added(there, "--webhook", address, "--queue")
+        result = there("partners", "test", *OF)
+    assert result.exit_code == 1
+    assert "✓  signed event" in result.stdout
+    assert "✗  wrongly signed event" in result.stdout
+    assert "→ have it verify webhook-signature before anything else" in result.stdout
+    assert "wh_1 did not pass, and is testing" in result.stdout
+    assert there("partners", "test", *OF, "--json").exit_code == 1
+    assert "testing, failed" in there("partners", "list", "--account", "acc_1").stdout
+
+
+def test_a_partner_is_paused_and_resumed(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    add = ("partners", "add", "wh_1", "--account", "acc_1", "--kind", "warehouse", "--name", "Warehouse")
+    commands.json(*add, "--queue")
+    refused = commands("partners", "pause", "wh_1", "--account", "acc_1")
+    assert (refused.exit_code, "draft and not live" in refused.output) == (1, True)
+    commands.json("partners", "test", "wh_1", "--account", "acc_1")
+    for action, state in (("activate", "live"), ("pause", "paused"), ("resume", "live")):
+        assert commands.json("partners", action, "wh_1", "--account", "acc_1")["state"] == state
+    assert "wh_1 is paused" in commands("partners", "pause", "wh_1", "--account", "acc_1").output
+
+
+def test_a_new_secret_is_shown_once_and_the_old_one_has_its_overlap(there: Commands) -> None:
+    first = added(there, "--live")
+    assert first["state"] == "live"
+    rotated = there.json("partners", "rotate-secret", *OF, "--overlap", "0")
+    assert rotated["secret"].startswith("whsec_")
+    assert rotated["secret"] != first["secret"]
+    shown = there("partners", "rotate-secret", *OF)
+    assert "signing secret whsec_" in shown.stdout
+    assert "The older one counts until" in shown.stderr
+    assert "whsec_" not in there("partners", "list", "--account", "acc_1", "--json").stdout
+    assert there("partners", "rotate-secret", *OF, "--overlap", "169").exit_code == 2
+
+
+@pytest.mark.parametrize("password", ["of-the-partner\n", None])
+def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown(
+    there: Commands, tmp_path: Path, password: str | None
+) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    pin = key.export_public_key().decode().strip()
+    file = tmp_path / "credential"
+    file.write_text(password or key.export_private_key().decode())
+    broker = ("br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
+    files = ("--sftp", "sftp://us@files.example/in", "--host-key", pin)
+    assert there("partners", "add", *broker, *files).exit_code == 2
+    made = there.json("partners", "add", *broker, *files, "--credential", str(file), "--email", "desk@broker.example")
+    assert [way["channel"] for way in made["channels"]] == ["email", "sftp"]
+    assert made["channels"][1] == {
+        "channel": "sftp", "address": "sftp://us@files.example/in", "hostKeys": [pin], "password": None, "privateKey": None
+    }  # fmt: skip
+    assert "email desk@broker.example, sftp sftp://us@files.example/in" in " ".join(
+        there("partners", "list", "--account", "acc_1").stdout.split()
+    )
+    settings = Settings(database_url=there.environment["DATABASE_URL"])
+    with closing(open_runtime(settings)) as runtime, runtime.db.read() as session:
+        _, way = recipients.sealed_targets(session, "acc_1", "br_1")
+    target = way.opened(settings)
+    assert target.credential is not None
+    assert target.credential.strip() == file.read_text().strip()
+
+
+@pytest.mark.parametrize(("bad", "stage"), [(None, None), ("no-mail", "test mail")])
+def test_a_connection_test_over_mail_and_files_meets_the_bundled_servers(
+    there: Commands, tmp_path: Path, bad: str | None, stage: str | None
+) -> None:
+    mails, files = tmp_path / "mails", tmp_path / "files"
+    mails.mkdir()
+    files.mkdir()
+    options = () if bad is None else ("--bad", bad)
+    with (
+        standing_in(mails, "mail-receiver", str(mails), *options) as (mail, _),
+        standing_in(files, "file-receiver", str(files)) as (file, _),
+    ):
+        (tmp_path / "password").write_text(file["password"])
+        broker = ("br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
+        sftp = ("--sftp", file["address"], "--host-key", file["hostKey"], "--credential", str(tmp_path / "password"))
+        there.json("partners", "add", *broker, *sftp, "--email", "desk@broker.example")
+        settings = {
+            **there.environment,
+            "EXPORTS_SMTP_URL": mail["url"],
+            "EXPORTS_MAIL_FROM": "exports@maple.example",
+            "SSL_CERT_FILE": mail["certificate"],
+        }
+        process = exports(["partners", "test", "br_1", "--account", "acc_1", "--json"], settings, tmp_path)
+        stdout, _ = process.communicate(timeout=60)
+    ways = {way["channel"]: way["stages"][-1] for way in json.loads(stdout)["ways"]}
+    assert ways["sftp"]["passed"]
+    assert (ways["email"]["passed"], ways["email"]["name"]) == (bad is None, stage or "test mail")
+    assert (process.returncode, len(list(mails.glob("*.eml")))) == ((0, 1) if bad is None else (1, 0))
+
+
+def test_a_receiver_needs_something_to_believe(there: Commands) -> None:
+    refused = there("partners", "receiver")
+    assert (refused.exit_code, "--secret or --token" in refused.stderr) == (2, True)
+
+
+def test_a_partner_that_is_not_is_not_found(there: Commands) -> None:
+    for command in ("test", "activate", "rotate-secret"):
+        assert there("partners", command, *OF).exit_code == 3

@@ -1,0 +1,173 @@
+"""`exports preflight`: a table by line and agency, with a service and without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import builders
+from tests.growth import times_dearer
+from tests.interfaces.cli.conftest import Commands
+
+pytestmark = pytest.mark.clock
+
+#: The plan alone, as of the day for which the builders made it.
+OFFLINE = ("preflight", "--offline", "--on", str(builders.TODAY))
+
+OPEN = builders.changed(
+    builders.changed(builders.plan(), "/units/0/lines/0/treatment/section232/0/countryOfMeltAndPour", None),
+    "/units/0/invoice/charges/0/code",
+    "handling",
+)
+
+
+def written(folder: Path, plan: dict[str, Any]) -> str:
+    path = folder / "plan.json"
+    path.write_text(json.dumps(plan), encoding="utf-8")
+    return str(path)
+
+
+def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_path: Path) -> None:
+    shown = commands(*OFFLINE, written(tmp_path, builders.plan()))
+    assert shown.exit_code == 0, shown.output
+    for told in ("executable, 0 findings", "10 of 10 rows are complete", "FD1 FOO disclaimed A", "Not asked: partners"):
+        assert told in shown.stdout
+    assert not (tmp_path / "exports.db").exists()
+
+
+def test_the_table_says_what_is_missing_and_what_needs_a_person(commands: Commands, tmp_path: Path) -> None:
+    shown = commands(*OFFLINE, written(tmp_path, OPEN))
+    assert shown.exit_code == 1
+    rows = {tuple(line.split()[:2]): line for line in shown.stdout.splitlines() if line.startswith("U1")}
+    assert "V17 charges" in rows["U1", "CBP"]
+    assert "V09 country of melt and pour" in shown.stdout
+    assert "Give the country of melt and pour" in shown.stdout
+
+
+def test_with_json_the_report_is_the_services_own(service: Commands, tmp_path: Path) -> None:
+    path = written(tmp_path, builders.plan())
+    assert service.json("preflight", path) == service.json("preflight", "--offline", path)
+    path = written(tmp_path, OPEN)
+    blocked, offline = service("preflight", path, "--json"), service("preflight", "--offline", path, "--json")
+    assert (blocked.exit_code, blocked.stdout) == (1, offline.stdout)
+    report = json.loads(service(*OFFLINE, path, "--json").stdout)
+    assert report["executable"] is False
+    assert [(each["rule"], each["severity"]) for each in report["rules"]] == [("V09", "block"), ("V17", "warn")]
+    assert "V09 country of melt and pour" in service("preflight", path).stdout
+
+
+def test_with_json_the_table_is_there_as_data(commands: Commands, tmp_path: Path) -> None:
+    report = json.loads(commands(*OFFLINE, written(tmp_path, OPEN), "--json").stdout)
+    rows = {(row["unitRef"], row["lineRef"], row["agency"]): row for row in report["standings"]}
+    assert len(rows) == 10
+    assert rows["U1", "L1", "CBP ch. 99"]["missing"] == ["V09 country of melt and pour"]
+    assert rows["U1", "", "CBP"]["person"] == ["V17 charges"]
+    assert rows["U1", "L1", "FDA"] == {
+        "unitRef": "U1",
+        "lineRef": "L1",
+        "agency": "FDA",
+        "present": ["FD1 FOO disclaimed A"],
+        "missing": [],
+        "person": [],
+        "waived": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("approval", "pointer", "message", "label"),
+    [
+        (None, "/approval", "The plan carries no approval.", "A02 approval"),
+        (
+            {
+                "approvedBy": "ops@maple.example",
+                "approvedAt": "2020-01-01T00:00:00Z",
+                "expiresAt": "2020-02-01T00:00:00Z",
+            },
+            "/approval/expiresAt",
+            "The approval expired at 2020-02-01T00:00:00+00:00.",
+            "A02 expires at",
+        ),
+    ],
+)
+def test_an_approval_that_is_not_there_or_ran_out_is_told_of(
+    service: Commands, tmp_path: Path, approval: object, pointer: str, message: str, label: str
+) -> None:
+    path = written(tmp_path, builders.plan(approval=approval))
+    for command in (("preflight",), OFFLINE):
+        shown = service(*command, path, "--json")
+        report = json.loads(shown.stdout)
+        assert (shown.exit_code, report["executable"]) == (1, False)
+        # The service checks as of the real day, which may be past the day of entry.
+        (found,) = [each for each in report["findings"] if each["rule"] != "V26"]
+        assert (found["rule"], found["severity"], found["pointer"]) == ("A02", "block", pointer)
+        assert found["message"] == message
+        assert found["remedy"].startswith("Have ")
+        assert report["standings"][0]["missing"] == [label]
+    assert label in service("preflight", path).stdout
+
+
+def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tmp_path: Path) -> None:
+    long = builders.plan(lines=60, packages=60)
+    long["units"][0]["lines"][40]["netWeightKg"] = "0"
+    path = written(tmp_path, long)
+    shown = commands(*OFFLINE, path).stdout
+    assert "L41" in shown
+    assert "L40" not in shown
+    assert "rows are complete; --all shows them" in shown
+    assert "L40" in commands(*OFFLINE, "--all", path).stdout
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value"),
+    [("/units/0/lines/0/htsCode", "7323"), ("/units/0/invoice/total", 12.5), ("/schemaVersion", "2")],
+)
+def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, pointer: str, value: object) -> None:
+    path = written(tmp_path, builders.changed(builders.plan(), pointer, value))
+    shown = commands(*OFFLINE, path, "--json")
+    problem = json.loads(shown.stdout)
+    assert (shown.exit_code, problem["errorCode"], problem["field"]) == (1, "VALIDATION_ERROR", pointer)
+    assert commands(*OFFLINE, path).exit_code == 1
+
+
+def test_markup_in_a_plan_is_text_in_the_table(commands: Commands, tmp_path: Path) -> None:
+    hostile = builders.changed(builders.plan(), "/units/0/lines/0/sku", "[red]x[/red][link=file:///etc]y")
+    hostile = builders.changed(hostile, "/units/0/invoice/number", "[bold]1")
+    shown = commands(*OFFLINE, written(tmp_path, hostile))
+    assert shown.exit_code == 1
+    assert "[bold]1" in shown.stdout
+
+
+def test_ten_times_the_lines_cost_about_ten_times_as_much(commands: Commands, tmp_path: Path) -> None:
+    def check(lines: int) -> None:
+        shown = commands(*OFFLINE, str(tmp_path / f"{lines}.json"))
+        assert (shown.exit_code, f"{rows[lines]} of {rows[lines]} rows are complete" in shown.stdout) == (0, True)
+
+    rows = {1_000: 2_669, 10_000: 26_669}
+
+    for lines in rows:
+        made = builders.plan(lines=lines, packages=lines)
+        (tmp_path / f"{lines}.json").write_text(json.dumps(made), encoding="utf-8")
+    assert times_dearer(check, 1_000, 10_000) < 40
+
+
+def test_a_day_of_the_check_is_for_plans_checked_here(commands: Commands, tmp_path: Path) -> None:
+    path = written(tmp_path, builders.plan())
+    late = commands("preflight", "--offline", "--on", "2026-11-27", path, "--json")
+    (found,) = json.loads(late.stdout)["findings"]
+    assert (found["rule"], found["severity"]) == ("V26", "warn")
+    expiring = builders.plan(
+        approval={
+            "approvedBy": "ops@maple.example",
+            "approvedAt": "2026-11-20T00:00:00Z",
+            "expiresAt": "2026-11-25T00:00:00Z",
+        }
+    )
+    path = written(tmp_path, expiring)
+    for day, code in (("2026-11-24", 0), ("2026-11-26", 1)):
+        assert commands("preflight", "--offline", "--on", day, path).exit_code == code
+    asked = commands("preflight", "--on", "2026-11-24", path)
+    assert (asked.exit_code, asked.stdout) == (2, "")
+    assert "--on goes with --offline" in asked.stderr

@@ -1,0 +1,83 @@
+"""The commands that run one process of the service each, as far as they need no server; the Procfile starts them."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+
+from pipeline.interfaces import server
+from pipeline.workflow import dispatch
+from tests.interfaces.cli.conftest import Commands
+
+SERVERS = {"BROKER_URL": "redis://127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What would be run by which options; nothing is."""
+    ran: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(dispatch, "run_worker", lambda *asked: ran.append(asked))
+    monkeypatch.setattr(server, "run_web", lambda *asked: ran.append(asked))
+    return ran
+
+
+def test_version_is_that_of_the_distribution(commands: Commands) -> None:
+    result = commands("--version")
+    assert (result.exit_code, result.stdout) == (0, f"exports {version('exports')}\n")
+
+
+@pytest.mark.parametrize("role", ["web", "worker", "deliveries", "intake"])
+def test_a_process_alone_needs_a_message_broker_of_its_own(commands: Commands, run: list[Any], role: str) -> None:
+    result = commands(role, HOST="127.0.0.1")
+    assert result.exit_code == 2
+    assert "BROKER_URL is memory://" in result.stderr
+    assert "exports serve" in result.stderr
+    assert run == []
+
+
+@pytest.mark.parametrize("role", ["worker", "deliveries", "intake"])
+def test_a_worker_needs_a_secret_key_of_its_own(commands: Commands, run: list[Any], role: str) -> None:
+    result = commands(role, **SERVERS | {"EXPORTS_SECRET_KEY": "short"})
+    assert (result.exit_code, "EXPORTS_SECRET_KEY has 5 characters" in result.stderr) == (1, True), result.output
+    assert run == []
+
+
+def test_the_api_on_all_addresses_needs_a_secret_key_of_its_own(commands: Commands, run: list[Any]) -> None:
+    result = commands("web")
+    assert (result.exit_code, "EXPORTS_SECRET_KEY" in result.stderr) == (1, True), result.output
+    assert run == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "listening"),
+    [
+        ([], {}, ("0.0.0.0", 8000, [])),  # noqa: S104 - the default
+        ([], {"HOST": "127.0.0.1", "PORT": "9000"}, ("127.0.0.1", 9000, [])),
+        ([], {"HOST": "", "PORT": ""}, ("0.0.0.0", 8000, [])),  # noqa: S104
+        (["--port", "9001"], {"PORT": "9000"}, ("0.0.0.0", 9001, [])),  # noqa: S104
+        (["--workers", "2"], {}, ("0.0.0.0", 8000, ["--workers", "2"])),  # noqa: S104
+    ],
+)
+def test_the_api_listens_where_the_platform_says(
+    commands: Commands, run: list[Any], arguments: list[str], environment: dict[str, str], listening: tuple[Any, ...]
+) -> None:
+    result = commands("web", *arguments, **SERVERS, **environment)
+    assert (result.exit_code, run) == (0, [listening]), result.output
+
+
+def test_options_of_celery_are_passed_on(commands: Commands, run: list[Any]) -> None:
+    assert commands("worker", "-Q", "exports.documents", "-P", "prefork", **SERVERS).exit_code == 0
+    assert commands("deliveries", "-c", "4", **SERVERS).exit_code == 0
+    assert commands("deliveries", **SERVERS).exit_code == 0
+    assert run == [
+        ("worker", ["-Q", "exports.documents", "-P", "prefork"]),
+        ("deliveries", ["-c", "4"]),
+        ("deliveries", []),
+    ]
+
+
+def test_deliveries_with_a_command_runs_no_process(commands: Commands, run: list[Any]) -> None:
+    result = commands("deliveries", "list")
+    assert (result.exit_code, run) == (4, []), result.output

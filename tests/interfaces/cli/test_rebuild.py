@@ -1,0 +1,116 @@
+"""`exports rebuild`: names damaged rows, restores them when told to, and says by its exit code what is left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import text, update
+
+from pipeline.exports.models import Export, Package
+from tests.interfaces.cli.conftest import Commands
+from tests.ops.tampering import unguarded
+from tests.workflow.conftest import House, make_house
+from tests.workflow.revisions import executed
+
+__all__ = ["make_house"]
+
+
+@dataclass
+class Damaged:
+    """A house, and the command that opens its database."""
+
+    house: House
+    commands: Commands
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Return the exit code and what was shown."""
+        result = self.commands("rebuild", *arguments)
+        return result.exit_code, result.stdout
+
+    def report(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """Return the exit code and the report."""
+        code, shown = self.run(*arguments, "--json")
+        return code, json.loads(shown)
+
+    def write(self, statement: Any) -> None:
+        """Do something to the database that the log does not know."""
+        with self.house.runtime.db.write() as session:
+            session.execute(statement)
+
+
+@pytest.fixture
+def damaged(make_house: Callable[[str], House], sqlite_url: str) -> Damaged:
+    """A house, and the command that opens its database."""
+    return Damaged(make_house(sqlite_url), Commands({"DATABASE_URL": sqlite_url}))
+
+
+def test_nothing_is_damaged(damaged: Damaged) -> None:
+    executed(damaged.house)
+    code, shown = damaged.run()
+    assert (code, "every table holds what the log says: 1 exports" in shown) == (0, True)
+
+
+def test_damage_is_named_then_restored(damaged: Damaged) -> None:
+    export_id = executed(damaged.house)
+    damaged.write(update(Package).values(type="PLT"))
+    code, found = damaged.report("--check")
+    (one,) = found["damaged"]
+    assert (code, found["exports"], found["left"], one["exportId"]) == (1, 1, 1, export_id)
+    assert {(each["table"], each["kind"], *each["columns"]) for each in one["differences"]} == {
+        ("packages", "changed", "type")
+    }
+    code, shown = damaged.run("--export", export_id)
+    assert (code, "--apply" in shown) == (1, True)
+    code, found = damaged.report("--apply")
+    assert (code, found["left"], found["damaged"][0]["left"]) == (0, 0, [])
+    assert damaged.run("--check")[0] == 0
+
+
+def test_what_cannot_be_restored_is_left_and_said(damaged: Damaged) -> None:
+    executed(damaged.house)
+    damaged.write(update(Export).values(findings=[{"rule": "V01"}]))
+    code, shown = damaged.run("--check")
+    assert (code, "nothing of it can be restored" in shown, "--apply" in shown) == (1, True, False)
+    code, shown = damaged.run("--apply")
+    assert (code, "what is left cannot be made again" in shown, "only a backup has them" in shown) == (1, True, True)
+
+
+def test_what_is_refused_is_said_to_be_refused(damaged: Damaged) -> None:
+    executed(damaged.house)
+    damaged.write(update(Export).values(next_seq=1000))
+    code, shown = damaged.run("--check")
+    assert (code, "refused" in shown, "nothing of it can be restored" in shown) == (1, True, True)
+
+
+def test_key_that_is_no_text_is_shown_all_the_same(damaged: Damaged) -> None:
+    executed(damaged.house)
+    # Whoever opens the file for himself is asked nothing about foreign keys.
+    with unguarded(damaged.house.runtime.db) as connection:
+        connection.execute(text("UPDATE packages SET package_ref = x'ff' WHERE rowid = 1"))
+    code, found = damaged.report("--check")
+    keys = [each["key"]["package_ref"] for each in found["damaged"][0]["differences"]]
+    assert (code, len(keys), "b'\\xff'" in keys) == (1, 2, True)
+    code, found = damaged.report("--apply")
+    assert (code, found["damaged"][0]["left"]) == (0, [])
+
+
+def test_rows_that_the_database_does_not_take_back_are_refused(damaged: Damaged) -> None:
+    export_id = executed(damaged.house)
+    # Another row has what belongs to a row that is gone.
+    with unguarded(damaged.house.runtime.db) as connection:
+        connection.execute(text("UPDATE packages SET export_id = 'exp_other' WHERE rowid = 1"))
+    code, found = damaged.report("--apply", "--export", export_id)
+    (one,) = found["damaged"]
+    assert (code, one["refused"]) == (
+        1,
+        "the database takes no row back: UNIQUE constraint failed: packages.account_id, packages.sscc",
+    )
+    assert [(each["table"], each["kind"]) for each in one["differences"]] == [("packages", "missing")]
+
+
+def test_no_such_export(damaged: Damaged) -> None:
+    assert damaged.run("--export", "exp_none")[0] == 3

@@ -1,0 +1,139 @@
+"""Every command that the product prints for a person to run parses as printed, and the remedies of dead letters run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer import _click as click
+from typer.main import get_command
+
+from pipeline.accounts import partners
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.states import PartnerState
+from pipeline.deliveries import remedies
+from pipeline.interfaces.cli.main import _COMMANDS, _NOUNS, app
+from tests import builders
+from tests.interfaces.cli.conftest import ROOT, Commands
+
+NAMES = "|".join((*_COMMANDS, *_NOUNS))
+#: A command stands in backticks, after a colon, or alone on its line; behind it come two spaces or the end of a style.
+PRINTED = re.compile(rf"(?:^|[`>\]]|: |  )(exports (?:{NAMES})\b[^`\n]*?)(?=`|   |\[/|</|\n|$)")
+#: What a template or an f-string puts in; such as an id, a number or a path.
+FILLED_IN = "1"
+
+
+def literals(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each text of a module, and whether it only explains: a docstring, or the help of an option."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    explains: set[int] = set()
+    inside: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr):
+                explains.add(id(first.value))
+        if isinstance(node, ast.Call):
+            explains |= {id(each.value) for each in node.keywords if each.arg in ("help", "description")}
+        if isinstance(node, ast.JoinedStr):
+            inside |= {id(part) for part in ast.walk(node) if part is not node}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            yield node.value, id(node) in explains
+        if isinstance(node, ast.JoinedStr):
+            parts = [str(part.value) if isinstance(part, ast.Constant) else FILLED_IN for part in node.values]
+            yield "".join(parts), id(node) in explains
+
+
+def printed() -> dict[str, bool]:
+    """Return every command that is printed, and whether it is only ever named in an explanation."""
+    found: dict[str, bool] = {}
+    for folder in ("pipeline", "config"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for text, explains in literals(path):
+                for command in PRINTED.findall(re.sub(r"\{[a-z_]+\}", FILLED_IN, text)):
+                    found[command.rstrip(" .")] = explains and found.get(command, True)
+    for path in sorted((ROOT / "templates").rglob("*.html")):
+        text = re.sub(r"\{\{.*?\}\}", FILLED_IN, path.read_text(encoding="utf-8"))
+        found |= {command.rstrip(" ."): False for command in PRINTED.findall(text)}
+    for channel in ("queue", "webhook", "borderbuddy", "email", "sftp"):
+        for status in (None, "401", "410", "429", "500", "ConnectError", "PermissionDenied", "SecretUnreadable"):
+            said = remedies.remedy("acc_1", "br_1", channel, status)
+            found |= dict.fromkeys(PRINTED.findall(said), False)
+    return found
+
+
+def real(command: str) -> str:
+    """Return the command with a role that there is, and without the file that the shell writes its output to."""
+    command, _, _ = command.partition(" > ")
+    return command.replace(f"--role {FILLED_IN}", "--role read").replace(f"--test {FILLED_IN}", "--test --role read")
+
+
+def parse(command: str) -> None:
+    """Parse a command line as the shell and the program would; nothing is run."""
+    _, *arguments = shlex.split(real(command))
+    at: Any = get_command(app)
+    context = at.make_context("exports", arguments)
+    while hasattr(at, "resolve_command"):
+        arguments = [*context._protected_args, *context.args]
+        if not arguments and at.invoke_without_command:
+            return
+        name, at, arguments = at.resolve_command(context, arguments)
+        context = at.make_context(name, arguments, parent=context)
+
+
+def test_every_printed_command_is_collected() -> None:
+    found = printed()
+    assert {"exports partners test br_1 --account acc_1", "exports doctor", "exports rebuild --apply"} <= found.keys()
+    assert len(found) > 25
+
+
+@pytest.mark.parametrize("command", sorted(command for command, explains in printed().items() if not explains))
+def test_a_printed_command_runs_as_it_is_printed(command: str) -> None:
+    parse(command)
+
+
+@pytest.mark.parametrize("command", sorted(command for command, explains in printed().items() if explains))
+def test_a_command_that_an_explanation_names_is_there_with_its_options(command: str) -> None:
+    with suppress(
+        click.exceptions.MissingParameter, click.exceptions.BadOptionUsage, click.exceptions.NoArgsIsHelpError
+    ):
+        parse(command)
+
+
+def test_the_remedies_of_a_partner_that_is_not_live_lead_it_there(commands: Commands) -> None:
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    commands.json("partners", "add", "br_1", "--account", builders.ACCOUNT, "--kind", "customs_broker",
+                  "--name", "Customs broker", "--queue")  # fmt: skip
+    said = partners.to_be_live(builders.ACCOUNT, "br_1", PartnerState.DRAFT)
+    for command in PRINTED.findall(said):
+        result = commands(*shlex.split(command)[1:])
+        assert result.exit_code == 0, result.output
+    (partner,) = commands.json("partners", "list", "--account", builders.ACCOUNT)
+    assert (partner["id"], partner["state"]) == ("br_1", "live")
+
+
+def test_the_remedy_of_a_dead_letter_runs_the_connection_test(commands: Commands) -> None:
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    commands.json("partners", "add", "br_1", "--account", builders.ACCOUNT, "--kind", "customs_broker",
+                  "--name", "Customs broker", "--queue")  # fmt: skip
+    (command,) = PRINTED.findall(remedies.remedy(builders.ACCOUNT, "br_1", "webhook", "ConnectError"))
+    result = commands(*shlex.split(command)[1:], "--json")
+    assert (result.exit_code, json.loads(result.stdout)["partnerId"]) == (0, "br_1"), result.output
+
+
+@pytest.mark.parametrize("role", ["read", "operate", "partner:br_1"])
+def test_the_remedy_of_a_missing_role_makes_a_key_that_has_it(commands: Commands, role: str) -> None:
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    caller = Caller(builders.ACCOUNT, "key_1", "test", frozenset({"execute"}))
+    (command,) = PRINTED.findall(caller.to_get(role))
+    made = commands.json(*shlex.split(command)[1:])
+    (kept,) = commands.json("keys", "list", "--account", builders.ACCOUNT)
+    assert (kept["id"], kept["roles"], kept["mode"]) == (made["id"], [role], "test")

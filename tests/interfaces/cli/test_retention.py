@@ -1,0 +1,261 @@
+"""`exports retention`, `backup` and `artifacts check`: what is kept, held, purged, copied and found again by command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col, select
+from typer.testing import Result
+
+from pipeline.exports.models import Artifact, PlanSnapshot
+from pipeline.interfaces.cli.output import ExitCode
+from tests import builders
+from tests.interfaces.cli.conftest import Commands
+from tests.workflow.conftest import House, house, make_house
+from tests.workflow.revisions import executed
+
+__all__ = ["house", "make_house"]
+
+
+def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
+    service: Commands, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(builders.plan(batch="batch_to_keep")))
+    export_id = service.json("execute", str(plan), "--wait")["exportId"]
+    purge = ("retention", "purge", "--dry-run", "--on", "2032-11-27")
+    assert service.json("retention", "purge", "--dry-run") == []
+    (due,) = [each for each in service.json(*purge) if each["export_id"] == export_id]
+    assert (due["entry_on"], due["kept_until"], due["jurisdiction"], due["years"], due["held_by"]) == (
+        "2026-11-26", "2032-11-26", "CA", 6, None,
+    )  # fmt: skip
+
+    who = ("--reason", "a dispute", "--by", "Legal")
+    hold = service.json("retention", "hold", "--account", builders.ACCOUNT, "--export", export_id, *who)["id"]
+    (due,) = [each for each in service.json(*purge) if each["export_id"] == export_id]
+    assert due["held_by"] == hold
+    assert re.search(
+        r"\d+ exports and 0 plans without one would be purged on 2032-11-27, \d+ are held", service(*purge).stdout
+    )
+    assert [each["id"] for each in service.json("retention", "holds") if each["released_by"] is None] == [hold]
+    service.json("retention", "release", hold, "--by", "Counsel")
+    assert service("retention", "release", hold, "--by", "Counsel").exit_code == ExitCode.REFUSED
+    assert "by Counsel" in service("retention", "holds", "--account", builders.ACCOUNT).stdout
+
+    assert service("retention", "purge", "--on", "2032-11-27").exit_code == ExitCode.USAGE
+    assert service.json("retention", "purge") == {"exports": 0, "plans": 0, "documents": 0, "unreadable": []}
+    assert service.json("inspect", export_id)["purgedAt"] is None
+
+
+def test_plan_that_cannot_be_read_is_told_beside_what_is_due(house: House) -> None:
+    for name in ("one", "two"):
+        executed(house, builders.plan(batch=name))
+    with house.runtime.db.write() as session:
+        damaged = session.scalars(select(PlanSnapshot.id)).first()
+        session.execute(update(PlanSnapshot).where(col(PlanSnapshot.id) == damaged).values(document="garbage"))
+    commands = Commands({"DATABASE_URL": house.runtime.settings.database_url})
+    told = commands("retention", "purge", "--dry-run", "--on", "2040-01-01", "--json")
+    assert (told.exit_code, len(json.loads(told.stdout))) == (ExitCode.REFUSED, 1)
+    assert f"plan {damaged} cannot be read" in told.stderr
+
+
+WHO = ("--reason", "a dispute", "--by", "Legal")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("backup", "copy"),
+        ("audit", "verify"),
+        ("audit", "head"),
+        ("rebuild", "--check"),
+        ("artifacts", "check"),
+        ("artifacts", "restore"),
+        ("retention", "purge"),
+        ("retention", "purge", "--dry-run"),
+        ("retention", "hold", "--account", builders.ACCOUNT, *WHO),
+        ("retention", "release", "hld_none", "--by", "Legal"),
+        ("retention", "holds"),
+        ("secrets", "rotate"),
+    ],
+    ids=" ".join,
+)
+def test_database_that_is_not_there_is_no_good_one(
+    commands: Commands, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = commands(*command, DATABASE_URL="sqlite:///var/exports.db", ARTIFACTS_URL="file:var/artifacts")
+    assert (told.exit_code, told.stdout) == (ExitCode.NOT_FOUND, "")
+    assert f"there is no database {tmp_path / 'var' / 'exports.db'}" in told.stderr
+    assert "DATABASE_URL" in told.stderr
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "said"),
+    [
+        ("sqlite:nonsense", ExitCode.USAGE, "DATABASE_URL is no address of a database"),
+        ("sqlite:///{home}/text", ExitCode.USAGE, "text is no SQLite database"),
+        ("sqlite:///{home}/text/exports.db", ExitCode.UNREACHABLE, "cannot be read"),
+        ("sqlite:////proc/none/exports.db", ExitCode.UNREACHABLE, "cannot be made"),
+    ],
+)
+def test_what_can_be_no_database_is_named(
+    commands: Commands, tmp_path: Path, url: str, code: ExitCode, said: str
+) -> None:
+    (tmp_path / "text").write_text("what a person wrote")
+    told = commands("accounts", "list", DATABASE_URL=url.format(home=tmp_path))
+    assert (told.exit_code, said in told.stderr, "DATABASE_URL" in told.stderr) == (code, True, True), told.output
+
+
+def test_what_people_say_is_shown_as_they_said_it(commands: Commands) -> None:
+    """Square brackets are the terminal's own markup: of these one vanished, and the other ended every later listing."""
+    said = "case [x] [/red] \\"
+    account = ("--account", builders.ACCOUNT)
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", said)
+    assert said in commands("accounts", "list").stdout
+    hold = commands.json("retention", "hold", *account, "--reason", said, "--by", f"{said} A")["id"]
+    commands.json("retention", "release", hold, "--by", f"{said} B")
+    shown = commands("retention", "holds").stdout
+    assert [mark for mark in (said, f"{said} A", f"{said} B") if mark not in shown] == []
+
+    commands.json("keys", "create", *account, "--name", said)
+    assert said in commands("keys", "list", *account).stdout
+
+    add = ("partners", "add", "wh_1", *account, "--kind", "warehouse", "--name", said)
+    assert commands(*add).exit_code == 0
+    assert said in commands("partners", "list", *account).stdout
+
+    waive = ("waivers", "add", "V17", *account, "--reason", said, "--by", said)
+    assert commands(*waive).exit_code == 0
+    assert commands("waivers", "list", *account).stdout.count(said) == 2
+
+
+def test_hold_of_nothing_is_refused(commands: Commands) -> None:
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    assert commands("retention", "hold", "--account", "acc_none", *WHO).exit_code == ExitCode.NOT_FOUND
+    assert commands("retention", "release", "hld_none", "--by", "Legal").exit_code == ExitCode.NOT_FOUND
+    nameless = ("--reason", " ", "--by", "Legal")
+    assert commands("retention", "hold", "--account", "acc_none", *nameless).exit_code == ExitCode.USAGE
+
+
+def test_running_service_is_backed_up(service: Commands, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(builders.plan(batch="batch_to_copy")))
+    service.json("execute", str(plan), "--wait")
+    made = service.json("backup", str(tmp_path / "copy"))
+    assert (tmp_path / "copy" / "exports.db").stat().st_size > 0
+    documents = [path for path in (tmp_path / "copy" / "artifacts").rglob("*") if path.is_file()]
+    assert len(documents) == made["documents"] > 0
+    again = service("backup", str(tmp_path / "copy"))
+    assert (again.exit_code, "is not empty" in again.output) == (ExitCode.REFUSED, True)
+
+
+def test_backup_that_lacks_a_document_says_which_and_fails(service: Commands, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(builders.plan(batch="batch_to_lose")))
+    export = service.json("execute", str(plan), "--wait")
+    lost = export["artifacts"][0]
+    store = Path(service.environment["ARTIFACTS_URL"].removeprefix("file:"))
+    (file,) = store.rglob(lost["sha256"])
+    body = file.read_bytes()
+    file.unlink()
+    try:
+        told = service("backup", str(tmp_path / "copy"))
+        as_json = service("backup", str(tmp_path / "another"), "--json")
+    finally:
+        file.write_bytes(body)
+    assert (told.exit_code, as_json.exit_code) == (ExitCode.REFUSED, ExitCode.REFUSED)
+    assert lost["filename"] in told.stdout
+    assert export["exportId"] in told.stdout
+    (uncopied,) = json.loads(as_json.stdout)["uncopied"]
+    assert (uncopied["exportId"], uncopied["filename"]) == (export["exportId"], lost["filename"])
+
+
+# The store
+
+
+def documents_of(house: House) -> tuple[Commands, dict[str, Path]]:
+    """Return the command line beside an executed export, and its documents in the store by their file's name."""
+    export_id = executed(house, builders.plan())
+    settings = house.runtime.settings
+    commands = Commands({"DATABASE_URL": settings.database_url, "ARTIFACTS_URL": settings.artifacts_url})
+    folder = Path(settings.artifacts_url.removeprefix("file:"))
+    with house.runtime.db.read() as session:
+        rows = session.exec(select(Artifact).where(col(Artifact.export_id) == export_id)).all()
+        return commands, {row.filename: next(folder.rglob(row.sha256)) for row in rows}
+
+
+def told(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_store_that_lost_documents_is_checked_and_restored(house: House) -> None:
+    commands, files = documents_of(house)
+    sound = commands("artifacts", "check")
+    assert (sound.exit_code, f"✓ {len(files)} documents" in sound.stdout) == (ExitCode.OK, True)
+    before = files["packing_list.pdf"].read_bytes()
+    files["packing_list.pdf"].unlink()
+    files["manifest.json"].write_bytes(b"")
+
+    shown = commands("artifacts", "check")
+    assert shown.exit_code == ExitCode.REFUSED
+    assert re.search(r"packing_list\.pdf +missing", shown.stdout)
+    assert re.search(r"manifest\.json +damaged", shown.stdout)
+    assert f"2 of {len(files)} documents" in shown.stdout
+    assert "`exports artifacts restore`" in shown.stdout
+    as_json = commands("artifacts", "check", "--json")
+    *bad, counts = told(as_json)
+    assert as_json.exit_code == ExitCode.REFUSED
+    assert [(each["filename"], each["condition"], each["restored"]) for each in bad] == [
+        ("manifest.json", "damaged", False),
+        ("packing_list.pdf", "missing", False),
+    ]
+    assert {name: counts[name] for name in ("documents", "missing", "damaged", "unreadable", "restored", "left")} == {
+        "documents": len(files), "missing": 1, "damaged": 1, "unreadable": 0, "restored": 0, "left": 2
+    }  # fmt: skip
+
+    restored = commands("artifacts", "restore")
+    assert restored.exit_code == ExitCode.OK
+    assert "2 documents are restored, each with its recorded hash" in restored.stdout
+    assert files["packing_list.pdf"].read_bytes() == before
+    assert told(commands("artifacts", "restore", "--json"))[-1]["left"] == 0
+    assert commands("artifacts", "check", "--export", "exp_none").exit_code == ExitCode.NOT_FOUND
+
+
+def test_missing_folder_of_the_store_is_an_error_of_doctor_and_of_the_check(house: House) -> None:
+    commands, files = documents_of(house)
+    folder = Path(house.runtime.settings.artifacts_url.removeprefix("file:"))
+    shutil.move(folder, folder.with_name("unmounted"))
+    for command in ("check", "restore"):
+        ended = commands("artifacts", command, "--json")
+        assert (ended.exit_code, json.loads(ended.stdout)["errorCode"]) == (ExitCode.UNREACHABLE, "UNREACHABLE")
+    ailing = commands("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(ailing.stdout)}
+    assert ailing.exit_code == ExitCode.REFUSED
+    assert [name for name, check in checks.items() if not check["ok"]] == ["artifact store", "documents"]
+    for name in ("artifact store", "documents"):
+        assert f"the artifact store's folder {folder} is missing; mount its disk" in checks[name]["found"]
+    assert not folder.exists()
+
+    folder.mkdir()  # the empty place where a disk was mounted
+    checks = {check["name"]: check for check in json.loads(commands("doctor", "--json").stdout)}
+    assert [name for name, check in checks.items() if not check["ok"]] == ["documents"]
+    assert "the newest, is not in the artifact store" in checks["documents"]["found"]
+    assert "exports artifacts restore" in checks["documents"]["remedy"]
+    assert commands("artifacts", "restore").exit_code == ExitCode.OK
+    assert commands("doctor").exit_code == ExitCode.OK
+    assert all(path.is_file() for path in files.values())
+
+
+def test_id_is_taken_for_an_export_unless_it_is_a_command(commands: Commands) -> None:
+    for arguments in (("exp_1",), ("list", "check"), ("list", "exp_1", "--out", "x"), ("--json", "exp_1")):
+        assert commands("artifacts", *arguments).exit_code == ExitCode.UNREACHABLE, "no service is there to ask"
+    assert commands("artifacts").exit_code == ExitCode.USAGE
+    for pair in (("check", "exp_1"), ("exp_1", "exp_2")):
+        assert commands("artifacts", *pair).exit_code == ExitCode.USAGE

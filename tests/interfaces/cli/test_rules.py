@@ -1,0 +1,231 @@
+"""`exports rules`: the rules read aloud, for people and for programs, and what is wrong with them said at once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.customs.reference.ruleset import ruleset
+from pipeline.interfaces.cli.output import ExitCode
+from tests.interfaces.cli.conftest import Commands
+
+pytestmark = pytest.mark.clock
+
+RULES = Path(__file__).parents[3] / "config" / "rules"
+WHY = ("rules", "why", "7323.93.0045", "--origin", "CA", "--on", "2026-11-24")
+
+
+def test_why_says_the_headings_in_their_order_with_reasons_and_sources(commands: Commands) -> None:
+    said = commands.json(*WHY, "--metal", "steel=0.8", "--net", "1", "--us-percent", "10")
+    assert said["headings"] == ["9903.05.90", "9903.82.09"]
+    assert said["lists"] == [{"list": "16(c)(vii)", "code": "7323.93.00"}]
+    assert [need["metal"] for need in said["data"]] == ["steel"]
+    assert said["data"][0]["fields"][-1] == "the country of melt and pour (or OTH)"
+    taken = [step for step in said["steps"] if step["applies"]]
+    assert [step["rate_percent"] for step in taken] == ["0", "25"]
+    assert all(step["source"] and step["reasons"] for step in said["steps"])
+
+
+def test_why_is_read_by_people(commands: Commands) -> None:
+    shown = commands(*WHY, "--metal", "steel=0.8", "--net", "1", "--us-percent", "0").stdout
+    assert "takes 9903.82.09 Derivatives and copper wire (S232_METALS)" in shown
+    assert "chapter 73 is outside the weight test" in shown
+    assert "7323930045 of CA on 2026-11-24: 9903.05.90 9903.82.09" in shown
+    assert "depends" not in shown
+
+
+def test_why_decides_nothing_on_metals_that_were_not_given(commands: Commands) -> None:
+    shown = commands(*WHY).stdout
+    assert "takes" not in shown
+    assert "7323930045 of CA on 2026-11-24: no heading is decided" in shown
+    assert (
+        "depends Section 232, metals\n"
+        "      9903.82.01 (0 %) if there is no aluminum, steel or copper in it\n"
+        "      9903.82.06 (10 %) if at least 85 % of its listed metal is of the United States\n"
+        "      9903.82.09 (25 %) otherwise\n"
+    ) in shown
+    assert "9903.05.90 (0 %) if 9903.82.06 or 9903.82.09 is on the line\n      9903.05.29 (10 %) otherwise" in shown
+    assert "not decided: Section 301, forced labor; Section 232, metals. Answer by --metal" in shown
+
+
+def test_why_says_in_json_what_each_value_of_a_fact_leads_to(commands: Commands) -> None:
+    said = commands.json("rules", "why", "8703.23.0140", "--origin", "JP", "--on", "2026-11-24")
+    assert said["headings"] == []
+    assert not any(step["applies"] for step in said["steps"])
+    vehicles = {each["program"]: each["outcomes"] for each in said["undecided"]}["S232_AUTOS"]
+    assert [(each["heading"], each["rate_percent"]) for each in vehicles] == [
+        ("9903.94.02", "0"),
+        ("9903.94.04", "0"),
+        ("9903.94.40", "0"),
+        ("9903.94.41", "15"),
+    ]
+    assert vehicles[-1]["applies_if"] == "the column 1 rate is below 15 %"
+
+
+def test_why_takes_the_heading_that_a_person_has_claimed(commands: Commands) -> None:
+    claimed = ("--claim", "9903.94.41")
+    said = commands.json("rules", "why", "8703.23.0140", "--origin", "JP", "--on", "2026-11-24", *claimed)
+    assert said["headings"] == ["9903.05.90", "9903.94.41"]
+    assert said["undecided"] == []
+
+
+def test_why_asks_of_aluminum_whether_it_is_russian(commands: Commands) -> None:
+    pot = ("rules", "why", "7615.10.7180", "--origin", "CA", "--on", "2026-11-24", "--us-percent", "0")
+    said = commands.json(*pot, "--metal", "aluminum=0.8", "--net", "1")
+    metals = said["undecided"][-1]
+    assert [(each["heading"], each["applies_if"]) for each in metals["outcomes"]] == [
+        ("9903.85.68", "any of its aluminum is of RU"),
+        ("9903.82.09", None),
+    ]
+    told = commands.json(*pot, "--metal", "aluminum=0.8", "--net", "1", "--metal-country", "CA")
+    assert (told["headings"], told["undecided"]) == (["9903.05.90", "9903.82.09"], [])
+
+
+def test_why_hears_what_the_line_claims(commands: Commands) -> None:
+    said = commands.json("rules", "why", "8708106000", "--origin", "VN", "--on", "2026-11-24", "--claim", "9903.94.05")
+    assert said["headings"] == ["9903.05.90", "9903.94.05"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rules", "why", "7323", "--origin", "CA"),
+        ("rules", "why", "7323930045", "--origin", "Canada"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--on", "tomorrow"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--metal", "tin=1"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--metal", "steel=much"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--metal", "steel=-1"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--metal", "steel=2", "--net", "1"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--us-percent", "101"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--metal-country", "Canada"),
+        ("rules", "why", "7323930045", "--origin", "CA", "--claim", "the usual"),
+        ("rules", "why", "7323930045", "--origin", "XO"),
+        ("rules", "why", "7323930045", "--origin", "UK"),
+        ("rules", "why", "9903820900", "--origin", "CA"),
+        ("rules", "show", "7323.93"),
+        ("rules", "list", "--status", "sure"),
+        ("rules", "list", "--program", "S999"),
+        ("rules", "list", "--on", "2026-02-30"),
+        ("rules", "diff", "2026-11-24", "2026-11-23"),
+    ],
+)
+def test_what_cannot_be_read_is_a_usage_error(commands: Commands, arguments: tuple[str, ...]) -> None:
+    result = commands(*arguments)
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stderr.startswith("error ")
+    assert "Traceback" not in result.stderr
+
+
+def test_list_gives_the_rows_and_can_be_narrowed(commands: Commands) -> None:
+    rows = commands.json("rules", "list", "--program", "S338_CA", "--on", "2026-11-24")
+    assert [row["name"] for row in rows if row["kind"] == "heading"] == [
+        "9903.03.16",
+        "9903.03.15",
+        "9903.03.12",
+        "9903.03.13",
+        "9903.03.14",
+    ]
+    doubtful = commands.json("rules", "list", "--status", "check")
+    assert {row["status"] for row in doubtful} == {"check"}
+    assert {"heading", "agencies", "entry"} <= {row["kind"] for row in doubtful}
+    assert "9903.82.09" in commands("rules", "list").stdout
+    everything = commands.json("rules", "list", "--all", "--on", "2026-11-30")
+    assert len(everything) > len(commands.json("rules", "list", "--on", "2026-11-30"))
+    assert ("entry", "foreign importer") in {(row["kind"], row["name"]) for row in everything}
+
+
+def test_show_tells_every_row_of_a_heading(commands: Commands) -> None:
+    said = commands.json("rules", "show", "9903.76.02", "--on", "2027-01-01")
+    assert [(row["rate_percent"], row["in_force"]) for row in said["rows"]] == [("25", False), ("30", True)]
+    assert "25 % on full_value" in commands("rules", "show", "9903.76.02").stdout
+    assert "is one of Section 232, Russian" not in commands("rules", "show", "9903.82.09").stdout
+    assert "is one of Section 301, China" in commands("rules", "show", "9903.88.21").stdout
+    assert commands("rules", "show", "9903.99.99").exit_code == ExitCode.NOT_FOUND
+    assert "Near it are 9903.82.26" in commands("rules", "show", "9903.82.29").stderr
+
+
+def test_show_says_conditions_in_words_and_takes_a_heading_without_dots(commands: Commands) -> None:
+    shown = commands("rules", "show", "99038568").stdout
+    assert "- the code is on list 16(c)(ii), 16(c)(vi), 16(c)(ix), 19(i), 19(j) or 19(k)" in shown
+    assert "- any of its aluminum is, or the goods are of RU" in shown
+    assert "- for a person to say: the column 1 rate is below 15 %" in commands("rules", "show", "9903.82.10").stdout
+
+
+def test_why_says_that_goods_are_excluded_from_import(commands: Commands) -> None:
+    whey = ("rules", "why", "0404.10.1100", "--origin", "ca", "--on", "2026-11-24")
+    assert [ban["list"] for ban in commands.json(*whey)["excluded"]] == ["ban-dairy"]
+    assert "excluded whey, certain sugars" in commands(*whey).stdout
+    assert commands.json(*whey[:-1], "2026-09-28")["excluded"] == []
+
+
+def test_why_says_what_it_does_not_know_of_entries_of_early_2025(commands: Commands) -> None:
+    shown = commands("rules", "why", "7323930045", "--origin", "CA", "--on", "2025-08-17").stdout
+    assert "unknown 9903.81.89" in shown
+    assert "The lists were not read" in shown
+
+
+def test_diff_tells_two_days_and_two_rulesets_apart(commands: Commands, tmp_path: Path) -> None:
+    changes = commands.json("rules", "diff", "2026-06-07", "2026-06-08")
+    assert {change["name"] for change in changes if change["kind"] == "list"} == {
+        "16(c)(vi)", "16(c)(vii)", "16(c)(ix)", "16(c)(x)", "16(c)(xi)",
+    }  # fmt: skip
+    other = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    sheet = other / "headings" / "section232-metals.yaml"
+    sheet.write_text(sheet.read_text().replace('rate_percent: "200"', 'rate_percent: "100"', 1))
+    (changed,) = commands.json("rules", "diff", str(RULES / "ruleset.yaml"), str(other / "ruleset.yaml"))
+    assert changed == {
+        "kind": "heading",
+        "name": "9903.85.67 from 2023-03-10",
+        "what": "changed",
+        "details": "200 % (full_value) is now 100 % (full_value)",
+    }
+    assert "1 change\n" in commands("rules", "diff", str(RULES / "ruleset.yaml"), str(other / "ruleset.yaml")).stdout
+    assert commands("rules", "diff", "2026-06-07", "nothing.yaml").exit_code == ExitCode.NOT_FOUND
+
+
+def test_diff_tells_of_the_entry_and_the_agencies_too(commands: Commands, tmp_path: Path) -> None:
+    november = commands.json("rules", "diff", "2026-11-29", "2026-11-30")
+    assert [(change["name"], change["what"]) for change in november] == [
+        ("foreign importer", "began"),
+        ("foreign importer formal", "began"),
+    ]
+    july = commands.json("rules", "diff", "2026-07-07", "2026-07-08")
+    assert {change["name"] for change in july} == {"flags CP1 CPS", "flags CP2 CPS"}
+    assert "reporting" in {change["kind"] for change in commands.json("rules", "diff", "2026-08-26", "2026-08-27")}
+    other = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    entry = other / "entry.yaml"
+    written = entry.read_text().replace("effective_from: 2026-11-30", "effective_from: 2027-01-31", 1)
+    entry.write_text(written.replace('limit_usd: "2500"', 'limit_usd: "5000"', 1))
+    assert commands.json("rules", "diff", str(RULES), str(other)) == [
+        {"kind": "entry", "name": name, "what": "changed", "details": details}
+        for name, details in (
+            ("informal 11", "limit usd 2500 is now 5000"),
+            ("foreign importer", "effective from 2026-11-30 is now 2027-01-31"),
+        )
+    ]
+
+
+def test_check_names_the_ruleset_or_everything_that_is_wrong(commands: Commands, tmp_path: Path) -> None:
+    assert commands.json("rules", "check")["content_hash"] == ruleset().content_hash
+    other = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    sheet = other / "headings" / "section338-canada.yaml"
+    sheet.write_text(
+        sheet.read_text().replace("list: ban-dairy", "list: ban-cheese").replace("origins: [CA]", "origins: [Ca]", 1)
+    )
+    result = commands("rules", "check", str(other / "ruleset.yaml"))
+    assert result.exit_code == ExitCode.REFUSED
+    assert "'Ca' is neither a country nor the name of a group" in result.stderr
+
+
+def test_check_reads_a_folder_and_the_rules_beside_chapter_99(commands: Commands, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    assert commands.json("rules", "check", str(other))["content_hash"] == ruleset().content_hash
+    with (other / "entry.yaml").open("a") as file:
+        file.write("schema: 1\n")
+    result = commands("rules", "check", str(other))
+    assert result.exit_code == ExitCode.REFUSED
+    assert "entry.yaml: line" in result.stderr
+    assert "key 'schema' stands twice. Correct the line." in result.stderr
+    assert commands("rules", "check", str(tmp_path / "none")).exit_code == ExitCode.NOT_FOUND

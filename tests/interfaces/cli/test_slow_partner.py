@@ -1,0 +1,69 @@
+"""One process that does everything: a partner that never answers keeps neither the steps nor another partner waiting."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import httpx
+
+from tests import builders
+from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
+from tests.interfaces.cli.conftest import Commands, exports
+from tests.interfaces.contracts.sent import check_told_of
+
+
+def test_exports_are_executed_and_told_while_a_partner_never_answers(commands: Commands, tmp_path: Path) -> None:
+    commands.environment |= {
+        "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true",
+        "EXPORTS_DELIVERY_TIMEOUT_SECONDS": "120",
+        "EXPORTS_LOG_LEVEL": "ERROR",
+    }
+    answers = threading.Event()
+    with Endpoint([Script(until=answers)]) as silent, Endpoint([Script()]) as alive:
+        commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+        for partner, kind, url in (
+            ("br_silent", "customs_broker", silent.url),
+            (builders.BROKER, "customs_broker", alive.url),
+            (builders.WAREHOUSE, "warehouse", alive.url),
+        ):
+            commands.json("partners", "add", partner, "--account", builders.ACCOUNT, "--kind", kind, "--name", partner,
+                          "--webhook", url, "--live")  # fmt: skip
+        key = commands.json("keys", "create", "--account", builders.ACCOUNT, "--role", "admin")["key"]
+        process = exports(["serve", "--port", "0", "--json"], commands.environment, tmp_path)
+        try:
+            assert process.stdout is not None
+            said = json.loads("".join(process.stdout.readline() for _ in range(4)))
+            with httpx.Client(
+                base_url=said["address"], headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30
+            ) as api:
+                for number in range(5):
+                    execute(api, "br_silent", f"silent-{number}")
+                poll(lambda: len(silent.requests) == 3, 60)
+                told = execute(api, builders.BROKER, "alive")
+                poll(lambda: api.get(f"/api/exports/{told}").json()["state"] == "executed", 60)
+                rows = api.get("/api/deliveries", params={"exportId": told}).json()["items"]
+                assert {each["state"] for each in rows if each["audience"] != "operator"} == {"delivered"}
+                assert len(silent.requests) == 3, "nobody else waits for it either"
+                answers.set()
+                poll(lambda: len(silent.requests) == 5, 60)
+        finally:
+            answers.set()
+            process.terminate()
+            assert process.wait(60) == 0
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+    assert check_told_of(commands.environment["DATABASE_URL"]) > 5
+
+
+def execute(api: httpx.Client, broker: str, batch: str) -> str:
+    body = {
+        "accountId": builders.ACCOUNT,
+        "batchId": batch,
+        "plan": builders.plan(broker=broker, batch=batch, invoice=batch),
+    }
+    answer = api.post("/api/exports/execute", json=body, headers={"Idempotency-Key": batch})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["exportId"])

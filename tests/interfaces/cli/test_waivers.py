@@ -1,0 +1,47 @@
+"""`exports waivers`: put on record, seen and revoked by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests import builders
+from tests.interfaces.cli.conftest import Commands
+
+pytestmark = pytest.mark.clock
+
+WAIVED = ("V17", "--account", builders.ACCOUNT, "--reason", "Our carrier bills the buyer.", "--by", "Export desk")
+
+
+def test_a_waiver_is_put_on_record_listed_and_revoked(commands: Commands) -> None:
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    made: dict[str, Any] = commands.json(
+        "waivers", "add", *WAIVED, "--until", "2099-12-31", "--pointer", "/units/*/invoice", "--partner", "br_sandbox"
+    )
+    assert {key: made[key] for key in ("rule", "pointer", "partnerId", "reason", "waivedBy", "endsOn")} == {
+        "rule": "V17",
+        "pointer": "/units/*/invoice",
+        "partnerId": "br_sandbox",
+        "reason": "Our carrier bills the buyer.",
+        "waivedBy": "Export desk",
+        "endsOn": "2099-12-31",
+    }
+    shown = commands("waivers", "list", "--account", builders.ACCOUNT).stdout
+    for told in (made["id"], "V17", "/units/*/invoice", "br_sandbox", "Export desk", "until 2099-12-31"):
+        assert told in shown
+    commands.json("waivers", "revoke", made["id"], "--account", builders.ACCOUNT, "--by", "Compliance desk")
+    (kept,) = commands.json("waivers", "list", "--account", builders.ACCOUNT)
+    assert (kept["id"], kept["revokedBy"]) == (made["id"], "Compliance desk")
+    assert "by Compliance desk" in commands("waivers", "list", "--account", builders.ACCOUNT).stdout
+
+
+def test_a_waiver_of_nothing_or_of_nobody_is_refused(commands: Commands) -> None:
+    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    assert commands("waivers", "add", "V 17", *WAIVED[1:]).exit_code == 2
+    assert commands("waivers", "add", *WAIVED, "--pointer", "units").exit_code == 2
+    nobody = commands("waivers", "add", "V17", "--account", "acc_nobody", *WAIVED[3:], "--json")
+    assert (nobody.exit_code, json.loads(nobody.stdout)["errorCode"]) == (3, "NOT_FOUND")
+    assert commands("waivers", "revoke", "wvr_none", "--account", builders.ACCOUNT, "--by", "me").exit_code == 3
+    assert commands.json("waivers", "list", "--account", builders.ACCOUNT) == []

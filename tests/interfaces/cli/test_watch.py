@@ -1,0 +1,40 @@
+"""`--wait` after a retry: the log still holds the failure before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, Final
+
+import pytest
+
+from pipeline.exports.states import ExportState
+from pipeline.interfaces.cli import exports
+
+#: Each event, and the state of the export when it is heard: the failure of before is read when the export runs again.
+LOG: Final = (
+    ("EXPORT_ACCEPTED", ExportState.EXECUTING),
+    ("EXPORT_FAILED", ExportState.EXECUTING),
+    ("EXPORT_RESUMED", ExportState.EXECUTING),
+    ("EXPORT_EXECUTED", ExportState.EXECUTED),
+)
+
+
+class Service:
+    """An export that failed, was retried, and is executed while its log is read."""
+
+    def __init__(self) -> None:
+        self.state = LOG[0][1]
+
+    def follow(self, _: str, **__: Any) -> Iterator[Any]:
+        for kind, self.state in LOG:
+            yield SimpleNamespace(type=kind)
+
+    def inspect(self, export_id: str) -> Any:
+        return SimpleNamespace(export_id=export_id, state=self.state, broker_submissions=[])
+
+
+def test_wait_goes_on_past_a_failure_that_was_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "Narrator", lambda _: SimpleNamespace(tell=lambda _: []))
+    service: Any = Service()
+    assert exports.watch(service, service.inspect("exp_1"), 60, quiet=True).state is ExportState.EXECUTED

@@ -1,0 +1,226 @@
+"""The operator's pages of partners and dead letters: what they show, who may act, and that only their own forms are taken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
+from pipeline.deliveries import sender
+from pipeline.simulation.partners.http import Receiver
+from tests import builders
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.interfaces.api.conftest import OTHER, Desk, Open
+from tests.interfaces.console.test_console import browser
+
+HOOKED = "wh_hook"
+
+
+@pytest.fixture
+def hooked(open_desk: Open) -> Desk:
+    """A running API whose partners may be on loopback, and whose deliveries are dead after one try."""
+    return open_desk(allow_private_destinations=True, delivery_schedule_seconds=(0.001,))
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Any]:
+    """Starts HTTP endpoints that follow a script."""
+    with ExitStack() as running:
+        yield lambda *script: running.enter_context(Endpoint(script or (Script(),)))
+
+
+def register(desk: Desk, url: str, *, live: bool = True, name: str = "Hooked warehouse") -> str:
+    """Register a warehouse that takes webhooks, and return its secret."""
+    new = {"id": HOOKED, "kind": "warehouse", "name": name, "live": live}
+    way = {"channel": "webhook", "address": url}
+    return partners.create(desk.runtime, builders.ACCOUNT, NewPartner.model_validate(new | {"channels": [way]})).secret
+
+
+def post(client: httpx.Client, page: str, action: str, **fields: str) -> httpx.Response:
+    """Send the form of a page that leads to `action`, filled in."""
+    form = re.search(rf'<form method="post" action="{re.escape(action)}".*?</form>', client.get(page).text, re.DOTALL)
+    assert form is not None, f"{page} has no form to {action}"
+    sign = re.search(r'name="sign" value="([^"]+)"', form[0])
+    assert sign is not None
+    return client.post(action, data={"sign": sign[1], **fields})
+
+
+def dead_letter(desk: Desk) -> str:
+    """Have a message to the hooked warehouse end as a dead letter, and return its delivery's id."""
+    export_id = desk.execute(builders.plan(warehouse=HOOKED, packages=1))
+    desk.run(export_id)
+    while not (dead := desk.client("read").get("/api/deliveries", params={"state": "dead"}).json()["items"]):
+        sender.deliver(desk.runtime, export_id, HOOKED, "webhook")
+    (letter,) = dead
+    return str(letter["id"])
+
+
+def test_nobody_sees_partners_or_acts_without_signing_in(hooked: Desk) -> None:
+    register(hooked, "http://127.0.0.1:9/")
+    stranger = hooked.bearing(None)
+    for address in ("/console/partners", f"/console/partners/{HOOKED}", "/console/deliveries", "/console/deliveries/d"):
+        assert stranger.get(address).headers["location"] == "/console/sign-in"
+    for action in (f"/console/partners/{HOOKED}/pause", "/console/deliveries/d/resend"):
+        assert stranger.post(action, data={"sign": ""}).headers["location"] == "/console/sign-in"
+    assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == "live"
+
+
+def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Desk) -> None:
+    client = browser(hooked, "admin")
+    page = f"/console/partners/{HOOKED}"
+    with Receiver() as placeholder:
+        secret = register(hooked, placeholder.url, live=False)
+        port = int(placeholder.url.rsplit(":", 1)[1].split("/", 1)[0])
+    assert "run its connection test, and activate it" in client.get(page).text
+    with Receiver([secret], port=port):
+        response = post(client, page, f"{page}/test")
+    assert (response.status_code, response.headers["location"]) == (303, page)
+    shown = client.get(page).text
+    for stage in ("resolve", "connect", "TLS", "signed event", "wrongly signed event", "old event"):
+        assert f'<td class="whole">{stage}</td>' in shown
+    assert ">failed<" not in shown
+    for action, state in (("activate", "live"), ("pause", "paused"), ("resume", "live")):
+        assert post(client, page, f"{page}/{action}").status_code == 303
+        assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == state
+        assert f'<span class="pill {state}">{state}</span>' in client.get(page).text
+    assert "passed 20" in client.get("/console/partners").text
+
+
+def test_a_stage_that_fails_is_shown_with_what_to_do(hooked: Desk) -> None:
+    client = browser(hooked, "admin")
+    page = f"/console/partners/{HOOKED}"
+    with Receiver(fault="accepts-forged") as bad:
+        register(hooked, bad.url, live=False)
+        post(client, page, f"{page}/test")
+    shown = client.get(page).text
+    assert re.search(r'wrongly signed event</td><td><span class="pill failed">failed</span>', shown)
+    assert "<strong>have it verify webhook-signature before anything else" in shown
+    refused = post(client, page, f"{page}/test").status_code
+    assert refused == 303
+    assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == "testing"
+
+
+@pytest.mark.usefixtures("on_the_internet")
+def test_a_dead_letter_is_listed_explained_and_resent(hooked: Desk, endpoint: Any) -> None:
+    hook = endpoint(Script(404, b"no such path"), Script(404, b"no such path"), Script(204))
+    register(hooked, hook.url)
+    letter = dead_letter(hooked)
+    client = browser(hooked, "operate")
+    assert re.search(
+        rf'{HOOKED}</code></td>.*?<span class="pill dead">1</span>', client.get("/console/partners").text, re.DOTALL
+    )
+    for page in ("/console/deliveries?state=dead", f"/console/partners/{HOOKED}", f"/console/deliveries/{letter}"):
+        shown = client.get(page).text
+        assert "the endpoint answered 404" in shown
+        assert "<strong>correct the address of the webhook</strong>" in shown
+    assert client.get(f"/console/deliveries/{letter}").text.count("no such path") == 2
+    response = post(client, f"/console/deliveries/{letter}", f"/console/deliveries/{letter}/resend")
+    assert (response.status_code, response.headers["location"]) == (303, f"/console/deliveries/{letter}")
+    (wake,) = hooked.launches.woken
+    assert (wake.partner_id, wake.channel) == (HOOKED, "webhook")
+    assert sender.deliver(hooked.runtime, wake.export_id, HOOKED, "webhook").delivered == 1
+    ids = {request.headers["webhook-id"] for request in hook.requests}
+    assert len(ids) == 1
+    assert '<span class="pill delivered">delivered</span>' in client.get(f"/console/deliveries/{letter}").text
+    assert "There is none here." in client.get("/console/deliveries?state=dead").text
+
+
+def test_a_partner_is_sent_again_what_it_was_sent_since(hooked: Desk, endpoint: Any) -> None:
+    register(hooked, endpoint().url)
+    export_id = hooked.execute(builders.plan(warehouse=HOOKED, packages=2))
+    hooked.run(export_id)
+    client = browser(hooked, "operate")
+    page = f"/console/partners/{HOOKED}"
+    response = post(client, page, f"{page}/replay", since="2026-01-01T00:00")
+    assert response.headers["location"] == f"{page}?owed=2"
+    assert "2 messages are owed again." in client.get(response.headers["location"]).text
+    assert {wake.partner_id for wake in hooked.launches.woken} == {HOOKED}
+    wrong = post(client, page, f"{page}/replay", since="yesterday")
+    assert (wrong.status_code, "give an instant in UTC" in wrong.text) == (400, True)
+
+
+def test_a_form_of_another_page_session_or_account_changes_nothing(hooked: Desk) -> None:
+    register(hooked, "http://127.0.0.1:9/")
+    client, colleague = browser(hooked, "admin"), browser(hooked, "admin")
+    page = f"/console/partners/{HOOKED}"
+    foreign = re.findall(r'name="sign" value="([^"]+)"', colleague.get(page).text)[0]
+    for sign in ("", "0" * 64, foreign, "é"):
+        refused = client.post(f"{page}/pause", data={"sign": sign})
+        assert (refused.status_code, 'role="alert"' in refused.text) == (403, True)
+    assert client.post(f"{page}/pause").status_code == 403
+    stranger = browser(hooked, "admin", account=OTHER)
+    own = re.findall(r'name="sign" value="([^"]+)"', client.get(page).text)[0]
+    assert stranger.get(page).status_code == 404
+    assert stranger.post(f"{page}/pause", data={"sign": own}).status_code in (403, 404)
+    assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == "live"
+
+
+def test_who_may_only_look_has_no_buttons_and_is_refused(hooked: Desk) -> None:
+    register(hooked, "http://127.0.0.1:9/")
+    page = f"/console/partners/{HOOKED}"
+    reader, operator = browser(hooked, "read"), browser(hooked, "operate")
+    assert re.findall(r'<form[^>]* action="([^"]+)"', reader.get(page).text) == ["/console/sign-out"]
+    assert f"{page}/pause" not in operator.get(page).text
+    sign = re.findall(r'name="sign" value="([^"]+)"', operator.get(page).text)[0]
+    assert operator.post(f"{page}/pause", data={"sign": sign}).status_code == 403
+    assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == "live"
+
+
+def test_what_cannot_be_done_is_said_on_the_page(hooked: Desk) -> None:
+    register(hooked, "http://127.0.0.1:9/", live=False)
+    client = browser(hooked, "admin")
+    page = f"/console/partners/{HOOKED}"
+    sign = re.findall(r'name="sign" value="([^"]+)"', client.get(page).text)[0]
+    refused = client.post(f"{page}/activate", data={"sign": sign})
+    assert (refused.status_code, "run its connection test" in refused.text) == (409, True)
+    assert client.post(f"{page}/delete", data={"sign": sign}).status_code == 404
+    missing = client.post("/console/deliveries/dlv_none/resend", data={"sign": sign})
+    assert missing.status_code == 404
+    assert client.get("/console/partners/none").status_code == 404
+
+
+@pytest.mark.usefixtures("on_the_internet")
+def test_nothing_that_a_partner_says_becomes_markup(hooked: Desk, endpoint: Any) -> None:
+    hostile = "<script>alert(1)</script>"
+    hook = endpoint(Script(500, hostile.encode()))
+    register(hooked, hook.url, name=f"Warehouse {hostile}")
+    letter = dead_letter(hooked)
+    client = browser(hooked, "admin")
+    for page in ("/console/partners", f"/console/partners/{HOOKED}", f"/console/deliveries/{letter}"):
+        shown = client.get(page)
+        assert "<script" not in shown.text
+        assert "&lt;script&gt;" in shown.text
+        assert shown.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_a_test_key_has_no_live_partner_tried_nor_live_message_resent(hooked: Desk, endpoint: Any) -> None:
+    hook = endpoint(Script(500))
+    register(hooked, hook.url)
+    letter = dead_letter(hooked)
+    tried = len(hook.requests)
+    client = hooked.bearing(None)
+    client.post("/console/sign-in", data={"key": hooked.key("admin", mode="test").bearer})
+    assert post(client, f"/console/partners/{HOOKED}", f"/console/partners/{HOOKED}/test").status_code == 403
+    assert post(client, f"/console/deliveries/{letter}", f"/console/deliveries/{letter}/resend").status_code == 403
+    assert (len(hook.requests), hooked.launches.woken) == (tried, [])
+
+
+def test_a_rejection_names_its_fields_on_the_page_of_the_export(hooked: Desk) -> None:
+    export_id = hooked.execute(builders.plan())
+    hooked.run(export_id)
+    submission = hooked.client("read").get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
+    said = {
+        "id": "a-1",
+        "rung": "rejected",
+        "fields": [{"pointer": "/units/0/lines/0/htsCode", "message": "Not this one."}],
+    }
+    hooked.client("operate").post(f"/api/broker-submissions/{submission}/acknowledgements", json=said)
+    page = browser(hooked, "read").get(f"/console/exports/{export_id}").text
+    pointer, message = "<bdi>/units/0/lines/0/htsCode</bdi>", "<bdi>Not this one.</bdi>"
+    assert f'<code>{pointer}</code></td><td class="text">{message}</td>' in page

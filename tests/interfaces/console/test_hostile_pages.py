@@ -1,0 +1,102 @@
+"""Whatever a plan says, pages and letters show it as text; and whatever a document is called, its download has a harmless name."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlmodel import col, select
+
+from pipeline.deliveries import email_content, email_replies
+from pipeline.deliveries.channels.protocol import Attachment
+from pipeline.deliveries.models import Notification
+from pipeline.interfaces.api.headers import download_headers
+from tests import builders
+from tests.hostile import BREAKING, EVERYTHING, whole_plan
+from tests.interfaces.api.conftest import Desk
+from tests.workflow.test_hostile_plans import poisoned, together
+
+#: What would act on a page, if it were more than text there.
+MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><svg/onload=alert(1)>", "&lt;b&gt;&#60;b>")
+
+
+class Tags(HTMLParser):
+    """What a browser would make elements of, and the text between."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[tuple[str, tuple[str, ...]]] = set()
+        self.said: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add((tag, tuple(sorted(name for name, _ in attrs))))
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
+
+
+def for_the_desk(made: dict[str, Any]) -> dict[str, Any]:
+    made["accountId"] = builders.ACCOUNT
+    made["broker"]["id"], made["warehouse"]["id"] = builders.BROKER, builders.WAREHOUSE
+    for unit in made["units"]:
+        for package in unit["packages"]:
+            package["sscc"] = None  # a label belongs to one export
+    return made
+
+
+def shown(desk: Desk, made: dict[str, Any]) -> dict[str, str]:
+    """Execute the plan, and return every page and letter that tells people of it."""
+    export_id = desk.execute(for_the_desk(made))
+    desk.run(export_id)
+    with desk.runtime.db.read() as session:
+        of_export = (col(Notification.export_id) == export_id, col(Notification.audience) == "customs_broker")
+        told = session.scalars(select(Notification).where(*of_export)).one()
+    settings = desk.runtime.settings
+    paper = Attachment("CP-1/paper.pdf", "application/pdf", 10**9, "0" * 64, "http://127.0.0.1:8000/documents/x", bytes)
+    letter = email_content.letter(settings, told, [paper])
+    assert letter.subject.isprintable()
+    browser = desk.bearing(None)
+    browser.post("/console/sign-in", data={"key": desk.key("read", "operate").bearer})
+    token = email_replies.link(settings, told).token
+    pages = {
+        "list": browser.get("/console"),
+        "export": browser.get(f"/console/exports/{export_id}"),
+        "answer": browser.get(f"/answers/{token}"),
+        "refused answer": browser.post(f"/answers/{token}", data={"rung": "rejected", "message": MARKUP[0] * 90}),
+    }
+    assert {each.headers["content-type"] for each in pages.values()} == {"text/html; charset=utf-8"}
+    return {name: each.text for name, each in pages.items()} | {"letter": letter.html}
+
+
+@pytest.fixture
+def clean(desk: Desk) -> dict[str, Tags]:
+    pages = shown(desk, whole_plan() | {"batchId": "batch_clean"})
+    return {name: Tags(page) for name, page in pages.items()}
+
+
+def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_letter(desk: Desk, clean: dict[str, Tags]) -> None:
+    texts = together([*MARKUP, *BREAKING.values()])
+    seen = set()
+    for number, text in enumerate(texts):
+        made = poisoned(text)
+        made["batchId"] = f"batch_hostile_{number}"
+        for unit in made["units"]:
+            unit["invoice"]["number"] = f"A-{number}-{unit['unitRef']}"
+        for name, page in shown(desk, made).items():
+            parsed = Tags(page)
+            assert parsed.tags - clean[name].tags == set(), (name, text)
+            seen |= {name for mark in MARKUP if mark in "".join(parsed.said)}
+    assert {"answer", "letter"} <= seen, "the names in a plan are shown"
+
+
+@given(name=st.one_of(st.text(max_size=80), st.sampled_from(sorted(EVERYTHING.values()))))
+def test_a_download_has_a_name_of_harmless_characters(name: str) -> None:
+    headers = download_headers(name)
+    (named,) = re.fullmatch(r'attachment; filename="([^"]*)"', headers["Content-Disposition"]).groups()  # type: ignore[union-attr]
+    assert re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", named), (name, named)

@@ -1,0 +1,80 @@
+"""Every page of the console in a real browser, at the width of a desk and of a phone: no word is broken, nothing hangs out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from pipeline.deliveries.models import Delivery
+from pipeline.exports.states import SubmissionState
+from tests import builders
+from tests.api.browsing import measured
+from tests.deliveries.test_outcomes import shape
+from tests.interfaces.api.conftest import Desk
+from tests.interfaces.console.test_console import browser
+
+WIDTHS = (1440, 390)
+
+
+def pages(desk: Desk) -> dict[str, str]:
+    """Return every page of the console, each with something on it."""
+    rejected, late, waiting = (
+        desk.execute(builders.plan(units=units, batch=batch, invoice=f"INV-{len(batch)}"))
+        for units, batch in ((2, "batch_2026_11_24_001"), (1, "BATCH-of-a-quite-long-name"), (1, "b"))
+    )
+    desk.run(rejected)
+    desk.run(late)
+    client, api = browser(desk, "admin", "operate", "read"), desk.client()
+    submission = api.get(f"/api/exports/{rejected}").json()["broker_submission"]["id"]
+    answer = {
+        "id": "ack-1",
+        "rung": "rejected",
+        "message": "The value of a line does not agree with the invoice",
+        "fields": [
+            {"pointer": "/units/0/invoice/lines/0/unitPrice", "message": "does not agree with the line's value"}
+        ],
+    }
+    answered = api.post(f"/api/broker-submissions/{submission}/acknowledgements", json=answer)
+    assert answered.status_code == 200, answered.text
+    shape(desk.runtime, late, rung=SubmissionState.DELIVERED, overdue=True, dead="warehouse")
+    with desk.runtime.db.write() as session:
+        given_up = col(Delivery.export_id) == late, col(Delivery.state) == "dead"
+        session.execute(update(Delivery).where(*given_up).values(error="the endpoint answered 503 at every try"))
+    assert client.get("/console").text.count("<td>") > 10
+    dead = api.get("/api/deliveries", params={"state": "dead"}).json()["items"]
+    addresses = {
+        "list": "/console",
+        "rejected": f"/console/exports/{rejected}",
+        "late": f"/console/exports/{late}",
+        "waiting": f"/console/exports/{waiting}",
+        "missing": "/console/exports/none",
+        "partners": "/console/partners",
+        "partner": f"/console/partners/{builders.WAREHOUSE}",
+        "deliveries": "/console/deliveries",
+        "delivery": f"/console/deliveries/{dead[0]['id']}",
+        "sandbox": "/console/sandbox",
+        "reference": "/docs",
+    }
+    return {"sign-in": desk.bearing(None).get("/console/sign-in").text} | {
+        name: client.get(address).text for name, address in addresses.items()
+    }
+
+
+def test_no_page_breaks_a_word_or_is_wider_than_its_window(desk: Desk, tmp_path: Path) -> None:
+    style = desk.bearing(None).get("/console/style.css").text
+    made = pages(desk)
+    found = measured(made, style, WIDTHS, tmp_path)
+    assert found.keys() == {f"{name} at {width}" for name in made for width in WIDTHS}
+    assert [name for name, said in found.items() if said["words"] < 40] == []
+    assert {name: said["broken"] for name, said in found.items() if said["broken"]} == {}
+    assert [name for name, said in found.items() if said["wide"] > int(name.rsplit(" ", 1)[1])] == []
+
+
+def test_a_word_that_is_broken_and_a_page_that_is_too_wide_are_seen(tmp_path: Path) -> None:
+    narrow = '<p style="width: 3ch; overflow-wrap: anywhere">EXPORT_EXECUTED</p>'
+    wide = '<p style="width: 900px">This is wider than the window.</p>'
+    found = measured({"narrow": narrow, "wide": wide}, "", (390,), tmp_path)
+    assert found["narrow at 390"]["broken"] == ["EXPORT_EXECUTED"]
+    assert (found["wide at 390"]["broken"], found["wide at 390"]["wide"] > 390) == ([], True)

@@ -1,0 +1,152 @@
+"""The AsyncAPI document: valid by the AsyncAPI project's own schema, whole, and about the queues and messages that there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from config import queues
+from config.settings import Settings
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
+from pipeline.interfaces.contracts import asyncapi
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
+from tests.interfaces.api.conftest import Desk
+from tests.interfaces.contracts.sent import FORMATS
+
+THEIRS = Path(__file__).resolve().parents[2] / "contracts" / "asyncapi" / "3.0.0.json"
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def document() -> Json:
+    """The document, as anybody gets it who parses JSON."""
+    made: Json = json.loads(json.dumps(asyncapi.document("1.2.3")))
+    return made
+
+
+def errors(document: Json) -> list[str]:
+    validator = jsonschema.Draft7Validator(json.loads(THEIRS.read_text(encoding="utf-8")))
+    return [f"{each.json_path}: {each.message}" for each in validator.iter_errors(document)]
+
+
+def test_it_is_what_the_asyncapi_project_calls_valid(document: Json) -> None:
+    assert document["asyncapi"] == "3.0.0"
+    assert errors(document) == []
+
+
+def test_what_is_not_valid_would_be_noticed(document: Json) -> None:
+    operations = {**document["operations"], "send.broker": {**document["operations"]["send.broker"], "action": "shout"}}
+    assert errors({**document, "operations": operations}) != []
+    assert errors({key: value for key, value in document.items() if key != "info"}) != []
+
+
+def test_every_reference_leads_to_something(document: Json) -> None:
+    found = [*references(document)]
+    assert len(found) > 100
+    for reference in found:
+        at(document, reference)
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from references(each)
+
+
+def at(document: Json, reference: str) -> Any:
+    assert reference.startswith("#/"), f"{reference} leads out of the document"
+    found: Any = document
+    for part in reference.removeprefix("#/").split("/"):
+        found = found[part]
+    return found
+
+
+def test_channels_are_the_queues_and_keys_of_the_table(document: Json) -> None:
+    declared = {
+        queue.name: queue for queue in queues.contract_queues(Settings.model_validate({"broker_url": "amqp://x"}))
+    }
+    told = {
+        channel["bindings"]["amqp"]["queue"]["name"]: channel
+        for channel in document["channels"].values()
+        if channel.get("bindings", {}).get("amqp", {}).get("is") == "queue"
+    }
+    assert told.keys() == declared.keys()
+    for name, keys in queues.BINDINGS.items():
+        assert [bound["routingKey"] for bound in told[name]["x-bound-with"]] == list(keys)
+        assert told[name]["bindings"]["amqp"]["queue"]["durable"] is declared[name].durable
+    exchanges = [
+        channel["bindings"]["amqp"]["exchange"] for channel in document["channels"].values()
+        if channel.get("bindings", {}).get("amqp", {}).get("is") == "routingKey"
+    ]  # fmt: skip
+    assert len(exchanges) == sum(len(keys) for keys in queues.BINDINGS.values())
+    assert all((each["name"], each["type"], each["durable"]) == ("exports", "topic", True) for each in exchanges)
+    addresses = [channel["address"] for name, channel in document["channels"].items() if name.startswith("to.")]
+    assert addresses == [
+        "execute", "acknowledgement", "execute.refused",
+        "broker.{recipient}.{event}", "warehouse.{recipient}.{event}", "operator.{recipient}.{event}",
+    ]  # fmt: skip
+
+
+def test_no_host_is_named(document: Json) -> None:
+    assert {server["host"] for server in document["servers"].values()} == {"{host}"}
+
+
+def test_the_service_sends_what_partners_read_and_receives_what_they_write(document: Json) -> None:
+    actions = {name: operation["action"] for name, operation in document["operations"].items()}
+    assert actions == {
+        "receive.execute": "receive", "receive.acknowledgement": "receive", "send.execute.refused": "send", "send.broker": "send",
+        "send.warehouse": "send", "send.operator": "send", "send.webhook": "send",
+    }  # fmt: skip
+    by_webhook = {each["$ref"].rpartition("/")[2] for each in document["operations"]["send.webhook"]["messages"]}
+    by_queue = {
+        each["$ref"].rpartition("/")[2]
+        for name in ("send.broker", "send.warehouse", "send.operator")
+        for each in document["operations"][name]["messages"]
+    }
+    assert by_webhook == by_queue == {*MESSAGES, CONNECTION_TEST}
+
+
+def test_every_message_has_an_example_that_fits_its_payload(document: Json) -> None:
+    messages = document["components"]["messages"]
+    assert {*MESSAGES, CONNECTION_TEST} <= messages.keys()
+    for name, message in messages.items():
+        payload = message["payload"]
+        (example,) = message["examples"]
+        validator = jsonschema.Draft7Validator(
+            {"allOf": [payload], "components": document["components"]}, format_checker=FORMATS
+        )
+        assert [f"{each.json_path}: {each.message}" for each in validator.iter_errors(example["payload"])] == [], name
+        # Neither an empty object nor the message of another type fits.
+        assert not validator.is_valid({})
+    of_another = {
+        **messages["exports.package.recorded.v1"]["examples"][0]["payload"],
+        "type": "exports.handoff.ready.v1",
+    }
+    schema = {"allOf": [messages["exports.package.recorded.v1"]["payload"]], "components": document["components"]}
+    assert not jsonschema.Draft7Validator(schema).is_valid(of_another)
+
+
+def test_payloads_are_those_of_the_published_schemas(document: Json) -> None:
+    """One model, two documents: the same members, each described alike."""
+    for name, each in PUBLISHED.items():
+        address = f"{'said' if each.ours else 'heard'}.{each.model.__name__}"
+        if address in document["components"]["schemas"]:
+            told = document["components"]["schemas"][address]["properties"]
+            assert told.keys() == json_schema(name)["properties"].keys(), name
+
+
+def test_it_is_served_to_anybody(desk: Desk) -> None:
+    answer = desk.bearing(None).get("/asyncapi.json")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert errors(answer.json()) == []

@@ -1,0 +1,149 @@
+"""The judge of changes: each kind of break is found, named by its place, and nothing harmless is refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED
+from tests.interfaces.contracts import published
+from tests.interfaces.contracts.compatibility import Json, breaks
+
+SCHEMA: Json = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["id", "state", "lines"],
+    "properties": {
+        "id": {"type": "string", "pattern": "^[a-z]+$", "minLength": 2, "maxLength": 8},
+        "state": {"enum": ["open", "shut"], "type": "string"},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        "count": {"type": "integer", "minimum": 1, "maximum": 9, "default": 1},
+        "lines": {"type": "array", "maxItems": 5, "items": {"$ref": "#/$defs/Line"}},
+        "weights": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    "$defs": {
+        "Line": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["ref"],
+            "properties": {
+                "ref": {"type": "string"},
+                "within": {"anyOf": [{"$ref": "#/$defs/Line"}, {"type": "null"}]},
+            },
+        }
+    },
+}
+
+Change = Callable[[Json], object]
+
+
+def changed(change: Change, schema: Json = SCHEMA) -> Json:
+    made = copy.deepcopy(schema)
+    change(made)
+    return made
+
+
+def line(schema: Json) -> Json:
+    found: Json = schema["$defs"]["Line"]
+    return found
+
+
+# Whatever is done to a schema: what it does to those who read what we say, and to those who say it to us. "" breaks nobody.
+CHANGES: dict[str, tuple[Change, str, str]] = {
+    "words": (lambda s: s.update(title="New", description="Other words"), "", ""),
+    "member removed": (lambda s: s["properties"].pop("note"), "/note: is no longer there", "/note: is no longer taken"),
+    "required member removed": (
+        lambda s: (s["properties"].pop("id"), s["required"].remove("id")), "/id: is no longer always there", "/id: is no longer taken",
+    ),
+    "member of a line removed": (lambda s: line(s)["properties"].pop("within"), "/lines/[]/within: is no longer there", "/lines/[]/within: is no longer taken"),
+    "member renamed": (
+        lambda s: s["properties"].update(remark=s["properties"].pop("note")), "/note: is no longer there", "/note: is no longer taken",
+    ),
+    "member newly required": (lambda s: s["required"].append("note"), "", "/note: is now required"),
+    "member no longer required": (lambda s: s["required"].remove("state"), "/state: is no longer always there", ""),
+    "new member": (lambda s: s["properties"].update(extra={"type": "string"}), "/extra: is new, and the published schema is closed", ""),
+    "new required member": (
+        lambda s: (s["properties"].update(extra={"type": "string"}), s["required"].append("extra")),
+        "/extra: is new, and the published schema is closed", "/extra: is now required",
+    ),
+    "value added": (lambda s: s["properties"]["state"]["enum"].append("ajar"), '/state: may now be "ajar"', ""),
+    "value removed": (lambda s: s["properties"]["state"]["enum"].remove("shut"), "", '/state: may no longer be "shut"'),
+    "values let go": (lambda s: s["properties"]["state"].pop("enum"), "/state: was one of a list, is now any value", ""),
+    "values bound": (lambda s: s["properties"]["id"].update(enum=["ab"]), "", "/id: was any value, is now one of a list"),
+    "type changed": (lambda s: s["properties"]["count"].update(type="string"), "/count: was of type integer", "/count: was of type integer"),
+    "type widened": (lambda s: s["properties"]["count"].update(type="number"), "/count: was of type integer, is now of type number", ""),
+    "null added": (lambda s: line(s)["properties"].update(ref={"anyOf": [{"type": "string"}, {"type": "null"}]}), "/lines/[]/ref: was of type string, is now of type null", ""),
+    "null removed": (lambda s: s["properties"].update(note={"type": "string", "default": None}), "", "/note: was of type null, is now of type string"),
+    "pattern changed": (lambda s: s["properties"]["id"].update(pattern="^[a-z0-9]+$"), "/id: was pattern ^[a-z]+$", "/id: was pattern ^[a-z]+$"),
+    "pattern let go": (lambda s: s["properties"]["id"].pop("pattern"), "/id: was pattern ^[a-z]+$, is now pattern none", ""),
+    "pattern added": (lambda s: line(s)["properties"]["ref"].update(pattern="^L"), "", "/lines/[]/ref: was pattern none, is now pattern ^L"),
+    "shorter": (lambda s: s["properties"]["id"].update(maxLength=6), "", "/id: was maxLength 8, is now maxLength 6"),
+    "longer": (lambda s: s["properties"]["id"].update(maxLength=9), "/id: was maxLength 8, is now maxLength 9", ""),
+    "least raised": (lambda s: s["properties"]["count"].update(minimum=2), "", "/count: was minimum 1, is now minimum 2"),
+    "least lowered": (lambda s: s["properties"]["count"].update(minimum=0), "/count: was minimum 1, is now minimum 0", ""),
+    "fewer items": (lambda s: s["properties"]["lines"].update(maxItems=4), "", "/lines: was maxItems 5, is now maxItems 4"),
+    "opened": (lambda s: s.pop("additionalProperties"), "/: was closed, is now open", ""),
+    "members of another kind": (
+        lambda s: s["properties"]["weights"].update(additionalProperties={"type": "integer"}),
+        "/weights/*: was of type string, is now of type integer", "/weights/*: was of type string, is now of type integer",
+    ),
+    "another default": (lambda s: s["properties"]["count"].update(default=2), "", "/count: left out, it meant 1"),
+    "unknown keyword": (lambda s: s["properties"]["id"].update(dependentRequired={}), "/id: differs in dependentRequired", "/id: differs in dependentRequired"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_change_breaks_whom_it_breaks(name: str) -> None:
+    change, readers, senders = CHANGES[name]
+    after = changed(change)
+    for ours, expected in ((True, readers), (False, senders)):
+        found = breaks(SCHEMA, after, ours=ours)
+        assert bool(found) == bool(expected), found
+        assert not expected or any(each.startswith(expected) for each in found), found
+
+
+def test_the_same_schema_breaks_nobody_though_it_holds_itself() -> None:
+    assert breaks(SCHEMA, copy.deepcopy(SCHEMA), ours=True) == breaks(SCHEMA, copy.deepcopy(SCHEMA), ours=False) == []
+
+
+def test_a_new_member_of_what_we_say_breaks_nobody_because_its_schema_is_open() -> None:
+    before = changed(lambda s: (s.pop("additionalProperties"), line(s).pop("additionalProperties")))
+    after = changed(lambda s: line(s)["properties"].update(extra={"type": "string"}), before)
+    assert breaks(before, after, ours=True) == []
+
+
+def test_closing_what_was_open_breaks_those_who_send_to_us() -> None:
+    before = changed(lambda s: s.pop("additionalProperties"))
+    assert breaks(before, SCHEMA, ours=False) == ["/: was open, is now closed"]
+    assert breaks(before, SCHEMA, ours=True) == []
+
+
+def test_another_way_of_a_union_is_a_break_for_readers_and_a_gift_for_senders() -> None:
+    ways = [
+        {"type": "object", "required": ["channel"], "properties": {"channel": {"const": name}}}
+        for name in ("queue", "email")
+    ]
+    before = {"type": "object", "properties": {"way": {"oneOf": ways[:1]}}}
+    after = {"type": "object", "properties": {"way": {"oneOf": ways}}}
+    assert breaks(before, after, ours=True) == ['/way/channel: may now be "email"']
+    assert breaks(before, after, ours=False) == []
+    assert breaks(after, before, ours=False) == ['/way/channel: may no longer be "email"']
+
+
+@pytest.mark.parametrize("name", published.names())
+def test_a_break_of_every_published_schema_would_be_noticed(name: str) -> None:
+    """For each published schema: take away its first member, and let its required members be optional, or require all."""
+    schema, ours = published.read(name), PUBLISHED[name].ours
+    first = next(iter(schema["properties"]))
+
+    def take_away(made: Json) -> None:
+        made["properties"].pop(first)
+        made["required"] = [each for each in made.get("required", []) if each != first]
+
+    assert breaks(schema, changed(take_away, schema), ours=ours) != []
+    if ours:
+        assert breaks(schema, changed(lambda s: s.update(required=[]), schema), ours=True) != []
+    elif set(schema["properties"]) - set(schema.get("required", [])):
+        assert breaks(schema, changed(lambda s: s.update(required=[*s["properties"]]), schema), ours=False) != []
