@@ -21,7 +21,7 @@ class _OwnModules(AppLoader):  # type: ignore[misc]
 
 
 app = Celery(
-    "exports", loader=_OwnModules, include=["tasks.exports", "tasks.deliveries", "tasks.intake", "tasks.upkeep"]
+    "exports", loader=_OwnModules, include=["tasks.steps", "tasks.deliveries", "tasks.intake", "tasks.sweeper"]
 )
 app.conf.update(celery_options(get_settings()))
 # Celery's current app is one a thread; the embedded worker's thread, too, must publish through this one.

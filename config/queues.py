@@ -161,7 +161,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         },
         "task_routes": {f"exports.{name}": {"queue": queue} for name, queue in ELSEWHERE.items()},
         "worker_prefetch_multiplier": 1,
-        "worker_consumer": "tasks.receiving:Consumer",
+        "worker_consumer": "tasks.consumer:Consumer",
         "worker_max_memory_per_child": 400_000,
         "worker_max_tasks_per_child": 1000,
         "worker_soft_shutdown_timeout": 20.0,

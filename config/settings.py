@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
-from config.credentials import everybody_knows
-from config.loopback import LOOPBACK, is_loopback
+from config.network import LOOPBACK, is_loopback
+from config.weak_credentials import everybody_knows
 
 #: The folder that holds the installed rooms: config/, pipeline/, tasks/, templates/.
 HOME = Path(__file__).resolve().parent.parent

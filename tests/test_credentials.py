@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.credentials import everybody_knows
 from config.settings import Settings
+from config.weak_credentials import everybody_knows
 from pipeline.core.errors import UnsafeSettings
 from pipeline.core.runtime import ensure_own_credentials
 from pipeline.ops.doctor import examine

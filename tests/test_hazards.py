@@ -21,7 +21,7 @@ from tests.test_house import ROOMS, ROOT, calls, name_of, sources, tree_of, wher
 ACCEPTED: Final = {
     ("pipeline/deliveries/retry_policy.py", "B311"): "jitter spreads load and keeps no secret",
     ("pipeline/workflow/sweeper.py", "B311"): "the same",
-    ("tasks/upkeep.py", "B311"): "the same",
+    ("tasks/sweeper.py", "B311"): "the same",
     ("pipeline/client/retry.py", "B311"): "the same",
     ("pipeline/deliveries/channels/borderbuddy.py", "B105"): "the purpose that a token is derived for, not a token",
     ("pipeline/interfaces/cli/init.py", "B105"): "the comment that stands above a key in a file, not a key",

@@ -11,9 +11,9 @@ from typing import Final
 from sqlalchemy import select, text
 from sqlmodel import col
 
-from config.credentials import everybody_knows
-from config.loopback import is_loopback
+from config.network import is_loopback
 from config.settings import Settings
+from config.weak_credentials import everybody_knows
 from pipeline.accounts import recipients, secrets
 from pipeline.core import fonts
 from pipeline.core.db import Database, database_now, is_pooled, translated, utc_now

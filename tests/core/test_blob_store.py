@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from config.loopback import LOOPBACK
+from config.network import LOOPBACK
 from config.settings import Settings
 from pipeline.core import blob_store
 from pipeline.core.blob_store import ArtifactStore

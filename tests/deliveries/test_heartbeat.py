@@ -18,7 +18,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement
 from pipeline.exports.models import Export
 from pipeline.ops import readiness
-from tasks import intake, upkeep
+from tasks import intake, sweeper
 from tests import builders
 from tests.conftest import SERVERS
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -170,7 +170,7 @@ def test_a_worker_s_sweep_binds_the_queues_again_so_that_a_command_waits_for_the
     for _ in range(2):
         with redis.Redis.from_url(idle.url) as client:
             client.flushdb()
-        assert upkeep._declare_queues(runtime) == 0
+        assert sweeper._declare_queues(runtime) == 0
         assert bound(idle) == {*queues.BINDINGS, queues.DEAD}
     idle.send("execute", json.dumps(request()).encode(), declare=False)
     with redis.Redis.from_url(idle.url) as client:

@@ -61,7 +61,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     before = steps.read_text()
     (row,) = re.findall(r"^    StepSpec\(\"attach_customs\".*\n", before, re.MULTILINE)
     steps.write_text(before.replace(row, STEP.lstrip("\n")))
-    with (root / "tasks/exports.py").open("a") as out:
+    with (root / "tasks/steps.py").open("a") as out:
         out.write(TASK)
     newest = max(path.name for path in (root / "pipeline/ops/migrations/versions").glob("0*.py"))[:4]
     (root / "pipeline/ops/migrations/versions/9999_newer.py").write_text(MIGRATION.format(newest=newest))

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import ColumnElement, select, update
 from sqlmodel import col
 
-from config.loopback import LOOPBACK
+from config.network import LOOPBACK
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.blob_store import ArtifactStore, Condition

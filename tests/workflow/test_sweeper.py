@@ -20,7 +20,7 @@ from pipeline.exports.models import Step
 from pipeline.workflow import dispatch, engine
 from pipeline.workflow.steps import Wake
 from pipeline.workflow.sweeper import owed_again
-from tasks import upkeep
+from tasks import sweeper
 from tests import builders
 from tests.workflow.conftest import House
 
@@ -45,7 +45,7 @@ class Sent:
 def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
     """Sweeps are of the house, find a late rung and somebody to ask, and send nothing outwards."""
     here = Sent()
-    monkeypatch.setattr(upkeep, "process_runtime", lambda: house.runtime)
+    monkeypatch.setattr(sweeper, "process_runtime", lambda: house.runtime)
     monkeypatch.setattr(dispatch, "rooms", here.rooms)
     monkeypatch.setattr(dispatch, "wake", here.wakes.extend)
     monkeypatch.setattr(dispatch, "wake_lanes", here.lanes.extend)
@@ -65,7 +65,7 @@ def breaking(error: Exception) -> Callable[..., NoReturn]:
 def test_a_sweep_sends_what_each_of_its_parts_has_found(house: House, sent: Sent) -> None:
     export_id = house.accept().export_id
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    assert upkeep.sweep() == 3
+    assert sweeper.sweep() == 3
     assert (sent.wakes, sent.lanes, sent.inquiries) == ([Wake(export_id, 1, "record_packages")], [LATE], [ASKED])
 
 
@@ -78,9 +78,9 @@ def test_a_part_that_breaks_keeps_no_other(
 ) -> None:
     house.accept()
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    monkeypatch.setattr(f"tasks.upkeep.{part}", breaking(ValueError("this one cannot be told")))
+    monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(ValueError("this one cannot be told")))
     with capture_logs() as lines:
-        assert upkeep.sweep() == 2
+        assert sweeper.sweep() == 2
     assert (len(sent.wakes), len(sent.lanes), len(sent.inquiries)) == left
     assert [line["event"] for line in lines if line["log_level"] == "error"] == ["sweep_raised"]
 
@@ -91,9 +91,9 @@ def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
 ) -> None:
     house.accept()
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    monkeypatch.setattr(f"tasks.upkeep.{part}", breaking(DatabaseBusy("locked")))
+    monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(DatabaseBusy("locked")))
     with capture_logs() as lines:
-        assert upkeep.sweep() == sum(left)
+        assert sweeper.sweep() == sum(left)
     assert (len(sent.wakes), len(sent.lanes), len(sent.inquiries)) == left
     assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["sweep_put_off"]
 
@@ -112,8 +112,8 @@ def test_a_sweep_never_adds_more_to_a_full_queue_than_its_limit(
 
     monkeypatch.setattr(dispatch, "rooms", rooms)
     changed = house.runtime.settings.model_copy(update={"sweep_limit": limit, "sweep_seconds": seconds})
-    monkeypatch.setattr(upkeep, "process_runtime", lambda: replace(house.runtime, settings=changed))
-    upkeep.sweep()
+    monkeypatch.setattr(sweeper, "process_runtime", lambda: replace(house.runtime, settings=changed))
+    sweeper.sweep()
     assert asked == [(limit, least)]
 
 

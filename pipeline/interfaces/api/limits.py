@@ -10,7 +10,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from config.loopback import is_loopback
+from config.network import is_loopback
 from pipeline.core import deadline
 from pipeline.core.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
 from pipeline.interfaces.api.errors import problem

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from config.loopback import LOOPBACK
+from config.network import LOOPBACK
 from config.settings import Settings
 from pipeline.accounts import api_keys, partners, service
 from pipeline.accounts.channels import WebhookWay

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from config.loopback import LOOPBACK
+from config.network import LOOPBACK
 from config.queues import DELIVERIES, DOCUMENTS, STEPS
 from config.settings import HOME
 from pipeline.core.errors import ExportsError

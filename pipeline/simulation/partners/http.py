@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Literal, Self, get_args
 
-from config.loopback import LOOPBACK
+from config.network import LOOPBACK
 from pipeline.core.errors import InvalidApiKey
 from pipeline.deliveries.channels.webhook import check_signature
 from pipeline.simulation.partners.server import self_signed

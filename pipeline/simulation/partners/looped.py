@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import Self
 
-from config.loopback import LOOPBACK
+from config.network import LOOPBACK
 
 
 class Looped(ABC):

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from config.loopback import LOOPBACK
+from config.network import LOOPBACK
 from pipeline.core.db import utc_now
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, get_args
 
 import asyncssh
 
-from config.loopback import LOOPBACK
+from config.network import LOOPBACK
 from pipeline.simulation.partners.looped import Looped
 
 #: What a file receiver does wrong.

@@ -10,7 +10,7 @@ from typing import Final, Literal, get_args
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from config.loopback import LOOPBACK
+from config.network import LOOPBACK
 from pipeline.simulation.partners.looped import Looped
 from pipeline.simulation.partners.server import self_signed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from config.loopback import is_loopback
+from config.network import is_loopback
 
 _KNOWN_PASSWORDS: Final = frozenset(
     {
