@@ -86,8 +86,8 @@ def letter(
     return Letter(
         # A header holds printable characters alone.
         subject="".join(c if c.isprintable() else " " for c in subject),
-        text=render("notifications/letter.txt", **facts),
-        html=render("notifications/letter.html", **facts),
+        text=render("email/message.txt", **facts),
+        html=render("email/message.html", **facts),
     )
 
 

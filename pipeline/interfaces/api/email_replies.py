@@ -157,7 +157,7 @@ def _page(handoff: Handoff, form: Form, *, refusal: str | None = None, status: i
     before = {each.rung for each in handoff.said}
     open_now = handoff.final is None and handoff.replaced is None
     html = render(
-        "answers/handoff.html",
+        "email_replies/handoff.html",
         message=handoff.message,
         units=handoff.message.units,
         replaced=handoff.replaced,
@@ -180,7 +180,7 @@ def _page(handoff: Handoff, form: Form, *, refusal: str | None = None, status: i
 
 
 def _plain(heading: str, sentence: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    html = render("answers/plain.html", heading=heading, sentence=sentence)
+    html = render("email_replies/plain.html", heading=heading, sentence=sentence)
     return Response(html, status, {**HEADERS, **(headers or {})}, "text/html; charset=utf-8")
 
 

@@ -89,7 +89,7 @@ def follow(token: str, request: Request, runtime: RuntimeDep) -> Response:
     except NotFound as nothing:
         if "text/html" not in request.headers.get("accept", ""):
             raise
-        html = render("answers/plain.html", heading="There is nothing here", sentence=_SAID)
+        html = render("email_replies/plain.html", heading="There is nothing here", sentence=_SAID)
         return Response(html, nothing.status, _PAGE, "text/html; charset=utf-8")
     log.info(
         "document_fetched_by_link", account_id=claim.account_id, artifact_id=claim.artifact_id, holder=claim.holder
