@@ -16,7 +16,7 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 endef
 
 # The tests that run the service as processes.
-SYSTEM := tests/acceptance tests/faults tests/soak
+SYSTEM := tests/system/acceptance tests/system/faults tests/system/soak
 PARTS  := $(SYSTEM:%=--ignore=%)
 
 # Its settings and log stay in its own folder, and it tells nobody anything.
@@ -44,10 +44,10 @@ CALENDAR := $(PARTS) -m "clock and not servers" -k "not times_as_much"
 calendar: leap-day last-minute ## Run the tests that read the clock as if it were two other days; -j2 runs both at once
 
 leap-day: setup
-	$(VENV)/bin/python -m tests.on_day 2028-02-29T12:00 UTC $(CALENDAR)
+	$(VENV)/bin/python -m tests.support.on_day 2028-02-29T12:00 UTC $(CALENDAR)
 
 last-minute: setup
-	$(VENV)/bin/python -m tests.on_day 2027-12-31T23:59 Etc/GMT+12 $(CALENDAR)
+	$(VENV)/bin/python -m tests.support.on_day 2027-12-31T23:59 Etc/GMT+12 $(CALENDAR)
 
 coverage: setup ## Run the same with a count of the lines they reach; twice as slow
 	$(VENV)/bin/pytest $(PARTS) --cov --cov-report=term:skip-covered
@@ -77,25 +77,25 @@ sbom: setup ## Write sbom.json: every package of the environment, as CycloneDX, 
 	$(VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-format JSON --output-file sbom.json
 
 fuzz: setup ## Look for half an hour for what the API and its parsers trip over
-	$(VENV)/bin/pytest -m long tests/interfaces/api tests/acceptance/test_api_schema.py
+	$(VENV)/bin/pytest -m long tests/interfaces/api tests/system/acceptance/test_api_schema.py
 
 contracts: setup ## Publish what was added to the schemas of messages, bodies and answers; refuses what breaks
 	$(VENV)/bin/python -m tests.interfaces.contracts.published
 
 money: setup ## Hold ten thousand random invoices to the promises of money and weight; nine minutes of one processor
-	$(VENV)/bin/pytest -m long tests/money
+	$(VENV)/bin/pytest -m long tests/system/money
 
 model: setup ## Lead two thousand random lives of exports through crashes and losses, every promise held after each step; takes most of an hour
-	$(VENV)/bin/pytest -m long tests/model
+	$(VENV)/bin/pytest -m long tests/system/model
 
 faults: setup ## Put the service through every fault on every stack, each by itself; takes an hour or two
-	$(VENV)/bin/pytest -m "long or not long" tests/faults
+	$(VENV)/bin/pytest -m "long or not long" tests/system/faults
 
 soak: setup ## Load and break the whole service for MINUTES (30); an even SEED is on Redis, an odd one on RabbitMQ; writes var/soak; PAUSE="3 6" is between two faults
-	$(VENV)/bin/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(PAUSE),--pause $(PAUSE))
+	$(VENV)/bin/python -m tests.system.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(PAUSE),--pause $(PAUSE))
 
 bench: setup ## Measure; prints ratios
-	$(VENV)/bin/python -m tests.benchmarks
+	$(VENV)/bin/python -m tests.system.benchmarks
 
 ci: ## Run all that must pass before a change lands (installs servers with apt where they are missing)
 	.ci/run

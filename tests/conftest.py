@@ -25,8 +25,8 @@ from pipeline.core.db import Database
 from pipeline.core.outbound import GuardedNetwork
 from pipeline.ops import migrations
 from tests.interfaces.contracts import sent
-from tests.pooler import PgBouncer
-from tests.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
+from tests.support.pooler import PgBouncer
+from tests.support.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
 
 S = TypeVar("S", bound=Server)
 

@@ -16,8 +16,8 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.models import Account, ExportUnit, Package
 from pipeline.exports.packages import record
 from pipeline.exports.step_context import StepContext
-from tests.builders import ACCOUNT, plan
 from tests.exports.accepted import accept, open_account
+from tests.support.factories import ACCOUNT, plan
 
 PREFIX = "0614141"
 

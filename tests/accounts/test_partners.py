@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pipeline.deliveries.channels.webhook import signed
-from tests import builders
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support.scenario import OTHER, Desk, handed_off
+from tests.support import factories
 
 NEW: dict[str, Any] = {"id": "wh_new", "kind": "warehouse", "name": "Dock 4"}
 
@@ -59,7 +59,7 @@ def test_a_partner_is_tested_and_activated(desk: Desk) -> None:
 
 def test_the_sandbox_broker_passes_the_connection_test_on_both_its_paths(desk: Desk) -> None:
     api = desk.client()
-    address = f"{desk.url}/sandbox/webhooks/{builders.ACCOUNT}/br_hook"
+    address = f"{desk.url}/sandbox/webhooks/{factories.ACCOUNT}/br_hook"
     new = {"kind": "customs_broker", "name": "Sandbox broker", "test": True}
     api.post("/api/partners", json=new | {"id": "br_hook", "channels": [{"channel": "webhook", "address": address}]})
     api.post("/api/partners", json=new | {"id": "br_buddy", "path": "borderbuddy"})
@@ -113,8 +113,8 @@ def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(desk: De
         ({"name": "Maple\u3164"}, "/name"),
         ({"name": "Ma" + "\u0336\u0301" * 20 + "ple"}, "/name"),
         ({"path": "byob"}, "/path"),
-        ({"id": builders.ACCOUNT}, "/id"),
-        ({"id": builders.WAREHOUSE}, "/id"),
+        ({"id": factories.ACCOUNT}, "/id"),
+        ({"id": factories.WAREHOUSE}, "/id"),
     ],
 )
 def test_a_partner_that_cannot_be_reached_is_refused_and_nothing_is_written(
@@ -127,12 +127,15 @@ def test_a_partner_that_cannot_be_reached_is_refused_and_nothing_is_written(
         "VALIDATION_ERROR",
         field,
     )
-    assert [each["id"] for each in api.get("/api/partners").json()["items"]] == [builders.OPERATOR, builders.WAREHOUSE]
+    assert [each["id"] for each in api.get("/api/partners").json()["items"]] == [
+        factories.OPERATOR,
+        factories.WAREHOUSE,
+    ]
 
 
 def test_writing_partners_takes_the_role_admin_and_other_accounts_see_nothing(desk: Desk) -> None:
     assert desk.client("read", "operate", "execute").post("/api/partners", json=NEW).status_code == 403
     foreign = desk.client(account=OTHER)
-    assert foreign.get(f"/api/partners/{builders.WAREHOUSE}").status_code == 404
-    assert foreign.patch(f"/api/partners/{builders.WAREHOUSE}", json={"name": "Mine"}).status_code == 404
+    assert foreign.get(f"/api/partners/{factories.WAREHOUSE}").status_code == 404
+    assert foreign.patch(f"/api/partners/{factories.WAREHOUSE}", json={"name": "Mine"}).status_code == 404
     assert foreign.get("/api/partners").json()["items"] == []

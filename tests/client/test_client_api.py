@@ -16,9 +16,9 @@ from pipeline.client import ApiProblem, Execution
 from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
-from tests import builders
 from tests.client.conftest import Awaiting, Client, Waiting
 from tests.interfaces.api.conftest import EVERYTHING, Desk
+from tests.support import factories
 
 
 @pytest.fixture(params=[Waiting, Awaiting], ids=["Exports", "AsyncExports"])
@@ -52,13 +52,13 @@ def at(desk: Desk, client: Client) -> At:
 
 def executed(desk: Desk, at: At, batch: str) -> Execution:
     """Have a plan of the batch executed, as a worker would."""
-    made: Execution = at.one("execute", builders.plan(batch=batch), idempotency_key=batch)
+    made: Execution = at.one("execute", factories.plan(batch=batch), idempotency_key=batch)
     desk.run(made.export.export_id)
     return made
 
 
 def test_plan_is_executed_once_and_its_documents_are_what_the_export_names(desk: Desk, at: At, tmp_path: Path) -> None:
-    plan = builders.plan()
+    plan = factories.plan()
     assert at.one("preflight", plan).executable
     first = at.one("execute", plan, idempotency_key="k-1")
     again = at.one("execute", plan, idempotency_key="k-1", wait_seconds=0)
@@ -80,7 +80,7 @@ def test_plan_is_executed_once_and_its_documents_are_what_the_export_names(desk:
 
 
 def test_registered_plan_is_executed_by_its_batch(desk: Desk, at: At) -> None:
-    plan = builders.plan()
+    plan = factories.plan()
     receipt = at.one("register_plan", plan)
     with pytest.raises(ApiProblem) as refused:
         at.one("execute_registered", plan["accountId"], plan["batchId"], plan_hash="sha256:" + "0" * 64)
@@ -90,13 +90,13 @@ def test_registered_plan_is_executed_by_its_batch(desk: Desk, at: At) -> None:
 
 
 def test_version_is_told_by_its_tag_and_guards_a_change(desk: Desk, at: At) -> None:
-    made = at.one("execute", builders.plan())
+    made = at.one("execute", factories.plan())
     before = at.one("inspect_version", made.export.export_id)
     assert at.one("inspect_if_changed", made.export.export_id, before.etag) is None
     desk.run(made.export.export_id)
     after = at.one("inspect_if_changed", made.export.export_id, before.etag)
     assert (after.export.state, after.etag != before.etag) == ("executed", True)
-    changed = builders.changed(builders.plan(), "/units/0/entry/exportDate", "2026-11-27")
+    changed = factories.changed(factories.plan(), "/units/0/entry/exportDate", "2026-11-27")
     with pytest.raises(ApiProblem) as refused:
         at.one("amend", made.export.export_id, changed, idempotency_key="a-1", if_match=before.etag)
     assert refused.value.code == "PRECONDITION_FAILED"
@@ -129,7 +129,7 @@ def test_followed_log_is_the_whole_log(desk: Desk, at: At) -> None:
 
 
 def test_export_is_cancelled_and_what_cannot_be_done_says_why(desk: Desk, at: At) -> None:
-    made = at.one("execute", builders.plan())
+    made = at.one("execute", factories.plan())
     with pytest.raises(ApiProblem) as refused:
         at.one("retry", made.export.export_id)
     assert refused.value.code == "INVALID_STATE"
@@ -160,8 +160,8 @@ def test_messages_are_sent_again_and_the_broker_answers(desk: Desk, at: At) -> N
     told = next(each for each in at.many("deliveries", export=export, state="delivered"))
     assert (at.one("resend", told.id).state, at.one("delivery", told.id).state) == ("pending", "pending")
     wanted = ReplayRequest.model_validate({"since": "2020-01-01T00:00:00Z"})
-    pages = at.many("replay", builders.WAREHOUSE, wanted)
-    assert (len(pages), pages[-1].next, pages[-1].partner_id) == (1, None, builders.WAREHOUSE)
+    pages = at.many("replay", factories.WAREHOUSE, wanted)
+    assert (len(pages), pages[-1].next, pages[-1].partner_id) == (1, None, factories.WAREHOUSE)
     submission = at.one("inspect", export).broker_submission.id
     answer = AcknowledgementBody(id="a-1", rung="accepted", reference="REF-1")
     assert [at.one("acknowledge", submission, answer).recorded for _ in range(2)] == [True, False]

@@ -18,7 +18,7 @@ from config.settings import Settings
 from pipeline.core import blob_store
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import ArtifactConflict, StoreUnavailable
-from tests.servers import poll
+from tests.support.servers import poll
 
 BODY = b"an invoice" * 1000
 

@@ -17,11 +17,11 @@ from pipeline.core.bulkhead import Bulkhead, Room
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, sender, senders
 from pipeline.deliveries.outbox import Lane
-from tests import builders
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
-from tests.faults.matrix import alone
+from tests.support import factories
+from tests.system.faults.matrix import alone
 
 Start = Callable[..., Endpoint]
 
@@ -35,12 +35,12 @@ def patient(opened: OpenRuntime) -> Runtime:
 
 
 def handed_off(runtime: Runtime, warehouse: str, url: str, count: int) -> list[exports.Ready]:
-    exports.register_once(runtime, builders.BROKER, "customs_broker")
+    exports.register_once(runtime, factories.BROKER, "customs_broker")
     exports.register_once(runtime, warehouse, "warehouse", channels=[{"channel": "webhook", "address": url}])
     made = []
     for number in range(count):
         batch = f"{warehouse}-{number}"
-        made.append(exports.ready(runtime, builders.plan(warehouse=warehouse, batch=batch, invoice=batch)))
+        made.append(exports.ready(runtime, factories.plan(warehouse=warehouse, batch=batch, invoice=batch)))
         exports.hand_off(runtime, made[-1])
     return made
 
@@ -69,9 +69,11 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_
             poll(lambda: len(dead.requests) == patient.settings.delivery_senders == 3)
             assert len(alive.requests) == 4 * 2, "each package of each export, once"
             lane = Lane(waiting[0].export_id, "wh_dead", "webhook")
-            in_line = senders.SENDERS.waiting(senders.destination(patient.settings, builders.ACCOUNT, lane))
+            in_line = senders.SENDERS.waiting(senders.destination(patient.settings, factories.ACCOUNT, lane))
             poll(
-                lambda: len(senders.SENDERS.waiting(senders.destination(patient.settings, builders.ACCOUNT, lane))) == 9
+                lambda: (
+                    len(senders.SENDERS.waiting(senders.destination(patient.settings, factories.ACCOUNT, lane))) == 9
+                )
             )
             assert set(in_line) <= {Lane(each.export_id, "wh_dead", "webhook") for each in waiting}
         finally:

@@ -21,8 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.core import deadline
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
-from tests.interpreter import interpreted
-from tests.servers import PostgreSQL
+from tests.support.interpreter import interpreted
+from tests.support.servers import PostgreSQL
 
 
 def test_reader_sees_one_snapshot_while_others_write(bare_database_url: str) -> None:

@@ -24,10 +24,10 @@ from pipeline.ops.migrations import Standing, row_security
 from pipeline.workflow.step_leases import claim
 from pipeline.workflow.steps import NOTIFY, SPECS
 from pipeline.workflow.sweeper import owed_again
-from tests import builders
 from tests.conftest import OWNER, OwnServer
-from tests.pooler import PgBouncer
-from tests.servers import PostgreSQL
+from tests.support import factories
+from tests.support.pooler import PgBouncer
+from tests.support.servers import PostgreSQL
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, executed, packages
 
@@ -104,7 +104,7 @@ def test_settings_hold_in_each_transaction_on_whatever_connection(pooled_url: st
 def test_waits_are_bounded_through_the_pooler(pooled_url: str) -> None:
     first, second = Database(pooled_url), Database(pooled_url, timeout_seconds=0.4)
     with first.write() as session:
-        session.add(Account(id=builders.ACCOUNT, name="Maple Goods Ltd"))
+        session.add(Account(id=factories.ACCOUNT, name="Maple Goods Ltd"))
     with first.write() as holder:
         holder.execute(update(Account).values(name="held"))
         with pytest.raises(DatabaseBusy, match="LockNotAvailable"), second.write() as late:
@@ -123,10 +123,10 @@ def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections
     for other in others:
         service.create_account(pooled.runtime, other, "Another Ltd")
     pooled.accept()
-    seen = {builders.ACCOUNT: 1} | dict.fromkeys(others, 0)
+    seen = {factories.ACCOUNT: 1} | dict.fromkeys(others, 0)
 
     def look(number: int) -> None:
-        account = [builders.ACCOUNT, *others][number]
+        account = [factories.ACCOUNT, *others][number]
         for _ in range(25):
             with tenancy.acting_for(account), pooled.runtime.db.read() as session:
                 assert session.scalars(select(col(Account.id))).all() == [account]
@@ -139,7 +139,7 @@ def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections
 
 
 def test_many_workers_at_once_execute_an_export_once(pooled: House) -> None:
-    export_id = pooled.accept(builders.plan(units=4)).export_id
+    export_id = pooled.accept(factories.plan(units=4)).export_id
     did: list[tuple[int, str]] = []
 
     def work(_: int) -> None:
@@ -159,7 +159,7 @@ def test_many_workers_at_once_execute_an_export_once(pooled: House) -> None:
 
 
 def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(pooled: House) -> None:
-    export_id = pooled.accept(builders.plan(units=20)).export_id
+    export_id = pooled.accept(factories.plan(units=20)).export_id
     won: list[int] = []
 
     def race(_: int) -> None:
@@ -174,14 +174,14 @@ def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(poole
 
 
 def test_what_stalled_is_found_by_one_of_the_sweeps_and_amended_later(pooled: House) -> None:
-    export_id = pooled.accept(builders.plan(units=3)).export_id
+    export_id = pooled.accept(factories.plan(units=3)).export_id
     with pooled.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.due_at).is_not(None)).values(due_at=pooled.clock()))
     found: list[tuple[str, int, str | None]] = []
     together(lambda _: found.extend((w.export_id, w.unit_no, w.step) for w in owed_again(pooled.runtime)))
     assert sorted(found) == [(export_id, unit_no, "record_packages") for unit_no in (1, 2, 3)]
-    other = executed(pooled, builders.plan(batch="batch_2"))
-    new = amended(pooled, other, builders.plan(batch="batch_2", lines=4)).export_id
+    other = executed(pooled, factories.plan(batch="batch_2"))
+    new = amended(pooled, other, factories.plan(batch="batch_2", lines=4)).export_id
     pooled.step(new, 1, "record_packages")
     assert packages(pooled, new).keys() == packages(pooled, other).keys()
 

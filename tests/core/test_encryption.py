@@ -19,10 +19,10 @@ from pipeline.accounts.models import PartnerChannel, PartnerSecret
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import SecretUnreadable
 from pipeline.core.runtime import Runtime
-from tests import builders
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.interfaces.cli.conftest import Commands
+from tests.support import factories
 
 ONE, TWO = SecretStr("one"), SecretStr("two")
 
@@ -102,7 +102,7 @@ def filled(runtime: Runtime) -> dict[str, str]:
     }
     with runtime.db.write() as session:
         row = session.scalars(select(PartnerSecret).where(col(PartnerSecret.partner_id) == "wh_1")).one()
-        owner = f"{builders.ACCOUNT}/wh_1"
+        owner = f"{factories.ACCOUNT}/wh_1"
         row.sealed = of_first_version(runtime.settings.secret_key, made["wh_1"], owner)
         session.add(row)
     return made
@@ -117,7 +117,7 @@ def sealed(runtime: Runtime) -> list[str]:
 def opened_secrets(runtime: Runtime) -> dict[str, str]:
     with runtime.db.read() as session:
         return {
-            name: secrets.counting(session, runtime.settings, builders.ACCOUNT, name)[0]
+            name: secrets.counting(session, runtime.settings, factories.ACCOUNT, name)[0]
             for name in ("wh_1", "wh_2", "wh_3")
         }
 
@@ -130,7 +130,7 @@ def test_rotation_seals_every_secret_and_credential_under_the_newest_key_and_twi
     assert all(text.startswith(SecretBox(TWO).prefix) for text in sealed(both))
     assert opened_secrets(new) == made
     with new.db.read() as session:
-        target = recipients.sealed_target(session, builders.ACCOUNT, "wh_3", "sftp", test_export=False)
+        target = recipients.sealed_target(session, factories.ACCOUNT, "wh_3", "sftp", test_export=False)
     assert target is not None
     assert target.opened(new.settings).credential == "letmein"
     before = sealed(new)
@@ -155,7 +155,7 @@ def test_rotation_names_whose_secrets_open_under_no_key_and_does_the_others(open
     both = opened(secret_key="two", secret_keys_previous=["one"])
     found = list(secrets.reseal(both, batch=2))
     assert sum(stretch.count for stretch in found) == 4
-    assert [name for stretch in found for name in stretch.unreadable] == [f"{builders.ACCOUNT}/wh_0"]
+    assert [name for stretch in found for name in stretch.unreadable] == [f"{factories.ACCOUNT}/wh_0"]
     assert opened_secrets(opened(secret_key="two")) == made
 
 

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.core.fair_semaphore import Turns
-from tests.servers import poll
+from tests.support.servers import poll
 
 
 def wait_for_waiters(turns: Turns, count: int) -> None:

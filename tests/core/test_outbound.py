@@ -27,9 +27,9 @@ from pipeline.core.outbound import ForbiddenDestination, is_public, judged
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.sftp import SftpChannel
 from pipeline.deliveries.channels.webhook import WebhookChannel
-from tests import builders
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
+from tests.support import factories
 
 ORACLE = Policy()
 
@@ -159,12 +159,12 @@ def test_an_address_that_is_no_plain_url_is_refused_when_it_is_given(address: st
 )
 def test_what_an_address_shows_is_refused_when_it_is_given(opened: OpenRuntime, address: str, said: str) -> None:
     runtime = opened(allow_private_destinations=False)
-    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, factories.BROKER, "customs_broker")
     new = {"id": "wh_x", "kind": "warehouse", "name": "A", "channels": [{"channel": "webhook", "address": address}]}
     with pytest.raises(ValidationFailed, match=said) as refused:
-        partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(new))
+        partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(new))
     assert refused.value.field == "/channels/0/address"
-    assert [each.id for each in partners.listed(runtime, builders.ACCOUNT)] == [builders.BROKER]
+    assert [each.id for each in partners.listed(runtime, factories.ACCOUNT)] == [factories.BROKER]
 
 
 @pytest.mark.parametrize(

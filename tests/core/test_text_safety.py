@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.text_safety import legible, named, piled, readable, turning, unseen
-from tests.hostile import BREAKING, DECEIVING, ODD
+from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
 
 #: Spelt with joiners, marks or shapes that the language needs.
 SPELLINGS = {

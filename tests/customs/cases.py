@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.core.findings import Finding
 from pipeline.customs.checks.run import check_plan
 from pipeline.exports.schemas.plan import Plan
-from tests import builders
-from tests.builders import Json, changed, plan
+from tests.support import factories
+from tests.support.factories import Json, changed, plan
 
 TODAY = date(2026, 11, 24)
 UNIT = "/units/0"
@@ -362,7 +362,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [("V24", "block", f"{SHIRT}/manufacturerRef")],
     ),
     "V24 a maker twice": (
-        [(f"{UNIT}/parties/manufacturers/-", builders.PARTIES["manufacturers"][0])],
+        [(f"{UNIT}/parties/manufacturers/-", factories.PARTIES["manufacturers"][0])],
         [("V24", "block", f"{UNIT}/parties/manufacturers/2/ref")],
     ),
     "V25 another destination": ([("/destinationCountry", "MX")], [("V25", "block", "/destinationCountry")]),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pipeline.customs.overview import CBP, DUTIES, PLAN, USMCA, overview
 from pipeline.exports.schemas.plan import Plan
-from tests.builders import plan
 from tests.customs.cases import DEAR, PAN, SHIRT, UNIT, findings, pga_row, with_changes
-from tests.growth import times_dearer
+from tests.support.factories import plan
+from tests.support.memory import times_dearer
 
 
 def standings(*changes: tuple[str, object]) -> dict[tuple[str, str], tuple[list[str], list[str], list[str]]]:

@@ -24,8 +24,8 @@ from pipeline.core.errors import StepFailed
 from pipeline.customs.treatment import attach, digest_of, export_digest, line_digest, line_digests, unit_digest
 from pipeline.exports.models import ExportUnit, LineTreatment
 from pipeline.exports.schemas.plan import Chapter99, Line, Pga, Plan, Section232, Treatment, Unit, as_json
-from tests.builders import ACCOUNT, Json, at, changed, plan
 from tests.exports.accepted import accept, open_account
+from tests.support.factories import ACCOUNT, Json, at, changed, plan
 
 PAN = "/units/0/lines/0"
 

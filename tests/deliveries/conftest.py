@@ -15,11 +15,11 @@ from kombu import Connection
 from config import queues
 from config.settings import Settings
 from pipeline.core.runtime import Runtime, open_runtime
-from tests import builders
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.deliveries.support.scenario import Desk, serving
-from tests.servers import LOOPBACK, free_port
+from tests.support import factories
+from tests.support.servers import LOOPBACK, free_port
 from tests.workflow.conftest import make_house  # noqa: F401 - fixtures of others
 
 
@@ -77,9 +77,9 @@ def opened(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[OpenRuntim
 def runtime(opened: OpenRuntime) -> Runtime:
     """The runtime, with the partners of the builders' plans and an operator at their queues."""
     runtime = opened()
-    exports.register(runtime, builders.BROKER, "customs_broker")
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
-    exports.register(runtime, builders.OPERATOR, "operator")
+    exports.register(runtime, factories.BROKER, "customs_broker")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.OPERATOR, "operator")
     return runtime
 
 

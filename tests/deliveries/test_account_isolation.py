@@ -16,13 +16,13 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import acting_for
 from pipeline.deliveries import connection_tests, sender
 from pipeline.exports.models import Account
-from tests import builders
 from tests.conftest import Stack
 from tests.deliveries.channels.test_queue import received
 from tests.deliveries.support import exports
+from tests.support import factories
 
 ACCOUNTS = ("acc_first", "acc_second")
-PARTNERS = {builders.BROKER: "customs_broker", builders.WAREHOUSE: "warehouse", "op_desk": "operator"}
+PARTNERS = {factories.BROKER: "customs_broker", factories.WAREHOUSE: "warehouse", "op_desk": "operator"}
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stac
             queue(connection.default_channel).declare()
     told: dict[str, int] = {}
     for account in ACCOUNTS:
-        export = exports.ready(runtime, builders.plan(account=account))
+        export = exports.ready(runtime, factories.plan(account=account))
         exports.hand_off(runtime, export)
         lanes = {(each.partner_id, each.channel) for each in exports.deliveries(runtime, export.export_id)}
         told |= {f"{account}.{name}": sent(runtime, export.export_id, name, channel) for name, channel in lanes}
@@ -61,7 +61,7 @@ def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stac
     assert told == {
         f"{account}.{name}": count
         for account in ACCOUNTS
-        for name, count in {builders.BROKER: 1, builders.WAREHOUSE: 2, "op_desk": 0}.items()  # it is not over yet
+        for name, count in {factories.BROKER: 1, factories.WAREHOUSE: 2, "op_desk": 0}.items()  # it is not over yet
     }
     for account, name in own:
         count = told[f"{account}.{name}"] + 1
@@ -84,13 +84,13 @@ def events(stack: Stack, queue: str, count: int) -> list[dict[str, Any]]:
 def test_who_came_first_keeps_the_plain_key_and_operators_read_by_account(runtime: Runtime) -> None:
     assert [bindings(runtime, account) for account in ACCOUNTS] == [
         {
-            builders.BROKER: f"broker.{builders.BROKER}.#",
-            builders.WAREHOUSE: f"warehouse.{builders.WAREHOUSE}.#",
+            factories.BROKER: f"broker.{factories.BROKER}.#",
+            factories.WAREHOUSE: f"warehouse.{factories.WAREHOUSE}.#",
             "op_desk": "operator.acc_first.#",
         },
         {
-            builders.BROKER: f"broker.acc_second:{builders.BROKER}.#",
-            builders.WAREHOUSE: f"warehouse.acc_second:{builders.WAREHOUSE}.#",
+            factories.BROKER: f"broker.acc_second:{factories.BROKER}.#",
+            factories.WAREHOUSE: f"warehouse.acc_second:{factories.WAREHOUSE}.#",
             "op_desk": "operator.acc_second.#",
         },
     ]

@@ -11,12 +11,12 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import sender
 from pipeline.deliveries.circuit_breaker import Health, Limits, after
 from pipeline.deliveries.streams import due_lanes
-from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, lane_of
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.servers import poll
+from tests.support import factories
+from tests.support.servers import poll
 
 Start = Callable[..., Endpoint]
 
@@ -136,11 +136,11 @@ def test_the_turn_is_given_back_where_nothing_is_owed(opened: OpenRuntime, endpo
 
 def handed_off(runtime: Runtime, url: str, number: int, warehouse: str = "wh_hook") -> exports.Ready:
     for partner, kind, ways in (
-        (builders.BROKER, "customs_broker", [{"channel": "queue"}]),
+        (factories.BROKER, "customs_broker", [{"channel": "queue"}]),
         (warehouse, "warehouse", [{"channel": "webhook", "address": url}]),
     ):
         exports.register_once(runtime, partner, kind, channels=ways)
-    export = exports.ready(runtime, builders.plan(warehouse=warehouse, batch=f"batch_{number}", invoice=f"A{number}"))
+    export = exports.ready(runtime, factories.plan(warehouse=warehouse, batch=f"batch_{number}", invoice=f"A{number}"))
     exports.hand_off(runtime, export)
     return export
 
@@ -158,4 +158,4 @@ def due(runtime: Runtime, made: list[exports.Ready]) -> list[str]:
 
 def reached(runtime: Runtime) -> PartnerChannel:
     with runtime.db.read() as session:
-        return session.get_one(PartnerChannel, (builders.ACCOUNT, "wh_hook", "webhook"))
+        return session.get_one(PartnerChannel, (factories.ACCOUNT, "wh_hook", "webhook"))

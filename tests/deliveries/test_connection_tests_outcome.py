@@ -26,13 +26,13 @@ from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.simulation.partners.http import Came, Receiver
 from pipeline.workflow import preflight
-from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports, hooks
 from tests.deliveries.support.http_endpoint import Endpoint
 from tests.deliveries.support.mail_server import Mailroom
 from tests.deliveries.support.sftp_server import SftpServer
-from tests.servers import LOOPBACK
+from tests.support import factories
+from tests.support.servers import LOOPBACK
 
 Start = Callable[..., Receiver]
 NAME = "wh_new"
@@ -57,22 +57,22 @@ def drafted(runtime: Runtime, url: str | None = None, **facts: Any) -> str:
 
 
 def examined(runtime: Runtime, partner_id: str = NAME) -> PartnerTested:
-    return connection_tests.examine(runtime, builders.ACCOUNT, partner_id, tested_by="key_1")
+    return connection_tests.examine(runtime, factories.ACCOUNT, partner_id, tested_by="key_1")
 
 
 def state(runtime: Runtime) -> str:
-    return partners.get(runtime, builders.ACCOUNT, NAME).state
+    return partners.get(runtime, factories.ACCOUNT, NAME).state
 
 
 def set_channels(runtime: Runtime, *urls: str) -> None:
     channels = [{"channel": "webhook", "address": url} for url in urls]
-    partners.change(runtime, builders.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": channels}))
+    partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": channels}))
 
 
 def counting(runtime: Runtime, partner_id: str = NAME) -> list[str]:
     """Return the partner's signing secrets that count now, newest first."""
     with runtime.db.read() as session:
-        return secrets.counting(session, runtime.settings, builders.ACCOUNT, partner_id)
+        return secrets.counting(session, runtime.settings, factories.ACCOUNT, partner_id)
 
 
 # What a test moves
@@ -81,16 +81,16 @@ def counting(runtime: Runtime, partner_id: str = NAME) -> list[str]:
 def test_a_partner_begins_as_a_draft_and_one_known_to_work_is_live(runtime: Runtime) -> None:
     drafted(runtime)
     assert state(runtime) == "draft"
-    assert partners.get(runtime, builders.ACCOUNT, builders.WAREHOUSE).state == "live"
+    assert partners.get(runtime, factories.ACCOUNT, factories.WAREHOUSE).state == "live"
 
 
 def test_all_ways_passing_verifies_and_activation_makes_it_live(runtime: Runtime, receiver: Start) -> None:
     set_channels(runtime, receiver(drafted(runtime)).url)
     made = examined(runtime)
     assert (made.passed, made.state, made.outdated, made.tested_by) == (True, "verified", False, "key_1")
-    assert partners.activate(runtime, builders.ACCOUNT, NAME).state == "live"
+    assert partners.activate(runtime, factories.ACCOUNT, NAME).state == "live"
     with pytest.raises(InvalidState, match="wh_new is live; there is nothing to do"):
-        partners.activate(runtime, builders.ACCOUNT, NAME)
+        partners.activate(runtime, factories.ACCOUNT, NAME)
 
 
 def test_one_way_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_same(
@@ -104,7 +104,7 @@ def test_one_way_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_s
         ("webhook", False, "signed event"),
     ]
     with pytest.raises(InvalidState, match="is testing; correct what its last connection test says"):
-        partners.activate(runtime, builders.ACCOUNT, NAME)
+        partners.activate(runtime, factories.ACCOUNT, NAME)
 
 
 def test_a_secret_that_does_not_open_is_found_at_the_way_that_needs_it(
@@ -122,11 +122,11 @@ def test_a_secret_that_does_not_open_is_found_at_the_way_that_needs_it(
 def test_a_draft_is_not_activated(runtime: Runtime) -> None:
     drafted(runtime)
     with pytest.raises(InvalidState, match="is draft; run its connection test"):
-        partners.activate(runtime, builders.ACCOUNT, NAME)
+        partners.activate(runtime, factories.ACCOUNT, NAME)
     with pytest.raises(InvalidState, match="is draft and not live"):
-        partners.pause(runtime, builders.ACCOUNT, NAME)
+        partners.pause(runtime, factories.ACCOUNT, NAME)
     with pytest.raises(InvalidState):
-        streams.resume(runtime, builders.ACCOUNT, NAME)
+        streams.resume(runtime, factories.ACCOUNT, NAME)
     assert state(runtime) == "draft"
 
 
@@ -138,7 +138,7 @@ def test_what_is_live_or_paused_stays_so_however_the_test_ends(runtime: Runtime,
         made = examined(runtime)
         assert (made.passed, made.state) == (fault is None, stands)
         if stands == "live":
-            partners.pause(runtime, builders.ACCOUNT, NAME)
+            partners.pause(runtime, factories.ACCOUNT, NAME)
 
 
 def test_another_way_sends_a_verified_partner_back_and_outdates_its_test(
@@ -147,10 +147,10 @@ def test_another_way_sends_a_verified_partner_back_and_outdates_its_test(
     secret = drafted(runtime)
     assert examined(runtime).state == "verified"
     clock.pass_seconds(1)
-    partners.change(runtime, builders.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "Another name"}))
+    partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "Another name"}))
     assert state(runtime) == "verified"
     set_channels(runtime, receiver(secret).url)
-    view = partners.get(runtime, builders.ACCOUNT, NAME)
+    view = partners.get(runtime, factories.ACCOUNT, NAME)
     assert view.last_test is not None
     assert (view.state, view.last_test.passed, view.last_test.outdated) == ("testing", True, True)
     clock.pass_seconds(1)
@@ -164,7 +164,7 @@ def test_a_live_partner_whose_way_changes_stays_live_and_its_test_is_said_to_be_
     examined(runtime)
     clock.pass_seconds(1)
     set_channels(runtime, "https://dock.example/in")
-    (view,) = [each for each in partners.listed(runtime, builders.ACCOUNT) if each.id == NAME]
+    (view,) = [each for each in partners.listed(runtime, factories.ACCOUNT) if each.id == NAME]
     assert view.last_test is not None
     assert (view.state, view.last_test.outdated) == ("live", True)
 
@@ -172,7 +172,7 @@ def test_a_live_partner_whose_way_changes_stays_live_and_its_test_is_said_to_be_
 def test_a_change_during_the_test_moves_nothing(runtime: Runtime, clock: Clock, receiver: Start) -> None:
     def change(_: Came) -> None:
         clock.pass_seconds(1)
-        partners.change(runtime, builders.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": []}))
+        partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": []}))
 
     set_channels(runtime, receiver(drafted(runtime), seen=change).url)
     made = examined(runtime)
@@ -185,11 +185,11 @@ def test_every_move_is_one_of_the_table(runtime: Runtime) -> None:
     for origin in PartnerState:
         for target in PartnerState:
             with runtime.db.write() as session:
-                row = session.get_one(Partner, (builders.ACCOUNT, NAME))
+                row = session.get_one(Partner, (factories.ACCOUNT, NAME))
                 row.state = origin.value
                 session.add(row)
             with runtime.db.write() as session:
-                moved = partners.move(session, builders.ACCOUNT, NAME, target)
+                moved = partners.move(session, factories.ACCOUNT, NAME, target)
             assert moved == (target in PARTNER_MOVES[origin]), (origin, target)
             assert state(runtime) == (target if moved else origin)
 
@@ -216,7 +216,7 @@ def test_a_customs_broker_reached_in_all_five_ways_is_verified_by_a_test_of_each
         made = exports.register(runtime, "br_all", "customs_broker", path="borderbuddy", channels=ways, live=False)
         hook = {"channel": "webhook", "address": receiver(made.secret).url}
         channels = [*ways, hook]
-        partners.change(runtime, builders.ACCOUNT, "br_all", PartnerChanges.model_validate({"channels": channels}))
+        partners.change(runtime, factories.ACCOUNT, "br_all", PartnerChanges.model_validate({"channels": channels}))
         tested = examined(runtime, "br_all")
         assert [(way.channel, way.passed, way.stages[-1].name) for way in tested.ways] == [
             ("borderbuddy", True, "wrong token"),
@@ -251,10 +251,10 @@ def test_each_test_is_a_row_and_the_partner_shows_the_newest(runtime: Runtime, r
     with runtime.db.read() as session:
         rows = session.scalars(select(ConnectionTest).order_by(col(ConnectionTest.id))).all()
     assert [(row.id, row.passed) for row in rows] == [(first.id, False), (second.id, True)]
-    view = partners.get(runtime, builders.ACCOUNT, NAME)
+    view = partners.get(runtime, factories.ACCOUNT, NAME)
     assert view.last_test is not None
     assert (view.last_test.id, view.last_test.ways[0].stages[0].name) == (second.id, "connect")
-    assert partners.get(runtime, builders.ACCOUNT, builders.WAREHOUSE).last_test is None
+    assert partners.get(runtime, factories.ACCOUNT, factories.WAREHOUSE).last_test is None
 
 
 def test_no_transaction_is_open_while_a_way_is_tried(runtime: Runtime, receiver: Start) -> None:
@@ -262,7 +262,7 @@ def test_no_transaction_is_open_while_a_way_is_tried(runtime: Runtime, receiver:
     written = threading.Event()
 
     def write(_: Came) -> None:
-        partners.change(runtime, builders.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "In between"}))
+        partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "In between"}))
         written.set()
 
     set_channels(runtime, receiver(drafted(runtime), seen=write).url)
@@ -290,10 +290,10 @@ def test_a_test_key_reaches_only_what_is_marked_test(runtime: Runtime, receiver:
     came: list[Came] = []
     drafted(runtime, receiver("none", seen=came.append).url)
     with pytest.raises(InsufficientRole):
-        connection_tests.examine(runtime, builders.ACCOUNT, NAME, tested_by="key_1", test_key=True)
+        connection_tests.examine(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
     assert came == []
-    partners.change(runtime, builders.ACCOUNT, NAME, PartnerChanges(test=True))
-    connection_tests.examine(runtime, builders.ACCOUNT, NAME, tested_by="key_1", test_key=True)
+    partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges(test=True))
+    connection_tests.examine(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
     assert came != []
 
 
@@ -301,7 +301,7 @@ def test_a_partner_that_is_not_is_not_found(runtime: Runtime) -> None:
     with pytest.raises(NotFound):
         examined(runtime, "wh_none")
     with pytest.raises(NotFound):
-        partners.rotate_secret(runtime, builders.ACCOUNT, "wh_none", 24)
+        partners.rotate_secret(runtime, factories.ACCOUNT, "wh_none", 24)
 
 
 # Whom exports reach
@@ -331,11 +331,11 @@ def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_tes
     drafted(runtime, test=True)
     exports.register(runtime, "br_test", "customs_broker", test=True)
     with runtime.db.write() as session:
-        row = session.get_one(Partner, (builders.ACCOUNT, NAME))
+        row = session.get_one(Partner, (factories.ACCOUNT, NAME))
         row.state = stands
         session.add(row)
-    plan = Plan.model_validate(builders.plan(broker="br_test", warehouse=NAME))
-    callers = [Caller(builders.ACCOUNT, "key_1", mode, frozenset({"execute"})) for mode in MODES]
+    plan = Plan.model_validate(factories.plan(broker="br_test", warehouse=NAME))
+    callers = [Caller(factories.ACCOUNT, "key_1", mode, frozenset({"execute"})) for mode in MODES]
     for caller, said in zip(callers, (live, test), strict=True):
         with runtime.db.read() as session:
             if said is None:
@@ -351,7 +351,7 @@ def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_tes
 
 def test_both_secrets_count_until_the_older_one_ends(runtime: Runtime, clock: Clock) -> None:
     first = drafted(runtime)
-    made = partners.rotate_secret(runtime, builders.ACCOUNT, NAME, 24)
+    made = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 24)
     assert made.secret.startswith("whsec_")
     assert (made.previous_ends_at - clock.now).total_seconds() == 24 * 3600
 
@@ -364,13 +364,13 @@ def test_both_secrets_count_until_the_older_one_ends(runtime: Runtime, clock: Cl
 
 def test_a_second_rotation_lengthens_nothing_and_no_overlap_ends_all_at_once(runtime: Runtime, clock: Clock) -> None:
     first = drafted(runtime)
-    second = partners.rotate_secret(runtime, builders.ACCOUNT, NAME, 1).secret
-    third = partners.rotate_secret(runtime, builders.ACCOUNT, NAME, 168).secret
+    second = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 1).secret
+    third = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 168).secret
 
     assert counting(runtime) == [third, second, first]
     clock.pass_seconds(3600)
     assert counting(runtime) == [third, second]
-    fourth = partners.rotate_secret(runtime, builders.ACCOUNT, NAME, 0).secret
+    fourth = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 0).secret
     assert counting(runtime) == [fourth]
 
 
@@ -381,7 +381,7 @@ def test_a_webhook_carries_a_signature_of_each_secret_newest_first_and_then_of_t
     first = hooks.hooked(runtime, hook.url, packages=1, batch="one")
     name = first.plan.warehouse.id
     (old,) = counting(runtime, name)
-    new = partners.rotate_secret(runtime, builders.ACCOUNT, name, 24).secret
+    new = partners.rotate_secret(runtime, factories.ACCOUNT, name, 24).secret
     hooks.deliver(runtime, first)
     (sent,) = hook.requests
     newest, older = sent.headers["webhook-signature"].split()
@@ -390,7 +390,7 @@ def test_a_webhook_carries_a_signature_of_each_secret_newest_first_and_then_of_t
     check_signature(sent.body, sent.headers, [old])
 
     clock.pass_seconds(24 * 3600)
-    second = exports.ready(runtime, builders.plan(packages=1, warehouse=name, batch="two"))
+    second = exports.ready(runtime, factories.plan(packages=1, warehouse=name, batch="two"))
     exports.hand_off(runtime, second)
     sender.deliver(runtime, second.export_id, name, "webhook")
     assert len(hook.requests[1].headers["webhook-signature"].split()) == 1

@@ -16,12 +16,12 @@ from pipeline.deliveries.channels.protocol import Attachment, Letter
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.exports.models import Event
-from tests import builders
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts
 from tests.deliveries.support.mail_server import CLERK, DESK, Mailroom
-from tests.servers import LOOPBACK
+from tests.support import factories
+from tests.support.servers import LOOPBACK
 
 PUBLIC = "https://exports.maple.example"
 
@@ -94,13 +94,13 @@ def mailing(opened: OpenRuntime) -> Runtime:
     """A runtime whose customs broker is reached by e-mail."""
     runtime = opened(public_url=PUBLIC)
     exports.register(
-        runtime, builders.BROKER, "customs_broker", channels=[{"channel": "email", "addresses": [DESK, CLERK]}]
+        runtime, factories.BROKER, "customs_broker", channels=[{"channel": "email", "addresses": [DESK, CLERK]}]
     )
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     return runtime
 
 
-def handed_off(runtime: Runtime, made: builders.Json, *, test: bool = False) -> Notification:
+def handed_off(runtime: Runtime, made: factories.Json, *, test: bool = False) -> Notification:
     """Hand off an export of the plan and return what its customs broker is told."""
     export = exports.ready(runtime, made, test=test)
     exports.hand_off(runtime, export)
@@ -113,7 +113,7 @@ def notification(event_type: str, said: Mapping[str, Any], **about: Any) -> Noti
     return Notification(
         id="5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88",
         export_id="exp_1",
-        account_id=builders.ACCOUNT,
+        account_id=factories.ACCOUNT,
         audience="operator",
         event_type=event_type,
         position=1,
@@ -129,9 +129,9 @@ def documents(*sizes: int) -> list[Attachment]:
 
 
 def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mailing: Runtime) -> None:
-    told = handed_off(mailing, builders.plan(units=2))
+    told = handed_off(mailing, factories.plan(units=2))
     letter = email_content.letter(mailing.settings, told, documents(2_345, 1))
-    assert letter.subject == f"Export {builders.BATCH}: invoices A-00001, A-00002"
+    assert letter.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
     link = f"{PUBLIC}/answers/{email_replies.link(mailing.settings, told).token}"
     facts = [
         "Maple Goods Ltd hands you an export that is ready to be filed with US customs: 2 customs packages",
@@ -156,14 +156,14 @@ def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mailing:
 
 
 def test_a_letter_is_the_same_at_every_call(mailing: Runtime) -> None:
-    told = handed_off(mailing, builders.plan())
+    told = handed_off(mailing, factories.plan())
     assert len({email_content.letter(mailing.settings, told, documents(1)) for _ in range(3)}) == 1
 
 
 def test_what_is_too_large_is_linked_with_size_hash_and_the_end_of_the_link(
     opened: OpenRuntime, mailing: Runtime
 ) -> None:
-    told = handed_off(mailing, builders.plan())
+    told = handed_off(mailing, factories.plan())
     letter = email_content.letter(
         opened(public_url=PUBLIC, mail_attach_max_bytes=100).settings, told, documents(60, 50_000)
     )
@@ -175,9 +175,9 @@ def test_what_is_too_large_is_linked_with_size_hash_and_the_end_of_the_link(
 
 
 def test_a_letter_of_many_packages_and_documents_stays_a_letter(mailing: Runtime) -> None:
-    told = handed_off(mailing, builders.plan(units=email_content.MAX_PACKAGES + 2, lines=1, packages=1))
+    told = handed_off(mailing, factories.plan(units=email_content.MAX_PACKAGES + 2, lines=1, packages=1))
     letter = email_content.letter(mailing.settings, told, documents(*[1] * (email_content.MAX_DOCUMENTS + 5)))
-    assert letter.subject == f"Export {builders.BATCH}: invoices A-00001, A-00002, A-00003 and 19 more"
+    assert letter.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002, A-00003 and 19 more"
     assert letter.text.count("Customs package CP-") == email_content.MAX_PACKAGES
     assert "The first 20 are named here; all of them are in the attached data." in letter.text
     assert letter.text.count("_paper") == email_content.MAX_DOCUMENTS
@@ -285,7 +285,7 @@ def test_a_customs_broker_hears_what_is_not_to_be_filed_and_is_not_led_to_the_co
 
 
 def test_a_handoff_that_takes_the_place_of_another_says_so(mailing: Runtime) -> None:
-    told = handed_off(mailing, builders.plan())
+    told = handed_off(mailing, factories.plan())
     before = {"exportId": "exp_0", "revision": 3, "submissionId": "sub_0"}
     told.data = json.dumps(json.loads(told.data) | {"supersedes": before})
     assert (
@@ -300,7 +300,7 @@ def test_every_type_has_a_letter_and_one_without_its_own_words_lists_what_is_sai
     with mailing.db.read() as session:
         package = session.exec(select(Notification).where(col(Notification.audience) == "warehouse").limit(1)).one()
     letter = email_content.letter(mailing.settings, package, [])
-    assert letter.subject == f"Export {builders.BATCH}: package recorded"
+    assert letter.subject == f"Export {factories.BATCH}: package recorded"
     assert "Customs package number CP-000001" in " ".join(letter.text.split())
     for_warehouses = {MessageType.PACKAGE_RECORDED, MessageType.PACKAGE_SUPERSEDED}
     assert {*SAID, MessageType.HANDOFF_READY, *for_warehouses} == set(MESSAGES), "a new type wants a letter of its own"
@@ -310,7 +310,7 @@ def test_a_test_is_marked_on_the_subject_and_on_top(mailing: Runtime) -> None:
     exports.register(
         mailing, "br_test", "customs_broker", test=True, channels=[{"channel": "email", "addresses": [DESK]}]
     )
-    told = handed_off(mailing, builders.plan(broker="br_test"), test=True)
+    told = handed_off(mailing, factories.plan(broker="br_test"), test=True)
     letter = email_content.letter(mailing.settings, told, [])
     assert letter.subject.startswith("[TEST] Export ")
     assert letter.text.startswith("TEST\n")
@@ -326,7 +326,7 @@ def test_nothing_that_was_said_becomes_markup_a_header_or_remote_content(mailing
     made = [
         email_content.letter(mailing.settings, notification(MessageType.EXPORT_FAILED, said, batchId=HOSTILE), []),
         *[email_content.letter(mailing.settings, notification(each, SAID[each]), []) for each in SAID],
-        email_content.letter(mailing.settings, handed_off(mailing, builders.plan()), documents(1, 10**9)),
+        email_content.letter(mailing.settings, handed_off(mailing, factories.plan()), documents(1, 10**9)),
     ]
     for letter in made:
         assert letter.subject.isprintable()
@@ -351,9 +351,9 @@ def mailed(opened: OpenRuntime, room: Mailroom, **broker: Any) -> tuple[Runtime,
     """Hand off an export to a customs broker that the mail server reaches."""
     runtime = opened(smtp_url=f"smtp://{LOOPBACK}:{room.port}", mail_from="exports@maple.example", public_url=PUBLIC)
     way = {"channel": "email", "addresses": [DESK, CLERK]}
-    exports.register(runtime, builders.BROKER, "customs_broker", channels=[way], **broker)
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
-    exports.register(runtime, builders.OPERATOR, "operator")
+    exports.register(runtime, factories.BROKER, "customs_broker", channels=[way], **broker)
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.OPERATOR, "operator")
     exports.hand_off(runtime, export := exports.ready(runtime))
     return runtime, export
 
@@ -362,14 +362,14 @@ def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_lin
     opened: OpenRuntime, room: Mailroom
 ) -> None:
     runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
-    assert sender.deliver(runtime, export.export_id, builders.BROKER, "email").delivered == 1
+    assert sender.deliver(runtime, export.export_id, factories.BROKER, "email").delivered == 1
     with runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission)).one()
     assert (submission.state, submission.channel, submission.recipient) == ("delivered", "email", f"{DESK}, {CLERK}")
-    (sent,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    (sent,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     assert [(each.status, each.answer) for each in attempts(runtime)] == [("250", "2.0.0 queued as 1")]
-    sender.resend(runtime, builders.ACCOUNT, sent.id, "key_1")
-    sender.deliver(runtime, export.export_id, builders.BROKER, "email")
+    sender.resend(runtime, factories.ACCOUNT, sent.id, "key_1")
+    sender.deliver(runtime, export.export_id, factories.BROKER, "email")
     first, second = room.mails
     assert first.parsed["Message-ID"] == second.parsed["Message-ID"] == f"<{sent.notification_id}@maple.example>"
     assert first.said("plain") == second.said("plain")
@@ -377,8 +377,8 @@ def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_lin
 
 def test_a_handoff_is_never_sent_without_its_documents(opened: OpenRuntime, room: Mailroom) -> None:
     runtime, export = mailed(opened, room)
-    assert sender.deliver(runtime, export.export_id, builders.BROKER, "email").put_off == 1
-    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    assert sender.deliver(runtime, export.export_id, factories.BROKER, "email").put_off == 1
+    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     assert "cannot be attached" in (owed.error or "")
     assert room.connections == 0
 
@@ -386,9 +386,9 @@ def test_a_handoff_is_never_sent_without_its_documents(opened: OpenRuntime, room
 def test_a_refused_mail_is_dead_and_the_operator_is_told(opened: OpenRuntime, room: Mailroom) -> None:
     room.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
     runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
-    report = sender.deliver(runtime, export.export_id, builders.BROKER, "email")
+    report = sender.deliver(runtime, export.export_id, factories.BROKER, "email")
     assert (report.dead, [lane.channel for lane in report.wakes]) == (1, ["queue"])
-    (dead,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    (dead,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     refused = "the mail server did not take recipient 1 of 2: 550 5.1.1 (address): no such user"
     with runtime.db.read() as session:
         log = str(session.exec(select(Event.data)).all())
@@ -397,8 +397,8 @@ def test_a_refused_mail_is_dead_and_the_operator_is_told(opened: OpenRuntime, ro
 
 def test_what_a_test_key_executes_never_reaches_a_live_mailbox(opened: OpenRuntime, room: Mailroom) -> None:
     runtime, _ = mailed(opened, room)
-    export = exports.ready(runtime, builders.plan(batch="batch_test"), test=True)
+    export = exports.ready(runtime, factories.plan(batch="batch_test"), test=True)
     exports.hand_off(runtime, export)
-    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     assert owed.channel == "borderbuddy"
     assert room.connections == 0

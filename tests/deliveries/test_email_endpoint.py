@@ -17,7 +17,7 @@ from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.stages import Stage
 from pipeline.ops import doctor
 from tests.deliveries.support.mail_server import DESK, MESSAGE, USER, Mailroom, Script, certificate, channel, send, to
-from tests.servers import LOOPBACK, free_port
+from tests.support.servers import LOOPBACK, free_port
 
 
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])

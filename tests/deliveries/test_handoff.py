@@ -20,10 +20,10 @@ from pipeline.deliveries.channels import inbox
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.exports.states import DeliveryState
-from tests import builders
-from tests.asked import asked_of
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
+from tests.support import factories
+from tests.support.query_counter import asked_of
 
 FORBIDDEN = (
     "price",
@@ -63,19 +63,19 @@ def keys(value: Any) -> Iterator[str]:
 
 
 def test_handoff_owes_the_broker_one_message_the_warehouse_one_a_package_and_the_operator_one(runtime: Runtime) -> None:
-    export = exports.ready(runtime, builders.plan(units=2, packages=3))
+    export = exports.ready(runtime, factories.plan(units=2, packages=3))
     exports.hand_off(runtime, export)
     owed = exports.deliveries(runtime, export.export_id)
     assert [(each.audience, each.partner_id, each.channel, each.state) for each in owed] == [
-        ("customs_broker", builders.BROKER, "queue", DeliveryState.PENDING),
-        *[("warehouse", builders.WAREHOUSE, "queue", DeliveryState.PENDING)] * 6,
-        ("operator", builders.OPERATOR, "queue", DeliveryState.WAITING),
+        ("customs_broker", factories.BROKER, "queue", DeliveryState.PENDING),
+        *[("warehouse", factories.WAREHOUSE, "queue", DeliveryState.PENDING)] * 6,
+        ("operator", factories.OPERATOR, "queue", DeliveryState.WAITING),
     ]
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF"]
     with runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission)).one()
     assert (submission.path, submission.channel, submission.state) == ("byob", "queue", "pending")
-    assert submission.subject == f"Export {builders.BATCH}: invoices A-00001, A-00002"
+    assert submission.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
 
 
 def test_every_message_fits_its_published_schema_and_carries_the_treatment_digest(runtime: Runtime) -> None:
@@ -94,7 +94,7 @@ def test_broker_message_holds_the_invoice_as_importable_data_and_links_to_every_
     exports.hand_off(runtime, export)
     (message,) = said(runtime, export.export_id, MessageType.HANDOFF_READY)
     (unit,) = message["units"]
-    planned = builders.unit()
+    planned = factories.unit()
     assert unit["packageNumber"] == "CP-000001"
     assert unit["invoice"]["number"] == "A-00001"
     assert unit["entry"]["portOfEntry"] == "0901"
@@ -114,7 +114,7 @@ def test_broker_message_holds_the_invoice_as_importable_data_and_links_to_every_
 
 
 def test_more_than_500_lines_are_linked_to_instead_of_sent(runtime: Runtime) -> None:
-    export = exports.ready(runtime, builders.plan(lines=501))
+    export = exports.ready(runtime, factories.plan(lines=501))
     exports.hand_off(runtime, export)
     (message,) = said(runtime, export.export_id, MessageType.HANDOFF_READY)
     assert message["units"][0]["lines"] is None
@@ -174,8 +174,8 @@ def statements(runtime: Runtime, export: exports.Ready) -> int:
 
 
 def test_10_000_packages_hand_off_with_as_many_statements_as_two(runtime: Runtime) -> None:
-    small = exports.ready(runtime, builders.plan(batch="small"))
-    large = exports.ready(runtime, builders.plan(batch="large", lines=500, packages=10_000))
+    small = exports.ready(runtime, factories.plan(batch="small"))
+    large = exports.ready(runtime, factories.plan(batch="large", lines=500, packages=10_000))
     assert statements(runtime, large) == statements(runtime, small)
     assert len(exports.deliveries(runtime, large.export_id)) == 10_002
 
@@ -188,7 +188,7 @@ def test_every_partner_is_told_by_each_of_its_channels_in_order(runtime: Runtime
         path="borderbuddy",
         channels=[{"channel": "borderbuddy"}, {"channel": "queue"}],
     )
-    export = exports.ready(runtime, builders.plan(broker="br_two"))
+    export = exports.ready(runtime, factories.plan(broker="br_two"))
     exports.hand_off(runtime, export)
     assert [each.channel for each in exports.deliveries(runtime, export.export_id, "br_two")] == [
         "borderbuddy",
@@ -203,11 +203,11 @@ def test_every_operator_that_was_activated_is_told_and_what_a_paused_one_is_owed
     opened: OpenRuntime,
 ) -> None:
     runtime = opened()
-    exports.register(runtime, builders.BROKER, "customs_broker")
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.BROKER, "customs_broker")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, "op_0", "operator", live=False)
     exports.register(runtime, "op_1", "operator")
-    partners.pause(runtime, builders.ACCOUNT, "op_1")
+    partners.pause(runtime, factories.ACCOUNT, "op_1")
     exports.register(
         runtime, "op_2", "operator", channels=[{"channel": "webhook", "address": "https://ops.example/hook"}]
     )
@@ -219,8 +219,8 @@ def test_every_operator_that_was_activated_is_told_and_what_a_paused_one_is_owed
 
 def test_nothing_is_sent_to_operators_where_none_was_activated(opened: OpenRuntime) -> None:
     runtime = opened()
-    exports.register(runtime, builders.BROKER, "customs_broker")
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.BROKER, "customs_broker")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, "op_0", "operator", live=False)
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
@@ -231,7 +231,7 @@ def test_nothing_is_sent_to_operators_where_none_was_activated(opened: OpenRunti
         assert outbox.release(session, export.export_id) == []
     assert (list(told.lanes), told.fact["notifications"], told.fact["deliveries"]) == ([], 1, 0)
     assert {each.audience for each in exports.deliveries(runtime, export.export_id)} == {"customs_broker", "warehouse"}
-    for partner_id in (builders.BROKER, builders.WAREHOUSE):
+    for partner_id in (factories.BROKER, factories.WAREHOUSE):
         assert sender.deliver(runtime, export.export_id, partner_id, "queue").delivered >= 1
     assert list(inbox.read(runtime.settings, [queues.OPERATOR])) == []
 
@@ -240,14 +240,14 @@ def test_a_test_export_reaches_no_live_endpoint_of_a_partner(runtime: Runtime) -
     hook = [{"channel": "webhook", "address": "https://partner.example/hook"}]
     exports.register(runtime, "br_live", "customs_broker", channels=hook)
     exports.register(runtime, "wh_live", "warehouse", channels=hook)
-    export = exports.ready(runtime, builders.plan(broker="br_live", warehouse="wh_live"), test=True)
+    export = exports.ready(runtime, factories.plan(broker="br_live", warehouse="wh_live"), test=True)
     exports.hand_off(runtime, export)
     channels = {each.audience: each.channel for each in exports.deliveries(runtime, export.export_id)}
     assert channels == {"customs_broker": "borderbuddy", "warehouse": "queue", "operator": "queue"}
 
 
 def test_an_unregistered_partner_stops_the_step_and_nothing_is_written(runtime: Runtime) -> None:
-    export = exports.ready(runtime, builders.plan(broker="br_unknown"))
+    export = exports.ready(runtime, factories.plan(broker="br_unknown"))
     with pytest.raises(StepFailed, match="br_unknown"):
         exports.hand_off(runtime, export)
     assert exports.deliveries(runtime, export.export_id) == []
@@ -257,8 +257,8 @@ def test_a_profile_of_fields_that_there_are_no_more_stops_the_step_and_nothing_i
     made = exports.ready(runtime)
     gone = {"name": "Demo", "filename": "a.csv", "format": "csv", "columns": [{"header": "a", "field": "gone"}]}
     with runtime.db.write() as session:
-        session.get_one(Partner, (builders.ACCOUNT, builders.BROKER)).profile = gone
-    with pytest.raises(StepFailed, match=f"the profile of {builders.BROKER} does not fit: /profile/columns/0/field"):
+        session.get_one(Partner, (factories.ACCOUNT, factories.BROKER)).profile = gone
+    with pytest.raises(StepFailed, match=f"the profile of {factories.BROKER} does not fit: /profile/columns/0/field"):
         handoff.prepare(runtime, made.context)
     with runtime.db.read() as session:
         assert session.exec(select(BrokerSubmission)).all() == []

@@ -9,16 +9,16 @@ import pytest
 
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import messages
-from tests import builders
 from tests.deliveries.support import exports
 from tests.interfaces.contracts.sent import NotAsPublished, check_told
+from tests.support import factories
 
 
 def test_every_message_that_was_put_down_is_held_against_its_schema(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exports.hand_off(runtime, exports.ready(runtime, builders.plan(packages=3)))
-    assert check_told(runtime) == check_told(runtime, builders.ACCOUNT) == 1 + 3 + 1, "broker, warehouse, operator"
+    exports.hand_off(runtime, exports.ready(runtime, factories.plan(packages=3)))
+    assert check_told(runtime) == check_told(runtime, factories.ACCOUNT) == 1 + 3 + 1, "broker, warehouse, operator"
     assert check_told(runtime, "acc_other") == 0
     made = messages.cloud_event
 

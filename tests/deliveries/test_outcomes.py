@@ -16,10 +16,10 @@ from pipeline.exports.schemas.export import ExportSummary
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.workflow import queries, read_model
 from pipeline.workflow.queries import Filter
-from tests import builders
-from tests.asked import asked_of, explained
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
+from tests.support import factories
+from tests.support.query_counter import asked_of, explained
 
 LATE = datetime(2026, 11, 24, 16, 0, tzinfo=UTC)
 RUNGS = {
@@ -48,8 +48,8 @@ STATES = {
 def runtime(opened: OpenRuntime, database_url: str) -> Runtime:
     """The runtime on each database, with the partners of the builders' plans."""
     runtime = opened(database_url=database_url)
-    exports.register(runtime, builders.BROKER, "customs_broker")
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.BROKER, "customs_broker")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, "op_1", "operator")
     return runtime
 
@@ -81,7 +81,7 @@ def shape(
 def shown(runtime: Runtime, export_id: str) -> Outcome:
     """Return the outcome of the export; the list, every filter of the list and the export itself agree on it."""
     with runtime.db.read() as session:
-        said = read_model.read(session, builders.ACCOUNT, export_id).outcome
+        said = read_model.read(session, factories.ACCOUNT, export_id).outcome
         listed = {each.export_id: each.outcome for each in of(session)}
         found = [outcome for outcome in Outcome if export_id in {each.export_id for each in of(session, outcome)}]
     assert listed[export_id] is said
@@ -90,11 +90,11 @@ def shown(runtime: Runtime, export_id: str) -> Outcome:
 
 
 def of(session: Session, *outcomes: Outcome) -> list[ExportSummary]:
-    return queries.listed(session, builders.ACCOUNT, Filter(outcomes=outcomes), cursor=None, limit=9).items
+    return queries.listed(session, factories.ACCOUNT, Filter(outcomes=outcomes), cursor=None, limit=9).items
 
 
-def handed_off(runtime: Runtime, batch: str = builders.BATCH) -> str:
-    export = exports.ready(runtime, builders.plan(batch=batch, invoice=batch))
+def handed_off(runtime: Runtime, batch: str = factories.BATCH) -> str:
+    export = exports.ready(runtime, factories.plan(batch=batch, invoice=batch))
     exports.hand_off(runtime, export)
     return export.export_id
 
@@ -153,8 +153,8 @@ def test_the_status_sentence_says_what_is_late_and_since_when(
     export_id = handed_off(runtime)
     shape(runtime, export_id, rung=rung, overdue=True)
     with runtime.db.read() as session:
-        status = read_model.read(session, builders.ACCOUNT, export_id).status
-    assert said.replace("br_1", builders.BROKER) in status
+        status = read_model.read(session, factories.ACCOUNT, export_id).status
+    assert said.replace("br_1", factories.BROKER) in status
 
 
 def test_a_list_is_one_statement_that_walks_its_index_whatever_it_is_filtered_by(runtime: Runtime) -> None:
@@ -162,7 +162,7 @@ def test_a_list_is_one_statement_that_walks_its_index_whatever_it_is_filtered_by
     for outcomes in ((), (Outcome.UNDELIVERABLE,), tuple(Outcome)):
         wanted = Filter(outcomes=outcomes)
         with asked_of(runtime.db) as asked, explained(runtime.db) as plans, runtime.db.read() as session:
-            queries.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50)
+            queries.listed(session, factories.ACCOUNT, wanted, cursor=None, limit=50)
         assert len([each for each in asked if each.startswith("SELECT")]) == 1
         assert [step for step in plans if re.match(r"SCAN|USE TEMP|.*Seq Scan|.*Sort", step)] == []
         for index in ("ix_exports_account_id_id", "ix_deliveries_dead"):

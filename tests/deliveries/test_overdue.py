@@ -18,9 +18,9 @@ from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.exports.models import Export
 from pipeline.workflow import read_model as inspection_view
-from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
+from tests.support import factories
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
@@ -44,11 +44,11 @@ def say(runtime: Runtime, rung: str) -> None:
 def test_one_that_cannot_be_told_keeps_none_of_the_others(
     runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exports_late = [exports.ready(runtime, builders.plan(batch=f"batch_{n}", invoice=f"INV-{n}")) for n in range(3)]
+    exports_late = [exports.ready(runtime, factories.plan(batch=f"batch_{n}", invoice=f"INV-{n}")) for n in range(3)]
     for export in exports_late:
         exports.hand_off(runtime, export)
     clock.pass_seconds(15 * MINUTE)
-    bad, *good = [Lane(export.export_id, builders.OPERATOR, "queue") for export in exports_late]
+    bad, *good = [Lane(export.export_id, factories.OPERATOR, "queue") for export in exports_late]
     real = outbox.overdue
 
     def told(session: Session, late: outbox.LateRung) -> outbox.Told:
@@ -80,11 +80,11 @@ def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtim
     clock.pass_seconds(15 * MINUTE - 1)
     assert overdue.overdue(runtime) == []
     clock.pass_seconds(1)
-    assert overdue.overdue(runtime) == [Lane(export.export_id, builders.OPERATOR, "queue")]
+    assert overdue.overdue(runtime) == [Lane(export.export_id, factories.OPERATOR, "queue")]
     clock.pass_seconds(DAY)
     assert overdue.overdue(runtime) == []
     (alarm,) = alarms(runtime)
-    assert (alarm["rung"], alarm["partnerId"], alarm["channel"]) == ("pending", builders.BROKER, "queue")
+    assert (alarm["rung"], alarm["partnerId"], alarm["channel"]) == ("pending", factories.BROKER, "queue")
     assert alarm["deadlineAt"] == (began + timedelta(minutes=15)).isoformat().replace("+00:00", "Z")
     assert exports.log_of(runtime, export.export_id)[-1] == "HANDOFF_OVERDUE"
 
@@ -131,8 +131,8 @@ def test_an_answer_in_time_is_no_alarm_and_a_repeated_one_gives_no_more_time(run
 
 def test_many_sweeps_at_once_raise_one_alarm(opened: OpenRuntime, database_url: str) -> None:
     runtime = opened(database_url=database_url, deadline_delivered_seconds=0.001)
-    exports.register(runtime, builders.BROKER, "customs_broker")
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.BROKER, "customs_broker")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     export = handed_off(runtime)
     with runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
@@ -159,7 +159,7 @@ def test_the_alarm_reaches_the_operators_queue_and_inspect_shows_when(runtime: R
     (lane,) = overdue.overdue(runtime)
     sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
     with runtime.db.read() as session:
-        view = inspection_view.read(session, builders.ACCOUNT, export.export_id)
+        view = inspection_view.read(session, factories.ACCOUNT, export.export_id)
         told = session.exec(
             select(Delivery.state)
             .join(Notification, col(Notification.id) == col(Delivery.notification_id))

@@ -16,7 +16,7 @@ from pipeline.interfaces.api.metrics import Work
 from pipeline.ops import retention
 from pipeline.workflow import queries
 from pipeline.workflow.queries import Filter
-from tests import builders
+from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, executed
 
@@ -33,7 +33,7 @@ def late(house: House) -> tuple[float, list[str]]:
     (sample,) = families["exports_handoffs_overdue"].samples
     wanted = Filter(outcomes=(Outcome.OVERDUE,))
     with house.runtime.db.read() as session:
-        listed = queries.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=9).items
+        listed = queries.listed(session, factories.ACCOUNT, wanted, cursor=None, limit=9).items
     return sample.value, [each.export_id for each in listed]
 
 

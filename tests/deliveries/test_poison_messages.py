@@ -20,12 +20,12 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import messages, outbox, queries, sender, streams
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
 from pipeline.deliveries.models import Delivery, Notification
-from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hooked, lane_of, states
 from tests.deliveries.support.http_endpoint import Endpoint
-from tests.faults.matrix import alone
+from tests.support import factories
+from tests.system.faults.matrix import alone
 
 Start = Callable[..., Endpoint]
 
@@ -50,7 +50,7 @@ def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(opened:
     assert states(runtime, export) == [("pending", 1), ("pending", 0), ("pending", 0)]
     assert [(each.outcome, each.status) for each in attempts(runtime)] == [("failed", "SecretUnreadable")]
     (first, *_) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
-    view = queries.get(runtime, builders.ACCOUNT, first.id)
+    view = queries.get(runtime, factories.ACCOUNT, first.id)
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.error)
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.remedy)
 
@@ -79,7 +79,7 @@ def test_queue_needs_no_secret_that_opens(runtime: Runtime) -> None:
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
     assert sender.tell(with_another_key(runtime), export.context, outbox.WAREHOUSE) == []
-    assert [each.state for each in exports.deliveries(runtime, export.export_id, builders.WAREHOUSE)] == [
+    assert [each.state for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)] == [
         "delivered"
     ] * 2
 
@@ -110,7 +110,7 @@ def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_
     clock.pass_seconds(1)
     assert deliver(runtime, export).dead == 1
     assert states(runtime, export) == [("delivered", 1), ("dead", 3), ("delivered", 1)]
-    tried = queries.get(runtime, builders.ACCOUNT, bad.id)
+    tried = queries.get(runtime, factories.ACCOUNT, bad.id)
     assert [(each.outcome, each.status) for each in tried.tries] == [("failed", "MessageNotMade")] * 3
     assert tried.error == "RuntimeError as the message was made", "what it says may be a fact of the plan"
 
@@ -187,7 +187,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
         for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
         if each.state == "dead"
     )
-    view = queries.get(runtime, builders.ACCOUNT, given_up.id)
+    view = queries.get(runtime, factories.ACCOUNT, given_up.id)
     assert str(view.error).startswith(f"{streams.CUT_OFF}, at the last of 4 tries: it was killed, crashed")
     assert [(each.outcome, each.error_class) for each in view.tries] == [("failed", "WorkerDied")]
     assert str(view.remedy).startswith("the logs of the process that sends")
@@ -221,7 +221,7 @@ def test_message_that_ended_its_senders_has_all_its_tries_again_once_it_is_resen
     lives_on(runtime, export, clock, deaths=3)
     assert states(runtime, export) == [("dead", 1)]
     (dead,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
-    sender.resend(runtime, builders.ACCOUNT, dead.id, "key_1")
+    sender.resend(runtime, factories.ACCOUNT, dead.id, "key_1")
     lives_on(runtime, export, clock, deaths=1)
     assert states(runtime, export) == [("delivered", 2)]
 

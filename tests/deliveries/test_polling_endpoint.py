@@ -20,10 +20,10 @@ from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, SandboxHandoff
 from pipeline.deliveries.polling import Inquiry, Read
 from pipeline.deliveries.schemas.messages import HandoffStatus
-from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.support import factories
 
 Start = Callable[..., Endpoint]
 
@@ -41,8 +41,8 @@ FIRST = {"id": "BB/1:received", "rung": "received"}
 
 
 def handed_over(runtime: Runtime, *, test: bool = False) -> BrokerSubmission:
-    exports.register(runtime, builders.BROKER, "customs_broker", path="borderbuddy")
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.BROKER, "customs_broker", path="borderbuddy")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     export = exports.ready(runtime, test=test)
     exports.hand_off(runtime, export)
     sender.tell(runtime, export.context, outbox.BROKER)
@@ -124,7 +124,7 @@ def test_it_is_asked_a_while_after_the_handoff_while_nobody_looked_and_less_ofte
 ) -> None:
     runtime = opened(borderbuddy_url=endpoint(RECEIVED).url, partner_poll_seconds=10)
     sent = handed_over(runtime)
-    asked = [Inquiry(builders.ACCOUNT, builders.BROKER, sent.id)]
+    asked = [Inquiry(factories.ACCOUNT, factories.BROKER, sent.id)]
     assert polling.due(runtime) == []
     clock.pass_seconds(10)
     assert polling.due(runtime) == asked

@@ -28,10 +28,10 @@ from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.polling import Inquiry, Read
 from pipeline.exports.models import Artifact, Event
 from pipeline.workflow import dispatch
-from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
+from tests.support import factories
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def runtime(opened: OpenRuntime, server: SftpServer) -> Runtime:
     """A runtime whose customs broker takes handoffs by SFTP."""
     runtime = opened(delivery_timeout_seconds=5)
     exports.register(
-        runtime, builders.BROKER, "customs_broker", path="byob", channels=[server.way() | {"password": PASSWORD}]
+        runtime, factories.BROKER, "customs_broker", path="byob", channels=[server.way() | {"password": PASSWORD}]
     )
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     return runtime
 
 
@@ -87,7 +87,7 @@ def inbox(server: SftpServer) -> dict[str, bytes]:
 
 
 def read(runtime: Runtime) -> Read:
-    return polling.read_folder(runtime, builders.ACCOUNT, builders.BROKER)
+    return polling.read_folder(runtime, factories.ACCOUNT, factories.BROKER)
 
 
 def test_a_handoff_goes_out_with_its_documents_and_its_answer_comes_back(runtime: Runtime, server: SftpServer) -> None:
@@ -103,7 +103,7 @@ def test_a_handoff_goes_out_with_its_documents_and_its_answer_comes_back(runtime
     assert inbox(server) == {"done/a1.json": answer(sent.id, "filed", entryNumber="ABC-1234567-8")}
     with runtime.db.read() as session:
         event = session.exec(select(Event).where(col(Event.type) == "BROKER_ACKNOWLEDGED")).one()
-    assert (event.actor, event.data["entryNumber"]) == (f"partner:{builders.BROKER}", "ABC-1234567-8")
+    assert (event.actor, event.data["entryNumber"]) == (f"partner:{factories.BROKER}", "ABC-1234567-8")
 
 
 def test_a_folder_whose_credential_does_not_open_is_read_once_it_does(
@@ -223,13 +223,13 @@ def test_an_answer_for_another_partner_is_refused_and_does_not_tell_that_it_exis
 ) -> None:
     runtime = opened()
     other = [server.way() | {"password": PASSWORD}]
-    exports.register(runtime, builders.BROKER, "customs_broker")
+    exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, "br_other", "customs_broker", path="byob", channels=other)
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     sent = handed_over(runtime)
     leave(server, "theirs.json", answer(sent.id))
     leave(server, "nobodys.json", answer("sub_" + "0" * 32))
-    assert polling.read_folder(runtime, builders.ACCOUNT, "br_other") == Read(refused=2)
+    assert polling.read_folder(runtime, factories.ACCOUNT, "br_other") == Read(refused=2)
     assert answered(runtime) == []
     found = inbox(server)
     said = found["refused/theirs.json.reason.txt"].decode().replace(sent.id, "X")
@@ -322,7 +322,7 @@ def test_a_server_that_is_down_or_another_is_a_log_event_and_nothing_else(
 # Who is asked, and when
 
 
-FOLDER = Inquiry(builders.ACCOUNT, builders.BROKER)
+FOLDER = Inquiry(factories.ACCOUNT, factories.BROKER)
 
 
 def test_a_partner_is_asked_while_something_may_be_answered_and_no_more_often_than_set(
@@ -361,7 +361,7 @@ def test_a_paused_partner_and_one_that_rests_are_not_asked(runtime: Runtime, ser
     assert polling.due(runtime) == []
     with runtime.db.write() as session:
         session.execute(update(PartnerChannel).values(open_until=None))
-    partners.pause(runtime, builders.ACCOUNT, builders.BROKER)
+    partners.pause(runtime, factories.ACCOUNT, factories.BROKER)
     assert polling.due(runtime) == []
     assert read(runtime) == Read()
 
@@ -369,8 +369,8 @@ def test_a_paused_partner_and_one_that_rests_are_not_asked(runtime: Runtime, ser
 def test_many_sweeps_at_once_ask_a_partner_once(opened: OpenRuntime, server: SftpServer, database_url: str) -> None:
     runtime = opened(database_url=database_url)
     way = server.way() | {"password": PASSWORD}
-    exports.register(runtime, builders.BROKER, "customs_broker", path="byob", channels=[way])
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[way])
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     handed_over(runtime)
     found: list[Inquiry] = []
     threads = [threading.Thread(target=lambda: found.extend(polling.due(runtime))) for _ in range(8)]
@@ -384,11 +384,11 @@ def test_many_sweeps_at_once_ask_a_partner_once(opened: OpenRuntime, server: Sft
 def test_each_inquiry_is_a_task_of_its_own_on_the_deliveries_queue() -> None:
     with Connection("memory://") as connection, connection.SimpleQueue(queues.DELIVERIES) as waiting:
         waiting.clear()
-        dispatch.wake_inquiries([FOLDER, Inquiry(builders.ACCOUNT, builders.BROKER, "sub_1")])
+        dispatch.wake_inquiries([FOLDER, Inquiry(factories.ACCOUNT, factories.BROKER, "sub_1")])
         sent = [waiting.get(timeout=1) for _ in range(2)]
         for each in sent:
             each.ack()
     assert [(each.headers["task"], each.payload[0]) for each in sent] == [
-        ("exports.read_answers", [builders.ACCOUNT, builders.BROKER]),
+        ("exports.read_answers", [factories.ACCOUNT, factories.BROKER]),
         ("exports.ask_for_answers", ["sub_1"]),
     ]

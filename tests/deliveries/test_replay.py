@@ -18,11 +18,11 @@ from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.exports.models import Event, Export
-from tests import builders
-from tests.asked import asked_of
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.support import factories
+from tests.support.query_counter import asked_of
 
 Start = Callable[..., Endpoint]
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -35,8 +35,8 @@ def furnished(runtime: Runtime, broker: Endpoint, warehouse: Endpoint) -> Runtim
     return runtime
 
 
-def handed_off(runtime: Runtime, batch: str = builders.BATCH, *, sent: bool = True, test: bool = False) -> str:
-    export = exports.ready(runtime, builders.plan(batch=batch, broker=BROKER, warehouse=WAREHOUSE), test=test)
+def handed_off(runtime: Runtime, batch: str = factories.BATCH, *, sent: bool = True, test: bool = False) -> str:
+    export = exports.ready(runtime, factories.plan(batch=batch, broker=BROKER, warehouse=WAREHOUSE), test=test)
     exports.hand_off(runtime, export)
     if sent:
         send(runtime, export.export_id)
@@ -53,7 +53,7 @@ def replayed(
 ) -> tuple[ReplayReport, list[Lane]]:
     test_only = wanted.pop("test_only", False)
     request = ReplayRequest.model_validate({"since": since.isoformat()} | wanted)
-    return replay.replay(runtime, builders.ACCOUNT, partner_id, request, "key_op", test_only=test_only)
+    return replay.replay(runtime, factories.ACCOUNT, partner_id, request, "key_op", test_only=test_only)
 
 
 def received(endpoint: Endpoint) -> list[tuple[str, bytes]]:
@@ -205,7 +205,7 @@ def test_what_a_newer_revision_has_replaced_is_neither_replayed_nor_resent(
     assert (report.messages, {lane.export_id for lane in lanes}) == (3, {old, new})
     assert states(runtime, old, WAREHOUSE) == ["delivered", "pending"]
     with pytest.raises(InvalidState, match=f"superseded by {new}"):
-        sender.resend(runtime, builders.ACCOUNT, exports.deliveries(runtime, old, BROKER)[0].id, "key_op")
+        sender.resend(runtime, factories.ACCOUNT, exports.deliveries(runtime, old, BROKER)[0].id, "key_op")
 
 
 def test_a_test_key_has_nothing_sent_to_a_live_endpoint(opened: OpenRuntime, endpoint: Start) -> None:
@@ -214,14 +214,14 @@ def test_a_test_key_has_nothing_sent_to_a_live_endpoint(opened: OpenRuntime, end
     assert replayed(runtime, WAREHOUSE, test_only=True)[0].messages == 0
     one = exports.deliveries(runtime, live, WAREHOUSE)[0].id
     with pytest.raises(InsufficientRole, match="resend it with a live key"):
-        sender.resend(runtime, builders.ACCOUNT, one, "key_test", test_only=True)
+        sender.resend(runtime, factories.ACCOUNT, one, "key_test", test_only=True)
     assert states(runtime, live, WAREHOUSE) == ["delivered", "delivered"]
 
 
 def test_an_unknown_partner_is_not_found_and_the_account_is_its_own_operator(runtime: Runtime) -> None:
     with pytest.raises(NotFound):
         replayed(runtime, "wh_unknown")
-    assert replayed(runtime, builders.ACCOUNT)[0].messages == 0
+    assert replayed(runtime, factories.ACCOUNT)[0].messages == 0
 
 
 def test_the_event_says_who_is_sent_how_much_again(opened: OpenRuntime, endpoint: Start) -> None:

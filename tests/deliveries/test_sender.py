@@ -17,12 +17,12 @@ from pipeline.deliveries.attempts import Sent, record
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
 from pipeline.deliveries.models import Delivery, Notification
 from pipeline.deliveries.outbox import Lane
-from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hooked, lane_of, states
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.faults.matrix import alone
+from tests.support import factories
+from tests.system.faults.matrix import alone
 
 Start = Callable[..., Endpoint]
 
@@ -101,7 +101,7 @@ def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
         clock.pass_seconds(0.001)
     report = deliver(runtime, export)
     assert (report.put_off, report.dead) == (0, 1)
-    assert report.wakes == (Lane(export.export_id, builders.OPERATOR, "queue"),)
+    assert report.wakes == (Lane(export.export_id, factories.OPERATOR, "queue"),)
     assert states(runtime, export) == [("dead", 4)]
     assert len(hook.requests) == 4
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", *["DELIVERY_FAILED"] * 4, "DELIVERY_DEAD"]
@@ -157,9 +157,9 @@ def test_what_waits_behind_a_dead_message_gets_one_try_each(opened: OpenRuntime,
 def test_a_dead_endpoint_does_not_have_the_others_told_again(opened: OpenRuntime, endpoint: Start) -> None:
     runtime, alive, broken = opened(), endpoint(), endpoint(Script(500))
     exports.register(
-        runtime, builders.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": broken.url}]
+        runtime, factories.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": broken.url}]
     )
-    exports.register(runtime, builders.WAREHOUSE, "warehouse", channels=[{"channel": "webhook", "address": alive.url}])
+    exports.register(runtime, factories.WAREHOUSE, "warehouse", channels=[{"channel": "webhook", "address": alive.url}])
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
     for _ in range(3):
@@ -191,9 +191,9 @@ def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened
     partner_id = lane_of(export).partner_id
     assert deliver(runtime, export).dead == 1
     assert states(runtime, export) == [("dead", 1), ("pending", 0), ("pending", 0)]
-    assert partners.get(runtime, builders.ACCOUNT, partner_id).state == "paused"
+    assert partners.get(runtime, factories.ACCOUNT, partner_id).state == "paused"
     assert deliver(runtime, export) == sender.DeliveryReport()
-    streams.resume(runtime, builders.ACCOUNT, partner_id)
+    streams.resume(runtime, factories.ACCOUNT, partner_id)
     assert deliver(runtime, export).delivered == 2
     assert next(each.outcome for each in attempts(runtime)) == "refused"
 
@@ -209,7 +209,7 @@ def test_410_and_that_the_partner_is_paused_are_written_together(
 
     def look(point: str) -> None:
         if point == "delivery.after":
-            partner = partners.get(runtime, builders.ACCOUNT, lane_of(export).partner_id)
+            partner = partners.get(runtime, factories.ACCOUNT, lane_of(export).partner_id)
             written.append((states(runtime, export)[0][0], partner.state))
 
     monkeypatch.setattr(sender, "failpoint", look)

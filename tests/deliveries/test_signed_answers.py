@@ -18,10 +18,10 @@ from pipeline.deliveries.channels.webhook import signed
 from pipeline.deliveries.messages import cloud_event
 from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHandoff
 from pipeline.deliveries.polling import Read
-from tests import builders
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import poll
 from tests.deliveries.support.scenario import OTHER, Desk, handed_off
+from tests.support import factories
 
 
 @pytest.mark.parametrize("via", ["borderbuddy", "webhook"])
@@ -55,7 +55,7 @@ def test_the_sandbox_broker_never_answers_a_p_and_fails_an_f(desk: Desk, via: st
 def test_the_same_handoff_twice_is_one_for_the_sandbox_and_answered_alike(desk: Desk) -> None:
     export, _ = handed_off(desk, invoice="R")
     (done,) = [each for each in exports.deliveries(desk.runtime, export.export_id) if each.audience == "customs_broker"]
-    sender.resend(desk.runtime, builders.ACCOUNT, done.id, "key_1")
+    sender.resend(desk.runtime, factories.ACCOUNT, done.id, "key_1")
     sender.tell(desk.runtime, export.context, outbox.BROKER)
     with desk.runtime.db.read() as session:
         assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1
@@ -78,7 +78,7 @@ def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(
     assert desk.client("read", account=OTHER).get("/sandbox/handoffs").json()["items"] == []
     person = desk.stranger()
     assert person.get("/console/sandbox").headers["location"] == "/console/sign-in"
-    key = api_keys.create_key(desk.runtime, builders.ACCOUNT, "a person's", mode="live", roles=("read",))
+    key = api_keys.create_key(desk.runtime, factories.ACCOUNT, "a person's", mode="live", roles=("read",))
     person.post("/console/sign-in", data={"key": key.bearer})
     page = person.get("/console/sandbox").text
     assert all(each.export_id in page for each in made)
@@ -96,7 +96,7 @@ def test_strangers_hand_nothing_to_the_sandbox_and_learn_nothing(desk: Desk) -> 
     plain = desk.stranger()
     assert plain.post("/sandbox/borderbuddy/handoffs", content=b"{}").status_code == 401
     assert plain.get("/sandbox/borderbuddy/handoffs/sbx-ntf_1").status_code == 401
-    assert plain.post(f"/sandbox/webhooks/{builders.ACCOUNT}/{builders.WAREHOUSE}", content=b"{}").status_code == 401
+    assert plain.post(f"/sandbox/webhooks/{factories.ACCOUNT}/{factories.WAREHOUSE}", content=b"{}").status_code == 401
     assert plain.post("/sandbox/webhooks/acc_none/none", content=b"{}").status_code == 401
 
 
@@ -119,11 +119,11 @@ def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(desk: Desk) -> 
         address = f"/sandbox/webhooks/{account}/{partner}"
         return plain.post(address, content=asked, headers=signed("1", asked, secret)).status_code
 
-    assert post(builders.ACCOUNT, "wh_beside", beside) == post(OTHER, broker, elsewhere) == 404
+    assert post(factories.ACCOUNT, "wh_beside", beside) == post(OTHER, broker, elsewhere) == 404
     with desk.runtime.db.read() as session:
         assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1
     assert desk.submission(export).state == "rejected"
-    assert post(builders.ACCOUNT, broker, secret) == 204
+    assert post(factories.ACCOUNT, broker, secret) == 204
     poll(lambda: desk.submission(export).state == "accepted")
 
 
@@ -142,7 +142,7 @@ def test_an_answer_signed_by_the_partner_is_recorded_once(desk: Desk) -> None:
 def test_a_signature_is_good_for_one_submission(desk: Desk) -> None:
     first, secret = handed_off(desk)
     broker = desk.submission(first).partner_id
-    second = exports.ready(desk.runtime, builders.plan(broker=broker, invoice="P", batch="batch-second"))
+    second = exports.ready(desk.runtime, factories.plan(broker=broker, invoice="P", batch="batch-second"))
     exports.hand_off(desk.runtime, second)
     answer = json.dumps({"id": "a-1", "rung": "released"}).encode()
     plain = desk.stranger()

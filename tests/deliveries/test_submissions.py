@@ -20,12 +20,12 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.streams import due_lanes
 from pipeline.workflow import read_model as inspection_view
-from tests import builders
 from tests.deliveries.channels.test_queue import received
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.scenario import Desk, handed_off
-from tests.faults.matrix import alone
+from tests.support import factories
+from tests.system.faults.matrix import alone
 
 FIELDS = [
     {"pointer": "/units/0/lines/0/htsCode", "message": "The code does not fit the description."},
@@ -69,19 +69,19 @@ def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
 ) -> None:
     export = ready(runtime)
     assert say(runtime, "a-1", rung, reference="REF-9", message="See the fields.", fields=FIELDS)
-    lane = outbox.Lane(export.export_id, builders.OPERATOR, "queue")
+    lane = outbox.Lane(export.export_id, factories.OPERATOR, "queue")
     assert lane in lanes(runtime), "the next sweep wakes it"
     assert sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel).delivered == 1
     (message,) = received("memory://", "exports.operator", 1)
     body = message.body if isinstance(message.body, bytes) else message.body.encode()
     event = json.loads(body)
     assert (event["type"], event["subject"]) == ("exports.handoff.answered.v1", export.export_id)
-    assert message.delivery_info["routing_key"] == f"operator.{builders.ACCOUNT}.handoff.answered.v1"
+    assert message.delivery_info["routing_key"] == f"operator.{factories.ACCOUNT}.handoff.answered.v1"
     said = event["data"]
     assert (said["rung"], said["standsAt"], said["answerId"], said["reference"]) == (rung, rung, "a-1", "REF-9")
     assert said["fields"] == FIELDS
     with runtime.db.read() as session:
-        view = inspection_view.read(session, builders.ACCOUNT, export.export_id)
+        view = inspection_view.read(session, factories.ACCOUNT, export.export_id)
     assert view.broker_submission is not None
     (shown,) = view.broker_submission.acknowledgements
     assert shown.fields == FIELDS
@@ -170,11 +170,11 @@ def test_an_answer_that_cannot_be_verified_without_a_lost_key_is_to_come_again(
 
 def test_news_neither_tells_the_end_of_the_export_again_nor_keeps_it_from_being_told(opened: OpenRuntime) -> None:
     runtime = opened(delivery_batch=1)
-    exports.register(runtime, builders.BROKER, "customs_broker")
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
-    exports.register(runtime, builders.OPERATOR, "operator")
+    exports.register(runtime, factories.BROKER, "customs_broker")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.OPERATOR, "operator")
     export = ready(runtime)
-    lane = (export.export_id, builders.OPERATOR, "queue")
+    lane = (export.export_id, factories.OPERATOR, "queue")
     say(runtime, "a-1", "query", message="What is it made of?")
     assert sender.deliver(runtime, *lane).delivered == 1
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "BROKER_QUERIED"]

@@ -14,12 +14,12 @@ from pipeline.accounts.channels import BorderBuddyWay, QueueWay, WebhookWay
 from pipeline.deliveries import outbox, sender
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.contracts.json_schemas import json_schema
-from tests import builders
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.deliveries.support.scenario import OTHER, Desk, handed_off
 from tests.interfaces.contracts import sent
+from tests.support import factories
 
 
 def handoff_of(desk: Desk, export: exports.Ready) -> str:
@@ -46,7 +46,7 @@ def three_ways(desk: Desk, clock: Clock) -> Any:
             QueueWay(),
         ]
         exports.register(desk.runtime, "br_three", "customs_broker", path="borderbuddy", test=True, channels=ways)
-        export = exports.ready(desk.runtime, builders.plan(broker="br_three", invoice="R"))
+        export = exports.ready(desk.runtime, factories.plan(broker="br_three", invoice="R"))
         exports.hand_off(desk.runtime, export)
         for _ in range(2):
             sender.tell(desk.runtime, export.context, outbox.BROKER)
@@ -95,7 +95,7 @@ def test_every_channel_try_and_answer_of_a_message_is_told(desk: Desk, three_way
 
 def test_message_to_a_warehouse_has_no_ladder(desk: Desk) -> None:
     export, _ = handed_off(desk)
-    (first, *_) = exports.deliveries(desk.runtime, export.export_id, builders.WAREHOUSE)
+    (first, *_) = exports.deliveries(desk.runtime, export.export_id, factories.WAREHOUSE)
     found = traced(desk, first.notification_id)
     assert (found["eventType"], found["sandbox"], found["brokerSubmission"]) == (
         "exports.package.recorded.v1",
@@ -124,7 +124,7 @@ def test_what_is_not_the_accounts_is_not_there(desk: Desk) -> None:
 
 
 def command(desk: Desk, *arguments: str) -> Any:
-    key = api_keys.create_key(desk.runtime, builders.ACCOUNT, "of a test", mode="live", roles=("read",)).bearer
+    key = api_keys.create_key(desk.runtime, factories.ACCOUNT, "of a test", mode="live", roles=("read",)).bearer
     return CliRunner().invoke(app, ["trace", *arguments, "--api-url", desk.url, "--api-key", key])
 
 

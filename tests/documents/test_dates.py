@@ -17,7 +17,7 @@ from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import sample, unit_data
-from tests.faults.matrix import alone
+from tests.system.faults.matrix import alone
 
 #: In New York clocks go forward on the first of these and back on the second, at two in the morning.
 FORWARD, BACK = date(2027, 3, 14), date(2026, 11, 1)

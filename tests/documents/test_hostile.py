@@ -23,7 +23,7 @@ from pipeline.documents.formats.columns_folded import defused
 from pipeline.documents.registry import KINDS, render_documents
 from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import sample, unit_data
-from tests.hostile import BREAKING, DECEIVING, FORBIDDEN, ODD
+from tests.support.hostile_inputs import BREAKING, DECEIVING, FORBIDDEN, ODD
 
 #: What documents add to the tricks that are played on a whole plan.
 MARKUP = {

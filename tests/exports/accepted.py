@@ -13,7 +13,7 @@ from pipeline.customs.treatment import export_digest, line_digests, unit_digest
 from pipeline.exports.models import Account, Export, ExportUnit, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.step_context import StepContext, context_of
-from tests.builders import Json, plan_hash
+from tests.support.factories import Json, plan_hash
 
 
 def open_account(database: Database, account: str, gs1_prefix: str | None = None) -> None:

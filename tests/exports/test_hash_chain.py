@@ -24,9 +24,9 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.hash_chain import canonical, event_hash
 from pipeline.exports.models import Event
 from pipeline.ops import audit, migrations
-from tests import builders
 from tests.ops.tampering import unguarded
-from tests.servers import PostgreSQL
+from tests.support import factories
+from tests.support.servers import PostgreSQL
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, deliver_all, executed
 
@@ -90,7 +90,7 @@ def test_every_chain_holds_whatever_became_of_the_export(either: House) -> None:
     first = executed(either)
     deliver_all(either, first)
     amended(either, first)
-    either.accept(builders.plan(batch="batch_2"))
+    either.accept(factories.plan(batch="batch_2"))
     found = audit.survey(either.runtime)
     with either.runtime.db.read() as session:
         assert found.events == session.scalar(sa.select(sa.func.count()).select_from(_EVENTS))
@@ -266,13 +266,13 @@ def test_events_of_an_older_version_are_chained_by_the_upgrade(either: House) ->
 
 def test_head_still_fits_a_log_that_grew_and_no_log_that_shrank(either: House) -> None:
     runtime = either.runtime
-    kept, gone = executed(either), executed(either, builders.plan(batch="batch_2"))
+    kept, gone = executed(either), executed(either, factories.plan(batch="batch_2"))
     stated = audit.head(runtime, settled_seconds=0)
     until = datetime.fromisoformat(stated.until)
     assert (stated.exports, stated.events) == (2, audit.survey(runtime).events)
     either.clock.pass_seconds(1)
     amended(either, kept)
-    either.accept(builders.plan(batch="batch_3"))
+    either.accept(factories.plan(batch="batch_3"))
     assert audit.fits(stated, audit.survey(runtime, until=until)) is None
     with unguarded(runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.export_id == gone))

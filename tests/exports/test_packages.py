@@ -15,9 +15,9 @@ from pipeline.exports.models import Account, ExportUnit, Package
 from pipeline.exports.packages import record
 from pipeline.exports.sscc import is_sscc
 from pipeline.exports.step_context import StepContext
-from tests.asked import asked_of
-from tests.builders import ACCOUNT, Json, changed, plan
 from tests.exports.accepted import accept, open_account
+from tests.support.factories import ACCOUNT, Json, changed, plan
+from tests.support.query_counter import asked_of
 
 PREFIX = "0614141"
 

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.exports.packages import check_packages, check_plan
 from pipeline.exports.schemas.plan import Plan
-from tests.builders import Json, changed, plan
-from tests.growth import times_dearer
+from tests.support.factories import Json, changed, plan
+from tests.support.memory import times_dearer
 
 P = "/units/0/packages"
 PALLET: Json = {

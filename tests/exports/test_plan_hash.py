@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.exports.plans import canonical, hash_of
 from pipeline.exports.schemas.export import ExecuteRequest
-from tests import builders
+from tests.support import factories
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
@@ -31,10 +31,10 @@ def test_keys_beyond_the_basic_plane_are_sorted_by_utf_16() -> None:
 
 
 def test_plan_hash_is_the_contracts() -> None:
-    plan = builders.plan()
+    plan = factories.plan()
     assert hash_of(
         {key: value for key, value in plan.items() if key not in ("approval", "planHash")}
-    ) == builders.plan_hash(plan)
+    ) == factories.plan_hash(plan)
 
 
 def test_no_request_holds_a_number() -> None:

@@ -8,17 +8,17 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.exports.schemas.plan import Plan, as_json
-from tests import builders
+from tests.support import factories
 
 
 def test_a_plan_comes_back_as_it_was_sent() -> None:
-    sent = builders.plan(units=2)
+    sent = factories.plan(units=2)
     sent["units"][0]["invoice"]["exchangeRate"] = "0.00000012"
     assert as_json(Plan.model_validate(sent)) == sent
 
 
 def test_what_came_later_is_said_where_it_was_sent_and_nowhere_else() -> None:
-    sent = builders.plan()
+    sent = factories.plan()
     assert not {"valuationBasis", "usmcaStatement", "rebates", "assistItems"} & {*sent["units"][0]["invoice"]}
     sent["units"][0]["invoice"] |= {
         "valuationBasis": "Price of a like sale",
@@ -59,6 +59,6 @@ def test_what_came_later_is_said_where_it_was_sent_and_nowhere_else() -> None:
 )
 def test_a_field_that_does_not_fit_is_refused(pointer: str, value: Any, said: str) -> None:
     with pytest.raises(ValidationError, match=said) as refused:
-        Plan.model_validate(builders.changed(builders.plan(), pointer, value))
+        Plan.model_validate(factories.changed(factories.plan(), pointer, value))
     (error,) = refused.value.errors()
     assert "/" + "/".join(str(part) for part in error["loc"]) == pointer

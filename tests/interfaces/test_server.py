@@ -12,7 +12,7 @@ from pipeline.core.runtime import open_runtime
 from pipeline.interfaces import server
 from pipeline.interfaces.server import NotServing, Service
 from pipeline.workflow.publisher import EmbeddedWorker
-from tests.interpreter import interpreted
+from tests.support.interpreter import interpreted
 
 BEGIN: Final = """
 from pipeline.workflow import dispatch, publisher

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from pipeline.interfaces.server import MAX_HEAD_BYTES, WEB_OPTIONS
+from tests.architecture.test_wiring import procfile
 from tests.interfaces.api.conftest import Desk
-from tests.test_wiring import procfile
 
 KILOBYTE: Final = 1024
 #: What the system takes into its buffers on both sides, and what of it is read before the bound is noticed.

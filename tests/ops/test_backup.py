@@ -36,12 +36,12 @@ from pipeline.workflow.engine import advance
 from pipeline.workflow.step_leases import claim
 from pipeline.workflow.steps import SPECS, Wake
 from pipeline.workflow.sweeper import owed_again
-from tests import builders
 from tests.conftest import OWNER, SERVERS
-from tests.servers import PostgreSQL, poll
+from tests.support import factories
+from tests.support.servers import PostgreSQL, poll
 from tests.workflow.conftest import House
 
-CALLER = Caller(builders.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
+CALLER = Caller(factories.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
 #: How far each export has come when the copy is taken: nothing, one step, a step that is held, documents, all but the telling.
 STAGES: Sequence[Sequence[tuple[int, str]]] = (
     (),
@@ -72,7 +72,7 @@ def opened() -> Iterator[Open]:
 
 
 def take(runtime: Runtime, name: str) -> str:
-    plan = builders.plan(batch=name, invoice=name.upper())
+    plan = factories.plan(batch=name, invoice=name.upper())
     body = {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
     request = ExecuteRequest.model_validate(body)
     return accept(runtime, CALLER, request, raw_plan=plan, idempotency_key=None).export_id
@@ -80,10 +80,10 @@ def take(runtime: Runtime, name: str) -> str:
 
 def under_way(runtime: Runtime) -> list[str]:
     """Have exports at every stage, one of them held by a worker; return their ids."""
-    service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
-    for partner_id, kind in ((builders.BROKER, "customs_broker"), (builders.WAREHOUSE, "warehouse")):
+    service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    for partner_id, kind in ((factories.BROKER, "customs_broker"), (factories.WAREHOUSE, "warehouse")):
         facts = {"id": partner_id, "kind": kind, "name": "of a test", "test": True, "live": True}
-        partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(facts))
+        partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(facts))
     exports = []
     for number, stage in enumerate(STAGES):
         export_id = take(runtime, f"a{number}")

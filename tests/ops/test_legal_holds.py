@@ -12,8 +12,8 @@ from pipeline.exports.models import Package
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.ops import legal_holds, retention
 from pipeline.workflow.amendments import amend
-from tests import builders
 from tests.ops.test_retention import documents, due, ended, executed, plan, registered, rows, today
+from tests.support import factories
 from tests.workflow.conftest import House
 
 __all__ = ["today"]
@@ -25,12 +25,12 @@ def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
     house = make_house(database_url)
     first, other = executed(house, plan("one")), executed(house, plan("two"))
     changed = plan("one", arrival="2026-11-27T18:00:00Z")
-    request = ExecuteRequest.model_validate({"accountId": builders.ACCOUNT, "batchId": "one", "plan": changed})
+    request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": changed})
     second = ended(
         house, amend(house.runtime, house.caller, first, request, raw_plan=changed, idempotency_key=None).export_id
     )
     for held_id in (first, second):
-        held = legal_holds.place(house.runtime, builders.ACCOUNT, export_id=held_id, reason="audit", placed_by="Legal")
+        held = legal_holds.place(house.runtime, factories.ACCOUNT, export_id=held_id, reason="audit", placed_by="Legal")
         found = due(house, date(2040, 1, 1))
         assert (found[first][1], found[second][1]) == (held.id, held.id)
         assert retention.purge(house.runtime, date(2040, 1, 1)).exports == (held_id == first)
@@ -46,7 +46,7 @@ def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
 ) -> None:
     one = registered(house, plan("one"))
     found = list(retention.due(house.runtime, date(2032, 11, 27)))
-    legal_holds.place(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+    legal_holds.place(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
     monkeypatch.setattr(retention, "due", lambda *_: iter(found))
     assert retention.purge(house.runtime, date(2032, 11, 27)).plans == 0
     assert documents(house) == {one: True}
@@ -55,14 +55,14 @@ def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
 def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(house: House, today: date) -> None:
     one, other = executed(house, plan("one")), executed(house, plan("two"))
     day = date(2032, 11, 27)
-    held = legal_holds.place(house.runtime, builders.ACCOUNT, export_id=one, reason="audit of 2026", placed_by="Legal")
+    held = legal_holds.place(house.runtime, factories.ACCOUNT, export_id=one, reason="audit of 2026", placed_by="Legal")
     assert due(house, day) == {one: ("CA", held.id), other: ("CA", None)}
     assert retention.purge(house.runtime, day).exports == 1
     assert rows(house, Package, one)
     with pytest.raises(InvalidState, match="nothing is left"):
-        legal_holds.place(house.runtime, builders.ACCOUNT, export_id=other, reason="too late", placed_by="Legal")
+        legal_holds.place(house.runtime, factories.ACCOUNT, export_id=other, reason="too late", placed_by="Legal")
 
-    whole = legal_holds.place(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+    whole = legal_holds.place(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
     legal_holds.release(house.runtime, held.id, released_by="Counsel")
     assert due(house, day) == {one: ("CA", whole.id)}
     assert retention.purge(house.runtime, day).exports == 0

@@ -16,9 +16,9 @@ from pipeline.exports.hash_chain import event_hash
 from pipeline.exports.models import Event, Export, Package, PlanSnapshot
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service
-from tests import builders
 from tests.ops.rebuild.test_rebuild import content, lived
 from tests.ops.tampering import unguarded
+from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import deliver_all, executed
 
@@ -83,7 +83,7 @@ def spoil(house: House, export_id: str, name: str, column: str, value: Any) -> N
 
 
 def test_cell_that_cannot_be_read_is_named_and_comes_back(house: House) -> None:
-    export_id, other = lived(house), executed(house, builders.plan(batch="batch_2"))
+    export_id, other = lived(house), executed(house, factories.plan(batch="batch_2"))
     before = content(house)
     for name, column, value in MENDED:
         spoil(house, export_id, name, column, value)
@@ -114,7 +114,7 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(house: House) -> None:
 def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
     house: House, name: str, column: str, value: Any, told: str, *, comes_back: bool
 ) -> None:
-    export_id, _ = handed_off(house), executed(house, builders.plan(batch="batch_2"))
+    export_id, _ = handed_off(house), executed(house, factories.plan(batch="batch_2"))
     spoil(house, export_id, name, column, value)
     found = service.survey(house.runtime, apply=True)
     (one,) = found.damaged
@@ -136,7 +136,7 @@ def handed_off(house: House) -> str:
     ("column", "value"), [("data", "{"), ("at", "never"), ("data", "NaN"), ("type", b"\xff"), ("actor", NO_TEXT)]
 )
 def test_event_that_cannot_be_read_refuses_its_export_and_no_other(house: House, column: str, value: Any) -> None:
-    export_id, other = executed(house), executed(house, builders.plan(batch="batch_2"))
+    export_id, other = executed(house), executed(house, factories.plan(batch="batch_2"))
     spoil(house, export_id, "events", column, value)
     spoil(house, other, "packages", "contents", "garbage")
     verified = audit.survey(house.runtime, until=datetime(2030, 1, 1, tzinfo=UTC))
@@ -148,7 +148,7 @@ def test_event_that_cannot_be_read_refuses_its_export_and_no_other(house: House,
 
 
 def test_try_that_cannot_be_read_refuses_its_export_and_no_other(house: House) -> None:
-    export_id, other = executed(house), executed(house, builders.plan(batch="batch_2"))
+    export_id, other = executed(house), executed(house, factories.plan(batch="batch_2"))
     deliver_all(house, export_id)
     with unguarded(house.runtime.db) as connection:
         connection.execute(sa.text("UPDATE attempts SET at = 'x' WHERE rowid = 1"))
@@ -158,7 +158,7 @@ def test_try_that_cannot_be_read_refuses_its_export_and_no_other(house: House) -
 
 
 def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: House) -> None:
-    export_id, other = executed(either), executed(either, builders.plan(batch="batch_2"))
+    export_id, other = executed(either), executed(either, factories.plan(batch="batch_2"))
     seq = len(either.events(export_id)) + 1
     with either.runtime.db.read() as session:
         last = session.scalars(select(Event.hash).where(Event.export_id == export_id, Event.seq == seq - 1)).one()

@@ -26,9 +26,9 @@ from pipeline.workflow.engine import advance
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
 from pipeline.workflow.steps import NOTIFY, Wake
 from pipeline.workflow.sweeper import owed_again
-from tests import builders
-from tests.asked import explained, searches
-from tests.faults.matrix import alone
+from tests.support import factories
+from tests.support.query_counter import explained, searches
+from tests.system.faults.matrix import alone
 from tests.workflow.conftest import House
 
 PATIENCE = readiness.PATIENCE_SECONDS
@@ -67,14 +67,14 @@ def owing_the_warehouse_alone(house: House) -> str:
     export_id = handed_off(house)
     with house.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.name).in_(NOTIFY)).values(state="done", due_at=None))
-        session.execute(update(Delivery).where(col(Delivery.partner_id) == builders.BROKER).values(state="cancelled"))
+        session.execute(update(Delivery).where(col(Delivery.partner_id) == factories.BROKER).values(state="cancelled"))
     return export_id
 
 
 def owing_for_an_hour(house: House) -> None:
     """Have steps and deliveries that have been due for an hour."""
     handed_off(house)
-    house.accept(builders.plan(batch="later"))
+    house.accept(factories.plan(batch="later"))
     with house.runtime.db.write() as session:
         for model in (Step, Delivery):
             session.execute(update(model).where(col(model.due_at).is_not(None)).values(due_at=database_now(-3600)))
@@ -134,7 +134,7 @@ def test_queue_that_nobody_reads_is_named_while_others_move(house: House) -> Non
     stuck = house.accept().export_id
     house.step(stuck, 1, "record_packages")
     sweep_for(house, PATIENCE + 12)
-    house.step(house.accept(builders.plan(batch="batch_2")).export_id, 1, "record_packages")
+    house.step(house.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
     (part,) = [part for part in readiness.parts(house.runtime) if not part.ok]
     assert (part.name, "reads exports.documents," in part.message) == ("steps", True), part
     house.step(stuck, 1, "render_documents")
@@ -146,14 +146,14 @@ def test_telling_that_nobody_begins_is_seen_while_documents_are_made(house: Hous
     with house.runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=None))
     sweep_for(house, PATIENCE + 12)
-    other = house.accept(builders.plan(batch="batch_2")).export_id
+    other = house.accept(factories.plan(batch="batch_2")).export_id
     for name in ("record_packages", "render_documents"):
         house.step(other, 1, name)
     assert failing(house) == ["deliveries"]
 
 
 def test_long_queue_that_moves_is_ready(house: House) -> None:
-    exports = [house.accept(builders.plan(batch=f"batch_{number}")).export_id for number in range(3)]
+    exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
     sweep_for(house, PATIENCE + 20)
     assert failing(house) == ["steps"]
     house.step(exports[0], 1, "record_packages")
@@ -163,23 +163,23 @@ def test_long_queue_that_moves_is_ready(house: House) -> None:
 def test_steps_that_stand_still_are_seen_while_messages_are_sent(house: House) -> None:
     told = handed_off(house)
     house.clock.pass_seconds(PATIENCE + 1)
-    house.accept(builders.plan(batch="batch_2"))
+    house.accept(factories.plan(batch="batch_2"))
     sweep_for(house, PATIENCE + 12)
-    assert sender.deliver(house.runtime, told, builders.WAREHOUSE, "queue").delivered == 2
+    assert sender.deliver(house.runtime, told, factories.WAREHOUSE, "queue").delivered == 2
     assert failing(house) == ["steps"]
 
 
 def test_messages_that_nobody_sends_are_seen_while_steps_are_made(house: House) -> None:
     handed_off(house)
     sweep_for(house, PATIENCE + 12)
-    house.step(house.accept(builders.plan(batch="batch_2")).export_id, 1, "record_packages")
+    house.step(house.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
     assert failing(house) == ["deliveries"]
 
 
 def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
     export_id = handed_off(house)
-    for partner_id in (builders.BROKER, builders.WAREHOUSE):
-        partners.pause(house.runtime, builders.ACCOUNT, partner_id)
+    for partner_id in (factories.BROKER, factories.WAREHOUSE):
+        partners.pause(house.runtime, factories.ACCOUNT, partner_id)
     for name in ("notify_broker", "notify_warehouse", "notify_operator"):
         house.step(export_id, 0, name)
     with house.runtime.db.write() as session:
@@ -191,7 +191,7 @@ def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
 
 def put_off_after_it_was_found_due(house: House) -> None:
     """Have a sweep find a lane due whose sender was held up, and the sender then say that the first message waits ten minutes."""
-    lane = Lane(owing_the_warehouse_alone(house), builders.WAREHOUSE, "queue")
+    lane = Lane(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
     claimed = streams.claim(house.runtime, lane)
     assert claimed is not None
     assert len(claimed.owed) == 2
@@ -218,13 +218,13 @@ def test_what_came_to_wait_behind_it_has_not_lain_either(house: House) -> None:
 
 
 def test_what_was_sent_and_is_owed_again_has_not_lain_since_it_was_sent(house: House) -> None:
-    lane = Lane(owing_the_warehouse_alone(house), builders.WAREHOUSE, "queue")
+    lane = Lane(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
     claimed = streams.claim(house.runtime, lane)
     assert claimed is not None
     sweep_for(house, 40)
     attempts.record(house.runtime, claimed, attempts.Sent([Receipt("published")] * 2, [1, 1], None))
     house.clock.pass_seconds(3600)
-    sender.resend(house.runtime, builders.ACCOUNT, claimed.owed[0].id, "key_1")
+    sender.resend(house.runtime, factories.ACCOUNT, claimed.owed[0].id, "key_1")
     assert "deliveries" not in failing(house)
 
 
@@ -269,7 +269,7 @@ def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(house
     assert house.step(export_id, 1, "render_documents") == ()
     assert failing(house) == ["outage"]
     house.store.breaks_with = None
-    other = house.accept(builders.plan(batch="batch_2")).export_id
+    other = house.accept(factories.plan(batch="batch_2")).export_id
     for name in ("record_packages", "render_documents"):
         house.step(other, 1, name)
     assert failing(house) == [], "another worker reaches it"

@@ -31,9 +31,9 @@ from pipeline.workflow.amendments import amend
 from pipeline.workflow.interventions import cancel
 from pipeline.workflow.steps import Wake
 from pipeline.workflow.sweeper import owed_again
-from tests import builders
-from tests.builders import Json
-from tests.faults.matrix import alone
+from tests.support import factories
+from tests.support.factories import Json
+from tests.system.faults.matrix import alone
 from tests.workflow.conftest import House
 
 #: What stands in a plan and must be found nowhere once it is purged.
@@ -42,7 +42,7 @@ CANARY = "Canary Orchard Holdings"
 
 def plan(name: str, *, arrival: str | None = "2026-11-26T18:00:00Z", export_country: str = "CA") -> Json:
     """Return a plan that is entered on the day given, from the country given, with a name that is easily found."""
-    made = builders.plan(batch=name, invoice=name.upper(), exportCountry=export_country)
+    made = factories.plan(batch=name, invoice=name.upper(), exportCountry=export_country)
     made["units"][0]["entry"]["estimatedArrivalAt"] = arrival
     made["units"][0]["parties"]["buyer"]["name"] = CANARY
     return made
@@ -228,7 +228,9 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     # Another plan of a batch that is executed is kept with it, while that is held.
     beside = registered(house, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
     export_id = executed(house, plan("batch"))
-    held = legal_holds.place(house.runtime, builders.ACCOUNT, export_id=export_id, reason="an audit", placed_by="Legal")
+    held = legal_holds.place(
+        house.runtime, factories.ACCOUNT, export_id=export_id, reason="an audit", placed_by="Legal"
+    )
     day = date(2031, 11, 27)
     assert due(house, date(2031, 11, 26)) == {}
     assert due(house, day) == {us5: ("US", None), beside: ("US", held.id)}
@@ -236,7 +238,7 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     kept = documents(house)
     assert (kept.pop(us5), all(kept.values())) == (False, True)
 
-    whole = legal_holds.place(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+    whole = legal_holds.place(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
     legal_holds.release(house.runtime, held.id, released_by="Counsel")
     assert due(house, date(2033, 1, 1)) == {each: (law, whole.id) for each, law in (
         (export_id, "CA"), (later, "CA"), (beside, "US"),
@@ -254,7 +256,7 @@ def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_s
 ) -> None:
     one = registered(house, plan("one"))
     retention.purge(house.runtime, date(2032, 11, 27))
-    request = ExecuteRequest.model_validate({"accountId": builders.ACCOUNT, "batchId": "one"})
+    request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one"})
     with pytest.raises(InvalidState, match="was purged"):
         accept(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
     assert registered(house, plan("one")) == one
@@ -275,7 +277,7 @@ def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_s
 
 def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_to_it(house: House, today: date) -> None:
     def amended(export_id: str, made: Json) -> str:
-        request = ExecuteRequest.model_validate({"accountId": builders.ACCOUNT, "batchId": "one", "plan": made})
+        request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": made})
         return amend(house.runtime, house.caller, export_id, request, raw_plan=made, idempotency_key=None).export_id
 
     first = executed(house, plan("one"))
@@ -290,13 +292,13 @@ def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_t
 
 def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house: House, today: date) -> None:
     export_id = house.accept(plan("gone")).export_id
-    partners.pause(house.runtime, builders.ACCOUNT, builders.BROKER)
+    partners.pause(house.runtime, factories.ACCOUNT, factories.BROKER)
     house.finish(export_id)
-    lane = Lane(export_id, builders.BROKER, "queue")
-    assert sender.deliver(house.runtime, export_id, builders.BROKER, "queue").delivered == 0
+    lane = Lane(export_id, factories.BROKER, "queue")
+    assert sender.deliver(house.runtime, export_id, factories.BROKER, "queue").delivered == 0
     retention.purge(house.runtime, date(2032, 11, 27))
-    streams.resume(house.runtime, builders.ACCOUNT, builders.BROKER)
-    states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == builders.BROKER}  # type: ignore[attr-defined]
+    streams.resume(house.runtime, factories.ACCOUNT, factories.BROKER)
+    states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == factories.BROKER}  # type: ignore[attr-defined]
     assert states == {"cancelled"}
     house.clock.pass_seconds(86_400)
     assert [wake for wake in owed_again(house.runtime) if wake.export_id == export_id] == []
@@ -310,24 +312,24 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
     export_id = executed(house, plan("gone"))
     (artifact, *_) = rows(house, Artifact, export_id)
     with house.runtime.db.read() as session:
-        delivery_id = queries.listed(house.runtime, builders.ACCOUNT, export_id=export_id).items[0].id
+        delivery_id = queries.listed(house.runtime, factories.ACCOUNT, export_id=export_id).items[0].id
     retention.purge(house.runtime, date(2032, 11, 27))
     with house.runtime.db.read() as session:
-        view = inspection_view.read(session, builders.ACCOUNT, export_id)
+        view = inspection_view.read(session, factories.ACCOUNT, export_id)
         assert (view.state, view.treatment.lines, view.findings) == ("executed", [], [])
         assert view.purged_at is not None
         assert len(view.artifacts) > 0
         with pytest.raises(NotFound, match=f"its SHA-256 was {artifact.sha256}"):  # type: ignore[attr-defined]
-            repository.find_artifact(session, builders.ACCOUNT, artifact.id)  # type: ignore[attr-defined]
+            repository.find_artifact(session, factories.ACCOUNT, artifact.id)  # type: ignore[attr-defined]
         with pytest.raises(InvalidState, match="was purged"):
             handoff_bundle.gathered(session, house.runtime.settings, session.get_one(Export, export_id))
     with pytest.raises(InvalidState, match="was purged"):
-        cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
+        cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(InvalidState, match="was purged"):
-        sender.resend(house.runtime, builders.ACCOUNT, delivery_id, "key_test")
+        sender.resend(house.runtime, factories.ACCOUNT, delivery_id, "key_test")
     changed = plan("gone")
     changed["units"][0]["parties"]["buyer"]["name"] = "Another buyer"
-    request = ExecuteRequest.model_validate({"accountId": builders.ACCOUNT, "batchId": "gone", "plan": changed})
+    request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "gone", "plan": changed})
     with pytest.raises(InvalidState, match="was purged"):
         amend(house.runtime, house.caller, export_id, request, raw_plan=changed, idempotency_key=None)
     assert house.accept(plan("gone"), key="another").export_id == export_id, "the same plan is still the same export"

@@ -24,12 +24,12 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import retention
 from pipeline.workflow import preflight
-from tests import builders
-from tests.canaries import executable, found, with_canaries
 from tests.deliveries.support.mail_server import Mailroom, Script
-from tests.hostile import whole_plan
 from tests.ops.test_retention import executed
-from tests.servers import LOOPBACK
+from tests.support import factories
+from tests.support.canaries import executable, found, with_canaries
+from tests.support.hostile_inputs import whole_plan
+from tests.support.servers import LOOPBACK
 from tests.workflow.conftest import House
 
 BROKER = "br_mail"
@@ -55,7 +55,7 @@ def mailing(house: House) -> House:
     """The house with a mail server that knows no such user, and a customs broker that is reached by it."""
     new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "test": True, "live": True}
     new |= {"channels": [{"channel": "email", "addresses": [MAILBOX]}]}
-    partners.create(house.runtime, builders.ACCOUNT, NewPartner.model_validate(new))
+    partners.create(house.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
     house.clock.now = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
     return house
 
@@ -94,8 +94,8 @@ def standing(house: House) -> Mapping[str, set[str]]:
 
 
 def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(mailing: House, tmp_path: Path) -> None:
-    whole = whole_plan() | {"accountId": builders.ACCOUNT, "batchId": "executed"}
-    whole["broker"], whole["warehouse"] = {"id": BROKER}, {"id": builders.WAREHOUSE}
+    whole = whole_plan() | {"accountId": factories.ACCOUNT, "batchId": "executed"}
+    whole["broker"], whole["warehouse"] = {"id": BROKER}, {"id": factories.WAREHOUSE}
     assert executable(whole)
     laid, known = with_canaries(whole)
     assert len(known) >= 60, "too few texts of the plan hold one"

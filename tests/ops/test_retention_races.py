@@ -22,8 +22,8 @@ from pipeline.ops import legal_holds, retention
 from pipeline.workflow import acceptance, preflight
 from pipeline.workflow.step_leases import claim
 from pipeline.workflow.steps import SPECS
-from tests import builders
 from tests.ops.test_retention import executed, plan
+from tests.support import factories
 from tests.workflow.conftest import House
 
 DAY = date(2032, 11, 27)
@@ -120,12 +120,12 @@ def test_purge_waits_for_a_hold_that_is_being_placed_on_the_account(house: House
     one = under_hold(house, registered=registered)
     with house.runtime.db.write() as session:
         # As `legal_holds.place` does, before it has committed.
-        session.get(Account, builders.ACCOUNT, with_for_update={"key_share": True})
+        session.get(Account, factories.ACCOUNT, with_for_update={"key_share": True})
         purge = threading.Thread(target=retention.purge, args=(house.runtime, DAY))
         purge.start()
         purge.join(0.5)
         assert purge.is_alive(), "it has not waited"
-        session.add(LegalHold(id="hld_1", account_id=builders.ACCOUNT, reason="a dispute", placed_by="Legal"))
+        session.add(LegalHold(id="hld_1", account_id=factories.ACCOUNT, reason="a dispute", placed_by="Legal"))
     purge.join(20)
     assert whole(house, one)
 
@@ -144,7 +144,7 @@ def test_hold_on_an_account_waits_for_a_purge_under_way(
         return original(*arguments)
 
     def hold() -> None:
-        legal_holds.place(house.runtime, builders.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+        legal_holds.place(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
 
     holding, original = threading.Thread(target=hold), retention._empty_plan
     monkeypatch.setattr(retention, "_empty_plan", emptied)

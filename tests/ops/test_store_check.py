@@ -31,8 +31,8 @@ from pipeline.ops import retention, store_check
 from pipeline.ops.store_check import Bad, Survey
 from pipeline.workflow import render_documents
 from pipeline.workflow.steps import Wake
-from tests import builders
 from tests.core.test_blob_store import Bucket
+from tests.support import factories
 from tests.workflow.conftest import House
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -47,12 +47,12 @@ def house(make_house: Callable[[str], House], database_url: str) -> House:
 
 def with_profile(house: House, profile: object = PROFILE) -> None:
     changes = PartnerChanges.model_validate({"profile": profile})
-    partners.change(house.runtime, builders.ACCOUNT, builders.BROKER, changes)
+    partners.change(house.runtime, factories.ACCOUNT, factories.BROKER, changes)
 
 
-def executed(house: House, batch: str = builders.BATCH, units: int = 1) -> str:
+def executed(house: House, batch: str = factories.BATCH, units: int = 1) -> str:
     """Return an export whose documents are all made, the broker's own file among them."""
-    export_id = house.accept(builders.plan(batch=batch, invoice=batch[:4].upper(), units=units)).export_id
+    export_id = house.accept(factories.plan(batch=batch, invoice=batch[:4].upper(), units=units)).export_id
     for unit_no in range(1, units + 1):
         house.run([Wake(export_id, unit_no, "record_packages")])
         house.run([Wake(export_id, unit_no, "render_documents")])
@@ -323,7 +323,7 @@ def test_a_folder_that_is_missing_is_never_quietly_made_again(house: House, reop
     executed(house, "a")
     folder = Path(house.store.url.removeprefix("file:"))
     shutil.move(folder, folder.with_name("elsewhere"))
-    export_id = house.accept(builders.plan(batch="b", invoice="B")).export_id
+    export_id = house.accept(factories.plan(batch="b", invoice="B")).export_id
     reopened.step(export_id, 1, "record_packages")
     assert reopened.step(export_id, 1, "render_documents") == ()
     with house.runtime.db.read() as session:

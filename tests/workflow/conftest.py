@@ -28,7 +28,7 @@ from pipeline.workflow.engine import advance
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import Wake
 from pipeline.workflow.sweeper import owed_again
-from tests import builders
+from tests.support import factories
 
 
 @dataclass
@@ -74,7 +74,7 @@ class House:
 
     def accept(self, plan: dict[str, Any] | None = None, *, key: str | None = None) -> Acceptance:
         """Accept a plan as the API would."""
-        plan = plan if plan is not None else builders.plan()
+        plan = plan if plan is not None else factories.plan()
         request = ExecuteRequest.model_validate(
             {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
         )
@@ -148,13 +148,13 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
         store = UnsteadyStore(settings.artifacts_url)
         runtime = Runtime(settings, Database(database_url, clock=clock), store, clock)
         opened.append(runtime)
-        service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+        service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
         partners.create(
             runtime,
-            builders.ACCOUNT,
+            factories.ACCOUNT,
             NewPartner.model_validate(
                 {
-                    "id": builders.BROKER,
+                    "id": factories.BROKER,
                     "kind": "customs_broker",
                     "name": "Sandbox broker",
                     "path": "byob",
@@ -164,19 +164,19 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
         )
         partners.create(
             runtime,
-            builders.ACCOUNT,
+            factories.ACCOUNT,
             NewPartner.model_validate(
-                {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "live": True}
+                {"id": factories.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "live": True}
             ),
         )
         partners.create(
             runtime,
-            builders.ACCOUNT,
+            factories.ACCOUNT,
             NewPartner.model_validate(
-                {"id": builders.OPERATOR, "kind": "operator", "name": "Export desk", "live": True}
+                {"id": factories.OPERATOR, "kind": "operator", "name": "Export desk", "live": True}
             ),
         )
-        caller = Caller(builders.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
+        caller = Caller(factories.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
         return House(runtime, clock, store, caller)
 
     yield make

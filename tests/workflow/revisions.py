@@ -18,22 +18,22 @@ from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.amendments import amend
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import NOTIFY
-from tests import builders
+from tests.support import factories
 from tests.workflow.conftest import House
 
-OTHER_PLAN = builders.plan(lines=4)
+OTHER_PLAN = factories.plan(lines=4)
 
 
-def amended(house: House, export_id: str, plan: builders.Json = OTHER_PLAN, **changes: Any) -> Acceptance:
+def amended(house: House, export_id: str, plan: factories.Json = OTHER_PLAN, **changes: Any) -> Acceptance:
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     given: dict[str, Any] = {"raw_plan": plan, "idempotency_key": None} | changes
     return amend(house.runtime, house.caller, export_id, request, **given)
 
 
-def executed(house: House, plan: builders.Json | None = None, *, told: bool = True) -> str:
+def executed(house: House, plan: factories.Json | None = None, *, told: bool = True) -> str:
     """Execute a plan to its end; `told` sends what it owes, else all of it is still owed."""
     export_id = house.accept(plan).export_id
-    for unit_no in range(1, len((plan or builders.plan())["units"]) + 1):
+    for unit_no in range(1, len((plan or factories.plan())["units"]) + 1):
         house.step(export_id, unit_no, "record_packages")
         house.step(export_id, unit_no, "render_documents")
     if told:
@@ -89,7 +89,7 @@ def view(acceptance: Acceptance) -> ExportView:
 
 def read(house: House, name: str) -> ExportView:
     with house.runtime.db.read() as session:
-        return inspection_view.read(session, builders.ACCOUNT, name)
+        return inspection_view.read(session, factories.ACCOUNT, name)
 
 
 def fail(house: House, export_id: str) -> None:

@@ -20,7 +20,7 @@ from pipeline.workflow import engine, step_failures
 from pipeline.workflow.interventions import cancel, retry
 from pipeline.workflow.step_leases import claim, still_holds
 from pipeline.workflow.steps import SPECS, Wake
-from tests import builders
+from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, executed, owed, said
 
@@ -54,7 +54,7 @@ def test_attempt_that_fails_as_the_export_is_cancelled_leaves_it_cancelled(
     house = make_house(database_url)
     export_id = house.accept().export_id
     context = claimed(house, export_id)
-    just_before(monkeypatch, lambda: cancel(house.runtime, builders.ACCOUNT, export_id, "key_test"))
+    just_before(monkeypatch, lambda: cancel(house.runtime, factories.ACCOUNT, export_id, "key_test"))
     assert step_failures.record(house.runtime, context, error) == []
     assert house.events(export_id)[-1] == "EXPORT_CANCELLED"
     with house.runtime.db.read() as session:
@@ -95,7 +95,7 @@ def test_resend_waits_for_the_amendment_that_is_under_way(
     assert sent.state == "delivered"
     just_before(monkeypatch, lambda: amended(house, export_id))
     with pytest.raises(InvalidState, match="was superseded by"):
-        sender.resend(house.runtime, builders.ACCOUNT, sent.id, "key_test")
+        sender.resend(house.runtime, factories.ACCOUNT, sent.id, "key_test")
     (sent,) = [each for each in owed(house, export_id) if each.notification_id == handoff]
     assert sent.state == "delivered"
 
@@ -103,7 +103,7 @@ def test_resend_waits_for_the_amendment_that_is_under_way(
 def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export_is_retried(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_id = house.accept(builders.plan(units=2)).export_id
+    export_id = house.accept(factories.plan(units=2)).export_id
     failing = claimed(house, export_id, 1)
 
     def other_unit_fails(point: str) -> None:
@@ -116,7 +116,7 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
     monkeypatch.undo()
     for _ in range(3):
         assert house.sweep() == [], "nobody is woken for an export that has ended"
-    assert set(retry(house.runtime, builders.ACCOUNT, export_id, "key_test")) == {
+    assert set(retry(house.runtime, factories.ACCOUNT, export_id, "key_test")) == {
         Wake(export_id, 1, "record_packages"),
         Wake(export_id, 2, "attach_customs"),
     }
@@ -125,7 +125,7 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
 
 
 def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_failure(house: House) -> None:
-    export_id = house.accept(builders.plan(units=2)).export_id
+    export_id = house.accept(factories.plan(units=2)).export_id
     first, second = claimed(house, export_id, 1), claimed(house, export_id, 2)
     assert step_failures.record(house.runtime, first, Terminal("it cannot be done")) != []
     log = house.events(export_id)
@@ -150,7 +150,7 @@ def test_step_is_its_callers_until_another_has_taken_it_or_it_is_done(house: Hou
 
 def test_facts_that_collide_with_what_is_recorded_end_the_export_and_say_so(house: House) -> None:
     """Tried again they would collide again."""
-    export_id, other = house.accept().export_id, house.accept(builders.plan(batch="other")).export_id
+    export_id, other = house.accept().export_id, house.accept(factories.plan(batch="other")).export_id
     house.step(other, 1, "record_packages")
     with house.runtime.db.write() as session:
         session.execute(update(LineTreatment).where(col(LineTreatment.export_id) == other).values(export_id=export_id))

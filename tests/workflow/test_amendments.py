@@ -23,7 +23,7 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow.interventions import cancel, retry
-from tests import builders
+from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import OTHER_PLAN, amended, deliver_all, executed, fail, owed, read, said, units, view
 
@@ -33,7 +33,7 @@ def test_an_amended_plan_is_a_new_revision_that_supersedes_the_old(house: House)
     new = amended(house, old)
     shown = view(new)
     assert (shown.revision, shown.supersedes, shown.superseded_by, shown.state) == (2, old, None, "accepted")
-    assert shown.plan_hash == builders.plan_hash(OTHER_PLAN)
+    assert shown.plan_hash == factories.plan_hash(OTHER_PLAN)
     assert new.created
     assert house.state(old) == "superseded"
     house.finish(new.export_id)
@@ -44,14 +44,14 @@ def test_an_amended_plan_is_a_new_revision_that_supersedes_the_old(house: House)
 
 def test_both_logs_name_the_other_export_and_the_batch_is_the_newest(house: House) -> None:
     old = executed(house)
-    new = amended(house, builders.BATCH).export_id
+    new = amended(house, factories.BATCH).export_id
     shown = {name: read(house, name) for name in (old, new)}
     data = shown[old].events[-1].data
     assert (data["supersededBy"], data["revision"]) == (new, 2)
     assert data.keys() == {"supersededBy", "revision", "notifications", "deliveries", "toldDigest"}
     assert shown[new].events[1].data == {"supersedes": old, "revision": 2}
     assert (shown[old].superseded_by, shown[new].supersedes) == (new, old)
-    assert read(house, builders.BATCH).export_id == new
+    assert read(house, factories.BATCH).export_id == new
     assert shown[old].status == "Superseded by a newer revision"
 
 
@@ -61,10 +61,10 @@ def test_the_answer_is_what_inspect_says(house: House) -> None:
 
 
 def test_whoever_was_told_hears_at_once_which_revision_follows(house: House) -> None:
-    old = executed(house, builders.plan(packages=3))
+    old = executed(house, factories.plan(packages=3))
     (ready,) = said(house, old, MessageType.HANDOFF_READY)
     recorded = said(house, old, MessageType.PACKAGE_RECORDED)
-    new = amended(house, old, builders.plan(packages=2))
+    new = amended(house, old, factories.plan(packages=2))
     follows = {"exportId": new.export_id, "revision": 2}
 
     (told,) = said(house, old, MessageType.HANDOFF_SUPERSEDED)
@@ -87,8 +87,8 @@ def test_whoever_was_told_hears_at_once_which_revision_follows(house: House) -> 
         *[("warehouse", "pending")] * 3,
     ]
     assert {(lane.export_id, lane.partner_id) for lane in new.lanes} == {
-        (old, builders.BROKER),
-        (old, builders.WAREHOUSE),
+        (old, factories.BROKER),
+        (old, factories.WAREHOUSE),
     }
     deliver_all(house, old)
     assert {each.state for each in owed(house, old) if each.audience != "operator"} == {"delivered"}
@@ -124,11 +124,11 @@ def test_what_was_never_sent_is_let_go_of_and_nobody_hears_of_it(house: House) -
 
 
 def test_only_packages_that_were_told_are_said_to_be_superseded(house: House) -> None:
-    old = executed(house, builders.plan(packages=3), told=False)
+    old = executed(house, factories.plan(packages=3), told=False)
     first = next(each for each in owed(house, old) if each.audience == "warehouse")
     with house.runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.id) == first.id).values(attempts=1, error="no answer"))
-    amended(house, old, builders.plan(packages=2))
+    amended(house, old, factories.plan(packages=2))
     assert [each["packageRef"] for each in said(house, old, MessageType.PACKAGE_SUPERSEDED)] == ["P1"]
     assert said(house, old, MessageType.HANDOFF_SUPERSEDED) == []
 
@@ -182,7 +182,7 @@ def test_a_revision_that_failed_before_its_handoff_is_no_link_for_the_broker(hou
     (first,) = said(house, old, MessageType.HANDOFF_READY)
     failed = amended(house, old).export_id
     fail(house, failed)
-    newest = amended(house, failed, builders.plan(lines=5)).export_id
+    newest = amended(house, failed, factories.plan(lines=5)).export_id
     house.finish(newest)
     (ready,) = said(house, newest, MessageType.HANDOFF_READY)
     assert ready["supersedes"] == {"exportId": old, "revision": 1, "submissionId": first["submissionId"]}
@@ -190,18 +190,18 @@ def test_a_revision_that_failed_before_its_handoff_is_no_link_for_the_broker(hou
 
 
 def test_a_failed_export_is_amended_and_its_steps_are_over(house: House) -> None:
-    failed = house.accept(builders.plan(units=2)).export_id
+    failed = house.accept(factories.plan(units=2)).export_id
     house.step(failed, 1, "record_packages")
     house.store.breaks_with = RendererCrashed("the PDF engine died")
     for _ in range(house.runtime.settings.step_max_attempts):
         house.clock.pass_seconds(3600)
         house.step(failed, 1, "render_documents")
     house.store.breaks_with = None
-    new = amended(house, failed, builders.plan(units=2, lines=4)).export_id
+    new = amended(house, failed, factories.plan(units=2, lines=4)).export_id
     assert house.state(failed) == "superseded"
     assert set(house.step_states(failed).values()) == {"done", "failed", "cancelled"}
     with pytest.raises(InvalidState):
-        retry(house.runtime, builders.ACCOUNT, failed, "key_test")
+        retry(house.runtime, factories.ACCOUNT, failed, "key_test")
     house.finish(new)
     assert house.state(new) == "executed"
     assert units(house, new) == [("U1", "CP-000001", False), ("U2", "CP-000002", False)]
@@ -220,7 +220,7 @@ def test_an_export_under_way_is_waited_for_or_cancelled_not_amended(house: House
 
 def test_after_a_cancelled_export_nothing_follows(house: House) -> None:
     export_id = house.accept().export_id
-    cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
+    cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(InvalidState, match="give the plan a batch id of its own"):
         amended(house, export_id)
 
@@ -229,19 +229,19 @@ def test_only_the_newest_revision_is_amended(house: House) -> None:
     old = executed(house)
     new = amended(house, old).export_id
     with pytest.raises(InvalidState, match=f"the newest revision of its batch is {new}") as refused:
-        amended(house, old, builders.plan(lines=5))
+        amended(house, old, factories.plan(lines=5))
     assert refused.value.details == {"exportId": new, "revision": 2}
 
 
 def test_the_plan_of_the_newest_revision_answers_with_it(house: House) -> None:
     old = executed(house)
-    assert amended(house, old, builders.plan()).export_id == old
+    assert amended(house, old, factories.plan()).export_id == old
     new = amended(house, old)
-    for again in (amended(house, old), amended(house, builders.BATCH), house.accept(OTHER_PLAN)):
+    for again in (amended(house, old), amended(house, factories.BATCH), house.accept(OTHER_PLAN)):
         assert (again.export_id, again.created, again.lanes) == (new.export_id, False, ())
     assert house.count(Export) == 2
     with pytest.raises(AlreadyExecuted, match=f"/api/exports/{new.export_id}/amend"):
-        house.accept(builders.plan())
+        house.accept(factories.plan())
 
 
 def test_a_key_replays_its_first_answer_and_is_of_one_request(house: House) -> None:
@@ -287,15 +287,15 @@ def test_an_amended_plan_is_checked_like_any_other(house: House) -> None:
     old = executed(house)
     with pytest.raises(PlanNotApproved):
         amended(house, old, OTHER_PLAN | {"approval": None})
-    short = builders.changed(OTHER_PLAN, "/units/0/packages/0/contents/0/quantity", "1")
+    short = factories.changed(OTHER_PLAN, "/units/0/packages/0/contents/0/quantity", "1")
     with pytest.raises(PlanNotExecutable):
         amended(house, old, short)
     with pytest.raises(ValidationFailed) as refused:
-        amended(house, old, builders.plan(batch="batch_other"))
+        amended(house, old, factories.plan(batch="batch_other"))
     assert refused.value.field == "/batchId"
     with pytest.raises(NotFound):
         amended(house, "exp_unknown")
-    test = house.caller.__class__(builders.ACCOUNT, "key_test", "test", house.caller.roles)
+    test = house.caller.__class__(factories.ACCOUNT, "key_test", "test", house.caller.roles)
     house.caller, live = test, house.caller
     with pytest.raises(InsufficientRole, match="amend it with a live key"):
         amended(house, old)

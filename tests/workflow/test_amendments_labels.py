@@ -10,7 +10,7 @@ from pipeline.core.errors import PlanNotExecutable
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.sscc import packed_alike
-from tests import builders
+from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, executed, fail, packages, read, units
 
@@ -18,14 +18,14 @@ FIRST, SECOND, THIRD = "006141410000000012", "006141410000000029", "006141410000
 FOURTH = "006141410000000043"
 
 
-def heavier(plan: builders.Json) -> builders.Json:
+def heavier(plan: factories.Json) -> factories.Json:
     """The same goods in the same packages, with another invoice."""
-    return builders.changed(plan, "/units/0/invoice/paymentTerms", "30 days")
+    return factories.changed(plan, "/units/0/invoice/paymentTerms", "30 days")
 
 
 def test_the_same_packages_keep_their_labels_and_units_their_numbers(house: House) -> None:
-    old = executed(house, builders.plan(units=2))
-    new = amended(house, old, heavier(builders.plan(units=2)))
+    old = executed(house, factories.plan(units=2))
+    new = amended(house, old, heavier(factories.plan(units=2)))
     house.finish(new.export_id)
     assert units(house, old) == [("U1", "CP-000001", True), ("U2", "CP-000002", True)]
     assert units(house, new.export_id) == [("U1", "CP-000001", False), ("U2", "CP-000002", False)]
@@ -37,7 +37,7 @@ def test_the_same_packages_keep_their_labels_and_units_their_numbers(house: Hous
 
 def test_a_package_that_holds_other_goods_gets_a_label_of_its_own(house: House) -> None:
     old = executed(house)
-    changed = heavier(builders.plan())
+    changed = heavier(factories.plan())
     first, second = changed["units"][0]["packages"]
     first["contents"], second["contents"] = second["contents"], first["contents"]
     first["grossWeightKg"], second["grossWeightKg"] = second["grossWeightKg"], first["grossWeightKg"]
@@ -49,7 +49,7 @@ def test_a_package_that_holds_other_goods_gets_a_label_of_its_own(house: House) 
 
 def test_goods_of_another_sku_are_other_goods(house: House) -> None:
     old = executed(house)
-    new = amended(house, old, builders.changed(builders.plan(), "/units/0/lines/1/sku", "SHIRT-XL")).export_id
+    new = amended(house, old, factories.changed(factories.plan(), "/units/0/lines/1/sku", "SHIRT-XL")).export_id
     house.finish(new)
     # L1 and L3 lie in P1, L2 lies in P2.
     assert packages(house, new) == {"1/P1": (FIRST, False), "1/P2": (THIRD, False)}
@@ -59,8 +59,8 @@ def test_goods_of_another_sku_are_other_goods(house: House) -> None:
 
 
 def test_a_unit_of_another_name_is_numbered_anew_and_a_moved_one_keeps_its_number(house: House) -> None:
-    old = executed(house, builders.plan(units=2))
-    changed = builders.plan(units=3)
+    old = executed(house, factories.plan(units=2))
+    changed = factories.plan(units=3)
     changed["units"] = [changed["units"][2], changed["units"][0]]
     new = amended(house, old, changed).export_id
     house.finish(new)
@@ -70,10 +70,10 @@ def test_a_unit_of_another_name_is_numbered_anew_and_a_moved_one_keeps_its_numbe
 
 def test_labels_outlive_a_revision_that_never_recorded_its_packages(house: House) -> None:
     old = executed(house)
-    between = amended(house, old, heavier(builders.plan())).export_id
+    between = amended(house, old, heavier(factories.plan())).export_id
     with house.runtime.db.write() as session:
         session.get_one(Export, between).state = "failed"
-    newest = amended(house, between, builders.changed(builders.plan(), "/units/0/invoice/paymentTerms", "60 days"))
+    newest = amended(house, between, factories.changed(factories.plan(), "/units/0/invoice/paymentTerms", "60 days"))
     house.finish(newest.export_id)
     assert packages(house, newest.export_id) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
     assert units(house, newest.export_id) == [("U1", "CP-000001", False)]
@@ -81,16 +81,16 @@ def test_labels_outlive_a_revision_that_never_recorded_its_packages(house: House
 
 def test_a_failed_revision_hands_its_labels_on(house: House) -> None:
     old = executed(house)
-    failed = amended(house, old, heavier(builders.plan())).export_id
+    failed = amended(house, old, heavier(factories.plan())).export_id
     fail(house, failed)
-    newest = amended(house, failed, builders.plan()).export_id
+    newest = amended(house, failed, factories.plan()).export_id
     house.finish(newest)
     assert packages(house, newest) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
     assert packages(house, failed) == {"1/P1": (FIRST, True), "1/P2": (SECOND, True)}
 
 
 def test_labels_of_the_plan_itself_pass_to_the_newer_revision(house: House) -> None:
-    labelled = builders.changed(builders.plan(), "/units/0/packages/0/sscc", "106141412345678908")
+    labelled = factories.changed(factories.plan(), "/units/0/packages/0/sscc", "106141412345678908")
     old = executed(house, labelled)
     new = amended(house, old, heavier(labelled)).export_id
     house.finish(new)
@@ -99,7 +99,7 @@ def test_labels_of_the_plan_itself_pass_to_the_newer_revision(house: House) -> N
 
 def test_an_issued_label_may_be_written_into_the_plan_where_it_is(house: House) -> None:
     old = executed(house)
-    new = amended(house, old, builders.changed(builders.plan(), "/units/0/packages/0/sscc", FIRST)).export_id
+    new = amended(house, old, factories.changed(factories.plan(), "/units/0/packages/0/sscc", FIRST)).export_id
     house.finish(new)
     assert packages(house, new) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
 
@@ -107,7 +107,7 @@ def test_an_issued_label_may_be_written_into_the_plan_where_it_is(house: House) 
 def test_a_label_that_another_package_keeps_cannot_be_written_elsewhere(house: House) -> None:
     old = executed(house)
     with pytest.raises(PlanNotExecutable) as refused:
-        amended(house, old, builders.changed(builders.plan(), "/units/0/packages/1/sscc", FIRST))
+        amended(house, old, factories.changed(factories.plan(), "/units/0/packages/1/sscc", FIRST))
     assert refused.value.field == "/units/0/packages/1/sscc"
     assert "was issued to package P1 of U1" in refused.value.message
     assert house.state(old) == "executed"
@@ -115,15 +115,15 @@ def test_a_label_that_another_package_keeps_cannot_be_written_elsewhere(house: H
 
 def test_a_label_that_another_batch_took_meanwhile_is_not_kept(house: House) -> None:
     old = executed(house)
-    new = amended(house, old, heavier(builders.plan())).export_id
-    other = house.accept(builders.changed(builders.plan(batch="other"), "/units/0/packages/0/sscc", FIRST)).export_id
+    new = amended(house, old, heavier(factories.plan())).export_id
+    other = house.accept(factories.changed(factories.plan(batch="other"), "/units/0/packages/0/sscc", FIRST)).export_id
     house.step(other, 1, "record_packages")
     house.finish(new)
     assert packages(house, new) == {"1/P1": (FOURTH, False), "1/P2": (SECOND, False)}
 
 
 def test_a_pallet_is_packed_alike_while_all_that_stands_on_it_is() -> None:
-    before = builders.unit(packages=2)
+    before = factories.unit(packages=2)
     pallet = copy.deepcopy(before["packages"][0]) | {"packageRef": "PAL", "contents": [], "lpn": None}
     before["packages"] = [pallet, *({**package, "parentRef": "PAL"} for package in before["packages"])]
     same = Unit.model_validate(before)

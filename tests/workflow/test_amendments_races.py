@@ -13,7 +13,7 @@ from pipeline.core.errors import InvalidState, PartnerNotLive
 from pipeline.exports.models import Export
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.sweeper import owed_again
-from tests import builders
+from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, executed, owed, packages, units
 
@@ -42,7 +42,7 @@ def test_of_many_plans_at_once_one_wins(make_house: Callable[[str], House], data
 
     def run(lines: int) -> None:
         try:
-            won.append(amended(house, old, builders.plan(lines=lines)).export_id)
+            won.append(amended(house, old, factories.plan(lines=lines)).export_id)
         except InvalidState as refused:
             lost.append(refused)
 
@@ -65,7 +65,7 @@ def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
     log, numbers, labels = house.events(old), units(house, old), packages(house, old)
     told = [(each.id, each.state) for each in owed(house, old)]
     with house.runtime.db.write() as session:
-        session.get_one(Partner, (builders.ACCOUNT, builders.WAREHOUSE)).state = "paused"
+        session.get_one(Partner, (factories.ACCOUNT, factories.WAREHOUSE)).state = "paused"
     # The partners are looked at once everything that ends the old export is written.
     with pytest.raises(PartnerNotLive):
         amended(house, old)
@@ -81,8 +81,8 @@ def test_an_amendment_whose_every_message_is_lost_is_still_executed_and_told(hou
     wakes = owed_again(house.runtime)
     assert {(wake.export_id, wake.step or wake.partner_id) for wake in wakes} >= {
         (new, "record_packages"),
-        (old, builders.BROKER),
-        (old, builders.WAREHOUSE),
+        (old, factories.BROKER),
+        (old, factories.WAREHOUSE),
     }
     house.run(wakes)
     house.finish(new)

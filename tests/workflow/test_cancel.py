@@ -13,7 +13,7 @@ from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow.interventions import cancel, retry
 from pipeline.workflow.steps import Wake
-from tests import builders
+from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, deliver_all, executed, fail, owed, packages, said
 
@@ -23,14 +23,14 @@ PROMISED = [
 
 
 def cancelled(house: House, export_id: str) -> list[Wake]:
-    return cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
+    return cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
 
 
 def test_operators_hear_of_it_and_nobody_else_was_told_anything(house: House) -> None:
     export_id = house.accept().export_id
     house.step(export_id, 1, "record_packages")
     wakes = cancelled(house, export_id)
-    assert wakes == [Wake(export_id, partner_id=builders.OPERATOR, channel="queue")]
+    assert wakes == [Wake(export_id, partner_id=factories.OPERATOR, channel="queue")]
     assert [(each.audience, each.state) for each in owed(house, export_id)] == [("operator", "pending")]
     (told,) = said(house, export_id, MessageType.EXPORT_CANCELLED)
     assert (told["exportId"], told["revision"], told["supersedes"]) == (export_id, 1, None)
@@ -51,14 +51,14 @@ def test_whoever_was_promised_the_revision_hears_that_nothing_follows(house: Hou
     new = amended(house, old).export_id
     house.step(new, 1, "record_packages")
     wakes = cancelled(house, new)
-    assert {wake.partner_id for wake in wakes} == {builders.BROKER, builders.WAREHOUSE, builders.OPERATOR}
+    assert {wake.partner_id for wake in wakes} == {factories.BROKER, factories.WAREHOUSE, factories.OPERATOR}
     told = said(house, new, MessageType.EXPORT_CANCELLED)
     assert len({each["id"] for each in told}) == 3
     assert [each["supersedes"] for each in told] == [{"exportId": old, "revision": 1}] * 3
     assert {(each.audience, each.partner_id) for each in owed(house, new)} == {
-        ("customs_broker", builders.BROKER),
-        ("warehouse", builders.WAREHOUSE),
-        ("operator", builders.OPERATOR),
+        ("customs_broker", factories.BROKER),
+        ("warehouse", factories.WAREHOUSE),
+        ("operator", factories.OPERATOR),
     }
     deliver_all(house, new)
     assert {each.state for each in owed(house, new)} == {"delivered"}
@@ -85,7 +85,7 @@ def test_cancelling_twice_is_cancelling_once_and_is_answered_alike(house: House)
     def unexpected(_: ExportView) -> None:
         raise PreconditionFailed("it is another version by now")
 
-    assert cancel(house.runtime, builders.ACCOUNT, export_id, "key_test", expects=unexpected) == []
+    assert cancel(house.runtime, factories.ACCOUNT, export_id, "key_test", expects=unexpected) == []
     assert house.events(export_id) == before
 
 
@@ -104,7 +104,7 @@ def test_an_unexpected_version_is_neither_cancelled_nor_retried(house: House) ->
 
     for change in (cancel, retry):
         with pytest.raises(PreconditionFailed):
-            change(house.runtime, builders.ACCOUNT, export_id, "key_test", expects=never)
+            change(house.runtime, factories.ACCOUNT, export_id, "key_test", expects=never)
     assert (house.state(export_id), house.events(export_id)) == ("accepted", ["EXPORT_ACCEPTED"])
 
 
@@ -122,7 +122,7 @@ def test_a_retry_keeps_every_id_that_was_told(house: House) -> None:
     with house.runtime.db.write() as session:
         session.get_one(Export, export_id).state = "failed"
         session.get_one(Step, (export_id, 0, "notify_broker")).state = "failed"
-    house.run(retry(house.runtime, builders.ACCOUNT, export_id, "key_test"))
+    house.run(retry(house.runtime, factories.ACCOUNT, export_id, "key_test"))
     house.finish(export_id)
     assert house.state(export_id) == "executed"
     assert ids() == before

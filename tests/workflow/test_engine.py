@@ -36,13 +36,13 @@ from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
 from pipeline.workflow.step_leases import claim
 from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Wake
 from pipeline.workflow.sweeper import owed_again
-from tests import builders
 from tests.documents.samples import kinds_of
-from tests.faults.matrix import alone
+from tests.support import factories
+from tests.system.faults.matrix import alone
 from tests.workflow.conftest import House
 
 #: How many documents the unit of a plan has.
-DOCUMENTS = len(kinds_of(builders.plan()["units"][0]))
+DOCUMENTS = len(kinds_of(factories.plan()["units"][0]))
 UNIT_STEPS = [spec.name for spec in STEPS if spec.per_unit]
 
 
@@ -89,7 +89,7 @@ def test_a_step_whose_turn_has_not_come_is_left_alone(house: House, name: str) -
 
 
 def test_wake_ups_in_any_order_and_number_come_to_the_same(house: House) -> None:
-    export_id = house.accept(builders.plan(units=3)).export_id
+    export_id = house.accept(factories.plan(units=3)).export_id
     wakes = [Wake(export_id, no, name) for no in (1, 2, 3) for name in UNIT_STEPS] * 3
     wakes += [Wake(export_id, 0, name) for name in ("hand_off", *NOTIFY)] * 3
     shuffled = random.Random(7)  # noqa: S311 - repeatable on purpose
@@ -107,7 +107,7 @@ def test_wake_ups_in_any_order_and_number_come_to_the_same(house: House) -> None
 
 def test_many_workers_at_once_do_each_step_once(make_house: Callable[[str], House], database_url: str) -> None:
     house = make_house(database_url)
-    export_id = house.accept(builders.plan(units=4)).export_id
+    export_id = house.accept(factories.plan(units=4)).export_id
     did: list[tuple[int, str]] = []
     barrier = threading.Barrier(8)
 
@@ -139,7 +139,7 @@ def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_o
     make_house: Callable[[str], House], database_url: str
 ) -> None:
     house = make_house(database_url)
-    export_id = house.accept(builders.plan(units=200)).export_id
+    export_id = house.accept(factories.plan(units=200)).export_id
     together = threading.Barrier(16)
     won: list[int] = []
 
@@ -161,7 +161,7 @@ def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_o
 
 def test_export_with_steps_of_another_version_is_left_to_it(house: House) -> None:
     """Neither more steps than are known here, nor fewer, and neither for the unit nor for the export."""
-    exports = [house.accept(builders.plan(batch=f"batch_{number}")).export_id for number in range(4)]
+    exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(4)]
     with house.runtime.db.write() as session:
         session.add(Step(export_id=exports[0], unit_no=1, name="screen_parties", position=9, state="waiting"))
         session.add(Step(export_id=exports[1], unit_no=0, name="archive", position=9, state="waiting"))
@@ -180,7 +180,7 @@ def test_export_with_steps_of_another_version_is_left_to_it(house: House) -> Non
 
 
 def test_a_lost_launch_is_owed_again_by_the_sweep(house: House) -> None:
-    export_id = house.accept(builders.plan(units=2)).export_id
+    export_id = house.accept(factories.plan(units=2)).export_id
     assert owed_again(house.runtime) == []
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
     assert set(owed_again(house.runtime)) == {Wake(export_id, no, "record_packages") for no in (1, 2)}
@@ -188,7 +188,7 @@ def test_a_lost_launch_is_owed_again_by_the_sweep(house: House) -> None:
 
 
 def test_an_export_whose_every_message_is_lost_is_still_executed(house: House) -> None:
-    export_id = house.accept(builders.plan(units=2)).export_id
+    export_id = house.accept(factories.plan(units=2)).export_id
     while wakes := house.sweep():
         for wake in wakes:
             advance(house.runtime, export_id, wake.unit_no, str(wake.step))  # what it opens is never sent
@@ -258,7 +258,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: Exp
     assert pauses == [min(first * 2**number, LONGEST_PAUSE_SECONDS) for number in range(tries)]
     with house.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
-        view = inspection_view.read(session, builders.ACCOUNT, export_id)
+        view = inspection_view.read(session, factories.ACCOUNT, export_id)
     assert (row.state, row.attempts, row.error) == ("owed", 0, str(outage))
     assert (view.state, view.quarantined) == ("executing", False)
     assert view.status.endswith(f"attempt 1 of U1 failed and is repeated: {outage}")
@@ -301,7 +301,7 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
 
 
 def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(house: House) -> None:
-    export_id = house.accept(builders.plan(units=2)).export_id
+    export_id = house.accept(factories.plan(units=2)).export_id
     house.step(export_id, 1, "record_packages")
     house.store.breaks_with = RendererCrashed("the PDF engine died")
     for _ in range(house.runtime.settings.step_max_attempts):
@@ -319,14 +319,14 @@ def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(hous
 
 
 def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(house: House) -> None:
-    export_id = house.accept(builders.plan(units=2)).export_id
+    export_id = house.accept(factories.plan(units=2)).export_id
     house.step(export_id, 1, "record_packages")
     house.store.breaks_with = RendererCrashed("the PDF engine died")
     for _ in range(house.runtime.settings.step_max_attempts):
         house.clock.pass_seconds(3600)
         house.step(export_id, 1, "render_documents")
     house.store.breaks_with = None
-    wakes = retry(house.runtime, builders.ACCOUNT, export_id, "key_test")
+    wakes = retry(house.runtime, factories.ACCOUNT, export_id, "key_test")
     assert set(wakes) == {Wake(export_id, 1, "render_documents"), Wake(export_id, 2, "record_packages")}
     house.run(wakes)
     house.finish(export_id)
@@ -350,9 +350,9 @@ def test_a_worker_that_dies_again_and_again_ends_in_a_failed_export(house: House
 
 
 def test_a_cancelled_export_does_nothing_more(house: House) -> None:
-    export_id = house.accept(builders.plan(units=2)).export_id
+    export_id = house.accept(factories.plan(units=2)).export_id
     house.step(export_id, 1, "record_packages")
-    cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
+    cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
     assert house.state(export_id) == "cancelled"
     assert house.step(export_id, 1, "render_documents") == house.step(export_id, 2, "record_packages") == ()
     assert house.sweep() == []
@@ -361,7 +361,7 @@ def test_a_cancelled_export_does_nothing_more(house: House) -> None:
 
 
 def test_labels_are_carried_by_one_export_until_it_is_cancelled(house: House) -> None:
-    labelled = builders.plan()
+    labelled = factories.plan()
     labelled["units"][0]["packages"][0]["sscc"] = "106141412345678908"
     again = {**labelled, "batchId": "batch_again"}
     export_id = house.accept(labelled).export_id
@@ -370,7 +370,7 @@ def test_labels_are_carried_by_one_export_until_it_is_cancelled(house: House) ->
         house.accept(again)
     assert refused.value.field == "/units/0/packages/0/sscc"
     assert house.count(Export) == 1
-    cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
+    cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
     another = house.accept(again).export_id
     assert house.step(another, 1, "record_packages") != ()
 
@@ -381,7 +381,7 @@ def test_an_export_that_was_handed_off_cannot_be_cancelled(house: House) -> None
     house.step(export_id, 1, "render_documents")
     before = house.events(export_id)
     with pytest.raises(InvalidState):
-        cancel(house.runtime, builders.ACCOUNT, export_id, "key_test")
+        cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
     assert house.events(export_id) == before
     assert house.state(export_id) == "executing"
 
@@ -389,7 +389,7 @@ def test_an_export_that_was_handed_off_cannot_be_cancelled(house: House) -> None
 def test_an_export_that_has_not_failed_cannot_be_retried(house: House) -> None:
     export_id = house.accept().export_id
     with pytest.raises(InvalidState):
-        retry(house.runtime, builders.ACCOUNT, export_id, "key_test")
+        retry(house.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(NotFound):
         retry(house.runtime, "acc_other", export_id, "key_test")
     assert house.events(export_id) == ["EXPORT_ACCEPTED"]

@@ -19,8 +19,8 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Artifact, Event, Export, PlanSnapshot, Step
 from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow import preflight
-from tests.builders import TODAY, at, changed
-from tests.hostile import BREAKING, DECEIVING, EVERYTHING, FORBIDDEN, ODD, texts_of, whole_plan
+from tests.support.factories import TODAY, at, changed
+from tests.support.hostile_inputs import BREAKING, DECEIVING, EVERYTHING, FORBIDDEN, ODD, texts_of, whole_plan
 from tests.workflow.conftest import House
 
 PLACES = sorted(texts_of(whole_plan()))

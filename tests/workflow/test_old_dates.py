@@ -23,8 +23,8 @@ from pipeline.ops import retention, store_check
 from pipeline.ops.rebuild import service
 from pipeline.ops.verification.verifier import verify
 from pipeline.workflow import preflight
-from tests import builders
 from tests.ops.verification.bundles import packed
+from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import executed, read
 
@@ -41,10 +41,10 @@ TAKEN: Final = {
 }
 
 
-def old_plan(end: str) -> builders.Json:
-    made = builders.plan()
+def old_plan(end: str) -> factories.Json:
+    made = factories.plan()
     for pointer, value in TAKEN[end].items():
-        made = builders.changed(made, pointer, value)
+        made = factories.changed(made, pointer, value)
     return made
 
 
@@ -93,7 +93,7 @@ def test_a_registered_plan_of_an_older_version_is_read(house: House) -> None:
 
 @pytest.mark.parametrize(("pointer", "value"), [place for taken in TAKEN.values() for place in taken.items()])
 def test_the_same_is_refused_by_its_name_as_it_arrives(pointer: str, value: str) -> None:
-    wrong = builders.changed(builders.plan(), pointer, value)
+    wrong = factories.changed(factories.plan(), pointer, value)
     with pytest.raises(ValidationFailed) as refusal:
         parse(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refusal.value.field == pointer

@@ -28,8 +28,8 @@ from pipeline.workflow.interventions import retry
 from pipeline.workflow.queries import Filter
 from pipeline.workflow.steps import Wake
 from pipeline.workflow.sweeper import owed_again
-from tests import builders
-from tests.servers import PostgreSQL
+from tests.support import factories
+from tests.support.servers import PostgreSQL
 from tests.workflow.conftest import House
 
 TRIES = 5
@@ -41,14 +41,14 @@ DIED = (
 
 def view(house: House, export_id: str) -> ExportView:
     with house.runtime.db.read() as session:
-        return inspection_view.read(session, builders.ACCOUNT, export_id)
+        return inspection_view.read(session, factories.ACCOUNT, export_id)
 
 
 def listed(house: House, *, quarantined: bool) -> list[str]:
     with house.runtime.db.read() as session:
         wanted = Filter(quarantined=quarantined)
         return [
-            each.export_id for each in queries.listed(session, builders.ACCOUNT, wanted, cursor=None, limit=50).items
+            each.export_id for each in queries.listed(session, factories.ACCOUNT, wanted, cursor=None, limit=50).items
         ]
 
 
@@ -109,7 +109,7 @@ def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_
     outcome = advance(house.runtime, export_id, due.unit_no, "render_documents")
     assert outcome.did == ()
     (wake,) = outcome.wakes
-    assert wake == Wake(export_id, partner_id=builders.OPERATOR, channel="queue"), "only the operators are woken"
+    assert wake == Wake(export_id, partner_id=factories.OPERATOR, channel="queue"), "only the operators are woken"
 
     seen = view(house, export_id)
     assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {DIED}")
@@ -129,7 +129,7 @@ def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_
 
 
 def test_what_ended_together_again_and_again_is_begun_apart(house: House) -> None:
-    exports = [house.accept(builders.plan(batch=f"batch_{number}")).export_id for number in range(8)]
+    exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(8)]
 
     def die_together() -> None:
         for export_id in exports:
@@ -257,7 +257,7 @@ def test_operator_lets_it_go_on_with_all_its_tries_again(house: House, monkeypat
     assert view(house, export_id).quarantined
 
     for _ in range(2):  # once before the cause is mended: five tries more, and it is told once more
-        retry(house.runtime, builders.ACCOUNT, export_id, "key_test")
+        retry(house.runtime, factories.ACCOUNT, export_id, "key_test")
         seen = view(house, export_id)
         assert (seen.state, seen.quarantined, seen.failure) == ("executing", False, None)
         house.finish(export_id)
@@ -275,7 +275,7 @@ def test_quarantine_of_one_export_holds_up_no_other(house: House, monkeypatch: p
 
     monkeypatch.setattr(workflow_render_documents, "render_documents", render)
     exports = [
-        house.accept(builders.plan(batch=name, invoice=name)).export_id for name in ("POISON1", "GOOD", "POISON2")
+        house.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("POISON1", "GOOD", "POISON2")
     ]
     house.finish(exports[0])
     assert [view(house, each).state for each in exports] == ["failed", "executed", "failed"]

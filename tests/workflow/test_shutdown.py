@@ -16,7 +16,7 @@ from pipeline.exports.models import Artifact, Step
 from pipeline.workflow import render_documents as workflow_render_documents
 from pipeline.workflow.engine import advance
 from pipeline.workflow.steps import Wake
-from tests import builders
+from tests.support import factories
 from tests.workflow.conftest import House
 
 
@@ -78,8 +78,8 @@ def test_a_broker_s_files_are_broken_off_between_two_units(house: House, monkeyp
         "columns": [{"header": "a", "field": "invoice_no"}],
     }
     with house.runtime.db.write() as session:
-        session.get_one(Partner, (builders.ACCOUNT, builders.BROKER)).profile = words
-    export_id = house.accept(builders.plan(units=2)).export_id
+        session.get_one(Partner, (factories.ACCOUNT, factories.BROKER)).profile = words
+    export_id = house.accept(factories.plan(units=2)).export_id
     for unit_no, name in ((1, "record_packages"), (1, "render_documents"), (2, "record_packages")):
         house.step(export_id, unit_no, name)
     made: list[str] = []
@@ -113,6 +113,6 @@ def test_nothing_more_is_sent(house: House) -> None:
         house.step(export_id, 1, name)
     house.step(export_id, 0, "hand_off")
     shutdown.tell()
-    assert sender.deliver(house.runtime, export_id, builders.WAREHOUSE, "queue") == sender.DeliveryReport()
+    assert sender.deliver(house.runtime, export_id, factories.WAREHOUSE, "queue") == sender.DeliveryReport()
     shutdown.forget()
-    assert sender.deliver(house.runtime, export_id, builders.WAREHOUSE, "queue").delivered == 2
+    assert sender.deliver(house.runtime, export_id, factories.WAREHOUSE, "queue").delivered == 2

@@ -21,11 +21,11 @@ from pipeline.workflow import dispatch, engine
 from pipeline.workflow.steps import Wake
 from pipeline.workflow.sweeper import owed_again
 from tasks import sweeper
-from tests import builders
+from tests.support import factories
 from tests.workflow.conftest import House
 
-LATE = Lane("exp_late", builders.OPERATOR, "queue")
-ASKED = Inquiry(builders.ACCOUNT, builders.BROKER)
+LATE = Lane("exp_late", factories.OPERATOR, "queue")
+ASKED = Inquiry(factories.ACCOUNT, factories.BROKER)
 
 
 @dataclass
@@ -118,7 +118,7 @@ def test_a_sweep_never_adds_more_to_a_full_queue_than_its_limit(
 
 
 def test_a_sweep_waits_for_no_renderer_and_makes_no_step(house: House) -> None:
-    spent, sound = (house.accept(builders.plan(batch=name, invoice=name)).export_id for name in ("spent", "sound"))
+    spent, sound = (house.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("spent", "sound"))
     house.step(spent, 1, "record_packages")
     tries = house.runtime.settings.step_max_attempts
     with house.runtime.db.write() as session:

@@ -13,9 +13,9 @@ from config import queues
 from config.settings import Settings
 from pipeline.workflow import dispatch
 from pipeline.workflow.sweeper import owed_again
-from tests import builders
 from tests.conftest import SERVERS, OwnServer
-from tests.servers import RabbitMQ, Redis
+from tests.support import factories
+from tests.support.servers import RabbitMQ, Redis
 from tests.workflow.conftest import House
 
 MOST, LEAST, QUEUE = 20, 3, ("exports.room",)
@@ -75,7 +75,7 @@ def test_where_nobody_knows_how_full_a_queue_is_a_few_are_sent_and_later_it_is_a
 
 
 def test_what_finds_no_room_is_not_put_off(house: House) -> None:
-    exports = [house.accept(builders.plan(batch=f"batch_{number}")).export_id for number in range(3)]
+    exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
     found = [owed_again(house.runtime, steps=2, lanes=0) for _ in range(3)]
     assert [len(wakes) for wakes in found] == [2, 1, 0]

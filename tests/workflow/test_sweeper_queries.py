@@ -17,9 +17,9 @@ from pipeline.exports.models import Step
 from pipeline.workflow import dispatch
 from pipeline.workflow.steps import STEPS, Wake
 from pipeline.workflow.sweeper import owed_again
-from tests import builders
-from tests.asked import asked_of, explained, searches
-from tests.faults.matrix import alone
+from tests.support import factories
+from tests.support.query_counter import asked_of, explained, searches
+from tests.system.faults.matrix import alone
 from tests.workflow.conftest import House
 
 #: In three transactions: what is begun apart from others, steps, deliveries; what is overdue; mailboxes and answers to ask for.
@@ -47,7 +47,7 @@ def test_sweep_asks_as_little_of_the_database_however_much_is_due(house: House) 
     idle, woken = sweep(house)
     assert woken == []
     for number in range(3):
-        house.accept(builders.plan(units=10, batch=f"batch_{number}"))
+        house.accept(factories.plan(units=10, batch=f"batch_{number}"))
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
     busy, woken = sweep(house)
     assert len(woken) == 30

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.customs.chapter99.section232 import data_needed
-from tests.builders import Json
 from tests.customs.cases import BAG, PAN, SHIRT, entered, findings, heading, metal_row, said, with_changes
+from tests.support.factories import Json
 
 STACK = f"{PAN}/treatment/chapter99"
 Changes = list[tuple[str, Any]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core.findings import Finding
-from tests.builders import Json
 from tests.customs.cases import PAN, findings, heading, with_changes
+from tests.support.factories import Json
 
 CAR, TRUCK, BUS = "8703230190", "8704230100", "8702103100"
 MEXICO, BESIDE_232 = heading("9903.05.55", "10"), heading("9903.05.90", "0")

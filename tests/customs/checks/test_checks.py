@@ -10,7 +10,6 @@ import pytest
 from pipeline.core.findings import Finding
 from pipeline.customs.checks.run import check_plan
 from pipeline.exports.schemas.plan import Plan
-from tests.builders import changed, plan
 from tests.customs.cases import (
     BAG,
     BREACHES,
@@ -25,7 +24,8 @@ from tests.customs.cases import (
     said,
     with_changes,
 )
-from tests.growth import times_dearer
+from tests.support.factories import changed, plan
+from tests.support.memory import times_dearer
 
 
 @pytest.mark.parametrize(("units", "lines", "packages"), [(1, 3, 2), (1, 2, 5), (3, 7, 4)])

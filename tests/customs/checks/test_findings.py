@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.findings import Finding
-from tests.builders import Json, at, plan
 from tests.customs.cases import BREACHES, findings, with_changes
 from tests.customs.intake_cases import INTAKE
+from tests.support.factories import Json, at, plan
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "config" / "rules" / "README.md"

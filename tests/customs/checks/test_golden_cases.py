@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.customs.reference.entry import Attribute, attribute_rules
-from tests.builders import changed, plan
 from tests.customs.cases import PAN, UNIT, findings, said, with_changes
 from tests.customs.intake_cases import CERTIFICATE, INTAKE, SPOKEN
+from tests.support.factories import changed, plan
 
 
 @pytest.mark.parametrize("breach", INTAKE)

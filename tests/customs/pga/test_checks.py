@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.builders import Json
 from tests.customs.cases import PAN, UNIT, findings, pga_row, said, with_changes
+from tests.support.factories import Json
 
 ROW = f"{PAN}/treatment/pga/0"
 FOOD: Json = {

@@ -14,8 +14,8 @@ from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import LineRecords, line_records
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.exports.schemas.plan import Plan
-from tests.builders import Json
 from tests.customs.cases import PAN, UNIT, pga_row, said, with_changes
+from tests.support.factories import Json
 
 ENTERED = date(2026, 11, 26)
 ROWS = f"{PAN}/treatment/pga"

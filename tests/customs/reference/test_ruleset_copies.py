@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.chapter99.stack import decide
 from pipeline.customs.reference import base, entry, pga, pga_layouts, ruleset
-from tests import builders
+from tests.support import factories
 
 MANIFEST = Path(base.RULES / ruleset.MANIFEST)
 
@@ -57,7 +57,7 @@ def test_all_rules_are_loaded_so() -> None:
 
 
 def test_second_copy_decides_as_the_first() -> None:
-    facts = LineFacts("7323930045", "CA", builders.TODAY, "S", claimed=frozenset({"9903.82.09", "9903.05.90"}))
+    facts = LineFacts("7323930045", "CA", factories.TODAY, "S", claimed=frozenset({"9903.82.09", "9903.05.90"}))
     choices = [
         [
             (choice.program.id, choice.yields, [item.verdict for item in choice.judged])

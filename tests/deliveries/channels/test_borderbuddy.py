@@ -12,10 +12,10 @@ from sqlmodel import select
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, sender
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
-from tests import builders
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.support import factories
 
 Start = Callable[..., Endpoint]
 
@@ -25,8 +25,8 @@ def answered(**facts: object) -> Script:
 
 
 def handed_over(runtime: Runtime, *, test: bool = False) -> exports.Ready:
-    exports.register(runtime, builders.BROKER, "customs_broker", path="borderbuddy", test=test)
-    exports.register(runtime, builders.WAREHOUSE, "warehouse", test=test)
+    exports.register(runtime, factories.BROKER, "customs_broker", path="borderbuddy", test=test)
+    exports.register(runtime, factories.WAREHOUSE, "warehouse", test=test)
     export = exports.ready(runtime, test=test)
     exports.hand_off(runtime, export)
     sender.tell(runtime, export.context, outbox.BROKER)
@@ -43,7 +43,7 @@ def test_the_handoff_is_posted_with_token_and_idempotency_key(opened: OpenRuntim
     runtime = opened(borderbuddy_url=f"{broker.url}/v1", borderbuddy_token=SecretStr("of-the-broker"))
     export = handed_over(runtime)
     (request,) = broker.requests
-    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     assert request.path == "/v1"
     assert request.headers["authorization"] == "Bearer of-the-broker"
     assert request.headers["idempotency-key"] == owed.notification_id == json.loads(request.body)["id"]
@@ -86,7 +86,7 @@ def test_an_answer_out_of_contract_is_a_failed_attempt(opened: OpenRuntime, endp
     runtime = opened(borderbuddy_url=endpoint(Script(200, body)).url)
     export = handed_over(runtime)
     assert submission(runtime).state == "sent"
-    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     assert (owed.state, owed.attempts) == ("pending", 1)
 
 
@@ -102,7 +102,7 @@ def test_the_live_endpoint_hears_nothing_of_a_test_export_or_a_test_partner(
 def test_without_a_configured_endpoint_the_delivery_waits_and_says_what_to_set(opened: OpenRuntime) -> None:
     runtime = opened()
     export = handed_over(runtime)
-    (owed,) = exports.deliveries(runtime, export.export_id, builders.BROKER)
+    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     assert owed.state == "pending"
     assert owed.error is not None
     assert "EXPORTS_BORDERBUDDY_URL" in owed.error

@@ -19,7 +19,7 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavai
 from pipeline.deliveries.channels.email import EmailChannel, enclosed
 from pipeline.deliveries.channels.protocol import Attachment, Letter
 from tests.deliveries.support.mail_server import CLERK, DESK, LETTER, MESSAGE, Mail, Mailroom, Script, channel, send, to
-from tests.faults.matrix import alone
+from tests.system.faults.matrix import alone
 
 
 def document(name: str, body: bytes, media_type: str = "application/pdf") -> Attachment:

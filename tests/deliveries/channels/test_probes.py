@@ -26,7 +26,7 @@ from pipeline.deliveries.schemas.messages import CONNECTION_TEST
 from pipeline.simulation.partners.http import FAULTS, Came, Fault, Receiver
 from tests.deliveries.support.certificates import Authority
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 SECRET, OLDER = new_secret(), new_secret()
 MESSAGE = OutgoingMessage(

@@ -67,7 +67,7 @@ from __future__ import annotations
 import json
 
 from pipeline.deliveries import sender as delivery
-from tests import builders
+from tests.support import factories as builders
 from tests.deliveries.support import exports
 
 

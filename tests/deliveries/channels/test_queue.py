@@ -16,8 +16,8 @@ from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
 from pipeline.deliveries.channels.queue import QueueChannel
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import empty_queues
-from tests.faults.matrix import alone
-from tests.servers import RabbitMQ, Redis
+from tests.support.servers import RabbitMQ, Redis
+from tests.system.faults.matrix import alone
 
 TARGET = Target("acc_demo", "wh_demo", test=False)
 

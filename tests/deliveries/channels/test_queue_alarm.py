@@ -10,13 +10,13 @@ from sqlmodel import col, select
 
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Attempt
-from tests import builders
 from tests.conftest import SERVERS
 from tests.deliveries.channels.test_queue import ids, received
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.faults.matrix import alone
-from tests.servers import START_SECONDS, RabbitMQ, poll
+from tests.support import factories
+from tests.support.servers import START_SECONDS, RabbitMQ, poll
+from tests.system.faults.matrix import alone
 
 pytestmark = SERVERS
 
@@ -52,11 +52,11 @@ def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
 ) -> None:
     url = rabbitmq_server.fresh_url()
     runtime = opened(broker_url=url, delivery_timeout_seconds=TIMEOUT)
-    exports.register(runtime, builders.BROKER, "customs_broker")
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
-    export = exports.ready(runtime, builders.plan(packages=3))
+    exports.register(runtime, factories.BROKER, "customs_broker")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
+    export = exports.ready(runtime, factories.plan(packages=3))
     exports.hand_off(runtime, export)
-    lane = (export.export_id, builders.WAREHOUSE, "queue")
+    lane = (export.export_id, factories.WAREHOUSE, "queue")
 
     set_alarm(rabbitmq_server, on=True)
     try:
@@ -74,7 +74,7 @@ def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
     clock.pass_seconds(3600)
     patient = opened(broker_url=url)
     assert sender.deliver(patient, *lane).delivered == 3
-    told = [each.notification_id for each in exports.deliveries(runtime, export.export_id, builders.WAREHOUSE)]
+    told = [each.notification_id for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)]
     # What lay in the blocked connection may have been taken after all: a message comes at least once.
     assert sorted(set(ids(received(url, "exports.warehouse", 4, seconds=10)))) == sorted(told)
     with runtime.db.read() as session:

@@ -14,11 +14,11 @@ from pipeline.deliveries import connection_tests
 from pipeline.deliveries.channels import queue_durability
 from pipeline.deliveries.channels.queue_durability import Durability, judge
 from pipeline.ops import doctor, readiness
-from tests import builders
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
-from tests.servers import LOOPBACK, Redis, free_port
+from tests.support import factories
+from tests.support.servers import LOOPBACK, Redis, free_port
 
 WEBHOOK = [{"channel": "webhook", "address": f"http://{LOOPBACK}:9/hook"}]
 
@@ -61,7 +61,7 @@ def server(own_server: OwnServer) -> Iterator[Redis]:
 def on_redis(server: Redis, opened: OpenRuntime) -> Runtime:
     """A runtime on it, whose customs broker is told by webhook."""
     runtime = opened(broker_url=server.fresh_url())
-    exports.register(runtime, builders.BROKER, "customs_broker", channels=WEBHOOK)
+    exports.register(runtime, factories.BROKER, "customs_broker", channels=WEBHOOK)
     return runtime
 
 
@@ -75,7 +75,7 @@ def examined(runtime: Runtime) -> doctor.Check:
 
 
 def stages(runtime: Runtime, partner_id: str) -> list[tuple[str, bool]]:
-    tested = connection_tests.examine(runtime, builders.ACCOUNT, partner_id, tested_by="somebody")
+    tested = connection_tests.examine(runtime, factories.ACCOUNT, partner_id, tested_by="somebody")
     (way,) = tested.ways
     return [(stage.name, stage.passed) for stage in way.stages]
 
@@ -96,7 +96,7 @@ def test_a_redis_that_may_remove_messages_is_told_by_each_who_looks_and_only_whe
         assert examined(on_redis).found.endswith("allkeys-lru lets Redis remove queues with messages that nobody has"
                                                  " read; no partner is told by queue")  # fmt: skip
 
-        exports.register(on_redis, builders.WAREHOUSE, "warehouse")
+        exports.register(on_redis, factories.WAREHOUSE, "warehouse")
         part, check = parts(on_redis)["queues"], examined(on_redis)
         assert (part.ok, check.ok) == (False, False)
         assert part.message == (
@@ -105,13 +105,13 @@ def test_a_redis_that_may_remove_messages_is_told_by_each_who_looks_and_only_whe
         )
         assert check.found in part.message
         assert (check.remedy or "").startswith("Set `maxmemory-policy noeviction`")
-        assert stages(on_redis, builders.WAREHOUSE) == [("connect", True), ("declare", True), ("keep", False)]
+        assert stages(on_redis, factories.WAREHOUSE) == [("connect", True), ("declare", True), ("keep", False)]
 
         client.config_set("maxmemory-policy", "noeviction")
         part, check = parts(on_redis)["queues"], examined(on_redis)
         assert (part.ok, part.message) == (True, "maxmemory-policy noeviction, and the append-only file is on")
         assert (check.ok, check.found) == (True, part.message)
-        assert stages(on_redis, builders.WAREHOUSE)[2:] == [("keep", True), ("test event", True)]
+        assert stages(on_redis, factories.WAREHOUSE)[2:] == [("keep", True), ("test event", True)]
 
 
 @SERVERS
@@ -122,18 +122,18 @@ def test_a_user_who_may_not_look_is_told_that_nobody_knows_and_nothing_turns_red
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.execute_command(*"ACL SETUSER exports on >long-enough ~* +@all -info -config".split())
     runtime = opened(broker_url=server.fresh_url().replace("redis://", "redis://exports:long-enough@"))
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     part, check = parts(runtime)["queues"], examined(runtime)
     assert (part.ok, check.ok) == (True, True)
     assert part.message == check.found
     assert part.message.startswith("Redis refused INFO (NoPermissionError), so that nobody knows whether it keeps")
     assert "give its user `+info`" in part.message
-    assert stages(runtime, builders.WAREHOUSE)[2:] == [("keep", True), ("test event", True)]
+    assert stages(runtime, factories.WAREHOUSE)[2:] == [("keep", True), ("test event", True)]
 
 
 def test_a_redis_that_does_not_answer_is_another_part_s_matter(opened: OpenRuntime) -> None:
     runtime = opened(broker_url=f"redis://{LOOPBACK}:{free_port()}/0")
-    exports.register(runtime, builders.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
     with pytest.raises(MessageBrokerDown, match="Redis did not answer: ConnectionError"):
         queue_durability.ask(runtime.settings)
     part, check = parts(runtime)["queues"], examined(runtime)

@@ -20,7 +20,7 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavai
 from pipeline.deliveries.channels.protocol import Attachment, OutgoingMessage, Receipt
 from pipeline.deliveries.channels.sftp import SftpChannel
 from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
-from tests.faults.matrix import alone
+from tests.system.faults.matrix import alone
 
 BODY = b'{"id": "ntf_1"}'
 INVOICE, LIST = b"%PDF-1.7 " + bytes(range(256)) * 1500, b"[]"

@@ -13,10 +13,10 @@ from sqlmodel import select
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, queries, sender
 from pipeline.deliveries.models import BrokerSubmission
-from tests import builders
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
+from tests.support import factories
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def packed(opened: OpenRuntime, server: SftpServer) -> Callable[..., tuple[Runti
     def make(*, pinned: asyncssh.SSHKey | None = None, packages: int = 2) -> tuple[Runtime, exports.Ready]:
         runtime = opened(delivery_timeout_seconds=5)
         way = server.way(pinned=pinned) | {"password": PASSWORD}
-        exports.register(runtime, builders.BROKER, "customs_broker")
-        exports.register(runtime, builders.WAREHOUSE, "warehouse", channels=[way])
-        export = exports.ready(runtime, builders.plan(packages=packages))
+        exports.register(runtime, factories.BROKER, "customs_broker")
+        exports.register(runtime, factories.WAREHOUSE, "warehouse", channels=[way])
+        export = exports.ready(runtime, factories.plan(packages=packages))
         exports.hand_off(runtime, export)
         return runtime, export
 
@@ -44,7 +44,7 @@ def packed(opened: OpenRuntime, server: SftpServer) -> Callable[..., tuple[Runti
 
 
 def states(runtime: Runtime, export: exports.Ready) -> list[tuple[str, int]]:
-    return [(each.state, each.attempts) for each in exports.deliveries(runtime, export.export_id, builders.WAREHOUSE)]
+    return [(each.state, each.attempts) for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)]
 
 
 def test_a_warehouse_finds_a_folder_for_each_package_and_no_document(
@@ -53,7 +53,7 @@ def test_a_warehouse_finds_a_folder_for_each_package_and_no_document(
     runtime, export = packed()
     sender.tell(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("delivered", 1)] * 2
-    ids = {each.notification_id for each in exports.deliveries(runtime, export.export_id, builders.WAREHOUSE)}
+    ids = {each.notification_id for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)}
     assert server.files().keys() == {f"out/{i}/{name}" for i in ids for name in ("manifest.json", "message.json")}
     assert server.sign_ins == 1
 
@@ -68,8 +68,8 @@ def test_a_full_disk_puts_the_lane_off_and_nothing_overtakes(
     server.faults.write = full
     sender.tell(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("pending", 1), ("pending", 0)]
-    (failed, _) = exports.deliveries(runtime, export.export_id, builders.WAREHOUSE)
-    (tried,) = queries.get(runtime, builders.ACCOUNT, failed.id).tries
+    (failed, _) = exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)
+    (tried,) = queries.get(runtime, factories.ACCOUNT, failed.id).tries
     assert (tried.outcome, tried.status, tried.answer) == ("failed", "SFTPFailure", "no space left on device")
     assert server.files() == {}
     server.faults.write = None
@@ -84,7 +84,7 @@ def test_a_changed_host_key_ends_the_lane_until_a_person_has_looked(
     runtime, export = packed(pinned=asyncssh.generate_private_key("ssh-ed25519"))
     sender.tell(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("dead", 1)] * 2
-    (dead, _) = exports.deliveries(runtime, export.export_id, builders.WAREHOUSE)
+    (dead, _) = exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)
     assert server.host_key.get_fingerprint() in str(dead.error)
     assert (server.sign_ins, server.files()) == (0, {})
     assert exports.log_of(runtime, export.export_id).count("DELIVERY_DEAD") == 2
@@ -93,8 +93,8 @@ def test_a_changed_host_key_ends_the_lane_until_a_person_has_looked(
 def test_a_test_export_leaves_nothing_on_a_live_server(opened: OpenRuntime, server: SftpServer) -> None:
     runtime = opened()
     way = server.way() | {"password": PASSWORD}
-    exports.register(runtime, builders.BROKER, "customs_broker", path="byob", channels=[way])
-    exports.register(runtime, builders.WAREHOUSE, "warehouse", channels=[way])
+    exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[way])
+    exports.register(runtime, factories.WAREHOUSE, "warehouse", channels=[way])
     export = exports.ready(runtime, test=True)
     exports.hand_off(runtime, export)
     for audience in (outbox.BROKER, outbox.WAREHOUSE):

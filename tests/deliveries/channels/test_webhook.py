@@ -22,7 +22,7 @@ from pipeline.deliveries.channels.http_client import MAX_ANSWER_BYTES
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
 from pipeline.deliveries.channels.webhook import WebhookChannel, check_signature, signed
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.faults.matrix import alone
+from tests.system.faults.matrix import alone
 
 Start = Callable[..., Endpoint]
 

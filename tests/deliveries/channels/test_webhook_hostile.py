@@ -20,7 +20,7 @@ from pipeline.deliveries.channels.http_client import open_poster
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
 from pipeline.deliveries.channels.webhook import WebhookChannel
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.faults.matrix import alone
+from tests.system.faults.matrix import alone
 
 MESSAGE = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh.package.recorded.v1", b'{"id": "m"}')
 

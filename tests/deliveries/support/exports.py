@@ -21,7 +21,7 @@ from pipeline.exports import events, packages
 from pipeline.exports.models import Account, Artifact, Event, Export, ExportUnit, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.step_context import StepContext, context_of
-from tests import builders
+from tests.support import factories
 
 KINDS = ("cci_json", "cci_pdf", "packing_list")
 
@@ -38,21 +38,21 @@ class Ready:
 def register(runtime: Runtime, partner_id: str, kind: str, **changes: Any) -> CreatedPartner:
     """Register a partner of the tests' account, and the account where it is the first."""
     with runtime.db.write() as session:
-        if session.get(Account, builders.ACCOUNT) is None:
-            session.add(Account(id=builders.ACCOUNT, name="Maple Goods Ltd"))
+        if session.get(Account, factories.ACCOUNT) is None:
+            session.add(Account(id=factories.ACCOUNT, name="Maple Goods Ltd"))
     given = {"id": partner_id, "kind": kind, "name": f"Demo {kind}", "live": True} | changes
-    return partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(given))
+    return partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(given))
 
 
 def register_once(runtime: Runtime, partner_id: str, kind: str, **changes: Any) -> None:
     """Register the partner unless it is there."""
-    if partner_id not in {each.id for each in partners.listed(runtime, builders.ACCOUNT)}:
+    if partner_id not in {each.id for each in partners.listed(runtime, factories.ACCOUNT)}:
         register(runtime, partner_id, kind, **changes)
 
 
 def ready(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool = False) -> Ready:
     """Write an export of the plan as it stands before hand_off; the partners must be registered."""
-    plan = Plan.model_validate(made or builders.plan())
+    plan = Plan.model_validate(made or factories.plan())
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export_id, plan_id = new_id("exp"), new_id("pln")
     with runtime.db.write() as session:

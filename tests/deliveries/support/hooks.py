@@ -9,24 +9,24 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Attempt
 from pipeline.deliveries.outbox import Lane
-from tests import builders
 from tests.deliveries.support import exports
+from tests.support import factories
 
 
-def hooked(runtime: Runtime, url: str, *, packages: int = 3, batch: str = builders.BATCH) -> exports.Ready:
+def hooked(runtime: Runtime, url: str, *, packages: int = 3, batch: str = factories.BATCH) -> exports.Ready:
     """Hand off an export whose warehouse takes webhooks at the URL."""
     if partner_is_new(runtime):
-        exports.register(runtime, builders.BROKER, "customs_broker")
-    exports.register_once(runtime, builders.OPERATOR, "operator")
+        exports.register(runtime, factories.BROKER, "customs_broker")
+    exports.register_once(runtime, factories.OPERATOR, "operator")
     name = f"wh_{batch}"
     exports.register(runtime, name, "warehouse", channels=[{"channel": "webhook", "address": url}])
-    export = exports.ready(runtime, builders.plan(packages=packages, warehouse=name, batch=batch))
+    export = exports.ready(runtime, factories.plan(packages=packages, warehouse=name, batch=batch))
     exports.hand_off(runtime, export)
     return export
 
 
 def partner_is_new(runtime: Runtime) -> bool:
-    return builders.BROKER not in {each.id for each in partners.listed(runtime, builders.ACCOUNT)}
+    return factories.BROKER not in {each.id for each in partners.listed(runtime, factories.ACCOUNT)}
 
 
 def lane_of(export: exports.Ready) -> Lane:

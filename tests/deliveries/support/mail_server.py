@@ -21,7 +21,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import Letter, OutgoingMessage, Receipt
 from pipeline.simulation.partners.server import self_signed
-from tests.servers import LOOPBACK, free_port
+from tests.support.servers import LOOPBACK, free_port
 
 USER, PASSWORD = "exports", "p@ss/word"
 

@@ -18,10 +18,10 @@ from pipeline.deliveries import outbox, sender
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.interfaces.app import create_app
 from pipeline.workflow.steps import Wake
-from tests import builders
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import poll
-from tests.servers import LOOPBACK
+from tests.support import factories
+from tests.support.servers import LOOPBACK
 
 OTHER = "acc_other"
 
@@ -59,7 +59,7 @@ class Desk:
         """Return a client without a key."""
         return self.clients.enter_context(httpx.Client(base_url=self.url, trust_env=False, timeout=60))
 
-    def client(self, *roles: str, account: str = builders.ACCOUNT) -> httpx.Client:
+    def client(self, *roles: str, account: str = factories.ACCOUNT) -> httpx.Client:
         """Return a client whose key has the roles."""
         key = api_keys.create_key(self.runtime, account, "of a test", mode="live", roles=roles or ("admin",))
         client = self.stranger()
@@ -86,8 +86,8 @@ def serving(runtime: Runtime, port: int) -> Iterator[Desk]:
     thread.start()
     try:
         poll(lambda: server.started, 60)
-        exports.register(runtime, builders.WAREHOUSE, "warehouse")
-        exports.register(runtime, builders.OPERATOR, "operator")
+        exports.register(runtime, factories.WAREHOUSE, "warehouse")
+        exports.register(runtime, factories.OPERATOR, "operator")
         service.create_account(runtime, OTHER, "Demo Housewares Inc")
         with ExitStack() as clients:
             yield Desk(f"http://{LOOPBACK}:{port}", runtime, launches, clients)
@@ -101,10 +101,10 @@ def handed_off(desk: Desk, *, invoice: str = "P", via: str = "borderbuddy") -> t
     broker = f"br_{via}_{invoice}"
     facts: dict[str, Any] = {"path": "borderbuddy", "test": True}
     if via == "webhook":
-        address = f"{desk.url}/sandbox/webhooks/{builders.ACCOUNT}/{broker}"
+        address = f"{desk.url}/sandbox/webhooks/{factories.ACCOUNT}/{broker}"
         facts = {"channels": [{"channel": "webhook", "address": address}]}
     made = exports.register(desk.runtime, broker, "customs_broker", **facts)
-    export = exports.ready(desk.runtime, builders.plan(broker=broker, invoice=invoice, batch=f"batch-{via}-{invoice}"))
+    export = exports.ready(desk.runtime, factories.plan(broker=broker, invoice=invoice, batch=f"batch-{via}-{invoice}"))
     exports.hand_off(desk.runtime, export)
     sender.tell(desk.runtime, export.context, outbox.BROKER)
     return export, made.secret

@@ -19,7 +19,7 @@ from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.formats.columns_folded import rows, undefused
 from pipeline.documents.schemas.profile import BrokerProfile
 from tests.documents.samples import sample
-from tests.hostile import BREAKING, DECEIVING, ODD
+from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
 
 SAID = {**DECEIVING, **BREAKING, **ODD}
 

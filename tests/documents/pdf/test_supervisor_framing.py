@@ -14,7 +14,7 @@ from pipeline.documents.pdf import supervisor as keeper
 from pipeline.documents.pdf.frames import Message, write_message
 from pipeline.documents.pdf.supervisor import Renderer
 from tests.documents.samples import WHOLE, sample
-from tests.faults import late_engine
+from tests.system.faults import late_engine
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from pipeline.core.errors import RendererUnavailable
 from pipeline.documents.pdf.frames import Message, read_message, write_message
 from pipeline.documents.pdf.supervisor import Limits, Renderer
 from pipeline.documents.pdf.worker import ADDRESS_SPACE_BYTES, LEAST_MEMORY_BYTES, Engine, serve
-from tests.faults import silent_engine
-from tests.interpreter import ROOT
+from tests.support.interpreter import ROOT
+from tests.system.faults import silent_engine
 
 #: A program that has an invoice set, and tells how the engine was bounded and whether it is kept for the next one.
 SETS: Final = """

@@ -30,8 +30,8 @@ from pipeline.interfaces.app import create_app
 from pipeline.interfaces.server import BoundedHead
 from pipeline.workflow.engine import advance
 from pipeline.workflow.steps import Wake
-from tests import builders
-from tests.servers import LOOPBACK, poll
+from tests.support import factories
+from tests.support.servers import LOOPBACK, poll
 
 OTHER = "acc_other"
 EVERYTHING = ("execute", "read", "operate", "admin")
@@ -67,11 +67,11 @@ class Desk:
     launches: Launches
     clients: ExitStack
 
-    def key(self, *roles: str, account: str = builders.ACCOUNT, mode: Mode = "live", **facts: Any) -> api_keys.NewKey:
+    def key(self, *roles: str, account: str = factories.ACCOUNT, mode: Mode = "live", **facts: Any) -> api_keys.NewKey:
         """Return a new key of the account."""
         return api_keys.create_key(self.runtime, account, "of a test", mode=mode, roles=roles, **facts)
 
-    def client(self, *roles: str, account: str = builders.ACCOUNT, mode: Mode = "live") -> httpx.Client:
+    def client(self, *roles: str, account: str = factories.ACCOUNT, mode: Mode = "live") -> httpx.Client:
         """Return a client with a new key that has these roles; without roles, all of them."""
         return self.bearing(self.key(*(roles or EVERYTHING), account=account, mode=mode).bearer)
 
@@ -81,7 +81,7 @@ class Desk:
         client = httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
         return self.clients.enter_context(client)
 
-    def execute(self, plan: builders.Json, *, mode: Mode = "live") -> str:
+    def execute(self, plan: factories.Json, *, mode: Mode = "live") -> str:
         """Have `plan` accepted and return the export's id; nothing is done of it yet."""
         response = self.client("execute", mode=mode).post("/api/exports/execute", json=execution(plan))
         assert response.status_code == 202, response.text
@@ -145,24 +145,24 @@ def served(runtime: Runtime, launches: Launches, keys: Keys | None = None) -> It
 
 def furnish(runtime: Runtime) -> None:
     """Open two accounts; the first has an operator, and a customs broker and a warehouse, live ones and ones for tests."""
-    for account in (builders.ACCOUNT, OTHER):
+    for account in (factories.ACCOUNT, OTHER):
         service.create_account(runtime, account, "Maple Goods Ltd")
     with runtime.db.write() as session:
         for partner_id, kind, test in (
-            (builders.BROKER, "customs_broker", False),
-            (builders.WAREHOUSE, "warehouse", False),
+            (factories.BROKER, "customs_broker", False),
+            (factories.WAREHOUSE, "warehouse", False),
             ("br_test", "customs_broker", True),
             ("wh_test", "warehouse", True),
-            (builders.OPERATOR, "operator", False),
+            (factories.OPERATOR, "operator", False),
         ):
             session.add(
                 Partner(
-                    account_id=builders.ACCOUNT, id=partner_id, kind=kind, name="of a test", state="live", test=test
+                    account_id=factories.ACCOUNT, id=partner_id, kind=kind, name="of a test", state="live", test=test
                 )
             )
 
 
-def post_until_not_busy(url: str, body: builders.Json, headers: Mapping[str, str]) -> httpx.Response:
+def post_until_not_busy(url: str, body: factories.Json, headers: Mapping[str, str]) -> httpx.Response:
     """Return the first answer that is not 503: on a slow machine, many requests at once exceed the time of one to wait."""
     while True:
         answer = httpx.post(url, json=body, headers=headers, timeout=120, trust_env=False)
@@ -182,7 +182,7 @@ def open_desk(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open
             urls = {"database_url": database_url, "artifacts_url": "memory:", "broker_url": "memory://"}
             runtime = open_runtime(Settings.model_validate(urls | settings))
             # The database keeps its own clock; plans are judged on the day for which the builders made them.
-            runtime = replace(runtime, clock=lambda: builders.NOW)
+            runtime = replace(runtime, clock=lambda: factories.NOW)
             opened.callback(runtime.close)
             furnish(runtime)
             launches = Launches()
@@ -200,6 +200,6 @@ def desk(open_desk: Open) -> Desk:
     return open_desk()
 
 
-def execution(plan: builders.Json, **changes: Any) -> builders.Json:
+def execution(plan: factories.Json, **changes: Any) -> factories.Json:
     """Return the body that executes `plan`."""
     return {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan} | changes

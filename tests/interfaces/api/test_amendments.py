@@ -10,23 +10,23 @@ import pytest
 from pipeline.deliveries import sender
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow.steps import Wake
-from tests import builders
 from tests.interfaces.api.conftest import Desk, Open, execution, post_until_not_busy
 from tests.interfaces.api.test_errors import refused
 from tests.interfaces.console.test_console import browser
-from tests.servers import poll
+from tests.support import factories
+from tests.support.servers import poll
 
-PLAN = builders.plan()
-CHANGED = builders.plan(lines=4)
+PLAN = factories.plan()
+CHANGED = factories.plan(lines=4)
 
 
-def executed(desk: Desk, plan: builders.Json = PLAN) -> str:
+def executed(desk: Desk, plan: factories.Json = PLAN) -> str:
     export_id = desk.execute(plan)
     desk.run(export_id)
     return export_id
 
 
-def amend(client: httpx.Client, name: str, plan: builders.Json = CHANGED, **headers: str) -> httpx.Response:
+def amend(client: httpx.Client, name: str, plan: factories.Json = CHANGED, **headers: str) -> httpx.Response:
     sent = {each.replace("_", "-"): value for each, value in headers.items()}
     return client.post(f"/api/exports/{name}/amend", json=execution(plan), headers=sent)
 
@@ -40,12 +40,12 @@ def test_an_amendment_is_accepted_launched_and_told_of(desk: Desk, role: str) ->
     assert (view.revision, view.supersedes, view.state) == (2, old, "accepted")
     assert desk.launches.launched[-1] == (view.export_id, 1)
     assert {(wake.export_id, wake.partner_id) for wake in desk.launches.woken} == {
-        (old, builders.BROKER),
-        (old, builders.WAREHOUSE),
+        (old, factories.BROKER),
+        (old, factories.WAREHOUSE),
     }
     before = desk.client().get(f"/api/exports/{old}").json()
     assert (before["state"], before["supersededBy"]) == ("superseded", view.export_id)
-    assert desk.client().get(f"/api/exports/{builders.BATCH}").json()["exportId"] == view.export_id
+    assert desk.client().get(f"/api/exports/{factories.BATCH}").json()["exportId"] == view.export_id
 
 
 def test_if_match_lets_only_the_version_that_was_seen_be_amended(desk: Desk) -> None:
@@ -54,9 +54,9 @@ def test_if_match_lets_only_the_version_that_was_seen_be_amended(desk: Desk) -> 
     response = amend(client, old, If_Match='"another"')
     refused(response, 412, "PRECONDITION_FAILED", "If-Match")
     assert desk.rows()["exports"] == 1
-    first = amend(client, builders.BATCH, If_Match=tag, Idempotency_Key="once")
+    first = amend(client, factories.BATCH, If_Match=tag, Idempotency_Key="once")
     assert first.status_code == 202
-    again = amend(client, builders.BATCH, If_Match=tag, Idempotency_Key="once")
+    again = amend(client, factories.BATCH, If_Match=tag, Idempotency_Key="once")
     assert (again.text, again.headers["idempotent-replayed"]) == (first.text, "true")
     refused(amend(client, old, If_Match=tag), 412, "PRECONDITION_FAILED", "If-Match")
     assert desk.rows()["exports"] == 2
@@ -70,7 +70,7 @@ def test_twenty_at_once_with_one_tag_are_one_revision(open_desk: Open, database_
 
     def post(number: int) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}", "If-Match": tag}
-        body = execution(builders.plan(lines=4 + number % 5))
+        body = execution(factories.plan(lines=4 + number % 5))
         return post_until_not_busy(f"{desk.url}/api/exports/{old}/amend", body, headers)
 
     with ThreadPoolExecutor(20) as pool:
@@ -97,7 +97,7 @@ def test_while_it_runs_the_remedy_is_to_wait_or_cancel(desk: Desk) -> None:
     body = refused(amend(client, export_id), 409, "INVALID_STATE")
     assert "wait until it has ended, or cancel it" in body["message"]
     assert client.post(f"/api/exports/{export_id}/cancel").json()["state"] == "cancelled"
-    assert desk.launches.woken == [Wake(export_id, partner_id=builders.OPERATOR, channel="queue")]
+    assert desk.launches.woken == [Wake(export_id, partner_id=factories.OPERATOR, channel="queue")]
     refused(amend(client, export_id), 409, "INVALID_STATE")
 
 
@@ -114,18 +114,18 @@ def test_another_accounts_export_is_not_found_and_a_test_key_changes_no_live_one
 def test_a_partner_is_replayed_page_by_page(desk: Desk) -> None:
     export_id = executed(desk)
     answer = desk.client("operate").post(
-        f"/api/partners/{builders.WAREHOUSE}/replay", json={"since": "2026-01-01T00:00:00Z"}
+        f"/api/partners/{factories.WAREHOUSE}/replay", json={"since": "2026-01-01T00:00:00Z"}
     )
     assert answer.status_code == 202
     assert answer.json() | {"until": None} == {
-        "partnerId": builders.WAREHOUSE,
+        "partnerId": factories.WAREHOUSE,
         "since": "2026-01-01T00:00:00Z",
         "until": None,
         "messages": 2,
         "exports": 1,
         "next": None,
     }
-    assert desk.launches.woken == [Wake(export_id, partner_id=builders.WAREHOUSE, channel="queue")]
+    assert desk.launches.woken == [Wake(export_id, partner_id=factories.WAREHOUSE, channel="queue")]
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_a_partner_is_replayed_page_by_page(desk: Desk) -> None:
         ({"since": "2026-01-01T00:00:00Z", "eventTypes": ["exports.none.v1"]}, "/eventTypes/0"),
     ],
 )
-def test_a_replay_says_its_span_and_only_what_was_sent(desk: Desk, body: builders.Json, field: str) -> None:
+def test_a_replay_says_its_span_and_only_what_was_sent(desk: Desk, body: factories.Json, field: str) -> None:
     client = desk.client()
-    refused(client.post(f"/api/partners/{builders.WAREHOUSE}/replay", json=body), 400, "VALIDATION_ERROR", field)
+    refused(client.post(f"/api/partners/{factories.WAREHOUSE}/replay", json=body), 400, "VALIDATION_ERROR", field)
     refused(client.post("/api/partners/wh_none/replay", json={"since": "2026-01-01T00:00:00Z"}), 404, "NOT_FOUND")
 
 
@@ -166,6 +166,6 @@ def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(desk: De
 
 def test_a_span_that_ends_before_it_begins_is_refused(desk: Desk) -> None:
     span = {"since": "2026-02-01T00:00:00Z", "until": "2026-01-31T23:59:59+00:00"}
-    answer = desk.client("operate").post(f"/api/partners/{builders.WAREHOUSE}/replay", json=span)
+    answer = desk.client("operate").post(f"/api/partners/{factories.WAREHOUSE}/replay", json=span)
     said = refused(answer, 400, "VALIDATION_ERROR", "/until")
     assert said["message"] == "/until must not be before since; a span ends after it begins"

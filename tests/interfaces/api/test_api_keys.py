@@ -15,9 +15,9 @@ from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, Validati
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver
 from pipeline.interfaces.api.dependencies import Keys
-from tests import builders
 from tests.interfaces.api.conftest import OTHER, Desk, execution
-from tests.servers import poll
+from tests.support import factories
+from tests.support.servers import poll
 
 ROLES = ("execute", "read", "operate", "admin", "partner:br_sandbox")
 
@@ -58,7 +58,7 @@ OPEN_TO = {
 }
 
 
-def body_for(template: str, plan: builders.Json) -> builders.Json | None:
+def body_for(template: str, plan: factories.Json) -> factories.Json | None:
     """Return a body that the call takes."""
     bodies = {
         "/api/exports/execute": execution(plan),
@@ -77,11 +77,11 @@ def body_for(template: str, plan: builders.Json) -> builders.Json | None:
 @pytest.mark.parametrize("call", OPEN_TO, ids=" ".join)
 def test_a_call_is_open_to_its_roles_alone(desk: Desk, call: tuple[str, str]) -> None:
     method, template = call
-    plan = builders.plan()
+    plan = factories.plan()
     export_id = desk.execute(plan)
     ids = {"id": export_id}
     if "{waiver}" in template:
-        waiver = waivers.grant(desk.runtime, builders.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me")
+        waiver = waivers.grant(desk.runtime, factories.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me")
         ids["waiver"] = waiver.id
     if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver"}:
         desk.run(export_id)
@@ -113,13 +113,13 @@ def test_every_call_that_needs_a_key_is_in_the_matrix(desk: Desk) -> None:
 
 
 def test_another_accounts_things_are_not_found(desk: Desk) -> None:
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     view = desk.client().get(f"/api/exports/{export_id}").json()
     stranger = desk.client(account=OTHER)
     addresses = [
         f"/api/exports/{export_id}",
-        f"/api/exports/{builders.BATCH}",
+        f"/api/exports/{factories.BATCH}",
         f"/api/exports/{export_id}/events",
         f"/api/exports/{export_id}/bundle",
         f"/api/customs-packages/{view['customs_package_id']}",
@@ -134,7 +134,7 @@ def test_another_accounts_things_are_not_found(desk: Desk) -> None:
 
 
 def test_another_partner_learns_nothing(desk: Desk) -> None:
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
     other = desk.client("partner:br_other")
@@ -155,15 +155,15 @@ def test_a_revoked_key_is_refused_soon(desk: Desk) -> None:
     key = desk.key("read")
     client = desk.bearing(key.bearer)
     assert client.get("/api/exports").status_code == 200
-    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
-    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
+    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
     poll(lambda: client.get("/api/exports").status_code == 401, 15, "a revoked key still works")
 
 
 def test_a_key_is_rotated_with_an_overlap_in_which_both_work(desk: Desk) -> None:
     old = desk.key("execute", "partner:br_1", mode="test")
-    before = api_keys.list_keys(desk.runtime, builders.ACCOUNT)[0]
-    new = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, old.id, overlap=timedelta(hours=1))
+    before = api_keys.list_keys(desk.runtime, factories.ACCOUNT)[0]
+    new = api_keys.rotate_key(desk.runtime, factories.ACCOUNT, old.id, overlap=timedelta(hours=1))
     callers = [api_keys.find_caller(desk.runtime, each.bearer) for each in (old, new)]
     assert {(each.mode, each.roles) for each in callers} == {(before.mode, before.roles)}
     later = datetime.now(UTC) + timedelta(hours=1, seconds=1)
@@ -172,30 +172,30 @@ def test_a_key_is_rotated_with_an_overlap_in_which_both_work(desk: Desk) -> None
     assert api_keys.find_caller(desk.runtime, new.bearer, now=later).key_id == new.id
     with pytest.raises(NotFound):
         api_keys.rotate_key(desk.runtime, OTHER, new.id, overlap=timedelta(hours=1))
-    assert len(api_keys.list_keys(desk.runtime, builders.ACCOUNT)) == 2
+    assert len(api_keys.list_keys(desk.runtime, factories.ACCOUNT)) == 2
 
 
 def test_a_key_that_ends_sooner_is_not_made_to_last_and_one_that_has_ended_is_not_rotated(desk: Desk) -> None:
     soon = datetime.now(UTC) + timedelta(minutes=1)
     short = desk.key("read", expires_at=soon)
-    api_keys.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(days=1))
-    kept = {each.id: each.expires_at for each in api_keys.list_keys(desk.runtime, builders.ACCOUNT)}
+    api_keys.rotate_key(desk.runtime, factories.ACCOUNT, short.id, overlap=timedelta(days=1))
+    kept = {each.id: each.expires_at for each in api_keys.list_keys(desk.runtime, factories.ACCOUNT)}
     assert kept[short.id] == soon
-    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, short.id)
+    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, short.id)
     with pytest.raises(InvalidState):
-        api_keys.rotate_key(desk.runtime, builders.ACCOUNT, short.id, overlap=timedelta(0))
+        api_keys.rotate_key(desk.runtime, factories.ACCOUNT, short.id, overlap=timedelta(0))
 
 
 def test_a_rotated_key_ends_when_the_older_one_was_to_unless_it_is_told_otherwise(desk: Desk) -> None:
     in_a_month, in_a_year = (datetime.now(UTC) + timedelta(days=days) for days in (30, 365))
     old = desk.key("read", expires_at=in_a_month)
     day = timedelta(days=1)
-    first = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, old.id, overlap=day)
-    second = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, first.id, overlap=day, expires_at=in_a_year)
-    kept = {each.id: each.expires_at for each in api_keys.list_keys(desk.runtime, builders.ACCOUNT)}
+    first = api_keys.rotate_key(desk.runtime, factories.ACCOUNT, old.id, overlap=day)
+    second = api_keys.rotate_key(desk.runtime, factories.ACCOUNT, first.id, overlap=day, expires_at=in_a_year)
+    kept = {each.id: each.expires_at for each in api_keys.list_keys(desk.runtime, factories.ACCOUNT)}
     assert (first.expires_at, kept[second.id], second.expires_at) == (in_a_month, in_a_year, in_a_year)
     assert api_keys.find_caller(desk.runtime, second.bearer, now=in_a_month + day).key_id == second.id
-    third = api_keys.rotate_key(desk.runtime, builders.ACCOUNT, second.id, overlap=day)
+    third = api_keys.rotate_key(desk.runtime, factories.ACCOUNT, second.id, overlap=day)
     with pytest.raises(InvalidApiKey):
         api_keys.find_caller(desk.runtime, third.bearer, now=in_a_year)
 
@@ -203,7 +203,7 @@ def test_a_rotated_key_ends_when_the_older_one_was_to_unless_it_is_told_otherwis
 def test_a_key_ends_when_it_expires(desk: Desk) -> None:
     now = datetime.now(UTC)
     key = desk.key("read", expires_at=now + timedelta(hours=1))
-    assert api_keys.find_caller(desk.runtime, key.bearer, now=now).account_id == builders.ACCOUNT
+    assert api_keys.find_caller(desk.runtime, key.bearer, now=now).account_id == factories.ACCOUNT
     with pytest.raises(InvalidApiKey):
         api_keys.find_caller(desk.runtime, key.bearer, now=now + timedelta(hours=1))
 
@@ -227,7 +227,7 @@ def test_another_secret_for_a_known_id_is_refused(desk: Desk) -> None:
 
 def test_keys_are_listed_and_revoked_by_their_own_account(desk: Desk) -> None:
     key = desk.key("read", "partner:br_1", mode="test")
-    (listed,) = api_keys.list_keys(desk.runtime, builders.ACCOUNT)
+    (listed,) = api_keys.list_keys(desk.runtime, factories.ACCOUNT)
     assert (listed.id, listed.mode, listed.roles) == (key.id, "test", frozenset({"read", "partner:br_1"}))
     assert key.bearer.startswith(f"exp_test_{key.id}_")
     assert api_keys.list_keys(desk.runtime, OTHER) == []
@@ -242,7 +242,7 @@ def test_roles_and_accounts_are_checked(desk: Desk) -> None:
     with pytest.raises(NotFound):
         desk.key("read", account="acc_none")
     with pytest.raises(ValidationFailed):
-        service.create_account(desk.runtime, builders.ACCOUNT, "again")
+        service.create_account(desk.runtime, factories.ACCOUNT, "again")
     with pytest.raises(ValidationFailed):
         service.create_account(desk.runtime, "acc 1", "a space")
     with pytest.raises(ValidationFailed):

@@ -20,15 +20,15 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.models import Notification
 from pipeline.interfaces.api.dependencies import Keys
-from tests import builders
 from tests.interfaces.api.conftest import Desk, Launches, Open, served
-from tests.servers import poll
+from tests.support import factories
+from tests.support.servers import poll
 
 PASSWORD = "correct-horse-battery-staple"  # noqa: S105 - made up
 
 
 def used(runtime: Runtime, key: NewKey) -> object:
-    return next(each for each in api_keys.list_keys(runtime, builders.ACCOUNT) if each.id == key.id).last_used_at
+    return next(each for each in api_keys.list_keys(runtime, factories.ACCOUNT) if each.id == key.id).last_used_at
 
 
 def set_used(runtime: Runtime, key: NewKey, seconds: float) -> object:
@@ -114,7 +114,7 @@ def test_a_revoked_key_is_refused_by_every_process_a_second_later(
     client = desk.bearing(key.bearer)
     for url, _ in processes:
         assert client.get(f"{url}/api/exports").status_code == 200
-    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
     for url, moment in processes:
         moment[0] += 1.0
         assert client.get(f"{url}/api/exports").status_code == 401
@@ -129,12 +129,12 @@ def test_a_copy_of_the_database_opens_nothing(open_desk: Open, database_url: str
         {"channel": "email", "addresses": ["entries@broker.example"]},
     ]
     new = {"id": "br_full", "kind": "customs_broker", "name": "Demo Brokers", "live": True, "channels": channels}
-    made = partners.create(desk.runtime, builders.ACCOUNT, NewPartner.model_validate(new))
-    rotated = partners.rotate_secret(desk.runtime, builders.ACCOUNT, "br_full", 24)
+    made = partners.create(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    rotated = partners.rotate_secret(desk.runtime, factories.ACCOUNT, "br_full", 24)
     keys = [desk.key("read"), desk.key("admin", "partner:br_full", mode="test")]
-    keys.append(api_keys.rotate_key(desk.runtime, builders.ACCOUNT, keys[0].id, overlap=timedelta(hours=1)))
+    keys.append(api_keys.rotate_key(desk.runtime, factories.ACCOUNT, keys[0].id, overlap=timedelta(hours=1)))
     assert desk.bearing(keys[0].bearer).get("/api/exports").status_code == 200
-    export_id = desk.execute(builders.plan(broker="br_full"))
+    export_id = desk.execute(factories.plan(broker="br_full"))
     desk.run(export_id)
     artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
     link = desk.client("read").post(f"/api/artifacts/{artifact}/links").json()["signedUrl"]
@@ -143,7 +143,7 @@ def test_a_copy_of_the_database_opens_nothing(open_desk: Open, database_url: str
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
     until = told.created_at + timedelta(seconds=900)
-    sent = links.address(desk.runtime.settings, builders.ACCOUNT, artifact, "partner:br_full", until)
+    sent = links.address(desk.runtime.settings, factories.ACCOUNT, artifact, "partner:br_full", until)
     secrets = {
         PASSWORD,
         made.secret.removeprefix("whsec_"),

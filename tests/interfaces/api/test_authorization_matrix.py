@@ -16,9 +16,9 @@ import pytest
 from sqlmodel import SQLModel, select
 
 from pipeline.accounts import api_keys
-from tests import builders
 from tests.interfaces.api.conftest import OTHER, Desk, execution
 from tests.interfaces.api.test_api_keys import OPEN_TO
+from tests.support import factories
 
 ROLES = (*api_keys.ROLES, "partner")
 
@@ -41,7 +41,7 @@ class Call:
     path: str
     address: str
     roles: frozenset[str]
-    body: builders.Json | None
+    body: factories.Json | None
 
     def by(self, client: httpx.Client) -> httpx.Response:
         return client.request(self.method, self.address, json=self.body)
@@ -49,7 +49,7 @@ class Call:
 
 def things(desk: Desk) -> dict[str, str]:
     """Make one of each thing that a path may name, and return path's beginning -> id."""
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     owner = desk.client()
     waiver = owner.post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).json()["id"]
@@ -59,7 +59,7 @@ def things(desk: Desk) -> dict[str, str]:
         "/api/exports/{id}": export_id,
         "/api/customs-packages/{id}": view["customs_package_id"],
         "/api/artifacts/{id}": view["artifacts"][0]["id"],
-        "/api/partners/{id}": builders.BROKER,
+        "/api/partners/{id}": factories.BROKER,
         "/api/waivers/{id}": waiver,
         "/api/deliveries/{id}": delivery["id"],
         "/api/notifications/{id}": delivery["notificationId"],
@@ -67,11 +67,11 @@ def things(desk: Desk) -> dict[str, str]:
     }
 
 
-def body_of(method: str, path: str) -> builders.Json | None:
-    plan = builders.plan(batch="batch_other")
+def body_of(method: str, path: str) -> factories.Json | None:
+    plan = factories.plan(batch="batch_other")
     return {
         ("POST", "/api/exports/execute"): execution(plan),
-        ("POST", "/api/exports/{id}/amend"): execution(builders.plan()),
+        ("POST", "/api/exports/{id}/amend"): execution(factories.plan()),
         ("POST", "/api/exports/plans"): plan,
         ("POST", "/api/exports/preflight"): plan,
         ("POST", "/api/partners"): {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
@@ -123,7 +123,7 @@ def rows(desk: Desk) -> dict[str, list[str]]:
 
 def test_nobody_gets_in_without_a_key_that_counts(desk: Desk, calls: list[Call]) -> None:
     ended = desk.key(*api_keys.ROLES)
-    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, ended.id)
+    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, ended.id)
     good = desk.key(*api_keys.ROLES).bearer
     before = rows(desk)
     strangers = [None, "nonsense", good[:-1] + ("1" if good[-1] != "1" else "2"), ended.bearer]
@@ -137,7 +137,7 @@ def test_nobody_gets_in_without_a_key_that_counts(desk: Desk, calls: list[Call])
 
 def test_another_account_finds_nothing_and_changes_nothing(desk: Desk, calls: list[Call], made: dict[str, str]) -> None:
     stranger = desk.client(account=OTHER)
-    partner = desk.client(f"partner:{builders.BROKER}", account=OTHER)
+    partner = desk.client(f"partner:{factories.BROKER}", account=OTHER)
     own = rows(desk)
     for call in calls:
         for client in (stranger, partner):
@@ -150,7 +150,7 @@ def test_another_account_finds_nothing_and_changes_nothing(desk: Desk, calls: li
             if call.body is not None and "accountId" in call.body:
                 assert response.status_code in {403, 404}, (call.path, response.text)
             # What the caller said itself, its own role included, it may hear again.
-            asked = f"{call.address} {json.dumps(call.body)} {builders.BROKER if client is partner else ''}"
+            asked = f"{call.address} {json.dumps(call.body)} {factories.BROKER if client is partner else ''}"
             assert not [each for each in made.values() if each not in asked and each in response.text], call.path
     after = rows(desk)
     for name, kept in own.items():
@@ -160,7 +160,7 @@ def test_another_account_finds_nothing_and_changes_nothing(desk: Desk, calls: li
 def test_a_key_without_the_role_is_refused_and_changes_nothing(desk: Desk, calls: list[Call]) -> None:
     before = rows(desk)
     for role in ROLES:
-        client = desk.client(f"partner:{builders.WAREHOUSE}" if role == "partner" else role)
+        client = desk.client(f"partner:{factories.WAREHOUSE}" if role == "partner" else role)
         for call in calls:
             if role not in call.roles:
                 response = call.by(client)
@@ -173,7 +173,7 @@ def test_a_key_without_the_role_is_refused_and_changes_nothing(desk: Desk, calls
 
 def test_a_key_with_the_role_gets_in(desk: Desk, calls: list[Call]) -> None:
     for role in ROLES:
-        client = desk.client(f"partner:{builders.BROKER}" if role == "partner" else role)
+        client = desk.client(f"partner:{factories.BROKER}" if role == "partner" else role)
         for call in calls:
             if role in call.roles:
                 response = call.by(client)
@@ -186,7 +186,7 @@ NOTHING_LIVE = ("/api/waivers/{id}", "/api/artifacts/{id}/links", "/api/broker-s
 
 
 def test_a_test_key_changes_nothing_that_is_live(desk: Desk, calls: list[Call]) -> None:
-    client = desk.client(*api_keys.ROLES, f"partner:{builders.BROKER}", mode="test")
+    client = desk.client(*api_keys.ROLES, f"partner:{factories.BROKER}", mode="test")
     before = rows(desk)
     tried = 0
     for call in calls:
@@ -235,4 +235,4 @@ def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(desk
     for path in ("/livez", "/metrics", "/openapi.json", "/docs"):
         said = client.get(path, follow_redirects=True)
         assert said.status_code == 200, path
-        assert not [each for each in made.values() if each in said.text and each != builders.BROKER], path
+        assert not [each for each in made.values() if each in said.text and each != factories.BROKER], path

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests import builders
 from tests.interfaces.api.conftest import Desk
+from tests.support import factories
 
 PROFILE: dict[str, Any] = json.loads(
     (Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry-import.json").read_text()
@@ -36,29 +36,29 @@ def test_a_profile_that_asks_for_what_there_is_not_is_refused_and_nothing_is_wri
     assert (refused.status_code, refused.json()["errorCode"]) == (400, "VALIDATION_ERROR")
     assert refused.json()["details"]["issues"][0]["path"] == f"/profile/columns/{len(PROFILE['columns'])}/field"
     assert client.get("/api/partners/br_own").status_code == 404
-    patched = client.patch(f"/api/partners/{builders.BROKER}", json={"profile": wrong})
+    patched = client.patch(f"/api/partners/{factories.BROKER}", json={"profile": wrong})
     assert patched.status_code == 400
-    assert client.get(f"/api/partners/{builders.BROKER}").json()["profile"] is None
+    assert client.get(f"/api/partners/{factories.BROKER}").json()["profile"] is None
 
 
 def test_a_warehouse_has_no_profile_and_nobody_unknown_documents(desk: Desk) -> None:
     client = desk.client()
-    refused = client.patch(f"/api/partners/{builders.WAREHOUSE}", json={"profile": PROFILE}).json()
+    refused = client.patch(f"/api/partners/{factories.WAREHOUSE}", json={"profile": PROFILE}).json()
     assert (refused["errorCode"], refused["field"]) == ("VALIDATION_ERROR", "/profile")
-    refused = client.patch(f"/api/partners/{builders.BROKER}", json={"artifactTypes": ["cci_pdf", "cci_dwg"]}).json()
+    refused = client.patch(f"/api/partners/{factories.BROKER}", json={"artifactTypes": ["cci_pdf", "cci_dwg"]}).json()
     assert refused["details"]["issues"][0]["path"] == "/artifactTypes/1"
 
 
 def test_a_brokers_file_is_made_at_the_handoff_and_the_broker_may_read_it(desk: Desk) -> None:
     client = desk.client()
-    assert client.patch(f"/api/partners/{builders.BROKER}", json={"profile": PROFILE}).status_code == 200
-    export_id = desk.execute(builders.plan(units=2))
+    assert client.patch(f"/api/partners/{factories.BROKER}", json={"profile": PROFILE}).status_code == 200
+    export_id = desk.execute(factories.plan(units=2))
     desk.run(export_id)
     export = client.get(f"/api/exports/{export_id}").json()
     files = [each for each in export["artifacts"] if each["artifact_type"] == "broker_profile"]
     assert [each["filename"] for each in files] == ["entry_import.csv", "entry_import.csv"]
     assert len({each["customs_package_id"] for each in files}) == 2
-    body = desk.client(f"partner:{builders.BROKER}").get(files[1]["download_url"]).content.decode("utf-8-sig")
+    body = desk.client(f"partner:{factories.BROKER}").get(files[1]["download_url"]).content.decode("utf-8-sig")
     head, first, *rest = body.split("\r\n")
     assert head.startswith("Importer No,Entry Type,Port,")
     assert first.startswith("12-345678900,01,0901,DEMO,DEMO00000002,A-00002,11/24/2026,11/26/2026,1,PAN-00001,")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.interfaces.api.single_flight import Lately
-from tests.servers import poll
+from tests.support.servers import poll
 
 
 def counting(hands: list[float], **kept: float) -> Lately[int]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pipeline.exports.schemas.export import ExportView
-from tests import builders
 from tests.interfaces.api.conftest import Open
+from tests.support import factories
 
 
 def test_every_question_is_answered_on_both_databases(open_desk: Open, database_url: str) -> None:
     desk = open_desk(database_url)
     client = desk.client()
-    export_id = desk.execute(builders.plan(units=2))
+    export_id = desk.execute(factories.plan(units=2))
     desk.run(export_id)
-    view = ExportView.model_validate(client.get(f"/api/exports/{builders.BATCH}").json())
+    view = ExportView.model_validate(client.get(f"/api/exports/{factories.BATCH}").json())
     assert (view.export_id, view.state) == (export_id, "executed")
     assert [event.seq for event in view.events] == list(range(1, len(view.events) + 1))
     page = client.get(f"/api/exports/{export_id}/events", params={"after": 1}).json()
@@ -21,8 +21,8 @@ def test_every_question_is_answered_on_both_databases(open_desk: Open, database_
     assert [item["exportId"] for item in listed["items"]] == [export_id]
     for address in (view.links.bundle, view.customs_packages[0].link, view.links.deliveries, "/readyz", "/metrics"):
         assert client.get(address).status_code == 200, address
-    told = client.get("/api/deliveries", params={"exportId": export_id, "partnerId": builders.BROKER}).json()["items"]
+    told = client.get("/api/deliveries", params={"exportId": export_id, "partnerId": factories.BROKER}).json()["items"]
     trace = client.get(f"/api/notifications/{told[0]['notificationId']}").json()
-    assert (trace["deliveries"], trace["brokerSubmission"]["partner_id"]) == (told, builders.BROKER)
+    assert (trace["deliveries"], trace["brokerSubmission"]["partner_id"]) == (told, factories.BROKER)
     assert client.get("/api/system/health").json()["status"] == "ok"
     assert client.post(f"/api/exports/{export_id}/cancel").json()["errorCode"] == "INVALID_STATE"

@@ -13,13 +13,13 @@ from structlog.testing import capture_logs
 
 from pipeline.exports.models import Artifact
 from pipeline.exports.schemas.export import CustomsPackageView, ExportView
-from tests import builders
 from tests.interfaces.api.conftest import Desk
+from tests.support import factories
 
 
 def executed(desk: Desk, **size: int) -> ExportView:
     """Return an executed export."""
-    export_id = desk.execute(builders.plan(**size))  # type: ignore[arg-type]  # sizes are numbers
+    export_id = desk.execute(factories.plan(**size))  # type: ignore[arg-type]  # sizes are numbers
     desk.run(export_id)
     return ExportView.model_validate(desk.client().get(f"/api/exports/{export_id}").json())
 
@@ -32,7 +32,7 @@ def test_a_customs_package_is_shown_whole(desk: Desk) -> None:
     assert {"id", "exportBatchId", "packageNumber", "state", "createdAt", "artifacts", "packages"} <= set(
         response.json()
     )
-    assert (package.export_batch_id, package.unit_ref, package.state) == (builders.BATCH, "U1", "closed")
+    assert (package.export_batch_id, package.unit_ref, package.state) == (factories.BATCH, "U1", "closed")
     assert package.artifacts == [each for each in export.artifacts if each.customs_package_id == package.id]
     assert [each.package_ref for each in package.packages] == ["P1", "P2"]
     assert package.packages[0].contents[0] == {"lineRef": "L1", "quantity": "4"}
@@ -85,7 +85,7 @@ def test_the_bundle_holds_plan_message_and_every_document_in_a_folder_a_unit(des
     export = executed(desk, units=2)
     response = client.get(export.links.bundle)
     assert response.headers["content-type"] == "application/zip"
-    assert response.headers["content-disposition"] == f'attachment; filename="{builders.BATCH}.zip"'
+    assert response.headers["content-disposition"] == f'attachment; filename="{factories.BATCH}.zip"'
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
         assert archive.testzip() is None
         names = archive.namelist()
@@ -103,7 +103,7 @@ def test_the_bundle_holds_plan_message_and_every_document_in_a_folder_a_unit(des
 
 
 def test_there_is_no_bundle_before_the_handoff(desk: Desk) -> None:
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     response = desk.client("read").get(f"/api/exports/{export_id}/bundle")
     assert (response.status_code, response.json()["errorCode"]) == (409, "INVALID_STATE")
 
@@ -120,6 +120,6 @@ def test_the_same_documents_are_the_same_bundle_to_the_byte(desk: Desk) -> None:
 
 def test_a_brokers_key_reads_what_was_handed_to_it(desk: Desk) -> None:
     export = executed(desk)
-    broker = desk.client(f"partner:{builders.BROKER}")
+    broker = desk.client(f"partner:{factories.BROKER}")
     assert broker.get(export.artifacts[0].download_url).status_code == 200
     assert broker.get(export.links.bundle).status_code == 200

@@ -22,11 +22,11 @@ from pipeline.deliveries.models import Acknowledgement, Notification
 from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState
 from pipeline.interfaces.api.email_replies import MAX_FORM_BYTES, REQUESTS_PER_MINUTE
-from tests import builders
 from tests.deliveries.support import exports
 from tests.deliveries.support.exports import purge
 from tests.deliveries.support.mail_server import DESK, Mailroom
 from tests.interfaces.api.conftest import Desk, Open
+from tests.support import factories
 
 BROKER = "br_mail"
 
@@ -55,14 +55,14 @@ class Sent:
 def register(desk: Desk) -> None:
     new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
     new |= {"channels": [{"channel": "email", "addresses": [DESK]}]}
-    partners.create(desk.runtime, builders.ACCOUNT, NewPartner.model_validate(new))
+    partners.create(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
 
 
 @pytest.fixture
 def sent(desk: Desk) -> Sent:
     """A handoff of two units."""
     register(desk)
-    export = exports.ready(desk.runtime, builders.plan(units=2, broker=BROKER))
+    export = exports.ready(desk.runtime, factories.plan(units=2, broker=BROKER))
     exports.hand_off(desk.runtime, export)
     with desk.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
@@ -73,7 +73,7 @@ def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent
     before = sent.inspected()
     page = [sent.look() for _ in range(3)][-1]
     assert page.status_code == 200
-    shown = (builders.BATCH, "A-00001", "A-00002", "228.00 USD", "Demo Housewares Inc", "12-345678900", "CP-000001")
+    shown = (factories.BATCH, "A-00001", "A-00002", "228.00 USD", "Demo Housewares Inc", "12-345678900", "CP-000001")
     assert [each for each in shown if each not in page.text] == []
     assert "U2, line 3 (BAG-00003): HTS code" in page.text
     assert sent.inspected() == before
@@ -81,7 +81,7 @@ def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent
 
 def test_page_and_letter_show_the_last_four_digits_of_a_social_security_number(desk: Desk) -> None:
     register(desk)
-    made = builders.plan(broker=BROKER)
+    made = factories.plan(broker=BROKER)
     made["units"][0]["parties"]["importerOfRecord"]["importerNumber"] = "123-45-6789"
     export = exports.ready(desk.runtime, made)
     exports.hand_off(desk.runtime, export)
@@ -148,15 +148,15 @@ def test_a_rejection_or_a_query_names_fields_by_pointer(sent: Sent, rung: str) -
 
 def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: Sent) -> None:
     handoff = email_replies.read(sent.desk.runtime, email_replies.opened(sent.desk.runtime.settings, sent.token))
-    plan = builders.plan(units=2, broker=BROKER)
+    plan = factories.plan(units=2, broker=BROKER)
     assert len(handoff.places) == 2 * (18 + 3 * 12)
     for pointer in handoff.places.values():
-        builders.at(plan, pointer)
+        factories.at(plan, pointer)
 
 
 def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: Sent) -> None:
     export = exports.ready(
-        sent.desk.runtime, builders.plan(lines=email_replies.MAX_DETAILED_LINES + 1, broker=BROKER, batch="batch_long")
+        sent.desk.runtime, factories.plan(lines=email_replies.MAX_DETAILED_LINES + 1, broker=BROKER, batch="batch_long")
     )
     exports.hand_off(sent.desk.runtime, export)
     of_export = (col(Notification.export_id) == export.export_id, col(Notification.audience) == "customs_broker")
@@ -248,7 +248,7 @@ def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: Sent)
     assert len(pages) == 1
     ((status, text),) = pages
     assert status == 404
-    assert builders.BATCH not in text
+    assert factories.BATCH not in text
     assert {sent.browser.post(f"/answers/{each}", data={"rung": "accepted"}).status_code for each in forged} == {404}
     assert sent.inspected()["acknowledgements"] == []
 
@@ -269,7 +269,7 @@ def test_an_ended_link_says_so_and_shows_nothing(sent: Sent) -> None:
     token = email_replies.link(settings, early).token
     for page in (sent.look(token), sent.browser.post(f"/answers/{token}", data={"rung": "accepted"})):
         assert page.status_code == 410
-        assert builders.BATCH not in page.text
+        assert factories.BATCH not in page.text
     assert sent.inspected()["acknowledgements"] == []
 
 
@@ -312,7 +312,7 @@ def test_a_purged_handoff_says_so_shows_nothing_and_takes_no_answer(sent: Sent) 
     for page in (sent.look(), sent.say(rung="query", message="canary")):
         assert page.status_code == 410
         assert "is not kept any more" in page.text
-        assert builders.BATCH not in page.text
+        assert factories.BATCH not in page.text
     with sent.desk.runtime.db.read() as session:
         assert session.exec(select(Acknowledgement)).all() == []
 
@@ -339,7 +339,7 @@ def test_from_the_plan_to_the_mail_to_the_answer(open_desk: Open) -> None:
             smtp_url=f"smtp://127.0.0.1:{room.port}", mail_from="exports@maple.example", artifacts_url="memory:"
         )
         register(desk)
-        export_id = desk.execute(builders.plan(broker=BROKER))
+        export_id = desk.execute(factories.plan(broker=BROKER))
         desk.run(export_id)
         (mail,) = room.mails
     attached = [part.get_filename() for part in mail.parsed.iter_attachments()]

@@ -25,11 +25,11 @@ from pipeline.core.problems import Problem
 from pipeline.exports.models import Export, IdempotencyRecord
 from pipeline.interfaces.api.errors import problem
 from pipeline.interfaces.api.middleware import Envelope, Measures
-from tests import builders
 from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
-from tests.servers import PostgreSQL
+from tests.support import factories
+from tests.support.servers import PostgreSQL
 
-PLAN = builders.plan()
+PLAN = factories.plan()
 
 
 def refused(response: httpx.Response, status: int, code: str, field: str | None = None) -> Mapping[str, Any]:
@@ -70,8 +70,8 @@ def test_a_body_that_is_no_json_is_an_invalid_request(desk: Desk) -> None:
 
 def test_invalid_fields_are_all_named_with_their_remedies(desk: Desk) -> None:
     before = desk.rows()
-    wrong = builders.changed(PLAN, "/units/0/invoice/relatedParties", "yes")
-    wrong = builders.changed(wrong, "/units/0/lines/1/htsCode", "7323.93.0045")
+    wrong = factories.changed(PLAN, "/units/0/invoice/relatedParties", "yes")
+    wrong = factories.changed(wrong, "/units/0/lines/1/htsCode", "7323.93.0045")
     del wrong["units"][0]["invoice"]["total"]
     wrong["units"][0]["invoice"]["totals"] = "1.00"
     response = desk.client().post("/api/exports/execute", json=execution(wrong))
@@ -107,7 +107,7 @@ def test_another_account_in_the_body_is_out_of_scope(desk: Desk) -> None:
     response = desk.client().post("/api/exports/execute", json=execution(PLAN, accountId=OTHER))
     refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/accountId")
     response = desk.client().post(
-        "/api/exports/execute", json=execution(builders.plan(account=OTHER), accountId=builders.ACCOUNT)
+        "/api/exports/execute", json=execution(factories.plan(account=OTHER), accountId=factories.ACCOUNT)
     )
     refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/plan/accountId")
     assert desk.rows() == before
@@ -119,7 +119,7 @@ def test_a_key_without_the_role_is_told_which_one_it_needs(desk: Desk) -> None:
     body = refused(response, 403, "INSUFFICIENT_ROLE")
     assert body["message"] == (
         "this call needs a key with the role execute; this key has read."
-        f" Make one: `exports keys create --account {builders.ACCOUNT} --role execute`"
+        f" Make one: `exports keys create --account {factories.ACCOUNT} --role execute`"
     )
     assert desk.rows() == before
 
@@ -135,7 +135,7 @@ def test_what_is_not_there_is_not_found(desk: Desk) -> None:
 
 
 def test_an_execution_without_plan_needs_a_registered_one(desk: Desk) -> None:
-    body = {"accountId": builders.ACCOUNT, "batchId": "batch_unknown"}
+    body = {"accountId": factories.ACCOUNT, "batchId": "batch_unknown"}
     refused(desk.client().post("/api/exports/execute", json=body), 404, "NOT_FOUND", "/batchId")
 
 
@@ -150,8 +150,8 @@ def test_another_plan_hash_than_the_plans_is_a_mismatch(desk: Desk) -> None:
     wrong = "sha256:" + "0" * 64
     response = desk.client().post("/api/exports/execute", json=execution(PLAN, planHash=wrong))
     body = refused(response, 409, "PLAN_HASH_MISMATCH", "/planHash")
-    assert body["details"] == {"given": wrong, "actual": builders.plan_hash(PLAN)}
-    response = desk.client().post("/api/exports/execute", json=execution(builders.plan(planHash=wrong)))
+    assert body["details"] == {"given": wrong, "actual": factories.plan_hash(PLAN)}
+    response = desk.client().post("/api/exports/execute", json=execution(factories.plan(planHash=wrong)))
     refused(response, 409, "PLAN_HASH_MISMATCH", "/plan/planHash")
     assert desk.rows() == before
 
@@ -161,12 +161,12 @@ def test_a_batch_takes_one_plan(desk: Desk) -> None:
     first = client.post("/api/exports/execute", json=execution(PLAN)).json()
     before = desk.rows()
     body = refused(
-        client.post("/api/exports/execute", json=execution(builders.plan(lines=4))),
+        client.post("/api/exports/execute", json=execution(factories.plan(lines=4))),
         409,
         "EXPORT_ALREADY_EXECUTED",
         "/batchId",
     )
-    assert body["details"] == {"exportId": first["exportId"], "planHash": builders.plan_hash(PLAN), "revision": 1}
+    assert body["details"] == {"exportId": first["exportId"], "planHash": factories.plan_hash(PLAN), "revision": 1}
     assert f"/api/exports/{first['exportId']}/amend" in body["message"]
     assert desk.rows() == before
 
@@ -177,8 +177,8 @@ def test_a_key_that_is_being_answered_is_in_progress(
     url = postgres_server.fresh_url(postgres_template)
     desk = open_desk(url, database_timeout_seconds=0.5)
     client = desk.client()
-    done = client.post("/api/exports/execute", json=execution(builders.plan(batch="batch_done"))).json()
-    record = {"account_id": builders.ACCOUNT, "key": "k", "fingerprint": "f", "export_id": done["exportId"]}
+    done = client.post("/api/exports/execute", json=execution(factories.plan(batch="batch_done"))).json()
+    record = {"account_id": factories.ACCOUNT, "key": "k", "fingerprint": "f", "export_id": done["exportId"]}
     other = Database(url)
     with other.write() as session:
         # As another process would hold it, just before its commit.
@@ -231,7 +231,7 @@ def test_a_key_used_for_another_body_is_reused(desk: Desk) -> None:
     key = {"Idempotency-Key": "k"}
     assert client.post("/api/exports/execute", json=execution(PLAN), headers=key).status_code == 202
     before = desk.rows()
-    other = execution(builders.plan(batch="batch_other"))
+    other = execution(factories.plan(batch="batch_other"))
     refused(
         client.post("/api/exports/execute", json=other, headers=key), 422, "IDEMPOTENCY_KEY_REUSED", "Idempotency-Key"
     )
@@ -242,10 +242,10 @@ def test_a_key_used_for_another_body_is_reused(desk: Desk) -> None:
 def test_a_plan_needs_an_approval_that_still_holds(desk: Desk, address: str) -> None:
     before = desk.rows()
     client = desk.client()
-    unapproved = builders.plan(approval=None)
-    expired = builders.changed(PLAN, "/approval/expiresAt", (desk.runtime.clock() - timedelta(seconds=1)).isoformat())
+    unapproved = factories.plan(approval=None)
+    expired = factories.changed(PLAN, "/approval/expiresAt", (desk.runtime.clock() - timedelta(seconds=1)).isoformat())
 
-    def body(plan: builders.Json) -> builders.Json:
+    def body(plan: factories.Json) -> factories.Json:
         return execution(plan) if address.endswith("execute") else plan
 
     inside = "/plan" if address.endswith("execute") else ""
@@ -256,8 +256,8 @@ def test_a_plan_needs_an_approval_that_still_holds(desk: Desk, address: str) -> 
 
 def test_blocking_findings_are_all_listed(desk: Desk) -> None:
     before = desk.rows()
-    wrong = builders.changed(PLAN, "/units/0/packages/0/contents/0/quantity", "1")
-    wrong = builders.changed(wrong, "/units/0/packages/1/contents/0/quantity", "1")
+    wrong = factories.changed(PLAN, "/units/0/packages/0/contents/0/quantity", "1")
+    wrong = factories.changed(wrong, "/units/0/packages/1/contents/0/quantity", "1")
     body = refused(
         desk.client().post("/api/exports/execute", json=execution(wrong)),
         422,
@@ -270,7 +270,7 @@ def test_blocking_findings_are_all_listed(desk: Desk) -> None:
     assert desk.rows() == before
 
 
-def _first_pointer(plan: builders.Json, desk: Desk) -> str:
+def _first_pointer(plan: factories.Json, desk: Desk) -> str:
     report = desk.client().post("/api/exports/preflight", json=plan).json()
     assert report["executable"] is False
     return next(str(each["pointer"]) for each in report["findings"] if each["severity"] == "block")
@@ -295,19 +295,19 @@ def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_told_apar
 def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_way_on(desk: Desk, state: str) -> None:
     before = desk.rows()
     with desk.runtime.db.write() as session:
-        session.execute(update(Partner).where(col(Partner.id) == builders.BROKER).values(state=state))
+        session.execute(update(Partner).where(col(Partner.id) == factories.BROKER).values(state=state))
     client = desk.client()
     body = refused(
         client.post("/api/exports/execute", json=execution(PLAN)), 422, "PARTNER_NOT_LIVE", "/plan/broker/id"
     )
-    assert body["message"].startswith(f"the customs broker {builders.BROKER} is {state}; ")
-    assert f"`exports partners activate {builders.BROKER} --account {builders.ACCOUNT}`" in body["message"]
+    assert body["message"].startswith(f"the customs broker {factories.BROKER} is {state}; ")
+    assert f"`exports partners activate {factories.BROKER} --account {factories.ACCOUNT}`" in body["message"]
     (finding,) = [
         each for each in client.post("/api/exports/preflight", json=PLAN).json()["findings"] if each["rule"] == "A01"
     ]
     assert (finding["pointer"], finding["message"]) == (
         "/broker/id",
-        f"The customs broker {builders.BROKER} is {state}.",
+        f"The customs broker {factories.BROKER} is {state}.",
     )
     assert desk.rows() == before
 
@@ -315,9 +315,9 @@ def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_wa
 def test_partners_must_be_registered_live_and_of_the_keys_mode(desk: Desk) -> None:
     before = desk.rows()
     client = desk.client()
-    unknown = execution(builders.plan(broker="br_none"))
+    unknown = execution(factories.plan(broker="br_none"))
     refused(client.post("/api/exports/execute", json=unknown), 422, "UNKNOWN_PARTNER", "/plan/broker/id")
-    swapped = execution(builders.plan(warehouse=builders.BROKER))
+    swapped = execution(factories.plan(warehouse=factories.BROKER))
     refused(client.post("/api/exports/execute", json=swapped), 422, "UNKNOWN_PARTNER", "/plan/warehouse/id")
     with desk.runtime.db.write() as session:
         session.execute(update(Partner).where(col(Partner.id) == "wh_demo").values(state="paused"))

@@ -15,8 +15,8 @@ from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.schemas.export import EventPage, EventView
 from pipeline.interfaces.api import events
 from pipeline.workflow.engine import advance
-from tests import builders
 from tests.interfaces.api.conftest import Desk, execution
+from tests.support import factories
 
 LIVE = {"Accept": "text/event-stream"}
 
@@ -43,7 +43,7 @@ def told(response: httpx.Response) -> Iterator[tuple[str, str, EventView]]:
 
 def test_the_log_is_read_by_pages_without_a_gap(desk: Desk) -> None:
     client = desk.client("read")
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     seen: list[int] = []
     after: int | None = 0
@@ -66,7 +66,7 @@ def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key
     key = desk.key("execute", "read", "operate")
     client = desk.bearing(key.bearer)
     headers = {b"X-Request-Id": given.encode()}
-    accepted = client.post("/api/exports/execute", json=execution(builders.plan()), headers=headers)
+    accepted = client.post("/api/exports/execute", json=execution(factories.plan()), headers=headers)
     export_id = accepted.json()["exportId"]
     advance(desk.runtime, export_id, 1, "record_packages")
     cancelled = client.post(f"/api/exports/{export_id}/cancel", headers={"X-Request-Id": "stop-1"})
@@ -82,12 +82,12 @@ def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key
 
 def test_a_stream_tells_what_was_and_what_happens_and_ends(desk: Desk) -> None:
     client = desk.client("read")
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     first = threading.Event()
 
     def follow() -> list[tuple[str, str, EventView]]:
         heard = []
-        with client.stream("GET", f"/api/exports/{builders.BATCH}/events", headers=LIVE) as response:
+        with client.stream("GET", f"/api/exports/{factories.BATCH}/events", headers=LIVE) as response:
             assert response.headers["content-type"].startswith("text/event-stream")
             assert response.headers["x-accel-buffering"] == "no"
             for each in told(response):
@@ -108,7 +108,7 @@ def test_a_stream_tells_what_was_and_what_happens_and_ends(desk: Desk) -> None:
 
 def test_a_broken_stream_goes_on_after_the_last_event_heard(desk: Desk) -> None:
     client = desk.client("read")
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     answered(desk, export_id)
     address = f"/api/exports/{export_id}/events"
@@ -123,7 +123,7 @@ def test_a_broken_stream_goes_on_after_the_last_event_heard(desk: Desk) -> None:
 
 def test_a_silent_stream_gives_signs_of_life(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_HEARTBEAT_SECONDS", 0.1)
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     address = f"/api/exports/{export_id}/events?after=1"
     with desk.client("read").stream("GET", address, headers=LIVE) as response:
         lines = response.iter_lines()
@@ -132,11 +132,11 @@ def test_a_silent_stream_gives_signs_of_life(desk: Desk, monkeypatch: pytest.Mon
 
 def test_a_stream_ends_with_its_key(desk: Desk) -> None:
     key = desk.key("read")
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     with desk.bearing(key.bearer).stream("GET", f"/api/exports/{export_id}/events", headers=LIVE) as response:
         heard = told(response)
         assert next(heard)[1] == "EXPORT_ACCEPTED"
-        api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+        api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
         # Else it would go on until the client has had enough of waiting.
         assert list(heard) == []
 
@@ -145,7 +145,7 @@ def test_many_streams_leave_threads_for_others(desk: Desk) -> None:
     # More readers than the server has threads for handlers.
     readers = 60
     client = desk.client("read")
-    address = f"/api/exports/{desk.execute(builders.plan())}"
+    address = f"/api/exports/{desk.execute(factories.plan())}"
     all_open, done = threading.Barrier(readers + 1), threading.Event()
 
     def hold() -> str:

@@ -13,14 +13,14 @@ from sqlmodel import col, select, update
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow import read_model
-from tests import builders
-from tests.asked import asked_of
 from tests.interfaces.api.conftest import Desk, execution, post_until_not_busy
-from tests.servers import poll
+from tests.support import factories
+from tests.support.query_counter import asked_of
+from tests.support.servers import poll
 
 pytestmark = pytest.mark.clock
 
-PLAN = builders.plan()
+PLAN = factories.plan()
 EXECUTE = "/api/exports/execute"
 
 
@@ -32,7 +32,7 @@ def test_a_plan_is_accepted_once_it_is_written(desk: Desk) -> None:
     assert response.headers["location"] == f"/api/exports/{view.export_id}"
     assert "idempotent-replayed" not in response.headers
     assert (view.state, view.status) == ("accepted", "Accepted; waiting for a worker to begin")
-    assert (view.batch_id, view.plan_hash, view.revision) == (builders.BATCH, builders.plan_hash(PLAN), 1)
+    assert (view.batch_id, view.plan_hash, view.revision) == (factories.BATCH, factories.plan_hash(PLAN), 1)
     assert [(event.seq, event.type) for event in view.events] == [(1, "EXPORT_ACCEPTED")]
     assert desk.launches.launched == [(view.export_id, 1)]
     assert desk.client().get(response.headers["location"]).json() == body
@@ -64,7 +64,7 @@ def test_the_key_in_the_header_wins_over_the_one_in_the_body(desk: Desk) -> None
     client = desk.client("execute")
     body = execution(PLAN, idempotencyKey="in-the-body")
     assert client.post(EXECUTE, json=body, headers={"Idempotency-Key": "in-the-header"}).status_code == 202
-    other = execution(builders.plan(batch="batch_other"))
+    other = execution(factories.plan(batch="batch_other"))
     reused = client.post(EXECUTE, json=other, headers={"Idempotency-Key": "in-the-header"})
     assert reused.json()["errorCode"] == "IDEMPOTENCY_KEY_REUSED"
     assert client.post(EXECUTE, json=other | {"idempotencyKey": "in-the-body"}).status_code == 202
@@ -130,20 +130,20 @@ def test_prefer_wait_answers_200_as_soon_as_it_has_ended(desk: Desk) -> None:
 def test_a_registered_plan_is_executed_by_its_batch(desk: Desk) -> None:
     client = desk.client("execute")
     registered = client.post("/api/exports/plans", json=PLAN)
-    assert (registered.status_code, registered.json()["planHash"]) == (201, builders.plan_hash(PLAN))
+    assert (registered.status_code, registered.json()["planHash"]) == (201, factories.plan_hash(PLAN))
     again = client.post("/api/exports/plans", json=PLAN)
     assert (again.status_code, again.json()) == (200, registered.json())
-    body = {"accountId": builders.ACCOUNT, "batchId": builders.BATCH, "planHash": builders.plan_hash(PLAN)}
+    body = {"accountId": factories.ACCOUNT, "batchId": factories.BATCH, "planHash": factories.plan_hash(PLAN)}
     executed = client.post(EXECUTE, json=body)
-    assert (executed.status_code, executed.json()["planHash"]) == (202, builders.plan_hash(PLAN))
+    assert (executed.status_code, executed.json()["planHash"]) == (202, factories.plan_hash(PLAN))
 
 
 def test_preflight_says_what_execute_would_and_writes_nothing(desk: Desk) -> None:
     before = desk.rows()
     client = desk.client("read")
     good = client.post("/api/exports/preflight", json=PLAN).json()
-    assert (good["executable"], good["planHash"]) == (True, builders.plan_hash(PLAN))
-    bad = client.post("/api/exports/preflight", json=builders.plan(broker="br_none")).json()
+    assert (good["executable"], good["planHash"]) == (True, factories.plan_hash(PLAN))
+    bad = client.post("/api/exports/preflight", json=factories.plan(broker="br_none")).json()
     assert bad["executable"] is False
     assert "/broker/id" in [finding["pointer"] for finding in bad["findings"] if finding["severity"] == "block"]
     assert desk.rows() == before
@@ -153,11 +153,11 @@ def test_preflight_tells_what_execute_would_refuse_of_the_request(desk: Desk) ->
     client = desk.client()
     desk.execute(PLAN)
     assert client.post("/api/exports/preflight", json=PLAN).json()["findings"] == []
-    changed = builders.changed(PLAN, "/units/0/invoice/paymentTerms", "30 days net")
+    changed = factories.changed(PLAN, "/units/0/invoice/paymentTerms", "30 days net")
     for made, rule, pointer in (
         (changed, "A03", "/batchId"),
-        (builders.plan(batch="b2", approval=None), "A02", "/approval"),
-        (builders.plan(batch="b2", broker="br_none"), "A01", "/broker/id"),
+        (factories.plan(batch="b2", approval=None), "A02", "/approval"),
+        (factories.plan(batch="b2", broker="br_none"), "A01", "/broker/id"),
     ):
         report = client.post("/api/exports/preflight", json=made).json()
         assert [(each["rule"], each["severity"], each["pointer"]) for each in report["findings"]] == [
@@ -171,7 +171,7 @@ def test_preflight_tells_what_execute_would_refuse_of_the_request(desk: Desk) ->
 def test_an_export_is_read_by_its_id_or_its_batch(desk: Desk) -> None:
     client = desk.client("read")
     export_id = desk.execute(PLAN)
-    assert client.get(f"/api/exports/{export_id}").text == client.get(f"/api/exports/{builders.BATCH}").text
+    assert client.get(f"/api/exports/{export_id}").text == client.get(f"/api/exports/{factories.BATCH}").text
 
 
 def test_what_did_not_change_is_not_sent_again(desk: Desk) -> None:
@@ -190,10 +190,10 @@ def test_what_did_not_change_is_not_sent_again(desk: Desk) -> None:
 
 
 def test_an_executed_export_shows_all_of_itself(desk: Desk) -> None:
-    export_id = desk.execute(builders.plan(units=2, lines=3, packages=2))
+    export_id = desk.execute(factories.plan(units=2, lines=3, packages=2))
     desk.run(export_id)
     view = ExportView.model_validate(desk.client().get(f"/api/exports/{export_id}").json())
-    assert (view.state, view.status) == ("executed", f"Executed; waiting for {builders.BROKER} to answer")
+    assert (view.state, view.status) == ("executed", f"Executed; waiting for {factories.BROKER} to answer")
     assert [unit.unit_ref for unit in view.units] == ["U1", "U2"]
     assert view.customs_package_id == view.units[0].customs_package_id == view.customs_packages[0].id
     assert {package.state for package in view.customs_packages} == {"closed"}
@@ -212,11 +212,11 @@ def test_an_executed_export_shows_all_of_itself(desk: Desk) -> None:
 def test_the_number_of_queries_does_not_grow_with_the_export(desk: Desk) -> None:
     def counted(export_id: str) -> int:
         with asked_of(desk.runtime.db) as asked, desk.runtime.db.read() as session:
-            read_model.read(session, builders.ACCOUNT, export_id)
+            read_model.read(session, factories.ACCOUNT, export_id)
         return len(asked)
 
-    small = desk.execute(builders.plan(batch="small", units=1, lines=1, packages=1))
-    large = desk.execute(builders.plan(batch="large", units=4, lines=9, packages=9, invoice="B"))
+    small = desk.execute(factories.plan(batch="small", units=1, lines=1, packages=1))
+    large = desk.execute(factories.plan(batch="large", units=4, lines=9, packages=9, invoice="B"))
     desk.run(small)
     desk.run(large)
     assert counted(small) == counted(large) <= 12  # with its BEGIN
@@ -224,9 +224,9 @@ def test_the_number_of_queries_does_not_grow_with_the_export(desk: Desk) -> None
 
 def test_a_list_is_walked_by_its_cursor_while_it_grows(desk: Desk) -> None:
     client = desk.client("read")
-    made = [desk.execute(builders.plan(batch=f"batch_{n}")) for n in range(5)]
+    made = [desk.execute(factories.plan(batch=f"batch_{n}")) for n in range(5)]
     first = client.get("/api/exports", params={"limit": 2}).json()
-    desk.execute(builders.plan(batch="batch_late"))
+    desk.execute(factories.plan(batch="batch_late"))
     second = client.get("/api/exports", params={"limit": 2, "cursor": first["nextCursor"]}).json()
     third = client.get("/api/exports", params={"limit": 2, "cursor": second["nextCursor"]}).json()
     walked = [item["exportId"] for page in (first, second, third) for item in page["items"]]
@@ -236,8 +236,8 @@ def test_a_list_is_walked_by_its_cursor_while_it_grows(desk: Desk) -> None:
 
 def test_a_list_is_filtered(desk: Desk) -> None:
     client = desk.client("read")
-    live = desk.execute(builders.plan(batch="batch_live"))
-    test = desk.execute(builders.plan(batch="batch_test", broker="br_test", warehouse="wh_test"), mode="test")
+    live = desk.execute(factories.plan(batch="batch_live"))
+    test = desk.execute(factories.plan(batch="batch_test", broker="br_test", warehouse="wh_test"), mode="test")
 
     def listed(**wanted: str) -> list[str]:
         return [item["exportId"] for item in client.get("/api/exports", params=wanted).json()["items"]]

@@ -29,8 +29,8 @@ from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.contracts.examples import example
 from pipeline.workflow import queries
 from tasks.intake import Beside
-from tests import builders
 from tests.interfaces.api.conftest import Desk, execution
+from tests.support import factories
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 
@@ -204,7 +204,7 @@ def test_a_place_in_the_log_that_is_none_is_refused_or_left_aside(desk: Desk, sa
 )
 def test_a_request_s_trace_is_kept_where_it_is_one(desk: Desk, given: bytes, *, kept: bool) -> None:
     headers = {b"traceparent": given, b"Idempotency-Key": b"k-1"}
-    answered = desk.client().post("/api/exports/execute", json=execution(builders.plan()), headers=headers)
+    answered = desk.client().post("/api/exports/execute", json=execution(factories.plan()), headers=headers)
     assert answered.status_code == 202, answered.text
     with desk.runtime.db.read() as session:
         (trace,) = session.exec(select(Export.trace_parent)).all()

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.core.db import utc_now
 from pipeline.deliveries import links
-from tests import builders
 from tests.interfaces.api.conftest import Desk
+from tests.support import factories
 
 #: In every answer, whatever it is.
 ALWAYS = {
@@ -56,14 +56,14 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
 def answers(desk: Desk) -> dict[str, httpx.Response]:
     """One answer of each kind."""
     client, stranger = desk.client(), desk.bearing(None)
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     view = client.get(f"/api/exports/{export_id}").json()
     # A page with what somebody typed is the most dangerous of the documents.
     artifact = next(each for each in view["artifacts"] if each["artifact_type"] == "cci_human_readable")
     until = utc_now() + timedelta(minutes=5)
     link = links.address(
-        desk.runtime.settings, builders.ACCOUNT, artifact["id"], f"partner:{builders.BROKER}", until
+        desk.runtime.settings, factories.ACCOUNT, artifact["id"], f"partner:{factories.BROKER}", until
     ).rpartition("/")[2]
     browser = desk.bearing(None)
     browser.post("/console/sign-in", data={"key": desk.key("read").bearer})

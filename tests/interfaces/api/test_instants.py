@@ -14,8 +14,8 @@ from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.console import partner_views
-from tests import builders
 from tests.interfaces.api.conftest import Desk
+from tests.support import factories
 
 Json = dict[str, Any]
 
@@ -80,10 +80,10 @@ def refused(answer: httpx.Response, field: str) -> None:
 
 def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(desk: Desk) -> None:
     client = desk.client()
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     submission = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
-    ids = {"/api/partners": builders.BROKER, "/api/broker-submissions": submission}
+    ids = {"/api/partners": factories.BROKER, "/api/broker-submissions": submission}
     before, document = desk.rows(), client.get("/openapi.json").json()
     found: dict[str, int] = {}
     parameters = 0
@@ -112,13 +112,13 @@ def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(desk: Desk) -> No
 
 @pytest.mark.parametrize("arrival", ["1970-01-01T00:00:00+14:00", "2199-12-31T23:59:59-12:00"])
 def test_the_first_and_the_last_instant_are_taken_with_any_offset(desk: Desk, arrival: str) -> None:
-    plan = builders.changed(builders.plan(), "/units/0/entry/estimatedArrivalAt", arrival)
+    plan = factories.changed(factories.plan(), "/units/0/entry/estimatedArrivalAt", arrival)
     assert desk.client().post("/api/exports/preflight", json=plan).status_code == 200
     assert desk.client().get("/api/exports", params={"acceptedAfter": arrival}).status_code == 200
 
 
 def test_a_date_that_a_program_writes_where_it_has_none_is_refused_by_its_name() -> None:
-    wrong = builders.changed(builders.plan(), "/units/0/entry/estimatedArrivalAt", "0001-01-01T00:00:00Z")
+    wrong = factories.changed(factories.plan(), "/units/0/entry/estimatedArrivalAt", "0001-01-01T00:00:00Z")
     with pytest.raises(ValidationFailed) as refusal:
         parse(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refusal.value.message == f"/units/0/entry/estimatedArrivalAt {REMEDY}"

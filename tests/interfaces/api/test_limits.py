@@ -21,9 +21,9 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.core import deadline
 from pipeline.core.db import Database
 from pipeline.interfaces.api import limits
-from tests import builders
 from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
-from tests.servers import poll
+from tests.support import factories
+from tests.support.servers import poll
 
 EXECUTE = "/api/exports/execute"
 AS_JSON = {"Content-Type": "application/json"}
@@ -138,13 +138,13 @@ def test_a_body_that_does_not_arrive_in_time_is_cut_off(open_desk: Open, path: s
 
 def test_a_body_that_has_arrived_may_be_worked_on_for_longer_than_a_body_may_take(open_desk: Open) -> None:
     desk = open_desk(max_body_seconds=2)
-    answer = desk.client("execute").post(EXECUTE, json=execution(builders.plan()), headers={"Prefer": "wait=3"})
+    answer = desk.client("execute").post(EXECUTE, json=execution(factories.plan()), headers={"Prefer": "wait=3"})
     assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=3")
 
 
 def test_live_streams_are_counted_by_themselves(open_desk: Open) -> None:
     desk = open_desk(max_requests=1)
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     client = desk.client("read")
     live = {"headers": {"Accept": "text/event-stream"}}
     with client.stream("GET", f"/api/exports/{export_id}/events", **live) as stream:  # type: ignore[arg-type]
@@ -191,10 +191,10 @@ def test_who_has_no_key_has_no_body_held(open_desk: Open) -> None:
 
 def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(open_desk: Open) -> None:
     desk = open_desk(max_body_bytes=100_000, max_bodies_bytes=300_000)
-    door = f"/sandbox/webhooks/{builders.ACCOUNT}/{builders.BROKER}"
+    door = f"/sandbox/webhooks/{factories.ACCOUNT}/{factories.BROKER}"
     made = NewPartner(id="br_signing", kind="customs_broker", name="One with a secret")
-    partners.create(desk.runtime, builders.ACCOUNT, made)
-    known = f"/sandbox/webhooks/{builders.ACCOUNT}/br_signing"
+    partners.create(desk.runtime, factories.ACCOUNT, made)
+    known = f"/sandbox/webhooks/{factories.ACCOUNT}/br_signing"
     stranger, body = desk.bearing(None), b" " * 90_000
     junk = {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,junk"}
     with ExitStack() as held:
@@ -223,7 +223,7 @@ def test_a_request_hears_that_the_database_is_busy_long_before_a_worker_would(
     desk = open_desk(database_url, database_timeout_seconds=60)
     monkeypatch.setattr(limits, "PATIENCE_SECONDS", 0.5)
     client = desk.client("execute")
-    body = execution(builders.plan())
+    body = execution(factories.plan())
     other = Database(database_url)
     with other.write() as session:
         if not other.is_sqlite:

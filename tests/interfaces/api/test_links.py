@@ -24,8 +24,8 @@ from pipeline.deliveries import links, messages
 from pipeline.deliveries.models import Notification
 from pipeline.exports.schemas.export import ExportView
 from pipeline.interfaces.api.email_replies import REQUESTS_PER_MINUTE
-from tests import builders
 from tests.interfaces.api.conftest import OTHER, Desk, Open
+from tests.support import factories
 
 HOOKED = "br_hooked"
 
@@ -49,7 +49,7 @@ class Handed:
     def get(self, url: str, **asked: Any) -> httpx.Response:
         return self.stranger.get(self.address(url), **asked)
 
-    def link(self, *, until: datetime, holder: str = f"partner:{HOOKED}", account: str = builders.ACCOUNT) -> str:
+    def link(self, *, until: datetime, holder: str = f"partner:{HOOKED}", account: str = factories.ACCOUNT) -> str:
         return links.address(self.settings, account, self.export.artifacts[0].id, holder, until)
 
     def ask(self, secret: str, *, body: bytes = b"", at: datetime | None = None) -> httpx.Response:
@@ -67,8 +67,8 @@ class Handed:
 @pytest.fixture
 def handed(desk: Desk) -> Handed:
     new = {"id": HOOKED, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
-    made = partners.create(desk.runtime, builders.ACCOUNT, NewPartner.model_validate(new))
-    export_id = desk.execute(builders.plan(broker=HOOKED))
+    made = partners.create(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    export_id = desk.execute(factories.plan(broker=HOOKED))
     desk.run(export_id)
     view = ExportView.model_validate_json(desk.client().get(f"/api/exports/{export_id}").content)
     return Handed(desk, view, made.secret, desk.bearing(None))
@@ -113,7 +113,7 @@ def test_whatever_is_wrong_with_a_link_there_is_nothing(handed: Handed) -> None:
         "ended": handed.link(until=utc_now() - timedelta(seconds=1)),
         "ends now": handed.link(until=utc_now()),
         "of another account": handed.link(until=soon(), account=OTHER),
-        "for another partner": handed.link(until=soon(), holder=f"partner:{builders.BROKER}"),
+        "for another partner": handed.link(until=soon(), holder=f"partner:{factories.BROKER}"),
         "for a key that never was": handed.link(until=soon(), holder="key:abcdefghij"),
         "for nobody": handed.link(until=soon(), holder=""),
         "for longer": forged(until=said[4] + 3600),
@@ -162,14 +162,14 @@ def test_a_link_ends_with_the_key_that_asked_for_it(handed: Handed) -> None:
     key = handed.desk.key(f"partner:{HOOKED}")
     made = handed.desk.bearing(key.bearer).post(f"/api/artifacts/{handed.export.artifacts[0].id}/links").json()
     assert handed.get(made["signedUrl"]).status_code == 200
-    api_keys.revoke_key(handed.desk.runtime, builders.ACCOUNT, key.id)
+    api_keys.revoke_key(handed.desk.runtime, factories.ACCOUNT, key.id)
     assert handed.get(made["signedUrl"]).status_code == 404
 
 
 def test_another_partner_and_another_account_are_given_none(handed: Handed) -> None:
     artifact, submission = handed.export.artifacts[0], handed.export.broker_submission
     assert submission is not None
-    for client in (handed.desk.client(f"partner:{builders.BROKER}"), handed.desk.client(account=OTHER)):
+    for client in (handed.desk.client(f"partner:{factories.BROKER}"), handed.desk.client(account=OTHER)):
         for address in (f"/api/artifacts/{artifact.id}/links", f"/api/broker-submissions/{submission.id}/links"):
             response = client.post(address)
             assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND"), address
@@ -230,7 +230,7 @@ def test_a_partner_without_a_key_asks_for_new_links_with_its_signature(handed: H
 
 def test_a_link_is_not_followed_without_end(open_desk: Open) -> None:
     desk = open_desk()
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
     made = desk.client("read").post(f"/api/artifacts/{artifact['id']}/links").json()

@@ -9,26 +9,26 @@ from sqlmodel import col, select
 from pipeline.accounts.api_keys import Mode
 from pipeline.exports.models import Export, Package
 from pipeline.ops.rebuild.service import survey
-from tests import builders
 from tests.interfaces.api.conftest import Desk, execution
+from tests.support import factories
 
 LABEL = "003512345000000010"
-BATCH = builders.plan()["batchId"]
+BATCH = factories.plan()["batchId"]
 MODES: tuple[Mode, ...] = ("test", "live")
 
 
-def plan_for(mode: Mode, **facts: Any) -> builders.Json:
+def plan_for(mode: Mode, **facts: Any) -> factories.Json:
     """Return a plan of one batch for partners that a key of this mode reaches."""
     if mode == "test":
         facts |= {"broker": "br_test", "warehouse": "wh_test"}
-    return builders.plan(**facts)
+    return factories.plan(**facts)
 
 
-def post(desk: Desk, mode: Mode, path: str, body: builders.Json, **headers: str) -> Any:
+def post(desk: Desk, mode: Mode, path: str, body: factories.Json, **headers: str) -> Any:
     return desk.client(mode=mode).post(path, json=body, headers=headers)
 
 
-def execute(desk: Desk, mode: Mode, body: builders.Json, **headers: str) -> str:
+def execute(desk: Desk, mode: Mode, body: factories.Json, **headers: str) -> str:
     answer = post(desk, mode, "/api/exports/execute", body, **headers)
     assert answer.status_code == 202, answer.text
     export_id = str(answer.json()["exportId"])
@@ -38,7 +38,7 @@ def execute(desk: Desk, mode: Mode, body: builders.Json, **headers: str) -> str:
 
 
 def test_a_live_key_executes_what_a_live_key_registered(desk: Desk) -> None:
-    by_batch = {"accountId": builders.ACCOUNT, "batchId": BATCH}
+    by_batch = {"accountId": factories.ACCOUNT, "batchId": BATCH}
     registered = {mode: post(desk, mode, "/api/exports/plans", plan_for(mode)).json()["planHash"] for mode in MODES}
     for mode, plan_hash in registered.items():
         export_id = execute(desk, mode, by_batch)
@@ -51,7 +51,7 @@ def test_a_plan_that_only_a_test_key_registered_is_none_of_a_live_one(desk: Desk
     assert post(desk, "test", "/api/exports/plans", plan).status_code == 201
     for plan_hash in ({}, {"planHash": post(desk, "test", "/api/exports/plans", plan).json()["planHash"]}):
         answer = post(
-            desk, "live", "/api/exports/execute", {"accountId": builders.ACCOUNT, "batchId": BATCH} | plan_hash
+            desk, "live", "/api/exports/execute", {"accountId": factories.ACCOUNT, "batchId": BATCH} | plan_hash
         )
         assert (answer.status_code, answer.json()["errorCode"]) == (404, "NOT_FOUND")
     assert post(desk, "live", "/api/exports/plans", plan).status_code == 201, "of a live key it is a new one"
@@ -59,7 +59,7 @@ def test_a_plan_that_only_a_test_key_registered_is_none_of_a_live_one(desk: Desk
 
 def test_a_batch_is_tried_out_and_then_executed(desk: Desk) -> None:
     """Also by the same idempotency key, and with the same label on a package."""
-    plans = {mode: builders.changed(plan_for(mode), "/units/0/packages/0/sscc", LABEL) for mode in MODES}
+    plans = {mode: factories.changed(plan_for(mode), "/units/0/packages/0/sscc", LABEL) for mode in MODES}
     headers = {"Idempotency-Key": "one-and-the-same"}
     made: dict[Mode, str] = {}
     for mode, plan in plans.items():

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.interfaces.api import parameters
-from tests import builders
 from tests.interfaces.api.conftest import Desk
+from tests.support import factories
 
 
 def issues(desk: Desk, address: str) -> list[dict[str, Any]]:
@@ -95,5 +95,5 @@ def test_an_address_with_a_name_of_its_own_is_not_looked_for_as_an_export(desk: 
 
 
 def test_a_batch_that_is_called_as_a_call_is_can_be_looked_at(desk: Desk) -> None:
-    export_id = desk.execute(builders.plan() | {"batchId": "execute"})
+    export_id = desk.execute(factories.plan() | {"batchId": "execute"})
     assert desk.client().get("/api/exports/execute").json()["exportId"] == export_id

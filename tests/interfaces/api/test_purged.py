@@ -11,8 +11,8 @@ from sqlmodel import col, select
 from pipeline.deliveries.models import Acknowledgement, Notification
 from pipeline.exports.models import Event
 from pipeline.ops import retention
-from tests import builders
 from tests.interfaces.api.conftest import Desk, execution
+from tests.support import factories
 
 SAID = "canary: the importer's number is wrong"
 
@@ -20,7 +20,7 @@ SAID = "canary: the importer's number is wrong"
 @pytest.fixture
 def purged(desk: Desk) -> dict[str, Any]:
     """The view of an export as it was before it was purged."""
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     view: dict[str, Any] = desk.client().get(f"/api/exports/{export_id}").json()
     assert view["state"] == "executed"
@@ -33,7 +33,7 @@ def test_every_address_of_a_purged_export_answers(desk: Desk, purged: dict[str, 
     (package,), submission = purged["customs_packages"], purged["broker_submission"]["id"]
     artifact = purged["artifacts"][0]["id"]
     told = client.get("/api/deliveries", params={"exportId": export_id}).json()["items"]
-    changed = builders.changed(builders.plan(), "/units/0/parties/buyer/name", "Another buyer")
+    changed = factories.changed(factories.plan(), "/units/0/parties/buyer/name", "Another buyer")
     for method, address, body, status in (
         ("GET", f"/api/exports/{export_id}", None, 200),
         ("GET", f"/api/exports/{export_id}/events", None, 200),
@@ -49,20 +49,20 @@ def test_every_address_of_a_purged_export_answers(desk: Desk, purged: dict[str, 
         ("POST", f"/api/exports/{export_id}/retry", None, 409),
         ("POST", f"/api/exports/{export_id}/amend", execution(changed), 409),
         ("POST", "/api/exports/execute", execution(changed), 409),
-        ("POST", "/api/exports/preflight", builders.plan(), 200),
-        ("POST", "/api/exports/plans", builders.plan(), 200),
+        ("POST", "/api/exports/preflight", factories.plan(), 200),
+        ("POST", "/api/exports/plans", factories.plan(), 200),
     ):
         answer = client.request(method, address, json=body)
         assert answer.status_code == status, (method, address, answer.text)
         if status == 409:
             assert answer.json()["errorCode"] in {"INVALID_STATE", "EXPORT_ALREADY_EXECUTED"}
-    named = {"accountId": builders.ACCOUNT, "batchId": builders.BATCH}
+    named = {"accountId": factories.ACCOUNT, "batchId": factories.BATCH}
     for address in ("/api/exports/execute", f"/api/exports/{export_id}/amend"):
-        for body in (execution(builders.plan()), named):
+        for body in (execution(factories.plan()), named):
             again = client.post(address, json=body)
             assert (again.status_code, again.json()["exportId"]) == (202, export_id)
     replay = {"since": "2020-01-01T00:00:00Z"}
-    assert client.post(f"/api/partners/{builders.BROKER}/replay", json=replay).json()["messages"] == 0
+    assert client.post(f"/api/partners/{factories.BROKER}/replay", json=replay).json()["messages"] == 0
     console = desk.bearing(None)
     console.post("/console/sign-in", data={"key": desk.key("read").bearer})
     assert console.get(f"/console/exports/{export_id}").status_code == 200

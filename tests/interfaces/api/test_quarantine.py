@@ -8,10 +8,10 @@ from pipeline.core.errors import RendererCrashed
 from pipeline.workflow import render_documents
 from pipeline.workflow.engine import advance
 from pipeline.workflow.steps import Wake
-from tests import builders
 from tests.interfaces.api.conftest import Desk, Open, execution
 from tests.interfaces.console.test_console import browser
-from tests.servers import poll
+from tests.support import factories
+from tests.support.servers import poll
 
 REASON = "the PDF engine died of SIGSEGV at packing_list.typ"
 
@@ -23,8 +23,8 @@ def desk(open_desk: Open) -> Desk:
 
 
 def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = desk.execute(builders.plan(batch="batch_sound"))
-    broken = desk.execute(builders.plan())
+    sound = desk.execute(factories.plan(batch="batch_sound"))
+    broken = desk.execute(factories.plan())
 
     def render(_: object) -> None:
         raise RendererCrashed(REASON)
@@ -61,7 +61,7 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: 
 def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given_up, replaced = desk.execute(builders.plan(batch="given_up")), desk.execute(builders.plan())
+    given_up, replaced = desk.execute(factories.plan(batch="given_up")), desk.execute(factories.plan())
     client, looker = desk.client(), browser(desk, "read")
 
     def render(_: object) -> None:
@@ -75,7 +75,7 @@ def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
     assert "exports_quarantined 2.0" in desk.bearing(None).get("/metrics").text
 
     assert client.post(f"/api/exports/{given_up}/cancel").status_code == 200
-    amended = client.post(f"/api/exports/{replaced}/amend", json=execution(builders.plan(invoice="INV-2")))
+    amended = client.post(f"/api/exports/{replaced}/amend", json=execution(factories.plan(invoice="INV-2")))
     assert amended.status_code == 202, amended.text
 
     poll(lambda: "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text, 30, "one counts as set aside")

@@ -7,20 +7,20 @@ from sqlalchemy import text
 
 from pipeline.accounts import service
 from pipeline.core.errors import NotFound, ValidationFailed
-from tests import builders
 from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
+from tests.support import factories
 
 EXECUTE = "/api/exports/execute"
 BOTH = "desk@broker.example", "clerk@Broker.Example"
 
 
-def by_mail(*addresses: str) -> builders.Json:
+def by_mail(*addresses: str) -> factories.Json:
     channels = [{"channel": "email", "addresses": list(addresses)}]
     return {"id": "br_mail", "kind": "customs_broker", "name": "Broker", "channels": channels}
 
 
-def plan(number: int, account: str = builders.ACCOUNT) -> builders.Json:
-    return builders.changed(builders.plan(batch=f"batch-{number}", invoice=f"A-{number}"), "/accountId", account)
+def plan(number: int, account: str = factories.ACCOUNT) -> factories.Json:
+    return factories.changed(factories.plan(batch=f"batch-{number}", invoice=f"A-{number}"), "/accountId", account)
 
 
 def test_an_account_with_enough_under_way_is_put_off_until_some_has_ended(open_desk: Open) -> None:
@@ -42,8 +42,8 @@ def test_a_retried_export_is_under_way_again_and_another_account_is_not_held_up(
     desk = open_desk(max_open_exports=1)
     export_id = desk.execute(plan(1))
     other = desk.client(account=OTHER)
-    other.post("/api/partners", json={"id": builders.BROKER, "kind": "customs_broker", "name": "B", "live": True})
-    other.post("/api/partners", json={"id": builders.WAREHOUSE, "kind": "warehouse", "name": "W", "live": True})
+    other.post("/api/partners", json={"id": factories.BROKER, "kind": "customs_broker", "name": "B", "live": True})
+    other.post("/api/partners", json={"id": factories.WAREHOUSE, "kind": "warehouse", "name": "W", "live": True})
     answer = other.post(EXECUTE, json=execution(plan(1, OTHER)) | {"accountId": OTHER})
     assert answer.status_code == 202, answer.text
     with desk.runtime.db.write() as session:
@@ -63,7 +63,7 @@ def test_what_is_under_way_is_counted_by_an_index_of_its_own(desk: Desk) -> None
 
 def test_mail_goes_to_the_domains_that_the_account_may_send_to(desk: Desk) -> None:
     client = desk.client("admin")
-    service.set_mail_domains(desk.runtime, builders.ACCOUNT, ["Broker.Example"])
+    service.set_mail_domains(desk.runtime, factories.ACCOUNT, ["Broker.Example"])
     for elsewhere in ("desk@other.example", "desk@broker.example.other.example", "desk@mail.broker.example"):
         refused = client.post("/api/partners", json=by_mail("desk@broker.example", elsewhere))
         assert (refused.status_code, refused.json()["field"]) == (400, "/channels/0/addresses/1")
@@ -79,13 +79,13 @@ def test_domains_that_a_partner_stands_outside_of_are_refused_and_any_takes_all(
     assert client.post("/api/partners", json=by_mail(*BOTH)).status_code == 201
     for domains in ([], ["other.example"]):
         with pytest.raises(ValidationFailed, match="br_mail is reached at desk@broker"):
-            service.set_mail_domains(desk.runtime, builders.ACCOUNT, domains)
+            service.set_mail_domains(desk.runtime, factories.ACCOUNT, domains)
     for none in ("broker", "*.example", "a@b.example", "bröker.example", ""):
         with pytest.raises(ValidationFailed, match="is no domain"):
-            service.set_mail_domains(desk.runtime, builders.ACCOUNT, [none])
+            service.set_mail_domains(desk.runtime, factories.ACCOUNT, [none])
     with pytest.raises(NotFound):
         service.set_mail_domains(desk.runtime, "acc_none", None)
-    assert service.set_mail_domains(desk.runtime, builders.ACCOUNT, ["broker.example"]) == ["broker.example"]
-    assert service.set_mail_domains(desk.runtime, builders.ACCOUNT, None) is None
+    assert service.set_mail_domains(desk.runtime, factories.ACCOUNT, ["broker.example"]) == ["broker.example"]
+    assert service.set_mail_domains(desk.runtime, factories.ACCOUNT, None) is None
     changed = client.patch("/api/partners/br_mail", json={"channels": by_mail("a@elsewhere.example")["channels"]})
     assert changed.status_code == 200

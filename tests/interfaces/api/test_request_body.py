@@ -15,9 +15,9 @@ from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFail
 from pipeline.core.json_input import check_shape, load, parse
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
-from tests import builders
-from tests.faults.matrix import alone
 from tests.interfaces.api.conftest import Desk, Open, execution
+from tests.support import factories
+from tests.system.faults.matrix import alone
 
 EXECUTE = "/api/exports/execute"
 AS_JSON = {"Content-Type": "application/json"}
@@ -108,7 +108,7 @@ def test_a_small_body_of_very_many_values_is_refused() -> None:
     ],
 )
 def test_each_invalid_field_is_named_by_its_place_in_the_body(pointer: str, value: object, says: str) -> None:
-    wrong = builders.changed(builders.plan(), pointer, value)
+    wrong = factories.changed(factories.plan(), pointer, value)
     with pytest.raises(ValidationFailed) as refused:
         parse(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refused.value.details is not None
@@ -126,14 +126,16 @@ def test_names_of_our_code_are_no_names_of_the_contract() -> None:
 
 
 def test_no_value_is_repeated_in_a_refusal() -> None:
-    wrong = builders.changed(builders.plan(), "/units/0/parties/buyer/contact", {"name": "x", "email": "secret-canary"})
+    wrong = factories.changed(
+        factories.plan(), "/units/0/parties/buyer/contact", {"name": "x", "email": "secret-canary"}
+    )
     with pytest.raises(ValidationFailed) as refused:
         parse(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert "secret-canary" not in f"{refused.value.message} {refused.value.details}"
 
 
 def test_a_hundred_issues_are_shown_and_the_rest_counted() -> None:
-    wrong = builders.plan(lines=150)
+    wrong = factories.plan(lines=150)
     for line in wrong["units"][0]["lines"]:
         line["htsCode"] = "1"
     with pytest.raises(ValidationFailed) as refused:
@@ -145,7 +147,7 @@ def test_a_hundred_issues_are_shown_and_the_rest_counted() -> None:
 @pytest.mark.parametrize(("units", "lines"), [(1, 1_000), (100, 3_000), (1_000, 300)])
 def test_of_very_many_issues_those_of_the_first_entry_are_found_and_no_others(units: int, lines: int) -> None:
     """Twelve kilobytes could be forty thousand issues, and a megabyte more of them than fit into memory."""
-    wrong = builders.plan() | {"units": [{"lines": [{}] * lines}] * units}
+    wrong = factories.plan() | {"units": [{"lines": [{}] * lines}] * units}
     with pytest.raises(ValidationFailed) as refused:
         parse(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refused.value.details is not None
@@ -156,7 +158,7 @@ def test_of_very_many_issues_those_of_the_first_entry_are_found_and_no_others(un
 
 
 def test_a_large_plan_that_is_sound_is_read_as_a_small_one() -> None:
-    plan = builders.plan(lines=1_000, packages=10)
+    plan = factories.plan(lines=1_000, packages=10)
     raw = json.dumps(plan).encode()
     assert check_shape(raw, 32) > json_input._ALL_ISSUES_WITHIN
     assert parse(raw, Plan, max_depth=32).model == Plan.model_validate_json(raw)
@@ -224,7 +226,7 @@ def test_a_character_of_two_escapes_is_whole() -> None:
 @alone("F29")
 def test_a_large_plan_does_not_hold_up_others(desk: Desk) -> None:
     client, reader = desk.client(), desk.client("read")
-    body = json.dumps(execution(builders.plan(lines=5_000, packages=10_000))).encode()
+    body = json.dumps(execution(factories.plan(lines=5_000, packages=10_000))).encode()
     answers: list[int] = []
     sender = threading.Thread(
         target=lambda: answers.append(client.post(EXECUTE, content=body, headers=AS_JSON, timeout=60).status_code)

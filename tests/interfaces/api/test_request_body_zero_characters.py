@@ -10,8 +10,8 @@ from pipeline.core.errors import ChannelUnavailable, ValidationFailed
 from pipeline.core.json_input import has_zero_character, parse
 from pipeline.deliveries.channels import borderbuddy
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
-from tests import builders
 from tests.interfaces.api.conftest import Desk, Open
+from tests.support import factories
 
 ANSWER = {"id": "1", "rung": "query", "message": "a", "fields": [{"pointer": "/a", "message": "b"}]}
 
@@ -51,12 +51,12 @@ def test_a_cursor_that_is_none_of_ours_is_refused(desk: Desk, cursor: str) -> No
 @pytest.mark.parametrize(
     ("address", "body", "field"),
     [
-        (f"/api/partners/{builders.BROKER}/replay", {"since": "2026-01-01T00:00:00Z", "after": "a\x00"}, "/after"),
+        (f"/api/partners/{factories.BROKER}/replay", {"since": "2026-01-01T00:00:00Z", "after": "a\x00"}, "/after"),
         ("/api/partners", {"id": "wh_x", "kind": "warehouse", "name": "a\x00"}, "/name"),
         ("/api/waivers", {"rule": "V17", "reason": "\x00"}, "/reason"),
     ],
 )
-def test_no_body_holds_one(desk: Desk, address: str, body: builders.Json, field: str) -> None:
+def test_no_body_holds_one(desk: Desk, address: str, body: factories.Json, field: str) -> None:
     response = desk.client().post(address, json=body)
     assert (response.status_code, response.json()["field"]) == (400, field)
 
@@ -69,7 +69,7 @@ def test_no_body_holds_one(desk: Desk, address: str, body: builders.Json, field:
         ({"fields": [{"pointer": "/a", "message": "\x00"}]}, "/fields/0/message"),
     ],
 )
-def test_no_answer_holds_one_whatever_way_it_came(place: builders.Json, named: str) -> None:
+def test_no_answer_holds_one_whatever_way_it_came(place: factories.Json, named: str) -> None:
     """By HTTP, by queue and by file an answer is read alike; one that PostgreSQL does not take would come again for ever."""
     submission = {"submissionId": "sub_" + 32 * "0"}
     for model, body in ((AcknowledgementBody, ANSWER | place), (SentAcknowledgement, ANSWER | place | submission)):

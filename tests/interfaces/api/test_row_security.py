@@ -27,11 +27,11 @@ from pipeline.exports.models import LegalHold
 from pipeline.ops import doctor, migrations
 from pipeline.ops.migrations import row_security
 from pipeline.workflow import queries as workflow_queries
-from tests import builders
-from tests.asked import asked_of
 from tests.conftest import OWNER
 from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
-from tests.servers import PostgreSQL
+from tests.support import factories
+from tests.support.query_counter import asked_of
+from tests.support.servers import PostgreSQL
 
 pytestmark = pytest.mark.servers
 
@@ -49,16 +49,16 @@ def desk(open_desk: Open, own_url: str) -> Desk:
     """The API on that database, with an executed export and something in every table."""
     desk = open_desk(own_url)
     desk.client("admin").patch(
-        f"/api/partners/{builders.BROKER}", json={"channels": [{"channel": "queue"}]}
+        f"/api/partners/{factories.BROKER}", json={"channels": [{"channel": "queue"}]}
     ).raise_for_status()
-    rotated = desk.client("admin").post(f"/api/partners/{builders.BROKER}/rotate-secret", json={"overlapHours": 1})
+    rotated = desk.client("admin").post(f"/api/partners/{factories.BROKER}/rotate-secret", json={"overlapHours": 1})
     secret = rotated.raise_for_status().json()["secret"]
-    desk.client("admin").post(f"/api/partners/{builders.BROKER}/test").raise_for_status()
+    desk.client("admin").post(f"/api/partners/{factories.BROKER}/test").raise_for_status()
     desk.client("admin").post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).raise_for_status()
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     once = desk.client("execute")
     once.headers["Idempotency-Key"] = "once"
-    once.post("/api/exports/execute", json=execution(builders.plan())).raise_for_status()
+    once.post("/api/exports/execute", json=execution(factories.plan())).raise_for_status()
     desk.run(export_id)
     submission = desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
     answer = json.dumps({"id": "1", "rung": "accepted"}).encode()
@@ -70,7 +70,7 @@ def desk(open_desk: Open, own_url: str) -> Desk:
     with desk.runtime.db.write() as session:
         kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}
         session.add(SandboxHandoff(**kept, invoice_numbers=[], answer={}))
-        session.add(LegalHold(id="h", account_id=builders.ACCOUNT, reason="an inquiry", placed_by="somebody"))
+        session.add(LegalHold(id="h", account_id=factories.ACCOUNT, reason="an inquiry", placed_by="somebody"))
     return desk
 
 
@@ -99,7 +99,7 @@ def test_an_account_sees_its_own_rows_and_no_others(desk: Desk) -> None:
     everything = counted(desk.runtime, EVERYBODY)
     assert {name for name, rows in everything.items() if rows == 0} == set()
     assert everything["accounts"] == 2
-    own = counted(desk.runtime, builders.ACCOUNT)
+    own = counted(desk.runtime, factories.ACCOUNT)
     assert own == everything | {"accounts": 1}
     assert counted(desk.runtime, OTHER) == dict.fromkeys(TABLES, 0) | {"accounts": 1}
     assert counted(desk.runtime, NOBODY) == dict.fromkeys(TABLES, 0)
@@ -133,8 +133,8 @@ def test_a_row_cannot_be_put_into_another_account(desk: Desk) -> None:
             tenancy.acting_for(whose),
             desk.runtime.db.write() as session,
         ):
-            session.add(Waiver(id="w", account_id=builders.ACCOUNT, rule="V17", reason="r", waived_by="somebody"))
-    event = {"export_id": desk.execute(builders.plan(batch="b2")), "seq": 99, "type": "X", "actor": "a", "data": {}}
+            session.add(Waiver(id="w", account_id=factories.ACCOUNT, rule="V17", reason="r", waived_by="somebody"))
+    event = {"export_id": desk.execute(factories.plan(batch="b2")), "seq": 99, "type": "X", "actor": "a", "data": {}}
     with (
         pytest.raises(ProgrammingError, match="row-level security"),
         tenancy.acting_for(OTHER),
@@ -144,10 +144,10 @@ def test_a_row_cannot_be_put_into_another_account(desk: Desk) -> None:
 
 
 def test_whose_rows_are_seen_ends_with_the_transaction(desk: Desk) -> None:
-    with tenancy.acting_for(builders.ACCOUNT), desk.runtime.db.read() as session:
+    with tenancy.acting_for(factories.ACCOUNT), desk.runtime.db.read() as session:
         raw = session.connection().connection.driver_connection
         assert session.execute(sa.text("SELECT current_setting('exports.account', true)")).scalar_one() == (
-            builders.ACCOUNT
+            factories.ACCOUNT
         )
     assert raw is not None
     assert raw.execute("SELECT current_setting('exports.account', true)").fetchone()[0] in {None, ""}
@@ -217,10 +217,10 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
         lambda whose: api_keys.list_keys(runtime, whose),
     ]
     for ask in asked:
-        with tenancy.acting_for(builders.ACCOUNT):
-            assert ask(builders.ACCOUNT)
+        with tenancy.acting_for(factories.ACCOUNT):
+            assert ask(factories.ACCOUNT)
         with tenancy.acting_for(OTHER):
-            assert ask(builders.ACCOUNT) == []
+            assert ask(factories.ACCOUNT) == []
 
 
 def test_walls_that_are_gone_are_found_and_put_up_again(own_url: str) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests import builders
 from tests.interfaces.api.conftest import Desk
+from tests.support import factories
 
 pytestmark = pytest.mark.clock
 
 
 def test_a_plan_of_an_older_ruleset_is_flagged_and_accepted_as_it_is(desk: Desk) -> None:
     client = desk.client()
-    made = builders.plan() | {"ruleset": {"id": "us-ca-2026-04-06", "asOf": "2026-04-06"}}
+    made = factories.plan() | {"ruleset": {"id": "us-ca-2026-04-06", "asOf": "2026-04-06"}}
     report = client.post("/api/exports/preflight", json=made).json()
     (finding,) = report["findings"]
     assert (finding["rule"], finding["severity"], finding["pointer"]) == ("R01", "warn", "/ruleset/asOf")
     assert finding["message"].endswith(": ruleset_outdated.")
     registered = client.post("/api/exports/plans", json=made).json()
-    assert registered["planHash"] == report["planHash"] == builders.plan_hash(made)
+    assert registered["planHash"] == report["planHash"] == factories.plan_hash(made)

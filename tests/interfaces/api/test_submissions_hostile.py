@@ -11,8 +11,8 @@ from pipeline.core.text_safety import readable
 from pipeline.deliveries.models import Notification
 from pipeline.exports.schemas.export import BrokerSubmissionView, EventView
 from pipeline.interfaces.cli import export_view
-from tests import builders
 from tests.interfaces.api.conftest import Desk
+from tests.support import factories
 
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
 DECEIVING = f"Line\t1\r\nof \u202eexe.gnp\u202c sta\u200binless \x1b[31m{PERSIAN}\x9b"
@@ -23,7 +23,7 @@ SHOWN_POINTER = "/units/0 /lines / [2J"
 
 def answered(desk: Desk) -> str:
     """Have a handoff rejected in such words; return its export."""
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     client = desk.client()
     submission = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]

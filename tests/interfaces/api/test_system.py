@@ -24,11 +24,11 @@ from pipeline.interfaces.app import ROUTERS
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 from pipeline.ops import readiness
 from pipeline.workflow.engine import advance
-from tests import builders
-from tests.asked import asked_of
 from tests.interfaces.api.conftest import Desk, Open, execution
 from tests.interfaces.contracts.sent import FORMATS
-from tests.servers import poll
+from tests.support import factories
+from tests.support.query_counter import asked_of
+from tests.support.servers import poll
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 
@@ -61,7 +61,7 @@ def test_the_contract_is_closed_where_it_is_not_to_be_read(open_desk: Open) -> N
     for reader in (desk.bearing(None), desk.client()):
         assert [reader.get(path).status_code for path in ("/docs", "/openapi.json", "/asyncapi.json")] == [404] * 3
     assert desk.bearing(None).get("/api/schemas/plan.json").status_code == 200, "messages name their schemas"
-    assert desk.execute(builders.plan())
+    assert desk.execute(factories.plan())
 
 
 def test_health_needs_a_key_and_names_every_part(desk: Desk) -> None:
@@ -84,7 +84,7 @@ def test_tables_of_an_older_version_are_not_ready_and_those_of_a_newer_are(desk:
 
 
 def test_due_work_without_progress_is_not_ready(desk: Desk) -> None:
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     nobody = desk.bearing(None)
     assert nobody.get("/readyz").status_code == 200
     with desk.runtime.db.write() as session:
@@ -120,7 +120,7 @@ def red(client: httpx.Client) -> httpx.Response:
 
 
 def test_work_and_requests_are_counted(desk: Desk) -> None:
-    desk.execute(builders.plan())
+    desk.execute(factories.plan())
     desk.client().get("/api/exports/exp_none")
     text = desk.bearing(None).get("/metrics").text
     assert 'exports{state="accepted"} 1.0' in text
@@ -170,7 +170,7 @@ def test_what_an_outage_has_put_off_is_counted(desk: Desk, monkeypatch: pytest.M
     def away(*_: object) -> NoReturn:
         raise StoreUnavailable("no room")
 
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     monkeypatch.setattr(ArtifactStore, "put", away)
     for name in ("record_packages", "render_documents"):
         advance(desk.runtime, export_id, 1, name)
@@ -178,15 +178,23 @@ def test_what_an_outage_has_put_off_is_counted(desk: Desk, monkeypatch: pytest.M
 
 
 def test_counts_name_no_account_partner_or_export_and_no_key(desk: Desk) -> None:
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     key = desk.key("read")
     client = desk.bearing(key.bearer)
-    for address in (f"/api/exports/{export_id}", f"/api/exports?broker={builders.BROKER}", "/api/partners/wh_other"):
+    for address in (f"/api/exports/{export_id}", f"/api/exports?broker={factories.BROKER}", "/api/partners/wh_other"):
         client.get(address)
     text = desk.bearing(None).get("/metrics").text
     assert 'exports_deliveries{state="' in text
-    for name in (builders.ACCOUNT, builders.BROKER, builders.WAREHOUSE, builders.BATCH, export_id, key.id, "wh_other"):
+    for name in (
+        factories.ACCOUNT,
+        factories.BROKER,
+        factories.WAREHOUSE,
+        factories.BATCH,
+        export_id,
+        key.id,
+        "wh_other",
+    ):
         assert name not in text
 
 
@@ -227,7 +235,7 @@ def test_the_example_of_the_openapi_document_is_a_bundled_plan_that_passes_the_c
     plan = body["examples"]["execute-request"]["value"]["plan"]
     assert json.loads((ROOT / "examples" / "plans" / "cookware.json").read_text()) == plan
     # The account and its partners are the example's own.
-    report = desk.client("read").post("/api/exports/preflight", json=plan | {"accountId": builders.ACCOUNT}).json()
+    report = desk.client("read").post("/api/exports/preflight", json=plan | {"accountId": factories.ACCOUNT}).json()
     blocking = {finding["pointer"] for finding in report["findings"] if finding["severity"] == "block"}
     assert blocking <= {"/broker/id", "/warehouse/id"}
 
@@ -277,7 +285,7 @@ def test_schemas_are_published(desk: Desk, name: str) -> None:
 
 def test_what_is_sent_and_answered_fits_the_published_schemas(desk: Desk) -> None:
     nobody = desk.bearing(None)
-    plan = builders.plan()
+    plan = factories.plan()
     jsonschema.validate(plan, nobody.get("/api/schemas/plan.json").json())
     jsonschema.validate(execution(plan), nobody.get("/api/schemas/execute-request.json").json())
     export_id = desk.execute(plan)

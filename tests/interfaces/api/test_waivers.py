@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests import builders
-from tests.builders import changed, plan
 from tests.interfaces.api.conftest import OTHER, Desk, execution
+from tests.support import factories
+from tests.support.factories import changed, plan
 
 pytestmark = pytest.mark.clock
 
@@ -28,14 +28,14 @@ def waive(client: httpx.Client, rule: str, **other: Any) -> dict[str, Any]:
     return made
 
 
-def preflight(client: httpx.Client, made: builders.Json) -> dict[str, Any]:
+def preflight(client: httpx.Client, made: factories.Json) -> dict[str, Any]:
     response = client.post("/api/exports/preflight", json=made)
     assert response.status_code == 200, response.text
     report: dict[str, Any] = response.json()
     return report
 
 
-def waived(client: httpx.Client, made: builders.Json = WARNED) -> list[str | None]:
+def waived(client: httpx.Client, made: factories.Json = WARNED) -> list[str | None]:
     return [finding.get("waivedBy") for finding in preflight(client, made)["findings"]]
 
 
@@ -90,7 +90,7 @@ def test_a_waiver_holds_in_its_scope_alone(desk: Desk) -> None:
     waive(client, "V17", pointer="/units/*/lines")
     waive(client, "V17", partnerId="br_elsewhere")
     assert waived(client) == [None]
-    there = waive(client, "V17", pointer="/units/*/invoice", partnerId=builders.BROKER)
+    there = waive(client, "V17", pointer="/units/*/invoice", partnerId=factories.BROKER)
     assert waived(client) == [there["id"]]
 
 

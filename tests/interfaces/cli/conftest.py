@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 
 from config.settings import get_settings
 from pipeline.interfaces.cli.main import app
-from tests import builders
 from tests.interfaces.contracts.sent import check_told_of
-from tests.on_day import inherited
+from tests.support import factories
+from tests.support.on_day import inherited
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -92,14 +92,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         "EXPORTS_LOG_LEVEL": "ERROR",
     }
     there = Commands(environment)
-    there.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
-    there.json("partners", "add", builders.BROKER, "--account", builders.ACCOUNT, "--kind", "customs_broker",
+    there.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
+    there.json("partners", "add", factories.BROKER, "--account", factories.ACCOUNT, "--kind", "customs_broker",
                "--name", "Sandbox broker", "--path", "borderbuddy", "--queue", "--test", "--live")  # fmt: skip
-    there.json("partners", "add", builders.WAREHOUSE, "--account", builders.ACCOUNT, "--kind", "warehouse",
+    there.json("partners", "add", factories.WAREHOUSE, "--account", factories.ACCOUNT, "--kind", "warehouse",
                "--name", "Demo warehouse", "--test", "--live")  # fmt: skip
-    there.json("partners", "add", builders.OPERATOR, "--account", builders.ACCOUNT, "--kind", "operator",
+    there.json("partners", "add", factories.OPERATOR, "--account", factories.ACCOUNT, "--kind", "operator",
                "--name", "Export desk", "--test", "--live")  # fmt: skip
-    key = there.json("keys", "create", "--account", builders.ACCOUNT, "--role", "admin", "--test")["key"]
+    key = there.json("keys", "create", "--account", factories.ACCOUNT, "--role", "admin", "--test")["key"]
     process = exports(["serve", "--port", "0", "--json"], environment, home)
     try:
         assert process.stdout is not None

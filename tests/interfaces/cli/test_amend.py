@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import builders
+from tests.support import factories
 
 if TYPE_CHECKING:
     from tests.interfaces.cli.conftest import Commands
@@ -23,7 +23,7 @@ def plan_file(tmp_path: Path, request: pytest.FixtureRequest) -> PlanFile:
 
     def write(lines: int = 3) -> str:
         path = tmp_path / "plan.json"
-        path.write_text(json.dumps(builders.plan(batch=f"batch-{request.node.name}", lines=lines)))
+        path.write_text(json.dumps(factories.plan(batch=f"batch-{request.node.name}", lines=lines)))
         return str(path)
 
     return write
@@ -64,10 +64,10 @@ def test_what_has_ended_is_neither_cancelled_nor_retried(service: Commands, plan
 def test_replay_counts_what_is_sent_again(service: Commands, plan_file: PlanFile) -> None:
     export = service.json("execute", plan_file(), "--wait", "--timeout", "60")
     accepted = export["acceptedAt"]
-    replay = ("deliveries", "replay", "--partner", builders.WAREHOUSE, "--since", accepted)
+    replay = ("deliveries", "replay", "--partner", factories.WAREHOUSE, "--since", accepted)
     told = service.json(*replay, "--type", "exports.package.recorded.v1", "--state", "delivered")
-    assert told == {"partnerId": builders.WAREHOUSE, "messages": 2, "exports": 1}
-    wrong = service("deliveries", "replay", "--partner", builders.WAREHOUSE, "--since", "yesterday")
+    assert told == {"partnerId": factories.WAREHOUSE, "messages": 2, "exports": 1}
+    wrong = service("deliveries", "replay", "--partner", factories.WAREHOUSE, "--since", "yesterday")
     assert wrong.exit_code == 2
     assert "An instant has its offset" in wrong.output
     assert service("deliveries", "replay", "--partner", "wh_none", "--since", accepted).exit_code == 3

@@ -7,13 +7,13 @@ import sqlite3
 from pathlib import Path
 
 from pipeline.interfaces.cli.output import ExitCode
-from tests import builders
 from tests.interfaces.cli.conftest import Commands
+from tests.support import factories
 
 
 def test_chains_are_proven_and_what_is_broken_is_named(service: Commands, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps(builders.plan(batch="batch_audited")))
+    plan.write_text(json.dumps(factories.plan(batch="batch_audited")))
     export_id = service.json("execute", str(plan), "--wait")["exportId"]
     found = service.json("audit", "verify", "--export", export_id)
     assert (found["intact"], found["exports"], found["faults"]) == (True, 1, [])
@@ -34,11 +34,11 @@ def test_chains_are_proven_and_what_is_broken_is_named(service: Commands, tmp_pa
 
 
 def test_head_is_kept_in_a_file_and_checked_later(commands: Commands, tmp_path: Path) -> None:
-    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     head = tmp_path / "head.json"
-    stated = commands.json("audit", "head", "--account", builders.ACCOUNT)
+    stated = commands.json("audit", "head", "--account", factories.ACCOUNT)
     head.write_text(json.dumps(stated))
-    assert (stated["account"], stated["exports"]) == (builders.ACCOUNT, 0)
+    assert (stated["account"], stated["exports"]) == (factories.ACCOUNT, 0)
     assert commands.json("audit", "verify", "--head", str(head))["intact"]
     head.write_text(json.dumps(stated | {"exports": 1}))
     assert commands("audit", "verify", "--head", str(head)).exit_code == ExitCode.REFUSED

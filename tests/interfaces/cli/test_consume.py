@@ -22,7 +22,7 @@ from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.interfaces.contracts.examples import example
 from tests.conftest import SERVERS, OwnServer
 from tests.interfaces.cli.conftest import Commands, exports
-from tests.servers import RabbitMQ, Redis, free_port, poll
+from tests.support.servers import RabbitMQ, Redis, free_port, poll
 
 EVENT = example("exports.package.recorded.v1")
 TARGET = Target("acc_demo", "wh_demo", test=False)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.interfaces.cli.conftest import exports
 from tests.interfaces.contracts.sent import check
-from tests.servers import poll
+from tests.support.servers import poll
 
 pytestmark = pytest.mark.clock
 

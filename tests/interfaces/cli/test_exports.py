@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import builders
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.documents.samples import kinds_of
-from tests.servers import poll
+from tests.support import factories
+from tests.support.servers import poll
 
 if TYPE_CHECKING:
     from tests.interfaces.cli.conftest import Commands
@@ -28,7 +28,7 @@ def plan_file(tmp_path: Path, request: pytest.FixtureRequest) -> PlanFile:
     """Write a plan of the test's own batch, with changes, and return its path."""
 
     def write(**changes: Any) -> str:
-        plan = builders.plan(batch=f"batch-{request.node.name}", **changes)
+        plan = factories.plan(batch=f"batch-{request.node.name}", **changes)
         path = tmp_path / "plan.json"
         path.write_text(json.dumps(plan))
         return str(path)
@@ -54,7 +54,7 @@ def test_execute_shows_each_step_and_then_the_state(service: Commands, plan_file
     assert told[0] == "· accepted"
     assert told[1].startswith("✓ 2 packages recorded in CP-")
     assert told[2] == "✓ customs treatment attached to 3 lines"
-    documents = len(kinds_of(builders.plan()["units"][0]))
+    documents = len(kinds_of(factories.plan()["units"][0]))
     assert told[3].startswith(f"✓ {documents} documents rendered, ")
     assert told[4:6] == ["✓ customs package closed", "✓ handed off to br_sandbox"]
     assert "✓ executed" in told
@@ -114,7 +114,7 @@ def test_waiting_ends_with_the_code_of_what_is_known_of_the_customs_brokers_answ
     service: Commands, tmp_path: Path, invoice: str, code: int, headline: str
 ) -> None:
     path = tmp_path / "plan.json"
-    path.write_text(json.dumps(builders.plan(batch=f"batch-answered-{invoice}", invoice=f"{invoice}0")))
+    path.write_text(json.dumps(factories.plan(batch=f"batch-answered-{invoice}", invoice=f"{invoice}0")))
 
     result = service("execute", str(path), "--wait", "--timeout", "60")
 
@@ -137,9 +137,9 @@ def test_waiting_goes_on_until_the_handoff_is_delivered_or_given_up(
 ) -> None:
     broker = f"br_answers_{status}"
     path = tmp_path / "plan.json"
-    path.write_text(json.dumps(builders.plan(batch=f"batch-{status}", invoice=f"N{status}", broker=broker)))
+    path.write_text(json.dumps(factories.plan(batch=f"batch-{status}", invoice=f"N{status}", broker=broker)))
     with Endpoint([Script(status=status)] * 9) as endpoint:
-        service.json("partners", "add", broker, "--account", builders.ACCOUNT, "--kind", "customs_broker",
+        service.json("partners", "add", broker, "--account", factories.ACCOUNT, "--kind", "customs_broker",
                      "--name", "Customs broker", "--webhook", endpoint.url, "--test", "--live")  # fmt: skip
         result = service("execute", str(path), "--wait", "--timeout", timeout)
     assert (result.exit_code, said in result.output) == (code, True), result.output
@@ -270,7 +270,7 @@ def test_printed_example_plan_passes_preflight(service: Commands) -> None:
 
 
 def test_revoked_key_is_soon_refused(service: Commands) -> None:
-    made = service.json("keys", "create", "--account", builders.ACCOUNT, "--role", "read")
+    made = service.json("keys", "create", "--account", factories.ACCOUNT, "--role", "read")
     assert service("inspect", "exp_nobody", "--api-key", made["key"]).exit_code == 3
-    service.json("keys", "revoke", made["id"], "--account", builders.ACCOUNT)
+    service.json("keys", "revoke", made["id"], "--account", factories.ACCOUNT)
     poll(lambda: service("inspect", "exp_nobody", "--api-key", made["key"]).exit_code == 1, 15, "the key still works")

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from tests import builders
-from tests.faults.matrix import alone
 from tests.interfaces.cli.conftest import Commands, exports
+from tests.support import factories
+from tests.system.faults.matrix import alone
 
 MEGABYTE = 1024 * 1024
 LARGEST, TOGETHER, SENT, AT_ONCE = 8, 16, 32, 16  # of these the first three in megabytes
@@ -85,8 +85,8 @@ def test_many_endless_bodies_at_once_do_not_fill_the_memory(
         "EXPORTS_MAX_BODIES_BYTES": str(TOGETHER * MEGABYTE),
         "EXPORTS_LOG_LEVEL": "ERROR",
     }
-    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
-    key = commands.json("keys", "create", "--account", builders.ACCOUNT, "--role", "admin")["key"]
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
+    key = commands.json("keys", "create", "--account", factories.ACCOUNT, "--role", "admin")["key"]
     process = exports(["serve", "--port", "0", "--json"], commands.environment, tmp_path)
     try:
         assert process.stdout is not None
@@ -94,7 +94,7 @@ def test_many_endless_bodies_at_once_do_not_fill_the_memory(
         with httpx.Client(
             base_url=address, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30
         ) as api:
-            assert api.post("/api/exports/preflight", json=builders.plan()).status_code == 200
+            assert api.post("/api/exports/preflight", json=factories.plan()).status_code == 200
             typed = "Content-Type: application/json\r\nTransfer-Encoding: chunked"
             signed = f"Authorization: Bearer {key}\r\n{typed}"
             measured = psutil.Process(process.pid)
@@ -109,7 +109,7 @@ def test_many_endless_bodies_at_once_do_not_fill_the_memory(
             assert set(without) <= {0, 401}, without
             assert by_one[0] <= ONE
             assert by_many[0] < GROWTH
-            assert api.post("/api/exports/preflight", json=builders.plan()).status_code == 200
+            assert api.post("/api/exports/preflight", json=factories.plan()).status_code == 200
     finally:
         process.terminate()
         assert process.wait(60) == 0

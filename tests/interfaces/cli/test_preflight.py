@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests import builders
-from tests.growth import times_dearer
 from tests.interfaces.cli.conftest import Commands
+from tests.support import factories
+from tests.support.memory import times_dearer
 
 pytestmark = pytest.mark.clock
 
 #: The plan alone, as of the day for which the builders made it.
-OFFLINE = ("preflight", "--offline", "--on", str(builders.TODAY))
+OFFLINE = ("preflight", "--offline", "--on", str(factories.TODAY))
 
-OPEN = builders.changed(
-    builders.changed(builders.plan(), "/units/0/lines/0/treatment/section232/0/countryOfMeltAndPour", None),
+OPEN = factories.changed(
+    factories.changed(factories.plan(), "/units/0/lines/0/treatment/section232/0/countryOfMeltAndPour", None),
     "/units/0/invoice/charges/0/code",
     "handling",
 )
@@ -31,7 +31,7 @@ def written(folder: Path, plan: dict[str, Any]) -> str:
 
 
 def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_path: Path) -> None:
-    shown = commands(*OFFLINE, written(tmp_path, builders.plan()))
+    shown = commands(*OFFLINE, written(tmp_path, factories.plan()))
     assert shown.exit_code == 0, shown.output
     for told in ("executable, 0 findings", "10 of 10 rows are complete", "FD1 FOO disclaimed A", "Not asked: partners"):
         assert told in shown.stdout
@@ -48,7 +48,7 @@ def test_the_table_says_what_is_missing_and_what_needs_a_person(commands: Comman
 
 
 def test_with_json_the_report_is_the_services_own(service: Commands, tmp_path: Path) -> None:
-    path = written(tmp_path, builders.plan())
+    path = written(tmp_path, factories.plan())
     assert service.json("preflight", path) == service.json("preflight", "--offline", path)
     path = written(tmp_path, OPEN)
     blocked, offline = service("preflight", path, "--json"), service("preflight", "--offline", path, "--json")
@@ -95,7 +95,7 @@ def test_with_json_the_table_is_there_as_data(commands: Commands, tmp_path: Path
 def test_an_approval_that_is_not_there_or_ran_out_is_told_of(
     service: Commands, tmp_path: Path, approval: object, pointer: str, message: str, label: str
 ) -> None:
-    path = written(tmp_path, builders.plan(approval=approval))
+    path = written(tmp_path, factories.plan(approval=approval))
     for command in (("preflight",), OFFLINE):
         shown = service(*command, path, "--json")
         report = json.loads(shown.stdout)
@@ -110,7 +110,7 @@ def test_an_approval_that_is_not_there_or_ran_out_is_told_of(
 
 
 def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tmp_path: Path) -> None:
-    long = builders.plan(lines=60, packages=60)
+    long = factories.plan(lines=60, packages=60)
     long["units"][0]["lines"][40]["netWeightKg"] = "0"
     path = written(tmp_path, long)
     shown = commands(*OFFLINE, path).stdout
@@ -125,7 +125,7 @@ def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tm
     [("/units/0/lines/0/htsCode", "7323"), ("/units/0/invoice/total", 12.5), ("/schemaVersion", "2")],
 )
 def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, pointer: str, value: object) -> None:
-    path = written(tmp_path, builders.changed(builders.plan(), pointer, value))
+    path = written(tmp_path, factories.changed(factories.plan(), pointer, value))
     shown = commands(*OFFLINE, path, "--json")
     problem = json.loads(shown.stdout)
     assert (shown.exit_code, problem["errorCode"], problem["field"]) == (1, "VALIDATION_ERROR", pointer)
@@ -133,8 +133,8 @@ def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, 
 
 
 def test_markup_in_a_plan_is_text_in_the_table(commands: Commands, tmp_path: Path) -> None:
-    hostile = builders.changed(builders.plan(), "/units/0/lines/0/sku", "[red]x[/red][link=file:///etc]y")
-    hostile = builders.changed(hostile, "/units/0/invoice/number", "[bold]1")
+    hostile = factories.changed(factories.plan(), "/units/0/lines/0/sku", "[red]x[/red][link=file:///etc]y")
+    hostile = factories.changed(hostile, "/units/0/invoice/number", "[bold]1")
     shown = commands(*OFFLINE, written(tmp_path, hostile))
     assert shown.exit_code == 1
     assert "[bold]1" in shown.stdout
@@ -148,17 +148,17 @@ def test_ten_times_the_lines_cost_about_ten_times_as_much(commands: Commands, tm
     rows = {1_000: 2_669, 10_000: 26_669}
 
     for lines in rows:
-        made = builders.plan(lines=lines, packages=lines)
+        made = factories.plan(lines=lines, packages=lines)
         (tmp_path / f"{lines}.json").write_text(json.dumps(made), encoding="utf-8")
     assert times_dearer(check, 1_000, 10_000) < 40
 
 
 def test_a_day_of_the_check_is_for_plans_checked_here(commands: Commands, tmp_path: Path) -> None:
-    path = written(tmp_path, builders.plan())
+    path = written(tmp_path, factories.plan())
     late = commands("preflight", "--offline", "--on", "2026-11-27", path, "--json")
     (found,) = json.loads(late.stdout)["findings"]
     assert (found["rule"], found["severity"]) == ("V26", "warn")
-    expiring = builders.plan(
+    expiring = factories.plan(
         approval={
             "approvedBy": "ops@maple.example",
             "approvedAt": "2026-11-20T00:00:00Z",

@@ -20,8 +20,8 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.states import PartnerState
 from pipeline.deliveries import remedies
 from pipeline.interfaces.cli.main import _COMMANDS, _NOUNS, app
-from tests import builders
 from tests.interfaces.cli.conftest import ROOT, Commands
+from tests.support import factories
 
 NAMES = "|".join((*_COMMANDS, *_NOUNS))
 #: A command stands in backticks, after a colon, or alone on its line; behind it come two spaces or the end of a style.
@@ -109,31 +109,31 @@ def test_a_command_that_an_explanation_names_is_there_with_its_options(command: 
 
 
 def test_the_remedies_of_a_partner_that_is_not_live_lead_it_there(commands: Commands) -> None:
-    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
-    commands.json("partners", "add", "br_1", "--account", builders.ACCOUNT, "--kind", "customs_broker",
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
+    commands.json("partners", "add", "br_1", "--account", factories.ACCOUNT, "--kind", "customs_broker",
                   "--name", "Customs broker", "--queue")  # fmt: skip
-    said = partners.to_be_live(builders.ACCOUNT, "br_1", PartnerState.DRAFT)
+    said = partners.to_be_live(factories.ACCOUNT, "br_1", PartnerState.DRAFT)
     for command in PRINTED.findall(said):
         result = commands(*shlex.split(command)[1:])
         assert result.exit_code == 0, result.output
-    (partner,) = commands.json("partners", "list", "--account", builders.ACCOUNT)
+    (partner,) = commands.json("partners", "list", "--account", factories.ACCOUNT)
     assert (partner["id"], partner["state"]) == ("br_1", "live")
 
 
 def test_the_remedy_of_a_dead_letter_runs_the_connection_test(commands: Commands) -> None:
-    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
-    commands.json("partners", "add", "br_1", "--account", builders.ACCOUNT, "--kind", "customs_broker",
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
+    commands.json("partners", "add", "br_1", "--account", factories.ACCOUNT, "--kind", "customs_broker",
                   "--name", "Customs broker", "--queue")  # fmt: skip
-    (command,) = PRINTED.findall(remedies.remedy(builders.ACCOUNT, "br_1", "webhook", "ConnectError"))
+    (command,) = PRINTED.findall(remedies.remedy(factories.ACCOUNT, "br_1", "webhook", "ConnectError"))
     result = commands(*shlex.split(command)[1:], "--json")
     assert (result.exit_code, json.loads(result.stdout)["partnerId"]) == (0, "br_1"), result.output
 
 
 @pytest.mark.parametrize("role", ["read", "operate", "partner:br_1"])
 def test_the_remedy_of_a_missing_role_makes_a_key_that_has_it(commands: Commands, role: str) -> None:
-    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
-    caller = Caller(builders.ACCOUNT, "key_1", "test", frozenset({"execute"}))
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
+    caller = Caller(factories.ACCOUNT, "key_1", "test", frozenset({"execute"}))
     (command,) = PRINTED.findall(caller.to_get(role))
     made = commands.json(*shlex.split(command)[1:])
-    (kept,) = commands.json("keys", "list", "--account", builders.ACCOUNT)
+    (kept,) = commands.json("keys", "list", "--account", factories.ACCOUNT)
     assert (kept["id"], kept["roles"], kept["mode"]) == (made["id"], [role], "test")

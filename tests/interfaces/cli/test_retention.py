@@ -14,8 +14,8 @@ from typer.testing import Result
 
 from pipeline.exports.models import Artifact, PlanSnapshot
 from pipeline.interfaces.cli.output import ExitCode
-from tests import builders
 from tests.interfaces.cli.conftest import Commands
+from tests.support import factories
 from tests.workflow.conftest import House, house, make_house
 from tests.workflow.revisions import executed
 
@@ -26,7 +26,7 @@ def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
     service: Commands, tmp_path: Path
 ) -> None:
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps(builders.plan(batch="batch_to_keep")))
+    plan.write_text(json.dumps(factories.plan(batch="batch_to_keep")))
     export_id = service.json("execute", str(plan), "--wait")["exportId"]
     purge = ("retention", "purge", "--dry-run", "--on", "2032-11-27")
     assert service.json("retention", "purge", "--dry-run") == []
@@ -36,7 +36,7 @@ def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
     )  # fmt: skip
 
     who = ("--reason", "a dispute", "--by", "Legal")
-    hold = service.json("retention", "hold", "--account", builders.ACCOUNT, "--export", export_id, *who)["id"]
+    hold = service.json("retention", "hold", "--account", factories.ACCOUNT, "--export", export_id, *who)["id"]
     (due,) = [each for each in service.json(*purge) if each["export_id"] == export_id]
     assert due["held_by"] == hold
     assert re.search(
@@ -45,7 +45,7 @@ def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
     assert [each["id"] for each in service.json("retention", "holds") if each["released_by"] is None] == [hold]
     service.json("retention", "release", hold, "--by", "Counsel")
     assert service("retention", "release", hold, "--by", "Counsel").exit_code == ExitCode.REFUSED
-    assert "by Counsel" in service("retention", "holds", "--account", builders.ACCOUNT).stdout
+    assert "by Counsel" in service("retention", "holds", "--account", factories.ACCOUNT).stdout
 
     assert service("retention", "purge", "--on", "2032-11-27").exit_code == ExitCode.USAGE
     assert service.json("retention", "purge") == {"exports": 0, "plans": 0, "documents": 0, "unreadable": []}
@@ -54,7 +54,7 @@ def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
 
 def test_plan_that_cannot_be_read_is_told_beside_what_is_due(house: House) -> None:
     for name in ("one", "two"):
-        executed(house, builders.plan(batch=name))
+        executed(house, factories.plan(batch=name))
     with house.runtime.db.write() as session:
         damaged = session.scalars(select(PlanSnapshot.id)).first()
         session.execute(update(PlanSnapshot).where(col(PlanSnapshot.id) == damaged).values(document="garbage"))
@@ -78,7 +78,7 @@ WHO = ("--reason", "a dispute", "--by", "Legal")
         ("artifacts", "restore"),
         ("retention", "purge"),
         ("retention", "purge", "--dry-run"),
-        ("retention", "hold", "--account", builders.ACCOUNT, *WHO),
+        ("retention", "hold", "--account", factories.ACCOUNT, *WHO),
         ("retention", "release", "hld_none", "--by", "Legal"),
         ("retention", "holds"),
         ("secrets", "rotate"),
@@ -116,8 +116,8 @@ def test_what_can_be_no_database_is_named(
 def test_what_people_say_is_shown_as_they_said_it(commands: Commands) -> None:
     """Square brackets are the terminal's own markup: of these one vanished, and the other ended every later listing."""
     said = "case [x] [/red] \\"
-    account = ("--account", builders.ACCOUNT)
-    commands.json("accounts", "create", builders.ACCOUNT, "--name", said)
+    account = ("--account", factories.ACCOUNT)
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", said)
     assert said in commands("accounts", "list").stdout
     hold = commands.json("retention", "hold", *account, "--reason", said, "--by", f"{said} A")["id"]
     commands.json("retention", "release", hold, "--by", f"{said} B")
@@ -137,7 +137,7 @@ def test_what_people_say_is_shown_as_they_said_it(commands: Commands) -> None:
 
 
 def test_hold_of_nothing_is_refused(commands: Commands) -> None:
-    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     assert commands("retention", "hold", "--account", "acc_none", *WHO).exit_code == ExitCode.NOT_FOUND
     assert commands("retention", "release", "hld_none", "--by", "Legal").exit_code == ExitCode.NOT_FOUND
     nameless = ("--reason", " ", "--by", "Legal")
@@ -146,7 +146,7 @@ def test_hold_of_nothing_is_refused(commands: Commands) -> None:
 
 def test_running_service_is_backed_up(service: Commands, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps(builders.plan(batch="batch_to_copy")))
+    plan.write_text(json.dumps(factories.plan(batch="batch_to_copy")))
     service.json("execute", str(plan), "--wait")
     made = service.json("backup", str(tmp_path / "copy"))
     assert (tmp_path / "copy" / "exports.db").stat().st_size > 0
@@ -158,7 +158,7 @@ def test_running_service_is_backed_up(service: Commands, tmp_path: Path) -> None
 
 def test_backup_that_lacks_a_document_says_which_and_fails(service: Commands, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps(builders.plan(batch="batch_to_lose")))
+    plan.write_text(json.dumps(factories.plan(batch="batch_to_lose")))
     export = service.json("execute", str(plan), "--wait")
     lost = export["artifacts"][0]
     store = Path(service.environment["ARTIFACTS_URL"].removeprefix("file:"))
@@ -182,7 +182,7 @@ def test_backup_that_lacks_a_document_says_which_and_fails(service: Commands, tm
 
 def documents_of(house: House) -> tuple[Commands, dict[str, Path]]:
     """Return the command line beside an executed export, and its documents in the store by their file's name."""
-    export_id = executed(house, builders.plan())
+    export_id = executed(house, factories.plan())
     settings = house.runtime.settings
     commands = Commands({"DATABASE_URL": settings.database_url, "ARTIFACTS_URL": settings.artifacts_url})
     folder = Path(settings.artifacts_url.removeprefix("file:"))

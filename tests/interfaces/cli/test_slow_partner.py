@@ -8,10 +8,10 @@ from pathlib import Path
 
 import httpx
 
-from tests import builders
 from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
 from tests.interfaces.cli.conftest import Commands, exports
 from tests.interfaces.contracts.sent import check_told_of
+from tests.support import factories
 
 
 def test_exports_are_executed_and_told_while_a_partner_never_answers(commands: Commands, tmp_path: Path) -> None:
@@ -22,15 +22,15 @@ def test_exports_are_executed_and_told_while_a_partner_never_answers(commands: C
     }
     answers = threading.Event()
     with Endpoint([Script(until=answers)]) as silent, Endpoint([Script()]) as alive:
-        commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+        commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
         for partner, kind, url in (
             ("br_silent", "customs_broker", silent.url),
-            (builders.BROKER, "customs_broker", alive.url),
-            (builders.WAREHOUSE, "warehouse", alive.url),
+            (factories.BROKER, "customs_broker", alive.url),
+            (factories.WAREHOUSE, "warehouse", alive.url),
         ):
-            commands.json("partners", "add", partner, "--account", builders.ACCOUNT, "--kind", kind, "--name", partner,
+            commands.json("partners", "add", partner, "--account", factories.ACCOUNT, "--kind", kind, "--name", partner,
                           "--webhook", url, "--live")  # fmt: skip
-        key = commands.json("keys", "create", "--account", builders.ACCOUNT, "--role", "admin")["key"]
+        key = commands.json("keys", "create", "--account", factories.ACCOUNT, "--role", "admin")["key"]
         process = exports(["serve", "--port", "0", "--json"], commands.environment, tmp_path)
         try:
             assert process.stdout is not None
@@ -41,7 +41,7 @@ def test_exports_are_executed_and_told_while_a_partner_never_answers(commands: C
                 for number in range(5):
                     execute(api, "br_silent", f"silent-{number}")
                 poll(lambda: len(silent.requests) == 3, 60)
-                told = execute(api, builders.BROKER, "alive")
+                told = execute(api, factories.BROKER, "alive")
                 poll(lambda: api.get(f"/api/exports/{told}").json()["state"] == "executed", 60)
                 rows = api.get("/api/deliveries", params={"exportId": told}).json()["items"]
                 assert {each["state"] for each in rows if each["audience"] != "operator"} == {"delivered"}
@@ -60,9 +60,9 @@ def test_exports_are_executed_and_told_while_a_partner_never_answers(commands: C
 
 def execute(api: httpx.Client, broker: str, batch: str) -> str:
     body = {
-        "accountId": builders.ACCOUNT,
+        "accountId": factories.ACCOUNT,
         "batchId": batch,
-        "plan": builders.plan(broker=broker, batch=batch, invoice=batch),
+        "plan": factories.plan(broker=broker, batch=batch, invoice=batch),
     }
     answer = api.post("/api/exports/execute", json=body, headers={"Idempotency-Key": batch})
     assert answer.status_code == 202, answer.text

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests import builders
 from tests.interfaces.cli.conftest import Commands
+from tests.support import factories
 
 pytestmark = pytest.mark.clock
 
-WAIVED = ("V17", "--account", builders.ACCOUNT, "--reason", "Our carrier bills the buyer.", "--by", "Export desk")
+WAIVED = ("V17", "--account", factories.ACCOUNT, "--reason", "Our carrier bills the buyer.", "--by", "Export desk")
 
 
 def test_a_waiver_is_put_on_record_listed_and_revoked(commands: Commands) -> None:
-    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     made: dict[str, Any] = commands.json(
         "waivers", "add", *WAIVED, "--until", "2099-12-31", "--pointer", "/units/*/invoice", "--partner", "br_sandbox"
     )
@@ -28,20 +28,20 @@ def test_a_waiver_is_put_on_record_listed_and_revoked(commands: Commands) -> Non
         "waivedBy": "Export desk",
         "endsOn": "2099-12-31",
     }
-    shown = commands("waivers", "list", "--account", builders.ACCOUNT).stdout
+    shown = commands("waivers", "list", "--account", factories.ACCOUNT).stdout
     for told in (made["id"], "V17", "/units/*/invoice", "br_sandbox", "Export desk", "until 2099-12-31"):
         assert told in shown
-    commands.json("waivers", "revoke", made["id"], "--account", builders.ACCOUNT, "--by", "Compliance desk")
-    (kept,) = commands.json("waivers", "list", "--account", builders.ACCOUNT)
+    commands.json("waivers", "revoke", made["id"], "--account", factories.ACCOUNT, "--by", "Compliance desk")
+    (kept,) = commands.json("waivers", "list", "--account", factories.ACCOUNT)
     assert (kept["id"], kept["revokedBy"]) == (made["id"], "Compliance desk")
-    assert "by Compliance desk" in commands("waivers", "list", "--account", builders.ACCOUNT).stdout
+    assert "by Compliance desk" in commands("waivers", "list", "--account", factories.ACCOUNT).stdout
 
 
 def test_a_waiver_of_nothing_or_of_nobody_is_refused(commands: Commands) -> None:
-    commands.json("accounts", "create", builders.ACCOUNT, "--name", "Maple Goods Ltd")
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     assert commands("waivers", "add", "V 17", *WAIVED[1:]).exit_code == 2
     assert commands("waivers", "add", *WAIVED, "--pointer", "units").exit_code == 2
     nobody = commands("waivers", "add", "V17", "--account", "acc_nobody", *WAIVED[3:], "--json")
     assert (nobody.exit_code, json.loads(nobody.stdout)["errorCode"]) == (3, "NOT_FOUND")
-    assert commands("waivers", "revoke", "wvr_none", "--account", builders.ACCOUNT, "--by", "me").exit_code == 3
-    assert commands.json("waivers", "list", "--account", builders.ACCOUNT) == []
+    assert commands("waivers", "revoke", "wvr_none", "--account", factories.ACCOUNT, "--by", "me").exit_code == 3
+    assert commands.json("waivers", "list", "--account", factories.ACCOUNT) == []

@@ -13,12 +13,12 @@ from pipeline.core.errors import InvalidApiKey
 from pipeline.exports.states import NEEDS_PERSON, SubmissionState
 from pipeline.interfaces.console import exports
 from pipeline.interfaces.console.session_folded import COOKIE, sign_in, signed_in
-from tests import builders
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import OTHER, Desk
+from tests.support import factories
 
 
-def browser(desk: Desk, *roles: str, account: str = builders.ACCOUNT) -> httpx.Client:
+def browser(desk: Desk, *roles: str, account: str = factories.ACCOUNT) -> httpx.Client:
     """Return a client that has signed in with a new key."""
     client = desk.bearing(None)
     response = client.post("/console/sign-in", data={"key": desk.key(*roles, account=account).bearer})
@@ -27,7 +27,7 @@ def browser(desk: Desk, *roles: str, account: str = builders.ACCOUNT) -> httpx.C
 
 
 def test_nobody_looks_without_signing_in(desk: Desk) -> None:
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     for address in ("/console", f"/console/exports/{export_id}", "/console/artifacts/art_1"):
         response = desk.bearing(None).get(address)
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in")
@@ -83,22 +83,22 @@ def test_a_session_ends_with_its_time_its_key_or_a_changed_sign(desk: Desk) -> N
             signed_in(desk.runtime, forged, now=now)
     with pytest.raises(InvalidApiKey):
         signed_in(desk.runtime, cookie, now=now + timedelta(hours=8))
-    api_keys.revoke_key(desk.runtime, builders.ACCOUNT, key.id)
+    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
     with pytest.raises(InvalidApiKey):
         signed_in(desk.runtime, cookie, now=now)
 
 
 def test_a_person_sees_everything_of_an_export(desk: Desk) -> None:
     client = browser(desk, "read")
-    export_id = desk.execute(builders.plan(units=2))
+    export_id = desk.execute(factories.plan(units=2))
     waiting = client.get(f"/console/exports/{export_id}").text
     assert 'http-equiv="refresh"' in waiting
     desk.run(export_id)
-    assert builders.BATCH in client.get("/console").text
+    assert factories.BATCH in client.get("/console").text
     view = desk.client().get(f"/api/exports/{export_id}").json()
     page = client.get(f"/console/exports/{export_id}").text
     assert 'http-equiv="refresh"' not in page
-    shown = [view["status"], view["planHash"], view["treatment"]["digest"], builders.BROKER, builders.WAREHOUSE]
+    shown = [view["status"], view["planHash"], view["treatment"]["digest"], factories.BROKER, factories.WAREHOUSE]
     shown += [each["packageNumber"] for each in view["customs_packages"]]
     shown += [each["type"] for each in view["events"]] + [each["sha256"] for each in view["artifacts"]]
     assert [each for each in shown if each not in page] == []
@@ -110,7 +110,7 @@ def test_a_person_sees_everything_of_an_export(desk: Desk) -> None:
 
 def test_a_list_is_filtered_by_state(desk: Desk) -> None:
     client = browser(desk, "read")
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     assert export_id in client.get("/console", params={"state": "accepted"}).text
     assert export_id not in client.get("/console", params={"state": "failed"}).text
 
@@ -129,7 +129,7 @@ def test_what_became_of_an_export_is_shown_found_and_never_painted_green(
     desk: Desk, rung: SubmissionState, mark: str, outcome: str
 ) -> None:
     client = browser(desk, "read")
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     overdue = outcome == "overdue"
     shape(desk.runtime, export_id, rung=rung, overdue=overdue)
@@ -153,7 +153,7 @@ def test_what_became_of_an_export_is_shown_found_and_never_painted_green(
 
 
 def test_a_deadline_that_runs_is_on_the_page(desk: Desk) -> None:
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     due = datetime.fromisoformat(
         desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]["deadline_at"]
@@ -165,13 +165,13 @@ def test_a_deadline_that_runs_is_on_the_page(desk: Desk) -> None:
 def test_a_filter_by_outcome_goes_on_on_the_next_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "_PAGE", 1)
     for batch in ("one", "two"):
-        desk.execute(builders.plan(batch=batch))
+        desk.execute(factories.plan(batch=batch))
     page = browser(desk, "read").get("/console?outcome=in_progress&outcome=held").text
     assert re.search(r'href="/console\?cursor=[^"&]+&amp;outcome=held&amp;outcome=in_progress"', page)
 
 
 def test_another_account_sees_nothing(desk: Desk) -> None:
-    export_id = desk.execute(builders.plan())
+    export_id = desk.execute(factories.plan())
     desk.run(export_id)
     artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
     stranger = browser(desk, "read", account=OTHER)

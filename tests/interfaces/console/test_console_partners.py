@@ -14,10 +14,10 @@ from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.deliveries import sender
 from pipeline.simulation.partners.http import Receiver
-from tests import builders
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.interfaces.api.conftest import OTHER, Desk, Open
 from tests.interfaces.console.test_console import browser
+from tests.support import factories
 
 HOOKED = "wh_hook"
 
@@ -39,7 +39,7 @@ def register(desk: Desk, url: str, *, live: bool = True, name: str = "Hooked war
     """Register a warehouse that takes webhooks, and return its secret."""
     new = {"id": HOOKED, "kind": "warehouse", "name": name, "live": live}
     way = {"channel": "webhook", "address": url}
-    return partners.create(desk.runtime, builders.ACCOUNT, NewPartner.model_validate(new | {"channels": [way]})).secret
+    return partners.create(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new | {"channels": [way]})).secret
 
 
 def post(client: httpx.Client, page: str, action: str, **fields: str) -> httpx.Response:
@@ -53,7 +53,7 @@ def post(client: httpx.Client, page: str, action: str, **fields: str) -> httpx.R
 
 def dead_letter(desk: Desk) -> str:
     """Have a message to the hooked warehouse end as a dead letter, and return its delivery's id."""
-    export_id = desk.execute(builders.plan(warehouse=HOOKED, packages=1))
+    export_id = desk.execute(factories.plan(warehouse=HOOKED, packages=1))
     desk.run(export_id)
     while not (dead := desk.client("read").get("/api/deliveries", params={"state": "dead"}).json()["items"]):
         sender.deliver(desk.runtime, export_id, HOOKED, "webhook")
@@ -68,7 +68,7 @@ def test_nobody_sees_partners_or_acts_without_signing_in(hooked: Desk) -> None:
         assert stranger.get(address).headers["location"] == "/console/sign-in"
     for action in (f"/console/partners/{HOOKED}/pause", "/console/deliveries/d/resend"):
         assert stranger.post(action, data={"sign": ""}).headers["location"] == "/console/sign-in"
-    assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == "live"
+    assert partners.get(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
 def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Desk) -> None:
@@ -87,7 +87,7 @@ def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Des
     assert ">failed<" not in shown
     for action, state in (("activate", "live"), ("pause", "paused"), ("resume", "live")):
         assert post(client, page, f"{page}/{action}").status_code == 303
-        assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == state
+        assert partners.get(hooked.runtime, factories.ACCOUNT, HOOKED).state == state
         assert f'<span class="pill {state}">{state}</span>' in client.get(page).text
     assert "passed 20" in client.get("/console/partners").text
 
@@ -103,7 +103,7 @@ def test_a_stage_that_fails_is_shown_with_what_to_do(hooked: Desk) -> None:
     assert "<strong>have it verify webhook-signature before anything else" in shown
     refused = post(client, page, f"{page}/test").status_code
     assert refused == 303
-    assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == "testing"
+    assert partners.get(hooked.runtime, factories.ACCOUNT, HOOKED).state == "testing"
 
 
 @pytest.mark.usefixtures("on_the_internet")
@@ -133,7 +133,7 @@ def test_a_dead_letter_is_listed_explained_and_resent(hooked: Desk, endpoint: An
 
 def test_a_partner_is_sent_again_what_it_was_sent_since(hooked: Desk, endpoint: Any) -> None:
     register(hooked, endpoint().url)
-    export_id = hooked.execute(builders.plan(warehouse=HOOKED, packages=2))
+    export_id = hooked.execute(factories.plan(warehouse=HOOKED, packages=2))
     hooked.run(export_id)
     client = browser(hooked, "operate")
     page = f"/console/partners/{HOOKED}"
@@ -158,7 +158,7 @@ def test_a_form_of_another_page_session_or_account_changes_nothing(hooked: Desk)
     own = re.findall(r'name="sign" value="([^"]+)"', client.get(page).text)[0]
     assert stranger.get(page).status_code == 404
     assert stranger.post(f"{page}/pause", data={"sign": own}).status_code in (403, 404)
-    assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == "live"
+    assert partners.get(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
 def test_who_may_only_look_has_no_buttons_and_is_refused(hooked: Desk) -> None:
@@ -169,7 +169,7 @@ def test_who_may_only_look_has_no_buttons_and_is_refused(hooked: Desk) -> None:
     assert f"{page}/pause" not in operator.get(page).text
     sign = re.findall(r'name="sign" value="([^"]+)"', operator.get(page).text)[0]
     assert operator.post(f"{page}/pause", data={"sign": sign}).status_code == 403
-    assert partners.get(hooked.runtime, builders.ACCOUNT, HOOKED).state == "live"
+    assert partners.get(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
 def test_what_cannot_be_done_is_said_on_the_page(hooked: Desk) -> None:
@@ -212,7 +212,7 @@ def test_a_test_key_has_no_live_partner_tried_nor_live_message_resent(hooked: De
 
 
 def test_a_rejection_names_its_fields_on_the_page_of_the_export(hooked: Desk) -> None:
-    export_id = hooked.execute(builders.plan())
+    export_id = hooked.execute(factories.plan())
     hooked.run(export_id)
     submission = hooked.client("read").get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
     said = {

@@ -15,9 +15,9 @@ from pipeline.deliveries import email_content, email_replies
 from pipeline.deliveries.channels.protocol import Attachment
 from pipeline.deliveries.models import Notification
 from pipeline.interfaces.api.headers import download_headers
-from tests import builders
-from tests.hostile import BREAKING, EVERYTHING, whole_plan
 from tests.interfaces.api.conftest import Desk
+from tests.support import factories
+from tests.support.hostile_inputs import BREAKING, EVERYTHING, whole_plan
 from tests.workflow.test_hostile_plans import poisoned, together
 
 #: What would act on a page, if it were more than text there.
@@ -42,8 +42,8 @@ class Tags(HTMLParser):
 
 
 def for_the_desk(made: dict[str, Any]) -> dict[str, Any]:
-    made["accountId"] = builders.ACCOUNT
-    made["broker"]["id"], made["warehouse"]["id"] = builders.BROKER, builders.WAREHOUSE
+    made["accountId"] = factories.ACCOUNT
+    made["broker"]["id"], made["warehouse"]["id"] = factories.BROKER, factories.WAREHOUSE
     for unit in made["units"]:
         for package in unit["packages"]:
             package["sscc"] = None  # a label belongs to one export

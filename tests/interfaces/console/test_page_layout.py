@@ -9,11 +9,11 @@ from sqlmodel import col
 
 from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import SubmissionState
-from tests import builders
-from tests.api.browsing import measured
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import Desk
 from tests.interfaces.console.test_console import browser
+from tests.support import factories
+from tests.support.browser import measured
 
 WIDTHS = (1440, 390)
 
@@ -21,7 +21,7 @@ WIDTHS = (1440, 390)
 def pages(desk: Desk) -> dict[str, str]:
     """Return every page of the console, each with something on it."""
     rejected, late, waiting = (
-        desk.execute(builders.plan(units=units, batch=batch, invoice=f"INV-{len(batch)}"))
+        desk.execute(factories.plan(units=units, batch=batch, invoice=f"INV-{len(batch)}"))
         for units, batch in ((2, "batch_2026_11_24_001"), (1, "BATCH-of-a-quite-long-name"), (1, "b"))
     )
     desk.run(rejected)
@@ -51,7 +51,7 @@ def pages(desk: Desk) -> dict[str, str]:
         "waiting": f"/console/exports/{waiting}",
         "missing": "/console/exports/none",
         "partners": "/console/partners",
-        "partner": f"/console/partners/{builders.WAREHOUSE}",
+        "partner": f"/console/partners/{factories.WAREHOUSE}",
         "deliveries": "/console/deliveries",
         "delivery": f"/console/deliveries/{dead[0]['id']}",
         "sandbox": "/console/sandbox",

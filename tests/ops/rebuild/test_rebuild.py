@@ -23,8 +23,8 @@ from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.compare import read_sayings
 from pipeline.workflow.interventions import cancel, retry
 from pipeline.workflow.steps import NOTIFY, STEPS
-from tests import builders
 from tests.ops.tampering import unguarded
+from tests.support import factories
 from tests.workflow.conftest import Answers, House
 from tests.workflow.revisions import amended, deliver_all, executed, owed
 
@@ -98,7 +98,7 @@ def answered(house: House, export_id: str, answer: str, rung: str, **said: Any) 
 
 def lived(house: House) -> str:
     """Execute an export whose customs broker asked, then accepted."""
-    export_id = executed(house, builders.plan(units=2, lines=3))
+    export_id = executed(house, factories.plan(units=2, lines=3))
     answered(house, export_id, "a1", "query", fields=[{"pointer": "/units/0/invoice/number", "message": "Which?"}])
     answered(house, export_id, "a2", "accepted", reference="ref-1", entryNumber="ABC-1234567-8")
     deliver_all(house, export_id)
@@ -109,7 +109,7 @@ def lived(house: House) -> str:
 
 
 def test_tables_hold_what_the_log_says_after_every_step(either: House) -> None:
-    export_id = either.accept(builders.plan(units=2)).export_id
+    export_id = either.accept(factories.plan(units=2)).export_id
     assert differences(either, export_id) == []
     for unit_no in (1, 2):
         for name in (spec.name for spec in STEPS if spec.per_unit):
@@ -127,19 +127,19 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: Ho
     export_id = lived(either)
     assert differences(either, export_id) == []
     first = owed(either, export_id)[0]
-    sender.resend(either.runtime, builders.ACCOUNT, first.id, "key_1")
+    sender.resend(either.runtime, factories.ACCOUNT, first.id, "key_1")
     assert differences(either, export_id) == []
     deliver_all(either, export_id)
     assert differences(either, export_id) == []
     since = ReplayRequest.model_validate({"since": "2026-11-24T00:00:00Z"})
-    replay.replay(either.runtime, builders.ACCOUNT, builders.WAREHOUSE, since, "key_1")
+    replay.replay(either.runtime, factories.ACCOUNT, factories.WAREHOUSE, since, "key_1")
     assert differences(either, export_id) == []
-    new = amended(either, export_id, builders.plan(units=2, lines=4)).export_id
+    new = amended(either, export_id, factories.plan(units=2, lines=4)).export_id
     assert (differences(either, export_id), differences(either, new)) == ([], [])
     for unit_no in (1, 2):
         either.step(new, unit_no, "record_packages")
     assert differences(either, new) == []
-    cancel(either.runtime, builders.ACCOUNT, new, "key_1")
+    cancel(either.runtime, factories.ACCOUNT, new, "key_1")
     assert (differences(either, export_id), differences(either, new)) == ([], [])
 
 
@@ -164,13 +164,13 @@ def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_owed
 def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_owed(either: House, answers: Answers) -> None:
     with answers(ChannelRefused("not this one")):
         export_id = executed(either)
-    dead = next(each for each in owed(either, export_id) if each.partner_id == builders.WAREHOUSE)
+    dead = next(each for each in owed(either, export_id) if each.partner_id == factories.WAREHOUSE)
     assert dead.state == "dead"
     check_sent_again_and_not_taken(either, answers, dead)
 
 
 def check_sent_again_and_not_taken(house: House, answers: Answers, row: Delivery) -> None:
-    sender.resend(house.runtime, builders.ACCOUNT, row.id, "key_1")
+    sender.resend(house.runtime, factories.ACCOUNT, row.id, "key_1")
     assert differences(house, row.export_id) == []
     with answers(ChannelUnavailable("nobody is there")):
         assert sender.deliver(house.runtime, row.export_id, row.partner_id, row.channel).put_off
@@ -200,7 +200,7 @@ def test_tables_hold_what_the_log_says_of_failure_and_retry(house: House) -> Non
     house.finish(export_id)
     assert house.state(export_id) == "failed"
     assert differences(house, export_id) == []
-    retry(house.runtime, builders.ACCOUNT, export_id, "key_1")
+    retry(house.runtime, factories.ACCOUNT, export_id, "key_1")
     assert differences(house, export_id) == []
     house.store.breaks_with = None
     house.finish(export_id)
@@ -279,13 +279,13 @@ def test_every_row_that_is_gone_is_named_and_comes_back(model: type[SQLModel], e
 def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(house: House) -> None:
     def counters() -> tuple[int, int]:
         with house.runtime.db.read() as session:
-            account = session.get_one(Account, builders.ACCOUNT)
+            account = session.get_one(Account, factories.ACCOUNT)
             return account.packages_numbered, account.ssccs_issued
 
     lived(house)
     numbered, issued = counters()
-    skip_numbers(house.runtime, builders.ACCOUNT, packages=7, ssccs=11)
-    executed(house, builders.plan(batch="batch_2"))
+    skip_numbers(house.runtime, factories.ACCOUNT, packages=7, ssccs=11)
+    executed(house, factories.plan(batch="batch_2"))
     before, after = content(house), counters()
     assert after == (numbered + 7 + 1, issued + 11 + 2)
     with unguarded(house.runtime.db) as connection:

@@ -17,9 +17,9 @@ from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTre
 from pipeline.ops import audit, retention
 from pipeline.ops.rebuild import service
 from pipeline.workflow.steps import NOTIFY
-from tests import builders
 from tests.ops.rebuild.test_rebuild import content, differences, lived
 from tests.ops.tampering import unguarded
+from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import executed, owed
 
@@ -78,7 +78,7 @@ def test_number_that_is_too_low_comes_back(either: House) -> None:
 
 def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: House) -> None:
     """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
-    export_id = executed(either, builders.plan(), told=False)
+    export_id = executed(either, factories.plan(), told=False)
     (first, *_) = owed(either, export_id)
     assert sender.deliver(either.runtime, export_id, first.partner_id, first.channel).delivered
     handed_off = either.events(export_id).index("HANDED_OFF") + 1
@@ -257,7 +257,7 @@ def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(either: Hou
 
 def test_export_whose_row_is_gone_is_missed_though_it_was_purged(either: House) -> None:
     export_id = purged(either)
-    kept = executed(either, builders.plan(batch="batch_2"))
+    kept = executed(either, factories.plan(batch="batch_2"))
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.delete(table(Export)).where(col(Export.id) == export_id))
     found = audit.survey(either.runtime)

@@ -24,10 +24,10 @@ from pipeline.exports.states import StepState
 from pipeline.ops.verification.verifier import Report
 from pipeline.workflow.acceptance import accept
 from pipeline.workflow.engine import advance
-from tests import builders
+from tests.support import factories
 
 
-def desk(database_url: str, folder: Path, broker: builders.Json | None = None, *, clock: Clock = utc_now) -> Runtime:
+def desk(database_url: str, folder: Path, broker: factories.Json | None = None, *, clock: Clock = utc_now) -> Runtime:
     """Return a runtime with the account and the partners of the builders' plans."""
     settings = {
         "database_url": database_url,
@@ -35,19 +35,19 @@ def desk(database_url: str, folder: Path, broker: builders.Json | None = None, *
         "broker_url": "memory://",
     }
     runtime = open_runtime(Settings.model_validate(settings), clock=clock)
-    service.create_account(runtime, builders.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner in (
-        {"id": builders.BROKER, "kind": "customs_broker", "name": "Demo customs broker", **(broker or {})},
-        {"id": builders.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse"},
-        {"id": builders.OPERATOR, "kind": "operator", "name": "Export desk"},
+        {"id": factories.BROKER, "kind": "customs_broker", "name": "Demo customs broker", **(broker or {})},
+        {"id": factories.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse"},
+        {"id": factories.OPERATOR, "kind": "operator", "name": "Export desk"},
     ):
-        partners.create(runtime, builders.ACCOUNT, NewPartner.model_validate(partner | {"live": True}))
+        partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(partner | {"live": True}))
     return runtime
 
 
-def executed(runtime: Runtime, plan: builders.Json) -> str:
+def executed(runtime: Runtime, plan: factories.Json) -> str:
     """Execute the plan up to its handoff and return the export's id; nothing is delivered."""
-    caller = Caller(builders.ACCOUNT, "key_test", "live", frozenset({"execute"}))
+    caller = Caller(factories.ACCOUNT, "key_test", "live", frozenset({"execute"}))
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     export_id = accept(runtime, caller, request, raw_plan=plan, idempotency_key=None).export_id
     for _ in range(20):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.ops.verification.verifier import Report, verify
-from tests import builders
 from tests.ops.verification.bundles import Bundle, desk, executed, packed
+from tests.support import factories
 
 Verify = Callable[[bytes], Report]
 
@@ -22,7 +22,7 @@ def raw_bundle(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("bundle")
     runtime = desk(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
     with closing(runtime):
-        yield packed(runtime, executed(runtime, builders.plan(units=2, lines=4)))
+        yield packed(runtime, executed(runtime, factories.plan(units=2, lines=4)))
 
 
 @pytest.fixture

@@ -14,22 +14,22 @@ from unittest import mock
 
 from pipeline.core.db import Database
 from pipeline.ops.migrations import upgrade
-from tests import builders
 from tests.ops.verification.bundles import desk, executed, packed
+from tests.support import factories
 
 INSTANT = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)
 LINE = "/units/1/lines/2"
 
 
-def plan() -> builders.Json:
+def plan() -> factories.Json:
     """Return a plan with all that can go into documents, in several scripts."""
-    made = builders.plan(units=2, lines=4)
+    made = factories.plan(units=2, lines=4)
     for pointer, value in {
         f"{LINE}/description": "Chemise à carreaux pour l'été, 100 % coton, 男式衬衫, рубашка",
         f"{LINE}/attributes": {"fibre": "coton", "zone": "Québec", "alpha": "1"},
         "/units/1/parties/seller/name": "Érablière & Fils Ltée <demo>",
     }.items():
-        made = builders.changed(made, pointer, value)
+        made = factories.changed(made, pointer, value)
     return made
 
 

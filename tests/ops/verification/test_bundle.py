@@ -15,9 +15,9 @@ import pytest
 
 from pipeline.documents import bundle
 from pipeline.ops.verification.verifier import Unreadable
-from tests import builders
 from tests.ops.verification.bundles import Bundle, desk, executed, failures, packed
 from tests.ops.verification.conftest import Verify
+from tests.support import factories
 
 UNIT = "0001-U1"
 JSON = f"{UNIT}/commercial_customs_invoice.json"
@@ -52,8 +52,8 @@ def replaced(body: bytes, old: bytes, new: bytes) -> bytes:
 def test_a_bundle_is_whole_and_every_format_carries_the_plans_treatment(raw_bundle: bytes, verified: Verify) -> None:
     report = verified(raw_bundle)
     assert (report.intact, report.container, failures(report)) == (True, None, {})
-    plan = builders.plan(units=2, lines=4)
-    assert (report.batch_id, report.plan_hash) == (builders.BATCH, builders.plan_hash(plan))
+    plan = factories.plan(units=2, lines=4)
+    assert (report.batch_id, report.plan_hash) == (factories.BATCH, factories.plan_hash(plan))
     checks = {check.path: check for check in report.checks}
     assert {path: checks[path].proof for path in (JSON, CSV, XLSX, UBL, PDF, MESSAGE, PLAN)} == dict.fromkeys(
         (JSON, CSV, XLSX, UBL, PDF, MESSAGE, PLAN), "treatment"
@@ -153,7 +153,7 @@ def test_a_large_export_whose_message_leads_to_its_lines_is_proved_by_the_docume
     sqlite_url: str, tmp_path: Path, verified: Verify
 ) -> None:
     with closing(desk(sqlite_url, tmp_path)) as runtime:
-        report = verified(packed(runtime, executed(runtime, builders.plan(lines=501, packages=4))))
+        report = verified(packed(runtime, executed(runtime, factories.plan(lines=501, packages=4))))
     assert (report.container, failures(report)) == (None, {})
     checks = {check.path: check for check in report.checks}
     assert (checks[MESSAGE].proof, checks[XLSX].lines, checks[PDF].lines) == ("digests", 501, 501)
@@ -164,7 +164,7 @@ def test_the_same_export_gives_the_same_bytes_and_another_only_other_ids(
 ) -> None:
     url = f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'exports.db')}"
     with closing(desk(url, tmp_path)) as runtime:
-        export_id = executed(runtime, builders.plan(units=2, lines=4))
+        export_id = executed(runtime, factories.plan(units=2, lines=4))
         first, second = packed(runtime, export_id), packed(runtime, export_id)
     assert first == second
     # The export's own ids stand in the message, and the hash of that in the manifest; all else is the plan's.

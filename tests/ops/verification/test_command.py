@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.interfaces.cli.main import app
-from tests import builders
 from tests.ops.verification.bundles import Bundle
+from tests.support import factories
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def test_a_whole_bundle_is_shown_file_by_file(here: Path, raw_bundle: bytes) -> 
     path.write_bytes(raw_bundle)
     result = run(path)
     assert result.exit_code == 0, result.output
-    assert f"✓ the bundle is whole: batch {builders.BATCH}" in result.stdout
+    assert f"✓ the bundle is whole: batch {factories.BATCH}" in result.stdout
     assert "✗" not in result.stdout
     for name in ("plan.json", "broker_message.json", "manifest.json", "0002-U2/commercial_customs_invoice.pdf"):
         assert name in result.stdout
     report = json.loads(run(path, "--json").stdout)
     assert report["intact"] is True
     assert {check["failure"] for check in report["checks"]} == {None}
-    assert report["planHash"] == builders.plan_hash(builders.plan(units=2, lines=4))
+    assert report["planHash"] == factories.plan_hash(factories.plan(units=2, lines=4))
 
 
 def test_a_changed_bundle_fails_and_says_where(here: Path, bundle: Bundle) -> None:

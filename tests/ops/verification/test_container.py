@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from pipeline.documents import bundle as document_bundle
 from pipeline.ops.verification.archive import opened
 from pipeline.ops.verification.verifier import Unreadable
-from tests import builders
 from tests.ops.verification.bundles import Bundle, desk, executed, failures, packed
 from tests.ops.verification.conftest import Verify
+from tests.support import factories
 
 CSV = "0001-U1/commercial_customs_invoice.csv"
 PDF = "0001-U1/commercial_customs_invoice.pdf"
@@ -225,7 +225,7 @@ def other(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """The bundle of another batch of the same goods."""
     folder = tmp_path_factory.mktemp("other")
     runtime = desk(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
-    plan = builders.plan(units=2, lines=4, batch="batch_other", invoice="B")
+    plan = factories.plan(units=2, lines=4, batch="batch_other", invoice="B")
     with closing(runtime):
         yield Bundle.of(packed(runtime, executed(runtime, plan)))
 

@@ -6,9 +6,9 @@ import json
 from contextlib import closing
 from pathlib import Path
 
-from tests import builders
 from tests.ops.verification.bundles import Bundle, desk, executed, packed
 from tests.ops.verification.conftest import Verify
+from tests.support import factories
 
 PROFILE = json.loads((Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry-import.json").read_text())
 FILE = "0001-U1/entry_import.csv"
@@ -20,7 +20,7 @@ def test_a_brokers_own_file_is_in_the_bundle_and_cannot_be_changed(
     # The broker is told of no other document: that it has a profile says that it wants this one.
     broker = {"profile": PROFILE, "artifactTypes": ["cci_pdf"]}
     with closing(desk(sqlite_url, tmp_path, broker)) as runtime:
-        raw = packed(runtime, executed(runtime, builders.plan()))
+        raw = packed(runtime, executed(runtime, factories.plan()))
     report = verified(raw)
     assert report.intact, report
     kinds = {check.path: check.artifact_type for check in report.checks}

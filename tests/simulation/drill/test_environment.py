@@ -14,7 +14,7 @@ from pipeline.core.errors import MessageBrokerDown
 from pipeline.simulation.drill import place, scratch
 from pipeline.simulation.drill.processes import DrillFailed
 from tests.conftest import OWNER
-from tests.servers import PostgreSQL, RabbitMQ, Redis
+from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 
 
 def databases(server: PostgreSQL) -> set[str]:

@@ -1,0 +1,155 @@
+"""The wheel, installed into an empty environment: it works in a folder whose `config` and `tasks` are somebody else's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.conftest import lacking
+from tests.interfaces.cli.conftest import ROOT
+from tests.support.ports import accepts
+from tests.support.servers import LOOPBACK, free_port, poll
+
+SECONDS: Final = 240
+
+#: What other people's modules do here to whoever imports them.
+HOSTILE: Final = 'raise SystemExit("a module of the folder was imported")\n'
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, built with what is locked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=SECONDS)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `exports` command of an environment that holds the wheel alone, and the locked packages that it needs."""
+    uv = shutil.which("uv") or shutil.which(ROOT / ".uv/bin/uv")
+    if uv is None:
+        lacking("uv is not installed; `make setup` installs it")
+    environment = tmp_path_factory.mktemp("environment") / "venv"
+    python = environment / "bin" / "python"
+    alone = ["--quiet", "--offline", "--no-config"]
+    subprocess.run([uv, "venv", *alone, "--python", sys.executable, environment], check=True, timeout=SECONDS)
+    subprocess.run([uv, "pip", "install", *alone, "--no-deps", "--python", python, wheel], check=True, timeout=SECONDS)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    # A folder that a .pth file names is searched, but the .pth files in it are not read: this checkout is not found by it.
+    (packages / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    return environment / "bin" / "exports"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with nothing in it but a `config` package and a `tasks` module."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "__init__.py").write_text(HOSTILE, encoding="utf-8")
+    (tmp_path / "tasks.py").write_text(HOSTILE, encoding="utf-8")
+    return tmp_path
+
+
+@contextmanager
+def started(command: list[str | Path], folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Give the process, which is killed if the block leaves it running."""
+    log = (folder / "log").open("w", encoding="utf-8")
+    with (
+        log,
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env={"PATH": os.defpath, "HOME": str(folder), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def said(folder: Path) -> str:
+    """Return what the process printed so far."""
+    return (folder / "log").read_text(encoding="utf-8")
+
+
+def test_the_wheel_holds_the_example_plans_and_licenses_and_no_tests(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    plans = {Path(name).name for name in names if name.startswith("templates/plans/examples/")}
+    assert plans == {path.name for path in (ROOT / "examples/plans").glob("*.json")}
+    assert {name.split("/")[0] for name in names} == {
+        "config",
+        "pipeline",
+        "tasks",
+        "templates",
+        f"exports-{version('exports')}.dist-info",
+    }
+
+
+@pytest.mark.timeout(600)
+def test_the_demo_of_the_wheel_runs_beside_other_modules_of_the_same_names(installed: Path, folder: Path) -> None:
+    for environment in ({}, {"PYTHONPATH": str(folder)}):
+        with started([installed, "--version"], folder, **environment) as process:
+            assert process.wait(SECONDS) == 0, said(folder)
+        assert said(folder) == f"exports {version('exports')}\n"
+
+    with started([installed, "demo", "--json"], folder) as process:
+        assert process.wait(SECONDS) == 0, said(folder)
+
+    printed = said(folder)
+    summary = json.JSONDecoder().raw_decode(printed[printed.index("\n{") + 1 :])[0]
+    assert {export["plan"]: export["state"] for export in summary["exports"]} == {
+        "cookware": "executed",
+        "three-units": "executed",
+        "consolidated-truck": "executed",
+    }
+    for export in summary["exports"]:
+        assert all((folder / path).read_bytes().startswith(b"%PDF-") for path in export["invoices"])
+
+
+def nowhere() -> dict[str, str]:
+    """The settings of a process alone, whose message broker does not answer."""
+    return {"BROKER_URL": f"redis://{LOOPBACK}:{free_port()}/0", "EXPORTS_SECRET_KEY": "k" * 32}
+
+
+@pytest.mark.parametrize("searched", [False, True], ids=["beside", "on PYTHONPATH"])
+def test_the_api_of_the_wheel_serves_where_it_is_told_to_and_ends(
+    installed: Path, folder: Path, *, searched: bool
+) -> None:
+    port = free_port()
+    environment = nowhere() | {"HOST": LOOPBACK, "PORT": str(port)} | ({"PYTHONPATH": str(folder)} if searched else {})
+    with started([installed, "web"], folder, **environment) as process:
+        poll(lambda: accepts(port) or process.poll() is not None, SECONDS, "it does not listen")
+        process.send_signal(signal.SIGTERM)
+        # The server raises the signal again once it has shut down.
+        assert process.wait(SECONDS) == -signal.SIGTERM, said(folder)
+    assert "Application shutdown complete." in said(folder)
+
+
+@pytest.mark.parametrize("role", ["worker", "deliveries", "intake"])
+def test_a_worker_of_the_wheel_starts_beside_other_modules_of_the_same_names(
+    installed: Path, folder: Path, role: str
+) -> None:
+    with started([installed, role], folder, **nowhere()) as process:
+        poll(lambda: "refused" in said(folder) or process.poll() is not None, SECONDS, "it does not look for messages")
+        assert process.poll() is None, said(folder)
+    assert "a module of the folder" not in said(folder)

@@ -1,0 +1,196 @@
+"""What one file names, another has: task options, queues and their consumers, settings and their page, states and moves."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery, Task
+from celery.app.defaults import NAMESPACES, flatten
+from kombu import Queue
+from pydantic import AliasChoices
+
+from config import queues
+from config.celery import app
+from config.settings import Settings
+from pipeline.accounts import states as account_states
+from pipeline.exports import states
+from pipeline.workflow.dispatch import WORKERS
+from pipeline.workflow.steps import SPECS, STEPS
+
+ROOT = Path(__file__).resolve().parents[2]
+BROKER_URLS = ("memory://", "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
+
+
+def settings_for(broker_url: str) -> Settings:
+    return Settings.model_validate({"broker_url": broker_url})
+
+
+# Celery
+
+
+def our_tasks() -> dict[str, Task[Any, Any]]:
+    app.loader.import_default_modules()
+    found = {name: task for name, task in app.tasks.items() if name.startswith("exports.")}
+    assert found, "no task is registered"
+    return found
+
+
+@pytest.mark.parametrize("broker_url", BROKER_URLS)
+def test_every_celery_setting_is_one_that_celery_reads(broker_url: str) -> None:
+    known = {name.lower() for name, _ in flatten(NAMESPACES)}
+    given = queues.celery_options(settings_for(broker_url))
+    assert given
+    assert given.keys() - known == set()
+
+
+def test_misspelt_celery_setting_would_be_noticed() -> None:
+    known = {name.lower() for name, _ in flatten(NAMESPACES)}
+    assert "task_ignore_result" in known
+    assert "task_ignore_results" not in known
+
+
+def test_every_option_of_a_task_is_one_that_celery_reads() -> None:
+    for name, task in our_tasks().items():
+        assert unknown_options(task) == set(), name
+
+
+def unknown_options(task: Task[Any, Any]) -> set[str]:
+    # app.task(**options) makes a class of its own whose attributes the options are, whatever their names.
+    return set(vars(type(task))) - set(dir(Task)) - set(vars(type(made_with())))
+
+
+def made_with(**options: object) -> Task[Any, Any]:
+    elsewhere = Celery("elsewhere", set_as_current=False)
+    task: Task[Any, Any] = elsewhere.task(name="made", shared=False, **options)(our_tasks)
+    elsewhere.finalize()
+    return task.app.tasks["made"]
+
+
+def test_misspelt_task_option_would_be_noticed() -> None:
+    assert unknown_options(made_with(ignore_result=True)) == set()
+    assert unknown_options(made_with(ignore_results=True)) == {"ignore_results"}
+
+
+def test_every_step_has_one_task_and_every_task_a_step_or_a_purpose() -> None:
+    beside_the_steps = {"exports.deliver", "exports.read_answers", "exports.ask_for_answers"}
+    assert set(our_tasks()) == {f"exports.{name}" for name in SPECS} | beside_the_steps
+
+
+def test_every_task_goes_to_a_queue_of_ours() -> None:
+    options = queues.celery_options(settings_for("memory://"))
+    assert options["task_routes"].keys() <= our_tasks().keys()
+    destinations = {route["queue"] for route in options["task_routes"].values()} | {options["task_default_queue"]}
+    assert destinations == set(queues.WAKE_UPS)
+
+
+# Queues
+
+
+def procfile() -> dict[str, list[str]]:
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    return {name: shlex.split(command) for name, command in (line.split(": ", 1) for line in lines if line.strip())}
+
+
+def consumed() -> set[str]:
+    """The queues that a worker of the Procfile names after -Q."""
+    found: set[str] = set()
+    for _, role, *_ in procfile().values():
+        for option, value in pairwise(WORKERS.get(role, ())):
+            if option in {"-Q", "--queues"}:
+                found |= set(value.split(","))
+    assert found, "no process of the Procfile consumes anything"
+    return found
+
+
+def test_procfile_has_the_processes_that_we_document() -> None:
+    assert list(procfile()) == ["release", "web", "worker", "deliveries", "intake"]
+
+
+def test_every_wake_up_has_a_consumer_in_the_procfile() -> None:
+    assert set(queues.WAKE_UPS) <= consumed()
+    assert consumed() <= {*queues.WAKE_UPS, queues.EXECUTE}
+
+
+@pytest.mark.parametrize("broker_url", BROKER_URLS)
+def test_every_queue_of_the_contract_is_declared_durable_and_bound(broker_url: str) -> None:
+    declared: list[Queue] = queues.contract_queues(settings_for(broker_url))
+    assert {queue.name for queue in declared} == {*queues.BINDINGS, queues.DEAD}
+    assert all(queue.durable and queue.exchange.name for queue in declared)
+
+
+def test_every_queue_of_the_contract_is_documented() -> None:
+    page = (ROOT / "docs" / "queues.md").read_text()
+    assert [name for name in [*queues.BINDINGS, queues.DEAD] if f"`{name}`" not in page] == []
+
+
+# Settings
+
+
+def variables() -> Iterator[str]:
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        yield str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"EXPORTS_{name.upper()}"
+
+
+def test_every_setting_is_documented_and_nothing_else_is() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE))
+    assert documented == set(variables())
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+# States
+
+MACHINES: list[tuple[type[StrEnum], Mapping[Any, frozenset[Any]], StrEnum, set[StrEnum]]] = [
+    (
+        states.ExportState,
+        states.EXPORT_MOVES,
+        states.ExportState.ACCEPTED,
+        {states.ExportState.CANCELLED, states.ExportState.SUPERSEDED},
+    ),
+    (
+        states.StepState,
+        states.STEP_MOVES,
+        states.StepState.WAITING,
+        {states.StepState.DONE, states.StepState.CANCELLED},
+    ),
+    (states.DeliveryState, states.DELIVERY_MOVES, states.DeliveryState.WAITING, {states.DeliveryState.CANCELLED}),
+    (
+        states.SubmissionState,
+        states.SUBMISSION_MOVES,
+        states.SubmissionState.PENDING,
+        {states.SubmissionState.RELEASED},
+    ),
+    (account_states.PartnerState, account_states.PARTNER_MOVES, account_states.PartnerState.DRAFT, set()),
+]
+
+
+@pytest.mark.parametrize(("kind", "moves", "first", "terminal"), MACHINES)
+def test_every_state_is_reached_and_is_terminal_or_has_a_move(
+    kind: type[StrEnum], moves: Mapping[Any, frozenset[Any]], first: StrEnum, terminal: set[StrEnum]
+) -> None:
+    assert moves.keys() == set(kind)
+    assert {state for state, targets in moves.items() if not targets} == terminal
+    reached, frontier = {first}, {first}
+    while frontier:
+        frontier = {target for state in frontier for target in moves[state]} - reached
+        reached |= frontier
+    assert reached == set(kind)
+    assert all(state not in targets for state, targets in moves.items())
+
+
+def test_every_step_is_opened_by_exactly_one_other_and_the_last_open_nothing() -> None:
+    opened = [name for spec in STEPS for name in spec.opens]
+    assert sorted([*opened, STEPS[0].name]) == sorted(spec.name for spec in STEPS)
+    assert [spec.name for spec in STEPS if not spec.opens] == ["notify_broker", "notify_warehouse", "notify_operator"]
+
+
+def test_worker_carries_on_only_where_one_step_follows() -> None:
+    assert [spec.name for spec in STEPS if spec.carries_on and len(spec.opens) != 1] == []

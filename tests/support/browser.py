@@ -1,0 +1,90 @@
+"""Pages as Chromium lays them out: every word that is broken over two lines, and every page that is wider than its window."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tests.conftest import lacking
+from tests.support import on_day
+
+BROWSER: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS: Final = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+_MEASURE: Final = """
+function broken(frame) {
+  const page = frame.contentDocument, found = new Set();
+  const walker = page.createTreeWalker(page.body, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode()); ) {
+    if (node.parentElement.closest(".long")) continue;
+    for (const word of node.data.matchAll(/[\\p{L}\\p{N}_]+/gu)) {
+      const range = page.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      const lines = new Set([...range.getClientRects()].filter((box) => box.width > 0).map((box) => Math.round(box.top)));
+      if (lines.size > 1) found.add(word[0]);
+    }
+  }
+  return [...found];
+}
+addEventListener("load", () => {
+  const said = {};
+  for (const frame of document.querySelectorAll("iframe")) {
+    const page = frame.contentDocument.documentElement;
+    said[frame.title] = { broken: broken(frame), wide: page.scrollWidth, words: page.innerText.length };
+  }
+  document.getElementById("said").textContent = JSON.stringify(said);
+});
+"""
+
+
+def measured(pages: Mapping[str, str], style: str, widths: Sequence[int], folder: Path) -> dict[str, Any]:
+    """Return of each page at each width its broken words, its width, and how much text it shows; by `name at width`.
+
+    What is marked as long, such as a digest, is no word.
+    """
+    frames = []
+    for name, page in pages.items():
+        whole = re.sub(r"<link[^>]*>", lambda _: f"<style>{style}</style>", page)
+        # Folded parts are looked at, too.
+        whole = whole.replace("<details", "<details open")
+        frames += [
+            f'<iframe title="{name} at {width}" width="{width}" height="800" style="border: 0" srcdoc="{html.escape(whole)}"></iframe>'
+            for width in widths
+        ]
+    looked_at = folder / "pages.html"
+    looked_at.write_text(
+        f'<!DOCTYPE html><meta charset="utf-8"><pre id="said"></pre>{"".join(frames)}<script>{_MEASURE}</script>',
+        encoding="utf-8",
+    )
+    if BROWSER is None:
+        lacking("Chromium is not installed; the package is chromium")
+    shown = subprocess.run(
+        [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", looked_at.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+        # A browser on a clock that is not the machine's waits for ever, and no page looks otherwise on another day.
+        env={name: value for name, value in os.environ.items() if name not in on_day.inherited()},
+    ).stdout
+    said = re.search(r'<pre id="said">(.*?)</pre>', shown, re.DOTALL)
+    assert said is not None, shown[:2000]
+    found: dict[str, Any] = json.loads(html.unescape(said[1]))
+    return found

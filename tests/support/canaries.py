@@ -1,0 +1,49 @@
+"""A word of its own in every text of a plan, to be looked for wherever it has no business."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from pipeline.core.errors import Refused
+from pipeline.core.json_input import parse
+from pipeline.exports.schemas.plan import Plan
+from pipeline.workflow import preflight
+from tests.support import factories
+from tests.support.hostile_inputs import texts_of
+
+_CANARY: Final = re.compile(r"canary\d{3}x", re.IGNORECASE)
+
+#: Names of whom and what the plan is about, which other tests are about.
+_NAMES: Final = re.compile(r"^/(accountId|batchId|planHash|(broker|warehouse|ruleset)/id)$")
+
+
+def found(text: str) -> set[str]:
+    """Return the canaries that stand in a text."""
+    return {each.lower() for each in _CANARY.findall(text)}
+
+
+def executable(made: factories.Json) -> bool:
+    """Whether the plan would be executed, as far as the plan itself can tell."""
+    try:
+        plan = parse(json.dumps(made).encode(), Plan, max_depth=32).model
+    except Refused:
+        return False
+    return not any(finding.severity == "block" for finding in preflight.checked(plan, on=factories.TODAY))
+
+
+def with_canaries(made: factories.Json) -> tuple[factories.Json, dict[str, str]]:
+    """Return the plan with a canary in every text that takes one, and canary -> place."""
+    known: dict[str, str] = {}
+    for number, place in enumerate(sorted(texts_of(made))):
+        if _NAMES.search(place):
+            continue
+        word = f"canary{number:03d}x"
+        old = factories.at(made, place)
+        for text in (f"{word}@maple.example", f"{old} {word}", word) if "@" in old else (f"{old} {word}", word):
+            changed = factories.changed(made, place, text)
+            if executable(changed):
+                made, known = changed, known | {word: place}
+                break
+    return made, known

@@ -1,0 +1,53 @@
+"""PgBouncer of the tests' own, before a PostgreSQL of the tests' own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+
+from tests.support.servers import LOOPBACK, NotOurs, PostgreSQL, Server, find
+
+
+class PgBouncer(Server):
+    """A PgBouncer that pools transactions before a PostgreSQL of the tests; every other setting is its default."""
+
+    name, user = "pgbouncer", "postgres"
+
+    def __init__(self, behind: PostgreSQL, **settings: object) -> None:
+        self.program = find("pgbouncer", (), "pgbouncer")
+        super().__init__()
+        self.behind = behind
+        self.settings = settings
+
+    @property
+    def url(self) -> str:  # type: ignore[override]
+        """The SQLAlchemy URL of the administrator's database, by way of the pooler."""
+        return self.through(self.behind.url)
+
+    def command(self) -> Sequence[str]:
+        settings = {
+            "listen_addr": LOOPBACK,
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "trust",
+            "auth_file": "users",
+            "pool_mode": "transaction",
+            **self.settings,
+        }
+        lines = (f"{name} = {value}\n" for name, value in settings.items())
+        server = f"* = host={LOOPBACK} port={self.behind.port}\n"
+        (self.folder / "settings").write_text(f"[databases]\n{server}[pgbouncer]\n{''.join(lines)}")
+        (self.folder / "users").write_text('"postgres" ""\n"exports" ""\n')
+        return [self.program, "settings"]
+
+    def ping(self) -> None:
+        with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True, connect_timeout=2) as connection:
+            row = connection.execute("SHOW data_directory").fetchone()
+        if row is None or Path(row[0]).resolve() != (self.behind.folder / "data").resolve():
+            raise NotOurs("a pooler before another PostgreSQL answers")
+
+    def through(self, url: str) -> str:
+        """The URL of a database of the PostgreSQL behind, by way of the pooler."""
+        return url.replace(f":{self.behind.port}/", f":{self.port}/")

@@ -1,0 +1,395 @@
+"""Redis, RabbitMQ and PostgreSQL of the tests' own: on free loopback ports, in temporary folders, proven to be ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+import httpx
+import psutil
+import psycopg
+import redis
+from psycopg import sql
+
+from tests.support.on_day import on_same_clock
+from tests.support.ports import accepts, listens
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+#: Below the range that Linux gives to outgoing connections: a killed server's port is still free when it comes back.
+FIRST_PORT, PORTS = 20_000, 12_000
+
+
+class MissingServer(Exception):
+    """A server program is not installed here; the sentence says which, and what to install."""
+
+
+class NotOurs(Exception):
+    """Something else listens where the server of the tests should; nothing may be sent to it."""
+
+
+class Server(ABC):
+    """One server process that the tests own: `start`, `stop` politely, `kill` at once, `freeze` and `thaw`.
+
+    It keeps its port and its folder from start to start, so that a killed server comes back where its clients look.
+    """
+
+    name: str
+    url: str
+    user: str  #: The system's user that the server runs as when the tests run as root.
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"exports-{self.name}-"))
+        self.process: subprocess.Popen[bytes] | None = None
+        self.own(self.folder)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def command(self) -> Sequence[str]:
+        """The program and its arguments."""
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Raise unless the server answers a client."""
+
+    def environment(self) -> Mapping[str, str]:
+        """What the program finds in its environment beside PATH and HOME."""
+        return {}
+
+    def wrapped(self, command: Sequence[str]) -> Sequence[str]:
+        """The command, run as the server's user; a server whose clock matters overrides it."""
+        return [*self.wrapper(), *command]
+
+    def start(self) -> Self:
+        """Start the server and return once it answers and its socket is shown to be this process's own."""
+        if self.process is not None:
+            raise RuntimeError(f"{self.name} is already running")
+        self.process = self.spawn(self.command(), self.environment())
+        poll(self.listens_and_answers, START_SECONDS, f"{self.name} did not start\n{self.log()}")
+        return self
+
+    def listens_and_answers(self) -> bool:
+        """Whether our own process listens on the port and a client gets an answer; NotOurs if another process does."""
+        process = self.running()
+        if process.poll() is not None:
+            raise RuntimeError(f"{self.name} ended with {process.returncode}\n{self.log()}")
+        if not accepts(self.port):
+            return False
+        self.assert_ours()
+        with contextlib.suppress(redis.RedisError, psycopg.Error, httpx.HTTPError, OSError):
+            self.ping()
+            return True
+        return False
+
+    def assert_ours(self) -> None:
+        """Raise NotOurs unless the process that we started is the one that listens; ask before anything destructive."""
+        try:  # the table of sockets is no snapshot, and a child of one that was killed may hold its port for a moment
+            poll(lambda: listens(self.running().pid, self.port), 10, f"port {self.port} is not held by our {self.name}")
+        except TimeoutError as error:
+            raise NotOurs(str(error)) from error
+
+    def running(self) -> subprocess.Popen[bytes]:
+        """The process, or RuntimeError when there is none."""
+        if self.process is None:
+            raise RuntimeError(f"{self.name} is not running")
+        return self.process
+
+    def stop(self) -> None:
+        """End the server as its operator would; kill it if that takes too long."""
+        process = self.running()
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(self.stop_signal)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self.process = None
+
+    stop_signal = signal.SIGTERM
+
+    def kill(self) -> None:
+        """End the server as a power cut would."""
+        process = self.running()
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        self.process = None
+
+    def freeze(self) -> None:
+        """Make it a black hole: connections open, nothing answers."""
+        process = self.running()
+        process.send_signal(signal.SIGSTOP)
+        # The signal stops its threads one after another; until the last stands it may still answer.
+        poll(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, 10, "it does not stop")
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        self.running().send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Stop whatever runs and remove the folder."""
+        if self.process is not None:
+            self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def own(self, path: Path) -> None:
+        """Give a file or folder to the user that the server runs as."""
+        if os.geteuid() == 0:
+            shutil.chown(path, self.user, pwd.getpwnam(self.user).pw_gid)
+
+    def spawn(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start a program as the server's user, so that it ends with the tests even if they are killed."""
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                self.wrapped(command),
+                cwd=self.folder,
+                env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8", **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C is for the tests, which then stop their servers themselves
+            )
+
+    def wrapper(self) -> list[str]:
+        """What goes before the program: another user when we are root, and death with the parent where Linux has it."""
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            return []
+        identity = [f"--reuid={self.user}", f"--regid={self.user}", "--init-groups"] if os.geteuid() == 0 else []
+        return [setpriv, *identity, "--pdeathsig=KILL", "--"]
+
+    def log(self) -> str:
+        """The last lines that the server wrote."""
+        return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-20:])
+
+
+class Redis(Server):
+    """A Redis that keeps nothing on disk."""
+
+    name = "redis"
+    user = "redis"
+    databases = 1024
+
+    def __init__(self) -> None:
+        self.program = find("redis-server", (), "redis-server")
+        super().__init__()
+        self.url = f"redis://{LOOPBACK}:{self.port}/0"
+        self.numbers = count(1)
+
+    def command(self) -> Sequence[str]:
+        options = {"bind": LOOPBACK, "port": self.port, "save": "", "appendonly": "no", "databases": self.databases}
+        return [self.program, *(part for key, value in options.items() for part in (f"--{key}", str(value)))]
+
+    def ping(self) -> None:
+        with self.client() as client:
+            if client.info("server")["process_id"] != self.running().pid:
+                raise NotOurs("another Redis answers")
+
+    def client(self) -> redis.Redis:
+        """A client of database 0."""
+        return redis.Redis.from_url(self.url, socket_timeout=20)
+
+    def fresh_url(self) -> str:
+        """The URL of a database number that nobody has used yet."""
+        return f"redis://{LOOPBACK}:{self.port}/{next(self.numbers) % self.databases}"
+
+    def flush(self) -> None:
+        """Lose everything, as a restarted Redis without persistence does."""
+        self.assert_ours()
+        with self.client() as client:
+            client.flushall()
+
+
+class PostgreSQL(Server):
+    """A PostgreSQL cluster of its own, without fsync: few tests pull its plug, and those make one that has it."""
+
+    name, user = "postgresql", "postgres"
+    fsync = "off"
+    stop_signal = signal.SIGINT  # "fast": a SIGTERM would wait for every client to leave
+
+    def __init__(self) -> None:
+        places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+        self.program = find("postgres", places, "postgresql")
+        self.initdb = find("initdb", places, "postgresql")
+        super().__init__()
+        self.url = self.database_url("postgres")
+        self.names = count(1)
+
+    def wrapped(self, command: Sequence[str]) -> Sequence[str]:
+        # Leases and schedules go by this server's clock, so it must be the tests' own.
+        return on_same_clock(self.wrapper(), command)
+
+    def start(self) -> Self:
+        if not (self.folder / "data" / "PG_VERSION").exists():
+            creation = "-D data -U postgres -A trust -E UTF8 --locale=C --no-sync".split()
+            if self.spawn([self.initdb, *creation], {}).wait() != 0:
+                raise RuntimeError(f"initdb failed\n{self.log()}")
+        return super().start()
+
+    def command(self) -> Sequence[str]:
+        settings = {
+            "listen_addresses": LOOPBACK,
+            "port": self.port,
+            "unix_socket_directories": "",
+            "fsync": self.fsync,
+            "max_connections": 200,
+        }
+        options = (part for key, value in settings.items() for part in ("-c", f"{key}={value}"))
+        return [self.program, "-D", "data", *options]
+
+    def ping(self) -> None:
+        with self.connection() as connection:
+            row = connection.execute("SHOW data_directory").fetchone()
+        if row is None or Path(row[0]).resolve() != (self.folder / "data").resolve():
+            raise NotOurs("another PostgreSQL answers")
+
+    def connection(self) -> psycopg.Connection[tuple[str]]:
+        """An administrator's connection, each statement its own transaction."""
+        return psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True, connect_timeout=20)
+
+    def database_url(self, name: str, role: str = "postgres") -> str:
+        """The SQLAlchemy URL of a database of this cluster."""
+        return f"postgresql+psycopg://{role}@{LOOPBACK}:{self.port}/{name}"
+
+    def fresh_url(self, template: str = "template0", *, owner: str = "postgres") -> str:
+        """The URL of a new database, copied from `template` (nobody may be connected to that one).
+
+        An `owner` other than the administrator is no superuser: what the database enforces holds it.
+        """
+        name = f"test_{next(self.names)}"
+        with self.connection() as connection:
+            if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [owner]).fetchall():
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(owner)))
+            named = (sql.Identifier(each) for each in (name, template, owner))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(*named))
+        return self.database_url(name, owner)
+
+
+class RabbitMQ(Server):
+    """A RabbitMQ node with its own epmd and its management API, which makes a virtual host in milliseconds."""
+
+    name = "rabbitmq"
+    user = "rabbitmq"
+
+    def __init__(self) -> None:
+        # Debian's wrapper on PATH changes the user and drops the environment: the node's own script comes first.
+        homes = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"), reverse=True)
+        self.program = find("rabbitmq-server", homes, "rabbitmq-server")
+        self.epmd_program = find("epmd", (), "rabbitmq-server (erlang-base)")
+        super().__init__()
+        self.management_port, self.distribution_port, self.epmd_port = free_port(), free_port(), free_port()
+        self.url = f"amqp://guest:guest@{LOOPBACK}:{self.port}//"
+        self.vhosts = count(1)
+        self.epmd: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        return [self.program]
+
+    def environment(self) -> Mapping[str, str]:
+        (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        (self.folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = {LOOPBACK}:{self.port}\n"
+            f"management.tcp.ip = {LOOPBACK}\n"
+            f"management.tcp.port = {self.management_port}\n"
+            # The limits speak of a production machine; a full test disk fails the tests by itself.
+            "disk_free_limit.absolute = 1MB\n"
+        )
+        return {
+            "ERL_EPMD_PORT": str(self.epmd_port),
+            "ERL_EPMD_ADDRESS": LOOPBACK,
+            "RABBITMQ_NODENAME": f"exports-{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(self.distribution_port),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "logs"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            # Makes the script exec the node instead of waiting beside it: the process that we hold is the node.
+            "RABBITMQ_ALLOW_INPUT": "1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput -rabbit channel_tick_interval 1000 -kernel inet_dist_use_interface {{{LOOPBACK.replace('.', ',')}}}",
+        }
+
+    def start(self) -> Self:
+        # In the foreground and ours: the node would leave a daemon behind.
+        if self.epmd is None:
+            self.epmd = self.spawn([self.epmd_program, "-port", str(self.epmd_port), "-address", LOOPBACK], {})
+            epmd = self.epmd
+            poll(lambda: listens(epmd.pid, self.epmd_port), START_SECONDS, f"epmd did not start\n{self.log()}")
+        return super().start()
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.stop()
+        if self.epmd is not None:
+            self.epmd.kill()
+            self.epmd.wait()
+            self.epmd = None
+        super().close()
+
+    def ping(self) -> None:
+        self.manage("GET", "health/checks/virtual-hosts")
+        self.manage("GET", f"health/checks/port-listener/{self.port}")
+
+    def manage(self, method: str, path: str, body: Mapping[str, object] | None = None) -> httpx.Response:
+        """Call the management API at /api/`path`; raise for any answer but 2xx."""
+        url = f"http://{LOOPBACK}:{self.management_port}/api/{path}"
+        response = httpx.request(method, url, json=body, auth=("guest", "guest"), timeout=10, trust_env=False)
+        return response.raise_for_status()
+
+    def fresh_url(self) -> str:
+        """The URL of a new, empty virtual host whose queues are quorum queues unless they say otherwise."""
+        vhost = f"test_{next(self.vhosts)}"
+        self.manage("PUT", f"vhosts/{vhost}", {"default_queue_type": "quorum"})
+        self.manage("PUT", f"permissions/{vhost}/guest", {"configure": ".*", "write": ".*", "read": ".*"})
+        return f"amqp://guest:guest@{LOOPBACK}:{self.port}/{vhost}"
+
+
+def find(program: str, places: Sequence[Path], package: str) -> str:
+    """The path of a program, in `places` first; MissingServer with what to install when there is none."""
+    search = os.pathsep.join([*map(str, places), os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"])
+    found = shutil.which(program, path=search)
+    if found is None:
+        raise MissingServer(f"{program} is not installed; the package is {package}")
+    return found
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now; chosen at random, not by the tests' own seed, so that two runs differ."""
+    while True:
+        port = FIRST_PORT + secrets.randbelow(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+
+
+def poll(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    """Return as soon as the condition holds; TimeoutError with the sentence when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(otherwise)
+        time.sleep(0.02)

@@ -1,0 +1,151 @@
+"""An account of one test's own, and what it does over HTTP with its key."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from pipeline.accounts import api_keys
+from pipeline.accounts import service as account_service
+from pipeline.accounts.api_keys import ADMIN
+from tests.support import factories
+from tests.support.servers import poll
+from tests.system.acceptance.installation import Service
+from tests.system.acceptance.mail_server import Letter
+
+Json = dict[str, Any]
+
+UNENDED = {"accepted", "executing"}
+UNANSWERED = {"pending", "sent", "delivered", "received"}
+SECONDS = 180.0
+
+#: A test export goes to the sandbox broker; partners that are marked test are reached for real.
+PARTNERS: tuple[Json, ...] = (
+    {
+        "id": factories.BROKER,
+        "kind": "customs_broker",
+        "name": "Sandbox customs broker",
+        "test": True,
+        "live": True,
+        "path": "borderbuddy",
+        "channels": [{"channel": "borderbuddy"}, {"channel": "queue"}],
+    },
+    {"id": factories.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "test": True, "live": True},
+    {"id": "op_demo", "kind": "operator", "name": "Export desk", "test": True, "live": True},
+)
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """An account with its partners and the key of an administrator, in test mode."""
+
+    service: Service
+    account: str
+    http: httpx.Client
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def own(self, plan: Json) -> Json:
+        """Return the plan as this account's."""
+        return plan | {"accountId": self.account}
+
+    def plan(self, units: int = 1, lines: int = 3, packages: int = 2, **changes: Any) -> Json:
+        """Return a plan of this account, in a batch that it has not used yet."""
+        batch = f"batch_{next(self.numbers):04d}"
+        return factories.plan(units, lines, packages, **{"account": self.account, "batch": batch, **changes})
+
+    def execute(self, plan: Json, **headers: str) -> httpx.Response:
+        """Post the plan; header names have underscores here."""
+        body = {"accountId": self.account, "batchId": plan["batchId"], "plan": plan}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.post("/api/exports/execute", json=body, headers=named)
+
+    def accepted(self, plan: Json, **headers: str) -> str:
+        """Post the plan, have it accepted, and return the export's id."""
+        answer = self.execute(plan, **headers)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["exportId"])
+
+    def get(self, path: str) -> Json:
+        """Return the JSON that lies at the path."""
+        answer = self.http.get(path)
+        assert answer.status_code == 200, answer.text
+        found: Json = answer.json()
+        return found
+
+    def inspect(self, export_id: str) -> Json:
+        """Return the export as it is known now."""
+        return self.get(f"/api/exports/{export_id}")
+
+    def events(self, export_id: str) -> list[Json]:
+        """Return the whole log, once its numbers are known to have no gap."""
+        found: list[Json] = []
+        while True:
+            page = self.get(f"/api/exports/{export_id}/events?after={len(found)}&limit=1000")
+            found += page["items"]
+            if page["nextAfter"] is None:
+                break
+        assert [event["seq"] for event in found] == list(range(1, len(found) + 1))
+        return found
+
+    def happened(self, export_id: str, event_type: str) -> list[Json]:
+        """Return the events of one type."""
+        return [event for event in self.events(export_id) if event["type"] == event_type]
+
+    def until(self, export_id: str, condition: Callable[[Json], bool], seconds: float = SECONDS) -> Json:
+        """Return the export as soon as the condition holds of it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            began = time.monotonic()
+            view = self.inspect(export_id)
+            if condition(view):
+                return view
+            now = time.monotonic()
+            last = [(event["seq"], event["type"], event["data"]) for event in view["events"][-8:]]
+            assert now < deadline, f"after {seconds:g} s it is {view['state']}: {view['status']}\n{last}"
+            # A large view costs the service more: looking must not be what keeps it busy.
+            time.sleep(max(0.03, 4 * (now - began)))
+
+    def executed(self, export_id: str, seconds: float = SECONDS) -> Json:
+        """Return the export once it is executed, everybody was told, and the customs broker has answered."""
+        view = self.until(export_id, settled, seconds)
+        assert view["state"] == "executed", (view["status"], view["events"][-3:])
+        return view
+
+    def letters(self, export_id: str, count: int) -> list[Letter]:
+        """Return what partners have taken from their queues about the export, once that are `count` messages."""
+        poll(
+            lambda: len(self.service.letters(export_id)) >= count,
+            20,
+            f"{len(self.service.letters(export_id))} of {count} messages about {export_id} came",
+        )
+        return self.service.letters(export_id)
+
+
+def settled(view: Json) -> bool:
+    """Whether nothing more is to come of an export."""
+    if view["state"] in UNENDED:
+        return False
+    told = all(not each["pending"] and not each["waiting"] for each in view["notifications"])
+    return told and all(each["rung"] not in UNANSWERED for each in view["broker_submissions"])
+
+
+@contextmanager
+def new_tenant(service: Service, partners: tuple[Json, ...] = PARTNERS) -> Iterator[Tenant]:
+    """Open an account that no other test has, and give it with its partners registered."""
+    account = f"acc_{secrets.token_hex(6)}"
+    account_service.create_account(service.runtime, account, "Maple Goods Ltd", gs1_prefix="0614141")
+    key = api_keys.create_key(service.runtime, account, "acceptance", mode="test", roles=[ADMIN])
+    with httpx.Client(
+        base_url=service.url, headers={"authorization": f"Bearer {key.bearer}"}, timeout=60, trust_env=False
+    ) as http:
+        for partner in partners:
+            answer = http.post("/api/partners", json=partner)
+            assert answer.status_code == 201, answer.text
+        yield Tenant(service, account, http)

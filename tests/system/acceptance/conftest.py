@@ -1,0 +1,107 @@
+"""The service on each of the three stacks, started once and used by every test under an account of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from config import queues
+from tests.conftest import SERVERS, _owned
+from tests.interfaces.contracts import sent
+from tests.support.servers import PostgreSQL, RabbitMQ, Redis
+from tests.system.acceptance.account import Tenant, new_tenant
+from tests.system.acceptance.installation import Distributed, Embedded, Service, on_embedded, on_servers
+
+STACKS = (
+    "sqlite-memory",
+    pytest.param("postgres-redis", marks=SERVERS),
+    pytest.param("postgres-rabbitmq", marks=SERVERS),
+)
+
+SERVICE = pytest.StashKey[Service]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what a stack has no part for."""
+    left_out = [item for item in items if not fits(item)]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def fits(item: pytest.Item) -> bool:
+    """Whether the test asks for a kind of service that its stack is."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if "on_rabbitmq" in fixtures and "postgres-rabbitmq" not in item.name:
+        return False
+    asked = {"distributed", "embedded"} & fixtures
+    in_process = "sqlite-memory" in item.name
+    return not asked or asked == {"embedded" if in_process else "distributed"}
+
+
+@pytest.fixture(scope="session", params=STACKS)
+def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service on one stack; its message broker is no other test's, so that it may be hurt."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with ExitStack() as end:
+        if request.param == "sqlite-memory":
+            service = end.enter_context(on_embedded(f"sqlite:///{folder / 'exports.db'}", folder))
+        else:
+            kind: type[Redis | RabbitMQ] = Redis if request.param == "postgres-redis" else RabbitMQ
+            postgres: PostgreSQL = request.getfixturevalue("postgres_server")
+            message_broker = end.enter_context(_owned(kind))
+            service = end.enter_context(on_servers(postgres.fresh_url(owner="exports"), message_broker, folder))
+        yield service
+        for letter in service.files.letters():
+            if letter.queue == queues.REFUSED:
+                sent.check_refusal(letter.body)
+            elif letter.queue != queues.DEAD:
+                sent.check(letter.body)
+
+
+@pytest.fixture
+def service(request: pytest.FixtureRequest, running_service: Service) -> Service:
+    """The service, all of it running whatever the test before did to it."""
+    request.node.stash[SERVICE] = running_service
+    running_service.start()
+    return running_service
+
+
+@pytest.fixture
+def distributed(service: Service) -> Distributed:
+    """The service where its message broker and its workers are processes of their own."""
+    assert isinstance(service, Distributed)
+    return service
+
+
+@pytest.fixture
+def on_rabbitmq(distributed: Distributed) -> Distributed:
+    """The same with RabbitMQ between its processes."""
+    return distributed
+
+
+@pytest.fixture
+def embedded(service: Service) -> Embedded:
+    """The service where everything is one process."""
+    assert isinstance(service, Embedded)
+    return service
+
+
+@pytest.fixture
+def tenant(service: Service) -> Iterator[Tenant]:
+    """An account of the test's own."""
+    with new_tenant(service) as tenant:
+        yield tenant
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the logs of the service beside a failure."""
+    report = yield
+    service = item.stash.get(SERVICE, None)
+    if report.failed and service is not None:
+        report.sections.append(("logs of the service", service.logs()))
+    return report

@@ -1,0 +1,211 @@
+"""The whole service on one of the three stacks, as it runs in earnest, and the ways in which it may be hurt."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+from kombu import Connection
+
+from config.queues import WAKE_UPS
+from pipeline.core.runtime import Runtime, open_runtime
+from tests.conftest import Stack
+from tests.interfaces.contracts.sent import check_told
+from tests.support.servers import LOOPBACK, RabbitMQ, Redis, free_port, poll
+from tests.system.acceptance.mail_server import Files, Letter
+from tests.system.acceptance.programs import Program, procfile
+
+START_SECONDS = 120.0
+
+#: Time runs faster here than in earnest: what was lost is owed again after seconds.
+HASTE: Mapping[str, str] = {
+    "EXPORTS_LEASE_SECONDS": "6",
+    "EXPORTS_STALLED_SECONDS": "4",
+    "EXPORTS_SWEEP_SECONDS": "0.5",
+    "EXPORTS_DELIVERY_SCHEDULE_SECONDS": "[1, 1, 2, 2, 2, 2, 2, 2, 2]",
+    "EXPORTS_PARTNER_POLL_SECONDS": "2",
+}
+
+
+class Service(ABC):
+    """A running service: its address, its database, and what partners find in their queues."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self.stack = stack
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.files = Files(folder)
+        self.runtime: Runtime = open_runtime(stack.settings)
+        self.environment = {
+            **stack.environment,
+            **HASTE,
+            "HOST": LOOPBACK,
+            "PORT": str(self.port),
+            "EXPORTS_PUBLIC_URL": self.url,
+            "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true",
+        }
+
+    @abstractmethod
+    def programs(self) -> list[Program]:
+        """Every process of the service, running or not."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start whatever does not run, and return once all of it is ready."""
+
+    @abstractmethod
+    def kill_workers(self) -> None:
+        """End whoever makes steps, as a power cut would."""
+
+    def restart(self) -> None:
+        """End every process as its supervisor would, and start it again."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """End every process; whatever they have told must be as published."""
+        self.stop()
+        check_told(self.runtime)
+        self.runtime.close()
+
+    def stop(self) -> None:
+        """End every process as its supervisor would."""
+        running = [program for program in self.programs() if program.process is not None]
+        for program in running:
+            program.terminate()  # all at once: an idle worker may take seconds to notice
+        for program in running:
+            program.stop()
+
+    def answers(self) -> bool:
+        """Whether the API says that it is ready."""
+        for program in self.programs():
+            if program.process is not None and program.process.poll() is not None:
+                raise RuntimeError(f"{program.name} ended with {program.process.returncode}\n{program.log()[-4000:]}")
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).is_success
+        return False
+
+    def letters(self, export_id: str, queue: str | None = None) -> list[Letter]:
+        """What partners have taken from their queues about the export, in order."""
+        return [
+            each for each in self.files.letters() if each.about == export_id and (queue is None or each.queue == queue)
+        ]
+
+    def logs(self) -> str:
+        """The end of every program's log, for whoever must find out why a test failed."""
+        return "\n".join(f"--- {program.name}\n{program.log()[-6000:]}" for program in self.programs())
+
+
+class Embedded(Service):
+    """SQLite and the message broker inside the process: `exports serve` is all of it."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        super().__init__(stack, folder)
+        module = "tests.system.acceptance.mail_server"
+        serve = f"{sys.executable} -m {module} {folder} serve --port {self.port}"
+        self.all = Program("serve", serve, self.environment, folder)
+
+    def programs(self) -> list[Program]:
+        return [self.all]
+
+    def start(self) -> None:
+        if self.all.process is None:
+            self.all.start()
+        poll(self.answers, START_SECONDS, f"the service did not start\n{self.logs()}")
+
+    def kill_workers(self) -> None:
+        self.all.kill()
+
+
+class Distributed(Service):
+    """PostgreSQL and a message broker of its own: a process for each line of the Procfile, and a second worker."""
+
+    def __init__(self, stack: Stack, folder: Path, message_broker: Redis | RabbitMQ) -> None:
+        super().__init__(stack, folder)
+        self.message_broker = message_broker
+        commands = procfile()
+        self.release = Program("release", commands["release"], self.environment, folder)
+        self.web, self.deliveries, self.intake = (
+            Program(name, commands[name], self.environment, folder) for name in ("web", "deliveries", "intake")
+        )
+        self.workers = [Program(f"worker-{n}", commands["worker"], self.environment, folder) for n in (1, 2)]
+        postbox = f"{sys.executable} -m tests.system.acceptance.mail_server {folder}"
+        self.postbox = Program("postbox", postbox, self.environment, folder)
+
+    def programs(self) -> list[Program]:
+        return [self.release, self.web, *self.workers, self.deliveries, self.intake, self.postbox]
+
+    def start(self) -> None:
+        if not self.release.log_file.exists():
+            self.release.start()
+            if self.release.wait(START_SECONDS) != 0:
+                raise RuntimeError(f"the release step failed\n{self.release.log()}")
+        for program in self.programs():
+            if program is not self.release and program.process is None:
+                program.start()
+        poll(self.answers, START_SECONDS, f"the service did not start\n{self.logs()}")
+
+    def kill_workers(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+    @contextmanager
+    def idle_workers(self) -> Iterator[None]:
+        """Have nobody make steps while the block runs."""
+        for worker in self.workers:
+            worker.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def lose_messages(self) -> int:
+        """Lose every message that waits for a worker; return how many that were."""
+        waiting = sum(self.waiting(name) for name in WAKE_UPS)
+        if isinstance(self.message_broker, Redis):
+            self.message_broker.flush()
+        else:
+            with Connection(self.stack.broker_url) as connection:
+                for name in WAKE_UPS:
+                    connection.default_channel.queue_purge(name)
+        return waiting
+
+    def waiting(self, queue: str) -> int:
+        """How many messages lie in a queue."""
+        with Connection(self.stack.broker_url) as connection:
+            try:
+                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+            except connection.channel_errors:
+                return 0  # there is no such queue yet, or no more
+
+
+@contextmanager
+def on_embedded(database_url: str, folder: Path) -> Iterator[Service]:
+    """Give the service on the embedded default."""
+    stack = Stack("sqlite-memory", database_url, "memory://", f"file:{folder / 'artifacts'}")
+    with running(Embedded(stack, folder)) as service:
+        yield service
+
+
+@contextmanager
+def on_servers(database_url: str, message_broker: Redis | RabbitMQ, folder: Path) -> Iterator[Service]:
+    """Give the service on PostgreSQL and the message broker, which is its alone to be killed and flushed."""
+    name = f"postgres-{message_broker.name}"
+    stack = Stack(name, database_url, message_broker.fresh_url(), f"file:{folder / 'artifacts'}")
+    with running(Distributed(stack, folder, message_broker)) as service:
+        yield service
+
+
+@contextmanager
+def running(service: Service) -> Iterator[Service]:
+    """Start the service, and end it however the block ends."""
+    with ExitStack() as end:
+        end.callback(service.close)
+        service.start()
+        yield service

@@ -1,0 +1,157 @@
+"""The consumer kits of examples/consumers, run as a partner would run them: each a process, its lines, and what it keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from tests.conftest import lacking
+from tests.support.servers import poll
+
+KITS = Path(__file__).resolve().parents[3] / "examples" / "consumers"
+SECONDS = 120.0
+
+NOT_ABOUT_EXPORTS = ("exports.connection.test.v1", "answered")
+
+
+@dataclass
+class Kit:
+    """A kit with its store: `start`, `kill` as a power cut would, `stop` politely; `lines` are all that it ever printed."""
+
+    program: str  # below examples/consumers
+    arguments: tuple[str, ...]
+    store: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    process: subprocess.Popen[str] | None = None
+    _readers: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start it, and return once it says that it takes messages."""
+        path = KITS / self.program
+        ready = self.lines.count("ready")
+        self.process = subprocess.Popen(
+            [runtime_of(path), str(path), *self.arguments, "--store", str(self.store)],
+            cwd=self.store.parent,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.store.parent), "LANG": "C.UTF-8", **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        outputs = ((self.process.stdout, self.lines), (self.process.stderr, self.complaints))
+        self._readers = [threading.Thread(target=_read, args=output, daemon=True) for output in outputs]
+        for reader in self._readers:
+            reader.start()
+        self.until(lambda: self.lines.count("ready") > ready, "it did not start")
+
+    def until(self, condition: Callable[[], bool], otherwise: str) -> None:
+        """Return as soon as the callable holds; fail with what the kit said where it does not in time, or where it ends."""
+        process = self.running()
+
+        def holds() -> bool:
+            if condition():
+                return True
+            assert process.poll() is None, f"{self.program} ended with {process.returncode}\n{self.said()}"
+            return False
+
+        try:
+            poll(holds, SECONDS, otherwise)
+        except TimeoutError as error:
+            raise AssertionError(f"{self.program}: {otherwise}\n{self.said()}") from error
+
+    def running(self) -> subprocess.Popen[str]:
+        """The process, or RuntimeError where there is none."""
+        if self.process is None:
+            raise RuntimeError(f"{self.program} is not running")
+        return self.process
+
+    def kill(self) -> None:
+        """End it at once: no handler runs, nothing is given back."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it as its supervisor would; it has to end well."""
+        status = self._end(signal.SIGTERM)
+        assert status == 0, f"{self.program} ended with {status}\n{self.said()}"
+
+    def freeze(self) -> None:
+        """Let it do nothing, and hold what it holds."""
+        self.running().send_signal(signal.SIGSTOP)
+
+    def said(self) -> str:
+        """All that it printed, for whoever must find out why a test failed."""
+        return "\n".join(["--- printed", *self.lines[-30:], "--- complained", *self.complaints[-30:]])
+
+    def kept(self) -> Counter[str]:
+        """How often each message about an export is in the store, by its id."""
+        if self.store.suffix == ".jsonl":
+            lines = self.store.read_text(encoding="utf-8").splitlines() if self.store.exists() else []
+            found = [(entry["id"], entry["type"]) for entry in map(json.loads, lines)]
+        else:
+            with contextlib.closing(sqlite3.connect(self.store, timeout=10)) as store:
+                found = store.execute("SELECT id, type FROM seen").fetchall()
+        return Counter(name for name, kind in found if kind not in NOT_ABOUT_EXPORTS)
+
+    def about(self, *words: str) -> list[str]:
+        """The lines that have all of the words, in the order of printing."""
+        return [line for line in self.lines if all(word in line for word in words)]
+
+    def _end(self, how: signal.Signals) -> int:
+        process = self.running()
+        process.send_signal(how)
+        process.send_signal(signal.SIGCONT)
+        try:
+            status = process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = process.wait()
+        for reader in self._readers:
+            reader.join(5)
+        self.process = None
+        return status
+
+
+@contextmanager
+def kit(program: str, *arguments: str, folder: Path, **environment: str) -> Iterator[Kit]:
+    """Give a kit that does not run yet; it ends with the block."""
+    store = folder / ("store.jsonl" if program.startswith("node/") else "store.db")
+    made = Kit(program, arguments, store, environment)
+    try:
+        yield made
+    finally:
+        if made.process is not None:
+            made.kill()
+
+
+def runtime_of(program: Path) -> str:
+    """Return what runs the program; where that is not installed the test is skipped, and in CI it fails."""
+    if program.suffix == ".py":
+        return sys.executable
+    node = shutil.which("node")
+    if node is None:
+        lacking("Node.js is not installed; the Debian package is nodejs")
+    if "amqplib" in program.read_text(encoding="utf-8") and not (program.parent / "node_modules" / "amqplib").is_dir():
+        lacking("what the Node.js kit needs is not installed; run `make kits`")
+    return node
+
+
+def _read(stream: IO[str], into: list[str]) -> None:
+    with stream:
+        for line in stream:
+            into.append(line.rstrip("\n"))  # noqa: PERF401 - each is to be seen as it comes

@@ -1,0 +1,125 @@
+"""Processes of ours as they are run in earnest: by the Procfile's own commands, each with a log and a group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from tests.support.servers import poll
+
+ROOT = Path(__file__).resolve().parents[3]
+STOP_SECONDS = 30.0
+
+
+def procfile() -> dict[str, str]:
+    """The commands of the Procfile, by the name of the process."""
+    lines = (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
+    return dict(line.split(": ", 1) for line in lines if line.strip() and not line.startswith("#"))
+
+
+class Program:
+    """One process: `start`, `stop` politely, `kill` at once, `freeze` and `thaw`; its log goes on from start to start."""
+
+    def __init__(self, name: str, command: str, environment: Mapping[str, str], folder: Path) -> None:
+        self.name = name
+        self.command = command
+        self.environment = environment
+        self.folder = folder
+        self.log_file = folder / f"{name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, as a shell would; it dies with the tests even if those are killed."""
+        if self.process is not None:
+            raise RuntimeError(f"{self.name} is already running")
+        wrapper = [setpriv, "--pdeathsig=KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*wrapper, "/bin/sh", "-c", f"exec {self.command}"],
+                cwd=self.folder,  # no .env of a developer lies here
+                env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def running(self) -> subprocess.Popen[bytes]:
+        """The process, or RuntimeError where there is none."""
+        if self.process is None:
+            raise RuntimeError(f"{self.name} is not running")
+        return self.process
+
+    def wait(self, seconds: float) -> int:
+        """Return the exit status of a program that ends by itself."""
+        status = self.running().wait(seconds)
+        self.process = None
+        return status
+
+    def terminate(self) -> None:
+        """Tell it to end, as its supervisor would; `stop` then waits for it."""
+        process = self.running()
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+
+    def stop(self) -> None:
+        """End it as its supervisor would, then whatever it left in its group."""
+        self.terminate()
+        process = self.running()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        # The group has the number of its first process, which was ours: nobody else's can be meant.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.process = None
+
+    def kill(self) -> None:
+        """End it as the system does when memory is short: no handler runs. What it started must end by itself."""
+        process = self.running()
+        process.kill()
+        process.wait()
+        poll(lambda: not group_lives(process.pid), STOP_SECONDS, f"{self.name} left a process behind")
+        self.process = None
+
+    def freeze(self) -> None:
+        """Let it do nothing, and notice nothing."""
+        self.running().send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.running().send_signal(signal.SIGCONT)
+
+    def resident_bytes(self) -> dict[int, int]:
+        """The resident memory of the process and of each of its children, by process id."""
+        if self.process is None:
+            return {}
+        found: dict[int, int] = {}
+        with contextlib.suppress(psutil.NoSuchProcess):
+            whole = psutil.Process(self.process.pid)
+            for each in (whole, *whole.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found[each.pid] = each.memory_info().rss
+        return found
+
+    def log(self) -> str:
+        """What it wrote."""
+        return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
+
+
+def group_lives(number: int) -> bool:
+    """Whether any process of the group is left."""
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,77 @@
+"""schemathesis against the running service: whatever the contract lets a caller send, and much that it does not.
+
+The short form runs every example and some of the made-up requests; the long one, `make fuzz`, goes on for half an hour,
+with sequences of calls that follow from each other.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import structlog
+
+from config.settings import Settings
+from pipeline.accounts import api_keys
+from pipeline.core.runtime import open_runtime
+from tests.interfaces.api.conftest import Launches, furnish, served
+from tests.support import factories
+
+#: Business rules say no to much that the schema allows: an unknown partner, a total that is wrong.
+LEFT_OUT = "positive_data_acceptance"
+
+
+@pytest.fixture
+def address_and_key(database_url: str) -> Iterator[tuple[str, str]]:
+    """The service on either database, and a key that may do everything."""
+    as_before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    with ExitStack() as opened:
+        facts = {"database_url": database_url, "artifacts_url": "memory:", "rate_limit_per_minute": 1_000_000}
+        runtime = open_runtime(Settings.model_validate(facts))
+        opened.callback(runtime.close)
+        opened.callback(structlog.configure, **as_before)
+        furnish(runtime)
+        made = api_keys.create_key(runtime, factories.ACCOUNT, "of a test", mode="live", roles=api_keys.ROLES)
+        yield opened.enter_context(served(runtime, Launches())), made.bearer
+
+
+def attacked(address_and_key: tuple[str, str], folder: Path, seconds: int, phases: str, examples: int) -> None:
+    address, key = address_and_key
+    told = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
+            *("--header", f"Authorization: Bearer {key}", "--phases", phases, "--exclude-checks", LEFT_OUT),
+            # Nothing is executed here, so that after a minute the service says, rightly, that it is not ready.
+            *("--exclude-path", "/readyz", "--max-examples", str(examples), "--max-time", str(seconds)),
+            *("--request-timeout", "60", "--continue-on-failure", "--warnings", "off", "--no-color"),
+        ],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds + 300,
+    )
+    (folder / "report.txt").write_text(told.stdout)
+    assert told.returncode == 0, told.stdout[-8000:] + told.stderr[-2000:]
+    assert "Tested: " in told.stdout
+    if "fuzzing" not in phases:
+        # Where the time ran out, calls are left unasked.
+        assert "🚫" not in told.stdout, told.stdout[-2000:]
+
+
+@pytest.mark.timeout(900)
+def test_examples_and_what_is_made_of_them_trip_nothing(address_and_key: tuple[str, str], tmp_path: Path) -> None:
+    attacked(address_and_key, tmp_path, 400, "examples,coverage", 5)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_half_an_hour_of_everything_trips_nothing(address_and_key: tuple[str, str], tmp_path: Path) -> None:
+    attacked(address_and_key, tmp_path, 900, "examples,coverage,fuzzing,stateful", 200)

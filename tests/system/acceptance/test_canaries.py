@@ -1,0 +1,121 @@
+"""A word of its own in every text of a plan, executed by the whole service: none may turn up where it has no business."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from config import queues
+from tests.support import factories
+from tests.support.canaries import executable, found, with_canaries
+from tests.support.hostile_inputs import whole_plan
+from tests.support.servers import Redis
+from tests.system.acceptance.account import Tenant
+from tests.system.acceptance.installation import Service
+
+#: What a warehouse needs of a plan, and no more: what lies in which package, and where it goes.
+FOR_A_WAREHOUSE = re.compile(r"/(packages/.*|shipTo/.*|lines/\d+/(sku|description|lpn|orderId|lineRef)|unitRef)$")
+#: What the log of an export may repeat of a plan: references, by which a person finds the place.
+REFERENCES = re.compile(r"/(unitRef|lineRef|packageRef|ref|batchId|number)$")
+
+
+@pytest.fixture
+def laid(tenant: Tenant) -> tuple[factories.Json, dict[str, str]]:
+    """A plan of the tenant's with every field that there is, and a canary in every text."""
+    whole = tenant.own(whole_plan()) | {"batchId": "batch_canaries"}
+    whole["broker"], whole["warehouse"] = {"id": factories.BROKER}, {"id": factories.WAREHOUSE}
+    assert executable(whole)
+    return with_canaries(whole)
+
+
+@contextmanager
+def overheard(service: Service) -> Iterator[list[str]]:
+    """Give every command that Redis is sent meanwhile; nothing where the message broker is another."""
+    heard: list[str] = []
+    message_broker = getattr(service, "message_broker", None)
+    if not isinstance(message_broker, Redis):
+        yield heard
+        return
+    with message_broker.client() as client, client.monitor() as monitor:
+        ended = threading.Event()
+
+        def listen() -> None:
+            while not ended.is_set():
+                heard.append(str(monitor.next_command()["command"]))
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        try:
+            yield heard
+        finally:
+            ended.set()
+            client.ping()  # the last that is overheard
+            listener.join(10)
+
+
+def test_no_canary_flies_where_it_has_no_business(
+    tenant: Tenant, service: Service, laid: tuple[factories.Json, dict[str, str]]
+) -> None:
+    plan, known = laid
+    assert len(known) >= 60, "too few texts of the plan hold one"
+    with overheard(service) as heard:
+        export_id = tenant.accepted(plan)
+        tenant.executed(export_id)
+        letters = tenant.letters(export_id, 3)
+
+    # The documents and the customs broker get what is theirs, or this test would prove nothing.
+    view = tenant.inspect(export_id)
+    invoice = next(each for each in view["artifacts"] if each["artifact_type"] == "cci_json")
+    assert len(found(tenant.http.get(invoice["download_url"]).text)) >= 50
+    for_brokers = [each for each in letters if each.queue == queues.CUSTOMS_BROKER]
+    assert any(len(found(json.dumps(each.body))) >= 50 for each in for_brokers)
+
+    def places(text: str) -> set[str]:
+        return {known[word] for word in found(text)}
+
+    # Warehouses learn no price, no party but the consignee and nothing of customs.
+    for_warehouses = [each for each in letters if each.queue == queues.WAREHOUSE]
+    assert for_warehouses
+    told = {place for each in for_warehouses for place in places(json.dumps(each.body))}
+    assert {place for place in told if not FOR_A_WAREHOUSE.search(place)} == set()
+    for_operators = {
+        place for each in letters if each.queue == queues.OPERATOR for place in places(json.dumps(each.body))
+    }
+    assert {place for place in for_operators if not REFERENCES.search(place)} == set()
+
+    # The log, the measures and what is logged name things, and repeat nothing.
+    log = {place for event in tenant.events(export_id) for place in places(json.dumps(event))}
+    assert {place for place in log if not REFERENCES.search(place)} == set()
+    assert found(tenant.http.get("/metrics").text) == set()
+    for program in service.programs():
+        assert {place for place in places(program.log()) if not REFERENCES.search(place)} == set(), program.name
+
+    # What wakes workers carries ids; what partners read is the only thing that carries more.
+    tasks = [each for each in heard if "exports.steps" in each or "exports.documents" in each or '"task"' in each]
+    if hasattr(service, "message_broker") and isinstance(service.message_broker, Redis):
+        assert tasks
+    assert {place for each in tasks for place in places(each)} == set()
+
+
+def test_no_refusal_repeats_what_it_refuses(tenant: Tenant, laid: tuple[factories.Json, dict[str, str]]) -> None:
+    plan, known = laid
+    answers: list[Any] = []
+    for number, place in enumerate(known.values()):
+        # One text too long, another a control character: each is refused by its place.
+        wrong = "canary000x" * 2_000 if number % 2 else f"{factories.at(plan, place)}\x07"
+        if number % 4 == 0:
+            answers.append(tenant.execute(factories.changed(plan, place, wrong)))
+    answers.append(tenant.execute(plan | {"canary999x": 1}))
+    unknown = {**plan, "broker": {"id": "br_none"}}
+    answers.append(tenant.execute(unknown))
+    assert len(answers) > 15
+    for answer in answers:
+        assert answer.status_code in {400, 422}, answer.text
+        # The name of a member that is not of the schema is where the fault lies.
+        assert found(answer.text) <= {"canary999x"}

@@ -1,0 +1,68 @@
+"""Following an export: live, with a resume where the stream broke, or by waiting for the answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+
+from tests.system.acceptance.account import Tenant
+
+Json = dict[str, Any]
+
+
+def stream(http: httpx.Client, export_id: str, limit: int | None = None, **headers: str) -> list[tuple[int, Json]]:
+    """Return the events of a live stream until it ends, or until `limit` of them have come."""
+    wanted = {"accept": "text/event-stream", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    found: list[tuple[int, Json]] = []
+    fields: dict[str, str] = {}
+    with http.stream("GET", f"/api/exports/{export_id}/events", headers=wanted) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+                continue
+            if "data" in fields:
+                found.append((int(fields["id"]), json.loads(fields["data"])))
+            fields.clear()
+            if len(found) == limit:
+                break
+    return found
+
+
+def test_stream_breaks_and_goes_on_where_it_was(tenant: Tenant) -> None:
+    export_id = tenant.accepted(tenant.plan(units=2))
+    before = stream(tenant.http, export_id, limit=5)
+    assert [number for number, _ in before] == [1, 2, 3, 4, 5]
+    after = stream(tenant.http, export_id, last_event_id="5")
+    told = before + after
+    assert [number for number, _ in told] == list(range(1, len(told) + 1))
+    assert all(number == event["seq"] for number, event in told)
+    # The stream ended by itself: it has told all, and as the log has it.
+    tenant.executed(export_id, seconds=1)
+    assert [event for _, event in told] == tenant.events(export_id)
+    ended = tenant.http.get(
+        f"/api/exports/{export_id}/events",
+        headers={"accept": "text/event-stream", "last-event-id": str(len(told))},
+    )
+    assert (ended.status_code, ended.content) == (204, b"")
+
+
+def test_answer_may_be_waited_for(tenant: Tenant) -> None:
+    answer = tenant.execute(tenant.plan(), Prefer="wait=30")
+    assert answer.status_code == 200
+    assert answer.headers["preference-applied"] == "wait=30"
+    view = answer.json()
+    assert view["state"] == "executed"
+    assert answer.headers["location"] == view["links"]["self"]
+
+
+def test_unchanged_export_is_not_sent_again(tenant: Tenant) -> None:
+    export_id = tenant.accepted(tenant.plan())
+    tenant.executed(export_id)
+    first = tenant.http.get(f"/api/exports/{export_id}")
+    again = tenant.http.get(f"/api/exports/{export_id}", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")

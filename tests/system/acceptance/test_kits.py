@@ -1,0 +1,286 @@
+"""The consumer kits against the running service: killed and restarted midway, told twice, and lied to."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from kombu import Connection
+
+from config import queues
+from pipeline.accounts.secrets import new_secret
+from pipeline.core.ids import new_id
+from pipeline.deliveries.channels.webhook import signed
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.support.servers import LOOPBACK, Redis, free_port, poll
+from tests.system.acceptance.account import PARTNERS, Tenant, new_tenant
+from tests.system.acceptance.installation import Distributed
+from tests.system.acceptance.kits import KITS, Kit, kit
+
+Json = dict[str, Any]
+
+AMQP_KITS = ("python/queue_amqp.py", "node/queue.mjs")
+WEBHOOK_KITS = ("python/webhook.py", "node/webhook.mjs")
+
+
+def test_the_kombu_kit_counts_once_on_every_message_broker(distributed: Distributed, tmp_path: Path) -> None:
+    counts_once(distributed, "python/queue_kombu.py", tmp_path)
+
+
+@pytest.mark.parametrize("program", AMQP_KITS)
+def test_the_amqp_kits_count_once(on_rabbitmq: Distributed, program: str, tmp_path: Path) -> None:
+    counts_once(on_rabbitmq, program, tmp_path)
+
+
+def counts_once(service: Distributed, program: str, folder: Path) -> None:
+    """Hold a warehouse's kit to its promise: killed while it holds messages, told twice, it keeps each package once."""
+    warehouse = new_id("wh")
+    partner = {"id": warehouse, "kind": "warehouse", "name": "A warehouse", "test": True, "live": True}
+    key = f"warehouse.{warehouse}.#"
+    options = ["--queue", warehouse, "--bind", key]
+    if program == "python/queue_kombu.py":
+        options += ["--hold-seconds", "1"]
+    with (
+        new_tenant(service, (PARTNERS[0], partner)) as tenant,
+        kit(program, service.stack.broker_url, *options, folder=folder) as reader,
+    ):
+        reader.start()
+        first = executed(tenant, warehouse)
+        reader.until(lambda: len(reader.about(first)) == 4, "the packages did not come")
+        with holding(reader):
+            second = executed(tenant, warehouse)
+            poll(lambda: held(service, warehouse), 30, "the kit took no message")
+            reader.kill()
+        replay(tenant, warehouse, first, second)
+        none_of_ours = {"none of ours": warehouse}
+        publish(service, warehouse, none_of_ours)
+        reader.start()
+        reader.until(lambda: len(reader.about(second)) == 4, "what it held did not come again")
+        last = executed(tenant, warehouse)
+        reader.until(lambda: len(reader.about(last)) == 4, "it does not go on after what came twice")
+        poll(lambda: buried(service, none_of_ours), 30, "what cannot be read is not among the dead letters")
+        assert reader.kept() == Counter(ids(tenant, warehouse))
+        assert reader.kept().total() == 12
+        for export_id in (first, second, last):
+            assert sorted(reader.about(export_id)) == packages(tenant, export_id)
+        # On Redis what it held when it was killed comes back after a second, beside the copies that were sent again.
+        poll(lambda: left(service, warehouse) == 0, 30, "what it held did not come back, or is not acknowledged")
+        reader.stop()
+        assert left(service, warehouse) == 0, "it ended with a message that it had not acknowledged"
+        assert reader.kept().total() == 12
+
+
+def executed(tenant: Tenant, warehouse: str) -> str:
+    """Execute two units of two packages each; return the export's id once everybody was told."""
+    export_id = tenant.accepted(tenant.plan(units=2, packages=2, warehouse=warehouse))
+    tenant.executed(export_id)
+    return export_id
+
+
+def packages(tenant: Tenant, export_id: str) -> list[str]:
+    """Return the line that a kit prints of each package of the export."""
+    found = []
+    for unit in tenant.inspect(export_id)["units"]:
+        held = tenant.get(f"/api/customs-packages/{unit['customs_package_id']}")["packages"]
+        found += [
+            f"{export_id} {unit['unitRef']} {each['packageRef']} {each['sscc'] or each['lpn']} Demo Housewares Inc, Dock 4"
+            for each in held
+        ]
+    assert len(found) == 4
+    return sorted(found)
+
+
+def ids(tenant: Tenant, warehouse: str) -> list[str]:
+    """Return the ids of all messages that the warehouse was sent."""
+    return [each["notificationId"] for each in tenant.get(f"/api/deliveries?partnerId={warehouse}&limit=200")["items"]]
+
+
+@contextmanager
+def holding(reader: Kit) -> Iterator[None]:
+    """Have the kit take messages, and come to an end with none of them."""
+    if reader.store.suffix == ".jsonl":
+        reader.freeze()
+        yield
+        return
+    with closing(sqlite3.connect(reader.store, isolation_level=None)) as store:
+        store.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def held(service: Distributed, warehouse: str) -> bool:
+    """Whether the kit, which runs, has taken messages and not acknowledged them; all were sent before."""
+    if isinstance(service.message_broker, Redis):
+        return unacknowledged(service, warehouse) > 0
+    return service.waiting(warehouse) == 0
+
+
+def left(service: Distributed, warehouse: str) -> int:
+    """How many messages lie in the queue, or were taken from it and not acknowledged."""
+    return unacknowledged(service, warehouse) + service.waiting(warehouse)
+
+
+def unacknowledged(service: Distributed, warehouse: str) -> int:
+    """How many messages Redis keeps that the kit took and did not acknowledge; RabbitMQ gives them back to the queue."""
+    if not isinstance(service.message_broker, Redis):
+        return 0
+    with redis.Redis.from_url(service.stack.broker_url) as client:
+        return int(client.hlen(f"unacked.{warehouse}"))
+
+
+def publish(service: Distributed, queue: str, body: Json) -> None:
+    """Put something that is no message of the service into the queue."""
+    with Connection(service.stack.broker_url) as connection:
+        connection.Producer().publish(
+            json.dumps(body), routing_key=queue, content_type="application/json", content_encoding="utf-8"
+        )
+
+
+def buried(service: Distributed, body: Json) -> bool:
+    """Whether the message lies among the dead letters."""
+    return any(each.queue == queues.DEAD and each.body == body for each in service.files.letters())
+
+
+@pytest.mark.parametrize("program", WEBHOOK_KITS)
+def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
+    distributed: Distributed, program: str, tmp_path: Path
+) -> None:
+    broker, port = new_id("br"), free_port()
+    url = f"http://{LOOPBACK}:{port}/handoffs"
+    partner = {
+        "id": broker,
+        "kind": "customs_broker",
+        "name": "A customs broker",
+        "test": True,
+        "channels": [{"channel": "webhook", "address": url}],
+    }
+    with new_tenant(distributed, PARTNERS[1:]) as tenant:
+        secret = tenant.http.post("/api/partners", json=partner).json()["secret"]
+        options = ["--port", str(port), "--retry-seconds", "1"]
+        with kit(program, *options, folder=tmp_path, EXPORTS_WEBHOOK_SECRETS=secret) as receiver:
+            receiver.start()
+            assert stages(tenant, broker) == {
+                "resolve": True,
+                "connect": True,
+                "TLS": True,
+                "signed event": True,
+                "wrongly signed event": True,
+                "old event": True,
+            }
+            first = handed_off(tenant, broker, receiver)
+            for lie, headers, body in forged(secret):
+                answer = httpx.post(url, content=body, headers=headers, trust_env=False)
+                assert answer.status_code == 401, lie
+            assert receiver.kept() == Counter(ids(tenant, broker))
+            receiver.kill()
+            rotated = tenant.http.post(f"/api/partners/{broker}/rotate-secret", json={}).json()["secret"]
+            receiver.start()  # it knows the older secret alone, and both count for a day
+            replay(tenant, broker, first)
+            second = handed_off(tenant, broker, receiver)
+            receiver.kill()
+            receiver.environment = {"EXPORTS_WEBHOOK_SECRETS": f"{rotated} {secret}"}
+            receiver.start()
+            replay(tenant, broker, first, second)
+            assert stages(tenant, broker)["newest secret alone"]
+            last = handed_off(tenant, broker, receiver)
+
+            assert receiver.kept() == Counter(ids(tenant, broker))
+            assert receiver.kept().total() == 3
+            for export_id in (first, second, last):
+                submission = tenant.inspect(export_id)["broker_submission"]
+                assert [each["rung"] for each in submission["acknowledgements"]] == ["received"]
+                assert receiver.about(submission["id"]) == [
+                    f"{export_id} {submission['id']} to file",
+                    f"{submission['id']} answered",
+                ]
+            receiver.stop()
+
+
+def stages(tenant: Tenant, partner: str) -> dict[str, bool]:
+    """Test the connection; return which stages were passed."""
+    answer = tenant.http.post(f"/api/partners/{partner}/test").json()
+    assert answer["passed"], answer
+    return {each["name"]: each["passed"] for way in answer["ways"] for each in way["stages"]}
+
+
+def handed_off(tenant: Tenant, broker: str, receiver: Kit) -> str:
+    """Execute an export; return its id once the broker's kit has answered that it was received."""
+    export_id = tenant.accepted(tenant.plan(broker=broker))
+    receiver.until(lambda: bool(receiver.about(export_id, "to file")), "the handoff did not come")
+    tenant.until(export_id, lambda view: view["broker_submission"]["rung"] == "received")
+    submission = tenant.inspect(export_id)["broker_submission"]["id"]
+    receiver.until(lambda: bool(receiver.about(submission, "answered")), "it does not know that its answer was taken")
+    return export_id
+
+
+def replay(tenant: Tenant, partner: str, *export_ids: str) -> None:
+    """Have all that the partner was sent sent again; return once it was."""
+    since = {"since": "2026-01-01T00:00:00Z"}
+    answer = tenant.http.post(f"/api/partners/{partner}/replay", json=since)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["exports"] == len(export_ids)
+    for export_id in export_ids:
+        tenant.until(export_id, lambda view: not any(each["pending"] for each in view["notifications"]))
+
+
+def forged(secret: str) -> list[tuple[str, Json, bytes]]:
+    """Return what somebody may try who has no secret, or has overheard a message: what it is, headers and body."""
+    body = b'{"id": "msg-1", "type": "exports.handoff.ready.v1", "data": {}}'
+    now = datetime.now(UTC)
+    true = signed("msg-1", body, secret)
+    return [
+        ("signed with another secret", signed("msg-1", body, new_secret()), body),
+        ("another body", true, body.replace(b"msg-1", b"msg-2")),
+        ("another id", true | {"webhook-id": "msg-2"}, body),
+        ("another instant", true | {"webhook-timestamp": str(int(now.timestamp()) - 1)}, body),
+        ("an hour old", signed("msg-1", body, secret, at=now - timedelta(hours=1)), body),
+        ("an hour ahead", signed("msg-1", body, secret, at=now + timedelta(hours=1)), body),
+        ("no instant", true | {"webhook-timestamp": "soon"}, body),
+        ("no signature", {**true, "webhook-signature": ""}, body),
+        ("another version", {**true, "webhook-signature": true["webhook-signature"].replace("v1,", "v9,")}, body),
+        ("half a signature", {**true, "webhook-signature": true["webhook-signature"][:20]}, body),
+        ("none of the headers", {}, body),
+    ]
+
+
+@pytest.mark.parametrize("program", WEBHOOK_KITS)
+def test_an_answer_that_was_not_taken_is_given_again_after_a_restart(program: str, tmp_path: Path) -> None:
+    secret, port = new_secret(), free_port()
+    with (
+        Endpoint((Script(503), Script(200))) as service,
+        kit(program, "--port", str(port), folder=tmp_path, EXPORTS_WEBHOOK_SECRETS=secret) as receiver,
+    ):
+        data = {"exportId": "exp_1", "submissionId": "sub_1", "acknowledgementUrl": f"{service.url}/answers"}
+        body = json.dumps({"id": "msg-1", "type": "exports.handoff.ready.v1", "data": data}).encode()
+        receiver.start()
+        for _ in range(2):
+            taken = httpx.post(
+                f"http://{LOOPBACK}:{port}/", content=body, headers=signed("msg-1", body, secret), trust_env=False
+            )
+            assert taken.status_code == 204
+        receiver.until(lambda: "503" in "".join(receiver.complaints), "it does not say what came of its answer")
+        receiver.kill()
+        receiver.start()
+        receiver.until(lambda: bool(receiver.about("sub_1", "answered")), "it does not answer again")
+        receiver.stop()
+        assert receiver.lines == ["ready", "exp_1 sub_1 to file", "ready", "sub_1 answered"]
+        assert [(each.headers["webhook-id"], each.body) for each in service.requests] == [
+            ("msg-1:received", service.requests[0].body)
+        ] * 2
+        assert json.loads(service.requests[0].body) == {"id": "msg-1:received", "rung": "received"}
+
+
+def test_the_lock_of_the_node_kit_names_what_is_installed_and_no_registry() -> None:
+    text = (KITS / "node" / "package-lock.json").read_text(encoding="utf-8")
+    installed = {name: each for name, each in json.loads(text)["packages"].items() if name}
+    assert installed.keys() == {"node_modules/amqplib"}
+    assert all(each["integrity"].startswith("sha512-") for each in installed.values())
+    assert "http" not in text

@@ -1,0 +1,67 @@
+"""The number of SQL statements of a step, and of an answer, does not grow with the lines and packages of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import NOTIFY, STEPS
+from tests.support import factories
+from tests.support.query_counter import asked_of
+
+CALLER = Caller(factories.ACCOUNT, "key_test", "test", frozenset({"execute", "read"}))
+
+
+@pytest.fixture
+def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
+    """A migrated database with an account and its partners, all reached by the queue."""
+    # The first document of all makes the folder, and asks the database whether it is the first.
+    (tmp_path / "artifacts").mkdir()
+    settings = Settings.model_validate(
+        {"database_url": database_url, "artifacts_url": f"file:{tmp_path / 'artifacts'}"}
+    )
+    opened = open_runtime(settings)
+    service.create_account(opened, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    for kind, partner_id in (("customs_broker", factories.BROKER), ("warehouse", factories.WAREHOUSE)):
+        new = {"id": partner_id, "kind": kind, "name": f"Demo {kind}", "test": True, "live": True}
+        partners.create(opened, factories.ACCOUNT, NewPartner.model_validate(new))
+    yield opened
+    opened.close()
+
+
+def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[str]]:
+    """Execute a plan of that size and return what each part of it sent to the database."""
+    plan = factories.plan(1, lines, packages, batch=f"batch_{lines}")
+    request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
+    parts: dict[str, list[str]] = {}
+    with asked_of(runtime.db) as parts["accept"]:
+        export_id = accept(runtime, CALLER, request, raw_plan=plan, idempotency_key=f"key-{lines}").export_id
+    made: list[str] = []
+    for name in ("record_packages", "render_documents", *NOTIFY):
+        with asked_of(runtime.db) as parts[name]:
+            made += advance(runtime, export_id, 0 if name in NOTIFY else 1, name).did
+    assert made == [spec.name for spec in STEPS]
+    with asked_of(runtime.db) as parts["inspect"], runtime.db.read() as session:
+        view = inspection_view.read(session, factories.ACCOUNT, export_id)
+    assert view.state == "executed"
+    assert view.treatment.line_count == lines
+    return parts
+
+
+def test_number_of_statements_does_not_grow_with_the_plan(runtime: Runtime) -> None:
+    small, large = statements(runtime, 3, 2), statements(runtime, 300, 400)
+    assert {name: len(sent) for name, sent in small.items()} == {name: len(sent) for name, sent in large.items()}
+    # What is small must also be few: a step is a claim, its facts, its rows, its events and its end; the most are of the
+    # three steps that are made in one go.
+    assert max(len(sent) for sent in small.values()) <= 42

@@ -1,0 +1,128 @@
+"""Many units at once, and one large unit: in parallel, to the end, and in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.documents.samples import kinds_of
+from tests.system.acceptance.account import Json, Tenant
+from tests.system.acceptance.installation import Distributed, Embedded, Service
+from tests.system.faults.matrix import alone
+
+MEBIBYTE = 1024 * 1024
+#: What a process may hold for a plan of 2,000 packages, and for the largest, in megabytes.
+LARGE_RESIDENT, LARGEST_RESIDENT = 350, 500
+
+
+@contextmanager
+def peaks(service: Service) -> Iterator[dict[str, int]]:
+    """Give the highest resident memory of each process of the service, children told apart, while the block runs."""
+    found: dict[str, int] = {}
+    ended = threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(0.1):
+            for program in service.programs():
+                for pid, size in program.resident_bytes().items():
+                    name = f"{program.name}/{pid}"
+                    found[name] = max(found.get(name, 0), size)
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_hundred_units_are_made_by_both_workers_at_once(tenant: Tenant, distributed: Distributed) -> None:
+    plan = tenant.plan(units=100)
+    export_id = tenant.accepted(plan)
+    view = tenant.executed(export_id)
+    assert len(view["artifacts"]) == sum(len(kinds_of(unit)) for unit in plan["units"])
+    # Each process logs the steps that it made.
+    made = [steps_made(worker.log(), export_id) for worker in distributed.workers]
+    assert sum(made) == 401, "four steps a unit, and the handoff"
+    assert min(made) >= 40, "neither left it to the other"
+    assert overlapping(view) >= 2
+    assert len(tenant.letters(export_id, 202)) == 202
+
+
+def test_twenty_units_are_made_in_one_process(tenant: Tenant, embedded: Embedded) -> None:
+    plan = tenant.plan(units=20)
+    export_id = tenant.accepted(plan)
+    view = tenant.executed(export_id)
+    assert len(view["artifacts"]) == sum(len(kinds_of(unit)) for unit in plan["units"])
+    assert steps_made(embedded.all.log(), export_id) == 4 * 20 + 4
+    assert len(tenant.letters(export_id, 42)) == 42
+
+
+@alone("F30")
+def test_large_plan_is_executed_in_bounded_memory(
+    tenant: Tenant, service: Service, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("megabytes", check_large(tenant, service, 2_000, 1_000, 240, LARGE_RESIDENT))
+
+
+@alone("F30")
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_largest_plan_is_executed_in_bounded_memory(
+    tenant: Tenant, service: Service, record_property: Callable[[str, object], None]
+) -> None:
+    began = time.monotonic()
+    record_property("megabytes", check_large(tenant, service, 10_000, 5_000, 600, LARGEST_RESIDENT))
+    record_property("seconds until all is executed and told", round(time.monotonic() - began, 1))
+
+
+def check_large(
+    tenant: Tenant, service: Service, packages: int, lines: int, seconds: float, megabytes: int
+) -> dict[str, int]:
+    """Have a plan of one unit executed; return the most megabytes that each process held meanwhile."""
+    plan = tenant.plan(1, lines, packages)
+    with peaks(service) as memory:
+        export_id = tenant.accepted(plan)
+        view = tenant.executed(export_id, seconds)
+        letters = tenant.letters(export_id, packages + 2)
+    held = {name: size // MEBIBYTE for name, size in sorted(memory.items(), key=lambda one: one[1])}
+    assert held
+    assert {name: size for name, size in held.items() if size > megabytes} == {}
+    assert len(view["artifacts"]) == len(kinds_of(plan["units"][0]))
+    assert view["treatment"]["lineCount"] == lines
+    assert len(letters) == len({letter.body["id"] for letter in letters}) == packages + 2
+    # Too many lines to be carried: a link leads to them.
+    (handoff,) = [letter.data for letter in letters if letter.queue == "exports.broker"]
+    (unit,) = handoff["units"]
+    assert (unit["lines"], unit["totals"]["lineCount"], unit["totals"]["packageCount"]) == (None, lines, packages)
+    invoice = tenant.get(unit["invoiceData"]["downloadUrl"].removeprefix(service.url))
+    assert len(invoice["lines"]) == lines
+    return held
+
+
+def steps_made(log: str, export_id: str) -> int:
+    """How many steps of the export a process says it has made."""
+    records = (json.loads(line) for line in log.splitlines() if line.startswith("{") and export_id in line)
+    return sum(record["event"] == "step_done" for record in records)
+
+
+def overlapping(view: Json) -> int:
+    """How many units were having their documents made at the same moment, at most."""
+    moments: list[tuple[datetime, int]] = []
+    for unit in view["units"]:
+        (step,) = [step for step in unit["steps"] if step["name"] == "render_documents"]
+        began, ended = (datetime.fromisoformat(step[name]) for name in ("startedAt", "finishedAt"))
+        assert ended - began < timedelta(seconds=120)
+        moments += [(began, 1), (ended, -1)]
+    most = now = 0
+    for _, change in sorted(moments):
+        now += change
+        most = max(most, now)
+    return most

@@ -1,0 +1,59 @@
+"""The byob path by webhook: the customs broker's own endpoint gets the handoff, signed, and answers over HTTP."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from tests.support import factories
+from tests.system.acceptance.account import PARTNERS, new_tenant
+from tests.system.acceptance.installation import Service
+from tests.system.acceptance.webhook_receiver import receiver
+
+
+def test_webhook_is_signed_tried_again_and_answered(service: Service) -> None:
+    with receiver() as endpoint, new_tenant(service, PARTNERS[1:]) as tenant:
+        endpoint.statuses.append(503)
+        broker = {
+            "id": factories.BROKER,
+            "kind": "customs_broker",
+            "name": "A broker with an endpoint of its own",
+            "test": True,
+            "path": "byob",
+            "channels": [{"channel": "webhook", "address": endpoint.url}],
+        }
+        secret = tenant.http.post("/api/partners", json=broker).json()["secret"]
+        export_id = tenant.accepted(tenant.plan())
+        view = tenant.until(export_id, lambda view: (view["broker_submission"] or {}).get("rung") == "delivered")
+
+        first, second = endpoint.requests
+        assert first.body == second.body
+        assert first.headers["webhook-id"] == second.headers["webhook-id"]
+        event = Webhook(secret).verify(second.body, second.headers)
+        assert event["id"] == second.headers["webhook-id"]
+        assert (event["type"], event["subject"]) == ("exports.handoff.ready.v1", export_id)
+        with pytest.raises(WebhookVerificationError):
+            Webhook(secret).verify(second.body.replace(b"US", b"CA"), second.headers)
+        submission = view["broker_submission"]
+        assert (submission["path"], submission["channel"]) == ("byob", "webhook")
+        assert len(tenant.happened(export_id, "DELIVERY_FAILED")) == 1
+        assert len(tenant.happened(export_id, "BROKER_NOTIFIED")) == 1
+
+        answer = json.dumps({"id": "answer-1", "rung": "accepted", "reference": "BRK-77"})
+        now = datetime.now(UTC)
+        signature = {
+            "webhook-id": "answer-1",
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(secret).sign("answer-1", now, answer),
+        }
+        url = event["data"]["acknowledgementUrl"]
+        for recorded in (True, False):
+            receipt = httpx.post(url, content=answer, headers=signature, trust_env=False)
+            assert receipt.status_code == 200, receipt.text
+            assert receipt.json()["recorded"] is recorded
+        assert tenant.executed(export_id)["broker_submission"]["rung"] == "accepted"
+        assert len(tenant.happened(export_id, "BROKER_ACKNOWLEDGED")) == 1

@@ -1,0 +1,56 @@
+"""A partner's webhook endpoint, inside the tests: it keeps what comes and answers as it is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.interfaces.contracts import sent
+from tests.support.servers import LOOPBACK
+
+
+@dataclass(frozen=True)
+class Request:
+    """One POST as it came."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """What came, and how the next requests are answered: by `statuses` in turn, then with 204."""
+
+    url: str
+    requests: list[Request] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+
+
+@contextmanager
+def receiver() -> Iterator[Receiver]:
+    """Give a receiver that listens on loopback."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            said.requests.append(Request({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(said.statuses.pop(0) if said.statuses else 204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+            """Say nothing."""
+
+    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
+        said = Receiver(f"http://{LOOPBACK}:{server.server_port}/messages")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield said
+        finally:
+            server.shutdown()
+            thread.join()
+    for request in said.requests:
+        sent.check(request.body)

@@ -1,0 +1,165 @@
+"""Measures the project on this machine, as ratios within one run: `python -m tests.system.benchmarks` or `make bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from config.logs import configure_logs
+from config.settings import Settings
+from tests.support.servers import MissingServer
+from tests.system.benchmarks import accepting, executing, large, slow_partner, statements
+from tests.system.benchmarks.environments import EMBEDDED, RABBITMQ, REDIS, Places
+from tests.system.benchmarks.figures import Figure, Skipped
+from tests.system.benchmarks.large import Large
+
+PARTS: Final = ("statements", "accept", "exports", "steps", "dawdling", "large")
+FEW_LINES, MANY_LINES = 3, 300
+LIBRARIES: Final = ("celery", "kombu", "sqlalchemy", "sqlmodel", "psycopg", "fastapi", "uvicorn", "pydantic", "typst")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured."""
+
+    stacks: tuple[str, ...] = (EMBEDDED, REDIS, RABBITMQ)
+    rounds: int = 5
+    seconds: float = 2.0
+    exports: int = 16
+    short_exports: int = 24  # those without documents
+    told: int = 60  # those whose partner is told beside one that dawdles
+    lines: int = 5_000
+    packages: int = 10_000
+
+
+#: Enough to see that every part still runs: one short round, without a server.
+QUICK: Final = Extent((EMBEDDED,), rounds=1, seconds=0.3, exports=2, short_exports=2, told=4, lines=100, packages=200)
+
+
+class Report:
+    """What was found so far, shown as it comes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.figures: list[Figure] = []
+        self.skipped: list[Skipped] = []
+        self.statements: list[tuple[str, int, int, int]] = []
+        self.large: Large | None = None
+
+    def compare(self, part: str, measure: Callable[[], list[Figure]]) -> None:
+        """Measure one comparison, unless its server is missing, and show it."""
+        try:
+            found = measure()
+        except MissingServer as missing:
+            self.skipped.append(Skipped(part, str(missing)))
+            self.console.print(f"{part}: skipped, {missing}")
+            return
+        self.figures += found
+        shown = Table("side", "measure", "median", "range", "ratio", title=found[0].part, title_justify="left")
+        for each in found:
+            ratio = "" if each.ratio is None else f"{each.ratio:.2f} x {each.yardstick}"
+            shown.add_row(
+                each.side, each.measure, f"{each.median:.1f}", f"{each.lowest:.1f} - {each.highest:.1f}", ratio
+            )
+        self.console.print(shown)
+
+    def count(self, places: Places) -> None:
+        """Count the statements of an export of few lines and of one of many."""
+        few = statements.counted(places.room(), lines=FEW_LINES, packages=FEW_LINES)
+        many = statements.counted(places.room(), lines=MANY_LINES, packages=MANY_LINES)
+        self.statements = statements.table(few, many)
+        shown = Table(
+            "call", f"{FEW_LINES} lines", f"{MANY_LINES} lines", "commits", title="SQL statements", title_justify="left"
+        )
+        for row in self.statements:
+            shown.add_row(*map(str, row))
+        self.console.print(shown)
+
+    def measure_large(self, places: Places, extent: Extent) -> None:
+        """Execute the large plan."""
+        found = self.large = large.measure(places, lines=extent.lines, packages=extent.packages)
+        title = f"one plan of {found.lines} lines in {found.packages} packages, {found.body_bytes / 1e6:.1f} MB of JSON"
+        shown = Table("measure", "value", title=title, title_justify="left")
+        shown.add_row("answered after", f"{found.accept_seconds:.1f} s")
+        shown.add_row("executed and told after", f"{found.executed_seconds:.1f} s")
+        for kind, peak in found.peaks.items():
+            shown.add_row(f"{kind}, highest resident memory of {found.processes[kind]}", f"{peak:.0f} MB")
+        self.console.print(shown)
+
+    def as_json(self) -> str:
+        """Return everything for a machine."""
+        return json.dumps(
+            {
+                "machine": machine(),
+                "figures": [asdict(each) for each in self.figures],
+                "statements": statements.as_json(self.statements),
+                "large": self.large and asdict(self.large),
+                "skipped": [asdict(each) for each in self.skipped],
+            },
+            indent=2,
+        )
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures depend on, and nothing that tells whose machine it is."""
+    return {"cores": str(os.cpu_count()), "python": platform.python_version()} | {
+        name: version(name) for name in LIBRARIES
+    }
+
+
+def run(extent: Extent, parts: list[str], report: Report) -> None:
+    """Measure the parts, one after another."""
+    with Places() as places:
+        if "statements" in parts:
+            report.count(places)
+        if "accept" in parts:
+            # Nobody executes here, so one message broker is as good as the other.
+            for name in extent.stacks[:2]:
+                measure = partial(accepting.measure, places, name, rounds=extent.rounds, seconds=extent.seconds)
+                report.compare(f"accept, {name}", measure)
+        for name in extent.stacks:
+            if "exports" in parts:
+                measure = partial(executing.measure, places, name, rounds=extent.rounds, exports=extent.exports)
+                report.compare(f"exports, {name}", measure)
+            if "steps" in parts:
+                measure = partial(
+                    executing.measure_steps, places, name, rounds=extent.rounds, exports=extent.short_exports
+                )
+                report.compare(f"steps, {name}", measure)
+        if "dawdling" in parts:
+            # Message brokers have no part in it.
+            for name in extent.stacks[:2]:
+                measure = partial(slow_partner.measure, places, name, rounds=extent.rounds, exports=extent.told)
+                report.compare(f"dawdling, {name}", measure)
+        if "large" in parts:
+            report.measure_large(places, extent)
+
+
+def main() -> None:
+    """Read the command line, measure and report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.system.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round of everything, without a server")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="measure these parts alone")
+    options = parser.parse_args()
+    configure_logs(Settings.model_validate({"log_level": "ERROR"}))
+    report = Report(Console(file=sys.stderr if options.json else sys.stdout))
+    report.console.print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    run(QUICK if options.quick else Extent(), options.only, report)
+    if options.json:
+        print(report.as_json())  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

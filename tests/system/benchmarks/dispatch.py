@@ -1,0 +1,37 @@
+"""The side that goes by the chain: exports are launched as the API launches them, and workers execute them."""
+
+from __future__ import annotations
+
+import sys
+
+from config.logs import configure_logs
+from pipeline.core.runtime import process_runtime
+from pipeline.workflow.publisher import EmbeddedWorker
+from tests.interfaces.contracts.sent import check_told
+from tests.system.benchmarks.builds import launch
+from tests.system.benchmarks.exports import accepted, wait_until_told
+from tests.system.benchmarks.interleave import take_turns
+
+
+def main(count: int) -> None:
+    """Launch `count` exports a round; on the embedded default the worker is in here."""
+    runtime = process_runtime()
+    configure_logs(runtime.settings)
+    if runtime.settings.embedded:
+        EmbeddedWorker(runtime.settings.delivery_senders).start()
+    exports: list[str] = []
+
+    def prepare() -> None:
+        exports[:] = accepted(runtime, count)
+
+    def go() -> None:
+        for export_id in exports:
+            launch(export_id)
+        wait_until_told(runtime, exports)
+
+    take_turns(prepare, go)
+    check_told(runtime)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

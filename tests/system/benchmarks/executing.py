@@ -1,0 +1,79 @@
+"""How fast exports are executed by real workers: against a bare loop, and against a build with a hop for every step."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+from tests.conftest import Stack
+from tests.system.acceptance.programs import Program, procfile
+from tests.system.benchmarks.builds import HOPS, VARIABLE, WITHOUT_DOCUMENTS
+from tests.system.benchmarks.environments import EMBEDDED, Places
+from tests.system.benchmarks.figures import Figure, Turn, compare
+from tests.system.benchmarks.interleave import Side
+from tests.system.benchmarks.statements import counted
+
+#: What runs beside the launcher where the message broker is a server; a core each, and the deliveries'.
+WORKERS = ("worker", "worker", "deliveries")
+
+
+def measure(places: Places, name: str, *, rounds: int, exports: int) -> list[Figure]:
+    """Compare whole exports, documents and all: a bare loop, the chain as built, and a hop for every step."""
+    commits = counted(places.room(), lines=5, packages=5).after_acceptance
+    with ExitStack() as running:
+        sides = {
+            "bare loop": _bare(running, places, name, exports, commits),
+            "as built": _chain(running, places, name, exports, ""),
+            "a hop a step": _chain(running, places, name, exports, HOPS),
+        }
+        return compare(f"whole exports, {name}", sides, rounds)
+
+
+def measure_steps(places: Places, name: str, *, rounds: int, exports: int) -> list[Figure]:
+    """Compare the steps alone, in exports whose documents are left out: a hop for every step, and the chain as built."""
+    with ExitStack() as running:
+        sides = {
+            "a hop a step": _chain(running, places, name, exports, f"{HOPS} {WITHOUT_DOCUMENTS}"),
+            "as built": _chain(running, places, name, exports, WITHOUT_DOCUMENTS),
+        }
+        return compare(f"steps without documents, {name}", sides, rounds)
+
+
+def _bare(running: ExitStack, places: Places, name: str, exports: int, commits: int) -> Turn:
+    # As many processes as there are workers: on SQLite one, which is then the writer.
+    processes = 1 if name == EMBEDDED else 2
+    share = max(1, exports // processes)
+    side = running.enter_context(
+        Side(
+            "tests.system.benchmarks.baseline", (share, commits), places.stack(name), places.room(), processes=processes
+        )
+    )
+    return _rate(side.turn, share * processes)
+
+
+def _chain(running: ExitStack, places: Places, name: str, exports: int, build: str) -> Turn:
+    stack = places.stack(name)
+    if name != EMBEDDED:
+        _start_workers(running, places, stack, build)
+    side = running.enter_context(
+        Side("tests.system.benchmarks.dispatch", (exports,), stack, places.room(), more={VARIABLE: build})
+    )
+    return _rate(side.turn, exports)
+
+
+def _start_workers(running: ExitStack, places: Places, stack: Stack, build: str) -> None:
+    commands = procfile()
+    for worker in WORKERS:
+        command = commands[worker].replace("exports", f"{sys.executable} -m tests.system.benchmarks.builds", 1)
+        program = Program(worker, command, {**stack.environment, VARIABLE: build}, places.room())
+        program.start()
+        running.callback(program.stop)
+
+
+def _rate(turn: Callable[[], tuple[float, float]], exports: int) -> Turn:
+    def rate() -> Mapping[str, float]:
+        seconds, processor_seconds = turn()
+        return {"exports/s": exports / seconds, "processor ms": processor_seconds / exports * 1000}
+
+    return rate

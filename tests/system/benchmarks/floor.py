@@ -1,0 +1,25 @@
+"""The API, with one route more that does nothing but parse, validate and answer: what acceptance is measured against."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from pipeline.core.json_input import parse
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.interfaces import app as interfaces_app
+
+PATH = "/floor"
+_ANSWER = b'{"exportId":"exp_0","state":"accepted"}'
+
+
+def app() -> FastAPI:
+    """Return the app of the Procfile with the floor beside it: `uvicorn --factory tests.system.benchmarks.floor:app`."""
+    api = interfaces_app.app()
+
+    async def floor(request: Request) -> Response:
+        parse(await request.body(), ExecuteRequest, max_depth=32)
+        return Response(_ANSWER, 202, media_type="application/json")
+
+    api.add_api_route(PATH, floor, methods=["POST"])
+    return api

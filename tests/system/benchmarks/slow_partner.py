@@ -1,0 +1,97 @@
+"""How long the others wait while one partner never answers: the time from a wake-up to the record that all was taken."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from typing import Final
+
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import sender
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
+from tests.support import factories
+from tests.system.benchmarks.environments import Places
+from tests.system.benchmarks.figures import Figure, compare
+from tests.system.faults.bounds import share
+
+#: As many as a process for deliveries has.
+THREADS: Final = 16
+#: Exports that wait for the one who does not answer.
+WAITING: Final = 12
+#: Between two wake-ups of the others: they are measured as they come, and not as a queue of their own.
+PACE_SECONDS: Final = 0.1
+WELL, DAWDLES = "wh_well", "wh_dawdles"
+
+
+def measure(places: Places, name: str, *, rounds: int, exports: int) -> list[Figure]:
+    """Compare the deliveries of so many exports to one partner, alone and beside one who does not answer."""
+    with ExitStack() as end:
+        settings = places.stack(name).settings.model_copy(
+            update={"allow_private_destinations": True, "delivery_timeout_seconds": 120}
+        )
+        runtime = open_runtime(settings)
+        end.callback(runtime.close)
+        answers = threading.Event()
+        well, dawdles = (end.enter_context(Endpoint([script])) for script in (Script(), Script(until=answers)))
+        for partner, endpoint in ((WELL, well), (DAWDLES, dawdles)):
+            _register(runtime, partner, endpoint.url)
+        sides = {
+            "nobody dawdles": partial(_beside_nobody, runtime, exports),
+            "one dawdles": partial(_beside_one, runtime, exports, dawdles, answers),
+        }
+        return compare(f"deliveries beside one that dawdles, {name}", sides, rounds)
+
+
+def _beside_nobody(runtime: Runtime, count: int) -> Mapping[str, float]:
+    made = _handed_off(runtime, WELL, count)
+    with ThreadPoolExecutor(THREADS) as threads:
+        return _sent(runtime, threads, made)
+
+
+def _beside_one(runtime: Runtime, count: int, dawdles: Endpoint, answers: threading.Event) -> Mapping[str, float]:
+    waiting, made = _handed_off(runtime, DAWDLES, WAITING), _handed_off(runtime, WELL, count)
+    answers.clear()
+    before = len(dawdles.requests)
+    with ThreadPoolExecutor(THREADS) as threads:
+        try:
+            held = [threads.submit(_seconds_to_send, runtime, each, DAWDLES, 0.0) for each in waiting]
+            poll(lambda: len(dawdles.requests) - before == runtime.settings.delivery_senders, 30)
+            found = _sent(runtime, threads, made)
+        finally:
+            answers.set()
+        for each in held:
+            each.result()
+    return found
+
+
+def _sent(runtime: Runtime, threads: ThreadPoolExecutor, made: list[exports.Ready]) -> Mapping[str, float]:
+    under_way = []
+    for each in made:
+        under_way.append(threads.submit(_seconds_to_send, runtime, each, WELL, time.perf_counter()))
+        time.sleep(PACE_SECONDS)
+    seconds = [each.result() for each in under_way]
+    return {"p50 ms": share(seconds, 0.5) * 1000, "p95 ms": share(seconds, 0.95) * 1000}
+
+
+def _seconds_to_send(runtime: Runtime, export: exports.Ready, partner_id: str, woken: float) -> float:
+    sender.deliver(runtime, export.export_id, partner_id, "webhook")
+    return time.perf_counter() - woken
+
+
+def _register(runtime: Runtime, partner_id: str, url: str) -> None:
+    exports.register(runtime, partner_id, "warehouse", channels=[{"channel": "webhook", "address": url}])
+
+
+def _handed_off(runtime: Runtime, warehouse: str, count: int) -> list[exports.Ready]:
+    made = []
+    for _ in range(count):
+        batch = new_id("batch")
+        made.append(exports.ready(runtime, factories.plan(warehouse=warehouse, batch=batch, invoice=batch)))
+        exports.hand_off(runtime, made[-1])
+    return made

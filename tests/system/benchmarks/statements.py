@@ -1,0 +1,95 @@
+"""What one export asks of the database: statements and commits, step by step, and whether they grow with the lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from config.settings import Settings
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import sender
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import STEPS, Wake
+from tests.system.benchmarks.environments import furnish
+from tests.system.benchmarks.exports import accepted, told
+
+ACCEPT, DELIVER = "accept", "deliver"
+
+
+@dataclass
+class Counted:
+    """Statements and commits by the call that made them: a step's includes those of the steps that it carried on with."""
+
+    statements: Counter[str] = field(default_factory=Counter)
+    commits: Counter[str] = field(default_factory=Counter)
+
+    def watch(self, engine: Engine, during: list[str]) -> None:
+        """Count from now on what the engine is asked, under the name that `during` ends with."""
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def _statement(_: Any, __: Any, statement: str, *___: Any) -> None:
+            if during and not statement.startswith("BEGIN"):
+                self.statements[during[-1]] += 1
+
+        @event.listens_for(engine, "commit")
+        def _commit(_: Any) -> None:
+            if during:
+                self.commits[during[-1]] += 1
+
+    @property
+    def after_acceptance(self) -> int:
+        """How many transactions it takes from accepted to executed and told."""
+        return self.commits.total() - self.commits[ACCEPT]
+
+
+def counted(folder: Path, *, lines: int, packages: int) -> Counted:
+    """Execute one export of one unit in this process, on SQLite, and return what it asked of the database."""
+    settings = Settings.model_validate(
+        {"database_url": f"sqlite:///{folder / 'exports.db'}", "artifacts_url": f"file:{folder / 'artifacts'}"}
+    )
+    found = Counted()
+    during: list[str] = []
+    with closing(open_runtime(settings)) as runtime:
+        furnish(runtime)
+        found.watch(runtime.db.engine, during)
+        during.append(ACCEPT)
+        (export_id,) = accepted(runtime, 1, lines=lines, packages=packages)
+        _execute(runtime, export_id, during)
+        during.clear()
+        assert told(runtime, [export_id])
+    return found
+
+
+def _execute(runtime: Runtime, export_id: str, during: list[str]) -> None:
+    per_unit = [spec.name for spec in STEPS if spec.per_unit]
+    wakes: list[Wake] = [Wake(export_id, 1, name) for name in per_unit]
+    while wakes:
+        wake = wakes.pop(0)
+        during[-1] = wake.step or DELIVER
+        if wake.step is None:
+            sender.deliver(runtime, export_id, str(wake.partner_id), str(wake.channel))
+            continue
+        outcome = advance(runtime, export_id, wake.unit_no, wake.step)
+        # As a chain does: the links that were done on the way are left out.
+        wakes = [later for later in wakes if later.step not in outcome.did] + list(outcome.wakes)
+
+
+def table(few: Counted, many: Counted) -> list[tuple[str, int, int, int]]:
+    """Return for each call its statements for few and for many lines, and its commits."""
+    rows = [(name, few.statements[name], many.statements[name], few.commits[name]) for name in few.statements]
+    return [*rows, ("whole export", few.statements.total(), many.statements.total(), few.commits.total())]
+
+
+def as_json(rows: list[tuple[str, int, int, int]]) -> list[Mapping[str, Any]]:
+    """Return the table for a machine."""
+    return [
+        {"call": name, "statementsFew": few, "statementsMany": many, "commits": commits}
+        for name, few, many, commits in rows
+    ]

@@ -1,0 +1,174 @@
+"""One test of a fault: an account on a site, what it was promised, and the judgement of what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from pipeline.core import heartbeats
+from pipeline.core.errors import DatabaseBusy
+from tests.interfaces.contracts.sent import check_told
+from tests.system.faults.bounds import RECOVERY_TARGETS, Recovery, recoveries
+from tests.system.faults.broker_stub import Sink
+from tests.system.faults.client import Client, Json, export_id_of
+from tests.system.faults.history import violations
+from tests.system.faults.records import History, Snapshot
+from tests.system.faults.site import Site
+from tests.system.faults.snapshots import let_go, snapshot, unsettled
+
+#: When to stop waiting and show the logs; how soon it must come to rest after a fault is in `bounds`, and told by the judge.
+SETTLE_SECONDS: Final = 300.0
+
+#: What no log may hold of a plan: who, where, how reached, what it cost.
+PERSONAL: Final = ("Demo Housewares", "Maple Goods", "exports@maple.example", "+1 416")
+
+
+def nobody_notes(name: str, value: object) -> None:
+    """Keep no figure."""
+
+
+@dataclass
+class Case:
+    """An account, its client and its sink on a site, and the folder in which failpoints leave their marks.
+
+    The partners in `by_queue` have their queues, the others are reached at the sink. `rows` are those of the matrix that the
+    test shows; `note` keeps a figure under its name, and all are printed after the tests.
+    """
+
+    site: Site
+    client: Client
+    sink: Sink
+    marks: Path
+    by_queue: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    note: Callable[[str, object], None] = nobody_notes
+    recoveries: list[Recovery] = field(default_factory=list)
+    _mended_at: float | None = None
+    _measured_to: float = 0.0
+
+    def arm(self, role: str, failpoints: str, **changes: str) -> None:
+        """Start the program of this role anew, with its failpoints set."""
+        self.marks.mkdir(exist_ok=True)
+        self.site[role].kill()
+        self.site[role].start(failpoints=failpoints, failpoints_folder=str(self.marks), **changes)
+
+    def accepted(self, plan: Json | None = None) -> str:
+        """Have a plan accepted, asking again with the same key as long as no answer comes or none but `later`."""
+        wanted = plan or self.client.plan()
+        answered: list[str] = []
+
+        def accepted() -> bool:
+            answer = self.client.execute(wanted)
+            if answer is not None and answer.status_code not in {409, 503}:
+                answered.append(export_id_of(answer))
+            return bool(answered)
+
+        self.site.until(accepted, SETTLE_SECONDS, "it was not accepted")
+        return answered[0]
+
+    def settle(self, exports: Sequence[str], seconds: float = SETTLE_SECONDS) -> None:
+        """Return once nothing is owed by the account any more, looking at the exports over HTTP meanwhile.
+
+        The first time after the end of a fault, how long that took is measured.
+        """
+
+        def settled() -> bool:
+            for export_id in exports:
+                self.client.look(export_id)
+            return not self.unsettled()
+
+        self.site.until(settled, seconds, "it did not come to rest")
+        self._measure(time.time(), len(exports))
+        for export_id in exports:
+            self.site.until(lambda one=export_id: self.client.look(one), seconds, "nobody says how it ended")  # type: ignore[misc]
+
+    def mended(self) -> None:
+        """Say that what was broken answers again, which no failpoint tells."""
+        self._mended_at = time.time()
+
+    def _measure(self, now: float, exports: int) -> None:
+        """Note how long ago the last fault ended: when a failpoint acted last, or something was mended."""
+        ends = [mark.stat().st_mtime for mark in self.marks.glob("*.*.*")]
+        ends += [self._mended_at] if self._mended_at else []
+        if not ends or max(ends) <= self._measured_to:
+            return
+        self._measured_to = max(ends)
+        for each in recoveries(self.rows, now - max(ends), exports):
+            self.recoveries.append(each)
+            self.note(f"{each.row}: seconds to rest, at most {each.bound:g}", round(each.seconds, 1))
+
+    def unsettled(self) -> list[str]:
+        """Return what is still owed; that the database does not answer counts as well."""
+        try:
+            return unsettled(self.site.runtime, self.client.account)
+        except DatabaseBusy as busy:
+            return [str(busy)]
+
+    def fired(self) -> dict[str, int]:
+        """Return how often each failpoint acted."""
+        names = [path.name.rsplit(".", 1)[0] for path in self.marks.glob("*.*.*")]
+        return {name: names.count(name) for name in sorted(set(names))}
+
+    def happened(self) -> list[str]:
+        """Return the types of all events of the account."""
+        return [row["type"] for row in self.snapshot().tables["events"]]
+
+    def gave_up(self, role: str) -> bool:
+        """Return whether the program of this role found that what it held is another's."""
+        return self.site[role].said("step_fenced", "Fenced")
+
+    def snapshot(self, *, again: Sequence[str] = ()) -> Snapshot:
+        """Return what lies in the database and in the store."""
+        return snapshot(self.site.runtime, self.client.account, self.site.store, again=again)
+
+    def check(self, *, again: Sequence[str] = ()) -> History:
+        """Assert that no invariant is broken, and return the history; the documents of `again` are made once more."""
+        check_told(self.site.runtime, self.client.account)
+        unmeasured = {*self.rows} & RECOVERY_TARGETS.keys() - {each.row for each in self.recoveries}
+        assert not unmeasured, f"say when the fault was over: {unmeasured}"
+        history = History(
+            replace(self.snapshot(again=again), processes_left=self.site.processes_left()),
+            self.client.calls,
+            [*self.sink.receipts, *(self.site.from_queues(self.client.account) if self.by_queue else ())],
+            self.site.logs(),
+            [*self.site.canaries, *PERSONAL],
+            tries=self.site.tries,
+            recoveries=self.recoveries,
+        )
+        found = violations(history)
+        assert not found, "\n".join(map(str, found)) + "\n" + self.site.logs_end()
+        return history
+
+    def states(self) -> list[str]:
+        """Return the states of the account's exports, oldest first."""
+        return [row["state"] for row in sorted(self.snapshot().tables["exports"], key=lambda row: str(row["id"]))]
+
+
+@contextmanager
+def open_case(
+    site: Site,
+    folder: Path,
+    *,
+    by_queue: tuple[str, ...] = (),
+    rows: tuple[str, ...] = (),
+    note: Callable[[str, object], None] = nobody_notes,
+) -> Iterator[Case]:
+    """Open an account on a site whose API answers; whatever works there is killed when the test ends."""
+    site.deaths.clear()
+    try:
+        site.start("web")
+        # An intake that a test before killed is missed by nobody.
+        heartbeats.forget(site.runtime, heartbeats.INTAKE)
+        with site.account(by_queue=by_queue) as (client, kept):
+            try:
+                yield Case(site, client, kept, folder / "marks", by_queue, rows, note)
+            except BaseException:
+                with suppress(DatabaseBusy):
+                    let_go(site.runtime, client.account)
+                raise
+    finally:
+        site.rest()

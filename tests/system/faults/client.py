@@ -1,0 +1,89 @@
+"""A caller over HTTP who keeps a log: it asks again with the same key until it is answered, and looks at what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.support import factories
+from tests.system.faults.records import Call
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Client:
+    """One account's caller; `calls` is its log, in the order of the answers."""
+
+    account: str
+    http: httpx.Client
+    calls: list[Call] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def plan(self, units: int = 1, lines: int = 2, packages: int = 1, **changes: Any) -> Json:
+        """Return a plan of this account, in a batch of its own."""
+        batch = f"batch_{next(self._numbers):04d}"
+        return factories.plan(units, lines, packages, **{"account": self.account, "batch": batch, **changes})
+
+    def post(self, path: str, body: Json, *, key: str | None = None, batch: str | None = None) -> httpx.Response | None:
+        """Post once; None where no answer came."""
+        began = time.monotonic()
+        headers = {} if key is None else {"idempotency-key": key}
+        try:
+            answer = self.http.post(path, json=body, headers=headers)
+        except httpx.HTTPError:
+            self.calls.append(Call("POST", path, None, time.monotonic() - began, batch))
+            return None
+        self.calls.append(self._call("POST", path, answer, began, batch))
+        return answer
+
+    def execute(self, plan: Json) -> httpx.Response | None:
+        """Ask once for the plan's execution, under a key of its batch; None where no answer came."""
+        body = {"accountId": self.account, "batchId": plan["batchId"], "plan": plan}
+        return self.post("/api/exports/execute", body, key=f"key-{plan['batchId']}", batch=plan["batchId"])
+
+    def amend(self, export_id: str, plan: Json) -> httpx.Response | None:
+        """Ask once for the plan to take the export's place."""
+        body = {"accountId": self.account, "batchId": plan["batchId"], "plan": plan}
+        return self.post(f"/api/exports/{export_id}/amend", body, key=f"amend-{export_id}")
+
+    def look(self, export_id: str) -> Json | None:
+        """Return the export as it is known now; None where no answer came, or none but `later`."""
+        began, path = time.monotonic(), f"/api/exports/{export_id}"
+        try:
+            answer = self.http.get(path)
+        except httpx.HTTPError:
+            self.calls.append(Call("GET", path, None, time.monotonic() - began))
+            return None
+        self.calls.append(self._call("GET", path, answer, began))
+        return answer.json() if answer.status_code == 200 else None
+
+    def _call(self, method: str, path: str, answer: httpx.Response, began: float, batch: str | None = None) -> Call:
+        said: Json = {}
+        with contextlib.suppress(ValueError):
+            said = answer.json()
+        events = said.get("events") or []
+        return Call(
+            method,
+            path,
+            answer.status_code,
+            time.monotonic() - began,
+            batch,
+            said.get("exportId"),
+            said.get("state"),
+            events[-1]["seq"] if events else None,
+            answer.headers.get("retry-after"),
+        )
+
+
+def export_id_of(answer: httpx.Response | None) -> str:
+    """Return the id of the export that an answer accepted."""
+    assert answer is not None, "no answer came"
+    assert answer.status_code in {200, 202}, answer.text
+    return str(answer.json()["exportId"])

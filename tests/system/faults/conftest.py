@@ -1,0 +1,105 @@
+"""The three stacks, each with servers that belong to these tests alone, because they are killed, frozen and cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.db import Database
+from pipeline.ops import migrations
+from tests.conftest import Stack, _owned
+from tests.support.servers import PostgreSQL, RabbitMQ, Redis
+from tests.system.faults.case import Case, open_case
+from tests.system.faults.matrix import EMBEDDED, REDIS, rows_of
+from tests.system.faults.site import Site
+from tests.system.faults.workers import Nursery, nursery
+
+HERE = Path(__file__).parent
+TEST_SECONDS = 900
+#: The fixtures that give a stack.
+STACKED = {"site", "apart", "durable"}
+
+OpenCase = Callable[..., AbstractContextManager[Case]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests that break a stack the time that a busy machine needs."""
+    for item in items:
+        if HERE in item.path.parents and STACKED & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """The process that all others are forked from."""
+    with nursery(tmp_path_factory.mktemp("nursery")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[PostgreSQL]:
+    """A PostgreSQL that may be killed."""
+    with _owned(PostgreSQL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def site(request: pytest.FixtureRequest, parent: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The stack that the test's row of the matrix names; its API runs, whatever the test before did to it."""
+    with _stack(request, parent, tmp_path_factory.mktemp(request.param)) as made:
+        yield made
+
+
+@pytest.fixture
+def apart(request: pytest.FixtureRequest, parent: Nursery, tmp_path: Path) -> Iterator[Site]:
+    """A stack that no other test shares, for what would be left of it."""
+    with _stack(request, parent, tmp_path) as made:
+        yield made
+
+
+class Durable(PostgreSQL):
+    """A PostgreSQL that waits for the disk before it says that something is written, as it does in earnest."""
+
+    fsync = "on"
+
+
+@pytest.fixture
+def durable(request: pytest.FixtureRequest, parent: Nursery, tmp_path: Path) -> Iterator[Site]:
+    """A stack that no other test shares, whose database is as careful as in earnest."""
+    with _owned(Durable) as server, _stack(request, parent, tmp_path, server) as made:
+        yield made
+
+
+@contextmanager
+def _stack(
+    request: pytest.FixtureRequest, parent: Nursery, folder: Path, database: PostgreSQL | None = None
+) -> Iterator[Site]:
+    name: str = request.param
+    artifacts = f"file:{folder / 'artifacts'}"
+    with ExitStack() as end:
+        if name == EMBEDDED:
+            stack = Stack(name, f"sqlite:///{folder / 'exports.db'}", "memory://", artifacts)
+            made = Site(stack, folder, parent)
+        else:
+            postgres: PostgreSQL = database or request.getfixturevalue("database")
+            kind: type[Redis | RabbitMQ] = Redis if name == REDIS else RabbitMQ
+            message_broker = end.enter_context(_owned(kind))
+            stack = Stack(name, postgres.fresh_url(), message_broker.fresh_url(), artifacts)
+            made = Site(stack, folder, parent, message_broker=message_broker, database=postgres)
+        migrated = Database(stack.database_url)
+        migrations.upgrade(migrated)
+        migrated.dispose()
+        end.callback(made.close)
+        yield made
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest, tmp_path: Path, record_property: Callable[[str, object], None]) -> OpenCase:
+    """Opens the test's account on its stack, held to the bounds of its rows."""
+    (on,) = STACKED & {*request.fixturenames}
+    site: Site = request.getfixturevalue(on)
+    return partial(open_case, site, tmp_path, rows=rows_of(request.node), note=record_property)

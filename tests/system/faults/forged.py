@@ -1,0 +1,151 @@
+"""A small history in which nothing went wrong, made by hand, and one way to tell a lie about it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipeline.exports.events import EventType, NewEvent, chained
+from pipeline.workflow.steps import STEPS
+from tests.system.faults.bounds import Recovery
+from tests.system.faults.records import Call, History, Receipt, Snapshot
+
+EXPORT, PARTNER, CHANNEL, MESSAGE = "exp_1", "wh_1", "webhook", "msg_1"
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+BODY = hashlib.sha256(b"an invoice").hexdigest()
+PATH = f"sha256/{BODY[:2]}/{BODY[2:4]}/{BODY}"
+
+Rows = dict[str, list[dict[str, Any]]]
+
+HAPPENED = (
+    NewEvent(EventType.EXPORT_ACCEPTED, {"units": 1}),
+    NewEvent(EventType.PACKAGES_RECORDED, {"unitNo": 1}),
+    NewEvent(EventType.TREATMENT_ATTACHED, {"unitNo": 1}),
+    NewEvent(EventType.CUSTOMS_ARTIFACT_GENERATED, {"unitNo": 1, "artifactType": "cci_json"}),
+    NewEvent(EventType.CUSTOMS_PACKAGE_CLOSED, {"unitNo": 1}),
+    NewEvent(EventType.HANDED_OFF),
+    NewEvent(EventType.WAREHOUSE_NOTIFIED, {"partnerId": PARTNER, "messages": 1}),
+    NewEvent(EventType.EXPORT_EXECUTED),
+)
+
+
+def rows() -> Rows:
+    """Return the tables of one export that was executed without a fault."""
+    return {
+        "exports": [
+            {
+                "id": EXPORT,
+                "batch_id": "batch_1",
+                "revision": 1,
+                "state": "executed",
+                "units_total": 1,
+                "units_closed": 1,
+                "next_seq": len(HAPPENED) + 1,
+                "failure": None,
+            }
+        ],
+        "units": [{"export_id": EXPORT, "unit_no": 1}],
+        "steps": [
+            {
+                "export_id": EXPORT,
+                "unit_no": int(spec.per_unit),
+                "name": spec.name,
+                "state": "done",
+                "fence": 1,
+                "attempts": 1,
+                "lease_until": None,
+            }
+            for spec in STEPS
+        ],
+        "events": chained(EXPORT, 1, "worker", NOW, HAPPENED),
+        "artifacts": [{"export_id": EXPORT, "unit_no": 1, "artifact_type": "cci_json", "sha256": BODY}],
+        "notifications": [{"id": MESSAGE, "export_id": EXPORT}],
+        "deliveries": [
+            {
+                "id": "del_1",
+                "export_id": EXPORT,
+                "notification_id": MESSAGE,
+                "partner_id": PARTNER,
+                "channel": CHANNEL,
+                "state": "delivered",
+                "fence": 2,
+                "attempts": 1,
+                "attempts_forgiven": 0,
+                "lease_until": None,
+                "delivered_at": NOW + timedelta(seconds=2),
+            }
+        ],
+        "attempts": [{"delivery_id": "del_1", "number": 1, "outcome": "delivered"}],
+    }
+
+
+RECEIPT = Receipt(MESSAGE, EXPORT, PARTNER, CHANNEL, NOW + timedelta(seconds=1), open_transactions=0)
+
+
+def history() -> History:
+    """Return the history of that export: posted, lost once, posted again, looked at, and told twice for two claims."""
+    return History(
+        Snapshot(rows(), {PATH: BODY}, {(EXPORT, 1, "cci_json"): BODY}),
+        [
+            Call("POST", "/api/exports/execute", None, batch="batch_1"),
+            Call("POST", "/api/exports/execute", 503, batch="batch_1", retry_after="2"),
+            Call("POST", "/api/exports/execute", 202, batch="batch_1", export_id=EXPORT, state="accepted", seq=1),
+            Call("GET", "/api/exports/exp_1", 200, export_id=EXPORT, state="executing", seq=4),
+            Call("GET", "/api/exports/exp_1", 200, export_id=EXPORT, state="executed", seq=8),
+        ],
+        [RECEIPT, replace(RECEIPT, at=NOW + timedelta(seconds=1.5))],
+        {"worker": '{"event": "step_done"}'},
+        ["exp_live_secret"],
+        tries=2,
+        recoveries=[Recovery("F1", 30.0, 30.0)],
+    )
+
+
+def with_rows(change: Callable[[Rows], object]) -> History:
+    """Return the history with another database."""
+    changed = rows()
+    change(changed)
+    good = history()
+    return replace(good, snapshot=replace(good.snapshot, tables=changed))
+
+
+def with_more(**more: Any) -> History:
+    """Return the history with more calls or receipts, or with other files, logs or processes."""
+    good = history()
+    snapshot = {name: more.pop(name) for name in ("files", "reference", "processes_left") if name in more}
+    changes: dict[str, Any] = {
+        name: [*getattr(good, name), *value] if isinstance(value, list) else value for name, value in more.items()
+    }
+    return replace(good, snapshot=replace(good.snapshot, **snapshot), **changes)
+
+
+RECORDED, ATTACHED, RENDERED, CLOSED = (NewEvent(each.type, {**each.data, "unitNo": 2}) for each in HAPPENED[1:5])
+CANCELLED, RESUMED = NewEvent(EventType.EXPORT_CANCELLED), NewEvent(EventType.EXPORT_RESUMED)
+SUPERSEDED = NewEvent(EventType.EXPORT_AMENDED, {"supersededBy": "exp_2", "revision": 2})
+SUPERSEDES = NewEvent(EventType.EXPORT_AMENDED, {"supersedes": "exp_0"})
+FAILED = NewEvent(EventType.EXPORT_FAILED, {"step": "render_documents", "unitNo": 1})
+
+
+def put_off(step: str, unit_no: int) -> NewEvent:
+    """Return the event that a step is tried again later."""
+    return NewEvent(EventType.STEP_RETRIED, {"step": step, "unitNo": unit_no})
+
+
+def stopped(*happened: NewEvent, state: str = "failed") -> History:
+    """Return the history of an export that did not come to its end, after its acceptance and what happened then."""
+
+    def change(tables: Rows) -> None:
+        rechained(tables, HAPPENED[0], *happened)
+        tables["exports"][0].update(state=state, failure="render_documents: it is told here")
+
+    told = with_rows(change)
+    return replace(told, calls=[])
+
+
+def rechained(tables: Rows, *happened: NewEvent) -> None:
+    """Have the log say something else, in an unbroken chain."""
+    tables["events"] = chained(EXPORT, 1, "worker", NOW, happened)
+    tables["exports"][0]["next_seq"] = len(happened) + 1

@@ -1,0 +1,322 @@
+"""The one judge of every fault: a pure function that decides the invariants I1 to I10 of a history."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from pipeline.exports.hash_chain import event_hash
+from pipeline.exports.states import UNENDED
+from tests.system.faults.records import History, Receipt, Row
+
+#: What happens once, and what tells one from the next of its kind.
+ONCE: Final = {
+    "EXPORT_ACCEPTED": (),
+    "PACKAGES_RECORDED": ("unitNo",),
+    "TREATMENT_ATTACHED": ("unitNo",),
+    "CUSTOMS_ARTIFACT_GENERATED": ("unitNo", "artifactType"),
+    "CUSTOMS_PACKAGE_CLOSED": ("unitNo",),
+    "HANDED_OFF": (),
+    "BROKER_NOTIFIED": ("partnerId", "messages"),
+    "WAREHOUSE_NOTIFIED": ("partnerId", "messages"),
+    "OPERATOR_NOTIFIED": ("partnerId", "messages"),
+    "EXPORT_EXECUTED": (),
+    "EXPORT_CANCELLED": (),
+}
+#: What a step writes into the log as it takes effect, by the claim that it may come of: who has made a step goes on to the
+#: cheap one after it under the same claim.
+FIRST_CLAIM: Final = frozenset({"PACKAGES_RECORDED", "TREATMENT_ATTACHED"})
+SECOND_CLAIM: Final = frozenset({"CUSTOMS_ARTIFACT_GENERATED", "CUSTOMS_PACKAGE_CLOSED"})
+OF_STEPS: Final = FIRST_CLAIM | SECOND_CLAIM | {"HANDED_OFF", "EXPORT_EXECUTED", "STEP_RETRIED", "EXPORT_FAILED"}
+#: What an export that is executed has in its log for each of its units.
+OF_EACH_UNIT: Final = ("PACKAGES_RECORDED", "TREATMENT_ATTACHED", "CUSTOMS_PACKAGE_CLOSED")
+#: States in the order in which a reader may see them; those of one rank end an export, or take up where it failed.
+RANK: Final = {
+    "accepted": 0,
+    "executing": 1,
+    "failed": 1,
+    "executed": 2,
+    "cancelled": 2,
+    "superseded": 3,
+}
+#: What is delivered, dead or let go of is at rest.
+AT_REST: Final = frozenset({"delivered", "dead", "cancelled"})
+#: Where the artifact store keeps a document.
+KEPT_AT: Final = re.compile(r"sha256/(?P<a>[0-9a-f]{2})/(?P<b>[0-9a-f]{2})/(?P<sha256>(?P=a)(?P=b)[0-9a-f]{60})")
+#: How far a database's clock and the sink's may be apart on one machine.
+SAME_INSTANT: Final = timedelta(seconds=0.05)
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One way in which a history breaks an invariant."""
+
+    invariant: str
+    about: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.about}"
+
+
+def violations(history: History) -> list[Violation]:
+    """Return every violation of I1 to I10, in their order; an empty list is the promise kept."""
+    return [Violation(name, about) for name, check in INVARIANTS.items() for about in check(history)]
+
+
+def _rows(history: History, table: str) -> Sequence[Row]:
+    return history.snapshot.tables[table]
+
+
+def _by_export(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["export_id"]].append(row)
+    return found
+
+
+def accepted_is_stored(history: History) -> Iterator[str]:
+    """I1: what was answered with 202 is stored, and a batch is one export whoever asks and how often."""
+    stored = {row["id"] for row in _rows(history, "exports")}
+    of_batch: dict[str, set[str]] = defaultdict(set)
+    for call in history.calls:
+        if call.method != "POST" or call.status not in {200, 202} or call.export_id is None:
+            continue
+        if call.export_id not in stored:
+            yield f"{call.export_id} was accepted and is not stored"
+        if call.batch is not None:
+            of_batch[call.batch].add(call.export_id)
+    for batch, ids in of_batch.items():
+        if len(ids) > 1:
+            yield f"batch {batch} was answered with {sorted(ids)}"
+    revisions = Counter((row["batch_id"], row["revision"]) for row in _rows(history, "exports"))
+    yield from (f"{batch} has revision {revision} {n} times" for (batch, revision), n in revisions.items() if n > 1)
+
+
+def all_have_ended(history: History) -> Iterator[str]:
+    """I2: every export has ended, its steps agree, what failed says why, and it was all at rest in time."""
+    steps = _by_export(_rows(history, "steps"))
+    for export in _rows(history, "exports"):
+        name, state = export["id"], export["state"]
+        if state in UNENDED:
+            yield f"{name} is still {state}"
+        undone = [step["name"] for step in steps[name] if step["state"] != "done"]
+        if state == "executed" and undone:
+            yield f"{name} is executed but for {undone}"
+        if state == "executed" and export["units_closed"] != export["units_total"]:
+            yield f"{name} closed {export['units_closed']} of {export['units_total']} units"
+        if state == "failed" and not export["failure"]:
+            yield f"{name} has failed and does not say why"
+    for each in history.recoveries:
+        if each.seconds > each.bound:
+            yield f"it came to rest {each.seconds:.1f} s after the end of {each.row}, and may take {each.bound:g} s"
+
+
+def log_is_whole(history: History) -> Iterator[str]:
+    """I3: an event is there once, its numbers have no gap, its hashes are one chain, no step is missing, and none came late."""
+    logs = _by_export(_rows(history, "events"))
+    for export in _rows(history, "exports"):
+        log = sorted(logs[export["id"]], key=lambda event: int(event["seq"]))
+        if [event["seq"] for event in log] != list(range(1, export["next_seq"])):
+            yield f"{export['id']} has the numbers {[event['seq'] for event in log]}, next {export['next_seq']}"
+        before = None
+        for event in log:
+            if event["prev_hash"] != before or event_hash(event) != event["hash"]:
+                yield f"{export['id']} has a broken chain at {event['seq']}"
+                break
+            before = event["hash"]
+        yield from (f"{export['id']} has {about}" for about in _made_too_late(log))
+        happened = Counter(
+            (event["type"], *(event["data"].get(name) for name in ONCE[event["type"]]))
+            for event in log
+            if event["type"] in ONCE
+        )
+        yield from (f"{export['id']} has {what} {n} times" for what, n in happened.items() if n > 1)
+        if export["state"] in {"executed", "superseded"} and "EXPORT_EXECUTED" in {what[0] for what in happened}:
+            units = range(1, export["units_total"] + 1)
+            wanted = [("EXPORT_ACCEPTED",), ("HANDED_OFF",), *((kind, n) for kind in OF_EACH_UNIT for n in units)]
+            yield from (f"{export['id']} was executed without {what}" for what in wanted if what not in happened)
+
+
+def _made_too_late(log: Sequence[Row]) -> Iterator[str]:
+    """Yield each event of a step that no claim can have led to: after the export was over, or had failed.
+
+    Nobody claims a step of an export that has failed, until a person lets it go on. Of its other units the steps that were
+    held at that moment may still end; that is as much as one claim leads to.
+    """
+    over, failed = None, None
+    claims: dict[int | str, frozenset[str]] = {}
+    for event in log:
+        kind, unit_no = event["type"], int(event["data"].get("unitNo") or 0)
+        what = f"{kind} of unit {unit_no} at {event['seq']}"
+        if over and kind in OF_STEPS:
+            yield f"{what} after {over}"
+        elif failed and kind in OF_STEPS:
+            whose = unit_no or str(event["data"].get("step"))
+            allowed = claims.get(whose, FIRST_CLAIM | SECOND_CLAIM | {"STEP_RETRIED"})
+            if whose == (failed["unitNo"] or failed["step"]) or kind not in allowed:
+                yield f"{what} after {failed['step']} of unit {failed['unitNo']} had failed"
+            claims[whose] = next((claim for claim in (FIRST_CLAIM, SECOND_CLAIM) if kind in claim), frozenset())
+        # The event is in both logs: the older revision's names the one that took its place.
+        if kind == "EXPORT_CANCELLED" or "supersededBy" in event["data"]:
+            over = kind
+        elif kind in {"EXPORT_FAILED", "EXPORT_RESUMED"}:
+            failed, claims = (event["data"] if kind == "EXPORT_FAILED" else None), {}
+
+
+def documents_are_true(history: History) -> Iterator[str]:
+    """I4: a document has one row, its bytes are those of its hash, and they are what a run without a fault makes."""
+    snapshot = history.snapshot
+    kept = {match["sha256"]: snapshot.files[path] for path in snapshot.files if (match := KEPT_AT.fullmatch(path))}
+    rows = Counter((row["export_id"], row["unit_no"], row["artifact_type"]) for row in _rows(history, "artifacts"))
+    yield from (f"{which} has {n} rows" for which, n in rows.items() if n > 1)
+    for row in _rows(history, "artifacts"):
+        which = (row["export_id"], row["unit_no"], row["artifact_type"])
+        if kept.get(row["sha256"]) != row["sha256"]:
+            yield f"{which} is not in the store as it was recorded"
+        if which[0] in {name for name, _, _ in snapshot.reference} and snapshot.reference.get(which) != row["sha256"]:
+            yield f"{which} differs from what a run without a fault makes"
+    yield from (f"{which} was not made" for which in snapshot.reference if which not in rows)
+
+
+def everybody_was_told(history: History) -> Iterator[str]:
+    """I5: what is owed was taken under its own id, or is a dead letter that had its due; nothing else reached anybody."""
+    taken = {_told(receipt) for receipt in history.receipts if receipt.taken}
+    owed = {(row["notification_id"], row["partner_id"], row["channel"]): row for row in _rows(history, "deliveries")}
+    failed = {row["id"] for row in _rows(history, "exports") if row["state"] == "failed"}
+    for which, row in owed.items():
+        # What was to be said of a failed export once it is executed waits for whoever retries it.
+        if row["state"] not in AT_REST and not (row["state"] == "waiting" and row["export_id"] in failed):
+            yield f"{which} is still {row['state']}"
+        if row["state"] == "delivered" and which not in taken:
+            yield f"{which} is delivered and nobody has it"
+    for row, tries in dead_too_soon([*owed.values()], _rows(history, "attempts"), history.tries):
+        yield f"{(row['notification_id'], row['partner_id'], row['channel'])} is dead after {tries} tries"
+    for receipt in history.receipts:
+        if _told(receipt) not in owed:
+            yield f"{_told(receipt)} came and is owed by nobody"
+
+
+def dead_too_soon(deliveries: Sequence[Row], attempts: Sequence[Row], most: int) -> Iterator[tuple[Row, int]]:
+    """Yield each dead letter that did not have its due, and how often it was tried; `most` is how often the schedule says."""
+    tries = defaultdict(list)
+    for attempt in sorted(attempts, key=lambda each: int(each["number"])):
+        tries[attempt["delivery_id"]].append(attempt)
+    gave_up = {_lane(row) for row in deliveries if _claims_in_vain(row, tries[row["id"]]) >= most}
+    for row in deliveries:
+        if row["state"] == "dead" and not _given_up(row, tries[row["id"]], gave_up, most):
+            yield row, len(tries[row["id"]])
+
+
+def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]], most: int) -> bool:
+    """Tell whether a dead letter had its due: it was refused for good, or tried as often as the schedule says.
+
+    What waited behind a message that was, in the same lane, is tried once more and no oftener. A try that was cut off leaves no
+    row: it is counted among those of the schedule, and only a claim can have been.
+    """
+    if not tries or tries[-1]["outcome"] == "delivered":
+        return False
+    if tries[-1]["outcome"] == "refused":
+        return True
+    counted = len(tries) - row["attempts_forgiven"]
+    if tries[-1].get("error_class") == "WorkerDied":
+        return bool(counted > most)
+    return counted >= most and _lane(row) in gave_up
+
+
+def _claims_in_vain(row: Row, tries: Sequence[Row]) -> int:
+    return int(row["fence"]) - len([attempt for attempt in tries if attempt["outcome"] == "delivered"])
+
+
+def _lane(row: Row) -> tuple[str, str, str]:
+    return row["export_id"], row["partner_id"], row["channel"]
+
+
+def holders_are_alone(history: History) -> Iterator[str]:
+    """I6: whoever lost a claim had no effect afterwards: each claim sends a message once at most, and none after it was taken."""
+    receipts: dict[tuple[str, str, str], list[Receipt]] = defaultdict(list)
+    for receipt in history.receipts:
+        receipts[_told(receipt)].append(receipt)
+    attempts = defaultdict(list)
+    for attempt in _rows(history, "attempts"):
+        attempts[attempt["delivery_id"]].append(attempt)
+    resent = {event["data"]["deliveryId"] for event in _rows(history, "events") if event["type"] == "DELIVERY_RESENT"}
+    for row in _rows(history, "deliveries"):
+        which = (row["notification_id"], row["partner_id"], row["channel"])
+        came, tries = receipts[which], sorted(attempts[row["id"]], key=lambda each: int(each["number"]))
+        if len(came) > row["fence"]:
+            yield f"{which} came {len(came)} times of {row['fence']} claims"
+        if [each["number"] for each in tries] != list(range(1, row["attempts"] + 1)):
+            yield f"{which} has the tries {[each['number'] for each in tries]} of {row['attempts']}"
+        if row["id"] in resent or row["delivered_at"] is None:
+            continue
+        if [each["outcome"] for each in tries].count("delivered") > 1:
+            yield f"{which} was recorded as delivered more than once"
+        late = [each for each in came if each.at is not None and each.at > row["delivered_at"] + SAME_INSTANT]
+        yield from (f"{which} came again at {each.at} after it was delivered" for each in late)
+    for step in _rows(history, "steps"):
+        if step["attempts"] > step["fence"]:
+            yield f"{step['export_id']} {step['unit_no']} {step['name']} was begun without a claim"
+
+
+def readers_go_forward(history: History) -> Iterator[str]:
+    """I7: nothing is answered with an error of ours but 503 with its time, and a reader never sees yesterday's state."""
+    seen: dict[str, tuple[int, int]] = {}
+    for call in history.calls:
+        if call.status is not None and call.status >= 500 and (call.status != 503 or not call.retry_after):
+            yield f"{call.method} {call.path} was answered with {call.status}, Retry-After {call.retry_after}"
+        if call.method != "GET" or call.export_id is None or call.seq is None or call.state is None:
+            continue
+        now = (call.seq, RANK[call.state])
+        before = seen.get(call.export_id, (0, 0))
+        if now[0] < before[0] or now[1] < before[1]:
+            yield f"{call.export_id} went back from {before} to {now}"
+        seen[call.export_id] = now
+
+
+def nothing_is_open_meanwhile(history: History) -> Iterator[str]:
+    """I8: no transaction of the service is open while it waits for anybody outside."""
+    for receipt in history.receipts:
+        if receipt.open_transactions is None:
+            yield f"nobody knows what was open when {_told(receipt)} was sent"
+        elif receipt.open_transactions:
+            yield f"{_told(receipt)} was sent with {receipt.open_transactions} transactions open"
+
+
+def nothing_is_left(history: History) -> Iterator[str]:
+    """I9: afterwards no lease is held, no file is half written and no process is left, dead or alive."""
+    for step in _rows(history, "steps"):
+        if step["lease_until"] is not None:
+            yield f"{step['export_id']} {step['unit_no']} {step['name']} is held until {step['lease_until']}"
+    for row in _rows(history, "deliveries"):
+        if row["lease_until"] is not None:
+            yield f"{row['id']} is held until {row['lease_until']}"
+    yield from (f"{path} lies in the store" for path in history.snapshot.files if not KEPT_AT.fullmatch(path))
+    yield from (f"process {each} is left" for each in history.snapshot.processes_left)
+
+
+def logs_are_discreet(history: History) -> Iterator[str]:
+    """I10: no log holds a secret or what is personal; the text itself is not repeated here either."""
+    for number, canary in enumerate(history.canaries):
+        yield from (f"the log of {name} holds canary {number}" for name, log in history.logs.items() if canary in log)
+
+
+def _told(receipt: Receipt) -> tuple[str, str, str]:
+    return receipt.message_id, receipt.partner_id, receipt.channel
+
+
+INVARIANTS: Final[dict[str, Callable[[History], Iterator[str]]]] = {
+    "I1": accepted_is_stored,
+    "I2": all_have_ended,
+    "I3": log_is_whole,
+    "I4": documents_are_true,
+    "I5": everybody_was_told,
+    "I6": holders_are_alone,
+    "I7": readers_go_forward,
+    "I8": nothing_is_open_meanwhile,
+    "I9": nothing_is_left,
+    "I10": logs_are_discreet,
+}

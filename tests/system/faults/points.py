@@ -1,0 +1,51 @@
+"""Every failpoint of the product, read from its source, and the crash that each of them is put through."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pipeline.workflow.steps import STEPS
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+ROOMS: Final = ("config", "pipeline", "tasks")
+MOMENTS: Final = ("before", "mid", "after")
+
+#: Who has come to each point: made by `steps` and `delivery` whoever works, by the others the API, the sweep or the intake.
+STEP_POINTS: Final = tuple(f"{spec.name}.{moment}" for spec in STEPS for moment in MOMENTS)
+DELIVERY_POINTS: Final = ("delivery.before", "delivery.between", "delivery.sent", "delivery.mid", "delivery.after")
+SWEEP_POINTS: Final = tuple(f"sweep.{moment}" for moment in MOMENTS)
+ACCEPT_POINTS: Final = tuple(f"accept.{moment}" for moment in MOMENTS)
+AMEND_POINTS: Final = tuple(f"amend.{moment}" for moment in MOMENTS)
+INTAKE_POINTS: Final = tuple(f"intake.{moment}" for moment in MOMENTS)
+
+POINTS: Final = (
+    *STEP_POINTS,
+    *DELIVERY_POINTS,
+    *SWEEP_POINTS,
+    *ACCEPT_POINTS,
+    *AMEND_POINTS,
+    *INTAKE_POINTS,
+)
+
+
+def in_source() -> Iterator[tuple[str, str]]:
+    """Yield every point that the product calls, and the file that does; one a step where it is named after the step."""
+    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "failpoint":
+                (argument,) = node.args
+                for point in _named(argument):
+                    yield point, path.relative_to(ROOT).as_posix()
+
+
+def _named(argument: ast.expr) -> list[str]:
+    if isinstance(argument, ast.Constant):
+        return [str(argument.value)]
+    match ast.unparse(argument).strip("f'"):
+        case str(text) if text.startswith("{spec.name}."):
+            return [f"{spec.name}.{text.removeprefix('{spec.name}.')}" for spec in STEPS]
+        case text:
+            raise AssertionError(f"a failpoint has a name of its own, or its step's: {text}")

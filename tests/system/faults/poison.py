@@ -1,0 +1,58 @@
+"""Plans that are poison to a worker, by their invoice number, and the worker that takes the poison.
+
+To Celery it is the app; run as a module it is the `exports` command, with such a worker in it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from config.celery import app
+from pipeline.documents import registry
+from pipeline.documents.document import Document
+from pipeline.documents.pdf.supervisor import RENDERER, Limits
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.interfaces.cli import main
+from pipeline.workflow import render_documents
+from tests.system.faults import poisoned_engine
+
+__all__ = ["app"]
+
+#: What an invoice number begins with, and so what becomes of the worker. The A is for the sandbox broker: it would accept.
+DIES, HANGS, RAISES = "AKILL", "AHANG", "ARAISE"
+
+ENGINE_SECONDS: Final = 2
+
+
+class UnforeseenError(Exception):
+    """What nobody foresaw."""
+
+
+def poisoned(invoice: Invoice) -> Iterator[Document]:
+    """Yield the documents of an invoice, unless it is poison."""
+    number = invoice.header.number
+    if number.startswith(DIES):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number.startswith(HANGS):
+        poisoned_engine.loop()
+    if number.startswith(RAISES):
+        raise UnforeseenError(number)
+    yield from registry.render_documents(invoice)
+
+
+def take_poison() -> None:
+    """Have the worker of this process break by such plans, and its PDF engine by others."""
+    setattr(render_documents, registry.render_documents.__name__, poisoned)
+    RENDERER._limits = Limits(cpu_seconds=ENGINE_SECONDS)
+    RENDERER._engine = poisoned_engine.__name__
+
+
+take_poison()
+
+if __name__ == "__main__":
+    sys.argv[0] = "exports"
+    main.main()

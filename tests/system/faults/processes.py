@@ -1,0 +1,40 @@
+"""What is left of processes: those that a program started and left behind, and the dead that it does not bury."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterator
+from typing import Final
+
+import psutil
+
+from tests.support.servers import poll
+
+_PATIENCE_SECONDS: Final = 10.0
+
+
+def left(ended: Collection[int], living: Collection[int]) -> list[str]:
+    """Return what the programs that have `ended` left behind, and each zombie whose parent is of a `living` one.
+
+    A program is known by its session. A zombie whose parent has ended is the system's to bury, and no fault of ours. Whatever is to end by itself has ten
+    seconds for it, and its parent as long to notice.
+    """
+
+    def found() -> list[str]:
+        return [*_left(ended, living)]
+
+    with contextlib.suppress(TimeoutError):
+        poll(lambda: not found(), _PATIENCE_SECONDS, "something is left")
+    return found()
+
+
+def _left(ended: Collection[int], living: Collection[int]) -> Iterator[str]:
+    for process in psutil.process_iter(["pid", "ppid", "cmdline", "status"]):
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            about = process.info
+            zombie = about["status"] == psutil.STATUS_ZOMBIE
+            if zombie and os.getsid(about["ppid"]) in living:
+                yield f"{about['pid']} is dead, and {about['ppid']} does not bury it"
+            if not zombie and process.pid not in ended and os.getsid(process.pid) in ended:
+                yield f"{about['pid']} {about['cmdline']}"

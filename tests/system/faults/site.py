@@ -1,0 +1,367 @@
+"""The whole service on one of the three stacks, made to be broken: its processes die often and are started again at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGTERM, Signals
+from typing import Any, Final
+
+import httpx
+from kombu import Connection
+
+from config import queues
+from pipeline.accounts import api_keys, service
+from pipeline.accounts.api_keys import ADMIN
+from pipeline.core.runtime import Runtime, open_runtime
+from tests.conftest import Stack
+from tests.support import factories
+from tests.support.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis, free_port, poll
+from tests.system.acceptance.programs import procfile
+from tests.system.faults import open_transactions
+from tests.system.faults.broker_stub import Sink, sink
+from tests.system.faults.client import Client
+from tests.system.faults.processes import left
+from tests.system.faults.records import Receipt
+from tests.system.faults.workers import Child, Nursery
+
+START_SECONDS: Final = 120.0
+STOP_SECONDS: Final = 60.0
+KILLED: Final = -SIGKILL
+
+#: Time runs faster here than in earnest, and nobody is given up: what is lost is owed again after a second or two.
+HASTE: Final[Mapping[str, str]] = {
+    "EXPORTS_LEASE_SECONDS": "1.5",
+    "EXPORTS_STALLED_SECONDS": "1",
+    "EXPORTS_SWEEP_SECONDS": "0.25",
+    "EXPORTS_STEP_MAX_ATTEMPTS": "40",
+    "EXPORTS_STEP_RETRY_SECONDS": "0.2",
+    "EXPORTS_DELIVERY_SCHEDULE_SECONDS": json.dumps([0.5] * 40),
+    "EXPORTS_DELIVERY_TIMEOUT_SECONDS": "5",
+    "EXPORTS_BREAKER_FAILURES": "1000",
+    "EXPORTS_DATABASE_TIMEOUT_SECONDS": "3",
+    "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true",
+}
+
+
+class Program:
+    """One process of the service; its log goes on from start to start."""
+
+    def __init__(self, site: Site, name: str, command: str) -> None:
+        self.name = name
+        self.command = command
+        self.log_file = site.folder / f"{name}.log"
+        self.child: Child | None = None
+        self.told = False
+        self.sessions: list[int] = []
+        self.nursery = site.nursery
+        self._site = site
+        self._log_begins = 0
+        self._changes: Mapping[str, str] = {}
+
+    def start(self, **changes: str) -> None:
+        """Start it, with these settings changed until it is started otherwise."""
+        self._changes = {f"EXPORTS_{name.upper()}": value for name, value in changes.items()}
+        self._log_begins = len(self.log())
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start it as it was started before."""
+        environment = {**self._site.environment, **self._changes}
+        self.child, self.told = self.nursery.fork(self.command, environment, self._site.folder, self.log_file), False
+        self.sessions.append(self.child.pid)
+
+    @property
+    def armed(self) -> bool:
+        """Whether it was started otherwise than its site says."""
+        return bool(self._changes)
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and has not ended."""
+        return self.child is not None and self.child.poll() is None
+
+    @property
+    def heeds(self) -> bool:
+        """Whether it has got so far as to say what it does when it is told to end."""
+        if self.child is None:
+            return False
+        try:
+            said = Path(f"/proc/{self.child.pid}/status").read_text()
+        except OSError:  # it is gone, and nobody has written down how
+            return False
+        status = dict(line.split(":", 1) for line in said.splitlines())
+        return bool(int(status["SigCgt"], 16) >> (SIGTERM - 1) & 1)
+
+    def send(self, number: Signals) -> None:
+        """Send it a signal."""
+        assert self.child is not None
+        self.child.send(number)
+
+    def tell_to_end(self) -> None:
+        """Tell it to end, as its supervisor would; that it then ends is no error."""
+        self.told = True
+        self.send(SIGTERM)
+
+    def ended(self, number: Signals, seconds: float = STOP_SECONDS) -> int:
+        """Send it a signal, and return how it ended."""
+        if self.child is None:
+            return 0
+        self.child.send(SIGCONT)
+        self.child.send(number)
+        try:
+            return self.child.wait(seconds)
+        except TimeoutError:
+            self.child.send(SIGKILL)
+            self.child.wait(seconds)
+            raise
+        finally:
+            self.child = None
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.ended(SIGKILL)
+
+    def said(self, *words: str) -> bool:
+        """Whether it wrote one of these words since it was last started, but for being started again."""
+        return any(map(self.count, words))
+
+    def count(self, word: str) -> int:
+        """How often it wrote this word since then."""
+        return self.log()[self._log_begins :].count(word)
+
+    def log(self) -> str:
+        """What it wrote."""
+        return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
+
+
+class Site:
+    """A database, a message broker, an artifact store, and the programs that work on them."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        folder: Path,
+        nursery: Nursery,
+        *,
+        message_broker: Redis | RabbitMQ | None = None,
+        database: PostgreSQL | None = None,
+        **changes: str,
+    ) -> None:
+        self.stack, self.folder, self.nursery = stack, folder, nursery
+        self.message_broker, self.database = message_broker, database
+        self.runtime: Runtime = open_runtime(stack.settings)
+        self.store = folder / "artifacts"
+        self.port = free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.environment = {
+            # By their longer names, so that a program can be started on another address.
+            **{f"EXPORTS_{name.removeprefix('EXPORTS_')}": value for name, value in stack.environment.items()},
+            **HASTE,
+            "HOST": LOOPBACK,
+            "PORT": str(self.port),
+            "EXPORTS_PUBLIC_URL": self.url,
+            **{f"EXPORTS_{name.upper()}": value for name, value in changes.items()},
+        }
+        commands = procfile()
+        everything = f"{commands['worker']} -Q {','.join(queues.WAKE_UPS)}"
+        self.programs = {
+            "serve": Program(self, "serve", f"exports serve --port {self.port}"),
+            "web": Program(self, "web", commands["web"]),
+            "worker": Program(self, "worker", everything),
+            "worker-2": Program(self, "worker-2", everything),
+            "worker-3": Program(self, "worker-3", everything),
+            "prefork": Program(self, "prefork", everything + " -P prefork -c 2"),
+            # As they are in earnest: one makes the steps, and of those that tell partners each has sixteen threads.
+            "steps": Program(self, "steps", commands["worker"]),
+            "deliveries": Program(self, "deliveries", commands["deliveries"]),
+            "deliveries-2": Program(self, "deliveries-2", commands["deliveries"]),
+            "intake": Program(self, "intake", commands["intake"]),
+        }
+        self.deaths: list[tuple[str, int]] = []
+        self.canaries: list[str] = []
+        self._taken_from_queues: list[tuple[str, Receipt]] = []
+
+    @property
+    def embedded(self) -> bool:
+        """Whether one process is everything."""
+        return self.stack.embedded
+
+    @property
+    def tries(self) -> int:
+        """How often a message is sent before it is a dead letter: once, and once after each pause of the schedule."""
+        return len(json.loads(self.environment["EXPORTS_DELIVERY_SCHEDULE_SECONDS"])) + 1
+
+    def __getitem__(self, role: str) -> Program:
+        """Return the program that plays a role: web, worker, deliveries or intake, where not one is all of them."""
+        return self.programs["serve" if self.embedded else role]
+
+    def start(self, *roles: str) -> None:
+        """Start the programs of these roles, where they do not run; return once the API answers, if it is one of them."""
+        for role in roles:
+            if not self[role].running:
+                self[role].start()
+        if self.embedded or "web" in roles:
+            poll(self.answers, START_SECONDS, f"the API did not start\n{self.logs_end()}")
+
+    def answers(self) -> bool:
+        """Whether the API is there."""
+        return answers(self.url)
+
+    def stop(self) -> None:
+        """End every program as its supervisor would."""
+        running = [program for program in self.programs.values() if program.running]
+        for program in running:
+            program.send(SIGCONT)
+            program.send(SIGTERM)
+        for program in running:
+            with contextlib.suppress(TimeoutError):
+                program.ended(SIGTERM)
+
+    def rest(self) -> None:
+        """Leave nobody working when a test has ended: only an API beside its workers goes on, if no test has armed it."""
+        for program in self.programs.values():
+            if program.name != "web" or program.armed or not program.running:
+                program.kill()
+
+    def close(self) -> None:
+        """End everything, and let go of the database."""
+        for program in self.programs.values():
+            program.kill()
+        self.runtime.close()
+
+    def revive(self) -> None:
+        """Start again whatever was killed or told to end, as its supervisor would; what ended otherwise is an error."""
+        for program in self.programs.values():
+            status = None if program.child is None else program.child.poll()
+            if status is None:
+                continue
+            self.deaths.append((program.name, status))
+            if status != KILLED and not (program.told and status == 0):
+                raise AssertionError(f"{program.name} ended with {status}\n{program.log()[-6000:]}")
+            program.start_again()
+
+    def until(
+        self, condition: Callable[[], object], seconds: float, otherwise: str = "it did not come to hold"
+    ) -> None:
+        """Return once the condition holds, reviving whoever is killed meanwhile; AssertionError with the logs if it never does."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.revive()
+            assert time.monotonic() < deadline, f"{otherwise} within {seconds:g} s\n{self.logs_end()}"
+            time.sleep(0.03)
+
+    def logs(self) -> dict[str, str]:
+        """What every program wrote."""
+        return {name: program.log() for name, program in self.programs.items() if program.sessions}
+
+    def logs_end(self) -> str:
+        """The end of every log, for whoever must find out why."""
+        return "\n".join(f"--- {name}\n{log[-5000:]}" for name, log in self.logs().items())
+
+    def processes_left(self) -> list[str]:
+        """Return what is left of programs that have ended, and the dead that those which run do not bury."""
+        living = {program.child.pid for program in self.programs.values() if program.child and program.running}
+        started = {session for program in self.programs.values() for session in program.sessions}
+        return left(started - living, living)
+
+    def waiting(self, queue: str) -> int:
+        """Return how many messages lie in a queue of the message broker, or are held by whoever took them."""
+        if isinstance(self.message_broker, RabbitMQ):
+            vhost = self.stack.broker_url.rsplit("/", 1)[1]
+            found = self.message_broker.manage("GET", f"queues/{vhost}/{queue}").json()
+            return int(found.get("messages", 1))
+        with Connection(self.stack.broker_url) as connection:
+            client: Any = connection.default_channel.client
+            return int(client.llen(queue)) + int(client.hlen("unacked"))
+
+    def open_transactions(self) -> set[str]:
+        """Return names for the transactions that are open in the database now; of SQLite's only who writes can be seen."""
+        if self.database is None:
+            with contextlib.closing(sqlite3.connect(self.folder / "exports.db", isolation_level=None)) as connection:
+                connection.execute("PRAGMA busy_timeout=0")
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    return {"the writer"}
+                connection.execute("ROLLBACK")
+                return set()
+        name = self.stack.database_url.rsplit("/", 1)[1]
+        with self.database.connection() as connection:
+            rows = connection.execute(
+                "SELECT pid || ' ' || xact_start FROM pg_stat_activity"
+                " WHERE datname = %s AND xact_start IS NOT NULL AND backend_type = 'client backend'",
+                (name,),
+            ).fetchall()
+        return {row[0] for row in rows}
+
+    def from_queues(self, account_id: str) -> list[Receipt]:
+        """Take what lies in the partners' queues, and return what there ever was of the account's."""
+        read = (queues.CUSTOMS_BROKER, queues.WAREHOUSE, queues.OPERATOR)
+        with Connection(self.stack.broker_url, transport_options={"socket_timeout": 5}) as connection:
+            for queue in queues.contract_queues(self.stack.settings):
+                if queue.name not in read:
+                    continue
+                bound = queue.bind(connection.default_channel)
+                bound.declare()
+                while (message := bound.get(no_ack=True)) is not None:
+                    self._taken_from_queues.append(_from_queue(message))
+        return [receipt for account, receipt in self._taken_from_queues if account == account_id]
+
+    @contextmanager
+    def account(self, *, by_queue: tuple[str, ...] = ()) -> Iterator[tuple[Client, Sink]]:
+        """Open an account of one test's own, whose partners are reached at a sink of its own, or `by_queue`."""
+        name = f"acc_{secrets.token_hex(6)}"
+        service.create_account(self.runtime, name, "Maple Goods Ltd", gs1_prefix="0614141")
+        key = api_keys.create_key(self.runtime, name, "faults", mode="test", roles=[ADMIN])
+        self.canaries.append(key.bearer)
+        headers = {"authorization": f"Bearer {key.bearer}"}
+        with ExitStack() as end:
+            kept = end.enter_context(sink())
+            # Patient: two hundred callers may ask an API that waits for a lock. A connection each: none of them waits for
+            # another, nor has httpx close as one too many what another thread has just taken ("Bad file descriptor").
+            http = end.enter_context(
+                httpx.Client(
+                    base_url=self.url, headers=headers, timeout=120, limits=ENOUGH_CONNECTIONS, trust_env=False
+                )
+            )
+            for partner in PARTNERS:
+                channel: dict[str, Any] = {"channel": "queue"}
+                if partner["id"] not in by_queue:
+                    channel = {"channel": "webhook", "address": kept.address(str(partner["id"]))}
+                answer = http.post("/api/partners", json={**partner, "test": True, "live": True, "channels": [channel]})
+                assert answer.status_code == 201, answer.text
+                self.canaries += [secret for secret in (answer.json().get("secret"),) if secret]
+            yield Client(name, http), kept
+
+
+ENOUGH_CONNECTIONS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+
+PARTNERS: Final[tuple[Mapping[str, Any], ...]] = (
+    {"id": factories.BROKER, "kind": "customs_broker", "name": "Customs broker", "path": "byob"},
+    {"id": factories.WAREHOUSE, "kind": "warehouse", "name": "Warehouse"},
+    {"id": "op_demo", "kind": "operator", "name": "Export desk"},
+)
+
+
+def answers(url: str) -> bool:
+    """Return whether an API is there."""
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/livez", timeout=5, trust_env=False).is_success
+    return False
+
+
+def _from_queue(message: Any) -> tuple[str, Receipt]:
+    body = json.loads(message.body)
+    segment, partner, *_ = message.delivery_info["routing_key"].split(".")
+    # Each test's account has partners of the same ids: all but the first have theirs after the account's.
+    partner_id = "op_demo" if segment == "operator" else partner.rpartition(":")[2]
+    return body["source"].removeprefix("/accounts/"), Receipt(
+        body["id"], body["subject"], partner_id, "queue", open_transactions=open_transactions.told(message.headers)
+    )

@@ -1,0 +1,109 @@
+"""What lies in the database and in the artifact store of one account, as the checker wants it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlmodel import SQLModel
+
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.runtime import Runtime
+from pipeline.exports.models import Export
+from pipeline.exports.states import UNENDED
+from pipeline.exports.step_context import context_of
+from pipeline.workflow import render_documents
+from tests.system.faults.records import TABLES, Row, Snapshot
+
+
+def snapshot(runtime: Runtime, account_id: str, store: Path, *, again: Sequence[str] = ()) -> Snapshot:
+    """Return the account's rows and the store's files; the documents of the exports in `again` are made again, to compare."""
+    tables: dict[str, Sequence[Row]] = {}
+    with runtime.db.read() as session:
+        of_account: dict[str, Any] = {}
+        for name in TABLES:
+            table = SQLModel.metadata.tables[name]
+            match name:
+                case "exports":
+                    wanted = table.c.account_id == account_id
+                case "attempts":
+                    wanted = table.c.delivery_id.in_([row["id"] for row in tables["deliveries"]])
+                case _:
+                    wanted = table.c.export_id.in_(of_account)
+            tables[name] = [dict(row) for row in session.execute(select(table).where(wanted)).mappings()]
+            if name == "exports":
+                of_account = {row["id"]: row for row in tables[name]}
+    reference: dict[tuple[str, int, str], str] = {}
+    for export_id in again:
+        reference |= _made_again(runtime, export_id, of_account[export_id]["units_total"])
+    return Snapshot(tables, _files(store), reference)
+
+
+def _made_again(runtime: Runtime, export_id: str, units: int) -> Mapping[tuple[str, int, str], str]:
+    elsewhere = replace(runtime, store=ArtifactStore("memory:"))
+    with runtime.db.read() as session:
+        export = session.get_one(Export, export_id)
+    return {
+        (export_id, row["unit_no"], row["artifact_type"]): row["sha256"]
+        for unit_no in range(1, units + 1)
+        for row in render_documents.prepare(
+            elsewhere, context_of(export, unit_no=unit_no, step="render_documents", fence=0, attempt=0)
+        ).rows
+    }
+
+
+def _files(store: Path) -> Mapping[str, str]:
+    return {
+        path.relative_to(store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in store.rglob("*")
+        if path.is_file()
+    }
+
+
+def unsettled(runtime: Runtime, account_id: str) -> list[str]:
+    """Return what the account's exports still owe to anybody, in words."""
+    exports, steps, deliveries = (SQLModel.metadata.tables[name].c for name in ("exports", "steps", "deliveries"))
+    with runtime.db.read() as session:
+        running = session.execute(
+            select(exports.id, exports.state).where(exports.account_id == account_id, exports.state.in_(UNENDED))
+        )
+        # What waits for an export to complete is owed by one that runs, and by one that failed to whoever retries it.
+        owed = session.execute(
+            select(deliveries.id, deliveries.state).where(
+                deliveries.account_id == account_id, deliveries.state == "pending"
+            )
+        )
+        held = session.execute(
+            select(steps.export_id, steps.name)
+            .join(SQLModel.metadata.tables["exports"], exports.id == steps.export_id)
+            .where(exports.account_id == account_id, steps.lease_until.is_not(None))
+        )
+        return [f"{about} {how}" for about, how in (*running, *owed, *held)]
+
+
+def let_go(runtime: Runtime, account_id: str) -> None:
+    """Have nobody try any more what a test that failed has left owed: the next test's failpoints are not meant for it."""
+    exports, steps, deliveries = (SQLModel.metadata.tables[name] for name in ("exports", "steps", "deliveries"))
+    with runtime.db.write() as session:
+        session.execute(
+            update(steps)
+            .where(
+                steps.c.export_id.in_(select(exports.c.id).where(exports.c.account_id == account_id)),
+                steps.c.state == "owed",
+            )
+            .values(state="cancelled")
+        )
+        session.execute(
+            update(exports)
+            .where(exports.c.account_id == account_id, exports.c.state.in_(UNENDED))
+            .values(state="failed")
+        )
+        session.execute(
+            update(deliveries)
+            .where(deliveries.c.account_id == account_id, deliveries.c.state.in_(("waiting", "pending")))
+            .values(state="cancelled")
+        )

@@ -1,0 +1,95 @@
+"""What breaks is contained: the PDF engine's process dies for its document, and a worker that hangs ends by itself."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+from pipeline.core.errors import RendererCrashed
+from pipeline.documents.formats.invoice_pdf import TEMPLATE
+from pipeline.documents.pdf.supervisor import Limits, Renderer
+from pipeline.documents.pdf.worker import ADDRESS_SPACE_BYTES
+from tests.documents.samples import WHOLE, sample
+from tests.support.interpreter import interpreted
+from tests.system.faults import poisoned_engine
+from tests.system.faults.matrix import alone
+
+
+@pytest.fixture
+def renderer(request: pytest.FixtureRequest) -> Iterator[Renderer]:
+    """A renderer whose engine takes poison, with a second of the processor unless the test names another bound."""
+    renderer = Renderer(Limits(cpu_seconds=getattr(request, "param", 1)), engine=poisoned_engine.__name__)
+    yield renderer
+    renderer.close()
+
+
+def facts(number: str = "A-1") -> bytes:
+    return TEMPLATE.facts(sample(1), slice(0, 1)).replace(b"INV-10045", number.encode())
+
+
+@alone("F28")
+@pytest.mark.parametrize(
+    ("renderer", "poison", "end"),
+    [
+        (1, poisoned_engine.CRASHES, "died of SIGSEGV"),
+        (1, poisoned_engine.LOOPS, "worked longer than 1 s and was ended"),
+        # Filling the memory up to its bound is work, too, and takes a slow machine more than a second of it.
+        (60, poisoned_engine.EATS_MEMORY, "died with code 1"),
+    ],
+    indirect=["renderer"],
+)
+def test_document_that_breaks_the_engine_breaks_nothing_else(renderer: Renderer, poison: str, end: str) -> None:
+    sound = renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    with pytest.raises(RendererCrashed, match=f"^the PDF engine {end} at commercial_customs_invoice.typ$"):
+        renderer.set(TEMPLATE.name, facts(f"{poison}-1"), WHOLE, 0)
+    assert renderer.set(TEMPLATE.name, facts(), WHOLE, 0) == sound
+
+
+@alone("F28")
+def test_engine_is_bounded(renderer: Renderer) -> None:
+    renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    assert renderer.pid is not None
+    engine = psutil.Process(renderer.pid)
+    assert engine.rlimit(psutil.RLIMIT_AS) == (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES)
+    assert engine.rlimit(psutil.RLIMIT_CORE) == (0, 0), "its memory holds invoices"
+    allowed, _ = engine.rlimit(psutil.RLIMIT_CPU)
+    used = engine.cpu_times()
+    assert 0 < allowed - (used.user + used.system) <= 2
+    assert Path(f"/proc/{engine.pid}/oom_score_adj").read_text().strip() == "1000"
+
+
+def test_bound_on_the_processor_is_of_one_document_and_not_of_all(renderer: Renderer) -> None:
+    renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    assert renderer.pid is not None
+    engine = psutil.Process(renderer.pid)
+    while sum(engine.cpu_times()[:2]) < 2.5:
+        renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    assert renderer.pid == engine.pid
+
+
+HANGS: Final = """
+import threading, time
+from pipeline.core.watchdog import TIMEOUTS
+from tests.system.faults.poisoned_engine import loop
+with TIMEOUTS.within(3600):
+    with TIMEOUTS.within(3):
+        print("in time", flush=True)
+    time.sleep(3.5)
+    print("not ended by a bound that was kept", flush=True)
+    with TIMEOUTS.within(0.3):
+        loop()
+print("never", flush=True)
+"""
+
+
+@alone("F28")
+def test_process_that_hangs_ends_itself_and_says_where_it_was(tmp_path: Path) -> None:
+    ended = interpreted(HANGS, tmp_path)
+    assert ended.returncode == -signal.SIGALRM
+    assert ended.stdout.splitlines() == ["in time", "not ended by a bound that was kept"]
+    assert "in loop" in ended.stderr

@@ -1,0 +1,352 @@
+"""Killed at any point, however often: what was accepted ends once, and nobody hears anything that is not so."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from kombu import Connection, Producer
+from sqlmodel import col, select
+
+from config import queues
+from pipeline.exports.models import LineTreatment, Package
+from pipeline.workflow.steps import NOTIFY, STEPS
+from tests.support import factories
+from tests.system.faults.case import Case
+from tests.system.faults.client import Json, export_id_of
+from tests.system.faults.conftest import OpenCase
+from tests.system.faults.matrix import RABBITMQ, REDIS, SERVED, STACKS, fault
+from tests.system.faults.points import (
+    ACCEPT_POINTS,
+    AMEND_POINTS,
+    DELIVERY_POINTS,
+    INTAKE_POINTS,
+    MOMENTS,
+    STEP_POINTS,
+    SWEEP_POINTS,
+)
+from tests.system.faults.site import KILLED, Site
+
+WORKER_POINTS = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS)
+#: Those that a process for deliveries comes by.
+TELLING_POINTS = (*(f"{name}.{moment}" for name in NOTIFY for moment in MOMENTS), *DELIVERY_POINTS)
+#: Where a message has left and is not recorded: whoever takes over must send it again.
+SENT_AND_NOT_RECORDED = ("delivery.between", "delivery.sent", "delivery.mid")
+#: A sweep that dies takes a worker with it that is anywhere, also there.
+MAY_REPEAT = (*SENT_AND_NOT_RECORDED, *SWEEP_POINTS)
+#: In the transaction that writes all of a large unit at once, and with some of its messages sent.
+LARGE = ("record_packages.mid", "attach_customs.mid", "render_documents.mid", "hand_off.mid", "delivery.between")
+#: No lease runs out because the machine is busy, so that what comes twice has one cause alone.
+UNHURRIED = {"lease_seconds": "6"}
+
+
+def killing(*points: str, times: int = 1) -> str:
+    return " ".join(f"{point}=kill*{times}" for point in points)
+
+
+def check_all_killed(one: Case, points: tuple[str, ...], times: int) -> None:
+    assert one.fired() == dict.fromkeys(sorted(points), times)
+    # The sweep has a thread of its own: two points that fire at once are one death. The last may not have been seen yet.
+    one.site.until(lambda: one.site.deaths, 60, "none of those that fired has died")
+    assert {status for _, status in one.site.deaths} == {KILLED}
+    assert len(one.site.deaths) <= len(points) * times
+
+
+# A worker
+
+
+@fault("F1", everyday=STACKS)
+def test_worker_killed_at_every_point(site: Site, case: OpenCase) -> None:
+    """Nothing comes twice but what may: what it had sent and not recorded."""
+    with case(by_queue=() if site.embedded else (factories.WAREHOUSE,)) as one:
+        one.arm("worker", killing(*MAY_REPEAT))
+        first = one.accepted()
+        one.settle([first])
+        one.arm("worker", killing(*(point for point in WORKER_POINTS if point not in MAY_REPEAT)))
+        exports = [one.accepted() for _ in range(3)]
+        one.settle(exports)
+        check_all_killed(one, WORKER_POINTS, 1)
+        assert one.states() == ["executed"] * 4
+        history = one.check(again=[first])
+        # The embedded worker has more in its hands than the step at which it dies; and a lease of a second and a half runs
+        # out where the machine stands still for so long, which whoever held it says.
+        if not site.embedded and not one.gave_up("worker"):
+            came = Counter((each.message_id, each.partner_id) for each in history.receipts if each.export_id in exports)
+            assert [*came.values()] == [1] * len(came)
+            assert len(came) >= len(NOTIFY) * len(exports)
+
+
+@fault("F1", everyday=(), long=STACKS)
+@pytest.mark.parametrize("point", WORKER_POINTS)
+def test_worker_killed_at_one_point_repeats_nothing_but_what_was_not_recorded(
+    site: Site, case: OpenCase, point: str
+) -> None:
+    check_repeats(site, case, point)
+
+
+@fault("F1", everyday=(REDIS,))
+@pytest.mark.parametrize("point", ["delivery.sent"])
+def test_worker_killed_between_sending_and_recording_sends_once_more(site: Site, case: OpenCase, point: str) -> None:
+    check_repeats(site, case, point)
+
+
+def check_repeats(site: Site, case: OpenCase, point: str) -> None:
+    with case() as one:
+        one.arm("worker", killing(point), **UNHURRIED)
+        export_id = one.accepted()
+        one.settle([export_id])
+        check_all_killed(one, (point,), 1)
+        assert one.states() == ["executed"]
+        check_repeated(one, 1 if point in SENT_AND_NOT_RECORDED else 0, deaths=1)
+        history = one.check(again=[export_id])
+        begun = {row["name"]: row["attempts"] for row in history.snapshot.tables["steps"]}
+        assert max(begun.values()) <= 2
+        # The embedded worker has several steps in hand, and they all end with it.
+        assert sum(begun.values()) <= len(begun) + (len(NOTIFY) if site.embedded else 1)
+
+
+def check_repeated(one: Case, times: int, *, deaths: int) -> None:
+    """Hold what came again to what was sent and not recorded; the embedded worker sends to all partners beside each other."""
+    most = deaths * len(NOTIFY) if one.site.embedded else times
+    assert times <= one.sink.repeated() <= most
+
+
+@fault("F1", everyday=SERVED)
+def test_process_for_deliveries_killed_at_every_point_with_several_messages_in_its_hands(
+    site: Site, case: OpenCase
+) -> None:
+    """It sends to many at once: each of its deaths lets go of all of them."""
+    with case() as one:
+        one.arm("deliveries", killing(*TELLING_POINTS))
+        site.start("steps")
+        exports = [one.accepted(one.client.plan(lines=2, packages=2)) for _ in range(4)]
+        one.settle(exports)
+        check_all_killed(one, TELLING_POINTS, 1)
+        assert {name for name, _ in site.deaths} == {"deliveries"}
+        assert one.states() == ["executed"] * 4
+        one.check(again=exports[:1])
+
+
+@fault("F3", everyday=(RABBITMQ,))
+def test_worker_killed_twice_at_a_step_a_message_and_a_sweep(site: Site, case: OpenCase) -> None:
+    check_killed_twice(case, ("render_documents.mid", "delivery.sent", "sweep.mid"))
+
+
+@fault("F3", everyday=(), long=STACKS)
+def test_worker_killed_twice_at_every_point(site: Site, case: OpenCase) -> None:
+    check_killed_twice(case, WORKER_POINTS)
+
+
+def check_killed_twice(case: OpenCase, points: tuple[str, ...]) -> None:
+    with case() as one:
+        one.arm("worker", killing(*points, times=2))
+        exports = [one.accepted() for _ in range(4)]
+        one.settle(exports)
+        check_all_killed(one, points, 2)
+        assert one.states() == ["executed"] * 4
+        one.check(again=exports[:1])
+
+
+@fault("F3", everyday=(RABBITMQ,), long=STACKS)
+def test_plan_that_kills_six_workers_is_set_aside_and_the_next_is_executed(site: Site, case: OpenCase) -> None:
+    check_set_aside(case, "render_documents.before")
+
+
+@fault("F3", everyday=(), long=STACKS)
+@pytest.mark.parametrize("point", [point for point in STEP_POINTS if not point.endswith(".after")])
+def test_step_that_kills_six_workers_is_set_aside(site: Site, case: OpenCase, point: str) -> None:
+    check_set_aside(case, point)
+
+
+def check_set_aside(case: OpenCase, point: str) -> None:
+    with case() as one:
+        one.arm("worker", killing(point, times=6), step_max_attempts="5")
+        poison = one.accepted()
+        one.settle([poison])
+        assert one.fired() == {point: 5}, "five tries, and never a sixth"
+        view = one.client.look(poison)
+        assert view is not None
+        assert (view["state"], view["quarantined"]) == ("failed", True)
+        assert point.split(".", maxsplit=1)[0] in view["status"]
+        one.site["worker"].kill()
+        one.site.start("worker")
+        following = one.accepted()
+        one.settle([following])
+        assert one.states() == ["failed", "executed"]
+        one.check(again=[following])
+
+
+@fault("F3", everyday=(REDIS,), long=STACKS)
+def test_delivery_that_kills_six_workers_is_still_made(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        one.arm("worker", killing("delivery.between", times=6))
+        export_id = one.accepted()
+        one.settle([export_id])
+        check_all_killed(one, ("delivery.between",), 6)
+        check_repeated(one, 6, deaths=6)
+        one.check()
+
+
+@fault("F3", everyday=(), long=STACKS)
+@pytest.mark.parametrize("point", [*DELIVERY_POINTS, *SWEEP_POINTS])
+def test_worker_killed_six_times_where_no_step_is_to_blame_does_all(site: Site, case: OpenCase, point: str) -> None:
+    with case() as one:
+        one.arm("worker", killing(point, times=6))
+        exports = [one.accepted() for _ in range(3)]
+        one.settle(exports)
+        site.until(lambda: one.fired() == {point: 6}, 60, "it was not killed so often")
+        check_all_killed(one, (point,), 6)
+        assert one.states() == ["executed"] * 3
+        one.check()
+
+
+@fault("F30", everyday=(REDIS,), long=STACKS)
+def test_worker_killed_in_the_middle_of_a_large_plan_records_nothing_twice(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        one.arm("worker", killing(*LARGE), **UNHURRIED)
+        export_id = one.accepted(one.client.plan(lines=400, packages=1_000))
+        one.settle([export_id])
+        check_all_killed(one, LARGE, 1)
+        assert one.states() == ["executed"]
+        one.check(again=[export_id])
+        with site.runtime.db.read() as session:
+            packages = select(col(Package.package_ref)).where(col(Package.export_id) == export_id)
+            treated = select(col(LineTreatment.line_ref)).where(col(LineTreatment.export_id) == export_id)
+            for found, count in ((session.scalars(packages).all(), 1_000), (session.scalars(treated).all(), 400)):
+                assert len({*found}) == len(found) == count
+
+
+# A child of a pool
+
+
+@fault("F2", everyday=(REDIS,), long=SERVED)
+def test_pool_child_killed_at_every_point_is_replaced_by_its_parent(site: Site, case: OpenCase) -> None:
+    points = (*STEP_POINTS, *DELIVERY_POINTS)
+    with case() as one:
+        one.arm("prefork", killing(*points))
+        exports = [one.accepted() for _ in range(4)]
+        one.settle(exports)
+        assert one.fired() == dict.fromkeys(sorted(points), 1)
+        assert site.deaths == []
+        assert one.states() == ["executed"] * 4
+        one.check(again=exports[:1])
+
+
+@fault("F2", everyday=(REDIS,), long=SERVED)
+def test_step_whose_pool_child_was_killed_is_begun_twice_and_no_other_is(site: Site, case: OpenCase) -> None:
+    killed = ("attach_customs", "hand_off")
+    with case() as one:
+        one.arm("prefork", killing("attach_customs.before", "hand_off.mid"), **UNHURRIED)
+        export_id = one.accepted()
+        one.settle([export_id])
+        assert one.fired() == {"attach_customs.before": 1, "hand_off.mid": 1}
+        assert site.deaths == []
+        assert one.states() == ["executed"]
+        history = one.check(again=[export_id])
+        begun = {row["name"]: row["attempts"] for row in history.snapshot.tables["steps"]}
+        assert begun == {spec.name: 2 if spec.name in killed else 1 for spec in STEPS}
+        assert one.sink.repeated() == 0
+
+
+# The API
+
+
+@fault("F4", everyday=STACKS)
+@pytest.mark.parametrize("point", ACCEPT_POINTS)
+def test_api_killed_while_it_accepts_answers_the_same_key_with_one_export(
+    site: Site, case: OpenCase, point: str
+) -> None:
+    check_accepted_once(site, case, point, 1)
+
+
+@fault("F4", everyday=(), long=STACKS)
+@pytest.mark.parametrize("point", [point for point in ACCEPT_POINTS if not point.endswith(".after")])
+def test_api_killed_six_times_while_it_accepts_answers_at_the_seventh(site: Site, case: OpenCase, point: str) -> None:
+    check_accepted_once(site, case, point, 6)
+
+
+def check_accepted_once(site: Site, case: OpenCase, point: str, times: int) -> None:
+    with case() as one:
+        one.arm("web", killing(point, times=times))
+        plan = one.client.plan()
+        export_id = one.accepted(plan)
+        assert one.fired() == {point: times}
+        assert None in {call.status for call in one.client.calls}
+        assert export_id_of(one.client.execute(plan)) == export_id
+        site.start("worker")
+        one.settle([export_id])
+        assert one.states() == ["executed"]
+        one.check(again=[export_id])
+
+
+@fault("F4", everyday=(REDIS,), long=STACKS)
+@pytest.mark.parametrize("point", AMEND_POINTS)
+def test_api_killed_while_it_amends_makes_one_revision(site: Site, case: OpenCase, point: str) -> None:
+    with case() as one:
+        site.start("worker")
+        plan = one.client.plan()
+        old = one.accepted(plan)
+        one.settle([old])
+        one.arm("web", killing(point))
+        amended = factories.changed(
+            plan, "/units/0/lines/0/description", "Frying pan of stainless steel, for a household"
+        )
+        answers: list[str] = []
+
+        def answered() -> bool:
+            answer = one.client.amend(old, amended)
+            if answer is not None and answer.status_code == 202:
+                answers.append(export_id_of(answer))
+            return bool(answers)
+
+        site.until(answered, 300, "it was not amended")
+        assert one.fired() == {point: 1}
+        one.settle([old, answers[0]])
+        assert one.states() == ["superseded", "executed"]
+        one.check(again=answers)
+
+
+# The intake
+
+
+def command(one: Case, plan: Json | None = None) -> None:
+    """Have a plan executed by queue."""
+    plan = plan or one.client.plan()
+    batch = plan["batchId"]
+    body = {"accountId": one.client.account, "batchId": batch, "idempotencyKey": f"command-{batch}", "plan": plan}
+    with Connection(one.site.stack.broker_url) as connection:
+        (queue,) = [each for each in queues.contract_queues(one.site.stack.settings) if each.name == queues.EXECUTE]
+        Producer(connection).publish(
+            body, exchange=queues.exchange, routing_key="execute", declare=[queue], serializer="json"
+        )
+
+
+@fault("F4", everyday=(RABBITMQ,), long=SERVED)
+@pytest.mark.parametrize("point", INTAKE_POINTS)
+def test_intake_killed_with_a_command_in_hand_takes_it_again_and_accepts_it_once(
+    site: Site, case: OpenCase, point: str
+) -> None:
+    check_commanded_once(site, case, point, 1)
+
+
+@fault("F4", everyday=(), long=(RABBITMQ,))
+@pytest.mark.parametrize("point", INTAKE_POINTS)
+def test_intake_killed_six_times_with_a_command_in_hand_accepts_it_once(site: Site, case: OpenCase, point: str) -> None:
+    check_commanded_once(site, case, point, 6)
+
+
+def check_commanded_once(site: Site, case: OpenCase, point: str, times: int) -> None:
+    with case() as one:
+        site.start("worker")
+        one.arm("intake", killing(point, times=times))
+        command(one)
+        site.until(lambda: one.fired() and one.states(), 300, "the command was not accepted")
+        one.mended()  # when it is given back is up to the message broker
+        one.settle([])
+        # The message itself is given back, on Redis after its visibility timeout, and changes nothing.
+        site.until(
+            lambda: site.waiting(queues.EXECUTE) == 0 and site["intake"].running, 300, "the command still lies there"
+        )
+        assert one.fired() == {point: times}
+        assert one.states() == ["executed"]
+        one.check()

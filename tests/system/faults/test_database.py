@@ -1,0 +1,263 @@
+"""The database restarted, killed, locked or cut off, even in the middle of a commit: an answer is true, or it is `later`."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from signal import SIGQUIT
+
+import psycopg
+import pytest
+
+from tests.support.servers import LOOPBACK, PostgreSQL
+from tests.system.faults.bounds import crowded, share
+from tests.system.faults.case import Case
+from tests.system.faults.conftest import OpenCase
+from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, fault
+from tests.system.faults.proxy import proxy
+from tests.system.faults.site import HASTE, Site
+
+#: What a request may take where the database does not answer: as long as its settings say, and a busy machine's while.
+PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = float(HASTE["EXPORTS_DATABASE_TIMEOUT_SECONDS"])
+BUSY_MACHINE_SECONDS = 5.0
+AT_ONCE = 8
+#: What a request may take in a crowd of two hundred: each has three seconds for a thread, a connection and locks together,
+#: and the two processors have two hundred refusals to say; three times of what is aimed at.
+CROWD_SECONDS = 3 * 5
+#: Who asks all the while the database is killed.
+CALLERS = 3
+
+
+def postgres(site: Site) -> PostgreSQL:
+    assert site.database is not None
+    return site.database
+
+
+def check_executed(one: Case, exports: list[str]) -> None:
+    one.settle(exports)
+    assert one.states() == ["executed"] * len(exports)
+    one.check(again=exports[:1])
+
+
+def fast(server: PostgreSQL) -> None:
+    server.stop()
+
+
+def immediate(server: PostgreSQL) -> None:
+    server.running().send_signal(SIGQUIT)
+    server.running().wait(60)
+    server.process = None
+
+
+def killed(server: PostgreSQL) -> None:
+    server.kill()
+
+
+def check_restarted(site: Site, case: OpenCase, end: Callable[[PostgreSQL], None], times: int) -> None:
+    server = postgres(site)
+    with case() as one:
+        # As few attempts as in earnest: an outage is none.
+        site["worker"].start(step_max_attempts="5")
+        exports = [one.accepted(one.client.plan(units=2)) for _ in range(2)]
+        for _ in range(times):
+            end(server)
+            try:
+                answer = one.client.execute(one.client.plan())
+                assert answer is not None
+                assert (answer.status_code, answer.json()["errorCode"]) == (503, "NOT_READY")
+                assert int(answer.headers["retry-after"]) > 0
+                assert max(call.seconds for call in one.client.calls) < PATIENCE_SECONDS
+            finally:
+                server.start()
+            one.mended()
+            exports.append(one.accepted())
+        check_executed(one, exports)
+        assert site.deaths == []
+
+
+@fault("F9", everyday=(REDIS,), long=SERVED)
+@pytest.mark.parametrize("end", [fast, immediate, killed])
+def test_restarted_under_exports_that_are_made(site: Site, case: OpenCase, end: Callable[[PostgreSQL], None]) -> None:
+    check_restarted(site, case, end, 1)
+
+
+@fault("F9", everyday=(), long=SERVED)
+def test_killed_twenty_times(site: Site, case: OpenCase) -> None:
+    check_restarted(site, case, killed, 20)
+
+
+def keep_asking(one: Case, ended: threading.Event) -> None:
+    """Have one plan after another accepted, each asked for until it is, and the last one as well."""
+    while not ended.is_set():
+        plan = one.client.plan()
+        while (answer := one.client.execute(plan)) is None or answer.status_code != 202:
+            assert answer is None or answer.status_code == 503, answer.text
+            time.sleep(0.05)  # whoever is told `later` comes later
+
+
+def check_killed_under_load(site: Site, case: OpenCase, kills: int) -> None:
+    server = postgres(site)
+    with case() as one:
+        # Wake-ups that are sent again sooner than they can be taken are a load of their own.
+        site["worker"].start(stalled_seconds="10")
+        ended = threading.Event()
+
+        def accepted() -> set[str]:
+            calls = [*one.client.calls]
+            return {str(call.export_id) for call in calls if call.method == "POST" and call.status == 202}
+
+        with ThreadPoolExecutor(CALLERS) as threads:
+            callers = [threads.submit(keep_asking, one, ended) for _ in range(CALLERS)]
+            try:
+                for _ in range(kills):
+                    before = accepted()
+                    site.until(lambda these=before: accepted() - these, 120, "nothing is accepted")  # type: ignore[misc]
+                    server.kill()
+                    server.start()
+            finally:
+                ended.set()
+        for caller in callers:
+            caller.result()
+        struck = [call for call in one.client.calls if call.method == "POST" and call.status in {None, 503}]
+        assert len(struck) >= kills, "the kills struck nobody who asked"
+        exports = sorted(accepted())
+        one.note(f"exports accepted around {kills} kills", len(exports))
+        check_executed(one, exports)
+        assert len(one.states()) == len(exports)
+        assert site.deaths == []
+
+
+@fault("F40", everyday=(REDIS,), long=(RABBITMQ,), on="durable")
+def test_killed_five_times_while_callers_go_on(durable: Site, case: OpenCase) -> None:
+    """Every answer of 202 is of an export that is there, whatever was under way as the database was killed."""
+    check_killed_under_load(durable, case, 5)
+
+
+@fault("F40", everyday=(), long=SERVED, on="durable")
+def test_killed_twenty_times_while_callers_go_on(durable: Site, case: OpenCase) -> None:
+    check_killed_under_load(durable, case, 20)
+
+
+def terminate(site: Site) -> int:
+    """End every connection to the site's database; return how many there were."""
+    name = site.stack.database_url.rsplit("/", 1)[1]
+    with postgres(site).connection() as connection:
+        ended = connection.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", (name,)
+        ).fetchone()
+    return 0 if ended is None else int(ended[0])
+
+
+@fault("F10", everyday=(RABBITMQ,), long=SERVED)
+@pytest.mark.parametrize("point", ["record_packages.mid", "hand_off.mid", "delivery.mid"])
+def test_connection_ended_in_the_middle_of_a_transaction(site: Site, case: OpenCase, point: str) -> None:
+    with case() as one:
+        opened = one.marks / "open"
+        one.arm("worker", f"{point}=barrier:{opened}")
+        export_id = one.accepted()
+        site.until(lambda: point in one.fired(), 300, "the point was not reached")
+        assert terminate(site) > 0
+        opened.touch()
+        check_executed(one, [export_id])
+        assert site.deaths == []
+
+
+@fault("F10", everyday=(REDIS,), long=SERVED)
+def test_connection_cut_in_every_commit(site: Site, case: OpenCase) -> None:
+    """The commit arrives and its answer does not: whoever asks again finds what was written, and does not write it twice."""
+    port = postgres(site).port
+    with proxy(port) as between, case() as one:
+        url = site.stack.database_url.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{between.port}")
+        for role in ("web", "worker"):
+            site[role].kill()
+            site[role].start(database_url=url)
+        exports = [one.accepted()]
+        between.cuts, between.cuts_left, between.cut_on = 0, 12, b"COMMIT"
+        exports += [one.accepted() for _ in range(2)]
+        one.settle(exports)
+        assert between.cuts == 12
+        check_executed(one, exports)
+
+
+@fault("F10", everyday=(REDIS,), long=SERVED)
+def test_acceptance_whose_commit_is_not_answered_is_found_by_its_key(site: Site, case: OpenCase) -> None:
+    port = postgres(site).port
+    with proxy(port) as between, case() as one:
+        site["web"].kill()
+        site["web"].start(
+            database_url=site.stack.database_url.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{between.port}")
+        )
+        exports = [one.accepted()]
+        between.cut_on, between.cuts_left = b"COMMIT", 1_000
+        plan = one.client.plan()
+        first = one.client.execute(plan)
+        assert first is None or first.status_code == 503
+        assert between.cuts > 0
+        between.cut_on = None
+        exports.append(one.accepted(plan))
+        assert one.states() == ["accepted"] * 2
+        site.start("worker")
+        check_executed(one, exports)
+
+
+@fault("F13", everyday=(EMBEDDED,))
+def test_sqlite_locked_by_another_writer(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        exports = [one.accepted(one.client.plan(units=2)) for _ in range(2)]
+        other = sqlite3.connect(site.folder / "exports.db", isolation_level=None, timeout=60)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            plans = [one.client.plan() for _ in range(AT_ONCE)]
+            with ThreadPoolExecutor(AT_ONCE) as threads:
+                answers = list(threads.map(one.client.execute, plans))
+            later = [answer and (answer.status_code, answer.headers["retry-after"]) for answer in answers]
+            assert later == [(503, "2")] * AT_ONCE
+            slowest = max(call.seconds for call in one.client.calls[-AT_ONCE:])
+            assert slowest < (TIMEOUT_SECONDS + BUSY_MACHINE_SECONDS) * crowded(), (
+                "they wait beside each other, not for each other"
+            )
+            assert one.client.look(exports[0]) is not None, "who reads is not kept waiting by who writes"
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+        exports.append(one.accepted())
+        check_executed(one, exports)
+        assert site.deaths == []
+
+
+@fault("F41", everyday=(RABBITMQ,), long=SERVED)
+def test_two_hundred_at_once_on_a_pool_that_is_exhausted(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        site["web"].kill()
+        site["web"].start(database_pool="2")
+        first = one.accepted()
+        plans, before = [one.client.plan() for _ in range(4)], len(one.client.calls)
+        locked, released = threading.Event(), threading.Event()
+
+        def lock() -> None:
+            with psycopg.connect(site.stack.database_url.replace("+psycopg", "")) as connection:
+                connection.execute("LOCK TABLE exports IN SHARE ROW EXCLUSIVE MODE")
+                locked.set()
+                assert released.wait(300)
+
+        with ThreadPoolExecutor(201) as threads:
+            holder = threads.submit(lock)
+            assert locked.wait(60)
+            try:
+                answers = list(threads.map(one.client.execute, plans * 50))
+            finally:
+                released.set()
+            holder.result(60)
+        seconds = [call.seconds for call in one.client.calls[before:]]
+        half, most = share(seconds, 0.5), share(seconds, 0.99)
+        one.note("200 requests at once: p50 and p99 in seconds", f"{half:.2f} {most:.2f}")
+        assert most <= CROWD_SECONDS * crowded()
+        assert {None if answer is None else answer.status_code for answer in answers} <= {409, 503}
+        assert 503 in {answer.status_code for answer in answers if answer is not None}
+        exports = [first, *(one.accepted(plan) for plan in plans)]
+        site.start("worker")
+        check_executed(one, exports)

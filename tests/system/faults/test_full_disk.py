@@ -1,0 +1,129 @@
+"""PostgreSQL's disk is full: who asks is told `later`, nothing is half written, and all goes on once there is room."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import pytest
+
+from pipeline.core.db import Database
+from pipeline.ops import migrations
+from tests.conftest import SERVERS, OwnServer, Stack
+from tests.support.servers import PostgreSQL, Redis, poll
+from tests.system.faults.case import Case, open_case
+from tests.system.faults.client import export_id_of
+from tests.system.faults.matrix import REDIS, alone
+from tests.system.faults.site import Site
+from tests.system.faults.test_limits import filled, needs_mount, small_disk
+from tests.system.faults.workers import Nursery
+
+#: A cluster and a database of ours, and room for some exports.
+POSTGRES_KILOBYTES: Final = 160 * 1024
+#: From the moment when there is room, and PostgreSQL runs, until all is at rest; a busy machine's while.
+RECOVERY_SECONDS: Final = 90.0
+
+
+class SmallPostgreSQL(PostgreSQL):
+    """A PostgreSQL that keeps its write-ahead log short, so that it fits its disk."""
+
+    def command(self) -> list[str]:
+        settings = {"max_wal_size": "32MB", "min_wal_size": "32MB", "autovacuum": "off"}
+        return [*super().command(), *(part for key, value in settings.items() for part in ("-c", f"{key}={value}"))]
+
+
+@needs_mount
+@SERVERS
+@alone("F12")
+@pytest.mark.timeout(900)
+def test_no_room_for_postgresql(parent: Nursery, own_server: OwnServer, tmp_path: Path) -> None:
+    """First its tables cannot grow, then its log cannot, which ends it; what was accepted meanwhile is all there."""
+    server = SmallPostgreSQL()
+    try:
+        with small_disk(server.folder / "data", POSTGRES_KILOBYTES) as disk:
+            server.own(disk)
+            server.start()
+            stack = Stack(REDIS, server.fresh_url(), own_server(Redis).fresh_url(), f"file:{tmp_path / 'artifacts'}")
+            migrated = Database(stack.database_url)
+            migrations.upgrade(migrated)
+            migrated.dispose()
+            site = Site(stack, tmp_path, parent, database=server)
+            try:
+                with open_case(site, tmp_path) as one:
+                    check_no_room_for(server, disk, one)
+            finally:
+                site.close()
+                if server.process is not None:
+                    server.stop()
+    finally:
+        server.close()
+
+
+def check_no_room_for(server: PostgreSQL, disk: Path, one: Case) -> None:
+    one.site.start("steps", "deliveries")
+    exports = [one.accepted()]
+    one.settle(exports)
+    under_way = [one.accepted(one.client.plan(units=4, lines=20)) for _ in range(2)]
+    exports += under_way
+    with filled(disk):
+        exports += accepted_until_full(server, one)
+        assert one.client.look(exports[0]) is not None, "whoever reads is served"
+        end_for_want_of_log(server)
+        answer = one.client.execute(one.client.plan())
+        assert answer is not None
+        assert (answer.status_code, answer.json()["errorCode"]) == (503, "NOT_READY")
+    poll(lambda: is_back(server), 60, "it does not recover")
+    began = time.monotonic()
+    exports.append(one.accepted())
+    one.settle(exports, RECOVERY_SECONDS)
+    assert time.monotonic() - began < RECOVERY_SECONDS
+    assert one.states() == ["executed"] * len(exports)
+    assert one.site.deaths == []
+    one.check(again=exports[-1:])
+
+
+def accepted_until_full(server: PostgreSQL, one: Case) -> list[str]:
+    """Ask until what the tables have left is used up; return the exports that were accepted up to then."""
+    exports: list[str] = []
+    while "could not extend file" not in log(server):
+        answer = one.client.execute(one.client.plan(units=8, lines=20))
+        assert answer is not None
+        if answer.status_code == 503:
+            assert int(answer.headers["retry-after"]) > 0
+        else:
+            exports.append(export_id_of(answer))
+        assert len(exports) < 200, "there is room all the same"
+    return exports
+
+
+def end_for_want_of_log(server: PostgreSQL) -> None:
+    """Have PostgreSQL begin new files of its log until it cannot, and ends all that it does."""
+
+    def ended() -> bool:
+        try:
+            with server.connection() as connection:
+                connection.execute("SELECT pg_switch_wal(), pg_logical_emit_message(false, '', repeat('x', 1000))")
+        except psycopg.OperationalError:
+            return True
+        return False
+
+    poll(ended, 120, "its log finds room")
+    assert "PANIC" in log(server)
+
+
+def is_back(server: PostgreSQL) -> bool:
+    """Whether it answers; where it could not even recover, it is started again."""
+    if server.running().poll() is not None:
+        server.process = None
+        server.start()
+    with suppress(RuntimeError):  # it ends just now
+        return server.listens_and_answers()
+    return False
+
+
+def log(server: PostgreSQL) -> str:
+    """Return all that it wrote; the log lies on another disk than its data."""
+    return (server.folder / "log").read_text(errors="replace")

@@ -1,0 +1,164 @@
+"""Two who hold the same: whoever was stopped past the lease finds it gone, and does nothing more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from signal import SIGCONT, SIGSTOP
+
+import pytest
+
+from tests.support import factories
+from tests.support.on_day import library
+from tests.system.faults.conftest import OpenCase
+from tests.system.faults.matrix import RABBITMQ, REDIS, SERVED, STACKS, fault
+from tests.system.faults.site import Site
+from tests.system.faults.workers import Nursery, nursery
+
+#: So many partners' messages one process holds at once: of each of two exports the customs broker's and the warehouse's.
+LANES = 4
+
+
+@fault("F17", everyday=(REDIS,), long=SERVED)
+@pytest.mark.parametrize("point", ["render_documents.before", "hand_off.before", "delivery.before", "delivery.between"])
+def test_worker_stopped_past_its_lease_does_nothing_more(site: Site, case: OpenCase, point: str) -> None:
+    with case() as one:
+        opened = one.marks / "open"
+        export_id = one.accepted(one.client.plan(lines=3, packages=3))
+        # Only the warehouse is told as yet: a message a package, so that there is more to send when it wakes up.
+        assert one.client.post(f"/api/partners/{factories.BROKER}/pause", {}) is not None
+        one.arm("worker", f"{point}=barrier:{opened}")
+        site.until(lambda: point in one.fired(), 300, "the point was not reached")
+        site["worker"].send(SIGSTOP)
+        site["worker-2"].start()
+        one.client.post(f"/api/partners/{factories.BROKER}/resume", {})
+        one.settle([export_id])
+        came = len(one.sink.receipts)
+        opened.touch()
+        site["worker"].send(SIGCONT)
+        site.until(lambda: one.gave_up("worker"), 300, "it did not find that its lease was gone")
+        assert len(one.sink.receipts) == came, "it sent a message that was no longer its own"
+        assert one.states() == ["executed"]
+        one.check(again=[export_id])
+
+
+@fault("F17", everyday=SERVED)
+@pytest.mark.parametrize("point", ["delivery.before", "delivery.between"])
+def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
+    site: Site, case: OpenCase, point: str
+) -> None:
+    """It holds several partners' messages at once, each with a lease of its own and more to send."""
+    with case() as one:
+        opened = one.marks / "open"
+        site.start("steps")
+        # Patient, so that none of these partners is taken to ail, and left to one thread.
+        one.arm("deliveries", f"{point}=barrier:{opened}*{LANES}", delivery_timeout_seconds="60")
+        exports = [one.accepted(one.client.plan(lines=3, packages=3)) for _ in range(2)]
+        site.until(lambda: one.fired().get(point) == LANES, 60, "it does not hold so many")
+        held = {row["id"] for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None}
+        assert len(held) >= LANES
+        site["deliveries"].send(SIGSTOP)
+        site["deliveries-2"].start()
+        one.settle(exports)
+        came = len(one.sink.receipts)
+        opened.touch()
+        site["deliveries"].send(SIGCONT)
+        site.until(
+            lambda: site["deliveries"].count("telling_cut_off") == LANES,
+            300,
+            "it did not find that its leases were gone",
+        )
+        assert len(one.sink.receipts) == came, "it sent a message that was no longer its own"
+        assert one.states() == ["executed"] * 2
+        one.check(again=exports)
+
+
+@contextmanager
+def wrong_clock(folder: Path, shift: Path, module: str = "tests.system.faults.workers") -> Iterator[Nursery]:
+    """Give the parent of processes whose wall clock is off by what stands in the file; their monotonic clock is right."""
+    with nursery(
+        folder,
+        module=module,
+        LD_PRELOAD=library(),
+        FAKETIME_TIMESTAMP_FILE=str(shift),
+        # Looked at each second: at each question for the time it would take a third of a processor.
+        FAKETIME_CACHE_DURATION="1",
+        DONT_FAKE_MONOTONIC="1",
+    ) as parent:
+        yield parent
+
+
+@fault("F26", everyday=(REDIS,), long=SERVED)
+def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: OpenCase, tmp_path: Path) -> None:
+    """Leases go by the database's clock, so that nobody takes what is held, and nothing waits for an hour."""
+    shift = tmp_path / "shift"
+    shift.write_text("+1h")
+    with wrong_clock(tmp_path, shift) as parent, case() as one:
+        site["worker-2"].nursery = parent
+        try:
+            site["worker-2"].start(lease_seconds="6")
+            exports = [one.accepted(one.client.plan(units=2))]
+            one.settle(exports)  # by it alone, so that it has worked for certain
+            site["worker"].start(lease_seconds="6")
+            exports += [one.accepted(one.client.plan(units=2)) for _ in range(2)]
+            one.settle(exports)
+            shift.write_text("-10m")
+            more = [one.accepted(one.client.plan(units=2)) for _ in range(3)]
+            one.settle(more)
+        finally:
+            site["worker-2"].kill()
+            site["worker-2"].nursery = site.nursery
+        log = site["worker-2"].log()
+        assert "step_done" in log
+        latest = max(datetime.fromisoformat(at) for at in re.findall(r'"timestamp": "([^"]+)"', log))
+        assert latest > datetime.now(UTC) + timedelta(minutes=30), "its clock was right"
+        history = one.check(again=exports[:1])
+        assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
+        assert one.sink.repeated() == 0
+        assert max(row["at"] for row in history.snapshot.tables["events"]) < datetime.now(UTC)
+        assert one.states() == ["executed"] * 6
+
+
+@fault("F42", everyday=(REDIS,), long=STACKS)
+@pytest.mark.parametrize(("point", "ends"), [("hand_off.before", "cancelled"), ("hand_off.after", "executed")])
+def test_cancellation_races_completion_and_one_of_them_wins(site: Site, case: OpenCase, point: str, ends: str) -> None:
+    with case() as one:
+        opened = one.marks / "open"
+        one.arm("worker", f"{point}=barrier:{opened}", lease_seconds="60")
+        export_id = one.accepted()
+        site.until(lambda: point in one.fired(), 300, "the point was not reached")
+        answer = one.client.post(f"/api/exports/{export_id}/cancel", {})
+        assert answer is not None
+        assert answer.status_code == (200 if ends == "cancelled" else 409), answer.text
+        opened.touch()
+        one.settle([export_id])
+        assert one.states() == [ends]
+        history = one.check()
+        happened = [event["type"] for event in history.snapshot.tables["events"]]
+        assert ("HANDED_OFF" in happened, "EXPORT_CANCELLED" in happened) == (ends == "executed", ends == "cancelled")
+
+
+@fault("F42", everyday=(RABBITMQ,), long=STACKS)
+def test_resending_races_delivery(site: Site, case: OpenCase) -> None:
+    """What is being sent cannot be resent; once it is delivered, it is sent once more under the same id."""
+    with case() as one:
+        opened = one.marks / "open"
+        one.arm("worker", f"delivery.sent=barrier:{opened}", lease_seconds="60")
+        export_id = one.accepted()
+        site.until(lambda: "delivery.sent" in one.fired(), 300, "the point was not reached")
+        held = next(row for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None)
+        refused = one.client.post(f"/api/deliveries/{held['id']}/resend", {})
+        assert refused is not None
+        assert (refused.status_code, refused.json()["errorCode"]) == (409, "INVALID_STATE")
+        opened.touch()
+        one.settle([export_id])
+        resent = one.client.post(f"/api/deliveries/{held['id']}/resend", {})
+        assert resent is not None
+        assert resent.status_code in {200, 202}, resent.text
+        one.settle([export_id])
+        assert len(one.sink.came(held["notification_id"])) == 2
+        assert one.sink.repeated() == 1
+        one.check()

@@ -1,0 +1,101 @@
+"""The matrix is what the tests show: no row of the document without a test, no test without a row, and each every day."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.system.faults.bounds import GENEROUS, RECOVERY_TARGETS
+from tests.system.faults.matrix import STACKS, fault, shown
+from tests.system.faults.points import POINTS, ROOT
+from tests.system.faults.test_crashes import WORKER_POINTS
+
+TESTS = Path(__file__).parents[2]
+#: How many faults there are; their numbers have no gap.
+ROWS = 42
+MATRIX = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+def test_every_row_of_the_matrix_is_shown_and_nothing_else_is() -> None:
+    rows = [row for first in re.findall(r"^\| (F\d[^|]*) \|", MATRIX, re.MULTILINE) for row in first.split(", ")]
+    assert rows == [f"F{number}" for number in range(1, ROWS + 1)]
+    assert {*rows} == {row for row, _ in shown(TESTS)}
+
+
+def test_every_row_is_shown_every_day() -> None:
+    """What waits for the long form alone is broken for weeks before anybody knows."""
+    rows = {f"F{number}" for number in range(1, ROWS + 1)}
+    assert rows - {row for row, _ in shown(TESTS, everyday=True)} == set()
+
+
+def test_what_is_long_alone_is_not_shown_every_day(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text(
+        """
+@fault("F1", everyday=(), long=STACKS)
+def test_a(): ...
+@alone("F2")
+@pytest.mark.long
+def test_b(): ...
+@fault("F3", "F4", everyday=(REDIS,))
+def test_c(): ...
+@fault("F5")
+def test_d(): ...
+@alone("F6")
+@pytest.mark.timeout(9)
+def test_e(): ...
+"""
+    )
+    assert {row for row, _ in shown(tmp_path)} == {f"F{number}" for number in range(1, 7)}
+    assert {row for row, _ in shown(tmp_path, everyday=True)} == {"F3", "F4", "F5", "F6"}
+
+
+def test_files_that_a_row_names_have_a_test_of_it() -> None:
+    shows = {(row, test.split("::", 1)[0]) for row, test in shown(TESTS)}
+    named = 0
+    for rows, words in re.findall(r"^\| (F\d[^|]*) \| (.*) \|$", MATRIX, re.MULTILINE):
+        for file in re.findall(r"test_\w+\.py", words):
+            named += 1
+            assert any((row, file) in shows for row in rows.split(", ")), (rows, file)
+    assert named > 10
+
+
+def test_every_failpoint_is_in_some_test_of_crashes() -> None:
+    named = {
+        node.id
+        for node in ast.walk(ast.parse((Path(__file__).parent / "test_crashes.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name)
+    }
+    assert {"ACCEPT_POINTS", "AMEND_POINTS", "INTAKE_POINTS", "WORKER_POINTS"} <= named
+    rest = [point for point in POINTS if point.split(".", maxsplit=1)[0] in {"accept", "amend", "intake"}]
+    assert {*WORKER_POINTS, *rest} == set(POINTS)
+
+
+def test_bounds_of_recovery_are_the_documents() -> None:
+    table = MATRIX.split("### How soon", 1)[1].split("Of other rows:", 1)[0]
+    told = {
+        row: (float(target), float(bound))
+        for rows, target, bound in re.findall(r"\((F\d[^)]*)\) \| (\d+) s \| (\d+) s \|", table)
+        for row in rows.split(", ")
+    }
+    assert told == {row: (target, GENEROUS * target) for row, target in RECOVERY_TARGETS.items()}
+
+
+def test_number_of_points_is_the_documents() -> None:
+    assert f"each of its {len(WORKER_POINTS)} failpoints" in MATRIX
+
+
+def test_fault_has_a_row_and_only_what_is_long_waits_for_the_long_form() -> None:
+    with pytest.raises(ValueError, match="row"):
+        fault()
+
+    @fault("F1", everyday=STACKS[:1], long=STACKS[1:])
+    def show() -> None:
+        """Show nothing."""
+
+    mark, rows = show.pytestmark  # type: ignore[attr-defined]
+    assert (rows.name, rows.args) == ("rows", ("F1",))
+    assert [param.values[0] for param in mark.args[1]] == [*STACKS]
+    assert [any(each.name == "long" for each in param.marks) for param in mark.args[1]] == [False, True, True]

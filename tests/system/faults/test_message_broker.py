@@ -1,0 +1,336 @@
+"""The message broker flushed, killed, frozen or cut off, and every message doubled, shuffled, stale or broken: nothing is lost."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import psutil
+import pytest
+from celery import Celery
+from kombu import Connection, Producer
+
+from config import queues
+from pipeline.workflow.step_leases import EXPORT_LEVEL
+from pipeline.workflow.steps import STEPS
+from tests.support import factories
+from tests.support.servers import LOOPBACK, RabbitMQ, Redis
+from tests.system.faults.bounds import crowded, share
+from tests.system.faults.case import Case
+from tests.system.faults.conftest import OpenCase
+from tests.system.faults.matrix import RABBITMQ, REDIS, SERVED, fault
+from tests.system.faults.proxy import Proxy, proxy
+from tests.system.faults.site import Site
+from tests.system.faults.test_crashes import command
+from tests.system.faults.upstream import await_heartbeat, check_heard
+
+#: What a request may take while the message broker does not answer: half of them what is aimed at for 99 %, and 99 % what a
+#: slow machine needs.
+HALF_SECONDS, MOST_SECONDS = 0.5, 2.0
+
+
+def message_broker(site: Site) -> Redis | RabbitMQ:
+    assert site.message_broker is not None
+    return site.message_broker
+
+
+def check_executed(one: Case, exports: list[str]) -> None:
+    one.settle(exports)
+    assert one.states() == ["executed"] * len(exports)
+    one.check()
+
+
+def accepted_at_once(one: Case, count: int) -> list[str]:
+    """Return exports that were each accepted by the first request, without waiting for the message broker."""
+    before = len(one.client.calls)
+    exports = [one.accepted() for _ in range(count)]
+    calls = one.client.calls[before:]
+    assert [call.status for call in calls] == [202] * count
+    check_quick(one, "accepted", [call.seconds for call in calls])
+    return exports
+
+
+def check_quick(one: Case, how: str, seconds: list[float]) -> None:
+    """Assert that requests took no longer than they may, and note how long they took."""
+    half, most = share(seconds, 0.5), share(seconds, 0.99)
+    one.note(f"{len(seconds)} requests {how}: p50 and p99 in seconds", f"{half:.3f} {most:.3f}")
+    assert half <= HALF_SECONDS * crowded()
+    assert most <= MOST_SECONDS * crowded()
+
+
+def check_flushed(site: Site, case: OpenCase, count: int) -> None:
+    with case() as one:
+        site.start("intake")
+        await_heartbeat(site, 60)
+        exports = accepted_at_once(one, count)
+        site.until(lambda: site.waiting(queues.STEPS) >= count, 60, "the launches were not published")
+        server = message_broker(site)
+        if isinstance(server, Redis):
+            server.flush()
+        else:
+            with Connection(site.stack.broker_url) as connection:
+                assert connection.default_channel.queue_purge(queues.STEPS) >= count
+        site.start("worker")
+        one.mended()
+        check_executed(one, exports)
+        check_heard(one)
+
+
+@fault("F5", everyday=SERVED)
+def test_flushed_with_exports_queued(site: Site, case: OpenCase) -> None:
+    check_flushed(site, case, 10)
+
+
+@fault("F5", everyday=(), long=SERVED)
+def test_flushed_with_a_hundred_queued(site: Site, case: OpenCase) -> None:
+    check_flushed(site, case, 100)
+
+
+def check_down(site: Site, case: OpenCase, down: Callable[[], None], up: Callable[[], None], seconds: float) -> None:
+    """Accept before, while and after the message broker does not answer, for as long as it takes and at least `seconds`."""
+    with case() as one:
+        site.start("worker", "intake")
+        exports = accepted_at_once(one, 2)
+        down()
+        try:
+            began, before = time.monotonic(), len(one.client.calls)
+            exports += [one.accepted() for _ in range(6)]
+            while time.monotonic() - began < seconds:
+                one.client.look(exports[-1])
+                exports.append(one.accepted())
+                time.sleep(min(2.0, seconds / 4))  # it is the fault itself: it lasts
+            meanwhile = [call for call in one.client.calls[before:] if call.method == "POST"]
+            assert {call.status for call in meanwhile} == {202}
+            check_quick(one, "without a message broker", [call.seconds for call in meanwhile])
+        finally:
+            up()
+        one.mended()
+        exports += accepted_at_once(one, 1)
+        check_executed(one, exports)
+        check_heard(one)
+
+
+@fault("F6", everyday=SERVED)
+def test_killed_and_started_again(site: Site, case: OpenCase) -> None:
+    server = message_broker(site)
+    check_down(site, case, server.kill, server.start, 0)  # type: ignore[arg-type]
+
+
+@fault("F6", everyday=SERVED)
+def test_killed_with_a_command_in_the_intakes_hands_and_others_in_its_queue(site: Site, case: OpenCase) -> None:
+    """It is away as the command is done. Who has no answer sends its command again, as Redis may have lost it."""
+    server = message_broker(site)
+    with case() as one:
+        site.start("worker")
+        first = one.accepted()
+        one.settle(
+            [first]
+        )  # so that the queues are there: one that is being made as it is killed is RabbitMQ's own trouble
+        plans = [one.client.plan() for _ in range(3)]
+        one.arm("intake", "intake.mid=sleep:2000")
+        for plan in plans:
+            command(one, plan)
+        site.until(one.fired, 120, "no command was taken")
+        server.kill()
+        time.sleep(4)  # it is the fault itself: it lasts longer than the command
+        server.start()
+        one.mended()
+        for plan in plans:
+            command(one, plan)
+        site.until(lambda: len(one.states()) == 1 + len(plans), 300, "a command was not accepted")
+        one.settle([first])
+        site.until(lambda: site.waiting(queues.EXECUTE) == 0, 300, "a command still lies there")
+        assert site["intake"].running
+        assert site.deaths == []
+        assert one.states() == ["executed"] * (1 + len(plans))
+        one.check()
+
+
+@fault("F7", everyday=(RABBITMQ,), long=(REDIS,))
+def test_stopped_for_a_while(site: Site, case: OpenCase) -> None:
+    server = message_broker(site)
+    check_down(site, case, server.stop, server.start, 4)  # type: ignore[arg-type]
+
+
+@fault("F7", everyday=(), long=SERVED)
+def test_stopped_for_a_minute(site: Site, case: OpenCase) -> None:
+    server = message_broker(site)
+    check_down(site, case, server.stop, server.start, 60)  # type: ignore[arg-type]
+
+
+@fault("F8", everyday=SERVED)
+def test_frozen_for_a_while(site: Site, case: OpenCase) -> None:
+    server = message_broker(site)
+    check_down(site, case, server.freeze, server.thaw, 4)
+
+
+@fault("F8", everyday=(), long=SERVED)
+def test_frozen_for_a_minute_and_a_half(site: Site, case: OpenCase) -> None:
+    server = message_broker(site)
+    check_down(site, case, server.freeze, server.thaw, 90)
+
+
+def slow(between: Proxy, server: Redis | RabbitMQ) -> None:
+    between.latency_seconds = 0.02
+
+
+def black_hole(between: Proxy, server: Redis | RabbitMQ) -> None:
+    between.blackhole = True
+
+
+def refused(between: Proxy, server: Redis | RabbitMQ) -> None:
+    between.refuse = True
+    between.reset_all()
+
+
+def cut_at_each_acknowledgement(between: Proxy, server: Redis | RabbitMQ) -> None:
+    # What takes a message off kombu's list of those in hand, and what AMQP calls basic.ack.
+    between.cuts_left, between.cut_on = 4, b"ZREM" if isinstance(server, Redis) else b"\x00\x3c\x00\x50"
+
+
+def cut_in_mid_word(between: Proxy, server: Redis | RabbitMQ) -> None:
+    between.cuts_left, between.cut_after_bytes = 20, 2_000
+
+
+@fault("F8", everyday=(REDIS,), long=SERVED)
+@pytest.mark.parametrize(
+    "harm",
+    [pytest.param(slow, marks=pytest.mark.long), black_hole, refused, cut_in_mid_word, cut_at_each_acknowledgement],
+)
+def test_network_between_us_and_it(site: Site, case: OpenCase, harm: Callable[[Proxy, Redis | RabbitMQ], None]) -> None:
+    server = message_broker(site)
+    port = server.port
+    with proxy(port) as between, case() as one:
+        url = site.stack.broker_url.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{between.port}")
+        for role in ("web", "worker", "intake"):
+            site[role].kill()
+            site[role].start(broker_url=url)
+        exports = [one.accepted() for _ in range(2)]
+        harm(between, server)
+        exports += [one.accepted() for _ in range(3)]
+        if harm in {black_hole, refused}:
+            between.blackhole = between.refuse = False
+        one.mended()
+        check_executed(one, exports)
+        check_heard(one)
+        assert between.cuts == between.cuts_left or between.cut_on is None
+
+
+@fault("F38", everyday=(REDIS,))
+@pytest.mark.parametrize("harm", ["memory", "demoted"])
+def test_redis_that_takes_no_writes(site: Site, case: OpenCase, harm: str) -> None:
+    server = message_broker(site)
+    assert isinstance(server, Redis)
+    files: list[int] = []
+    with server.client() as client:
+
+        def down() -> None:
+            if harm == "memory":
+                client.config_set("maxmemory", "1mb")
+                client.config_set("maxmemory-policy", "noeviction")
+            else:
+                client.replicaof(LOOPBACK, "1")
+
+        def up() -> None:
+            child = site["worker"].child
+            assert child is not None
+            files.append(psutil.Process(child.pid).num_fds())
+            client.config_set("maxmemory", "0")
+            client.replicaof("NO", "ONE")
+
+        check_down(site, case, down, up, 6)
+    # Some twenty and what a reconnection needs; with what each connection that is refused half begun leaves open, a hundred.
+    assert files[0] < 50
+
+
+def all_wakes(export_id: str, units: int) -> list[tuple[str, list[Any]]]:
+    """Return every message that could ever be about an export: its steps, and its lanes."""
+    steps = [
+        (f"exports.{spec.name}", [export_id, unit])
+        for spec in STEPS
+        for unit in (range(1, units + 1) if spec.per_unit else [EXPORT_LEVEL])
+    ]
+    partners = (factories.BROKER, factories.WAREHOUSE, "op_demo")
+    return steps + [("exports.deliver", [export_id, partner, "webhook"]) for partner in partners]
+
+
+@fault("F14", "F15", "F32", everyday=(RABBITMQ,), long=SERVED)
+def test_every_message_five_times_in_any_order_and_of_long_ago(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        for role in ("worker", "worker-2", "worker-3"):  # and with each a sweep
+            site[role].start(lease_seconds="6")
+        ended = one.accepted(one.client.plan(units=2))
+        one.settle([ended])
+        exports = [one.accepted(one.client.plan(units=2)) for _ in range(3)]
+        wakes = [wake for export_id in (*exports, ended, "exp_of_nobody") for wake in all_wakes(export_id, 2)] * 5
+        random.shuffle(wakes)
+        sender = Celery(broker=site.stack.broker_url, set_as_current=False)
+        sender.conf.update(queues.celery_options(site.stack.settings))
+        for name, arguments in wakes:
+            sender.send_task(name, args=arguments)
+        sender.close()
+        one.settle(exports)
+        site.until(
+            lambda: site.waiting(queues.STEPS) == site.waiting(queues.DELIVERIES) == 0, 300, "they still lie there"
+        )
+        assert one.states() == ["executed"] * 4
+        assert one.sink.repeated() == 0
+        assert site.deaths == []
+        one.check()
+
+
+HEADERS = {"task": "exports.record_packages", "id": "broken", "lang": "py"}
+BROKEN: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "no JSON": (b"{", {}),
+    "JSON of another kind": (b"7", {}),
+    "no task": (b'[["exp_1", 1], {}, {}]', {"headers": {}}),
+    "a task that nobody knows": (b'[["exp_1", 1], {}, {}]', {"headers": {"task": "exports.of_tomorrow"}}),
+    "no id": (b'[["exp_1", 1], {}, {}]', {"headers": {"task": "exports.record_packages"}}),
+    "headers of another kind": (b'[["exp_1", 1], {}, {}]', {"headers": {"task": 7, "id": "7"}}),
+    "a pause of another kind": (b'[["exp_1", 1], {}, {}]', {"headers": HEADERS | {"eta": "soon"}}),
+    "bounds of another kind": (b'[["exp_1", 1], {}, {}]', {"headers": HEADERS | {"timelimit": "never"}}),
+    "tries of another kind": (b'[["exp_1", 1], {}, {}]', {"headers": HEADERS | {"retries": "many"}}),
+    "nothing": (b"null", {}),
+    "text": (b'"args"', {}),
+    "a list of another kind": (b"[1, 2, 3]", {}),
+    "what follows of another kind": (b'[["exp_1", 1], {}, [7]]', {}),
+    "followers of another kind": (b'[["exp_1", 1], {}, {"callbacks": 7, "errbacks": 7, "chain": 7}]', {}),
+    "links of another kind": (b'[["exp_1", 1], {}, {"chain": [{"task": "celery.group", "kwargs": 7}]}]', {}),
+    "too few arguments": (b'[["exp_1"], {}, {}]', {}),
+    "arguments of another kind": (b'[[{"a": 1}, "one"], {}, {}]', {}),
+    "pickled": (b"\x80\x05K\x07.", {"content_type": "application/x-python-serialize", "content_encoding": "binary"}),
+    "another encoding": (b"\xff\xfe\x00", {"content_encoding": "utf-16"}),
+    "five megabytes": (b'[["' + b"x" * 5_000_000 + b'", 1], {}, {}]', {}),
+}
+#: What any client of Redis may push into a list.
+FOREIGN: Final = (b"\xff\xfe", b"{", b"7", b'[["exp_1", 1], {}, {}]', b'{"body": "", "headers": {}, "properties": {}}')
+#: Those that look like a wake-up: they are taken, and wake nothing.
+IN_FORM = {"links of another kind", "too few arguments", "arguments of another kind", "five megabytes"}
+
+
+@fault("F16", everyday=(REDIS, RABBITMQ))
+def test_messages_that_are_none_are_dropped_and_the_worker_lives(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        site.start("worker")
+        exports = [one.accepted()]
+        one.settle(exports)  # so that its queues are there: RabbitMQ drops what is for a queue that is not
+        with Connection(site.stack.broker_url) as connection:
+            producer = Producer(connection)
+            said: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8", "headers": HEADERS}
+            for body, properties in BROKEN.values():
+                producer.publish(body, routing_key=queues.STEPS, exchange="", **said | properties)
+            foreign = FOREIGN if site.stack.broker_url.startswith("redis") else ()
+            for item in foreign:
+                connection.default_channel.client.lpush(queues.STEPS, item)
+        exports.append(one.accepted())
+        one.settle(exports)
+        site.until(lambda: site.waiting(queues.STEPS) == 0, 60, "a message still lies there")
+        dropped = len(BROKEN) - len(IN_FORM)
+        site.until(lambda: site["worker"].count('"message_dropped"') == dropped, 60, "each is told once")
+        site.until(lambda: site["worker"].count('"message_unreadable"') == len(foreign), 60, "each is told once")
+        assert site["worker"].running
+        assert site.deaths == []
+        assert one.states() == ["executed"] * 2
+        one.check()

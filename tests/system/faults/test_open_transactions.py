@@ -1,0 +1,93 @@
+"""What a message tells of its sender is so: by webhook and by queue, of its own thread, and of nobody else's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from kombu import Connection, Producer, Queue
+from sqlalchemy import text
+
+from pipeline.core.db import Database
+from pipeline.core.errors import DatabaseBusy
+from pipeline.deliveries.channels.http_client import open_poster
+from tests.system.faults import open_transactions
+from tests.system.faults.broker_stub import Sink, sink
+
+
+@pytest.fixture(autouse=True)
+def tells() -> Iterator[None]:
+    """Have this process tell it."""
+    end = open_transactions.begin()
+    yield
+    end()
+
+
+def posted(to: Sink) -> int | None:
+    """Return what a webhook told that was sent by this thread now."""
+    body = json.dumps({"subject": "exp_1"}).encode()
+    with open_poster(private=True, seconds=10) as poster:
+        poster.post(to.address("br_1"), body, {"webhook-id": "msg_1"})
+    return to.receipts[-1].open_transactions
+
+
+def published(**headers: str) -> Any:
+    """Return what a message in a queue told that was sent by this thread now."""
+    with Connection("memory://telltale") as connection:
+        queue = Queue("told")(connection.default_channel)
+        queue.declare()
+        Producer(connection).publish({}, routing_key="told", headers=headers)
+        message = queue.get(no_ack=True)
+        assert message is not None
+        return open_transactions.told(message.headers)
+
+
+@pytest.fixture
+def opened(database_url: str) -> Iterator[Database]:
+    """A migrated database."""
+    made = Database(database_url, timeout_seconds=5)
+    yield made
+    made.dispose()
+
+
+@pytest.mark.parametrize("how", ["read", "write"])
+def test_message_tells_what_its_sender_has_open(opened: Database, how: str) -> None:
+    begun: Callable[[], Any] = getattr(opened, how)
+    with sink() as kept, ThreadPoolExecutor(1) as another:
+        assert (posted(kept), published()) == (0, 0)
+        with begun() as session:
+            session.execute(text("SELECT 1"))
+            assert (posted(kept), published()) == (1, 1)
+            assert another.submit(lambda: (posted(kept), published())).result() == (0, 0)
+            with opened.read() as other:
+                other.execute(text("SELECT 1"))
+                assert posted(kept) == 2
+        assert (posted(kept), published()) == (0, 0)
+
+
+def test_transaction_that_was_refused_is_not_told_for_ever(sqlite_url: str) -> None:
+    """SQLite says no to a second writer as it begins."""
+    first, second = (Database(sqlite_url, timeout_seconds=0.1) for _ in range(2))
+
+    def write(database: Database) -> None:
+        with database.write() as session:
+            session.execute(text("SELECT 1"))
+
+    with sink() as kept, first.write() as session:
+        session.execute(text("SELECT 1"))
+        with pytest.raises(DatabaseBusy):
+            write(second)
+        assert posted(kept) == 1
+    first.dispose()
+    second.dispose()
+
+
+def test_what_wakes_our_own_processes_tells_nothing() -> None:
+    assert published(task="exports.deliver") is None
+
+
+def test_who_does_not_tell_is_not_taken_for_one_who_has_nothing_open() -> None:
+    assert open_transactions.told({}) is None

@@ -1,0 +1,218 @@
+"""Poison plans in earnest: workers of their own, killed, hanging and started again, while sound plans go on beside them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from config import queues
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.exports import queries
+from pipeline.exports.schemas.export import ExecuteRequest, ExportView
+from pipeline.exports.states import UNENDED
+from pipeline.workflow import queries as workflow_queries
+from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow.acceptance import accept
+from pipeline.workflow.interventions import retry
+from pipeline.workflow.queries import Filter
+from tests.conftest import SERVERS, Stack
+from tests.interfaces.contracts.sent import check_told
+from tests.support import factories
+from tests.support.servers import poll
+from tests.system.acceptance.programs import Program, procfile
+from tests.system.faults import poison, poisoned_engine
+from tests.system.faults.bounds import GENEROUS, NEXT_TARGET, crowded
+from tests.system.faults.matrix import alone
+
+TRIES: Final = 5
+SECONDS: Final = 400.0
+
+#: Crashes are noticed sooner here than in earnest, and the pauses between tries are short.
+HASTE: Final = {
+    "EXPORTS_LEASE_SECONDS": "6",
+    "EXPORTS_STALLED_SECONDS": "2",
+    "EXPORTS_SWEEP_SECONDS": "0.5",
+    "EXPORTS_STEP_RETRY_SECONDS": "0.5",
+}
+
+DIED: Final = (
+    "render_documents was begun {} times, and each time its worker came to an end before it could say why: it was killed,"
+    " crashed, ran out of memory or out of time; the workers' logs of then say more"
+)
+#: The poison, and what is said of it when it is set aside.
+REASONS: Final = {
+    poisoned_engine.CRASHES: "the PDF engine died of SIGSEGV at commercial_customs_invoice.typ",
+    poisoned_engine.LOOPS: "the PDF engine worked longer than 2 s and was ended at commercial_customs_invoice.typ",
+    poisoned_engine.EATS_MEMORY: "the PDF engine died with code 1 at commercial_customs_invoice.typ",
+    poison.RAISES: "UnforeseenError in render_documents",
+    poison.DIES: DIED.format(TRIES),
+}
+
+CALLER: Final = Caller(factories.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
+
+
+@pytest.fixture
+def runtime(stack: Stack) -> Iterator[Runtime]:
+    """What the service has open, furnished with an account and its partners."""
+    runtime = open_runtime(stack.settings)
+    service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    for partner_id, kind in ((factories.BROKER, "customs_broker"), (factories.WAREHOUSE, "warehouse")):
+        facts = {"id": partner_id, "kind": kind, "name": "of a test", "path": "byob", "test": True, "live": True}
+        if kind == "warehouse":
+            del facts["path"]
+        partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(facts))
+    yield runtime
+    check_told(runtime)
+    runtime.close()
+
+
+def workers(stack: Stack, folder: Path, *, takes_poison: bool, **settings: str) -> list[Program]:
+    """Return the processes that work: two workers, or the embedded service."""
+    environment = {**stack.environment, **HASTE, **settings}
+    if stack.embedded:
+        module = poison.__name__ if takes_poison else "pipeline.interfaces.cli.main"
+        command = f'{sys.executable} -c "from pipeline.interfaces.cli.main import main; import {module}; main()" serve --port 0'
+        return [Program("serve", command, environment, folder)]
+    command = f"{procfile()['worker']} -Q {','.join(queues.WAKE_UPS)}"
+    if takes_poison:
+        command = command.replace("exports", f"{sys.executable} -m {poison.__name__}", 1)
+    return [Program(f"worker-{number}", command, environment, folder) for number in (1, 2)]
+
+
+@contextmanager
+def supervised(programs: Sequence[Program]) -> Iterator[list[int]]:
+    """Run the programs, and start again what ends; gives how each ended."""
+    ended: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            for program in programs:
+                if program.running().poll() is not None:
+                    ended.append(program.wait(0))
+                    program.start()
+
+    for program in programs:
+        program.start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield ended
+    finally:
+        over.set()
+        watcher.join()
+        for program in programs:
+            program.kill()
+
+
+def take(runtime: Runtime, name: str) -> str:
+    """Have a plan accepted that is known by its name, which its invoice number begins with; return the export's id."""
+    plan = factories.plan(batch=f"batch_{name}", invoice=name)
+    body = {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
+    return accept(runtime, CALLER, ExecuteRequest.model_validate(body), raw_plan=plan, idempotency_key=None).export_id
+
+
+def launch(stack: Stack, export_id: str) -> None:
+    """Have the workers woken for a new export, as the API does; the embedded one has no message broker that others reach."""
+    if not stack.embedded:
+        sent = "import sys; from pipeline.workflow import dispatch; dispatch.launch(sys.argv[1], 1)"
+        subprocess.run([sys.executable, "-c", sent, export_id], env={**os.environ, **stack.environment}, check=True)
+
+
+def looked_at(runtime: Runtime, export_id: str) -> ExportView:
+    with runtime.db.read() as session:
+        return inspection_view.read(session, factories.ACCOUNT, export_id)
+
+
+def at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
+    with runtime.db.read() as session:
+        return not any(queries.state_of(session, each) in UNENDED for each in exports)
+
+
+@alone("F28")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "stack",
+    [pytest.param("sqlite-memory", marks=pytest.mark.long), pytest.param("postgres-redis", marks=SERVERS)],
+    indirect=True,
+)
+def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
+    stack: Stack, runtime: Runtime, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    programs = workers(stack, tmp_path, takes_poison=True)
+    with supervised(programs) as ended:
+        # One embedded worker, and all of it starts again at each death: two kinds are enough of a load.
+        kinds = (poison.RAISES, poison.DIES) if stack.embedded else (*REASONS,)
+        poisoned = {take(runtime, name): REASONS[name] for name in kinds}
+        sound = [take(runtime, f"A{number}") for number in range(3)]
+        (dies,) = [each for each, reason in poisoned.items() if reason == REASONS[poison.DIES]]
+        poll(lambda: at_rest(runtime, [dies]), SECONDS, "it was not set aside")
+        following = take(runtime, "A9")
+        launch(stack, following)
+        poll(lambda: at_rest(runtime, [*poisoned, *sound, following]), SECONDS, "they did not come to rest")
+
+    views = {each: looked_at(runtime, each) for each in [*poisoned, *sound, following]}
+    for export_id, reason in poisoned.items():
+        view = views[export_id]
+        assert (view.state, view.quarantined, view.failure) == ("failed", True, f"render_documents: {reason}")
+        assert [step.attempts for step in view.units[0].steps if step.state == "failed"] == [TRIES]
+        assert [event.data["attempts"] for event in view.events if event.type == "EXPORT_FAILED"] == [TRIES]
+        assert view.artifacts == []
+    assert {views[each].state for each in [*sound, following]} == {"executed"}
+    if not stack.embedded:  # with another worker beside the one that breaks, nobody waits until the poison is gone
+        ends = {each: view.events[-1].at for each, view in views.items()}
+        assert max(ends[each] for each in sound) < max(ends[each] for each in poisoned)
+    set_aside = views[dies].events[-1].at
+    began = views[following].units[0].steps[0].started_at
+    assert began is not None
+    record_property("F28: seconds to the next export", f"{(began - set_aside).total_seconds():.1f}")
+    assert began - set_aside <= timedelta(seconds=GENEROUS * NEXT_TARGET * crowded())
+    assert ended == [-signal.SIGKILL] * TRIES
+    with runtime.db.read() as session:
+        wanted = Filter(quarantined=True)
+        aside = workflow_queries.listed(session, factories.ACCOUNT, wanted, cursor=None, limit=50).items
+    assert {each.export_id for each in aside} == set(poisoned)
+
+    with supervised(workers(stack, tmp_path, takes_poison=False)):  # the cause is mended
+        for export_id in poisoned:
+            retry(runtime, factories.ACCOUNT, export_id, CALLER.key_id)
+        poll(lambda: at_rest(runtime, [*poisoned]), SECONDS, "they did not go on")
+    for export_id in poisoned:
+        view = looked_at(runtime, export_id)
+        assert (view.state, view.quarantined, len(view.artifacts)) == (
+            "executed",
+            False,
+            len(views[sound[0]].artifacts),
+        )
+        assert [event.seq for event in view.events] == list(range(1, len(view.events) + 1))
+
+
+@alone("F28")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stack", ["sqlite-memory"], indirect=True)
+def test_worker_that_hangs_ends_itself_and_what_it_hung_on_is_set_aside(
+    stack: Stack, runtime: Runtime, tmp_path: Path
+) -> None:
+    haste = {"EXPORTS_STEP_TIMEOUT_SECONDS": "10", "EXPORTS_STEP_MAX_ATTEMPTS": "3", "EXPORTS_LEASE_SECONDS": "3"}
+    programs = workers(stack, tmp_path, takes_poison=True, **haste)
+    with supervised(programs) as ended:
+        export_id, sound = take(runtime, poison.HANGS), take(runtime, "A1")
+        poll(lambda: at_rest(runtime, [export_id, sound]), SECONDS, "they did not come to rest")
+    view = looked_at(runtime, export_id)
+    assert (view.quarantined, view.failure) == (True, f"render_documents: {DIED.format(3)}")
+    assert looked_at(runtime, sound).state == "executed"
+    assert ended == [-signal.SIGALRM] * 3
+    assert "poisoned_engine.py" in programs[0].log(), "it says where it hung"

@@ -1,0 +1,71 @@
+"""What is left of a program is found: a child that outlives it, and a dead one that it does not bury."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.system.faults import processes
+
+#: Each says which child it has, and ends when it is told to.
+LEAVES_A_CHILD = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=0)
+print(child.pid, flush=True)
+"""
+BURIES_NOBODY = """
+import os
+if not (child := os.fork()):
+    os._exit(0)
+os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+print(child, flush=True)
+input()
+os.waitpid(child, 0)
+print("buried", flush=True)
+input()
+"""
+
+
+def started(program: str) -> tuple[subprocess.Popen[str], int]:
+    """Start a program in a session of its own; return it and the number of its child."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is given the time to end."""
+    monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.2)
+
+
+def test_dead_child_that_nobody_buries_is_left() -> None:
+    parent, child = started(BURIES_NOBODY)
+    with parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        living = {parent.pid}
+        assert processes.left((), living) == [f"{child} is dead, and {parent.pid} does not bury it"]
+        parent.stdin.write("\n")
+        parent.stdin.flush()
+        assert parent.stdout.readline() == "buried\n"
+        assert processes.left((), living) == []
+
+
+def test_child_that_outlives_its_program_is_left() -> None:
+    parent, child = started(LEAVES_A_CHILD)
+    with parent:
+        assert parent.wait(30) == 0
+        (found,) = processes.left({parent.pid}, ())
+        assert found.startswith(f"{child} ")
+        assert parent.stdin is not None
+        parent.stdin.close()
+        assert processes.left({parent.pid}, ()) == []

@@ -1,0 +1,159 @@
+"""What RabbitMQ alone does to messages: it takes a consumer away, gives a message up, and ends with confirmations under way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from signal import SIGTERM
+
+import httpx
+from amqp.exceptions import NotFound
+from kombu import Connection
+
+from config import queues
+from tests.deliveries.channels.test_queue_alarm import control, set_alarm
+from tests.support.servers import RabbitMQ, poll
+from tests.system.faults.case import Case
+from tests.system.faults.conftest import OpenCase
+from tests.system.faults.matrix import RABBITMQ, fault
+from tests.system.faults.site import PARTNERS, Site
+from tests.system.faults.test_limits import END_SECONDS
+from tests.system.faults.upstream import check_heard
+
+#: RabbitMQ gives a message up that came back more often; where nobody says otherwise it is twenty times.
+DELIVERY_LIMIT = 20
+#: How long a consumer may hold a message without a word. RabbitMQ looks once in `channel_tick_interval`.
+CONSUMER_SECONDS = 1.5
+#: No lease runs out because the machine is busy.
+UNHURRIED = {"lease_seconds": "20"}
+
+
+def rabbitmq(site: Site) -> RabbitMQ:
+    assert isinstance(site.message_broker, RabbitMQ)
+    return site.message_broker
+
+
+def queued(one: Case, count: int) -> list[str]:
+    """Have plans accepted until so many launches wait for a worker; the first may be lost on a connection of before."""
+    exports: list[str] = []
+
+    def wait() -> bool:
+        with suppress(httpx.HTTPStatusError):  # there is no such queue yet
+            return one.site.waiting(queues.STEPS) >= count
+        return False
+
+    # What lies there of tests before is worth nothing.
+    with Connection(one.site.stack.broker_url) as connection, suppress(NotFound):
+        connection.default_channel.queue_purge(queues.STEPS)
+    while len(exports) < count or not wait():
+        exports.append(one.accepted())
+        assert len(exports) < 10 * count, "the launches are not published"
+        if len(exports) >= count:
+            with suppress(TimeoutError):
+                poll(wait, 5, "not yet")
+    return exports
+
+
+@fault("F37", everyday=(RABBITMQ,))
+def test_wake_ups_that_rabbitmq_gives_up_are_owed_again(site: Site, case: OpenCase) -> None:
+    """Somebody takes each wake-up and gives it back until it is dropped, as workers do that die with it in their hands."""
+    with case() as one:
+        exports = queued(one, 3)
+        returned = 0
+        with Connection(site.stack.broker_url) as connection:
+            channel = connection.default_channel
+            while (message := channel.basic_get(queues.STEPS)) is not None:
+                channel.basic_reject(message.delivery_tag, requeue=True)
+                returned += 1
+                assert returned <= 10 * len(exports) * DELIVERY_LIMIT, "it is never given up"
+        assert returned >= 3 * DELIVERY_LIMIT
+        site.until(lambda: site.waiting(queues.STEPS) == 0, 60, "they are still there")
+        site.start("worker")
+        one.settle(exports)
+        assert one.states() == ["executed"] * len(exports)
+        one.check()
+
+
+@fault("F37", everyday=(RABBITMQ,))
+def test_worker_whose_consumer_is_taken_away_goes_on(site: Site, case: OpenCase) -> None:
+    """A message waits, unacknowledged, behind a step that takes longer than RabbitMQ lets a consumer hold one."""
+    server = rabbitmq(site)
+    control(server, "eval", f"application:set_env(rabbit, consumer_timeout, {round(CONSUMER_SECONDS * 1000)}).")
+    try:
+        with case() as one:
+            before = timeouts(server)
+            one.arm("worker", "render_documents.before=sleep:8000", **UNHURRIED)
+            exports = [one.accepted() for _ in range(4)]
+            one.settle(exports)
+            assert timeouts(server) > before, "no consumer was taken away"
+            assert "render_documents.before" in one.fired()
+            assert one.states() == ["executed"] * len(exports)
+            more = one.accepted()
+            one.settle([more])
+            one.check(again=[more])
+    finally:
+        control(server, "eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
+
+
+def timeouts(server: RabbitMQ) -> int:
+    """Return how often a consumer was taken away, by RabbitMQ's own log."""
+    logs = (server.folder / "logs").glob("*.log")
+    return sum(log.read_text(errors="replace").count("has timed out waiting") for log in logs)
+
+
+@fault("F25", everyday=(RABBITMQ,))
+def test_worker_goes_on_and_ends_in_time_while_rabbitmq_reads_no_more(site: Site, case: OpenCase) -> None:
+    """Its alarm is on: what is queued is given out, and whoever publishes is not heard."""
+    server = rabbitmq(site)
+    with case() as one:
+        site.start("intake")
+        exports = queued(one, 2)
+        set_alarm(server, on=True)
+        try:
+            site["worker"].start(**UNHURRIED)
+            site.until(
+                lambda: one.happened().count("TREATMENT_ATTACHED") == len(exports), 120, "it waits for the alarm to end"
+            )
+            ended = site["worker"].ended(SIGTERM, END_SECONDS)
+            assert ended == 0, site.logs_end()
+            exports.append(one.accepted())
+        finally:
+            set_alarm(server, on=False)
+        site["worker"].start()
+        one.settle(exports)
+        history = one.check(again=exports[:1])
+        assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
+        assert one.states() == ["executed"] * len(exports)
+        check_heard(one)
+
+
+def check_confirmed(site: Site, case: OpenCase, kills: int, packages: int) -> None:
+    with case(by_queue=tuple(str(partner["id"]) for partner in PARTNERS)) as one:
+        site.start("worker", "intake")
+        exports: list[str] = []
+        for _ in range(kills):
+            newest = [one.accepted(one.client.plan(lines=2, packages=packages)) for _ in range(3)]
+            exports += newest
+            # In the middle of it: some messages are confirmed, and some are on their way.
+            site.until(lambda these=newest: "delivered" in deliveries(one, these), 300, "nothing was delivered")  # type: ignore[misc]
+            rabbitmq(site).kill()
+            rabbitmq(site).start()
+        one.settle(exports)
+        assert one.states() == ["executed"] * len(exports)
+        one.check()
+        check_heard(one)
+
+
+def deliveries(one: Case, exports: Collection[str]) -> set[str]:
+    return {row["state"] for row in one.snapshot().tables["deliveries"] if row["export_id"] in exports}
+
+
+@fault("F39", everyday=(RABBITMQ,))
+def test_killed_while_it_confirms(site: Site, case: OpenCase) -> None:
+    """Whatever it confirmed lies in a queue afterwards, and what it did not confirm was sent again."""
+    check_confirmed(site, case, kills=2, packages=6)
+
+
+@fault("F39", everyday=(), long=(RABBITMQ,))
+def test_killed_ten_times_while_it_confirms(site: Site, case: OpenCase) -> None:
+    check_confirmed(site, case, kills=10, packages=20)

@@ -1,0 +1,142 @@
+"""An older and a newer version side by side, as in every upgrade: each does what it knows, and leaves the other what it does not."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.servers import LOOPBACK, free_port, poll
+from tests.system.faults.case import Case, open_case
+from tests.system.faults.matrix import REDIS, SERVED, fault
+from tests.system.faults.site import START_SECONDS, Program, Site, answers
+from tests.system.faults.workers import ROOT, Nursery, nursery
+
+#: No lease runs out because the machine is busy.
+UNHURRIED = {"lease_seconds": "20"}
+
+#: The step that the newer version has beside those of this one, in the middle of a unit's chain.
+NEW = "screen_parties"
+
+STEP = f"""
+    StepSpec("attach_customs", True, treatment.attach, opens=("{NEW}",)),
+    StepSpec("{NEW}", True, _nothing, opens=("render_documents",)),
+"""
+TASK = f"""
+
+@app.task(name="exports.{NEW}", bind=True)
+def {NEW}(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
+    _advance(self, export_id, unit_no, "{NEW}")
+"""
+MIGRATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999"
+down_revision = "{newest}"
+
+
+def upgrade():
+    op.create_table("screenings", sa.Column("id", sa.String(), primary_key=True))
+    with op.batch_alter_table("exports") as batch_op:
+        batch_op.add_column(sa.Column("screened_by", sa.String(), nullable=True))
+        batch_op.add_column(sa.Column("screenings", sa.Integer(), nullable=False, server_default="0"))
+"""
+
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """The processes of a version with one more step, task and migration."""
+    root = tmp_path_factory.mktemp("newer")
+    for room in ("config", "pipeline", "tasks", "templates", "tests"):
+        shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
+    steps = root / "pipeline/workflow/steps.py"
+    before = steps.read_text()
+    (row,) = re.findall(r"^    StepSpec\(\"attach_customs\".*\n", before, re.MULTILINE)
+    steps.write_text(before.replace(row, STEP.lstrip("\n")))
+    with (root / "tasks/steps.py").open("a") as out:
+        out.write(TASK)
+    newest = max(path.name for path in (root / "pipeline/ops/migrations/versions").glob("0*.py"))[:4]
+    (root / "pipeline/ops/migrations/versions/9999_newer.py").write_text(MIGRATION.format(newest=newest))
+    with nursery(tmp_path_factory.mktemp("newer-nursery"), root=root) as parent:
+        yield parent
+
+
+def beside(site: Site, newer: Nursery, role: str, command: str, **changes: str) -> Program:
+    """Start a program of the newer version beside those of this one."""
+    program = site.programs[f"newer-{role}"] = Program(site, f"newer-{role}", command)
+    program.nursery = newer
+    program.start(**changes)
+    return program
+
+
+def made(program: Program) -> set[str]:
+    """Return the exports of which a program made steps."""
+    records = [json.loads(line) for line in program.log().splitlines() if line.startswith("{")]
+    return {record["export_id"] for record in records if record["event"] == "step_done"}
+
+
+def steps_of(one: Case, export_id: str) -> Counter[str]:
+    return Counter(row["name"] for row in one.snapshot().tables["steps"] if row["export_id"] == export_id)
+
+
+@fault("F36", everyday=(REDIS,), long=SERVED, on="apart")
+def test_upgrade_of_one_process_after_another(apart: Site, newer: Nursery, tmp_path: Path) -> None:
+    site = apart
+    port = free_port()
+    with open_case(site, tmp_path) as one:
+        site["worker"].start(**UNHURRIED)
+        olds = [one.accepted()]
+        one.settle(olds)
+
+        # The newer version's tables, and nobody yet who knows them: this version is ready, and works on.
+        release = beside(site, newer, "release", "exports migrate")
+        assert release.child is not None
+        assert release.child.wait(120) == 0, release.log()
+        del site.programs[release.name]
+        ready = httpx.get(f"{site.url}/readyz", timeout=30, trust_env=False)
+        assert ready.status_code == 200, ready.text
+        olds += [one.accepted(one.client.plan(units=2)) for _ in range(2)]
+        one.settle(olds)
+
+        # Both, and each takes what comes.
+        web = beside(site, newer, "web", f"{site['web'].command} --port {port}")
+        url = f"http://{LOOPBACK}:{port}"
+        poll(lambda: answers(url), START_SECONDS, f"the newer API did not start\n{web.log()}")
+        worker = beside(site, newer, "worker", site["worker"].command, **UNHURRIED)
+        theirs = replace(
+            one.client, http=httpx.Client(base_url=url, headers=one.client.http.headers, timeout=120, trust_env=False)
+        )
+        news = []
+        with theirs.http:
+            new = replace(one, client=theirs)
+            for _ in range(4):
+                news.append(new.accepted(theirs.plan(units=2)))
+                olds.append(one.accepted(one.client.plan(units=2)))
+            one.settle([*olds, *news])
+
+            # What is left of the older version ends; the newer goes on alone.
+            for role in ("web", "worker"):
+                site[role].kill()
+            more = new.accepted(theirs.plan())
+            new.settle([more])
+            news.append(more)
+
+        assert made(site["worker"]) == {*olds}, (
+            "this version made a step of what it does not know, or not all of its own"
+        )
+        assert made(worker) == {*news}
+        assert {steps_of(one, each)[NEW] for each in olds} == {0}
+        assert {steps_of(one, each)[NEW] for each in news[:-1]} == {2}
+        history = one.check(again=[olds[-1], news[-1]])
+        assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
+        assert one.sink.repeated() == 0
+        assert set(one.states()) == {"executed"}
+        assert "sweep_raised" not in site["worker"].log()

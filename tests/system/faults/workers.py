@@ -1,0 +1,190 @@
+"""Processes of ours forked from one that has imported everything: dying and coming back costs little, so it may be often.
+
+Each is the whole program that the Procfile names, with its arguments and an environment of its own; only its libraries
+were read beforehand. Run as a module it is the parent: it takes one program a line and says of each, in a file named after
+its process id, how it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.customs.reference.bundle import load_rules
+from pipeline.interfaces.cli import main as cli_main
+from tests.support.servers import poll
+from tests.system.faults import open_transactions, short_timeouts
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+_DEATHSIG: Final = 1  # PR_SET_PDEATHSIG
+_LOOK_SECONDS: Final = 0.02
+
+#: What takes long to import and reads no settings: those are a child's own.
+LIBRARIES: Final = """
+    amqp asyncssh billiard celery.bin.celery celery.bin.worker celery.concurrency.prefork celery.concurrency.solo
+    celery.concurrency.thread celery.fixups.django celery.worker.consumer fastapi fontTools.ttLib httpcore httpx jinja2
+    kombu.transport.memory kombu.transport.pyamqp kombu.transport.redis obstore.store prometheus_client psycopg
+    psycopg_binary pydantic_settings pypdf redis rich.console sqlalchemy.dialects.postgresql.psycopg sqlmodel
+    standardwebhooks structlog typer uvicorn.loops.uvloop uvicorn.main uvicorn.protocols.http.httptools_impl xlsxwriter
+    pipeline.workflow.acceptance pipeline.workflow.amendments pipeline.interfaces.api.openapi pipeline.interfaces.api.exports pipeline.interfaces.api.system
+    pipeline.deliveries.handoff_bundle pipeline.interfaces.cli.server pipeline.deliveries.connection_tests pipeline.interfaces.console.exports pipeline.interfaces.console.api_reference
+    pipeline.workflow.engine pipeline.ops.migrations pipeline.deliveries.polling pipeline.ops.readiness pipeline.deliveries.replay pipeline.deliveries.sandbox_broker
+""".split()  # fmt: skip
+
+
+@dataclass
+class Child:
+    """A forked process: what `subprocess.Popen` offers of one, as far as it is needed."""
+
+    pid: int
+    ended: Path
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return its exit status, negative for a signal, or None while it runs."""
+        if self.returncode is None:
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                self.returncode = int(self.ended.read_text())
+        return self.returncode
+
+    def wait(self, seconds: float = 30) -> int:
+        """Return its exit status once it has ended."""
+        poll(lambda: self.poll() is not None, seconds, f"process {self.pid} did not end in {seconds:g} s")
+        return int(self.returncode or 0)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is still there."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+class Nursery:
+    """The parent, from the side of the tests."""
+
+    def __init__(self, parent: subprocess.Popen[bytes], folder: Path) -> None:
+        self.pid = parent.pid
+        self._parent = parent
+        self._folder = folder
+
+    def fork(self, command: str, environment: Mapping[str, str], cwd: Path, log: Path) -> Child:
+        """Start an `exports` command, such as those of the Procfile, in a process group of its own."""
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        asked = {"argv": shlex.split(command), "environment": dict(environment), "cwd": str(cwd), "log": str(log)}
+        self._parent.stdin.write(json.dumps(asked).encode() + b"\n")
+        self._parent.stdin.flush()
+        pid = int(self._parent.stdout.readline())
+        return Child(pid, self._folder / str(pid))
+
+
+@contextmanager
+def nursery(
+    folder: Path, *, module: str = "tests.system.faults.workers", root: Path = ROOT, **environment: str
+) -> Iterator[Nursery]:
+    """Give the parent of processes, which all end with it and find this in their environment; `module` calls `main`.
+
+    With another `root` they are those of the version that lies there.
+    """
+    wrapper = [setpriv, "--pdeathsig=KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
+    with (folder / "nursery.log").open("ab") as log:
+        parent = subprocess.Popen(
+            [*wrapper, sys.executable, "-m", module, str(folder)],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root), **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    try:
+        if parent.stdout.readline() != b"ready\n":
+            raise RuntimeError((folder / "nursery.log").read_text())
+        yield Nursery(parent, folder)
+    finally:
+        parent.stdin.close()
+        parent.wait()
+        parent.stdout.close()
+
+
+def main(folder: Path) -> None:
+    """Fork what is asked for, and write down how each ended, until nobody asks any more; a child returns from here as well."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    if "config.celery" in sys.modules:
+        raise RuntimeError("the settings were read before there were any: take what read them out of LIBRARIES")
+    load_rules()
+    open_transactions.begin()
+    gc.freeze()  # what is never collected is never copied
+    _say("ready")
+    living: set[int] = set()
+    while True:
+        if select.select([0], [], [], _LOOK_SECONDS)[0]:
+            line = _line()
+            if not line:
+                return
+            pid = os.fork()
+            if not pid:
+                _become(json.loads(line))
+                return
+            living.add(pid)
+            _say(str(pid))
+        for pid in [*living]:
+            gone, status = os.waitpid(pid, os.WNOHANG)
+            if gone:
+                living.discard(pid)
+                written = folder / f"{pid}.new"
+                written.write_text(str(os.waitstatus_to_exitcode(status)))
+                written.rename(folder / str(pid))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _line() -> bytes:
+    # Unbuffered: what a buffer held would be lost to `select`, and be a child's as well.
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            return b""
+        line += byte
+    return line
+
+
+def _become(asked: Mapping[str, Any]) -> None:
+    """Be the program that was asked for, from here to the end of this process."""
+    ctypes.CDLL(None).prctl(_DEATHSIG, signal.SIGKILL)
+    os.setsid()
+    log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(log, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.update(asked["environment"])
+    os.chdir(asked["cwd"])
+    sys.argv = asked["argv"]
+    short_timeouts.shorten()
+    cli_main.main()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,389 @@
+"""The real state code in one process, on a clock, a message broker and endpoints that do as they are told, crashes among it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from sqlmodel import SQLModel, col, select
+
+from config.settings import Settings
+from pipeline.accounts import partners, service
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.schemas import NewPartner
+from pipeline.core import failpoints
+from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import Database
+from pipeline.core.errors import Fenced, RendererCrashed, StoreUnavailable
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import overdue, sender
+from pipeline.deliveries.models import Attempt, Delivery, Notification
+from pipeline.documents.document import Document
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.exports.models import Artifact, Event, Export
+from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
+from pipeline.ops import migrations
+from pipeline.ops.rebuild import service as rebuild_service
+from pipeline.workflow.engine import advance
+from pipeline.workflow.steps import SPECS, STEPS, Wake
+from pipeline.workflow.sweeper import owed_again
+from tests.support import factories
+from tests.system.faults.history import dead_too_soon
+from tests.system.model.endpoints import Endpoints
+
+PER_UNIT: Final = [spec.name for spec in STEPS if spec.per_unit]
+#: What may happen once an export, or once a unit of it.
+ONCE: Final = frozenset(
+    {"EXPORT_ACCEPTED", "PACKAGES_RECORDED", "TREATMENT_ATTACHED", "CUSTOMS_PACKAGE_CLOSED", "HANDED_OFF"}
+    | {"EXPORT_EXECUTED", "EXPORT_CANCELLED"}
+)
+#: Where a message has left and is not recorded: it is sent again after a crash, and after its sender lost the lease.
+IN_FLIGHT: Final = frozenset({"delivery.between", "delivery.sent", "delivery.mid"})
+LEASE_SECONDS: Final = 30.0
+#: Short, so that messages die of it in a life.
+SCHEDULE_SECONDS: Final = (5.0, 300.0)
+DAY_SECONDS: Final = 86_400.0
+
+
+class Crash(BaseException):
+    """The process is gone: no handler of the product sees this."""
+
+
+@dataclass
+class Armed:
+    """What happens when the product comes by a failpoint: once, then no more."""
+
+    world: World
+    point: str
+    act: Callable[[], None]
+
+    def hit(self) -> None:
+        """Act."""
+        self.world.disarm()
+        self.world.hits[self.point] += 1
+        self.act()
+
+
+@dataclass
+class Clock:
+    """Time passes only when it is told to."""
+
+    now: datetime = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        # Each look is a little later than the one before, as real ones are.
+        self.now += timedelta(microseconds=1)
+        return self.now
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+
+class Store(ArtifactStore):
+    """Takes documents unless it is full, or what makes them breaks."""
+
+    full = False
+    broken = False
+
+    def put(self, body: bytes) -> str:
+        """Keep the bytes."""
+        if self.full:
+            raise StoreUnavailable("the store is full")
+        if self.broken:
+            raise RendererCrashed("the PDF engine died")
+        return super().put(body)
+
+
+class Ids:
+    """Makes each id greater than the one before it, and every life the same ones: what fails can be led again."""
+
+    made = 0
+
+    def restart(self) -> None:
+        """Begin at the first id again."""
+        self.made = 0
+
+    def randbits(self, _: int) -> int:
+        """Return the next number."""
+        self.made += 1
+        return self.made
+
+    def time_ns(self) -> int:
+        """Return one instant, always."""
+        return 1_795_618_800_000_000_000
+
+
+ids: Final = Ids()
+
+
+def documents(invoice: Invoice) -> list[Document]:
+    """Return two small documents in place of the real ones, which have tests of their own."""
+    return [
+        Document("cci_json", "invoice.json", "application/json", "1", invoice.model_dump_json().encode()),
+        Document("cci_csv", "invoice.csv", "text/csv", "1", str(len(invoice.lines)).encode()),
+    ]
+
+
+def template(path: Path) -> None:
+    """Make the database that every world begins with."""
+    runtime = _runtime(path, Clock())
+    migrations.upgrade(runtime.db)
+    service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    of_everybody = {
+        factories.BROKER: "customs_broker",
+        factories.WAREHOUSE: "warehouse",
+        factories.OPERATOR: "operator",
+    }
+    for name, kind in of_everybody.items():
+        path_of_broker = {"path": "byob"} if kind == "customs_broker" else {}
+        given = {"id": name, "kind": kind, "name": name, "live": True, **path_of_broker}
+        partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(given))
+    runtime.close()
+
+
+def _runtime(path: Path, clock: Clock) -> Runtime:
+    settings = Settings.model_validate(
+        {
+            "database_url": f"sqlite:///{path}",
+            "artifacts_url": f"file:{path.parent / 'artifacts'}",
+            "lease_seconds": LEASE_SECONDS,
+            "delivery_batch": 2,
+            "delivery_schedule_seconds": SCHEDULE_SECONDS,
+        }
+    )
+    return Runtime(settings, Database(settings.database_url, clock=clock), Store(settings.artifacts_url), clock)
+
+
+class World:
+    """One database, the wake-ups under way, and what was seen."""
+
+    def __init__(self, folder: Path, made: Path) -> None:
+        shutil.copy(made, folder / "world.db")
+        self.clock = Clock()
+        self.runtime = _runtime(folder / "world.db", self.clock)
+        self.endpoints = Endpoints(self.runtime)
+        self.messages: list[Wake] = []
+        self.hits: Counter[str] = Counter()
+        self.caller = Caller(factories.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
+        self.batches: dict[str, str] = {}  # batch -> the newest export that a caller was told of
+        self.resent = 0
+        self._states: dict[str, ExportState] = {}
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+        assert isinstance(self.runtime.store, Store)
+        return self.runtime.store
+
+    def close(self) -> None:
+        """End."""
+        self.disarm()
+        self.runtime.close()
+
+    # What goes wrong
+
+    def arm(self, point: str, act: Callable[[], None]) -> None:
+        """Let something happen at the failpoint."""
+        failpoints._armed.clear()
+        failpoints._armed[point] = Armed(self, point, act)  # type: ignore[assignment]  # it is hit, as any other
+
+    def disarm(self) -> None:
+        """Let nothing happen any more."""
+        failpoints._armed.clear()
+
+    def crash(self) -> None:
+        """End the process that came by."""
+        raise Crash
+
+    def overtake(self) -> None:
+        """Hold up the worker that came by until its lease has run out and others have done its work."""
+        self.clock.pass_seconds(LEASE_SECONDS + 1)
+        self.sweep()
+        for _ in range(20):
+            if not self.messages:
+                break
+            self.deliver(0)
+
+    # What happens
+
+    def alive(self, act: Callable[[], Any]) -> Any:
+        """Do what a process does; return None where it did not live to see the end of it."""
+        try:
+            return act()
+        except Crash:
+            return None
+
+    def deliver(self, place: int) -> None:
+        """Let a worker take the wake-up, and follow its chain."""
+        wake = self.messages.pop(place)
+        self.alive(lambda: self._work(wake))
+
+    def _work(self, wake: Wake) -> None:
+        if wake.step is None:
+            assert wake.partner_id is not None
+            assert wake.channel is not None
+            try:
+                report = sender.deliver(self.runtime, wake.export_id, wake.partner_id, wake.channel)
+            except Fenced:
+                return
+            self.messages += [
+                Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in report.wakes
+            ]
+            return
+        outcome = advance(self.runtime, wake.export_id, wake.unit_no, wake.step)
+        self.messages += outcome.wakes
+        if outcome.did and not outcome.stopped:
+            self.messages += _next_link(wake, outcome.did[-1])
+
+    def work_until_hit(self) -> None:
+        """Let workers work until one comes by what is armed, or there is nothing to do for a while; what is armed stays."""
+        for _ in range(40):
+            if not failpoints._armed:
+                return
+            if not self.messages:
+                self.clock.pass_seconds(LEASE_SECONDS + 1)
+                self.sweep()
+            if not self.messages:
+                return
+            self.deliver(0)
+
+    def sweep(self) -> None:
+        """Owe again what has stalled."""
+
+        def look() -> None:
+            failpoints.failpoint("sweep.before")
+            owed = owed_again(self.runtime)
+            failpoints.failpoint("sweep.after")
+            self.messages += owed
+            self.messages += [
+                Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)
+                for lane in overdue.overdue(self.runtime)
+            ]
+
+        self.alive(look)
+
+    def heal(self) -> None:
+        """Mend everything, and let time pass until nothing moves any more."""
+        self.disarm()
+        self.endpoints.answers.clear()
+        self.store.full = self.store.broken = False
+        idle = 0
+        for _ in range(60):
+            self.clock.pass_seconds(DAY_SECONDS)
+            self.sweep()
+            # A sweep that finds a step which ended with its worker twice owes nothing of it; the next one does.
+            idle = 0 if self.messages else idle + 1
+            if idle == 2:
+                return
+            while self.messages:
+                self.deliver(0)
+        raise AssertionError("it does not come to rest")
+
+    # What is known
+
+    def told_of(self, export_id: str) -> tuple[ExportState, set[str]]:
+        """Return the state of an export, and the kinds of events that its log has."""
+        with self.runtime.db.read() as session:
+            happened = session.scalars(select(Event.type).where(col(Event.export_id) == export_id)).all()
+            return ExportState(session.get_one(Export, export_id).state), {*happened}
+
+    # What must hold
+
+    def check(self) -> None:
+        """Hold every export to what was promised."""
+        with self.runtime.db.read() as session:
+            exports = session.scalars(select(Export).order_by(col(Export.id))).all()
+            # I1: what somebody was told of is there.
+            assert set(self.batches.values()) <= {export.id for export in exports}
+            for export in exports:
+                self._check_export(
+                    export,
+                    session.scalars(
+                        select(Event).where(col(Event.export_id) == export.id).order_by(col(Event.seq))
+                    ).all(),
+                )
+                # Every table is what the log says, and the log is as it was written.
+                found = rebuild_service.check(session, export.id)
+                assert found.intact, found
+            kinds = Counter(
+                f"{export_id}/{unit_no}/{kind}"
+                for export_id, unit_no, kind in session.execute(
+                    select(col(Artifact.export_id), col(Artifact.unit_no), col(Artifact.artifact_type))
+                )
+            )
+            assert set(kinds.values()) <= {1}
+            said = set(session.scalars(select(Notification.id)).all())
+            delivered = [
+                (partner_id, message)
+                for partner_id, message in session.execute(
+                    select(col(Delivery.partner_id), col(Delivery.notification_id)).where(
+                        col(Delivery.state) == DeliveryState.DELIVERED.value
+                    )
+                )
+            ]
+            # I5: what is dead had its due.
+            deliveries, attempts = session.scalars(select(Delivery)), session.scalars(select(Attempt))
+            too_soon = [*dead_too_soon(_rows(deliveries), _rows(attempts), len(SCHEDULE_SECONDS) + 1)]
+            assert not too_soon, too_soon
+        self._check_told(said, delivered)
+
+    def _check_export(self, export: Export, log: Sequence[Event]) -> None:
+        # I3: the log has no gap, and nothing took effect twice.
+        assert [event.seq for event in log] == list(range(1, export.next_seq))
+        happened = Counter((event.type, event.data.get("unitNo")) for event in log)
+        doubled = [kind for kind, count in happened.items() if kind[0] in ONCE and count > 1]
+        assert not doubled, doubled
+        # I7: a state leads only where it may.
+        state, before = ExportState(export.state), self._states.get(export.id, ExportState.ACCEPTED)
+        assert _leads(before, state), (before, state)
+        self._states[export.id] = state
+
+    def _check_told(self, said: set[str], delivered: Sequence[tuple[str, str]]) -> None:
+        assert not self.endpoints.broken, self.endpoints.broken
+        # I5: what counts as delivered was taken, and nothing was taken that nobody said.
+        assert {message for _, message in self.endpoints.taken} <= said
+        missing = [told for told in delivered if self.endpoints.taken[told] == 0]
+        assert not missing, missing
+        doubled = sum(count - 1 for count in self.endpoints.taken.values())
+        in_flight = sum(count for point, count in self.hits.items() if point in IN_FLIGHT)
+        # Each stretch that was in flight holds at most so many messages as are claimed at once.
+        assert doubled <= in_flight * self.runtime.settings.delivery_batch + self.resent
+
+    def ended(self) -> Mapping[str, ExportState]:
+        """Return the state of each export, once all have ended and everybody was told."""
+        with self.runtime.db.read() as session:
+            states = {row.id: ExportState(row.state) for row in session.scalars(select(Export))}
+            owed = session.scalars(
+                select(Delivery.state).where(col(Delivery.state).in_([DeliveryState.PENDING.value]))
+            ).all()
+        assert not [name for name, state in states.items() if state.value in UNENDED], states
+        assert not owed
+        return states
+
+
+def _rows(found: Iterable[SQLModel]) -> list[dict[str, Any]]:
+    return [row.model_dump() for row in found]
+
+
+def _next_link(wake: Wake, done: str) -> list[Wake]:
+    if wake.step is None or not SPECS[wake.step].per_unit or done not in PER_UNIT:
+        return []
+    following = PER_UNIT.index(done) + 1
+    return [Wake(wake.export_id, wake.unit_no, PER_UNIT[following])] if following < len(PER_UNIT) else []
+
+
+def _leads(before: ExportState, now: ExportState) -> bool:
+    """Tell whether legal moves lead from one state to the other."""
+    seen, open_states = {before}, [before]
+    while open_states:
+        for state in EXPORT_MOVES[open_states.pop()]:
+            if state not in seen:
+                seen.add(state)
+                open_states.append(state)
+    return now in seen

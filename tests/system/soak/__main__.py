@@ -1,0 +1,110 @@
+"""Holds a soak and says what came of it: `python -m tests.system.soak --minutes 30 --seed 4` or `make soak`; exit code 1 if a target is missed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.support.servers import MissingServer
+from tests.system.soak.figures import Targets, as_json
+from tests.system.soak.history import Record
+from tests.system.soak.nemesis import PAUSE_SECONDS
+from tests.system.soak.runner import Soaked, soak
+
+_TOLD_SECONDS: Final = 30.0
+_MARKS: Final = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: "[dim]?[/]"}
+_SHOWN: Final = 40
+
+
+class Narrator:
+    """Says every half minute how far it is."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._due = console, _TOLD_SECONDS
+
+    def __call__(self, record: Record) -> None:
+        """Say it, if it is time."""
+        if record.now() >= self._due:
+            self._due += _TOLD_SECONDS
+            self._console.print(
+                f"  {record.now():6.0f} s  {len(record.acceptances):>6} accepted  {len(record.faults):>4} faults,"
+                f" the last {record.faults[-1].what if record.faults else 'none'}"
+            )
+
+
+def main() -> int:
+    """Hold it; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Hold a soak: load and faults for so long, and every promise afterwards."
+    )
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--seed", type=int, default=None, help="even: Redis, odd: RabbitMQ")
+    parser.add_argument(
+        "--pause",
+        type=float,
+        nargs=2,
+        default=PAUSE_SECONDS,
+        metavar=("LEAST", "MOST"),
+        help="seconds between two faults",
+    )
+    parser.add_argument("--folder", type=Path, default=None, help="where history.jsonl, figures.json and soak.svg go")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    least, most = given.pause
+    seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
+    folder: Path = given.folder or Path("var/soak") / f"{time.strftime('%Y%m%d-%H%M%S')}-{seed}"
+    folder = folder.resolve()
+    folder.mkdir(parents=True)
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[bold]{given.minutes:g} minutes, seed {seed}[/], in {folder}", soft_wrap=True)
+    share = min(given.minutes / 30, 1)
+    targets = Targets(executions=int(Targets.executions * share), faults=int(Targets.faults * share))
+    try:
+        found = soak(folder, given.minutes * 60, seed, targets, Narrator(console), (least, most))
+    except MissingServer as missing:
+        console.print(f"[bold red]error[/] {missing}")
+        return 2
+    said = {
+        "seed": seed,
+        "minutes": given.minutes,
+        "pause_seconds": [least, most],
+        "stack": found.stack,
+        "figures": as_json(found.figures),
+        **found.extras,
+        "violations": [str(each) for each in found.violations],
+        "refused": found.record.refused,
+        "ended": found.record.ended,
+    }
+    (folder / "figures.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    if given.json:
+        sys.stdout.write(json.dumps(said, indent=2) + "\n")
+    else:
+        show(found, Console(highlight=False))
+    return 1 if found.missed else 0
+
+
+def show(found: Soaked, console: Console) -> None:
+    """Print the figures beside their targets, and what was broken."""
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("", "figure", "value", "target"):
+        made.add_column(name)
+    for figure in found.figures:
+        value = figure.value if not isinstance(figure.value, float) else f"{figure.value:.3g}"
+        made.add_row(
+            _MARKS[figure.reached], figure.name, "too little to tell" if value is None else str(value), figure.target
+        )
+    console.print(made)
+    for violation in found.violations[:_SHOWN]:
+        console.print(f"[red]{violation}[/]", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

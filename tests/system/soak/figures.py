@@ -1,0 +1,124 @@
+"""The targets of a soak, and the figures that are held to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from tests.system.faults.history import Violation
+from tests.system.faults.records import Row
+from tests.system.soak.gauges import megabytes_a_minute, most_of, open_files
+from tests.system.soak.history import Record
+
+LEASE_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a soak is to reach."""
+
+    executions: int = 5_000
+    faults: int = 300
+    resident_megabytes_a_minute: float = 1.0
+    resident_megabytes: float = 450.0
+    files: int = 150
+    more_files: int = 5
+    accept_p95_seconds: float = 0.1
+    terminal_p99_seconds: float = LEASE_SECONDS + 15
+    rest_seconds: float = 60
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure beside its target; `reached` is None where there was too little to tell."""
+
+    name: str
+    value: float | str | None
+    target: str
+    reached: bool | None
+
+
+def figures(
+    record: Record, exports: Sequence[Row], broken: Sequence[Violation], rest_seconds: float, targets: Targets
+) -> list[Figure]:
+    """Return every figure; `exports` are their rows, `rest_seconds` is from the last mending until nothing was owed."""
+    ended = [row for row in exports if row["finished_at"] is not None]
+    accepts = [
+        each.seconds
+        for each in record.acceptances
+        if not any(fault.accepts and fault.touches(each.at, each.at + each.seconds) for fault in record.faults)
+    ]
+    spans = [(_since(record, row["accepted_at"]), _since(record, row["finished_at"])) for row in ended]
+    calm = [
+        end - begin
+        for begin, end in spans
+        if not any(fault.outage and fault.touches(begin, end) for fault in record.faults)
+    ]
+    made = [
+        _at_least("executions", len([row for row in exports if row["state"] == "executed"]), targets.executions),
+        _at_least("faults", len(record.faults), targets.faults),
+        _at_most("violations of I1 to I10", len(broken), 0),
+        _at_most("requests refused", len(record.refused), 0),
+        _at_most("programs that ended by themselves", len(record.ended), 0),
+        _at_most("exports that failed", len([row for row in exports if row["state"] == "failed"]), 0),
+        _at_most("accept p95 outside outages, s", _share(accepts, 0.95), targets.accept_p95_seconds),
+        _at_most("time to terminal p99 outside outages, s", _share(calm, 0.99), targets.terminal_p99_seconds),
+        _at_most("all terminal after the last heal, s", rest_seconds, targets.rest_seconds),
+    ]
+    megabytes, files = most_of(record.samples)
+    made += [
+        _at_most("most resident memory of a process, MB", megabytes, targets.resident_megabytes),
+        _at_most("most open files of a process", files, targets.files),
+    ]
+    for program in dict.fromkeys(sample.program for sample in record.samples):
+        slope = megabytes_a_minute(record.samples, program)
+        limit = targets.resident_megabytes_a_minute
+        made.append(_at_most(f"resident memory of {program}, MB/min", slope, limit))
+        thirds = open_files(record.samples, program)
+        if thirds is not None:
+            first, last = thirds
+            flat = last <= first + targets.more_files
+            made.append(Figure(f"open files of {program}, first and last third", f"{first} {last}", "flat", flat))
+    return made
+
+
+def extras(record: Record, exports: Sequence[Row], receipts: int) -> dict[str, Any]:
+    """Return what else is worth knowing of a soak."""
+    rows = sorted({fault.rows for fault in record.faults}, key=lambda name: int(name[1:]))
+    return {
+        "exports": len(exports),
+        "accepted": len(record.acceptances),
+        "accept_p50_s": _share([each.seconds for each in record.acceptances], 0.5),
+        "accept_p95_all_s": _share([each.seconds for each in record.acceptances], 0.95),
+        "terminal_p99_all_s": _share(
+            [(row["finished_at"] - row["accepted_at"]).total_seconds() for row in exports if row["finished_at"]], 0.99
+        ),
+        "receipts": receipts,
+        "faults_by_row": {name: sum(fault.rows == name for fault in record.faults) for name in rows},
+        "outage_seconds": sum(fault.until - fault.at for fault in record.faults if fault.outage),
+    }
+
+
+def as_json(found: Sequence[Figure]) -> list[dict[str, Any]]:
+    """Return the figures for programs."""
+    return [asdict(figure) for figure in found]
+
+
+def _since(record: Record, at: datetime) -> float:
+    return at.timestamp() - record.began_at
+
+
+def _share(values: Sequence[float], share: float) -> float | None:
+    ordered = sorted(values)
+    return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else None
+
+
+def _at_least(name: str, value: float, target: float) -> Figure:
+    return Figure(name, value, f"at least {target:,g}", value >= target)
+
+
+def _at_most(name: str, value: float | None, target: float) -> Figure:
+    return Figure(name, value, f"at most {target:g}", None if value is None else value <= target)

@@ -1,0 +1,64 @@
+"""Callers who have plans executed through either API all the while, ask again until they are answered, and look at what became of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from pipeline.simulation.drill.crowd import Crowd
+from tests.system.faults.client import Client
+from tests.system.soak.history import Acceptance, Record
+
+CALLERS: Final = 4
+#: So many exports of one caller are under way at a time.
+UNDER_WAY: Final = 5
+#: Each caller looks at one of its exports so often; looking costs the machine as much as making them does.
+_LOOK_SECONDS: Final = 0.4
+_PAUSE_SECONDS: Final = 0.25
+_LATER: Final = frozenset({409, 429, 503})
+_ENDED: Final = frozenset({"executed", "failed", "cancelled", "superseded"})
+
+
+class Load(Crowd):
+    """Ask until they are told to `finish`, and look at what was begun until it has ended; each looks after its own exports."""
+
+    def __init__(self, clients: Sequence[Client], record: Record) -> None:
+        super().__init__(range(CALLERS))
+        self.exports: list[str] = []
+        self._clients, self._record = clients, record
+
+    def ask(self, number: int) -> None:
+        """Have one plan after another executed, with a chance of its own."""
+        chance = random.Random(f"{self._record.seed}/caller/{number}")
+        own: list[str] = []
+        while not self._abandoned.is_set() and (own or not self._finished.is_set()):
+            if len(own) < UNDER_WAY and not self._finished.is_set():
+                accepted = self._accepted(chance)
+                own += [accepted] if accepted else []
+            if own:
+                looked_at = own.pop(0)
+                own += [] if self._has_ended(looked_at, chance) else [looked_at]
+            self._abandoned.wait(_LOOK_SECONDS)
+
+    def _accepted(self, chance: random.Random) -> str | None:
+        """Return the id of a new export, once some API has accepted it; None where the soak is given up."""
+        plan = self._clients[0].plan(units=1 + (chance.random() < 0.1))
+        while not self._abandoned.is_set():
+            began = self._record.now()
+            answer = chance.choice(self._clients).execute(plan)
+            if answer is not None and answer.status_code in {200, 202}:
+                export_id = str(answer.json()["exportId"])
+                with self._record.lock:
+                    self._record.acceptances.append(Acceptance(began, self._record.now() - began))
+                    self.exports.append(export_id)
+                return export_id
+            if answer is not None and answer.status_code not in _LATER and answer.status_code < 500:
+                self._record.refused.append(f"{answer.status_code} {answer.text[:500]}")
+                return None
+            self._abandoned.wait(_PAUSE_SECONDS)
+        return None
+
+    def _has_ended(self, export_id: str, chance: random.Random) -> bool:
+        found = chance.choice(self._clients).look(export_id)
+        return found is not None and found["state"] in _ENDED

@@ -1,0 +1,307 @@
+"""What happens to the service every second or two: one fault of the matrix at random, mended after its time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGQUIT, SIGSTOP
+from typing import Any, Final
+
+import psutil
+import psycopg
+from amqp.exceptions import AMQPError
+from celery import Celery
+from kombu import Connection, Producer
+from kombu.exceptions import KombuError
+from redis import RedisError
+
+from config import queues
+from pipeline.workflow.step_leases import EXPORT_LEVEL
+from pipeline.workflow.steps import STEPS
+from tests.support import factories
+from tests.support.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis
+from tests.system.faults.site import Program, Site
+from tests.system.faults.test_message_broker import BROKEN
+from tests.system.soak.history import Fault, Record
+
+#: The programs that are killed, and those that are only frozen: what these pile up in the whole time can be seen.
+WORKER, POOL, DELIVERIES, API = "worker", "prefork", "deliveries", "web"
+SPARED: Final = ("worker-2", "web-2")
+#: Between the end of one fault and the next, at least and at most, where nobody says otherwise.
+PAUSE_SECONDS: Final = (1.0, 3.0)
+_CLOCKS: Final = ("+1h", "-1h", "-10m", "+0")
+_TOO_LARGE: Final = 1_000_000
+#: What a process may take that is told to end.
+_END_SECONDS: Final = 60.0
+#: What Celery says where a child of its pool was killed while the pool began, and the worker ends: its supervisor begins anew.
+_POOL_LOST: Final = "Could not start worker processes"
+_UNREACHABLE: Final = (OSError, RedisError, KombuError, AMQPError, psycopg.OperationalError)
+
+Mend = Callable[[], None]
+Harm = Callable[[], tuple[str, Mend]]
+
+
+def _nothing() -> None:
+    """Nothing is to be mended: a supervisor does that."""
+
+
+class Nemesis:
+    """One fault after the other, each with the same chance of its kind's weight; the thread that calls `tick` does it all."""
+
+    def __init__(self, site: Site, record: Record, shift: Path, exports: list[str], pause: tuple[float, float]) -> None:
+        assert site.database is not None
+        assert site.message_broker is not None
+        self.site, self.record = site, record
+        self._database: PostgreSQL = site.database
+        self._message_broker: Redis | RabbitMQ = site.message_broker
+        self._shift, self._exports, self._pause = shift, exports, pause
+        self._chance = random.Random(f"{record.seed}/nemesis")
+        self._due = 1.0
+        self._owed: tuple[Fault, float, Mend] | None = None
+        self._told: dict[str, float] = {}  # which programs were told to end, and when
+        #: weight, rows of the matrix, harm, longest time until it is mended, whether it is an outage, and for requests too
+        self._kinds: list[tuple[int, str, Harm, float, bool, bool]] = [
+            (8, "F1", self._worker_killed, 0, False, False),
+            (5, "F2", self._pool_child_killed, 0, False, False),
+            (4, "F3", self._worker_killed_twice, 0, False, False),
+            (4, "F4", self._api_killed, 0, False, True),
+            (2, "F5", self._flushed, 0, True, False),
+            (1, "F6", self._message_broker_killed, 0, True, False),
+            (1, "F7", self._message_broker_killed, 3, True, False),
+            (2, "F8", self._message_broker_frozen, 3, True, False),
+            (1, "F9", self._database_ended, 1, True, True),
+            (2, "F10", self._connections_ended, 0, True, True),
+            (1, "F13", self._locked, 2, True, True),
+            (4, "F15", self._stale_messages, 0, False, False),
+            (3, "F16", self._broken_messages, 0, False, False),
+            (5, "F17", self._frozen, 5, False, False),
+            (3, "F26", self._clock_moved, 0, False, False),
+            (3, "F35", self._told_to_end, 0, False, False),
+            *([(1, "F38", self._takes_no_writes, 3, True, False)] if isinstance(self._message_broker, Redis) else []),
+        ]  # fmt: skip
+
+    def tick(self) -> None:
+        """Mend what is to be mended by now, or do the next harm if it is time."""
+        if self._owed is not None:
+            fault, until, mend = self._owed
+            if self.record.now() >= until:
+                mend()
+                fault.until, self._owed = self.record.now(), None
+        elif self.record.now() >= self._due:
+            self._strike()
+        self._revive()
+
+    def heal(self) -> float:
+        """Mend everything at once, and return when that was."""
+        if self._owed is not None:
+            fault, _, mend = self._owed
+            mend()
+            fault.until, self._owed = self.record.now(), None
+        self._shift.write_text("+0")
+        self._revive()
+        return self.record.now()
+
+    def _strike(self) -> None:
+        weights = [kind[0] for kind in self._kinds]
+        _, rows, harm, longest, outage, requests = self._chance.choices(self._kinds, weights)[0]
+        began = self.record.now()
+        try:
+            what, mend = harm()
+        except _UNREACHABLE:  # what was to be harmed has not come back from the last time
+            self._due = self.record.now() + 1
+            return
+        fault = Fault(rows, what, began, self.record.now(), outage, requests)
+        self.record.faults.append(fault)
+        lasts = self._chance.uniform(longest / 3, longest)
+        self._due = self.record.now() + lasts + self._chance.uniform(*self._pause)
+        if mend is not _nothing:
+            self._owed = fault, self.record.now() + lasts, mend
+
+    def _revive(self) -> None:
+        """Start again whatever was killed; a pool's children end with it, as they do where it is the first in its container."""
+        for name, since in [*self._told.items()]:
+            program = self.site.programs[name]
+            if not program.told:
+                del self._told[name]
+            elif program.running and self.record.now() > since + _END_SECONDS:
+                self.record.ended.append(f"{name} did not end within {_END_SECONDS:g} s\n{program.log()[-6000:]}")
+                program.send(SIGKILL)
+                del self._told[name]
+        pool = self.site.programs[POOL]
+        if pool.child is not None and pool.child.poll() is not None:
+            _end_group(pool.child.pid)
+        try:
+            self.site.revive()
+        except AssertionError as ended:  # by itself, not by us: the soak goes on, and tells of it
+            if _POOL_LOST not in str(ended):
+                self.record.ended.append(str(ended))
+            for program in self.site.programs.values():
+                if program.child is not None and program.child.poll() is not None:
+                    program.start_again()
+
+    # Processes
+
+    def _program(self, *names: str) -> Program:
+        return self.site.programs[self._chance.choice(names)]
+
+    def _killed(self, program: Program) -> tuple[str, Mend]:
+        assert program.child is not None
+        program.child.send(SIGKILL)
+        return f"kill -9 {program.name}", _nothing
+
+    def _worker_killed(self) -> tuple[str, Mend]:
+        return self._killed(self._program(WORKER, POOL, DELIVERIES))
+
+    def _worker_killed_twice(self) -> tuple[str, Mend]:
+        program = self._program(WORKER, POOL, DELIVERIES)
+        self._killed(program)
+        with contextlib.suppress(TimeoutError):
+            assert program.child is not None
+            program.child.wait(10)
+        self._revive()
+        time.sleep(self._chance.uniform(0, 0.5))
+        self._killed(program)
+        return f"kill -9 {program.name} twice", _nothing
+
+    def _pool_child_killed(self) -> tuple[str, Mend]:
+        child = self.site.programs[POOL].child
+        assert child is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = [each for each in psutil.Process(child.pid).children() if each.status() != psutil.STATUS_ZOMBIE]
+            if found:
+                self._chance.choice(found).kill()
+        return "kill -9 a child of the pool", _nothing
+
+    def _api_killed(self) -> tuple[str, Mend]:
+        return self._killed(self.site.programs[API])
+
+    def _frozen(self) -> tuple[str, Mend]:
+        program = self._program(WORKER, DELIVERIES, *SPARED[:1])
+        assert program.child is not None
+        child = program.child
+        child.send(SIGSTOP)
+        return f"SIGSTOP {program.name}", lambda: child.send(SIGCONT)
+
+    def _told_to_end(self) -> tuple[str, Mend]:
+        programs = [self.site.programs[name] for name in (WORKER, POOL, DELIVERIES)]
+        # Told twice it would end at once, and before it heeds the signal it is killed by it.
+        heeding = [program for program in programs if program.running and not program.told and program.heeds]
+        if not heeding:
+            return "nobody heeds SIGTERM yet", _nothing
+        program = self._chance.choice(heeding)
+        program.tell_to_end()
+        self._told[program.name] = self.record.now()
+        return f"SIGTERM {program.name}", _nothing
+
+    def _clock_moved(self) -> tuple[str, Mend]:
+        to = self._chance.choice(_CLOCKS)
+        self._shift.write_text(to)
+        return f"the clock of {WORKER} is {to}", _nothing
+
+    # The message broker
+
+    def _flushed(self) -> tuple[str, Mend]:
+        if isinstance(self._message_broker, Redis):
+            self._message_broker.flush()
+        else:
+            with Connection(self.site.stack.broker_url) as connection:
+                for queue in queues.WAKE_UPS:
+                    connection.default_channel.queue_purge(queue)
+        return "every queue is emptied", _nothing
+
+    def _message_broker_killed(self) -> tuple[str, Mend]:
+        self._message_broker.kill()
+        return "kill -9 the message broker", lambda: _started(self._message_broker)
+
+    def _message_broker_frozen(self) -> tuple[str, Mend]:
+        self._message_broker.freeze()
+        return "SIGSTOP the message broker", self._message_broker.thaw
+
+    def _takes_no_writes(self) -> tuple[str, Mend]:
+        server = self._message_broker
+        assert isinstance(server, Redis)
+        demoted = self._chance.random() < 0.5
+        with server.client() as client:
+            if demoted:
+                client.replicaof(LOOPBACK, "1")
+            else:
+                client.config_set("maxmemory-policy", "noeviction")
+                client.config_set("maxmemory", "1mb")
+
+        def mend() -> None:
+            with server.client() as client:
+                client.config_set("maxmemory", "0")
+                client.replicaof("NO", "ONE")
+
+        return "Redis is a replica" if demoted else "Redis has no memory", mend
+
+    def _stale_messages(self) -> tuple[str, Mend]:
+        known = [*self._exports[-50:], "exp_of_nobody"]
+        sender = Celery(broker=self.site.stack.broker_url, set_as_current=False)
+        sender.conf.update(queues.celery_options(self.site.stack.settings))
+        try:
+            for _ in range(20):
+                export_id, spec = self._chance.choice(known), self._chance.choice(STEPS)
+                sender.send_task(f"exports.{spec.name}", args=[export_id, 1 if spec.per_unit else EXPORT_LEVEL])
+                partner = self._chance.choice((factories.BROKER, factories.WAREHOUSE, "op_demo"))
+                sender.send_task("exports.deliver", args=[export_id, partner, "webhook"])
+        finally:
+            sender.close()
+        return "forty wake-ups of long ago", _nothing
+
+    def _broken_messages(self) -> tuple[str, Mend]:
+        with Connection(self.site.stack.broker_url) as connection:
+            producer = Producer(connection)
+            said: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8"}
+            for body, properties in self._chance.sample([*BROKEN.values()], 5):
+                if len(body) < _TOO_LARGE:
+                    producer.publish(body, routing_key=queues.STEPS, exchange="", **said | properties)
+        return "five messages that are none", _nothing
+
+    # The database
+
+    def _database_ended(self) -> tuple[str, Mend]:
+        how = self._chance.choice(("fast", "immediate", "kill -9"))
+        if how == "fast":
+            self._database.stop()
+        elif how == "kill -9":
+            self._database.kill()
+        else:
+            self._database.running().send_signal(SIGQUIT)
+            self._database.running().wait(60)
+            self._database.process = None
+        return f"PostgreSQL ends ({how})", lambda: _started(self._database)
+
+    def _connections_ended(self) -> tuple[str, Mend]:
+        with self._database.connection() as connection:
+            connection.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", (self._name,)
+            )
+        return "every connection to PostgreSQL is cut", _nothing
+
+    def _locked(self) -> tuple[str, Mend]:
+        url = self._database.url.replace("+psycopg", "").rsplit("/", 1)[0]
+        connection = psycopg.connect(f"{url}/{self._name}", connect_timeout=5, options="-c lock_timeout=5000")
+        try:
+            connection.execute("LOCK TABLE exports IN ACCESS EXCLUSIVE MODE")
+        except psycopg.Error:
+            connection.close()
+            return "the table of exports could not be locked", _nothing
+        return "the table of exports is locked", connection.close
+
+    @property
+    def _name(self) -> str:
+        return self.site.stack.database_url.rsplit("/", 1)[1]
+
+
+def _started(server: Redis | RabbitMQ | PostgreSQL) -> None:
+    server.start()
+
+
+def _end_group(number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(number, SIGKILL)

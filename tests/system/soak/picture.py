@@ -1,0 +1,125 @@
+"""Draws a soak: exports over time, every fault and how long it lasted, and how long exports took to their end meanwhile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+from xml.etree.ElementTree import Element, SubElement
+
+from pipeline.simulation.drill.svg import (
+    BAD,
+    EXECUTED,
+    GOOD,
+    INK,
+    KILL,
+    LEFT,
+    LOWER,
+    RIGHT,
+    SOFT,
+    SUBMITTED,
+    UPPER,
+    curves,
+    grid,
+    heading,
+    label,
+    n,
+    sheet,
+    span,
+    ticks_of,
+    written,
+    x_of,
+)
+from tests.system.faults.records import Row
+from tests.system.soak.history import Fault, Record
+
+OUTAGE: Final = "#c9d1db"
+SLOW: Final = "#c2410c"
+#: Into so many stretches of equal length the soak is cut, to tell how long exports took.
+STRETCHES: Final = 120
+
+Span = tuple[float, float]
+
+
+def drawn(record: Record, exports: Sequence[Row], *, stack: str, violations: int, figures: dict[str, Any]) -> str:
+    """Return the soak as a picture; `figures` are by their names."""
+    spans = [
+        (row["accepted_at"].timestamp() - record.began_at, row["finished_at"].timestamp() - record.began_at)
+        for row in exports
+        if row["finished_at"] is not None
+    ]
+    end = max([1.0, *(fault.until for fault in record.faults), *(ended for _, ended in spans)])
+    accept = figures["accept p95 outside outages, s"]
+    terminal = figures["time to terminal p99 outside outages, s"]
+    tiles = (
+        ("exports", f"{len(exports):,}", INK),
+        ("executed", f"{sum(row['state'] == 'executed' for row in exports):,}", GOOD),
+        ("faults", f"{len(record.faults):,}", INK),
+        ("violations", f"{violations}", BAD if violations else GOOD),
+        ("acceptance, p95", "none" if accept is None else f"{accept * 1000:.0f} ms", INK),
+        ("to the end, p99", span(math.inf if terminal is None else terminal), INK),
+    )
+    minutes = round(end / 60)
+    sentence = f"{len(exports)} exports and {len(record.faults)} faults in {minutes} minutes, {violations} violations"
+    about = f"{stack}; three workers, a process for deliveries, two APIs, every wake-up twice or lost, seed {record.seed}; the last two tiles outside outages"
+    svg = sheet(sentence, f"{minutes} minutes of faults under load", about, tiles)
+    _exports(svg, record.faults, spans, end)
+    _times(svg, spans, end)
+    return written(svg)
+
+
+def _exports(svg: Element, faults: Sequence[Fault], spans: Sequence[Span], end: float) -> None:
+    ticks = ticks_of(max(len(spans), 1))
+    legend = (
+        ("accepted", SUBMITTED),
+        ("ended", EXECUTED),
+        ("fault", KILL),
+        ("database or message broker away", OUTAGE),
+    )
+    heading(svg, UPPER[0], "Exports over time", legend)
+    grid(svg, UPPER, ticks, end, "")
+    top, bottom = UPPER
+    for fault in faults:
+        x = x_of(fault.at, end)
+        if fault.outage:
+            wide = max(x_of(fault.until, end) - x, 0.5)
+            box = {"x": n(x), "y": n(top), "width": f"{wide:.2f}", "height": n(bottom - top), "fill": OUTAGE}
+            SubElement(svg, "rect", box)
+        else:
+            # Ticks at the foot: a line through the field for each of a thousand would be all that one sees.
+            line = {"x1": n(x), "x2": n(x), "y1": n(bottom - 10), "y2": n(bottom), "stroke": KILL}
+            SubElement(svg, "line", line | {"stroke-opacity": "0.45"})
+    curves(svg, sorted(began for began, _ in spans), sorted(ended for _, ended in spans), end, ticks[-1])
+
+
+def _times(svg: Element, spans: Sequence[Span], end: float) -> None:
+    stretches = list(_stretches(spans, end))
+    ticks = ticks_of(max([1.0, *(longest for _, _, longest in stretches)]), 4)
+    heading(
+        svg,
+        LOWER[0],
+        "From acceptance to the end, by when it ended",
+        (("half of them within", EXECUTED), ("all within", SLOW)),
+    )
+    grid(svg, LOWER, ticks, end, " s")
+    top, bottom = LOWER
+    for place, colour in ((2, SLOW), (1, EXECUTED)):
+        points = (
+            f"{n(x_of(each[0], end))},{n(bottom - each[place] / ticks[-1] * (bottom - top))}" for each in stretches
+        )
+        SubElement(
+            svg,
+            "polyline",
+            {"points": " ".join(points), "fill": "none", "stroke": colour, "stroke-width": "1.5"},
+        )
+    label(svg, (LEFT + RIGHT) / 2, bottom + 44, "seconds since the soak began", size=13, fill=SOFT, anchor="middle")
+
+
+def _stretches(spans: Sequence[Span], end: float) -> Iterator[tuple[float, float, float]]:
+    """Yield the middle of each stretch of time in which exports ended, and the median and the longest of their times."""
+    length = end / STRETCHES
+    by_stretch: dict[int, list[float]] = {}
+    for began, ended in spans:
+        by_stretch.setdefault(int(ended / length), []).append(ended - began)
+    for number, times in sorted(by_stretch.items()):
+        yield min((number + 0.5) * length, end), sorted(times)[len(times) // 2], max(times)

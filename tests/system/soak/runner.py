@@ -1,0 +1,220 @@
+"""The course of a soak: everything is started, loaded and broken for so long, mended, and judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from pipeline.core import tenancy
+from pipeline.core.db import Database
+from pipeline.core.errors import DatabaseBusy
+from pipeline.ops import migrations
+from tests.conftest import Stack
+from tests.interfaces.contracts.sent import check_told
+from tests.support.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis, free_port
+from tests.system.acceptance.programs import procfile
+from tests.system.faults.case import PERSONAL
+from tests.system.faults.client import Client
+from tests.system.faults.history import Violation, violations
+from tests.system.faults.records import History
+from tests.system.faults.site import Program, Site
+from tests.system.faults.snapshots import snapshot, unsettled
+from tests.system.faults.test_holders import wrong_clock
+from tests.system.faults.workers import nursery
+from tests.system.soak.figures import LEASE_SECONDS, Figure, Targets, extras, figures
+from tests.system.soak.gauges import Gauges
+from tests.system.soak.history import Record
+from tests.system.soak.invariants import Manners
+from tests.system.soak.load import Load
+from tests.system.soak.nemesis import API, DELIVERIES, PAUSE_SECONDS, POOL, SPARED, WORKER, Nemesis
+from tests.system.soak.picture import drawn
+
+NURSERY: Final = "tests.system.soak.wakeups"
+#: Time is less pressed here than in the tests of single faults: wake-ups that are sent again sooner than they can be taken
+#: are a load of their own.
+UNHURRIED: Final = {
+    "lease_seconds": f"{LEASE_SECONDS:g}",
+    "stalled_seconds": "4",
+    "sweep_seconds": "1",
+    "log_level": "WARNING",
+}
+#: Nothing is waited for any longer once everything is mended: what has not ended by then is told by the judge.
+REST_SECONDS: Final = 600.0
+#: Documents of so many exports are made again, to compare.
+MADE_AGAIN: Final = 10
+_LOOK_SECONDS: Final = 0.02
+
+
+@dataclass(frozen=True)
+class Soaked:
+    """How a soak went."""
+
+    record: Record
+    stack: str
+    figures: Sequence[Figure]
+    violations: Sequence[Violation]
+    extras: dict[str, Any]
+    logs: str
+
+    @property
+    def missed(self) -> list[Figure]:
+        """The figures that are not what they are to be."""
+        return [figure for figure in self.figures if figure.reached is False]
+
+
+def soak(
+    folder: Path,
+    seconds: float,
+    seed: int,
+    targets: Targets,
+    told: Callable[[Record], None],
+    pause: tuple[float, float] = PAUSE_SECONDS,
+) -> Soaked:
+    """Hold a soak and return how it went; `told` is called now and then. Its history is written into the folder.
+
+    Between two faults lies a pause of so many seconds, at least and at most.
+
+    Raises MissingServer where a server is not installed. An even seed is on Redis, an odd one on RabbitMQ.
+    """
+    record = Record(seed)
+    with ExitStack() as end:
+        end.enter_context(tenancy.acting_for(tenancy.EVERYBODY))
+        shift = folder / "shift"
+        shift.write_text("+0")
+        site = _site(end, folder, seed, shift)
+        client, kept = end.enter_context(site.account())
+        kept.manners = Manners(seed)
+        second = httpx.Client(
+            base_url=f"http://{LOOPBACK}:{site.programs[SPARED[1]].command.rsplit(' --port ', 1)[1].split()[0]}",
+            headers=client.http.headers,
+            timeout=30,
+            trust_env=False,
+        )
+        end.enter_context(second)
+        both = [client, replace(client, http=second)]
+        load = Load(both, record)
+        nemesis, gauges = Nemesis(site, record, shift, load.exports, pause), Gauges(site, record)
+        record.began, record.began_at = time.monotonic(), time.time()
+        load.start()
+        try:
+            for _ in _ticks(seconds):
+                nemesis.tick()
+                gauges.tick()
+                told(record)
+            healed = nemesis.heal()
+            load.finish()
+            for _ in _ticks(REST_SECONDS):
+                nemesis.heal()
+                load.check()
+                if not load.working and not _unsettled(site, client):
+                    break
+            rest = record.now() - healed
+        finally:
+            load.abandon()
+        for export_id in load.exports:
+            client.look(export_id)
+        chosen = random.Random(seed).sample(load.exports, min(MADE_AGAIN, len(load.exports)))
+        found = snapshot(site.runtime, client.account, site.store, again=chosen)
+        # Its own connections are still open: what ends by itself is to end, what does not is left.
+        history = History(
+            replace(found, processes_left=site.processes_left()),
+            client.calls,
+            [*kept.receipts],
+            site.logs(),
+            [*site.canaries, *PERSONAL],
+            tries=site.tries,
+        )
+        broken = violations(history)
+        check_told(site.runtime)
+        _write(folder / "history.jsonl", record, history)
+        exports = found.tables["exports"]
+        measured = figures(record, exports, broken, rest, targets)
+        values = {figure.name: figure.value for figure in measured}
+        picture = drawn(record, exports, stack=site.stack.name, violations=len(broken), figures=values)
+        (folder / "soak.svg").write_text(picture, encoding="utf-8")
+        return Soaked(
+            record,
+            site.stack.name,
+            measured,
+            broken,
+            extras(record, exports, len(kept.receipts)),
+            site.logs_end(),
+        )
+
+
+def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
+    """Give the service: three workers, one of them a pool and one with a clock of its own, one for deliveries, and two APIs.
+
+    The pool makes steps alone; of the others each tells partners as well, so that most is told by the one that does nothing else.
+    """
+    parent = end.enter_context(nursery(_made(folder / "nursery"), module=NURSERY, SOAK_SEED=str(seed)))
+    elsewhen = end.enter_context(wrong_clock(_made(folder / "elsewhen"), shift, NURSERY))
+    database = end.enter_context(PostgreSQL())
+    message_broker: Redis | RabbitMQ = RabbitMQ() if seed % 2 else Redis()
+    end.enter_context(message_broker)
+    stack = Stack(
+        f"postgres-{message_broker.name}",
+        database.fresh_url(),
+        message_broker.fresh_url(),
+        f"file:{folder / 'artifacts'}",
+    )
+    migrated = Database(stack.database_url)
+    migrations.upgrade(migrated)
+    migrated.dispose()
+    site = Site(stack, folder, parent, message_broker=message_broker, database=database, **UNHURRIED)
+    end.callback(site.close)
+    port = free_port()
+    command = f"{procfile()['web']} --port {port}"
+    site.programs[SPARED[1]] = Program(site, SPARED[1], command)
+    site.programs[WORKER].nursery = elsewhen
+    site.programs[POOL].command = site.programs["steps"].command + " -P prefork -c 2"
+    site.start(API, SPARED[1], WORKER, SPARED[0], POOL, DELIVERIES)
+    return site
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _ticks(seconds: float) -> Iterator[None]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(_LOOK_SECONDS)  # the clock of all that happens in this thread
+
+
+def _unsettled(site: Site, client: Client) -> bool:
+    try:
+        return bool(unsettled(site.runtime, client.account))
+    except DatabaseBusy:
+        return True
+
+
+def _write(path: Path, record: Record, history: History) -> None:
+    """Write what happened, a line each: what was done, asked, sent and measured, and the rows that are left of it."""
+    with path.open("w", encoding="utf-8") as file:
+
+        def write(kind: str, row: Any) -> None:
+            file.write(json.dumps({"kind": kind, **row}, default=str) + "\n")
+
+        write("soak", {"seed": record.seed, "began_at": record.began_at})
+        for name in ("faults", "acceptances", "samples"):
+            for each in getattr(record, name):
+                write(name.removesuffix("s"), dataclasses.asdict(each))
+        for call in history.calls:
+            write("call", dataclasses.asdict(call))
+        for receipt in history.receipts:
+            write("receipt", dataclasses.asdict(receipt))
+        for table in ("exports", "steps", "deliveries", "attempts"):
+            for row in history.snapshot.tables[table]:
+                write(table, row)

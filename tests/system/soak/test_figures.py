@@ -1,0 +1,235 @@
+"""The figures of a soak, from records that are known: each target can be missed, and is told when it is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from lxml.etree import fromstring
+
+from pipeline.simulation.drill.svg import HEIGHT, WIDTH
+from tests.system.faults.history import Violation
+from tests.system.soak import invariants, wakeups
+from tests.system.soak.figures import Figure, Targets, figures
+from tests.system.soak.gauges import WARM_SECONDS
+from tests.system.soak.history import AFTERWARDS_SECONDS, Acceptance, Fault, Record, Sample
+from tests.system.soak.invariants import Manners
+from tests.system.soak.picture import drawn
+
+SVG = "{http://www.w3.org/2000/svg}"
+TARGETS = Targets(executions=2, faults=1, terminal_p99_seconds=18)
+
+
+def good() -> tuple[Record, list[dict[str, Any]]]:
+    """A record in which every target is reached, and its exports."""
+    record = Record(1, began_at=1_000_000.0)
+    record.faults.append(Fault("F9", "PostgreSQL ends", 100.0, 102.0, outage=True))
+    record.acceptances += [Acceptance(10.0, 0.02), Acceptance(101.0, 9.0), Acceptance(200.0, 0.03)]
+    for number in range(200):
+        age = WARM_SECONDS + 2 * number
+        record.samples.append(Sample(age, "worker", 7, age, 200_000_000 + 1_000 * number, 40))
+    return record, [export(10, 12), export(101, 160), export(200, 203)]
+
+
+def export(accepted: float, finished: float, state: str = "executed") -> dict[str, Any]:
+    at = datetime.fromtimestamp(1_000_000, UTC)
+    return {
+        "state": state,
+        "accepted_at": at + timedelta(seconds=accepted),
+        "finished_at": at + timedelta(seconds=finished),
+    }
+
+
+def told(
+    change: Callable[[Record, list[dict[str, Any]]], object] = lambda *_: None,
+    broken: tuple[Violation, ...] = (),
+    rest: float = 5.0,
+) -> dict[str, Figure]:
+    record, exports = good()
+    change(record, exports)
+    return {figure.name: figure for figure in figures(record, exports, broken, rest, TARGETS)}
+
+
+def test_picture_says_what_was_found_within_its_edges() -> None:
+    record, exports = good()
+    record.faults.append(Fault("F1", "kill -9 worker", 150.0, 150.0))
+    values = {name: figure.value for name, figure in told().items()}
+    svg = fromstring(drawn(record, exports, stack="postgres-redis", violations=1, figures=values).encode())
+    words = ["".join(each.itertext()) for each in svg.iter(f"{SVG}text")]
+    assert {
+        "exports",
+        "3",
+        "faults",
+        "2",
+        "violations",
+        "1",
+        "acceptance, p95",
+        "30 ms",
+        "to the end, p99",
+        "3.0 s",
+    } <= {*words}
+    assert any("postgres-redis" in each and "seed 1" in each for each in words)
+    for each in svg.iter():
+        for name, most in (("x", WIDTH), ("x1", WIDTH), ("x2", WIDTH), ("y", HEIGHT), ("y1", HEIGHT), ("y2", HEIGHT)):
+            assert 0 <= float(each.get(name, "0")) <= most
+        for point in (each.get("points") or "").split():
+            x, y = map(float, point.split(","))
+            assert 0 <= x <= WIDTH
+            assert 0 <= y <= HEIGHT
+
+
+def test_picture_of_a_soak_that_came_to_nothing_is_drawn_all_the_same() -> None:
+    values = dict.fromkeys(told())
+    assert "none" in drawn(Record(1), [], stack="postgres-redis", violations=0, figures=values)
+
+
+def test_every_target_is_reached_where_nothing_is_wrong_and_outages_do_not_count() -> None:
+    found = told()
+    assert {name: figure.value for name, figure in found.items()} == {
+        "executions": 3,
+        "faults": 1,
+        "violations of I1 to I10": 0,
+        "requests refused": 0,
+        "programs that ended by themselves": 0,
+        "exports that failed": 0,
+        "accept p95 outside outages, s": 0.03,
+        "time to terminal p99 outside outages, s": 3.0,
+        "all terminal after the last heal, s": 5.0,
+        "most resident memory of a process, MB": pytest.approx(200.2, abs=0.01),
+        "most open files of a process": 40,
+        "resident memory of worker, MB/min": pytest.approx(0.03),
+        "open files of worker, first and last third": "40 40",
+    }
+    assert {figure.reached for figure in found.values()} == {True}
+
+
+def leaks(record: Record, _: object) -> None:
+    record.samples = [
+        Sample(each.at, each.program, each.pid, each.age_seconds, 1_000_000 * number, 40 + number)
+        for number, each in enumerate(record.samples)
+    ]
+
+
+MISSED: dict[str, tuple[Callable[[Record, list[dict[str, Any]]], object], set[str]]] = {
+    "few executions": (lambda _, exports: exports.__delitem__(slice(1, None)), {"executions"}),
+    "no fault": (
+        lambda record, _: record.faults.clear(),
+        {"faults", "accept p95 outside outages, s", "time to terminal p99 outside outages, s"},
+    ),
+    "refused": (lambda record, _: record.refused.append("422"), {"requests refused"}),
+    "ended": (lambda record, _: record.ended.append("web ended with 1"), {"programs that ended by themselves"}),
+    "failed": (lambda _, exports: exports.append(export(300, 301, "failed")), {"exports that failed"}),
+    "slow answers": (
+        lambda record, _: record.acceptances.append(Acceptance(300.0, 0.2)),
+        {"accept p95 outside outages, s"},
+    ),
+    "much memory": (
+        lambda record, _: record.samples.append(Sample(5.0, "prefork", 9, 5.0, 1_500_000_000, 40, 3)),
+        {"most resident memory of a process, MB"},
+    ),
+    "many files": (
+        lambda record, _: record.samples.append(Sample(5.0, "worker", 7, 5.0, 1_000_000, 200)),
+        {"most open files of a process"},
+    ),
+    "slow exports": (lambda _, exports: exports.append(export(300, 330)), {"time to terminal p99 outside outages, s"}),
+    "leaks": (
+        leaks,
+        {
+            "resident memory of worker, MB/min",
+            "open files of worker, first and last third",
+            "most open files of a process",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISSED)
+def test_target_that_is_missed_is_told(name: str) -> None:
+    change, missed = MISSED[name]
+    assert {figure.name for figure in told(change).values() if figure.reached is False} == missed
+
+
+def test_violation_and_late_rest_are_told() -> None:
+    found = told(broken=(Violation("I3", "exp_1 has HANDED_OFF 2 times"),), rest=61)
+    missed = {figure.name for figure in found.values() if figure.reached is False}
+    assert missed == {"violations of I1 to I10", "all terminal after the last heal, s"}
+
+
+def test_what_is_too_short_to_tell_is_not_told_as_reached() -> None:
+    found = told(lambda record, _: record.samples.__delitem__(slice(20, None)))
+    slope = found["resident memory of worker, MB/min"]
+    assert (slope.value, slope.reached) == (None, None)
+    assert "open files of worker, first and last third" not in found
+
+
+def test_process_that_starts_again_begins_at_its_own_level() -> None:
+    def restarts(record: Record, _: object) -> None:
+        last = record.samples[-1].at
+        record.samples += [
+            Sample(last + each.at, "worker", 8, each.age_seconds, each.resident - 100_000_000, 40)
+            for each in [*record.samples]
+        ]
+
+    assert told(restarts)["resident memory of worker, MB/min"].value == pytest.approx(0.03)
+
+
+def test_what_is_killed_every_few_minutes_does_not_grow() -> None:
+    """Each comes by what it keeps: five megabytes in its first minutes, as it was seen."""
+
+    def short_lives(record: Record, _: object) -> None:
+        record.samples = [
+            Sample(life * 300 + age, "worker", life, age, 278_000_000 + int(40_000 * age), 40)
+            for life in range(6)
+            for age in range(0, 240, 2)
+        ]
+
+    slope = told(short_lives)["resident memory of worker, MB/min"]
+    assert (slope.value, slope.reached) == (None, None)
+
+
+def test_outage_is_felt_a_little_longer_than_it_lasts() -> None:
+    fault = Fault("F9", "PostgreSQL ends", 100.0, 102.0)
+    assert fault.touches(90, 100)
+    assert fault.touches(102 + AFTERWARDS_SECONDS, 110)
+    assert not fault.touches(90, 99.9)
+    assert not fault.touches(102.1 + AFTERWARDS_SECONDS, 110)
+
+
+def test_partners_have_each_their_manners_in_the_shares_that_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    dawdled: list[float] = []
+    monkeypatch.setattr(invariants, "time", type("Clock", (), {"sleep": dawdled.append}))
+    asked = Manners(3)
+    counted = Counter(asked() for _ in range(20_000))
+    shares = {answer: round(count / 20_000, 2) for answer, count in counted.items()}
+    assert shares == {204: 0.86, 500: 0.1, None: 0.03, 307: 0.01}
+    assert round(len(dawdled) / 20_000, 2) == 0.02
+    others: list[int | None] = []
+    thread = threading.Thread(target=lambda: others.extend(asked() for _ in range(100)))
+    thread.start()
+    thread.join()
+    again = Manners(3)
+    assert others != [again() for _ in range(100)]
+
+
+def test_wake_ups_are_lost_or_doubled_and_partners_messages_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(wakeups, "_publish", lambda body, **_: sent.append(body))
+    for number in range(5_000):
+        wakeups._unreliable(f"wake {number}", headers={"task": "exports.deliver"})
+    counted = Counter(Counter(sent).values())
+    assert set(counted) == {2}
+    assert 0.88 < counted[2] / 5_000 < 0.92
+    sent.clear()
+    for number in range(100):
+        wakeups._unreliable(f"message {number}", headers={"cloudEvents:id": "msg_1"})
+    assert sent == [f"message {number}" for number in range(100)]
+
+
+def test_record_counts_from_its_beginning() -> None:
+    record = Record(1)
+    assert 0 <= record.now() <= time.monotonic() - record.began

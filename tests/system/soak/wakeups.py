@@ -1,0 +1,37 @@
+"""A parent of processes whose wake-ups are unreliable: one in ten is never sent, and all others are sent twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import kombu
+
+from tests.system.faults import workers
+
+LOST: Final = 0.1
+
+_publish: Final[Callable[..., Any]] = kombu.Producer.publish
+_chances: dict[int, random.Random] = {}
+
+
+def _unreliable(*args: Any, **kwargs: Any) -> Any:
+    """Publish as ever what is meant for partners; what wakes our own processes twice, or not at all."""
+    if not (kwargs.get("headers") or {}).get("task"):
+        return _publish(*args, **kwargs)
+    # Each process has a chance of its own: one that is inherited would be the same in all of them.
+    if (pid := os.getpid()) not in _chances:
+        _chances[pid] = random.Random(f"{os.environ.get('SOAK_SEED')}/{pid}")
+    if _chances[pid].random() < LOST:
+        return None
+    _publish(*args, **kwargs)
+    return _publish(*args, **kwargs)
+
+
+if __name__ == "__main__":
+    kombu.Producer.publish = _unreliable  # type: ignore[method-assign]
+    workers.main(Path(sys.argv[1]))

@@ -1,0 +1,401 @@
+"""What others send by queue: done once, answered where an answer is asked for, and never in the way of what follows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from amqp.exceptions import MessageNacked
+from kombu import Connection, Consumer, Message, Producer, Queue
+from sqlmodel import select
+from structlog.testing import capture_logs
+
+from config import queues
+from pipeline.core.errors import DatabaseBusy, IdempotencyInProgress
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from pipeline.exports.models import Event, Export
+from pipeline.workflow.acceptance import accept
+from tasks import intake
+from tests.conftest import SERVERS, OwnServer
+from tests.deliveries.conftest import OpenRuntime, empty_queues
+from tests.deliveries.support import exports
+from tests.deliveries.support.http_endpoint import poll
+from tests.support import factories
+from tests.support.servers import RabbitMQ, Redis
+
+Json = dict[str, Any]
+OLD = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
+def desk(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """An intake at work on each of the message brokers; launches go nowhere."""
+    url = "memory://"
+    if request.param == "memory":
+        empty_queues()
+        with Connection(url) as connection:
+            connection.default_channel.queue_purge("answers")
+    else:
+        server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
+        url = server.fresh_url()
+    monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: None)
+    monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
+    runtime = opened(broker_url=url)
+    secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
+    with at_work(runtime):
+        yield Desk(runtime, url, secret)
+
+
+@contextmanager
+def at_work(runtime: Runtime) -> Iterator[None]:
+    working = intake.Intake(runtime)
+    thread = threading.Thread(target=working.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        working.end()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+class Desk:
+    """A partner's end of the queues."""
+
+    def __init__(self, runtime: Runtime, url: str, secret: str) -> None:
+        self.runtime, self.url, self.secret = runtime, url, secret
+
+    def send(
+        self, routing_key: str, body: bytes, *, headers: Json | None = None, declare: bool = True, **properties: Any
+    ) -> None:
+        """Publish one message to the exchange; without `declare` the sender knows no queue that is bound to it."""
+        answers = Queue("answers", durable=True, queue_arguments=queues.queue_arguments(self.runtime.settings))
+        with Connection(self.url) as connection:
+            channel = connection.channel()
+            queues.exchange(channel).declare()
+            for queue in (*(queues.contract_queues(self.runtime.settings) if declare else ()), answers):
+                queue.bind(channel).declare()
+            Producer(channel).publish(
+                body,
+                exchange=queues.exchange,
+                routing_key=routing_key,
+                content_type="application/json",
+                content_encoding="utf-8",
+                headers=headers or {},
+                **properties,
+            )
+
+    def command(self, body: Json | bytes, **properties: Any) -> None:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send("execute", raw, **properties)
+
+    def acknowledge(
+        self, body: Json, *, secret: str | None = None, at: datetime | None = None, declare: bool = True
+    ) -> None:
+        raw = json.dumps(body).encode()
+        headers: Json = dict(signed("msg-1", raw, secret or self.secret, at=at))
+        self.send("acknowledgement", raw, headers=headers, declare=declare, reply_to="answers", correlation_id="c-1")
+
+    def taken(self, queue: str, count: int = 1, seconds: float = 30) -> list[Message]:
+        """Take `count` messages from the queue, or as many as come in time."""
+        found: list[Message] = []
+
+        def take(each: Message) -> None:
+            found.append(each)
+            each.ack()
+
+        until = time.monotonic() + seconds
+        with Connection(self.url) as connection, Consumer(connection, [Queue(queue, no_declare=True)], on_message=take):
+            while len(found) < count and time.monotonic() < until:
+                try:
+                    connection.drain_events(timeout=0.1)
+                except TimeoutError:
+                    continue
+        return found
+
+    def rows(self, model: type[Any]) -> list[Any]:
+        with self.runtime.db.read() as session:
+            return list(session.exec(select(model)).all())
+
+    def submission(self) -> BrokerSubmission:
+        export = exports.ready(self.runtime)
+        exports.hand_off(self.runtime, export)
+        (row,) = self.rows(BrokerSubmission)
+        assert isinstance(row, BrokerSubmission)
+        return row
+
+
+def request(**changes: Any) -> Json:
+    made = factories.plan()
+    return {"accountId": factories.ACCOUNT, "batchId": made["batchId"], "plan": made, "idempotencyKey": "k-1"} | changes
+
+
+def test_a_command_that_asks_for_a_reply_gets_the_export_that_it_became(desk: Desk) -> None:
+    for _ in range(2):
+        desk.command(request(), reply_to="answers", correlation_id="order-7")
+    first, second = desk.taken("answers", 2)
+    assert [each.properties["correlation_id"] for each in (first, second)] == ["order-7"] * 2
+    assert [each.content_type for each in (first, second)] == ["application/json"] * 2
+    (export,) = desk.rows(Export)
+    assert json.loads(first.body)["exportId"] == json.loads(second.body)["exportId"] == export.id
+
+
+@pytest.mark.parametrize(("given", "kept"), [("order-run-481", True), ("no\x00id", False), ("", False)])
+def test_the_log_says_of_which_message_an_export_came(desk: Desk, given: str, *, kept: bool) -> None:
+    desk.command(request(), reply_to="answers", correlation_id="c-1", message_id=given)
+    assert len(desk.taken("answers")) == 1
+    (accepted,) = [each for each in desk.rows(Event) if each.type == "EXPORT_ACCEPTED"]
+    assert accepted.actor == "queue"
+    assert (accepted.data["requestId"] == given) is kept
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (TRACE, TRACE),
+        (TRACE + "\n", None),
+        (TRACE.upper(), None),
+        ("00-" + "a" * 1003 + "\r\n", None),
+        (7, None),
+        ([TRACE], None),
+        ("", None),
+    ],
+)
+def test_a_command_s_trace_is_kept_where_it_is_one_and_stands_nowhere_else(
+    desk: Desk, given: object, kept: str | None
+) -> None:
+    desk.command(request(), reply_to="answers", headers={"traceparent": given})
+    assert len(desk.taken("answers")) == 1
+    (export,) = desk.rows(Export)
+    (accepted,) = [each for each in desk.rows(Event) if each.type == "EXPORT_ACCEPTED"]
+    assert (export.trace_parent, accepted.data.get("traceParent")) == (kept, kept)
+
+
+def test_what_a_message_says_beside_its_body_ends_nothing(desk: Desk) -> None:
+    if not desk.url.startswith("amqp"):
+        # RabbitMQ's client sends none of these; who writes to Redis may.
+        desk.command(request(), reply_to=["answers"], correlation_id={"a": 1}, message_id=["x"])
+    desk.command(request(), headers={"id": {"a": ["b"]}, "traceparent": {"a": 1}})
+    desk.command(request(), reply_to="answers")
+    assert len(desk.taken("answers")) == 1
+    assert len(desk.rows(Export)) == 1
+
+
+def enveloped(**changes: Any) -> bytes:
+    """Return what kombu would push, but for the changes."""
+    properties = {"delivery_tag": "1", "body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": ""}}
+    return json.dumps({"body": "e30=", "headers": {}, "properties": properties} | changes).encode()
+
+
+#: What any client of Redis may push into a list.
+FOREIGN = {
+    "no text": b"\xff\xfe",
+    "no JSON": b"{",
+    "JSON of another kind": b"7",
+    "a command as it is": json.dumps(request()).encode(),
+    "headers of another kind": enveloped(headers="traceparent"),
+    "properties of another kind": enveloped(properties=[]),
+    "no place": enveloped(properties={"delivery_tag": "1", "body_encoding": "base64"}),
+    "a tag of another kind": enveloped(
+        properties={"delivery_tag": {}, "delivery_info": {"exchange": "", "routing_key": ""}}
+    ),
+    "a body in another encoding": enveloped(
+        properties={"delivery_tag": "1", "body_encoding": "7", "delivery_info": {"exchange": "", "routing_key": ""}}
+    ),
+    "a value that is none": enveloped(headers={"__type__": "decimal", "__value__": "much"}),
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("desk", [pytest.param("redis", marks=SERVERS)], indirect=True)
+def test_what_is_no_message_is_set_aside_and_what_follows_is_done(desk: Desk) -> None:
+    with Connection(desk.url) as connection:
+        for foreign in FOREIGN.values():
+            connection.default_channel.client.lpush(queues.EXECUTE, foreign)
+    desk.command(request(), reply_to="answers", correlation_id="c-1")
+    (answer,) = desk.taken("answers")
+    assert json.loads(answer.body)["state"] == "accepted"
+    dead = desk.taken(queues.DEAD, len(FOREIGN))
+    assert [bytes(each.body) for each in dead] == list(FOREIGN.values())
+    assert {each.content_type for each in dead} == {"application/octet-stream"}
+
+
+def test_an_answer_to_what_was_purged_is_answered_and_dropped_not_buried(desk: Desk) -> None:
+    submission = desk.submission()
+    exports.purge(desk.runtime, submission.export_id)
+    desk.acknowledge({"submissionId": submission.id, "id": "late", "rung": "query", "message": "canary"})
+    (reply,) = desk.taken("answers")
+    assert json.loads(reply.body)["errorCode"] == "INVALID_STATE"
+    assert desk.taken(queues.DEAD, seconds=0.3) == []
+    assert desk.rows(Acknowledgement) == []
+
+
+def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusals(desk: Desk) -> None:
+    desk.command(request(idempotencyKey=None), reply_to="answers", correlation_id="order-8")
+    (reply,), (refusal,) = desk.taken("answers"), desk.taken(queues.REFUSED)
+    assert reply.content_type == refusal.content_type == "application/problem+json"
+    assert json.loads(reply.body) == json.loads(refusal.body)
+    assert json.loads(reply.body)["field"] == "/idempotencyKey"
+    assert desk.rows(Export) == []
+
+
+def test_a_command_of_an_account_with_enough_under_way_is_refused_with_the_remedy(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(desk.runtime.settings.__dict__, "max_open_exports", 1)
+    desk.command(request(), reply_to="answers")
+    desk.taken("answers")
+    other = factories.plan(batch="batch-2", invoice="A-2")
+    desk.command(request(plan=other, batchId="batch-2", idempotencyKey="k-2"))
+    (refusal,) = desk.taken(queues.REFUSED)
+    assert json.loads(refusal.body)["errorCode"] == "RATE_LIMITED"
+    assert "try again once some have ended" in json.loads(refusal.body)["message"]
+    assert len(desk.rows(Export)) == 1
+
+
+@pytest.mark.parametrize("desk", [pytest.param("rabbitmq", marks=SERVERS)], indirect=True)
+@pytest.mark.parametrize("key", ["k-1", None], ids=["accepted", "refused"])
+def test_a_reply_that_its_queue_does_not_take_is_not_given_and_the_next_command_is_done(
+    desk: Desk, key: str | None
+) -> None:
+    full = Queue("full", durable=True, queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    with Connection(desk.url, transport_options={"confirm_publish": True}) as connection:
+        full.bind(connection.default_channel).declare()
+        fill(Producer(connection.default_channel))
+    with capture_logs() as lines:
+        desk.command(request(idempotencyKey=key), reply_to="full")
+        desk.command(request(), reply_to="answers")
+        assert len(desk.taken("answers")) == 1
+    assert [line["error"] for line in lines if line["event"] == "answer_not_taken"] == ["MessageNacked"]
+    assert len(desk.taken(queues.REFUSED, seconds=0.3)) == (key is None)
+    assert desk.taken(queues.DEAD, seconds=0.3) == []
+    assert len(desk.rows(Export)) == 1
+
+
+def fill(producer: Producer) -> None:
+    """Publish to the queue `full` until it takes no more."""
+    with contextlib.suppress(MessageNacked):
+        for _ in range(10):  # a quorum queue takes a few more than it was told
+            producer.publish(b"full", exchange="", routing_key="full")
+        raise AssertionError("it takes whatever comes")
+
+
+def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_anew(
+    opened: OpenRuntime, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = own_server(Redis)
+    runtime = opened(broker_url=server.fresh_url())
+    exports.register(runtime, factories.BROKER, "customs_broker")
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
+    desk = Desk(runtime, runtime.settings.broker_url.get_secret_value(), "")
+    noticed = threading.Event()
+    monkeypatch.setattr(intake.Intake, "on_connection_error", lambda *_: noticed.set())
+    monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: None)
+    desk.command(request(idempotencyKey=None))
+    with at_work(runtime):
+        assert len(desk.taken(queues.REFUSED)) == 1  # so that it has a connection for answers
+        monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: server.kill())
+        desk.command(request(), reply_to="answers")
+        assert noticed.wait(20)
+        server.start()
+        # A Redis that keeps nothing has lost it, and its sender asks again.
+        desk.command(request(), reply_to="answers")
+        (reply,) = desk.taken("answers", seconds=20)
+    (export,) = desk.rows(Export)
+    assert json.loads(reply.body)["exportId"] == export.id
+
+
+@pytest.mark.parametrize("own", [queues.DEAD, queues.OPERATOR])
+def test_a_reply_is_never_sent_to_a_queue_of_the_service(desk: Desk, own: str) -> None:
+    desk.command(request(), reply_to=own)
+    desk.command(request(), reply_to="answers")
+    desk.taken("answers")
+    assert desk.taken(own, seconds=0.3) == []
+
+
+def test_poison_is_answered_and_what_follows_is_done(desk: Desk) -> None:
+    poison = (b"", b"\x80\x04N.", b"null", b"[" * 5000, b'{"a":1,"a":2}', b"\xff\xfe")
+    for each in poison:
+        desk.command(each)
+    desk.command(request(), reply_to="answers")
+    assert len(desk.taken("answers")) == 1
+    codes = [json.loads(each.body)["errorCode"] for each in desk.taken(queues.REFUSED, len(poison))]
+    assert sorted(set(codes)) == ["INVALID_REQUEST", "PAYLOAD_TOO_LARGE"]
+    assert len(codes) == len(poison)
+    assert len(desk.rows(Export)) == 1
+
+
+@pytest.mark.parametrize("passing", [DatabaseBusy, IdempotencyInProgress])
+def test_a_command_stays_with_us_while_the_database_does_not_answer_or_answers_its_like(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, passing: type[Exception]
+) -> None:
+    tries: list[int] = []
+    real = accept
+
+    def seldom(*arguments: Any, **named: Any) -> Any:
+        tries.append(1)
+        if len(tries) <= 15:  # more often than a quorum queue would give it out again
+            raise passing("away")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr("tasks.intake.accept", seldom)
+    desk.command(request(), reply_to="answers")
+    assert len(desk.taken("answers")) == 1
+    assert len(tries) == 16
+    assert desk.taken(queues.DEAD, seconds=0.3) == desk.taken(queues.REFUSED, seconds=0.3) == []
+
+
+def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(desk: Desk) -> None:
+    submission = desk.submission()
+    said = {"submissionId": submission.id, "id": "a-1", "rung": "accepted", "reference": "REF-1"}
+    for _ in range(2):
+        desk.acknowledge(said, at=OLD)
+    first, second = (json.loads(each.body) for each in desk.taken("answers", 2))
+    assert (first["rung"], first["recorded"], second["recorded"]) == ("accepted", True, False)
+    (kept,) = desk.rows(Acknowledgement)
+    assert (kept.id, kept.rung, kept.reference) == ("a-1", "accepted", "REF-1")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda body: body | {"submissionId": "sub_" + "0" * 32}, "INVALID_API_KEY"),
+        (lambda body: body | {"rung": "paid"}, "VALIDATION_ERROR"),
+        (lambda body: body | {"submissionId": "../../x"}, "VALIDATION_ERROR"),
+    ],
+)
+def test_an_acknowledgement_that_cannot_be_taken_is_buried_whole_and_moves_nothing(
+    desk: Desk, change: Callable[[Json], Json], code: str
+) -> None:
+    submission = desk.submission()
+    body = change({"submissionId": submission.id, "id": "a-1", "rung": "accepted"})
+    desk.acknowledge(body)
+    (reply,), (buried,) = desk.taken("answers"), desk.taken(queues.DEAD)
+    assert json.loads(reply.body)["errorCode"] == code
+    assert json.loads(buried.body) == body
+    assert desk.rows(Acknowledgement) == []
+
+
+def test_a_forged_acknowledgement_does_no_harm_and_the_true_one_after_it_counts(desk: Desk) -> None:
+    submission = desk.submission()
+    said = {"submissionId": submission.id, "id": "a-1", "rung": "accepted"}
+    desk.acknowledge(said | {"rung": "rejected"}, secret="whsec_" + "AAAA" * 10)
+    desk.send("acknowledgement", json.dumps(said).encode())
+    desk.acknowledge(said)
+    poll(lambda: len(desk.rows(Acknowledgement)) == 1, 60)
+    assert [each.rung for each in desk.rows(Acknowledgement)] == ["accepted"]
+    assert len(desk.taken(queues.DEAD, 2)) == 2

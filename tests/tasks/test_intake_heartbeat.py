@@ -1,0 +1,313 @@
+"""What the intake does so that it is never deaf without anybody knowing: it binds its queues again, and it has a heartbeat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from kombu import Connection, Producer, Queue
+
+from config import queues
+from pipeline.core import heartbeats
+from pipeline.core.errors import DatabaseBusy
+from pipeline.core.heartbeats_folded import Heartbeat
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries.models import Acknowledgement
+from pipeline.exports.models import Export
+from pipeline.ops import readiness
+from tasks import intake, sweeper
+from tests.conftest import SERVERS
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports
+from tests.support import factories
+from tests.support.servers import RabbitMQ, Redis, poll
+from tests.system.faults.matrix import alone
+from tests.tasks.test_intake import Desk, at_work, request
+
+#: What Redis keeps of who is bound to the exchange.
+BINDINGS = f"_kombu.binding.{queues.EXCHANGE_NAME}"
+
+
+#: Where nobody answers.
+DEAD = ("redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
+
+
+class Ward(Desk):
+    """A desk that counts the heartbeats which arrived: the row alone says only since when one is waited for."""
+
+    arrived: int = 0
+
+    def await_heartbeats(self, count: int = 1) -> None:
+        """Return once so many more have arrived and are recorded."""
+        until = self.arrived + count
+        poll(lambda: self.arrived >= until, 60, "no heartbeat arrives")
+
+    def deafen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let no heartbeat be sent any more, and return once those that were under way are recorded."""
+        lost: list[bool] = []
+
+        def lose(_: intake.Intake) -> bool:
+            lost.append(True)
+            return True
+
+        def more() -> Callable[[], bool]:
+            until = len(lost) + 2
+            return lambda: len(lost) >= until
+
+        monkeypatch.setattr(intake.Intake, "_send_heartbeat", lose)
+        poll(more(), 20, "none is sent any more")
+        poll(lambda: waiting(self) == 0, 20, "it is not read")
+        poll(more(), 20, "none is sent any more")  # the thread that sends has recorded what it had read
+
+
+@pytest.fixture(params=[pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
+def idle(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> Ward:
+    """A desk on a message broker of its own, where no intake is at work yet; launches go nowhere."""
+    server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
+    monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: None)
+    monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
+    runtime = opened(broker_url=server.fresh_url())
+    secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
+    ward = Ward(runtime, runtime.settings.broker_url.get_secret_value(), secret)
+    receive = intake.Intake.receive_heartbeat
+
+    def counted(self: intake.Intake, message: Any) -> None:
+        receive(self, message)
+        ward.arrived += 1
+
+    monkeypatch.setattr(intake.Intake, "receive_heartbeat", counted)
+    return ward
+
+
+@pytest.fixture
+def busy(idle: Ward) -> Iterator[Ward]:
+    """The same with an intake at work, which has had its first heartbeat."""
+    with at_work(idle.runtime):
+        idle.await_heartbeats()
+        yield idle
+
+
+on_redis = pytest.mark.parametrize("idle", [pytest.param("redis", marks=SERVERS)], indirect=True)
+
+
+def flushed(client: redis.Redis) -> None:
+    client.flushdb()
+
+
+def unbound(client: redis.Redis) -> None:
+    assert client.delete(BINDINGS) == 1
+
+
+def unbound_from_commands(client: redis.Redis) -> None:
+    assert client.srem(BINDINGS, *(row for row in members(client) if row.endswith(queues.EXECUTE.encode()))) == 1
+
+
+def members(client: redis.Redis) -> set[bytes]:
+    found: Any = client.smembers(BINDINGS)
+    return set(found)
+
+
+def bound(desk: Desk) -> set[str]:
+    """Return the queues that Redis says are bound to the exchange."""
+    with redis.Redis.from_url(desk.url) as client:
+        return {row.rsplit(b"\x06\x16", 1)[1].decode() for row in members(client)}
+
+
+def harmed(desk: Desk, harm: Callable[[redis.Redis], None]) -> None:
+    """Do the harm, and return once the bindings are back; what is sent in between is lost, and its sender gets no answer."""
+    with redis.Redis.from_url(desk.url) as client:
+        harm(client)
+    poll(lambda: bound(desk) >= {*queues.BINDINGS, queues.HEARTBEAT}, 20, "the bindings do not come back")
+
+
+@alone("F5")
+@on_redis
+@pytest.mark.parametrize("harm", [flushed, unbound, unbound_from_commands])
+def test_commands_and_answers_are_taken_after_redis_lost_their_bindings_while_connections_live(
+    busy: Desk, harm: Callable[[redis.Redis], None]
+) -> None:
+    submission = busy.submission()
+    busy.command(request(idempotencyKey=None), correlation_id="c-0")
+    assert len(busy.taken(queues.REFUSED)) == 1  # so that its other connection has declared the queue of refusals
+    for _ in range(2):
+        harmed(busy, harm)
+    body = json.dumps(request(batchId="by-queue", plan=factories.plan(batch="by-queue"))).encode()
+    busy.send("execute", body, declare=False, reply_to="answers", correlation_id="c-2")
+    (answer,) = busy.taken("answers")
+    assert json.loads(answer.body)["state"] == "accepted"
+    assert {export.batch_id for export in busy.rows(Export)} >= {"by-queue"}
+    busy.send("execute", json.dumps(request(idempotencyKey=None)).encode(), declare=False)
+    assert len(busy.taken(queues.REFUSED)) == 1
+    busy.acknowledge({"submissionId": submission.id, "id": "a-1", "rung": "accepted"}, declare=False)
+    (receipt,) = busy.taken("answers")
+    assert json.loads(receipt.body)["recorded"] is True
+    assert [each.rung for each in busy.rows(Acknowledgement)] == ["accepted"]
+
+
+@alone("F5")
+@on_redis
+def test_a_refusal_is_heard_though_the_bindings_were_lost_since_the_one_before(
+    idle: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 3600)
+    refusals = Queue(queues.REFUSED, no_declare=True)
+    with at_work(idle.runtime), Connection(idle.url) as connection:
+        producer = Producer(connection)
+        for _ in range(2):
+            producer.publish(b"{}", exchange="", routing_key=queues.EXECUTE, content_type="application/json")
+            poll(lambda: refusals(connection.default_channel).get(no_ack=True) is not None, 20, "it is not heard")
+            with redis.Redis.from_url(idle.url) as client:
+                assert client.delete(BINDINGS) == 1
+
+
+@on_redis
+def test_a_worker_s_sweep_binds_the_queues_again_so_that_a_command_waits_for_the_intake(idle: Desk) -> None:
+    runtime = idle.runtime
+    for _ in range(2):
+        with redis.Redis.from_url(idle.url) as client:
+            client.flushdb()
+        assert sweeper._declare_queues(runtime) == 0
+        assert bound(idle) == {*queues.BINDINGS, queues.DEAD}
+    idle.send("execute", json.dumps(request()).encode(), declare=False)
+    with redis.Redis.from_url(idle.url) as client:
+        assert client.llen(queues.EXECUTE) == 1
+    with at_work(runtime):
+        poll(lambda: len(idle.rows(Export)) == 1, 20, "the command was not taken")
+
+
+def expected(runtime: Runtime) -> bool:
+    with runtime.db.read() as session:
+        return session.get(Heartbeat, heartbeats.INTAKE) is not None
+
+
+def intake_is_ready(runtime: Runtime) -> bool:
+    (part,) = [part for part in readiness.parts(runtime) if part.name == "intake"]
+    return part.ok
+
+
+def check_red_after_a_minute(runtime: Runtime, clock: Clock) -> None:
+    clock.pass_seconds(readiness.PATIENCE_SECONDS - 1)
+    assert intake_is_ready(runtime)
+    clock.pass_seconds(1)
+    assert not intake_is_ready(runtime)
+
+
+@alone("F5")
+def test_an_intake_that_no_heartbeat_reaches_is_not_ready_within_a_minute_and_ready_once_one_does(
+    busy: Ward, clock: Clock
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        busy.deafen(patch)
+        check_red_after_a_minute(busy.runtime, clock)
+    poll(lambda: intake_is_ready(busy.runtime), 20, "it stays red")
+
+
+@pytest.mark.parametrize("url", DEAD)
+def test_an_intake_that_never_reached_the_message_broker_is_not_ready_after_a_minute(
+    opened: OpenRuntime, clock: Clock, url: str
+) -> None:
+    runtime = opened(broker_url=url)
+    with at_work(runtime):
+        poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
+        check_red_after_a_minute(runtime, clock)
+    assert not expected(runtime), "it was asked to end"
+
+
+def test_an_intake_that_ends_does_not_excuse_another_that_hears_nothing(
+    busy: Ward, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy.deafen(monkeypatch)
+    with at_work(busy.runtime):
+        pass
+    poll(lambda: expected(busy.runtime), 20, "nobody waits for a heartbeat")
+    clock.pass_seconds(readiness.PATIENCE_SECONDS)
+    assert not intake_is_ready(busy.runtime)
+
+
+@pytest.mark.parametrize("url", DEAD)
+def test_an_intake_that_ends_does_not_excuse_another_that_is_not_connected(
+    opened: OpenRuntime, clock: Clock, url: str
+) -> None:
+    runtime = opened(broker_url=url)
+    with at_work(runtime):
+        poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
+        with at_work(runtime):
+            pass
+        poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
+        clock.pass_seconds(readiness.PATIENCE_SECONDS)
+        assert not intake_is_ready(runtime)
+
+
+def test_an_intake_whose_database_does_not_answer_at_its_start_waits_for_heartbeats_all_the_same(
+    idle: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Runtime] = []
+    expect = heartbeats.expect
+
+    def busy_once(runtime: Runtime, name: str) -> None:
+        asked.append(runtime)
+        if len(asked) == 1:
+            raise DatabaseBusy("the database did not answer")
+        expect(runtime, name)
+
+    monkeypatch.setattr(heartbeats, "expect", busy_once)
+    monkeypatch.setattr(intake.Intake, "_send_heartbeat", lambda _: True)
+    with at_work(idle.runtime):
+        poll(lambda: expected(idle.runtime), 20, "nobody waits for a heartbeat")
+
+
+@on_redis
+def test_an_intake_whose_bindings_cannot_come_back_is_not_ready(
+    busy: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake.Intake, "_declare_again", lambda _: True)
+    with redis.Redis.from_url(busy.url) as client:
+        client.flushdb()
+    # One that was on its way is recorded by the time of then.
+    clock.pass_seconds(readiness.PATIENCE_SECONDS + 1)
+    poll(lambda: not intake_is_ready(busy.runtime), 20, "it is ready and hears nothing")
+
+
+def test_no_heartbeat_is_kept_of_an_intake_that_has_ended(idle: Ward, clock: Clock) -> None:
+    with at_work(idle.runtime):
+        idle.await_heartbeats()
+    assert idle.rows(Heartbeat) == []
+    clock.pass_seconds(3600)
+    assert intake_is_ready(idle.runtime)
+
+
+def test_two_intakes_at_once_leave_no_heartbeats_behind(idle: Ward) -> None:
+    with at_work(idle.runtime), at_work(idle.runtime):
+        idle.await_heartbeats(10)
+        assert [row.name for row in idle.rows(Heartbeat)] == [heartbeats.INTAKE]
+    assert waiting(idle) <= 2
+
+
+def waiting(desk: Desk) -> int:
+    with Connection(desk.url) as connection:
+        bound_queue = queues.heartbeat_queue(desk.runtime.settings).bind(connection.default_channel)
+        return int(bound_queue.queue_declare().message_count)
+
+
+def test_heartbeats_that_nobody_reads_do_not_pile_up(idle: Desk) -> None:
+    sender = intake.Intake(idle.runtime)
+    with Connection(idle.url) as connection:
+        sender._channel = connection.default_channel
+        sender._declare()
+        for _ in range(5):
+            assert sender._send_heartbeat() is True
+            poll(lambda: waiting(idle) >= 1, 10, "it did not arrive")
+    assert waiting(idle) == 1
+
+
+def test_a_heartbeat_is_no_command_and_nobody_is_answered_into_its_queue(busy: Desk) -> None:
+    busy.send("heartbeat", b"\x80 what anybody may write", reply_to=queues.EXECUTE)
+    busy.command(request(), reply_to=queues.HEARTBEAT)
+    busy.command(request(), reply_to="answers")
+    assert len(busy.taken("answers")) == 1
+    assert busy.taken(queues.DEAD, seconds=0.3) == busy.taken(queues.REFUSED, seconds=0.3) == []
+    assert len(busy.rows(Export)) == 1

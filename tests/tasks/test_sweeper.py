@@ -1,0 +1,237 @@
+"""What happens to deliveries later: the sweep, pauses, resending, and the list of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import event, update
+from sqlmodel import col, select
+
+from pipeline.accounts import partners
+from pipeline.core.db import database_now
+from pipeline.core.errors import InvalidState, NotFound
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import outbox, queries, sender, streams
+from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery
+from pipeline.deliveries.outbox import Lane
+from tests.deliveries.conftest import Clock, OpenRuntime
+from tests.deliveries.support import exports
+from tests.deliveries.support.hooks import attempts, deliver, hooked, lane_of
+from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.support import factories
+
+Start = Callable[..., Endpoint]
+
+
+def test_a_paused_partner_is_sent_nothing_and_woken_for_nothing(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    partners.pause(runtime, factories.ACCOUNT, lane_of(export).partner_id)
+    clock.pass_seconds(60)
+    assert deliver(runtime, export) == sender.DeliveryReport()
+    assert lane_of(export) not in due(runtime)
+    assert hook.requests == []
+
+
+def due(runtime: Runtime) -> Sequence[Lane]:
+    with runtime.db.write() as session:
+        return streams.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
+
+
+def test_many_sweeps_at_once_wake_a_lane_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
+    runtime = opened(database_url=database_url, stalled_seconds=0.001)
+    hooked(runtime, endpoint().url)
+    patient = replace(runtime, settings=runtime.settings.model_copy(update={"stalled_seconds": 60.0}))
+    with runtime.db.write() as session:
+        session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=database_now(-1)))
+    found: list[Lane] = []
+    threads = [threading.Thread(target=lambda: found.extend(due(patient))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == len(set(found)) == 2
+
+
+def test_the_sweep_finds_a_due_lane_once_and_again_after_a_while(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime = opened(stalled_seconds=15)
+    export = hooked(runtime, endpoint().url)
+    assert due(runtime) == [], "the step that follows the handoff tells first"
+    clock.pass_seconds(15)
+    found = due(runtime)
+    assert sorted(lane.partner_id for lane in found) == [factories.BROKER, lane_of(export).partner_id]
+    assert due(runtime) == []
+    clock.pass_seconds(15)
+    assert len(due(runtime)) == 2
+
+
+def due_instants(runtime: Runtime, export: exports.Ready) -> list[datetime | None]:
+    return [each.due_at for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)]
+
+
+def test_lane_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
+    opened: OpenRuntime, endpoint: Start, clock: Clock, database_url: str
+) -> None:
+    runtime = opened(database_url=database_url, delivery_batch=1, stalled_seconds=0.001)
+    export = hooked(runtime, endpoint().url)
+    clock.pass_seconds(1)
+    assert lane_of(export) in due(runtime)
+    clock.pass_seconds(1)
+    claimed = streams.claim(runtime, lane_of(export))
+    assert claimed is not None
+    before = due_instants(runtime, export)
+    assert lane_of(export) not in due(runtime)
+    assert due_instants(runtime, export) == before, "and nothing of it is written"
+    with runtime.db.write() as session:
+        session.execute(
+            update(Delivery).values(lease_until=database_now(-1)).where(col(Delivery.lease_until) > before[1])
+        )
+    assert lane_of(export) in due(runtime), "its sender came to an end"
+
+
+def test_lane_whose_first_message_waits_for_its_next_try_is_left_alone_until_then(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime = opened(delivery_batch=1, stalled_seconds=15, delivery_schedule_seconds=(300,))
+    export = hooked(runtime, endpoint(Script(500), Script()).url)
+    assert deliver(runtime, export).put_off == 1
+    before = due_instants(runtime, export)
+    assert before == [clock.now + timedelta(seconds=300)] * 3, "no sweep need look at what waits behind it"
+    clock.pass_seconds(299)
+    assert lane_of(export) not in due(runtime)
+    assert due_instants(runtime, export) == before
+    clock.pass_seconds(1)
+    assert lane_of(export) in due(runtime)
+    assert deliver(runtime, export).delivered == 3
+
+
+def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtime) -> None:
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+    operator = (export.export_id, factories.OPERATOR, "queue")
+    assert sender.deliver(runtime, *operator).delivered == 0
+    with runtime.db.write() as session:
+        assert outbox.release(session, export.export_id) == [Lane(*operator)]
+    assert sender.deliver(runtime, *operator).delivered == 1
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
+
+
+def test_the_submission_follows_the_primary_channel(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime, hook = opened(delivery_schedule_seconds=(1,)), endpoint(Script(500), Script(500), Script())
+    exports.register(
+        runtime, factories.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": hook.url}]
+    )
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
+    export = exports.ready(runtime)
+    exports.hand_off(runtime, export)
+
+    def rung() -> str:
+        with runtime.db.read() as session:
+            return session.exec(select(BrokerSubmission.state)).one()
+
+    assert rung() == "pending"
+    sender.tell(runtime, export.context, outbox.BROKER)
+    assert rung() == "sent"
+    clock.pass_seconds(1)
+    sender.tell(runtime, export.context, outbox.BROKER)
+    assert rung() == "failed"
+    (dead,) = [each for each in exports.deliveries(runtime, export.export_id) if each.state == "dead"]
+    sender.resend(runtime, factories.ACCOUNT, dead.id, "key_1")
+    sender.tell(runtime, export.context, outbox.BROKER)
+    assert rung() == "delivered"
+
+
+def test_resending_keeps_the_id_and_begins_the_schedule_anew(
+    opened: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = opened(delivery_schedule_seconds=(1,)), endpoint(Script(500))
+    export = hooked(runtime, hook.url, packages=1)
+    deliver(runtime, export)
+    clock.pass_seconds(1)
+    deliver(runtime, export)
+    (dead,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    view, lane = sender.resend(runtime, factories.ACCOUNT, dead.id, "key_1")
+    assert (view.state, view.attempts, lane) == ("pending", 2, lane_of(export))
+    assert deliver(runtime, export).put_off == 1, "a failure is put off again, not dead at once"
+    assert {request.headers["webhook-id"] for request in hook.requests} == {dead.notification_id}
+    assert [each.number for each in attempts(runtime)] == [1, 2, 3]
+
+
+def test_what_is_still_owed_cannot_be_resent_and_a_foreign_delivery_is_not_found(
+    opened: OpenRuntime, endpoint: Start
+) -> None:
+    runtime = opened()
+    export = hooked(runtime, endpoint().url, packages=1)
+    (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    with pytest.raises(InvalidState):
+        sender.resend(runtime, factories.ACCOUNT, owed.id, "key_1")
+    with pytest.raises(NotFound):
+        sender.resend(runtime, "acc_other", owed.id, "key_1")
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF"]
+
+
+def test_a_delivered_message_sent_again_is_not_news(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url, packages=1)
+    deliver(runtime, export)
+    (done,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    sender.resend(runtime, factories.ACCOUNT, done.id, "key_1")
+    deliver(runtime, export)
+    assert [request.headers["webhook-id"] for request in hook.requests] == [done.notification_id] * 2
+    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED", "DELIVERY_RESENT"]
+
+
+def test_the_list_pages_through_every_delivery_once(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime = opened()
+    export = hooked(runtime, endpoint().url, packages=5)
+    seen: list[str] = []
+    after = None
+    while True:
+        page = queries.listed(runtime, factories.ACCOUNT, export_id=export.export_id, after=after, limit=2)
+        seen += [each.id for each in page.items]
+        after = page.next_cursor
+        if after is None:
+            break
+    assert len(seen) == len(set(seen)) == 7
+    assert seen == sorted(seen, reverse=True)
+    assert queries.listed(runtime, "acc_other").items == []
+
+
+def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime = opened()
+    export = hooked(runtime, endpoint().url, packages=2)
+    deliver(runtime, export)
+    (first, second) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    for _ in range(22):
+        sender.resend(runtime, factories.ACCOUNT, first.id, "key_1")
+        deliver(runtime, export)
+    read: list[int] = []
+
+    def loaded(attempt: Attempt, _: object) -> None:
+        read.append(attempt.number)
+
+    event.listen(Attempt, "load", loaded)
+    try:
+        page = queries.listed(runtime, factories.ACCOUNT, partner_id=lane_of(export).partner_id)
+    finally:
+        event.remove(Attempt, "load", loaded)
+    shown = {each.id: [tried.number for tried in each.tries] for each in page.items}
+    assert shown == {first.id: [*range(23, 3, -1)], second.id: [1]}
+    assert len(read) == 21
+
+
+def test_a_cancelled_delivery_is_not_sent(opened: OpenRuntime, endpoint: Start) -> None:
+    runtime, hook = opened(), endpoint()
+    export = hooked(runtime, hook.url)
+    with runtime.db.write() as session:
+        session.execute(update(Delivery).values(state="cancelled"))
+    assert deliver(runtime, export) == sender.DeliveryReport()
+    assert hook.requests == []
