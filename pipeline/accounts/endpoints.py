@@ -11,9 +11,9 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline.accounts import secrets
-from pipeline.accounts.channels import BorderBuddyWay, QueueWay, Way
 from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import BORDERBUDDY
+from pipeline.accounts.schemas import BorderBuddyWay, QueueWay, Way
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.outbound import is_public, listed
 from pipeline.core.text_safety import readable

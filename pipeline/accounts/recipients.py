@@ -12,8 +12,8 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline.accounts import secrets as account_secrets
-from pipeline.accounts.channels import BorderBuddyWay, QueueWay, Way
 from pipeline.accounts.models import Partner, PartnerChannel
+from pipeline.accounts.schemas import BorderBuddyWay, QueueWay, Way
 from pipeline.accounts.states import PartnerState
 from pipeline.documents.schemas.profile import BrokerProfile
 

@@ -14,7 +14,7 @@ import httpx
 from pipeline.client.errors import Corrupted
 from pipeline.client.files import safe_name
 from pipeline.client.request import Call, Repeat, Stretch, as_model, get, given, header, segment
-from pipeline.deliveries.schemas.links import DocumentLink
+from pipeline.deliveries.schemas.views import DocumentLink
 from pipeline.exports.schemas.export import (
     ArtifactView,
     CustomsPackageView,

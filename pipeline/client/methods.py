@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import wraps
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
-from pipeline.client import account_calls, export_requests, partner_calls, requests
+from pipeline.client import export_requests, requests
 from pipeline.client.request import Call, Stretch
 
 P = ParamSpec("P")
@@ -110,15 +110,15 @@ class Surface:
     bundle: Final = Operation(export_requests.bundle)
     files: Final = Listing(export_requests.files)
 
-    partners: Final = Operation(partner_calls.partners)
-    partner: Final = Operation(partner_calls.partner)
-    create_partner: Final = Operation(partner_calls.create_partner)
-    change_partner: Final = Operation(partner_calls.change_partner)
-    test_partner: Final = Operation(partner_calls.test_partner)
-    activate_partner: Final = Operation(partner_calls.activate_partner)
-    rotate_secret: Final = Operation(partner_calls.rotate_secret)
-    pause_partner: Final = Operation(partner_calls.pause_partner)
-    resume_partner: Final = Operation(partner_calls.resume_partner)
+    partners: Final = Operation(requests.partners)
+    partner: Final = Operation(requests.partner)
+    create_partner: Final = Operation(requests.create_partner)
+    change_partner: Final = Operation(requests.change_partner)
+    test_partner: Final = Operation(requests.test_partner)
+    activate_partner: Final = Operation(requests.activate_partner)
+    rotate_secret: Final = Operation(requests.rotate_secret)
+    pause_partner: Final = Operation(requests.pause_partner)
+    resume_partner: Final = Operation(requests.resume_partner)
 
     delivery_page: Final = Operation(requests.delivery_page)
     deliveries: Final = Listing(requests.deliveries)
@@ -130,7 +130,7 @@ class Surface:
     acknowledge: Final = Operation(requests.acknowledge)
     sandbox_handoffs: Final = Listing(requests.sandbox_handoffs)
 
-    waivers: Final = Operation(account_calls.waivers)
-    waive: Final = Operation(account_calls.waive)
-    revoke_waiver: Final = Operation(account_calls.revoke_waiver)
-    health: Final = Operation(account_calls.health)
+    waivers: Final = Operation(requests.waivers)
+    waive: Final = Operation(requests.waive)
+    revoke_waiver: Final = Operation(requests.revoke_waiver)
+    health: Final = Operation(requests.health)

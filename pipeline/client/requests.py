@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from pipeline.accounts.schemas import DeliveryPage, DeliveryView
+from collections.abc import Sequence
+
+from pipeline.accounts.schemas import (
+    CreatedPartner,
+    DeliveryPage,
+    DeliveryView,
+    NewPartner,
+    PartnerChanges,
+    PartnerList,
+    PartnerTested,
+    PartnerView,
+    RotatedSecret,
+    SecretRotation,
+)
 from pipeline.client.request import Call, Repeat, Stretch, as_model, body_of, get, segment
-from pipeline.deliveries.schemas.links import DocumentLinks
+from pipeline.customs.schemas import NewWaiver, WaiverList, WaiverView
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
-from pipeline.deliveries.schemas.sandbox import SandboxHandoffView, SandboxPage
-from pipeline.deliveries.schemas.tracing import NotificationTrace
-from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
+from pipeline.deliveries.schemas.views import (
+    DocumentLinks,
+    NotificationTrace,
+    ReplayReport,
+    ReplayRequest,
+    SandboxHandoffView,
+    SandboxPage,
+)
+from pipeline.ops.schemas import Health
 
 
 def delivery_page(
@@ -97,3 +116,84 @@ def sandbox_handoffs(*, page_size: int = 200) -> Stretch[SandboxHandoffView]:
 
 def _path(delivery: str) -> str:
     return f"api/deliveries/{segment(delivery)}"
+
+
+#: A connection test tries every way to a partner, each with a time limit of its own.
+_TEST_SECONDS = 120
+
+_partner = as_model(PartnerView)
+
+
+def partners() -> Call[Sequence[PartnerView]]:
+    """Return the account's partners, by id."""
+    return get("api/partners", as_model(PartnerList)).then(lambda found: found.items)
+
+
+def partner(partner: str) -> Call[PartnerView]:
+    """Return one partner."""
+    return get(_partner_path(partner), _partner)
+
+
+def create_partner(new: NewPartner) -> Call[CreatedPartner]:
+    """Register a partner; its signing secret is in this answer and in no other."""
+    return Call("POST", "api/partners", as_model(CreatedPartner), json=body_of(new))
+
+
+def change_partner(partner: str, changes: PartnerChanges) -> Call[PartnerView]:
+    """Change what `changes` names; the rest, and the signing secret, stay."""
+    return Call("PATCH", _partner_path(partner), _partner, json=body_of(changes), repeat=Repeat.ALWAYS)
+
+
+def test_partner(partner: str) -> Call[PartnerTested]:
+    """Try every way to a partner stage by stage; `passed` says whether all went well, and each stage what to do."""
+    return Call("POST", f"{_partner_path(partner)}/test", as_model(PartnerTested), extra_seconds=_TEST_SECONDS)
+
+
+def activate_partner(partner: str) -> Call[PartnerView]:
+    """Have live exports reach a partner whose test has passed."""
+    return Call("POST", f"{_partner_path(partner)}/activate", _partner)
+
+
+def rotate_secret(partner: str, *, overlap_hours: int | None = None) -> Call[RotatedSecret]:
+    """Give a partner a new signing secret, in this answer and in no other; the older ones still count for the overlap."""
+    rotation = SecretRotation() if overlap_hours is None else SecretRotation(overlap_hours=overlap_hours)
+    return Call("POST", f"{_partner_path(partner)}/rotate-secret", as_model(RotatedSecret), json=body_of(rotation))
+
+
+def pause_partner(partner: str) -> Call[PartnerView]:
+    """Send a partner nothing until it is resumed; what it is owed stays owed."""
+    return Call("POST", f"{_partner_path(partner)}/pause", _partner)
+
+
+def resume_partner(partner: str) -> Call[PartnerView]:
+    """Send a partner what it is owed, from now on."""
+    return Call("POST", f"{_partner_path(partner)}/resume", _partner)
+
+
+def _partner_path(partner: str) -> str:
+    return f"api/partners/{segment(partner)}"
+
+
+def waivers() -> Call[Sequence[WaiverView]]:
+    """Return the account's waivers, oldest first, the revoked ones among them."""
+    return get("api/waivers", as_model(WaiverList)).then(lambda found: found.items)
+
+
+def waive(new: NewWaiver) -> Call[WaiverView]:
+    """Take a warning upon the account from now on; findings that block cannot be waived."""
+    return Call("POST", "api/waivers", as_model(WaiverView), json=body_of(new))
+
+
+def revoke_waiver(waiver: str) -> Call[WaiverView]:
+    """End a waiver now; what was accepted under it stays accepted."""
+    return Call("DELETE", f"api/waivers/{segment(waiver)}", as_model(WaiverView))
+
+
+def health() -> Call[Health]:
+    """Return how every part of the service is."""
+    return get("api/system/health", as_model(Health))
+
+
+def readiness() -> Call[None]:
+    """Return where the service is ready; asked once, without patience."""
+    return Call("GET", "readyz", lambda _: None, repeat=Repeat.NEVER)

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col
+from sqlmodel import Field, Session, SQLModel, col
 
+from pipeline.core.columns import written_at
 from pipeline.core.db import changed, database_now, statement_now, table
-from pipeline.core.heartbeats_folded import Heartbeat
 from pipeline.core.runtime import Runtime
+
+
+class Heartbeat(SQLModel, table=True):
+    """When a heartbeat last reached the processes of this name, or since when they wait for the first.
+
+    A process that ends by SIGTERM takes the row away; others of its name write it again.
+    """
+
+    __tablename__ = "heartbeats"
+
+    name: str = Field(primary_key=True)  # intake
+    arrived_at: datetime = written_at()
+
 
 #: The processes that take commands and answers from queues.
 INTAKE: Final = "intake"

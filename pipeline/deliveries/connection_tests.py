@@ -25,8 +25,7 @@ from pipeline.core.errors import ExportsError, InsufficientRole, RateLimited, Se
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels import open_channels
-from pipeline.deliveries.channels.protocol import OutgoingMessage
-from pipeline.deliveries.channels.stages import Stage
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.exports.schemas.plan import as_json
 

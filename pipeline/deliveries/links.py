@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
@@ -20,10 +21,9 @@ from pipeline.accounts.api_keys import READ, Caller
 from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import lasting
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.schemas.links import DocumentLink
 from pipeline.deliveries.schemas.messages import ArtifactLink, HandoffReady, MessageType
+from pipeline.deliveries.schemas.views import DocumentLink
 from pipeline.deliveries.submissions import Submission
 from pipeline.documents import repository
 from pipeline.exports import queries
@@ -154,7 +154,7 @@ def signed(settings: Settings, said: Notification, partner_id: str, data: dict[s
 
 def mailed(settings: Settings, said: Notification, sent_at: datetime) -> datetime:
     """Return when the links in a letter end: it is read when somebody comes to it, not within minutes."""
-    return lasting.until(said.created_at, settings.mail_link_days, sent_at)
+    return until(said.created_at, settings.mail_link_days, sent_at)
 
 
 def _named(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -200,3 +200,13 @@ def _read(text: str) -> bytes:
 def nothing() -> NotFound:
     """Return the one refusal for all causes: what is wrong with a link is told to nobody."""
     return NotFound("this link leads nowhere, or its time is over; ask for a new one")
+
+
+def until(written_at: datetime, days: int, sent_at: datetime) -> datetime:
+    """Return when links end in a letter about what was written at `written_at`: after `days`, or as many times that as it takes.
+
+    At least half of `days` is left when it is sent. So all tries of one sending say the same, as far as they lie within the
+    other half, and a letter that a person has sent again after weeks is one that can be answered.
+    """
+    age = (sent_at - written_at) / timedelta(days=days)
+    return (written_at + max(1, math.ceil(age + 0.5)) * timedelta(days=days)).replace(microsecond=0)

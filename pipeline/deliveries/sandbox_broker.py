@@ -33,7 +33,7 @@ from pipeline.deliveries.schemas.messages import (
     HandoffStatus,
     MessageType,
 )
-from pipeline.deliveries.schemas.sandbox import SandboxHandoffView, SandboxPage
+from pipeline.deliveries.schemas.views import SandboxHandoffView, SandboxPage
 from pipeline.deliveries.submissions import Signer
 from pipeline.exports.schemas.plan import as_json
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlmodel import col
 
+from config.settings import Settings
 from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import QUEUE
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core import shutdown
-from pipeline.core.bulkhead import room_of
+from pipeline.core.bulkhead import Bulkhead, room_of
 from pipeline.core.errors import (
     ChannelRefused,
     ChannelUnavailable,
@@ -31,18 +32,41 @@ from pipeline.core.leases import Lease
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import attempts, circuit_breaker, messages, outbox, queries, streams, submissions
 from pipeline.deliveries.attempts import Recorded, Sent
+from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import Receipt
+from pipeline.deliveries.circuit_breaker import Way
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.retry_policy import Failure
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
-from pipeline.deliveries.senders import FAILURES, SENDERS, ails, destination
 from pipeline.deliveries.streams import Claim
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
 from pipeline.exports.states import DELIVERY_MOVES, DeliveryState, SubmissionState, sources
 from pipeline.exports.step_context import StepContext
+
+#: Destinations that do not answer hold up no more than some of the senders, one by one and together.
+SENDERS: Final[Bulkhead[Way, Lane]] = Bulkhead()
+
+#: Failures of a way in a row; what an older version owes to an account itself has none.
+FAILURES: Final = func.coalesce(col(PartnerChannel.failures), 0)
+
+
+def destination(settings: Settings, account_id: str, lane: Lane) -> Way:
+    """Return the server that the lane leads to, as far as senders have to keep off each other there."""
+    if open_channels(settings)[lane.channel].shared:
+        return Way("", "", lane.channel)
+    return Way(account_id, lane.partner_id, lane.channel)
+
+
+def ails(settings: Settings, channel: str, failures: int) -> bool:
+    """Tell whether the destination of a way with so many failures in a row is known to ail.
+
+    Whether one partner's mailbox takes its mail says nothing of the server that all mail goes by.
+    """
+    return failures > 0 and not open_channels(settings)[channel].shared
+
 
 log = structlog.get_logger(__name__)
 

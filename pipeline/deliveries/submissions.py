@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
+from sqlmodel import select as sqlmodel_select
 
 from config.settings import Settings
 from pipeline.accounts import secrets as account_secrets
@@ -26,6 +28,7 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody, Acknowledg
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView
 from pipeline.exports.schemas.plan import as_json
 from pipeline.exports.states import SUBMISSION_MOVES, SubmissionState, sources
 
@@ -224,3 +227,44 @@ def _bind(runtime: Runtime, signed: Signer, digest: str, submission_id: str) -> 
             raise InvalidApiKey(
                 "this very signature was used for another submission; sign each request anew, under a webhook-id of its own"
             ) from None
+
+
+_SENDING: Final = {SubmissionState.PENDING: "pending", SubmissionState.FAILED: "failed"}
+
+
+def read_submission(session: Session, account_id: str, submission_id: str) -> BrokerSubmissionView | None:
+    """Return one of the account's submissions with its answers, in the order in which they came; None where there is none."""
+    row = session.get(BrokerSubmission, submission_id)
+    if row is None or row.account_id != account_id:
+        return None
+    said = sqlmodel_select(Acknowledgement).where(col(Acknowledgement.submission_id) == row.id)
+    answers = session.exec(said.order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))).all()
+    return submission_views([row], answers)[0]
+
+
+def submission_views(
+    submissions: Sequence[BrokerSubmission], acknowledgements: Sequence[Acknowledgement]
+) -> list[BrokerSubmissionView]:
+    """Return the submissions as they are shown, each with those of the answers that are its own."""
+    answers: defaultdict[str, list[AcknowledgementView]] = defaultdict(list)
+    for answer in acknowledgements:
+        answers[answer.submission_id].append(AcknowledgementView.model_validate(answer))
+    return [
+        BrokerSubmissionView(
+            id=row.id,
+            submission_type=row.submission_type,
+            status=_SENDING.get(SubmissionState(row.state), "sent"),  # type: ignore[arg-type]  # literals of the view
+            recipient_email=row.recipient if row.channel == "email" else None,
+            subject=row.subject,
+            sent_at=row.sent_at,
+            error_message=row.error_message,
+            partner_id=row.partner_id,
+            path=row.path,
+            channel=row.channel,
+            rung=SubmissionState(row.state),
+            deadline_at=row.deadline_at,
+            overdue_at=row.overdue_at,
+            acknowledgements=answers[row.id],
+        )
+        for row in submissions
+    ]

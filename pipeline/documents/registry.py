@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 
-from pipeline.documents.document import Document
 from pipeline.documents.formats import (
     invoice,
-    invoice_consolidated,
-    invoice_html,
-    invoice_json,
     invoice_pdf,
     manifest,
-    packing_list_folded,
     pga_records,
     pga_worksheet,
     section_232_statement,
@@ -22,6 +18,22 @@ from pipeline.documents.formats import (
 )
 from pipeline.documents.formats import packing_list as formats_packing_list
 from pipeline.documents.schemas.invoice import Invoice
+
+
+@dataclass(frozen=True)
+class Document:
+    """One rendered document; the same invoice and `template_version` give the same `body`."""
+
+    artifact_type: str
+    filename: str
+    media_type: str
+    template_version: str
+    body: bytes
+
+    @property
+    def digest(self) -> str:
+        """The body's digest, written `sha256:<hex>`."""
+        return f"sha256:{sha256(self.body).hexdigest()}"
 
 
 def _every(_: Invoice) -> bool:
@@ -48,22 +60,22 @@ KINDS: tuple[Kind, ...] = (
         "cci_json",
         "commercial_customs_invoice.json",
         "application/json",
-        invoice_json.VERSION,
-        invoice_json.invoice_json,
+        invoice.JSON_VERSION,
+        invoice.invoice_json,
     ),
     Kind(
         "cci_csv",
         "commercial_customs_invoice.csv",
         "text/csv; charset=utf-8",
-        invoice.VERSION,
+        invoice.CSV_VERSION,
         invoice.invoice_csv,
     ),
     Kind(
         "cci_human_readable",
         "commercial_customs_invoice.html",
         "text/html; charset=utf-8",
-        invoice_html.VERSION,
-        invoice_html.invoice_html,
+        invoice.HTML_VERSION,
+        invoice.invoice_html,
     ),
     Kind("cci_pdf", "commercial_customs_invoice.pdf", "application/pdf", invoice_pdf.VERSION, invoice_pdf.invoice_pdf),
     Kind("cci_ubl", "commercial_customs_invoice.xml", "application/xml", ubl.VERSION, ubl.invoice_ubl),
@@ -71,23 +83,23 @@ KINDS: tuple[Kind, ...] = (
         "cci_consolidated",
         "commercial_customs_invoice_consolidated.json",
         "application/json",
-        invoice_consolidated.VERSION,
-        invoice_consolidated.invoice_consolidated,
-        invoice_consolidated.can_be_merged,
+        invoice.CONSOLIDATED_VERSION,
+        invoice.invoice_consolidated,
+        invoice.can_be_merged,
     ),
     Kind("cci_xlsx", "commercial_customs_invoice.xlsx", _XLSX, xlsx.VERSION, xlsx.invoice_xlsx),
     Kind(
         "packing_list",
         "packing_list.json",
         "application/json",
-        packing_list_folded.VERSION,
-        packing_list_folded.packing_list,
+        formats_packing_list.JSON_VERSION,
+        formats_packing_list.packing_list,
     ),
     Kind(
         "packing_list_pdf",
         "packing_list.pdf",
         "application/pdf",
-        formats_packing_list.VERSION,
+        formats_packing_list.PDF_VERSION,
         formats_packing_list.packing_list_pdf,
     ),
     Kind(

@@ -19,7 +19,7 @@ from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotFound, StoreUnavailable
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
-from pipeline.documents.document import Document
+from pipeline.documents.registry import Document
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import StepContext

@@ -20,7 +20,7 @@ from pipeline.core.db import Database, database_now, is_pooled, translated, utc_
 from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
 from pipeline.core.runtime import open_store
 from pipeline.customs.reference.bundle import load_rules
-from pipeline.deliveries.channels import inbox, queue_durability
+from pipeline.deliveries.channels import queue_durability, queue_reader
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.documents.pdf.supervisor import Renderer
 from pipeline.exports.models import Artifact
@@ -170,7 +170,7 @@ def _message_broker(settings: Settings) -> str:
         return "inside the process of `exports serve`"
     if wrong := everybody_knows(settings.broker_url.get_secret_value()):
         raise Ailing(f"it {wrong}")
-    inbox.ping(settings)
+    queue_reader.ping(settings)
     return f"{settings.message_broker} answers"
 
 

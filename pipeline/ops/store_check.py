@@ -19,9 +19,9 @@ from pipeline.core.blob_store import Condition
 from pipeline.core.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.documents import repository
-from pipeline.documents.document import Document
 from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.invoice.repository import recorded_invoice
+from pipeline.documents.registry import Document
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import StepContext, context_of
 from pipeline.workflow import render_documents

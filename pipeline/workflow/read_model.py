@@ -15,7 +15,7 @@ from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import HANDOFF, outcome, set_aside
-from pipeline.deliveries.submissions_folded import submission_views
+from pipeline.deliveries.submissions import submission_views
 from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, Step
 from pipeline.exports.queries import event_view, find
 from pipeline.exports.schemas.export import (

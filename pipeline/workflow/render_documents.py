@@ -13,9 +13,8 @@ from pipeline.core.runtime import Runtime
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import worksheet
 from pipeline.documents import repository
-from pipeline.documents.document import Document
 from pipeline.documents.invoice.repository import recorded_invoice
-from pipeline.documents.registry import render_documents
+from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.repository import Row
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.events import NewEvent

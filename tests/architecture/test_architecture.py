@@ -35,7 +35,7 @@ FLOATS = {
     "pipeline/interfaces/api/headers.py": "seconds",
     "pipeline/interfaces/api/dependencies.py": "seconds",
     "pipeline/deliveries/channels/http_client.py": "seconds",
-    "pipeline/deliveries/channels/stages.py": "milliseconds",
+    "pipeline/deliveries/channels/protocol.py": "milliseconds",
     "pipeline/deliveries/sender.py": "seconds",
     "pipeline/simulation/drill/report.py": "seconds",
     "pipeline/deliveries/connection_tests.py": "milliseconds",

@@ -52,7 +52,7 @@ ACCEPTED: Final = {
     ("pipeline/simulation/drill/processes.py", "B603"): "our own Python and modules of ours, on a scratch instance",
     ("pipeline/ops/migrations/row_security.py", "B608"): "names of our own tables, from the models",
 }
-#: The import of Element, which is the name of a type; what parses is pipeline/ops/verification/xml.py, and it refuses a DTD.
+#: The import of Element, which is the name of a type; what parses is pipeline/ops/verification/parsers.py, and it refuses a DTD.
 ELEMENT_ONLY: Final = "B405"
 
 

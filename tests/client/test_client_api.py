@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.accounts.channels import QueueWay
-from pipeline.accounts.schemas import NewPartner, PartnerChanges
+from pipeline.accounts.schemas import NewPartner, PartnerChanges, QueueWay
 from pipeline.client import ApiProblem, Execution
 from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.messages import AcknowledgementBody

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pipeline.accounts.channels import QueueWay, SftpWay
-from pipeline.accounts.schemas import NewPartner, PartnerChanges
+from pipeline.accounts.schemas import NewPartner, PartnerChanges, QueueWay, SftpWay
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
 from pipeline.client.request import Call, Repeat, segment
 from pipeline.client.retry import Tries, refusal_of

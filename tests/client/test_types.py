@@ -8,7 +8,7 @@ from typing import assert_type
 
 from pipeline.accounts.schemas import PartnerView
 from pipeline.client import AsyncExports, Execution, Exports, File, Version
-from pipeline.deliveries.schemas.tracing import NotificationTrace
+from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView
 from pipeline.interfaces.contracts.examples import example
 from tests.client.conftest import Scripted, said_json

@@ -15,7 +15,7 @@ from config.settings import Settings
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core.bulkhead import Bulkhead, Room
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, sender, senders
+from pipeline.deliveries import outbox, sender
 from pipeline.deliveries.outbox import Lane
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
@@ -69,11 +69,9 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_
             poll(lambda: len(dead.requests) == patient.settings.delivery_senders == 3)
             assert len(alive.requests) == 4 * 2, "each package of each export, once"
             lane = Lane(waiting[0].export_id, "wh_dead", "webhook")
-            in_line = senders.SENDERS.waiting(senders.destination(patient.settings, factories.ACCOUNT, lane))
+            in_line = sender.SENDERS.waiting(sender.destination(patient.settings, factories.ACCOUNT, lane))
             poll(
-                lambda: (
-                    len(senders.SENDERS.waiting(senders.destination(patient.settings, factories.ACCOUNT, lane))) == 9
-                )
+                lambda: len(sender.SENDERS.waiting(sender.destination(patient.settings, factories.ACCOUNT, lane))) == 9
             )
             assert set(in_line) <= {Lane(each.export_id, "wh_dead", "webhook") for each in waiting}
         finally:
@@ -105,12 +103,12 @@ def test_no_step_waits_where_all_places_are_taken_and_what_it_leaves_is_woken(
 
 def test_two_accounts_that_call_their_partner_alike_do_not_wait_for_each_other() -> None:
     lane = Lane("exp_1", "br_1", "webhook")
-    assert senders.destination(Settings(), "acc_1", lane) != senders.destination(Settings(), "acc_2", lane)
+    assert sender.destination(Settings(), "acc_1", lane) != sender.destination(Settings(), "acc_2", lane)
 
 
 @pytest.mark.parametrize("channel", ["email", "borderbuddy"])
 def test_what_goes_through_a_server_of_the_installation_shares_its_places(channel: str) -> None:
-    assert senders.destination(Settings(), "acc_1", Lane("exp_1", "br_1", channel)) == senders.destination(
+    assert sender.destination(Settings(), "acc_1", Lane("exp_1", "br_1", channel)) == sender.destination(
         Settings(), "acc_2", Lane("exp_2", "br_2", channel)
     )
 

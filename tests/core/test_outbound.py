@@ -17,9 +17,8 @@ from ssrfguard import Policy
 from ssrfguard._registry import Block
 
 from pipeline.accounts import partners
-from pipeline.accounts.channels import SftpWay, WebhookWay
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import NewPartner
+from pipeline.accounts.schemas import NewPartner, SftpWay, WebhookWay
 from pipeline.accounts.secrets import new_secret
 from pipeline.core import outbound
 from pipeline.core.errors import ChannelUnavailable, ValidationFailed

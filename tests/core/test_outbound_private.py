@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from config.queues import celery_options
 from config.settings import Settings
-from pipeline.accounts.channels import EmailWay, SftpWay, WebhookWay
 from pipeline.accounts.recipients import Target
+from pipeline.accounts.schemas import EmailWay, SftpWay, WebhookWay
 from pipeline.accounts.secrets import new_secret
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.outbound import is_private, is_public

@@ -20,7 +20,7 @@ from pipeline.accounts.states import PARTNER_MOVES, PartnerState
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, PartnerNotLive
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import connection_tests, sender, streams
-from pipeline.deliveries.channels import inbox
+from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.webhook import check_signature
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.exports.schemas.plan import Plan
@@ -235,7 +235,7 @@ def test_a_customs_broker_reached_in_all_five_ways_is_verified_by_a_test_of_each
 def test_the_event_is_of_its_published_schema_and_in_the_partners_queue(runtime: Runtime) -> None:
     drafted(runtime)
     made = examined(runtime)
-    (received,) = inbox.read(runtime.settings, ["exports.warehouse"])
+    (received,) = queue_reader.read(runtime.settings, ["exports.warehouse"])
     assert received.routing_key == f"warehouse.{NAME}.connection.test.v1"
     event = received.event
     assert (event["id"], event["type"], event["subject"]) == (made.id, CONNECTION_TEST, NAME)

@@ -14,7 +14,7 @@ import pytest
 from config.settings import Settings
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.deliveries.channels.email import EmailChannel
-from pipeline.deliveries.channels.stages import Stage
+from pipeline.deliveries.channels.protocol import Stage
 from pipeline.ops import doctor
 from tests.deliveries.support.mail_server import DESK, MESSAGE, USER, Mailroom, Script, certificate, channel, send, to
 from tests.support.servers import LOOPBACK, free_port

@@ -16,7 +16,7 @@ from pipeline.accounts.models import Partner, PartnerSecret
 from pipeline.core.errors import StepFailed
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import handoff, outbox, sender
-from pipeline.deliveries.channels import inbox
+from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.exports.states import DeliveryState
@@ -233,7 +233,7 @@ def test_nothing_is_sent_to_operators_where_none_was_activated(opened: OpenRunti
     assert {each.audience for each in exports.deliveries(runtime, export.export_id)} == {"customs_broker", "warehouse"}
     for partner_id in (factories.BROKER, factories.WAREHOUSE):
         assert sender.deliver(runtime, export.export_id, partner_id, "queue").delivered >= 1
-    assert list(inbox.read(runtime.settings, [queues.OPERATOR])) == []
+    assert list(queue_reader.read(runtime.settings, [queues.OPERATOR])) == []
 
 
 def test_a_test_export_reaches_no_live_endpoint_of_a_partner(runtime: Runtime) -> None:

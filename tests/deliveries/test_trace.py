@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from pipeline.accounts import api_keys
-from pipeline.accounts.channels import BorderBuddyWay, QueueWay, WebhookWay
+from pipeline.accounts.schemas import BorderBuddyWay, QueueWay, WebhookWay
 from pipeline.deliveries import outbox, sender
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.contracts.json_schemas import json_schema

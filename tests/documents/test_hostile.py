@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pypdf import PdfReader
 
 from pipeline.core.fonts import unsupported_characters
-from pipeline.documents.formats.columns_folded import defused
+from pipeline.documents.formats.columns import defused
 from pipeline.documents.registry import KINDS, render_documents
 from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import sample, unit_data

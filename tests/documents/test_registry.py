@@ -17,8 +17,7 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 
 from pipeline.core.templating import environment, render
-from pipeline.documents.document import Document
-from pipeline.documents.registry import ARTIFACT_TYPES, artifact_types, render_documents
+from pipeline.documents.registry import ARTIFACT_TYPES, Document, artifact_types, render_documents
 from tests.documents.samples import digest, everything, sample
 
 NAMES = {

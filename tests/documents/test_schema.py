@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from pipeline.documents.formats.invoice_json import invoice_json
+from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.interfaces.api.system import schema
 from tests.documents.samples import sample

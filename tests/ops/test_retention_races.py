@@ -13,7 +13,7 @@ from sqlmodel import col, select
 
 from pipeline.core.errors import StoreUnavailable
 from pipeline.documents import repository
-from pipeline.documents.document import Document
+from pipeline.documents.registry import Document
 from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Account, Artifact, Export, LegalHold, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan

@@ -24,7 +24,7 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import NotFound, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.documents import repository
-from pipeline.documents.document import Document
+from pipeline.documents.registry import Document
 from pipeline.exports.models import Artifact, Package, Step
 from pipeline.exports.step_context import StepContext
 from pipeline.ops import retention, store_check

@@ -13,7 +13,7 @@ from kombu import Connection, Producer, Queue
 from config import queues
 from pipeline.core import heartbeats
 from pipeline.core.errors import DatabaseBusy
-from pipeline.core.heartbeats_folded import Heartbeat
+from pipeline.core.heartbeats import Heartbeat
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement
 from pipeline.exports.models import Export

@@ -15,8 +15,7 @@ from pipeline.core.db import database_now, utc_now
 from pipeline.core.errors import ArtifactConflict, RendererCrashed
 from pipeline.customs import treatment
 from pipeline.deliveries.models import Notification
-from pipeline.documents.document import Document
-from pipeline.documents.registry import render_documents
+from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Event, Package, Step
 from pipeline.exports.schemas.export import ExportView

@@ -9,8 +9,7 @@ import pytest
 from pipeline.accounts.models import Partner
 from pipeline.core import shutdown
 from pipeline.deliveries import sender
-from pipeline.documents.document import Document
-from pipeline.documents.registry import render_documents
+from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Artifact, Step
 from pipeline.workflow import render_documents as workflow_render_documents

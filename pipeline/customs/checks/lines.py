@@ -9,9 +9,8 @@ from pipeline.core.findings import Finding
 from pipeline.core.money import EXACT, decimal, fits, minor_units, plain, rounded, times
 from pipeline.customs.chapter99 import checks as chapter99_checks
 from pipeline.customs.chapter99 import section232
-from pipeline.customs.checks.attributes import check_attributes
 from pipeline.customs.checks.entry import in_usd
-from pipeline.customs.checks.goods import check_description
+from pipeline.customs.checks.goods import check_attributes, check_description
 from pipeline.customs.checks.usmca import check_claim, claims_of
 from pipeline.customs.pga import checks
 from pipeline.customs.pga.parties import UnitParties

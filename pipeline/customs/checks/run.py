@@ -13,8 +13,7 @@ from pipeline.customs.checks.characters import check_characters
 from pipeline.customs.checks.entry import check_entry
 from pipeline.customs.checks.goods import check_names
 from pipeline.customs.checks.manifest import check_carriage
-from pipeline.customs.checks.parties import check_countries, country_finding
-from pipeline.customs.checks.parties_folded import check_parties
+from pipeline.customs.checks.parties import check_countries, check_parties, country_finding
 from pipeline.customs.checks.people import check_people
 from pipeline.customs.checks.terms import check_terms
 from pipeline.customs.checks.usmca import check_certificates

@@ -17,8 +17,7 @@ from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.json_input import has_zero_character
 from pipeline.deliveries.channels.http_client import Poster, open_poster
 from pipeline.deliveries.channels.http_probe import Probe, Said, ask, refused, taken
-from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, excerpt
-from pipeline.deliveries.channels.stages import Stage, run
+from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Stage, excerpt, run
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffAnswer, HandoffStatus
 
 M = TypeVar("M", bound=BaseModel)

@@ -14,14 +14,22 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from config.settings import Settings
-from pipeline.accounts.channels import EmailWay
 from pipeline.accounts.recipients import Target
+from pipeline.accounts.schemas import EmailWay
 from pipeline.core.errors import ArtifactConflict, ChannelRefused, ChannelUnavailable, ExportsError, StoreUnavailable
 from pipeline.core.outbound import trusted_certificates
-from pipeline.deliveries.channels import stages
-from pipeline.deliveries.channels.protocol import Attachment, Letter, Opens, OutgoingMessage, Receipt, excerpt
+from pipeline.deliveries.channels import protocol
+from pipeline.deliveries.channels.protocol import (
+    Attachment,
+    Letter,
+    Opens,
+    OutgoingMessage,
+    Receipt,
+    Stage,
+    StageFailed,
+    excerpt,
+)
 from pipeline.deliveries.channels.smtp_session import MailServer, MailSession, mail_server
-from pipeline.deliveries.channels.stages import Stage, StageFailed
 
 #: Seven bits whatever is written: every mail server on the way takes it.
 _POLICY: Final = SMTP.clone(cte_type="7bit")
@@ -108,7 +116,7 @@ class EmailChannel:
             raise ChannelRefused("the e-mail has no address; set the partner's channel again")
         if self._settings.smtp_url is None:
             unset = _remedied(lambda: self._server().host, "set EXPORTS_SMTP_URL and EXPORTS_MAIL_FROM")
-            yield from stages.run([("resolve", unset)])
+            yield from protocol.run([("resolve", unset)])
             return
         with self._session() as session:
             server = self._server()
@@ -128,7 +136,7 @@ class EmailChannel:
                 return f"{code} {said}".strip()
 
             encrypted = [("TLS", _remedied(session.secure, "have the mail server show a certificate for its name"))]
-            yield from stages.run(
+            yield from protocol.run(
                 [
                     ("resolve", _remedied(lambda: f"{server.host} is {', '.join(session.resolve())}", _SETTINGS)),
                     ("connect", _remedied(lambda: session.connect() or f"{where} listens", _SETTINGS)),

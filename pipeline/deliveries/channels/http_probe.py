@@ -16,7 +16,7 @@ from httpcore import ConnectError, ConnectTimeout
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.outbound import ForbiddenDestination, is_public, judged, trusted_certificates
 from pipeline.deliveries.channels.http_client import Poster
-from pipeline.deliveries.channels.stages import StageFailed
+from pipeline.deliveries.channels.protocol import StageFailed
 
 _SHOWN_CHARACTERS: Final = 120
 

@@ -18,8 +18,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.message_broker import connection
 from pipeline.deliveries.channels import queue_durability
-from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt
-from pipeline.deliveries.channels.stages import Stage, StageFailed, run
+from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Stage, StageFailed, run
 
 PERSISTENT = 2
 CONTENT_TYPE = "application/cloudevents+json"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
-from kombu import Connection, Queue
-from kombu.exceptions import KombuError
+from kombu import Connection, Consumer, Queue
+from kombu.exceptions import KombuError, OperationalError
+from kombu.message import Message
 
 from config.queues import BINDINGS, EXCHANGE_NAME, contract_queues, exchange
 from config.settings import Settings
 from pipeline.core import message_broker
 from pipeline.core.errors import MessageBrokerDown, NotFound
+from pipeline.core.message_broker import connection
 
 POLL_SECONDS: Final = 0.2
 _STRETCH: Final = 100
@@ -185,3 +187,56 @@ def _connected(settings: Settings) -> Iterator[Connection]:
         cause = error.__cause__ or error
         said = str(cause).splitlines()[0] if str(cause) else "no answer"
         raise MessageBrokerDown(f"the message broker does not answer: {type(cause).__name__}: {said}") from error
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message as it was read: the queue, the routing key and the CloudEvent."""
+
+    queue: str
+    routing_key: str
+    event: dict[str, Any]
+
+
+def read(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2) -> Iterator[Received]:
+    """Take every message off the queues `names` and acknowledge it; end once none has come for `quiet_seconds`."""
+    received: list[Received] = []
+
+    def take(name: str, body: Any, message: Message) -> None:
+        event = json.loads(body) if isinstance(body, str | bytes) else body
+        received.append(Received(name, str((message.delivery_info or {}).get("routing_key", "")), event))
+        message.ack()
+
+    def consumer(channel: Any, queue: Any) -> Consumer:
+        return Consumer(
+            channel,
+            queues=[queue],
+            callbacks=[lambda body, message: take(queue.name, body, message)],
+            accept=["application/cloudevents+json", "json"],
+        )
+
+    with connection(settings) as opened:
+        channel = opened.channel()
+        consumers = [consumer(channel, queue) for queue in contract_queues(settings) if queue.name in names]
+        for each in consumers:
+            each.consume()
+        with suppress(TimeoutError):
+            while True:
+                opened.drain_events(timeout=quiet_seconds)
+                yield from received
+                received.clear()
+        yield from received
+        for each in consumers:
+            each.cancel()
+
+
+def ping(settings: Settings) -> None:
+    """Connect to the message broker and away again; raises MessageBrokerDown where it does not answer."""
+    try:
+        with connection(settings) as opened:
+            opened.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+    except (KombuError, OperationalError, OSError) as error:
+        cause = error.__cause__ or error
+        raise MessageBrokerDown(
+            f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else 'no answer'}"
+        ) from error

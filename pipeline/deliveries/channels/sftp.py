@@ -10,11 +10,10 @@ from asyncssh import SFTPClient
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
-from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt
+from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Stage, StageFailed, run
 from pipeline.deliveries.channels.sftp_inbox import DONE, INBOX, REFUSED, AnswerFolder
 from pipeline.deliveries.channels.sftp_upload import OUTBOX, ensure_folder, put, taken, write_whole
 from pipeline.deliveries.channels.ssh_session import NO_SESSION, Server, Visit, named, server_of
-from pipeline.deliveries.channels.stages import Stage, StageFailed, run
 
 
 class SftpChannel:

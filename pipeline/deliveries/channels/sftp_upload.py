@@ -20,7 +20,7 @@ from asyncssh import SFTPClient, SFTPError, SFTPNoSuchFile, SFTPOpUnsupported
 from pipeline.accounts.recipients import nobody_else
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from pipeline.deliveries.channels.protocol import Attachment, OutgoingMessage, Receipt, excerpt
-from pipeline.deliveries.schemas.files import DeliveredFile, FileManifest
+from pipeline.deliveries.schemas.views import DeliveredFile, FileManifest
 
 OUTBOX: Final = "out"
 MESSAGE, MANIFEST = "message.json", "manifest.json"

@@ -15,13 +15,12 @@ from typing import Final
 from standardwebhooks import Webhook
 
 from config.settings import Settings
-from pipeline.accounts.channels import WebhookWay
 from pipeline.accounts.recipients import Target
+from pipeline.accounts.schemas import WebhookWay
 from pipeline.core.errors import ChannelRefused, InvalidApiKey
 from pipeline.deliveries.channels.http_client import Poster, open_poster
 from pipeline.deliveries.channels.http_probe import Probe, Said, ask, refused, taken
-from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt
-from pipeline.deliveries.channels.stages import Stage, run
+from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Stage, run
 
 _JSON: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}
 _LONG_AGO: Final = timedelta(hours=1)

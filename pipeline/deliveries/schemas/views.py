@@ -5,11 +5,37 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AwareDatetime, Field, ValidationInfo, field_validator
 
+from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.field_types import BoundedInstant
-from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
+from pipeline.deliveries.schemas.messages import HandoffAnswer, MessageType
+from pipeline.exports.schemas.export import BrokerSubmissionView
 from pipeline.exports.schemas.plan import Closed
+from pipeline.exports.states import SubmissionState
+
+
+class SandboxHandoffView(Closed):
+    """A handoff that came to the sandbox broker, how it was to be answered, and where its submission stands."""
+
+    id: str = Field(description="The CloudEvent id; the same handoff twice is one")
+    export_id: str
+    submission_id: str
+    path: Literal["borderbuddy", "webhook"]
+    invoice_numbers: list[str] = Field(description="The first two characters of the first pick outcome and delay")
+    outcome: Literal["accepted", "rejected", "query", "held", "none"]
+    answer: HandoffAnswer | None = Field(description="What was answered at once; null where the answer came later")
+    rung: SubmissionState
+    received_at: datetime
+
+
+class SandboxPage(Closed):
+    """One page of what the sandbox broker received, newest first; `nextCursor` is null on the last."""
+
+    items: list[SandboxHandoffView]
+    next_cursor: str | None
+
 
 Again = Literal["delivered", "dead"]
 
@@ -41,3 +67,60 @@ class ReplayReport(Closed):
     messages: int = Field(description="Deliveries that are owed again, each with the id that it had")
     exports: int
     next: str | None = Field(description="Send it as `after`, with the same `until`; null on the last page")
+
+
+class NotificationTrace(Closed):
+    """What became of one message: to whom it went by which channel, each try, and what came back."""
+
+    id: str = Field(description="The CloudEvent id, the same on every try and channel")
+    event_type: str
+    audience: str
+    export_id: str
+    batch_id: str
+    revision: int
+    test: bool
+    created_at: datetime
+    event: CloudEventEnvelope = Field(description="What is said, as every channel carries it")
+    deliveries: list[DeliveryView] = Field(description="By recipient and channel, each with its newest 200 tries")
+    sandbox: SandboxHandoffView | None = Field(
+        description="What the built-in sandbox broker made of it; null where it received none"
+    )
+    broker_submission: BrokerSubmissionView | None = Field(
+        description="Of a handoff: the submission that it is, and the customs broker's answers"
+    )
+
+
+class DocumentLink(Closed):
+    """A document, and the address where it can be fetched without a key for a while."""
+
+    id: str
+    artifact_type: str
+    filename: str
+    media_type: str
+    size: int = Field(description="Bytes")
+    sha256: str
+    signed_url: str = Field(description="Whoever has it may GET the document, so pass it on with care")
+    signed_until: AwareDatetime
+
+
+class DocumentLinks(Closed):
+    """Links to all documents of a handoff."""
+
+    links: list[DocumentLink]
+
+
+class DeliveredFile(Closed):
+    """A file of a message, by its path below the folder of the message."""
+
+    name: str
+    size: int = Field(description="Bytes")
+    sha256: str
+
+
+class FileManifest(Closed):
+    """manifest.json: written last, so that where it lies all the files that it lists lie complete."""
+
+    id: str = Field(description="The CloudEvent's id: the same message sent again keeps it")
+    type: str = Field(description="The CloudEvent's type")
+    export_id: str
+    files: list[DeliveredFile]

@@ -15,11 +15,10 @@ from typing import Final
 from pipeline.core.json_input import failed
 from pipeline.core.money import decimal, plain, total
 from pipeline.core.problems import Issue
-from pipeline.documents.document import Document
-from pipeline.documents.formats.columns_folded import Cell, defused, rows
-from pipeline.documents.formats.sheets import Book
+from pipeline.documents.formats.columns import Cell, defused, rows
 from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
-from pipeline.documents.registry import KINDS, MANIFEST
+from pipeline.documents.formats.xlsx import Book
+from pipeline.documents.registry import KINDS, MANIFEST, Document
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, PartyBlock
 from pipeline.documents.schemas.profile import BrokerProfile, ProfileColumn
 

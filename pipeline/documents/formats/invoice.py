@@ -6,12 +6,14 @@ import csv
 from datetime import date
 from decimal import Decimal
 from io import StringIO
+from typing import Any
 
 from pipeline.core.money import plain
-from pipeline.documents.formats.columns_folded import Cell, defused, rows
+from pipeline.core.templating import render
+from pipeline.documents.formats.columns import Cell, defused, rows
 from pipeline.documents.schemas.invoice import Invoice
 
-VERSION = "5"
+CSV_VERSION = "5"
 
 
 def invoice_csv(invoice: Invoice) -> bytes:
@@ -34,3 +36,63 @@ def _written(cell: Cell, *, first: bool) -> str:
     if isinstance(cell, date):
         return cell.isoformat()
     return defused(cell, first=first) if isinstance(cell, str) else str(cell)
+
+
+JSON_VERSION = "2"
+
+_PARTY = {"address_lines", "contact_lines"}
+
+#: What the model holds for people or for other documents: it repeats facts that are there as data.
+WORDING: dict[str, Any] = {
+    "parties": {
+        "seller": _PARTY,
+        "buyer": _PARTY,
+        "ship_to": _PARTY,
+        "importer_of_record": _PARTY,
+        "manufacturers": {"__all__": {"address_lines", "lines_shown"}},
+    },
+    "lines": {"__all__": {"marks", "packages_shown", "attributes_shown"}},
+    "certificates": {"__all__": {"lines_shown", "told"}},
+    "metals": True,
+    "consolidation": {"lines"},
+    "package_summary": {"shown", "marks_shown"},
+    "packages": {"__all__": {"size_shown"}},
+}
+
+
+def invoice_json(invoice: Invoice) -> bytes:
+    """Return the invoice as UTF-8 JSON in camelCase."""
+    return invoice.model_dump_json(by_alias=True, exclude=WORDING, indent=1).encode() + b"\n"
+
+
+CONSOLIDATED_VERSION = "1"
+
+_SHOWN: dict[str, Any] = {
+    "schema_version": True,
+    "test": True,
+    "provenance": True,
+    "header": {"number", "invoice_date", "currency", "exchange_rate"},
+    "totals": True,
+    "consolidation": True,
+}
+
+_WORDING: dict[str, Any] = {"consolidation": {"lines": {"__all__": {"lines_shown"}}}}
+
+
+def can_be_merged(invoice: Invoice) -> bool:
+    """Tell whether any two lines of the invoice can be one."""
+    return invoice.consolidation is not None
+
+
+def invoice_consolidated(invoice: Invoice) -> bytes:
+    """Return the merged lines as UTF-8 JSON in camelCase."""
+    body = invoice.model_dump_json(by_alias=True, include=_SHOWN, exclude=_WORDING, indent=1)
+    return body.encode() + b"\n"
+
+
+HTML_VERSION = "5"
+
+
+def invoice_html(invoice: Invoice) -> bytes:
+    """Return the page in UTF-8."""
+    return render("documents/commercial_customs_invoice.html", invoice=invoice).encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.documents.formats.invoice_json import invoice_json
+from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.pdf.typesetter import ENGINE, Template, cuts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
 

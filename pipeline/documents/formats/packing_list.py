@@ -4,19 +4,51 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.documents.formats.packing_list_folded import SHOWN
 from pipeline.documents.pdf.typesetter import ENGINE, Template, cuts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
 
-VERSION = f"5/{ENGINE}"
+JSON_VERSION = "1"
+
+_PARTY = {"name", "address", "contact"}
+_PACKAGE = {
+    "number", "package_ref", "type", "sscc", "lpn", "parent_ref", "parent_number", "depth", "length_cm", "width_cm",
+    "height_cm", "gross_weight_kg", "tare_weight_kg", "tracking_number", "order_id", "contents",
+}  # fmt: skip
+
+#: The facts of the invoice that a packing list shows.
+SHOWN: dict[str, Any] = {
+    "schema_version": True,
+    "test": True,
+    "provenance": True,
+    "header": {"number", "invoice_date", "purchase_order"},
+    "transport": {"mode_of_transport", "carrier_scac", "shipment_control_number", "export_date"},
+    "parties": {"seller": _PARTY, "buyer": _PARTY, "ship_to": _PARTY},
+    "lines": {
+        "__all__": {
+            "number", "line_ref", "order_id", "sku", "description", "quantity", "unit", "net_weight_kg",
+            "gross_weight_kg", "treatment_digest", "package_refs",
+        }
+    },
+    "totals": {"line_count", "quantities", "net_weight_kg", "gross_weight_kg"},
+    "package_summary": {"count", "outermost_count", "by_type", "gross_weight_kg", "volume_m3"},
+    "packages": {"__all__": _PACKAGE},
+}  # fmt: skip
+
+
+def packing_list(invoice: Invoice) -> bytes:
+    """Return the packing list as UTF-8 JSON in camelCase."""
+    return invoice.model_dump_json(by_alias=True, include=SHOWN, indent=1).encode() + b"\n"
+
+
+PDF_VERSION = f"5/{ENGINE}"
 
 #: What a package takes besides its contents, and what each of those takes, in characters.
 PACKAGE_CHARACTERS, CONTENT_CHARACTERS = 250, 100
 
-_PARTY = {"name", "address_lines", "contact_lines"}
+_PRINTED_PARTY = {"name", "address_lines", "contact_lines"}
 _PRINTED: dict[str, Any] = {
     **{name: shown for name, shown in SHOWN.items() if name != "lines"},
-    "parties": {"seller": _PARTY, "buyer": _PARTY, "ship_to": _PARTY},
+    "parties": {"seller": _PRINTED_PARTY, "buyer": _PRINTED_PARTY, "ship_to": _PRINTED_PARTY},
     "package_summary": {*SHOWN["package_summary"], "shown"},
     "packages": {"__all__": {*SHOWN["packages"]["__all__"], "mark", "size_shown"}},
 }

@@ -12,8 +12,8 @@ from pipeline.core.findings import Finding
 from pipeline.documents.invoice import declarations, wording
 from pipeline.documents.invoice import lines as rows
 from pipeline.documents.invoice import packages as boxes
-from pipeline.documents.invoice.certificates import certificate_rows
 from pipeline.documents.invoice.consolidation import consolidated
+from pipeline.documents.invoice.declarations import certificate_rows
 from pipeline.documents.schemas import declarations as schemas_declarations
 from pipeline.documents.schemas import invoice as out
 from pipeline.documents.schemas.invoice import Identifier, Printed

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pipeline.core.errors import RendererCrashed, RendererUnavailable, StepFailed
-from pipeline.documents.pdf.frames import Message, read_message, write_message
+from pipeline.documents.pdf.worker import Message, read_message, write_message
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -11,10 +11,10 @@ from pipeline.accounts.schemas import DeliveryPage, DeliveryView
 from pipeline.core.json_input import Parsed
 from pipeline.deliveries import queries, sender
 from pipeline.deliveries import replay as delivery_replay
-from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
+from pipeline.deliveries.schemas.views import NotificationTrace, ReplayReport, ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.api.dependencies import LauncherDep, Operator, Reader, RuntimeDep
-from pipeline.interfaces.api.refusals import LOOKING, READING, refusals
+from pipeline.interfaces.api.openapi import LOOKING, READING, refusals
 from pipeline.interfaces.api.request_body import body_of, documented
 from pipeline.workflow.steps import Wake
 
@@ -85,3 +85,12 @@ async def replay(
     )
     launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes])
     return report
+
+
+notifications_router = APIRouter(prefix="/api/notifications", tags=["deliveries"])
+
+
+@notifications_router.get("/{id}", response_model=NotificationTrace, responses=LOOKING)
+def trace(id: str, runtime: RuntimeDep, caller: Reader) -> NotificationTrace:  # noqa: A002 - the contract's name
+    """Return what became of a message by its CloudEvent id: each delivery, each try, and what came back."""
+    return queries.read(runtime, caller.account_id, id)

@@ -13,7 +13,7 @@ from pipeline.exports import queries
 from pipeline.exports.schemas.export import CustomsPackageView
 from pipeline.interfaces.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.interfaces.api.headers import conditional, download_headers, has_already
-from pipeline.interfaces.api.refusals import LOOKING, Responses, refusals
+from pipeline.interfaces.api.openapi import LOOKING, Responses, refusals
 from pipeline.workflow import read_model as inspection_view
 
 router = APIRouter(prefix="/api", tags=["packages"])

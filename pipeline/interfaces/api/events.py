@@ -18,7 +18,7 @@ from pipeline.exports import queries
 from pipeline.exports.schemas.export import EventPage
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep, still_let_in
 from pipeline.interfaces.api.limits import PATIENCE_SECONDS
-from pipeline.interfaces.api.refusals import refusals
+from pipeline.interfaces.api.openapi import refusals
 from pipeline.workflow import queries as workflow_queries
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])

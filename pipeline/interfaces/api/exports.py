@@ -35,7 +35,7 @@ from pipeline.exports.states import UNENDED, ExportState, Outcome
 from pipeline.interfaces.api.dependencies import Amender, Executor, Launcher, LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.interfaces.api.headers import check_unchanged, conditional, etag_of, preferred_wait
 from pipeline.interfaces.api.limits import PATIENCE_SECONDS
-from pipeline.interfaces.api.refusals import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
+from pipeline.interfaces.api.openapi import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
 from pipeline.interfaces.api.request_body import body_of, documented
 from pipeline.workflow import acceptance, amendments, interventions
 from pipeline.workflow import preflight as workflow_preflight

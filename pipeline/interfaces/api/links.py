@@ -15,11 +15,11 @@ from pipeline.core.errors import InvalidRequest, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
 from pipeline.deliveries import links
-from pipeline.deliveries.schemas.links import DocumentLink, DocumentLinks
+from pipeline.deliveries.schemas.views import DocumentLink, DocumentLinks
 from pipeline.documents import repository
 from pipeline.interfaces.api.dependencies import PARTNER, KeyHolder, Keys, RuntimeDep, caller_of, let_in, too_often
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.api.refusals import LOOKING, refusals
+from pipeline.interfaces.api.openapi import LOOKING, refusals
 from pipeline.interfaces.api.request_body import at_most
 from pipeline.interfaces.api.submissions import find, signed_by
 

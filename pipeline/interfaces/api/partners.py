@@ -21,7 +21,7 @@ from pipeline.accounts.schemas import (
 from pipeline.core.json_input import Parsed
 from pipeline.deliveries import connection_tests, streams
 from pipeline.interfaces.api.dependencies import Admin, Reader, RuntimeDep
-from pipeline.interfaces.api.refusals import LOOKING, READING, refusals
+from pipeline.interfaces.api.openapi import LOOKING, READING, refusals
 from pipeline.interfaces.api.request_body import body_of, documented
 
 router = APIRouter(prefix="/api/partners", tags=["partners"])

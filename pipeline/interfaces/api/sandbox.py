@@ -19,10 +19,10 @@ from pipeline.deliveries.channels.borderbuddy import SANDBOX_TOKEN
 from pipeline.deliveries.channels.webhook import check_signature, unsigned
 from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
 from pipeline.deliveries.schemas.messages import HandoffAnswer, HandoffStatus
-from pipeline.deliveries.schemas.sandbox import SandboxPage
+from pipeline.deliveries.schemas.views import SandboxPage
 from pipeline.deliveries.submissions import Signer
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
-from pipeline.interfaces.api.refusals import READING, refusals
+from pipeline.interfaces.api.openapi import READING, refusals
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 

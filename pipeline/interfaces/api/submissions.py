@@ -17,7 +17,7 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody, Acknowledg
 from pipeline.deliveries.submissions import Signer, Submission
 from pipeline.exports.models import Export
 from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
-from pipeline.interfaces.api.refusals import refusals
+from pipeline.interfaces.api.openapi import refusals
 from pipeline.interfaces.api.request_body import at_most, documented
 
 router = APIRouter(prefix="/api/broker-submissions", tags=["broker submissions"])

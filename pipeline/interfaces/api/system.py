@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from pipeline.core.errors import NotFound, NotReady
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
-from pipeline.interfaces.api.refusals import refusals
+from pipeline.interfaces.api.openapi import refusals
 from pipeline.interfaces.api.single_flight import Lately
 from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema

@@ -11,7 +11,7 @@ from pipeline.core.json_input import Parsed
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver, WaiverList, WaiverView
 from pipeline.interfaces.api.dependencies import Admin, RuntimeDep
-from pipeline.interfaces.api.refusals import LOOKING, READING, refusals
+from pipeline.interfaces.api.openapi import LOOKING, READING, refusals
 from pipeline.interfaces.api.request_body import body_of, documented
 
 router = APIRouter(prefix="/api/waivers", tags=["waivers"])

@@ -14,11 +14,11 @@ from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import INTERRUPTED, ExitCode, Failure, Json, aside, out, print_json, reported
-from pipeline.simulation.drill import place as places
+from pipeline.simulation.drill import environment as places
 from pipeline.simulation.drill.history import Kill
-from pipeline.simulation.drill.picture import drawn
 from pipeline.simulation.drill.processes import DrillFailed
 from pipeline.simulation.drill.report import Report, seconds
+from pipeline.simulation.drill.svg import drawn
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -13,7 +13,7 @@ from rich.markup import escape
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
 from pipeline.accounts import api_keys, partners, service
 from pipeline.core.runtime import Runtime, ensure_own_credentials
-from pipeline.interfaces.cli import demo_folded
+from pipeline.interfaces.cli import demo
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.interfaces.cli.session import opened
 
@@ -97,7 +97,7 @@ def _make_account(runtime: Runtime, account: str, name: str, gs1_prefix: str | N
 def _make_partners(runtime: Runtime, account: str) -> list[str]:
     """Make the partners of the sandbox, each unless it is there; return what was made."""
     known = {partner.id for partner in partners.listed(runtime, account)}
-    missing = [partner for partner in demo_folded.PARTNERS if partner.id not in known]
+    missing = [partner for partner in demo.PARTNERS if partner.id not in known]
     for partner in missing:
         partners.create(runtime, account, partner)
     return [f"{partner.kind.replace('_', ' ')} {partner.id}" for partner in missing]
@@ -135,7 +135,7 @@ def _say(account: str, made: list[str], key: str | None) -> None:
     console.print(f"  It may {', '.join(ROLES[:-1])} and {ROLES[-1]}, and it signs you in at /console.")
     aside().print(
         "[dim]  Next: `exports serve`, then in another terminal"
-        f" `exports plans new --account {escape(account)} --broker {demo_folded.PARTNERS[0].id} > plan.json`"
+        f" `exports plans new --account {escape(account)} --broker {demo.PARTNERS[0].id} > plan.json`"
         " and `exports execute plan.json --wait`.[/]",
         soft_wrap=True,
     )

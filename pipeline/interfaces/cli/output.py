@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, ParamSpec, TextIO, TypeVar
 
 import typer
 from pydantic import ValidationError
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.markup import escape
 
@@ -178,3 +181,15 @@ def finding_lines(finding: dict[str, Any]) -> list[str]:
         f"        {escape(str(finding['message']))}",
         f"        [dim]{escape(str(finding['remedy']))}[/]",
     ]
+
+
+#: Rich's own format names fonts at an address on the web; every system has a monospaced one.
+FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace(
+    "Fira Code, monospace", "monospace"
+)
+
+
+def save_picture(console: Console, path: Path) -> None:
+    """Write what `console` recorded to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(console.export_svg(title="make demo", code_format=FORMAT, unique_id="demo"), encoding="utf-8")

@@ -13,8 +13,18 @@ from pydantic import SecretStr
 from rich.markup import escape
 
 from pipeline.accounts import partners
-from pipeline.accounts.channels import BorderBuddyWay, EmailWay, QueueWay, SftpWay, Way, WebhookWay
-from pipeline.accounts.schemas import HandoffPath, NewPartner, PartnerKind, PartnerView
+from pipeline.accounts.schemas import (
+    BorderBuddyWay,
+    EmailWay,
+    HandoffPath,
+    NewPartner,
+    PartnerKind,
+    PartnerView,
+    QueueWay,
+    SftpWay,
+    Way,
+    WebhookWay,
+)
 from pipeline.accounts.states import PartnerState
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse

@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.accounts.schemas import AttemptView, DeliveryView
-from pipeline.deliveries.schemas.sandbox import SandboxHandoffView
-from pipeline.deliveries.schemas.tracing import NotificationTrace
+from pipeline.deliveries.schemas.views import NotificationTrace, SandboxHandoffView
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.export_view import submission_text, table
 from pipeline.interfaces.cli.output import Json, out, print_json, reported

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from pipeline.deliveries.handoff_bundle import safe
-from pipeline.deliveries.schemas.sandbox import SandboxHandoffView
+from pipeline.deliveries.schemas.views import SandboxHandoffView
 from pipeline.exports.schemas.export import ArtifactView, BrokerSubmissionView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
 

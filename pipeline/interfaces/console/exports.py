@@ -18,8 +18,16 @@ from pipeline.deliveries import queries, sandbox_broker
 from pipeline.documents import repository
 from pipeline.exports.states import ExportState, Outcome
 from pipeline.interfaces.console import export_views, partner_views
-from pipeline.interfaces.console.session import check_own_page, check_sign, fields_of
-from pipeline.interfaces.console.session_folded import COOKIE, LASTS, sign_in, signed_in, token_of
+from pipeline.interfaces.console.session import (
+    COOKIE,
+    LASTS,
+    check_own_page,
+    check_sign,
+    fields_of,
+    sign_in,
+    signed_in,
+    token_of,
+)
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import read_model
 from pipeline.workflow.queries import Filter

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
-from pipeline.accounts.channels import QueueWay, Way
 from pipeline.accounts.partners import TO_BE_LIVE
-from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, PartnerView
+from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, PartnerView, QueueWay, Way
 from pipeline.accounts.states import PartnerState
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import in_our_times

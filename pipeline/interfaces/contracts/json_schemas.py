@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pipeline.accounts import schemas as account_schemas
 from pipeline.core import problems
 from pipeline.customs import schemas
-from pipeline.deliveries.schemas import cloudevent, files, links, messages, sandbox, tracing, views
+from pipeline.deliveries.schemas import cloudevent, messages, views
 from pipeline.documents.schemas import invoice, profile
 from pipeline.exports.schemas import export, plan
 from pipeline.ops import schemas as ops_schemas
@@ -71,16 +71,16 @@ PUBLISHED: Final[dict[str, Published]] = {
         delivery=account_schemas.DeliveryView,
         delivery_page=account_schemas.DeliveryPage,
         replay_report=views.ReplayReport,
-        notification_trace=tracing.NotificationTrace,
-        sandbox_page=sandbox.SandboxPage,
-        document_link=links.DocumentLink,
-        document_links=links.DocumentLinks,
+        notification_trace=views.NotificationTrace,
+        sandbox_page=views.SandboxPage,
+        document_link=views.DocumentLink,
+        document_links=views.DocumentLinks,
         waiver=schemas.WaiverView,
         waiver_list=schemas.WaiverList,
         health=ops_schemas.Health,
         problem=problems.Problem,
         commercial_customs_invoice=invoice.Invoice,
-        file_manifest=files.FileManifest,
+        file_manifest=views.FileManifest,
         cloud_event=cloudevent.CloudEventEnvelope,
     ),
     # The `dataschema` of each CloudEvent, by its type.

@@ -10,7 +10,7 @@ from alembic.autogenerate.api import AutogenContext
 from sqlmodel import AutoString, SQLModel
 
 from pipeline.accounts import models as account_models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.core import heartbeats_folded  # noqa: F401 - importing them is what fills the metadata
+from pipeline.core import heartbeats  # noqa: F401 - importing them is what fills the metadata
 from pipeline.core.db import Instant
 from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlmodel import SQLModel
 
 from pipeline.accounts import models as account_models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.core import heartbeats_folded  # noqa: F401 - importing them is what fills the metadata
+from pipeline.core import heartbeats  # noqa: F401 - importing them is what fills the metadata
 from pipeline.core.tenancy import EVERYBODY
 from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata

@@ -15,13 +15,12 @@ from pypdf import PdfReader
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import check_shape, load
 from pipeline.documents.formats import ubl
-from pipeline.documents.formats.columns import read_treatment
-from pipeline.documents.formats.columns_folded import undefused
+from pipeline.documents.formats.columns import read_treatment, undefused
 from pipeline.documents.formats.xlsx import TOO_LONG
 from pipeline.exports.schemas.plan import Treatment
 from pipeline.ops.verification import parsers
+from pipeline.ops.verification.parsers import elements
 from pipeline.ops.verification.treatment import CarriedLine, MergedLines, Unreadable
-from pipeline.ops.verification.xml import elements
 
 MAX_JSON_DEPTH: Final = 64
 

@@ -10,12 +10,11 @@ from typing import Final
 from pipeline.core.db import utc_now
 from pipeline.core.errors import DatabaseBusy
 from pipeline.exports import examples
-from pipeline.simulation.drill import stored
-from pipeline.simulation.drill.environment import ACCOUNT, Instance, running
+from pipeline.simulation.drill import history as drill_history
+from pipeline.simulation.drill.environment import ACCOUNT, Instance, Place, running
 from pipeline.simulation.drill.history import History, Kill
 from pipeline.simulation.drill.judge import judge
 from pipeline.simulation.drill.load import Callers, Log
-from pipeline.simulation.drill.place import Place
 from pipeline.simulation.drill.report import Report
 
 #: Small ones, of one unit and of several.
@@ -53,7 +52,7 @@ def hold(
             callers.abandon()
         seconds = log.now()
         inspected = {export.export_id: str(export.state) for export in instance.api.exports()}
-        found = stored.read(instance.runtime)
+        found = drill_history.read(instance.runtime)
         history = History(log.submissions, [*log.receipts], done, found, inspected, seconds)
     return Report(place.stack, seed, lease_seconds, history, judge(history))
 
@@ -105,6 +104,6 @@ def _rest(instance: Instance, callers: Callers, log: Log) -> None:
 
 def _owed(instance: Instance) -> bool:
     try:
-        return stored.unsettled(instance.runtime)
+        return drill_history.unsettled(instance.runtime)
     except DatabaseBusy:
         return True

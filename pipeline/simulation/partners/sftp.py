@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 import asyncssh
 
 from config.network import LOOPBACK
-from pipeline.simulation.partners.looped import Looped
+from pipeline.simulation.partners.server import Looped
 
 #: What a file receiver does wrong.
 FileFault = Literal[

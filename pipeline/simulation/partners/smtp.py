@@ -11,8 +11,7 @@ from typing import Final, Literal, get_args
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from config.network import LOOPBACK
-from pipeline.simulation.partners.looped import Looped
-from pipeline.simulation.partners.server import self_signed
+from pipeline.simulation.partners.server import Looped, self_signed
 
 #: What a mail receiver does wrong.
 MailFault = Literal[

@@ -14,8 +14,8 @@ from typing import NoReturn
 import pytest
 
 from config.settings import Settings
-from pipeline.accounts.channels import CHANNELS, WebhookWay
 from pipeline.accounts.recipients import Target
+from pipeline.accounts.schemas import CHANNELS, WebhookWay
 from pipeline.accounts.secrets import new_secret
 from pipeline.core.errors import Fenced
 from pipeline.core.leases import Lease

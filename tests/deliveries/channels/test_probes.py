@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from pipeline.accounts.channels import WebhookWay
 from pipeline.accounts.recipients import Target
+from pipeline.accounts.schemas import WebhookWay
 from pipeline.accounts.secrets import new_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.deliveries.channels import http_client, http_probe, webhook
 from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
-from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.queue import QueueChannel
-from pipeline.deliveries.channels.stages import Stage
 from pipeline.deliveries.channels.webhook import WebhookChannel
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST
 from pipeline.simulation.partners.http import FAULTS, Came, Fault, Receiver

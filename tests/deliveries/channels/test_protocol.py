@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from config.settings import Settings
-from pipeline.accounts.channels import CHANNELS
+from pipeline.accounts.schemas import CHANNELS
 from pipeline.deliveries.channels import open_channels
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,7 +26,7 @@ from typing import Final
 from config.settings import Settings
 from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Target
 from pipeline.deliveries.channels.stages import Stage
-from pipeline.accounts.channels import DropWay
+from pipeline.accounts.schemas import DropWay
 
 
 class DropChannel:
@@ -106,7 +106,7 @@ def test_one_file_and_one_row_more_are_a_channel_more(tmp_path: Path) -> None:
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "pipeline/deliveries/channels/drop.py").write_text(FILE.lstrip())
-    rows = tmp_path / "pipeline/accounts/channels.py"
+    rows = tmp_path / "pipeline/accounts/schemas.py"
     before = rows.read_text()
     assert before.count("\n_Rows = ") == 1
     rows.write_text(before.replace("\n_Rows = ", ROW))

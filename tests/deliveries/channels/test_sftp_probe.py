@@ -13,9 +13,8 @@ import pytest
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelUnavailable
-from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.sftp import SftpChannel
-from pipeline.deliveries.channels.stages import Stage
 from pipeline.deliveries.remedies import remedy
 from tests.deliveries.support.sftp_server import SftpServer
 

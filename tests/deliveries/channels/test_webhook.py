@@ -13,8 +13,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from config.settings import Settings
-from pipeline.accounts.channels import WebhookWay
 from pipeline.accounts.recipients import Target
+from pipeline.accounts.schemas import WebhookWay
 from pipeline.accounts.secrets import new_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
 from pipeline.core.outbound import is_public

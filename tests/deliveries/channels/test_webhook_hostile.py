@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from config.settings import Settings
-from pipeline.accounts.channels import WebhookWay
 from pipeline.accounts.recipients import Target
+from pipeline.accounts.schemas import WebhookWay
 from pipeline.accounts.secrets import new_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.deliveries.channels.http_client import open_poster

@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 
 import asyncssh
 
-from pipeline.accounts.channels import SftpWay
 from pipeline.accounts.recipients import Target
+from pipeline.accounts.schemas import SftpWay
 
 USERNAME: Final = "exports"
 PASSWORD: Final = "of-the-partner"  # noqa: S105 - of this server alone

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import ValidationFailed
 from pipeline.documents.formats import broker_profile as profiles
-from pipeline.documents.formats.columns_folded import rows, undefused
+from pipeline.documents.formats.columns import rows, undefused
 from pipeline.documents.schemas.profile import BrokerProfile
 from tests.documents.samples import sample
 from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 
 from pipeline.core.findings import Finding
-from pipeline.documents.formats.columns_folded import defused, undefused
+from pipeline.documents.formats.columns import defused, undefused
 from pipeline.documents.formats.invoice import invoice_csv
 from pipeline.documents.formats.xlsx import invoice_xlsx
 from pipeline.documents.invoice.builder import build_invoice

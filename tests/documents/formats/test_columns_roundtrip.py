@@ -13,10 +13,11 @@ from pipeline.core.money import plain
 from pipeline.documents.formats.columns import (
     agency_columns,
     chapter99_columns,
+    defused,
     metal_columns,
     read_treatment,
+    undefused,
 )
-from pipeline.documents.formats.columns_folded import defused, undefused
 from pipeline.exports.schemas.plan import Treatment, as_json
 
 TEXTS = st.text(st.sampled_from("a|\\=,#[]. '=+é漢"), min_size=1, max_size=12).map(str.strip).filter(bool)

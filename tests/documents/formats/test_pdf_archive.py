@@ -10,7 +10,7 @@ import pytest
 from pypdf import PdfReader
 
 from pipeline.documents.formats import invoice_pdf as invoice_kind
-from pipeline.documents.formats.invoice_json import invoice_json
+from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.formats.packing_list import packing_list_pdf
 from pipeline.documents.formats.section_232_statement import section_232_statement

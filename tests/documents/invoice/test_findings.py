@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from pipeline.core.findings import Finding
-from pipeline.documents.formats.invoice_json import invoice_json
+from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.invoice.builder import build_invoice
 from pipeline.documents.schemas.declarations import FindingRow
 from pipeline.exports.schemas.plan import Unit

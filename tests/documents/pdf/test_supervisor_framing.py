@@ -11,8 +11,8 @@ import pytest
 from pipeline.core.errors import RendererCrashed, RendererUnavailable
 from pipeline.documents.formats.invoice_pdf import TEMPLATE
 from pipeline.documents.pdf import supervisor as keeper
-from pipeline.documents.pdf.frames import Message, write_message
 from pipeline.documents.pdf.supervisor import Renderer
+from pipeline.documents.pdf.worker import Message, write_message
 from tests.documents.samples import WHOLE, sample
 from tests.system.faults import late_engine
 

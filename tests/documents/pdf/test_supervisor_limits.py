@@ -13,9 +13,16 @@ from typing import Any, Final
 import pytest
 
 from pipeline.core.errors import RendererUnavailable
-from pipeline.documents.pdf.frames import Message, read_message, write_message
 from pipeline.documents.pdf.supervisor import Limits, Renderer
-from pipeline.documents.pdf.worker import ADDRESS_SPACE_BYTES, LEAST_MEMORY_BYTES, Engine, serve
+from pipeline.documents.pdf.worker import (
+    ADDRESS_SPACE_BYTES,
+    LEAST_MEMORY_BYTES,
+    Engine,
+    Message,
+    read_message,
+    serve,
+    write_message,
+)
 from tests.support.interpreter import ROOT
 from tests.system.faults import silent_engine
 

@@ -11,8 +11,7 @@ from typer.main import get_command
 from config.settings import Settings
 from pipeline.interfaces.cli.config import setting_views
 from pipeline.interfaces.cli.main import app
-from pipeline.interfaces.cli.output import ExitCode
-from pipeline.interfaces.cli.picture import save_picture
+from pipeline.interfaces.cli.output import ExitCode, save_picture
 from tests.interfaces.cli.test_machine import leaves
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -17,7 +17,7 @@ from pipeline.core.runtime import open_runtime
 from pipeline.exports.models import Account
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
-from pipeline.interfaces.cli import demo_folded
+from pipeline.interfaces.cli import demo
 from pipeline.workflow.acceptance import accept
 from tests.interfaces.cli.conftest import Commands
 
@@ -185,4 +185,4 @@ def test_a_new_plan_takes_its_partners_literally(commands: Commands) -> None:
 
 def test_the_partners_that_init_makes_are_those_of_the_example_plan(commands: Commands) -> None:
     plan = commands.json("plans", "new")
-    assert {plan["broker"]["id"], plan["warehouse"]["id"]} < {partner.id for partner in demo_folded.PARTNERS}
+    assert {plan["broker"]["id"], plan["warehouse"]["id"]} < {partner.id for partner in demo.PARTNERS}

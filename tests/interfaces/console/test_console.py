@@ -12,7 +12,7 @@ from pipeline.accounts import api_keys
 from pipeline.core.errors import InvalidApiKey
 from pipeline.exports.states import NEEDS_PERSON, SubmissionState
 from pipeline.interfaces.console import exports
-from pipeline.interfaces.console.session_folded import COOKIE, sign_in, signed_in
+from pipeline.interfaces.console.session import COOKIE, sign_in, signed_in
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import OTHER, Desk
 from tests.support import factories

@@ -9,9 +9,9 @@ from contextlib import suppress
 import pytest
 
 from pipeline.ops.verification import parsers
+from pipeline.ops.verification.parsers import elements
 from pipeline.ops.verification.readers import READERS, attached
 from pipeline.ops.verification.verifier import Unreadable
-from pipeline.ops.verification.xml import elements
 from tests.ops.verification.bundles import Bundle, failures
 from tests.ops.verification.conftest import Verify
 

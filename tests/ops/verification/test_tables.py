@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from pipeline.customs.treatment import digest_of
-from pipeline.documents.formats.columns_folded import Cell, defused, rows
+from pipeline.documents.formats.columns import Cell, defused, rows
 from pipeline.documents.formats.invoice import invoice_csv
-from pipeline.documents.formats.sheets import Book
-from pipeline.documents.formats.xlsx import invoice_xlsx
+from pipeline.documents.formats.xlsx import Book, invoice_xlsx
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.ops.verification.readers import csv_lines, xlsx_lines
 from tests.documents.samples import sample

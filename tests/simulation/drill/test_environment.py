@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from pipeline.core.errors import MessageBrokerDown
-from pipeline.simulation.drill import place, scratch
+from pipeline.simulation.drill import environment
 from pipeline.simulation.drill.processes import DrillFailed
 from tests.conftest import OWNER
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
@@ -36,7 +36,7 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 def test_served_place_is_a_database_of_its_own_and_leaves_nothing(broker_url: str, postgres_server: PostgreSQL) -> None:
     before = databases(postgres_server)
-    made = place.served(postgres_server.url, broker_url)
+    made = environment.served(postgres_server.url, broker_url)
     (name,) = databases(postgres_server) - before
     assert name.startswith("exports_drill_")
     assert made.database_url.endswith(f"/{name}")
@@ -45,14 +45,14 @@ def test_served_place_is_a_database_of_its_own_and_leaves_nothing(broker_url: st
     made.remove()
     assert databases(postgres_server) == before
     assert not made.folder.exists()
-    assert not scratch.used(Settings(broker_url=SecretStr(broker_url)))
+    assert not environment.used(Settings(broker_url=SecretStr(broker_url)))
 
 
 def test_message_broker_that_somebody_uses_is_left_alone(broker_url: str, postgres_server: PostgreSQL) -> None:
     published(broker_url, "exports.steps")
     before = databases(postgres_server)
     with pytest.raises(DrillFailed, match="in use; give an empty one"):
-        place.served(postgres_server.url, broker_url)
+        environment.served(postgres_server.url, broker_url)
     assert databases(postgres_server) == before
     with Connection(broker_url) as connection:
         assert connection.SimpleQueue("exports.steps").qsize() == 1
@@ -77,35 +77,35 @@ NOWHERE = "postgresql://nobody@127.0.0.1:9/postgres"
 )
 def test_address_that_is_none_is_refused(database_url: str, broker_url: str, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
-        place.served(database_url, broker_url)
+        environment.served(database_url, broker_url)
 
 
 def test_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
-    monkeypatch.setattr(scratch, "used", unused)
+    monkeypatch.setattr(environment, "used", unused)
     for address in (NOWHERE, f"{NOWHERE}?nonsense=1"):
         with pytest.raises(DrillFailed, match="PostgreSQL does not answer"):
-            place.served(address, "redis://127.0.0.1:9/0")
+            environment.served(address, "redis://127.0.0.1:9/0")
 
 
 def test_database_that_may_not_be_made_is_told(postgres_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
     unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
-    monkeypatch.setattr(scratch, "used", unused)
+    monkeypatch.setattr(environment, "used", unused)
     theirs = postgres_server.fresh_url(owner=OWNER)
     with pytest.raises(DrillFailed, match="PostgreSQL makes no database: permission denied"):
-        place.served(theirs, "redis://127.0.0.1:9/0")
+        environment.served(theirs, "redis://127.0.0.1:9/0")
 
 
 def test_what_is_kept_is_said_to_be_where_it_is(tmp_path: Path) -> None:
-    here = place.Place(tmp_path, f"sqlite:///{tmp_path / 'exports.db'}")
+    here = environment.Place(tmp_path, f"sqlite:///{tmp_path / 'exports.db'}")
     assert here.kept == f"Its database, documents and logs are kept in {tmp_path}."
-    there = place.Place(tmp_path, "postgresql://me:canary@host/exports_drill_1", "redis://:canary@host/0")
+    there = environment.Place(tmp_path, "postgresql://me:canary@host/exports_drill_1", "redis://:canary@host/0")
     assert "Its database exports_drill_1 is kept on the server" in there.kept
     assert "canary" not in there.kept
 
 
 def test_embedded_place_needs_no_server() -> None:
-    made = place.embedded()
+    made = environment.embedded()
     assert made.stack == "SQLite, embedded"
     assert made.folder.is_dir()
     made.remove()

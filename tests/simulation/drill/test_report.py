@@ -10,9 +10,8 @@ from lxml.etree import fromstring
 
 from pipeline.simulation.drill.history import Kill
 from pipeline.simulation.drill.judge import judge
-from pipeline.simulation.drill.picture import drawn
 from pipeline.simulation.drill.report import Report
-from pipeline.simulation.drill.svg import HEIGHT, WIDTH
+from pipeline.simulation.drill.svg import HEIGHT, WIDTH, drawn
 from tests.simulation.drill.test_judge import ended_without_word, said_twice, sound
 
 _SVG = "{http://www.w3.org/2000/svg}"

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from pipeline.accounts.channels import SftpWay
 from pipeline.accounts.recipients import Target
-from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.accounts.schemas import SftpWay
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.sftp import SftpChannel
-from pipeline.deliveries.channels.stages import Stage
 from pipeline.simulation.partners.sftp import FILE_FAULTS, FileFault, FileReceiver
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from pipeline.accounts.channels import EmailWay
 from pipeline.accounts.recipients import Target
+from pipeline.accounts.schemas import EmailWay
 from pipeline.deliveries.channels.email import EmailChannel
-from pipeline.deliveries.channels.protocol import OutgoingMessage
-from pipeline.deliveries.channels.stages import Stage
+from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.simulation.partners.smtp import MAIL_FAULTS, MailFault, MailReceiver
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.documents.pdf.frames import Message, read_message, write_message
+from pipeline.documents.pdf.worker import Message, read_message, write_message
 
 if __name__ == "__main__":
     stdout = sys.stdout.buffer

@@ -13,8 +13,8 @@ from typing import Final
 
 from config.celery import app
 from pipeline.documents import registry
-from pipeline.documents.document import Document
 from pipeline.documents.pdf.supervisor import RENDERER, Limits
+from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.interfaces.cli import main
 from pipeline.workflow import render_documents

@@ -7,8 +7,7 @@ import re
 import signal
 from typing import Final
 
-from pipeline.documents.pdf.frames import Message
-from pipeline.documents.pdf.worker import Engine, main
+from pipeline.documents.pdf.worker import Engine, Message, main
 
 #: What an invoice number begins with, and so what becomes of the engine.
 CRASHES, LOOPS, EATS_MEMORY = "ASEGV", "ALOOP", "AEAT"

@@ -12,7 +12,7 @@ from sqlmodel import col, select
 from config import queues
 from pipeline.accounts import secrets
 from pipeline.core import heartbeats
-from pipeline.core.heartbeats_folded import Heartbeat
+from pipeline.core.heartbeats import Heartbeat
 from pipeline.deliveries.channels.webhook import signed
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports.models import Export

@@ -23,7 +23,7 @@ from pipeline.core.errors import Fenced, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import overdue, sender
 from pipeline.deliveries.models import Attempt, Delivery, Notification
-from pipeline.documents.document import Document
+from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState

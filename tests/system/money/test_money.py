@@ -23,10 +23,9 @@ from pipeline.documents.registry import KINDS, Kind
 from pipeline.documents.schemas.invoice import Invoice, Printed
 from pipeline.exports import packages
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.ops.verification.parsers import rows
+from pipeline.ops.verification.parsers import elements, rows
 from pipeline.ops.verification.readers import READERS
 from pipeline.ops.verification.treatment import CarriedLine, difference
-from pipeline.ops.verification.xml import elements
 from tests.support import factories
 from tests.system.money.strategies import CURRENCIES, plans
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from pipeline.simulation.drill.crowd import Crowd
+from pipeline.simulation.drill.load import Crowd
 from tests.system.faults.client import Client
 from tests.system.soak.history import Acceptance, Record
 
