@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -43,12 +42,12 @@ from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.deliveries import submissions
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
-from pipeline.deliveries.schemas.cloudevent import trace_parent
 from pipeline.deliveries.schemas.messages import SentAcknowledgement
 from pipeline.exports import events
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow import dispatch
 from pipeline.workflow.acceptance import accept
+from tasks.messages import Answer, Beside, raw_body
 
 log = structlog.get_logger(__name__)
 
@@ -61,37 +60,6 @@ HEARTBEAT_SECONDS: Final = 2.0
 
 #: How long no heartbeat is sent after one that the message broker did not take: each such try keeps a command waiting.
 UNTAKEN_SECONDS: Final = 15.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is said to a message: the body and what it is."""
-
-    content_type: str
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Beside:
-    """What a message says beside its body, as far as it may be used: Redis carries whatever JSON somebody wrote there."""
-
-    request_id: str
-    trace_parent: str | None
-    reply_to: str | None
-    correlation_id: str
-
-    @classmethod
-    def of(cls, message: Message) -> Beside:
-        """Read it; what makes no sense is left aside, and a message without an id is given one."""
-        properties, headers = message.properties, message.headers
-        request_id = ids.request_id(str(properties.get("message_id") or headers.get("id") or ""), "cmd")
-        reply_to = properties.get("reply_to")
-        return cls(
-            request_id=request_id,
-            trace_parent=trace_parent(headers.get("traceparent")),
-            reply_to=reply_to if isinstance(reply_to, str) and reply_to else None,
-            correlation_id=str(properties.get("correlation_id") or request_id),
-        )
 
 
 Act = Callable[[Message, Beside], bytes]
@@ -287,7 +255,7 @@ class Intake(ConsumerProducerMixin):
         return receipt.model_dump_json(by_alias=True).encode()
 
     def _body(self, message: Message) -> bytes:
-        body = _raw(message)
+        body = raw_body(message)
         if len(body) > self._runtime.settings.max_body_bytes:
             raise InvalidRequest(f"the message has more than {self._runtime.settings.max_body_bytes} bytes")
         return body
@@ -310,7 +278,7 @@ class Intake(ConsumerProducerMixin):
             # Its export was purged: among the dead letters its text would be kept all the same.
             log.warning("acknowledgement_dropped", reason=str(refused))
             return
-        kept = Answer(str(message.content_type or "application/octet-stream"), _raw(message))
+        kept = Answer(str(message.content_type or "application/octet-stream"), raw_body(message))
         headers = {**message.headers, "x-refused-by": beside.request_id}
         self._publish(kept, "", queues.DEAD, correlation_id=beside.correlation_id, headers=headers)
 
@@ -352,10 +320,6 @@ class Intake(ConsumerProducerMixin):
                 # Of no kind that would be taken for a pause between two messages.
                 raise ConnectionResetError(f"the message broker did not answer: {type(cause).__name__}") from error
             log.warning("answer_not_taken", error=type(cause).__name__)
-
-
-def _raw(message: Message) -> bytes:
-    return message.body.encode() if isinstance(message.body, str) else bytes(message.body)
 
 
 class IntakeBeside(bootsteps.StartStopStep):  # type: ignore[misc]

@@ -8,16 +8,39 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlmodel import select
 
 from config.settings import Settings
 from pipeline.core.errors import ChannelUnavailable
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import sender
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import Stage
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.exports.models import Event
 from pipeline.ops import doctor
-from tests.deliveries.support.mail_server import DESK, MESSAGE, USER, Mailroom, Script, certificate, channel, send, to
+from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.support import exports
+from tests.deliveries.support.hooks import attempts
+from tests.deliveries.support.mail_server import (
+    CLERK,
+    DESK,
+    MESSAGE,
+    USER,
+    Mailroom,
+    Script,
+    certificate,
+    channel,
+    send,
+    to,
+)
+from tests.support import factories
 from tests.support.servers import LOOPBACK, free_port
+
+PUBLIC = "https://exports.maple.example"
 
 
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
@@ -159,3 +182,66 @@ def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:
     ok, said, remedy = found(free_port())
     assert (ok, "Connection refused" in said) == (False, True)
     assert "EXPORTS_SMTP_URL" in (remedy or "")
+
+
+@pytest.fixture
+def room() -> Iterator[Mailroom]:
+    with Mailroom() as running:
+        yield running
+
+
+def mailed(opened: OpenRuntime, room: Mailroom, **broker: Any) -> tuple[Runtime, exports.Ready]:
+    """Hand off an export to a customs broker that the mail server reaches."""
+    runtime = opened(smtp_url=f"smtp://{LOOPBACK}:{room.port}", mail_from="exports@maple.example", public_url=PUBLIC)
+    way = {"channel": "email", "addresses": [DESK, CLERK]}
+    exports.register(runtime, factories.BROKER, "customs_broker", channels=[way], **broker)
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.OPERATOR, "operator")
+    exports.hand_off(runtime, export := exports.ready(runtime))
+    return runtime, export
+
+
+def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_link(
+    opened: OpenRuntime, room: Mailroom
+) -> None:
+    runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
+    assert sender.deliver(runtime, export.export_id, factories.BROKER, "email").delivered == 1
+    with runtime.db.read() as session:
+        submission = session.exec(select(BrokerSubmission)).one()
+    assert (submission.state, submission.channel, submission.recipient) == ("delivered", "email", f"{DESK}, {CLERK}")
+    (sent,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+    assert [(each.status, each.answer) for each in attempts(runtime)] == [("250", "2.0.0 queued as 1")]
+    sender.resend(runtime, factories.ACCOUNT, sent.id, "key_1")
+    sender.deliver(runtime, export.export_id, factories.BROKER, "email")
+    first, second = room.mails
+    assert first.parsed["Message-ID"] == second.parsed["Message-ID"] == f"<{sent.notification_id}@maple.example>"
+    assert first.said("plain") == second.said("plain")
+
+
+def test_a_handoff_is_never_sent_without_its_documents(opened: OpenRuntime, room: Mailroom) -> None:
+    runtime, export = mailed(opened, room)
+    assert sender.deliver(runtime, export.export_id, factories.BROKER, "email").put_off == 1
+    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+    assert "cannot be attached" in (owed.error or "")
+    assert room.connections == 0
+
+
+def test_a_refused_mail_is_dead_and_the_operator_is_told(opened: OpenRuntime, room: Mailroom) -> None:
+    room.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
+    runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
+    report = sender.deliver(runtime, export.export_id, factories.BROKER, "email")
+    assert (report.dead, [lane.channel for lane in report.wakes]) == (1, ["queue"])
+    (dead,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+    refused = "the mail server did not take recipient 1 of 2: 550 5.1.1 (address): no such user"
+    with runtime.db.read() as session:
+        log = str(session.exec(select(Event.data)).all())
+    assert (dead.state, dead.error, refused in log, "@" in log) == ("dead", refused, True, False)
+
+
+def test_what_a_test_key_executes_never_reaches_a_live_mailbox(opened: OpenRuntime, room: Mailroom) -> None:
+    runtime, _ = mailed(opened, room)
+    export = exports.ready(runtime, factories.plan(batch="batch_test"), test=True)
+    exports.hand_off(runtime, export)
+    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+    assert owed.channel == "borderbuddy"
+    assert room.connections == 0

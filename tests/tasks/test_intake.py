@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -288,7 +287,7 @@ def test_a_reply_that_its_queue_does_not_take_is_not_given_and_the_next_command_
 
 def fill(producer: Producer) -> None:
     """Publish to the queue `full` until it takes no more."""
-    with contextlib.suppress(MessageNacked):
+    with suppress(MessageNacked):
         for _ in range(10):  # a quorum queue takes a few more than it was told
             producer.publish(b"full", exchange="", routing_key="full")
         raise AssertionError("it takes whatever comes")

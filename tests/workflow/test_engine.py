@@ -26,7 +26,6 @@ from pipeline.core.errors import (
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.exports import events
 from pipeline.exports.models import Artifact, Export, LineTreatment, Package, Step
-from pipeline.exports.states import EXPORT_MOVES, STEP_MOVES, ExportState, StepState
 from pipeline.ops import readiness
 from pipeline.ops.rebuild import service
 from pipeline.workflow import read_model as inspection_view
@@ -393,13 +392,3 @@ def test_an_export_that_has_not_failed_cannot_be_retried(house: House) -> None:
     with pytest.raises(NotFound):
         retry(house.runtime, "acc_other", export_id, "key_test")
     assert house.events(export_id) == ["EXPORT_ACCEPTED"]
-
-
-def test_every_state_is_terminal_or_leads_on() -> None:
-    assert {state for state, moves in EXPORT_MOVES.items() if not moves} == {
-        ExportState.CANCELLED,
-        ExportState.SUPERSEDED,
-    }
-    assert {state for state, moves in STEP_MOVES.items() if not moves} == {StepState.DONE, StepState.CANCELLED}
-    opened = [name for spec in STEPS for name in spec.opens]
-    assert sorted(opened) == sorted(spec.name for spec in STEPS[1:]), "each step but the first is opened by exactly one"

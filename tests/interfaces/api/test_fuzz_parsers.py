@@ -28,7 +28,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.contracts.examples import example
 from pipeline.workflow import queries
-from tasks.intake import Beside
+from tasks.messages import Beside
 from tests.interfaces.api.conftest import Desk, execution
 from tests.support import factories
 
