@@ -7,7 +7,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.servers import LOOPBACK, NotOurs, PostgreSQL, Server, find
+from tests.ports import LOOPBACK
+from tests.servers import NotOurs, PostgreSQL, Server, find
 
 
 class PgBouncer(Server):

@@ -14,8 +14,8 @@ from config.settings import get_settings
 from pipeline.db import Database
 from pipeline.models import Account
 from tests.conftest import OwnServer, Stack
-from tests.ports import listens
-from tests.servers import LOOPBACK, NotOurs, PostgreSQL, RabbitMQ, Redis, Server, find
+from tests.ports import LOOPBACK, listens
+from tests.servers import NotOurs, PostgreSQL, RabbitMQ, Redis, Server, find
 
 
 def test_database_is_migrated_and_empty(database_url: str) -> None:

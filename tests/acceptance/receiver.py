@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.contracts import sent
-from tests.servers import LOOPBACK
+from tests.ports import LOOPBACK
 
 
 @dataclass(frozen=True)

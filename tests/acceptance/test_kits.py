@@ -24,7 +24,8 @@ from tests.acceptance.installation import Distributed
 from tests.acceptance.kits import KITS, Kit, kit
 from tests.acceptance.tenant import PARTNERS, Tenant, new_tenant
 from tests.deliveries.endpoint import Endpoint, Script
-from tests.servers import LOOPBACK, Redis, free_port, poll
+from tests.ports import LOOPBACK, free_port
+from tests.servers import Redis, poll
 
 Json = dict[str, Any]
 

@@ -21,7 +21,8 @@ from tests.acceptance.pages import Box, Follower, boxes, differences
 from tests.acceptance.programs import ROOT
 from tests.conftest import lacking
 from tests.deliveries.sftp_server import PASSWORD, SftpServer
-from tests.servers import free_port, poll
+from tests.ports import free_port
+from tests.servers import poll
 
 PAGE = ROOT / "docs" / "partners.md"
 TOOLS = ("bash", "curl", "jq")

@@ -18,7 +18,8 @@ import pytest
 from tests.acceptance.pages import Box, Follower, boxes
 from tests.acceptance.programs import ROOT
 from tests.conftest import OwnServer
-from tests.servers import LOOPBACK, PostgreSQL, Redis, free_port, poll
+from tests.ports import LOOPBACK, free_port
+from tests.servers import PostgreSQL, Redis, poll
 
 SECONDS: Final = 240.0
 STOP_SECONDS: Final = 60.0

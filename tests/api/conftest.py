@@ -27,7 +27,8 @@ from pipeline.serving import BoundedHead
 from pipeline.states import StepState
 from pipeline.web import create_app
 from tests import builders
-from tests.servers import LOOPBACK, poll
+from tests.ports import LOOPBACK
+from tests.servers import poll
 
 OTHER = "acc_other"
 EVERYTHING = ("execute", "read", "operate", "admin")

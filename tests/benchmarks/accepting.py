@@ -18,8 +18,8 @@ from tests.benchmarks.figures import Figure, compare
 from tests.benchmarks.floor import PATH
 from tests.benchmarks.places import EMBEDDED, Places, bearer
 from tests.benchmarks.processor import spent
-from tests.ports import accepts
-from tests.servers import LOOPBACK, free_port, poll
+from tests.ports import LOOPBACK, accepts, free_port
+from tests.servers import poll
 
 CONNECTIONS: Final = 8
 EXECUTE: Final = "/api/exports/execute"

@@ -18,8 +18,8 @@ from tests import builders
 from tests.acceptance.programs import Program
 from tests.benchmarks.exports import LIMIT_SECONDS, told
 from tests.benchmarks.places import EMBEDDED, Places, bearer
-from tests.ports import accepts
-from tests.servers import LOOPBACK, free_port, poll
+from tests.ports import LOOPBACK, accepts, free_port
+from tests.servers import poll
 
 MEGABYTE = 1_000_000
 

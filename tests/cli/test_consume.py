@@ -21,7 +21,8 @@ from pipeline.channels.queue import QueueChannel
 from pipeline.contracts.examples import example
 from tests.cli.conftest import Commands, exports
 from tests.conftest import SERVERS, OwnServer
-from tests.servers import RabbitMQ, Redis, free_port, poll
+from tests.ports import free_port
+from tests.servers import RabbitMQ, Redis, poll
 
 EVENT = example("exports.package.recorded.v1")
 TARGET = Target("acc_demo", "wh_demo", test=False)

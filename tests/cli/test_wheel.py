@@ -20,8 +20,8 @@ import pytest
 
 from tests.cli.conftest import ROOT
 from tests.conftest import lacking
-from tests.ports import accepts
-from tests.servers import LOOPBACK, free_port, poll
+from tests.ports import LOOPBACK, accepts, free_port
+from tests.servers import poll
 
 SECONDS: Final = 240
 

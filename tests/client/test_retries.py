@@ -20,7 +20,7 @@ from pipeline.schemas.messages import AcknowledgementBody
 from pipeline.schemas.partners import NewPartner, PartnerChanges
 from pipeline.schemas.replays import ReplayRequest
 from tests.client.conftest import QUICK, Client, Said, Scripted, problem, said_json
-from tests.servers import free_port
+from tests.ports import free_port
 
 PLAN = {"accountId": "acc_1", "batchId": "batch_1"}
 CUT = Said(cut=True)

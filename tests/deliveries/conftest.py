@@ -19,7 +19,7 @@ from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.desk import Desk, serving
 from tests.deliveries.endpoint import Endpoint, Script
-from tests.servers import LOOPBACK, free_port
+from tests.ports import LOOPBACK, free_port
 
 
 @dataclass

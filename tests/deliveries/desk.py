@@ -20,7 +20,7 @@ from pipeline.web import create_app
 from tests import builders
 from tests.deliveries import exports
 from tests.deliveries.endpoint import poll
-from tests.servers import LOOPBACK
+from tests.ports import LOOPBACK
 
 OTHER = "acc_other"
 

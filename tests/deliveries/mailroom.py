@@ -20,7 +20,7 @@ from pipeline.channels.channel import Letter, OutgoingMessage, Receipt, Target
 from pipeline.channels.email import EmailChannel
 from pipeline.receivers.certificates import self_signed
 from pipeline.schemas.channels import EmailWay
-from tests.servers import LOOPBACK, free_port
+from tests.ports import LOOPBACK, free_port
 
 USER, PASSWORD = "exports", "p@ss/word"
 

@@ -25,7 +25,7 @@ from pipeline.schemas.messages import CONNECTION_TEST
 from pipeline.signing import new_secret
 from tests.deliveries.authority import Authority
 from tests.deliveries.endpoint import Endpoint, Script
-from tests.servers import free_port
+from tests.ports import free_port
 
 SECRET, OLDER = new_secret(), new_secret()
 MESSAGE = OutgoingMessage(

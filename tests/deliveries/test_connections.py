@@ -30,7 +30,7 @@ from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.endpoint import Endpoint
 from tests.deliveries.mailroom import Mailroom
 from tests.deliveries.sftp_server import SftpServer
-from tests.servers import LOOPBACK
+from tests.ports import LOOPBACK
 
 Start = Callable[..., Receiver]
 NAME = "wh_new"

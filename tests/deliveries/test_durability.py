@@ -16,7 +16,8 @@ from tests import builders
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime
-from tests.servers import LOOPBACK, Redis, free_port
+from tests.ports import LOOPBACK, free_port
+from tests.servers import Redis
 
 WEBHOOK = [{"channel": "webhook", "address": f"http://{LOOPBACK}:9/hook"}]
 

@@ -20,7 +20,7 @@ from tests.deliveries import exports
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.hooks import attempts
 from tests.deliveries.mailroom import CLERK, DESK, Mailroom
-from tests.servers import LOOPBACK
+from tests.ports import LOOPBACK
 
 PUBLIC = "https://exports.maple.example"
 

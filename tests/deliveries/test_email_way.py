@@ -17,7 +17,7 @@ from pipeline.channels.email import EmailChannel
 from pipeline.channels.stages import Stage
 from pipeline.errors import ChannelUnavailable
 from tests.deliveries.mailroom import DESK, MESSAGE, USER, Mailroom, Script, certificate, channel, send, to
-from tests.servers import LOOPBACK, free_port
+from tests.ports import LOOPBACK, free_port
 
 
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])

@@ -26,7 +26,7 @@ from tests.deliveries.mailroom import Mailroom, Script
 from tests.execution.conftest import House
 from tests.execution.test_retention import executed
 from tests.hostile import whole_plan
-from tests.servers import LOOPBACK
+from tests.ports import LOOPBACK
 
 BROKER = "br_mail"
 #: Beside those in the plan: the mailbox of the customs broker, and what it answers in each text that it may.

@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.faults import telltale
 from tests.faults.records import Receipt
-from tests.servers import LOOPBACK
+from tests.ports import LOOPBACK
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: what is closed is reset
 

@@ -29,7 +29,8 @@ from tests.faults.nursery import Child, Nursery
 from tests.faults.processes import left
 from tests.faults.records import Receipt
 from tests.faults.sink import Sink, sink
-from tests.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis, free_port, poll
+from tests.ports import LOOPBACK, free_port
+from tests.servers import PostgreSQL, RabbitMQ, Redis, poll
 
 START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0

@@ -19,7 +19,7 @@ from tests.faults.matrix import REDIS, alone
 from tests.faults.nursery import Nursery
 from tests.faults.site import Site
 from tests.faults.test_limits import filled, needs_mount, small_disk
-from tests.servers import PostgreSQL, Redis, poll
+from tests.servers import NotOurs, PostgreSQL, Redis, poll
 
 #: A cluster and a database of ours, and room for some exports.
 POSTGRES_KILOBYTES: Final = 160 * 1024
@@ -119,7 +119,7 @@ def is_back(server: PostgreSQL) -> bool:
     if server.running().poll() is not None:
         server.process = None
         server.start()
-    with suppress(RuntimeError):  # it ends just now
+    with suppress(RuntimeError, NotOurs):  # it ends just now
         return server.listens_and_answers()
     return False
 

@@ -24,7 +24,8 @@ from tests.faults.proxy import Proxy, proxy
 from tests.faults.site import Site
 from tests.faults.test_crashes import command
 from tests.faults.upstream import await_heartbeat, check_heard
-from tests.servers import LOOPBACK, RabbitMQ, Redis
+from tests.ports import LOOPBACK
+from tests.servers import RabbitMQ, Redis
 
 #: What a request may take while the message broker does not answer: half of them what is aimed at for 99 %, and 99 % what a
 #: slow machine needs.
@@ -56,7 +57,9 @@ def check_quick(one: Case, how: str, seconds: list[float]) -> None:
     """Assert that requests took no longer than they may, and note how long they took."""
     half, most = share(seconds, 0.5), share(seconds, 0.99)
     one.note(f"{len(seconds)} requests {how}: p50 and p99 in seconds", f"{half:.3f} {most:.3f}")
-    assert half <= HALF_SECONDS * crowded()
+    # Of one or two it would be the slower, perhaps the first request of an API that has just started.
+    if len(seconds) > 2:
+        assert half <= HALF_SECONDS * crowded()
     assert most <= MOST_SECONDS * crowded()
 
 

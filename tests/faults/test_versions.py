@@ -17,7 +17,8 @@ from tests.faults.case import Case, open_case
 from tests.faults.matrix import REDIS, SERVED, fault
 from tests.faults.nursery import ROOT, Nursery, nursery
 from tests.faults.site import START_SECONDS, Program, Site, answers
-from tests.servers import LOOPBACK, free_port, poll
+from tests.ports import LOOPBACK, free_port
+from tests.servers import poll
 
 #: No lease runs out because the machine is busy.
 UNHURRIED = {"lease_seconds": "20"}

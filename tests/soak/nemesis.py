@@ -25,7 +25,8 @@ from pipeline.execution import STEPS
 from tests import builders
 from tests.faults.site import Program, Site
 from tests.faults.test_message_broker import BROKEN
-from tests.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis
+from tests.ports import LOOPBACK
+from tests.servers import PostgreSQL, RabbitMQ, Redis
 from tests.soak.record import Fault, Record
 
 #: The programs that are killed, and those that are only frozen: what these pile up in the whole time can be seen.
