@@ -20,8 +20,8 @@ import pytest
 
 from tests.conftest import lacking
 from tests.interfaces.cli.conftest import ROOT
-from tests.support.ports import accepts
-from tests.support.servers import LOOPBACK, free_port, poll
+from tests.support.ports import LOOPBACK, accepts, free_port
+from tests.support.servers import poll
 
 SECONDS: Final = 240
 

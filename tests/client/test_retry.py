@@ -19,7 +19,7 @@ from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.schemas.export import ArtifactView
 from pipeline.interfaces.contracts.examples import example
 from tests.client.conftest import QUICK, Client, Said, Scripted, problem, said_json
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 PLAN = {"accountId": "acc_1", "batchId": "batch_1"}
 CUT = Said(cut=True)

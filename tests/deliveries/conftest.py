@@ -19,7 +19,7 @@ from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.deliveries.support.scenario import Desk, serving
 from tests.support import factories
-from tests.support.servers import LOOPBACK, free_port
+from tests.support.ports import LOOPBACK, free_port
 from tests.workflow.conftest import make_house  # noqa: F401 - fixtures of others
 
 

@@ -32,7 +32,7 @@ from tests.deliveries.support.http_endpoint import Endpoint
 from tests.deliveries.support.mail_server import Mailroom
 from tests.deliveries.support.sftp_server import SftpServer
 from tests.support import factories
-from tests.support.servers import LOOPBACK
+from tests.support.ports import LOOPBACK
 
 Start = Callable[..., Receiver]
 NAME = "wh_new"

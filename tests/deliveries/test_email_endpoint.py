@@ -38,7 +38,7 @@ from tests.deliveries.support.mail_server import (
     to,
 )
 from tests.support import factories
-from tests.support.servers import LOOPBACK, free_port
+from tests.support.ports import LOOPBACK, free_port
 
 PUBLIC = "https://exports.maple.example"
 

@@ -29,7 +29,7 @@ from tests.ops.test_retention import executed
 from tests.support import factories
 from tests.support.canaries import executable, found, with_canaries
 from tests.support.hostile_inputs import whole_plan
-from tests.support.servers import LOOPBACK
+from tests.support.ports import LOOPBACK
 from tests.workflow.conftest import House
 
 BROKER = "br_mail"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.support.servers import LOOPBACK, NotOurs, PostgreSQL, Server, find
+from tests.support.ports import LOOPBACK
+from tests.support.servers import NotOurs, PostgreSQL, Server, find
 
 
 class PgBouncer(Server):

@@ -1,17 +1,41 @@
-"""Who listens on which port of this machine."""
+"""Who listens on which port of this machine, and which are free."""
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import socket
 
 import psutil
+
+LOOPBACK = "127.0.0.1"
+
+#: Below the range that Linux gives to outgoing connections: a killed server's port is still free when it comes back.
+FIRST_PORT, PORTS = 20_000, 12_000
+
+#: Ports that `free_port` returned: the caller may not listen yet, or not at the moment.
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now, another one each time.
+
+    It is chosen at random, not by the tests' own seed, so that two runs differ.
+    """
+    while True:
+        port = FIRST_PORT + secrets.randbelow(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def accepts(port: int) -> bool:
     """Whether anybody accepts a connection on a loopback port."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def listens(pid: int, port: int) -> bool:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,14 +23,10 @@ import redis
 from psycopg import sql
 
 from tests.support.on_day import on_same_clock
-from tests.support.ports import accepts, listens
+from tests.support.ports import LOOPBACK, accepts, free_port, listens
 
-LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
-
-#: Below the range that Linux gives to outgoing connections: a killed server's port is still free when it comes back.
-FIRST_PORT, PORTS = 20_000, 12_000
 
 
 class MissingServer(Exception):
@@ -132,12 +126,15 @@ class Server(ABC):
     def kill(self) -> None:
         """End the server as a power cut would."""
         process = self.running()
+        process.send_signal(signal.SIGSTOP)  # else it may begin a child after they were listed
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
+        # A start before they have ended would find them on the port and in the shared memory.
+        poll(lambda: not any(map(lives, children)), STOP_SECONDS, f"a child of {self.name} does not end")
         self.process = None
 
     def freeze(self) -> None:
@@ -377,13 +374,11 @@ def find(program: str, places: Sequence[Path], package: str) -> str:
     return found
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on now; chosen at random, not by the tests' own seed, so that two runs differ."""
-    while True:
-        port = FIRST_PORT + secrets.randbelow(PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            return port
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended; one that has may be a zombie."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def poll(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:

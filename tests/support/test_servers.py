@@ -14,8 +14,8 @@ from config.settings import get_settings
 from pipeline.core.db import Database
 from pipeline.exports.models import Account
 from tests.conftest import OwnServer, Stack
-from tests.support.ports import listens
-from tests.support.servers import LOOPBACK, NotOurs, PostgreSQL, RabbitMQ, Redis, Server, find
+from tests.support.ports import LOOPBACK, listens
+from tests.support.servers import NotOurs, PostgreSQL, RabbitMQ, Redis, Server, find
 
 
 def test_database_is_migrated_and_empty(database_url: str) -> None:

@@ -25,7 +25,7 @@ from pipeline.deliveries.schemas.messages import CONNECTION_TEST
 from pipeline.simulation.partners.http import FAULTS, Came, Fault, Receiver
 from tests.deliveries.support.certificates import Authority
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 SECRET, OLDER = new_secret(), new_secret()
 MESSAGE = OutgoingMessage(

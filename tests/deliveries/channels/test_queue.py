@@ -16,7 +16,7 @@ from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
 from pipeline.deliveries.channels.queue import QueueChannel
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import empty_queues
-from tests.support.servers import RabbitMQ, Redis
+from tests.support.servers import RabbitMQ, Redis, poll
 from tests.system.faults.matrix import alone
 
 TARGET = Target("acc_demo", "wh_demo", test=False)
@@ -109,7 +109,8 @@ def test_a_partner_with_a_queue_of_its_own_reads_nobody_elses_messages(broker_ur
     with Connection(broker_url) as connection:
         own(connection.default_channel).declare()
     send(channel, message(1), message(2, "warehouse.wh_other.package.recorded.v1"))
-    assert ids(received(broker_url, "own-of-wh_demo", 2, seconds=1.5)) == ["msg-1"]
+    assert ids(received(broker_url, "own-of-wh_demo", 1, seconds=30)) == ["msg-1"]
+    assert received(broker_url, "own-of-wh_demo", 1, seconds=1.5) == []
 
 
 @pytest.mark.parametrize(
@@ -188,20 +189,28 @@ def test_a_flushed_redis_loses_nothing_that_is_sent_afterwards(own_server: OwnSe
     assert ids(received(server.url, "exports.warehouse", 1)) == ["msg-2"]
 
 
+def is_taken(channel: QueueChannel, number: int) -> bool:
+    """Whether the message is taken; a message broker that has just started may need longer than one try has."""
+    try:
+        return len(send(channel, message(number))) == 1
+    except ChannelUnavailable:
+        return False
+
+
 @pytest.mark.parametrize("kind", [Redis, RabbitMQ])
 def test_a_message_broker_that_is_down_is_a_failure_soon_and_one_that_is_back_is_used(
     own_server: OwnServer, kind: type[Redis | RabbitMQ]
 ) -> None:
     server = own_server(kind)
     channel = channel_to(server.url)
-    send(channel, message(1))
+    poll(lambda: is_taken(channel, 1), 60, "it takes nothing")
     server.kill()
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
         send(channel, message(2))
     assert time.monotonic() - began < 60
     server.start()
-    assert len(send(channel, message(3))) == 1
+    poll(lambda: is_taken(channel, 3), 60, "it is not used again")
 
 
 @pytest.mark.parametrize("kind", [Redis, RabbitMQ])
@@ -210,11 +219,11 @@ def test_a_message_broker_that_hangs_is_a_failure_within_the_total_time(
 ) -> None:
     server = own_server(kind)
     channel = channel_to(server.url)
-    send(channel, message(1))
+    poll(lambda: is_taken(channel, 1), 60, "it takes nothing")
     server.freeze()
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
         send(channel, message(2))
     assert time.monotonic() - began < 60
     server.thaw()
-    assert len(send(channel, message(3))) == 1
+    poll(lambda: is_taken(channel, 3), 60, "it is not used again")

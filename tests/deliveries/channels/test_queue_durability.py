@@ -18,7 +18,8 @@ from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
-from tests.support.servers import LOOPBACK, Redis, free_port
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.servers import Redis
 
 WEBHOOK = [{"channel": "webhook", "address": f"http://{LOOPBACK}:9/hook"}]
 

@@ -26,6 +26,8 @@ MESSAGE = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh.
 
 #: What only a limit of each read would wait for; all of it together is far beyond any patience of a test.
 STEP_SECONDS, STEPS = 0.1, 600
+#: How long the client has to read what was sent before a reset takes it away.
+READ_SECONDS = 1
 
 Speak = Callable[[socket.socket], None]
 Serve = Callable[..., str]
@@ -80,7 +82,7 @@ def drip(text: bytes) -> Speak:
 def reset_after(head: bytes) -> Speak:
     def speak(connection: socket.socket) -> None:
         connection.sendall(head)
-        time.sleep(STEP_SECONDS)  # so that it is read before the reset takes it away
+        time.sleep(READ_SECONDS)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
 

@@ -21,7 +21,7 @@ from pipeline.accounts.schemas import EmailWay
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import Letter, OutgoingMessage, Receipt
 from pipeline.simulation.partners.server import self_signed
-from tests.support.servers import LOOPBACK, free_port
+from tests.support.ports import LOOPBACK, free_port
 
 USER, PASSWORD = "exports", "p@ss/word"
 

@@ -21,7 +21,7 @@ from pipeline.workflow.steps import Wake
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import poll
 from tests.support import factories
-from tests.support.servers import LOOPBACK
+from tests.support.ports import LOOPBACK
 
 OTHER = "acc_other"
 

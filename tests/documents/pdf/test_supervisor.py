@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 import pytest
@@ -24,7 +24,9 @@ from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.formats.packing_list import packing_list_pdf
 from pipeline.documents.pdf.supervisor import Limits, Renderer
 from pipeline.documents.pdf.typesetter import cuts, typeset
+from pipeline.documents.pdf.worker import Message, write_message
 from tests.documents.samples import WHOLE, sample
+from tests.support.servers import lives, poll
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ def test_missing_fact_fails_the_template(renderer: Renderer) -> None:
     assert renderer.pid is not None
 
 
-def test_killed_engine_is_told_and_replaced(renderer: Renderer) -> None:
+def test_killed_engine_is_told_and_replaced(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     invoice = sample(3)
     facts = invoice_kind.TEMPLATE.facts(invoice, slice(0, 3))
     before = renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
@@ -148,11 +150,15 @@ def test_killed_engine_is_told_and_replaced(renderer: Renderer) -> None:
     assert pid is not None
     # Stopped, it cannot answer: the request is in its hands when it dies.
     os.kill(pid, signal.SIGSTOP)
-    killer = threading.Timer(0.2, os.kill, (pid, signal.SIGKILL))
-    killer.start()
-    with pytest.raises(RendererCrashed, match="SIGKILL"):
-        renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
-    killer.join()
+
+    def write_and_kill(stream: BinaryIO, asked: Message) -> None:
+        write_message(stream, asked)
+        os.kill(pid, signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.documents.pdf.supervisor.write_message", write_and_kill)
+        with pytest.raises(RendererCrashed, match="SIGKILL"):
+            renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
     assert renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0) == before
     assert renderer.pid != pid
 
@@ -216,9 +222,6 @@ def test_engine_ends_when_its_parent_is_killed() -> None:
     root = str(Path(__file__).parents[3])
     with subprocess.Popen([sys.executable, "-c", script], env={"PYTHONPATH": root}, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
+        engine = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "the engine outlives its parent"
-        time.sleep(0.02)
+    poll(lambda: not lives(engine), 60, "the engine outlives its parent")

@@ -31,7 +31,8 @@ from pipeline.interfaces.server import BoundedHead
 from pipeline.workflow.engine import advance
 from pipeline.workflow.steps import Wake
 from tests.support import factories
-from tests.support.servers import LOOPBACK, poll
+from tests.support.ports import LOOPBACK
+from tests.support.servers import poll
 
 OTHER = "acc_other"
 EVERYTHING = ("execute", "read", "operate", "admin")

@@ -22,7 +22,8 @@ from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.interfaces.contracts.examples import example
 from tests.conftest import SERVERS, OwnServer
 from tests.interfaces.cli.conftest import Commands, exports
-from tests.support.servers import RabbitMQ, Redis, free_port, poll
+from tests.support.ports import free_port
+from tests.support.servers import RabbitMQ, Redis, poll
 
 EVENT = example("exports.package.recorded.v1")
 TARGET = Target("acc_demo", "wh_demo", test=False)

@@ -122,7 +122,7 @@ class Tenant:
         """Return what partners have taken from their queues about the export, once that are `count` messages."""
         poll(
             lambda: len(self.service.letters(export_id)) >= count,
-            20,
+            SECONDS,
             f"{len(self.service.letters(export_id))} of {count} messages about {export_id} came",
         )
         return self.service.letters(export_id)

@@ -20,7 +20,7 @@ def command(tenant: Tenant, plan: Json, key: str | None) -> bytes:
 
 def export_of(tenant: Tenant, batch_id: str) -> str:
     """Return the id of the batch's export once there is one."""
-    poll(lambda: tenant.http.get(f"/api/exports/{batch_id}").is_success, 30, f"no export of {batch_id} appeared")
+    poll(lambda: tenant.http.get(f"/api/exports/{batch_id}").is_success, 120, f"no export of {batch_id} appeared")
     return str(tenant.inspect(batch_id)["exportId"])
 
 
@@ -34,7 +34,7 @@ def refusals(tenant: Tenant, *correlation_ids: str) -> list[Letter]:
             if letter.queue == "exports.execute.refused" and letter.properties["correlation_id"] in correlation_ids
         ]
 
-    poll(lambda: len(found()) >= len(correlation_ids), 30, f"{found()} answers {correlation_ids}")
+    poll(lambda: len(found()) >= len(correlation_ids), 120, f"{found()} answers {correlation_ids}")
     return found()
 
 

@@ -21,7 +21,8 @@ from pipeline.accounts.secrets import new_secret
 from pipeline.core.ids import new_id
 from pipeline.deliveries.channels.webhook import signed
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.support.servers import LOOPBACK, Redis, free_port, poll
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.servers import Redis, poll
 from tests.system.acceptance.account import PARTNERS, Tenant, new_tenant
 from tests.system.acceptance.installation import Distributed
 from tests.system.acceptance.kits import KITS, Kit, kit

@@ -18,7 +18,8 @@ from config import queues
 from pipeline.accounts.models import Partner
 from tests.conftest import lacking
 from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
-from tests.support.servers import free_port, poll
+from tests.support.ports import free_port
+from tests.support.servers import poll
 from tests.system.acceptance.installation import Distributed
 from tests.system.acceptance.pages import Box, Follower, boxes, differences
 from tests.system.acceptance.programs import ROOT

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from tests.conftest import OwnServer
-from tests.support.servers import LOOPBACK, PostgreSQL, Redis, free_port, poll
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.servers import PostgreSQL, Redis, poll
 from tests.system.acceptance.pages import Box, Follower, boxes
 from tests.system.acceptance.programs import ROOT
 

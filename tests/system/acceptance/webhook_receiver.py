@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.interfaces.contracts import sent
-from tests.support.servers import LOOPBACK
+from tests.support.ports import LOOPBACK
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Final
 
 from pipeline.interfaces.server import WEB_OPTIONS
 from tests.support import factories
-from tests.support.ports import accepts
-from tests.support.servers import LOOPBACK, free_port, poll
+from tests.support.ports import LOOPBACK, accepts, free_port
+from tests.support.servers import poll
 from tests.system.acceptance.programs import Program
 from tests.system.benchmarks.environments import EMBEDDED, Places, bearer
 from tests.system.benchmarks.figures import Figure, compare

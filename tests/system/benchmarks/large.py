@@ -15,8 +15,8 @@ import psutil
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import open_runtime
 from tests.support import factories
-from tests.support.ports import accepts
-from tests.support.servers import LOOPBACK, free_port, poll
+from tests.support.ports import LOOPBACK, accepts, free_port
+from tests.support.servers import poll
 from tests.system.acceptance.programs import Program
 from tests.system.benchmarks.environments import EMBEDDED, Places, bearer
 from tests.system.benchmarks.exports import LIMIT_SECONDS, told

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
-from tests.support.servers import LOOPBACK
+from tests.support.ports import LOOPBACK
 from tests.system.faults import open_transactions
 from tests.system.faults.records import Receipt
 

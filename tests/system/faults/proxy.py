@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from tests.support.servers import LOOPBACK
+from tests.support.ports import LOOPBACK
 
 _PIECE = 65_536
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: what is closed is reset

@@ -22,7 +22,8 @@ from pipeline.accounts.api_keys import ADMIN
 from pipeline.core.runtime import Runtime, open_runtime
 from tests.conftest import Stack
 from tests.support import factories
-from tests.support.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis, free_port, poll
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.servers import PostgreSQL, RabbitMQ, Redis, poll
 from tests.system.acceptance.programs import procfile
 from tests.system.faults import open_transactions
 from tests.system.faults.broker_stub import Sink, sink

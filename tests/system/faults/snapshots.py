@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,13 @@ def _made_again(runtime: Runtime, export_id: str, units: int) -> Mapping[tuple[s
 
 
 def _files(store: Path) -> Mapping[str, str]:
-    return {
-        path.relative_to(store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in store.rglob("*")
-        if path.is_file()
-    }
+    found: dict[str, str] = {}
+    for path in store.rglob("*"):
+        # A worker renames a file once it is whole. What stays half written stays to be found.
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                found[path.relative_to(store).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def unsettled(runtime: Runtime, account_id: str) -> list[str]:

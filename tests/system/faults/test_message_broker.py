@@ -16,7 +16,8 @@ from config import queues
 from pipeline.workflow.step_leases import EXPORT_LEVEL
 from pipeline.workflow.steps import STEPS
 from tests.support import factories
-from tests.support.servers import LOOPBACK, RabbitMQ, Redis
+from tests.support.ports import LOOPBACK
+from tests.support.servers import RabbitMQ, Redis
 from tests.system.faults.bounds import crowded, share
 from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
@@ -56,7 +57,9 @@ def check_quick(one: Case, how: str, seconds: list[float]) -> None:
     """Assert that requests took no longer than they may, and note how long they took."""
     half, most = share(seconds, 0.5), share(seconds, 0.99)
     one.note(f"{len(seconds)} requests {how}: p50 and p99 in seconds", f"{half:.3f} {most:.3f}")
-    assert half <= HALF_SECONDS * crowded()
+    # Of one or two it would be the slower, perhaps the first request of an API that has just started.
+    if len(seconds) > 2:
+        assert half <= HALF_SECONDS * crowded()
     assert most <= MOST_SECONDS * crowded()
 
 

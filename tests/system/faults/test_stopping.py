@@ -16,8 +16,10 @@ from kombu import Connection
 
 from config.queues import EXECUTE
 from pipeline.core.runtime import Runtime
+from pipeline.workflow.steps import NOTIFY
 from tests.conftest import SERVERS, Stack
-from tests.support.servers import LOOPBACK, poll
+from tests.support.ports import LOOPBACK
+from tests.support.servers import poll
 from tests.system.acceptance.programs import Program, procfile
 from tests.system.faults.bounds import crowded
 from tests.system.faults.case import Case
@@ -94,10 +96,12 @@ def test_processes_end_when_they_are_told_to_though_they_are_idle(
 def held(one: Case) -> list[str]:
     """Return the steps and deliveries that somebody has not let go of, other than what failed and waits for its next try."""
     tables = one.snapshot().tables
+    # Another process makes the other steps, and goes on.
+    notifying = [row for row in tables["steps"] if row["name"] in NOTIFY]
     later = datetime.now(UTC) + NEXT_TRY
     return [
         f"{row['export_id']} {row.get('name') or row.get('id')}"
-        for row in (*tables["deliveries"], *tables["steps"])
+        for row in (*tables["deliveries"], *notifying)
         if row["lease_until"] is not None and row["lease_until"] > later
     ]
 
@@ -110,7 +114,7 @@ def test_process_for_deliveries_ends_though_its_partners_hang(site: Site, case: 
         site["steps"].start(**UNHURRIED)
         site["deliveries"].start(**UNHURRIED)
         exports = [one.accepted(one.client.plan(packages=3)) for _ in range(3)]
-        site.until(lambda: len({row["partner_id"] for row in waited_for(one)}) == 2, 300, "nobody is waited for")
+        site.until(lambda: len({row["partner_id"] for row in waited_for(one)}) >= 2, 300, "nobody is waited for")
         assert site["deliveries"].ended(SIGTERM, TRY_SECONDS + BOUND_SECONDS * crowded()) == 0
         assert held(one) == []
         one.sink.hold_seconds = 0

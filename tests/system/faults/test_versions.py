@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.servers import LOOPBACK, free_port, poll
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.servers import poll
 from tests.system.faults.case import Case, open_case
 from tests.system.faults.matrix import REDIS, SERVED, fault
 from tests.system.faults.site import START_SECONDS, Program, Site, answers

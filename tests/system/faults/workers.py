@@ -144,6 +144,8 @@ def main(folder: Path) -> None:
             if not pid:
                 _become(json.loads(line))
                 return
+            # The system gives a number again: how its last bearer ended says nothing of this one.
+            (folder / str(pid)).unlink(missing_ok=True)
             living.add(pid)
             _say(str(pid))
         for pid in [*living]:

@@ -23,7 +23,8 @@ from config import queues
 from pipeline.workflow.step_leases import EXPORT_LEVEL
 from pipeline.workflow.steps import STEPS
 from tests.support import factories
-from tests.support.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis
+from tests.support.ports import LOOPBACK
+from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.faults.site import Program, Site
 from tests.system.faults.test_message_broker import BROKEN
 from tests.system.soak.history import Fault, Record

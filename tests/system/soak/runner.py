@@ -20,13 +20,14 @@ from pipeline.core.errors import DatabaseBusy
 from pipeline.ops import migrations
 from tests.conftest import Stack
 from tests.interfaces.contracts.sent import check_told
-from tests.support.servers import LOOPBACK, PostgreSQL, RabbitMQ, Redis, free_port
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.acceptance.programs import procfile
 from tests.system.faults.case import PERSONAL
 from tests.system.faults.client import Client
 from tests.system.faults.history import Violation, violations
 from tests.system.faults.records import History
-from tests.system.faults.site import Program, Site
+from tests.system.faults.site import START_SECONDS, Program, Site, answers
 from tests.system.faults.snapshots import snapshot, unsettled
 from tests.system.faults.test_holders import wrong_clock
 from tests.system.faults.workers import nursery
@@ -178,6 +179,12 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     site.programs[WORKER].nursery = elsewhen
     site.programs[POOL].command = site.programs["steps"].command + " -P prefork -c 2"
     site.start(API, SPARED[1], WORKER, SPARED[0], POOL, DELIVERIES)
+    # How long six programs take to start on two cores is not what is measured.
+    second, others = (
+        f"http://{LOOPBACK}:{port}",
+        [site.programs[each] for each in (WORKER, SPARED[0], POOL, DELIVERIES)],
+    )
+    site.until(lambda: answers(second) and all(each.heeds for each in others), START_SECONDS, "a program did not start")
     return site
 
 
