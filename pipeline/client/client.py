@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 import anyio
 import httpx
 
-from pipeline.client import export_requests, requests
+from pipeline.client import export_requests, operator_requests
 from pipeline.client.errors import ApiProblem, ApiUnreachable, InvalidArgument
 from pipeline.client.event_stream import Following
 from pipeline.client.files import write
@@ -108,7 +108,7 @@ class Exports(Surface, Carrier):
     def ready(self) -> bool:
         """Whether the service answers and says that it is ready."""
         try:
-            self.perform(requests.readiness())
+            self.perform(operator_requests.readiness())
         except (ApiProblem, ApiUnreachable):
             return False
         return True
@@ -188,7 +188,7 @@ class AsyncExports(Surface, AsyncCarrier):
     async def ready(self) -> bool:
         """Whether the service answers and says that it is ready."""
         try:
-            await self.perform(requests.readiness())
+            await self.perform(operator_requests.readiness())
         except (ApiProblem, ApiUnreachable):
             return False
         return True

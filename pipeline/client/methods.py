@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import wraps
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
-from pipeline.client import export_requests, requests
+from pipeline.client import export_requests, operator_requests
 from pipeline.client.request import Call, Stretch
 
 P = ParamSpec("P")
@@ -110,27 +110,27 @@ class Surface:
     bundle: Final = Operation(export_requests.bundle)
     files: Final = Listing(export_requests.files)
 
-    partners: Final = Operation(requests.partners)
-    partner: Final = Operation(requests.partner)
-    create_partner: Final = Operation(requests.create_partner)
-    change_partner: Final = Operation(requests.change_partner)
-    test_partner: Final = Operation(requests.test_partner)
-    activate_partner: Final = Operation(requests.activate_partner)
-    rotate_secret: Final = Operation(requests.rotate_secret)
-    pause_partner: Final = Operation(requests.pause_partner)
-    resume_partner: Final = Operation(requests.resume_partner)
+    partners: Final = Operation(operator_requests.partners)
+    partner: Final = Operation(operator_requests.partner)
+    create_partner: Final = Operation(operator_requests.create_partner)
+    change_partner: Final = Operation(operator_requests.change_partner)
+    test_partner: Final = Operation(operator_requests.test_partner)
+    activate_partner: Final = Operation(operator_requests.activate_partner)
+    rotate_secret: Final = Operation(operator_requests.rotate_secret)
+    pause_partner: Final = Operation(operator_requests.pause_partner)
+    resume_partner: Final = Operation(operator_requests.resume_partner)
 
-    delivery_page: Final = Operation(requests.delivery_page)
-    deliveries: Final = Listing(requests.deliveries)
-    delivery: Final = Operation(requests.delivery)
-    trace: Final = Operation(requests.trace)
-    document_links: Final = Operation(requests.document_links)
-    resend: Final = Operation(requests.resend)
-    replay: Final = Listing(requests.replay)
-    acknowledge: Final = Operation(requests.acknowledge)
-    sandbox_handoffs: Final = Listing(requests.sandbox_handoffs)
+    delivery_page: Final = Operation(operator_requests.delivery_page)
+    deliveries: Final = Listing(operator_requests.deliveries)
+    delivery: Final = Operation(operator_requests.delivery)
+    trace: Final = Operation(operator_requests.trace)
+    document_links: Final = Operation(operator_requests.document_links)
+    resend: Final = Operation(operator_requests.resend)
+    replay: Final = Listing(operator_requests.replay)
+    acknowledge: Final = Operation(operator_requests.acknowledge)
+    sandbox_handoffs: Final = Listing(operator_requests.sandbox_handoffs)
 
-    waivers: Final = Operation(requests.waivers)
-    waive: Final = Operation(requests.waive)
-    revoke_waiver: Final = Operation(requests.revoke_waiver)
-    health: Final = Operation(requests.health)
+    waivers: Final = Operation(operator_requests.waivers)
+    waive: Final = Operation(operator_requests.waive)
+    revoke_waiver: Final = Operation(operator_requests.revoke_waiver)
+    health: Final = Operation(operator_requests.health)

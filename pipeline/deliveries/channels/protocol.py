@@ -110,7 +110,7 @@ class Receipt:
 
 
 class Channel(Protocol):
-    """One way to reach a partner: a file in this folder, and a row in schemas/channels.py.
+    """One way to reach a partner: a file in this folder, and a row in pipeline/accounts/schemas.py.
 
     The row is its way: the name, which is the file's too, and what callers may set. The file opens it by `CHANNEL`.
     """

@@ -64,7 +64,7 @@ class _ShownAnswer:
 @router.get("/style.css")
 def style() -> Response:
     """Return what the page's look adds to the console's."""
-    return Response((TEMPLATES / "answers" / "style.css").read_bytes(), media_type="text/css")
+    return Response((TEMPLATES / "email_replies" / "style.css").read_bytes(), media_type="text/css")
 
 
 @router.get("/{token}")

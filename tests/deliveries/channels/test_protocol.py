@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Final
 
 from config.settings import Settings
-from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Target
-from pipeline.deliveries.channels.stages import Stage
+from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import DropWay
+from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Stage
 
 
 class DropChannel:
@@ -66,9 +66,9 @@ from __future__ import annotations
 
 import json
 
-from pipeline.deliveries import sender as delivery
-from tests.support import factories as builders
+from pipeline.deliveries import sender
 from tests.deliveries.support import exports
+from tests.support import factories
 
 
 def test_new(desk, tmp_path):
@@ -77,10 +77,10 @@ def test_new(desk, tmp_path):
     made = client.post("/api/partners", json={"id": "wh_drop", "kind": "warehouse", "name": "Depot", "channels": [way]})
     assert made.status_code == 201, made.text
     assert client.post("/api/partners/wh_drop/test").json()["passed"] is True
-    exports.register_once(desk.runtime, builders.BROKER, "customs_broker")
-    export = exports.ready(desk.runtime, builders.plan(warehouse="wh_drop", packages=3))
+    exports.register_once(desk.runtime, factories.BROKER, "customs_broker")
+    export = exports.ready(desk.runtime, factories.plan(warehouse="wh_drop", packages=3))
     exports.hand_off(desk.runtime, export)
-    assert delivery.deliver(desk.runtime, export.export_id, "wh_drop", "drop").delivered
+    assert sender.deliver(desk.runtime, export.export_id, "wh_drop", "drop").delivered
     told = [json.loads(path.read_text()) for path in tmp_path.iterdir() if path.is_file() and path.suffix == ""]
     assert {each["type"] for each in told} > {"exports.package.recorded.v1"}
 '''

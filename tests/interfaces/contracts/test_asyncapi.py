@@ -18,7 +18,7 @@ from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
 from tests.interfaces.api.conftest import Desk
 from tests.interfaces.contracts.sent import FORMATS
 
-THEIRS = Path(__file__).resolve().parents[2] / "contracts" / "asyncapi" / "3.0.0.json"
+THEIRS = Path(__file__).parent / "asyncapi" / "3.0.0.json"
 
 Json = dict[str, Any]
 
