@@ -71,7 +71,7 @@ def test_a_sweep_sends_what_each_of_its_parts_has_found(house: House, sent: Sent
 
 @pytest.mark.parametrize(
     ("part", "left"),
-    [("execution.owed_again", (0, 1, 1)), ("deadlines.overdue", (1, 0, 1)), ("polling.due", (1, 1, 0))],
+    [("sweeper.owed_again", (0, 1, 1)), ("overdue.overdue", (1, 0, 1)), ("polling.due", (1, 1, 0))],
 )
 def test_a_part_that_breaks_keeps_no_other(
     house: House, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
@@ -85,7 +85,7 @@ def test_a_part_that_breaks_keeps_no_other(
     assert [line["event"] for line in lines if line["log_level"] == "error"] == ["sweep_raised"]
 
 
-@pytest.mark.parametrize(("part", "left"), [("deadlines.overdue", (1, 0, 0)), ("polling.due", (1, 1, 0))])
+@pytest.mark.parametrize(("part", "left"), [("overdue.overdue", (1, 0, 0)), ("polling.due", (1, 1, 0))])
 def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
     house: House, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
 ) -> None:
