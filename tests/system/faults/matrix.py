@@ -1,4 +1,4 @@
-"""Which fault is shown on which stack: `fault` names the row of docs/reliability.md that a test is about."""
+"""Which fault is shown on which stack: `fault` names the row of README.md that a test is about."""
 
 from __future__ import annotations
 

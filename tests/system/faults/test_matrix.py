@@ -16,7 +16,7 @@ from tests.system.faults.test_crashes import WORKER_POINTS
 TESTS = Path(__file__).parents[2]
 #: How many faults there are; their numbers have no gap.
 ROWS = 42
-MATRIX = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+MATRIX = (ROOT / "tests" / "system" / "faults" / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_row_of_the_matrix_is_shown_and_nothing_else_is() -> None:
