@@ -36,7 +36,7 @@ from pipeline.exports import examples
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import UNANSWERED, UNENDED, ExportState
 from pipeline.interfaces.cli import export_view
-from pipeline.interfaces.cli.output import INTERRUPTED, Failure, Json, aside, out, print_json, reported, save_picture
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported, save_picture
 from pipeline.interfaces.cli.progress import Line, Narrator
 from pipeline.interfaces.cli.server import told_to_end
 from pipeline.ops import migrations
@@ -87,7 +87,7 @@ def demo(
             _play(stack, console, home, serve=serve, as_json=as_json)
     except KeyboardInterrupt:
         aside().print("\nstopped; nothing is left running")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     if picture is not None:
         save_picture(console, picture)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import INTERRUPTED, ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.simulation.drill import environment as places
 from pipeline.simulation.drill.history import Kill
 from pipeline.simulation.drill.processes import DrillFailed
@@ -72,7 +72,7 @@ def drill(
     except KeyboardInterrupt:
         chosen.remove()
         aside().print("\nstopped; nothing is left running")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     except DrillFailed as error:
         raise Failure(str(error), remedy=chosen.kept) from error
     if as_json:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, ParamSpec, TextIO, TypeVar
+from typing import Annotated, Any, Final, NoReturn, ParamSpec, Self, TextIO, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -25,21 +25,29 @@ R = TypeVar("R")
 
 
 class ExitCode(IntEnum):
-    """What the exit code of a command says; docs/cli.md repeats it."""
+    """What the exit code of a command says, with its meaning; `make docs` copies them to docs/cli.md."""
 
-    OK = 0
-    REFUSED = 1  # the service refused, a check failed, or the export failed
-    USAGE = 2  # the command line or a setting is wrong
-    NOT_FOUND = 3  # no such export, account, artifact, key, database or file
-    UNREACHABLE = 4  # the API, the database or the message broker does not answer, or is not ready
-    TIMED_OUT = 5  # it was not finished when the time was up; it goes on
-    NEEDS_PERSON = 6  # executed, but rejected, queried, held, overdue or not delivered
+    meaning: str
+
+    OK = 0, "done"
+    REFUSED = 1, "refused, a check failed, or the export failed"
+    USAGE = 2, "the command line, the plan file or a setting is wrong"
+    NOT_FOUND = 3, "there is no such export, account, document, key, database or file"
+    UNREACHABLE = 4, "the API, the database or the message broker does not answer, or is not ready"
+    TIMED_OUT = 5, "not finished in time; it goes on by itself"
+    NEEDS_PERSON = 6, "executed, and a person must look: rejected, queried, held, overdue or not delivered"
+    INTERRUPTED = 130, "ended by Ctrl-C"
+
+    def __new__(cls, value: int, meaning: str) -> Self:
+        """Make a code that is its number and knows its meaning."""
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
 
 
 #: argument of the client -> option that it comes from; an id is an argument here, too
 _OPTIONS: Final = {"idempotency_key": "--key", "if_match": "--if-match"}
-
-INTERRUPTED: Final = 130  # what shells say of a command that Ctrl-C ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
@@ -100,7 +108,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             named = _OPTIONS.get(error.argument, f"the {error.argument}")
             _fail(ExitCode.USAGE, _envelope(ExitCode.USAGE.name, f"{named} {error.why}"), as_json)
         except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
         except Failure as error:
             _fail(error.code, _envelope(error.code.name, error.message, error.remedy), as_json)
         except Refused as error:
