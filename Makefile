@@ -23,7 +23,7 @@ PARTS  := $(SYSTEM:%=--ignore=%)
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
 QUIETLY := --metrics=off --disable-version-check
 
-.PHONY: help setup demo kits test calendar leap-day last-minute coverage system lint fix semgrep sbom fuzz contracts money model faults soak bench ci clean
+.PHONY: help setup demo kits test calendar leap-day last-minute coverage system lint fix semgrep sbom fuzz contracts docs money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -81,6 +81,9 @@ fuzz: setup ## Look for half an hour for what the API and its parsers trip over
 
 contracts: setup ## Publish what was added to the schemas of messages, bodies and answers; refuses what breaks
 	$(VENV)/bin/python -m tests.interfaces.contracts.published
+
+docs: setup ## Write the tables of docs/ that come from settings, commands, exit codes and customs rules
+	$(VENV)/bin/python -m tests.support.doc_tables
 
 money: setup ## Hold ten thousand random invoices to the promises of money and weight; nine minutes of one processor
 	$(VENV)/bin/pytest -m long tests/system/money

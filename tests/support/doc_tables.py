@@ -1,0 +1,122 @@
+"""The tables of docs/ that come from the code: `make docs` writes them, and the text around them is written by hand.
+
+A table stands between `<!--KIND:NAMES-->` and `<!--end-->`:
+
+- `settings:NAME` has the settings from NAME on, up to the first setting of another table.
+- `commands:NAME,NAME` has these commands of `exports`, and every command of these groups.
+- `exit-codes` has the exit codes of `exports`.
+- `open-questions` has the rows of the customs rules with the status `check`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from config.settings import Settings
+from pipeline.customs.reference.catalog import every_row
+from pipeline.interfaces.cli.config import setting_views
+from pipeline.interfaces.cli.main import app
+from pipeline.interfaces.cli.output import ExitCode
+from pipeline.interfaces.cli.rules import markdown_table
+
+FOLDER: Final = Path(__file__).resolve().parents[2] / "docs"
+PAGES: Final = ("configuration.md",)
+
+REMEDY: Final = "run `make docs`"
+
+_TABLE: Final = re.compile(r"(?P<head><!--(?P<kind>[a-z-]+)(?::(?P<names>\S+))?-->\n).*?(?P<end><!--end-->)", re.DOTALL)
+
+
+def read(page: str) -> str:
+    """Return a page as it is."""
+    return (FOLDER / page).read_text(encoding="utf-8")
+
+
+def with_tables(text: str) -> str:
+    """Return a page with the tables of today; raises LookupError for a name that the code does not have."""
+    starts = names_of(text, "settings")
+
+    def table(found: re.Match[str]) -> str:
+        names = (found["names"] or "").split(",")
+        match found["kind"]:
+            case "settings":
+                lines = _settings(names[0], starts)
+            case "commands":
+                lines = _table(("command", "what it does"), _commands(names))
+            case "exit-codes":
+                lines = _table(("exit code", "means"), ((str(int(code)), code.meaning) for code in ExitCode))
+            case "open-questions":
+                lines = [markdown_table([row for row in every_row() if row.status == "check"])]
+            case unknown:
+                raise LookupError(f"there is no table {unknown}")
+        return "\n".join([found["head"], *lines, "", found["end"]])
+
+    return _TABLE.sub(table, text)
+
+
+def names_of(text: str, kind: str) -> list[str]:
+    """Return the names that the page gives to its tables of a kind, in their order."""
+    return [name for found in _TABLE.finditer(text) if found["kind"] == kind for name in found["names"].split(",")]
+
+
+def _settings(first: str, starts: Sequence[str]) -> list[str]:
+    views = list(setting_views(Settings.model_construct()))
+    begins = [number for number, view in enumerate(views) if view.name in starts] + [len(views)]
+    begin = next((number for number in begins[:-1] if views[number].name == first), None)
+    if begin is None:
+        raise LookupError(f"there is no setting {first}")
+    part = views[begin : begins[begins.index(begin) + 1]]
+    rows = ((f"`{each.name}`", f"`{each.default}`" if each.default else "", each.description) for each in part)
+    return _table(("setting", "default", "meaning"), rows)
+
+
+def command_names() -> list[str]:
+    """Return the commands and groups of `exports`, by the names that a table may give."""
+    exports: Any = get_command(app)
+    return [str(name) for name in exports.list_commands(None)]
+
+
+def _commands(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    exports: Any = get_command(app)
+    for name in names:
+        command = exports.get_command(None, name)
+        if command is None:
+            raise LookupError(f"there is no command {name}")
+        yield from _rows(command, f"exports {name}")
+
+
+def _rows(command: Any, path: str) -> Iterator[tuple[str, str]]:
+    is_group = isinstance(command, TyperGroup)
+    if not is_group or command.invoke_without_command:
+        first, *_ = str(command.help).split("\n\n")
+        yield f"`{path}`", " ".join(first.split()).removesuffix(".")
+    if is_group:
+        for name in command.list_commands(None):
+            yield from _rows(command.get_command(None, name), f"{path} {name}")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, *([cell.replace("|", r"\|") for cell in row] for row in rows)]
+    first, *others = [f"| {' | '.join(cells)} |" for cells in lines]
+    return [first, "|---" * len(head) + "|", *others]
+
+
+def write() -> int:
+    """Write the tables of today into the pages; return the exit code."""
+    for page in PAGES:
+        text = read(page)
+        if (new := with_tables(text)) != text:
+            (FOLDER / page).write_text(new, encoding="utf-8")
+            sys.stdout.write(f"wrote docs/{page}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(write())

@@ -1,0 +1,19 @@
+"""The tables of docs/ are those that the code gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import doc_tables
+
+
+@pytest.mark.parametrize("page", doc_tables.PAGES)
+def test_tables_of_a_page_are_those_of_the_code(page: str) -> None:
+    text = doc_tables.read(page)
+    assert text == doc_tables.with_tables(text), doc_tables.REMEDY
+
+
+def test_a_name_that_the_code_does_not_have_is_refused() -> None:
+    for marker in ("settings:EXPORTS_NONE", "commands:none", "none"):
+        with pytest.raises(LookupError, match="there is no"):
+            doc_tables.with_tables(f"<!--{marker}-->\n<!--end-->")
