@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.exports.states import Outcome
 from tests.support import doc_tables
 
 
@@ -13,7 +14,17 @@ def test_tables_of_a_page_are_those_of_the_code(page: str) -> None:
     assert text == doc_tables.with_tables(text), doc_tables.REMEDY
 
 
+def test_every_command_is_in_one_table() -> None:
+    names = doc_tables.names_of(doc_tables.read("cli.md"), "commands")
+    assert sorted(names) == sorted(doc_tables.command_names())
+
+
 def test_a_name_that_the_code_does_not_have_is_refused() -> None:
     for marker in ("settings:EXPORTS_NONE", "commands:none", "none"):
         with pytest.raises(LookupError, match="there is no"):
             doc_tables.with_tables(f"<!--{marker}-->\n<!--end-->")
+
+
+def test_every_outcome_is_documented() -> None:
+    page = doc_tables.read("cli.md")
+    assert [each.value for each in Outcome if f"`{each.value}`" not in page] == []
