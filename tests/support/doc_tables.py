@@ -27,7 +27,7 @@ from pipeline.interfaces.cli.output import ExitCode
 from pipeline.interfaces.cli.rules import markdown_table
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "docs"
-PAGES: Final = ("cli.md", "configuration.md")
+PAGES: Final = ("cli.md", "configuration.md", "customs-open-questions.md")
 
 REMEDY: Final = "run `make docs`"
 

@@ -366,11 +366,17 @@ def _table(rows: Sequence[DatedRow]) -> None:
 
 
 def markdown_table(rows: Sequence[DatedRow]) -> str:
-    """Return the rows as a table in Markdown."""
-    lines = ["| what | which | from | to | says | source |", "|---|---|---|---|---|---|"]
+    """Return the rows as a table in Markdown: a line for each source, with the rows that rest on it."""
+    by_source: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        days = (day.isoformat() if day else "" for day in (row.effective_from, row.effective_to))
-        cells = (row.kind, row.name, *days, row.says, row.source or "")
+        days = (("from", row.effective_from), ("to", row.effective_to))
+        kind = " ".join([row.kind, *(f"{word} {day}" for word, day in days if day)])
+        # A row without a source is a source itself: its text says which.
+        named = f"{row.name} ({row.says})" if row.source and row.says else row.name
+        by_source.setdefault(row.source or row.says, {}).setdefault(kind, []).append(named)
+    lines = ["| source | rows that rest on it |", "|---|---|"]
+    for source, kinds in by_source.items():
+        cells = (source, "<br>".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items()))
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(lines)
 

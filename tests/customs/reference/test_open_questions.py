@@ -16,8 +16,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "customs-open-questions.md"
 def test_every_row_that_is_not_sure_is_on_the_page_of_open_questions() -> None:
     rows = [row for row in every_row() if row.status == "check"]
     written = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    again = "write the table anew with `exports rules list --status check --markdown`"
-    assert written == markdown_table(rows).splitlines(), again
+    assert written == markdown_table(rows).splitlines(), "run `make docs`"
 
 
 def test_a_row_that_is_not_sure_says_where_it_comes_from() -> None:
