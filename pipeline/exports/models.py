@@ -117,7 +117,7 @@ class Step(SQLModel, table=True):
     __tablename__ = "steps"
     __table_args__ = (
         Index(
-            "ix_steps_due_at", "due_at", postgresql_where=text("state = 'owed'"), sqlite_where=text("state = 'owed'")
+            "ix_steps_due_at", "due_at", postgresql_where=text("state = 'ready'"), sqlite_where=text("state = 'ready'")
         ),
         Index(
             "ix_steps_finished_at",

@@ -28,7 +28,7 @@ class StepState(StrEnum):
     """The life of a step."""
 
     WAITING = "waiting"  # what must come before it is not done
-    OWED = "owed"  # it may be claimed; while the lease runs somebody holds it
+    READY = "ready"  # it may be claimed; while the lease runs somebody holds it
     DONE = "done"  # its effects, its events and this mark were written together
     FAILED = "failed"  # it was tried as often as allowed, or cannot be done
     CANCELLED = "cancelled"  # the export ended before it began
@@ -110,10 +110,10 @@ EXPORT_MOVES: Final[Mapping[ExportState, frozenset[ExportState]]] = {
 }
 
 STEP_MOVES: Final[Mapping[StepState, frozenset[StepState]]] = {
-    StepState.WAITING: frozenset({StepState.OWED, StepState.CANCELLED}),
-    StepState.OWED: frozenset({StepState.DONE, StepState.FAILED, StepState.CANCELLED}),
+    StepState.WAITING: frozenset({StepState.READY, StepState.CANCELLED}),
+    StepState.READY: frozenset({StepState.DONE, StepState.FAILED, StepState.CANCELLED}),
     StepState.DONE: frozenset(),
-    StepState.FAILED: frozenset({StepState.OWED, StepState.CANCELLED}),
+    StepState.FAILED: frozenset({StepState.READY, StepState.CANCELLED}),
     StepState.CANCELLED: frozenset(),
 }
 

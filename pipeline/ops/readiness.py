@@ -90,7 +90,7 @@ class _Watch:
 
     def sweep(self, session: Session) -> Part:
         """Tell whether anybody looks for what has stalled."""
-        found = ((Step, _owed_step()), (Delivery, self._owed_delivery()))
+        found = ((Step, _is_ready_step()), (Delivery, self._owed_delivery()))
         forgotten = sum(_count(session, model, owed, self._forgotten(model)) for model, owed in found)
         if forgotten and not any(_any(session, model, owed, self._put_off(model)) for model, owed in found):
             lain = f"{forgotten} steps and deliveries have been due for {self.patience:.0f} s and no worker has looked"
@@ -125,7 +125,7 @@ class _Watch:
 
     def _steps_stuck(self, session: Session, queue: str) -> int:
         """Return how many steps are left lying whose wake-ups go to this queue; none where one of them ended lately."""
-        waiting = _count(session, Step, _owed_step(), _goes_to(queue), self._left_lying(Step))
+        waiting = _count(session, Step, _is_ready_step(), _goes_to(queue), self._left_lying(Step))
         # A step that ended, and nothing else: any other fact about an export may be a sender's doing.
         if waiting and not _any(session, Step, _goes_to(queue), col(Step.finished_at) > statement_now(-self.patience)):
             return waiting
@@ -160,7 +160,7 @@ def _outage(session: Session, patience: float, longest_pause: float) -> Part:
     """Tell whether steps wait for something that is away, and no step of their name was finished for `patience` seconds."""
     put_off = (
         # A try that an outage ended does not count, and nothing else puts a step off without one that counts.
-        col(Step.state) == StepState.OWED.value,
+        col(Step.state) == StepState.READY.value,
         col(Step.attempts) == 0,
         col(Step.error).is_not(None),
         col(Step.started_at) <= statement_now(-patience),
@@ -177,9 +177,9 @@ def _outage(session: Session, patience: float, longest_pause: float) -> Part:
     return Part("outage", ok=False, message=f"{waiting} because something that they need is away; {remedy}")
 
 
-def _owed_step() -> ColumnElement[bool]:
+def _is_ready_step() -> ColumnElement[bool]:
     return and_(
-        col(Step.state) == StepState.OWED.value,
+        col(Step.state) == StepState.READY.value,
         or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
         of_unended(col(Step.export_id)),
     )

@@ -138,7 +138,7 @@ def _take_place(
     move(session, old.id, ExportState.SUPERSEDED)
     session.execute(
         update(Step)
-        .where(col(Step.export_id) == old.id, col(Step.state).in_((StepState.WAITING.value, StepState.OWED.value)))
+        .where(col(Step.export_id) == old.id, col(Step.state).in_((StepState.WAITING.value, StepState.READY.value)))
         .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
     )
     # The numbers are free for the new revision from here on; no other export sees them meanwhile.

@@ -44,7 +44,7 @@ _UNITS_OPEN: Final = select(_exports.units_total - _exports.units_closed).where(
 
 _DONE: Final = (
     update(table(Step))
-    .where(*THIS_STEP, _steps.state == StepState.OWED.value, _steps.fence == bindparam("held_fence"))
+    .where(*THIS_STEP, _steps.state == StepState.READY.value, _steps.fence == bindparam("held_fence"))
     .values(state=StepState.DONE.value, lease_until=None, due_at=None, finished_at=database_now(), error=None)
 )
 _OPEN: Final = (
@@ -55,7 +55,7 @@ _OPEN: Final = (
         _steps.name.in_(bindparam("opened", expanding=True)),
         _steps.state == StepState.WAITING.value,
     )
-    .values(state=StepState.OWED.value, due_at=database_now(bindparam("seconds")))
+    .values(state=StepState.READY.value, due_at=database_now(bindparam("seconds")))
 )
 _UNTOLD: Final = (
     select(func.count())

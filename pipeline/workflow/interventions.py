@@ -72,10 +72,10 @@ def retry(
             update(Step)
             .where(
                 col(Step.export_id) == export_id,
-                col(Step.state).in_((StepState.FAILED.value, StepState.OWED.value)),
+                col(Step.state).in_((StepState.FAILED.value, StepState.READY.value)),
             )
             .values(
-                state=StepState.OWED.value,
+                state=StepState.READY.value,
                 attempts=0,
                 error=None,
                 lease_until=None,

@@ -83,7 +83,7 @@ def _answer(row: BrokerSubmission) -> str:
 
 
 def _executing(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Step]) -> str:
-    open_steps = [step for step in steps if step.state == StepState.OWED]
+    open_steps = [step for step in steps if step.state == StepState.READY]
     if not open_steps:
         return "Executing; waiting for the next step"
     # What is furthest behind holds the export up.

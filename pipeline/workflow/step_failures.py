@@ -98,7 +98,7 @@ def _pause(settings: Settings, tries: int) -> float:
 
 def _holds(session: Session, context: StepContext) -> bool:
     """Tell whether the step is still the caller's, and keep it so until the transaction ends."""
-    here = select(col(Step.fence)).where(*of(context), col(Step.state) == StepState.OWED.value)
+    here = select(col(Step.fence)).where(*of(context), col(Step.state) == StepState.READY.value)
     return session.scalar(here.with_for_update()) == context.fence
 
 
@@ -140,7 +140,7 @@ def _fail(session: Session, context: StepContext, error: Exception, reason: str,
     # them may finish it.
     session.execute(
         update(Step)
-        .where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)
+        .where(col(Step.export_id) == export_id, col(Step.state) == StepState.READY.value)
         .values(due_at=None)
     )
     return told.lanes

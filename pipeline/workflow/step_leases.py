@@ -61,7 +61,7 @@ _CLAIM: Final = (
     update(table(Step))
     .where(
         *THIS_STEP,
-        _steps.state == StepState.OWED.value,
+        _steps.state == StepState.READY.value,
         or_(_steps.lease_until.is_(None), _steps.lease_until <= database_now()),
         of_unended(bindparam("at_export")),
         _OURS,
@@ -83,7 +83,7 @@ _CLAIM_OPENED: Final = (
     update(table(Step))
     .where(*THIS_STEP, _steps.state == StepState.WAITING.value, of_unended(bindparam("at_export")))
     .values(
-        state=StepState.OWED.value,
+        state=StepState.READY.value,
         fence=1,
         attempts=1,
         started_at=database_now(),
@@ -131,7 +131,7 @@ def give_back(runtime: Runtime, context: StepContext) -> None:
     with runtime.db.write() as session:
         session.execute(
             update(Step)
-            .where(*of(context), col(Step.fence) == context.fence, col(Step.state) == StepState.OWED.value)
+            .where(*of(context), col(Step.fence) == context.fence, col(Step.state) == StepState.READY.value)
             .values(attempts=col(Step.attempts) - 1, lease_until=None, due_at=database_now())
         )
 
@@ -144,7 +144,7 @@ def held(runtime: Runtime, context: StepContext) -> AbstractContextManager[Lease
         with runtime.db.write() as session:
             renewed = session.execute(
                 update(Step)
-                .where(*of(context), col(Step.fence) == context.fence, col(Step.state) == StepState.OWED.value)
+                .where(*of(context), col(Step.fence) == context.fence, col(Step.state) == StepState.READY.value)
                 .values(lease_until=database_now(lease), due_at=database_now(lease))
             )
             return changed(renewed) == 1
@@ -156,7 +156,7 @@ def still_holds(runtime: Runtime, context: StepContext) -> bool:
     """Tell whether the step is still the caller's to finish."""
     with runtime.db.read() as session:
         row = session.execute(select(col(Step.state), col(Step.fence)).where(*of(context))).one()
-    return bool(row.state == StepState.OWED.value and row.fence == context.fence)
+    return bool(row.state == StepState.READY.value and row.fence == context.fence)
 
 
 def at(export_id: str, unit_no: int, name: str) -> tuple[ColumnElement[bool], ...]:

@@ -132,7 +132,7 @@ def first_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> li
                     "unit_no": unit_no,
                     "name": spec.name,
                     "position": position,
-                    "state": (StepState.OWED if owed else StepState.WAITING).value,
+                    "state": (StepState.READY if owed else StepState.WAITING).value,
                     "due_at": due_at if owed else None,
                 }
             )

@@ -34,7 +34,7 @@ def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None 
     due = (
         select(col(Step.export_id), col(Step.unit_no), col(Step.name))
         .where(
-            col(Step.state) == StepState.OWED.value,
+            col(Step.state) == StepState.READY.value,
             col(Step.due_at) <= statement_now(),
             of_unended(col(Step.export_id)),
             made_of(col(Step.export_id), [*SPECS], len(SPECS)),
@@ -50,7 +50,7 @@ def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None 
             update(Step)
             .where(
                 tuple_(col(Step.export_id), col(Step.unit_no), col(Step.name)).in_(due),
-                col(Step.state) == StepState.OWED.value,
+                col(Step.state) == StepState.READY.value,
             )
             .values(
                 due_at=database_now(settings.stalled_seconds),
@@ -73,7 +73,7 @@ def space_out(session: Session, settings: Settings) -> None:
     together once more, and what only stood beside the poison would be taken for it.
     """
     silent = (
-        _steps.state == StepState.OWED.value,
+        _steps.state == StepState.READY.value,
         _steps.due_at <= statement_now(),
         _steps.lease_until <= database_now(),
         _steps.error.is_(None),

@@ -81,7 +81,7 @@ def test_attempt_of_a_worker_that_was_overtaken_says_nothing_of_the_step(
     assert (house.state(export_id), house.events(export_id)) == ("executing", ["EXPORT_ACCEPTED"])
     with house.runtime.db.read() as session:
         step = session.get_one(Step, (export_id, 1, "record_packages"))
-        assert (step.state, step.error, step.fence) == ("owed", None, context.fence + 1)
+        assert (step.state, step.error, step.fence) == ("ready", None, context.fence + 1)
 
 
 @ON_POSTGRESQL
@@ -133,7 +133,7 @@ def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_fa
     assert house.events(export_id) == log
     with house.runtime.db.read() as session:
         step = session.get_one(Step, (export_id, 2, "record_packages"))
-        assert (step.state, step.lease_until, step.error) == ("owed", None, "nor can this")
+        assert (step.state, step.lease_until, step.error) == ("ready", None, "nor can this")
 
 
 def test_step_is_its_callers_until_another_has_taken_it_or_it_is_done(house: House) -> None:

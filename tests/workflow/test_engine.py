@@ -258,7 +258,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: Exp
     with house.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
         view = inspection_view.read(session, factories.ACCOUNT, export_id)
-    assert (row.state, row.attempts, row.error) == ("owed", 0, str(outage))
+    assert (row.state, row.attempts, row.error) == ("ready", 0, str(outage))
     assert (view.state, view.quarantined) == ("executing", False)
     assert view.status.endswith(f"attempt 1 of U1 failed and is repeated: {outage}")
     # A day of it is a thousand tries: the log tells of the 1st, 2nd, 4th, 8th, 16th.

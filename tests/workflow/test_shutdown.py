@@ -38,7 +38,7 @@ def test_step_that_is_not_begun_is_free_at_once_and_not_counted(house: House) ->
     assert (outcome.did, outcome.stopped) == ((), True)
     assert outcome.wakes == (Wake(export_id, 1, "record_packages"),), "another worker is told"
     left = step(house, export_id, "record_packages")
-    assert (left.state, left.attempts, left.lease_until) == ("owed", 0, None)
+    assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
     assert house.events(export_id) == ["EXPORT_ACCEPTED"]
     shutdown.forget()
     assert house.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
@@ -103,7 +103,7 @@ def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
     outcome = advance(house.runtime, export_id, 1, "record_packages")
     assert (outcome.did, outcome.wakes) == (("record_packages",), (Wake(export_id, 1, "attach_customs"),))
     left = step(house, export_id, "attach_customs")
-    assert (left.state, left.attempts, left.lease_until) == ("owed", 0, None)
+    assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
 
 
 def test_nothing_more_is_sent(house: House) -> None:

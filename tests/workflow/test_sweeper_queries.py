@@ -55,7 +55,7 @@ def test_sweep_asks_as_little_of_the_database_however_much_is_due(house: House) 
     # All of them were begun, and ended with their workers, twice.
     with house.runtime.db.write() as session:
         past = {"attempts": 2, "fence": 2, "due_at": database_now(-1), "lease_until": database_now(-1)}
-        session.execute(update(Step).where(col(Step.state) == "owed").values(past))
+        session.execute(update(Step).where(col(Step.state) == "ready").values(past))
     silent, woken = sweep(house)
     assert woken == []
     assert len(silent) == STATEMENTS + 1, silent

@@ -62,7 +62,7 @@ class Work(Collector):
             aside = session.scalar(select(func.count()).select_from(Export).where(SET_ASIDE))
             families.append(GaugeMetricFamily("exports_quarantined", "Exports that are quarantined now", aside))
             put_off = select(func.count()).select_from(Step)
-            put_off = put_off.where(col(Step.state) == StepState.OWED.value, col(Step.error).is_not(None))
+            put_off = put_off.where(col(Step.state) == StepState.READY.value, col(Step.error).is_not(None))
             families.append(
                 GaugeMetricFamily(
                     "exports_steps_put_off", "Steps that failed and are repeated", session.scalar(put_off)

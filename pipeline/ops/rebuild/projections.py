@@ -216,7 +216,7 @@ def _state(told: History, unit_no: int, name: str, *, done: bool, opened: bool) 
         return StepState.CANCELLED if told.cancelled else StepState.FAILED
     if told.cancelled or told.superseded:
         return StepState.CANCELLED
-    return StepState.OWED if opened else StepState.WAITING
+    return StepState.READY if opened else StepState.WAITING
 
 
 def _step(told: History, unit_no: int, name: str, states: tuple[StepState, ...]) -> Row:

@@ -98,7 +98,7 @@ def _owed(settings: Settings, model: type[SQLModel], row: Mapping[str, Any]) -> 
     """Return the bookkeeping of a row that comes back in its state: held by nobody, and due at once if it is owed."""
     state = row.get("state")
     if model is Step:
-        due = database_now() if state == StepState.OWED else None
+        due = database_now() if state == StepState.READY else None
         return {"lease_until": None, "due_at": due, "error": None}
     if model is Delivery:
         due = database_now() if state == DeliveryState.PENDING else None

@@ -100,7 +100,7 @@ class Desk:
         with self.runtime.db.read() as session:
             return session.exec(
                 select(Step.unit_no, Step.name)
-                .where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)
+                .where(col(Step.export_id) == export_id, col(Step.state) == StepState.READY.value)
                 .order_by(col(Step.position), col(Step.unit_no))
             ).all()
 

@@ -124,7 +124,7 @@ def test_work_and_requests_are_counted(desk: Desk) -> None:
     desk.client().get("/api/exports/exp_none")
     text = desk.bearing(None).get("/metrics").text
     assert 'exports{state="accepted"} 1.0' in text
-    assert 'exports_steps{state="owed"} 1.0' in text
+    assert 'exports_steps{state="ready"} 1.0' in text
     assert 'exports_http_requests_total{method="POST",route="/api/exports/execute",status="202"} 1.0' in text
     assert 'exports_http_requests_total{method="GET",route="/api/exports/{id}",status="404"} 1.0' in text
     assert "exp_none" not in text

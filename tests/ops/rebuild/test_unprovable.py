@@ -102,7 +102,7 @@ def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: House
     service.restore(either.runtime, export_id)
     assert differences(either, export_id) == []
     states = either.step_states(export_id)
-    assert {states[0, name] for name in NOTIFY} == {"owed"}
+    assert {states[0, name] for name in NOTIFY} == {"ready"}
     either.finish(export_id)
     assert (either.state(export_id), either.events(export_id).count("EXPORT_EXECUTED")) == ("executed", 1)
 

@@ -60,7 +60,7 @@ def executed(runtime: Runtime, plan: factories.Json) -> str:
 def _owed(runtime: Runtime, export_id: str) -> list[tuple[int, str]]:
     with runtime.db.read() as session:
         rows = session.scalars(
-            select(Step).where(col(Step.export_id) == export_id, col(Step.state) == StepState.OWED.value)
+            select(Step).where(col(Step.export_id) == export_id, col(Step.state) == StepState.READY.value)
         )
         return [(row.unit_no, row.name) for row in rows if not row.name.startswith("notify")]
 

@@ -96,7 +96,7 @@ def let_go(runtime: Runtime, account_id: str) -> None:
             update(steps)
             .where(
                 steps.c.export_id.in_(select(exports.c.id).where(exports.c.account_id == account_id)),
-                steps.c.state == "owed",
+                steps.c.state == "ready",
             )
             .values(state="cancelled")
         )

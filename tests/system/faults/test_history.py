@@ -128,7 +128,7 @@ LIES: dict[str, list[tuple[str, History]]] = {
     ],
     "I2": [
         ("never ended", setting("exports", state="executing")),
-        ("a step that is still owed", setting("steps", state="owed")),
+        ("a step that is still ready", setting("steps", state="ready")),
         ("a unit that is not closed", setting("exports", units_closed=0)),
         ("failed for no reason", setting("exports", state="failed")),
         ("at rest too late", with_more(recoveries=[Recovery("F9", 30.1, 30.0)])),

@@ -215,8 +215,8 @@ def upgrade() -> None:
             "ix_steps_due_at",
             ["due_at"],
             unique=False,
-            postgresql_where=sa.text("state = 'owed'"),
-            sqlite_where=sa.text("state = 'owed'"),
+            postgresql_where=sa.text("state = 'ready'"),
+            sqlite_where=sa.text("state = 'ready'"),
         )
 
     op.create_table(
@@ -405,7 +405,7 @@ def downgrade() -> None:
     op.drop_table("units")
     with op.batch_alter_table("steps", schema=None) as batch_op:
         batch_op.drop_index(
-            "ix_steps_due_at", postgresql_where=sa.text("state = 'owed'"), sqlite_where=sa.text("state = 'owed'")
+            "ix_steps_due_at", postgresql_where=sa.text("state = 'ready'"), sqlite_where=sa.text("state = 'ready'")
         )
 
     op.drop_table("steps")
