@@ -11,14 +11,14 @@ from kombu import Exchange, Queue
 
 from config.settings import Settings
 
-# Wake-ups between our own processes. They carry ids only.
+# Task messages between our own processes. They carry ids only.
 STEPS: Final = "exports.steps"
 DOCUMENTS: Final = "exports.documents"
 DELIVERIES: Final = "exports.deliveries"
-WAKE_UPS: Final = (STEPS, DOCUMENTS, DELIVERIES)
+TASK_QUEUES: Final = (STEPS, DOCUMENTS, DELIVERIES)
 
-#: Where wake-ups go, by what they are for; all others go to STEPS.
-ELSEWHERE: Final[Mapping[str, str]] = {
+#: Where task messages go, by what they are for; all others go to STEPS.
+TASK_ROUTES: Final[Mapping[str, str]] = {
     "render_documents": DOCUMENTS,
     "close_unit": DOCUMENTS,
     "notify_broker": DELIVERIES,
@@ -145,7 +145,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         "accept_content": ["json"],
         # The database is the record of progress, so nothing is stored here.
         "task_ignore_result": True,
-        # A wake-up is worthless once the step is claimed; what brings work back is the lease, not the message.
+        # A task message is worthless once the step is claimed; what brings work back is the lease, not the message.
         "task_acks_late": False,
         "task_default_delivery_mode": "persistent",
         "task_default_queue": STEPS,
@@ -159,7 +159,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             "interval_step": 0,
             "interval_max": 0,
         },
-        "task_routes": {f"exports.{name}": {"queue": queue} for name, queue in ELSEWHERE.items()},
+        "task_routes": {f"exports.{name}": {"queue": queue} for name, queue in TASK_ROUTES.items()},
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "tasks.consumer:Consumer",
         "worker_max_memory_per_child": 400_000,

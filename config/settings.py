@@ -104,10 +104,10 @@ class Settings(BaseSettings):
     sweep_seconds: Seconds = Field(2, description="How often each worker looks for what has stalled; +-20 % jitter")
     sweep_limit: Count = Field(
         100,
-        description="How full of wake-ups a sweep makes a queue; to a full one it adds five a second, at most as many",
+        description="Maximum queued task messages before the sweeper stops adding; to a full queue it adds five a second at most",
     )
     stalled_seconds: Seconds = Field(
-        10, description="How long a wake-up may be under way before the sweep sends another"
+        10, description="How long a task message may be under way before the sweep sends another"
     )
 
     # Deliveries

@@ -1,4 +1,4 @@
-"""What a worker takes for a wake-up, a message in the form that ours have, and how it goes on taking them whatever comes."""
+"""What a worker takes for a task message, a message in the form that ours have, and how it goes on taking them whatever comes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         def take(message: Message) -> None:
             message.ack_log_error = partial(_or_raise, message.ack)  # type: ignore[method-assign]
             message.reject_log_error = partial(_or_raise, message.reject)  # type: ignore[method-assign]
-            if not is_wake_up(message):
+            if not is_task_message(message):
                 log.error(
                     "message_dropped", content_type=str(message.content_type)[:80], bytes=len(message.body or b"")
                 )
@@ -92,7 +92,7 @@ def _or_raise(settle: Callable[..., None], _log: object, _errors: object, **how:
     settle(**how)
 
 
-def is_wake_up(message: Message) -> bool:
+def is_task_message(message: Message) -> bool:
     """Tell whether a message has the form that ours have: JSON of arguments, by place and by name, and what follows them."""
     headers = message.headers
     if not isinstance(headers, Mapping) or not all(isinstance(headers.get(name), str) for name in ("task", "id")):

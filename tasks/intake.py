@@ -85,7 +85,7 @@ class Intake(ConsumerProducerMixin):
         self._queues = queues.contract_queues(settings)
         self._heartbeats = queues.heartbeat_queue(settings)
         self._sender = QueueChannel(settings)
-        self._ours = {*queues.WAKE_UPS, queues.HEARTBEAT, *(queue.name for queue in self._queues)}
+        self._ours = {*queues.TASK_QUEUES, queues.HEARTBEAT, *(queue.name for queue in self._queues)}
         self._heartbeat_at = 0.0
         self._channel: Any = None
         self.connection = connection(settings)

@@ -12,7 +12,7 @@ from pipeline.workflow import dispatch, engine
 
 
 def _advance(task: Task[Any, Any], export_id: str, unit_no: int, step: str) -> None:
-    dispatch.follow(task.request, engine.advance(process_runtime(), export_id, unit_no, step))
+    dispatch.continue_chain(task.request, engine.advance(process_runtime(), export_id, unit_no, step))
 
 
 @app.task(name="exports.record_packages", bind=True)

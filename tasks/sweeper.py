@@ -25,7 +25,7 @@ from pipeline.workflow import dispatch, sweeper
 
 log = structlog.get_logger(__name__)
 
-#: What a sweep owes again however many wake-ups wait, up to its limit: a tenth of a worker's time is gone with as many for
+#: What a sweep owes again however many task messages wait, up to its limit: a tenth of a worker's time is gone with as many for
 #: nothing.
 LEAST_A_SECOND: Final = 5
 
@@ -71,23 +71,23 @@ class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def sweep() -> int:
-    """Wake what is due and return how much that was; a database that does not answer is asked again next time.
+    """Publish what is due and return how much that was; a database that does not answer is asked again next time.
 
     What was put off is sent before anything else is looked for, and no part of it keeps another: what was returned and not
     sent would be due again only after `stalled_seconds`.
     """
     failpoint("sweep.before")
-    woken = 0
-    for look in (_declare_queues, _wake_owed, _tell_overdue, _ask_brokers):
+    published = 0
+    for look in (_declare_queues, _publish_due, _notify_overdue, _poll_brokers):
         try:
-            woken += look(process_runtime())
+            published += look(process_runtime())
         except DatabaseBusy as busy:
             log.warning("sweep_put_off", reason=str(busy))
             break
         except Exception:
             # Every worker would come to the same end, and nobody to what comes after it.
             log.exception("sweep_raised")
-    return woken
+    return published
 
 
 def _declare_queues(runtime: Runtime) -> int:
@@ -105,7 +105,7 @@ def _queue_channel(settings: Settings) -> QueueChannel:
     return QueueChannel(settings)
 
 
-def _wake_owed(runtime: Runtime) -> int:
+def _publish_due(runtime: Runtime) -> int:
     settings = runtime.settings
     least = min(settings.sweep_limit, math.ceil(LEAST_A_SECOND * settings.sweep_seconds))
     steps, lanes = dispatch.rooms(settings.sweep_limit, least, (STEPS, DOCUMENTS), (DELIVERIES,))
@@ -113,19 +113,19 @@ def _wake_owed(runtime: Runtime) -> int:
     failpoint("sweep.after")
     if owed:
         log.info("owed_again", count=len(owed))
-        dispatch.wake(owed)
+        dispatch.publish(owed)
     return len(owed)
 
 
-def _tell_overdue(runtime: Runtime) -> int:
+def _notify_overdue(runtime: Runtime) -> int:
     lanes = overdue.overdue(runtime)
-    dispatch.wake_lanes(lanes)
+    dispatch.publish_streams(lanes)
     return len(lanes)
 
 
-def _ask_brokers(runtime: Runtime) -> int:
+def _poll_brokers(runtime: Runtime) -> int:
     inquiries = polling.due(runtime)
-    dispatch.wake_inquiries(inquiries)
+    dispatch.publish_polls(inquiries)
     return len(inquiries)
 
 

@@ -56,7 +56,7 @@ class Recorded:
 
     put_off: bool = False
     dead: bool = False
-    wakes: tuple[Lane, ...] = ()
+    pending_streams: tuple[Lane, ...] = ()
 
 
 def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
@@ -86,7 +86,7 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
             if pause is None:
                 told = outbox.dead(session, lane, [_told_dead(claimed, failing, sent.failure)])
                 happened[-1] = replace(happened[-1], data={**happened[-1].data, **told.fact})
-            recorded = Recorded(put_off=pause is not None, dead=pause is None, wakes=tuple(told.lanes))
+            recorded = Recorded(put_off=pause is not None, dead=pause is None, pending_streams=tuple(told.lanes))
             _guarded(session, untried, _RELEASED, pause=pause or 0)
             if pause is not None:
                 _put_off_behind(session, claimed, pause)

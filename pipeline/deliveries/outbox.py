@@ -104,7 +104,7 @@ def told_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence
 
 @dataclass(frozen=True)
 class Told:
-    """What became owed: the lanes to wake, and what the log says of it."""
+    """What became owed: the lanes to publish, and what the log says of it."""
 
     lanes: Sequence[Lane] = ()
     fact: Mapping[str, Any] = field(default_factory=dict)
@@ -158,7 +158,7 @@ def write(session: Session, written: Rows, *, due_seconds: float) -> None:
 
 
 def release(session: Session, export_id: str) -> list[Lane]:
-    """Let what waited for the export's completion be told now; return the lanes to wake."""
+    """Let what waited for the export's completion be told now; return the lanes to publish."""
     found = session.execute(
         update(Delivery)
         .where(col(Delivery.export_id) == export_id, col(Delivery.state) == DeliveryState.WAITING.value)

@@ -26,7 +26,7 @@ ACTOR: Final = "deadlines"
 
 
 def overdue(runtime: Runtime) -> list[Lane]:
-    """Tell the operators of every rung whose deadline has passed; return the lanes to wake.
+    """Tell the operators of every rung whose deadline has passed; return the lanes to publish.
 
     Each is told by itself: one that cannot be told keeps none of the others, and is tried again by the next sweep.
     A rung is told once, by whichever sweep comes first; the next rung has a deadline of its own. A handoff that a newer

@@ -36,7 +36,7 @@ _when: Final = case(
 def replay(
     runtime: Runtime, account_id: str, partner_id: str, request: ReplayRequest, actor: str, *, test_only: bool = False
 ) -> tuple[ReplayReport, list[Lane]]:
-    """Owe one page of a partner's messages again, each with the id and the body that it had; return the lanes to wake, by export.
+    """Owe one page of a partner's messages again, each with the id and the body that it had; return the lanes to publish, by export.
 
     What a newer revision has replaced is left out: the partner hears of it by what superseded it. `test_only` leaves out
     live exports. Raises NotFound.

@@ -75,12 +75,12 @@ RECORDED_AGAIN_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class DeliveryReport:
-    """What one call came to, in messages; `wakes` are lanes that became owed something by it."""
+    """What one call came to, in messages; `pending_streams` are lanes that became owed something by it."""
 
     delivered: int = 0
     put_off: int = 0
     dead: int = 0
-    wakes: tuple[Lane, ...] = ()
+    pending_streams: tuple[Lane, ...] = ()
 
 
 def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
@@ -111,18 +111,18 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
         lambda each: _sent_in_order(runtime, each),
         ails=ails(runtime.settings, lane.channel, failures),
     )
-    wakes = dict.fromkeys(lane for report in made for lane in report.wakes)
+    pending_streams = dict.fromkeys(lane for report in made for lane in report.pending_streams)
     return DeliveryReport(
         delivered=sum(report.delivered for report in made),
         put_off=sum(report.put_off for report in made),
         dead=sum(report.dead for report in made),
-        wakes=tuple(wakes),
+        pending_streams=tuple(pending_streams),
     )
 
 
 def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
     delivered = put_off = dead = 0
-    wakes: list[Lane] = []
+    pending_streams: list[Lane] = []
     with structlog.contextvars.bound_contextvars(
         export_id=lane.export_id, partner_id=lane.partner_id, channel=lane.channel
     ):
@@ -136,16 +136,16 @@ def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
             delivered += len(sent.receipts)
             put_off += recorded.put_off
             dead += recorded.dead
-            wakes += recorded.wakes
+            pending_streams += recorded.pending_streams
         if delivered or put_off or dead:
             log.info("deliveries_attempted", delivered=delivered, put_off=put_off, dead=dead)
-    return DeliveryReport(delivered, put_off, dead, tuple(dict.fromkeys(wakes)))
+    return DeliveryReport(delivered, put_off, dead, tuple(dict.fromkeys(pending_streams)))
 
 
 def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
     """Make the first attempt at everything that the audience is owed of the export; what fails is on the schedule.
 
-    No step waits for a destination that keeps as many threads as it may, alone or with others that ail. Returned are the lanes to wake: those that were
+    No step waits for a destination that keeps as many threads as it may, alone or with others that ail. Returned are the lanes to publish: those that were
     left to others, and those that became owed something by it.
     """
     with runtime.db.read() as session:
@@ -177,7 +177,7 @@ def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, ailing: bool) 
         return [lane]
     left: list[Lane] = []
     try:
-        left += _sent_in_order(runtime, lane).wakes
+        left += _sent_in_order(runtime, lane).pending_streams
     except ExportsError as error:
         log.warning("telling_cut_off", partner_id=lane.partner_id, channel=lane.channel, reason=type(error).__name__)
     finally:
@@ -243,7 +243,7 @@ def _record(runtime: Runtime, claimed: Claim, sent: Sent, lease: Lease) -> Recor
 def resend(
     runtime: Runtime, account_id: str, delivery_id: str, actor: str, *, test_only: bool = False
 ) -> tuple[DeliveryView, Lane]:
-    """Owe a delivered or dead delivery once more, with the same id and a schedule begun anew; return the lane to wake.
+    """Owe a delivered or dead delivery once more, with the same id and a schedule begun anew; return the lane to publish.
 
     Raises NotFound, and InvalidState where it is still owed or was cancelled, or where a newer revision has replaced what
     it says; InsufficientRole of a live export's where `test_only`.

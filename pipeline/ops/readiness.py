@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
-from config.queues import DELIVERIES, DOCUMENTS, ELSEWHERE, STEPS
+from config.queues import DELIVERIES, DOCUMENTS, STEPS, TASK_ROUTES
 from pipeline.accounts import recipients
 from pipeline.core import heartbeats, tenancy
 from pipeline.core.db import database_now, statement_now
@@ -124,7 +124,7 @@ class _Watch:
         return Part("intake", ok=True, message="nothing is missed")
 
     def _steps_stuck(self, session: Session, queue: str) -> int:
-        """Return how many steps are left lying whose wake-ups go to this queue; none where one of them ended lately."""
+        """Return how many steps are left lying whose task messages go to this queue; none where one of them ended lately."""
         waiting = _count(session, Step, _is_ready_step(), _goes_to(queue), self._left_lying(Step))
         # A step that ended, and nothing else: any other fact about an export may be a sender's doing.
         if waiting and not _any(session, Step, _goes_to(queue), col(Step.finished_at) > statement_now(-self.patience)):
@@ -187,8 +187,8 @@ def _is_ready_step() -> ColumnElement[bool]:
 
 def _goes_to(queue: str) -> ColumnElement[bool]:
     if queue == STEPS:
-        return col(Step.name).not_in(ELSEWHERE)
-    return col(Step.name).in_([name for name, place in ELSEWHERE.items() if place == queue])
+        return col(Step.name).not_in(TASK_ROUTES)
+    return col(Step.name).in_([name for name, place in TASK_ROUTES.items() if place == queue])
 
 
 def _count(session: Session, model: type[SQLModel], *conditions: ColumnElement[bool]) -> int:

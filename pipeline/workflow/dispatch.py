@@ -19,7 +19,7 @@ from config.queues import ANSWER_SECONDS
 from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.polling import Inquiry
 from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Outcome, Wake
+from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Outcome, TaskMessage
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ WORKERS: Final[Mapping[str, Sequence[str]]] = {
     "deliveries": ("-P", "threads", "-c", "16", "-Q", queues.DELIVERIES),
 }
 #: Workers agree through the database, not with each other.
-_ALONE: Final = ("--without-heartbeat", "--without-mingle", "--without-gossip")
+_STANDALONE: Final = ("--without-heartbeat", "--without-mingle", "--without-gossip")
 
 #: Everything that says "the message broker did not take it"; the sweep owes what was not sent.
 UNSENT: Final = (OperationalError, CeleryOperationalError, ConnectionError, TimeoutError, OSError)
@@ -41,49 +41,52 @@ UNSENT: Final = (OperationalError, CeleryOperationalError, ConnectionError, Time
 def unit_chain(export_id: str, unit_no: int, first: str = STEPS[0].name) -> Signature:
     """Return the chain of a unit's steps, from `first` on: one task a step, each told only ids."""
     names = [spec.name for spec in STEPS if spec.per_unit]
-    return chain(*(step(name, export_id, unit_no) for name in names[names.index(first) :]))
+    return chain(*(step_signature(name, export_id, unit_no) for name in names[names.index(first) :]))
 
 
 def handoff_chain(export_id: str) -> Signature:
     """Return the end of an export: the handoff, then everybody is told at once; no chord, the database counts."""
-    return chain(step("hand_off", export_id, EXPORT_LEVEL), group(step(n, export_id, EXPORT_LEVEL) for n in NOTIFY))
+    return chain(
+        step_signature("hand_off", export_id, EXPORT_LEVEL),
+        group(step_signature(n, export_id, EXPORT_LEVEL) for n in NOTIFY),
+    )
 
 
 def launch(export_id: str, units: int) -> None:
     """Send the chain of every unit of a new export; what cannot be sent the sweep sends later."""
-    wake(first_wakes(export_id, units))
+    publish(initial_tasks(export_id, units))
 
 
-def first_wakes(export_id: str, units: int) -> list[Wake]:
+def initial_tasks(export_id: str, units: int) -> list[TaskMessage]:
     """Return what a new export is owed: the first step of each of its units."""
-    return [Wake(export_id, unit_no, STEPS[0].name) for unit_no in range(1, units + 1)]
+    return [TaskMessage(export_id, unit_no, STEPS[0].name) for unit_no in range(1, units + 1)]
 
 
-def wake(wakes: Iterable[Wake]) -> None:
+def publish(tasks: Iterable[TaskMessage]) -> None:
     """Send a message for each thing that is owed, until one cannot be sent."""
-    for owed in wakes:
-        if not sent(_signature(owed)):
+    for task in tasks:
+        if not try_send(_signature(task)):
             return
 
 
-def wake_lanes(lanes: Iterable[Lane]) -> None:
+def publish_streams(lanes: Iterable[Lane]) -> None:
     """Send a message for each lane that is owed something."""
-    wake(Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes)
+    publish(TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes)
 
 
-def wake_inquiries(inquiries: Iterable[Inquiry]) -> None:
+def publish_polls(inquiries: Iterable[Inquiry]) -> None:
     """Send a message for each partner that is to be asked for answers; what cannot be sent is due again soon."""
     for each in inquiries:
         if each.submission_id is None:
-            signature = _waking("exports.read_answers", each.account_id, each.partner_id)
+            signature = _task_signature("exports.read_answers", each.account_id, each.partner_id)
         else:
-            signature = _waking("exports.ask_for_answers", each.submission_id)
-        if not sent(signature):
+            signature = _task_signature("exports.ask_for_answers", each.submission_id)
+        if not try_send(signature):
             return
 
 
 def rooms(most: int, least: int, *places: Sequence[str]) -> list[int]:
-    """Return how many wake-ups may be sent to the queues of each place, so that no more than `most` lie there.
+    """Return how many task messages may be sent to the queues of each place, so that no more than `most` lie there.
 
     What lies there is owed, too, and put off for no longer than a message may be under way. Sent anew each time, it would be
     more than workers get through, who look at each message before they leave it; they would come to nothing else. A queue
@@ -108,7 +111,7 @@ def _lying(connection: Connection, name: str) -> int:
             return 0  # there is none yet, and on Redis none that is empty
 
 
-def follow(request: Any, outcome: Outcome) -> None:
+def continue_chain(request: Any, outcome: Outcome) -> None:
     """Take out of the running task's chain what was done here already, and send what was opened beside it.
 
     `request` is the task's own; its `chain` lists the links that are left, the next one last.
@@ -121,35 +124,35 @@ def follow(request: Any, outcome: Outcome) -> None:
     while links and links[-1]["task"] in done:
         links.pop()
     if not links:
-        wake(outcome.wakes)
+        publish(outcome.tasks)
 
 
-def _signature(owed: Wake) -> Signature:
-    if owed.step is None:
-        return _waking("exports.deliver", owed.export_id, owed.partner_id, owed.channel)
-    if SPECS[owed.step].per_unit:
-        return unit_chain(owed.export_id, owed.unit_no, owed.step)
-    if owed.step == "hand_off":
-        return handoff_chain(owed.export_id)
-    return step(owed.step, owed.export_id, EXPORT_LEVEL)
+def _signature(task: TaskMessage) -> Signature:
+    if task.step is None:
+        return _task_signature("exports.deliver", task.export_id, task.partner_id, task.channel)
+    if SPECS[task.step].per_unit:
+        return unit_chain(task.export_id, task.unit_no, task.step)
+    if task.step == "hand_off":
+        return handoff_chain(task.export_id)
+    return step_signature(task.step, task.export_id, EXPORT_LEVEL)
 
 
-def step(name: str, export_id: str, unit_no: int) -> Signature:
+def step_signature(name: str, export_id: str, unit_no: int) -> Signature:
     """Return the message that makes a step."""
-    return _waking(f"exports.{name}", export_id, unit_no)
+    return _task_signature(f"exports.{name}", export_id, unit_no)
 
 
-def _waking(task: str, *arguments: Any) -> Signature:
+def _task_signature(name: str, *arguments: Any) -> Signature:
     # With the chain that it is a link of, each carries along how long its sender waits.
-    return app.signature(task, args=arguments, immutable=True, options=_PATIENCE)
+    return app.signature(name, args=arguments, immutable=True, options=_PATIENCE)
 
 
-def sent(signature: Signature) -> bool:
+def try_send(signature: Signature) -> bool:
     """Send a message, and tell whether the message broker took it."""
     try:
         signature.apply_async()
     except UNSENT as error:
-        log.warning("wake_up_not_sent", task=signature.get("task"), error=type(error).__name__)
+        log.warning("task_message_not_sent", task=signature.get("task"), error=type(error).__name__)
         return False
     return True
 
@@ -159,5 +162,5 @@ def run_worker(role: str, options: Sequence[str] = ()) -> None:
     from celery.bin.celery import celery  # noqa: PLC0415 - a second of imports that no other process needs
 
     name = f"{role}-{os.getpid()}@%h"
-    arguments = ["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_ALONE, *options]
+    arguments = ["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_STANDALONE, *options]
     celery(arguments, prog_name="celery", auto_envvar_prefix="CELERY")

@@ -35,7 +35,7 @@ from pipeline.workflow.step_leases import (
     place,
     still_holds,
 )
-from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Outcome, StepSpec, Wake, of_export, wakes_of
+from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Outcome, StepSpec, TaskMessage, of_export, stream_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
 def _advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcome:
     context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name, among=SPECS)
     did: list[str] = []
-    wakes: list[Wake] = []
+    tasks: list[TaskMessage] = []
     while context is not None:
         held_step = context
         with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=context.unit_no, step=context.step):
@@ -93,19 +93,21 @@ def _advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outco
                 context, opened = _make(runtime, held_step)
             except Fenced:
                 log.warning("step_fenced", fence=held_step.fence)
-                return Outcome(tuple(did), tuple(wakes), stopped=True)
+                return Outcome(tuple(did), tuple(tasks), stopped=True)
             except Stopped:
                 _give_back(runtime, held_step)
-                return Outcome(tuple(did), (*wakes, Wake(export_id, held_step.unit_no, held_step.step)), stopped=True)
+                return Outcome(
+                    tuple(did), (*tasks, TaskMessage(export_id, held_step.unit_no, held_step.step)), stopped=True
+                )
             except Exception as error:  # noqa: BLE001 - whatever a step raises is recorded against it
-                wakes += wakes_of(step_failures.record(runtime, held_step, error))
-                return Outcome(tuple(did), tuple(wakes), stopped=True)
+                tasks += stream_tasks(step_failures.record(runtime, held_step, error))
+                return Outcome(tuple(did), tuple(tasks), stopped=True)
         did.append(held_step.step)
-        wakes += opened
-    return Outcome(tuple(did), tuple(wakes), stopped=not did)
+        tasks += opened
+    return Outcome(tuple(did), tuple(tasks), stopped=not did)
 
 
-def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, list[Wake]]:
+def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, list[TaskMessage]]:
     """Do one claimed step; return the context of the step to carry on with, and what else it opened."""
     spec = SPECS[context.step]
     if context.attempt > runtime.settings.step_max_attempts:
@@ -149,7 +151,7 @@ def _give_back(runtime: Runtime, context: StepContext) -> None:
 
 def _finish(
     session: Session, runtime: Runtime, context: StepContext, spec: StepSpec, prepared: Any
-) -> tuple[StepContext | None, list[Wake]]:
+) -> tuple[StepContext | None, list[TaskMessage]]:
     # Locks are always taken in this order: the step's own new rows, the export's row, the rows of its steps.
     export_id = context.export_id
     happened = spec.write(session, context, prepared)
@@ -158,7 +160,9 @@ def _finish(
     if changed(session.execute(_DONE, here | {"held_fence": context.fence})) != 1:
         raise Fenced
     if spec.name in NOTIFY:
-        left = [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in prepared or ()]
+        left = [
+            TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in prepared or ()
+        ]
         return None, left + _complete_if_last(session, context)
     opens = spec.opens
     unit_no = context.unit_no if spec.per_unit else EXPORT_LEVEL
@@ -176,10 +180,10 @@ def _finish(
         {"of_export": export_id, "of_unit": unit_no, "opened": opens, "seconds": runtime.settings.stalled_seconds},
     )
     # Within a unit the caller's chain leads on by itself; the fan-out is launched by whoever handed off.
-    return None, [] if spec.per_unit else [Wake(export_id, step=name) for name in opens]
+    return None, [] if spec.per_unit else [TaskMessage(export_id, step=name) for name in opens]
 
 
-def _complete_if_last(session: Session, context: StepContext) -> list[Wake]:
+def _complete_if_last(session: Session, context: StepContext) -> list[TaskMessage]:
     # The export's row is locked by the event above, so the three are counted one after another.
     if session.scalar(_UNTOLD, {"of_export": context.export_id}):
         return []
@@ -188,5 +192,5 @@ def _complete_if_last(session: Session, context: StepContext) -> list[Wake]:
     return _released(session, context.export_id)
 
 
-def _released(session: Session, export_id: str) -> list[Wake]:
-    return wakes_of(outbox.release(session, export_id))
+def _released(session: Session, export_id: str) -> list[TaskMessage]:
+    return stream_tasks(outbox.release(session, export_id))

@@ -19,7 +19,7 @@ from pipeline.exports.states import STEP_MOVES, ExportState, StepState, sources
 from pipeline.exports.transitions import move
 from pipeline.workflow import read_model
 from pipeline.workflow.step_leases import EXPORT_LEVEL, at
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 
 #: Raises PreconditionFailed where the export is not as the caller saw it last.
 Expects = Callable[[ExportView], None]
@@ -27,8 +27,8 @@ Expects = Callable[[ExportView], None]
 
 def cancel(
     runtime: Runtime, account_id: str, export_id: str, actor: str, *, expects: Expects | None = None
-) -> list[Wake]:
-    """Stop an export that has not been handed off, and owe that to whoever must know; return what to wake.
+) -> list[TaskMessage]:
+    """Stop an export that has not been handed off, and owe that to whoever must know; return what to publish.
 
     The operators are told always; customs broker and warehouse where an earlier revision had been handed off, because
     they were promised this one. Where it is cancelled already nothing is done, so that a caller whose answer was lost may
@@ -54,13 +54,13 @@ def cancel(
         session.execute(update(Package).where(col(Package.export_id) == export_id).values(released=True))
         told = retractions.cancelled(session, export)
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED, told.fact)])
-    return [Wake(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in told.lanes]
+    return [TaskMessage(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in told.lanes]
 
 
 def retry(
     runtime: Runtime, account_id: str, export_id: str, actor: str, *, expects: Expects | None = None
-) -> list[Wake]:
-    """Let a failed export go on from where it failed, with all its attempts again; return what to wake.
+) -> list[TaskMessage]:
+    """Let a failed export go on from where it failed, with all its attempts again; return what to publish.
 
     Raises NotFound, what `expects` raises, and InvalidState where it has not failed.
     """
@@ -86,7 +86,7 @@ def retry(
             .returning(col(Step.unit_no), col(Step.name))
         ).all()
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_RESUMED)])
-    return [Wake(export_id, row.unit_no, row.name) for row in rows]
+    return [TaskMessage(export_id, row.unit_no, row.name) for row in rows]
 
 
 def _locked(session: Session, account_id: str, export_id: str, expects: Expects | None) -> Export:

@@ -11,11 +11,11 @@ import structlog
 from celery.worker import WorkController, state
 
 from config.celery import app
-from config.queues import WAKE_UPS
+from config.queues import TASK_QUEUES
 from pipeline.core import shutdown
-from pipeline.workflow.dispatch import first_wakes, sent, step, wake
+from pipeline.workflow.dispatch import initial_tasks, publish, step_signature, try_send
 from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import STEPS, Wake
+from pipeline.workflow.steps import STEPS, TaskMessage
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ class Publisher:
     """
 
     def __init__(self, backlog: int) -> None:
-        self._backlog: queue.Queue[Sequence[Wake] | None] = queue.Queue(backlog)
+        self._backlog: queue.Queue[Sequence[TaskMessage] | None] = queue.Queue(backlog)
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     def start(self) -> None:
@@ -44,21 +44,21 @@ class Publisher:
 
     def launch(self, export_id: str, units: int) -> None:
         """Have a new export launched soon."""
-        self.wake(first_wakes(export_id, units))
+        self.publish(initial_tasks(export_id, units))
 
-    def wake(self, wakes: Sequence[Wake]) -> None:
+    def publish(self, tasks: Sequence[TaskMessage]) -> None:
         """Have messages sent soon for what is owed."""
-        if not wakes:
+        if not tasks:
             return
         try:
-            self._backlog.put_nowait(wakes)
+            self._backlog.put_nowait(tasks)
         except queue.Full:
             log.warning("publish_backlog_full")
 
     def _run(self) -> None:
-        while (wakes := self._backlog.get()) is not None:
+        while (tasks := self._backlog.get()) is not None:
             try:
-                wake(wakes)
+                publish(tasks)
             except Exception:
                 # A thread that ends here would silence every later launch.
                 log.exception("publisher_raised")
@@ -95,7 +95,7 @@ class EmbeddedWorker:
         deadline = time.monotonic() + timeout_seconds
         while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
             for _ in alive:
-                sent(step(STEPS[0].name, "", EXPORT_LEVEL))
+                try_send(step_signature(STEPS[0].name, "", EXPORT_LEVEL))
             alive[0].join(0.05)
         state.should_stop = None
         shutdown.forget()
@@ -109,7 +109,7 @@ class EmbeddedWorker:
                 hostname=f"embedded-{number}@localhost",
                 pool_cls="solo",
                 concurrency=1,
-                queues=list(WAKE_UPS),
+                queues=list(TASK_QUEUES),
                 without_heartbeat=True,
                 without_mingle=True,
                 without_gossip=True,

@@ -42,7 +42,7 @@ WRITE_AGAIN_SECONDS = 1.0
 
 
 def record(runtime: Runtime, context: StepContext, error: Exception) -> Sequence[Lane]:
-    """Record a failed attempt: due again after a pause that doubles, or the end of the export; return the lanes to wake.
+    """Record a failed attempt: due again after a pause that doubles, or the end of the export; return the lanes to publish.
 
     An outage of what the step needs does not count as an attempt, however long it lasts. Nothing is recorded of a step that
     another worker took meanwhile, or that was cancelled; and where the export has ended by another step, no more than why

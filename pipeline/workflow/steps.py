@@ -94,7 +94,7 @@ SPECS: Final = {spec.name: spec for spec in STEPS}
 
 
 @dataclass(frozen=True)
-class Wake:
+class TaskMessage:
     """Something that became owed and wants a message: a step, or the deliveries to one recipient by one channel."""
 
     export_id: str
@@ -108,12 +108,12 @@ class Wake:
 class Outcome:
     """What one call of advance() came to.
 
-    `did` are the steps made here, in order; `wakes` what they opened beyond the caller's own chain; `stopped` tells
+    `did` are the steps made here, in order; `tasks` what they opened beyond the caller's own chain; `stopped` tells
     that the next step is not to be tried now.
     """
 
     did: tuple[str, ...] = ()
-    wakes: tuple[Wake, ...] = ()
+    tasks: tuple[TaskMessage, ...] = ()
     stopped: bool = False
 
 
@@ -139,6 +139,6 @@ def first_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> li
     return rows
 
 
-def wakes_of(lanes: Iterable[Lane]) -> list[Wake]:
-    """Return what wakes the lanes."""
-    return [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
+def stream_tasks(lanes: Iterable[Lane]) -> list[TaskMessage]:
+    """Return the task messages of the lanes."""
+    return [TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]

@@ -16,11 +16,11 @@ from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.workflow.step_failures import SILENT
 from pipeline.workflow.step_leases import THIS_STEP, made_of, of_unended, place
-from pipeline.workflow.steps import SPECS, Wake, wakes_of
+from pipeline.workflow.steps import SPECS, TaskMessage, stream_tasks
 
 
-def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[Wake]:
-    """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep wakes them.
+def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[TaskMessage]:
+    """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep publishes them.
 
     There are no more than `steps` and `lanes` of them; where that is not said, no more than `sweep_limit` of each.
 
@@ -60,7 +60,7 @@ def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None 
         ).all()
         found = due_lanes(session, settings, settings.sweep_limit if lanes is None else lanes)
         failpoint("sweep.mid")
-    return [Wake(*row) for row in rows] + wakes_of(found)
+    return [TaskMessage(*row) for row in rows] + stream_tasks(found)
 
 
 _steps = table(Step).c

@@ -87,7 +87,7 @@ def test_every_task_goes_to_a_queue_of_ours() -> None:
     options = queues.celery_options(settings_for("memory://"))
     assert options["task_routes"].keys() <= our_tasks().keys()
     destinations = {route["queue"] for route in options["task_routes"].values()} | {options["task_default_queue"]}
-    assert destinations == set(queues.WAKE_UPS)
+    assert destinations == set(queues.TASK_QUEUES)
 
 
 # Queues
@@ -113,9 +113,9 @@ def test_procfile_has_the_processes_that_we_document() -> None:
     assert list(procfile()) == ["release", "web", "worker", "deliveries", "intake"]
 
 
-def test_every_wake_up_has_a_consumer_in_the_procfile() -> None:
-    assert set(queues.WAKE_UPS) <= consumed()
-    assert consumed() <= {*queues.WAKE_UPS, queues.EXECUTE}
+def test_every_task_message_has_a_consumer_in_the_procfile() -> None:
+    assert set(queues.TASK_QUEUES) <= consumed()
+    assert consumed() <= {*queues.TASK_QUEUES, queues.EXECUTE}
 
 
 @pytest.mark.parametrize("broker_url", BROKER_URLS)

@@ -81,7 +81,7 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_
     assert len(dead.requests) == 12 * 2
 
 
-def test_no_step_waits_where_all_places_are_taken_and_what_it_leaves_is_woken(
+def test_no_step_waits_where_all_places_are_taken_and_what_it_leaves_is_published(
     patient: Runtime, endpoint: Start
 ) -> None:
     answers = threading.Event()

@@ -384,7 +384,7 @@ def test_many_sweeps_at_once_ask_a_partner_once(opened: OpenRuntime, server: Sft
 def test_each_inquiry_is_a_task_of_its_own_on_the_deliveries_queue() -> None:
     with Connection("memory://") as connection, connection.SimpleQueue(queues.DELIVERIES) as waiting:
         waiting.clear()
-        dispatch.wake_inquiries([FOLDER, Inquiry(factories.ACCOUNT, factories.BROKER, "sub_1")])
+        dispatch.publish_polls([FOLDER, Inquiry(factories.ACCOUNT, factories.BROKER, "sub_1")])
         sent = [waiting.get(timeout=1) for _ in range(2)]
         for each in sent:
             each.ack()

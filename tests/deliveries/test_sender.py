@@ -101,7 +101,7 @@ def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
         clock.pass_seconds(0.001)
     report = deliver(runtime, export)
     assert (report.put_off, report.dead) == (0, 1)
-    assert report.wakes == (Lane(export.export_id, factories.OPERATOR, "queue"),)
+    assert report.pending_streams == (Lane(export.export_id, factories.OPERATOR, "queue"),)
     assert states(runtime, export) == [("dead", 4)]
     assert len(hook.requests) == 4
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", *["DELIVERY_FAILED"] * 4, "DELIVERY_DEAD"]

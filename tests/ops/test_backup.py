@@ -34,7 +34,7 @@ from pipeline.ops.migrations import Standing
 from pipeline.workflow.acceptance import accept
 from pipeline.workflow.engine import advance
 from pipeline.workflow.step_leases import claim
-from pipeline.workflow.steps import SPECS, Wake
+from pipeline.workflow.steps import SPECS, TaskMessage
 from pipeline.workflow.sweeper import owed_again
 from tests.conftest import OWNER, SERVERS
 from tests.support import factories
@@ -103,14 +103,14 @@ def finish(runtime: Runtime, exports: Sequence[str]) -> None:
     """Sweep as workers do until all exports are executed and nothing is owed."""
 
     def swept() -> bool:
-        wakes: list[Wake] = owed_again(runtime)
-        while wakes:
-            wake = wakes.pop()
-            if wake.step is not None:
-                wakes += advance(runtime, wake.export_id, wake.unit_no, wake.step).wakes
-            elif wake.partner_id and wake.channel:
+        tasks: list[TaskMessage] = owed_again(runtime)
+        while tasks:
+            task = tasks.pop()
+            if task.step is not None:
+                tasks += advance(runtime, task.export_id, task.unit_no, task.step).tasks
+            elif task.partner_id and task.channel:
                 with suppress(Fenced):  # leases are short here: on a busy machine one may be over, and it is owed again
-                    sender.deliver(runtime, wake.export_id, wake.partner_id, wake.channel)
+                    sender.deliver(runtime, task.export_id, task.partner_id, task.channel)
         return all(state(runtime, each) == "executed" for each in exports) and not owed(runtime)
 
     poll(swept, 200, "they did not end")

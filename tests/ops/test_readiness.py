@@ -24,7 +24,7 @@ from pipeline.exports.models import Step
 from pipeline.ops import readiness
 from pipeline.workflow.engine import advance
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
-from pipeline.workflow.steps import NOTIFY, Wake
+from pipeline.workflow.steps import NOTIFY, TaskMessage
 from pipeline.workflow.sweeper import owed_again
 from tests.support import factories
 from tests.support.query_counter import explained, searches
@@ -38,25 +38,25 @@ def failing(house: House) -> list[str]:
     return [part.name for part in readiness.parts(house.runtime) if not part.ok]
 
 
-def sweep_for(house: House, seconds: int) -> list[Wake]:
-    """Let workers sweep every two seconds while nobody takes a message; return what was woken at last."""
-    woken: list[Wake] = []
+def sweep_for(house: House, seconds: int) -> list[TaskMessage]:
+    """Let workers sweep every two seconds while nobody takes a message; return what was published at last."""
+    tasks: list[TaskMessage] = []
     for _ in range(0, seconds, 2):
         house.clock.pass_seconds(2)
-        woken = owed_again(house.runtime) or woken
-    return woken
+        tasks = owed_again(house.runtime) or tasks
+    return tasks
 
 
 def handed_off(house: House) -> str:
     """Return an export that has been handed off, and of which nobody has been told anything."""
     export_id = house.accept().export_id
-    wakes = [Wake(export_id, 1, "record_packages"), Wake(export_id, 1, "render_documents")]
-    while wakes:
-        wake = wakes.pop(0)
-        assert wake.step is not None
-        wakes += advance(house.runtime, export_id, wake.unit_no, wake.step).wakes
-        wakes = [
-            each for each in wakes if each.step in {"record_packages", "render_documents", "close_unit", "hand_off"}
+    tasks = [TaskMessage(export_id, 1, "record_packages"), TaskMessage(export_id, 1, "render_documents")]
+    while tasks:
+        task = tasks.pop(0)
+        assert task.step is not None
+        tasks += advance(house.runtime, export_id, task.unit_no, task.step).tasks
+        tasks = [
+            each for each in tasks if each.step in {"record_packages", "render_documents", "close_unit", "hand_off"}
         ]
     advance(house.runtime, export_id, 0, "hand_off")
     return export_id
@@ -124,9 +124,9 @@ def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(house: Hou
     house.accept()
     sweep_for(house, PATIENCE - 2)
     assert failing(house) == []
-    woken = sweep_for(house, 12)
+    tasks = sweep_for(house, 12)
     assert failing(house) == ["steps"]
-    house.run(woken)
+    house.run(tasks)
     assert failing(house) == []
 
 

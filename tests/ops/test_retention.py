@@ -29,7 +29,7 @@ from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.acceptance import accept
 from pipeline.workflow.amendments import amend
 from pipeline.workflow.interventions import cancel
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import owed_again
 from tests.support import factories
 from tests.support.factories import Json
@@ -54,8 +54,8 @@ def executed(house: House, made: Json) -> str:
 
 
 def ended(house: House, export_id: str) -> str:
-    house.run([Wake(export_id, 1, "record_packages")])
-    house.run([Wake(export_id, 1, "render_documents")])
+    house.run([TaskMessage(export_id, 1, "record_packages")])
+    house.run([TaskMessage(export_id, 1, "render_documents")])
     assert house.state(export_id) == "executed"
     return export_id
 
@@ -301,7 +301,7 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == factories.BROKER}  # type: ignore[attr-defined]
     assert states == {"cancelled"}
     house.clock.pass_seconds(86_400)
-    assert [wake for wake in owed_again(house.runtime) if wake.export_id == export_id] == []
+    assert [task for task in owed_again(house.runtime) if task.export_id == export_id] == []
     # Not even where a row says otherwise, as after a purge by an older version.
     with house.runtime.db.write() as session:
         session.execute(update(Delivery).values(state="pending"))

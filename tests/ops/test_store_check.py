@@ -30,7 +30,7 @@ from pipeline.exports.step_context import StepContext
 from pipeline.ops import retention, store_check
 from pipeline.ops.store_check import Bad, Survey
 from pipeline.workflow import render_documents
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from tests.core.test_blob_store import Bucket
 from tests.support import factories
 from tests.workflow.conftest import House
@@ -54,8 +54,8 @@ def executed(house: House, batch: str = factories.BATCH, units: int = 1) -> str:
     """Return an export whose documents are all made, the broker's own file among them."""
     export_id = house.accept(factories.plan(batch=batch, invoice=batch[:4].upper(), units=units)).export_id
     for unit_no in range(1, units + 1):
-        house.run([Wake(export_id, unit_no, "record_packages")])
-        house.run([Wake(export_id, unit_no, "render_documents")])
+        house.run([TaskMessage(export_id, unit_no, "record_packages")])
+        house.run([TaskMessage(export_id, unit_no, "render_documents")])
     assert house.state(export_id) == "executed"
     return export_id
 

@@ -27,7 +27,7 @@ from tests.support import factories
 Start = Callable[..., Endpoint]
 
 
-def test_a_paused_partner_is_sent_nothing_and_woken_for_nothing(
+def test_a_paused_partner_is_sent_nothing_and_no_task_is_published_for_it(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = opened(), endpoint()
@@ -44,7 +44,7 @@ def due(runtime: Runtime) -> Sequence[Lane]:
         return streams.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
 
 
-def test_many_sweeps_at_once_wake_a_lane_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
+def test_many_sweeps_at_once_publish_a_lane_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
     runtime = opened(database_url=database_url, stalled_seconds=0.001)
     hooked(runtime, endpoint().url)
     patient = replace(runtime, settings=runtime.settings.model_copy(update={"stalled_seconds": 60.0}))

@@ -26,7 +26,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow.acceptance import accept
 from pipeline.workflow.engine import advance
 from pipeline.workflow.idempotency import Acceptance
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import owed_again
 from tests.support import factories
 
@@ -81,28 +81,28 @@ class House:
         return accept(self.runtime, self.caller, request, raw_plan=plan, idempotency_key=key)
 
     def step(self, export_id: str, unit_no: int, name: str) -> tuple[str, ...]:
-        """Deliver one wake-up and return the steps that it made."""
+        """Deliver one task message and return the steps that it made."""
         return advance(self.runtime, export_id, unit_no, name).did
 
-    def run(self, wakes: list[Wake]) -> None:
-        """Deliver wake-ups, and those that they lead to, until none is left; deliveries are left out."""
-        while wakes:
-            wake = wakes.pop()
-            if wake.step is not None:
-                wakes.extend(advance(self.runtime, wake.export_id, wake.unit_no, wake.step).wakes)
+    def run(self, tasks: list[TaskMessage]) -> None:
+        """Deliver task messages, and those that they lead to, until none is left; deliveries are left out."""
+        while tasks:
+            task = tasks.pop()
+            if task.step is not None:
+                tasks.extend(advance(self.runtime, task.export_id, task.unit_no, task.step).tasks)
 
-    def sweep(self) -> list[Wake]:
+    def sweep(self) -> list[TaskMessage]:
         """Let enough time pass for everything to be due, and return what is owed."""
         self.clock.pass_seconds(3600)
-        return [wake for wake in owed_again(self.runtime) if wake.step is not None]
+        return [task for task in owed_again(self.runtime) if task.step is not None]
 
     def finish(self, export_id: str) -> None:
         """Sweep until the export has come to rest."""
         for _ in range(100):
-            wakes = self.sweep()
-            if not wakes:
+            tasks = self.sweep()
+            if not tasks:
                 return
-            self.run(wakes)
+            self.run(tasks)
         raise AssertionError(f"{export_id} did not come to rest: {self.state(export_id)}")
 
     def state(self, export_id: str) -> str:

@@ -19,7 +19,7 @@ from pipeline.exports.step_context import StepContext
 from pipeline.workflow import engine, step_failures
 from pipeline.workflow.interventions import cancel, retry
 from pipeline.workflow.step_leases import claim, still_holds
-from pipeline.workflow.steps import SPECS, Wake
+from pipeline.workflow.steps import SPECS, TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, executed, owed, said
@@ -117,8 +117,8 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
     for _ in range(3):
         assert house.sweep() == [], "nobody is woken for an export that has ended"
     assert set(retry(house.runtime, factories.ACCOUNT, export_id, "key_test")) == {
-        Wake(export_id, 1, "record_packages"),
-        Wake(export_id, 2, "attach_customs"),
+        TaskMessage(export_id, 1, "record_packages"),
+        TaskMessage(export_id, 2, "attach_customs"),
     }
     house.finish(export_id)
     assert house.state(export_id) == "executed"

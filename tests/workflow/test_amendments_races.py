@@ -76,14 +76,14 @@ def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
 
 def test_an_amendment_whose_every_message_is_lost_is_still_executed_and_told(house: House) -> None:
     old = executed(house)
-    new = amended(house, old).export_id  # nothing of what it launches and wakes is ever sent
+    new = amended(house, old).export_id  # nothing of what it launches and tasks is ever sent
     house.clock.pass_seconds(3600)
-    wakes = owed_again(house.runtime)
-    assert {(wake.export_id, wake.step or wake.partner_id) for wake in wakes} >= {
+    tasks = owed_again(house.runtime)
+    assert {(task.export_id, task.step or task.partner_id) for task in tasks} >= {
         (new, "record_packages"),
         (old, factories.BROKER),
         (old, factories.WAREHOUSE),
     }
-    house.run(wakes)
+    house.run(tasks)
     house.finish(new)
     assert house.state(new) == "executed"

@@ -12,7 +12,7 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow.interventions import cancel, retry
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, deliver_all, executed, fail, owed, packages, said
@@ -22,15 +22,15 @@ PROMISED = [
 ]
 
 
-def cancelled(house: House, export_id: str) -> list[Wake]:
+def cancelled(house: House, export_id: str) -> list[TaskMessage]:
     return cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
 
 
 def test_operators_hear_of_it_and_nobody_else_was_told_anything(house: House) -> None:
     export_id = house.accept().export_id
     house.step(export_id, 1, "record_packages")
-    wakes = cancelled(house, export_id)
-    assert wakes == [Wake(export_id, partner_id=factories.OPERATOR, channel="queue")]
+    tasks = cancelled(house, export_id)
+    assert tasks == [TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue")]
     assert [(each.audience, each.state) for each in owed(house, export_id)] == [("operator", "pending")]
     (told,) = said(house, export_id, MessageType.EXPORT_CANCELLED)
     assert (told["exportId"], told["revision"], told["supersedes"]) == (export_id, 1, None)
@@ -50,8 +50,8 @@ def test_whoever_was_promised_the_revision_hears_that_nothing_follows(house: Hou
     old = executed(house)
     new = amended(house, old).export_id
     house.step(new, 1, "record_packages")
-    wakes = cancelled(house, new)
-    assert {wake.partner_id for wake in wakes} == {factories.BROKER, factories.WAREHOUSE, factories.OPERATOR}
+    tasks = cancelled(house, new)
+    assert {task.partner_id for task in tasks} == {factories.BROKER, factories.WAREHOUSE, factories.OPERATOR}
     told = said(house, new, MessageType.EXPORT_CANCELLED)
     assert len({each["id"] for each in told}) == 3
     assert [each["supersedes"] for each in told] == [{"exportId": old, "revision": 1}] * 3

@@ -33,7 +33,7 @@ from pipeline.workflow.engine import advance
 from pipeline.workflow.interventions import cancel, retry
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
 from pipeline.workflow.step_leases import claim
-from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Wake
+from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, TaskMessage
 from pipeline.workflow.sweeper import owed_again
 from tests.documents.samples import kinds_of
 from tests.support import factories
@@ -87,15 +87,15 @@ def test_a_step_whose_turn_has_not_come_is_left_alone(house: House, name: str) -
     assert house.count(Artifact) == house.count(Notification) == 0
 
 
-def test_wake_ups_in_any_order_and_number_come_to_the_same(house: House) -> None:
+def test_task_messages_in_any_order_and_number_come_to_the_same(house: House) -> None:
     export_id = house.accept(factories.plan(units=3)).export_id
-    wakes = [Wake(export_id, no, name) for no in (1, 2, 3) for name in UNIT_STEPS] * 3
-    wakes += [Wake(export_id, 0, name) for name in ("hand_off", *NOTIFY)] * 3
+    tasks = [TaskMessage(export_id, no, name) for no in (1, 2, 3) for name in UNIT_STEPS] * 3
+    tasks += [TaskMessage(export_id, 0, name) for name in ("hand_off", *NOTIFY)] * 3
     shuffled = random.Random(7)  # noqa: S311 - repeatable on purpose
     for _ in range(8):
-        shuffled.shuffle(wakes)
-        for wake in wakes:
-            advance(house.runtime, wake.export_id, wake.unit_no, str(wake.step))
+        shuffled.shuffle(tasks)
+        for task in tasks:
+            advance(house.runtime, task.export_id, task.unit_no, str(task.step))
     assert house.state(export_id) == "executed"
     assert house.count(Package) == 6
     assert house.count(LineTreatment) == 9
@@ -166,14 +166,14 @@ def test_export_with_steps_of_another_version_is_left_to_it(house: House) -> Non
         session.add(Step(export_id=exports[1], unit_no=0, name="archive", position=9, state="waiting"))
         session.execute(delete(Step).where(col(Step.export_id) == exports[2], col(Step.name) == "close_unit"))
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    assert {wake.export_id for wake in owed_again(house.runtime)} == {exports[3]}
+    assert {task.export_id for task in owed_again(house.runtime)} == {exports[3]}
     for export_id in exports[:3]:
         assert advance(house.runtime, export_id, 1, "record_packages").stopped
         assert house.events(export_id) == ["EXPORT_ACCEPTED"]
         assert house.state(export_id) == "accepted"
     house.finish(exports[3])
     house.clock.pass_seconds(readiness.PATIENCE_SECONDS * 2)
-    assert {wake.step for wake in owed_again(house.runtime)} <= {None}
+    assert {task.step for task in owed_again(house.runtime)} <= {None}
     left = {part.name: part.message for part in readiness.parts(house.runtime) if not part.ok}
     assert "3 have been due and nothing moved" in left["steps"]
 
@@ -182,15 +182,15 @@ def test_a_lost_launch_is_owed_again_by_the_sweep(house: House) -> None:
     export_id = house.accept(factories.plan(units=2)).export_id
     assert owed_again(house.runtime) == []
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    assert set(owed_again(house.runtime)) == {Wake(export_id, no, "record_packages") for no in (1, 2)}
+    assert set(owed_again(house.runtime)) == {TaskMessage(export_id, no, "record_packages") for no in (1, 2)}
     assert owed_again(house.runtime) == [], "what was owed a moment ago is under way"
 
 
 def test_an_export_whose_every_message_is_lost_is_still_executed(house: House) -> None:
     export_id = house.accept(factories.plan(units=2)).export_id
-    while wakes := house.sweep():
-        for wake in wakes:
-            advance(house.runtime, export_id, wake.unit_no, str(wake.step))  # what it opens is never sent
+    while tasks := house.sweep():
+        for task in tasks:
+            advance(house.runtime, export_id, task.unit_no, str(task.step))  # what it opens is never sent
     assert house.state(export_id) == "executed"
 
 
@@ -248,10 +248,10 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: Exp
     pauses: list[float] = []
     for _ in range(tries):
         began = house.clock.now
-        while not (due := [wake for wake in owed_again(house.runtime) if wake.step]):
+        while not (due := [task for task in owed_again(house.runtime) if task.step]):
             house.clock.pass_seconds(1)
         pauses.append((house.clock.now - began).total_seconds())
-        assert due == [Wake(export_id, 1, "render_documents")]
+        assert due == [TaskMessage(export_id, 1, "render_documents")]
         assert house.step(export_id, 1, "render_documents") == ()
     first = settings.step_retry_seconds
     assert pauses == [min(first * 2**number, LONGEST_PAUSE_SECONDS) for number in range(tries)]
@@ -314,7 +314,7 @@ def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(hous
         (owed,) = session.scalars(select(Delivery)).all()
     assert told.event_type == "exports.export.failed.v1"
     assert (owed.audience, owed.state) == ("operator", "pending")
-    assert [wake for wake in house.sweep() if wake.step is not None] == [], "a failed export is owed nothing"
+    assert [task for task in house.sweep() if task.step is not None] == [], "a failed export is owed nothing"
 
 
 def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(house: House) -> None:
@@ -325,9 +325,9 @@ def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(house: House
         house.clock.pass_seconds(3600)
         house.step(export_id, 1, "render_documents")
     house.store.breaks_with = None
-    wakes = retry(house.runtime, factories.ACCOUNT, export_id, "key_test")
-    assert set(wakes) == {Wake(export_id, 1, "render_documents"), Wake(export_id, 2, "record_packages")}
-    house.run(wakes)
+    tasks = retry(house.runtime, factories.ACCOUNT, export_id, "key_test")
+    assert set(tasks) == {TaskMessage(export_id, 1, "render_documents"), TaskMessage(export_id, 2, "record_packages")}
+    house.run(tasks)
     house.finish(export_id)
     assert house.state(export_id) == "executed"
     assert house.count(Package) == 4

@@ -25,7 +25,7 @@ from pipeline.workflow import render_documents as workflow_render_documents
 from pipeline.workflow.engine import advance
 from pipeline.workflow.interventions import retry
 from pipeline.workflow.queries import Filter
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import owed_again
 from tests.support import factories
 from tests.support.servers import PostgreSQL
@@ -101,14 +101,16 @@ def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_
         die(house, export_id, "render_documents")
         if tries > 1:
             assert house.sweep() == [], "it is begun again at a moment of its own"
-        assert [wake.step for wake in house.sweep()] == ["render_documents"]
+        assert [task.step for task in house.sweep()] == ["render_documents"]
     die(house, export_id, "render_documents")
     (due,) = house.sweep()
-    assert due == Wake(export_id, 1, "render_documents")
+    assert due == TaskMessage(export_id, 1, "render_documents")
     outcome = advance(house.runtime, export_id, due.unit_no, "render_documents")
     assert outcome.did == ()
-    (wake,) = outcome.wakes
-    assert wake == Wake(export_id, partner_id=factories.OPERATOR, channel="queue"), "only the operators are woken"
+    (task,) = outcome.tasks
+    assert task == TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue"), (
+        "only the operators are woken"
+    )
 
     seen = view(house, export_id)
     assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {DIED}")

@@ -14,7 +14,7 @@ from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Artifact, Step
 from pipeline.workflow import render_documents as workflow_render_documents
 from pipeline.workflow.engine import advance
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import House
 
@@ -36,7 +36,7 @@ def test_step_that_is_not_begun_is_free_at_once_and_not_counted(house: House) ->
     shutdown.tell()
     outcome = advance(house.runtime, export_id, 1, "record_packages")
     assert (outcome.did, outcome.stopped) == ((), True)
-    assert outcome.wakes == (Wake(export_id, 1, "record_packages"),), "another worker is told"
+    assert outcome.tasks == (TaskMessage(export_id, 1, "record_packages"),), "another worker is told"
     left = step(house, export_id, "record_packages")
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
     assert house.events(export_id) == ["EXPORT_ACCEPTED"]
@@ -61,7 +61,7 @@ def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
     with monkeypatch.context() as patched:
         patched.setattr(workflow_render_documents, "render_documents", render)
         outcome = advance(house.runtime, export_id, 1, "render_documents")
-    assert (len(made), outcome.did, outcome.wakes) == (1, (), (Wake(export_id, 1, "render_documents"),))
+    assert (len(made), outcome.did, outcome.tasks) == (1, (), (TaskMessage(export_id, 1, "render_documents"),))
     assert (step(house, export_id, "render_documents").attempts, house.count(Artifact)) == (0, 0)
     assert "STEP_RETRIED" not in house.events(export_id)
     shutdown.forget()
@@ -91,7 +91,7 @@ def test_a_broker_s_files_are_broken_off_between_two_units(house: House, monkeyp
     monkeypatch.setattr("pipeline.deliveries.handoff.profiles.profile_document", profile_document)
     outcome = advance(house.runtime, export_id, 2, "render_documents")
     assert (len(made), outcome.did) == (1, ("render_documents", "close_unit"))
-    assert outcome.wakes == (Wake(export_id, 0, "hand_off"),)
+    assert outcome.tasks == (TaskMessage(export_id, 0, "hand_off"),)
 
 
 def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
@@ -101,7 +101,7 @@ def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
     # As if the signal came while the first step was written.
     monkeypatch.setattr("pipeline.workflow.engine.failpoint", lambda _: shutdown.tell())
     outcome = advance(house.runtime, export_id, 1, "record_packages")
-    assert (outcome.did, outcome.wakes) == (("record_packages",), (Wake(export_id, 1, "attach_customs"),))
+    assert (outcome.did, outcome.tasks) == (("record_packages",), (TaskMessage(export_id, 1, "attach_customs"),))
     left = step(house, export_id, "attach_customs")
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
 

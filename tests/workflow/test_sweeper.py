@@ -18,7 +18,7 @@ from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.polling import Inquiry
 from pipeline.exports.models import Step
 from pipeline.workflow import dispatch, engine
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import owed_again
 from tasks import sweeper
 from tests.support import factories
@@ -32,7 +32,7 @@ ASKED = Inquiry(factories.ACCOUNT, factories.BROKER)
 class Sent:
     """A message broker that remembers what it was sent."""
 
-    wakes: list[Wake] = field(default_factory=list)
+    tasks: list[TaskMessage] = field(default_factory=list)
     lanes: list[Lane] = field(default_factory=list)
     inquiries: list[Inquiry] = field(default_factory=list)
 
@@ -47,9 +47,9 @@ def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
     here = Sent()
     monkeypatch.setattr(sweeper, "process_runtime", lambda: house.runtime)
     monkeypatch.setattr(dispatch, "rooms", here.rooms)
-    monkeypatch.setattr(dispatch, "wake", here.wakes.extend)
-    monkeypatch.setattr(dispatch, "wake_lanes", here.lanes.extend)
-    monkeypatch.setattr(dispatch, "wake_inquiries", here.inquiries.extend)
+    monkeypatch.setattr(dispatch, "publish", here.tasks.extend)
+    monkeypatch.setattr(dispatch, "publish_streams", here.lanes.extend)
+    monkeypatch.setattr(dispatch, "publish_polls", here.inquiries.extend)
     monkeypatch.setattr(overdue, "overdue", lambda _: [LATE])
     monkeypatch.setattr(polling, "due", lambda _: [ASKED])
     return here
@@ -66,7 +66,7 @@ def test_a_sweep_sends_what_each_of_its_parts_has_found(house: House, sent: Sent
     export_id = house.accept().export_id
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
     assert sweeper.sweep() == 3
-    assert (sent.wakes, sent.lanes, sent.inquiries) == ([Wake(export_id, 1, "record_packages")], [LATE], [ASKED])
+    assert (sent.tasks, sent.lanes, sent.inquiries) == ([TaskMessage(export_id, 1, "record_packages")], [LATE], [ASKED])
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_part_that_breaks_keeps_no_other(
     monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(ValueError("this one cannot be told")))
     with capture_logs() as lines:
         assert sweeper.sweep() == 2
-    assert (len(sent.wakes), len(sent.lanes), len(sent.inquiries)) == left
+    assert (len(sent.tasks), len(sent.lanes), len(sent.inquiries)) == left
     assert [line["event"] for line in lines if line["log_level"] == "error"] == ["sweep_raised"]
 
 
@@ -94,7 +94,7 @@ def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
     monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(DatabaseBusy("locked")))
     with capture_logs() as lines:
         assert sweeper.sweep() == sum(left)
-    assert (len(sent.wakes), len(sent.lanes), len(sent.inquiries)) == left
+    assert (len(sent.tasks), len(sent.lanes), len(sent.inquiries)) == left
     assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["sweep_put_off"]
 
 
@@ -131,7 +131,7 @@ def test_a_sweep_waits_for_no_renderer_and_makes_no_step(house: House) -> None:
     # Another thread of this process renders.
     with engine._RENDERER, ThreadPoolExecutor(1) as sweeper:
         found = sweeper.submit(owed_again, house.runtime).result(timeout=30)
-    assert set(found) == {Wake(spent, 1, "render_documents"), Wake(sound, 1, "record_packages")}
+    assert set(found) == {TaskMessage(spent, 1, "render_documents"), TaskMessage(sound, 1, "record_packages")}
     assert house.state(spent) == "executing"
     house.run(found)
     assert house.state(spent) == "failed"

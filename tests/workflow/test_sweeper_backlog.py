@@ -1,4 +1,4 @@
-"""How many wake-ups a sweep adds to a queue: enough that nobody is idle, and never so many that nobody comes to anything else."""
+"""How many task messages a sweep adds to a queue: enough that nobody is idle, and never so many that nobody comes to anything else."""
 
 from __future__ import annotations
 
@@ -78,5 +78,5 @@ def test_what_finds_no_room_is_not_put_off(house: House) -> None:
     exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
     found = [owed_again(house.runtime, steps=2, lanes=0) for _ in range(3)]
-    assert [len(wakes) for wakes in found] == [2, 1, 0]
-    assert {wake.export_id for wakes in found for wake in wakes} == {*exports}
+    assert [len(tasks) for tasks in found] == [2, 1, 0]
+    assert {task.export_id for tasks in found for task in tasks} == {*exports}

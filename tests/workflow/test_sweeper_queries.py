@@ -1,4 +1,4 @@
-"""What a sweep and a wake-up cost: so many statements however much is due, and so many bytes however large the plan."""
+"""What a sweep and a task message cost: so many statements however much is due, and so many bytes however large the plan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.core.db import database_now
 from pipeline.deliveries import overdue, polling
 from pipeline.exports.models import Step
 from pipeline.workflow import dispatch
-from pipeline.workflow.steps import STEPS, Wake
+from pipeline.workflow.steps import STEPS, TaskMessage
 from pipeline.workflow.sweeper import owed_again
 from tests.support import factories
 from tests.support.query_counter import asked_of, explained, searches
@@ -33,31 +33,31 @@ FRAME: Final = ("BEGIN", "SELECT set_config")
 MESSAGE_BYTES: Final = 1_300
 
 
-def sweep(house: House) -> tuple[list[str], list[Wake]]:
+def sweep(house: House) -> tuple[list[str], list[TaskMessage]]:
     """Sweep as a worker does; return what it asked of the database, and what it woke."""
     with asked_of(house.runtime.db) as heard:
-        woken = owed_again(house.runtime)
+        tasks = owed_again(house.runtime)
         overdue.overdue(house.runtime)
         polling.due(house.runtime)
-    return [statement for statement in heard if not statement.startswith(FRAME)], woken
+    return [statement for statement in heard if not statement.startswith(FRAME)], tasks
 
 
 @alone("F32")
 def test_sweep_asks_as_little_of_the_database_however_much_is_due(house: House) -> None:
-    idle, woken = sweep(house)
-    assert woken == []
+    idle, tasks = sweep(house)
+    assert tasks == []
     for number in range(3):
         house.accept(factories.plan(units=10, batch=f"batch_{number}"))
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    busy, woken = sweep(house)
-    assert len(woken) == 30
+    busy, tasks = sweep(house)
+    assert len(tasks) == 30
     assert len(busy) == len(idle) == STATEMENTS, idle
     # All of them were begun, and ended with their workers, twice.
     with house.runtime.db.write() as session:
         past = {"attempts": 2, "fence": 2, "due_at": database_now(-1), "lease_until": database_now(-1)}
         session.execute(update(Step).where(col(Step.state) == "ready").values(past))
-    silent, woken = sweep(house)
-    assert woken == []
+    silent, tasks = sweep(house)
+    assert tasks == []
     assert len(silent) == STATEMENTS + 1, silent
 
 
@@ -81,7 +81,7 @@ def test_sweep_looks_at_nothing_that_is_due_later(
 
 
 @alone("F29")
-def test_wake_up_is_small_however_large_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_message_is_small_however_large_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """It carries ids: of each step, and of those that are to follow it."""
     bodies: dict[str, int] = {}
 
@@ -89,6 +89,6 @@ def test_wake_up_is_small_however_large_the_plan(monkeypatch: pytest.MonkeyPatch
         bodies[name] = len(dumps(message.body, "json")[2])
 
     monkeypatch.setattr(app.amqp, "send_task_message", take)
-    dispatch.wake(Wake("exp_" + "0" * 26, 99_999, spec.name) for spec in STEPS)
+    dispatch.publish(TaskMessage("exp_" + "0" * 26, 99_999, spec.name) for spec in STEPS)
     assert bodies.keys() >= {f"exports.{spec.name}" for spec in STEPS}
     assert max(bodies.values()) <= MESSAGE_BYTES, bodies

@@ -16,7 +16,7 @@ from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.api.dependencies import LauncherDep, Operator, Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import LOOKING, READING, refusals
 from pipeline.interfaces.api.request_body import body_of, documented
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(tags=["deliveries"])
 
@@ -58,7 +58,7 @@ def resend_delivery(
 ) -> DeliveryView:
     """Owe a delivered or dead message once more, with the same id."""
     owed, lane = sender.resend(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
-    launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)])
+    launcher.publish([TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)])
     return owed
 
 
@@ -83,7 +83,7 @@ async def replay(
     report, lanes = await run_in_threadpool(
         delivery_replay.replay, runtime, caller.account_id, id, body.model, caller.key_id, test_only=caller.test
     )
-    launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes])
+    launcher.publish([TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes])
     return report
 
 

@@ -33,7 +33,7 @@ from pipeline.core import tenancy
 from pipeline.core.errors import InvalidApiKey, RateLimited
 from pipeline.core.runtime import Runtime
 from pipeline.interfaces.api.limits import COUNT
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 
 #: How long a key that was found good is believed; a revoked one works no longer than this.
 _BELIEVED_SECONDS: Final = 1.0
@@ -57,7 +57,7 @@ class Launcher(Protocol):
     def launch(self, export_id: str, units: int) -> None:
         """Have a new export launched soon; return at once."""
 
-    def wake(self, wakes: Sequence[Wake]) -> None:
+    def publish(self, tasks: Sequence[TaskMessage]) -> None:
         """Have messages sent soon for what is owed; return at once."""
 
 

@@ -42,7 +42,7 @@ from pipeline.workflow import preflight as workflow_preflight
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.idempotency import Acceptance
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
@@ -136,7 +136,9 @@ async def _accepted(
 ) -> Response:
     if accepted.created:
         launcher.launch(accepted.export_id, accepted.units)
-    launcher.wake([Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in accepted.lanes])
+    launcher.publish(
+        [TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in accepted.lanes]
+    )
     headers = {"Location": f"/api/exports/{accepted.export_id}", "Cache-Control": "no-store"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -230,7 +232,9 @@ def cancel(
 ) -> Response:
     """Stop an export that was not handed off yet, and tell whoever must know; a repeat gets the same answer."""
     export_id = _to_change(runtime, caller, id)
-    launcher.wake(interventions.cancel(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request)))
+    launcher.publish(
+        interventions.cancel(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request))
+    )
     return _after(runtime, caller, export_id, 200)
 
 
@@ -244,7 +248,9 @@ def retry(
 ) -> Response:
     """Let a failed export go on from where it failed."""
     export_id = _to_change(runtime, caller, id)
-    launcher.wake(interventions.retry(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request)))
+    launcher.publish(
+        interventions.retry(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request))
+    )
     return _after(runtime, caller, export_id, 202)
 
 

@@ -22,7 +22,7 @@ from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console import partner_views
 from pipeline.interfaces.console.exports import HEADERS, caller_or_none, page, runtime_of, to_sign_in, who
 from pipeline.interfaces.console.session import check_sign, fields_of
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -153,7 +153,7 @@ def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Re
             return _delivery(runtime, request, caller, delivery_id, refusal=refused)
         except Refused as missing:
             return _missing(request, caller, missing)
-    _wake(request, [lane])
+    _publish_streams(request, [lane])
     return _to(f"/console/deliveries/{quote(delivery_id)}")
 
 
@@ -162,7 +162,7 @@ def _replayed(runtime: Runtime, request: Request, caller: Caller, partner: str, 
     messages = 0
     while True:
         report, lanes = replay.replay(runtime, caller.account_id, partner, wanted, caller.key_id, test_only=caller.test)
-        _wake(request, lanes)
+        _publish_streams(request, lanes)
         messages += report.messages
         if report.next is None:
             return messages
@@ -221,9 +221,9 @@ def _missing(request: Request, caller: Caller, refused: Refused) -> Response:
     return page(render("console/missing.html", **who(request, caller), message=refused.message), refused.status)
 
 
-def _wake(request: Request, lanes: list[Lane]) -> None:
-    request.app.state.publisher.wake(
-        [Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
+def _publish_streams(request: Request, lanes: list[Lane]) -> None:
+    request.app.state.publisher.publish(
+        [TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
     )
 
 

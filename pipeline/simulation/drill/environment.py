@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from config.network import LOOPBACK
-from config.queues import BINDINGS, DEAD, HEARTBEAT, WAKE_UPS
+from config.queues import BINDINGS, DEAD, HEARTBEAT, TASK_QUEUES
 from config.settings import Settings
 from pipeline.accounts import api_keys, partners, service
 from pipeline.accounts.schemas import NewPartner, PartnerKind, WebhookWay
@@ -259,7 +259,7 @@ def _stop(processes: Sequence[Process]) -> None:
         process.ended()
 
 
-_OURS: Final = (*WAKE_UPS, *BINDINGS, DEAD, HEARTBEAT)
+_OURS: Final = (*TASK_QUEUES, *BINDINGS, DEAD, HEARTBEAT)
 
 
 def used(settings: Settings) -> bool:

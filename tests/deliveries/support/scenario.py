@@ -17,7 +17,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, sender
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.interfaces.app import create_app
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import poll
 from tests.support import factories
@@ -28,9 +28,9 @@ OTHER = "acc_other"
 
 @dataclass
 class Launches:
-    """A launcher that sends nothing and remembers what it was to wake."""
+    """A launcher that sends nothing and remembers what it was to publish."""
 
-    woken: list[Wake] = field(default_factory=list)
+    tasks: list[TaskMessage] = field(default_factory=list)
 
     def start(self) -> None:
         """Do nothing."""
@@ -41,9 +41,9 @@ class Launches:
     def launch(self, export_id: str, units: int) -> None:
         """Do nothing."""
 
-    def wake(self, wakes: Sequence[Wake]) -> None:
+    def publish(self, tasks: Sequence[TaskMessage]) -> None:
         """Remember."""
-        self.woken.extend(wakes)
+        self.tasks.extend(tasks)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pipeline.interfaces.api.dependencies import Keys
 from pipeline.interfaces.app import create_app
 from pipeline.interfaces.server import BoundedHead
 from pipeline.workflow.engine import advance
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.support.ports import LOOPBACK
 from tests.support.servers import poll
@@ -43,7 +43,7 @@ class Launches:
     """A launcher that sends nothing and remembers everything."""
 
     launched: list[tuple[str, int]] = field(default_factory=list)
-    woken: list[Wake] = field(default_factory=list)
+    tasks: list[TaskMessage] = field(default_factory=list)
     running: bool = False
 
     def start(self) -> None:
@@ -55,8 +55,8 @@ class Launches:
     def launch(self, export_id: str, units: int) -> None:
         self.launched.append((export_id, units))
 
-    def wake(self, wakes: Sequence[Wake]) -> None:
-        self.woken.extend(wakes)
+    def publish(self, tasks: Sequence[TaskMessage]) -> None:
+        self.tasks.extend(tasks)
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Desk:
         """Do what a worker would: every step that is owed, and every delivery that this opens."""
         while owed := self._owed(export_id):
             for unit_no, name in owed:
-                for wake in advance(self.runtime, export_id, unit_no, name).wakes:
-                    if wake.partner_id and wake.channel:
-                        sender.deliver(self.runtime, export_id, wake.partner_id, wake.channel)
+                for task in advance(self.runtime, export_id, unit_no, name).tasks:
+                    if task.partner_id and task.channel:
+                        sender.deliver(self.runtime, export_id, task.partner_id, task.channel)
 
     def _owed(self, export_id: str) -> Sequence[tuple[int, str]]:
         with self.runtime.db.read() as session:

@@ -1,4 +1,4 @@
-"""Amend, cancel and replay over HTTP: who may, what `If-Match` guards, and what is launched and woken."""
+"""Amend, cancel and replay over HTTP: who may, what `If-Match` guards, and what is published."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.deliveries import sender
 from pipeline.exports.schemas.export import ExportView
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from tests.interfaces.api.conftest import Desk, Open, execution, post_until_not_busy
 from tests.interfaces.api.test_errors import refused
 from tests.interfaces.console.test_console import browser
@@ -39,7 +39,7 @@ def test_an_amendment_is_accepted_launched_and_told_of(desk: Desk, role: str) ->
     assert (response.status_code, response.headers["location"]) == (202, f"/api/exports/{view.export_id}")
     assert (view.revision, view.supersedes, view.state) == (2, old, "accepted")
     assert desk.launches.launched[-1] == (view.export_id, 1)
-    assert {(wake.export_id, wake.partner_id) for wake in desk.launches.woken} == {
+    assert {(task.export_id, task.partner_id) for task in desk.launches.tasks} == {
         (old, factories.BROKER),
         (old, factories.WAREHOUSE),
     }
@@ -97,7 +97,7 @@ def test_while_it_runs_the_remedy_is_to_wait_or_cancel(desk: Desk) -> None:
     body = refused(amend(client, export_id), 409, "INVALID_STATE")
     assert "wait until it has ended, or cancel it" in body["message"]
     assert client.post(f"/api/exports/{export_id}/cancel").json()["state"] == "cancelled"
-    assert desk.launches.woken == [Wake(export_id, partner_id=factories.OPERATOR, channel="queue")]
+    assert desk.launches.tasks == [TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue")]
     refused(amend(client, export_id), 409, "INVALID_STATE")
 
 
@@ -125,7 +125,7 @@ def test_a_partner_is_replayed_page_by_page(desk: Desk) -> None:
         "exports": 1,
         "next": None,
     }
-    assert desk.launches.woken == [Wake(export_id, partner_id=factories.WAREHOUSE, channel="queue")]
+    assert desk.launches.tasks == [TaskMessage(export_id, partner_id=factories.WAREHOUSE, channel="queue")]
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,8 @@ def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(desk: De
     amend(client, old)
     address = f"/api/exports/{old}/events"
     after = client.get(address).json()["items"][-1]["seq"]
-    for wake in desk.launches.woken:
-        sender.deliver(desk.runtime, old, str(wake.partner_id), str(wake.channel))
+    for task in desk.launches.tasks:
+        sender.deliver(desk.runtime, old, str(task.partner_id), str(task.channel))
     newest = client.get(address, params={"after": after}).json()["items"][-1]["seq"]
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(newest)}
     assert client.get(address, headers=headers).status_code == 204

@@ -278,6 +278,6 @@ def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(desk: Desk) 
         session.execute(update(Export).where(col(Export.id) == export_id).values(state="failed", failure="why"))
     response = desk.client("operate").post(f"/api/exports/{export_id}/retry")
     assert (response.status_code, response.json()["state"]) == (202, "executing")
-    assert [(wake.unit_no, wake.step) for wake in desk.launches.woken] == [(1, "record_packages")]
+    assert [(task.unit_no, task.step) for task in desk.launches.tasks] == [(1, "record_packages")]
     desk.run(export_id)
     assert desk.client().get(f"/api/exports/{export_id}").json()["state"] == "executed"

@@ -7,7 +7,7 @@ import pytest
 from pipeline.core.errors import RendererCrashed
 from pipeline.workflow import render_documents
 from pipeline.workflow.engine import advance
-from pipeline.workflow.steps import Wake
+from pipeline.workflow.steps import TaskMessage
 from tests.interfaces.api.conftest import Desk, Open, execution
 from tests.interfaces.console.test_console import browser
 from tests.support import factories
@@ -52,7 +52,7 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: 
 
     retried = client.post(f"/api/exports/{broken}/retry")
     assert (retried.status_code, retried.json()["quarantined"], retried.json()["failure"]) == (202, False, None)
-    assert Wake(broken, 1, "render_documents") in desk.launches.woken
+    assert TaskMessage(broken, 1, "render_documents") in desk.launches.tasks
     desk.run(broken)
     assert client.get(f"/api/exports/{broken}").json()["state"] == "executed"
     poll(lambda: "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text, 30, "it counts as set aside")

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 from kombu import Connection
 
-from config.queues import WAKE_UPS
+from config.queues import TASK_QUEUES
 from pipeline.core.runtime import Runtime, open_runtime
 from tests.conftest import Stack
 from tests.interfaces.contracts.sent import check_told
@@ -168,12 +168,12 @@ class Distributed(Service):
 
     def lose_messages(self) -> int:
         """Lose every message that waits for a worker; return how many that were."""
-        waiting = sum(self.waiting(name) for name in WAKE_UPS)
+        waiting = sum(self.waiting(name) for name in TASK_QUEUES)
         if isinstance(self.message_broker, Redis):
             self.message_broker.flush()
         else:
             with Connection(self.stack.broker_url) as connection:
-                for name in WAKE_UPS:
+                for name in TASK_QUEUES:
                     connection.default_channel.queue_purge(name)
         return waiting
 

@@ -1,4 +1,4 @@
-"""How long the others wait while one partner never answers: the time from a wake-up to the record that all was taken."""
+"""How long the others wait while one partner never answers: the time from a task message to the record that all was taken."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.system.faults.bounds import share
 THREADS: Final = 16
 #: Exports that wait for the one who does not answer.
 WAITING: Final = 12
-#: Between two wake-ups of the others: they are measured as they come, and not as a queue of their own.
+#: Between two task messages of the others: they are measured as they come, and not as a queue of their own.
 PACE_SECONDS: Final = 0.1
 WELL, DAWDLES = "wh_well", "wh_dawdles"
 
@@ -79,9 +79,9 @@ def _sent(runtime: Runtime, threads: ThreadPoolExecutor, made: list[exports.Read
     return {"p50 ms": share(seconds, 0.5) * 1000, "p95 ms": share(seconds, 0.95) * 1000}
 
 
-def _seconds_to_send(runtime: Runtime, export: exports.Ready, partner_id: str, woken: float) -> float:
+def _seconds_to_send(runtime: Runtime, export: exports.Ready, partner_id: str, published_at: float) -> float:
     sender.deliver(runtime, export.export_id, partner_id, "webhook")
-    return time.perf_counter() - woken
+    return time.perf_counter() - published_at
 
 
 def _register(runtime: Runtime, partner_id: str, url: str) -> None:

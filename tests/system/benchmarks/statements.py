@@ -16,7 +16,7 @@ from config.settings import Settings
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import sender
 from pipeline.workflow.engine import advance
-from pipeline.workflow.steps import STEPS, Wake
+from pipeline.workflow.steps import STEPS, TaskMessage
 from tests.system.benchmarks.environments import furnish
 from tests.system.benchmarks.exports import accepted, told
 
@@ -69,16 +69,16 @@ def counted(folder: Path, *, lines: int, packages: int) -> Counted:
 
 def _execute(runtime: Runtime, export_id: str, during: list[str]) -> None:
     per_unit = [spec.name for spec in STEPS if spec.per_unit]
-    wakes: list[Wake] = [Wake(export_id, 1, name) for name in per_unit]
-    while wakes:
-        wake = wakes.pop(0)
-        during[-1] = wake.step or DELIVER
-        if wake.step is None:
-            sender.deliver(runtime, export_id, str(wake.partner_id), str(wake.channel))
+    tasks: list[TaskMessage] = [TaskMessage(export_id, 1, name) for name in per_unit]
+    while tasks:
+        task = tasks.pop(0)
+        during[-1] = task.step or DELIVER
+        if task.step is None:
+            sender.deliver(runtime, export_id, str(task.partner_id), str(task.channel))
             continue
-        outcome = advance(runtime, export_id, wake.unit_no, wake.step)
+        outcome = advance(runtime, export_id, task.unit_no, task.step)
         # As a chain does: the links that were done on the way are left out.
-        wakes = [later for later in wakes if later.step not in outcome.did] + list(outcome.wakes)
+        tasks = [later for later in tasks if later.step not in outcome.did] + list(outcome.tasks)
 
 
 def table(few: Counted, many: Counted) -> list[tuple[str, int, int, int]]:

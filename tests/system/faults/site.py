@@ -171,7 +171,7 @@ class Site:
             **{f"EXPORTS_{name.upper()}": value for name, value in changes.items()},
         }
         commands = procfile()
-        everything = f"{commands['worker']} -Q {','.join(queues.WAKE_UPS)}"
+        everything = f"{commands['worker']} -Q {','.join(queues.TASK_QUEUES)}"
         self.programs = {
             "serve": Program(self, "serve", f"exports serve --port {self.port}"),
             "web": Program(self, "web", commands["web"]),

@@ -102,7 +102,7 @@ def keep_asking(one: Case, ended: threading.Event) -> None:
 def check_killed_under_load(site: Site, case: OpenCase, kills: int) -> None:
     server = postgres(site)
     with case() as one:
-        # Wake-ups that are sent again sooner than they can be taken are a load of their own.
+        # Task messages that are sent again sooner than they can be taken are a load of their own.
         site["worker"].start(stalled_seconds="10")
         ended = threading.Event()
 

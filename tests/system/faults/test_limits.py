@@ -211,7 +211,7 @@ def not_ready(site: Site) -> list[str]:
 def seconds_to_drain(one: Case, exports: list[str]) -> float:
     """Start a worker, and return how long it takes to make all that lies there."""
     began = time.monotonic()
-    # Wake-ups that are sent again sooner than they can be taken are a load of their own.
+    # Task messages that are sent again sooner than they can be taken are a load of their own.
     one.site["worker"].start(stalled_seconds="5")
     one.settle(exports)
     return time.monotonic() - began

@@ -248,7 +248,7 @@ def test_redis_that_takes_no_writes(site: Site, case: OpenCase, harm: str) -> No
     assert files[0] < 50
 
 
-def all_wakes(export_id: str, units: int) -> list[tuple[str, list[Any]]]:
+def all_tasks(export_id: str, units: int) -> list[tuple[str, list[Any]]]:
     """Return every message that could ever be about an export: its steps, and its lanes."""
     steps = [
         (f"exports.{spec.name}", [export_id, unit])
@@ -267,11 +267,11 @@ def test_every_message_five_times_in_any_order_and_of_long_ago(site: Site, case:
         ended = one.accepted(one.client.plan(units=2))
         one.settle([ended])
         exports = [one.accepted(one.client.plan(units=2)) for _ in range(3)]
-        wakes = [wake for export_id in (*exports, ended, "exp_of_nobody") for wake in all_wakes(export_id, 2)] * 5
-        random.shuffle(wakes)
+        tasks = [task for export_id in (*exports, ended, "exp_of_nobody") for task in all_tasks(export_id, 2)] * 5
+        random.shuffle(tasks)
         sender = Celery(broker=site.stack.broker_url, set_as_current=False)
         sender.conf.update(queues.celery_options(site.stack.settings))
-        for name, arguments in wakes:
+        for name, arguments in tasks:
             sender.send_task(name, args=arguments)
         sender.close()
         one.settle(exports)
@@ -309,7 +309,7 @@ BROKEN: dict[str, tuple[bytes, dict[str, Any]]] = {
 }
 #: What any client of Redis may push into a list.
 FOREIGN: Final = (b"\xff\xfe", b"{", b"7", b'[["exp_1", 1], {}, {}]', b'{"body": "", "headers": {}, "properties": {}}')
-#: Those that look like a wake-up: they are taken, and wake nothing.
+#: Those that look like a task message: they are taken, and wake nothing.
 IN_FORM = {"links of another kind", "too few arguments", "arguments of another kind", "five megabytes"}
 
 

@@ -85,7 +85,7 @@ def test_transaction_that_was_refused_is_not_told_for_ever(sqlite_url: str) -> N
     second.dispose()
 
 
-def test_what_wakes_our_own_processes_tells_nothing() -> None:
+def test_task_messages_tell_nothing() -> None:
     assert published(task="exports.deliver") is None
 
 

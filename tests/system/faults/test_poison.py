@@ -86,7 +86,7 @@ def workers(stack: Stack, folder: Path, *, takes_poison: bool, **settings: str) 
         module = poison.__name__ if takes_poison else "pipeline.interfaces.cli.main"
         command = f'{sys.executable} -c "from pipeline.interfaces.cli.main import main; import {module}; main()" serve --port 0'
         return [Program("serve", command, environment, folder)]
-    command = f"{procfile()['worker']} -Q {','.join(queues.WAKE_UPS)}"
+    command = f"{procfile()['worker']} -Q {','.join(queues.TASK_QUEUES)}"
     if takes_poison:
         command = command.replace("exports", f"{sys.executable} -m {poison.__name__}", 1)
     return [Program(f"worker-{number}", command, environment, folder) for number in (1, 2)]

@@ -35,7 +35,7 @@ from pipeline.exports.states import ExportState
 from pipeline.workflow.acceptance import accept
 from pipeline.workflow.amendments import amend
 from pipeline.workflow.interventions import cancel, retry
-from pipeline.workflow.steps import STEPS, Wake
+from pipeline.workflow.steps import STEPS, TaskMessage
 from tests.support import factories
 from tests.system.faults.points import ACCEPT_POINTS, AMEND_POINTS, DELIVERY_POINTS, STEP_POINTS, SWEEP_POINTS
 from tests.system.model.endpoints import Keeper
@@ -109,7 +109,7 @@ class Exports(RuleBasedStateMachine):
             world.batches[batch] = accepted.export_id
         if told and accepted.created:
             world.messages += [
-                Wake(accepted.export_id, unit_no, STEPS[0].name) for unit_no in range(1, accepted.units + 1)
+                TaskMessage(accepted.export_id, unit_no, STEPS[0].name) for unit_no in range(1, accepted.units + 1)
             ]
 
     @precondition(lambda self: self.world.batches)
@@ -219,9 +219,9 @@ class Exports(RuleBasedStateMachine):
             allowed = repeated or (state in stoppable and EventType.HANDED_OFF.value not in happened)
         refused = False
         try:
-            woken = what(self.world.runtime, self.account, export_id, "key_test")
-            assert not (repeated and woken), "an export was cancelled twice"
-            self.world.messages += woken
+            tasks = what(self.world.runtime, self.account, export_id, "key_test")
+            assert not (repeated and tasks), "an export was cancelled twice"
+            self.world.messages += tasks
         except InvalidState:
             refused = True
         assert refused != allowed, (what, state, happened)

@@ -30,7 +30,7 @@ from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, Export
 from pipeline.ops import migrations
 from pipeline.ops.rebuild import service as rebuild_service
 from pipeline.workflow.engine import advance
-from pipeline.workflow.steps import SPECS, STEPS, Wake
+from pipeline.workflow.steps import SPECS, STEPS, TaskMessage
 from pipeline.workflow.sweeper import owed_again
 from tests.support import factories
 from tests.system.faults.history import dead_too_soon
@@ -161,14 +161,14 @@ def _runtime(path: Path, clock: Clock) -> Runtime:
 
 
 class World:
-    """One database, the wake-ups under way, and what was seen."""
+    """One database, the task messages under way, and what was seen."""
 
     def __init__(self, folder: Path, made: Path) -> None:
         shutil.copy(made, folder / "world.db")
         self.clock = Clock()
         self.runtime = _runtime(folder / "world.db", self.clock)
         self.endpoints = Endpoints(self.runtime)
-        self.messages: list[Wake] = []
+        self.messages: list[TaskMessage] = []
         self.hits: Counter[str] = Counter()
         self.caller = Caller(factories.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
         self.batches: dict[str, str] = {}  # batch -> the newest export that a caller was told of
@@ -220,26 +220,27 @@ class World:
             return None
 
     def deliver(self, place: int) -> None:
-        """Let a worker take the wake-up, and follow its chain."""
-        wake = self.messages.pop(place)
-        self.alive(lambda: self._work(wake))
+        """Let a worker take the task message, and follow its chain."""
+        task = self.messages.pop(place)
+        self.alive(lambda: self._work(task))
 
-    def _work(self, wake: Wake) -> None:
-        if wake.step is None:
-            assert wake.partner_id is not None
-            assert wake.channel is not None
+    def _work(self, task: TaskMessage) -> None:
+        if task.step is None:
+            assert task.partner_id is not None
+            assert task.channel is not None
             try:
-                report = sender.deliver(self.runtime, wake.export_id, wake.partner_id, wake.channel)
+                report = sender.deliver(self.runtime, task.export_id, task.partner_id, task.channel)
             except Fenced:
                 return
             self.messages += [
-                Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in report.wakes
+                TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)
+                for lane in report.pending_streams
             ]
             return
-        outcome = advance(self.runtime, wake.export_id, wake.unit_no, wake.step)
-        self.messages += outcome.wakes
+        outcome = advance(self.runtime, task.export_id, task.unit_no, task.step)
+        self.messages += outcome.tasks
         if outcome.did and not outcome.stopped:
-            self.messages += _next_link(wake, outcome.did[-1])
+            self.messages += _next_link(task, outcome.did[-1])
 
     def work_until_hit(self) -> None:
         """Let workers work until one comes by what is armed, or there is nothing to do for a while; what is armed stays."""
@@ -262,7 +263,7 @@ class World:
             failpoints.failpoint("sweep.after")
             self.messages += owed
             self.messages += [
-                Wake(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)
+                TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)
                 for lane in overdue.overdue(self.runtime)
             ]
 
@@ -371,11 +372,11 @@ def _rows(found: Iterable[SQLModel]) -> list[dict[str, Any]]:
     return [row.model_dump() for row in found]
 
 
-def _next_link(wake: Wake, done: str) -> list[Wake]:
-    if wake.step is None or not SPECS[wake.step].per_unit or done not in PER_UNIT:
+def _next_link(task: TaskMessage, done: str) -> list[TaskMessage]:
+    if task.step is None or not SPECS[task.step].per_unit or done not in PER_UNIT:
         return []
     following = PER_UNIT.index(done) + 1
-    return [Wake(wake.export_id, wake.unit_no, PER_UNIT[following])] if following < len(PER_UNIT) else []
+    return [TaskMessage(task.export_id, task.unit_no, PER_UNIT[following])] if following < len(PER_UNIT) else []
 
 
 def _leads(before: ExportState, now: ExportState) -> bool:

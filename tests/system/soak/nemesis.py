@@ -210,7 +210,7 @@ class Nemesis:
             self._message_broker.flush()
         else:
             with Connection(self.site.stack.broker_url) as connection:
-                for queue in queues.WAKE_UPS:
+                for queue in queues.TASK_QUEUES:
                     connection.default_channel.queue_purge(queue)
         return "every queue is emptied", _nothing
 
@@ -252,7 +252,7 @@ class Nemesis:
                 sender.send_task("exports.deliver", args=[export_id, partner, "webhook"])
         finally:
             sender.close()
-        return "forty wake-ups of long ago", _nothing
+        return "forty task messages of long ago", _nothing
 
     def _broken_messages(self) -> tuple[str, Mend]:
         with Connection(self.site.stack.broker_url) as connection:

@@ -61,7 +61,7 @@ def drawn(record: Record, exports: Sequence[Row], *, stack: str, violations: int
     )
     minutes = round(end / 60)
     sentence = f"{len(exports)} exports and {len(record.faults)} faults in {minutes} minutes, {violations} violations"
-    about = f"{stack}; three workers, a process for deliveries, two APIs, every wake-up twice or lost, seed {record.seed}; the last two tiles outside outages"
+    about = f"{stack}; three workers, a process for deliveries, two APIs, every task message twice or lost, seed {record.seed}; the last two tiles outside outages"
     svg = sheet(sentence, f"{minutes} minutes of faults under load", about, tiles)
     _exports(svg, record.faults, spans, end)
     _times(svg, spans, end)

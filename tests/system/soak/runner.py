@@ -39,8 +39,8 @@ from tests.system.soak.load import Load
 from tests.system.soak.nemesis import API, DELIVERIES, PAUSE_SECONDS, POOL, SPARED, WORKER, Nemesis
 from tests.system.soak.picture import drawn
 
-NURSERY: Final = "tests.system.soak.wakeups"
-#: Time is less pressed here than in the tests of single faults: wake-ups that are sent again sooner than they can be taken
+NURSERY: Final = "tests.system.soak.task_messages"
+#: Time is less pressed here than in the tests of single faults: task messages that are sent again sooner than they can be taken
 #: are a load of their own.
 UNHURRIED: Final = {
     "lease_seconds": f"{LEASE_SECONDS:g}",

@@ -14,7 +14,7 @@ from lxml.etree import fromstring
 
 from pipeline.simulation.drill.svg import HEIGHT, WIDTH
 from tests.system.faults.history import Violation
-from tests.system.soak import invariants, wakeups
+from tests.system.soak import invariants, task_messages
 from tests.system.soak.figures import Figure, Targets, figures
 from tests.system.soak.gauges import WARM_SECONDS
 from tests.system.soak.history import AFTERWARDS_SECONDS, Acceptance, Fault, Record, Sample
@@ -216,17 +216,17 @@ def test_partners_have_each_their_manners_in_the_shares_that_are_said(monkeypatc
     assert others != [again() for _ in range(100)]
 
 
-def test_wake_ups_are_lost_or_doubled_and_partners_messages_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_messages_are_lost_or_doubled_and_partners_messages_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(wakeups, "_publish", lambda body, **_: sent.append(body))
+    monkeypatch.setattr(task_messages, "_publish", lambda body, **_: sent.append(body))
     for number in range(5_000):
-        wakeups._unreliable(f"wake {number}", headers={"task": "exports.deliver"})
+        task_messages._unreliable(f"wake {number}", headers={"task": "exports.deliver"})
     counted = Counter(Counter(sent).values())
     assert set(counted) == {2}
     assert 0.88 < counted[2] / 5_000 < 0.92
     sent.clear()
     for number in range(100):
-        wakeups._unreliable(f"message {number}", headers={"cloudEvents:id": "msg_1"})
+        task_messages._unreliable(f"message {number}", headers={"cloudEvents:id": "msg_1"})
     assert sent == [f"message {number}" for number in range(100)]
 
 

@@ -24,7 +24,7 @@ ANY_MACHINE = Targets(
     resident_megabytes=450,  # 293: what a worker keeps, and half as much again; a pool's children are ended at 400
     files=150,  # 35, when all connections are made again
     accept_p95_seconds=2,  # 0.15 and 0.26; whoever waits three seconds for anything is answered with 503 instead
-    terminal_p99_seconds=150,  # 17 to 35: a lease of 3 s, wake-ups again after 4, and what a crowded machine adds
+    terminal_p99_seconds=150,  # 17 to 35: a lease of 3 s, task messages again after 4, and what a crowded machine adds
     rest_seconds=120,  # 13 to 24
 )
 

@@ -1,4 +1,4 @@
-"""A parent of processes whose wake-ups are unreliable: one in ten is never sent, and all others are sent twice."""
+"""A parent of processes whose task messages are unreliable: one in ten is never sent, and all others are sent twice."""
 
 from __future__ import annotations
 
