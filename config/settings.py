@@ -217,7 +217,7 @@ class Settings(BaseSettings):
     max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
     rate_limit_per_minute: Count = Field(6000, description="Requests that a key may make in a minute, per process")
     publish_backlog: Count = Field(
-        10_000, description="Launches the API holds for publishing; beyond it the sweep owes them"
+        10_000, description="Task messages the API holds for publishing; beyond it the sweep owes them"
     )
 
     # Faults on purpose

@@ -82,7 +82,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             except (*self.connection_errors, *self.channel_errors):
                 raise
             except Exception:
-                # What it was to wake is owed in the database all the same.
+                # The step or delivery that it was about is in the database all the same.
                 log.exception("message_raised")
 
         return take

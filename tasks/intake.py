@@ -241,7 +241,7 @@ class Intake(ConsumerProducerMixin):
         )
         log.info("command_accepted", export_id=accepted.export_id, created=accepted.created)
         if accepted.created:
-            dispatch.launch(accepted.export_id, accepted.units)
+            dispatch.publish_export(accepted.export_id, accepted.units)
         return accepted.body.encode()
 
     def _acknowledge(self, message: Message, _: Beside) -> bytes:

@@ -108,7 +108,7 @@ def _queue_channel(settings: Settings) -> QueueChannel:
 def _publish_due(runtime: Runtime) -> int:
     settings = runtime.settings
     least = min(settings.sweep_limit, math.ceil(LEAST_A_SECOND * settings.sweep_seconds))
-    steps, lanes = dispatch.rooms(settings.sweep_limit, least, (STEPS, DOCUMENTS), (DELIVERIES,))
+    steps, lanes = dispatch.queue_capacity(settings.sweep_limit, least, (STEPS, DOCUMENTS), (DELIVERIES,))
     owed = sweeper.owed_again(runtime, steps=steps, lanes=lanes)
     failpoint("sweep.after")
     if owed:

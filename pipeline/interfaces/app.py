@@ -26,7 +26,7 @@ from pipeline.interfaces.api import (
     system,
     waivers,
 )
-from pipeline.interfaces.api.dependencies import Keys, Launcher
+from pipeline.interfaces.api.dependencies import Keys, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
 from pipeline.interfaces.api.limits import BodyLimit, LoopbackOnly, Patience, RequestLimit
 from pipeline.interfaces.api.metrics import Work
@@ -63,7 +63,7 @@ ROUTERS = (
 _CONTRACT = (system.contract, api_reference.router)
 
 
-def create_app(runtime: Runtime, publisher: Launcher) -> FastAPI:
+def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     """Return the app on what is open; its lifespan starts and stops the publisher."""
 
     @asynccontextmanager

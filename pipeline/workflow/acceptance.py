@@ -297,7 +297,7 @@ def _rows(
             NewEvent(EventType.EXPORT_AMENDED, {"supersedes": amends.export.id, "revision": export.revision})
         )
     log = [Event(**row) for row in chained(export.id, 1, caller.key_id, now, happened)]
-    # The launch is sent at once; the sweep owes it from this moment on.
+    # The task messages are sent at once; from this moment on the sweep finds the steps.
     due_at = now + timedelta(seconds=stalled_seconds)
     steps = [Step(**row) for row in first_steps(export.id, [unit.unit_no for unit in units], due_at)]
     return read_model.ExportRows(export=export, units=units, steps=steps, events=log)

@@ -52,7 +52,7 @@ def handoff_chain(export_id: str) -> Signature:
     )
 
 
-def launch(export_id: str, units: int) -> None:
+def publish_export(export_id: str, units: int) -> None:
     """Send the chain of every unit of a new export; what cannot be sent the sweep sends later."""
     publish(initial_tasks(export_id, units))
 
@@ -85,25 +85,28 @@ def publish_polls(inquiries: Iterable[Inquiry]) -> None:
             return
 
 
-def rooms(most: int, least: int, *places: Sequence[str]) -> list[int]:
-    """Return how many task messages may be sent to the queues of each place, so that no more than `most` lie there.
+def queue_capacity(limit: int, minimum: int, *queue_groups: Sequence[str]) -> list[int]:
+    """Return how many task messages may be sent to the queues of each place, so that no more than `limit` lie there.
 
     What lies there is owed, too, and put off for no longer than a message may be under way. Sent anew each time, it would be
     more than workers get through, who look at each message before they leave it; they would come to nothing else. A queue
-    that is full may be full of others' work, so that `least` are sent all the same, and so where nobody knows how full it is.
+    that is full may be full of others' work, so that `minimum` are sent all the same, and so where nobody knows how full it is.
     """
     errors: tuple[type[Exception], ...] = UNSENT
     try:
         with app.pool.acquire(block=True) as connection:
             errors = (*UNSENT, *connection.connection_errors)
             connection.ensure_connection(max_retries=1, interval_start=0)
-            return [max(least, most - sum(_lying(connection, name) for name in names)) for names in places]
+            return [
+                max(minimum, limit - sum(_queued_messages(connection, name) for name in names))
+                for names in queue_groups
+            ]
     except errors as error:  # of which the pool gives the connection up
-        log.warning("queues_not_asked", error=type(error).__name__)
-        return [least for _ in places]
+        log.warning("queue_depth_unknown", error=type(error).__name__)
+        return [minimum for _ in queue_groups]
 
 
-def _lying(connection: Connection, name: str) -> int:
+def _queued_messages(connection: Connection, name: str) -> int:
     with connection.channel() as channel:
         try:
             return int(channel.queue_declare(name, passive=True).message_count)

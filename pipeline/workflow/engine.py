@@ -179,7 +179,7 @@ def _finish(
         _OPEN,
         {"of_export": export_id, "of_unit": unit_no, "opened": opens, "seconds": runtime.settings.stalled_seconds},
     )
-    # Within a unit the caller's chain leads on by itself; the fan-out is launched by whoever handed off.
+    # Within a unit the caller's chain leads on by itself; the fan-out is published by the worker that handed off.
     return None, [] if spec.per_unit else [TaskMessage(export_id, step=name) for name in opens]
 
 

@@ -21,9 +21,9 @@ log = structlog.get_logger(__name__)
 
 
 class Publisher:
-    """Sends launches from a thread of its own, so that no request waits for the message broker.
+    """Sends task messages from a thread of its own, so that no request waits for the message broker.
 
-    What does not fit its backlog is dropped: the sweep owes the launch of every accepted export anyway.
+    What does not fit its backlog is dropped: the sweep finds the steps of every accepted export anyway.
     """
 
     def __init__(self, backlog: int) -> None:
@@ -42,8 +42,8 @@ class Publisher:
             return
         self._thread.join(timeout=5)
 
-    def launch(self, export_id: str, units: int) -> None:
-        """Have a new export launched soon."""
+    def publish_export(self, export_id: str, units: int) -> None:
+        """Have the task messages of a new export published soon."""
         self.publish(initial_tasks(export_id, units))
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
@@ -60,7 +60,7 @@ class Publisher:
             try:
                 publish(tasks)
             except Exception:
-                # A thread that ends here would silence every later launch.
+                # A thread that ends here would silence all later task messages.
                 log.exception("publisher_raised")
 
 

@@ -246,7 +246,7 @@ def test_deliveries_are_listed_by_their_filters_and_resent_by_operators(desk: De
         "pending",
         done["notificationId"],
     )
-    assert [(each.export_id, each.partner_id, each.channel) for each in desk.launches.tasks] == [
+    assert [(each.export_id, each.partner_id, each.channel) for each in desk.publisher.tasks] == [
         (export.export_id, done["partnerId"], "borderbuddy")
     ]
     assert operator.post(f"/api/deliveries/{done['id']}/resend").json()["errorCode"] == "INVALID_STATE"

@@ -37,7 +37,7 @@ OLD = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
 def desk(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """An intake at work on each of the message brokers; launches go nowhere."""
+    """An intake at work on each of the message brokers; task messages go nowhere."""
     url = "memory://"
     if request.param == "memory":
         empty_queues()
@@ -46,7 +46,7 @@ def desk(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytes
     else:
         server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
         url = server.fresh_url()
-    monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: None)
+    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
     monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
     runtime = opened(broker_url=url)
@@ -303,11 +303,11 @@ def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_a
     desk = Desk(runtime, runtime.settings.broker_url.get_secret_value(), "")
     noticed = threading.Event()
     monkeypatch.setattr(intake.Intake, "on_connection_error", lambda *_: noticed.set())
-    monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: None)
+    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
     desk.command(request(idempotencyKey=None))
     with at_work(runtime):
         assert len(desk.taken(queues.REFUSED)) == 1  # so that it has a connection for answers
-        monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: server.kill())
+        monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: server.kill())
         desk.command(request(), reply_to="answers")
         assert noticed.wait(20)
         server.start()

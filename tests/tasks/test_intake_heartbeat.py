@@ -65,9 +65,9 @@ class Ward(Desk):
 
 @pytest.fixture(params=[pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
 def idle(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> Ward:
-    """A desk on a message broker of its own, where no intake is at work yet; launches go nowhere."""
+    """A desk on a message broker of its own, where no intake is at work yet; task messages go nowhere."""
     server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
-    monkeypatch.setattr("tasks.intake.dispatch.launch", lambda *_: None)
+    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
     runtime = opened(broker_url=server.fresh_url())
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret

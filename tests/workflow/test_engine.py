@@ -178,7 +178,7 @@ def test_export_with_steps_of_another_version_is_left_to_it(house: House) -> Non
     assert "3 have been due and nothing moved" in left["steps"]
 
 
-def test_a_lost_launch_is_owed_again_by_the_sweep(house: House) -> None:
+def test_a_lost_task_message_is_owed_again_by_the_sweep(house: House) -> None:
     export_id = house.accept(factories.plan(units=2)).export_id
     assert owed_again(house.runtime) == []
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)

@@ -36,7 +36,7 @@ class Sent:
     lanes: list[Lane] = field(default_factory=list)
     inquiries: list[Inquiry] = field(default_factory=list)
 
-    def rooms(self, most: int, _: int, *places: Iterable[str]) -> list[int]:
+    def queue_capacity(self, most: int, _: int, *places: Iterable[str]) -> list[int]:
         """There is room for everything."""
         return [most for _ in places]
 
@@ -46,7 +46,7 @@ def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
     """Sweeps are of the house, find a late rung and somebody to ask, and send nothing outwards."""
     here = Sent()
     monkeypatch.setattr(sweeper, "process_runtime", lambda: house.runtime)
-    monkeypatch.setattr(dispatch, "rooms", here.rooms)
+    monkeypatch.setattr(dispatch, "queue_capacity", here.queue_capacity)
     monkeypatch.setattr(dispatch, "publish", here.tasks.extend)
     monkeypatch.setattr(dispatch, "publish_streams", here.lanes.extend)
     monkeypatch.setattr(dispatch, "publish_polls", here.inquiries.extend)
@@ -106,11 +106,11 @@ def test_a_sweep_never_adds_more_to_a_full_queue_than_its_limit(
 ) -> None:
     asked: list[tuple[int, int]] = []
 
-    def rooms(most: int, at_least: int, *places: Iterable[str]) -> list[int]:
+    def queue_capacity(most: int, at_least: int, *places: Iterable[str]) -> list[int]:
         asked.append((most, at_least))
         return [at_least for _ in places]
 
-    monkeypatch.setattr(dispatch, "rooms", rooms)
+    monkeypatch.setattr(dispatch, "queue_capacity", queue_capacity)
     changed = house.runtime.settings.model_copy(update={"sweep_limit": limit, "sweep_seconds": seconds})
     monkeypatch.setattr(sweeper, "process_runtime", lambda: replace(house.runtime, settings=changed))
     sweeper.sweep()

@@ -46,12 +46,12 @@ def using(url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
 
 def test_queue_is_filled_up_to_so_many_and_given_a_few_where_it_is_full(sender: Celery) -> None:
     names = ("exports.room.steps", "exports.room.documents")
-    assert dispatch.rooms(MOST, LEAST, names) == [MOST], "a queue that is not there has room"
+    assert dispatch.queue_capacity(MOST, LEAST, names) == [MOST], "a queue that is not there has room"
     for name in names:
         for _ in range(5):
             sender.send_task("exports.nothing", args=["exp_1", 1], queue=name)
-    assert dispatch.rooms(MOST, LEAST, names, names[:1]) == [MOST - 10, MOST - 5]
-    assert dispatch.rooms(8, LEAST, names) == [LEAST], "what lies there may be others'"
+    assert dispatch.queue_capacity(MOST, LEAST, names, names[:1]) == [MOST - 10, MOST - 5]
+    assert dispatch.queue_capacity(8, LEAST, names) == [LEAST], "what lies there may be others'"
 
 
 @pytest.mark.servers
@@ -62,16 +62,16 @@ def test_where_nobody_knows_how_full_a_queue_is_a_few_are_sent_and_later_it_is_a
     server = own_server(kind)
     url = server.fresh_url()
     with using(url, monkeypatch):
-        assert dispatch.rooms(MOST, LEAST, QUEUE) == [MOST]
+        assert dispatch.queue_capacity(MOST, LEAST, QUEUE) == [MOST]
         server.kill()
         with capture_logs() as logs:
-            assert dispatch.rooms(MOST, LEAST, QUEUE) == [LEAST]
-        assert [line["event"] for line in logs] == ["queues_not_asked"]
+            assert dispatch.queue_capacity(MOST, LEAST, QUEUE) == [LEAST]
+        assert [line["event"] for line in logs] == ["queue_depth_unknown"]
         server.start()
         with Connection(url, transport_options={"confirm_publish": True}) as connection:
             queue = Queue(*QUEUE, Exchange(""), routing_key=QUEUE[0])
             Producer(connection).publish("{}", exchange="", routing_key=queue.name, declare=[queue])
-        assert dispatch.rooms(MOST, LEAST, QUEUE) == [MOST - 1]
+        assert dispatch.queue_capacity(MOST, LEAST, QUEUE) == [MOST - 1]
 
 
 def test_what_finds_no_room_is_not_put_off(house: House) -> None:

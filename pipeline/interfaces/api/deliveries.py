@@ -13,7 +13,7 @@ from pipeline.deliveries import queries, sender
 from pipeline.deliveries import replay as delivery_replay
 from pipeline.deliveries.schemas.views import NotificationTrace, ReplayReport, ReplayRequest
 from pipeline.exports.states import DeliveryState
-from pipeline.interfaces.api.dependencies import LauncherDep, Operator, Reader, RuntimeDep
+from pipeline.interfaces.api.dependencies import Operator, PublisherDep, Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import LOOKING, READING, refusals
 from pipeline.interfaces.api.request_body import body_of, documented
 from pipeline.workflow.steps import TaskMessage
@@ -53,12 +53,12 @@ def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:
 def resend_delivery(
     id: str,  # noqa: A002 - the contract's name
     runtime: RuntimeDep,
-    launcher: LauncherDep,
+    publisher: PublisherDep,
     caller: Operator,
 ) -> DeliveryView:
     """Owe a delivered or dead message once more, with the same id."""
     owed, lane = sender.resend(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
-    launcher.publish([TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)])
+    publisher.publish([TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)])
     return owed
 
 
@@ -72,7 +72,7 @@ def resend_delivery(
 async def replay(
     id: str,  # noqa: A002 - the contract's name
     runtime: RuntimeDep,
-    launcher: LauncherDep,
+    publisher: PublisherDep,
     caller: Operator,
     body: Annotated[Parsed[ReplayRequest], body_of(ReplayRequest)],
 ) -> ReplayReport:
@@ -83,7 +83,7 @@ async def replay(
     report, lanes = await run_in_threadpool(
         delivery_replay.replay, runtime, caller.account_id, id, body.model, caller.key_id, test_only=caller.test
     )
-    launcher.publish([TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes])
+    publisher.publish([TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes])
     return report
 
 

@@ -45,7 +45,7 @@ _NOTING: Final[set[asyncio.Task[None]]] = set()
 Monotonic = Callable[[], float]
 
 
-class Launcher(Protocol):
+class TaskPublisher(Protocol):
     """Sends what wakes the workers, off the request path; what it cannot send, the sweep owes."""
 
     def start(self) -> None:
@@ -54,8 +54,8 @@ class Launcher(Protocol):
     def stop(self) -> None:
         """End, for good."""
 
-    def launch(self, export_id: str, units: int) -> None:
-        """Have a new export launched soon; return at once."""
+    def publish_export(self, export_id: str, units: int) -> None:
+        """Have the task messages of a new export published soon; return at once."""
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
         """Have messages sent soon for what is owed; return at once."""
@@ -124,9 +124,9 @@ def runtime_of(request: Request) -> Runtime:
     return cast("Runtime", request.app.state.runtime)
 
 
-def launcher_of(request: Request) -> Launcher:
-    """Return what publishes launches."""
-    return cast("Launcher", request.app.state.publisher)
+def get_publisher(request: Request) -> TaskPublisher:
+    """Return what publishes task messages."""
+    return cast("TaskPublisher", request.app.state.publisher)
 
 
 async def caller_of(request: Request) -> Caller:
@@ -208,7 +208,7 @@ def retry_after(wait: float) -> dict[str, str]:
 
 
 RuntimeDep = Annotated[Runtime, Depends(runtime_of)]
-LauncherDep = Annotated[Launcher, Depends(launcher_of)]
+PublisherDep = Annotated[TaskPublisher, Depends(get_publisher)]
 CallerDep = Annotated[Caller, Depends(caller_of)]
 
 #: Says in the OpenAPI document that a call needs a key; the key itself is read above.

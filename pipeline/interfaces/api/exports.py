@@ -32,7 +32,15 @@ from pipeline.exports.schemas.export import (
 )
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.states import UNENDED, ExportState, Outcome
-from pipeline.interfaces.api.dependencies import Amender, Executor, Launcher, LauncherDep, Operator, Reader, RuntimeDep
+from pipeline.interfaces.api.dependencies import (
+    Amender,
+    Executor,
+    Operator,
+    PublisherDep,
+    Reader,
+    RuntimeDep,
+    TaskPublisher,
+)
 from pipeline.interfaces.api.headers import check_unchanged, conditional, etag_of, preferred_wait
 from pipeline.interfaces.api.limits import PATIENCE_SECONDS
 from pipeline.interfaces.api.openapi import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
@@ -60,7 +68,7 @@ _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 async def execute(
     request: Request,
     runtime: RuntimeDep,
-    launcher: LauncherDep,
+    publisher: PublisherDep,
     caller: Executor,
     body: Annotated[Parsed[ExecuteRequest], body_of(ExecuteRequest)],
     idempotency_key: Annotated[
@@ -85,7 +93,7 @@ async def execute(
         idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
         trace_parent=trace_parent(request.headers.get("traceparent")),
     )
-    return await _accepted(request, runtime, launcher, caller, accepted)
+    return await _accepted(request, runtime, publisher, caller, accepted)
 
 
 @router.post(
@@ -99,7 +107,7 @@ async def amend(
     id: str,  # noqa: A002 - the contract's name
     request: Request,
     runtime: RuntimeDep,
-    launcher: LauncherDep,
+    publisher: PublisherDep,
     caller: Amender,
     body: Annotated[Parsed[ExecuteRequest], body_of(ExecuteRequest)],
     idempotency_key: Annotated[
@@ -128,15 +136,15 @@ async def amend(
         expects=_expects(request),
         trace_parent=trace_parent(request.headers.get("traceparent")),
     )
-    return await _accepted(request, runtime, launcher, caller, accepted)
+    return await _accepted(request, runtime, publisher, caller, accepted)
 
 
 async def _accepted(
-    request: Request, runtime: Runtime, launcher: Launcher, caller: Caller, accepted: Acceptance
+    request: Request, runtime: Runtime, publisher: TaskPublisher, caller: Caller, accepted: Acceptance
 ) -> Response:
     if accepted.created:
-        launcher.launch(accepted.export_id, accepted.units)
-    launcher.publish(
+        publisher.publish_export(accepted.export_id, accepted.units)
+    publisher.publish(
         [TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in accepted.lanes]
     )
     headers = {"Location": f"/api/exports/{accepted.export_id}", "Cache-Control": "no-store"}
@@ -227,12 +235,12 @@ def cancel(
     id: str,  # noqa: A002 - the contract's name
     request: Request,
     runtime: RuntimeDep,
-    launcher: LauncherDep,
+    publisher: PublisherDep,
     caller: Operator,
 ) -> Response:
     """Stop an export that was not handed off yet, and tell whoever must know; a repeat gets the same answer."""
     export_id = _to_change(runtime, caller, id)
-    launcher.publish(
+    publisher.publish(
         interventions.cancel(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request))
     )
     return _after(runtime, caller, export_id, 200)
@@ -243,12 +251,12 @@ def retry(
     id: str,  # noqa: A002 - the contract's name
     request: Request,
     runtime: RuntimeDep,
-    launcher: LauncherDep,
+    publisher: PublisherDep,
     caller: Operator,
 ) -> Response:
     """Let a failed export go on from where it failed."""
     export_id = _to_change(runtime, caller, id)
-    launcher.publish(
+    publisher.publish(
         interventions.retry(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request))
     )
     return _after(runtime, caller, export_id, 202)

@@ -27,8 +27,8 @@ OTHER = "acc_other"
 
 
 @dataclass
-class Launches:
-    """A launcher that sends nothing and remembers what it was to publish."""
+class RecordingPublisher:
+    """A publisher that sends nothing and remembers what it was to publish."""
 
     tasks: list[TaskMessage] = field(default_factory=list)
 
@@ -38,7 +38,7 @@ class Launches:
     def stop(self) -> None:
         """Do nothing."""
 
-    def launch(self, export_id: str, units: int) -> None:
+    def publish_export(self, export_id: str, units: int) -> None:
         """Do nothing."""
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
@@ -52,7 +52,7 @@ class Desk:
 
     url: str
     runtime: Runtime
-    launches: Launches
+    publisher: RecordingPublisher
     clients: ExitStack
 
     def stranger(self) -> httpx.Client:
@@ -77,9 +77,14 @@ class Desk:
 @contextmanager
 def serving(runtime: Runtime, port: int) -> Iterator[Desk]:
     """Give the API at the port, with two accounts and a warehouse."""
-    launches = Launches()
+    publisher = RecordingPublisher()
     config = uvicorn.Config(
-        create_app(runtime, launches), host=LOOPBACK, port=port, log_config=None, ws="none", timeout_graceful_shutdown=1
+        create_app(runtime, publisher),
+        host=LOOPBACK,
+        port=port,
+        log_config=None,
+        ws="none",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -90,7 +95,7 @@ def serving(runtime: Runtime, port: int) -> Iterator[Desk]:
         exports.register(runtime, factories.OPERATOR, "operator")
         service.create_account(runtime, OTHER, "Demo Housewares Inc")
         with ExitStack() as clients:
-            yield Desk(f"http://{LOOPBACK}:{port}", runtime, launches, clients)
+            yield Desk(f"http://{LOOPBACK}:{port}", runtime, publisher, clients)
     finally:
         server.should_exit = True
         thread.join(10)

@@ -1,4 +1,4 @@
-"""A real server of the API on a database of the test's own, with keys, partners and a launcher that remembers."""
+"""A real server of the API on a database of the test's own, with keys, partners and a publisher that remembers."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ EVERYTHING = ("execute", "read", "operate", "admin")
 
 
 @dataclass
-class Launches:
-    """A launcher that sends nothing and remembers everything."""
+class RecordingPublisher:
+    """A publisher that sends nothing and remembers everything."""
 
-    launched: list[tuple[str, int]] = field(default_factory=list)
+    exports: list[tuple[str, int]] = field(default_factory=list)
     tasks: list[TaskMessage] = field(default_factory=list)
     running: bool = False
 
@@ -52,8 +52,8 @@ class Launches:
     def stop(self) -> None:
         self.running = False
 
-    def launch(self, export_id: str, units: int) -> None:
-        self.launched.append((export_id, units))
+    def publish_export(self, export_id: str, units: int) -> None:
+        self.exports.append((export_id, units))
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
         self.tasks.extend(tasks)
@@ -65,7 +65,7 @@ class Desk:
 
     url: str
     runtime: Runtime
-    launches: Launches
+    publisher: RecordingPublisher
     clients: ExitStack
 
     def key(self, *roles: str, account: str = factories.ACCOUNT, mode: Mode = "live", **facts: Any) -> api_keys.NewKey:
@@ -118,9 +118,9 @@ Open = Callable[..., Desk]
 
 
 @contextmanager
-def served(runtime: Runtime, launches: Launches, keys: Keys | None = None) -> Iterator[str]:
+def served(runtime: Runtime, publisher: RecordingPublisher, keys: Keys | None = None) -> Iterator[str]:
     """Serve the API on a loopback port, with `keys` of the test's own where it has some; give its address."""
-    app = create_app(runtime, launches)
+    app = create_app(runtime, publisher)
     app.state.keys = keys or app.state.keys
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
@@ -186,11 +186,11 @@ def open_desk(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open
             runtime = replace(runtime, clock=lambda: factories.NOW)
             opened.callback(runtime.close)
             furnish(runtime)
-            launches = Launches()
+            publisher = RecordingPublisher()
             clients = ExitStack()
-            url = opened.enter_context(served(runtime, launches))
+            url = opened.enter_context(served(runtime, publisher))
             opened.enter_context(clients)
-            return Desk(url, runtime, launches, clients)
+            return Desk(url, runtime, publisher, clients)
 
         yield start
 

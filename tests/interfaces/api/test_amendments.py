@@ -32,14 +32,14 @@ def amend(client: httpx.Client, name: str, plan: factories.Json = CHANGED, **hea
 
 
 @pytest.mark.parametrize("role", ["execute", "operate"])
-def test_an_amendment_is_accepted_launched_and_told_of(desk: Desk, role: str) -> None:
+def test_an_amendment_is_accepted_published_and_told_of(desk: Desk, role: str) -> None:
     old = executed(desk)
     response = amend(desk.client(role), old)
     view = ExportView.model_validate(response.json())
     assert (response.status_code, response.headers["location"]) == (202, f"/api/exports/{view.export_id}")
     assert (view.revision, view.supersedes, view.state) == (2, old, "accepted")
-    assert desk.launches.launched[-1] == (view.export_id, 1)
-    assert {(task.export_id, task.partner_id) for task in desk.launches.tasks} == {
+    assert desk.publisher.exports[-1] == (view.export_id, 1)
+    assert {(task.export_id, task.partner_id) for task in desk.publisher.tasks} == {
         (old, factories.BROKER),
         (old, factories.WAREHOUSE),
     }
@@ -78,16 +78,16 @@ def test_twenty_at_once_with_one_tag_are_one_revision(open_desk: Open, database_
     assert codes.count(202) == 1
     assert set(codes) == {202, 412}
     assert desk.rows()["exports"] == 2
-    assert len(desk.launches.launched) == 2
+    assert len(desk.publisher.exports) == 2
 
 
 def test_prefer_wait_answers_when_the_new_revision_has_ended(desk: Desk) -> None:
     old, client = executed(desk), desk.client()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(amend, client, old, Prefer="wait=20")
-        poll(lambda: len(desk.launches.launched) == 2 or waiting.done(), 60, "nothing was launched")
+        poll(lambda: len(desk.publisher.exports) == 2 or waiting.done(), 60, "nothing was launched")
         assert not waiting.done(), waiting.result().text
-        desk.run(desk.launches.launched[-1][0])
+        desk.run(desk.publisher.exports[-1][0])
         response = waiting.result(timeout=60)
     assert (response.status_code, response.json()["state"], response.json()["revision"]) == (200, "executed", 2)
 
@@ -97,7 +97,7 @@ def test_while_it_runs_the_remedy_is_to_wait_or_cancel(desk: Desk) -> None:
     body = refused(amend(client, export_id), 409, "INVALID_STATE")
     assert "wait until it has ended, or cancel it" in body["message"]
     assert client.post(f"/api/exports/{export_id}/cancel").json()["state"] == "cancelled"
-    assert desk.launches.tasks == [TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue")]
+    assert desk.publisher.tasks == [TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue")]
     refused(amend(client, export_id), 409, "INVALID_STATE")
 
 
@@ -125,7 +125,7 @@ def test_a_partner_is_replayed_page_by_page(desk: Desk) -> None:
         "exports": 1,
         "next": None,
     }
-    assert desk.launches.tasks == [TaskMessage(export_id, partner_id=factories.WAREHOUSE, channel="queue")]
+    assert desk.publisher.tasks == [TaskMessage(export_id, partner_id=factories.WAREHOUSE, channel="queue")]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(desk: De
     amend(client, old)
     address = f"/api/exports/{old}/events"
     after = client.get(address).json()["items"][-1]["seq"]
-    for task in desk.launches.tasks:
+    for task in desk.publisher.tasks:
         sender.deliver(desk.runtime, old, str(task.partner_id), str(task.channel))
     newest = client.get(address, params={"after": after}).json()["items"][-1]["seq"]
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(newest)}

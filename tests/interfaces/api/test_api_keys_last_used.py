@@ -20,7 +20,7 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.models import Notification
 from pipeline.interfaces.api.dependencies import Keys
-from tests.interfaces.api.conftest import Desk, Launches, Open, served
+from tests.interfaces.api.conftest import Desk, Open, RecordingPublisher, served
 from tests.support import factories
 from tests.support.servers import poll
 
@@ -102,7 +102,7 @@ def processes(desk: Desk) -> Iterator[list[tuple[str, list[float]]]]:
             opened.callback(runtime.close)
             moment = [1000.0]
             keys = Keys(6000, clock=lambda moment=moment: moment[0])  # type: ignore[misc]
-            url = opened.enter_context(served(runtime, Launches(), keys))
+            url = opened.enter_context(served(runtime, RecordingPublisher(), keys))
             made.append((url, moment))
         yield made
 

@@ -34,7 +34,7 @@ def test_a_plan_is_accepted_once_it_is_written(desk: Desk) -> None:
     assert (view.state, view.status) == ("accepted", "Accepted; waiting for a worker to begin")
     assert (view.batch_id, view.plan_hash, view.revision) == (factories.BATCH, factories.plan_hash(PLAN), 1)
     assert [(event.seq, event.type) for event in view.events] == [(1, "EXPORT_ACCEPTED")]
-    assert desk.launches.launched == [(view.export_id, 1)]
+    assert desk.publisher.exports == [(view.export_id, 1)]
     assert desk.client().get(response.headers["location"]).json() == body
 
 
@@ -57,7 +57,7 @@ def test_a_key_replays_its_first_answer(desk: Desk) -> None:
     assert (again.status_code, again.text) == (202, first.text)
     assert again.headers["idempotent-replayed"] == "true"
     assert again.headers["location"] == first.headers["location"]
-    assert len(desk.launches.launched) == 1
+    assert len(desk.publisher.exports) == 1
 
 
 def test_the_key_in_the_header_wins_over_the_one_in_the_body(desk: Desk) -> None:
@@ -84,7 +84,7 @@ def test_the_same_plan_under_another_key_is_the_same_export(desk: Desk) -> None:
     one = client.post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": "1"}).json()
     two = client.post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": "2"}).json()
     assert one["exportId"] == two["exportId"]
-    assert (desk.rows()["exports"], len(desk.launches.launched)) == (1, 1)
+    assert (desk.rows()["exports"], len(desk.publisher.exports)) == (1, 1)
 
 
 @pytest.mark.parametrize("keys", [1, 50])
@@ -106,7 +106,7 @@ def test_fifty_at_once_are_one_export(desk: Desk, keys: int) -> None:
         "events": 1,
         "steps": 0,
     }
-    assert len(desk.launches.launched) == 1
+    assert len(desk.publisher.exports) == 1
 
 
 def test_prefer_wait_answers_202_with_what_is_known_when_the_time_is_up(desk: Desk) -> None:
@@ -119,9 +119,9 @@ def test_prefer_wait_answers_200_as_soon_as_it_has_ended(desk: Desk) -> None:
     client = desk.client("execute")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.post, EXECUTE, json=execution(PLAN), headers={"Prefer": "wait=9999"})
-        poll(lambda: bool(desk.launches.launched) or waiting.done(), 60, "nothing was launched")
+        poll(lambda: bool(desk.publisher.exports) or waiting.done(), 60, "nothing was launched")
         assert not waiting.done(), waiting.result().text
-        desk.run(desk.launches.launched[0][0])
+        desk.run(desk.publisher.exports[0][0])
         response = waiting.result(timeout=60)
     assert (response.status_code, response.headers["preference-applied"]) == (200, "wait=30")
     assert response.json()["state"] == "executed"
@@ -278,6 +278,6 @@ def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(desk: Desk) 
         session.execute(update(Export).where(col(Export.id) == export_id).values(state="failed", failure="why"))
     response = desk.client("operate").post(f"/api/exports/{export_id}/retry")
     assert (response.status_code, response.json()["state"]) == (202, "executing")
-    assert [(task.unit_no, task.step) for task in desk.launches.tasks] == [(1, "record_packages")]
+    assert [(task.unit_no, task.step) for task in desk.publisher.tasks] == [(1, "record_packages")]
     desk.run(export_id)
     assert desk.client().get(f"/api/exports/{export_id}").json()["state"] == "executed"

@@ -52,7 +52,7 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: 
 
     retried = client.post(f"/api/exports/{broken}/retry")
     assert (retried.status_code, retried.json()["quarantined"], retried.json()["failure"]) == (202, False, None)
-    assert TaskMessage(broken, 1, "render_documents") in desk.launches.tasks
+    assert TaskMessage(broken, 1, "render_documents") in desk.publisher.tasks
     desk.run(broken)
     assert client.get(f"/api/exports/{broken}").json()["state"] == "executed"
     poll(lambda: "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text, 30, "it counts as set aside")

@@ -37,7 +37,7 @@ def test_life_and_readiness_need_no_key(desk: Desk) -> None:
     nobody = desk.bearing(None)
     for address in ("/livez", "/readyz"):
         assert (nobody.get(address).status_code, nobody.get(address).json()) == (200, {"status": "ok"})
-    assert desk.launches.running
+    assert desk.publisher.running
 
 
 def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(desk: Desk) -> None:

@@ -122,7 +122,7 @@ def test_a_dead_letter_is_listed_explained_and_resent(hooked: Desk, endpoint: An
     assert client.get(f"/console/deliveries/{letter}").text.count("no such path") == 2
     response = post(client, f"/console/deliveries/{letter}", f"/console/deliveries/{letter}/resend")
     assert (response.status_code, response.headers["location"]) == (303, f"/console/deliveries/{letter}")
-    (task,) = hooked.launches.tasks
+    (task,) = hooked.publisher.tasks
     assert (task.partner_id, task.channel) == (HOOKED, "webhook")
     assert sender.deliver(hooked.runtime, task.export_id, HOOKED, "webhook").delivered == 1
     ids = {request.headers["webhook-id"] for request in hook.requests}
@@ -140,7 +140,7 @@ def test_a_partner_is_sent_again_what_it_was_sent_since(hooked: Desk, endpoint: 
     response = post(client, page, f"{page}/replay", since="2026-01-01T00:00")
     assert response.headers["location"] == f"{page}?owed=2"
     assert "2 messages are owed again." in client.get(response.headers["location"]).text
-    assert {task.partner_id for task in hooked.launches.tasks} == {HOOKED}
+    assert {task.partner_id for task in hooked.publisher.tasks} == {HOOKED}
     wrong = post(client, page, f"{page}/replay", since="yesterday")
     assert (wrong.status_code, "give an instant in UTC" in wrong.text) == (400, True)
 
@@ -208,7 +208,7 @@ def test_a_test_key_has_no_live_partner_tried_nor_live_message_resent(hooked: De
     client.post("/console/sign-in", data={"key": hooked.key("admin", mode="test").bearer})
     assert post(client, f"/console/partners/{HOOKED}", f"/console/partners/{HOOKED}/test").status_code == 403
     assert post(client, f"/console/deliveries/{letter}", f"/console/deliveries/{letter}/resend").status_code == 403
-    assert (len(hook.requests), hooked.launches.tasks) == (tried, [])
+    assert (len(hook.requests), hooked.publisher.tasks) == (tried, [])
 
 
 def test_a_rejection_names_its_fields_on_the_page_of_the_export(hooked: Desk) -> None:

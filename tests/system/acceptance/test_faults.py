@@ -43,7 +43,7 @@ def test_is_accepted_while_the_message_broker_is_down(tenant: Tenant, distribute
 def test_losing_every_queued_message_loses_nothing(tenant: Tenant, distributed: Distributed) -> None:
     with distributed.idle_workers():
         exports = [tenant.accepted(tenant.plan()) for _ in range(5)]
-        poll(lambda: distributed.waiting(STEPS) >= 5, 60, "the launches were not published")
+        poll(lambda: distributed.waiting(STEPS) >= 5, 60, "the task messages were not published")
         assert distributed.lose_messages() >= 5
         assert distributed.waiting(STEPS) == 0
     for export_id in exports:

@@ -1,6 +1,6 @@
 """The chain as it is built, and what it is measured against: every step a hop of its own, and either without documents.
 
-A build is picked by the environment, for the worker as for whoever launches. It changes the table of the steps in its
+A build is picked by the environment, for the worker as for whoever task messages. It changes the table of the steps in its
 own process alone: what runs is the same `advance` over the same tables. Run as a module it is the `exports` command of the build.
 """
 
@@ -17,20 +17,20 @@ from pipeline.exports.events import NewEvent
 from pipeline.interfaces.cli import main
 from pipeline.workflow import dispatch, steps
 
-__all__ = ["HOPS", "VARIABLE", "WITHOUT_DOCUMENTS", "launch"]
+__all__ = ["HOPS", "VARIABLE", "WITHOUT_DOCUMENTS", "publish_export"]
 
 VARIABLE: Final = "BENCHMARK_BUILD"
 HOPS: Final = "hops"
 WITHOUT_DOCUMENTS: Final = "without-documents"
 
 
-def launch(export_id: str) -> None:
+def publish_export(export_id: str) -> None:
     """Send the chain of an export of one unit."""
     if HOPS in _BUILD:
         # Nobody carries on into the handoff, so the chain itself leads there.
         chain(dispatch.unit_chain(export_id, 1), dispatch.handoff_chain(export_id)).apply_async()
     else:
-        dispatch.launch(export_id, 1)
+        dispatch.publish_export(export_id, 1)
 
 
 def _no_documents(*_: Any) -> Sequence[NewEvent]:

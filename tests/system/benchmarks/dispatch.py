@@ -1,4 +1,4 @@
-"""The side that goes by the chain: exports are launched as the API launches them, and workers execute them."""
+"""The side that goes by the chain: exports are launched as the API task messages them, and workers execute them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from config.logs import configure_logs
 from pipeline.core.runtime import process_runtime
 from pipeline.workflow.publisher import EmbeddedWorker
 from tests.interfaces.contracts.sent import check_told
-from tests.system.benchmarks.builds import launch
+from tests.system.benchmarks.builds import publish_export
 from tests.system.benchmarks.exports import accepted, wait_until_told
 from tests.system.benchmarks.interleave import take_turns
 
@@ -26,7 +26,7 @@ def main(count: int) -> None:
 
     def go() -> None:
         for export_id in exports:
-            launch(export_id)
+            publish_export(export_id)
         wait_until_told(runtime, exports)
 
     take_turns(prepare, go)

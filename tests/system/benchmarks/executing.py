@@ -14,7 +14,7 @@ from tests.system.benchmarks.figures import Figure, Turn, compare
 from tests.system.benchmarks.interleave import Side
 from tests.system.benchmarks.statements import counted
 
-#: What runs beside the launcher where the message broker is a server; a core each, and the deliveries'.
+#: What runs beside the publisher where the message broker is a server; a core each, and the deliveries'.
 WORKERS = ("worker", "worker", "deliveries")
 
 

@@ -68,7 +68,7 @@ def check_flushed(site: Site, case: OpenCase, count: int) -> None:
         site.start("intake")
         await_heartbeat(site, 60)
         exports = accepted_at_once(one, count)
-        site.until(lambda: site.waiting(queues.STEPS) >= count, 60, "the launches were not published")
+        site.until(lambda: site.waiting(queues.STEPS) >= count, 60, "the task messages were not published")
         server = message_broker(site)
         if isinstance(server, Redis):
             server.flush()

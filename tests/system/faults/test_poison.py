@@ -125,10 +125,10 @@ def take(runtime: Runtime, name: str) -> str:
     return accept(runtime, CALLER, ExecuteRequest.model_validate(body), raw_plan=plan, idempotency_key=None).export_id
 
 
-def launch(stack: Stack, export_id: str) -> None:
+def publish_export(stack: Stack, export_id: str) -> None:
     """Have the workers woken for a new export, as the API does; the embedded one has no message broker that others reach."""
     if not stack.embedded:
-        sent = "import sys; from pipeline.workflow import dispatch; dispatch.launch(sys.argv[1], 1)"
+        sent = "import sys; from pipeline.workflow import dispatch; dispatch.publish_export(sys.argv[1], 1)"
         subprocess.run([sys.executable, "-c", sent, export_id], env={**os.environ, **stack.environment}, check=True)
 
 
@@ -161,7 +161,7 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
         (dies,) = [each for each, reason in poisoned.items() if reason == REASONS[poison.DIES]]
         poll(lambda: at_rest(runtime, [dies]), SECONDS, "it was not set aside")
         following = take(runtime, "A9")
-        launch(stack, following)
+        publish_export(stack, following)
         poll(lambda: at_rest(runtime, [*poisoned, *sound, following]), SECONDS, "they did not come to rest")
 
     views = {each: looked_at(runtime, each) for each in [*poisoned, *sound, following]}

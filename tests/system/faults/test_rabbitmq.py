@@ -34,7 +34,7 @@ def rabbitmq(site: Site) -> RabbitMQ:
 
 
 def queued(one: Case, count: int) -> list[str]:
-    """Have plans accepted until so many launches wait for a worker; the first may be lost on a connection of before."""
+    """Have plans accepted until so many task messages wait for a worker; the first may be lost on a connection of before."""
     exports: list[str] = []
 
     def wait() -> bool:
@@ -47,7 +47,7 @@ def queued(one: Case, count: int) -> list[str]:
         connection.default_channel.queue_purge(queues.STEPS)
     while len(exports) < count or not wait():
         exports.append(one.accepted())
-        assert len(exports) < 10 * count, "the launches are not published"
+        assert len(exports) < 10 * count, "the task messages are not published"
         if len(exports) >= count:
             with suppress(TimeoutError):
                 poll(wait, 5, "not yet")

@@ -35,7 +35,7 @@ from tests.system.faults.test_poison import at_rest, runtime, take
 
 __all__ = ["runtime"]
 
-#: What docs/deployment.md says: one message to each partner at hand; requests and launches; the embedded service; one
+#: What docs/deployment.md says: one message to each partner at hand; requests and task messages; the embedded service; one
 #: command, and where the database does not answer so long.
 TRY_SECONDS: Final = float(HASTE["EXPORTS_DELIVERY_TIMEOUT_SECONDS"])
 WEB_SECONDS: Final = 5.0 + 6.0
@@ -151,7 +151,7 @@ def test_process_for_deliveries_told_to_end_between_messages_sends_none_twice(si
 
 @fault("F35", everyday=(RABBITMQ,), long=SERVED)
 @pytest.mark.parametrize("ends", [True, False], ids=["slow request", "request without an end"])
-def test_api_ends_with_a_request_under_way_and_launches_that_nobody_takes(
+def test_api_ends_with_a_request_under_way_and_task_messages_that_nobody_takes(
     site: Site,
     case: OpenCase,
     ends: bool,  # noqa: FBT001
