@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 #: What a sweep owes again however many task messages wait, up to its limit: a tenth of a worker's time is gone with as many for
 #: nothing.
-LEAST_A_SECOND: Final = 5
+MIN_TASKS_PER_SECOND: Final = 5
 
 #: How long a sweep waits for one of the connections that send to queues.
 CONNECTION_SECONDS: Final = 1.0
@@ -36,7 +36,7 @@ CONNECTION_SECONDS: Final = 1.0
 HEED_SECONDS: Final = 0.25
 
 
-class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]
+class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
     """A thread beside the worker's own; any number of them at once is harmless, but one a process is enough."""
 
     def __init__(self, parent: Any, *, sweep: bool = True, **options: Any) -> None:
@@ -82,7 +82,7 @@ def sweep() -> int:
         try:
             published += look(process_runtime())
         except DatabaseBusy as busy:
-            log.warning("sweep_put_off", reason=str(busy))
+            log.warning("sweep_postponed", reason=str(busy))
             break
         except Exception:
             # Every worker would come to the same end, and nobody to what comes after it.
@@ -107,14 +107,14 @@ def _queue_channel(settings: Settings) -> QueueChannel:
 
 def _publish_due(runtime: Runtime) -> int:
     settings = runtime.settings
-    least = min(settings.sweep_limit, math.ceil(LEAST_A_SECOND * settings.sweep_seconds))
-    steps, lanes = dispatch.queue_capacity(settings.sweep_limit, least, (STEPS, DOCUMENTS), (DELIVERIES,))
-    owed = sweeper.owed_again(runtime, steps=steps, lanes=lanes)
+    minimum = min(settings.sweep_limit, math.ceil(MIN_TASKS_PER_SECOND * settings.sweep_seconds))
+    steps, lanes = dispatch.queue_capacity(settings.sweep_limit, minimum, (STEPS, DOCUMENTS), (DELIVERIES,))
+    due = sweeper.find_due(runtime, steps=steps, lanes=lanes)
     failpoint("sweep.after")
-    if owed:
-        log.info("owed_again", count=len(owed))
-        dispatch.publish(owed)
-    return len(owed)
+    if due:
+        log.info("due_tasks_published", count=len(due))
+        dispatch.publish(due)
+    return len(due)
 
 
 def _notify_overdue(runtime: Runtime) -> int:
@@ -152,5 +152,5 @@ def _told(**_: Any) -> None:
     shutdown.tell()
 
 
-app.steps["worker"].add(Sweep)
+app.steps["worker"].add(Sweeper)
 app.steps["worker"].add(Heed)

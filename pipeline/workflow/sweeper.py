@@ -19,7 +19,7 @@ from pipeline.workflow.step_leases import THIS_STEP, made_of, of_unended, place
 from pipeline.workflow.steps import SPECS, TaskMessage, stream_tasks
 
 
-def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[TaskMessage]:
+def find_due(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[TaskMessage]:
     """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep publishes them.
 
     There are no more than `steps` and `lanes` of them; where that is not said, no more than `sweep_limit` of each.
@@ -45,7 +45,7 @@ def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None 
     if not runtime.db.is_sqlite:
         due = due.with_for_update(skip_locked=True)
     with runtime.db.write() as session:
-        space_out(session, settings)
+        stagger_lost_steps(session, settings)
         rows = session.execute(
             update(Step)
             .where(
@@ -66,32 +66,32 @@ def owed_again(runtime: Runtime, *, steps: int | None = None, lanes: int | None 
 _steps = table(Step).c
 
 
-def space_out(session: Session, settings: Settings) -> None:
+def stagger_lost_steps(session: Session, settings: Settings) -> None:
     """Have each step that came to an end without a word, twice or more, begun again at a moment of its own.
 
     Whatever a process works on ends with it, and all of it is due again at once: begun together once more, it would end
     together once more, and what only stood beside the poison would be taken for it.
     """
-    silent = (
+    lost = (
         _steps.state == StepState.READY.value,
         _steps.due_at <= statement_now(),
         _steps.lease_until <= database_now(),
         _steps.error.is_(None),
         _steps.attempts.between(2, settings.step_max_attempts - 1),
     )
-    found = select(_steps.export_id, _steps.unit_no, _steps.name, _steps.fence).where(*silent)
+    found = select(_steps.export_id, _steps.unit_no, _steps.name, _steps.fence).where(*lost)
     found = found.where(of_unended(_steps.export_id)).limit(settings.sweep_limit)
-    apart = [
+    staggered = [
         place(*at) | {"held_fence": fence, "pause": random.uniform(0, settings.lease_seconds)}  # noqa: S311 - no secret
         for *at, fence in session.execute(found).all()
     ]
-    if apart:
+    if staggered:
         later = database_now(bindparam("pause"))
         session.execute(
             update(table(Step))
             # All of it again: whoever was only slow may have renewed its lease meanwhile, or finished. Of an export that
             # has ended meanwhile nothing is due.
-            .where(*THIS_STEP, _steps.fence == bindparam("held_fence"), *silent)
+            .where(*THIS_STEP, _steps.fence == bindparam("held_fence"), *lost)
             .values(error=SILENT, lease_until=later, due_at=later),
-            apart,
+            staggered,
         )

@@ -23,7 +23,7 @@ from pipeline.ops import doctor, migrations
 from pipeline.ops.migrations import Standing, row_security
 from pipeline.workflow.step_leases import claim
 from pipeline.workflow.steps import NOTIFY, SPECS
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tests.conftest import OWNER, OwnServer
 from tests.support import factories
 from tests.support.pooler import PgBouncer
@@ -178,7 +178,7 @@ def test_what_stalled_is_found_by_one_of_the_sweeps_and_amended_later(pooled: Ho
     with pooled.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.due_at).is_not(None)).values(due_at=pooled.clock()))
     found: list[tuple[str, int, str | None]] = []
-    together(lambda _: found.extend((w.export_id, w.unit_no, w.step) for w in owed_again(pooled.runtime)))
+    together(lambda _: found.extend((w.export_id, w.unit_no, w.step) for w in find_due(pooled.runtime)))
     assert sorted(found) == [(export_id, unit_no, "record_packages") for unit_no in (1, 2, 3)]
     other = executed(pooled, factories.plan(batch="batch_2"))
     new = amended(pooled, other, factories.plan(batch="batch_2", lines=4)).export_id

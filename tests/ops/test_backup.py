@@ -35,7 +35,7 @@ from pipeline.workflow.acceptance import accept
 from pipeline.workflow.engine import advance
 from pipeline.workflow.step_leases import claim
 from pipeline.workflow.steps import SPECS, TaskMessage
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tests.conftest import OWNER, SERVERS
 from tests.support import factories
 from tests.support.servers import PostgreSQL, poll
@@ -103,7 +103,7 @@ def finish(runtime: Runtime, exports: Sequence[str]) -> None:
     """Sweep as workers do until all exports are executed and nothing is owed."""
 
     def swept() -> bool:
-        tasks: list[TaskMessage] = owed_again(runtime)
+        tasks: list[TaskMessage] = find_due(runtime)
         while tasks:
             task = tasks.pop()
             if task.step is not None:

@@ -25,7 +25,7 @@ from pipeline.ops import readiness
 from pipeline.workflow.engine import advance
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
 from pipeline.workflow.steps import NOTIFY, TaskMessage
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.query_counter import explained, searches
 from tests.system.faults.matrix import alone
@@ -43,7 +43,7 @@ def sweep_for(house: House, seconds: int) -> list[TaskMessage]:
     tasks: list[TaskMessage] = []
     for _ in range(0, seconds, 2):
         house.clock.pass_seconds(2)
-        tasks = owed_again(house.runtime) or tasks
+        tasks = find_due(house.runtime) or tasks
     return tasks
 
 

@@ -30,7 +30,7 @@ from pipeline.workflow.acceptance import accept
 from pipeline.workflow.amendments import amend
 from pipeline.workflow.interventions import cancel
 from pipeline.workflow.steps import TaskMessage
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.factories import Json
 from tests.system.faults.matrix import alone
@@ -301,7 +301,7 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == factories.BROKER}  # type: ignore[attr-defined]
     assert states == {"cancelled"}
     house.clock.pass_seconds(86_400)
-    assert [task for task in owed_again(house.runtime) if task.export_id == export_id] == []
+    assert [task for task in find_due(house.runtime) if task.export_id == export_id] == []
     # Not even where a row says otherwise, as after a purge by an older version.
     with house.runtime.db.write() as session:
         session.execute(update(Delivery).values(state="pending"))

@@ -27,7 +27,7 @@ from pipeline.workflow.acceptance import accept
 from pipeline.workflow.engine import advance
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import TaskMessage
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 
 
@@ -94,7 +94,7 @@ class House:
     def sweep(self) -> list[TaskMessage]:
         """Let enough time pass for everything to be due, and return what is owed."""
         self.clock.pass_seconds(3600)
-        return [task for task in owed_again(self.runtime) if task.step is not None]
+        return [task for task in find_due(self.runtime) if task.step is not None]
 
     def finish(self, export_id: str) -> None:
         """Sweep until the export has come to rest."""

@@ -12,7 +12,7 @@ from pipeline.accounts.models import Partner
 from pipeline.core.errors import InvalidState, PartnerNotLive
 from pipeline.exports.models import Export
 from pipeline.workflow.idempotency import Acceptance
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, executed, owed, packages, units
@@ -78,7 +78,7 @@ def test_an_amendment_whose_every_message_is_lost_is_still_executed_and_told(hou
     old = executed(house)
     new = amended(house, old).export_id  # nothing of what it launches and tasks is ever sent
     house.clock.pass_seconds(3600)
-    tasks = owed_again(house.runtime)
+    tasks = find_due(house.runtime)
     assert {(task.export_id, task.step or task.partner_id) for task in tasks} >= {
         (new, "record_packages"),
         (old, factories.BROKER),

@@ -34,7 +34,7 @@ from pipeline.workflow.interventions import cancel, retry
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
 from pipeline.workflow.step_leases import claim
 from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, TaskMessage
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tests.documents.samples import kinds_of
 from tests.support import factories
 from tests.system.faults.matrix import alone
@@ -166,24 +166,24 @@ def test_export_with_steps_of_another_version_is_left_to_it(house: House) -> Non
         session.add(Step(export_id=exports[1], unit_no=0, name="archive", position=9, state="waiting"))
         session.execute(delete(Step).where(col(Step.export_id) == exports[2], col(Step.name) == "close_unit"))
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    assert {task.export_id for task in owed_again(house.runtime)} == {exports[3]}
+    assert {task.export_id for task in find_due(house.runtime)} == {exports[3]}
     for export_id in exports[:3]:
         assert advance(house.runtime, export_id, 1, "record_packages").stopped
         assert house.events(export_id) == ["EXPORT_ACCEPTED"]
         assert house.state(export_id) == "accepted"
     house.finish(exports[3])
     house.clock.pass_seconds(readiness.PATIENCE_SECONDS * 2)
-    assert {task.step for task in owed_again(house.runtime)} <= {None}
+    assert {task.step for task in find_due(house.runtime)} <= {None}
     left = {part.name: part.message for part in readiness.parts(house.runtime) if not part.ok}
     assert "3 have been due and nothing moved" in left["steps"]
 
 
-def test_a_lost_task_message_is_owed_again_by_the_sweep(house: House) -> None:
+def test_a_lost_task_message_is_published_again_by_the_sweep(house: House) -> None:
     export_id = house.accept(factories.plan(units=2)).export_id
-    assert owed_again(house.runtime) == []
+    assert find_due(house.runtime) == []
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    assert set(owed_again(house.runtime)) == {TaskMessage(export_id, no, "record_packages") for no in (1, 2)}
-    assert owed_again(house.runtime) == [], "what was owed a moment ago is under way"
+    assert set(find_due(house.runtime)) == {TaskMessage(export_id, no, "record_packages") for no in (1, 2)}
+    assert find_due(house.runtime) == [], "what was owed a moment ago is under way"
 
 
 def test_an_export_whose_every_message_is_lost_is_still_executed(house: House) -> None:
@@ -248,7 +248,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: Exp
     pauses: list[float] = []
     for _ in range(tries):
         began = house.clock.now
-        while not (due := [task for task in owed_again(house.runtime) if task.step]):
+        while not (due := [task for task in find_due(house.runtime) if task.step]):
             house.clock.pass_seconds(1)
         pauses.append((house.clock.now - began).total_seconds())
         assert due == [TaskMessage(export_id, 1, "render_documents")]

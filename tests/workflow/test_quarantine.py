@@ -26,7 +26,7 @@ from pipeline.workflow.engine import advance
 from pipeline.workflow.interventions import retry
 from pipeline.workflow.queries import Filter
 from pipeline.workflow.steps import TaskMessage
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.servers import PostgreSQL
 from tests.workflow.conftest import House
@@ -138,9 +138,9 @@ def test_what_ended_together_again_and_again_is_begun_apart(house: House) -> Non
         house.clock.pass_seconds(30)
 
     die_together()
-    assert len(owed_again(house.runtime)) == len(exports), "once may be the machine's doing: no time is lost"
+    assert len(find_due(house.runtime)) == len(exports), "once may be the machine's doing: no time is lost"
     die_together()
-    assert owed_again(house.runtime) == []
+    assert find_due(house.runtime) == []
     with house.runtime.db.read() as session:
         due = session.scalars(select(col(Step.due_at)).where(col(Step.name) == "record_packages")).all()
     assert len(set(due)) == len(exports)
@@ -174,7 +174,7 @@ def test_whoever_was_only_slow_is_not_put_off_by_a_sweep_that_looked_just_before
 
     monkeypatch.setattr("pipeline.workflow.sweeper.random.uniform", meanwhile)
     with house.runtime.db.write() as session:
-        sweeper.space_out(session, house.runtime.settings)
+        sweeper.stagger_lost_steps(session, house.runtime.settings)
     with house.runtime.db.read() as session:
         (row,) = session.scalars(
             select(Step).where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")

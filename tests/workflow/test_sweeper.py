@@ -19,7 +19,7 @@ from pipeline.deliveries.polling import Inquiry
 from pipeline.exports.models import Step
 from pipeline.workflow import dispatch, engine
 from pipeline.workflow.steps import TaskMessage
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tasks import sweeper
 from tests.support import factories
 from tests.workflow.conftest import House
@@ -71,7 +71,7 @@ def test_a_sweep_sends_what_each_of_its_parts_has_found(house: House, sent: Sent
 
 @pytest.mark.parametrize(
     ("part", "left"),
-    [("sweeper.owed_again", (0, 1, 1)), ("overdue.overdue", (1, 0, 1)), ("polling.due", (1, 1, 0))],
+    [("sweeper.find_due", (0, 1, 1)), ("overdue.overdue", (1, 0, 1)), ("polling.due", (1, 1, 0))],
 )
 def test_a_part_that_breaks_keeps_no_other(
     house: House, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
@@ -95,7 +95,7 @@ def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
     with capture_logs() as lines:
         assert sweeper.sweep() == sum(left)
     assert (len(sent.tasks), len(sent.lanes), len(sent.inquiries)) == left
-    assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["sweep_put_off"]
+    assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["sweep_postponed"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_sweep_waits_for_no_renderer_and_makes_no_step(house: House) -> None:
     house.clock.pass_seconds(3600)
     # Another thread of this process renders.
     with engine._RENDERER, ThreadPoolExecutor(1) as sweeper:
-        found = sweeper.submit(owed_again, house.runtime).result(timeout=30)
+        found = sweeper.submit(find_due, house.runtime).result(timeout=30)
     assert set(found) == {TaskMessage(spent, 1, "render_documents"), TaskMessage(sound, 1, "record_packages")}
     assert house.state(spent) == "executing"
     house.run(found)

@@ -16,7 +16,7 @@ from pipeline.deliveries import overdue, polling
 from pipeline.exports.models import Step
 from pipeline.workflow import dispatch
 from pipeline.workflow.steps import STEPS, TaskMessage
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.query_counter import asked_of, explained, searches
 from tests.system.faults.matrix import alone
@@ -36,7 +36,7 @@ MESSAGE_BYTES: Final = 1_300
 def sweep(house: House) -> tuple[list[str], list[TaskMessage]]:
     """Sweep as a worker does; return what it asked of the database, and what it woke."""
     with asked_of(house.runtime.db) as heard:
-        tasks = owed_again(house.runtime)
+        tasks = find_due(house.runtime)
         overdue.overdue(house.runtime)
         polling.due(house.runtime)
     return [statement for statement in heard if not statement.startswith(FRAME)], tasks

@@ -55,7 +55,7 @@ def queued(one: Case, count: int) -> list[str]:
 
 
 @fault("F37", everyday=(RABBITMQ,))
-def test_task_messages_that_rabbitmq_gives_up_are_owed_again(site: Site, case: OpenCase) -> None:
+def test_task_messages_that_rabbitmq_gives_up_are_published_again(site: Site, case: OpenCase) -> None:
     """Somebody takes each task message and gives it back until it is dropped, as workers do that die with it in their hands."""
     with case() as one:
         exports = queued(one, 3)

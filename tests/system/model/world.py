@@ -31,7 +31,7 @@ from pipeline.ops import migrations
 from pipeline.ops.rebuild import service as rebuild_service
 from pipeline.workflow.engine import advance
 from pipeline.workflow.steps import SPECS, STEPS, TaskMessage
-from pipeline.workflow.sweeper import owed_again
+from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.system.faults.history import dead_too_soon
 from tests.system.model.endpoints import Endpoints
@@ -259,7 +259,7 @@ class World:
 
         def look() -> None:
             failpoints.failpoint("sweep.before")
-            owed = owed_again(self.runtime)
+            owed = find_due(self.runtime)
             failpoints.failpoint("sweep.after")
             self.messages += owed
             self.messages += [
