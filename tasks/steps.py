@@ -11,53 +11,53 @@ from pipeline.core.runtime import process_runtime
 from pipeline.workflow import dispatch, engine
 
 
-def _advance(task: Task[Any, Any], export_id: str, unit_no: int, step: str) -> None:
-    dispatch.continue_chain(task.request, engine.advance(process_runtime(), export_id, unit_no, step))
+def _run_step(task: Task[Any, Any], export_id: str, unit_no: int, step: str) -> None:
+    dispatch.continue_chain(task.request, engine.run_step(process_runtime(), export_id, unit_no, step))
 
 
 @app.task(name="exports.record_packages", bind=True)
 def record_packages(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
     """Record the unit's package and its handling units."""
-    _advance(self, export_id, unit_no, "record_packages")
+    _run_step(self, export_id, unit_no, "record_packages")
 
 
 @app.task(name="exports.attach_customs", bind=True)
 def attach_customs(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
     """Attach what customs must be told of each line."""
-    _advance(self, export_id, unit_no, "attach_customs")
+    _run_step(self, export_id, unit_no, "attach_customs")
 
 
 @app.task(name="exports.render_documents", bind=True)
 def render_documents(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
     """Render the unit's documents into the store."""
-    _advance(self, export_id, unit_no, "render_documents")
+    _run_step(self, export_id, unit_no, "render_documents")
 
 
 @app.task(name="exports.close_unit", bind=True)
 def close_unit(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
     """Close the unit; the last one opens the handoff."""
-    _advance(self, export_id, unit_no, "close_unit")
+    _run_step(self, export_id, unit_no, "close_unit")
 
 
 @app.task(name="exports.hand_off", bind=True)
 def hand_off(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
     """Write down who is owed what."""
-    _advance(self, export_id, unit_no, "hand_off")
+    _run_step(self, export_id, unit_no, "hand_off")
 
 
 @app.task(name="exports.notify_broker", bind=True)
 def notify_broker(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
     """Tell the customs broker."""
-    _advance(self, export_id, unit_no, "notify_broker")
+    _run_step(self, export_id, unit_no, "notify_broker")
 
 
 @app.task(name="exports.notify_warehouse", bind=True)
 def notify_warehouse(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
     """Tell the warehouse."""
-    _advance(self, export_id, unit_no, "notify_warehouse")
+    _run_step(self, export_id, unit_no, "notify_warehouse")
 
 
 @app.task(name="exports.notify_operator", bind=True)
 def notify_operator(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
     """Owe the operator the outcome."""
-    _advance(self, export_id, unit_no, "notify_operator")
+    _run_step(self, export_id, unit_no, "notify_operator")

@@ -19,7 +19,7 @@ from config.queues import ANSWER_SECONDS
 from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.polling import Inquiry
 from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Outcome, TaskMessage
+from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, StepResult, TaskMessage
 
 log = structlog.get_logger(__name__)
 
@@ -114,20 +114,20 @@ def _queued_messages(connection: Connection, name: str) -> int:
             return 0  # there is none yet, and on Redis none that is empty
 
 
-def continue_chain(request: Any, outcome: Outcome) -> None:
+def continue_chain(request: Any, result: StepResult) -> None:
     """Take out of the running task's chain what was done here already, and send what was opened beside it.
 
     `request` is the task's own; its `chain` lists the links that are left, the next one last.
     """
     links = request.chain or []
-    if outcome.stopped:
+    if result.halted:
         # The chain ends here: whoever holds the step, or the sweep, sends what comes after it.
         links.clear()
-    done = {f"exports.{name}" for name in outcome.did}
+    done = {f"exports.{name}" for name in result.completed}
     while links and links[-1]["task"] in done:
         links.pop()
     if not links:
-        publish(outcome.tasks)
+        publish(result.tasks)
 
 
 def _signature(task: TaskMessage) -> Signature:

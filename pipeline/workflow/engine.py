@@ -1,4 +1,4 @@
-"""The life of an export: STEPS, the pipeline as one table, and advance(), which makes one step real exactly once."""
+"""The life of an export: STEPS, the pipeline as one table, and run_step(), which makes one step real exactly once."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from pipeline.workflow.step_leases import (
     place,
     still_holds,
 )
-from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, Outcome, StepSpec, TaskMessage, of_export, stream_tasks
+from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, StepResult, StepSpec, TaskMessage, of_export, stream_tasks
 
 log = structlog.get_logger(__name__)
 
 _exports, _steps = table(Export).c, table(Step).c
-_UNITS_OPEN: Final = select(_exports.units_total - _exports.units_closed).where(of_export)
+_COUNT_OPEN_UNITS: Final = select(_exports.units_total - _exports.units_closed).where(of_export)
 
-_DONE: Final = (
+_MARK_DONE: Final = (
     update(table(Step))
     .where(*THIS_STEP, _steps.state == StepState.READY.value, _steps.fence == bindparam("held_fence"))
     .values(state=StepState.DONE.value, lease_until=None, due_at=None, finished_at=database_now(), error=None)
 )
-_OPEN: Final = (
+_MARK_READY: Final = (
     update(table(Step))
     .where(
         _steps.export_id == bindparam("of_export"),
@@ -57,7 +57,7 @@ _OPEN: Final = (
     )
     .values(state=StepState.READY.value, due_at=database_now(bindparam("seconds")))
 )
-_UNTOLD: Final = (
+_COUNT_UNNOTIFIED: Final = (
     select(func.count())
     .select_from(table(Step))
     .where(_steps.export_id == bindparam("of_export"), _steps.name.in_(NOTIFY), _steps.state != StepState.DONE.value)
@@ -66,7 +66,7 @@ _UNTOLD: Final = (
 _RENDERER: Final = threading.RLock()
 
 
-def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcome:
+def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResult:
     """Make the step `name` real, and the cheap ones after it, each in a transaction of its own.
 
     A step that is done, held by another worker, not yet opened or of an ended export is left alone: losing, doubling or
@@ -79,35 +79,35 @@ def advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcom
     """
     # A process has one renderer. Who would wait for it has not begun: a plan that ends the process is then alone to blame.
     with _RENDERER if SPECS[name].renders else nullcontext():
-        return _advance(runtime, export_id, unit_no, name)
+        return _run(runtime, export_id, unit_no, name)
 
 
-def _advance(runtime: Runtime, export_id: str, unit_no: int, name: str) -> Outcome:
+def _run(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResult:
     context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name, among=SPECS)
-    did: list[str] = []
+    completed: list[str] = []
     tasks: list[TaskMessage] = []
     while context is not None:
         held_step = context
         with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=context.unit_no, step=context.step):
             try:
-                context, opened = _make(runtime, held_step)
+                context, opened = _execute(runtime, held_step)
             except Fenced:
                 log.warning("step_fenced", fence=held_step.fence)
-                return Outcome(tuple(did), tuple(tasks), stopped=True)
+                return StepResult(tuple(completed), tuple(tasks), halted=True)
             except Stopped:
-                _give_back(runtime, held_step)
-                return Outcome(
-                    tuple(did), (*tasks, TaskMessage(export_id, held_step.unit_no, held_step.step)), stopped=True
+                _release_step(runtime, held_step)
+                return StepResult(
+                    tuple(completed), (*tasks, TaskMessage(export_id, held_step.unit_no, held_step.step)), halted=True
                 )
             except Exception as error:  # noqa: BLE001 - whatever a step raises is recorded against it
                 tasks += stream_tasks(step_failures.record(runtime, held_step, error))
-                return Outcome(tuple(did), tuple(tasks), stopped=True)
-        did.append(held_step.step)
+                return StepResult(tuple(completed), tuple(tasks), halted=True)
+        completed.append(held_step.step)
         tasks += opened
-    return Outcome(tuple(did), tuple(tasks), stopped=not did)
+    return StepResult(tuple(completed), tuple(tasks), halted=not completed)
 
 
-def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, list[TaskMessage]]:
+def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, list[TaskMessage]]:
     """Do one claimed step; return the context of the step to carry on with, and what else it opened."""
     spec = SPECS[context.step]
     if context.attempt > runtime.settings.step_max_attempts:
@@ -128,7 +128,7 @@ def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, l
                 with held(runtime, context):
                     prepared = spec.prepare(runtime, context)
             with runtime.db.write() as session:
-                following, opened = _finish(session, runtime, context, spec, prepared)
+                following, opened = _commit(session, runtime, context, spec, prepared)
                 failpoint(f"{spec.name}.mid")
     except IntegrityError as error:
         # Whoever overtook us wrote the same rows first; otherwise the facts themselves collide and a person must look.
@@ -140,16 +140,16 @@ def _make(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, l
     return following, opened
 
 
-def _give_back(runtime: Runtime, context: StepContext) -> None:
+def _release_step(runtime: Runtime, context: StepContext) -> None:
     try:
         give_back(runtime, context)
     except DatabaseBusy:
-        log.warning("step_not_given_back")  # then its lease runs out
+        log.warning("step_not_released")  # then its lease runs out
     else:
-        log.info("step_given_back")
+        log.info("step_released")
 
 
-def _finish(
+def _commit(
     session: Session, runtime: Runtime, context: StepContext, spec: StepSpec, prepared: Any
 ) -> tuple[StepContext | None, list[TaskMessage]]:
     # Locks are always taken in this order: the step's own new rows, the export's row, the rows of its steps.
@@ -157,7 +157,7 @@ def _finish(
     happened = spec.write(session, context, prepared)
     events.append(session, export_id, context.step, happened)
     here = place(export_id, context.unit_no, context.step)
-    if changed(session.execute(_DONE, here | {"held_fence": context.fence})) != 1:
+    if changed(session.execute(_MARK_DONE, here | {"held_fence": context.fence})) != 1:
         raise Fenced
     if spec.name in NOTIFY:
         left = [
@@ -168,7 +168,7 @@ def _finish(
     unit_no = context.unit_no if spec.per_unit else EXPORT_LEVEL
     if spec.name == "close_unit":
         unit_no = EXPORT_LEVEL
-        if session.scalar(_UNITS_OPEN, {"of_export": export_id}):
+        if session.scalar(_COUNT_OPEN_UNITS, {"of_export": export_id}):
             return None, []
     if spec.carries_on:
         (following,) = opens
@@ -176,7 +176,7 @@ def _finish(
             return carried, []
         # Another unit has failed: what follows is opened, and begun once somebody retries the export.
     session.execute(
-        _OPEN,
+        _MARK_READY,
         {"of_export": export_id, "of_unit": unit_no, "opened": opens, "seconds": runtime.settings.stalled_seconds},
     )
     # Within a unit the caller's chain leads on by itself; the fan-out is published by the worker that handed off.
@@ -185,12 +185,12 @@ def _finish(
 
 def _complete_if_last(session: Session, context: StepContext) -> list[TaskMessage]:
     # The export's row is locked by the event above, so the three are counted one after another.
-    if session.scalar(_UNTOLD, {"of_export": context.export_id}):
+    if session.scalar(_COUNT_UNNOTIFIED, {"of_export": context.export_id}):
         return []
     move(session, context.export_id, ExportState.EXECUTED, finished_at=database_now())
     events.append(session, context.export_id, context.step, [NewEvent(EventType.EXPORT_EXECUTED)])
-    return _released(session, context.export_id)
+    return _release_deliveries(session, context.export_id)
 
 
-def _released(session: Session, export_id: str) -> list[TaskMessage]:
+def _release_deliveries(session: Session, export_id: str) -> list[TaskMessage]:
     return stream_tasks(outbox.release(session, export_id))

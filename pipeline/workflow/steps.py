@@ -105,16 +105,16 @@ class TaskMessage:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one call of advance() came to.
+class StepResult:
+    """What one call of run_step() came to.
 
-    `did` are the steps made here, in order; `tasks` what they opened beyond the caller's own chain; `stopped` tells
+    `completed` are the steps made here, in order; `tasks` what they opened beyond the caller's own chain; `halted` tells
     that the next step is not to be tried now.
     """
 
-    did: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
     tasks: tuple[TaskMessage, ...] = ()
-    stopped: bool = False
+    halted: bool = False
 
 
 def first_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def recorded(database: Database, context: StepContext) -> Json:
-    """Do the step as `advance` does, and return the data of its one event."""
+    """Do the step as `run_step` does, and return the data of its one event."""
     with database.write() as session:
         (happened,) = record(session, context)
     assert happened.type == "PACKAGES_RECORDED"

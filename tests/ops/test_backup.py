@@ -32,7 +32,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.ops import audit, backup, migrations
 from pipeline.ops.migrations import Standing
 from pipeline.workflow.acceptance import accept
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.step_leases import claim
 from pipeline.workflow.steps import SPECS, TaskMessage
 from pipeline.workflow.sweeper import find_due
@@ -88,7 +88,7 @@ def under_way(runtime: Runtime) -> list[str]:
     for number, stage in enumerate(STAGES):
         export_id = take(runtime, f"a{number}")
         for unit_no, step in stage:
-            assert step in advance(runtime, export_id, unit_no, step).did
+            assert step in run_step(runtime, export_id, unit_no, step).completed
         exports.append(export_id)
     assert claim(runtime, exports[HELD], 1, "render_documents", begins=False, among=SPECS) is not None
     return exports
@@ -107,7 +107,7 @@ def finish(runtime: Runtime, exports: Sequence[str]) -> None:
         while tasks:
             task = tasks.pop()
             if task.step is not None:
-                tasks += advance(runtime, task.export_id, task.unit_no, task.step).tasks
+                tasks += run_step(runtime, task.export_id, task.unit_no, task.step).tasks
             elif task.partner_id and task.channel:
                 with suppress(Fenced):  # leases are short here: on a busy machine one may be over, and it is owed again
                     sender.deliver(runtime, task.export_id, task.partner_id, task.channel)

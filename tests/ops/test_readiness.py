@@ -22,7 +22,7 @@ from pipeline.deliveries.outbox import Lane
 from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.exports.models import Step
 from pipeline.ops import readiness
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
 from pipeline.workflow.steps import NOTIFY, TaskMessage
 from pipeline.workflow.sweeper import find_due
@@ -54,11 +54,11 @@ def handed_off(house: House) -> str:
     while tasks:
         task = tasks.pop(0)
         assert task.step is not None
-        tasks += advance(house.runtime, export_id, task.unit_no, task.step).tasks
+        tasks += run_step(house.runtime, export_id, task.unit_no, task.step).tasks
         tasks = [
             each for each in tasks if each.step in {"record_packages", "render_documents", "close_unit", "hand_off"}
         ]
-    advance(house.runtime, export_id, 0, "hand_off")
+    run_step(house.runtime, export_id, 0, "hand_off")
     return export_id
 
 

@@ -24,7 +24,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Event, Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow.acceptance import accept
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
@@ -82,14 +82,14 @@ class House:
 
     def step(self, export_id: str, unit_no: int, name: str) -> tuple[str, ...]:
         """Deliver one task message and return the steps that it made."""
-        return advance(self.runtime, export_id, unit_no, name).did
+        return run_step(self.runtime, export_id, unit_no, name).completed
 
     def run(self, tasks: list[TaskMessage]) -> None:
         """Deliver task messages, and those that they lead to, until none is left; deliveries are left out."""
         while tasks:
             task = tasks.pop()
             if task.step is not None:
-                tasks.extend(advance(self.runtime, task.export_id, task.unit_no, task.step).tasks)
+                tasks.extend(run_step(self.runtime, task.export_id, task.unit_no, task.step).tasks)
 
     def sweep(self) -> list[TaskMessage]:
         """Let enough time pass for everything to be due, and return what is owed."""

@@ -29,7 +29,7 @@ from pipeline.exports.models import Artifact, Export, LineTreatment, Package, St
 from pipeline.ops import readiness
 from pipeline.ops.rebuild import service
 from pipeline.workflow import read_model as inspection_view
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import cancel, retry
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
 from pipeline.workflow.step_leases import claim
@@ -82,7 +82,7 @@ def test_a_step_that_is_done_is_left_alone(house: House) -> None:
 def test_a_step_whose_turn_has_not_come_is_left_alone(house: House, name: str) -> None:
     export_id = house.accept().export_id
     unit_no = 1 if name in UNIT_STEPS else 0
-    assert advance(house.runtime, export_id, unit_no, name).stopped
+    assert run_step(house.runtime, export_id, unit_no, name).halted
     assert house.events(export_id) == ["EXPORT_ACCEPTED"]
     assert house.count(Artifact) == house.count(Notification) == 0
 
@@ -95,7 +95,7 @@ def test_task_messages_in_any_order_and_number_come_to_the_same(house: House) ->
     for _ in range(8):
         shuffled.shuffle(tasks)
         for task in tasks:
-            advance(house.runtime, task.export_id, task.unit_no, str(task.step))
+            run_step(house.runtime, task.export_id, task.unit_no, str(task.step))
     assert house.state(export_id) == "executed"
     assert house.count(Package) == 6
     assert house.count(LineTreatment) == 9
@@ -168,7 +168,7 @@ def test_export_with_steps_of_another_version_is_left_to_it(house: House) -> Non
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
     assert {task.export_id for task in find_due(house.runtime)} == {exports[3]}
     for export_id in exports[:3]:
-        assert advance(house.runtime, export_id, 1, "record_packages").stopped
+        assert run_step(house.runtime, export_id, 1, "record_packages").halted
         assert house.events(export_id) == ["EXPORT_ACCEPTED"]
         assert house.state(export_id) == "accepted"
     house.finish(exports[3])
@@ -190,7 +190,7 @@ def test_an_export_whose_every_message_is_lost_is_still_executed(house: House) -
     export_id = house.accept(factories.plan(units=2)).export_id
     while tasks := house.sweep():
         for task in tasks:
-            advance(house.runtime, export_id, task.unit_no, str(task.step))  # what it opens is never sent
+            run_step(house.runtime, export_id, task.unit_no, str(task.step))  # what it opens is never sent
     assert house.state(export_id) == "executed"
 
 

@@ -22,7 +22,7 @@ from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow import queries, step_failures, sweeper
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow import render_documents as workflow_render_documents
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import retry
 from pipeline.workflow.queries import Filter
 from pipeline.workflow.steps import TaskMessage
@@ -105,8 +105,8 @@ def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_
     die(house, export_id, "render_documents")
     (due,) = house.sweep()
     assert due == TaskMessage(export_id, 1, "render_documents")
-    outcome = advance(house.runtime, export_id, due.unit_no, "render_documents")
-    assert outcome.did == ()
+    outcome = run_step(house.runtime, export_id, due.unit_no, "render_documents")
+    assert outcome.completed == ()
     (task,) = outcome.tasks
     assert task == TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue"), (
         "only the operators are woken"

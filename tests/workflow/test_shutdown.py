@@ -13,7 +13,7 @@ from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Artifact, Step
 from pipeline.workflow import render_documents as workflow_render_documents
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import House
@@ -34,8 +34,8 @@ def step(house: House, export_id: str, name: str, unit_no: int = 1) -> Step:
 def test_step_that_is_not_begun_is_free_at_once_and_not_counted(house: House) -> None:
     export_id = house.accept().export_id
     shutdown.tell()
-    outcome = advance(house.runtime, export_id, 1, "record_packages")
-    assert (outcome.did, outcome.stopped) == ((), True)
+    outcome = run_step(house.runtime, export_id, 1, "record_packages")
+    assert (outcome.completed, outcome.halted) == ((), True)
     assert outcome.tasks == (TaskMessage(export_id, 1, "record_packages"),), "another worker is told"
     left = step(house, export_id, "record_packages")
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
@@ -60,8 +60,8 @@ def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
 
     with monkeypatch.context() as patched:
         patched.setattr(workflow_render_documents, "render_documents", render)
-        outcome = advance(house.runtime, export_id, 1, "render_documents")
-    assert (len(made), outcome.did, outcome.tasks) == (1, (), (TaskMessage(export_id, 1, "render_documents"),))
+        outcome = run_step(house.runtime, export_id, 1, "render_documents")
+    assert (len(made), outcome.completed, outcome.tasks) == (1, (), (TaskMessage(export_id, 1, "render_documents"),))
     assert (step(house, export_id, "render_documents").attempts, house.count(Artifact)) == (0, 0)
     assert "STEP_RETRIED" not in house.events(export_id)
     shutdown.forget()
@@ -89,8 +89,8 @@ def test_a_broker_s_files_are_broken_off_between_two_units(house: House, monkeyp
         return Document("broker_profile", "a.csv", "text/csv", "1", b"a")
 
     monkeypatch.setattr("pipeline.deliveries.handoff.profiles.profile_document", profile_document)
-    outcome = advance(house.runtime, export_id, 2, "render_documents")
-    assert (len(made), outcome.did) == (1, ("render_documents", "close_unit"))
+    outcome = run_step(house.runtime, export_id, 2, "render_documents")
+    assert (len(made), outcome.completed) == (1, ("render_documents", "close_unit"))
     assert outcome.tasks == (TaskMessage(export_id, 0, "hand_off"),)
 
 
@@ -100,8 +100,8 @@ def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
     export_id = house.accept().export_id
     # As if the signal came while the first step was written.
     monkeypatch.setattr("pipeline.workflow.engine.failpoint", lambda _: shutdown.tell())
-    outcome = advance(house.runtime, export_id, 1, "record_packages")
-    assert (outcome.did, outcome.tasks) == (("record_packages",), (TaskMessage(export_id, 1, "attach_customs"),))
+    outcome = run_step(house.runtime, export_id, 1, "record_packages")
+    assert (outcome.completed, outcome.tasks) == (("record_packages",), (TaskMessage(export_id, 1, "attach_customs"),))
     left = step(house, export_id, "attach_customs")
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
 

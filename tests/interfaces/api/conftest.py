@@ -28,7 +28,7 @@ from pipeline.interfaces.api import events, exports, limits
 from pipeline.interfaces.api.dependencies import Keys
 from pipeline.interfaces.app import create_app
 from pipeline.interfaces.server import BoundedHead
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.support.ports import LOOPBACK
@@ -92,7 +92,7 @@ class Desk:
         """Do what a worker would: every step that is owed, and every delivery that this opens."""
         while owed := self._owed(export_id):
             for unit_no, name in owed:
-                for task in advance(self.runtime, export_id, unit_no, name).tasks:
+                for task in run_step(self.runtime, export_id, unit_no, name).tasks:
                     if task.partner_id and task.channel:
                         sender.deliver(self.runtime, export_id, task.partner_id, task.channel)
 

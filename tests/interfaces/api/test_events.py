@@ -14,7 +14,7 @@ from pipeline.accounts import api_keys
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.schemas.export import EventPage, EventView
 from pipeline.interfaces.api import events
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from tests.interfaces.api.conftest import Desk, execution
 from tests.support import factories
 
@@ -68,7 +68,7 @@ def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key
     headers = {b"X-Request-Id": given.encode()}
     accepted = client.post("/api/exports/execute", json=execution(factories.plan()), headers=headers)
     export_id = accepted.json()["exportId"]
-    advance(desk.runtime, export_id, 1, "record_packages")
+    run_step(desk.runtime, export_id, 1, "record_packages")
     cancelled = client.post(f"/api/exports/{export_id}/cancel", headers={"X-Request-Id": "stop-1"})
     assert cancelled.status_code == 200, cancelled.text
     said = client.get(f"/api/exports/{export_id}").json()["events"]

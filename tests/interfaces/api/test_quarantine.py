@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.core.errors import RendererCrashed
 from pipeline.workflow import render_documents
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
 from tests.interfaces.api.conftest import Desk, Open, execution
 from tests.interfaces.console.test_console import browser
@@ -32,7 +32,7 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(render_documents, "render_documents", render)
         for step in ("record_packages", "render_documents"):
-            advance(desk.runtime, broken, 1, step)
+            run_step(desk.runtime, broken, 1, step)
     client, looker = desk.client(), browser(desk, "read")
 
     view = client.get(f"/api/exports/{broken}").json()
@@ -71,7 +71,7 @@ def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
         patched.setattr(render_documents, "render_documents", render)
         for export_id in (given_up, replaced):
             for step in ("record_packages", "render_documents"):
-                advance(desk.runtime, export_id, 1, step)
+                run_step(desk.runtime, export_id, 1, step)
     assert "exports_quarantined 2.0" in desk.bearing(None).get("/metrics").text
 
     assert client.post(f"/api/exports/{given_up}/cancel").status_code == 200

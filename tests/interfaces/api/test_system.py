@@ -23,7 +23,7 @@ from pipeline.interfaces.api.metrics import Work
 from pipeline.interfaces.app import ROUTERS
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 from pipeline.ops import readiness
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from tests.interfaces.api.conftest import Desk, Open, execution
 from tests.interfaces.contracts.sent import FORMATS
 from tests.support import factories
@@ -173,7 +173,7 @@ def test_what_an_outage_has_put_off_is_counted(desk: Desk, monkeypatch: pytest.M
     export_id = desk.execute(factories.plan())
     monkeypatch.setattr(ArtifactStore, "put", away)
     for name in ("record_packages", "render_documents"):
-        advance(desk.runtime, export_id, 1, name)
+        run_step(desk.runtime, export_id, 1, name)
     assert "exports_steps_put_off 1.0" in desk.bearing(None).get("/metrics").text
 
 

@@ -23,7 +23,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import StepState
 from pipeline.ops.verification.verifier import Report
 from pipeline.workflow.acceptance import accept
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from tests.support import factories
 
 
@@ -52,7 +52,7 @@ def executed(runtime: Runtime, plan: factories.Json) -> str:
     export_id = accept(runtime, caller, request, raw_plan=plan, idempotency_key=None).export_id
     for _ in range(20):
         for unit_no, name in _owed(runtime, export_id):
-            advance(runtime, export_id, unit_no, name)
+            run_step(runtime, export_id, unit_no, name)
     assert _owed(runtime, export_id) == [], f"{export_id} does not come to its handoff"
     return export_id
 

@@ -15,7 +15,7 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.acceptance import accept
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import NOTIFY, STEPS
 from tests.support import factories
 from tests.support.query_counter import asked_of
@@ -51,7 +51,7 @@ def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[st
     made: list[str] = []
     for name in ("record_packages", "render_documents", *NOTIFY):
         with asked_of(runtime.db) as parts[name]:
-            made += advance(runtime, export_id, 0 if name in NOTIFY else 1, name).did
+            made += run_step(runtime, export_id, 0 if name in NOTIFY else 1, name).completed
     assert made == [spec.name for spec in STEPS]
     with asked_of(runtime.db) as parts["inspect"], runtime.db.read() as session:
         view = inspection_view.read(session, factories.ACCOUNT, export_id)

@@ -1,7 +1,7 @@
 """The chain as it is built, and what it is measured against: every step a hop of its own, and either without documents.
 
 A build is picked by the environment, for the worker as for whoever task messages. It changes the table of the steps in its
-own process alone: what runs is the same `advance` over the same tables. Run as a module it is the `exports` command of the build.
+own process alone: what runs is the same `run_step` over the same tables. Run as a module it is the `exports` command of the build.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from config.settings import Settings
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import sender
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, TaskMessage
 from tests.system.benchmarks.environments import furnish
 from tests.system.benchmarks.exports import accepted, told
@@ -76,9 +76,9 @@ def _execute(runtime: Runtime, export_id: str, during: list[str]) -> None:
         if task.step is None:
             sender.deliver(runtime, export_id, str(task.partner_id), str(task.channel))
             continue
-        outcome = advance(runtime, export_id, task.unit_no, task.step)
+        outcome = run_step(runtime, export_id, task.unit_no, task.step)
         # As a chain does: the links that were done on the way are left out.
-        tasks = [later for later in tasks if later.step not in outcome.did] + list(outcome.tasks)
+        tasks = [later for later in tasks if later.step not in outcome.completed] + list(outcome.tasks)
 
 
 def table(few: Counted, many: Counted) -> list[tuple[str, int, int, int]]:

@@ -29,7 +29,7 @@ from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
 from pipeline.ops import migrations
 from pipeline.ops.rebuild import service as rebuild_service
-from pipeline.workflow.engine import advance
+from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import SPECS, STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
@@ -237,10 +237,10 @@ class World:
                 for lane in report.pending_streams
             ]
             return
-        outcome = advance(self.runtime, task.export_id, task.unit_no, task.step)
+        outcome = run_step(self.runtime, task.export_id, task.unit_no, task.step)
         self.messages += outcome.tasks
-        if outcome.did and not outcome.stopped:
-            self.messages += _next_link(task, outcome.did[-1])
+        if outcome.completed and not outcome.halted:
+            self.messages += _next_link(task, outcome.completed[-1])
 
     def work_until_hit(self) -> None:
         """Let workers work until one comes by what is armed, or there is nothing to do for a while; what is armed stays."""
