@@ -47,7 +47,7 @@ from pipeline.workflow.preflight import (
     registered,
     snapshot,
 )
-from pipeline.workflow.steps import first_steps
+from pipeline.workflow.steps import initial_steps
 
 #: How often acceptance starts over when another request wrote the same key or batch first.
 RACES: Final = 5
@@ -299,7 +299,7 @@ def _rows(
     log = [Event(**row) for row in chained(export.id, 1, caller.key_id, now, happened)]
     # The task messages are sent at once; from this moment on the sweep finds the steps.
     due_at = now + timedelta(seconds=stalled_seconds)
-    steps = [Step(**row) for row in first_steps(export.id, [unit.unit_no for unit in units], due_at)]
+    steps = [Step(**row) for row in initial_steps(export.id, [unit.unit_no for unit in units], due_at)]
     return read_model.ExportRows(export=export, units=units, steps=steps, events=log)
 
 

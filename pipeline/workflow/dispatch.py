@@ -19,7 +19,7 @@ from config.queues import ANSWER_SECONDS
 from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.polling import Inquiry
 from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, StepResult, TaskMessage
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, StepResult, TaskMessage
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ def handoff_chain(export_id: str) -> Signature:
     """Return the end of an export: the handoff, then everybody is told at once; no chord, the database counts."""
     return chain(
         step_signature("hand_off", export_id, EXPORT_LEVEL),
-        group(step_signature(n, export_id, EXPORT_LEVEL) for n in NOTIFY),
+        group(step_signature(n, export_id, EXPORT_LEVEL) for n in NOTIFY_STEPS),
     )
 
 
@@ -133,7 +133,7 @@ def continue_chain(request: Any, result: StepResult) -> None:
 def _signature(task: TaskMessage) -> Signature:
     if task.step is None:
         return _task_signature("exports.deliver", task.export_id, task.partner_id, task.channel)
-    if SPECS[task.step].per_unit:
+    if STEPS_BY_NAME[task.step].per_unit:
         return unit_chain(task.export_id, task.unit_no, task.step)
     if task.step == "hand_off":
         return handoff_chain(task.export_id)

@@ -35,12 +35,21 @@ from pipeline.workflow.step_leases import (
     place,
     still_holds,
 )
-from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, StepResult, StepSpec, TaskMessage, of_export, stream_tasks
+from pipeline.workflow.steps import (
+    NOTIFY_STEPS,
+    STEPS,
+    STEPS_BY_NAME,
+    StepResult,
+    StepSpec,
+    TaskMessage,
+    export_where,
+    stream_tasks,
+)
 
 log = structlog.get_logger(__name__)
 
 _exports, _steps = table(Export).c, table(Step).c
-_COUNT_OPEN_UNITS: Final = select(_exports.units_total - _exports.units_closed).where(of_export)
+_COUNT_OPEN_UNITS: Final = select(_exports.units_total - _exports.units_closed).where(export_where)
 
 _MARK_DONE: Final = (
     update(table(Step))
@@ -60,7 +69,9 @@ _MARK_READY: Final = (
 _COUNT_UNNOTIFIED: Final = (
     select(func.count())
     .select_from(table(Step))
-    .where(_steps.export_id == bindparam("of_export"), _steps.name.in_(NOTIFY), _steps.state != StepState.DONE.value)
+    .where(
+        _steps.export_id == bindparam("of_export"), _steps.name.in_(NOTIFY_STEPS), _steps.state != StepState.DONE.value
+    )
 )
 
 _RENDERER: Final = threading.RLock()
@@ -78,12 +89,12 @@ def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepR
     Where this process is told to end, what is not begun or can be broken off is given back, without counting as an attempt.
     """
     # A process has one renderer. Who would wait for it has not begun: a plan that ends the process is then alone to blame.
-    with _RENDERER if SPECS[name].renders else nullcontext():
+    with _RENDERER if STEPS_BY_NAME[name].needs_renderer else nullcontext():
         return _run(runtime, export_id, unit_no, name)
 
 
 def _run(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResult:
-    context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name, among=SPECS)
+    context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name, among=STEPS_BY_NAME)
     completed: list[str] = []
     tasks: list[TaskMessage] = []
     while context is not None:
@@ -109,7 +120,7 @@ def _run(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResul
 
 def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, list[TaskMessage]]:
     """Do one claimed step; return the context of the step to carry on with, and what else it opened."""
-    spec = SPECS[context.step]
+    spec = STEPS_BY_NAME[context.step]
     if context.attempt > runtime.settings.step_max_attempts:
         begun = context.attempt - 1
         raise WorkerDied(
@@ -120,7 +131,7 @@ def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None
     shutdown.check()
     failpoint(f"{spec.name}.before")
     # How long sending takes is up to the recipients, and each send is bounded by itself.
-    bounded = nullcontext() if spec.name in NOTIFY else TIMEOUTS.within(runtime.settings.step_timeout_seconds)
+    bounded = nullcontext() if spec.name in NOTIFY_STEPS else TIMEOUTS.within(runtime.settings.step_timeout_seconds)
     prepared = None
     try:
         with bounded:
@@ -159,7 +170,7 @@ def _commit(
     here = place(export_id, context.unit_no, context.step)
     if changed(session.execute(_MARK_DONE, here | {"held_fence": context.fence})) != 1:
         raise Fenced
-    if spec.name in NOTIFY:
+    if spec.name in NOTIFY_STEPS:
         left = [
             TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in prepared or ()
         ]
@@ -170,10 +181,10 @@ def _commit(
         unit_no = EXPORT_LEVEL
         if session.scalar(_COUNT_OPEN_UNITS, {"of_export": export_id}):
             return None, []
-    if spec.carries_on:
+    if spec.continues_inline:
         (following,) = opens
-        if (carried := claim_opened(session, runtime, context, unit_no, following)) is not None:
-            return carried, []
+        if (claimed := claim_opened(session, runtime, context, unit_no, following)) is not None:
+            return claimed, []
         # Another unit has failed: what follows is opened, and begun once somebody retries the export.
     session.execute(
         _MARK_READY,

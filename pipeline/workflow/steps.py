@@ -36,7 +36,7 @@ class StepSpec:
     `prepare` does what is slow or reaches outside, in no transaction, and may run more than once; `write` puts its
     result into the database in the one transaction that also marks the step done, and so takes effect exactly once.
     `opens` names the steps that may begin then. The worker that finished a step carries on with the first of them
-    itself where `carries_on` says that this is cheaper than another message. What `renders` needs the process's renderer.
+    itself where `continues_inline` says that this is cheaper than another message. `needs_renderer` says that the step needs the process's renderer.
     """
 
     name: str
@@ -44,25 +44,25 @@ class StepSpec:
     write: Write
     prepare: Prepare | None = None
     opens: tuple[str, ...] = ()
-    carries_on: bool = False
-    renders: bool = False
+    continues_inline: bool = False
+    needs_renderer: bool = False
 
 
-NOTIFY: Final = ("notify_broker", "notify_warehouse", "notify_operator")
-of_export = _exports.id == bindparam("of_export")
+NOTIFY_STEPS: Final = ("notify_broker", "notify_warehouse", "notify_operator")
+export_where = _exports.id == bindparam("of_export")
 
-_CLOSE_UNIT: Final = update(table(Export)).where(of_export).values(units_closed=_exports.units_closed + 1)
+_CLOSE_UNIT: Final = update(table(Export)).where(export_where).values(units_closed=_exports.units_closed + 1)
 
 
-def _nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
+def _write_nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
     return ()
 
 
-def _tell(audience: str) -> Prepare:
-    def tell(runtime: Runtime, context: StepContext) -> list[Lane]:
+def _notify(audience: str) -> Prepare:
+    def notify(runtime: Runtime, context: StepContext) -> list[Lane]:
         return sender.tell(runtime, context, audience)
 
-    return tell
+    return notify
 
 
 def _close_unit(session: Session, context: StepContext, _: Any) -> Sequence[NewEvent]:
@@ -71,7 +71,7 @@ def _close_unit(session: Session, context: StepContext, _: Any) -> Sequence[NewE
 
 
 STEPS: Final[tuple[StepSpec, ...]] = (
-    StepSpec("record_packages", True, packages.record, opens=("attach_customs",), carries_on=True),
+    StepSpec("record_packages", True, packages.record, opens=("attach_customs",), continues_inline=True),
     StepSpec("attach_customs", True, treatment.attach, opens=("render_documents",)),
     StepSpec(
         "render_documents",
@@ -79,18 +79,18 @@ STEPS: Final[tuple[StepSpec, ...]] = (
         render_documents.write,
         prepare=render_documents.prepare,
         opens=("close_unit",),
-        carries_on=True,
-        renders=True,
+        continues_inline=True,
+        needs_renderer=True,
     ),
     # The last unit to close opens the handoff; which one that is, the database counts.
-    StepSpec("close_unit", True, _close_unit, opens=("hand_off",), carries_on=True),
-    StepSpec("hand_off", False, handoff.write, prepare=handoff.prepare, opens=NOTIFY),
-    StepSpec("notify_broker", False, _nothing, prepare=_tell("customs_broker")),
-    StepSpec("notify_warehouse", False, _nothing, prepare=_tell("warehouse")),
+    StepSpec("close_unit", True, _close_unit, opens=("hand_off",), continues_inline=True),
+    StepSpec("hand_off", False, handoff.write, prepare=handoff.prepare, opens=NOTIFY_STEPS),
+    StepSpec("notify_broker", False, _write_nothing, prepare=_notify("customs_broker")),
+    StepSpec("notify_warehouse", False, _write_nothing, prepare=_notify("warehouse")),
     # The operator hears that the export is executed once it is: the last of the three releases what is owed to them.
-    StepSpec("notify_operator", False, _nothing),
+    StepSpec("notify_operator", False, _write_nothing),
 )
-SPECS: Final = {spec.name: spec for spec in STEPS}
+STEPS_BY_NAME: Final = {spec.name: spec for spec in STEPS}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class StepResult:
     halted: bool = False
 
 
-def first_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> list[dict[str, Any]]:
+def initial_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> list[dict[str, Any]]:
     """Return the rows of every step of a new export: the first of each unit is owed from `due_at`, the rest wait."""
     rows = []
     per_unit = [spec for spec in STEPS if spec.per_unit]
@@ -125,15 +125,15 @@ def first_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> li
         for position, spec in enumerate(STEPS):
             if spec.per_unit == (unit_no == EXPORT_LEVEL):
                 continue
-            owed = spec is per_unit[0]
+            ready = spec is per_unit[0]
             rows.append(
                 {
                     "export_id": export_id,
                     "unit_no": unit_no,
                     "name": spec.name,
                     "position": position,
-                    "state": (StepState.READY if owed else StepState.WAITING).value,
-                    "due_at": due_at if owed else None,
+                    "state": (StepState.READY if ready else StepState.WAITING).value,
+                    "due_at": due_at if ready else None,
                 }
             )
     return rows

@@ -16,7 +16,7 @@ from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.workflow.step_failures import SILENT
 from pipeline.workflow.step_leases import THIS_STEP, made_of, of_unended, place
-from pipeline.workflow.steps import SPECS, TaskMessage, stream_tasks
+from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage, stream_tasks
 
 
 def find_due(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[TaskMessage]:
@@ -37,7 +37,7 @@ def find_due(runtime: Runtime, *, steps: int | None = None, lanes: int | None = 
             col(Step.state) == StepState.READY.value,
             col(Step.due_at) <= statement_now(),
             of_unended(col(Step.export_id)),
-            made_of(col(Step.export_id), [*SPECS], len(SPECS)),
+            made_of(col(Step.export_id), [*STEPS_BY_NAME], len(STEPS_BY_NAME)),
         )
         .order_by(col(Step.due_at))
         .limit(settings.sweep_limit if steps is None else steps)

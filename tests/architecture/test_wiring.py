@@ -22,7 +22,7 @@ from config.settings import Settings
 from pipeline.accounts import states as account_states
 from pipeline.exports import states
 from pipeline.workflow.dispatch import WORKERS
-from pipeline.workflow.steps import SPECS, STEPS
+from pipeline.workflow.steps import STEPS, STEPS_BY_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKER_URLS = ("memory://", "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
@@ -80,7 +80,7 @@ def test_misspelt_task_option_would_be_noticed() -> None:
 
 def test_every_step_has_one_task_and_every_task_a_step_or_a_purpose() -> None:
     beside_the_steps = {"exports.deliver", "exports.read_answers", "exports.ask_for_answers"}
-    assert set(our_tasks()) == {f"exports.{name}" for name in SPECS} | beside_the_steps
+    assert set(our_tasks()) == {f"exports.{name}" for name in STEPS_BY_NAME} | beside_the_steps
 
 
 def test_every_task_goes_to_a_queue_of_ours() -> None:
@@ -192,5 +192,5 @@ def test_every_step_is_opened_by_exactly_one_other_and_the_last_open_nothing() -
     assert [spec.name for spec in STEPS if not spec.opens] == ["notify_broker", "notify_warehouse", "notify_operator"]
 
 
-def test_worker_carries_on_only_where_one_step_follows() -> None:
-    assert [spec.name for spec in STEPS if spec.carries_on and len(spec.opens) != 1] == []
+def test_worker_continues_inline_only_where_one_step_follows() -> None:
+    assert [spec.name for spec in STEPS if spec.continues_inline and len(spec.opens) != 1] == []

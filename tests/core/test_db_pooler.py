@@ -22,7 +22,7 @@ from pipeline.exports.models import Account, Export, Package, Step
 from pipeline.ops import doctor, migrations
 from pipeline.ops.migrations import Standing, row_security
 from pipeline.workflow.step_leases import claim
-from pipeline.workflow.steps import NOTIFY, SPECS
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS_BY_NAME
 from pipeline.workflow.sweeper import find_due
 from tests.conftest import OWNER, OwnServer
 from tests.support import factories
@@ -146,11 +146,11 @@ def test_many_workers_at_once_execute_an_export_once(pooled: House) -> None:
         for unit_no in (1, 2, 3, 4):
             for name in ("record_packages", "attach_customs", "render_documents", "close_unit"):
                 did.extend((unit_no, step) for step in pooled.step(export_id, unit_no, name))
-        for name in ("hand_off", *NOTIFY):
+        for name in ("hand_off", *NOTIFY_STEPS):
             did.extend((0, step) for step in pooled.step(export_id, 0, name))
 
     together(work)
-    for name in ("hand_off", *NOTIFY):
+    for name in ("hand_off", *NOTIFY_STEPS):
         pooled.step(export_id, 0, name)
     assert pooled.state(export_id) == "executed"
     assert [step for step, count in Counter(did).items() if count > 1] == []
@@ -166,7 +166,8 @@ def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(poole
         won.extend(
             unit_no
             for unit_no in range(1, 21)
-            if claim(pooled.runtime, export_id, unit_no, "record_packages", begins=True, among=SPECS) is not None
+            if claim(pooled.runtime, export_id, unit_no, "record_packages", begins=True, among=STEPS_BY_NAME)
+            is not None
         )
 
     together(race)

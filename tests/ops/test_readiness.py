@@ -24,7 +24,7 @@ from pipeline.exports.models import Step
 from pipeline.ops import readiness
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
-from pipeline.workflow.steps import NOTIFY, TaskMessage
+from pipeline.workflow.steps import NOTIFY_STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.query_counter import explained, searches
@@ -66,7 +66,7 @@ def owing_the_warehouse_alone(house: House) -> str:
     """Return such an export that has nothing else left to be done, whose steps have ended."""
     export_id = handed_off(house)
     with house.runtime.db.write() as session:
-        session.execute(update(Step).where(col(Step.name).in_(NOTIFY)).values(state="done", due_at=None))
+        session.execute(update(Step).where(col(Step.name).in_(NOTIFY_STEPS)).values(state="done", due_at=None))
         session.execute(update(Delivery).where(col(Delivery.partner_id) == factories.BROKER).values(state="cancelled"))
     return export_id
 

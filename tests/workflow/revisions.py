@@ -17,7 +17,7 @@ from pipeline.exports.schemas.export import ExecuteRequest, ExportView
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.amendments import amend
 from pipeline.workflow.idempotency import Acceptance
-from pipeline.workflow.steps import NOTIFY
+from pipeline.workflow.steps import NOTIFY_STEPS
 from tests.support import factories
 from tests.workflow.conftest import House
 
@@ -37,12 +37,12 @@ def executed(house: House, plan: factories.Json | None = None, *, told: bool = T
         house.step(export_id, unit_no, "record_packages")
         house.step(export_id, unit_no, "render_documents")
     if told:
-        for name in NOTIFY:
+        for name in NOTIFY_STEPS:
             house.step(export_id, 0, name)
     else:
         # As if the last of the steps had found every endpoint deaf: each is done, and nothing was taken.
         with house.runtime.db.write() as session:
-            session.execute(update(Step).where(col(Step.name).in_(NOTIFY)).values(state="done"))
+            session.execute(update(Step).where(col(Step.name).in_(NOTIFY_STEPS)).values(state="done"))
             session.execute(update(Export).where(col(Export.id) == export_id).values(state="executed"))
     assert house.state(export_id) == "executed"
     return export_id

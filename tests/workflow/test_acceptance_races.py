@@ -19,7 +19,7 @@ from pipeline.exports.step_context import StepContext
 from pipeline.workflow import engine, step_failures
 from pipeline.workflow.interventions import cancel, retry
 from pipeline.workflow.step_leases import claim, still_holds
-from pipeline.workflow.steps import SPECS, TaskMessage
+from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, executed, owed, said
@@ -28,7 +28,7 @@ ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect
 
 
 def claimed(house: House, export_id: str, unit_no: int = 1) -> StepContext:
-    context = claim(house.runtime, export_id, unit_no, "record_packages", begins=True, among=SPECS)
+    context = claim(house.runtime, export_id, unit_no, "record_packages", begins=True, among=STEPS_BY_NAME)
     assert context is not None
     return context
 

@@ -33,7 +33,7 @@ from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import cancel, retry
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
 from pipeline.workflow.step_leases import claim
-from pipeline.workflow.steps import NOTIFY, SPECS, STEPS, TaskMessage
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.documents.samples import kinds_of
 from tests.support import factories
@@ -50,7 +50,7 @@ def test_a_plan_becomes_an_executed_export(house: House) -> None:
     assert house.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
     assert house.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
     assert house.state(export_id) == "executing"
-    for name in NOTIFY:
+    for name in NOTIFY_STEPS:
         assert house.step(export_id, 0, name) == (name,)
     assert house.state(export_id) == "executed"
     assert set(house.step_states(export_id).values()) == {"done"}
@@ -78,7 +78,7 @@ def test_a_step_that_is_done_is_left_alone(house: House) -> None:
     assert house.count(Package) == 2
 
 
-@pytest.mark.parametrize("name", [*UNIT_STEPS[2:], "hand_off", *NOTIFY])
+@pytest.mark.parametrize("name", [*UNIT_STEPS[2:], "hand_off", *NOTIFY_STEPS])
 def test_a_step_whose_turn_has_not_come_is_left_alone(house: House, name: str) -> None:
     export_id = house.accept().export_id
     unit_no = 1 if name in UNIT_STEPS else 0
@@ -90,7 +90,7 @@ def test_a_step_whose_turn_has_not_come_is_left_alone(house: House, name: str) -
 def test_task_messages_in_any_order_and_number_come_to_the_same(house: House) -> None:
     export_id = house.accept(factories.plan(units=3)).export_id
     tasks = [TaskMessage(export_id, no, name) for no in (1, 2, 3) for name in UNIT_STEPS] * 3
-    tasks += [TaskMessage(export_id, 0, name) for name in ("hand_off", *NOTIFY)] * 3
+    tasks += [TaskMessage(export_id, 0, name) for name in ("hand_off", *NOTIFY_STEPS)] * 3
     shuffled = random.Random(7)  # noqa: S311 - repeatable on purpose
     for _ in range(8):
         shuffled.shuffle(tasks)
@@ -116,7 +116,7 @@ def test_many_workers_at_once_do_each_step_once(make_house: Callable[[str], Hous
             for unit_no in (1, 2, 3, 4):
                 for name in UNIT_STEPS:
                     did.extend((unit_no, step) for step in house.step(export_id, unit_no, name))
-            for name in NOTIFY:
+            for name in NOTIFY_STEPS:
                 did.extend((0, step) for step in house.step(export_id, 0, name))
 
     workers = [threading.Thread(target=work) for _ in range(8)]
@@ -147,7 +147,7 @@ def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_o
         won.extend(
             unit_no
             for unit_no in range(1, 201)
-            if claim(house.runtime, export_id, unit_no, UNIT_STEPS[0], begins=True, among=SPECS) is not None
+            if claim(house.runtime, export_id, unit_no, UNIT_STEPS[0], begins=True, among=STEPS_BY_NAME) is not None
         )
 
     racers = [threading.Thread(target=race) for _ in range(16)]

@@ -27,7 +27,7 @@ from pipeline.ops.rebuild.history import History, Untold, history
 from pipeline.ops.rebuild.messages import Sayings, Stretch
 from pipeline.ops.rebuild.projections import Known, Row
 from pipeline.workflow.preflight import snapshot
-from pipeline.workflow.steps import NOTIFY
+from pipeline.workflow.steps import NOTIFY_STEPS
 
 Kind = Literal["missing", "changed", "added"]
 
@@ -167,9 +167,9 @@ def _known(session: Session, told: History, export: Export | None, found: Rebuil
         kind: Kind = "missing" if kept is None else "changed"
         found.differs(Difference(table="plans", key=key, kind=kind, message=message, restorable=False))
     notified = select(func.count()).where(
-        col(Step.export_id) == told.export_id, col(Step.name).in_(NOTIFY), col(Step.state) == StepState.DONE
+        col(Step.export_id) == told.export_id, col(Step.name).in_(NOTIFY_STEPS), col(Step.state) == StepState.DONE
     )
-    all_notified = session.scalar(notified) == len(NOTIFY)
+    all_notified = session.scalar(notified) == len(NOTIFY_STEPS)
     if kept is not None and read is not None:
         return Known(told, read.plan.account_id, kept.id, read, all_notified)
     owner = account_id or (kept.account_id if kept is not None else None)

@@ -19,7 +19,7 @@ from pipeline.exports.plans import ReadPlan, canonical
 from pipeline.exports.states import ExportState, StepState
 from pipeline.ops.rebuild.history import History, UnitHistory, Untold
 from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import NOTIFY, STEPS
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 
 _PER_UNIT = [spec.name for spec in STEPS if spec.per_unit]
 
@@ -201,7 +201,7 @@ def _steps(known: Known) -> Iterator[Row]:
     closed = sum(unit.closed for unit in told.units.values()) == _said(known, "units")
     state = _state(told, EXPORT_LEVEL, "hand_off", done=handed_off, opened=closed)
     yield _step(told, EXPORT_LEVEL, "hand_off", (state,))
-    for name in NOTIFY:
+    for name in NOTIFY_STEPS:
         undone = _state(told, EXPORT_LEVEL, name, done=told.executed, opened=handed_off)
         # Which of the three have ended is written when all have, by the last: all of them and not a word cannot be. To do
         # one again sends nothing twice.

@@ -22,7 +22,7 @@ from pipeline.ops import audit
 from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.compare import read_sayings
 from pipeline.workflow.interventions import cancel, retry
-from pipeline.workflow.steps import NOTIFY, STEPS
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.ops.tampering import unguarded
 from tests.support import factories
 from tests.workflow.conftest import Answers, House
@@ -115,7 +115,7 @@ def test_tables_hold_what_the_log_says_after_every_step(either: House) -> None:
         for name in (spec.name for spec in STEPS if spec.per_unit):
             either.step(export_id, unit_no, name)
             assert differences(either, export_id) == [], name
-    for name in ("hand_off", *NOTIFY):
+    for name in ("hand_off", *NOTIFY_STEPS):
         either.step(export_id, 0, name)
         assert differences(either, export_id) == [], name
     assert either.state(export_id) == "executed"

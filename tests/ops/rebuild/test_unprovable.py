@@ -16,7 +16,7 @@ from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmissio
 from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot
 from pipeline.ops import audit, retention
 from pipeline.ops.rebuild import service
-from pipeline.workflow.steps import NOTIFY
+from pipeline.workflow.steps import NOTIFY_STEPS
 from tests.ops.rebuild.test_rebuild import content, differences, lived
 from tests.ops.tampering import unguarded
 from tests.support import factories
@@ -102,7 +102,7 @@ def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: House
     service.restore(either.runtime, export_id)
     assert differences(either, export_id) == []
     states = either.step_states(export_id)
-    assert {states[0, name] for name in NOTIFY} == {"ready"}
+    assert {states[0, name] for name in NOTIFY_STEPS} == {"ready"}
     either.finish(export_id)
     assert (either.state(export_id), either.events(export_id).count("EXPORT_EXECUTED")) == ("executed", 1)
 

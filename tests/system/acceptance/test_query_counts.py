@@ -16,7 +16,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.acceptance import accept
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.steps import NOTIFY, STEPS
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.support import factories
 from tests.support.query_counter import asked_of
 
@@ -49,9 +49,9 @@ def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[st
     with asked_of(runtime.db) as parts["accept"]:
         export_id = accept(runtime, CALLER, request, raw_plan=plan, idempotency_key=f"key-{lines}").export_id
     made: list[str] = []
-    for name in ("record_packages", "render_documents", *NOTIFY):
+    for name in ("record_packages", "render_documents", *NOTIFY_STEPS):
         with asked_of(runtime.db) as parts[name]:
-            made += run_step(runtime, export_id, 0 if name in NOTIFY else 1, name).completed
+            made += run_step(runtime, export_id, 0 if name in NOTIFY_STEPS else 1, name).completed
     assert made == [spec.name for spec in STEPS]
     with asked_of(runtime.db) as parts["inspect"], runtime.db.read() as session:
         view = inspection_view.read(session, factories.ACCOUNT, export_id)

@@ -25,7 +25,7 @@ from pipeline.exports.models import Event, Export
 from pipeline.exports.states import DeliveryState, ExportState
 from pipeline.exports.step_context import context_of
 from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import NOTIFY, STEPS
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.system.benchmarks.exports import accepted, told
 from tests.system.benchmarks.interleave import take_turns
 
@@ -48,7 +48,7 @@ class Loop:
             context = context_of(
                 export, unit_no=1 if spec.per_unit else EXPORT_LEVEL, step=spec.name, fence=1, attempt=1
             )
-            tells = spec.name in NOTIFY
+            tells = spec.name in NOTIFY_STEPS
             prepared = spec.prepare(self._runtime, context) if spec.prepare is not None and not tells else None
             with self._runtime.db.write() as session:
                 self._log(session, export_id, spec.name, spec.write(session, context, prepared))

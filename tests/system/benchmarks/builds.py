@@ -39,12 +39,12 @@ def _no_documents(*_: Any) -> Sequence[NewEvent]:
 
 _BUILD: Final = os.environ.get(VARIABLE, "").split()
 
-for _name, _spec in steps.SPECS.items():
+for _name, _spec in steps.STEPS_BY_NAME.items():
     if HOPS in _BUILD:
-        _spec = replace(_spec, carries_on=False)
+        _spec = replace(_spec, continues_inline=False)
     if WITHOUT_DOCUMENTS in _BUILD and _name == "render_documents":
         _spec = replace(_spec, prepare=None, write=_no_documents)
-    steps.SPECS[_name] = _spec
+    steps.STEPS_BY_NAME[_name] = _spec
 
 if __name__ == "__main__":
     main.main()

@@ -10,7 +10,7 @@ from sqlmodel import col, select
 
 from config import queues
 from pipeline.exports.models import LineTreatment, Package
-from pipeline.workflow.steps import NOTIFY, STEPS
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.support import factories
 from tests.system.faults.case import Case
 from tests.system.faults.client import Json, export_id_of
@@ -29,7 +29,7 @@ from tests.system.faults.site import KILLED, Site
 
 WORKER_POINTS = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS)
 #: Those that a process for deliveries comes by.
-TELLING_POINTS = (*(f"{name}.{moment}" for name in NOTIFY for moment in MOMENTS), *DELIVERY_POINTS)
+TELLING_POINTS = (*(f"{name}.{moment}" for name in NOTIFY_STEPS for moment in MOMENTS), *DELIVERY_POINTS)
 #: Where a message has left and is not recorded: whoever takes over must send it again.
 SENT_AND_NOT_RECORDED = ("delivery.between", "delivery.sent", "delivery.mid")
 #: A sweep that dies takes a worker with it that is anywhere, also there.
@@ -73,7 +73,7 @@ def test_worker_killed_at_every_point(site: Site, case: OpenCase) -> None:
         if not site.embedded and not one.gave_up("worker"):
             came = Counter((each.message_id, each.partner_id) for each in history.receipts if each.export_id in exports)
             assert [*came.values()] == [1] * len(came)
-            assert len(came) >= len(NOTIFY) * len(exports)
+            assert len(came) >= len(NOTIFY_STEPS) * len(exports)
 
 
 @fault("F1", everyday=(), long=STACKS)
@@ -102,12 +102,12 @@ def check_repeats(site: Site, case: OpenCase, point: str) -> None:
         begun = {row["name"]: row["attempts"] for row in history.snapshot.tables["steps"]}
         assert max(begun.values()) <= 2
         # The embedded worker has several steps in hand, and they all end with it.
-        assert sum(begun.values()) <= len(begun) + (len(NOTIFY) if site.embedded else 1)
+        assert sum(begun.values()) <= len(begun) + (len(NOTIFY_STEPS) if site.embedded else 1)
 
 
 def check_repeated(one: Case, times: int, *, deaths: int) -> None:
     """Hold what came again to what was sent and not recorded; the embedded worker sends to all partners beside each other."""
-    most = deaths * len(NOTIFY) if one.site.embedded else times
+    most = deaths * len(NOTIFY_STEPS) if one.site.embedded else times
     assert times <= one.sink.repeated() <= most
 
 

@@ -16,7 +16,7 @@ from kombu import Connection
 
 from config.queues import EXECUTE
 from pipeline.core.runtime import Runtime
-from pipeline.workflow.steps import NOTIFY
+from pipeline.workflow.steps import NOTIFY_STEPS
 from tests.conftest import SERVERS, Stack
 from tests.support.ports import LOOPBACK
 from tests.support.servers import poll
@@ -97,7 +97,7 @@ def held(one: Case) -> list[str]:
     """Return the steps and deliveries that somebody has not let go of, other than what failed and waits for its next try."""
     tables = one.snapshot().tables
     # Another process makes the other steps, and goes on.
-    notifying = [row for row in tables["steps"] if row["name"] in NOTIFY]
+    notifying = [row for row in tables["steps"] if row["name"] in NOTIFY_STEPS]
     later = datetime.now(UTC) + NEXT_TRY
     return [
         f"{row['export_id']} {row.get('name') or row.get('id')}"

@@ -30,7 +30,7 @@ from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, Export
 from pipeline.ops import migrations
 from pipeline.ops.rebuild import service as rebuild_service
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.steps import SPECS, STEPS, TaskMessage
+from pipeline.workflow.steps import STEPS, STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.system.faults.history import dead_too_soon
@@ -373,7 +373,7 @@ def _rows(found: Iterable[SQLModel]) -> list[dict[str, Any]]:
 
 
 def _next_link(task: TaskMessage, done: str) -> list[TaskMessage]:
-    if task.step is None or not SPECS[task.step].per_unit or done not in PER_UNIT:
+    if task.step is None or not STEPS_BY_NAME[task.step].per_unit or done not in PER_UNIT:
         return []
     following = PER_UNIT.index(done) + 1
     return [TaskMessage(task.export_id, task.unit_no, PER_UNIT[following])] if following < len(PER_UNIT) else []
