@@ -23,7 +23,7 @@ from pipeline.exports.states import StepState
 from pipeline.ops import migrations
 from pipeline.ops.migrations import Standing
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
-from pipeline.workflow.step_leases import of_unended
+from pipeline.workflow.step_leases import export_is_active
 
 #: How long due work may lie while nothing moves before somebody should be woken.
 PATIENCE_SECONDS: Final = 60
@@ -165,7 +165,7 @@ def _outage(session: Session, patience: float, longest_pause: float) -> Part:
         col(Step.error).is_not(None),
         col(Step.started_at) <= statement_now(-patience),
         col(Step.due_at) <= statement_now(longest_pause),
-        of_unended(col(Step.export_id)),
+        export_is_active(col(Step.export_id)),
     )
     counted = session.execute(select(col(Step.name), func.count()).where(*put_off).group_by(col(Step.name))).all()
     lately = col(Step.finished_at) > statement_now(-patience)
@@ -181,7 +181,7 @@ def _is_ready_step() -> ColumnElement[bool]:
     return and_(
         col(Step.state) == StepState.READY.value,
         or_(col(Step.lease_until).is_(None), col(Step.lease_until) <= database_now()),
-        of_unended(col(Step.export_id)),
+        export_is_active(col(Step.export_id)),
     )
 
 

@@ -28,12 +28,12 @@ from pipeline.workflow import step_failures
 from pipeline.workflow.step_leases import (
     EXPORT_LEVEL,
     THIS_STEP,
-    claim,
-    claim_opened,
-    give_back,
-    held,
-    place,
-    still_holds,
+    claim_opened_step,
+    claim_step,
+    hold_lease,
+    holds_lease,
+    release_step,
+    step_params,
 )
 from pipeline.workflow.steps import (
     NOTIFY_STEPS,
@@ -94,7 +94,9 @@ def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepR
 
 
 def _run(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResult:
-    context = claim(runtime, export_id, unit_no, name, begins=name == STEPS[0].name, among=STEPS_BY_NAME)
+    context = claim_step(
+        runtime, export_id, unit_no, name, starts_export=name == STEPS[0].name, step_names=STEPS_BY_NAME
+    )
     completed: list[str] = []
     tasks: list[TaskMessage] = []
     while context is not None:
@@ -136,14 +138,14 @@ def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None
     try:
         with bounded:
             if spec.prepare is not None:
-                with held(runtime, context):
+                with hold_lease(runtime, context):
                     prepared = spec.prepare(runtime, context)
             with runtime.db.write() as session:
                 following, opened = _commit(session, runtime, context, spec, prepared)
                 failpoint(f"{spec.name}.mid")
     except IntegrityError as error:
         # Whoever overtook us wrote the same rows first; otherwise the facts themselves collide and a person must look.
-        if not still_holds(runtime, context):
+        if not holds_lease(runtime, context):
             raise Fenced from error
         raise Terminal(f"{spec.name} collides with what is recorded: {str(error.orig).splitlines()[0]}") from error
     failpoint(f"{spec.name}.after")
@@ -153,7 +155,7 @@ def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None
 
 def _release_step(runtime: Runtime, context: StepContext) -> None:
     try:
-        give_back(runtime, context)
+        release_step(runtime, context)
     except DatabaseBusy:
         log.warning("step_not_released")  # then its lease runs out
     else:
@@ -167,7 +169,7 @@ def _commit(
     export_id = context.export_id
     happened = spec.write(session, context, prepared)
     events.append(session, export_id, context.step, happened)
-    here = place(export_id, context.unit_no, context.step)
+    here = step_params(export_id, context.unit_no, context.step)
     if changed(session.execute(_MARK_DONE, here | {"held_fence": context.fence})) != 1:
         raise Fenced
     if spec.name in NOTIFY_STEPS:
@@ -183,7 +185,7 @@ def _commit(
             return None, []
     if spec.continues_inline:
         (following,) = opens
-        if (claimed := claim_opened(session, runtime, context, unit_no, following)) is not None:
+        if (claimed := claim_opened_step(session, runtime, context, unit_no, following)) is not None:
             return claimed, []
         # Another unit has failed: what follows is opened, and begun once somebody retries the export.
     session.execute(

@@ -18,7 +18,7 @@ from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.states import STEP_MOVES, ExportState, StepState, sources
 from pipeline.exports.transitions import move
 from pipeline.workflow import read_model
-from pipeline.workflow.step_leases import EXPORT_LEVEL, at
+from pipeline.workflow.step_leases import EXPORT_LEVEL, step_where
 from pipeline.workflow.steps import TaskMessage
 
 #: Raises PreconditionFailed where the export is not as the caller saw it last.
@@ -39,7 +39,7 @@ def cancel(
         if export.state == ExportState.CANCELLED.value:
             return []
         _expect(session, export, expects)
-        handed_off = session.scalar(select(col(Step.state)).where(*at(export_id, EXPORT_LEVEL, "hand_off")))
+        handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, "hand_off")))
         if handed_off == StepState.DONE.value:
             raise InvalidState("the export was handed off already; it can no longer be cancelled, but amended")
         move(session, export_id, ExportState.CANCELLED, finished_at=database_now())

@@ -24,7 +24,7 @@ from pipeline.exports.models import Export, Step
 from pipeline.exports.states import UNENDED, ExportState, StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.exports.transitions import move
-from pipeline.workflow.step_leases import of
+from pipeline.workflow.step_leases import context_where
 
 log = structlog.get_logger(__name__)
 
@@ -98,12 +98,12 @@ def _pause(settings: Settings, tries: int) -> float:
 
 def _holds(session: Session, context: StepContext) -> bool:
     """Tell whether the step is still the caller's, and keep it so until the transaction ends."""
-    here = select(col(Step.fence)).where(*of(context), col(Step.state) == StepState.READY.value)
+    here = select(col(Step.fence)).where(*context_where(context), col(Step.state) == StepState.READY.value)
     return session.scalar(here.with_for_update()) == context.fence
 
 
 def _write(session: Session, context: StepContext, **values: Any) -> None:
-    session.execute(update(Step).where(*of(context), col(Step.fence) == context.fence).values(**values))
+    session.execute(update(Step).where(*context_where(context), col(Step.fence) == context.fence).values(**values))
 
 
 def _breaks(error: Exception) -> bool:

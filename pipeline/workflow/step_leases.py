@@ -24,7 +24,7 @@ FIRST_UNIT: Final = 1
 _exports, _steps = table(Export).c, table(Step).c
 _lease_end = database_now(bindparam("lease_seconds"))
 
-#: The step that the parameters `at_export`, `at_unit` and `at_step` name; see `place`.
+#: The step that the parameters `at_export`, `at_unit` and `at_step` name; see `step_params`.
 THIS_STEP: Final = (
     _steps.export_id == bindparam("at_export"),
     _steps.unit_no == bindparam("at_unit"),
@@ -32,28 +32,30 @@ THIS_STEP: Final = (
 )
 
 
-def made_of(export_id: Any, names: Any, count: Any) -> ColumnElement[bool]:
+def has_steps(export_id: Any, names: Any, count: Any) -> ColumnElement[bool]:
     """Return the condition that an export is made of the steps with these names, `count` of them, and of no others.
 
     It is otherwise where another version of the service accepted it. A worker that took a step of it would open the next
     by its own table, and leave out what it does not know. All units of an export have the same steps: one of them tells.
     """
-    beside = table(Step).alias()
-    here = and_(beside.c.export_id == export_id, beside.c.unit_no.in_((EXPORT_LEVEL, FIRST_UNIT)))
-    counted = select(func.count()).select_from(beside).where(here).scalar_subquery()
-    return and_(counted == count, ~exists().where(here, beside.c.name.not_in(names)))
+    other = table(Step).alias()
+    here = and_(other.c.export_id == export_id, other.c.unit_no.in_((EXPORT_LEVEL, FIRST_UNIT)))
+    counted = select(func.count()).select_from(other).where(here).scalar_subquery()
+    return and_(counted == count, ~exists().where(here, other.c.name.not_in(names)))
 
 
-def of_unended(export_id: Any) -> ColumnElement[bool]:
+def export_is_active(export_id: Any) -> ColumnElement[bool]:
     """Return the condition that the export has not ended: of one that has, no step is begun."""
     return exists().where(_exports.id == export_id, _exports.state.in_(UNENDED))
 
 
-_OURS: Final = made_of(bindparam("at_export"), bindparam("made_of", expanding=True), bindparam("of_so_many"))
+_HAS_OUR_STEPS: Final = has_steps(
+    bindparam("at_export"), bindparam("step_names", expanding=True), bindparam("step_count")
+)
 
-_BEGIN: Final = (
+_START_EXPORT: Final = (
     update(table(Export))
-    .where(_exports.id == bindparam("at_export"), _exports.state == ExportState.ACCEPTED.value, _OURS)
+    .where(_exports.id == bindparam("at_export"), _exports.state == ExportState.ACCEPTED.value, _HAS_OUR_STEPS)
     .values(state=ExportState.EXECUTING.value, updated_at=database_now())
 )
 
@@ -63,8 +65,8 @@ _CLAIM: Final = (
         *THIS_STEP,
         _steps.state == StepState.READY.value,
         or_(_steps.lease_until.is_(None), _steps.lease_until <= database_now()),
-        of_unended(bindparam("at_export")),
-        _OURS,
+        export_is_active(bindparam("at_export")),
+        _HAS_OUR_STEPS,
     )
     .values(
         fence=_steps.fence + 1,
@@ -81,7 +83,7 @@ _CLAIM: Final = (
 #: Takes a step that has just been opened in this very transaction: nobody else can have seen it owed.
 _CLAIM_OPENED: Final = (
     update(table(Step))
-    .where(*THIS_STEP, _steps.state == StepState.WAITING.value, of_unended(bindparam("at_export")))
+    .where(*THIS_STEP, _steps.state == StepState.WAITING.value, export_is_active(bindparam("at_export")))
     .values(
         state=StepState.READY.value,
         fence=1,
@@ -93,18 +95,18 @@ _CLAIM_OPENED: Final = (
 )
 
 
-def claim(
-    runtime: Runtime, export_id: str, unit_no: int, name: str, *, begins: bool, among: Collection[str]
+def claim_step(
+    runtime: Runtime, export_id: str, unit_no: int, name: str, *, starts_export: bool, step_names: Collection[str]
 ) -> StepContext | None:
     """Take the step's lease, on the database's clock; None where it is done, held, not due or its export has ended.
 
-    `begins` says that this step is the first of its unit, so that the export is executing from now on; `among` names the
+    `starts_export` says that this step is the first of its unit, so that the export is executing from now on; `step_names` names the
     steps that an export is made of in this version. One that is made of others is left to whoever knows them.
     """
-    here = place(export_id, unit_no, name) | {"made_of": [*among], "of_so_many": len(among)}
+    here = step_params(export_id, unit_no, name) | {"step_names": [*step_names], "step_count": len(step_names)}
     with runtime.db.write() as session:
-        if begins:
-            session.execute(_BEGIN, here)
+        if starts_export:
+            session.execute(_START_EXPORT, here)
         row = session.execute(_CLAIM, here | {"lease_seconds": runtime.settings.lease_seconds}).first()
         if row is None:
             return None
@@ -112,7 +114,7 @@ def claim(
         return context_of(export, unit_no=unit_no, step=name, fence=row.fence, attempt=row.attempts)
 
 
-def claim_opened(
+def claim_opened_step(
     session: Session, runtime: Runtime, context: StepContext, unit_no: int, name: str
 ) -> StepContext | None:
     """Open the step that follows the context's and take its lease, in the transaction that opens it.
@@ -120,23 +122,23 @@ def claim_opened(
     None, and nothing is opened, where the export has ended.
     """
     lease = {"lease_seconds": runtime.settings.lease_seconds}
-    opened = session.execute(_CLAIM_OPENED, place(context.export_id, unit_no, name) | lease)
+    opened = session.execute(_CLAIM_OPENED, step_params(context.export_id, unit_no, name) | lease)
     if changed(opened) != 1:
         return None
     return replace(context, unit_no=unit_no, step=name, fence=1, attempt=1)
 
 
-def give_back(runtime: Runtime, context: StepContext) -> None:
+def release_step(runtime: Runtime, context: StepContext) -> None:
     """Let go of a claimed step as if it had not been begun, so that another worker may take it at once."""
     with runtime.db.write() as session:
         session.execute(
             update(Step)
-            .where(*of(context), col(Step.fence) == context.fence, col(Step.state) == StepState.READY.value)
+            .where(*context_where(context), col(Step.fence) == context.fence, col(Step.state) == StepState.READY.value)
             .values(attempts=col(Step.attempts) - 1, lease_until=None, due_at=database_now())
         )
 
 
-def held(runtime: Runtime, context: StepContext) -> AbstractContextManager[Lease]:
+def hold_lease(runtime: Runtime, context: StepContext) -> AbstractContextManager[Lease]:
     """Renew the lease while the block works, so that a long step is not taken for a dead one."""
     lease = runtime.settings.lease_seconds
 
@@ -144,7 +146,9 @@ def held(runtime: Runtime, context: StepContext) -> AbstractContextManager[Lease
         with runtime.db.write() as session:
             renewed = session.execute(
                 update(Step)
-                .where(*of(context), col(Step.fence) == context.fence, col(Step.state) == StepState.READY.value)
+                .where(
+                    *context_where(context), col(Step.fence) == context.fence, col(Step.state) == StepState.READY.value
+                )
                 .values(lease_until=database_now(lease), due_at=database_now(lease))
             )
             return changed(renewed) == 1
@@ -152,23 +156,23 @@ def held(runtime: Runtime, context: StepContext) -> AbstractContextManager[Lease
     return KEEPER.kept(lease, renew, export_id=context.export_id, step=context.step)
 
 
-def still_holds(runtime: Runtime, context: StepContext) -> bool:
+def holds_lease(runtime: Runtime, context: StepContext) -> bool:
     """Tell whether the step is still the caller's to finish."""
     with runtime.db.read() as session:
-        row = session.execute(select(col(Step.state), col(Step.fence)).where(*of(context))).one()
+        row = session.execute(select(col(Step.state), col(Step.fence)).where(*context_where(context))).one()
     return bool(row.state == StepState.READY.value and row.fence == context.fence)
 
 
-def at(export_id: str, unit_no: int, name: str) -> tuple[ColumnElement[bool], ...]:
+def step_where(export_id: str, unit_no: int, name: str) -> tuple[ColumnElement[bool], ...]:
     """Return the condition that picks one step."""
     return col(Step.export_id) == export_id, col(Step.unit_no) == unit_no, col(Step.name) == name
 
 
-def place(export_id: str, unit_no: int, name: str) -> dict[str, Any]:
+def step_params(export_id: str, unit_no: int, name: str) -> dict[str, Any]:
     """Return the parameters that pick one step in a statement on THIS_STEP."""
     return {"at_export": export_id, "at_unit": unit_no, "at_step": name}
 
 
-def of(context: StepContext) -> tuple[ColumnElement[bool], ...]:
+def context_where(context: StepContext) -> tuple[ColumnElement[bool], ...]:
     """Return the condition that picks the context's step."""
-    return at(context.export_id, context.unit_no, context.step)
+    return step_where(context.export_id, context.unit_no, context.step)

@@ -15,7 +15,7 @@ from pipeline.deliveries.streams import due_lanes
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.workflow.step_failures import SILENT
-from pipeline.workflow.step_leases import THIS_STEP, made_of, of_unended, place
+from pipeline.workflow.step_leases import THIS_STEP, export_is_active, has_steps, step_params
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage, stream_tasks
 
 
@@ -36,8 +36,8 @@ def find_due(runtime: Runtime, *, steps: int | None = None, lanes: int | None = 
         .where(
             col(Step.state) == StepState.READY.value,
             col(Step.due_at) <= statement_now(),
-            of_unended(col(Step.export_id)),
-            made_of(col(Step.export_id), [*STEPS_BY_NAME], len(STEPS_BY_NAME)),
+            export_is_active(col(Step.export_id)),
+            has_steps(col(Step.export_id), [*STEPS_BY_NAME], len(STEPS_BY_NAME)),
         )
         .order_by(col(Step.due_at))
         .limit(settings.sweep_limit if steps is None else steps)
@@ -80,9 +80,9 @@ def stagger_lost_steps(session: Session, settings: Settings) -> None:
         _steps.attempts.between(2, settings.step_max_attempts - 1),
     )
     found = select(_steps.export_id, _steps.unit_no, _steps.name, _steps.fence).where(*lost)
-    found = found.where(of_unended(_steps.export_id)).limit(settings.sweep_limit)
+    found = found.where(export_is_active(_steps.export_id)).limit(settings.sweep_limit)
     staggered = [
-        place(*at) | {"held_fence": fence, "pause": random.uniform(0, settings.lease_seconds)}  # noqa: S311 - no secret
+        step_params(*at) | {"held_fence": fence, "pause": random.uniform(0, settings.lease_seconds)}  # noqa: S311 - no secret
         for *at, fence in session.execute(found).all()
     ]
     if staggered:

@@ -21,7 +21,7 @@ from pipeline.core.errors import DatabaseBusy
 from pipeline.exports.models import Account, Export, Package, Step
 from pipeline.ops import doctor, migrations
 from pipeline.ops.migrations import Standing, row_security
-from pipeline.workflow.step_leases import claim
+from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS_BY_NAME
 from pipeline.workflow.sweeper import find_due
 from tests.conftest import OWNER, OwnServer
@@ -166,7 +166,9 @@ def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(poole
         won.extend(
             unit_no
             for unit_no in range(1, 21)
-            if claim(pooled.runtime, export_id, unit_no, "record_packages", begins=True, among=STEPS_BY_NAME)
+            if claim_step(
+                pooled.runtime, export_id, unit_no, "record_packages", starts_export=True, step_names=STEPS_BY_NAME
+            )
             is not None
         )
 

@@ -33,7 +33,7 @@ from pipeline.ops import audit, backup, migrations
 from pipeline.ops.migrations import Standing
 from pipeline.workflow.acceptance import accept
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.step_leases import claim
+from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.conftest import OWNER, SERVERS
@@ -90,7 +90,10 @@ def under_way(runtime: Runtime) -> list[str]:
         for unit_no, step in stage:
             assert step in run_step(runtime, export_id, unit_no, step).completed
         exports.append(export_id)
-    assert claim(runtime, exports[HELD], 1, "render_documents", begins=False, among=STEPS_BY_NAME) is not None
+    assert (
+        claim_step(runtime, exports[HELD], 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME)
+        is not None
+    )
     return exports
 
 

@@ -20,7 +20,7 @@ from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.step_context import StepContext, context_of
 from pipeline.ops import legal_holds, retention
 from pipeline.workflow import acceptance, preflight
-from pipeline.workflow.step_leases import claim
+from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import STEPS_BY_NAME
 from tests.ops.test_retention import executed, plan
 from tests.support import factories
@@ -44,7 +44,7 @@ def under_way(house: House) -> StepContext:
     record(house, repository.keep(house.runtime, old, 1, SHARED))
     export_id = house.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
     house.step(export_id, 1, "record_packages")
-    made = claim(house.runtime, export_id, 1, "render_documents", begins=False, among=STEPS_BY_NAME)
+    made = claim_step(house.runtime, export_id, 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME)
     assert made is not None
     return made
 

@@ -18,7 +18,7 @@ from pipeline.exports.states import StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.workflow import engine, step_failures
 from pipeline.workflow.interventions import cancel, retry
-from pipeline.workflow.step_leases import claim, still_holds
+from pipeline.workflow.step_leases import claim_step, holds_lease
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import House
@@ -28,7 +28,9 @@ ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect
 
 
 def claimed(house: House, export_id: str, unit_no: int = 1) -> StepContext:
-    context = claim(house.runtime, export_id, unit_no, "record_packages", begins=True, among=STEPS_BY_NAME)
+    context = claim_step(
+        house.runtime, export_id, unit_no, "record_packages", starts_export=True, step_names=STEPS_BY_NAME
+    )
     assert context is not None
     return context
 
@@ -139,13 +141,13 @@ def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_fa
 def test_step_is_its_callers_until_another_has_taken_it_or_it_is_done(house: House) -> None:
     export_id = house.accept().export_id
     first = claimed(house, export_id)
-    assert still_holds(house.runtime, first)
+    assert holds_lease(house.runtime, first)
     house.clock.pass_seconds(house.runtime.settings.lease_seconds + 1)
     second = claimed(house, export_id)
-    assert (still_holds(house.runtime, first), still_holds(house.runtime, second)) == (False, True)
+    assert (holds_lease(house.runtime, first), holds_lease(house.runtime, second)) == (False, True)
     with house.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.export_id) == export_id).values(state=StepState.DONE.value))
-    assert not still_holds(house.runtime, second)
+    assert not holds_lease(house.runtime, second)
 
 
 def test_facts_that_collide_with_what_is_recorded_end_the_export_and_say_so(house: House) -> None:

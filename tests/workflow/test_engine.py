@@ -32,7 +32,7 @@ from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import cancel, retry
 from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
-from pipeline.workflow.step_leases import claim
+from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.documents.samples import kinds_of
@@ -147,7 +147,10 @@ def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_o
         won.extend(
             unit_no
             for unit_no in range(1, 201)
-            if claim(house.runtime, export_id, unit_no, UNIT_STEPS[0], begins=True, among=STEPS_BY_NAME) is not None
+            if claim_step(
+                house.runtime, export_id, unit_no, UNIT_STEPS[0], starts_export=True, step_names=STEPS_BY_NAME
+            )
+            is not None
         )
 
     racers = [threading.Thread(target=race) for _ in range(16)]
