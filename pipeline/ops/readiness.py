@@ -22,7 +22,7 @@ from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.ops import migrations
 from pipeline.ops.migrations import Standing
-from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
+from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.step_leases import export_is_active
 
 #: How long due work may lie while nothing moves before somebody should be woken.
@@ -48,7 +48,7 @@ def parts(runtime: Runtime, *, patience_seconds: float = PATIENCE_SECONDS) -> li
         whose = "this version's" if stands is Standing.CURRENT else "a newer version's; replace this process"
         put_off = runtime.settings.stalled_seconds
         watch = _Watch(patience_seconds, min(put_off, patience_seconds / 2), put_off)
-        longest_pause = max(runtime.settings.step_retry_seconds, LONGEST_PAUSE_SECONDS)
+        longest_pause = max(runtime.settings.step_retry_seconds, MAX_RETRY_PAUSE_SECONDS)
         on_redis = runtime.settings.message_broker == "redis"
         with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
             by_queue = on_redis and recipients.told_by_queue(session)

@@ -113,7 +113,7 @@ def _run(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResul
                     tuple(completed), (*tasks, TaskMessage(export_id, held_step.unit_no, held_step.step)), halted=True
                 )
             except Exception as error:  # noqa: BLE001 - whatever a step raises is recorded against it
-                tasks += stream_tasks(step_failures.record(runtime, held_step, error))
+                tasks += stream_tasks(step_failures.record_failure(runtime, held_step, error))
                 return StepResult(tuple(completed), tuple(tasks), halted=True)
         completed.append(held_step.step)
         tasks += opened

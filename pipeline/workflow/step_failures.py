@@ -31,90 +31,90 @@ log = structlog.get_logger(__name__)
 _steps = table(Step).c
 
 #: What is said of a step whose worker came to an end, until it is begun again.
-SILENT: Final = "its worker came to an end before it could say why"
+WORKER_LOST: Final = "its worker came to an end before it could say why"
 
 
 #: The longest pause before the next try, or the first one where that is longer: what is back is made use of within a minute.
-LONGEST_PAUSE_SECONDS: Final = 60
+MAX_RETRY_PAUSE_SECONDS: Final = 60
 
 #: How long a worker waits before it tries once more to write down why it failed.
-WRITE_AGAIN_SECONDS = 1.0
+RECORD_RETRY_SECONDS = 1.0
 
 
-def record(runtime: Runtime, context: StepContext, error: Exception) -> Sequence[Lane]:
+def record_failure(runtime: Runtime, context: StepContext, error: Exception) -> Sequence[Lane]:
     """Record a failed attempt: due again after a pause that doubles, or the end of the export; return the lanes to publish.
 
     An outage of what the step needs does not count as an attempt, however long it lasts. Nothing is recorded of a step that
     another worker took meanwhile, or that was cancelled; and where the export has ended by another step, no more than why
-    this one was not finished. The export is quarantined where what ended it is no fault that we know of: see `_breaks`.
+    this one was not finished. The export is quarantined where what ended it is no fault that we know of: see `_should_quarantine`.
 
     While the database does not answer this waits, unless the process is told to end, for as long as a step may take: what
     is not recorded would count as if the step had ended its worker, and without a database there is nothing else to do.
     """
     reason = str(error) if isinstance(error, ExportsError) else f"{type(error).__name__} in {context.step}"
     if isinstance(error, Retryable):
-        log.warning("step_put_off", attempt=context.attempt, reason=reason)
+        log.warning("step_postponed", attempt=context.attempt, reason=reason)
     else:
         log.error("step_raised", attempt=context.attempt, exc_info=error)
     until = time.monotonic() + runtime.settings.step_timeout_seconds
     while True:
         try:
-            return _record(runtime, context, error, reason)
+            return _record_once(runtime, context, error, reason)
         except DatabaseBusy as busy:
             log.warning("step_failure_not_recorded", reason=str(busy))
             if shutdown.told() or time.monotonic() > until:
                 return []  # its lease runs out, and the sweep owes the step again
-            time.sleep(WRITE_AGAIN_SECONDS)
+            time.sleep(RECORD_RETRY_SECONDS)
 
 
-def _record(runtime: Runtime, context: StepContext, error: Exception, reason: str) -> Sequence[Lane]:
+def _record_once(runtime: Runtime, context: StepContext, error: Exception, reason: str) -> Sequence[Lane]:
     outage = isinstance(error, OUTAGES)
-    spent = not outage and context.attempt >= runtime.settings.step_max_attempts
+    exhausted = not outage and context.attempt >= runtime.settings.step_max_attempts
     with runtime.db.write() as session:
         # The export's row first, as by every writer of its log: who waited for it sees what came of it meanwhile.
         at = events.lock(session, context.export_id)
-        if not _holds(session, context):
+        if not _lock_if_held(session, context):
             return []
         if session.scalar(select(col(Export.state)).where(col(Export.id) == context.export_id)) not in UNENDED:
-            _write(session, context, error=reason, lease_until=None, due_at=None)
+            _update_step(session, context, error=reason, lease_until=None, due_at=None)
             return []
-        if spent or isinstance(error, Terminal):
-            return _fail(session, context, error, reason, at)
+        if exhausted or isinstance(error, Terminal):
+            return _fail_export(session, context, error, reason, at)
         # The fence counts all tries, also those that are not to count: of a long outage every second, fourth, eighth is told.
         if not outage or context.fence.bit_count() == 1:
             fact = {"step": context.step, "unitNo": context.unit_no, "attempt": context.attempt, "reason": reason}
             events.append(session, context.export_id, context.step, [NewEvent(EventType.STEP_RETRIED, fact)], at=at)
-        pause = _pause(runtime.settings, context.fence if outage else context.attempt)
+        pause = _retry_pause(runtime.settings, context.fence if outage else context.attempt)
         attempts = context.attempt - 1 if outage else context.attempt
         until = database_now(pause)
-        _write(session, context, error=reason, attempts=attempts, lease_until=until, due_at=until)
+        _update_step(session, context, error=reason, attempts=attempts, lease_until=until, due_at=until)
     return []
 
 
-def _pause(settings: Settings, tries: int) -> float:
+def _retry_pause(settings: Settings, tries: int) -> float:
     first = settings.step_retry_seconds
-    return min(first * 2.0 ** min(tries - 1, 60), max(first, LONGEST_PAUSE_SECONDS))
+    return min(first * 2.0 ** min(tries - 1, 60), max(first, MAX_RETRY_PAUSE_SECONDS))
 
 
-def _holds(session: Session, context: StepContext) -> bool:
+def _lock_if_held(session: Session, context: StepContext) -> bool:
     """Tell whether the step is still the caller's, and keep it so until the transaction ends."""
     here = select(col(Step.fence)).where(*context_where(context), col(Step.state) == StepState.READY.value)
     return session.scalar(here.with_for_update()) == context.fence
 
 
-def _write(session: Session, context: StepContext, **values: Any) -> None:
+def _update_step(session: Session, context: StepContext, **values: Any) -> None:
     session.execute(update(Step).where(*context_where(context), col(Step.fence) == context.fence).values(**values))
 
 
-def _breaks(error: Exception) -> bool:
+def _should_quarantine(error: Exception) -> bool:
     """Tell whether the error is no fault that we know of: something ended what worked, or nobody foresaw it."""
     return isinstance(error, RendererCrashed | WorkerDied) or not isinstance(error, ExportsError)
 
 
-def _fail(session: Session, context: StepContext, error: Exception, reason: str, at: datetime) -> Sequence[Lane]:
+def _fail_export(session: Session, context: StepContext, error: Exception, reason: str, at: datetime) -> Sequence[Lane]:
     export_id = context.export_id
     attempts = error.attempts if isinstance(error, WorkerDied) else context.attempt
-    quarantined = _breaks(error)
+    quarantined = _should_quarantine(error)
     fact = {
         "step": context.step,
         "unitNo": context.unit_no,
@@ -126,7 +126,7 @@ def _fail(session: Session, context: StepContext, error: Exception, reason: str,
     told = outbox.failed(session, context, failure, attempts=attempts, quarantined=quarantined)
     events.append(session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, {**fact, **told.fact})], at=at)
     move(session, export_id, ExportState.FAILED, failure=failure, quarantined=quarantined, finished_at=database_now())
-    _write(
+    _update_step(
         session,
         context,
         state=StepState.FAILED.value,

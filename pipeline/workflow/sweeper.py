@@ -14,7 +14,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.streams import due_lanes
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
-from pipeline.workflow.step_failures import SILENT
+from pipeline.workflow.step_failures import WORKER_LOST
 from pipeline.workflow.step_leases import THIS_STEP, export_is_active, has_steps, step_params
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage, stream_tasks
 
@@ -92,6 +92,6 @@ def stagger_lost_steps(session: Session, settings: Settings) -> None:
             # All of it again: whoever was only slow may have renewed its lease meanwhile, or finished. Of an export that
             # has ended meanwhile nothing is due.
             .where(*THIS_STEP, _steps.fence == bindparam("held_fence"), *lost)
-            .values(error=SILENT, lease_until=later, due_at=later),
+            .values(error=WORKER_LOST, lease_until=later, due_at=later),
             staggered,
         )

@@ -23,7 +23,7 @@ from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.exports.models import Step
 from pipeline.ops import readiness
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
+from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.steps import NOTIFY_STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
@@ -248,7 +248,7 @@ def test_engine_that_does_not_start_is_an_outage_that_is_seen(house: House, monk
         assert house.step(export_id, 1, "render_documents") == ()
         assert failing(house) == [], "it may be back at once"
         for _ in range(house.runtime.settings.step_max_attempts):
-            house.clock.pass_seconds(LONGEST_PAUSE_SECONDS)
+            house.clock.pass_seconds(MAX_RETRY_PAUSE_SECONDS)
             assert house.step(export_id, 1, "render_documents") == ()
         (part,) = [part for part in readiness.parts(house.runtime) if not part.ok]
     assert part.name == "outage"
@@ -281,7 +281,7 @@ def test_plan_that_breaks_the_engine_is_no_outage(house: House) -> None:
     for _ in range(house.runtime.settings.step_max_attempts - 1):
         assert house.step(export_id, 1, "render_documents") == ()
         assert failing(house) == []
-        house.clock.pass_seconds(LONGEST_PAUSE_SECONDS)
+        house.clock.pass_seconds(MAX_RETRY_PAUSE_SECONDS)
     assert house.step(export_id, 1, "render_documents") == ()
     assert (house.state(export_id), failing(house)) == ("failed", [])
 

@@ -57,7 +57,7 @@ def test_attempt_that_fails_as_the_export_is_cancelled_leaves_it_cancelled(
     export_id = house.accept().export_id
     context = claimed(house, export_id)
     just_before(monkeypatch, lambda: cancel(house.runtime, factories.ACCOUNT, export_id, "key_test"))
-    assert step_failures.record(house.runtime, context, error) == []
+    assert step_failures.record_failure(house.runtime, context, error) == []
     assert house.events(export_id)[-1] == "EXPORT_CANCELLED"
     with house.runtime.db.read() as session:
         step = session.get_one(Step, (export_id, 1, "record_packages"))
@@ -79,7 +79,7 @@ def test_attempt_of_a_worker_that_was_overtaken_says_nothing_of_the_step(
         assert claimed(house, export_id).fence == context.fence + 1
 
     just_before(monkeypatch, taken_over)
-    assert step_failures.record(house.runtime, context, error) == []
+    assert step_failures.record_failure(house.runtime, context, error) == []
     assert (house.state(export_id), house.events(export_id)) == ("executing", ["EXPORT_ACCEPTED"])
     with house.runtime.db.read() as session:
         step = session.get_one(Step, (export_id, 1, "record_packages"))
@@ -110,7 +110,7 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
 
     def other_unit_fails(point: str) -> None:
         if point == "record_packages.before":
-            step_failures.record(house.runtime, failing, Terminal("it cannot be done"))
+            step_failures.record_failure(house.runtime, failing, Terminal("it cannot be done"))
 
     monkeypatch.setattr(engine, "failpoint", other_unit_fails)
     assert house.step(export_id, 2, "record_packages") == ("record_packages",)
@@ -129,9 +129,9 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
 def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_failure(house: House) -> None:
     export_id = house.accept(factories.plan(units=2)).export_id
     first, second = claimed(house, export_id, 1), claimed(house, export_id, 2)
-    assert step_failures.record(house.runtime, first, Terminal("it cannot be done")) != []
+    assert step_failures.record_failure(house.runtime, first, Terminal("it cannot be done")) != []
     log = house.events(export_id)
-    assert step_failures.record(house.runtime, second, Terminal("nor can this")) == []
+    assert step_failures.record_failure(house.runtime, second, Terminal("nor can this")) == []
     assert house.events(export_id) == log
     with house.runtime.db.read() as session:
         step = session.get_one(Step, (export_id, 2, "record_packages"))

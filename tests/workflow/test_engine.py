@@ -31,7 +31,7 @@ from pipeline.ops.rebuild import service
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import cancel, retry
-from pipeline.workflow.step_failures import LONGEST_PAUSE_SECONDS
+from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
@@ -257,7 +257,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: Exp
         assert due == [TaskMessage(export_id, 1, "render_documents")]
         assert house.step(export_id, 1, "render_documents") == ()
     first = settings.step_retry_seconds
-    assert pauses == [min(first * 2**number, LONGEST_PAUSE_SECONDS) for number in range(tries)]
+    assert pauses == [min(first * 2**number, MAX_RETRY_PAUSE_SECONDS) for number in range(tries)]
     with house.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
         view = inspection_view.read(session, factories.ACCOUNT, export_id)

@@ -145,7 +145,7 @@ def test_what_ended_together_again_and_again_is_begun_apart(house: House) -> Non
         due = session.scalars(select(col(Step.due_at)).where(col(Step.name) == "record_packages")).all()
     assert len(set(due)) == len(exports)
     assert all(house.clock.now <= each <= house.clock.now + timedelta(seconds=30) for each in due if each)
-    assert {step.error for step in view(house, exports[0]).units[0].steps} == {None, step_failures.SILENT}
+    assert {step.error for step in view(house, exports[0]).units[0].steps} == {None, step_failures.WORKER_LOST}
     house.finish(exports[0])
     assert {house.state(each) for each in exports} == {"executed"}
 
