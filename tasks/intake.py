@@ -46,7 +46,7 @@ from pipeline.deliveries.schemas.messages import SentAcknowledgement
 from pipeline.exports import events
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow import dispatch
-from pipeline.workflow.acceptance import accept
+from pipeline.workflow.acceptance import accept_plan
 from tasks.messages import Answer, Beside, raw_body
 
 log = structlog.get_logger(__name__)
@@ -231,7 +231,7 @@ class Intake(ConsumerProducerMixin):
                 "/idempotencyKey is required of a command; give each its own", field="/idempotencyKey"
             )
         caller = Caller(request.account_id, "queue", "live", frozenset({EXECUTE}))
-        accepted = accept(
+        accepted = accept_plan(
             self._runtime,
             caller,
             request,

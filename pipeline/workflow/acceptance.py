@@ -50,25 +50,25 @@ from pipeline.workflow.preflight import (
 from pipeline.workflow.steps import initial_steps
 
 #: How often acceptance starts over when another request wrote the same key or batch first.
-RACES: Final = 5
+MAX_CONFLICTS: Final = 5
 
 _NOW: Final = select(database_now())
 _exports = table(Export).c
-_UNENDED: Final = select(func.count()).select_from(
+_COUNT_ACTIVE: Final = select(func.count()).select_from(
     select(_exports.id)
     .where(_exports.account_id == bindparam("of_account"), _exports.finished_at.is_(None))
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
     .subquery()
 )
-_INTO: Final = tuple(insert(table(model)) for model in (Export, ExportUnit, Step, Event))
+_INSERTS: Final = tuple(insert(table(model)) for model in (Export, ExportUnit, Step, Event))
 
 
-class Overtaken(Exception):
+class ConcurrentWrite(Exception):
     """Another request wrote what this one was about to write."""
 
 
 @dataclass(frozen=True)
-class Amended:
+class AmendedExport:
     """The export whose place a new one takes, and the numbers of its customs packages by unitRef."""
 
     export: Export
@@ -89,7 +89,7 @@ class NewExport:
         rows = self.rows
         check_partners(session, caller, self.read.plan)
         rows.export.plan_id, _ = keep(session, caller, self.read, self.document)
-        for into, written in zip(_INTO, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
+        for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [row.model_dump() for row in written])
         answer.remember(session, rows.export.id, self.body)
 
@@ -99,7 +99,7 @@ class NewExport:
         return Acceptance(self.rows.export.id, 202, self.body, created=True, units=units, lanes=tuple(lanes))
 
 
-def accept(
+def accept_plan(
     runtime: Runtime,
     caller: Caller,
     request: ExecuteRequest,
@@ -116,8 +116,8 @@ def accept(
     """
     if request.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
-    sent = sent_plan(request, raw_plan)
-    answer = Answer.to(caller, idempotency_key, fingerprint(request, sent))
+    inline = inline_plan(request, raw_plan)
+    answer = Answer.to(caller, idempotency_key, request_fingerprint(request, inline))
 
     def once() -> Acceptance:
         with runtime.db.read() as session:
@@ -125,25 +125,25 @@ def accept(
             executed = executed_export(session, caller, request.batch_id)
         if known is not None:
             return known
-        wanted = wanted_plan(runtime, caller, request, sent)
+        resolved = resolve_plan(runtime, caller, request, inline)
         if executed is None:
-            return _accept_new(runtime, caller, wanted, answer, trace_parent)
-        if executed.plan_hash != wanted.plan_hash:
+            return _write_new(runtime, caller, resolved, answer, trace_parent)
+        if executed.plan_hash != resolved.plan_hash:
             raise executed_otherwise(executed)
-        return same_again(runtime, executed, answer)
+        return existing_response(runtime, executed, answer)
 
-    return until_settled(once, request)
+    return retry_on_conflict(once, request)
 
 
-def until_settled(once: Callable[[], Acceptance], request: ExecuteRequest) -> Acceptance:
+def retry_on_conflict(once: Callable[[], Acceptance], request: ExecuteRequest) -> Acceptance:
     """Return what `once` returns, which starts over where another request wrote the same first.
 
     Raises IdempotencyInProgress where it waited in vain for another's answer to this very key, else DatabaseBusy.
     """
-    for _ in range(RACES):
+    for _ in range(MAX_CONFLICTS):
         try:
             return once()
-        except (IntegrityError, Overtaken):
+        except (IntegrityError, ConcurrentWrite):
             continue  # another request wrote this key, this batch or this revision first: look again, it is there now
         except DatabaseBusy as busy:
             if waited_for_same(busy, IdempotencyRecord):
@@ -156,35 +156,35 @@ def until_settled(once: Callable[[], Acceptance], request: ExecuteRequest) -> Ac
     raise DatabaseBusy(f"batch {request.batch_id} is being accepted by too many requests at once")
 
 
-def sent_plan(request: ExecuteRequest, raw_plan: Mapping[str, Any] | None) -> ReadPlan | None:
+def inline_plan(request: ExecuteRequest, raw_plan: Mapping[str, Any] | None) -> ReadPlan | None:
     """Return the plan that came with the request; None where it names a registered one."""
     return None if request.plan is None or raw_plan is None else read_plan(request.plan, raw_plan)
 
 
-def wanted_plan(
-    runtime: Runtime, caller: Caller, request: ExecuteRequest, sent: ReadPlan | None
+def resolve_plan(
+    runtime: Runtime, caller: Caller, request: ExecuteRequest, inline: ReadPlan | None
 ) -> ReadPlan | PlanSnapshot:
     """Return the plan that came with the request, or what is kept of the registered one: its hash, where it was purged.
 
     Raises NotFound, and the refusal of a request whose parts do not belong together.
     """
-    if sent is None:
+    if inline is None:
         return registered(runtime, caller, request)
-    check_account(caller, sent.plan)
-    if sent.plan.batch_id != request.batch_id:
+    check_account(caller, inline.plan)
+    if inline.plan.batch_id != request.batch_id:
         raise ValidationFailed(
-            f"the plan's batchId is {sent.plan.batch_id}, the request's {request.batch_id}; send them alike",
+            f"the plan's batchId is {inline.plan.batch_id}, the request's {request.batch_id}; send them alike",
             field="/plan/batchId",
         )
-    if request.plan_hash is not None and request.plan_hash != sent.plan_hash:
-        raise hash_mismatch("/planHash", request.plan_hash, sent.plan_hash)
-    return sent
+    if request.plan_hash is not None and request.plan_hash != inline.plan_hash:
+        raise hash_mismatch("/planHash", request.plan_hash, inline.plan_hash)
+    return inline
 
 
-def _accept_new(
-    runtime: Runtime, caller: Caller, wanted: ReadPlan | PlanSnapshot, answer: Answer, trace_parent: str | None
+def _write_new(
+    runtime: Runtime, caller: Caller, resolved: ReadPlan | PlanSnapshot, answer: Answer, trace_parent: str | None
 ) -> Acceptance:
-    new = prepared(runtime, caller, wanted, trace_parent)
+    new = build_export(runtime, caller, resolved, trace_parent)
     failpoint("accept.before")
     with runtime.db.write() as session:
         new.write(session, caller, answer)
@@ -193,28 +193,28 @@ def _accept_new(
     return new.acceptance()
 
 
-def prepared(
+def build_export(
     runtime: Runtime,
     caller: Caller,
-    wanted: ReadPlan | PlanSnapshot,
+    resolved: ReadPlan | PlanSnapshot,
     trace_parent: str | None,
-    amends: Amended | None = None,
+    amends: AmendedExport | None = None,
 ) -> NewExport:
     """Check the plan and make everything that acceptance writes; `amends` is the export whose place it is to take.
 
     Raises PlanNotApproved, PlanExpired, PlanNotExecutable, InvalidState where the plan was purged, and RateLimited where
     the account has enough under way.
     """
-    read = wanted if isinstance(wanted, ReadPlan) else snapshot(wanted)
+    read = resolved if isinstance(resolved, ReadPlan) else snapshot(resolved)
     checked_at = runtime.clock()
     check_approval(read.plan, checked_at)
-    most = runtime.settings.max_open_exports
+    limit = runtime.settings.max_open_exports
     with runtime.db.read() as session:
         # Those that are accepted meanwhile are not seen: the bound keeps one account from taking all, to a few.
-        unended = session.execute(_UNENDED, {"of_account": caller.account_id, "most": most}).scalar_one()
-        if unended >= most:
+        active = session.execute(_COUNT_ACTIVE, {"of_account": caller.account_id, "limit": limit}).scalar_one()
+        if active >= limit:
             raise RateLimited(
-                f"account {caller.account_id} has {most} exports under way, as many as it may; try again once some have ended",
+                f"account {caller.account_id} has {limit} exports under way, as many as it may; try again once some have ended",
                 headers={"Retry-After": "30"},
             )
         replaced = None if amends is None else amends.export
@@ -223,19 +223,19 @@ def prepared(
     if found.blocking:
         raise PlanNotExecutable(foremost(found.all), counted(found.all))
     # Digests, canonical texts and the answer are made before the transaction: SQLite has one writer, who is waited for.
-    rows = _rows(caller, read, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
+    rows = _build_rows(caller, read, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
     body = read_model.assemble(rows).model_dump_json(by_alias=True)
     return NewExport(read, rows, body, canonical(read.raw))
 
 
-def _rows(
+def _build_rows(
     caller: Caller,
     read: ReadPlan,
     found: Findings,
     trace_parent: str | None,
     now: datetime,
     stalled_seconds: float,
-    amends: Amended | None,
+    amends: AmendedExport | None,
 ) -> read_model.ExportRows:
     """Return the rows of a new export; `plan_id` is left open until the snapshot is written."""
     plan = read.plan
@@ -285,10 +285,10 @@ def _rows(
                 "planHash": read.plan_hash,
                 "test": export.test,
                 "units": len(units),
-                "customsPackages": [_minted(unit) for unit in units],
+                "customsPackages": [_package_identity(unit) for unit in units],
                 "findingsDigest": rows_digest(export.findings),
                 **({} if trace_parent is None else {"traceParent": trace_parent}),
-                **_on_record(found),
+                **_recorded_findings(found),
             },
         )
     ]
@@ -303,13 +303,13 @@ def _rows(
     return read_model.ExportRows(export=export, units=units, steps=steps, events=log)
 
 
-def _minted(unit: ExportUnit) -> dict[str, str]:
+def _package_identity(unit: ExportUnit) -> dict[str, str]:
     # What of a unit is not in the plan: the log holds it, so that the tables can be made again.
     kept = {} if unit.package_number is None else {"packageNumber": unit.package_number}
     return {"id": unit.customs_package_id} | kept
 
 
-def _on_record(found: Findings) -> dict[str, Any]:
+def _recorded_findings(found: Findings) -> dict[str, Any]:
     # What was known and taken upon the account when it was accepted: waivers end, and long lists are cut, the log stays.
     if not found.all:
         return {}
@@ -321,7 +321,7 @@ def _on_record(found: Findings) -> dict[str, Any]:
     return {"findings": rules, **({"waivers": waived} if waived else {})}
 
 
-def same_again(runtime: Runtime, executed: Export, answer: Answer) -> Acceptance:
+def existing_response(runtime: Runtime, executed: Export, answer: Answer) -> Acceptance:
     """Return the export that is there, as the answer to a request that asks for just that."""
     with runtime.db.read() as session:
         body = read_model.read(session, executed.account_id, executed.id).model_dump_json(by_alias=True)
@@ -331,15 +331,15 @@ def same_again(runtime: Runtime, executed: Export, answer: Answer) -> Acceptance
     return Acceptance(executed.id, 202, body)
 
 
-def fingerprint(request: ExecuteRequest, sent: ReadPlan | None, **beside: str) -> str:
-    """Return what two requests have in common that are the same; `beside` is what they say outside their bodies."""
+def request_fingerprint(request: ExecuteRequest, inline: ReadPlan | None, **extra: str) -> str:
+    """Return what two requests have in common that are the same; `extra` is what they say outside their bodies."""
     # A plan is told by its hash and by what the hash leaves out.
     return hash_of(
         {
             "accountId": request.account_id,
             "batchId": request.batch_id,
             "planHash": request.plan_hash,
-            "plan": sent and {"hash": sent.plan_hash, **{name: sent.raw.get(name) for name in UNHASHED}},
-            **beside,
+            "plan": inline and {"hash": inline.plan_hash, **{name: inline.raw.get(name) for name in UNHASHED}},
+            **extra,
         }
     )

@@ -23,24 +23,24 @@ from pipeline.exports.states import EXPORT_MOVES, UNENDED, ExportState, StepStat
 from pipeline.exports.transitions import move
 from pipeline.workflow import read_model
 from pipeline.workflow.acceptance import (
-    Amended,
+    AmendedExport,
+    ConcurrentWrite,
     NewExport,
-    Overtaken,
-    fingerprint,
-    prepared,
-    same_again,
-    sent_plan,
-    until_settled,
-    wanted_plan,
+    build_export,
+    existing_response,
+    inline_plan,
+    request_fingerprint,
+    resolve_plan,
+    retry_on_conflict,
 )
 from pipeline.workflow.idempotency import Acceptance, Answer
-from pipeline.workflow.interventions import Expects
+from pipeline.workflow.interventions import Precondition
 from pipeline.workflow.preflight import executed_export
 
 _AMENDABLE: Final = frozenset(state.value for state in sources(EXPORT_MOVES, ExportState.SUPERSEDED))
 
 
-def amend(
+def amend_export(
     runtime: Runtime,
     caller: Caller,
     export_or_batch_id: str,
@@ -48,20 +48,20 @@ def amend(
     *,
     raw_plan: Mapping[str, Any] | None,
     idempotency_key: str | None,
-    expects: Expects | None = None,
+    precondition: Precondition | None = None,
     trace_parent: str | None = None,
 ) -> Acceptance:
     """Accept an approved plan in the place of an executed or failed export, in one transaction.
 
     The old export is superseded: what it still owed is let go of, whoever may have been told of it hears which revision
     follows, and its numbers pass to what is packed as before. The plan that the newest revision was made of answers with
-    that revision, so that a repeated amendment is one. Raises NotFound, InvalidState, what `expects` raises, and the
+    that revision, so that a repeated amendment is one. Raises NotFound, InvalidState, what `precondition` raises, and the
     refusals of an execution; a refused request has written nothing.
     """
     if request.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
-    sent = sent_plan(request, raw_plan)
-    answer = Answer.to(caller, idempotency_key, fingerprint(request, sent, amends=export_or_batch_id))
+    inline = inline_plan(request, raw_plan)
+    answer = Answer.to(caller, idempotency_key, request_fingerprint(request, inline, amends=export_or_batch_id))
 
     def once() -> Acceptance:
         with runtime.db.read() as session:
@@ -70,24 +70,24 @@ def amend(
                 return known
             old = queries.find(session, caller.account_id, export_or_batch_id, test=caller.test)
             newest = executed_export(session, caller, old.batch_id) or old
-            if expects is not None:
-                expects(read_model.read(session, caller.account_id, old.id))
-            amended = Amended(old, _package_numbers(session, old.id))
+            if precondition is not None:
+                precondition(read_model.read(session, caller.account_id, old.id))
+            amended = AmendedExport(old, _package_numbers(session, old.id))
         _check_belongs(caller, request, old)
-        wanted = wanted_plan(runtime, caller, request, sent)
-        if newest.plan_hash == wanted.plan_hash:
-            return same_again(runtime, newest, answer)
+        resolved = resolve_plan(runtime, caller, request, inline)
+        if newest.plan_hash == resolved.plan_hash:
+            return existing_response(runtime, newest, answer)
         _check_amendable(old, newest)
-        new = prepared(runtime, caller, wanted, trace_parent, amended)
+        new = build_export(runtime, caller, resolved, trace_parent, amended)
         failpoint("amend.before")
         with runtime.db.write() as session:
-            lanes = _take_place(session, caller, amended, new, expects)
+            lanes = _supersede(session, caller, amended, new, precondition)
             new.write(session, caller, answer)
             failpoint("amend.mid")
         failpoint("amend.after")
         return new.acceptance(lanes)
 
-    return until_settled(once, request)
+    return retry_on_conflict(once, request)
 
 
 def _check_belongs(caller: Caller, request: ExecuteRequest, old: Export) -> None:
@@ -124,17 +124,17 @@ def _package_numbers(session: Session, export_id: str) -> dict[str, str | None]:
     return dict(rows.all())
 
 
-def _take_place(
-    session: Session, caller: Caller, amended: Amended, new: NewExport, expects: Expects | None
+def _supersede(
+    session: Session, caller: Caller, amended: AmendedExport, new: NewExport, precondition: Precondition | None
 ) -> Sequence[Lane]:
-    """Supersede the old export; raises Overtaken where it is no longer as it was when the new one was prepared."""
+    """Supersede the old export; raises ConcurrentWrite where it is no longer as it was when the new one was prepared."""
     old, by = amended.export, new.rows.export
     locked = session.get_one(Export, old.id, with_for_update=True)
     as_before = (locked.state, locked.purged_at) == (old.state, old.purged_at)
     if not as_before or _package_numbers(session, old.id) != amended.package_numbers:
-        raise Overtaken
-    if expects is not None:
-        expects(read_model.read(session, caller.account_id, old.id))
+        raise ConcurrentWrite
+    if precondition is not None:
+        precondition(read_model.read(session, caller.account_id, old.id))
     move(session, old.id, ExportState.SUPERSEDED)
     session.execute(
         update(Step)
@@ -145,7 +145,7 @@ def _take_place(
     for model in (Package, ExportUnit):
         session.execute(update(model).where(col(model.export_id) == old.id).values(released=True))
     planned = {(unit.unit_ref, package.package_ref) for unit in new.read.plan.units for package in unit.packages}
-    told = retractions.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
-    fact = {"supersededBy": by.id, "revision": by.revision, **told.fact}
+    enqueued = retractions.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
+    fact = {"supersededBy": by.id, "revision": by.revision, **enqueued.fact}
     events.append(session, old.id, caller.key_id, [NewEvent(EventType.EXPORT_AMENDED, fact)])
-    return told.lanes
+    return enqueued.lanes

@@ -22,23 +22,23 @@ from pipeline.workflow.step_leases import EXPORT_LEVEL, step_where
 from pipeline.workflow.steps import TaskMessage
 
 #: Raises PreconditionFailed where the export is not as the caller saw it last.
-Expects = Callable[[ExportView], None]
+Precondition = Callable[[ExportView], None]
 
 
-def cancel(
-    runtime: Runtime, account_id: str, export_id: str, actor: str, *, expects: Expects | None = None
+def cancel_export(
+    runtime: Runtime, account_id: str, export_id: str, actor: str, *, precondition: Precondition | None = None
 ) -> list[TaskMessage]:
     """Stop an export that has not been handed off, and owe that to whoever must know; return what to publish.
 
     The operators are told always; customs broker and warehouse where an earlier revision had been handed off, because
     they were promised this one. Where it is cancelled already nothing is done, so that a caller whose answer was lost may
-    ask again. Raises NotFound, what `expects` raises, and InvalidState where it has ended otherwise or was handed off.
+    ask again. Raises NotFound, what `precondition` raises, and InvalidState where it has ended otherwise or was handed off.
     """
     with runtime.db.write() as session:
-        export = _locked(session, account_id, export_id, None)
+        export = _lock_export(session, account_id, export_id, None)
         if export.state == ExportState.CANCELLED.value:
             return []
-        _expect(session, export, expects)
+        _check_precondition(session, export, precondition)
         handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, "hand_off")))
         if handed_off == StepState.DONE.value:
             raise InvalidState("the export was handed off already; it can no longer be cancelled, but amended")
@@ -52,20 +52,20 @@ def cancel(
             .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
         )
         session.execute(update(Package).where(col(Package.export_id) == export_id).values(released=True))
-        told = retractions.cancelled(session, export)
-        events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED, told.fact)])
-    return [TaskMessage(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in told.lanes]
+        enqueued = retractions.cancelled(session, export)
+        events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED, enqueued.fact)])
+    return [TaskMessage(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in enqueued.lanes]
 
 
-def retry(
-    runtime: Runtime, account_id: str, export_id: str, actor: str, *, expects: Expects | None = None
+def retry_export(
+    runtime: Runtime, account_id: str, export_id: str, actor: str, *, precondition: Precondition | None = None
 ) -> list[TaskMessage]:
     """Let a failed export go on from where it failed, with all its attempts again; return what to publish.
 
-    Raises NotFound, what `expects` raises, and InvalidState where it has not failed.
+    Raises NotFound, what `precondition` raises, and InvalidState where it has not failed.
     """
     with runtime.db.write() as session:
-        if _locked(session, account_id, export_id, expects).state != ExportState.FAILED.value:
+        if _lock_export(session, account_id, export_id, precondition).state != ExportState.FAILED.value:
             raise InvalidState("the export has not failed, so there is nothing to retry")
         move(session, export_id, ExportState.EXECUTING, failure=None, quarantined=False, finished_at=None)
         rows = session.execute(
@@ -89,17 +89,17 @@ def retry(
     return [TaskMessage(export_id, row.unit_no, row.name) for row in rows]
 
 
-def _locked(session: Session, account_id: str, export_id: str, expects: Expects | None) -> Export:
+def _lock_export(session: Session, account_id: str, export_id: str, precondition: Precondition | None) -> Export:
     """Lock the export's row and return it, once it is as the caller expects it."""
     export = session.get(Export, export_id, with_for_update=True)
     if export is None or export.account_id != account_id:
         raise NotFound(f"there is no export {export_id}")
     if export.purged_at is not None:
         raise Purged.export(export_id, "nothing more can be done with it")
-    _expect(session, export, expects)
+    _check_precondition(session, export, precondition)
     return export
 
 
-def _expect(session: Session, export: Export, expects: Expects | None) -> None:
-    if expects is not None:
-        expects(read_model.read(session, export.account_id, export.id))
+def _check_precondition(session: Session, export: Export, precondition: Precondition | None) -> None:
+    if precondition is not None:
+        precondition(read_model.read(session, export.account_id, export.id))

@@ -123,8 +123,10 @@ def _fail_export(session: Session, context: StepContext, error: Exception, reaso
         "quarantined": quarantined,
     }
     failure = f"{context.step}: {reason}"
-    told = outbox.failed(session, context, failure, attempts=attempts, quarantined=quarantined)
-    events.append(session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, {**fact, **told.fact})], at=at)
+    enqueued = outbox.failed(session, context, failure, attempts=attempts, quarantined=quarantined)
+    events.append(
+        session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, {**fact, **enqueued.fact})], at=at
+    )
     move(session, export_id, ExportState.FAILED, failure=failure, quarantined=quarantined, finished_at=database_now())
     _update_step(
         session,
@@ -143,4 +145,4 @@ def _fail_export(session: Session, context: StepContext, error: Exception, reaso
         .where(col(Step.export_id) == export_id, col(Step.state) == StepState.READY.value)
         .values(due_at=None)
     )
-    return told.lanes
+    return enqueued.lanes

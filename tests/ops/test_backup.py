@@ -31,7 +31,7 @@ from pipeline.exports.models import Artifact, Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.ops import audit, backup, migrations
 from pipeline.ops.migrations import Standing
-from pipeline.workflow.acceptance import accept
+from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage
@@ -75,7 +75,7 @@ def take(runtime: Runtime, name: str) -> str:
     plan = factories.plan(batch=name, invoice=name.upper())
     body = {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
     request = ExecuteRequest.model_validate(body)
-    return accept(runtime, CALLER, request, raw_plan=plan, idempotency_key=None).export_id
+    return accept_plan(runtime, CALLER, request, raw_plan=plan, idempotency_key=None).export_id
 
 
 def under_way(runtime: Runtime) -> list[str]:

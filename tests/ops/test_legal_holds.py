@@ -11,7 +11,7 @@ from pipeline.core.errors import InvalidState, NotFound
 from pipeline.exports.models import Package
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.ops import legal_holds, retention
-from pipeline.workflow.amendments import amend
+from pipeline.workflow.amendments import amend_export
 from tests.ops.test_retention import documents, due, ended, executed, plan, registered, rows, today
 from tests.support import factories
 from tests.workflow.conftest import House
@@ -27,7 +27,8 @@ def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
     changed = plan("one", arrival="2026-11-27T18:00:00Z")
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": changed})
     second = ended(
-        house, amend(house.runtime, house.caller, first, request, raw_plan=changed, idempotency_key=None).export_id
+        house,
+        amend_export(house.runtime, house.caller, first, request, raw_plan=changed, idempotency_key=None).export_id,
     )
     for held_id in (first, second):
         held = legal_holds.place(house.runtime, factories.ACCOUNT, export_id=held_id, reason="audit", placed_by="Legal")

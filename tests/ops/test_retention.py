@@ -26,9 +26,9 @@ from pipeline.ops import audit, backup, legal_holds, retention
 from pipeline.ops.rebuild import service
 from pipeline.workflow import preflight
 from pipeline.workflow import read_model as inspection_view
-from pipeline.workflow.acceptance import accept
-from pipeline.workflow.amendments import amend
-from pipeline.workflow.interventions import cancel
+from pipeline.workflow.acceptance import accept_plan
+from pipeline.workflow.amendments import amend_export
+from pipeline.workflow.interventions import cancel_export
 from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
@@ -258,19 +258,19 @@ def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_s
     retention.purge(house.runtime, date(2032, 11, 27))
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one"})
     with pytest.raises(InvalidState, match="was purged"):
-        accept(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
+        accept_plan(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
     assert registered(house, plan("one")) == one
     assert documents(house) == {one: True}
-    export_id = accept(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None).export_id
+    export_id = accept_plan(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None).export_id
     house.finish(export_id)
     retention.purge(house.runtime, date(2032, 11, 27))
 
     # Once its export was purged it answers with that, and nothing of it is kept.
-    again = accept(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
+    again = accept_plan(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
     assert (again.export_id, again.created) == (export_id, False)
-    assert amend(house.runtime, house.caller, export_id, request, raw_plan=None, idempotency_key=None).export_id == (
-        export_id
-    )
+    assert amend_export(
+        house.runtime, house.caller, export_id, request, raw_plan=None, idempotency_key=None
+    ).export_id == (export_id)
     assert registered(house, plan("one")) == one
     assert documents(house) == {one: False}
 
@@ -278,7 +278,9 @@ def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_s
 def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_to_it(house: House, today: date) -> None:
     def amended(export_id: str, made: Json) -> str:
         request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": made})
-        return amend(house.runtime, house.caller, export_id, request, raw_plan=made, idempotency_key=None).export_id
+        return amend_export(
+            house.runtime, house.caller, export_id, request, raw_plan=made, idempotency_key=None
+        ).export_id
 
     first = executed(house, plan("one"))
     second = amended(first, plan("one", arrival="2026-12-20T12:00:00Z"))
@@ -324,14 +326,14 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
         with pytest.raises(InvalidState, match="was purged"):
             handoff_bundle.gathered(session, house.runtime.settings, session.get_one(Export, export_id))
     with pytest.raises(InvalidState, match="was purged"):
-        cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
+        cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(InvalidState, match="was purged"):
         sender.resend(house.runtime, factories.ACCOUNT, delivery_id, "key_test")
     changed = plan("gone")
     changed["units"][0]["parties"]["buyer"]["name"] = "Another buyer"
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "gone", "plan": changed})
     with pytest.raises(InvalidState, match="was purged"):
-        amend(house.runtime, house.caller, export_id, request, raw_plan=changed, idempotency_key=None)
+        amend_export(house.runtime, house.caller, export_id, request, raw_plan=changed, idempotency_key=None)
     assert house.accept(plan("gone"), key="another").export_id == export_id, "the same plan is still the same export"
 
 

@@ -22,7 +22,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.webhook import signed
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports.models import Event, Export
-from pipeline.workflow.acceptance import accept
+from pipeline.workflow.acceptance import accept_plan
 from tasks import intake
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import OpenRuntime, empty_queues
@@ -343,7 +343,7 @@ def test_a_command_stays_with_us_while_the_database_does_not_answer_or_answers_i
     desk: Desk, monkeypatch: pytest.MonkeyPatch, passing: type[Exception]
 ) -> None:
     tries: list[int] = []
-    real = accept
+    real = accept_plan
 
     def seldom(*arguments: Any, **named: Any) -> Any:
         tries.append(1)
@@ -351,7 +351,7 @@ def test_a_command_stays_with_us_while_the_database_does_not_answer_or_answers_i
             raise passing("away")
         return real(*arguments, **named)
 
-    monkeypatch.setattr("tasks.intake.accept", seldom)
+    monkeypatch.setattr("tasks.intake.accept_plan", seldom)
     desk.command(request(), reply_to="answers")
     assert len(desk.taken("answers")) == 1
     assert len(tries) == 16

@@ -23,7 +23,7 @@ from pipeline.core.errors import StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Event, Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.workflow.acceptance import accept
+from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import TaskMessage
@@ -78,7 +78,7 @@ class House:
         request = ExecuteRequest.model_validate(
             {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
         )
-        return accept(self.runtime, self.caller, request, raw_plan=plan, idempotency_key=key)
+        return accept_plan(self.runtime, self.caller, request, raw_plan=plan, idempotency_key=key)
 
     def step(self, export_id: str, unit_no: int, name: str) -> tuple[str, ...]:
         """Deliver one task message and return the steps that it made."""

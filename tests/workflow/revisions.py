@@ -15,7 +15,7 @@ from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.exports.models import Export, ExportUnit, Package, Step
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
 from pipeline.workflow import read_model as inspection_view
-from pipeline.workflow.amendments import amend
+from pipeline.workflow.amendments import amend_export
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import NOTIFY_STEPS
 from tests.support import factories
@@ -27,7 +27,7 @@ OTHER_PLAN = factories.plan(lines=4)
 def amended(house: House, export_id: str, plan: factories.Json = OTHER_PLAN, **changes: Any) -> Acceptance:
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     given: dict[str, Any] = {"raw_plan": plan, "idempotency_key": None} | changes
-    return amend(house.runtime, house.caller, export_id, request, **given)
+    return amend_export(house.runtime, house.caller, export_id, request, **given)
 
 
 def executed(house: House, plan: factories.Json | None = None, *, told: bool = True) -> str:

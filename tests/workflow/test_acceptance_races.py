@@ -17,7 +17,7 @@ from pipeline.exports.models import Export, LineTreatment, Step
 from pipeline.exports.states import StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.workflow import engine, step_failures
-from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.step_leases import claim_step, holds_lease
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage
 from tests.support import factories
@@ -56,7 +56,7 @@ def test_attempt_that_fails_as_the_export_is_cancelled_leaves_it_cancelled(
     house = make_house(database_url)
     export_id = house.accept().export_id
     context = claimed(house, export_id)
-    just_before(monkeypatch, lambda: cancel(house.runtime, factories.ACCOUNT, export_id, "key_test"))
+    just_before(monkeypatch, lambda: cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test"))
     assert step_failures.record_failure(house.runtime, context, error) == []
     assert house.events(export_id)[-1] == "EXPORT_CANCELLED"
     with house.runtime.db.read() as session:
@@ -118,7 +118,7 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
     monkeypatch.undo()
     for _ in range(3):
         assert house.sweep() == [], "nobody is woken for an export that has ended"
-    assert set(retry(house.runtime, factories.ACCOUNT, export_id, "key_test")) == {
+    assert set(retry_export(house.runtime, factories.ACCOUNT, export_id, "key_test")) == {
         TaskMessage(export_id, 1, "record_packages"),
         TaskMessage(export_id, 2, "attach_customs"),
     }

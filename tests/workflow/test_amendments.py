@@ -22,7 +22,7 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
-from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.interventions import cancel_export, retry_export
 from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import OTHER_PLAN, amended, deliver_all, executed, fail, owed, read, said, units, view
@@ -201,7 +201,7 @@ def test_a_failed_export_is_amended_and_its_steps_are_over(house: House) -> None
     assert house.state(failed) == "superseded"
     assert set(house.step_states(failed).values()) == {"done", "failed", "cancelled"}
     with pytest.raises(InvalidState):
-        retry(house.runtime, factories.ACCOUNT, failed, "key_test")
+        retry_export(house.runtime, factories.ACCOUNT, failed, "key_test")
     house.finish(new)
     assert house.state(new) == "executed"
     assert units(house, new) == [("U1", "CP-000001", False), ("U2", "CP-000002", False)]
@@ -220,7 +220,7 @@ def test_an_export_under_way_is_waited_for_or_cancelled_not_amended(house: House
 
 def test_after_a_cancelled_export_nothing_follows(house: House) -> None:
     export_id = house.accept().export_id
-    cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
+    cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(InvalidState, match="give the plan a batch id of its own"):
         amended(house, export_id)
 
@@ -248,7 +248,7 @@ def test_a_key_replays_its_first_answer_and_is_of_one_request(house: House) -> N
     old = executed(house)
     first = amended(house, old, idempotency_key="k")
     house.finish(first.export_id)
-    again = amended(house, old, idempotency_key="k", expects=never)
+    again = amended(house, old, idempotency_key="k", precondition=never)
     assert (again.replayed, again.body, again.created) == (True, first.body, False)
     with pytest.raises(IdempotencyKeyReused):
         amended(house, first.export_id, idempotency_key="k")
@@ -264,7 +264,7 @@ def test_an_unexpected_version_is_refused_and_nothing_is_written(house: House) -
     old = executed(house)
     before = house.events(old)
     with pytest.raises(PreconditionFailed):
-        amended(house, old, expects=never)
+        amended(house, old, precondition=never)
     assert (house.events(old), house.state(old), house.count(Export)) == (before, "executed", 1)
 
 
@@ -278,7 +278,7 @@ def test_a_change_between_the_check_and_the_commit_is_noticed(house: House) -> N
             never(shown)
 
     with pytest.raises(PreconditionFailed):
-        amended(house, old, expects=unchanged)
+        amended(house, old, precondition=unchanged)
     assert len(looks) == 2
     assert house.state(old) == "executed"
 

@@ -11,7 +11,7 @@ from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExportView
-from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import House
@@ -23,7 +23,7 @@ PROMISED = [
 
 
 def cancelled(house: House, export_id: str) -> list[TaskMessage]:
-    return cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
+    return cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
 
 
 def test_operators_hear_of_it_and_nobody_else_was_told_anything(house: House) -> None:
@@ -85,7 +85,7 @@ def test_cancelling_twice_is_cancelling_once_and_is_answered_alike(house: House)
     def unexpected(_: ExportView) -> None:
         raise PreconditionFailed("it is another version by now")
 
-    assert cancel(house.runtime, factories.ACCOUNT, export_id, "key_test", expects=unexpected) == []
+    assert cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test", precondition=unexpected) == []
     assert house.events(export_id) == before
 
 
@@ -102,9 +102,9 @@ def test_an_unexpected_version_is_neither_cancelled_nor_retried(house: House) ->
     def never(_: ExportView) -> None:
         raise PreconditionFailed("it has changed")
 
-    for change in (cancel, retry):
+    for change in (cancel_export, retry_export):
         with pytest.raises(PreconditionFailed):
-            change(house.runtime, factories.ACCOUNT, export_id, "key_test", expects=never)
+            change(house.runtime, factories.ACCOUNT, export_id, "key_test", precondition=never)
     assert (house.state(export_id), house.events(export_id)) == ("accepted", ["EXPORT_ACCEPTED"])
 
 
@@ -122,7 +122,7 @@ def test_a_retry_keeps_every_id_that_was_told(house: House) -> None:
     with house.runtime.db.write() as session:
         session.get_one(Export, export_id).state = "failed"
         session.get_one(Step, (export_id, 0, "notify_broker")).state = "failed"
-    house.run(retry(house.runtime, factories.ACCOUNT, export_id, "key_test"))
+    house.run(retry_export(house.runtime, factories.ACCOUNT, export_id, "key_test"))
     house.finish(export_id)
     assert house.state(export_id) == "executed"
     assert ids() == before

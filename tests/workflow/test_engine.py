@@ -30,7 +30,7 @@ from pipeline.ops import readiness
 from pipeline.ops.rebuild import service
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, TaskMessage
@@ -328,7 +328,7 @@ def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(house: House
         house.clock.pass_seconds(3600)
         house.step(export_id, 1, "render_documents")
     house.store.breaks_with = None
-    tasks = retry(house.runtime, factories.ACCOUNT, export_id, "key_test")
+    tasks = retry_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
     assert set(tasks) == {TaskMessage(export_id, 1, "render_documents"), TaskMessage(export_id, 2, "record_packages")}
     house.run(tasks)
     house.finish(export_id)
@@ -354,7 +354,7 @@ def test_a_worker_that_dies_again_and_again_ends_in_a_failed_export(house: House
 def test_a_cancelled_export_does_nothing_more(house: House) -> None:
     export_id = house.accept(factories.plan(units=2)).export_id
     house.step(export_id, 1, "record_packages")
-    cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
+    cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
     assert house.state(export_id) == "cancelled"
     assert house.step(export_id, 1, "render_documents") == house.step(export_id, 2, "record_packages") == ()
     assert house.sweep() == []
@@ -372,7 +372,7 @@ def test_labels_are_carried_by_one_export_until_it_is_cancelled(house: House) ->
         house.accept(again)
     assert refused.value.field == "/units/0/packages/0/sscc"
     assert house.count(Export) == 1
-    cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
+    cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
     another = house.accept(again).export_id
     assert house.step(another, 1, "record_packages") != ()
 
@@ -383,7 +383,7 @@ def test_an_export_that_was_handed_off_cannot_be_cancelled(house: House) -> None
     house.step(export_id, 1, "render_documents")
     before = house.events(export_id)
     with pytest.raises(InvalidState):
-        cancel(house.runtime, factories.ACCOUNT, export_id, "key_test")
+        cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
     assert house.events(export_id) == before
     assert house.state(export_id) == "executing"
 
@@ -391,7 +391,7 @@ def test_an_export_that_was_handed_off_cannot_be_cancelled(house: House) -> None
 def test_an_export_that_has_not_failed_cannot_be_retried(house: House) -> None:
     export_id = house.accept().export_id
     with pytest.raises(InvalidState):
-        retry(house.runtime, factories.ACCOUNT, export_id, "key_test")
+        retry_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(NotFound):
-        retry(house.runtime, "acc_other", export_id, "key_test")
+        retry_export(house.runtime, "acc_other", export_id, "key_test")
     assert house.events(export_id) == ["EXPORT_ACCEPTED"]

@@ -23,7 +23,7 @@ from pipeline.workflow import queries, step_failures, sweeper
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow import render_documents as workflow_render_documents
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.interventions import retry
+from pipeline.workflow.interventions import retry_export
 from pipeline.workflow.queries import Filter
 from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
@@ -258,7 +258,7 @@ def test_operator_lets_it_go_on_with_all_its_tries_again(house: House, monkeypat
     assert view(house, export_id).quarantined
 
     for _ in range(2):  # once before the cause is mended: five tries more, and it is told once more
-        retry(house.runtime, factories.ACCOUNT, export_id, "key_test")
+        retry_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
         seen = view(house, export_id)
         assert (seen.state, seen.quarantined, seen.failure) == ("executing", False, None)
         house.finish(export_id)

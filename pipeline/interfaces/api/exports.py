@@ -85,7 +85,7 @@ async def execute(
     """
     wanted = body.model
     accepted = await run_in_threadpool(
-        acceptance.accept,
+        acceptance.accept_plan,
         runtime,
         caller,
         wanted,
@@ -126,14 +126,14 @@ async def amend(
     """
     wanted = body.model
     accepted = await run_in_threadpool(
-        amendments.amend,
+        amendments.amend_export,
         runtime,
         caller,
         id,
         wanted,
         raw_plan=body.raw.get("plan"),
         idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
-        expects=_expects(request),
+        precondition=_precondition(request),
         trace_parent=trace_parent(request.headers.get("traceparent")),
     )
     return await _accepted(request, runtime, publisher, caller, accepted)
@@ -241,7 +241,9 @@ def cancel(
     """Stop an export that was not handed off yet, and tell whoever must know; a repeat gets the same answer."""
     export_id = _to_change(runtime, caller, id)
     publisher.publish(
-        interventions.cancel(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request))
+        interventions.cancel_export(
+            runtime, caller.account_id, export_id, caller.key_id, precondition=_precondition(request)
+        )
     )
     return _after(runtime, caller, export_id, 200)
 
@@ -257,7 +259,9 @@ def retry(
     """Let a failed export go on from where it failed."""
     export_id = _to_change(runtime, caller, id)
     publisher.publish(
-        interventions.retry(runtime, caller.account_id, export_id, caller.key_id, expects=_expects(request))
+        interventions.retry_export(
+            runtime, caller.account_id, export_id, caller.key_id, precondition=_precondition(request)
+        )
     )
     return _after(runtime, caller, export_id, 202)
 
@@ -270,7 +274,7 @@ def _to_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str
     return export.id
 
 
-def _expects(request: Request) -> Callable[[ExportView], None]:
+def _precondition(request: Request) -> Callable[[ExportView], None]:
     """Return what refuses an export that is another version than `If-Match` names; looked at in the transaction itself."""
     return lambda view: check_unchanged(request, etag_of(view.model_dump_json(by_alias=True).encode()))
 

@@ -18,7 +18,7 @@ from pipeline.exports.models import Account
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli import demo
-from pipeline.workflow.acceptance import accept
+from pipeline.workflow.acceptance import accept_plan
 from tests.interfaces.cli.conftest import Commands
 
 
@@ -167,7 +167,7 @@ def test_a_new_plan_executes_with_what_init_made_and_each_is_a_batch_of_its_own(
         states = []
         for plan in plans:
             request = ExecuteRequest.model_validate({"accountId": "acc_1", "batchId": plan["batchId"], "plan": plan})
-            states.append(accept(runtime, caller, request, raw_plan=plan, idempotency_key=None).created)
+            states.append(accept_plan(runtime, caller, request, raw_plan=plan, idempotency_key=None).created)
         assert states == [True, True, True]
     finally:
         runtime.close()

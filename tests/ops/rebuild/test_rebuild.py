@@ -21,7 +21,7 @@ from pipeline.exports.models import Account, Artifact, Export, ExportUnit, LineT
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.compare import read_sayings
-from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.ops.tampering import unguarded
 from tests.support import factories
@@ -139,7 +139,7 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: Ho
     for unit_no in (1, 2):
         either.step(new, unit_no, "record_packages")
     assert differences(either, new) == []
-    cancel(either.runtime, factories.ACCOUNT, new, "key_1")
+    cancel_export(either.runtime, factories.ACCOUNT, new, "key_1")
     assert (differences(either, export_id), differences(either, new)) == ([], [])
 
 
@@ -200,7 +200,7 @@ def test_tables_hold_what_the_log_says_of_failure_and_retry(house: House) -> Non
     house.finish(export_id)
     assert house.state(export_id) == "failed"
     assert differences(house, export_id) == []
-    retry(house.runtime, factories.ACCOUNT, export_id, "key_1")
+    retry_export(house.runtime, factories.ACCOUNT, export_id, "key_1")
     assert differences(house, export_id) == []
     house.store.breaks_with = None
     house.finish(export_id)

@@ -22,7 +22,7 @@ from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import StepState
 from pipeline.ops.verification.verifier import Report
-from pipeline.workflow.acceptance import accept
+from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
 from tests.support import factories
 
@@ -49,7 +49,7 @@ def executed(runtime: Runtime, plan: factories.Json) -> str:
     """Execute the plan up to its handoff and return the export's id; nothing is delivered."""
     caller = Caller(factories.ACCOUNT, "key_test", "live", frozenset({"execute"}))
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
-    export_id = accept(runtime, caller, request, raw_plan=plan, idempotency_key=None).export_id
+    export_id = accept_plan(runtime, caller, request, raw_plan=plan, idempotency_key=None).export_id
     for _ in range(20):
         for unit_no, name in _owed(runtime, export_id):
             run_step(runtime, export_id, unit_no, name)

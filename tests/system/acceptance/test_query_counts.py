@@ -14,7 +14,7 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow import read_model as inspection_view
-from pipeline.workflow.acceptance import accept
+from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.support import factories
@@ -47,7 +47,7 @@ def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[st
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     parts: dict[str, list[str]] = {}
     with asked_of(runtime.db) as parts["accept"]:
-        export_id = accept(runtime, CALLER, request, raw_plan=plan, idempotency_key=f"key-{lines}").export_id
+        export_id = accept_plan(runtime, CALLER, request, raw_plan=plan, idempotency_key=f"key-{lines}").export_id
     made: list[str] = []
     for name in ("record_packages", "render_documents", *NOTIFY_STEPS):
         with asked_of(runtime.db) as parts[name]:

@@ -15,7 +15,7 @@ from pipeline.deliveries.models import Delivery
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import DeliveryState, ExportState
-from pipeline.workflow.acceptance import accept
+from pipeline.workflow.acceptance import accept_plan
 from tests.support import factories
 
 CALLER = Caller(factories.ACCOUNT, "bench", "live", frozenset({EXECUTE}))
@@ -30,7 +30,7 @@ def accepted(runtime: Runtime, count: int, *, lines: int = LINES, packages: int 
 
 def _accept(runtime: Runtime, plan: factories.Json) -> str:
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
-    return accept(runtime, CALLER, request, raw_plan=plan, idempotency_key=plan["batchId"]).export_id
+    return accept_plan(runtime, CALLER, request, raw_plan=plan, idempotency_key=plan["batchId"]).export_id
 
 
 def wait_until_told(runtime: Runtime, export_ids: Sequence[str]) -> None:

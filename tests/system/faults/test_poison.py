@@ -25,8 +25,8 @@ from pipeline.exports.schemas.export import ExecuteRequest, ExportView
 from pipeline.exports.states import UNENDED
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import read_model as inspection_view
-from pipeline.workflow.acceptance import accept
-from pipeline.workflow.interventions import retry
+from pipeline.workflow.acceptance import accept_plan
+from pipeline.workflow.interventions import retry_export
 from pipeline.workflow.queries import Filter
 from tests.conftest import SERVERS, Stack
 from tests.interfaces.contracts.sent import check_told
@@ -122,7 +122,9 @@ def take(runtime: Runtime, name: str) -> str:
     """Have a plan accepted that is known by its name, which its invoice number begins with; return the export's id."""
     plan = factories.plan(batch=f"batch_{name}", invoice=name)
     body = {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
-    return accept(runtime, CALLER, ExecuteRequest.model_validate(body), raw_plan=plan, idempotency_key=None).export_id
+    return accept_plan(
+        runtime, CALLER, ExecuteRequest.model_validate(body), raw_plan=plan, idempotency_key=None
+    ).export_id
 
 
 def publish_export(stack: Stack, export_id: str) -> None:
@@ -188,7 +190,7 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
 
     with supervised(workers(stack, tmp_path, takes_poison=False)):  # the cause is mended
         for export_id in poisoned:
-            retry(runtime, factories.ACCOUNT, export_id, CALLER.key_id)
+            retry_export(runtime, factories.ACCOUNT, export_id, CALLER.key_id)
         poll(lambda: at_rest(runtime, [*poisoned]), SECONDS, "they did not go on")
     for export_id in poisoned:
         view = looked_at(runtime, export_id)

@@ -32,9 +32,9 @@ from pipeline.exports.events import EventType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
-from pipeline.workflow.acceptance import accept
-from pipeline.workflow.amendments import amend
-from pipeline.workflow.interventions import cancel, retry
+from pipeline.workflow.acceptance import accept_plan
+from pipeline.workflow.amendments import amend_export
+from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import STEPS, TaskMessage
 from tests.support import factories
 from tests.system.faults.points import ACCEPT_POINTS, AMEND_POINTS, DELIVERY_POINTS, STEP_POINTS, SWEEP_POINTS
@@ -92,7 +92,7 @@ class Exports(RuleBasedStateMachine):
         key = f"{batch}/{number}" if keyed else None
         try:
             accepted = world.alive(
-                lambda: accept(world.runtime, world.caller, request, raw_plan=plan, idempotency_key=key)
+                lambda: accept_plan(world.runtime, world.caller, request, raw_plan=plan, idempotency_key=key)
             )
         except AlreadyExecuted:
             # Only a batch that is there, with another plan, is refused; a caller who died may not have heard of it.
@@ -123,7 +123,9 @@ class Exports(RuleBasedStateMachine):
         request = ExecuteRequest.model_validate({"accountId": self.account, "batchId": batch, "plan": plan})
         try:
             accepted = world.alive(
-                lambda: amend(world.runtime, world.caller, newest.id, request, raw_plan=plan, idempotency_key=None)
+                lambda: amend_export(
+                    world.runtime, world.caller, newest.id, request, raw_plan=plan, idempotency_key=None
+                )
             )
         except InvalidState:
             assert newest.state not in (ExportState.EXECUTED.value, ExportState.FAILED.value)
@@ -206,13 +208,13 @@ class Exports(RuleBasedStateMachine):
     # People
 
     @precondition(lambda self: self.world.batches)
-    @rule(data=st.data(), what=st.sampled_from((cancel, retry)))
+    @rule(data=st.data(), what=st.sampled_from((cancel_export, retry_export)))
     def intervene(self, data: st.DataObject, what: Any) -> None:
         """An operator cancels or retries, and is refused where there is nothing to cancel or retry, and nowhere else."""
         export_id = data.draw(st.sampled_from(sorted(self.world.batches.values())))
         state, happened = self.world.told_of(export_id)
-        repeated = what is cancel and state is ExportState.CANCELLED
-        if what is retry:
+        repeated = what is cancel_export and state is ExportState.CANCELLED
+        if what is retry_export:
             allowed = state is ExportState.FAILED
         else:
             stoppable = {ExportState.ACCEPTED, ExportState.EXECUTING, ExportState.FAILED}
