@@ -34,7 +34,7 @@ from pipeline.exports.plans import UNHASHED, ReadPlan, canonical, hash_mismatch,
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
 from pipeline.workflow import read_model
-from pipeline.workflow.idempotency import Acceptance, Answer
+from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
 from pipeline.workflow.preflight import (
     Findings,
     check_account,
@@ -84,14 +84,14 @@ class NewExport:
     body: str
     document: str
 
-    def write(self, session: Session, caller: Caller, answer: Answer) -> None:
+    def write(self, session: Session, caller: Caller, idempotent: IdempotentRequest) -> None:
         """Write it, and the answer; raises UnknownPartner and PartnerNotLive."""
         rows = self.rows
         check_partners(session, caller, self.read.plan)
         rows.export.plan_id, _ = keep(session, caller, self.read, self.document)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [row.model_dump() for row in written])
-        answer.remember(session, rows.export.id, self.body)
+        idempotent.store_response(session, rows.export.id, self.body)
 
     def acceptance(self, lanes: Sequence[Lane] = ()) -> Acceptance:
         """Return the answer to whoever asked for it."""
@@ -117,20 +117,20 @@ def accept_plan(
     if request.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
     inline = inline_plan(request, raw_plan)
-    answer = Answer.to(caller, idempotency_key, request_fingerprint(request, inline))
+    idempotent = IdempotentRequest.create(caller, idempotency_key, request_fingerprint(request, inline))
 
     def once() -> Acceptance:
         with runtime.db.read() as session:
-            known = answer.known(session)
+            existing = idempotent.find_response(session)
             executed = executed_export(session, caller, request.batch_id)
-        if known is not None:
-            return known
+        if existing is not None:
+            return existing
         resolved = resolve_plan(runtime, caller, request, inline)
         if executed is None:
-            return _write_new(runtime, caller, resolved, answer, trace_parent)
+            return _write_new(runtime, caller, resolved, idempotent, trace_parent)
         if executed.plan_hash != resolved.plan_hash:
             raise executed_otherwise(executed)
-        return existing_response(runtime, executed, answer)
+        return existing_response(runtime, executed, idempotent)
 
     return retry_on_conflict(once, request)
 
@@ -182,12 +182,16 @@ def resolve_plan(
 
 
 def _write_new(
-    runtime: Runtime, caller: Caller, resolved: ReadPlan | PlanSnapshot, answer: Answer, trace_parent: str | None
+    runtime: Runtime,
+    caller: Caller,
+    resolved: ReadPlan | PlanSnapshot,
+    idempotent: IdempotentRequest,
+    trace_parent: str | None,
 ) -> Acceptance:
     new = build_export(runtime, caller, resolved, trace_parent)
     failpoint("accept.before")
     with runtime.db.write() as session:
-        new.write(session, caller, answer)
+        new.write(session, caller, idempotent)
         failpoint("accept.mid")
     failpoint("accept.after")
     return new.acceptance()
@@ -321,13 +325,13 @@ def _recorded_findings(found: Findings) -> dict[str, Any]:
     return {"findings": rules, **({"waivers": waived} if waived else {})}
 
 
-def existing_response(runtime: Runtime, executed: Export, answer: Answer) -> Acceptance:
+def existing_response(runtime: Runtime, executed: Export, idempotent: IdempotentRequest) -> Acceptance:
     """Return the export that is there, as the answer to a request that asks for just that."""
     with runtime.db.read() as session:
         body = read_model.read(session, executed.account_id, executed.id).model_dump_json(by_alias=True)
-    if answer.key is not None:
+    if idempotent.key is not None:
         with runtime.db.write() as session:
-            answer.remember(session, executed.id, body)
+            idempotent.store_response(session, executed.id, body)
     return Acceptance(executed.id, 202, body)
 
 

@@ -33,7 +33,7 @@ from pipeline.workflow.acceptance import (
     resolve_plan,
     retry_on_conflict,
 )
-from pipeline.workflow.idempotency import Acceptance, Answer
+from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
 from pipeline.workflow.interventions import Precondition
 from pipeline.workflow.preflight import executed_export
 
@@ -61,13 +61,15 @@ def amend_export(
     if request.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
     inline = inline_plan(request, raw_plan)
-    answer = Answer.to(caller, idempotency_key, request_fingerprint(request, inline, amends=export_or_batch_id))
+    idempotent = IdempotentRequest.create(
+        caller, idempotency_key, request_fingerprint(request, inline, amends=export_or_batch_id)
+    )
 
     def once() -> Acceptance:
         with runtime.db.read() as session:
-            known = answer.known(session)
-            if known is not None:
-                return known
+            existing = idempotent.find_response(session)
+            if existing is not None:
+                return existing
             old = queries.find(session, caller.account_id, export_or_batch_id, test=caller.test)
             newest = executed_export(session, caller, old.batch_id) or old
             if precondition is not None:
@@ -76,13 +78,13 @@ def amend_export(
         _check_belongs(caller, request, old)
         resolved = resolve_plan(runtime, caller, request, inline)
         if newest.plan_hash == resolved.plan_hash:
-            return existing_response(runtime, newest, answer)
+            return existing_response(runtime, newest, idempotent)
         _check_amendable(old, newest)
         new = build_export(runtime, caller, resolved, trace_parent, amended)
         failpoint("amend.before")
         with runtime.db.write() as session:
             lanes = _supersede(session, caller, amended, new, precondition)
-            new.write(session, caller, answer)
+            new.write(session, caller, idempotent)
             failpoint("amend.mid")
         failpoint("amend.after")
         return new.acceptance(lanes)

@@ -14,11 +14,11 @@ from pipeline.core.errors import IdempotencyKeyReused
 from pipeline.deliveries.outbox import Lane
 from pipeline.exports.models import IdempotencyRecord
 
-_answers = table(IdempotencyRecord).c
-_ANSWERED: Final = select(_answers.fingerprint, _answers.export_id, _answers.status, _answers.body).where(
-    _answers.account_id == bindparam("of_account"), _answers.key == bindparam("of_key")
+_records = table(IdempotencyRecord).c
+_FIND_RECORD: Final = select(_records.fingerprint, _records.export_id, _records.status, _records.body).where(
+    _records.account_id == bindparam("of_account"), _records.key == bindparam("of_key")
 )
-_ANSWER: Final = insert(table(IdempotencyRecord))
+_INSERT_RECORD: Final = insert(table(IdempotencyRecord))
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Acceptance:
 
 
 @dataclass(frozen=True)
-class Answer:
+class IdempotentRequest:
     """Where the answer to a request is kept, for whoever sends its idempotency key again."""
 
     account_id: str
@@ -46,16 +46,16 @@ class Answer:
     fingerprint: str
 
     @classmethod
-    def to(cls, caller: Caller, key: str | None, fingerprint: str) -> Self:
+    def create(cls, caller: Caller, key: str | None, fingerprint: str) -> Self:
         """Return the place of the answer to `caller`: a test key's idempotency keys are none of a live one's."""
         # No idempotency key has a blank, so that none can be taken for such a one.
         return cls(caller.account_id, f"test {key}" if key is not None and caller.test else key, fingerprint)
 
-    def known(self, session: Session) -> Acceptance | None:
+    def find_response(self, session: Session) -> Acceptance | None:
         """Return the answer that the key had before; raises IdempotencyKeyReused where that was to another request."""
         if self.key is None:
             return None
-        record = session.execute(_ANSWERED, {"of_account": self.account_id, "of_key": self.key}).first()
+        record = session.execute(_FIND_RECORD, {"of_account": self.account_id, "of_key": self.key}).first()
         if record is None:
             return None
         if record.fingerprint != self.fingerprint:
@@ -65,8 +65,8 @@ class Answer:
             )
         return Acceptance(record.export_id, record.status, record.body, replayed=True)
 
-    def remember(self, session: Session, export_id: str, body: str) -> None:
+    def store_response(self, session: Session, export_id: str, body: str) -> None:
         """Write the answer down, if the request has a key."""
         if self.key is not None:
             row = {"account_id": self.account_id, "key": self.key, "fingerprint": self.fingerprint}
-            session.execute(_ANSWER, row | {"export_id": export_id, "status": 202, "body": body})
+            session.execute(_INSERT_RECORD, row | {"export_id": export_id, "status": 202, "body": body})
