@@ -37,15 +37,15 @@ from pipeline.workflow import read_model
 from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
 from pipeline.workflow.preflight import (
     Findings,
+    already_executed,
     check_account,
     check_approval,
     check_partners,
-    executed_export,
-    executed_otherwise,
-    findings_of,
-    keep,
-    registered,
-    snapshot,
+    evaluate_plan,
+    find_executed_export,
+    find_registered_plan,
+    load_snapshot,
+    store_snapshot,
 )
 from pipeline.workflow.steps import initial_steps
 
@@ -88,7 +88,7 @@ class NewExport:
         """Write it, and the answer; raises UnknownPartner and PartnerNotLive."""
         rows = self.rows
         check_partners(session, caller, self.read.plan)
-        rows.export.plan_id, _ = keep(session, caller, self.read, self.document)
+        rows.export.plan_id, _ = store_snapshot(session, caller, self.read, self.document)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [row.model_dump() for row in written])
         idempotent.store_response(session, rows.export.id, self.body)
@@ -122,14 +122,14 @@ def accept_plan(
     def once() -> Acceptance:
         with runtime.db.read() as session:
             existing = idempotent.find_response(session)
-            executed = executed_export(session, caller, request.batch_id)
+            executed = find_executed_export(session, caller, request.batch_id)
         if existing is not None:
             return existing
         resolved = resolve_plan(runtime, caller, request, inline)
         if executed is None:
             return _write_new(runtime, caller, resolved, idempotent, trace_parent)
         if executed.plan_hash != resolved.plan_hash:
-            raise executed_otherwise(executed)
+            raise already_executed(executed)
         return existing_response(runtime, executed, idempotent)
 
     return retry_on_conflict(once, request)
@@ -169,7 +169,7 @@ def resolve_plan(
     Raises NotFound, and the refusal of a request whose parts do not belong together.
     """
     if inline is None:
-        return registered(runtime, caller, request)
+        return find_registered_plan(runtime, caller, request)
     check_account(caller, inline.plan)
     if inline.plan.batch_id != request.batch_id:
         raise ValidationFailed(
@@ -209,7 +209,7 @@ def build_export(
     Raises PlanNotApproved, PlanExpired, PlanNotExecutable, InvalidState where the plan was purged, and RateLimited where
     the account has enough under way.
     """
-    read = resolved if isinstance(resolved, ReadPlan) else snapshot(resolved)
+    read = resolved if isinstance(resolved, ReadPlan) else load_snapshot(resolved)
     checked_at = runtime.clock()
     check_approval(read.plan, checked_at)
     limit = runtime.settings.max_open_exports
@@ -222,7 +222,7 @@ def build_export(
                 headers={"Retry-After": "30"},
             )
         replaced = None if amends is None else amends.export
-        found = findings_of(session, caller.account_id, read.plan, on=checked_at.date(), amends=replaced)
+        found = evaluate_plan(session, caller.account_id, read.plan, on=checked_at.date(), amends=replaced)
         now = session.execute(_NOW).scalar_one()
     if found.blocking:
         raise PlanNotExecutable(foremost(found.all), counted(found.all))

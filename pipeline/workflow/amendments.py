@@ -35,7 +35,7 @@ from pipeline.workflow.acceptance import (
 )
 from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
 from pipeline.workflow.interventions import Precondition
-from pipeline.workflow.preflight import executed_export
+from pipeline.workflow.preflight import find_executed_export
 
 _AMENDABLE: Final = frozenset(state.value for state in sources(EXPORT_MOVES, ExportState.SUPERSEDED))
 
@@ -71,7 +71,7 @@ def amend_export(
             if existing is not None:
                 return existing
             old = queries.find(session, caller.account_id, export_or_batch_id, test=caller.test)
-            newest = executed_export(session, caller, old.batch_id) or old
+            newest = find_executed_export(session, caller, old.batch_id) or old
             if precondition is not None:
                 precondition(read_model.read(session, caller.account_id, old.id))
             amended = AmendedExport(old, _package_numbers(session, old.id))

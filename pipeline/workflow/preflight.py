@@ -55,21 +55,21 @@ class Findings:
         return any(finding.severity == "block" for finding in self.all)
 
 
-def findings_of(session: Session, account_id: str, plan: Plan, *, on: date, amends: Export | None = None) -> Findings:
+def evaluate_plan(session: Session, account_id: str, plan: Plan, *, on: date, amends: Export | None = None) -> Findings:
     """Return everything that a person should know about the plan: the rules go by its entries' dates, waivers by `on`.
 
     `on` is the day of the check. `amends` is the export that the plan is to replace.
     """
-    found = [*checked(plan, on=on), *packages.check_recorded(session, account_id, plan, amends)]
+    found = [*check_plan_alone(plan, on=on), *packages.check_recorded(session, account_id, plan, amends)]
     return Findings(*waivers.apply(session, account_id, plan, found, on=on))
 
 
-def checked(plan: Plan, *, on: date) -> list[Finding]:
+def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
     """Return what the plan alone tells on the day `on`, without its account: of its packages, then of customs."""
     return [*packages.check_plan(plan), *run.check_plan(plan, on=on)]
 
 
-def report(read: ReadPlan, findings: Sequence[Finding]) -> PreflightReport:
+def build_report(read: ReadPlan, findings: Sequence[Finding]) -> PreflightReport:
     """Return what is told of a plan that has these findings."""
     listed = foremost(findings)
     return PreflightReport(
@@ -89,37 +89,37 @@ def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]
     check_account(caller, read.plan)
     # What concerns the whole plan comes first: of very many findings the last are not listed.
     now = runtime.clock()
-    refused = unapproved(read.plan, now)
+    refused = approval_findings(read.plan, now)
     with runtime.db.read() as session:
         try:
             check_partners(session, caller, read.plan)
         except (UnknownPartner, PartnerNotLive) as unreached:
-            refused.append(_refusal("A01", unreached))
-        executed = executed_export(session, caller, read.plan.batch_id)
+            refused.append(_refusal_finding("A01", unreached))
+        executed = find_executed_export(session, caller, read.plan.batch_id)
         if executed is not None and executed.plan_hash != read.plan_hash:
-            refused.append(_refusal("A03", executed_otherwise(executed)))
+            refused.append(_refusal_finding("A03", already_executed(executed)))
         # The labels of the batch's own export are no hindrance: a changed plan takes its place.
-        found = findings_of(session, caller.account_id, read.plan, on=now.date(), amends=executed)
+        found = evaluate_plan(session, caller.account_id, read.plan, on=now.date(), amends=executed)
         return [*refused, *found.all]
 
 
-def unapproved(plan: Plan, now: datetime) -> list[Finding]:
+def approval_findings(plan: Plan, now: datetime) -> list[Finding]:
     """Return as a finding that the plan may not be executed at `now`, for want of an approval that is in force."""
     try:
         check_approval(plan, now)
     except (PlanNotApproved, PlanExpired) as refused:
-        return [_refusal("A02", refused)]
+        return [_refusal_finding("A02", refused)]
     return []
 
 
-def _refusal(rule: str, refused: Refused) -> Finding:
+def _refusal_finding(rule: str, refused: Refused) -> Finding:
     # A refusal says what is wrong, and after a semicolon what to do.
-    said, _, remedy = refused.message.partition("; ")
+    problem, _, remedy = refused.message.partition("; ")
     return Finding(
         rule=rule,
         severity="block",
         pointer=(refused.field or "").removeprefix("/plan"),
-        message=f"{said[:1].upper()}{said[1:]}.",
+        message=f"{problem[:1].upper()}{problem[1:]}.",
         remedy=f"{remedy[:1].upper()}{remedy[1:]}.",
     )
 
@@ -133,17 +133,17 @@ def register_plan(runtime: Runtime, caller: Caller, read: ReadPlan) -> Registere
     check_approval(read.plan, runtime.clock())
     document = canonical(read.raw)
     with runtime.db.write() as session:
-        executed = executed_export(session, caller, read.plan.batch_id)
+        executed = find_executed_export(session, caller, read.plan.batch_id)
         if executed is not None and executed.plan_hash != read.plan_hash:
-            raise executed_otherwise(executed)
+            raise already_executed(executed)
         if executed is not None and executed.purged_at is not None:
             # It is executed, and its time is over: sent again, it answers with that export, and nothing of it is kept.
             return RegisteredPlan(executed.plan_id, read.plan.batch_id, read.plan_hash, created=False)
-        plan_id, created = keep(session, caller, read, document)
+        plan_id, created = store_snapshot(session, caller, read, document)
     return RegisteredPlan(plan_id, read.plan.batch_id, read.plan_hash, created)
 
 
-def registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> PlanSnapshot:
+def find_registered_plan(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> PlanSnapshot:
     """Return what is kept of the plan registered for the request's batch, of the newest where there are several.
 
     Raises NotFound.
@@ -156,32 +156,32 @@ def registered(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> Pla
     if request.plan_hash is not None:
         query = query.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
     with runtime.db.read() as session:
-        kept = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
-    if kept is None:
+        stored = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
+    if stored is None:
         raise NotFound(
             f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",
             field="/batchId",
         )
-    return kept
+    return stored
 
 
-def snapshot(kept: PlanSnapshot) -> ReadPlan:
+def load_snapshot(stored: PlanSnapshot) -> ReadPlan:
     """Return the plan that a row keeps.
 
     Raises InvalidState where it was purged, ValueError where the row is damaged, PlanHashMismatch where the plan is.
     """
-    if kept.document == PURGED:
+    if stored.document == PURGED:
         raise InvalidState(
-            f"the plan {kept.plan_hash} of batch {kept.batch_id} was purged when its retention ended; send it as `plan`",
+            f"the plan {stored.plan_hash} of batch {stored.batch_id} was purged when its retention ended; send it as `plan`",
             field="/batchId",
         )
-    return read_plan(Plan.model_validate_json(kept.document), json.loads(kept.document))
+    return read_plan(Plan.model_validate_json(stored.document), json.loads(stored.document))
 
 
 _plans = table(PlanSnapshot).c
 
 # Locked, so that no purge takes it away between here and the export that is made of it.
-_KEPT: Final = (
+_FIND_SNAPSHOT: Final = (
     select(_plans.id, (_plans.document == PURGED).label("purged"))
     .where(
         _plans.account_id == bindparam("of_account"),
@@ -191,12 +191,12 @@ _KEPT: Final = (
     )
     .with_for_update()
 )
-_KEEP: Final = insert(table(PlanSnapshot))
-_KEEP_AGAIN: Final = (
-    update(table(PlanSnapshot)).where(_plans.id == bindparam("of_plan")).values(document=bindparam("sent"))
+_INSERT_SNAPSHOT: Final = insert(table(PlanSnapshot))
+_RESTORE_SNAPSHOT: Final = (
+    update(table(PlanSnapshot)).where(_plans.id == bindparam("of_plan")).values(document=bindparam("new_document"))
 )
 
-_EXECUTED: Final = (
+_FIND_EXECUTED: Final = (
     select(Export)
     .where(
         col(Export.account_id) == bindparam("of_account"),
@@ -207,24 +207,26 @@ _EXECUTED: Final = (
     .limit(1)
 )
 
-_PARTNERS: Final = select(Partner).where(
+_FIND_PARTNERS: Final = select(Partner).where(
     col(Partner.account_id) == bindparam("of_account"), col(Partner.id).in_(bindparam("ids", expanding=True))
 )
 
 
-def keep(session: Session, caller: Caller, read: ReadPlan, document: str) -> tuple[str, bool]:
+def store_snapshot(session: Session, caller: Caller, read: ReadPlan, document: str) -> tuple[str, bool]:
     """Write the plan's snapshot, its canonical JSON `document`, unless it is there; return its id and whether it is new.
 
     What was purged and is sent again is kept anew.
     """
-    known = session.execute(_KEPT, _of(caller, read.plan.batch_id) | {"of_hash": read.plan_hash}).first()
-    if known is not None:
-        if known.purged:
-            session.execute(_KEEP_AGAIN, {"of_plan": known.id, "sent": document})
-        return known.id, False
+    existing = session.execute(
+        _FIND_SNAPSHOT, _batch_params(caller, read.plan.batch_id) | {"of_hash": read.plan_hash}
+    ).first()
+    if existing is not None:
+        if existing.purged:
+            session.execute(_RESTORE_SNAPSHOT, {"of_plan": existing.id, "new_document": document})
+        return existing.id, False
     plan_id = new_id("pln")
     session.execute(
-        _KEEP,
+        _INSERT_SNAPSHOT,
         {
             "id": plan_id,
             "account_id": caller.account_id,
@@ -238,19 +240,19 @@ def keep(session: Session, caller: Caller, read: ReadPlan, document: str) -> tup
     return plan_id, True
 
 
-def executed_export(session: Session, caller: Caller, batch_id: str) -> Export | None:
+def find_executed_export(session: Session, caller: Caller, batch_id: str) -> Export | None:
     """Return the newest revision of the batch's export; None where it was never executed.
 
     What test keys execute and what live ones do are batches of their own, whatever they are called.
     """
-    return session.scalars(_EXECUTED, _of(caller, batch_id)).first()
+    return session.scalars(_FIND_EXECUTED, _batch_params(caller, batch_id)).first()
 
 
-def _of(caller: Caller, batch_id: str) -> dict[str, Any]:
+def _batch_params(caller: Caller, batch_id: str) -> dict[str, Any]:
     return {"of_account": caller.account_id, "of_batch": batch_id, "of_test": caller.test}
 
 
-def executed_otherwise(executed: Export) -> AlreadyExecuted:
+def already_executed(executed: Export) -> AlreadyExecuted:
     """Return the refusal of a plan whose batch was executed with another one."""
     return AlreadyExecuted(
         f"batch {executed.batch_id} is export {executed.id}, made of plan {executed.plan_hash}; send a changed plan to"
@@ -280,18 +282,18 @@ def check_approval(plan: Plan, now: datetime) -> None:
 
 def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
     """Raise UnknownPartner or PartnerNotLive where the plan names a partner that this caller cannot reach."""
-    wanted = (
+    required = (
         ("customs_broker", plan.broker.id, "/plan/broker/id"),
         ("warehouse", plan.warehouse.id, "/plan/warehouse/id"),
     )
-    known = {
+    partners = {
         (partner.kind, partner.id): partner
         for partner in session.scalars(
-            _PARTNERS, {"of_account": caller.account_id, "ids": [wish[1] for wish in wanted]}
+            _FIND_PARTNERS, {"of_account": caller.account_id, "ids": [each[1] for each in required]}
         )
     }
-    for kind, partner_id, field in wanted:
-        partner = known.get((kind, partner_id))
+    for kind, partner_id, field in required:
+        partner = partners.get((kind, partner_id))
         noun = kind.replace("_", " ")
         if partner is None:
             raise UnknownPartner(f"no {noun} {partner_id} is registered; register it, or name another", field=field)

@@ -30,7 +30,7 @@ def executable(made: factories.Json) -> bool:
         plan = parse(json.dumps(made).encode(), Plan, max_depth=32).model
     except Refused:
         return False
-    return not any(finding.severity == "block" for finding in preflight.checked(plan, on=factories.TODAY))
+    return not any(finding.severity == "block" for finding in preflight.check_plan_alone(plan, on=factories.TODAY))
 
 
 def with_canaries(made: factories.Json) -> tuple[factories.Json, dict[str, str]]:

@@ -86,7 +86,7 @@ def test_a_registered_plan_of_an_older_version_is_read(house: House) -> None:
     made = old_plan("last")
     request = ExecuteRequest.model_validate({"accountId": made["accountId"], "batchId": made["batchId"]})
     preflight.register_plan(house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made))
-    kept = preflight.snapshot(preflight.registered(house.runtime, house.caller, request))
+    kept = preflight.load_snapshot(preflight.find_registered_plan(house.runtime, house.caller, request))
     assert kept.raw == made
     assert Unit.model_validate_json(json.dumps(made["units"][0])) == kept.plan.units[0]
 

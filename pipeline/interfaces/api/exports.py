@@ -192,7 +192,7 @@ async def preflight(
         with _plan_is_the_body():
             read = export_plans.read_plan(body.model, body.raw)
             findings = workflow_preflight.preflight(runtime, caller, read)
-        return workflow_preflight.report(read, findings)
+        return workflow_preflight.build_report(read, findings)
 
     return await run_in_threadpool(check)
 

@@ -63,9 +63,12 @@ def preflight(
         now = utc_now() if on is None else on.replace(tzinfo=UTC)
         parsed = parse(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
         read = export_plans.read_plan(parsed.model, parsed.raw)
-        report = workflow_preflight.report(
+        report = workflow_preflight.build_report(
             read,
-            [*workflow_preflight.unapproved(read.plan, now), *workflow_preflight.checked(read.plan, on=now.date())],
+            [
+                *workflow_preflight.approval_findings(read.plan, now),
+                *workflow_preflight.check_plan_alone(read.plan, on=now.date()),
+            ],
         )
     else:
         read = None

@@ -26,7 +26,7 @@ from pipeline.ops.rebuild import messages, projections
 from pipeline.ops.rebuild.history import History, Untold, history
 from pipeline.ops.rebuild.messages import Sayings, Stretch
 from pipeline.ops.rebuild.projections import Known, Row
-from pipeline.workflow.preflight import snapshot
+from pipeline.workflow.preflight import load_snapshot
 from pipeline.workflow.steps import NOTIFY_STEPS
 
 Kind = Literal["missing", "changed", "added"]
@@ -180,7 +180,7 @@ def _known(session: Session, told: History, export: Export | None, found: Rebuil
 
 def _read(kept: PlanSnapshot, plan_hash: str) -> ReadPlan | None:
     try:
-        read = snapshot(kept)
+        read = load_snapshot(kept)
     except (PlanHashMismatch, InvalidState, *MALFORMED):
         return None
     return read if read.plan_hash == plan_hash else None
