@@ -16,7 +16,7 @@ Severity = Literal["block", "warn", "note"]
 MAX_LISTED: Final = 1_000
 MAX_BLOCKING_LISTED: Final = 10_000
 
-_LOUDNESS: Final = {"block": 0, "warn": 1, "note": 2}
+_SEVERITY_ORDER: Final = {"block": 0, "warn": 1, "note": 2}
 
 
 class Finding(BaseModel):
@@ -46,20 +46,24 @@ class RuleCount(BaseModel):
     waived: int
 
 
-def counted(findings: Sequence[Finding]) -> list[RuleCount]:
+def count_by_rule(findings: Sequence[Finding]) -> list[RuleCount]:
     """Return the findings counted by rule and severity, what blocks first."""
     numbers = Counter((finding.severity, finding.rule) for finding in findings)
     waived = Counter((finding.severity, finding.rule) for finding in findings if finding.waived_by is not None)
     return [
         RuleCount(rule=rule, severity=severity, findings=number, waived=waived[severity, rule])
-        for (severity, rule), number in sorted(numbers.items(), key=lambda item: (_LOUDNESS[item[0][0]], item[0][1]))
+        for (severity, rule), number in sorted(
+            numbers.items(), key=lambda item: (_SEVERITY_ORDER[item[0][0]], item[0][1])
+        )
     ]
 
 
-def foremost(findings: Sequence[Finding]) -> list[Finding]:
+def top_findings(findings: Sequence[Finding]) -> list[Finding]:
     """Return the findings that are listed: all, or the loudest where there are more than an answer takes."""
     blocking = sum(1 for finding in findings if finding.severity == "block")
     most = max(MAX_LISTED, min(blocking, MAX_BLOCKING_LISTED))
     if len(findings) <= most:
         return list(findings)
-    return sorted(findings, key=lambda finding: (finding.waived_by is not None, _LOUDNESS[finding.severity]))[:most]
+    return sorted(findings, key=lambda finding: (finding.waived_by is not None, _SEVERITY_ORDER[finding.severity]))[
+        :most
+    ]

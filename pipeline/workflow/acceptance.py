@@ -22,7 +22,7 @@ from pipeline.core.errors import (
     ValidationFailed,
 )
 from pipeline.core.failpoints import failpoint
-from pipeline.core.findings import counted, foremost
+from pipeline.core.findings import count_by_rule, top_findings
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
@@ -225,7 +225,7 @@ def build_export(
         found = evaluate_plan(session, caller.account_id, read.plan, on=checked_at.date(), amends=replaced)
         now = session.execute(_NOW).scalar_one()
     if found.blocking:
-        raise PlanNotExecutable(foremost(found.all), counted(found.all))
+        raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
     # Digests, canonical texts and the answer are made before the transaction: SQLite has one writer, who is waited for.
     rows = _build_rows(caller, read, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
     body = read_model.assemble(rows).model_dump_json(by_alias=True)
@@ -261,7 +261,7 @@ def _build_rows(
         ruleset_as_of=plan.ruleset.as_of,
         units_total=len(plan.units),
         treatment_digest=treatment.export_digest(digests),
-        findings=[finding.model_dump(mode="json", by_alias=True) for finding in foremost(found.all)],
+        findings=[finding.model_dump(mode="json", by_alias=True) for finding in top_findings(found.all)],
         next_seq=2 if amends is None else 3,
         trace_parent=trace_parent,
         accepted_at=now,
@@ -317,7 +317,7 @@ def _recorded_findings(found: Findings) -> dict[str, Any]:
     # What was known and taken upon the account when it was accepted: waivers end, and long lists are cut, the log stays.
     if not found.all:
         return {}
-    rules = [each.model_dump(mode="json") for each in counted(found.all)]
+    rules = [each.model_dump(mode="json") for each in count_by_rule(found.all)]
     waived = [
         {"id": waiver.id, "rule": waiver.rule, "reason": waiver.reason, "waivedBy": waiver.waived_by}
         for waiver in found.waivers

@@ -27,7 +27,7 @@ from pipeline.core.errors import (
     Refused,
     UnknownPartner,
 )
-from pipeline.core.findings import Finding, counted, foremost
+from pipeline.core.findings import Finding, count_by_rule, top_findings
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs import waivers
@@ -71,12 +71,12 @@ def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
 
 def build_report(read: ReadPlan, findings: Sequence[Finding]) -> PreflightReport:
     """Return what is told of a plan that has these findings."""
-    listed = foremost(findings)
+    listed = top_findings(findings)
     return PreflightReport(
         executable=not any(finding.severity == "block" for finding in findings),
         plan_hash=read.plan_hash,
         findings=listed,
-        rules=counted(findings),
+        rules=count_by_rule(findings),
         findings_left_out=len(findings) - len(listed),
     )
 
