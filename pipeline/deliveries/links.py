@@ -134,7 +134,7 @@ def of_handoff(
             col(Notification.event_type) == MessageType.HANDOFF_READY.value,
         )
     ).first()
-    export = queries.find(session, submission.account_id, submission.export_id)
+    export = queries.find_export(session, submission.account_id, submission.export_id)
     if said is None or export.purged_at is not None:
         raise NotFound(f"the documents of broker submission {submission.id} were purged when their retention ended")
     ready = HandoffReady.model_validate_json(said)

@@ -22,20 +22,25 @@ def event_view(event: Event) -> EventView:
     )
 
 
-def find(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> Export:
+def find_export(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> Export:
     """Return the export's row, as `read` finds it; raises NotFound, also for what belongs to another account."""
-    wanted = export_or_batch_id
+    id_or_batch = export_or_batch_id
     export = session.exec(
         select(Export)
-        .where(col(Export.account_id) == account_id, or_(col(Export.id) == wanted, col(Export.batch_id) == wanted))
-        .order_by((col(Export.id) == wanted).desc(), (col(Export.test) == test).desc(), col(Export.revision).desc())
+        .where(
+            col(Export.account_id) == account_id,
+            or_(col(Export.id) == id_or_batch, col(Export.batch_id) == id_or_batch),
+        )
+        .order_by(
+            (col(Export.id) == id_or_batch).desc(), (col(Export.test) == test).desc(), col(Export.revision).desc()
+        )
         .limit(1)
     ).first()
     if export is None:
-        raise NotFound(f"there is no export or batch {wanted} in this account")
+        raise NotFound(f"there is no export or batch {id_or_batch} in this account")
     return export
 
 
-def state_of(session: Session, export_id: str) -> ExportState:
+def read_state(session: Session, export_id: str) -> ExportState:
     """Return the state of an export that is there, and nothing else."""
     return ExportState(session.exec(select(Export.state).where(col(Export.id) == export_id)).one())

@@ -221,7 +221,7 @@ def _context(session: Session, export_id: str, unit_no: int) -> StepContext:
 
 def _made_again(runtime: Runtime, context: StepContext, only_profile: bool) -> Iterator[Document]:  # noqa: FBT001
     if not only_profile:
-        yield from render_documents.documents(runtime, context)
+        yield from render_documents.render_unit(runtime, context)
     with runtime.db.read() as session:
         partners = recipients.reached(session, context.account_id, [context.broker_id], test=context.test)
     broker = partners.get(context.broker_id)

@@ -228,7 +228,7 @@ def build_export(
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
     # Digests, canonical texts and the answer are made before the transaction: SQLite has one writer, who is waited for.
     rows = _build_rows(caller, read, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
-    body = read_model.assemble(rows).model_dump_json(by_alias=True)
+    body = read_model.build_view(rows).model_dump_json(by_alias=True)
     return NewExport(read, rows, body, canonical(read.raw))
 
 
@@ -328,7 +328,7 @@ def _recorded_findings(found: Findings) -> dict[str, Any]:
 def existing_response(runtime: Runtime, executed: Export, idempotent: IdempotentRequest) -> Acceptance:
     """Return the export that is there, as the answer to a request that asks for just that."""
     with runtime.db.read() as session:
-        body = read_model.read(session, executed.account_id, executed.id).model_dump_json(by_alias=True)
+        body = read_model.read_export(session, executed.account_id, executed.id).model_dump_json(by_alias=True)
     if idempotent.key is not None:
         with runtime.db.write() as session:
             idempotent.store_response(session, executed.id, body)

@@ -70,10 +70,10 @@ def amend_export(
             existing = idempotent.find_response(session)
             if existing is not None:
                 return existing
-            old = queries.find(session, caller.account_id, export_or_batch_id, test=caller.test)
+            old = queries.find_export(session, caller.account_id, export_or_batch_id, test=caller.test)
             newest = find_executed_export(session, caller, old.batch_id) or old
             if precondition is not None:
-                precondition(read_model.read(session, caller.account_id, old.id))
+                precondition(read_model.read_export(session, caller.account_id, old.id))
             amended = AmendedExport(old, _package_numbers(session, old.id))
         _check_belongs(caller, request, old)
         resolved = resolve_plan(runtime, caller, request, inline)
@@ -136,7 +136,7 @@ def _supersede(
     if not as_before or _package_numbers(session, old.id) != amended.package_numbers:
         raise ConcurrentWrite
     if precondition is not None:
-        precondition(read_model.read(session, caller.account_id, old.id))
+        precondition(read_model.read_export(session, caller.account_id, old.id))
     move(session, old.id, ExportState.SUPERSEDED)
     session.execute(
         update(Step)

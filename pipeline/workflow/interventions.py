@@ -102,4 +102,4 @@ def _lock_export(session: Session, account_id: str, export_id: str, precondition
 
 def _check_precondition(session: Session, export: Export, precondition: Precondition | None) -> None:
     if precondition is not None:
-        precondition(read_model.read(session, export.account_id, export.id))
+        precondition(read_model.read_export(session, export.account_id, export.id))

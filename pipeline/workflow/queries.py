@@ -23,7 +23,7 @@ from pipeline.exports.states import UNANSWERED, UNENDED, DeliveryState, ExportSt
 
 
 @dataclass(frozen=True)
-class Filter:
+class ExportFilter:
     """Which exports are wanted; what is None, or no outcome at all, does not matter."""
 
     state: ExportState | None = None
@@ -35,45 +35,49 @@ class Filter:
     outcomes: Collection[Outcome] = ()
 
 
-def listed(session: Session, account_id: str, wanted: Filter, *, cursor: str | None, limit: int) -> ExportPage:
+def list_exports(
+    session: Session, account_id: str, filters: ExportFilter, *, cursor: str | None, limit: int
+) -> ExportPage:
     """Return the page behind `cursor`.
 
     Raises ValidationFailed where that is no cursor, or a time has no offset.
     """
-    became = outcome(col(Delivery.account_id) == account_id)
+    derived_outcome = outcome(col(Delivery.account_id) == account_id)
     query = (
-        select(Export, became).join(BrokerSubmission, HANDOFF, isouter=True).where(col(Export.account_id) == account_id)
+        select(Export, derived_outcome)
+        .join(BrokerSubmission, HANDOFF, isouter=True)
+        .where(col(Export.account_id) == account_id)
     )
-    if wanted.outcomes:
-        query = query.where(became.in_([each.value for each in wanted.outcomes]))
-    if wanted.state is not None:
-        query = query.where(col(Export.state) == wanted.state.value)
-    if wanted.quarantined is not None:
-        query = query.where(SET_ASIDE if wanted.quarantined else not_(SET_ASIDE))
-    if wanted.broker_id is not None:
-        query = query.where(col(Export.broker_id) == wanted.broker_id)
-    if wanted.warehouse_id is not None:
-        query = query.where(col(Export.warehouse_id) == wanted.warehouse_id)
-    if wanted.accepted_after is not None:
-        query = query.where(col(Export.accepted_at) > _aware(wanted.accepted_after, "acceptedAfter"))
-    if wanted.accepted_before is not None:
-        query = query.where(col(Export.accepted_at) < _aware(wanted.accepted_before, "acceptedBefore"))
+    if filters.outcomes:
+        query = query.where(derived_outcome.in_([each.value for each in filters.outcomes]))
+    if filters.state is not None:
+        query = query.where(col(Export.state) == filters.state.value)
+    if filters.quarantined is not None:
+        query = query.where(SET_ASIDE if filters.quarantined else not_(SET_ASIDE))
+    if filters.broker_id is not None:
+        query = query.where(col(Export.broker_id) == filters.broker_id)
+    if filters.warehouse_id is not None:
+        query = query.where(col(Export.warehouse_id) == filters.warehouse_id)
+    if filters.accepted_after is not None:
+        query = query.where(col(Export.accepted_at) > _require_offset(filters.accepted_after, "acceptedAfter"))
+    if filters.accepted_before is not None:
+        query = query.where(col(Export.accepted_at) < _require_offset(filters.accepted_before, "acceptedBefore"))
     if cursor is not None:
         # Ids are ordered by time, so the id alone is the key of the page.
-        query = query.where(col(Export.id) < _id_of(cursor))
+        query = query.where(col(Export.id) < _decode_cursor(cursor))
     rows = session.execute(query.order_by(col(Export.id).desc()).limit(limit + 1)).all()
     return ExportPage(
-        items=[_summary(row, Outcome(said)) for row, said in rows[:limit]],
-        next_cursor=_cursor_of(rows[limit - 1][0].id) if len(rows) > limit else None,
+        items=[_summary(row, Outcome(derived)) for row, derived in rows[:limit]],
+        next_cursor=_encode_cursor(rows[limit - 1][0].id) if len(rows) > limit else None,
     )
 
 
-def _summary(row: Export, said: Outcome) -> ExportSummary:
+def _summary(row: Export, derived: Outcome) -> ExportSummary:
     return ExportSummary(
         export_id=row.id,
         batch_id=row.batch_id,
         state=ExportState(row.state),
-        outcome=said,
+        outcome=derived,
         plan_hash=row.plan_hash,
         revision=row.revision,
         test=row.test,
@@ -89,11 +93,11 @@ def _summary(row: Export, said: Outcome) -> ExportSummary:
     )
 
 
-def _cursor_of(export_id: str) -> str:
+def _encode_cursor(export_id: str) -> str:
     return base64.urlsafe_b64encode(export_id.encode()).decode().rstrip("=")
 
 
-def _id_of(cursor: str) -> str:
+def _decode_cursor(cursor: str) -> str:
     try:
         export_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
         if not export_id.isprintable():
@@ -104,25 +108,25 @@ def _id_of(cursor: str) -> str:
     return export_id
 
 
-def _aware(given: datetime, name: str) -> datetime:
+def _require_offset(given: datetime, name: str) -> datetime:
     if given.tzinfo is None:
         message = "must say its offset, such as 2026-11-24T15:04:05Z"
         raise failed([Issue(path=f"/query/{name}", message=message, code="timezone_aware")])
     return given
 
 
-_UNTOLD: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
+_UNSENT: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
 
 
 @dataclass(frozen=True)
-class Stretch:
+class EventBatch:
     """Events in order; `settled` where there are none and none are to come unless somebody intervenes."""
 
     events: Sequence[EventView]
     settled: bool
 
 
-def log_after(session: Session, export_id: str, seq: int, limit: int) -> Stretch:
+def events_after(session: Session, export_id: str, seq: int, limit: int) -> EventBatch:
     """Return the events after the number `seq`, at most `limit`."""
     rows = session.exec(
         sqlmodel_select(Event)
@@ -130,14 +134,14 @@ def log_after(session: Session, export_id: str, seq: int, limit: int) -> Stretch
         .order_by(col(Event.seq))
         .limit(limit)
     ).all()
-    return Stretch([event_view(row) for row in rows], not rows and _settled(session, export_id))
+    return EventBatch([event_view(row) for row in rows], not rows and _is_settled(session, export_id))
 
 
-def _settled(session: Session, export_id: str) -> bool:
-    unended = sqlmodel_select(Export.id).where(col(Export.id) == export_id, col(Export.state).in_(UNENDED))
-    untold = (
+def _is_settled(session: Session, export_id: str) -> bool:
+    active = sqlmodel_select(Export.id).where(col(Export.id) == export_id, col(Export.state).in_(UNENDED))
+    unsent = (
         sqlmodel_select(Delivery.id)
-        .where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNTOLD))
+        .where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNSENT))
         .limit(1)
     )
     # Nobody waits for an answer to what a newer revision has replaced.
@@ -148,4 +152,4 @@ def _settled(session: Session, export_id: str) -> bool:
         col(BrokerSubmission.state).in_(UNANSWERED),
         col(BrokerSubmission.overdue_at).is_(None),
     )
-    return not any(session.scalar(query) is not None for query in (unended, untold, unanswered))
+    return not any(session.scalar(query) is not None for query in (active, unsent, unanswered))

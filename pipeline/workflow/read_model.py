@@ -17,7 +17,7 @@ from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delive
 from pipeline.deliveries.outcomes import HANDOFF, outcome, set_aside
 from pipeline.deliveries.submissions import submission_views
 from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, Step
-from pipeline.exports.queries import event_view, find
+from pipeline.exports.queries import event_view, find_export
 from pipeline.exports.schemas.export import (
     MAX_EVENTS_SHOWN,
     MAX_LINES_SHOWN,
@@ -36,7 +36,7 @@ from pipeline.exports.schemas.export import (
     UnitView,
 )
 from pipeline.exports.states import ExportState, Outcome, StepState
-from pipeline.workflow.status_text import describe
+from pipeline.workflow.status_text import describe_export
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ class ExportRows:
     outcome: Outcome = Outcome.IN_PROGRESS
 
 
-def read(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> ExportView:
+def read_export(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> ExportView:
     """Return the view of an export, by its id or as the newest revision of the account's batch.
 
     Of a batch that was executed live and as a test, `test` says which. The number of queries is fixed. Raises NotFound,
     also for what belongs to another account.
     """
-    return assemble(rows_of(session, find(session, account_id, export_or_batch_id, test=test)))
+    return build_view(load_export_rows(session, find_export(session, account_id, export_or_batch_id, test=test)))
 
 
-def rows_of(session: Session, export: Export) -> ExportRows:
+def load_export_rows(session: Session, export: Export) -> ExportRows:
     """Return the rows that the view of `export` is made of."""
     export_id = export.id
     newest = session.exec(
@@ -140,7 +140,7 @@ def rows_of(session: Session, export: Export) -> ExportRows:
     )
 
 
-def assemble(rows: ExportRows) -> ExportView:
+def build_view(rows: ExportRows) -> ExportView:
     """Return the view that `rows` amount to; a pure function of them."""
     export = rows.export
     packages = {unit.unit_no: unit for unit in rows.units}
@@ -154,7 +154,7 @@ def assemble(rows: ExportRows) -> ExportView:
         batch_id=export.batch_id,
         state=ExportState(export.state),
         outcome=rows.outcome,
-        status=describe(
+        status=describe_export(
             export,
             unit_refs={unit.unit_no: unit.unit_ref for unit in rows.units},
             steps=rows.steps,
@@ -192,7 +192,9 @@ def assemble(rows: ExportRows) -> ExportView:
             )
             for unit in rows.units
         ],
-        artifacts=[_artifact(artifact, packages[artifact.unit_no].customs_package_id) for artifact in rows.artifacts],
+        artifacts=[
+            _artifact_view(artifact, packages[artifact.unit_no].customs_package_id) for artifact in rows.artifacts
+        ],
         notifications=notifications,
         broker_submission=submissions[0] if submissions else None,
         broker_submissions=submissions,
@@ -201,7 +203,7 @@ def assemble(rows: ExportRows) -> ExportView:
             digest=export.treatment_digest,
             ruleset=RulesetView(id=export.ruleset_id, as_of=export.ruleset_as_of),
             line_count=rows.treatment_count,
-            lines=[_line(line, packages[line.unit_no].unit_ref) for line in rows.treatments],
+            lines=[_line_view(line, packages[line.unit_no].unit_ref) for line in rows.treatments],
         ),
         findings=[Finding.model_validate(finding) for finding in export.findings],
         links=Links(
@@ -232,7 +234,7 @@ def read_customs_package(session: Session, account_id: str, customs_package_id: 
         state=_package_state(session.exec(select(Step).filter_by(**here)).all()),
         created_at=unit.created_at,
         artifacts=[
-            _artifact(artifact, customs_package_id)
+            _artifact_view(artifact, customs_package_id)
             for artifact in session.exec(select(Artifact).filter_by(**here).order_by(col(Artifact.artifact_type)))
         ],
         export_id=unit.export_id,
@@ -243,7 +245,7 @@ def read_customs_package(session: Session, account_id: str, customs_package_id: 
             for package in session.exec(select(Package).filter_by(**here).order_by(col(Package.position)))
         ],
         treatment=[
-            _line(line, unit.unit_ref)
+            _line_view(line, unit.unit_ref)
             for line in session.exec(select(LineTreatment).filter_by(**here).order_by(col(LineTreatment.position)))
         ],
     )
@@ -297,7 +299,7 @@ def _package_state(steps: Sequence[Step]) -> PackageState:
     return "preparing" if any(step.started_at for step in steps) else "waiting"
 
 
-def _artifact(row: Artifact, customs_package_id: str) -> ArtifactView:
+def _artifact_view(row: Artifact, customs_package_id: str) -> ArtifactView:
     return ArtifactView(
         id=row.id,
         customs_package_id=customs_package_id,
@@ -312,7 +314,7 @@ def _artifact(row: Artifact, customs_package_id: str) -> ArtifactView:
     )
 
 
-def _line(row: LineTreatment, unit_ref: str) -> LineTreatmentView:
+def _line_view(row: LineTreatment, unit_ref: str) -> LineTreatmentView:
     return LineTreatmentView(
         unit_ref=unit_ref,
         line_ref=row.line_ref,

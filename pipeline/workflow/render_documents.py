@@ -23,26 +23,26 @@ from pipeline.exports.step_context import StepContext, plan_unit, unit_row
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedDocuments:
     """The documents of a unit as they are to be recorded, and where they lie."""
 
     store: ArtifactStore
     rows: Sequence[Row]
 
 
-def prepare(runtime: Runtime, context: StepContext) -> Rendered:
+def prepare(runtime: Runtime, context: StepContext) -> RenderedDocuments:
     """Render the unit's documents one after another into the store.
 
     Raises RendererCrashed, RendererUnavailable and StoreUnavailable, which are worth another try, and Stopped.
     """
-    kept = []
-    for document in documents(runtime, context):
-        kept.append(repository.keep(runtime, context, context.unit_no, document))
+    rows = []
+    for document in render_unit(runtime, context):
+        rows.append(repository.keep(runtime, context, context.unit_no, document))
         shutdown.check()
-    return Rendered(runtime.store, kept)
+    return RenderedDocuments(runtime.store, rows)
 
 
-def documents(runtime: Runtime, context: StepContext) -> Iterator[Document]:
+def render_unit(runtime: Runtime, context: StepContext) -> Iterator[Document]:
     """Yield the documents of the context's unit, made from its records, one at a time; nothing is kept.
 
     Raises RendererCrashed, RendererUnavailable and StepFailed.
@@ -53,7 +53,7 @@ def documents(runtime: Runtime, context: StepContext) -> Iterator[Document]:
     yield from render_documents(invoice)
 
 
-def write(session: Session, context: StepContext, rendered: Rendered) -> list[NewEvent]:
+def write(session: Session, context: StepContext, rendered: RenderedDocuments) -> list[NewEvent]:
     """Record the documents; raises StoreUnavailable, which is worth another try."""
     return repository.record(session, rendered.store, rendered.rows)
 

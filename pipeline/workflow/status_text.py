@@ -10,7 +10,7 @@ from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ExportState, StepState, SubmissionState
 
-_DOING: Final = {
+_STEP_TEXTS: Final = {
     "record_packages": "Recording packages",
     "attach_customs": "Attaching customs treatment",
     "render_documents": "Rendering documents",
@@ -21,7 +21,7 @@ _DOING: Final = {
     "notify_operator": "Telling the operators",
 }
 
-_ANSWER: Final = {
+_SUBMISSION_TEXTS: Final = {
     SubmissionState.PENDING: "the handoff to {partner} is owed",
     SubmissionState.SENT: "the handoff to {partner} is under way",
     SubmissionState.DELIVERED: "waiting for {partner} to answer",
@@ -36,7 +36,7 @@ _ANSWER: Final = {
 }
 
 #: What did not come before its deadline, by the rung that it was missed on.
-_LATE: Final = {
+_OVERDUE_TEXTS: Final = {
     SubmissionState.PENDING: "the handoff to {partner} was not delivered",
     SubmissionState.SENT: "the handoff to {partner} was not delivered",
     SubmissionState.DELIVERED: "{partner} did not answer",
@@ -46,7 +46,7 @@ _LATE: Final = {
 }
 
 
-def describe(
+def describe_export(
     export: Export,
     *,
     unit_refs: Mapping[int, str],
@@ -59,36 +59,36 @@ def describe(
     if state is ExportState.ACCEPTED:
         return "Accepted; waiting for a worker to begin"
     if state is ExportState.EXECUTING:
-        return _executing(export, unit_refs, steps)
+        return _describe_executing(export, unit_refs, steps)
     if state is ExportState.FAILED:
-        return _failed(export, unit_refs, steps)
+        return _describe_failed(export, unit_refs, steps)
     if state is ExportState.CANCELLED:
         return "Cancelled before it was handed off"
     if state is ExportState.SUPERSEDED:
         return "Superseded by a newer revision"
-    answers = [_answer(row) for row in submissions]
+    answers = [_describe_submission(row) for row in submissions]
     given_up = [
         f"{count} {_messages(count)} to {partner} could not be delivered" for partner, count in undelivered.items()
     ]
     return "; ".join(["Executed", *answers, *given_up])
 
 
-def _answer(row: BrokerSubmission) -> str:
+def _describe_submission(row: BrokerSubmission) -> str:
     rung = SubmissionState(row.state)
-    late = None if row.overdue_at is None or row.deadline_at is None else _LATE.get(rung)
+    late = None if row.overdue_at is None or row.deadline_at is None else _OVERDUE_TEXTS.get(rung)
     if late is None or row.deadline_at is None:
-        return _ANSWER[rung].format(partner=row.partner_id)
+        return _SUBMISSION_TEXTS[rung].format(partner=row.partner_id)
     deadline = row.deadline_at.astimezone(UTC)
     return f"overdue: {late.format(partner=row.partner_id)} by {deadline:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _executing(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Step]) -> str:
+def _describe_executing(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Step]) -> str:
     open_steps = [step for step in steps if step.state == StepState.READY]
     if not open_steps:
         return "Executing; waiting for the next step"
     # What is furthest behind holds the export up.
     step = min(open_steps, key=lambda step: (step.position, step.unit_no))
-    doing = _DOING.get(step.name, step.name).format(broker=export.broker_id, warehouse=export.warehouse_id)
+    doing = _STEP_TEXTS.get(step.name, step.name).format(broker=export.broker_id, warehouse=export.warehouse_id)
     sentence = f"{doing}: {export.units_closed} of {export.units_total} units are closed" if step.unit_no else doing
     if step.error:
         where = f" of {unit_refs[step.unit_no]}" if step.unit_no else ""
@@ -96,7 +96,7 @@ def _executing(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Ste
     return sentence
 
 
-def _failed(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Step]) -> str:
+def _describe_failed(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Step]) -> str:
     failed = next((step for step in steps if step.state == StepState.FAILED), None)
     if failed is None:
         return f"Failed: {export.failure}" if export.failure else "Failed"

@@ -15,7 +15,7 @@ from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportSummary
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.workflow import queries, read_model
-from pipeline.workflow.queries import Filter
+from pipeline.workflow.queries import ExportFilter
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
@@ -81,7 +81,7 @@ def shape(
 def shown(runtime: Runtime, export_id: str) -> Outcome:
     """Return the outcome of the export; the list, every filter of the list and the export itself agree on it."""
     with runtime.db.read() as session:
-        said = read_model.read(session, factories.ACCOUNT, export_id).outcome
+        said = read_model.read_export(session, factories.ACCOUNT, export_id).outcome
         listed = {each.export_id: each.outcome for each in of(session)}
         found = [outcome for outcome in Outcome if export_id in {each.export_id for each in of(session, outcome)}]
     assert listed[export_id] is said
@@ -90,7 +90,7 @@ def shown(runtime: Runtime, export_id: str) -> Outcome:
 
 
 def of(session: Session, *outcomes: Outcome) -> list[ExportSummary]:
-    return queries.listed(session, factories.ACCOUNT, Filter(outcomes=outcomes), cursor=None, limit=9).items
+    return queries.list_exports(session, factories.ACCOUNT, ExportFilter(outcomes=outcomes), cursor=None, limit=9).items
 
 
 def handed_off(runtime: Runtime, batch: str = factories.BATCH) -> str:
@@ -153,16 +153,16 @@ def test_the_status_sentence_says_what_is_late_and_since_when(
     export_id = handed_off(runtime)
     shape(runtime, export_id, rung=rung, overdue=True)
     with runtime.db.read() as session:
-        status = read_model.read(session, factories.ACCOUNT, export_id).status
+        status = read_model.read_export(session, factories.ACCOUNT, export_id).status
     assert said.replace("br_1", factories.BROKER) in status
 
 
 def test_a_list_is_one_statement_that_walks_its_index_whatever_it_is_filtered_by(runtime: Runtime) -> None:
     handed_off(runtime)
     for outcomes in ((), (Outcome.UNDELIVERABLE,), tuple(Outcome)):
-        wanted = Filter(outcomes=outcomes)
+        wanted = ExportFilter(outcomes=outcomes)
         with asked_of(runtime.db) as asked, explained(runtime.db) as plans, runtime.db.read() as session:
-            queries.listed(session, factories.ACCOUNT, wanted, cursor=None, limit=50)
+            queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50)
         assert len([each for each in asked if each.startswith("SELECT")]) == 1
         assert [step for step in plans if re.match(r"SCAN|USE TEMP|.*Seq Scan|.*Sort", step)] == []
         for index in ("ix_exports_account_id_id", "ix_deliveries_dead"):

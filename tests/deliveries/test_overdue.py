@@ -159,7 +159,7 @@ def test_the_alarm_reaches_the_operators_queue_and_inspect_shows_when(runtime: R
     (lane,) = overdue.overdue(runtime)
     sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
     with runtime.db.read() as session:
-        view = inspection_view.read(session, factories.ACCOUNT, export.export_id)
+        view = inspection_view.read_export(session, factories.ACCOUNT, export.export_id)
         told = session.exec(
             select(Delivery.state)
             .join(Notification, col(Notification.id) == col(Delivery.notification_id))

@@ -15,7 +15,7 @@ from pipeline.exports.states import Outcome
 from pipeline.interfaces.api.metrics import Work
 from pipeline.ops import retention
 from pipeline.workflow import queries
-from pipeline.workflow.queries import Filter
+from pipeline.workflow.queries import ExportFilter
 from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, executed
@@ -31,9 +31,9 @@ def late(house: House) -> tuple[float, list[str]]:
     """Return how many handoffs the gauge counts, and the exports that are listed as overdue."""
     families = {family.name: family for family in Work(house.runtime).collect()}
     (sample,) = families["exports_handoffs_overdue"].samples
-    wanted = Filter(outcomes=(Outcome.OVERDUE,))
+    wanted = ExportFilter(outcomes=(Outcome.OVERDUE,))
     with house.runtime.db.read() as session:
-        listed = queries.listed(session, factories.ACCOUNT, wanted, cursor=None, limit=9).items
+        listed = queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=9).items
     return sample.value, [each.export_id for each in listed]
 
 

@@ -81,7 +81,7 @@ def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
     assert (said["rung"], said["standsAt"], said["answerId"], said["reference"]) == (rung, rung, "a-1", "REF-9")
     assert said["fields"] == FIELDS
     with runtime.db.read() as session:
-        view = inspection_view.read(session, factories.ACCOUNT, export.export_id)
+        view = inspection_view.read_export(session, factories.ACCOUNT, export.export_id)
     assert view.broker_submission is not None
     (shown,) = view.broker_submission.acknowledgements
     assert shown.fields == FIELDS

@@ -317,7 +317,7 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
         delivery_id = queries.listed(house.runtime, factories.ACCOUNT, export_id=export_id).items[0].id
     retention.purge(house.runtime, date(2032, 11, 27))
     with house.runtime.db.read() as session:
-        view = inspection_view.read(session, factories.ACCOUNT, export_id)
+        view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
         assert (view.state, view.treatment.lines, view.findings) == ("executed", [], [])
         assert view.purged_at is not None
         assert len(view.artifacts) > 0

@@ -149,7 +149,7 @@ def test_only_the_broker_s_own_file_is_made_where_nothing_else_is_gone(
     export_id = executed(house)
     key = (export_id, 1, "broker_profile")
     place(house, rows(house)[key]).unlink()
-    monkeypatch.setattr(render_documents, "documents", lambda *_: pytest.fail("the others are there"))
+    monkeypatch.setattr(render_documents, "render_unit", lambda *_: pytest.fail("the others are there"))
     survey, bad = look(house.runtime, restore=True)
     assert (survey.left, bad[key].restored) == (0, True)
 
@@ -269,14 +269,14 @@ def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
 ) -> None:
     broken, sound = executed(house, "a"), executed(house, "b")
     shutil.rmtree(Path(house.store.url.removeprefix("file:")) / "sha256")
-    real = render_documents.documents
+    real = render_documents.render_unit
 
     def breaks(runtime: Runtime, context: StepContext) -> Iterator[Document]:
         if context.export_id == broken:
             raise RendererCrashed("the PDF engine died of SIGSEGV")
         return real(runtime, context)
 
-    monkeypatch.setattr(render_documents, "documents", breaks)
+    monkeypatch.setattr(render_documents, "render_unit", breaks)
     survey, bad = look(house.runtime, restore=True)
     assert survey.left == sum(1 for key in bad if key[0] == broken) > 0
     assert {each.reason for key, each in bad.items() if key[0] == broken} == {

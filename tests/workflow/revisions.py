@@ -89,7 +89,7 @@ def view(acceptance: Acceptance) -> ExportView:
 
 def read(house: House, name: str) -> ExportView:
     with house.runtime.db.read() as session:
-        return inspection_view.read(session, factories.ACCOUNT, name)
+        return inspection_view.read_export(session, factories.ACCOUNT, name)
 
 
 def fail(house: House, export_id: str) -> None:

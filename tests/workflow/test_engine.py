@@ -260,7 +260,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: Exp
     assert pauses == [min(first * 2**number, MAX_RETRY_PAUSE_SECONDS) for number in range(tries)]
     with house.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
-        view = inspection_view.read(session, factories.ACCOUNT, export_id)
+        view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
     assert (row.state, row.attempts, row.error) == ("ready", 0, str(outage))
     assert (view.state, view.quarantined) == ("executing", False)
     assert view.status.endswith(f"attempt 1 of U1 failed and is repeated: {outage}")

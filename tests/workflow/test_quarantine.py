@@ -24,7 +24,7 @@ from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow import render_documents as workflow_render_documents
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import retry_export
-from pipeline.workflow.queries import Filter
+from pipeline.workflow.queries import ExportFilter
 from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
@@ -40,14 +40,15 @@ DIED = (
 
 def view(house: House, export_id: str) -> ExportView:
     with house.runtime.db.read() as session:
-        return inspection_view.read(session, factories.ACCOUNT, export_id)
+        return inspection_view.read_export(session, factories.ACCOUNT, export_id)
 
 
 def listed(house: House, *, quarantined: bool) -> list[str]:
     with house.runtime.db.read() as session:
-        wanted = Filter(quarantined=quarantined)
+        wanted = ExportFilter(quarantined=quarantined)
         return [
-            each.export_id for each in queries.listed(session, factories.ACCOUNT, wanted, cursor=None, limit=50).items
+            each.export_id
+            for each in queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50).items
         ]
 
 

@@ -59,7 +59,7 @@ def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) 
 def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return plan, broker message and all documents of an export as one zip; the same export, the same bytes."""
     with runtime.db.read() as session:
-        export = queries.find(session, caller.account_id, id, test=caller.test)
+        export = queries.find_export(session, caller.account_id, id, test=caller.test)
         links.may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
         packed = handoff_bundle.gathered(session, runtime.settings, export)
     etag = f'"{packed.digest}"'

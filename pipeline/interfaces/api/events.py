@@ -59,10 +59,10 @@ async def events(
     live = EVENT_STREAM in request.headers.get("accept", "")
     seen = last_event_id if live and last_event_id is not None else after
 
-    def first_look() -> tuple[str, workflow_queries.Stretch]:
+    def first_look() -> tuple[str, workflow_queries.EventBatch]:
         with runtime.db.read() as session:
-            export = queries.find(session, caller.account_id, id, test=caller.test)
-            return export.id, workflow_queries.log_after(session, export.id, seen, _STRETCH if live else limit)
+            export = queries.find_export(session, caller.account_id, id, test=caller.test)
+            return export.id, workflow_queries.events_after(session, export.id, seen, _STRETCH if live else limit)
 
     export_id, stretch = await run_in_threadpool(first_look)
     if not live:
@@ -79,13 +79,13 @@ async def events(
 
 
 async def _follow(
-    request: Request, runtime: Runtime, export_id: str, seen: int, stretch: workflow_queries.Stretch
+    request: Request, runtime: Runtime, export_id: str, seen: int, stretch: workflow_queries.EventBatch
 ) -> AsyncIterator[bytes]:
     """Yield what happens, for as long as the key is good; between looks neither a thread nor a connection is held."""
 
-    def look() -> workflow_queries.Stretch:
+    def look() -> workflow_queries.EventBatch:
         with runtime.db.read() as session:
-            return workflow_queries.log_after(session, export_id, seen, _STRETCH)
+            return workflow_queries.events_after(session, export_id, seen, _STRETCH)
 
     yield b": the log of an export\n\n"
     pause = _SHORTEST_PAUSE

@@ -219,9 +219,11 @@ def list_exports(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExportPage:
     """List the account's exports, newest first."""
-    wanted = workflow_queries.Filter(state, broker, warehouse, accepted_after, accepted_before, quarantined, outcome)
+    wanted = workflow_queries.ExportFilter(
+        state, broker, warehouse, accepted_after, accepted_before, quarantined, outcome
+    )
     with runtime.db.read() as session:
-        return workflow_queries.listed(session, caller.account_id, wanted, cursor=cursor, limit=limit)
+        return workflow_queries.list_exports(session, caller.account_id, wanted, cursor=cursor, limit=limit)
 
 
 @router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **LOOKING})
@@ -268,7 +270,7 @@ def retry(
 
 def _to_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
     with runtime.db.read() as session:
-        export = queries.find(session, caller.account_id, export_or_batch_id, test=caller.test)
+        export = queries.find_export(session, caller.account_id, export_or_batch_id, test=caller.test)
     if caller.test and not export.test:
         raise InsufficientRole(f"export {export.id} is a live export, which a test key must not change; use a live key")
     return export.id
@@ -286,7 +288,7 @@ def _after(runtime: Runtime, caller: Caller, export_id: str, status: int) -> Res
 
 def _view(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> bytes:
     with runtime.db.read() as session:
-        view = inspection_view.read(session, caller.account_id, export_or_batch_id, test=caller.test)
+        view = inspection_view.read_export(session, caller.account_id, export_or_batch_id, test=caller.test)
     return view.model_dump_json(by_alias=True).encode()
 
 
@@ -295,7 +297,7 @@ async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
 
     def ended() -> bool:
         with runtime.db.read() as session:
-            return queries.state_of(session, export_id) not in UNENDED
+            return queries.read_state(session, export_id) not in UNENDED
 
     until = time.monotonic() + seconds
     pause = 0.02

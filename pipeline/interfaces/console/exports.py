@@ -30,7 +30,7 @@ from pipeline.interfaces.console.session import (
 )
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import read_model
-from pipeline.workflow.queries import Filter
+from pipeline.workflow.queries import ExportFilter
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -125,8 +125,8 @@ def show_exports(
     if caller is None:
         return to_sign_in()
     with runtime.db.read() as session:
-        wanted = Filter(state=state, quarantined=quarantined or None, outcomes=outcome)
-        found = workflow_queries.listed(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
+        wanted = ExportFilter(state=state, quarantined=quarantined or None, outcomes=outcome)
+        found = workflow_queries.list_exports(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
     following = None
     if found.next_cursor is not None:
         following = f"/console?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
@@ -153,7 +153,7 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
         return to_sign_in()
     try:
         with runtime.db.read() as session:
-            export = read_model.read(session, caller.account_id, id, test=caller.test)
+            export = read_model.read_export(session, caller.account_id, id, test=caller.test)
     except NotFound as missing:
         return page(render("console/missing.html", **who(request, caller), message=missing.message), 404)
     owed = queries.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)

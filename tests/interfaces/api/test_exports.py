@@ -212,7 +212,7 @@ def test_an_executed_export_shows_all_of_itself(desk: Desk) -> None:
 def test_the_number_of_queries_does_not_grow_with_the_export(desk: Desk) -> None:
     def counted(export_id: str) -> int:
         with asked_of(desk.runtime.db) as asked, desk.runtime.db.read() as session:
-            read_model.read(session, factories.ACCOUNT, export_id)
+            read_model.read_export(session, factories.ACCOUNT, export_id)
         return len(asked)
 
     small = desk.execute(factories.plan(batch="small", units=1, lines=1, packages=1))

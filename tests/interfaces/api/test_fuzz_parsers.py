@@ -70,7 +70,7 @@ def parsers(folder: Path) -> dict[str, Parser]:
         "rules": (
             (ROOT / "config/rules/mid.yaml").read_bytes()[:1500], lambda raw: _rules(raw, folder), (),
         ),
-        "cursor": (b"ZXhwXzAx", lambda raw: queries._id_of(raw.decode("latin-1")), (Refused,)),
+        "cursor": (b"ZXhwXzAx", lambda raw: queries._decode_cursor(raw.decode("latin-1")), (Refused,)),
         "key": (b"exp_live_", lambda raw: key_id_of(raw.decode("latin-1")), (Refused,)),
     }  # fmt: skip
 

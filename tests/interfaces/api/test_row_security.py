@@ -206,7 +206,9 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
 
     def exports(whose: str) -> object:
         with runtime.db.read() as session:
-            return workflow_queries.listed(session, whose, workflow_queries.Filter(), cursor=None, limit=50).items
+            return workflow_queries.list_exports(
+                session, whose, workflow_queries.ExportFilter(), cursor=None, limit=50
+            ).items
 
     asked: list[Callable[[str], object]] = [
         exports,

@@ -54,7 +54,7 @@ def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[st
             made += run_step(runtime, export_id, 0 if name in NOTIFY_STEPS else 1, name).completed
     assert made == [spec.name for spec in STEPS]
     with asked_of(runtime.db) as parts["inspect"], runtime.db.read() as session:
-        view = inspection_view.read(session, factories.ACCOUNT, export_id)
+        view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
     assert view.state == "executed"
     assert view.treatment.line_count == lines
     return parts

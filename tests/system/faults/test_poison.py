@@ -27,7 +27,7 @@ from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.interventions import retry_export
-from pipeline.workflow.queries import Filter
+from pipeline.workflow.queries import ExportFilter
 from tests.conftest import SERVERS, Stack
 from tests.interfaces.contracts.sent import check_told
 from tests.support import factories
@@ -136,12 +136,12 @@ def publish_export(stack: Stack, export_id: str) -> None:
 
 def looked_at(runtime: Runtime, export_id: str) -> ExportView:
     with runtime.db.read() as session:
-        return inspection_view.read(session, factories.ACCOUNT, export_id)
+        return inspection_view.read_export(session, factories.ACCOUNT, export_id)
 
 
 def at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
     with runtime.db.read() as session:
-        return not any(queries.state_of(session, each) in UNENDED for each in exports)
+        return not any(queries.read_state(session, each) in UNENDED for each in exports)
 
 
 @alone("F28")
@@ -184,8 +184,8 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
     assert began - set_aside <= timedelta(seconds=GENEROUS * NEXT_TARGET * crowded())
     assert ended == [-signal.SIGKILL] * TRIES
     with runtime.db.read() as session:
-        wanted = Filter(quarantined=True)
-        aside = workflow_queries.listed(session, factories.ACCOUNT, wanted, cursor=None, limit=50).items
+        wanted = ExportFilter(quarantined=True)
+        aside = workflow_queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50).items
     assert {each.export_id for each in aside} == set(poisoned)
 
     with supervised(workers(stack, tmp_path, takes_poison=False)):  # the cause is mended
