@@ -31,7 +31,7 @@ from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.registry import ARTIFACT_TYPES
 from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.exports.schemas.plan import as_json
-from pipeline.exports.states import sources
+from pipeline.exports.states import source_states
 
 #: What of a change has another name in the table, and what may be taken away by saying null.
 _COLUMNS = {"artifactTypes": "artifact_types"}
@@ -205,7 +205,7 @@ def move(
     session: Session, account_id: str, partner_id: str, to: PartnerState, *, only_from: PartnerState | None = None
 ) -> bool:
     """Move the partner to a state if it may go there from where it is, in the caller's transaction; tell whether it did."""
-    origins = sources(PARTNER_MOVES, to) if only_from is None else [only_from]
+    origins = source_states(PARTNER_MOVES, to) if only_from is None else [only_from]
     moved = session.execute(
         update(Partner)
         .where(

@@ -29,7 +29,7 @@ from pipeline.deliveries.schemas.messages import (
 )
 from pipeline.exports.hash_chain import rows_digest
 from pipeline.exports.models import Export
-from pipeline.exports.states import DELIVERY_MOVES, DeliveryState, sources
+from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, source_states
 from pipeline.exports.step_context import StepContext
 
 BROKER: Final = "customs_broker"
@@ -200,7 +200,9 @@ def cancel_unsent(session: Session, export_id: str) -> None:
         update(Delivery)
         .where(
             col(Delivery.export_id) == export_id,
-            col(Delivery.state).in_([state.value for state in sources(DELIVERY_MOVES, DeliveryState.CANCELLED)]),
+            col(Delivery.state).in_(
+                [state.value for state in source_states(DELIVERY_TRANSITIONS, DeliveryState.CANCELLED)]
+            ),
         )
         .values(state=DeliveryState.CANCELLED.value, lease_until=None, due_at=None)
         .execution_options(synchronize_session=False)

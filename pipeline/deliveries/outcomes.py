@@ -10,7 +10,7 @@ from sqlmodel import col
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import WAREHOUSE
 from pipeline.exports.models import Export
-from pipeline.exports.states import UNENDED, DeliveryState, ExportState, Outcome, SubmissionState
+from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Outcome, SubmissionState
 
 #: Written out, so that both databases see that their index of dead letters fits.
 DEAD: Final = col(Delivery.state) == literal_column(f"'{DeliveryState.DEAD.value}'")
@@ -41,7 +41,7 @@ def outcome(*whose: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
     rung, state = col(BrokerSubmission.state), col(Export.state)
     undelivered = select(col(Delivery.export_id)).where(*whose, DEAD, col(Delivery.audience) == WAREHOUSE)
     return case(
-        (state.in_(UNENDED), Outcome.IN_PROGRESS.value),
+        (state.in_(ACTIVE_STATES), Outcome.IN_PROGRESS.value),
         (state == ExportState.FAILED.value, Outcome.NEEDS_ATTENTION.value),
         (state == ExportState.CANCELLED.value, Outcome.CANCELLED.value),
         (state == ExportState.SUPERSEDED.value, Outcome.SUPERSEDED.value),

@@ -34,7 +34,7 @@ from pipeline.deliveries.channels.sftp_inbox import AnswerFile, AnswerFolder, op
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.messages import SentAcknowledgement
 from pipeline.exports.models import Export
-from pipeline.exports.states import UNANSWERED, SubmissionState
+from pipeline.exports.states import UNANSWERED_STATES, SubmissionState
 
 log = structlog.get_logger(__name__)
 
@@ -185,7 +185,7 @@ def _anything_open(settings: Settings, account_id: str, partner_id: str) -> Sele
 
 
 def _due_submissions(session: Session, settings: Settings) -> list[Inquiry]:
-    often = col(BrokerSubmission.state).in_(UNANSWERED)
+    often = col(BrokerSubmission.state).in_(UNANSWERED_STATES)
     lately = statement_now(-settings.partner_poll_seconds)
     since = case((often, lately), else_=statement_now(-settings.partner_poll_seconds * _LESS_OFTEN))
     polled_at = col(BrokerSubmission.polled_at)

@@ -43,7 +43,7 @@ from pipeline.deliveries.streams import Claim
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
-from pipeline.exports.states import DELIVERY_MOVES, DeliveryState, SubmissionState, sources
+from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, SubmissionState, source_states
 from pipeline.exports.step_context import StepContext
 
 #: Destinations that do not answer hold up no more than some of the senders, one by one and together.
@@ -282,5 +282,7 @@ def resend(
 
 #: What is waiting for its export becomes pending too, but by the export's completion alone.
 RESENDABLE: Final = [
-    state.value for state in sources(DELIVERY_MOVES, DeliveryState.PENDING) if state is not DeliveryState.WAITING
+    state.value
+    for state in source_states(DELIVERY_TRANSITIONS, DeliveryState.PENDING)
+    if state is not DeliveryState.WAITING
 ]

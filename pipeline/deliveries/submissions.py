@@ -30,7 +30,7 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView
 from pipeline.exports.schemas.plan import as_json
-from pipeline.exports.states import SUBMISSION_MOVES, SubmissionState, sources
+from pipeline.exports.states import SUBMISSION_TRANSITIONS, SubmissionState, source_states
 
 _EVENTS: Final = {
     SubmissionState.RECEIVED: EventType.BROKER_ACKNOWLEDGED,
@@ -87,7 +87,7 @@ def climb(session: Session, settings: Settings, submission_id: str, rung: Submis
         update(BrokerSubmission)
         .where(
             col(BrokerSubmission.id) == submission_id,
-            col(BrokerSubmission.state).in_([state.value for state in sources(SUBMISSION_MOVES, rung)]),
+            col(BrokerSubmission.state).in_([state.value for state in source_states(SUBMISSION_TRANSITIONS, rung)]),
         )
         .values(
             state=rung.value,

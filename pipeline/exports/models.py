@@ -49,7 +49,7 @@ class Export(SQLModel, table=True):
         UniqueConstraint("account_id", "batch_id", "test", "revision"),
         Index("ix_exports_account_id_id", "account_id", "id"),
         Index(
-            "ix_exports_unended",
+            "ix_exports_active",
             "account_id",
             postgresql_where=text("finished_at IS NULL"),
             sqlite_where=text("finished_at IS NULL"),

@@ -21,7 +21,7 @@ class ExportState(StrEnum):
 
 
 #: The states of an export that is not over, as they stand in its column.
-UNENDED: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
+ACTIVE_STATES: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
 
 
 class StepState(StrEnum):
@@ -61,7 +61,7 @@ class SubmissionState(StrEnum):
 
 
 #: The rungs at which the customs broker has yet to look, as they stand in a submission's column.
-UNANSWERED: Final = (
+UNANSWERED_STATES: Final = (
     SubmissionState.PENDING.value,
     SubmissionState.SENT.value,
     SubmissionState.DELIVERED.value,
@@ -100,7 +100,7 @@ NEEDS_PERSON: Final = frozenset(
 )
 
 
-EXPORT_MOVES: Final[Mapping[ExportState, frozenset[ExportState]]] = {
+EXPORT_TRANSITIONS: Final[Mapping[ExportState, frozenset[ExportState]]] = {
     ExportState.ACCEPTED: frozenset({ExportState.EXECUTING, ExportState.FAILED, ExportState.CANCELLED}),
     ExportState.EXECUTING: frozenset({ExportState.EXECUTED, ExportState.FAILED, ExportState.CANCELLED}),
     ExportState.EXECUTED: frozenset({ExportState.SUPERSEDED}),
@@ -109,7 +109,7 @@ EXPORT_MOVES: Final[Mapping[ExportState, frozenset[ExportState]]] = {
     ExportState.SUPERSEDED: frozenset(),
 }
 
-STEP_MOVES: Final[Mapping[StepState, frozenset[StepState]]] = {
+STEP_TRANSITIONS: Final[Mapping[StepState, frozenset[StepState]]] = {
     StepState.WAITING: frozenset({StepState.READY, StepState.CANCELLED}),
     StepState.READY: frozenset({StepState.DONE, StepState.FAILED, StepState.CANCELLED}),
     StepState.DONE: frozenset(),
@@ -117,7 +117,7 @@ STEP_MOVES: Final[Mapping[StepState, frozenset[StepState]]] = {
     StepState.CANCELLED: frozenset(),
 }
 
-DELIVERY_MOVES: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
+DELIVERY_TRANSITIONS: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
     DeliveryState.WAITING: frozenset({DeliveryState.PENDING, DeliveryState.CANCELLED}),
     DeliveryState.PENDING: frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.CANCELLED}),
     DeliveryState.DELIVERED: frozenset({DeliveryState.PENDING}),
@@ -138,7 +138,7 @@ _ANSWERS = frozenset(
 )
 
 # A broker may skip rungs, never climb down: its answer can even overtake our own record of the transport.
-SUBMISSION_MOVES: Final[Mapping[SubmissionState, frozenset[SubmissionState]]] = {
+SUBMISSION_TRANSITIONS: Final[Mapping[SubmissionState, frozenset[SubmissionState]]] = {
     SubmissionState.PENDING: _ANSWERS | {SubmissionState.SENT, SubmissionState.DELIVERED, SubmissionState.FAILED},
     SubmissionState.SENT: _ANSWERS | {SubmissionState.DELIVERED, SubmissionState.FAILED},
     SubmissionState.DELIVERED: _ANSWERS,
@@ -155,6 +155,6 @@ SUBMISSION_MOVES: Final[Mapping[SubmissionState, frozenset[SubmissionState]]] = 
 }
 
 
-def sources(moves: Mapping[S, frozenset[S]], target: S) -> list[S]:
+def source_states(moves: Mapping[S, frozenset[S]], target: S) -> list[S]:
     """Return the states that `target` may be reached from: the WHERE of the guarded UPDATE."""
     return [state for state, targets in moves.items() if target in targets]

@@ -10,16 +10,16 @@ from sqlmodel import Session, col
 from pipeline.core.db import changed, database_now
 from pipeline.core.errors import InvalidState
 from pipeline.exports.models import Export
-from pipeline.exports.states import EXPORT_MOVES, ExportState, sources
+from pipeline.exports.states import EXPORT_TRANSITIONS, ExportState, source_states
 
 
-def move(session: Session, export_id: str, target: ExportState, **values: Any) -> None:
+def transition_export(session: Session, export_id: str, target: ExportState, **values: Any) -> None:
     """Move the export to `target`; raises InvalidState where its state does not lead there."""
     moved = session.execute(
         update(Export)
         .where(
             col(Export.id) == export_id,
-            col(Export.state).in_([state.value for state in sources(EXPORT_MOVES, target)]),
+            col(Export.state).in_([state.value for state in source_states(EXPORT_TRANSITIONS, target)]),
         )
         .values(state=target.value, updated_at=database_now(), **values)
     )

@@ -30,7 +30,7 @@ from pipeline.exports.models import (
     PlanSnapshot,
     Step,
 )
-from pipeline.exports.states import UNENDED, SubmissionState
+from pipeline.exports.states import ACTIVE_STATES, SubmissionState
 from pipeline.ops import legal_holds
 from pipeline.ops.raw_rows import MALFORMED, any_text, readable
 
@@ -139,7 +139,7 @@ def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
         .join(PlanSnapshot, col(Export.plan_id) == _PLAN)
         .where(
             col(Export.purged_at).is_(None),
-            col(Export.state).not_in(UNENDED),
+            col(Export.state).not_in(ACTIVE_STATES),
             _may_be_entered(entered_by),
         )
     )

@@ -19,8 +19,8 @@ from pipeline.exports import events, queries
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, ExportUnit, Package, Step
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.exports.states import EXPORT_MOVES, UNENDED, ExportState, StepState, sources
-from pipeline.exports.transitions import move
+from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, ExportState, StepState, source_states
+from pipeline.exports.transitions import transition_export
 from pipeline.workflow import read_model
 from pipeline.workflow.acceptance import (
     AmendedExport,
@@ -37,7 +37,7 @@ from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
 from pipeline.workflow.interventions import Precondition
 from pipeline.workflow.preflight import find_executed_export
 
-_AMENDABLE: Final = frozenset(state.value for state in sources(EXPORT_MOVES, ExportState.SUPERSEDED))
+_AMENDABLE: Final = frozenset(state.value for state in source_states(EXPORT_TRANSITIONS, ExportState.SUPERSEDED))
 
 
 def amend_export(
@@ -109,7 +109,7 @@ def _check_amendable(old: Export, newest: Export) -> None:
             f"export {old.id} was superseded; the newest revision of its batch is {newest.id}, amend that one",
             details={"exportId": newest.id, "revision": newest.revision},
         )
-    if old.state in UNENDED:
+    if old.state in ACTIVE_STATES:
         raise InvalidState(
             f"export {old.id} is {old.state}; wait until it has ended, or cancel it and give the plan a batch id of its own"
         )
@@ -137,7 +137,7 @@ def _supersede(
         raise ConcurrentWrite
     if precondition is not None:
         precondition(read_model.read_export(session, caller.account_id, old.id))
-    move(session, old.id, ExportState.SUPERSEDED)
+    transition_export(session, old.id, ExportState.SUPERSEDED)
     session.execute(
         update(Step)
         .where(col(Step.export_id) == old.id, col(Step.state).in_((StepState.WAITING.value, StepState.READY.value)))

@@ -23,7 +23,7 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ExportState, StepState
 from pipeline.exports.step_context import StepContext
-from pipeline.exports.transitions import move
+from pipeline.exports.transitions import transition_export
 from pipeline.workflow import step_failures
 from pipeline.workflow.step_leases import (
     EXPORT_LEVEL,
@@ -200,7 +200,7 @@ def _complete_if_last(session: Session, context: StepContext) -> list[TaskMessag
     # The export's row is locked by the event above, so the three are counted one after another.
     if session.scalar(_COUNT_UNNOTIFIED, {"of_export": context.export_id}):
         return []
-    move(session, context.export_id, ExportState.EXECUTED, finished_at=database_now())
+    transition_export(session, context.export_id, ExportState.EXECUTED, finished_at=database_now())
     events.append(session, context.export_id, context.step, [NewEvent(EventType.EXPORT_EXECUTED)])
     return _release_deliveries(session, context.export_id)
 

@@ -15,8 +15,8 @@ from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Package, Step
 from pipeline.exports.schemas.export import ExportView
-from pipeline.exports.states import STEP_MOVES, ExportState, StepState, sources
-from pipeline.exports.transitions import move
+from pipeline.exports.states import STEP_TRANSITIONS, ExportState, StepState, source_states
+from pipeline.exports.transitions import transition_export
 from pipeline.workflow import read_model
 from pipeline.workflow.step_leases import EXPORT_LEVEL, step_where
 from pipeline.workflow.steps import TaskMessage
@@ -42,12 +42,12 @@ def cancel_export(
         handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, "hand_off")))
         if handed_off == StepState.DONE.value:
             raise InvalidState("the export was handed off already; it can no longer be cancelled, but amended")
-        move(session, export_id, ExportState.CANCELLED, finished_at=database_now())
+        transition_export(session, export_id, ExportState.CANCELLED, finished_at=database_now())
         session.execute(
             update(Step)
             .where(
                 col(Step.export_id) == export_id,
-                col(Step.state).in_([state.value for state in sources(STEP_MOVES, StepState.CANCELLED)]),
+                col(Step.state).in_([state.value for state in source_states(STEP_TRANSITIONS, StepState.CANCELLED)]),
             )
             .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
         )
@@ -67,7 +67,7 @@ def retry_export(
     with runtime.db.write() as session:
         if _lock_export(session, account_id, export_id, precondition).state != ExportState.FAILED.value:
             raise InvalidState("the export has not failed, so there is nothing to retry")
-        move(session, export_id, ExportState.EXECUTING, failure=None, quarantined=False, finished_at=None)
+        transition_export(session, export_id, ExportState.EXECUTING, failure=None, quarantined=False, finished_at=None)
         rows = session.execute(
             update(Step)
             .where(

@@ -19,7 +19,7 @@ from pipeline.deliveries.outcomes import HANDOFF, SET_ASIDE, outcome, set_aside
 from pipeline.exports.models import Event, Export
 from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
-from pipeline.exports.states import UNANSWERED, UNENDED, DeliveryState, ExportState, Outcome
+from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, DeliveryState, ExportState, Outcome
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def events_after(session: Session, export_id: str, seq: int, limit: int) -> Even
 
 
 def _is_settled(session: Session, export_id: str) -> bool:
-    active = sqlmodel_select(Export.id).where(col(Export.id) == export_id, col(Export.state).in_(UNENDED))
+    active = sqlmodel_select(Export.id).where(col(Export.id) == export_id, col(Export.state).in_(ACTIVE_STATES))
     unsent = (
         sqlmodel_select(Delivery.id)
         .where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNSENT))
@@ -149,7 +149,7 @@ def _is_settled(session: Session, export_id: str) -> bool:
     unanswered = sqlmodel_select(BrokerSubmission.id).where(
         ~superseded,
         col(BrokerSubmission.export_id) == export_id,
-        col(BrokerSubmission.state).in_(UNANSWERED),
+        col(BrokerSubmission.state).in_(UNANSWERED_STATES),
         col(BrokerSubmission.overdue_at).is_(None),
     )
     return not any(session.scalar(query) is not None for query in (active, unsent, unanswered))

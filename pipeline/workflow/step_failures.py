@@ -21,9 +21,9 @@ from pipeline.deliveries.outbox import Lane
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
-from pipeline.exports.states import UNENDED, ExportState, StepState
+from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
 from pipeline.exports.step_context import StepContext
-from pipeline.exports.transitions import move
+from pipeline.exports.transitions import transition_export
 from pipeline.workflow.step_leases import context_where
 
 log = structlog.get_logger(__name__)
@@ -75,7 +75,7 @@ def _record_once(runtime: Runtime, context: StepContext, error: Exception, reaso
         at = events.lock(session, context.export_id)
         if not _lock_if_held(session, context):
             return []
-        if session.scalar(select(col(Export.state)).where(col(Export.id) == context.export_id)) not in UNENDED:
+        if session.scalar(select(col(Export.state)).where(col(Export.id) == context.export_id)) not in ACTIVE_STATES:
             _update_step(session, context, error=reason, lease_until=None, due_at=None)
             return []
         if exhausted or isinstance(error, Terminal):
@@ -127,7 +127,9 @@ def _fail_export(session: Session, context: StepContext, error: Exception, reaso
     events.append(
         session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, {**fact, **enqueued.fact})], at=at
     )
-    move(session, export_id, ExportState.FAILED, failure=failure, quarantined=quarantined, finished_at=database_now())
+    transition_export(
+        session, export_id, ExportState.FAILED, failure=failure, quarantined=quarantined, finished_at=database_now()
+    )
     _update_step(
         session,
         context,

@@ -14,7 +14,7 @@ from pipeline.core.db import changed, database_now, table
 from pipeline.core.leases import KEEPER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
-from pipeline.exports.states import UNENDED, ExportState, StepState
+from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
 from pipeline.exports.step_context import StepContext, context_of
 
 #: The unit number of the steps that belong to the export as a whole.
@@ -46,7 +46,7 @@ def has_steps(export_id: Any, names: Any, count: Any) -> ColumnElement[bool]:
 
 def export_is_active(export_id: Any) -> ColumnElement[bool]:
     """Return the condition that the export has not ended: of one that has, no step is begun."""
-    return exists().where(_exports.id == export_id, _exports.state.in_(UNENDED))
+    return exists().where(_exports.id == export_id, _exports.state.in_(ACTIVE_STATES))
 
 
 _HAS_OUR_STEPS: Final = has_steps(

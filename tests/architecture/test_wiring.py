@@ -151,20 +151,20 @@ def test_every_setting_is_documented_and_nothing_else_is() -> None:
 MACHINES: list[tuple[type[StrEnum], Mapping[Any, frozenset[Any]], StrEnum, set[StrEnum]]] = [
     (
         states.ExportState,
-        states.EXPORT_MOVES,
+        states.EXPORT_TRANSITIONS,
         states.ExportState.ACCEPTED,
         {states.ExportState.CANCELLED, states.ExportState.SUPERSEDED},
     ),
     (
         states.StepState,
-        states.STEP_MOVES,
+        states.STEP_TRANSITIONS,
         states.StepState.WAITING,
         {states.StepState.DONE, states.StepState.CANCELLED},
     ),
-    (states.DeliveryState, states.DELIVERY_MOVES, states.DeliveryState.WAITING, {states.DeliveryState.CANCELLED}),
+    (states.DeliveryState, states.DELIVERY_TRANSITIONS, states.DeliveryState.WAITING, {states.DeliveryState.CANCELLED}),
     (
         states.SubmissionState,
-        states.SUBMISSION_MOVES,
+        states.SUBMISSION_TRANSITIONS,
         states.SubmissionState.PENDING,
         {states.SubmissionState.RELEASED},
     ),

@@ -31,7 +31,7 @@ from pipeline.exports.schemas.export import (
     PreflightReport,
 )
 from pipeline.exports.schemas.plan import Plan
-from pipeline.exports.states import UNENDED, ExportState, Outcome
+from pipeline.exports.states import ACTIVE_STATES, ExportState, Outcome
 from pipeline.interfaces.api.dependencies import (
     Amender,
     Executor,
@@ -297,7 +297,7 @@ async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
 
     def ended() -> bool:
         with runtime.db.read() as session:
-            return queries.read_state(session, export_id) not in UNENDED
+            return queries.read_state(session, export_id) not in ACTIVE_STATES
 
     until = time.monotonic() + seconds
     pause = 0.02

@@ -34,7 +34,7 @@ from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.queue_reader import Received
 from pipeline.exports import examples
 from pipeline.exports.schemas.export import EventView, ExportView
-from pipeline.exports.states import UNANSWERED, UNENDED, ExportState
+from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, ExportState
 from pipeline.interfaces.cli import export_view
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported, save_picture
 from pipeline.interfaces.cli.progress import Line, Narrator
@@ -335,10 +335,10 @@ def watch(api: Exports, played: Sequence[Played], timeout_seconds: float) -> Ite
 
 
 def _settled(export: ExportView) -> bool:
-    if export.state in UNENDED:
+    if export.state in ACTIVE_STATES:
         return False
     told = all(not sent.pending and not sent.waiting for sent in export.notifications)
-    return told and all(submission.rung not in UNANSWERED for submission in export.broker_submissions)
+    return told and all(submission.rung not in UNANSWERED_STATES for submission in export.broker_submissions)
 
 
 def consume(settings: Settings, played: Sequence[Played]) -> list[Received]:

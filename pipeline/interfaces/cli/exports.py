@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pipeline.client import Corrupted, Execution, Exports, StillRunning
 from pipeline.exports.schemas.export import EventView, ExportView
-from pipeline.exports.states import NEEDS_PERSON, UNENDED, ExportState, Outcome, SubmissionState
+from pipeline.exports.states import ACTIVE_STATES, NEEDS_PERSON, ExportState, Outcome, SubmissionState
 from pipeline.interfaces.cli import export_view
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
@@ -149,7 +149,7 @@ def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bo
                 if not ended and event.type not in ENDS:
                     continue
                 export = api.inspect(export.export_id)
-                ended = export.state not in UNENDED  # an end of before may have been followed by a retry
+                ended = export.state not in ACTIVE_STATES  # an end of before may have been followed by a retry
                 if ended and not _being_sent(export):
                     return export
     except StillRunning as error:

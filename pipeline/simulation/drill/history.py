@@ -13,7 +13,7 @@ from pipeline.core.errors import ArtifactConflict, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Delivery
 from pipeline.exports.models import Artifact, Event, Export
-from pipeline.exports.states import UNENDED, DeliveryState
+from pipeline.exports.states import ACTIVE_STATES, DeliveryState
 
 #: Partner and kind of message by which an export is known to have ended well: the last that is sent of it.
 ENDED: Final = "exports.export.executed.v1"
@@ -122,7 +122,7 @@ _UNDELIVERED: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
 def unsettled(runtime: Runtime) -> bool:
     """Tell whether any export has not ended, or any message is still owed."""
     left = or_(
-        select(col(Export.id)).where(col(Export.state).in_(UNENDED)).exists(),
+        select(col(Export.id)).where(col(Export.state).in_(ACTIVE_STATES)).exists(),
         select(col(Delivery.id)).where(col(Delivery.state).in_(_UNDELIVERED)).exists(),
     )
     with runtime.db.read() as session:

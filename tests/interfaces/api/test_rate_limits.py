@@ -58,7 +58,7 @@ def test_what_is_under_way_is_counted_by_an_index_of_its_own(desk: Desk) -> None
     query = "EXPLAIN QUERY PLAN SELECT count(*) FROM (SELECT id FROM exports WHERE account_id = 'a' AND finished_at IS NULL LIMIT 9)"
     with desk.runtime.db.read() as session:
         steps = [str(row[3]) for row in session.execute(text(query))]
-    assert any("ix_exports_unended" in step for step in steps), steps
+    assert any("ix_exports_active" in step for step in steps), steps
 
 
 def test_mail_goes_to_the_domains_that_the_account_may_send_to(desk: Desk) -> None:

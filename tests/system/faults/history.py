@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from pipeline.exports.hash_chain import event_hash
-from pipeline.exports.states import UNENDED
+from pipeline.exports.states import ACTIVE_STATES
 from tests.system.faults.records import History, Receipt, Row
 
 #: What happens once, and what tells one from the next of its kind.
@@ -101,7 +101,7 @@ def all_have_ended(history: History) -> Iterator[str]:
     steps = _by_export(_rows(history, "steps"))
     for export in _rows(history, "exports"):
         name, state = export["id"], export["state"]
-        if state in UNENDED:
+        if state in ACTIVE_STATES:
             yield f"{name} is still {state}"
         undone = [step["name"] for step in steps[name] if step["state"] != "done"]
         if state == "executed" and undone:

@@ -15,7 +15,7 @@ from sqlmodel import SQLModel
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export
-from pipeline.exports.states import UNENDED
+from pipeline.exports.states import ACTIVE_STATES
 from pipeline.exports.step_context import context_of
 from pipeline.workflow import render_documents
 from tests.system.faults.records import TABLES, Row, Snapshot
@@ -72,7 +72,7 @@ def unsettled(runtime: Runtime, account_id: str) -> list[str]:
     exports, steps, deliveries = (SQLModel.metadata.tables[name].c for name in ("exports", "steps", "deliveries"))
     with runtime.db.read() as session:
         running = session.execute(
-            select(exports.id, exports.state).where(exports.account_id == account_id, exports.state.in_(UNENDED))
+            select(exports.id, exports.state).where(exports.account_id == account_id, exports.state.in_(ACTIVE_STATES))
         )
         # What waits for an export to complete is owed by one that runs, and by one that failed to whoever retries it.
         owed = session.execute(
@@ -102,7 +102,7 @@ def let_go(runtime: Runtime, account_id: str) -> None:
         )
         session.execute(
             update(exports)
-            .where(exports.c.account_id == account_id, exports.c.state.in_(UNENDED))
+            .where(exports.c.account_id == account_id, exports.c.state.in_(ACTIVE_STATES))
             .values(state="failed")
         )
         session.execute(

@@ -22,7 +22,7 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
-from pipeline.exports.states import UNENDED
+from pipeline.exports.states import ACTIVE_STATES
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.acceptance import accept_plan
@@ -141,7 +141,7 @@ def looked_at(runtime: Runtime, export_id: str) -> ExportView:
 
 def at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
     with runtime.db.read() as session:
-        return not any(queries.read_state(session, each) in UNENDED for each in exports)
+        return not any(queries.read_state(session, each) in ACTIVE_STATES for each in exports)
 
 
 @alone("F28")

@@ -26,7 +26,7 @@ from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Artifact, Event, Export
-from pipeline.exports.states import EXPORT_MOVES, UNENDED, DeliveryState, ExportState
+from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, DeliveryState, ExportState
 from pipeline.ops import migrations
 from pipeline.ops.rebuild import service as rebuild_service
 from pipeline.workflow.engine import run_step
@@ -363,7 +363,7 @@ class World:
             owed = session.scalars(
                 select(Delivery.state).where(col(Delivery.state).in_([DeliveryState.PENDING.value]))
             ).all()
-        assert not [name for name, state in states.items() if state.value in UNENDED], states
+        assert not [name for name, state in states.items() if state.value in ACTIVE_STATES], states
         assert not owed
         return states
 
@@ -383,7 +383,7 @@ def _leads(before: ExportState, now: ExportState) -> bool:
     """Tell whether legal moves lead from one state to the other."""
     seen, open_states = {before}, [before]
     while open_states:
-        for state in EXPORT_MOVES[open_states.pop()]:
+        for state in EXPORT_TRANSITIONS[open_states.pop()]:
             if state not in seen:
                 seen.add(state)
                 open_states.append(state)

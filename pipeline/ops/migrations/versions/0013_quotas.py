@@ -15,7 +15,7 @@ depends_on = None
 def upgrade() -> None:
     """Apply."""
     unended = sa.text("finished_at IS NULL")
-    op.create_index("ix_exports_unended", "exports", ["account_id"], postgresql_where=unended, sqlite_where=unended)
+    op.create_index("ix_exports_active", "exports", ["account_id"], postgresql_where=unended, sqlite_where=unended)
     with op.batch_alter_table("accounts") as batch_op:
         batch_op.add_column(sa.Column("mail_domains", sa.JSON().with_variant(JSONB(), "postgresql"), nullable=True))
 
@@ -24,4 +24,4 @@ def downgrade() -> None:
     """Take back."""
     with op.batch_alter_table("accounts") as batch_op:
         batch_op.drop_column("mail_domains")
-    op.drop_index("ix_exports_unended", table_name="exports")
+    op.drop_index("ix_exports_active", table_name="exports")
