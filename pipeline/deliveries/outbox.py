@@ -27,7 +27,7 @@ from pipeline.deliveries.schemas.messages import (
     HandoffOverdue,
     MessageType,
 )
-from pipeline.exports.hash_chain import rows_digest
+from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Export
 from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, source_states
 from pipeline.exports.step_context import StepContext
@@ -88,7 +88,7 @@ def told_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence
     told: dict[str, list[list[str]]] = defaultdict(list)
     for row in deliveries:
         told[row["notification_id"]].append([row["partner_id"], row["channel"]])
-    return rows_digest(
+    return digest_rows(
         [
             [
                 row["id"],

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session
 
 from pipeline.core.db import Instant, database_now, table
-from pipeline.exports.hash_chain import event_hash
+from pipeline.exports.hash_chain import hash_event
 from pipeline.exports.models import Event, Export
 
 
@@ -144,6 +144,6 @@ def chained(
             "data": {**each.data, **asked},
             "prev_hash": prev_hash,
         }
-        prev_hash = event_hash(row)
+        prev_hash = hash_event(row)
         rows.append(row | {"hash": prev_hash})
     return rows

@@ -15,35 +15,35 @@ import rfc8785
 VERSION: Final = "v1"
 #: What of an event is hashed.
 MEMBERS: Final = ("actor", "at", "data", "export_id", "prev_hash", "seq", "type")
-_SAID: Final = b"exports event v1\n"
+_HASH_PREFIX: Final = b"exports event v1\n"
 
 # Where RFC 8785 asks for more than sorted keys: numbers with a fraction or an exponent, and keys beyond the basic plane.
 # A text that merely looks so costs time, nothing else.
-_SUBTLE: Final = re.compile("[0-9][.eE]|[\U00010000-\U0010ffff]")
+_NEEDS_RFC8785: Final = re.compile("[0-9][.eE]|[\U00010000-\U0010ffff]")
 
 
-def event_hash(event: Mapping[str, Any]) -> str:
+def hash_event(event: Mapping[str, Any]) -> str:
     """Return `v1:` and the SHA-256 over the RFC 8785 JSON of the event and of the hash before it.
 
     `event` has at least the columns of MEMBERS; `prev_hash` is None for the first event of an export. `at` counts with all
     its microseconds, in UTC.
     """
-    said = {name: event[name] for name in MEMBERS} | {"at": instant(event["at"])}
-    return f"{VERSION}:{hashlib.sha256(_SAID + canonical(said)).hexdigest()}"
+    hashed = {name: event[name] for name in MEMBERS} | {"at": format_instant(event["at"])}
+    return f"{VERSION}:{hashlib.sha256(_HASH_PREFIX + canonical_bytes(hashed)).hexdigest()}"
 
 
-def rows_digest(rows: Sequence[Any]) -> str:
+def digest_rows(rows: Sequence[Any]) -> str:
     """Return `sha256:` and the hash of the RFC 8785 JSON of `rows`, by which the log holds what it does not repeat."""
-    return "sha256:" + hashlib.sha256(canonical({"rows": list(rows)})).hexdigest()
+    return "sha256:" + hashlib.sha256(canonical_bytes({"rows": list(rows)})).hexdigest()
 
 
-def instant(at: datetime) -> str:
+def format_instant(at: datetime) -> str:
     """Return the instant as it is hashed: UTC, always six digits of a second, Z."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def canonical(value: Mapping[str, Any]) -> bytes:
+def canonical_bytes(value: Mapping[str, Any]) -> bytes:
     """Return the RFC 8785 form of JSON."""
     # The encoder in C writes the same bytes in a tenth of the time: a test holds the two against each other.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False)
-    return rfc8785.dumps(dict(value)) if _SUBTLE.search(text) else text.encode()
+    return rfc8785.dumps(dict(value)) if _NEEDS_RFC8785.search(text) else text.encode()

@@ -21,7 +21,7 @@ _BEYOND_THE_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
-class ReadPlan:
+class HashedPlan:
     """A plan that fits the schema, with its hash, and as it was sent."""
 
     plan: Plan
@@ -39,23 +39,23 @@ class RegisteredPlan:
     created: bool
 
 
-def read_plan(plan: Plan, raw: Mapping[str, Any]) -> ReadPlan:
+def hash_plan(plan: Plan, raw: Mapping[str, Any]) -> HashedPlan:
     """Return `plan` with its hash, which is taken over the JSON as it was sent: `raw` is what `plan` was read from.
 
     Raises PlanHashMismatch where its `planHash` is another's.
     """
-    plan_hash = hash_of({key: value for key, value in raw.items() if key not in UNHASHED})
+    plan_hash = hash_json({key: value for key, value in raw.items() if key not in UNHASHED})
     if plan.plan_hash is not None and plan.plan_hash != plan_hash:
-        raise hash_mismatch("/plan/planHash", plan.plan_hash, plan_hash)
-    return ReadPlan(plan, plan_hash, raw)
+        raise plan_hash_mismatch("/plan/planHash", plan.plan_hash, plan_hash)
+    return HashedPlan(plan, plan_hash, raw)
 
 
-def hash_of(value: Mapping[str, Any]) -> str:
+def hash_json(value: Mapping[str, Any]) -> str:
     """Return `sha256:` and the hash of the value's RFC 8785 canonical JSON."""
-    return "sha256:" + hashlib.sha256(canonical(value).encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def canonical(value: Mapping[str, Any]) -> str:
+def canonical_json(value: Mapping[str, Any]) -> str:
     """Return the RFC 8785 form of JSON that holds no numbers, as no plan does."""
     # What RFC 8785 asks for beyond sorted keys concerns numbers, and keys that UTF-16 sorts otherwise. Without either
     # the encoder in C writes the same text in a twentieth of the time.
@@ -63,7 +63,7 @@ def canonical(value: Mapping[str, Any]) -> str:
     return rfc8785.dumps(dict(value)).decode() if _BEYOND_THE_BASIC_PLANE.search(text) else text
 
 
-def hash_mismatch(field: str, given: str, actual: str) -> PlanHashMismatch:
+def plan_hash_mismatch(field: str, given: str, actual: str) -> PlanHashMismatch:
     """Return the refusal of a plan whose hash is not the one that was said."""
     return PlanHashMismatch(
         f"planHash says {given}, the plan's own is {actual}; send the plan that was approved, unchanged",

@@ -21,7 +21,7 @@ from pipeline.accounts import secrets
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.exports.hash_chain import canonical, event_hash, instant
+from pipeline.exports.hash_chain import canonical_bytes, format_instant, hash_event
 from pipeline.exports.models import Account, Event, Export
 from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, any_text, cell, unreadable
 
@@ -97,7 +97,7 @@ class Chain:
 
 def _own(event: Mapping[str, Any]) -> bool:
     try:
-        return bool(event_hash(event) == event["hash"])
+        return bool(hash_event(event) == event["hash"])
     except MALFORMED:  # what never was an event of ours has no hash
         return False
 
@@ -207,7 +207,7 @@ class Head(BaseModel):
     @property
     def signed(self) -> bytes:
         """What the signature is over."""
-        return _SIGNED + canonical(self.model_dump(by_alias=True, exclude={"signature"}))
+        return _SIGNED + canonical_bytes(self.model_dump(by_alias=True, exclude={"signature"}))
 
 
 class Broken(Exception):
@@ -233,7 +233,7 @@ def head(runtime: Runtime, account_id: str | None = None, *, settled_seconds: fl
     key = _keys(runtime.settings)[0]
     unsigned = Head(
         account=account_id,
-        until=instant(until),
+        until=format_instant(until),
         exports=found.settled_exports,
         events=found.settled_events,
         root=found.root,

@@ -28,9 +28,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
 from pipeline.deliveries.outbox import Lane
 from pipeline.exports.events import EventType, NewEvent, chained
-from pipeline.exports.hash_chain import rows_digest
+from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
-from pipeline.exports.plans import UNHASHED, ReadPlan, canonical, hash_mismatch, hash_of, read_plan
+from pipeline.exports.plans import UNHASHED, HashedPlan, canonical_json, hash_json, hash_plan, plan_hash_mismatch
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
 from pipeline.workflow import read_model
@@ -79,7 +79,7 @@ class AmendedExport:
 class NewExport:
     """Everything that acceptance writes, made before its transaction."""
 
-    read: ReadPlan
+    hashed: HashedPlan
     rows: read_model.ExportRows
     body: str
     document: str
@@ -87,8 +87,8 @@ class NewExport:
     def write(self, session: Session, caller: Caller, idempotent: IdempotentRequest) -> None:
         """Write it, and the answer; raises UnknownPartner and PartnerNotLive."""
         rows = self.rows
-        check_partners(session, caller, self.read.plan)
-        rows.export.plan_id, _ = store_snapshot(session, caller, self.read, self.document)
+        check_partners(session, caller, self.hashed.plan)
+        rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [row.model_dump() for row in written])
         idempotent.store_response(session, rows.export.id, self.body)
@@ -156,14 +156,14 @@ def retry_on_conflict(once: Callable[[], Acceptance], request: ExecuteRequest) -
     raise DatabaseBusy(f"batch {request.batch_id} is being accepted by too many requests at once")
 
 
-def inline_plan(request: ExecuteRequest, raw_plan: Mapping[str, Any] | None) -> ReadPlan | None:
+def inline_plan(request: ExecuteRequest, raw_plan: Mapping[str, Any] | None) -> HashedPlan | None:
     """Return the plan that came with the request; None where it names a registered one."""
-    return None if request.plan is None or raw_plan is None else read_plan(request.plan, raw_plan)
+    return None if request.plan is None or raw_plan is None else hash_plan(request.plan, raw_plan)
 
 
 def resolve_plan(
-    runtime: Runtime, caller: Caller, request: ExecuteRequest, inline: ReadPlan | None
-) -> ReadPlan | PlanSnapshot:
+    runtime: Runtime, caller: Caller, request: ExecuteRequest, inline: HashedPlan | None
+) -> HashedPlan | PlanSnapshot:
     """Return the plan that came with the request, or what is kept of the registered one: its hash, where it was purged.
 
     Raises NotFound, and the refusal of a request whose parts do not belong together.
@@ -177,14 +177,14 @@ def resolve_plan(
             field="/plan/batchId",
         )
     if request.plan_hash is not None and request.plan_hash != inline.plan_hash:
-        raise hash_mismatch("/planHash", request.plan_hash, inline.plan_hash)
+        raise plan_hash_mismatch("/planHash", request.plan_hash, inline.plan_hash)
     return inline
 
 
 def _write_new(
     runtime: Runtime,
     caller: Caller,
-    resolved: ReadPlan | PlanSnapshot,
+    resolved: HashedPlan | PlanSnapshot,
     idempotent: IdempotentRequest,
     trace_parent: str | None,
 ) -> Acceptance:
@@ -200,7 +200,7 @@ def _write_new(
 def build_export(
     runtime: Runtime,
     caller: Caller,
-    resolved: ReadPlan | PlanSnapshot,
+    resolved: HashedPlan | PlanSnapshot,
     trace_parent: str | None,
     amends: AmendedExport | None = None,
 ) -> NewExport:
@@ -209,9 +209,9 @@ def build_export(
     Raises PlanNotApproved, PlanExpired, PlanNotExecutable, InvalidState where the plan was purged, and RateLimited where
     the account has enough under way.
     """
-    read = resolved if isinstance(resolved, ReadPlan) else load_snapshot(resolved)
+    hashed = resolved if isinstance(resolved, HashedPlan) else load_snapshot(resolved)
     checked_at = runtime.clock()
-    check_approval(read.plan, checked_at)
+    check_approval(hashed.plan, checked_at)
     limit = runtime.settings.max_open_exports
     with runtime.db.read() as session:
         # Those that are accepted meanwhile are not seen: the bound keeps one account from taking all, to a few.
@@ -222,19 +222,19 @@ def build_export(
                 headers={"Retry-After": "30"},
             )
         replaced = None if amends is None else amends.export
-        found = evaluate_plan(session, caller.account_id, read.plan, on=checked_at.date(), amends=replaced)
+        found = evaluate_plan(session, caller.account_id, hashed.plan, on=checked_at.date(), amends=replaced)
         now = session.execute(_NOW).scalar_one()
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
     # Digests, canonical texts and the answer are made before the transaction: SQLite has one writer, who is waited for.
-    rows = _build_rows(caller, read, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
+    rows = _build_rows(caller, hashed, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
-    return NewExport(read, rows, body, canonical(read.raw))
+    return NewExport(hashed, rows, body, canonical_json(hashed.raw))
 
 
 def _build_rows(
     caller: Caller,
-    read: ReadPlan,
+    hashed: HashedPlan,
     found: Findings,
     trace_parent: str | None,
     now: datetime,
@@ -242,7 +242,7 @@ def _build_rows(
     amends: AmendedExport | None,
 ) -> read_model.ExportRows:
     """Return the rows of a new export; `plan_id` is left open until the snapshot is written."""
-    plan = read.plan
+    plan = hashed.plan
     numbers = {} if amends is None else amends.package_numbers
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export = Export(
@@ -252,7 +252,7 @@ def _build_rows(
         revision=1 if amends is None else amends.export.revision + 1,
         supersedes_id=None if amends is None else amends.export.id,
         plan_id="",
-        plan_hash=read.plan_hash,
+        plan_hash=hashed.plan_hash,
         test=caller.mode == "test",
         state=ExportState.ACCEPTED.value,
         broker_id=plan.broker.id,
@@ -276,7 +276,7 @@ def _build_rows(
             customs_package_id=new_id("cpk"),
             package_number=numbers.get(unit.unit_ref),
             treatment_digest=digests[unit.unit_ref],
-            document=canonical(read.raw["units"][no - 1]),
+            document=canonical_json(hashed.raw["units"][no - 1]),
             created_at=now,
         )
         for no, unit in enumerate(plan.units, 1)
@@ -286,11 +286,11 @@ def _build_rows(
             EventType.EXPORT_ACCEPTED,
             {
                 "batchId": plan.batch_id,
-                "planHash": read.plan_hash,
+                "planHash": hashed.plan_hash,
                 "test": export.test,
                 "units": len(units),
                 "customsPackages": [_package_identity(unit) for unit in units],
-                "findingsDigest": rows_digest(export.findings),
+                "findingsDigest": digest_rows(export.findings),
                 **({} if trace_parent is None else {"traceParent": trace_parent}),
                 **_recorded_findings(found),
             },
@@ -335,10 +335,10 @@ def existing_response(runtime: Runtime, executed: Export, idempotent: Idempotent
     return Acceptance(executed.id, 202, body)
 
 
-def request_fingerprint(request: ExecuteRequest, inline: ReadPlan | None, **extra: str) -> str:
+def request_fingerprint(request: ExecuteRequest, inline: HashedPlan | None, **extra: str) -> str:
     """Return what two requests have in common that are the same; `extra` is what they say outside their bodies."""
     # A plan is told by its hash and by what the hash leaves out.
-    return hash_of(
+    return hash_json(
         {
             "accountId": request.account_id,
             "batchId": request.batch_id,

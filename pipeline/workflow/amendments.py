@@ -146,7 +146,7 @@ def _supersede(
     # The numbers are free for the new revision from here on; no other export sees them meanwhile.
     for model in (Package, ExportUnit):
         session.execute(update(model).where(col(model.export_id) == old.id).values(released=True))
-    planned = {(unit.unit_ref, package.package_ref) for unit in new.read.plan.units for package in unit.packages}
+    planned = {(unit.unit_ref, package.package_ref) for unit in new.hashed.plan.units for package in unit.packages}
     enqueued = retractions.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
     fact = {"supersededBy": by.id, "revision": by.revision, **enqueued.fact}
     events.append(session, old.id, caller.key_id, [NewEvent(EventType.EXPORT_AMENDED, fact)])

@@ -37,7 +37,7 @@ from pipeline.customs.models import Waiver
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
-from pipeline.exports.plans import ReadPlan, RegisteredPlan, canonical, read_plan
+from pipeline.exports.plans import HashedPlan, RegisteredPlan, canonical_json, hash_plan
 from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport
 from pipeline.exports.schemas.plan import Plan
 
@@ -69,37 +69,37 @@ def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
     return [*packages.check_plan(plan), *run.check_plan(plan, on=on)]
 
 
-def build_report(read: ReadPlan, findings: Sequence[Finding]) -> PreflightReport:
+def build_report(hashed: HashedPlan, findings: Sequence[Finding]) -> PreflightReport:
     """Return what is told of a plan that has these findings."""
     listed = top_findings(findings)
     return PreflightReport(
         executable=not any(finding.severity == "block" for finding in findings),
-        plan_hash=read.plan_hash,
+        plan_hash=hashed.plan_hash,
         findings=listed,
         rules=count_by_rule(findings),
         findings_left_out=len(findings) - len(listed),
     )
 
 
-def preflight(runtime: Runtime, caller: Caller, read: ReadPlan) -> list[Finding]:
+def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> list[Finding]:
     """Return what execution would find, and what it would refuse, by the same checks; nothing is written.
 
     Raises InvalidAccountScope of a plan of another account.
     """
-    check_account(caller, read.plan)
+    check_account(caller, hashed.plan)
     # What concerns the whole plan comes first: of very many findings the last are not listed.
     now = runtime.clock()
-    refused = approval_findings(read.plan, now)
+    refused = approval_findings(hashed.plan, now)
     with runtime.db.read() as session:
         try:
-            check_partners(session, caller, read.plan)
+            check_partners(session, caller, hashed.plan)
         except (UnknownPartner, PartnerNotLive) as unreached:
             refused.append(_refusal_finding("A01", unreached))
-        executed = find_executed_export(session, caller, read.plan.batch_id)
-        if executed is not None and executed.plan_hash != read.plan_hash:
+        executed = find_executed_export(session, caller, hashed.plan.batch_id)
+        if executed is not None and executed.plan_hash != hashed.plan_hash:
             refused.append(_refusal_finding("A03", already_executed(executed)))
         # The labels of the batch's own export are no hindrance: a changed plan takes its place.
-        found = evaluate_plan(session, caller.account_id, read.plan, on=now.date(), amends=executed)
+        found = evaluate_plan(session, caller.account_id, hashed.plan, on=now.date(), amends=executed)
         return [*refused, *found.all]
 
 
@@ -124,23 +124,23 @@ def _refusal_finding(rule: str, refused: Refused) -> Finding:
     )
 
 
-def register_plan(runtime: Runtime, caller: Caller, read: ReadPlan) -> RegisteredPlan:
+def register_plan(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> RegisteredPlan:
     """Keep an approved plan for a later execution; the same plan twice is one.
 
     Raises PlanNotApproved and PlanExpired, and AlreadyExecuted where its batch was executed with another plan.
     """
-    check_account(caller, read.plan)
-    check_approval(read.plan, runtime.clock())
-    document = canonical(read.raw)
+    check_account(caller, hashed.plan)
+    check_approval(hashed.plan, runtime.clock())
+    document = canonical_json(hashed.raw)
     with runtime.db.write() as session:
-        executed = find_executed_export(session, caller, read.plan.batch_id)
-        if executed is not None and executed.plan_hash != read.plan_hash:
+        executed = find_executed_export(session, caller, hashed.plan.batch_id)
+        if executed is not None and executed.plan_hash != hashed.plan_hash:
             raise already_executed(executed)
         if executed is not None and executed.purged_at is not None:
             # It is executed, and its time is over: sent again, it answers with that export, and nothing of it is kept.
-            return RegisteredPlan(executed.plan_id, read.plan.batch_id, read.plan_hash, created=False)
-        plan_id, created = store_snapshot(session, caller, read, document)
-    return RegisteredPlan(plan_id, read.plan.batch_id, read.plan_hash, created)
+            return RegisteredPlan(executed.plan_id, hashed.plan.batch_id, hashed.plan_hash, created=False)
+        plan_id, created = store_snapshot(session, caller, hashed, document)
+    return RegisteredPlan(plan_id, hashed.plan.batch_id, hashed.plan_hash, created)
 
 
 def find_registered_plan(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> PlanSnapshot:
@@ -165,7 +165,7 @@ def find_registered_plan(runtime: Runtime, caller: Caller, request: ExecuteReque
     return stored
 
 
-def load_snapshot(stored: PlanSnapshot) -> ReadPlan:
+def load_snapshot(stored: PlanSnapshot) -> HashedPlan:
     """Return the plan that a row keeps.
 
     Raises InvalidState where it was purged, ValueError where the row is damaged, PlanHashMismatch where the plan is.
@@ -175,7 +175,7 @@ def load_snapshot(stored: PlanSnapshot) -> ReadPlan:
             f"the plan {stored.plan_hash} of batch {stored.batch_id} was purged when its retention ended; send it as `plan`",
             field="/batchId",
         )
-    return read_plan(Plan.model_validate_json(stored.document), json.loads(stored.document))
+    return hash_plan(Plan.model_validate_json(stored.document), json.loads(stored.document))
 
 
 _plans = table(PlanSnapshot).c
@@ -212,13 +212,13 @@ _FIND_PARTNERS: Final = select(Partner).where(
 )
 
 
-def store_snapshot(session: Session, caller: Caller, read: ReadPlan, document: str) -> tuple[str, bool]:
+def store_snapshot(session: Session, caller: Caller, hashed: HashedPlan, document: str) -> tuple[str, bool]:
     """Write the plan's snapshot, its canonical JSON `document`, unless it is there; return its id and whether it is new.
 
     What was purged and is sent again is kept anew.
     """
     existing = session.execute(
-        _FIND_SNAPSHOT, _batch_params(caller, read.plan.batch_id) | {"of_hash": read.plan_hash}
+        _FIND_SNAPSHOT, _batch_params(caller, hashed.plan.batch_id) | {"of_hash": hashed.plan_hash}
     ).first()
     if existing is not None:
         if existing.purged:
@@ -230,11 +230,11 @@ def store_snapshot(session: Session, caller: Caller, read: ReadPlan, document: s
         {
             "id": plan_id,
             "account_id": caller.account_id,
-            "batch_id": read.plan.batch_id,
-            "plan_hash": read.plan_hash,
+            "batch_id": hashed.plan.batch_id,
+            "plan_hash": hashed.plan_hash,
             "test": caller.test,
             "document": document,
-            "entry_on": max(entry_date(unit) for unit in read.plan.units),
+            "entry_on": max(entry_date(unit) for unit in hashed.plan.units),
         },
     )
     return plan_id, True

@@ -32,8 +32,8 @@ DAYS = [
 
 
 def plans(today: date) -> dict[str, dict[str, Any]]:
-    commented = json.loads(without_comments(examples.text_of(examples.COMMENTED, today)))
-    return {name: examples.plan(name, today) for name in examples.names()} | {"commented": commented}
+    commented = json.loads(without_comments(examples.read_text(examples.COMMENTED_PLAN, today)))
+    return {name: examples.load_plan(name, today) for name in examples.list_names()} | {"commented": commented}
 
 
 @pytest.mark.parametrize("today", DAYS, ids=str)
@@ -65,4 +65,4 @@ def test_an_example_finds_on_the_day_of_its_use_only_what_it_always_does_and_tha
 
 def test_an_example_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"none\.jsonc cannot be read"):
-        examples.text_of(tmp_path / "none.jsonc", DAYS[0])
+        examples.read_text(tmp_path / "none.jsonc", DAYS[0])

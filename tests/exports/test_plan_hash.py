@@ -9,7 +9,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.exports.plans import canonical, hash_of
+from pipeline.exports.plans import canonical_json, hash_json
 from pipeline.exports.schemas.export import ExecuteRequest
 from tests.support import factories
 
@@ -21,18 +21,18 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(TEXTS, VALUES))
 def test_canonical_form_is_that_of_rfc_8785(value: dict[str, Any]) -> None:
-    assert canonical(value).encode() == rfc8785.dumps(value)
+    assert canonical_json(value).encode() == rfc8785.dumps(value)
 
 
 def test_keys_beyond_the_basic_plane_are_sorted_by_utf_16() -> None:
     value = {"\uffee": "after", "\U0001f600": "before"}
     assert list(value) == sorted(value)
-    assert canonical(value) == '{"\U0001f600":"before","\uffee":"after"}'
+    assert canonical_json(value) == '{"\U0001f600":"before","\uffee":"after"}'
 
 
 def test_plan_hash_is_the_contracts() -> None:
     plan = factories.plan()
-    assert hash_of(
+    assert hash_json(
         {key: value for key, value in plan.items() if key not in ("approval", "planHash")}
     ) == factories.plan_hash(plan)
 

@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from pipeline.core.db import table
 from pipeline.exports.events import EventType, NewEvent, chained
-from pipeline.exports.hash_chain import event_hash
+from pipeline.exports.hash_chain import hash_event
 from pipeline.exports.models import Event, Export, Package, PlanSnapshot
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service
@@ -165,7 +165,7 @@ def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: House)
         at = session.scalars(sa.select(sa.func.max(col(Event.at)))).one()
     (row,) = chained(export_id, seq, "somebody", at, [NewEvent(EventType.STEP_RETRIED)], last)
     row["type"] = "EXPORT_BLESSED"
-    row["hash"] = event_hash(row)
+    row["hash"] = hash_event(row)
     with either.runtime.db.write() as session:
         session.execute(sa.insert(Event).values(**row))
         session.execute(sa.update(Export).where(col(Export.id) == export_id).values(next_seq=seq + 1))

@@ -210,7 +210,7 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
 
 def registered(house: House, made: Json) -> str:
     """Have the plan kept for a later execution."""
-    read = export_plans.read_plan(Plan.model_validate(made), made)
+    read = export_plans.hash_plan(Plan.model_validate(made), made)
     return preflight.register_plan(house.runtime, house.caller, read).plan_id
 
 
@@ -289,7 +289,7 @@ def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_t
     third = amended(second, plan("one"))
     with house.runtime.db.read() as session:
         kept = session.get_one(PlanSnapshot, session.get_one(Export, third).plan_id).document
-    assert kept == export_plans.canonical(plan("one"))
+    assert kept == export_plans.canonical_json(plan("one"))
 
 
 def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house: House, today: date) -> None:

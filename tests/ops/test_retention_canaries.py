@@ -101,7 +101,7 @@ def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(mailing: Hous
     assert len(known) >= 60, "too few texts of the plan hold one"
     waiting = laid | {"batchId": "registered"}
     preflight.register_plan(
-        mailing.runtime, mailing.caller, export_plans.read_plan(Plan.model_validate(waiting), waiting)
+        mailing.runtime, mailing.caller, export_plans.hash_plan(Plan.model_validate(waiting), waiting)
     )
     export_id = executed(mailing, laid)
     through_the_mail(mailing, export_id)

@@ -95,7 +95,7 @@ def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(hou
 def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan("registered")
     registered = preflight.register_plan(
-        house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made)
+        house.runtime, house.caller, export_plans.hash_plan(Plan.model_validate(made), made)
     )
     waited: list[bool] = []
 
@@ -112,7 +112,7 @@ def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatc
     assert waited == [True]
     with house.runtime.db.read() as session:
         assert session.get_one(Export, export_id).plan_id == registered.plan_id
-        assert session.get_one(PlanSnapshot, registered.plan_id).document == export_plans.canonical(made)
+        assert session.get_one(PlanSnapshot, registered.plan_id).document == export_plans.canonical_json(made)
 
 
 @pytest.mark.parametrize("registered", [False, True])
@@ -158,7 +158,7 @@ def under_hold(house: House, *, registered: bool) -> str:
     made = plan("one")
     if registered:
         return preflight.register_plan(
-            house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made)
+            house.runtime, house.caller, export_plans.hash_plan(Plan.model_validate(made), made)
         ).plan_id
     export_id = executed(house, made)
     with house.runtime.db.read() as session:

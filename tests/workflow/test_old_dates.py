@@ -85,7 +85,7 @@ def test_what_is_said_of_it_can_be_written_as_a_letter(house: House, end: str) -
 def test_a_registered_plan_of_an_older_version_is_read(house: House) -> None:
     made = old_plan("last")
     request = ExecuteRequest.model_validate({"accountId": made["accountId"], "batchId": made["batchId"]})
-    preflight.register_plan(house.runtime, house.caller, export_plans.read_plan(Plan.model_validate(made), made))
+    preflight.register_plan(house.runtime, house.caller, export_plans.hash_plan(Plan.model_validate(made), made))
     kept = preflight.load_snapshot(preflight.find_registered_plan(house.runtime, house.caller, request))
     assert kept.raw == made
     assert Unit.model_validate_json(json.dumps(made["units"][0])) == kept.plan.units[0]

@@ -173,7 +173,7 @@ async def register_plan(
 
     def register() -> export_plans.RegisteredPlan:
         with _plan_is_the_body():
-            return workflow_preflight.register_plan(runtime, caller, export_plans.read_plan(body.model, body.raw))
+            return workflow_preflight.register_plan(runtime, caller, export_plans.hash_plan(body.model, body.raw))
 
     kept = await run_in_threadpool(register)
     response.status_code = 201 if kept.created else 200
@@ -190,7 +190,7 @@ async def preflight(
 
     def check() -> PreflightReport:
         with _plan_is_the_body():
-            read = export_plans.read_plan(body.model, body.raw)
+            read = export_plans.hash_plan(body.model, body.raw)
             findings = workflow_preflight.preflight(runtime, caller, read)
         return workflow_preflight.build_report(read, findings)
 

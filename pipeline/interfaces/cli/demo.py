@@ -296,8 +296,8 @@ def plans(now: datetime) -> list[ExamplePlan]:
     Raises DemoFailed if there are none.
     """
     found = []
-    for name in examples.names():
-        plan = examples.plan(name, now.date())
+    for name in examples.list_names():
+        plan = examples.load_plan(name, now.date())
         plan["batchId"] = f"{plan['batchId']}.{now:%y%m%d%H%M%S}"
         found.append(ExamplePlan(name, plan))
     if not found:

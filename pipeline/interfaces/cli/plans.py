@@ -100,7 +100,7 @@ def new(
 ) -> None:
     """Print an example plan with a comment on every part, to be filled in; with --json without the comments."""
     now = utc_now()
-    text = examples.text_of(examples.COMMENTED, now.date())
+    text = examples.read_text(examples.COMMENTED_PLAN, now.date())
     if account is not None:
         batch = batch or f"batch_{now:%Y%m%d_%H%M%S_%f}"
         # A label number is never used twice: the account issues its own, if it has a GS1 prefix.
@@ -118,14 +118,14 @@ def new(
 @app.command()
 @reported
 def example(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="One of: " + ", ".join(examples.names()) + ".")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One of: " + ", ".join(examples.list_names()) + ".")],
     _as_json: Json = False,
 ) -> None:
     """Print an example plan of the demo's account, dated so that its goods cross the border from tomorrow on."""
-    if name not in examples.names():
-        known = ", ".join(examples.names())
+    if name not in examples.list_names():
+        known = ", ".join(examples.list_names())
         raise Failure(f"there is no example plan {name}", code=ExitCode.NOT_FOUND, remedy=f"Name one of: {known}.")
-    print_json(examples.plan(name, utc_now().date()))
+    print_json(examples.load_plan(name, utc_now().date()))
 
 
 def _filled(text: str, field: str, value: str | None) -> str:

@@ -62,20 +62,20 @@ def preflight(
     if offline:
         now = utc_now() if on is None else on.replace(tzinfo=UTC)
         parsed = parse(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
-        read = export_plans.read_plan(parsed.model, parsed.raw)
+        hashed = export_plans.hash_plan(parsed.model, parsed.raw)
         report = workflow_preflight.build_report(
-            read,
+            hashed,
             [
-                *workflow_preflight.approval_findings(read.plan, now),
-                *workflow_preflight.check_plan_alone(read.plan, on=now.date()),
+                *workflow_preflight.approval_findings(hashed.plan, now),
+                *workflow_preflight.check_plan_alone(hashed.plan, on=now.date()),
             ],
         )
     else:
-        read = None
+        hashed = None
         with connect(api_url, api_key) as api:
             report = api.preflight(body)
     # What the service has read fits the schema.
-    rows = overview(read.plan if read else Plan.model_validate(body), report.findings)
+    rows = overview(hashed.plan if hashed else Plan.model_validate(body), report.findings)
     if as_json:
         print_json(report.model_dump(mode="json", by_alias=True) | {"standings": [_json_of(row) for row in rows]})
     else:

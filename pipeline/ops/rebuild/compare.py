@@ -16,9 +16,9 @@ from pipeline.core.db import table
 from pipeline.core.errors import InvalidState, PlanHashMismatch
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.documents.repository import PURGED
-from pipeline.exports.hash_chain import rows_digest
+from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot, Step
-from pipeline.exports.plans import ReadPlan
+from pipeline.exports.plans import HashedPlan
 from pipeline.exports.states import StepState
 from pipeline.ops import audit, raw_rows
 from pipeline.ops.raw_rows import MALFORMED, UNREADABLE
@@ -178,7 +178,7 @@ def _known(session: Session, told: History, export: Export | None, found: Rebuil
     return Known(told, owner, None if kept is None else kept.id, None, all_notified)
 
 
-def _read(kept: PlanSnapshot, plan_hash: str) -> ReadPlan | None:
+def _read(kept: PlanSnapshot, plan_hash: str) -> HashedPlan | None:
     try:
         read = load_snapshot(kept)
     except (PlanHashMismatch, InvalidState, *MALFORMED):
@@ -316,7 +316,7 @@ def _compare_findings(found: Rebuilt, told: History, export: Export | None) -> N
 
 def _digest(findings: Sequence[Any]) -> str | None:
     try:
-        return rows_digest(findings)
+        return digest_rows(findings)
     except MALFORMED:
         return None
 

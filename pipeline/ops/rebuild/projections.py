@@ -15,7 +15,7 @@ from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Artifact, Export, ExportUnit, LineTreatment, Package, Step
-from pipeline.exports.plans import ReadPlan, canonical
+from pipeline.exports.plans import HashedPlan, canonical_json
 from pipeline.exports.states import ExportState, StepState
 from pipeline.ops.rebuild.history import History, UnitHistory, Untold
 from pipeline.workflow.step_leases import EXPORT_LEVEL
@@ -73,7 +73,7 @@ class Known:
     history: History
     account_id: str
     plan_id: str | None
-    read: ReadPlan | None
+    read: HashedPlan | None
     all_notified: bool = False  # the three steps that end an export are all marked done
 
     @property
@@ -179,7 +179,7 @@ def _units(known: Known) -> Iterator[Row]:
             of_plan = _of_plan(known, unit_no)
             holds["unit_ref"] = of_plan.unit_ref
             holds["treatment_digest"] = treatment.unit_digest(treatment.line_digests(of_plan))
-            holds["document"] = canonical(known.read.raw["units"][unit_no - 1])
+            holds["document"] = canonical_json(known.read.raw["units"][unit_no - 1])
         elif unit.treated is not None:
             holds |= {"unit_ref": unit.treated["unitRef"], "treatment_digest": unit.treated["digest"]}
         if known.purged:

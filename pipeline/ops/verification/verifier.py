@@ -16,7 +16,7 @@ from pipeline.deliveries.schemas.messages import HandedUnit, HandoffReady, Messa
 from pipeline.documents import bundle, registry
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
 from pipeline.documents.formats import broker_profile
-from pipeline.exports.plans import UNHASHED, canonical, hash_of
+from pipeline.exports.plans import UNHASHED, canonical_json, hash_json
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.ops.verification.archive import Archive, opened
 from pipeline.ops.verification.readers import READERS, attached, json_object, merged_rows
@@ -272,11 +272,11 @@ def _read_plan(archive: Archive) -> tuple[Plan, str, str | None]:
     except (Unreadable, ExportsError) as error:
         said = str(error) if isinstance(error, Unreadable) else "it does not fit the schema of plans"
         raise Unreadable(f"{PLAN}: {said}") from error
-    plan_hash = hash_of({name: value for name, value in raw.items() if name not in UNHASHED})
+    plan_hash = hash_json({name: value for name, value in raw.items() if name not in UNHASHED})
     failure = None
     if plan.plan_hash not in (None, plan_hash):
         failure = f"its planHash says {plan.plan_hash}, its own is {plan_hash}"
-    elif canonical(raw).encode() != body:
+    elif canonical_json(raw).encode() != body:
         failure = "it is not written in its canonical form"
     return plan, plan_hash, failure
 

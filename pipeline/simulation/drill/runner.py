@@ -37,7 +37,7 @@ def hold(
     chance = random.Random(seed)  # noqa: S311 - repeatable, not unguessable
     log = Log()
     done: list[Kill] = []
-    plans = [examples.plan(name, utc_now().date()) | {"accountId": ACCOUNT} for name in PLANS]
+    plans = [examples.load_plan(name, utc_now().date()) | {"accountId": ACCOUNT} for name in PLANS]
     with running(place, lease_seconds, chance, log.seen) as instance:
         callers = Callers(instance.api, plans, log, seed)
         log.begin_now()

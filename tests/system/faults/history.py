@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from pipeline.exports.hash_chain import event_hash
+from pipeline.exports.hash_chain import hash_event
 from pipeline.exports.states import ACTIVE_STATES
 from tests.system.faults.records import History, Receipt, Row
 
@@ -124,7 +124,7 @@ def log_is_whole(history: History) -> Iterator[str]:
             yield f"{export['id']} has the numbers {[event['seq'] for event in log]}, next {export['next_seq']}"
         before = None
         for event in log:
-            if event["prev_hash"] != before or event_hash(event) != event["hash"]:
+            if event["prev_hash"] != before or hash_event(event) != event["hash"]:
                 yield f"{export['id']} has a broken chain at {event['seq']}"
                 break
             before = event["hash"]
