@@ -198,7 +198,7 @@ class Intake(ConsumerProducerMixin):
     def _receive(self, message: Message, act: Act, refuse: Refuse) -> None:
         beside = Beside.of(message)
         request_id = beside.request_id
-        with structlog.contextvars.bound_contextvars(request_id=request_id), events.asked_by(request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id), events.request_id_bound(request_id):
             failpoint("intake.before")
             while True:
                 try:

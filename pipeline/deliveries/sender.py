@@ -252,7 +252,7 @@ def resend(
         view = queries.view(session, account_id, delivery_id)
         lane = Lane(view.export_id, view.partner_id, view.channel)
         # Locked before anything is judged: an amendment or a purge under way is waited for.
-        events.lock(session, lane.export_id)
+        events.lock_export(session, lane.export_id)
         export = session.get_one(Export, lane.export_id)
         if export.purged_at is not None:
             raise Purged.export(export.id, "what it said is gone")

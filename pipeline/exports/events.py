@@ -85,7 +85,7 @@ _HASH: Final = select(_events.hash).where(
 _WRITE: Final = insert(table(Event))
 
 
-def lock(session: Session, export_id: str) -> datetime:
+def lock_export(session: Session, export_id: str) -> datetime:
     """Lock the export's row, as every writer of its log does first, and return the instant of what is then written."""
     at: datetime = session.execute(_LOCK, {"of_export": export_id}).scalar_one()
     return at
@@ -97,19 +97,19 @@ def append(
     """Write `events` in order, each chained to the one before it, and return the instant that they bear.
 
     The numbers come from the export's row, in the caller's transaction: a rollback gives them back, so there is no gap.
-    `at` is the instant of `lock`, where the caller has called it; else it is the database's now. Without an event it is
-    no more than `lock`.
+    `at` is the instant of `lock_export`, where the caller has called it; else it is the database's now. Without an event it is
+    no more than `lock_export`.
     """
     count = len(events)
     if not count:
-        return at or lock(session, export_id)
+        return at or lock_export(session, export_id)
     row = session.execute(_NUMBER, {"of_export": export_id, "count": count, "at": at}).one()
     first = row.next_seq - count
     prev_hash = row.prev_hash
     if prev_hash is None and first > 1:
         # We waited for the row, and PostgreSQL looked for the event as of before: whoever we waited for wrote it.
         prev_hash = session.execute(_HASH, {"of_export": export_id, "at_seq": first - 1}).scalar_one()
-    session.execute(_WRITE, chained(export_id, first, actor, row.updated_at, events, prev_hash))
+    session.execute(_WRITE, chain_events(export_id, first, actor, row.updated_at, events, prev_hash))
     instant: datetime = row.updated_at
     return instant
 
@@ -118,7 +118,7 @@ _request: ContextVar[str | None] = ContextVar("request", default=None)
 
 
 @contextmanager
-def asked_by(request_id: str) -> Iterator[None]:
+def request_id_bound(request_id: str) -> Iterator[None]:
     """Have every event that is written in the block say which request it came of, as `requestId`."""
     token = _request.set(request_id)
     try:
@@ -127,12 +127,12 @@ def asked_by(request_id: str) -> Iterator[None]:
         _request.reset(token)
 
 
-def chained(
+def chain_events(
     export_id: str, first: int, actor: str, at: datetime, events: Sequence[NewEvent], prev_hash: str | None = None
 ) -> list[dict[str, Any]]:
     """Return the rows of `events`, numbered from `first`, each with its hash and the hash of the one before it."""
     request = _request.get()
-    asked = {} if request is None else {"requestId": request}
+    request_member = {} if request is None else {"requestId": request}
     rows = []
     for seq, each in enumerate(events, first):
         row = {
@@ -141,7 +141,7 @@ def chained(
             "type": each.type.value,
             "at": at,
             "actor": actor,
-            "data": {**each.data, **asked},
+            "data": {**each.data, **request_member},
             "prev_hash": prev_hash,
         }
         prev_hash = hash_event(row)

@@ -239,7 +239,7 @@ def _years_after(day: date, years: int) -> date:
 
 def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
     with runtime.db.write() as session:
-        events.lock(session, export_id)
+        events.lock_export(session, export_id)
         export = session.get_one(Export, export_id, populate_existing=True)
         legal_holds.lock(session, each.account_id)
         # Looked for once more: a hold may have been placed since the export was found to be due.

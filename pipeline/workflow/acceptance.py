@@ -27,7 +27,7 @@ from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
 from pipeline.deliveries.outbox import Lane
-from pipeline.exports.events import EventType, NewEvent, chained
+from pipeline.exports.events import EventType, NewEvent, chain_events
 from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
 from pipeline.exports.plans import UNHASHED, HashedPlan, canonical_json, hash_json, hash_plan, plan_hash_mismatch
@@ -300,7 +300,7 @@ def _build_rows(
         happened.append(
             NewEvent(EventType.EXPORT_AMENDED, {"supersedes": amends.export.id, "revision": export.revision})
         )
-    log = [Event(**row) for row in chained(export.id, 1, caller.key_id, now, happened)]
+    log = [Event(**row) for row in chain_events(export.id, 1, caller.key_id, now, happened)]
     # The task messages are sent at once; from this moment on the sweep finds the steps.
     due_at = now + timedelta(seconds=stalled_seconds)
     steps = [Step(**row) for row in initial_steps(export.id, [unit.unit_no for unit in units], due_at)]

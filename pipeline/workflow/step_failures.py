@@ -72,7 +72,7 @@ def _record_once(runtime: Runtime, context: StepContext, error: Exception, reaso
     exhausted = not outage and context.attempt >= runtime.settings.step_max_attempts
     with runtime.db.write() as session:
         # The export's row first, as by every writer of its log: who waited for it sees what came of it meanwhile.
-        at = events.lock(session, context.export_id)
+        at = events.lock_export(session, context.export_id)
         if not _lock_if_held(session, context):
             return []
         if session.scalar(select(col(Export.state)).where(col(Export.id) == context.export_id)) not in ACTIVE_STATES:

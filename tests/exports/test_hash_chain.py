@@ -67,7 +67,7 @@ def test_hash_is_the_one_that_the_documents_promise() -> None:
 def test_any_one_change_of_any_log_is_found_at_its_event(data: st.DataObject) -> None:
     start = datetime(2026, 11, 24, tzinfo=UTC)
     said = [NewEvent(data.draw(st.sampled_from(EventType)), {"n": n}) for n in range(data.draw(st.integers(2, 8)))]
-    log = events.chained("exp_1", 1, "key_1", start, said)
+    log = events.chain_events("exp_1", 1, "key_1", start, said)
     assert _followed(log, len(log)) is None
     place = data.draw(st.integers(0, len(log) - 1))
     column = data.draw(st.sampled_from(sorted(log[0].keys() - {"export_id", "seq"})))

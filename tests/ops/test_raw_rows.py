@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from pipeline.core.db import table
-from pipeline.exports.events import EventType, NewEvent, chained
+from pipeline.exports.events import EventType, NewEvent, chain_events
 from pipeline.exports.hash_chain import hash_event
 from pipeline.exports.models import Event, Export, Package, PlanSnapshot
 from pipeline.ops import audit
@@ -163,7 +163,7 @@ def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: House)
     with either.runtime.db.read() as session:
         last = session.scalars(select(Event.hash).where(Event.export_id == export_id, Event.seq == seq - 1)).one()
         at = session.scalars(sa.select(sa.func.max(col(Event.at)))).one()
-    (row,) = chained(export_id, seq, "somebody", at, [NewEvent(EventType.STEP_RETRIED)], last)
+    (row,) = chain_events(export_id, seq, "somebody", at, [NewEvent(EventType.STEP_RETRIED)], last)
     row["type"] = "EXPORT_BLESSED"
     row["hash"] = hash_event(row)
     with either.runtime.db.write() as session:

@@ -37,7 +37,7 @@ def claimed(house: House, export_id: str, unit_no: int = 1) -> StepContext:
 
 def just_before(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Have something happen, once, when the row of an export is about to be locked."""
-    lock = events.lock
+    lock = events.lock_export
     left = [happens]
 
     def late(session: Session, export_id: str) -> Any:
@@ -45,7 +45,7 @@ def just_before(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) 
             left.pop()()
         return lock(session, export_id)
 
-    monkeypatch.setattr(events, "lock", late)
+    monkeypatch.setattr(events, "lock_export", late)
 
 
 @ON_POSTGRESQL

@@ -282,7 +282,7 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
     house.step(export_id, 1, "record_packages")
     house.store.refusals = 1
     pauses: list[float] = []
-    real = events.lock
+    real = events.lock_export
 
     def seldom(*arguments: Any) -> Any:
         if len(pauses) < 7:
@@ -291,7 +291,7 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
 
     monkeypatch.setattr("pipeline.workflow.step_failures.time.sleep", pauses.append)
     with monkeypatch.context() as patched:
-        patched.setattr(events, "lock", seldom)
+        patched.setattr(events, "lock_export", seldom)
         patched.setattr(shutdown, "told", lambda: told)
         assert house.step(export_id, 1, "render_documents") == ()
     with house.runtime.db.read() as session:

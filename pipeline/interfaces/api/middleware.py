@@ -82,7 +82,7 @@ class Envelope:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             # Nobody's rows are seen until a credential has said whose.
-            with tenancy.acting_for(NOBODY), events.asked_by(request_id):
+            with tenancy.acting_for(NOBODY), events.request_id_bound(request_id):
                 await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             log.info("caller_left", method=scope["method"], route=_route(scope))

@@ -54,7 +54,7 @@ def _restored(runtime: Runtime, export_id: str) -> Rebuilt:
     with runtime.db.write() as session:
         there = session.scalar(select(col(Export.id)).where(col(Export.id) == export_id)) is not None
         if there:
-            events.lock(session, export_id)
+            events.lock_export(session, export_id)
         found = check(session, export_id)
         # Nothing can stand beneath a row that is gone for good.
         comes_back = any(difference.table == "exports" and difference.restorable for difference in found.differences)
@@ -124,7 +124,7 @@ def _say_again(runtime: Runtime, export_id: str) -> None:
     context = context_of(export, unit_no=EXPORT_LEVEL, step="hand_off", fence=0, attempt=0)
     prepared = handoff.prepare(runtime, context)
     with runtime.db.write() as session:
-        events.lock(session, export_id)
+        events.lock_export(session, export_id)
         found = check(session, export_id)
         stretch = found.handed_off
         if stretch is None or stretch.intact or prepared.rows.fact["toldDigest"] != stretch.told.digest:

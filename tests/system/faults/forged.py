@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.exports.events import EventType, NewEvent, chained
+from pipeline.exports.events import EventType, NewEvent, chain_events
 from pipeline.workflow.steps import STEPS
 from tests.system.faults.bounds import Recovery
 from tests.system.faults.records import Call, History, Receipt, Snapshot
@@ -60,7 +60,7 @@ def rows() -> Rows:
             }
             for spec in STEPS
         ],
-        "events": chained(EXPORT, 1, "worker", NOW, HAPPENED),
+        "events": chain_events(EXPORT, 1, "worker", NOW, HAPPENED),
         "artifacts": [{"export_id": EXPORT, "unit_no": 1, "artifact_type": "cci_json", "sha256": BODY}],
         "notifications": [{"id": MESSAGE, "export_id": EXPORT}],
         "deliveries": [
@@ -147,5 +147,5 @@ def stopped(*happened: NewEvent, state: str = "failed") -> History:
 
 def rechained(tables: Rows, *happened: NewEvent) -> None:
     """Have the log say something else, in an unbroken chain."""
-    tables["events"] = chained(EXPORT, 1, "worker", NOW, happened)
+    tables["events"] = chain_events(EXPORT, 1, "worker", NOW, happened)
     tables["exports"][0]["next_seq"] = len(happened) + 1
