@@ -29,7 +29,7 @@ from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.invoice.repository import recorded_invoice
 from pipeline.documents.repository import Row
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Artifact, Export, ExportUnit, LineTreatment, Package
+from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment
 from pipeline.exports.schemas import plan
 from pipeline.exports.states import SubmissionState
 from pipeline.exports.step_context import StepContext, plan_unit
@@ -167,9 +167,9 @@ def _read(session: Session, context: StepContext) -> _Found:
     ):
         artifacts[artifact.unit_no].append(artifact)
     packages = session.execute(
-        select(col(Package.unit_no), col(Package.package_ref), col(Package.sscc))
-        .where(col(Package.export_id) == of_export)
-        .order_by(col(Package.unit_no), col(Package.position))
+        select(col(ExportPackage.unit_no), col(ExportPackage.package_ref), col(ExportPackage.sscc))
+        .where(col(ExportPackage.export_id) == of_export)
+        .order_by(col(ExportPackage.unit_no), col(ExportPackage.position))
     ).all()
     inline = sum(len(unit.lines) for _, unit in units) <= MAX_INLINE_LINES
     digests = (

@@ -15,7 +15,7 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, Notice, Told
 from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.exports.models import Export, ExportUnit, Package
+from pipeline.exports.models import Export, ExportPackage, ExportUnit
 
 _SUPERSEDED: Final = (MessageType.HANDOFF_SUPERSEDED.value, MessageType.PACKAGE_SUPERSEDED.value)
 
@@ -130,9 +130,11 @@ def _packages(
         return
     units = _units(session, old.id)
     for unit_no, package_ref, sscc, lpn in session.execute(
-        select(col(Package.unit_no), col(Package.package_ref), col(Package.sscc), col(Package.lpn))
-        .where(col(Package.export_id) == old.id)
-        .order_by(col(Package.unit_no), col(Package.position))
+        select(
+            col(ExportPackage.unit_no), col(ExportPackage.package_ref), col(ExportPackage.sscc), col(ExportPackage.lpn)
+        )
+        .where(col(ExportPackage.export_id) == old.id)
+        .order_by(col(ExportPackage.unit_no), col(ExportPackage.position))
     ):
         unit = units[unit_no]
         subject = f"{unit.unit_ref}/{package_ref}"

@@ -142,7 +142,7 @@ class Step(SQLModel, table=True):
     error: str | None = None
 
 
-class Package(SQLModel, table=True):
+class ExportPackage(SQLModel, table=True):
     """A physical handling unit."""
 
     __tablename__ = "packages"

@@ -16,14 +16,14 @@ from pipeline.core.money import plain, total
 from pipeline.exports import sscc
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Account, Export, ExportUnit
-from pipeline.exports.models import Package as PackageRow
+from pipeline.exports.models import ExportPackage as PackageRow
 from pipeline.exports.schemas.plan import Package, Plan, Unit
 from pipeline.exports.sscc import is_sscc, issue_sscc, sscc_check_digit
 from pipeline.exports.step_context import StepContext, plan_unit, unit_row
 
 _GS1 = "GS1 General Specifications, SSCC"
 #: So many packages are named in one finding; a line may lie in thousands.
-_NAMED: Final = 4
+_MAX_NAMED: Final = 4
 _PACKING = "19 CFR 141.86(e): a packing list states what each package holds"
 
 
@@ -37,41 +37,41 @@ def check_plan(plan: Plan) -> list[Finding]:
     findings = [finding for index, unit in enumerate(plan.units) for finding in check_packages(unit, index)]
     seen: dict[str, str] = {}
     for index, unit in enumerate(plan.units):
-        for place, package in enumerate(unit.packages):
+        for position, package in enumerate(unit.packages):
             for kind, number in (("SSCC", package.sscc), ("LPN", package.lpn)):
                 if number is None:
                     continue
-                here = f"/units/{index}/packages/{place}"
+                here = f"/units/{index}/packages/{position}"
                 first = seen.setdefault(f"{kind} {number}", here)
                 if first != here:
-                    findings.append(_twice(kind, number, package, f"{here}/{kind.lower()}"))
+                    findings.append(_duplicate_finding(kind, number, package, f"{here}/{kind.lower()}"))
     return findings
 
 
-def check_recorded(session: Session, account_id: str, plan: Plan, amends: Export | None = None) -> list[Finding]:
+def check_used_ssccs(session: Session, account_id: str, plan: Plan, amends: Export | None = None) -> list[Finding]:
     """Return the SSCCs of the plan that another export of the account carries; a cancelled one has let go of its own.
 
     A plan that `amends` an export takes its labels over.
     """
-    places = {
-        package.sscc: f"/units/{index}/packages/{place}/sscc"
+    pointers = {
+        package.sscc: f"/units/{index}/packages/{position}/sscc"
         for index, unit in enumerate(plan.units)
-        for place, package in enumerate(unit.packages)
+        for position, package in enumerate(unit.packages)
         if package.sscc is not None
     }
     found = [
         Finding(
             rule="P11",
             severity="block",
-            pointer=places[sscc],
+            pointer=pointers[sscc],
             message=f"SSCC {sscc} is on a package of export {export_id}.",
             remedy="Give the package a label of its own, or cancel the other export.",
             source=_GS1,
         )
-        for sscc, export_id in sscc.carriers(session, account_id, places, plan.batch_id)
+        for sscc, export_id in sscc.find_carriers(session, account_id, pointers, plan.batch_id)
     ]
     if amends is not None:
-        found += sscc.check_kept(session, amends, plan, places)
+        found += sscc.check_reused(session, amends, plan, pointers)
     return found
 
 
@@ -80,13 +80,13 @@ def check_packages(unit: Unit, unit_index: int) -> list[Finding]:
     base = f"/units/{unit_index}"
     by_ref: dict[str, Package] = {}
     findings: list[Finding] = []
-    for place, package in enumerate(unit.packages):
+    for position, package in enumerate(unit.packages):
         if package.package_ref in by_ref:
             findings.append(
                 Finding(
                     rule="P01",
                     severity="block",
-                    pointer=f"{base}/packages/{place}/packageRef",
+                    pointer=f"{base}/packages/{position}/packageRef",
                     message=f"Package {package.package_ref} is in the unit twice.",
                     remedy="Give every package a packageRef of its own.",
                     source=_PACKING,
@@ -94,19 +94,19 @@ def check_packages(unit: Unit, unit_index: int) -> list[Finding]:
             )
         by_ref.setdefault(package.package_ref, package)
     holders = {package.parent_ref for package in unit.packages}
-    circles = _circles(by_ref)
+    circles = _find_cycles(by_ref)
     lines = {line.line_ref: line.quantity for line in unit.lines}
-    for place, package in enumerate(unit.packages):
+    for position, package in enumerate(unit.packages):
         findings += _package_findings(
             package,
-            f"{base}/packages/{place}",
+            f"{base}/packages/{position}",
             by_ref,
             lines,
             is_holder=package.package_ref in holders,
             in_circle=package.package_ref in circles,
         )
-    findings += _nested_weights(unit, base)
-    findings += _conservation(unit, base)
+    findings += _weight_findings(unit, base)
+    findings += _quantity_findings(unit, base)
     return findings
 
 
@@ -166,12 +166,12 @@ def _package_findings(
             source=_PACKING,
         )
     named: set[str] = set()
-    for place, content in enumerate(package.contents):
+    for position, content in enumerate(package.contents):
         if content.line_ref not in lines:
             yield Finding(
                 rule="P08",
                 severity="block",
-                pointer=f"{pointer}/contents/{place}/lineRef",
+                pointer=f"{pointer}/contents/{position}/lineRef",
                 message=f"Package {ref} holds goods of line {content.line_ref}, which is not on the invoice.",
                 remedy="Put the line on the invoice, or take the goods out of the package.",
                 source=_PACKING,
@@ -180,7 +180,7 @@ def _package_findings(
             yield Finding(
                 rule="P09",
                 severity="block",
-                pointer=f"{pointer}/contents/{place}/lineRef",
+                pointer=f"{pointer}/contents/{position}/lineRef",
                 message=f"Package {ref} names line {content.line_ref} twice.",
                 remedy="Name each line once a package, with the whole quantity that lies in it.",
                 source=_PACKING,
@@ -188,7 +188,7 @@ def _package_findings(
         named.add(content.line_ref)
 
 
-def _circles(by_ref: Mapping[str, Package]) -> set[str]:
+def _find_cycles(by_ref: Mapping[str, Package]) -> set[str]:
     """Return the packages that are inside themselves, not those that merely stand on one of them."""
     # Each package is passed once, so that no tower of packages, however high, takes long.
     done: set[str] = set()
@@ -205,52 +205,54 @@ def _circles(by_ref: Mapping[str, Package]) -> set[str]:
     return circles
 
 
-def _nested_weights(unit: Unit, base: str) -> Iterator[Finding]:
+def _weight_findings(unit: Unit, base: str) -> Iterator[Finding]:
     held: dict[str, list[Decimal]] = defaultdict(list)
     for package in unit.packages:
         if package.parent_ref is not None:
             held[package.parent_ref].append(package.gross_weight_kg)
-    for place, package in enumerate(unit.packages):
+    for position, package in enumerate(unit.packages):
         inside = total(held.get(package.package_ref, ()))
         if inside > package.gross_weight_kg:
             yield Finding(
                 rule="P06",
                 severity="block",
-                pointer=f"{base}/packages/{place}/grossWeightKg",
+                pointer=f"{base}/packages/{position}/grossWeightKg",
                 message=f"Package {package.package_ref} weighs {plain(package.gross_weight_kg)} kg, "
                 f"but the packages on or in it weigh {plain(inside)} kg.",
                 remedy="Give the gross weight of the whole, with everything that stands on it or lies in it.",
             )
 
 
-def _conservation(unit: Unit, base: str) -> Iterator[Finding]:
+def _quantity_findings(unit: Unit, base: str) -> Iterator[Finding]:
     packed: dict[str, list[tuple[str, Decimal]]] = defaultdict(list)
     for package in unit.packages:
         for content in package.contents:
             packed[content.line_ref].append((package.package_ref, content.quantity))
-    for place, line in enumerate(unit.lines):
+    for position, line in enumerate(unit.lines):
         held = packed.get(line.line_ref, [])
         in_packages = total(quantity for _, quantity in held)
         if in_packages != line.quantity:
             yield Finding(
                 rule="P10",
                 severity="block",
-                pointer=f"{base}/lines/{place}/quantity",
+                pointer=f"{base}/lines/{position}/quantity",
                 message=f"Line {line.line_ref} invoices {plain(line.quantity)} {line.unit} of {line.sku}, "
-                f"but the packages hold {plain(in_packages)}: {_holders(held)}.",
+                f"but the packages hold {plain(in_packages)}: {_describe_holders(held)}.",
                 remedy="Correct the line's quantity or the contents of the packages: they must agree exactly.",
                 source=_PACKING,
             )
 
 
-def _holders(held: Sequence[tuple[str, Decimal]]) -> str:
+def _describe_holders(held: Sequence[tuple[str, Decimal]]) -> str:
     if not held:
         return "no package names the line"
-    named = [f"{package} holds {plain(quantity)}" for package, quantity in held[:_NAMED]]
-    return ", ".join(named) + (f", and {len(held) - _NAMED} more packages hold the rest" if len(held) > _NAMED else "")
+    named = [f"{package} holds {plain(quantity)}" for package, quantity in held[:_MAX_NAMED]]
+    return ", ".join(named) + (
+        f", and {len(held) - _MAX_NAMED} more packages hold the rest" if len(held) > _MAX_NAMED else ""
+    )
 
 
-def _twice(kind: str, number: str, package: Package, pointer: str) -> Finding:
+def _duplicate_finding(kind: str, number: str, package: Package, pointer: str) -> Finding:
     return Finding(
         rule="P05",
         severity="block",
@@ -261,15 +263,15 @@ def _twice(kind: str, number: str, package: Package, pointer: str) -> Finding:
     )
 
 
-def record(session: Session, context: StepContext, _: object = None) -> Sequence[NewEvent]:
+def record_packages(session: Session, context: StepContext, _: object = None) -> Sequence[NewEvent]:
     """Number the unit's customs package and write its packages, with an SSCC each where the account can issue them.
 
     The numbers that a newer revision carries on are not given anew. Raises StepFailed where the account's GS1 prefix has no serials left.
     """
     row = unit_row(session, context)
     unit = plan_unit(row)
-    kept = sscc.carried(session, context, context.revision, unit) if context.revision > 1 else {}
-    unlabelled = sum(1 for package in unit.packages if package.sscc is None) - len(kept)
+    reused = sscc.find_reused(session, context, context.revision, unit) if context.revision > 1 else {}
+    unlabelled = sum(1 for package in unit.packages if package.sscc is None) - len(reused)
     # One statement takes every number that the unit needs: the account's row lock keeps them unique, and a rollback
     # gives them back.
     taken = session.execute(
@@ -293,13 +295,15 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
         )
     first_serial = taken.ssccs_issued - unlabelled + 1
     try:
-        ssccs = labelled(unit, kept, taken.gs1_prefix, first_serial)
+        ssccs = assign_ssccs(unit, reused, taken.gs1_prefix, first_serial)
     except ValueError as error:
         raise StepFailed(f"no SSCC can be issued: {error}") from error
-    rows = rows_of(unit, ssccs, export_id=context.export_id, unit_no=context.unit_no, account_id=context.account_id)
+    rows = package_rows(
+        unit, ssccs, export_id=context.export_id, unit_no=context.unit_no, account_id=context.account_id
+    )
     # A test's labels are its own affair: no live package is kept from carrying the same.
     session.execute(insert(PackageRow), [row | {"released": context.test} for row in rows])
-    places = {package.package_ref: place for place, package in enumerate(unit.packages, start=1)}
+    positions = {package.package_ref: position for position, package in enumerate(unit.packages, start=1)}
     data = {
         "unitNo": context.unit_no,
         "unitRef": row.unit_ref,
@@ -308,13 +312,13 @@ def record(session: Session, context: StepContext, _: object = None) -> Sequence
         "packages": len(rows),
         "ssccsIssued": unlabelled if taken.gs1_prefix else 0,
         **({"ssccPrefix": taken.gs1_prefix, "firstSerial": first_serial} if taken.gs1_prefix and unlabelled else {}),
-        **({"ssccsKept": len(kept)} if kept else {}),
-        **({"keptAt": sorted([places[ref], sscc] for ref, sscc in kept.items())} if kept else {}),
+        **({"ssccsReused": len(reused)} if reused else {}),
+        **({"reusedSsccs": sorted([positions[ref], sscc] for ref, sscc in reused.items())} if reused else {}),
     }
     return (NewEvent(EventType.PACKAGES_RECORDED, data),)
 
 
-def labelled(unit: Unit, kept: Mapping[str, str], gs1_prefix: str | None, first_serial: int) -> dict[str, str]:
+def assign_ssccs(unit: Unit, reused: Mapping[str, str], gs1_prefix: str | None, first_serial: int) -> dict[str, str]:
     """Return the SSCC of each package of the unit, by packageRef: its own, the one it keeps, or the next that is issued.
 
     A package has none where none is issued. Raises ValueError where the prefix has no serials left.
@@ -322,7 +326,7 @@ def labelled(unit: Unit, kept: Mapping[str, str], gs1_prefix: str | None, first_
     serial = first_serial
     ssccs = {}
     for package in unit.packages:
-        sscc = package.sscc or kept.get(package.package_ref)
+        sscc = package.sscc or reused.get(package.package_ref)
         if sscc is None and gs1_prefix is not None:
             sscc = issue_sscc(gs1_prefix, serial)
             serial += 1
@@ -331,18 +335,18 @@ def labelled(unit: Unit, kept: Mapping[str, str], gs1_prefix: str | None, first_
     return ssccs
 
 
-def rows_of(
+def package_rows(
     unit: Unit, ssccs: Mapping[str, str], *, export_id: str, unit_no: int, account_id: str
 ) -> list[dict[str, Any]]:
     """Return the rows of the unit's packages, in their order."""
-    place = {"export_id": export_id, "unit_no": unit_no, "account_id": account_id}
+    keys = {"export_id": export_id, "unit_no": unit_no, "account_id": account_id}
     return [
-        place | _row(position, package, ssccs.get(package.package_ref))
+        keys | _package_row(position, package, ssccs.get(package.package_ref))
         for position, package in enumerate(unit.packages, start=1)
     ]
 
 
-def _row(position: int, package: Package, sscc: str | None) -> dict[str, Any]:
+def _package_row(position: int, package: Package, sscc: str | None) -> dict[str, Any]:
     return {
         "package_ref": package.package_ref,
         "position": position,

@@ -11,7 +11,7 @@ from sqlalchemy import exists, select, text
 from sqlmodel import Session, col
 
 from pipeline.core.findings import Finding
-from pipeline.exports.models import Export, ExportUnit, Package
+from pipeline.exports.models import Export, ExportPackage, ExportUnit
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.exports.step_context import StepContext, plan_unit
 
@@ -19,10 +19,10 @@ from pipeline.exports.step_context import StepContext, plan_unit
 _IN_ONE_QUERY: Final = 1_000
 
 #: What lies directly in a package: how much of which line's goods, and which packages.
-_Held = tuple[frozenset[tuple[str, str, Decimal]], frozenset[str]]
+_Contents = tuple[frozenset[tuple[str, str, Decimal]], frozenset[str]]
 
 
-def carried(session: Session, of: Export | StepContext, revision: int, unit: Unit) -> dict[str, str]:
+def find_reused(session: Session, export: Export | StepContext, revision: int, unit: Unit) -> dict[str, str]:
     """Return the SSCCs, by packageRef, that packages of the unit keep from revisions of the export before `revision`.
 
     Kept is what we issued, by the newest earlier revision that recorded the unit, to a package of the same name that holds
@@ -32,13 +32,14 @@ def carried(session: Session, of: Export | StepContext, revision: int, unit: Uni
         select(ExportUnit)
         .join(Export, col(Export.id) == col(ExportUnit.export_id))
         .where(
-            col(Export.account_id) == of.account_id,
-            col(Export.batch_id) == of.batch_id,
-            col(Export.test) == of.test,
+            col(Export.account_id) == export.account_id,
+            col(Export.batch_id) == export.batch_id,
+            col(Export.test) == export.test,
             col(Export.revision) < revision,
             col(ExportUnit.unit_ref) == unit.unit_ref,
             exists().where(
-                col(Package.export_id) == col(ExportUnit.export_id), col(Package.unit_no) == col(ExportUnit.unit_no)
+                col(ExportPackage.export_id) == col(ExportUnit.export_id),
+                col(ExportPackage.unit_no) == col(ExportUnit.unit_no),
             ),
         )
         .order_by(col(Export.revision).desc())
@@ -48,63 +49,65 @@ def carried(session: Session, of: Export | StepContext, revision: int, unit: Uni
         return {}
     issued = dict(
         session.execute(
-            select(col(Package.package_ref), col(Package.sscc)).where(
-                col(Package.export_id) == before.export_id,
-                col(Package.unit_no) == before.unit_no,
-                col(Package.sscc_issued).is_(True),
+            select(col(ExportPackage.package_ref), col(ExportPackage.sscc)).where(
+                col(ExportPackage.export_id) == before.export_id,
+                col(ExportPackage.unit_no) == before.unit_no,
+                col(ExportPackage.sscc_issued).is_(True),
             )
         ).all()
     )
     if not issued:
         return {}
-    same = packed_alike(plan_unit(before), unit)
-    kept = {
+    same = same_packages(plan_unit(before), unit)
+    reused = {
         package.package_ref: issued[package.package_ref]
         for package in unit.packages
         if package.sscc is None and package.package_ref in issued and package.package_ref in same
     }
-    elsewhere = {sscc for sscc, _ in carriers(session, of.account_id, kept.values(), of.batch_id)}
-    return {ref: sscc for ref, sscc in kept.items() if sscc not in elsewhere}
+    elsewhere = {sscc for sscc, _ in find_carriers(session, export.account_id, reused.values(), export.batch_id)}
+    return {ref: sscc for ref, sscc in reused.items() if sscc not in elsewhere}
 
 
-def carriers(
-    session: Session, account_id: str, numbers: Iterable[str], but_batch: str | None = None
+def find_carriers(
+    session: Session, account_id: str, numbers: Iterable[str], except_batch: str | None = None
 ) -> Iterator[tuple[str, str]]:
     """Yield which of the SSCCs a package of the account carries now, and of which export; leave out those of one batch."""
     asked = list(numbers)
     for first in range(0, len(asked), _IN_ONE_QUERY):
-        query = select(col(Package.sscc), col(Package.export_id)).where(
-            col(Package.account_id) == account_id,
-            col(Package.sscc).in_(asked[first : first + _IN_ONE_QUERY]),
+        query = select(col(ExportPackage.sscc), col(ExportPackage.export_id)).where(
+            col(ExportPackage.account_id) == account_id,
+            col(ExportPackage.sscc).in_(asked[first : first + _IN_ONE_QUERY]),
             # Word for word what the index on labels says, or it is of no use.
             text("NOT released"),
         )
-        if but_batch is not None:
-            own = select(col(Export.id)).where(col(Export.account_id) == account_id, col(Export.batch_id) == but_batch)
-            query = query.where(col(Package.export_id).not_in(own))
+        if except_batch is not None:
+            own = select(col(Export.id)).where(
+                col(Export.account_id) == account_id, col(Export.batch_id) == except_batch
+            )
+            query = query.where(col(ExportPackage.export_id).not_in(own))
         yield from session.execute(query).all()
 
 
-def check_kept(session: Session, amends: Export, plan: Plan, places: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield the SSCCs of the plan that another of its packages keeps; `places` tells where the plan has them."""
-    issued = _units_issued(session, amends, list(places))
+def check_reused(session: Session, amends: Export, plan: Plan, pointers: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield the SSCCs of the plan that another of its packages keeps; `pointers` tells where the plan has them."""
+    issued = _units_with_issued(session, amends, list(pointers))
     for unit in plan.units:
         if unit.unit_ref not in issued:
             continue
-        kept = carried(session, amends, amends.revision + 1, unit)
-        for ref, sscc in kept.items():
-            if sscc in places:
+        reused = find_reused(session, amends, amends.revision + 1, unit)
+        for ref, sscc in reused.items():
+            if sscc in pointers:
                 yield Finding(
                     rule="P11",
                     severity="block",
-                    pointer=places[sscc],
+                    pointer=pointers[sscc],
                     message=f"SSCC {sscc} was issued to package {ref} of {unit.unit_ref}, which is packed as before and keeps it.",
                     remedy=f"Give the package a label of its own, or give {ref} another one.",
                     source="GS1 General Specifications, SSCC",
                 )
 
 
-def _units_issued(session: Session, amends: Export, numbers: list[str]) -> set[str]:
+def _units_with_issued(session: Session, amends: Export, numbers: list[str]) -> set[str]:
     """Return the units, by unitRef, in which a revision of the batch issued any of these SSCCs."""
     found: set[str] = set()
     for first in range(0, len(numbers), _IN_ONE_QUERY):
@@ -112,26 +115,26 @@ def _units_issued(session: Session, amends: Export, numbers: list[str]) -> set[s
             session.scalars(
                 select(col(ExportUnit.unit_ref))
                 .join(
-                    Package,
-                    (col(Package.export_id) == col(ExportUnit.export_id))
-                    & (col(Package.unit_no) == col(ExportUnit.unit_no)),
+                    ExportPackage,
+                    (col(ExportPackage.export_id) == col(ExportUnit.export_id))
+                    & (col(ExportPackage.unit_no) == col(ExportUnit.unit_no)),
                 )
                 .join(Export, col(Export.id) == col(ExportUnit.export_id))
                 .where(
                     col(Export.account_id) == amends.account_id,
                     col(Export.batch_id) == amends.batch_id,
                     col(Export.test) == amends.test,
-                    col(Package.sscc).in_(numbers[first : first + _IN_ONE_QUERY]),
-                    col(Package.sscc_issued).is_(True),
+                    col(ExportPackage.sscc).in_(numbers[first : first + _IN_ONE_QUERY]),
+                    col(ExportPackage.sscc_issued).is_(True),
                 )
             )
         )
     return found
 
 
-def packed_alike(before: Unit, now: Unit) -> set[str]:
+def same_packages(before: Unit, now: Unit) -> set[str]:
     """Return the packages of `now`, by packageRef, that hold exactly what those of the same name held in `before`."""
-    held_before, held_now = _held(before), _held(now)
+    held_before, held_now = _contents_by_package(before), _contents_by_package(now)
     alike = {ref for ref, held in held_now.items() if held_before.get(ref) == held}
     # What holds a package that changed has changed as well, all the way up.
     parents = {package.package_ref: package.parent_ref for package in now.packages}
@@ -143,7 +146,7 @@ def packed_alike(before: Unit, now: Unit) -> set[str]:
     return alike
 
 
-def _held(unit: Unit) -> dict[str, _Held]:
+def _contents_by_package(unit: Unit) -> dict[str, _Contents]:
     skus = {line.line_ref: line.sku for line in unit.lines}
     inside: defaultdict[str, set[str]] = defaultdict(set)
     for package in unit.packages:
@@ -160,7 +163,7 @@ def _held(unit: Unit) -> dict[str, _Held]:
 
 def sscc_check_digit(body: str) -> str:
     """Return the check digit of the first 17 digits of an SSCC: modulo 10, weights 3 and 1 from the right."""
-    weighed = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(body)))
+    weighed = sum(int(digit) * (3 if position % 2 == 0 else 1) for position, digit in enumerate(reversed(body)))
     return str(-weighed % 10)
 
 
@@ -176,8 +179,8 @@ def issue_sscc(gs1_prefix: str, serial: int, extension: int = 0) -> str:
     """
     if not (4 <= len(gs1_prefix) <= 12 and gs1_prefix.isascii() and gs1_prefix.isdigit()):
         raise ValueError(f"a GS1 company prefix has 4 to 12 digits, not {gs1_prefix!r}")
-    room = 16 - len(gs1_prefix)
-    if not 0 <= serial < 10**room:
-        raise ValueError(f"the GS1 company prefix {gs1_prefix} has no serial {serial}: it has {room} digits for it")
-    body = f"{extension:d}{gs1_prefix}{serial:0{room}d}"
+    digits = 16 - len(gs1_prefix)
+    if not 0 <= serial < 10**digits:
+        raise ValueError(f"the GS1 company prefix {gs1_prefix} has no serial {serial}: it has {digits} digits for it")
+    body = f"{extension:d}{gs1_prefix}{serial:0{digits}d}"
     return body + sscc_check_digit(body)

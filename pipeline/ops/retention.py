@@ -23,10 +23,10 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import (
     Artifact,
     Export,
+    ExportPackage,
     ExportUnit,
     IdempotencyRecord,
     LineTreatment,
-    Package,
     PlanSnapshot,
     Step,
 )
@@ -275,7 +275,7 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
             deadline_at=None,
             polled_at=None,
         )
-        for table in (Package, LineTreatment, IdempotencyRecord):
+        for table in (ExportPackage, LineTreatment, IdempotencyRecord):
             session.execute(delete(table).where(col(table.export_id) == export_id))
         _lock_plan(session, export.plan_id)
         _empty_plan(session, export.plan_id)

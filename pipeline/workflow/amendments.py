@@ -17,7 +17,7 @@ from pipeline.deliveries.outbox import Lane
 from pipeline.deliveries.schemas.messages import RevisionRef
 from pipeline.exports import events, queries
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Export, ExportUnit, Package, Step
+from pipeline.exports.models import Export, ExportPackage, ExportUnit, Step
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, ExportState, StepState, source_states
 from pipeline.exports.transitions import transition_export
@@ -144,7 +144,7 @@ def _supersede(
         .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
     )
     # The numbers are free for the new revision from here on; no other export sees them meanwhile.
-    for model in (Package, ExportUnit):
+    for model in (ExportPackage, ExportUnit):
         session.execute(update(model).where(col(model.export_id) == old.id).values(released=True))
     planned = {(unit.unit_ref, package.package_ref) for unit in new.hashed.plan.units for package in unit.packages}
     enqueued = retractions.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)

@@ -13,7 +13,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import retractions
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Export, Package, Step
+from pipeline.exports.models import Export, ExportPackage, Step
 from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.states import STEP_TRANSITIONS, ExportState, StepState, source_states
 from pipeline.exports.transitions import transition_export
@@ -51,7 +51,7 @@ def cancel_export(
             )
             .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
         )
-        session.execute(update(Package).where(col(Package.export_id) == export_id).values(released=True))
+        session.execute(update(ExportPackage).where(col(ExportPackage.export_id) == export_id).values(released=True))
         enqueued = retractions.cancelled(session, export)
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED, enqueued.fact)])
     return [TaskMessage(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in enqueued.lanes]

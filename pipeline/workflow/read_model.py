@@ -16,7 +16,7 @@ from pipeline.core.findings import Finding
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import HANDOFF, outcome, set_aside
 from pipeline.deliveries.submissions import submission_views
-from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, Step
+from pipeline.exports.models import Artifact, Event, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.exports.queries import event_view, find_export
 from pipeline.exports.schemas.export import (
     MAX_EVENTS_SHOWN,
@@ -242,7 +242,7 @@ def read_customs_package(session: Session, account_id: str, customs_package_id: 
         treatment_digest=unit.treatment_digest,
         packages=[
             PackageView.model_validate(package)
-            for package in session.exec(select(Package).filter_by(**here).order_by(col(Package.position)))
+            for package in session.exec(select(ExportPackage).filter_by(**here).order_by(col(ExportPackage.position)))
         ],
         treatment=[
             _line_view(line, unit.unit_ref)

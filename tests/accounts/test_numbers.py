@@ -13,8 +13,8 @@ from config.settings import Settings
 from pipeline.accounts.numbers import MAX_SKIPPED, NextNumbers, skip_numbers
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.exports.models import Account, ExportUnit, Package
-from pipeline.exports.packages import record
+from pipeline.exports.models import Account, ExportPackage, ExportUnit
+from pipeline.exports.packages import record_packages
 from pipeline.exports.step_context import StepContext
 from tests.exports.accepted import accept, open_account
 from tests.support.factories import ACCOUNT, plan
@@ -38,13 +38,13 @@ def counters(runtime: Runtime) -> tuple[int, int]:
 
 def number(runtime: Runtime, context: StepContext) -> None:
     with runtime.db.write() as session:
-        record(session, context)
+        record_packages(session, context)
 
 
 def given(runtime: Runtime) -> tuple[list[str | None], list[str | None]]:
     with runtime.db.read() as session:
         numbers = session.scalars(select(ExportUnit.package_number).order_by(col(ExportUnit.package_number))).all()
-        return list(numbers), list(session.scalars(select(Package.sscc).order_by(col(Package.sscc))).all())
+        return list(numbers), list(session.scalars(select(ExportPackage.sscc).order_by(col(ExportPackage.sscc))).all())
 
 
 def test_next_numbers_are_those_that_the_next_export_gets(runtime: Runtime) -> None:

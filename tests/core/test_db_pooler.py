@@ -18,7 +18,7 @@ from pipeline.accounts import service
 from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
-from pipeline.exports.models import Account, Export, Package, Step
+from pipeline.exports.models import Account, Export, ExportPackage, Step
 from pipeline.ops import doctor, migrations
 from pipeline.ops.migrations import Standing, row_security
 from pipeline.workflow.step_leases import claim_step
@@ -154,7 +154,7 @@ def test_many_workers_at_once_execute_an_export_once(pooled: House) -> None:
         pooled.step(export_id, 0, name)
     assert pooled.state(export_id) == "executed"
     assert [step for step, count in Counter(did).items() if count > 1] == []
-    assert pooled.count(Package) == 8
+    assert pooled.count(ExportPackage) == 8
     assert Counter(pooled.events(export_id))["EXPORT_EXECUTED"] == 1
 
 

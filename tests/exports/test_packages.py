@@ -11,8 +11,8 @@ from sqlmodel import col, select
 
 from pipeline.core.db import Database
 from pipeline.core.errors import StepFailed
-from pipeline.exports.models import Account, ExportUnit, Package
-from pipeline.exports.packages import record
+from pipeline.exports.models import Account, ExportPackage, ExportUnit
+from pipeline.exports.packages import record_packages
 from pipeline.exports.sscc import is_sscc
 from pipeline.exports.step_context import StepContext
 from tests.exports.accepted import accept, open_account
@@ -32,14 +32,16 @@ def database(database_url: str) -> Iterator[Database]:
 def recorded(database: Database, context: StepContext) -> Json:
     """Do the step as `run_step` does, and return the data of its one event."""
     with database.write() as session:
-        (happened,) = record(session, context)
+        (happened,) = record_packages(session, context)
     assert happened.type == "PACKAGES_RECORDED"
     return dict(happened.data)
 
 
-def rows(database: Database) -> list[Package]:
+def rows(database: Database) -> list[ExportPackage]:
     with database.read() as session:
-        return list(session.exec(select(Package).order_by(col(Package.unit_no), col(Package.position))))
+        return list(
+            session.exec(select(ExportPackage).order_by(col(ExportPackage.unit_no), col(ExportPackage.position)))
+        )
 
 
 def counters(database: Database) -> tuple[int, int]:
@@ -123,7 +125,7 @@ def test_a_step_that_is_rolled_back_gives_its_numbers_back(database: Database) -
     open_account(database, ACCOUNT, PREFIX)
     (context,) = accept(database, plan())
     with database.write() as session:
-        record(session, context)
+        record_packages(session, context)
         session.rollback()
     assert rows(database) == []
     assert counters(database) == (0, 0)
@@ -145,7 +147,7 @@ def test_a_prefix_that_is_used_up_fails_and_writes_nothing(database: Database) -
     with database.write() as session:
         session.get_one(Account, ACCOUNT).ssccs_issued = 999_998
     with pytest.raises(StepFailed, match="no SSCC can be issued"), database.write() as session:
-        record(session, context)
+        record_packages(session, context)
     assert rows(database) == []
     assert counters(database) == (0, 999_998)
 
@@ -174,5 +176,5 @@ def test_recording_twice_collides_rather_than_doubles(database: Database) -> Non
     (context,) = accept(database, plan())
     recorded(database, context)
     with pytest.raises(IntegrityError), database.write() as session:
-        record(session, context)
+        record_packages(session, context)
     assert len(rows(database)) == 2

@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from pipeline.core.errors import InvalidState, NotFound
-from pipeline.exports.models import Package
+from pipeline.exports.models import ExportPackage
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.ops import legal_holds, retention
 from pipeline.workflow.amendments import amend_export
@@ -35,10 +35,10 @@ def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
         found = due(house, date(2040, 1, 1))
         assert (found[first][1], found[second][1]) == (held.id, held.id)
         assert retention.purge(house.runtime, date(2040, 1, 1)).exports == (held_id == first)
-        assert (rows(house, Package, first) != [], rows(house, Package, second) != []) == (True, True)
+        assert (rows(house, ExportPackage, first) != [], rows(house, ExportPackage, second) != []) == (True, True)
         assert sorted(documents(house).values()) == [False, True, True]
         legal_holds.release(house.runtime, held.id, released_by="Counsel")
-    assert rows(house, Package, other) == []
+    assert rows(house, ExportPackage, other) == []
     assert retention.purge(house.runtime, date(2040, 1, 1)).exports == 2
 
 
@@ -59,7 +59,7 @@ def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(house: H
     held = legal_holds.place(house.runtime, factories.ACCOUNT, export_id=one, reason="audit of 2026", placed_by="Legal")
     assert due(house, day) == {one: ("CA", held.id), other: ("CA", None)}
     assert retention.purge(house.runtime, day).exports == 1
-    assert rows(house, Package, one)
+    assert rows(house, ExportPackage, one)
     with pytest.raises(InvalidState, match="nothing is left"):
         legal_holds.place(house.runtime, factories.ACCOUNT, export_id=other, reason="too late", placed_by="Legal")
 

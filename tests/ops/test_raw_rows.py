@@ -13,7 +13,7 @@ from sqlmodel import col, select
 from pipeline.core.db import table
 from pipeline.exports.events import EventType, NewEvent, chain_events
 from pipeline.exports.hash_chain import hash_event
-from pipeline.exports.models import Event, Export, Package, PlanSnapshot
+from pipeline.exports.models import Event, Export, ExportPackage, PlanSnapshot
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service
 from tests.ops.rebuild.test_rebuild import content, lived
@@ -169,7 +169,7 @@ def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: House)
     with either.runtime.db.write() as session:
         session.execute(sa.insert(Event).values(**row))
         session.execute(sa.update(Export).where(col(Export.id) == export_id).values(next_seq=seq + 1))
-        session.execute(sa.update(Package).where(col(Package.export_id) == other).values(type="PLT"))
+        session.execute(sa.update(ExportPackage).where(col(ExportPackage.export_id) == other).values(type="PLT"))
     found = {one.export_id: one for one in service.survey(either.runtime, apply=True).damaged}
     refused = found.pop(export_id).refused
     assert refused is not None

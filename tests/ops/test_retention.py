@@ -18,8 +18,9 @@ from pipeline.deliveries import handoff_bundle, queries, sender, streams
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import Lane
 from pipeline.documents import repository
+from pipeline.exports import models
 from pipeline.exports import plans as export_plans
-from pipeline.exports.models import Artifact, Event, Export, IdempotencyRecord, LineTreatment, Package, PlanSnapshot
+from pipeline.exports.models import Artifact, Event, Export, IdempotencyRecord, LineTreatment, PlanSnapshot
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import audit, backup, legal_holds, retention
@@ -108,7 +109,7 @@ def test_exactly_what_is_due_is_purged_as_the_years_go_by(house: House, today: d
         assert retention.purge(house.runtime, day).exports == len(expected)
         purged |= expected
         for export_id in (*exports.values(), open_still):
-            packages = len(rows(house, Package, export_id))
+            packages = len(rows(house, models.ExportPackage, export_id))
             assert packages == (0 if export_id in purged or export_id == open_still else 2)
     assert house.state(open_still) == "accepted"
     assert retention.purge(house.runtime, date(2040, 1, 1)) == retention.Purge(0, 0, 0)
@@ -191,7 +192,7 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
     assert audit.survey(house.runtime).intact
     assert service.survey(house.runtime, export_id=export_id).intact
     assert [(row.artifact_type, row.sha256, row.size) for row in rows(house, Artifact, export_id)] == before  # type: ignore[attr-defined]
-    for table in (Package, LineTreatment, IdempotencyRecord):
+    for table in (models.ExportPackage, LineTreatment, IdempotencyRecord):
         assert (len(rows(house, table, export_id)), len(rows(house, table, kept_id)) > 0) == (0, True)
     assert {row.data for row in rows(house, Notification, export_id)} == {"{}"}  # type: ignore[attr-defined]
     with house.runtime.db.read() as session:
@@ -381,7 +382,7 @@ def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(house: Hou
     ]
     made = retention.purge(house.runtime, day)
     assert (made.exports, made.unreadable) == (1, tuple(ids[:2]))
-    assert [len(rows(house, Package, export_id)) for export_id in exports] == [2, 2, 0]
+    assert [len(rows(house, models.ExportPackage, export_id)) for export_id in exports] == [2, 2, 0]
 
 
 def test_purge_that_was_broken_off_deletes_its_documents_the_next_time(
@@ -393,5 +394,5 @@ def test_purge_that_was_broken_off_deletes_its_documents_the_next_time(
         patched.setattr(type(house.store), "delete", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
         with pytest.raises(RuntimeError):
             retention.purge(house.runtime, day)
-    assert rows(house, Package, export_id) == []
+    assert rows(house, models.ExportPackage, export_id) == []
     assert retention.purge(house.runtime, day) == retention.Purge(0, 0, len(rows(house, Artifact, export_id)))

@@ -25,7 +25,7 @@ from pipeline.core.errors import NotFound, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.documents import repository
 from pipeline.documents.registry import Document
-from pipeline.exports.models import Artifact, Package, Step
+from pipeline.exports.models import Artifact, ExportPackage, Step
 from pipeline.exports.step_context import StepContext
 from pipeline.ops import retention, store_check
 from pipeline.ops.store_check import Bad, Survey
@@ -374,7 +374,7 @@ def test_the_folder_of_a_new_service_is_made_with_its_first_document(house: Hous
 def test_records_that_are_lost_are_named_too(house: House) -> None:
     export_id = executed(house)
     with house.runtime.db.write() as session:
-        session.execute(update(Package).where(col(Package.export_id) == export_id).values(sscc=None))
+        session.execute(update(ExportPackage).where(col(ExportPackage.export_id) == export_id).values(sscc=None))
     place(house, rows(house)[export_id, 1, "packing_list"]).unlink()
     survey, bad = look(house.runtime, restore=True)
     (one,) = bad.values()

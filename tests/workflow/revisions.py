@@ -12,7 +12,7 @@ from pipeline.core.errors import RendererCrashed
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Delivery, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
-from pipeline.exports.models import Export, ExportUnit, Package, Step
+from pipeline.exports.models import Export, ExportPackage, ExportUnit, Step
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
 from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.amendments import amend_export
@@ -73,7 +73,7 @@ def said(house: House, export_id: str, event_type: MessageType) -> list[dict[str
 
 def packages(house: House, export_id: str) -> dict[str, tuple[str | None, bool]]:
     with house.runtime.db.read() as session:
-        rows = session.scalars(select(Package).where(col(Package.export_id) == export_id))
+        rows = session.scalars(select(ExportPackage).where(col(ExportPackage.export_id) == export_id))
         return {f"{row.unit_no}/{row.package_ref}": (row.sscc, row.released) for row in rows}
 
 

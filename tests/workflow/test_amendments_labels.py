@@ -9,7 +9,7 @@ import pytest
 from pipeline.core.errors import PlanNotExecutable
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.plan import Unit
-from pipeline.exports.sscc import packed_alike
+from pipeline.exports.sscc import same_packages
 from tests.support import factories
 from tests.workflow.conftest import House
 from tests.workflow.revisions import amended, executed, fail, packages, read, units
@@ -53,9 +53,9 @@ def test_goods_of_another_sku_are_other_goods(house: House) -> None:
     house.finish(new)
     # L1 and L3 lie in P1, L2 lies in P2.
     assert packages(house, new) == {"1/P1": (FIRST, False), "1/P2": (THIRD, False)}
-    assert [event.data.get("ssccsKept") for event in read(house, new).events if event.type == "PACKAGES_RECORDED"] == [
-        1
-    ]
+    assert [
+        event.data.get("ssccsReused") for event in read(house, new).events if event.type == "PACKAGES_RECORDED"
+    ] == [1]
 
 
 def test_a_unit_of_another_name_is_numbered_anew_and_a_moved_one_keeps_its_number(house: House) -> None:
@@ -127,10 +127,10 @@ def test_a_pallet_is_packed_alike_while_all_that_stands_on_it_is() -> None:
     pallet = copy.deepcopy(before["packages"][0]) | {"packageRef": "PAL", "contents": [], "lpn": None}
     before["packages"] = [pallet, *({**package, "parentRef": "PAL"} for package in before["packages"])]
     same = Unit.model_validate(before)
-    assert packed_alike(same, same) == {"PAL", "P1", "P2"}
+    assert same_packages(same, same) == {"PAL", "P1", "P2"}
     other = copy.deepcopy(before)
     other["packages"][1]["contents"][0]["quantity"] = "3"
-    assert packed_alike(same, Unit.model_validate(other)) == {"P2"}
+    assert same_packages(same, Unit.model_validate(other)) == {"P2"}
     without = copy.deepcopy(before)
     without["packages"][1]["parentRef"] = None
-    assert packed_alike(same, Unit.model_validate(without)) == {"P1", "P2"}
+    assert same_packages(same, Unit.model_validate(without)) == {"P1", "P2"}

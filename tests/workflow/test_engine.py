@@ -25,7 +25,7 @@ from pipeline.core.errors import (
 )
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.exports import events
-from pipeline.exports.models import Artifact, Export, LineTreatment, Package, Step
+from pipeline.exports.models import Artifact, Export, ExportPackage, LineTreatment, Step
 from pipeline.ops import readiness
 from pipeline.ops.rebuild import service
 from pipeline.workflow import read_model as inspection_view
@@ -75,7 +75,7 @@ def test_a_step_that_is_done_is_left_alone(house: House) -> None:
     for _ in range(3):
         assert house.step(export_id, 1, "record_packages") == ()
     assert house.events(export_id) == before
-    assert house.count(Package) == 2
+    assert house.count(ExportPackage) == 2
 
 
 @pytest.mark.parametrize("name", [*UNIT_STEPS[2:], "hand_off", *NOTIFY_STEPS])
@@ -97,7 +97,7 @@ def test_task_messages_in_any_order_and_number_come_to_the_same(house: House) ->
         for task in tasks:
             run_step(house.runtime, task.export_id, task.unit_no, str(task.step))
     assert house.state(export_id) == "executed"
-    assert house.count(Package) == 6
+    assert house.count(ExportPackage) == 6
     assert house.count(LineTreatment) == 9
     assert house.count(Artifact) == 3 * DOCUMENTS
     assert house.count(BrokerSubmission) == 1
@@ -128,7 +128,7 @@ def test_many_workers_at_once_do_each_step_once(make_house: Callable[[str], Hous
     assert house.state(export_id) == "executed"
     made = Counter(did)
     assert {step for step, count in made.items() if count > 1} == set()
-    assert house.count(Package) == 8
+    assert house.count(ExportPackage) == 8
     assert house.count(Artifact) == 4 * DOCUMENTS
     assert Counter(house.events(export_id))["EXPORT_EXECUTED"] == 1
 
@@ -333,7 +333,7 @@ def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(house: House
     house.run(tasks)
     house.finish(export_id)
     assert house.state(export_id) == "executed"
-    assert house.count(Package) == 4
+    assert house.count(ExportPackage) == 4
 
 
 def test_a_worker_that_dies_again_and_again_ends_in_a_failed_export(house: House) -> None:
@@ -348,7 +348,7 @@ def test_a_worker_that_dies_again_and_again_ends_in_a_failed_export(house: House
             )
     assert house.step(export_id, 1, "record_packages") == ()
     assert house.state(export_id) == "failed"
-    assert house.count(Package) == 0
+    assert house.count(ExportPackage) == 0
 
 
 def test_a_cancelled_export_does_nothing_more(house: House) -> None:

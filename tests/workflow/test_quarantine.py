@@ -17,7 +17,7 @@ from pipeline.customs import treatment
 from pipeline.deliveries.models import Notification
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.exports.models import Event, Package, Step
+from pipeline.exports.models import Event, ExportPackage, Step
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow import queries, step_failures, sweeper
 from pipeline.workflow import read_model as inspection_view
@@ -197,7 +197,7 @@ def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(house: House)
     house.clock.pass_seconds(30)
     assert house.step(export_id, 1, "record_packages") == ()
     assert view(house, export_id).quarantined
-    assert house.count(Package) == 0
+    assert house.count(ExportPackage) == 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.documents.invoice.builder import Facts, build_invoice
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.exports.models import Export, LineTreatment, Package
+from pipeline.exports.models import Export, ExportPackage, LineTreatment
 from pipeline.exports.step_context import StepContext, plan_unit, unit_row
 
 
@@ -23,8 +23,10 @@ def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
         row = unit_row(session, context)
         at_unit = (context.export_id, context.unit_no)
         ssccs = session.execute(
-            select(col(Package.package_ref), col(Package.sscc)).where(
-                col(Package.export_id) == at_unit[0], col(Package.unit_no) == at_unit[1], col(Package.sscc).is_not(None)
+            select(col(ExportPackage.package_ref), col(ExportPackage.sscc)).where(
+                col(ExportPackage.export_id) == at_unit[0],
+                col(ExportPackage.unit_no) == at_unit[1],
+                col(ExportPackage.sscc).is_not(None),
             )
         ).all()
         digests = session.execute(

@@ -17,7 +17,16 @@ from pipeline.core.errors import InvalidState, PlanHashMismatch
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.documents.repository import PURGED
 from pipeline.exports.hash_chain import digest_rows
-from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot, Step
+from pipeline.exports.models import (
+    Artifact,
+    Event,
+    Export,
+    ExportPackage,
+    ExportUnit,
+    LineTreatment,
+    PlanSnapshot,
+    Step,
+)
 from pipeline.exports.plans import HashedPlan
 from pipeline.exports.states import StepState
 from pipeline.ops import audit, raw_rows
@@ -32,7 +41,7 @@ from pipeline.workflow.steps import NOTIFY_STEPS
 Kind = Literal["missing", "changed", "added"]
 
 #: The tables that only a plan can fill: without it they are left alone.
-_OF_THE_PLAN: Final = (Package, LineTreatment)
+_OF_THE_PLAN: Final = (ExportPackage, LineTreatment)
 
 
 #: The columns that the log holds by their digest alone.
@@ -210,7 +219,7 @@ def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Kn
         Export,
         ExportUnit,
         Step,
-        Package,
+        ExportPackage,
         LineTreatment,
         Artifact,
         BrokerSubmission,

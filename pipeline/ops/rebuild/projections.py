@@ -14,7 +14,7 @@ from pipeline.deliveries.email_content import handoff_subject
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
-from pipeline.exports.models import Artifact, Export, ExportUnit, LineTreatment, Package, Step
+from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.exports.plans import HashedPlan, canonical_json
 from pipeline.exports.states import ExportState, StepState
 from pipeline.ops.rebuild.history import History, UnitHistory, Untold
@@ -233,11 +233,13 @@ def _packages(known: Known, unit_no: int, recorded: Mapping[str, Any]) -> Iterat
     told, unit = known.history, _of_plan(known, unit_no)
     if recorded["ssccsIssued"] and "ssccPrefix" not in recorded:
         raise Untold("PACKAGES_RECORDED does not say which SSCCs were issued: an older version wrote it")
-    kept = {unit.packages[place - 1].package_ref: sscc for place, sscc in recorded.get("keptAt", ())}
-    ssccs = packages.labelled(unit, kept, recorded.get("ssccPrefix"), recorded.get("firstSerial", 0))
+    kept = {unit.packages[place - 1].package_ref: sscc for place, sscc in recorded.get("reusedSsccs", ())}
+    ssccs = packages.assign_ssccs(unit, kept, recorded.get("ssccPrefix"), recorded.get("firstSerial", 0))
     released = told.cancelled or told.superseded or _said(known, "test")
-    for row in packages.rows_of(unit, ssccs, export_id=told.export_id, unit_no=unit_no, account_id=known.account_id):
-        yield _row(Package, ("export_id", "unit_no", "package_ref"), row | {"released": released})
+    for row in packages.package_rows(
+        unit, ssccs, export_id=told.export_id, unit_no=unit_no, account_id=known.account_id
+    ):
+        yield _row(ExportPackage, ("export_id", "unit_no", "package_ref"), row | {"released": released})
 
 
 def _treatments(known: Known, unit_no: int) -> Iterator[Row]:

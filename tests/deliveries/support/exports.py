@@ -95,7 +95,7 @@ def ready(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool
             )
             session.flush()
             step = context_of(export, unit_no=unit_no, step="record_packages", fence=1, attempt=1)
-            packages.record(session, step)
+            packages.record_packages(session, step)
             treatment.attach(session, step)
             session.execute(
                 insert(Artifact),

@@ -7,7 +7,7 @@ from typing import Any
 from sqlmodel import col, select
 
 from pipeline.accounts.api_keys import Mode
-from pipeline.exports.models import Export, Package
+from pipeline.exports.models import Export, ExportPackage
 from pipeline.ops.rebuild.service import survey
 from tests.interfaces.api.conftest import Desk, execution
 from tests.support import factories
@@ -73,7 +73,7 @@ def test_a_batch_is_tried_out_and_then_executed(desk: Desk) -> None:
             view = desk.client(mode=mode).get(f"/api/exports/{named}").json()
             assert (view["exportId"], view["state"]) == (export_id, "executed")
     with desk.runtime.db.read() as session:
-        carried = select(Package.export_id, Package.released).where(col(Package.sscc) == LABEL)
+        carried = select(ExportPackage.export_id, ExportPackage.released).where(col(ExportPackage.sscc) == LABEL)
         assert dict(session.exec(carried).all()) == {made["test"]: True, made["live"]: False}
     found = survey(desk.runtime)
     assert (found.exports, found.damaged) == (2, [])

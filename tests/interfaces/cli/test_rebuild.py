@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text, update
 
-from pipeline.exports.models import Export, Package
+from pipeline.exports.models import Export, ExportPackage
 from tests.interfaces.cli.conftest import Commands
 from tests.ops.tampering import unguarded
 from tests.workflow.conftest import House, make_house
@@ -56,7 +56,7 @@ def test_nothing_is_damaged(damaged: Damaged) -> None:
 
 def test_damage_is_named_then_restored(damaged: Damaged) -> None:
     export_id = executed(damaged.house)
-    damaged.write(update(Package).values(type="PLT"))
+    damaged.write(update(ExportPackage).values(type="PLT"))
     code, found = damaged.report("--check")
     (one,) = found["damaged"]
     assert (code, found["exports"], found["left"], one["exportId"]) == (1, 1, 1, export_id)

@@ -17,7 +17,7 @@ from pipeline.deliveries import replay, sender, submissions
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
-from pipeline.exports.models import Account, Artifact, Export, ExportUnit, LineTreatment, Package, Step
+from pipeline.exports.models import Account, Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.compare import read_sayings
@@ -32,7 +32,7 @@ TABLES: tuple[type[SQLModel], ...] = (
     Export,
     ExportUnit,
     Step,
-    Package,
+    ExportPackage,
     LineTreatment,
     Artifact,
     BrokerSubmission,
@@ -262,7 +262,7 @@ def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> An
 
 
 @pytest.mark.parametrize(
-    "model", [Package, LineTreatment, Artifact, Step, Acknowledgement], ids=lambda m: m.__tablename__
+    "model", [ExportPackage, LineTreatment, Artifact, Step, Acknowledgement], ids=lambda m: m.__tablename__
 )
 def test_every_row_that_is_gone_is_named_and_comes_back(model: type[SQLModel], either: House) -> None:
     lived(either)
@@ -289,7 +289,7 @@ def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(house: Ho
     before, after = content(house), counters()
     assert after == (numbered + 7 + 1, issued + 11 + 2)
     with unguarded(house.runtime.db) as connection:
-        connection.execute(sa.delete(table(Package)))
+        connection.execute(sa.delete(table(ExportPackage)))
     assert service.survey(house.runtime, apply=True).damaged
     assert (content(house), counters()) == (before, after)
     assert service.survey(house.runtime).damaged == []
@@ -300,9 +300,9 @@ def test_row_that_the_log_does_not_know_is_named_and_taken_away(either: House) -
     export_id = lived(either)
     before = content(either)
     with unguarded(either.runtime.db) as connection:
-        row = connection.execute(sa.select(*table(Package).c)).mappings().first()
+        row = connection.execute(sa.select(*table(ExportPackage).c)).mappings().first()
         assert row is not None
-        connection.execute(sa.insert(table(Package)).values({**row, "package_ref": "forged", "sscc": None}))
+        connection.execute(sa.insert(table(ExportPackage)).values({**row, "package_ref": "forged", "sscc": None}))
     assert differences(either, export_id) == [("packages", "added", [])]
     service.survey(either.runtime, apply=True)
     assert content(either) == before

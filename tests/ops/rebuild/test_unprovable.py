@@ -13,7 +13,7 @@ from sqlmodel import SQLModel, col, select
 from pipeline.core.db import table
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.exports.models import Artifact, Event, Export, ExportUnit, LineTreatment, Package, PlanSnapshot
+from pipeline.exports.models import Artifact, Event, Export, ExportPackage, ExportUnit, LineTreatment, PlanSnapshot
 from pipeline.ops import audit, retention
 from pipeline.ops.rebuild import service
 from pipeline.workflow.steps import NOTIFY_STEPS
@@ -33,7 +33,7 @@ def either(make_house: Callable[[str], House], database_url: str) -> House:
 def test_check_writes_nothing(house: House) -> None:
     export_id = lived(house)
     with house.runtime.db.write() as session:
-        session.execute(sa.update(Package).values(sscc=None))
+        session.execute(sa.update(ExportPackage).values(sscc=None))
     before, log = content(house), house.events(export_id)
     assert not service.survey(house.runtime).intact
     assert (content(house), house.events(export_id)) == (before, log)
@@ -43,7 +43,7 @@ def test_broken_log_restores_nothing(either: House) -> None:
     lived(either)
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.update(table(Event)).where(col(Event.seq) == 2).values(actor="another"))
-        connection.execute(sa.update(table(Package)).values(type="PLT"))
+        connection.execute(sa.update(table(ExportPackage)).values(type="PLT"))
     before = content(either)
     (one,) = service.survey(either.runtime, apply=True).damaged
     assert one.refused == "its log cannot be believed: event 2 is changed"
@@ -112,11 +112,11 @@ def test_what_only_the_plan_knows_is_left_alone_without_it(house: House) -> None
     with house.runtime.db.write() as session:
         session.execute(sa.update(PlanSnapshot).values(document=sa.func.replace(PlanSnapshot.document, "CA", "MX")))
         session.execute(sa.update(Artifact).values(size=1))
-        session.execute(sa.update(Package).values(type="PLT"))
+        session.execute(sa.update(ExportPackage).values(type="PLT"))
     found = service.restore(house.runtime, export_id)
     assert [(d.table, d.kind, d.restorable) for d in found.differences] == [("plans", "changed", False)]
     with house.runtime.db.read() as session:
-        assert set(session.scalars(select(Package.type))) == {"PLT"}
+        assert set(session.scalars(select(ExportPackage.type))) == {"PLT"}
         assert 1 not in set(session.scalars(select(Artifact.size)))
 
 
@@ -132,8 +132,8 @@ def test_findings_are_held_to_their_digest(house: House) -> None:
 def test_restoring_is_in_the_log(house: House) -> None:
     export_id = lived(house)
     with house.runtime.db.write() as session:
-        session.execute(sa.update(Package).values(type="PLT"))
-        packages = session.scalar(sa.select(sa.func.count()).select_from(Package))
+        session.execute(sa.update(ExportPackage).values(type="PLT"))
+        packages = session.scalar(sa.select(sa.func.count()).select_from(ExportPackage))
     service.restore(house.runtime, export_id)
     with house.runtime.db.read() as session:
         event = session.scalars(select(Event).where(col(Event.type) == "ROWS_RESTORED")).one()

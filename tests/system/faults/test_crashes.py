@@ -9,7 +9,7 @@ from kombu import Connection, Producer
 from sqlmodel import col, select
 
 from config import queues
-from pipeline.exports.models import LineTreatment, Package
+from pipeline.exports.models import ExportPackage, LineTreatment
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.support import factories
 from tests.system.faults.case import Case
@@ -210,7 +210,7 @@ def test_worker_killed_in_the_middle_of_a_large_plan_records_nothing_twice(site:
         assert one.states() == ["executed"]
         one.check(again=[export_id])
         with site.runtime.db.read() as session:
-            packages = select(col(Package.package_ref)).where(col(Package.export_id) == export_id)
+            packages = select(col(ExportPackage.package_ref)).where(col(ExportPackage.export_id) == export_id)
             treated = select(col(LineTreatment.line_ref)).where(col(LineTreatment.export_id) == export_id)
             for found, count in ((session.scalars(packages).all(), 1_000), (session.scalars(treated).all(), 400)):
                 assert len({*found}) == len(found) == count
