@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from pipeline.accounts.states import PartnerState
 from pipeline.documents.schemas.profile import BrokerProfile
-from pipeline.exports.schemas.plan import Closed, PartnerId, ShownText
+from pipeline.exports.schemas.plan import PartnerId, ReadableText, StrictModel
 from pipeline.exports.states import DeliveryState
 
 Url = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s@/?#]+([/?][^\s#]*)?$")]
@@ -35,27 +35,27 @@ HostKey = Annotated[
 ]
 
 
-class QueueWay(Closed):
+class QueueWay(StrictModel):
     """The queues of the contract; nothing to set."""
 
     channel: Literal["queue"] = "queue"
 
 
-class WebhookWay(Closed):
+class WebhookWay(StrictModel):
     """Signed webhooks (Standard Webhooks) to one URL."""
 
     channel: Literal["webhook"] = "webhook"
     address: Url = Field(description="Where messages are posted")
 
 
-class EmailWay(Closed):
+class EmailWay(StrictModel):
     """E-mail with the documents attached, or linked where they are large; for customs brokers and operators."""
 
     channel: Literal["email"] = "email"
     addresses: list[Mailbox] = Field(min_length=1, max_length=10, description="Who gets each message, all on one mail")
 
 
-class SftpWay(Closed):
+class SftpWay(StrictModel):
     """Files on the partner's SFTP server; its host key is pinned and one credential signs us in."""
 
     channel: Literal["sftp"] = "sftp"
@@ -75,7 +75,7 @@ class SftpWay(Closed):
         return self
 
 
-class BorderBuddyWay(Closed):
+class BorderBuddyWay(StrictModel):
     """Handoffs over HTTPS in our own published contract; the endpoint is the installation's."""
 
     channel: Literal["borderbuddy"] = "borderbuddy"
@@ -96,12 +96,12 @@ PartnerKind = Literal["customs_broker", "warehouse", "operator"]
 HandoffPath = Literal["borderbuddy", "byob"]
 
 
-class NewPartner(Closed):
+class NewPartner(StrictModel):
     """A partner to be registered; without channels it is reached by its kind's default."""
 
     id: PartnerId
     kind: PartnerKind
-    name: ShownText
+    name: ReadableText
     test: bool = Field(False, description="Whether test exports may reach it")
     path: HandoffPath | None = Field(None, description="Of a customs broker: by default byob")
     artifact_types: list[str] | None = Field(None, max_length=20, description="Which documents it is told of; all")
@@ -110,10 +110,10 @@ class NewPartner(Closed):
     live: bool = Field(False, description="It is known to work: live exports reach it without a connection test")
 
 
-class PartnerChanges(Closed):
+class PartnerChanges(StrictModel):
     """What is to change; what is left out stays."""
 
-    name: ShownText | None = None
+    name: ReadableText | None = None
     test: bool | None = None
     path: HandoffPath | None = None
     artifact_types: list[str] | None = Field(None, max_length=20)
@@ -121,7 +121,7 @@ class PartnerChanges(Closed):
     channels: Ways | None = None
 
 
-class StageView(Closed):
+class StageView(StrictModel):
     """One stage of the connection test of one way."""
 
     name: str
@@ -131,7 +131,7 @@ class StageView(Closed):
     remedy: str | None = Field(description="What to do where it did not pass")
 
 
-class WayTestView(Closed):
+class WayTestView(StrictModel):
     """How one way to a partner passed its connection test; nothing follows a stage that did not pass."""
 
     channel: str
@@ -139,7 +139,7 @@ class WayTestView(Closed):
     stages: list[StageView]
 
 
-class ConnectionTestView(Closed):
+class ConnectionTestView(StrictModel):
     """A staged test of every way to a partner."""
 
     id: str
@@ -157,7 +157,7 @@ class PartnerTested(ConnectionTestView):
     state: PartnerState
 
 
-class PartnerView(Closed):
+class PartnerView(StrictModel):
     """A partner as it is registered."""
 
     id: str
@@ -183,7 +183,7 @@ class CreatedPartner(PartnerView):
     secret: str = Field(description="Standard Webhooks secret: signs what we send and what the partner answers")
 
 
-class SecretRotation(Closed):
+class SecretRotation(StrictModel):
     """How a new signing secret takes the place of the one that there is."""
 
     overlap_hours: int = Field(
@@ -191,7 +191,7 @@ class SecretRotation(Closed):
     )
 
 
-class RotatedSecret(Closed):
+class RotatedSecret(StrictModel):
     """A new signing secret, which is never shown again."""
 
     partner_id: str
@@ -199,13 +199,13 @@ class RotatedSecret(Closed):
     previous_ends_at: datetime = Field(description="When the older secrets cease to count")
 
 
-class PartnerList(Closed):
+class PartnerList(StrictModel):
     """The partners of the account, by id."""
 
     items: list[PartnerView]
 
 
-class AttemptView(Closed):
+class AttemptView(StrictModel):
     """One try of a delivery."""
 
     number: int
@@ -217,7 +217,7 @@ class AttemptView(Closed):
     at: datetime
 
 
-class DeliveryView(Closed):
+class DeliveryView(StrictModel):
     """A delivery: one notification to one recipient by one channel."""
 
     id: str
@@ -237,7 +237,7 @@ class DeliveryView(Closed):
     tries: list[AttemptView] = Field(description="The newest 20")
 
 
-class DeliveryPage(Closed):
+class DeliveryPage(StrictModel):
     """One page of a list, newest first; `nextCursor` is null on the last."""
 
     items: list[DeliveryView]

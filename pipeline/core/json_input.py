@@ -95,8 +95,8 @@ def parse(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
     try:
         parsed = Parsed(_fitted(tree, model, values), tree)
     except ValidationError as error:
-        mistaken = getattr(model, "mistaken", None)
-        if mistaken is not None and (said := mistaken(tree)) is not None:
+        describe_mistake = getattr(model, "describe_mistake", None)
+        if describe_mistake is not None and (said := describe_mistake(tree)) is not None:
             raise failed([Issue(path="", message=said, code="mistaken")]) from None
         raise refusal(error, tree) from None
     if has_zero_character(raw):

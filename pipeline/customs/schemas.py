@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.core.field_types import BoundedDay, Day
-from pipeline.exports.schemas.plan import Closed, LongShownText, PartnerId
+from pipeline.exports.schemas.plan import LongReadableText, PartnerId, StrictModel
 
 RuleId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{1,39}$", description="Such as V17")]
 Scope = Annotated[
@@ -21,17 +21,17 @@ Scope = Annotated[
 ]
 
 
-class NewWaiver(Closed):
+class NewWaiver(StrictModel):
     """A warning that the account takes upon itself: which, where, why, and until when."""
 
     rule: RuleId
     pointer: Scope | None = Field(None, description="Only there; without it everywhere")
     partner_id: PartnerId | None = Field(None, description="Only for this customs broker or warehouse")
-    reason: LongShownText
+    reason: LongReadableText
     ends_on: BoundedDay | None = Field(None, description="The last day, UTC; without it until it is revoked")
 
 
-class WaiverView(Closed):
+class WaiverView(StrictModel):
     """A waiver as it is on record; a revoked one stays."""
 
     id: str
@@ -46,7 +46,7 @@ class WaiverView(Closed):
     revoked_at: datetime | None
 
 
-class WaiverList(Closed):
+class WaiverList(StrictModel):
     """The account's waivers, oldest first, the revoked ones among them."""
 
     items: list[WaiverView]

@@ -11,7 +11,14 @@ from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import LineRecords, Told, line_records, place_of
 from pipeline.customs.reference.pga import PgaRules, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
-from pipeline.exports.schemas.pga_worksheet import AgencyAnswer, AgencyTotal, Datum, PgaWorksheet, State, WorksheetLine
+from pipeline.exports.schemas.pga_worksheet import (
+    AgencyAnswer,
+    AgencyTotal,
+    Datum,
+    DatumState,
+    PgaWorksheet,
+    WorksheetLine,
+)
 from pipeline.exports.schemas.plan import Line, Unit
 
 
@@ -150,7 +157,7 @@ def _codes(answer: Answer, told: list[Told]) -> Iterator[Datum]:
     notes = [one.note for one in told if one.key == "program"]
     if code is not None and (program is None or (flag is not None and flag.programs and code not in flag.programs)):
         notes.append("the rules do not know it for this flag")
-    state: State = "person" if notes else "present"
+    state: DatumState = "person" if notes else "present"
     name = f" {program.name}" if program is not None and program.name else ""
     yield _made(
         "program", "Program", state, () if code is None else (f"{code}{name}",), columns("PG01", "program"), *notes
@@ -174,7 +181,7 @@ def _codes(answer: Answer, told: list[Told]) -> Iterator[Datum]:
 def _datum(answer: Answer, asked: Asked, made: LineRecords, told: list[Told]) -> Datum:
     notes = [one.note for one in told if one.key == asked.key]
     sure = all(row is not None and row.status != "check" for row in (answer.flag, answer.program))
-    state: State = "present"
+    state: DatumState = "present"
     if not asked.values:
         state = "missing" if sure else "person"
         notes = notes or ["" if sure else "the rules know at second hand alone that it is asked for"]
@@ -187,7 +194,7 @@ def _datum(answer: Answer, asked: Asked, made: LineRecords, told: list[Told]) ->
 
 
 def _made(
-    key: str, label: str, state: State, values: tuple[str, ...] = (), place: str | None = None, *notes: str | None
+    key: str, label: str, state: DatumState, values: tuple[str, ...] = (), place: str | None = None, *notes: str | None
 ) -> Datum:
     said = "; ".join(each for each in notes if each)
     return Datum(key=key, label=label, state=state, values=values, place=place, note=said or None)

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, StringConstraints
 
 from pipeline.core.field_types import BoundedInstant
 from pipeline.exports.schemas import plan
-from pipeline.exports.schemas.plan import Closed
+from pipeline.exports.schemas.plan import StrictModel
 
 #: Longest invoice data, in lines of all units together, that a handoff carries itself; beyond it links lead to it.
 MAX_INLINE_LINES: Final = 500
@@ -33,7 +33,7 @@ class MessageType(StrEnum):
     DELIVERY_DEAD = "exports.delivery.dead.v1"
 
 
-class AboutExport(Closed):
+class AboutExport(StrictModel):
     """What every message says of its export."""
 
     export_id: str
@@ -48,7 +48,7 @@ def _absent(value: object) -> bool:
     return value is None
 
 
-class ArtifactLink(Closed):
+class ArtifactLink(StrictModel):
     """A document: what it is, how to check it, and where to fetch it."""
 
     id: str
@@ -67,7 +67,7 @@ class ArtifactLink(Closed):
     signed_until: AwareDatetime | None = Field(None, exclude_if=_absent)
 
 
-class CustomsPackageRef(Closed):
+class CustomsPackageRef(StrictModel):
     """A customs package by its names."""
 
     unit_ref: str
@@ -81,7 +81,7 @@ class HandedLine(plan.Line):
     treatment_digest: str
 
 
-class InvoiceTotals(Closed):
+class InvoiceTotals(StrictModel):
     """The sums of one invoice; weights in kg."""
 
     line_count: int
@@ -92,7 +92,7 @@ class InvoiceTotals(Closed):
     gross_weight_kg: plan.Number
 
 
-class HandedUnit(Closed):
+class HandedUnit(StrictModel):
     """One customs package: entry facts, parties, and the invoice as importable data."""
 
     unit_ref: str
@@ -111,7 +111,7 @@ class HandedUnit(Closed):
     artifacts: list[ArtifactLink]
 
 
-class RevisionRef(Closed):
+class RevisionRef(StrictModel):
     """A revision of an export: each is an export with an id of its own."""
 
     export_id: str
@@ -145,7 +145,7 @@ class HandoffSuperseded(AboutExport):
     superseded_by: RevisionRef
 
 
-class PackedContent(Closed):
+class PackedContent(StrictModel):
     """How much of which goods lies directly in the package."""
 
     line_ref: str
@@ -153,7 +153,7 @@ class PackedContent(Closed):
     quantity: plan.Number
 
 
-class ShipTo(Closed):
+class ShipTo(StrictModel):
     """Where the goods go."""
 
     name: str
@@ -234,7 +234,7 @@ AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 AnswerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
 
-class FieldAnswer(Closed):
+class FieldAnswer(StrictModel):
     """What is wrong with, or asked about, one field."""
 
     pointer: Annotated[str, StringConstraints(max_length=256, pattern=r"^(/[^/]*)*$")] = Field(
@@ -299,14 +299,14 @@ HELD_UNTIL_SUPERSEDED: Final = (MessageType.HANDOFF_READY.value, MessageType.PAC
 CONNECTION_TEST: Final = "exports.connection.test.v1"
 
 
-class ConnectionTested(Closed):
+class ConnectionTested(StrictModel):
     """To whoever is to be reached, by the connection test: nothing has happened; take it and do nothing."""
 
     test_id: str
     partner_id: str
 
 
-class HandoffAnswer(Closed):
+class HandoffAnswer(StrictModel):
     """What an endpoint of the borderbuddy contract answers a handoff with."""
 
     handoff_id: AnswerId = Field(
@@ -329,7 +329,7 @@ class HandoffAnswer(Closed):
         )
 
 
-class AcknowledgementBody(Closed):
+class AcknowledgementBody(StrictModel):
     """A customs broker's answer to a handoff, sent whenever there is one."""
 
     id: AnswerId = Field(description="The broker's id of this answer: sent again, it counts once")
@@ -354,7 +354,7 @@ class SentAcknowledgement(AcknowledgementBody):
         return AcknowledgementBody.model_validate(self.model_dump(exclude={"submission_id"}))
 
 
-class HandoffStatus(Closed):
+class HandoffStatus(StrictModel):
     """What an endpoint of the borderbuddy contract says of a handoff that it is asked about."""
 
     handoff_id: AnswerId = Field(max_length=100, description="As the answer to the handoff said it")
@@ -364,7 +364,7 @@ class HandoffStatus(Closed):
     )
 
 
-class AcknowledgementReceipt(Closed):
+class AcknowledgementReceipt(StrictModel):
     """That an answer was recorded; `rung` is where the submission stands now."""
 
     submission_id: str

@@ -12,11 +12,11 @@ from pipeline.core.field_types import BoundedInstant
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.messages import HandoffAnswer, MessageType
 from pipeline.exports.schemas.export import BrokerSubmissionView
-from pipeline.exports.schemas.plan import Closed
+from pipeline.exports.schemas.plan import StrictModel
 from pipeline.exports.states import SubmissionState
 
 
-class SandboxHandoffView(Closed):
+class SandboxHandoffView(StrictModel):
     """A handoff that came to the sandbox broker, how it was to be answered, and where its submission stands."""
 
     id: str = Field(description="The CloudEvent id; the same handoff twice is one")
@@ -30,7 +30,7 @@ class SandboxHandoffView(Closed):
     received_at: datetime
 
 
-class SandboxPage(Closed):
+class SandboxPage(StrictModel):
     """One page of what the sandbox broker received, newest first; `nextCursor` is null on the last."""
 
     items: list[SandboxHandoffView]
@@ -40,7 +40,7 @@ class SandboxPage(Closed):
 Again = Literal["delivered", "dead"]
 
 
-class ReplayRequest(Closed):
+class ReplayRequest(StrictModel):
     """Which of a partner's messages are to be sent again: what was delivered, or owed and given up, in a span of time."""
 
     since: BoundedInstant = Field(description="From this instant on, with its offset")
@@ -58,7 +58,7 @@ class ReplayRequest(Closed):
         return until
 
 
-class ReplayReport(Closed):
+class ReplayReport(StrictModel):
     """One page of a replay: how much is owed again, and where the next page begins."""
 
     partner_id: str
@@ -69,7 +69,7 @@ class ReplayReport(Closed):
     next: str | None = Field(description="Send it as `after`, with the same `until`; null on the last page")
 
 
-class NotificationTrace(Closed):
+class NotificationTrace(StrictModel):
     """What became of one message: to whom it went by which channel, each try, and what came back."""
 
     id: str = Field(description="The CloudEvent id, the same on every try and channel")
@@ -90,7 +90,7 @@ class NotificationTrace(Closed):
     )
 
 
-class DocumentLink(Closed):
+class DocumentLink(StrictModel):
     """A document, and the address where it can be fetched without a key for a while."""
 
     id: str
@@ -103,13 +103,13 @@ class DocumentLink(Closed):
     signed_until: AwareDatetime
 
 
-class DocumentLinks(Closed):
+class DocumentLinks(StrictModel):
     """Links to all documents of a handoff."""
 
     links: list[DocumentLink]
 
 
-class DeliveredFile(Closed):
+class DeliveredFile(StrictModel):
     """A file of a message, by its path below the folder of the message."""
 
     name: str
@@ -117,7 +117,7 @@ class DeliveredFile(Closed):
     sha256: str
 
 
-class FileManifest(Closed):
+class FileManifest(StrictModel):
     """manifest.json: written last, so that where it lies all the files that it lists lie complete."""
 
     id: str = Field(description="The CloudEvent's id: the same message sent again keeps it")

@@ -12,7 +12,7 @@ from pydantic.json_schema import SkipJsonSchema as Wording
 
 from pipeline.documents.schemas.declarations import Certificate, Consolidation, FindingRow, MetalRow, MetalTotal
 from pipeline.documents.schemas.values import FOR_PEOPLE, Fact, Identifier, Pair, Printed, Value
-from pipeline.exports.schemas.pga_worksheet import Beside
+from pipeline.exports.schemas.pga_worksheet import InvoiceWorksheet
 from pipeline.exports.schemas.plan import Address, Contact, Treatment
 
 __all__ = [
@@ -291,4 +291,4 @@ class Invoice(Fact):
     packages: tuple[PackageRow, ...]
     declaration: Declaration
     findings: tuple[FindingRow, ...]
-    worksheet: Beside = None
+    worksheet: InvoiceWorksheet = None

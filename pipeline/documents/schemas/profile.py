@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.exports.schemas.plan import Closed, Text
+from pipeline.exports.schemas.plan import StrictModel, Text
 
 MAX_COLUMNS: Final = 200
 
@@ -28,7 +28,7 @@ DateFormat = Annotated[
 ]
 
 
-class ProfileColumn(Closed):
+class ProfileColumn(StrictModel):
     """One column: a field of the line, or a constant."""
 
     header: Header
@@ -51,7 +51,7 @@ class ProfileColumn(Closed):
         return self
 
 
-class BrokerProfile(Closed):
+class BrokerProfile(StrictModel):
     """A file that is made for this broker at the handoff of every export, one for each unit: a row for each line."""
 
     name: Text

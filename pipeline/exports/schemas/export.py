@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.core.findings import Finding, RuleCount
-from pipeline.exports.schemas.plan import AccountId, BatchId, Closed, Plan, Sha256
+from pipeline.exports.schemas.plan import AccountId, BatchId, Plan, Sha256, StrictModel
 from pipeline.exports.states import ExportState, Outcome, StepState, SubmissionState
 
 #: How much of what may be long an export's view holds; the rest lies behind `links`.
@@ -17,7 +17,7 @@ MAX_EVENTS_SHOWN = 1_000
 MAX_LINES_SHOWN = 1_000
 
 
-class ExecuteRequest(Closed):
+class ExecuteRequest(StrictModel):
     """Execute an approved plan: the one in `plan`, or the one registered for `batchId`."""
 
     account_id: AccountId = Field(description="The account of the key")
@@ -33,7 +33,7 @@ class ExecuteRequest(Closed):
     )
 
     @staticmethod
-    def mistaken(body: Mapping[str, Any]) -> str | None:
+    def describe_mistake(body: Mapping[str, Any]) -> str | None:
         """Return what to say of a body that is a plan without the request around it; None of any other."""
         if "plan" in body or "units" not in body:
             return None

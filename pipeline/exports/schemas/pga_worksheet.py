@@ -8,16 +8,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-State = Literal["present", "missing", "person"]
+DatumState = Literal["present", "missing", "person"]
 
 
-class Fact(BaseModel):
+class WorksheetModel(BaseModel):
     """A frozen object in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Datum(Fact):
+class Datum(WorksheetModel):
     """One thing to key: what the plan has for it, and where it stands in the records (`PG02 10-28`) if it has a place.
 
     `missing` is asked for and not there; `person` is there, or may be asked for, but somebody must look at it.
@@ -25,13 +25,13 @@ class Datum(Fact):
 
     key: str
     label: str
-    state: State
+    state: DatumState
     values: tuple[str, ...]
     place: str | None
     note: str | None
 
 
-class AgencyAnswer(Fact):
+class AgencyAnswer(WorksheetModel):
     """What one agency is told for one flag of a line; `outcome` says it in words where it is not told by data."""
 
     flag: str
@@ -44,13 +44,13 @@ class AgencyAnswer(Fact):
     disclaimer: str | None
     outcome: str | None
     advisory: bool
-    state: State
+    state: DatumState
     data: tuple[Datum, ...]
     source: str | None
     confirmed: bool
 
 
-class WorksheetLine(Fact):
+class WorksheetLine(WorksheetModel):
     """A line that an agency looks at; `records` are those of its HTS line, each of 80 columns."""
 
     number: int
@@ -65,7 +65,7 @@ class WorksheetLine(Fact):
     records: tuple[str, ...]
 
 
-class AgencyTotal(Fact):
+class AgencyTotal(WorksheetModel):
     """How the answers to one agency stand, over all lines."""
 
     agency: str
@@ -76,7 +76,7 @@ class AgencyTotal(Fact):
     person: int
 
 
-class PgaWorksheet(Fact):
+class PgaWorksheet(WorksheetModel):
     """Everything that the agencies of a unit's lines must be told, as of the day of entry; no lines where none is."""
 
     entered_on: date
@@ -92,4 +92,4 @@ class PgaWorksheet(Fact):
 
 
 #: The worksheet as an invoice carries it: for its own documents, and no part of the invoice's published form.
-Beside = Annotated[PgaWorksheet | None, Field(exclude=True)]
+InvoiceWorksheet = Annotated[PgaWorksheet | None, Field(exclude=True)]

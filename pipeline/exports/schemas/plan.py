@@ -27,7 +27,7 @@ MAX_UNITS, MAX_LINES, MAX_PACKAGES = 1_000, 10_000, 20_000
 REFERENCES = "Export plan, schema version 1: a reference names one thing of its unit, a unitRef one of the plan"
 
 
-class Closed(BaseModel):
+class StrictModel(BaseModel):
     """A frozen object in camelCase that refuses a field it does not know."""
 
     model_config = ConfigDict(
@@ -50,8 +50,8 @@ Percent = Annotated[Number, Field(ge=0, le=1000, max_digits=9, decimal_places=6)
 Text = Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=256)]
 LongText = Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=1000)]
 #: Texts outside a plan, of which no finding can say what is wrong.
-ShownText = Annotated[Text, AfterValidator(readable)]
-LongShownText = Annotated[LongText, AfterValidator(readable)]
+ReadableText = Annotated[Text, AfterValidator(readable)]
+LongReadableText = Annotated[LongText, AfterValidator(readable)]
 Ref = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 MetalCountry = Annotated[
@@ -68,7 +68,7 @@ BatchId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 PartnerId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
-class Approval(Closed):
+class Approval(StrictModel):
     """Who approved the plan, when, and until when it may be executed."""
 
     approved_by: Text
@@ -76,20 +76,20 @@ class Approval(Closed):
     expires_at: Instant | None = None
 
 
-class PartnerRef(Closed):
+class PartnerRef(StrictModel):
     """A registered partner of the account."""
 
     id: PartnerId
 
 
-class RulesetRef(Closed):
+class RulesetRef(StrictModel):
     """The dated rules that the planner decided by."""
 
     id: Text
     as_of: Day
 
 
-class Entry(Closed):
+class Entry(StrictModel):
     """What the filer needs for the entry header."""
 
     type: Annotated[str, Field(pattern=r"^[0-9]{2}$", description="CBP entry type, such as 01 or 11")]
@@ -103,7 +103,7 @@ class Entry(Closed):
     estimated_arrival_at: Instant | None = None
 
 
-class Address(Closed):
+class Address(StrictModel):
     """A postal address."""
 
     line1: Text
@@ -114,7 +114,7 @@ class Address(Closed):
     country: Country
 
 
-class Contact(Closed):
+class Contact(StrictModel):
     """A person, or a desk, that answers questions."""
 
     name: Text
@@ -123,7 +123,7 @@ class Contact(Closed):
     phone: Annotated[str, AfterValidator(printable), Field(min_length=3, max_length=40)] | None = None
 
 
-class Party(Closed):
+class Party(StrictModel):
     """A name and address of the invoice, with the numbers that it is known by."""
 
     name: Text
@@ -132,7 +132,7 @@ class Party(Closed):
     identifiers: dict[Ref, Text] = Field(default_factory=dict, max_length=16)
 
 
-class Importer(Closed):
+class Importer(StrictModel):
     """The importer of record: its number always; name and address where they differ from the buyer's."""
 
     importer_number: Text
@@ -146,7 +146,7 @@ class Importer(Closed):
         return shown_number(self.importer_number)
 
 
-class Manufacturer(Closed):
+class Manufacturer(StrictModel):
     """Who made the goods, and the manufacturer identification code (19 CFR 102 appendix)."""
 
     ref: Ref
@@ -155,7 +155,7 @@ class Manufacturer(Closed):
     mid: Annotated[str, Field(pattern=r"^[A-Z0-9]{5,15}$")]
 
 
-class Parties(Closed):
+class Parties(StrictModel):
     """Everyone named on the invoice."""
 
     seller: Party
@@ -166,7 +166,7 @@ class Parties(Closed):
     manufacturers: list[Manufacturer] = Field(min_length=1, max_length=2_000)
 
 
-class Charge(Closed):
+class Charge(StrictModel):
     """A charge of the invoice, itemised by name and amount (19 CFR 141.86(a)(8))."""
 
     code: Literal["freight", "insurance", "packing", "handling", "commission", "inland_freight", "duty", "other"]
@@ -175,28 +175,28 @@ class Charge(Closed):
     included_in_prices: bool = False
 
 
-class Discount(Closed):
+class Discount(StrictModel):
     """A discount on the invoice as a whole."""
 
     name: Text
     amount: Amount
 
 
-class Rebate(Closed):
+class Rebate(StrictModel):
     """A rebate, drawback or bounty that the export of the goods is allowed (19 CFR 141.86(a)(9)); no part of the total."""
 
     name: Text
     amount: Amount
 
 
-class Assist(Closed):
+class Assist(StrictModel):
     """Goods or services that were given for the production and are not in the prices (19 CFR 141.86(a)(11)); no part of the total."""
 
     name: LongText
     amount: Amount | None = Field(default=None, description="What they are worth, where that is known")
 
 
-class InvoiceHeader(Closed):
+class InvoiceHeader(StrictModel):
     """The head of the commercial invoice: number, terms and total."""
 
     number: Text
@@ -229,7 +229,7 @@ class InvoiceHeader(Closed):
     assist_items: list[Assist] = Field(default_factory=list, max_length=50, exclude_if=lambda value: not value)
 
 
-class Chapter99(Closed):
+class Chapter99(StrictModel):
     """One chapter 99 heading of the line, with the rate the planner expects."""
 
     heading: Annotated[str, Field(pattern=r"^99[0-9]{2}\.[0-9]{2}\.[0-9]{2}$")]
@@ -238,7 +238,7 @@ class Chapter99(Closed):
     basis: Ref
 
 
-class Section232(Closed):
+class Section232(StrictModel):
     """One metal of the line: its weight, and where it was melted, smelted and cast."""
 
     metal: Literal["steel", "aluminum", "copper"]
@@ -250,7 +250,7 @@ class Section232(Closed):
     us_metal_percent: Annotated[Number, Field(ge=0, le=100, max_digits=9, decimal_places=6)] | None = None
 
 
-class Pga(Closed):
+class Pga(StrictModel):
     """What one partner government agency must be told of the line, or why it need not be."""
 
     flag: Annotated[str, Field(pattern=r"^[A-Z0-9]{3}$")]
@@ -262,7 +262,7 @@ class Pga(Closed):
     data: dict[Ref, LongText | list[LongText]] = Field(default_factory=dict, max_length=64)
 
 
-class Treatment(Closed):
+class Treatment(StrictModel):
     """What customs must be told of one line, as the planner decided it; `undetermined` says what it could not decide."""
 
     chapter99: list[Chapter99] = Field(default_factory=list, max_length=12)
@@ -271,7 +271,7 @@ class Treatment(Closed):
     undetermined: LongText | None = None
 
 
-class Line(Closed):
+class Line(StrictModel):
     """One line of the invoice: goods of one HTS code, origin and manufacturer."""
 
     line_ref: Ref
@@ -294,14 +294,14 @@ class Line(Closed):
     treatment: Treatment
 
 
-class CertifiedGoods(Closed):
+class CertifiedGoods(StrictModel):
     """Goods that a certification of origin covers: what they are, and their HS subheading."""
 
     description: LongText
     hs_code: Annotated[str, Field(pattern=r"^[0-9]{6}$", description="HS, 6 digits without dots")]
 
 
-class UsmcaCertificate(Closed):
+class UsmcaCertificate(StrictModel):
     """A USMCA certification of origin, with the elements of annex 5-A; a party that is the certifier is left out."""
 
     ref: Ref
@@ -320,14 +320,14 @@ class UsmcaCertificate(Closed):
     signed_on: Day
 
 
-class Content(Closed):
+class Content(StrictModel):
     """How much of one invoice line lies directly in the package."""
 
     line_ref: Ref
     quantity: Quantity
 
 
-class Package(Closed):
+class Package(StrictModel):
     """A physical handling unit; `parent_ref` names the pallet or carton that it stands on or in."""
 
     package_ref: Ref
@@ -345,7 +345,7 @@ class Package(Closed):
     contents: list[Content] = Field(default_factory=list, max_length=1_000)
 
 
-class Unit(Closed):
+class Unit(StrictModel):
     """One unit of the plan: one customs package, one commercial invoice, one entry."""
 
     unit_ref: Ref
@@ -357,7 +357,7 @@ class Unit(Closed):
     packages: list[Package] = Field(min_length=1, max_length=MAX_PACKAGES)
 
 
-class Plan(Closed):
+class Plan(StrictModel):
     """The approved export plan."""
 
     schema_version: Literal["1"]
@@ -373,7 +373,7 @@ class Plan(Closed):
     units: list[Unit] = Field(min_length=1, max_length=MAX_UNITS)
 
     @staticmethod
-    def mistaken(body: Mapping[str, Any]) -> str | None:
+    def describe_mistake(body: Mapping[str, Any]) -> str | None:
         """Return what to say of a body that is a request with a plan inside; None of any other."""
         if "units" in body or not isinstance(body.get("plan"), dict):
             return None

@@ -52,7 +52,7 @@ CHANNEL: Final[Opens] = DropChannel
 '''
 
 ROW = """
-class DropWay(Closed):
+class DropWay(StrictModel):
     channel: Literal["drop"] = "drop"
     folder: str
 
