@@ -26,12 +26,12 @@ class Lease:
     seconds: float
     since: float  # from here on, by this process's own clock, nobody else can have it for `seconds`
     due: float
-    about: dict[str, str]
+    log_fields: dict[str, str]
     lost: bool = False
     ended: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def runs(self) -> bool:
+    def is_valid(self) -> bool:
         """Tell whether nobody else can have taken it: the clock goes on while the process is stopped, renewals do not."""
         return not self.lost and time.monotonic() < self.since + self.seconds
 
@@ -47,13 +47,13 @@ class Lease:
                 else:
                     self.lost = True
             except DatabaseBusy:
-                log.warning("lease_not_renewed", **self.about)
+                log.warning("lease_not_renewed", **self.log_fields)
             except Exception:
                 # A thread that ends here would let every later lease run out.
-                log.exception("lease_not_renewed", **self.about)
+                log.exception("lease_not_renewed", **self.log_fields)
 
 
-class Keeper:
+class LeaseRenewer:
     """Renews the leases of a process, from a thread that begins with the first of them.
 
     A thread for each lease would be simpler and was measured to cost a busy process 16 ms a lease and more: to start and
@@ -63,26 +63,26 @@ class Keeper:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._leases: set[Lease] = set()
-        self._looks_at = inf
+        self._next_due = inf
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def kept(
-        self, seconds: float, renew: Callable[[], bool], *, since: float | None = None, **about: str
+    def hold(
+        self, seconds: float, renew: Callable[[], bool], *, since: float | None = None, **log_fields: str
     ) -> Iterator[Lease]:
-        """Call `renew` three times in `seconds` while the block runs, and never after; `about` goes into the log.
+        """Call `renew` three times in `seconds` while the block runs, and never after; `log_fields` goes into the log.
 
         `renew` returns whether the lease was still the holder's. `since` is the monotonic time just before it was taken, by
         default now.
         """
         now = time.monotonic()
-        lease = Lease(renew, seconds, now if since is None else since, now + seconds / 3, about)
+        lease = Lease(renew, seconds, now if since is None else since, now + seconds / 3, log_fields)
         with self._changed:
             self._leases.add(lease)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
                 self._thread.start()
-            elif lease.due < self._looks_at:
+            elif lease.due < self._next_due:
                 self._changed.notify()
         try:
             yield lease
@@ -111,9 +111,9 @@ class Keeper:
                     for lease in due:
                         lease.due = now + lease.seconds / 3
                     return due
-                self._looks_at = min((lease.due for lease in self._leases), default=inf)
-                self._changed.wait(None if self._looks_at == inf else self._looks_at - now)
+                self._next_due = min((lease.due for lease in self._leases), default=inf)
+                self._changed.wait(None if self._next_due == inf else self._next_due - now)
 
 
 #: The one of this operating system process.
-KEEPER: Final = Keeper()
+LEASE_RENEWER: Final = LeaseRenewer()

@@ -192,7 +192,7 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
     """
 
     def still_ours() -> None:
-        if not lease.runs():
+        if not lease.is_valid():
             raise Fenced
 
     receipts: list[Receipt] = []
@@ -202,7 +202,7 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
     try:
         sending = messages.send(runtime, claimed, still_ours)
         # Asked before each message: a process that was stopped for long wakes up as the holder of nothing.
-        while lease.runs() and (receipt := next(sending, None)) is not None:
+        while lease.is_valid() and (receipt := next(sending, None)) is not None:
             now = time.monotonic()
             receipts.append(receipt)
             durations.append(round((now - before) * 1000))
@@ -219,7 +219,7 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
     except Exception as error:
         log.exception("channel_raised")
         failure = ChannelUnavailable(f"{type(error).__name__} in the channel {claimed.lane.channel}")
-    if not receipts and failure is None and not lease.runs():
+    if not receipts and failure is None and not lease.is_valid():
         raise Fenced
     if not receipts and failure is None:
         failure = ChannelUnavailable(f"the channel {claimed.lane.channel} took nothing and did not say why")
@@ -234,7 +234,7 @@ def _record(runtime: Runtime, claimed: Claim, sent: Sent, lease: Lease) -> Recor
         try:
             return attempts.record(runtime, claimed, sent)
         except DatabaseBusy as busy:
-            if not lease.runs():
+            if not lease.is_valid():
                 raise
             log.warning("attempts_not_recorded", reason=str(busy))
             time.sleep(RECORDED_AGAIN_SECONDS)

@@ -23,7 +23,7 @@ from pipeline.accounts.schemas import PartnerView
 from pipeline.accounts.states import PartnerState
 from pipeline.core.db import changed, database_now, statement_now
 from pipeline.core.errors import InvalidState
-from pipeline.core.leases import KEEPER, Lease
+from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
@@ -272,7 +272,7 @@ def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[Lease]:
             )
             return changed(renewed) == 1
 
-    return KEEPER.kept(lease, renew, since=claimed.since, delivery_id=first.id)
+    return LEASE_RENEWER.hold(lease, renew, since=claimed.since, delivery_id=first.id)
 
 
 def resume(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select
 from sqlmodel import Session, col
 
 from pipeline.core.db import changed, database_now, table
-from pipeline.core.leases import KEEPER, Lease
+from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
@@ -153,7 +153,7 @@ def hold_lease(runtime: Runtime, context: StepContext) -> AbstractContextManager
             )
             return changed(renewed) == 1
 
-    return KEEPER.kept(lease, renew, export_id=context.export_id, step=context.step)
+    return LEASE_RENEWER.hold(lease, renew, export_id=context.export_id, step=context.step)
 
 
 def holds_lease(runtime: Runtime, context: StepContext) -> bool:

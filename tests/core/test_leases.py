@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from pipeline.core import deadline
 from pipeline.core.errors import DatabaseBusy
-from pipeline.core.leases import Keeper
+from pipeline.core.leases import LeaseRenewer
 
 SECONDS = 0.06
 LONG = 3_600.0
@@ -41,35 +41,35 @@ class Renewals:
 
 def test_lease_is_renewed_again_and_again_while_it_is_held() -> None:
     renewals = Renewals()
-    with Keeper().kept(SECONDS, renewals):
+    with LeaseRenewer().hold(SECONDS, renewals):
         assert renewals.wait_for(3)
 
 
 def test_lease_that_has_ended_is_not_renewed_again() -> None:
-    keeper, ended, later = Keeper(), Renewals(), Renewals()
-    with keeper.kept(SECONDS, ended):
+    keeper, ended, later = LeaseRenewer(), Renewals(), Renewals()
+    with keeper.hold(SECONDS, ended):
         assert ended.wait_for(1)
     count = ended.count
-    with keeper.kept(SECONDS, later):
+    with keeper.hold(SECONDS, later):
         assert later.wait_for(3)
     assert ended.count == count
 
 
 def test_short_lease_is_renewed_beside_a_long_one() -> None:
-    keeper, long, short = Keeper(), Renewals(), Renewals()
-    with keeper.kept(LONG, long), keeper.kept(SECONDS, short):
+    keeper, long, short = LeaseRenewer(), Renewals(), Renewals()
+    with keeper.hold(LONG, long), keeper.hold(SECONDS, short):
         assert short.wait_for(2)
     assert long.count == 0
 
 
 def test_renewal_that_fails_is_tried_again_and_stops_no_other() -> None:
     keeper, busy, broken, sound = (
-        Keeper(),
+        LeaseRenewer(),
         Renewals(DatabaseBusy("not now")),
         Renewals(ValueError("a fault")),
         Renewals(),
     )
-    with keeper.kept(SECONDS, busy), keeper.kept(SECONDS, broken), keeper.kept(SECONDS, sound):
+    with keeper.hold(SECONDS, busy), keeper.hold(SECONDS, broken), keeper.hold(SECONDS, sound):
         assert all(each.wait_for(2) for each in (busy, broken, sound))
 
 
@@ -86,20 +86,20 @@ class Locked(Renewals):
 
 
 def test_renewal_that_waits_for_a_lock_holds_up_no_other_past_its_lease() -> None:
-    keeper, sound = Keeper(), Renewals()
+    keeper, sound = LeaseRenewer(), Renewals()
     several = [Locked() for _ in range(3)]
     with ExitStack() as held:
         for locked in several:
-            held.enter_context(keeper.kept(SECONDS, locked))
+            held.enter_context(keeper.hold(SECONDS, locked))
             held.callback(locked.released.set)
-        lease = held.enter_context(keeper.kept(SECONDS, sound))
+        lease = held.enter_context(keeper.hold(SECONDS, sound))
         assert sound.wait_for(3)
         assert not lease.lost
 
 
 def test_one_thread_keeps_every_lease() -> None:
-    keeper, one, other = Keeper(), Renewals(), Renewals()
-    with keeper.kept(SECONDS, one), keeper.kept(SECONDS, other):
+    keeper, one, other = LeaseRenewer(), Renewals(), Renewals()
+    with keeper.hold(SECONDS, one), keeper.hold(SECONDS, other):
         assert one.wait_for(2)
         assert other.wait_for(2)
     assert one.threads == other.threads
@@ -107,25 +107,25 @@ def test_one_thread_keeps_every_lease() -> None:
 
 
 def test_lease_runs_from_just_before_it_was_taken_for_as_long_as_it_is_given() -> None:
-    keeper = Keeper()
-    with keeper.kept(LONG, Renewals()) as fresh, keeper.kept(LONG, Renewals(), since=time.monotonic() - LONG) as stale:
-        assert fresh.runs()
-        assert not stale.runs()
+    keeper = LeaseRenewer()
+    with keeper.hold(LONG, Renewals()) as fresh, keeper.hold(LONG, Renewals(), since=time.monotonic() - LONG) as stale:
+        assert fresh.is_valid()
+        assert not stale.is_valid()
 
 
 def test_renewal_lets_it_run_on_and_one_that_finds_another_holder_ends_it() -> None:
-    keeper, kept, taken = Keeper(), Renewals(), Renewals(held=False)
+    keeper, kept, taken = LeaseRenewer(), Renewals(), Renewals(held=False)
     before = time.monotonic()
-    with keeper.kept(SECONDS, kept) as renewed, keeper.kept(SECONDS, taken) as lost:
+    with keeper.hold(SECONDS, kept) as renewed, keeper.hold(SECONDS, taken) as lost:
         assert kept.wait_for(3)
         assert taken.wait_for(2)
         assert renewed.since > before + SECONDS / 3
         assert lost.lost
-        assert not lost.runs()
+        assert not lost.is_valid()
 
 
 def test_holder_waits_for_a_renewal_that_is_under_way() -> None:
-    keeper = Keeper()
+    keeper = LeaseRenewer()
     begun, released, happened = threading.Event(), threading.Event(), []
 
     def renew() -> bool:
@@ -135,7 +135,7 @@ def test_holder_waits_for_a_renewal_that_is_under_way() -> None:
         return True
 
     def hold() -> None:
-        with keeper.kept(SECONDS, renew):
+        with keeper.hold(SECONDS, renew):
             assert begun.wait(60)
         happened.append("ended")
 

@@ -60,7 +60,7 @@ def test_nothing_is_recorded_once_another_may_have_the_lease(
     runtime = opened()
     export = hooked(runtime, endpoint().url)
     asked = unsteady(monkeypatch, refusals=100)
-    monkeypatch.setattr(Lease, "runs", lambda _: asked[0] < 2)
+    monkeypatch.setattr(Lease, "is_valid", lambda _: asked[0] < 2)
     with pytest.raises(DatabaseBusy):
         deliver(runtime, export)
     assert asked == [2]

@@ -92,7 +92,7 @@ def test_worker_that_was_stopped_while_it_connected_sends_nothing_and_leaves_it_
     export = hooked(runtime, hook.url)
     looks = iter([True, False])
     with monkeypatch.context() as patch:
-        patch.setattr(Lease, "runs", lambda _: next(looks))
+        patch.setattr(Lease, "is_valid", lambda _: next(looks))
         with pytest.raises(Fenced):
             deliver(runtime, export)
     assert hook.requests == []
@@ -107,7 +107,7 @@ def test_what_was_sent_before_the_lease_was_lost_is_recorded_where_nobody_took_i
     export = hooked(runtime, hook.url)
     looks = iter([True, True, True, False])
     with monkeypatch.context() as patch:
-        patch.setattr(Lease, "runs", lambda _: next(looks, True))
+        patch.setattr(Lease, "is_valid", lambda _: next(looks, True))
         assert deliver(runtime, export).delivered == 3
     assert len(hook.requests) == 3
     assert states(runtime, export) == [("delivered", 1)] * 3

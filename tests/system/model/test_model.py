@@ -303,7 +303,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("pipeline.workflow.render_documents.render_documents", documents)
     monkeypatch.setattr("pipeline.deliveries.messages.open_channels", lambda _: _Everything())
     keeper = Keeper(_now)
-    monkeypatch.setattr("pipeline.deliveries.streams.KEEPER", keeper)
+    monkeypatch.setattr("pipeline.deliveries.streams.LEASE_RENEWER", keeper)
     monkeypatch.setattr("pipeline.deliveries.streams.time", keeper)
     FOLDER.append(tmp_path)
     yield
