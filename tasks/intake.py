@@ -349,13 +349,13 @@ def main() -> None:
     configure_logs(runtime.settings)
     intake = Intake(runtime)
     # As long as a statement may take where the database answers at all.
-    patience = 3 * runtime.settings.database_timeout_seconds
+    grace_seconds = 3 * runtime.settings.database_timeout_seconds
     faulthandler.register(signal.SIGALRM, chain=True)
 
     def end(*_: object) -> None:
         intake.end()
         # A connection that nothing comes back on would keep the message at hand, and with it the process, for ever.
-        signal.setitimer(signal.ITIMER_REAL, patience)
+        signal.setitimer(signal.ITIMER_REAL, grace_seconds)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)

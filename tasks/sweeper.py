@@ -94,7 +94,7 @@ def _declare_queues(runtime: Runtime) -> int:
     """Bind the queues of the contract again where Redis lost that: a command waits there, with or without an intake."""
     if runtime.settings.message_broker == "redis":
         try:
-            _queue_channel(runtime.settings).declare(patience_seconds=CONNECTION_SECONDS)
+            _queue_channel(runtime.settings).declare(timeout_seconds=CONNECTION_SECONDS)
         except ChannelUnavailable as error:
             log.warning("queues_not_declared", error=error.status)
     return 0

@@ -27,13 +27,13 @@ class Retries:
     """How often and how long a call is tried.
 
     The pauses double from `first_seconds` up to `longest_seconds`, each of them anything between none and all of that.
-    After `patience_seconds` no further try begins; a `Retry-After` that is longer than what is left ends the call at once.
+    After `total_seconds` no further try begins; a `Retry-After` that is longer than what is left ends the call at once.
     """
 
     tries: int = 4
     first_seconds: float = 0.25
     longest_seconds: float = 8
-    patience_seconds: float = 60
+    total_seconds: float = 60
 
 
 #: Every call is made once.
@@ -73,7 +73,7 @@ class Tries:
         pause = random.uniform(0, longest)  # noqa: S311 - callers are to be apart, not unguessable
         if isinstance(error, ApiProblem) and error.retry_after_seconds is not None:
             pause += error.retry_after_seconds
-        if time.monotonic() + pause > self.began + self.policy.patience_seconds:
+        if time.monotonic() + pause > self.began + self.policy.total_seconds:
             raise error
         return pause
 

@@ -305,7 +305,7 @@ def _seeing(whose: str) -> str:
 
 
 def _waiting(lock_seconds: float) -> str:
-    if not deadline.is_short():
+    if not deadline.has_deadline():
         return ""
     return f"; SET LOCAL lock_timeout = {int(deadline.seconds_left(lock_seconds) * 1000)}"
 

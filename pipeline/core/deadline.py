@@ -15,24 +15,24 @@ from typing import Final
 #: Not nothing: what is held for a moment is no reason to turn anybody away.
 SHORTEST_SECONDS: Final = 0.1
 
-_ends: ContextVar[float] = ContextVar("ends", default=math.inf)
+_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
-def wait_at_most(seconds: float) -> None:
+def set_deadline(seconds: float) -> None:
     """Have what follows in this context wait, from now on, no longer than this together."""
-    _ends.set(time.monotonic() + seconds)
+    _deadline.set(time.monotonic() + seconds)
 
 
-def excuse(seconds: float) -> None:
+def extend(seconds: float) -> None:
     """Have this time not count: it was spent on what no other request had a part in."""
-    _ends.set(_ends.get() + seconds)
+    _deadline.set(_deadline.get() + seconds)
 
 
-def is_short() -> bool:
+def has_deadline() -> bool:
     """Tell whether anybody has said how long to wait."""
-    return _ends.get() < math.inf
+    return _deadline.get() < math.inf
 
 
-def seconds_left(most: float) -> float:
-    """Return how many seconds the next wait may take: what is left, `most` at the utmost."""
-    return min(most, max(SHORTEST_SECONDS, _ends.get() - time.monotonic()))
+def seconds_left(maximum: float) -> float:
+    """Return how many seconds the next wait may take: what is left, at most `maximum`."""
+    return min(maximum, max(SHORTEST_SECONDS, _deadline.get() - time.monotonic()))

@@ -97,7 +97,7 @@ class LeaseRenewer:
             due = self._due()
             # They are renewed one after another: those that have to wait for a lock wait no longer than this together, so
             # that none of the others runs out meanwhile.
-            deadline.wait_at_most(min(lease.seconds for lease in due) / 3)
+            deadline.set_deadline(min(lease.seconds for lease in due) / 3)
             for lease in due:
                 lease.renew_unless_ended()
 

@@ -28,7 +28,7 @@ from pipeline.interfaces.api import (
 )
 from pipeline.interfaces.api.dependencies import Keys, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
-from pipeline.interfaces.api.limits import BodyLimit, LoopbackOnly, Patience, RequestLimit
+from pipeline.interfaces.api.limits import BodyLimit, LoopbackOnly, RequestDeadline, RequestLimit
 from pipeline.interfaces.api.metrics import Work
 from pipeline.interfaces.api.middleware import Envelope, Measures
 from pipeline.interfaces.api.openapi import add_contract
@@ -95,7 +95,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.parts = Lately(lambda: readiness.parts(runtime), most_seconds=system.READY_SECONDS)
     # The last one added is the outermost.
     bounds = runtime.settings
-    app.add_middleware(Patience)
+    app.add_middleware(RequestDeadline)
     app.add_middleware(
         BodyLimit,
         max_bytes=bounds.max_body_bytes,

@@ -23,7 +23,7 @@ from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, StepResu
 
 log = structlog.get_logger(__name__)
 
-_PATIENCE: Final = {"timeout": ANSWER_SECONDS, "confirm_timeout": ANSWER_SECONDS}
+_PUBLISH_OPTIONS: Final = {"timeout": ANSWER_SECONDS, "confirm_timeout": ANSWER_SECONDS}
 
 #: role -> the options of its Celery worker.
 WORKERS: Final[Mapping[str, Sequence[str]]] = {
@@ -147,7 +147,7 @@ def step_signature(name: str, export_id: str, unit_no: int) -> Signature:
 
 def _task_signature(name: str, *arguments: Any) -> Signature:
     # With the chain that it is a link of, each carries along how long its sender waits.
-    return app.signature(name, args=arguments, immutable=True, options=_PATIENCE)
+    return app.signature(name, args=arguments, immutable=True, options=_PUBLISH_OPTIONS)
 
 
 def try_send(signature: Signature) -> bool:

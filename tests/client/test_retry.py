@@ -166,7 +166,7 @@ def test_wish_that_cannot_be_read_is_none(asked: str) -> None:
     assert refusal.retry_after_seconds is None
 
 
-def test_wish_beyond_all_patience_is_told_at_once(server: Scripted, client: Client) -> None:
+def test_wish_beyond_the_total_time_is_told_at_once(server: Scripted, client: Client) -> None:
     server.says(problem(429, "RATE_LIMITED", Retry_After="3600"))
     with pytest.raises(ApiProblem) as refused:
         client.one(server.url, "inspect", "exp_1")

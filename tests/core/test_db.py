@@ -89,7 +89,7 @@ def test_who_may_wait_so_long_waits_no_longer_for_a_lock_nor_for_a_connection(ba
         session.execute(text("INSERT INTO things VALUES (1)"))
 
     def impatient() -> float:
-        deadline.wait_at_most(0.3)
+        deadline.set_deadline(0.3)
         began = time.monotonic()
         with pytest.raises(DatabaseBusy, match="the database did not answer"), database.write() as late:
             late.execute(change)
@@ -114,7 +114,7 @@ def test_who_has_waited_long_enough_takes_what_is_free(bare_database_url: str) -
     database = Database(bare_database_url)
 
     def late() -> None:
-        deadline.wait_at_most(0)
+        deadline.set_deadline(0)
         with database.write() as session:
             session.execute(text("CREATE TABLE things (number INTEGER)"))
         with database.read() as session:

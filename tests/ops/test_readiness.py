@@ -31,7 +31,7 @@ from tests.support.query_counter import explained, searches
 from tests.system.faults.matrix import alone
 from tests.workflow.conftest import House
 
-PATIENCE = readiness.PATIENCE_SECONDS
+STALLED_AFTER = readiness.STALLED_AFTER_SECONDS
 
 
 def failing(house: House) -> list[str]:
@@ -113,7 +113,7 @@ def test_idle_service_is_ready_however_long_it_is_idle(house: House) -> None:
 @alone("F33")
 def test_nobody_who_works_is_seen_within_a_minute(house: House) -> None:
     house.accept()
-    house.clock.pass_seconds(PATIENCE - 12)
+    house.clock.pass_seconds(STALLED_AFTER - 12)
     assert failing(house) == []
     house.clock.pass_seconds(12)
     assert failing(house) == ["sweep", "steps"]
@@ -122,7 +122,7 @@ def test_nobody_who_works_is_seen_within_a_minute(house: House) -> None:
 @alone("F34")
 def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(house: House) -> None:
     house.accept()
-    sweep_for(house, PATIENCE - 2)
+    sweep_for(house, STALLED_AFTER - 2)
     assert failing(house) == []
     tasks = sweep_for(house, 12)
     assert failing(house) == ["steps"]
@@ -133,7 +133,7 @@ def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(house: Hou
 def test_queue_that_nobody_reads_is_named_while_others_move(house: House) -> None:
     stuck = house.accept().export_id
     house.step(stuck, 1, "record_packages")
-    sweep_for(house, PATIENCE + 12)
+    sweep_for(house, STALLED_AFTER + 12)
     house.step(house.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
     (part,) = [part for part in readiness.parts(house.runtime) if not part.ok]
     assert (part.name, "reads exports.documents," in part.message) == ("steps", True), part
@@ -145,7 +145,7 @@ def test_telling_that_nobody_begins_is_seen_while_documents_are_made(house: Hous
     handed_off(house)
     with house.runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=None))
-    sweep_for(house, PATIENCE + 12)
+    sweep_for(house, STALLED_AFTER + 12)
     other = house.accept(factories.plan(batch="batch_2")).export_id
     for name in ("record_packages", "render_documents"):
         house.step(other, 1, name)
@@ -154,7 +154,7 @@ def test_telling_that_nobody_begins_is_seen_while_documents_are_made(house: Hous
 
 def test_long_queue_that_moves_is_ready(house: House) -> None:
     exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
-    sweep_for(house, PATIENCE + 20)
+    sweep_for(house, STALLED_AFTER + 20)
     assert failing(house) == ["steps"]
     house.step(exports[0], 1, "record_packages")
     assert failing(house) == []
@@ -162,16 +162,16 @@ def test_long_queue_that_moves_is_ready(house: House) -> None:
 
 def test_steps_that_stand_still_are_seen_while_messages_are_sent(house: House) -> None:
     told = handed_off(house)
-    house.clock.pass_seconds(PATIENCE + 1)
+    house.clock.pass_seconds(STALLED_AFTER + 1)
     house.accept(factories.plan(batch="batch_2"))
-    sweep_for(house, PATIENCE + 12)
+    sweep_for(house, STALLED_AFTER + 12)
     assert sender.deliver(house.runtime, told, factories.WAREHOUSE, "queue").delivered == 2
     assert failing(house) == ["steps"]
 
 
 def test_messages_that_nobody_sends_are_seen_while_steps_are_made(house: House) -> None:
     handed_off(house)
-    sweep_for(house, PATIENCE + 12)
+    sweep_for(house, STALLED_AFTER + 12)
     house.step(house.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
     assert failing(house) == ["deliveries"]
 
@@ -184,8 +184,8 @@ def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
         house.step(export_id, 0, name)
     with house.runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.audience) == "operator").values(state="cancelled"))
-    sweep_for(house, 5 * PATIENCE)
-    house.clock.pass_seconds(PATIENCE)
+    sweep_for(house, 5 * STALLED_AFTER)
+    house.clock.pass_seconds(STALLED_AFTER)
     assert failing(house) == []
 
 
@@ -204,7 +204,7 @@ def test_what_waits_for_its_next_try_has_not_lain_meanwhile(house: House) -> Non
     put_off_after_it_was_found_due(house)
     house.clock.pass_seconds(601)
     assert "deliveries" not in failing(house)
-    sweep_for(house, PATIENCE + 12)
+    sweep_for(house, STALLED_AFTER + 12)
     assert "deliveries" in failing(house), "but nobody has come since"
 
 
@@ -265,7 +265,7 @@ def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(house
     export_id = documents_waiting(house)
     house.store.breaks_with = StoreUnavailable("no room")
     assert house.step(export_id, 1, "render_documents") == ()
-    house.clock.pass_seconds(PATIENCE)
+    house.clock.pass_seconds(STALLED_AFTER)
     assert house.step(export_id, 1, "render_documents") == ()
     assert failing(house) == ["outage"]
     house.store.breaks_with = None
@@ -292,7 +292,7 @@ def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_
     (part,) = [part for part in readiness.parts(runtime) if part.name == "intake"]
     assert (part.ok, part.message) == (True, "nothing is missed"), "an installation may run none"
     heartbeats.expect(runtime, heartbeats.INTAKE)
-    house.clock.pass_seconds(PATIENCE - 1)
+    house.clock.pass_seconds(STALLED_AFTER - 1)
     heartbeats.expect(runtime, heartbeats.INTAKE)
     assert [part for part in readiness.parts(runtime) if not part.ok] == []
     house.clock.pass_seconds(1)
@@ -302,6 +302,6 @@ def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_
     assert failing(house) == [], "the one process that is everything has no intake beside it"
     heartbeats.record(runtime, heartbeats.INTAKE)
     assert [part for part in readiness.parts(runtime) if not part.ok] == []
-    house.clock.pass_seconds(PATIENCE)
+    house.clock.pass_seconds(STALLED_AFTER)
     heartbeats.forget(runtime, heartbeats.INTAKE)
     assert [part for part in readiness.parts(runtime) if not part.ok] == []

@@ -190,7 +190,7 @@ def intake_is_ready(runtime: Runtime) -> bool:
 
 
 def check_red_after_a_minute(runtime: Runtime, clock: Clock) -> None:
-    clock.pass_seconds(readiness.PATIENCE_SECONDS - 1)
+    clock.pass_seconds(readiness.STALLED_AFTER_SECONDS - 1)
     assert intake_is_ready(runtime)
     clock.pass_seconds(1)
     assert not intake_is_ready(runtime)
@@ -224,7 +224,7 @@ def test_an_intake_that_ends_does_not_excuse_another_that_hears_nothing(
     with at_work(busy.runtime):
         pass
     poll(lambda: expected(busy.runtime), 20, "nobody waits for a heartbeat")
-    clock.pass_seconds(readiness.PATIENCE_SECONDS)
+    clock.pass_seconds(readiness.STALLED_AFTER_SECONDS)
     assert not intake_is_ready(busy.runtime)
 
 
@@ -238,7 +238,7 @@ def test_an_intake_that_ends_does_not_excuse_another_that_is_not_connected(
         with at_work(runtime):
             pass
         poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
-        clock.pass_seconds(readiness.PATIENCE_SECONDS)
+        clock.pass_seconds(readiness.STALLED_AFTER_SECONDS)
         assert not intake_is_ready(runtime)
 
 
@@ -268,7 +268,7 @@ def test_an_intake_whose_bindings_cannot_come_back_is_not_ready(
     with redis.Redis.from_url(busy.url) as client:
         client.flushdb()
     # One that was on its way is recorded by the time of then.
-    clock.pass_seconds(readiness.PATIENCE_SECONDS + 1)
+    clock.pass_seconds(readiness.STALLED_AFTER_SECONDS + 1)
     poll(lambda: not intake_is_ready(busy.runtime), 20, "it is ready and hears nothing")
 
 

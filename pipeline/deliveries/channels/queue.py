@@ -95,18 +95,18 @@ class QueueChannel:
             raise StageFailed(kept.danger, queue_durability.REMEDY)
         return kept.found
 
-    def declare(self, *, patience_seconds: float) -> None:
-        """Declare the queues of the contract, where they are not there; `patience_seconds` is how long a connection may be busy.
+    def declare(self, *, timeout_seconds: float) -> None:
+        """Declare the queues of the contract, where they are not there; `timeout_seconds` is how long a connection may be busy.
 
         Raises ChannelUnavailable.
         """
         try:
-            self._declare_by(patience_seconds)
+            self._declare_by(timeout_seconds)
         except self._foreign as error:
             raise _unavailable(error) from error
 
-    def _declare_by(self, patience_seconds: float) -> None:
-        with producers[self._connection].acquire(block=True, timeout=patience_seconds) as producer:
+    def _declare_by(self, timeout_seconds: float) -> None:
+        with producers[self._connection].acquire(block=True, timeout=timeout_seconds) as producer:
             try:
                 self._declare(producer)
             except self._foreign:

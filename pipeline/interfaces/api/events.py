@@ -17,7 +17,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import EventPage
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep, still_let_in
-from pipeline.interfaces.api.limits import PATIENCE_SECONDS
+from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.api.openapi import refusals
 from pipeline.workflow import queries as workflow_queries
 
@@ -104,7 +104,7 @@ async def _follow(
         else:
             await anyio.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_PAUSE)
-        deadline.wait_at_most(PATIENCE_SECONDS)
+        deadline.set_deadline(REQUEST_WAIT_SECONDS)
         if not await still_let_in(request):
             return
         stretch = await run_in_threadpool(look)

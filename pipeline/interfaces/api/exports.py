@@ -42,7 +42,7 @@ from pipeline.interfaces.api.dependencies import (
     TaskPublisher,
 )
 from pipeline.interfaces.api.headers import check_unchanged, conditional, etag_of, preferred_wait
-from pipeline.interfaces.api.limits import PATIENCE_SECONDS
+from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.api.openapi import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
 from pipeline.interfaces.api.request_body import body_of, documented
 from pipeline.workflow import acceptance, amendments, interventions
@@ -306,7 +306,7 @@ async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
         if left <= 0:
             return False
         await anyio.sleep(min(pause, left))
-        deadline.wait_at_most(PATIENCE_SECONDS)
+        deadline.set_deadline(REQUEST_WAIT_SECONDS)
         pause = min(pause * 1.5, 0.25)
     return True
 

@@ -31,7 +31,7 @@ _KEYLESS: Final = "/api/schemas/"
 COUNT: Final = "exports.count"
 
 #: Who calls is to hear soon that the database is busy: the work that is done besides takes its time, too.
-PATIENCE_SECONDS: Final = 3.0
+REQUEST_WAIT_SECONDS: Final = 3.0
 
 
 class RequestLimit:
@@ -89,8 +89,8 @@ def _brings_key(scope: Scope, headers: Headers) -> bool:
     return path.startswith(_KEYED) and not path.startswith(_KEYLESS) and "authorization" in headers
 
 
-class Patience:
-    """Has a request wait for others no longer than PATIENCE_SECONDS in all; what its caller took to send it does not count."""
+class RequestDeadline:
+    """Has a request wait for others no longer than REQUEST_WAIT_SECONDS in all; what its caller took to send it does not count."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -103,10 +103,10 @@ class Patience:
         async def received() -> Message:
             asked = time.monotonic()
             message = await receive()
-            deadline.excuse(time.monotonic() - asked)
+            deadline.extend(time.monotonic() - asked)
             return message
 
-        deadline.wait_at_most(PATIENCE_SECONDS)
+        deadline.set_deadline(REQUEST_WAIT_SECONDS)
         await self.app(scope, received, send)
 
 

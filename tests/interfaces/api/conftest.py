@@ -176,7 +176,7 @@ def post_until_not_busy(url: str, body: factories.Json, headers: Mapping[str, st
 def open_desk(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Start an API with settings of the test's own; its requests wait for their turn on the slowest machine."""
     for module in (limits, events, exports):
-        monkeypatch.setattr(module, "PATIENCE_SECONDS", 60.0)
+        monkeypatch.setattr(module, "REQUEST_WAIT_SECONDS", 60.0)
     with ExitStack() as opened:
 
         def start(database_url: str = sqlite_url, **settings: Any) -> Desk:

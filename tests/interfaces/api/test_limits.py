@@ -221,7 +221,7 @@ def test_a_request_hears_that_the_database_is_busy_long_before_a_worker_would(
     open_desk: Open, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = open_desk(database_url, database_timeout_seconds=60)
-    monkeypatch.setattr(limits, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "REQUEST_WAIT_SECONDS", 0.5)
     client = desk.client("execute")
     body = execution(factories.plan())
     other = Database(database_url)
@@ -252,6 +252,6 @@ async def test_time_that_the_caller_takes_to_send_does_not_count_and_all_else_do
     async def nowhere(_: Message) -> None:
         raise AssertionError("nothing is answered")
 
-    await limits.Patience(app)({"type": "http"}, slow_body, nowhere)
-    assert limits.PATIENCE_SECONDS - left[0] >= 0.2
-    assert 0.4 <= limits.PATIENCE_SECONDS - left[1] < 2, "two seconds were the caller's"
+    await limits.RequestDeadline(app)({"type": "http"}, slow_body, nowhere)
+    assert limits.REQUEST_WAIT_SECONDS - left[0] >= 0.2
+    assert 0.4 <= limits.REQUEST_WAIT_SECONDS - left[1] < 2, "two seconds were the caller's"

@@ -88,7 +88,7 @@ def test_due_work_without_progress_is_not_ready(desk: Desk) -> None:
     nobody = desk.bearing(None)
     assert nobody.get("/readyz").status_code == 200
     with desk.runtime.db.write() as session:
-        long_ago = database_now(-readiness.PATIENCE_SECONDS - 1)
+        long_ago = database_now(-readiness.STALLED_AFTER_SECONDS - 1)
         session.execute(update(Step).where(col(Step.export_id) == export_id).values(due_at=long_ago))
     response = red(nobody)
     assert response.json()["details"]["parts"] == [

@@ -22,7 +22,7 @@ from tests.system.faults.proxy import proxy
 from tests.system.faults.site import HASTE, Site
 
 #: What a request may take where the database does not answer: as long as its settings say, and a busy machine's while.
-PATIENCE_SECONDS = 30.0
+ANSWER_SECONDS = 30.0
 TIMEOUT_SECONDS = float(HASTE["EXPORTS_DATABASE_TIMEOUT_SECONDS"])
 AT_ONCE = 8
 #: What a request may take in a crowd of two hundred: each has three seconds for a thread, a connection and locks together,
@@ -70,7 +70,7 @@ def check_restarted(site: Site, case: OpenCase, end: Callable[[PostgreSQL], None
                 assert answer is not None
                 assert (answer.status_code, answer.json()["errorCode"]) == (503, "NOT_READY")
                 assert int(answer.headers["retry-after"]) > 0
-                assert max(call.seconds for call in one.client.calls) < PATIENCE_SECONDS
+                assert max(call.seconds for call in one.client.calls) < ANSWER_SECONDS
             finally:
                 server.start()
             one.mended()

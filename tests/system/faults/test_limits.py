@@ -250,4 +250,4 @@ def test_all_workers_gone_and_back(site: Site, case: OpenCase) -> None:
 
 @fault("F33", everyday=(), long=SERVED)
 def test_all_workers_gone_for_more_than_a_minute(site: Site, case: OpenCase) -> None:
-    check_gone(site, case, readiness.PATIENCE_SECONDS)
+    check_gone(site, case, readiness.STALLED_AFTER_SECONDS)
